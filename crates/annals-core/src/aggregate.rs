@@ -1,0 +1,189 @@
+//! The domain side: aggregates that decide and evolve, as plain data and pure functions.
+//!
+//! Nothing here is asynchronous or does I/O. `evolve` cannot fail, by type: an event is a fact. `decide` cannot
+//! change the state, by type: it looks, and answers with facts or with a refusal.
+
+use bytes::Bytes;
+
+use crate::{Cause, Tag, Text, Timestamp};
+
+/// A kind of fact, usually an enum with one variant for each thing that can happen; `#[derive(Event)]` of the
+/// crate `annals` writes this.
+pub trait Event: Sized + Clone + Send + Sync + 'static {
+    /// The stored names of all types, in the past tense: `account.opened`. They outlive the code: rename a
+    /// variant as you like, never its stored name.
+    const TYPES: &'static [&'static str];
+
+    /// The stored name of this event's type.
+    fn event_type(&self) -> &'static str;
+
+    /// Version of the shape of this event's data; 1 at first.
+    fn schema_version(&self) -> u16 {
+        1
+    }
+
+    /// Words by which this event can be found.
+    ///
+    /// # Errors
+    /// If a tag is not acceptable.
+    fn tags(&self) -> Result<Vec<Tag>, CodecError> {
+        Ok(Vec::new())
+    }
+
+    /// The data to store.
+    ///
+    /// # Errors
+    /// If the event cannot be written, which no event should ever say.
+    fn encode(&self) -> Result<Bytes, CodecError>;
+
+    /// Reads an event back.
+    ///
+    /// # Errors
+    /// If the type is unknown or the data does not fit it.
+    fn decode(event_type: &str, schema_version: u16, data: &Bytes) -> Result<Self, CodecError>;
+}
+
+/// Why an event could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// The type is none of [`Event::TYPES`].
+    #[error("`{event_type}` is not a type of event known here")]
+    UnknownType {
+        /// The stored name.
+        event_type: String,
+    },
+    /// The data does not fit the type.
+    #[error("the data of `{event_type}` (schema version {schema_version}) cannot be read")]
+    Decode {
+        /// The stored name.
+        event_type: String,
+        /// The stored version of its shape.
+        schema_version: u16,
+        /// What is wrong.
+        #[source]
+        cause: Cause,
+    },
+    /// The event cannot be written.
+    #[error("an event of type `{event_type}` cannot be written")]
+    Encode {
+        /// The stored name.
+        event_type: String,
+        /// What is wrong.
+        #[source]
+        cause: Cause,
+    },
+}
+
+/// A thing with an identity and a history, rebuilt by folding its events.
+pub trait Aggregate: Sized + Clone + Send + Sync + 'static {
+    /// The category of its streams: the aggregate `a1` of `account` is the stream `account-a1`.
+    const NAME: &'static str;
+
+    /// What can happen to it.
+    type Event: Event;
+
+    /// The state before anything has happened.
+    fn initial(id: &str) -> Self;
+
+    /// The state after an event. An event is a fact: this neither validates nor fails.
+    fn evolve(&mut self, event: &Self::Event);
+
+    /// The state after these events.
+    fn fold<'a>(id: &str, events: impl IntoIterator<Item = &'a Self::Event>) -> Self {
+        let mut state = Self::initial(id);
+        for event in events {
+            state.evolve(event);
+        }
+        state
+    }
+}
+
+/// How an aggregate answers a command: with what happens, or with a refusal.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no decision for the command `{C}`",
+    note = "write `impl Decide<{C}> for {Self}`"
+)]
+pub trait Decide<C>: Aggregate {
+    /// Why a command is refused.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// What happens when the command is given in this state. Must depend on nothing but its arguments: it is
+    /// asked again when somebody else was faster.
+    ///
+    /// # Errors
+    /// The refusal.
+    fn decide(&self, command: &C, context: &Context) -> Decision<Self, Self::Error>;
+}
+
+/// The events that a command leads to, or its refusal.
+pub type Decision<A, E> = Result<Events<<A as Aggregate>::Event>, E>;
+
+/// The events of a decision, in order. Often one, sometimes none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Events<E>(pub Vec<E>);
+
+impl<E> From<Vec<E>> for Events<E> {
+    fn from(events: Vec<E>) -> Self {
+        Self(events)
+    }
+}
+
+impl<E, const N: usize> From<[E; N]> for Events<E> {
+    fn from(events: [E; N]) -> Self {
+        Self(events.into())
+    }
+}
+
+/// Decides for one event.
+///
+/// # Errors
+/// Never.
+pub fn emit<E, X>(event: E) -> Result<Events<E>, X> {
+    Ok(Events(vec![event]))
+}
+
+/// Decides for several events, which are stored together or not at all.
+///
+/// # Errors
+/// Never.
+pub fn emit_all<E, X>(events: impl IntoIterator<Item = E>) -> Result<Events<E>, X> {
+    Ok(Events(events.into_iter().collect()))
+}
+
+/// Decides that nothing happens: the command is carried out already, or has no effect.
+///
+/// # Errors
+/// Never.
+pub fn nothing<E, X>() -> Result<Events<E>, X> {
+    Ok(Events(Vec::new()))
+}
+
+/// Refuses the command.
+///
+/// # Errors
+/// Always.
+pub fn reject<E, X>(refusal: impl Into<X>) -> Result<Events<E>, X> {
+    Err(refusal.into())
+}
+
+/// What a decision may know beside state and command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Context {
+    /// The time, so that a decision does not read a clock.
+    pub now: Timestamp,
+    /// The business process that the command belongs to.
+    pub process: Option<Text>,
+    /// Who gives the command.
+    pub initiator: Option<Text>,
+    /// The message or event that led to it.
+    pub predecessor: Option<Text>,
+}
+
+impl Context {
+    /// A context at this time, with nothing else known.
+    pub fn at(now: Timestamp) -> Self {
+        Self { now, ..Self::default() }
+    }
+}

@@ -1,0 +1,246 @@
+//! An append: events for one or several streams, and the conditions under which they may be written.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::text::name_type;
+use crate::{Invalid, Limits, NewEvent, Position, Query, RecordedEvent, StreamId, Timestamp, Version};
+
+name_type! {
+    /// The caller's name for one append: a second append with the same key is not carried out but answered
+    /// with the outcome of the first (G5). At most 2,048 bytes.
+    IdempotencyKey, "idempotency key", 2048
+}
+
+/// What is expected of a stream's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Expected {
+    /// Exactly this version; version 0 is the same as [`NoStream`](Self::NoStream).
+    Exact(Version),
+    /// The stream does not exist.
+    NoStream,
+    /// The stream exists, at whatever version.
+    Exists,
+    /// Nothing.
+    Any,
+}
+
+impl Expected {
+    /// Whether a stream at this version is as expected.
+    pub fn allows(self, actual: Version) -> bool {
+        match self {
+            Self::Exact(version) => actual == version,
+            Self::NoStream => actual == Version::ZERO,
+            Self::Exists => actual != Version::ZERO,
+            Self::Any => true,
+        }
+    }
+
+    /// The version that the caller believes the stream to have, if it named one.
+    pub fn version(self) -> Option<Version> {
+        match self {
+            Self::Exact(version) => Some(version),
+            Self::NoStream => Some(Version::ZERO),
+            Self::Exists | Self::Any => None,
+        }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(version) => version.fmt(f),
+            Self::NoStream => f.pad("none"),
+            Self::Exists => f.pad("exists"),
+            Self::Any => f.pad("any"),
+        }
+    }
+}
+
+impl std::str::FromStr for Expected {
+    type Err = Invalid;
+
+    /// Reads `none`, `exists`, `any` or a version.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "none" => Ok(Self::NoStream),
+            "exists" => Ok(Self::Exists),
+            "any" => Ok(Self::Any),
+            number => number.parse().map(Self::Exact).map_err(|_| {
+                let problem = format!("`{number}` is not a version, `none`, `exists` or `any`");
+                Invalid::new("expected version", problem)
+            }),
+        }
+    }
+}
+
+/// What must hold for an append to be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Condition {
+    /// The stream is at the expected version. It need not be a stream that the append writes.
+    Version {
+        /// The stream.
+        stream: StreamId,
+        /// What is expected of its version before the append.
+        expected: Expected,
+    },
+    /// No event matches this query after this position.
+    NoMatch {
+        /// The events that must not be there.
+        query: Query,
+        /// The position up to which the caller has seen the log; events up to it do not count.
+        after: Position,
+    },
+}
+
+/// One event for one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The stream; it begins to exist with its first event.
+    pub stream: StreamId,
+    /// The event.
+    pub event: NewEvent,
+}
+
+/// One atomic request: all of its events are written, in this order and without others between them, or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Append {
+    /// The events, in the order in which they will stand in the log. A stream may appear more than once.
+    pub writes: Vec<Write>,
+    /// What must hold, all of it. A stream without a condition is written at whatever version it has.
+    pub conditions: Vec<Condition>,
+    /// The caller's name for this append.
+    pub key: Option<IdempotencyKey>,
+    /// The recorded time, for bringing back a log that was recorded before; otherwise the store's clock.
+    ///
+    /// It is held between the time of the log's last event and now, so recorded times never decrease.
+    pub recorded_at: Option<Timestamp>,
+}
+
+impl Append {
+    /// An append without events or conditions, to be filled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Events for one stream under an expected version: the usual case.
+    pub fn to(
+        stream: impl Into<StreamId>,
+        expected: Expected,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Self {
+        Self::new().and_to(stream, expected, events)
+    }
+
+    /// Events for one more stream.
+    #[must_use]
+    pub fn and_to(
+        mut self,
+        stream: impl Into<StreamId>,
+        expected: Expected,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Self {
+        let stream = stream.into();
+        self.writes.extend(events.into_iter().map(|event| Write { stream: stream.clone(), event }));
+        match expected {
+            Expected::Any => self,
+            expected => self.expecting(stream, expected),
+        }
+    }
+
+    /// Carried out only if this stream, written or not, is at the expected version.
+    #[must_use]
+    pub fn expecting(mut self, stream: impl Into<StreamId>, expected: Expected) -> Self {
+        self.conditions.push(Condition::Version { stream: stream.into(), expected });
+        self
+    }
+
+    /// Carried out only if no event matches the query after the position.
+    #[must_use]
+    pub fn unless(mut self, query: Query, after: Position) -> Self {
+        self.conditions.push(Condition::NoMatch { query, after });
+        self
+    }
+
+    /// Carried out once: a second append with this key is answered with the outcome of the first.
+    #[must_use]
+    pub fn once(mut self, key: IdempotencyKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Checks what can be checked without a store: that there are events, that names are the caller's to use
+    /// and that sizes keep within the limits.
+    ///
+    /// # Errors
+    /// [`Invalid`], naming the field.
+    pub fn validate(&self, limits: &Limits) -> Result<(), Invalid> {
+        limits.check(self)
+    }
+}
+
+/// The outcome of an append that was carried out, now or, for a duplicate, before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Appended {
+    /// Position of the first event.
+    pub first: Position,
+    /// Position of the last event. The events between belong to this append, all of them.
+    pub last: Position,
+    /// When the store recorded the events.
+    pub recorded_at: Timestamp,
+    /// Each stream that was written and its version afterwards, in the order of first write. Never empty.
+    pub streams: Vec<(StreamId, Version)>,
+    /// Whether the append had been carried out before and this is its original outcome.
+    pub duplicate: bool,
+}
+
+impl Appended {
+    /// An outcome. For those who implement a store.
+    ///
+    /// # Panics
+    /// If `streams` is empty: an append writes at least one event.
+    pub fn new(
+        first: Position,
+        last: Position,
+        recorded_at: Timestamp,
+        streams: Vec<(StreamId, Version)>,
+        duplicate: bool,
+    ) -> Self {
+        assert!(!streams.is_empty(), "an append writes at least one stream");
+        Self { first, last, recorded_at, streams, duplicate }
+    }
+
+    /// The outcome of an append that wrote these events, in their order. For those who implement a store.
+    ///
+    /// # Panics
+    /// If there is no event.
+    pub fn of(events: &[RecordedEvent], duplicate: bool) -> Self {
+        let [first, .., last] = events else {
+            let only = events.first().expect("an append writes at least one event");
+            let streams = vec![(only.stream.clone(), only.version)];
+            return Self::new(only.position, only.position, only.recorded_at, streams, duplicate);
+        };
+        let mut streams: Vec<(StreamId, Version)> = Vec::new();
+        let mut places: HashMap<&StreamId, usize> = HashMap::new();
+        for event in events {
+            let place = *places.entry(&event.stream).or_insert_with(|| {
+                streams.push((event.stream.clone(), event.version));
+                streams.len() - 1
+            });
+            streams[place].1 = event.version;
+        }
+        Self::new(first.position, last.position, first.recorded_at, streams, duplicate)
+    }
+
+    /// The version of the stream that was written; of the first, if there were several.
+    pub fn version(&self) -> Version {
+        self.streams[0].1
+    }
+
+    /// How many events were written.
+    pub fn count(&self) -> u64 {
+        self.last.get() - self.first.get() + 1
+    }
+}

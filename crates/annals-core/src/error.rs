@@ -1,0 +1,204 @@
+//! Why a store refused, by what the caller can do about it.
+
+use std::fmt;
+
+use crate::{Expected, Position, RecordedEvent, StreamId, Version};
+
+/// What a store answers with.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What lies behind an error; for people and logs, not to be matched on.
+pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Why a store refused, by what the caller can do about it. Each has a page in `docs/errors/`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A condition of the append does not hold, and nothing was written. Read what is new, decide again.
+    #[error("{0}")]
+    Conflict(Box<Conflict>),
+    /// Wrong as asked; asking again will not help. Nothing was written.
+    #[error("invalid request: {0}")]
+    Invalid(#[from] Invalid),
+    /// Nothing was written; the same request may succeed later.
+    #[error("the store is unavailable")]
+    Unavailable(#[source] Cause),
+    /// The append may or may not be durable: send the same one again, with its key or its event ids.
+    #[error("the outcome of the append is unknown; send the same append again")]
+    Indeterminate(#[source] Cause),
+    /// An earlier write or sync failed: the store takes no more appends until it is opened again. Reads go on.
+    #[error("the store takes no appends after a failed write; close it and open it again")]
+    Poisoned(#[source] Cause),
+    /// Stored bytes contradict an invariant: stop, verify, restore.
+    #[error("damage at {place}")]
+    Damaged {
+        /// Where.
+        place: Place,
+        /// What is wrong there.
+        #[source]
+        cause: Cause,
+    },
+}
+
+impl Error {
+    /// The stable name of the kind of error: the page in `docs/errors/`, and what programs in other languages
+    /// match on.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Conflict(_) => "conflict",
+            Self::Invalid(_) => "invalid",
+            Self::Unavailable(_) => "unavailable",
+            Self::Indeterminate(_) => "indeterminate",
+            Self::Poisoned(_) => "poisoned",
+            Self::Damaged { .. } => "damaged",
+        }
+    }
+
+    /// The error and everything behind it, in one line.
+    pub fn chain(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            cause = error.source();
+        }
+        line
+    }
+}
+
+/// What is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {problem}")]
+pub struct Invalid {
+    /// The part of the request that is wrong, as a path: `events[3].type`.
+    pub field: String,
+    /// What is wrong with it, and what would be right.
+    pub problem: String,
+}
+
+impl Invalid {
+    /// This part of the request has this problem.
+    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+}
+
+impl From<std::convert::Infallible> for Invalid {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// Every condition of an append that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The conditions that did not hold, in the order of the request. Never empty.
+    pub violations: Vec<Violation>,
+}
+
+impl Conflict {
+    /// Whether to read what is new and decide again can help: some condition was stale, and none is one that
+    /// reading cannot mend (a stream that should exist and does not, or a version that it never had).
+    pub fn is_stale(&self) -> bool {
+        self.violations.iter().all(|violation| violation.violated.is_stale())
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, violation) in self.violations.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            violation.violated.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// A condition that did not hold, with what the caller has not seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which condition: its index in [`Append::conditions`](crate::Append::conditions).
+    pub condition: usize,
+    /// How it is violated.
+    pub violated: Violated,
+    /// The events that the caller has not seen, oldest first: those of the stream after the expected version,
+    /// or those that match the query.
+    pub unseen: Vec<RecordedEvent>,
+    /// Whether `unseen` is all of them; a store stops at 256 events or 4 MiB.
+    pub unseen_complete: bool,
+}
+
+/// How a condition is violated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violated {
+    /// A stream is not as expected.
+    Version {
+        /// The stream.
+        stream: StreamId,
+        /// What the append expected.
+        expected: Expected,
+        /// The version that the stream has; 0 if it does not exist.
+        actual: Version,
+    },
+    /// An event matches the query.
+    NoMatch {
+        /// The position after which nothing should match.
+        after: Position,
+        /// Position of the first event that does.
+        position: Position,
+    },
+}
+
+impl Violated {
+    /// Whether the caller's knowledge was merely old.
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Version { expected, actual, .. } => expected.version().is_some_and(|seen| seen < *actual),
+            Self::NoMatch { .. } => true,
+        }
+    }
+}
+
+impl fmt::Display for Violated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version { stream, expected: Expected::Exists, .. } => {
+                write!(f, "stream `{stream}` does not exist")
+            }
+            Self::Version { stream, expected: Expected::NoStream, actual } => {
+                write!(f, "stream `{stream}` exists already, at version {actual}")
+            }
+            Self::Version { stream, expected, actual } => {
+                write!(f, "stream `{stream}` is at version {actual}, not {expected}")
+            }
+            Self::NoMatch { after, position } => {
+                write!(f, "an event at position {position} matches the query after position {after}")
+            }
+        }
+    }
+}
+
+/// Where stored bytes are wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, or whatever the store calls the thing that holds the bytes.
+    pub file: String,
+    /// The first byte that is wrong, or the start of the piece that holds it.
+    pub offset: u64,
+    /// Position of the first event that is affected, if that is known.
+    pub position: Option<Position>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} byte {}", self.file, self.offset)?;
+        match self.position {
+            Some(position) => write!(f, " (position {position})"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Events: as a caller writes them, and as a store returns them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::text::name_type;
+use crate::{IdempotencyKey, Invalid, Position, StreamId, Text, Timestamp, Version};
+
+name_type! {
+    /// The stored name of a kind of event, in the past tense: `account.opened`. At most 256 bytes.
+    EventType, "type", 256
+}
+
+name_type! {
+    /// A word that an event can be found by, such as `customer:7`. At most 256 bytes.
+    Tag, "tag", 256
+}
+
+/// Identity of an event: a UUID, the caller's or made here. Unique within a stream (G5).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventId(uuid::Uuid);
+
+impl EventId {
+    /// A new id: UUID version 7, so ids made later sort later.
+    pub fn generate() -> Self {
+        Self(uuid::Uuid::now_v7())
+    }
+
+    /// The id that always comes out for this name: UUID version 5 of the name.
+    ///
+    /// For events that come from elsewhere and have a name of their own there, so that bringing them in twice
+    /// writes them once.
+    pub fn from_name(name: &[u8]) -> Self {
+        const ANNALS: uuid::Uuid = uuid::Uuid::from_u128(0x616e_6e61_6c73_4e53_a5c1_7d3f_0e2b_9c41);
+        Self(uuid::Uuid::new_v5(&ANNALS, name))
+    }
+
+    /// The id with these 16 bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Uuid::from_bytes(bytes))
+    }
+
+    /// The 16 bytes of the id.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::str::FromStr for EventId {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        uuid::Uuid::parse_str(text)
+            .map(Self)
+            .map_err(|_| Invalid::new("id", format!("`{text}` is not a UUID")))
+    }
+}
+
+/// How the bytes of an event's data are to be understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ContentType {
+    /// `application/json`, the default.
+    #[default]
+    Json,
+    /// `application/octet-stream`.
+    Binary,
+    /// Any other media type.
+    Other(Text),
+}
+
+impl ContentType {
+    /// The content type with this media type.
+    pub fn new(media_type: impl Into<Text>) -> Self {
+        let media_type = media_type.into();
+        match media_type.as_str() {
+            "application/json" => Self::Json,
+            "application/octet-stream" => Self::Binary,
+            _ => Self::Other(media_type),
+        }
+    }
+
+    /// The media type.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Json => "application/json",
+            Self::Binary => "application/octet-stream",
+            Self::Other(media_type) => media_type,
+        }
+    }
+}
+
+impl fmt::Display for ContentType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why an event came to be, and whatever else its writer wants to remember beside its data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// The business process that the event belongs to (correlation).
+    pub process: Option<Text>,
+    /// Who started it: a user, a service (`user:7`).
+    pub initiator: Option<Text>,
+    /// The message or event that triggered it (causation; Eventuate's `triggering_event`).
+    pub predecessor: Option<Text>,
+    /// Trace context, as in the W3C header `traceparent`.
+    pub trace: Option<Text>,
+    /// The writer's own keys.
+    pub own: BTreeMap<Text, Text>,
+}
+
+impl Metadata {
+    /// Whether nothing at all is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.process.is_none()
+            && self.initiator.is_none()
+            && self.predecessor.is_none()
+            && self.trace.is_none()
+            && self.own.is_empty()
+    }
+}
+
+/// An event that is to be appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEvent {
+    /// Identity; made by [`new`](Self::new), or the caller's own so that a retry is recognised.
+    pub id: EventId,
+    /// What happened, in the past tense.
+    pub event_type: EventType,
+    /// Version of the shape of `data`; 1 at first.
+    pub schema_version: u16,
+    /// How `data` is to be understood.
+    pub content_type: ContentType,
+    /// What happened, in detail.
+    pub data: Bytes,
+    /// Words to find the event by; a set, kept in the order given.
+    pub tags: Vec<Tag>,
+    /// Why it happened.
+    pub metadata: Metadata,
+    /// When it happened, if that is known and differs from when it is recorded.
+    pub occurred_at: Option<Timestamp>,
+}
+
+impl NewEvent {
+    /// An event with a new id, JSON data, no tags and no metadata.
+    ///
+    /// # Errors
+    /// [`Invalid`] if the type's name is not acceptable.
+    pub fn new(
+        event_type: impl TryInto<EventType, Error = impl Into<Invalid>>,
+        data: impl Into<Bytes>,
+    ) -> Result<Self, Invalid> {
+        Ok(Self {
+            id: EventId::generate(),
+            event_type: event_type.try_into().map_err(Into::into)?,
+            schema_version: 1,
+            content_type: ContentType::Json,
+            data: data.into(),
+            tags: Vec::new(),
+            metadata: Metadata::default(),
+            occurred_at: None,
+        })
+    }
+
+    /// The same event with this id.
+    #[must_use]
+    pub fn with_id(mut self, id: EventId) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// The same event with one tag more; a tag that it has already is not added again.
+    #[must_use]
+    pub fn with_tag(mut self, tag: Tag) -> Self {
+        if !self.tags.contains(&tag) {
+            self.tags.push(tag);
+        }
+        self
+    }
+
+    /// The same event with this metadata.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+}
+
+/// An event as the store returns it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordedEvent {
+    /// Place in the log.
+    pub position: Position,
+    /// The stream that it belongs to.
+    pub stream: StreamId,
+    /// Place in the stream.
+    pub version: Version,
+    /// Position of the first event of the same append; an append is all events that share it.
+    pub append: Position,
+    /// When the store recorded it. Never decreases along the log (G4).
+    pub recorded_at: Timestamp,
+    /// The idempotency key of the append, on the append's first event.
+    pub idempotency_key: Option<IdempotencyKey>,
+    /// Identity.
+    pub id: EventId,
+    /// What happened, in the past tense.
+    pub event_type: EventType,
+    /// Version of the shape of `data`.
+    pub schema_version: u16,
+    /// How `data` is to be understood.
+    pub content_type: ContentType,
+    /// What happened, in detail.
+    pub data: Bytes,
+    /// Words to find the event by.
+    pub tags: Vec<Tag>,
+    /// Why it happened.
+    pub metadata: Metadata,
+    /// When it happened, if the writer said so.
+    pub occurred_at: Option<Timestamp>,
+}
+
+impl RecordedEvent {
+    /// The event as recorded at this place. For those who implement a store.
+    pub fn record(
+        event: NewEvent,
+        stream: StreamId,
+        position: Position,
+        version: Version,
+        append: Position,
+        recorded_at: Timestamp,
+        idempotency_key: Option<IdempotencyKey>,
+    ) -> Self {
+        let NewEvent { id, event_type, schema_version, content_type, data, tags, metadata, occurred_at } =
+            event;
+        Self {
+            position,
+            stream,
+            version,
+            append,
+            recorded_at,
+            idempotency_key,
+            id,
+            event_type,
+            schema_version,
+            content_type,
+            data,
+            tags,
+            metadata,
+            occurred_at,
+        }
+    }
+
+    /// When it happened: as the writer said, or else when it was recorded.
+    pub fn time(&self) -> Timestamp {
+        self.occurred_at.unwrap_or(self.recorded_at)
+    }
+
+    /// The event as it was given to the store.
+    pub fn to_new(&self) -> NewEvent {
+        NewEvent {
+            id: self.id,
+            event_type: self.event_type.clone(),
+            schema_version: self.schema_version,
+            content_type: self.content_type.clone(),
+            data: self.data.clone(),
+            tags: self.tags.clone(),
+            metadata: self.metadata.clone(),
+            occurred_at: self.occurred_at,
+        }
+    }
+}

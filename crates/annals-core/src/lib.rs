@@ -1,0 +1,69 @@
+//! The nouns of Annals and the contract of its stores.
+//!
+//! A store keeps events in streams, in one log, for ever. What every store promises is written down in
+//! [`EventStore`]; the clauses G1 to G10 are in `docs/guarantees.md`, and `annals-testkit` holds a store to
+//! them. This crate does no I/O and starts no thread: it is words, rules and one store in memory.
+//!
+//! ```
+//! use annals_core::{Append, EventStore, EventStoreExt, Expected, MemoryStore, NewEvent, StreamId};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = MemoryStore::new();
+//! let account = StreamId::new("account-42")?;
+//! let opened = NewEvent::new("account.opened", r#"{"owner":"kim"}"#)?;
+//!
+//! let done = store.append(Append::to(&account, Expected::NoStream, [opened])).await?;
+//! assert_eq!(done.version().get(), 1);
+//! assert_eq!(store.stream_events(&account).await?[0].event_type.as_str(), "account.opened");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The files, in the order in which they are best read: `stream`, `event`, `query`, `append`, `read`,
+//! `error`, `store`, `subscription`, `admission`, `memory`, and for the domain side `aggregate`.
+#![forbid(unsafe_code)]
+
+mod text;
+
+mod number;
+mod stream;
+mod time;
+
+mod event;
+mod query;
+
+mod append;
+mod limits;
+mod read;
+
+mod error;
+
+mod store;
+mod subscription;
+
+mod admission;
+mod memory;
+
+mod aggregate;
+mod url;
+
+pub use admission::{Admission, LogView, admit};
+pub use aggregate::{
+    Aggregate, CodecError, Context, Decide, Decision, Event, Events, emit, emit_all, nothing, reject,
+};
+pub use append::{Append, Appended, Condition, Expected, IdempotencyKey, Write};
+pub use bytes::Bytes;
+pub use error::{Cause, Conflict, Error, Invalid, Place, Result, Violated, Violation};
+pub use event::{ContentType, EventId, EventType, Metadata, NewEvent, RecordedEvent, Tag};
+pub use limits::Limits;
+pub use memory::MemoryStore;
+pub use number::{Position, Version};
+pub use query::{Query, QueryItem};
+pub use read::{Direction, LogPage, LogRead, StreamInfo, StreamList, StreamPage, StreamRead};
+pub use store::{EventStore, EventStoreExt, StoreId};
+pub use stream::{Category, StreamId};
+pub use subscription::Subscription;
+pub use text::Text;
+pub use time::{Clock, SystemClock, TestClock, Timestamp};
+pub use url::StoreUrl;

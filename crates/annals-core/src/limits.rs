@@ -1,0 +1,110 @@
+//! How large things may be. A request beyond a limit is refused with the limit in the message.
+
+use crate::{Append, Invalid, NewEvent, Tag};
+
+/// How large an append may be. The lengths of names are fixed by their types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one event: data, tags and metadata together. 16 MiB by default.
+    pub event_bytes_max: usize,
+    /// Bytes of one append: all of its events together. 64 MiB by default.
+    pub append_bytes_max: usize,
+    /// Events of one append. 65,536 by default.
+    pub append_events_max: usize,
+    /// Tags of one event. 64 by default.
+    pub event_tags_max: usize,
+    /// Bytes of one event's metadata, keys and values together. 64 KiB by default.
+    pub metadata_bytes_max: usize,
+    /// Conditions of one append. 1,024 by default.
+    pub append_conditions_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            event_bytes_max: 16 << 20,
+            append_bytes_max: 64 << 20,
+            append_events_max: 65_536,
+            event_tags_max: 64,
+            metadata_bytes_max: 64 << 10,
+            append_conditions_max: 1_024,
+        }
+    }
+}
+
+/// Longest process, initiator or predecessor, in bytes: they are looked up by, as names are.
+const CAUSE_BYTES_MAX: usize = 1_024;
+
+impl Limits {
+    pub(crate) fn check(&self, append: &Append) -> Result<(), Invalid> {
+        if append.writes.is_empty() {
+            return Err(Invalid::new("events", "an append needs at least one event"));
+        }
+        let count = append.writes.len();
+        if count > self.append_events_max {
+            let problem = format!("{count} events in one append, the limit is {}", self.append_events_max);
+            return Err(Invalid::new("events", problem));
+        }
+        let count = append.conditions.len();
+        if count > self.append_conditions_max {
+            let problem =
+                format!("{count} conditions in one append, the limit is {}", self.append_conditions_max);
+            return Err(Invalid::new("conditions", problem));
+        }
+        let mut append_bytes = 0;
+        for (index, write) in append.writes.iter().enumerate() {
+            if write.stream.is_reserved() {
+                let problem = format!("`{}` starts with `$`, which is kept for Annals", write.stream);
+                return Err(Invalid::new(format!("events[{index}].stream"), problem));
+            }
+            append_bytes += self.check_event(&write.event).map_err(|invalid| {
+                let field = format!("events[{index}].{}", invalid.field);
+                Invalid::new(field, invalid.problem)
+            })?;
+        }
+        if append_bytes > self.append_bytes_max {
+            let problem =
+                format!("{append_bytes} bytes in one append, the limit is {}", self.append_bytes_max);
+            return Err(Invalid::new("events", problem));
+        }
+        Ok(())
+    }
+
+    /// Checks one event and returns its size.
+    fn check_event(&self, event: &NewEvent) -> Result<usize, Invalid> {
+        if event.tags.len() > self.event_tags_max {
+            let problem = format!("{} tags, the limit is {}", event.tags.len(), self.event_tags_max);
+            return Err(Invalid::new("tags", problem));
+        }
+        let metadata = &event.metadata;
+        let mut metadata_bytes = metadata.trace.as_ref().map_or(0, |trace| trace.len());
+        for (field, value) in [
+            ("metadata.process", &metadata.process),
+            ("metadata.initiator", &metadata.initiator),
+            ("metadata.predecessor", &metadata.predecessor),
+        ] {
+            if let Some(value) = value {
+                crate::text::check_name(field, value, CAUSE_BYTES_MAX)?;
+                metadata_bytes += value.len();
+            }
+        }
+        metadata_bytes += metadata.own.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        if metadata_bytes > self.metadata_bytes_max {
+            let problem = format!("{metadata_bytes} bytes, the limit is {}", self.metadata_bytes_max);
+            return Err(Invalid::new("metadata", problem));
+        }
+        for text in metadata.own.keys().chain(metadata.own.values()).chain(&metadata.trace) {
+            if text.contains('\0') {
+                return Err(Invalid::new("metadata", "contains a NUL character"));
+            }
+        }
+        crate::text::check_name("content_type", event.content_type.as_str(), 256)?;
+        let tag_bytes: usize = event.tags.iter().map(|tag: &Tag| tag.as_str().len()).sum();
+        let event_bytes = event.data.len() + metadata_bytes + tag_bytes;
+        if event_bytes > self.event_bytes_max {
+            let problem = format!("{event_bytes} bytes, the limit is {}", self.event_bytes_max);
+            return Err(Invalid::new("data", problem));
+        }
+        Ok(event_bytes)
+    }
+}

@@ -1,0 +1,278 @@
+//! The store in memory: the reference for those who write a store, and a fast target for tests.
+//!
+//! One lock, one vector of events, maps from names to places in it. It keeps every clause of the contract but
+//! G1: what it holds ends with the process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::{
+    Admission, Append, Appended, Clock, Conflict, Direction, Error, EventId, EventStore, IdempotencyKey,
+    Limits, LogPage, LogRead, LogView, Position, Query, RecordedEvent, Result, StoreId, StreamId, StreamInfo,
+    StreamList, StreamPage, StreamRead, SystemClock, Timestamp, Version, admit,
+};
+
+/// A store that lives in memory and ends with the process.
+pub struct MemoryStore {
+    id: StoreId,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    log: Mutex<Log>,
+    head: watch::Sender<Position>,
+}
+
+#[derive(Default)]
+struct Log {
+    events: Vec<RecordedEvent>,
+    streams: BTreeMap<StreamId, Vec<Position>>,
+    keys: HashMap<IdempotencyKey, Position>,
+    ids: HashMap<(StreamId, EventId), Position>,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store with the default limits and the machine's clock.
+    pub fn new() -> Self {
+        Self::with(Limits::default(), Arc::new(SystemClock))
+    }
+
+    /// An empty store with these limits and this clock.
+    pub fn with(limits: Limits, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            id: StoreId::generate(),
+            limits,
+            clock,
+            log: Mutex::default(),
+            head: watch::Sender::new(Position::ZERO),
+        }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        // No code below panics half way through a change, so a poisoned lock still guards a whole log.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Judges and, if it may, writes: one step under the lock.
+    fn try_append(&self, append: &Append) -> Result<Appended, Refusal> {
+        let mut log = self.log();
+        let Ok(admission) = admit(&*log, append);
+        match admission {
+            Admission::Write => Ok(log.write(append, self.clock.now(), &self.head)),
+            Admission::Keyed(first) => Ok(log.outcome(first)),
+            Admission::Repeated(first) => {
+                let count = append.writes.len();
+                Ok(Appended::of(&log.events[index(first)..index(first) + count], true))
+            }
+            Admission::Invalid(invalid) => Err(Refusal::Error(invalid.into())),
+            Admission::Refuse(violated) => Err(Refusal::Conflict(violated)),
+        }
+    }
+}
+
+enum Refusal {
+    Error(Error),
+    Conflict(Vec<(usize, crate::Violated)>),
+}
+
+/// Where the event at this position lies in the vector.
+fn index(position: Position) -> usize {
+    usize::try_from(position.get() - 1).expect("an event in memory has an index")
+}
+
+impl Log {
+    fn head(&self) -> Position {
+        Position::new(self.events.len() as u64)
+    }
+
+    fn version(&self, stream: &StreamId) -> Version {
+        Version::new(self.streams.get(stream).map_or(0, Vec::len) as u64)
+    }
+
+    fn write(&mut self, append: &Append, now: Timestamp, head: &watch::Sender<Position>) -> Appended {
+        let held = self.events.last().map_or(Timestamp::MIN, |event| event.recorded_at);
+        let recorded_at = append.recorded_at.unwrap_or(now).min(now).max(held);
+        let first = self.head().next();
+        for write in &append.writes {
+            let position = self.head().next();
+            let version = self.version(&write.stream).next();
+            self.streams.entry(write.stream.clone()).or_default().push(position);
+            self.ids.insert((write.stream.clone(), write.event.id), position);
+            let key = append.key.clone().filter(|_| position == first);
+            self.events.push(RecordedEvent::record(
+                write.event.clone(),
+                write.stream.clone(),
+                position,
+                version,
+                first,
+                recorded_at,
+                key,
+            ));
+        }
+        if let Some(key) = &append.key {
+            self.keys.insert(key.clone(), first);
+        }
+        head.send_replace(self.head());
+        Appended::of(&self.events[index(first)..], false)
+    }
+
+    /// The outcome of the append that begins at this position.
+    fn outcome(&self, first: Position) -> Appended {
+        let rest = &self.events[index(first)..];
+        let count = rest.iter().take_while(|event| event.append == first).count();
+        Appended::of(&rest[..count], true)
+    }
+}
+
+impl LogView for Log {
+    type Error = Infallible;
+
+    fn stream_version(&self, stream: &StreamId) -> Result<Version, Infallible> {
+        Ok(self.version(stream))
+    }
+
+    fn append_with_key(&self, key: &IdempotencyKey) -> Result<Option<Position>, Infallible> {
+        Ok(self.keys.get(key).copied())
+    }
+
+    fn event_with_id(&self, stream: &StreamId, id: EventId) -> Result<Option<Position>, Infallible> {
+        Ok(self.ids.get(&(stream.clone(), id)).copied())
+    }
+
+    fn event_at(&self, position: Position) -> Result<Option<(StreamId, Version, EventId)>, Infallible> {
+        let event = self.events.get(index(position));
+        Ok(event.map(|event| (event.stream.clone(), event.version, event.id)))
+    }
+
+    fn first_match(&self, query: &Query, after: Position) -> Result<Option<Position>, Infallible> {
+        let later = self.events.iter().skip(usize::try_from(after.get()).unwrap_or(usize::MAX));
+        Ok(later.into_iter().find(|event| query.matches(event)).map(|event| event.position))
+    }
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    fn id(&self) -> StoreId {
+        self.id
+    }
+
+    async fn append(&self, append: Append) -> Result<Appended> {
+        append.validate(&self.limits)?;
+        match self.try_append(&append) {
+            Ok(appended) => Ok(appended),
+            Err(Refusal::Error(error)) => Err(error),
+            Err(Refusal::Conflict(violated)) => {
+                Err(Error::Conflict(Box::new(Conflict::explain(self, &append, violated).await?)))
+            }
+        }
+    }
+
+    async fn read_log(&self, read: LogRead) -> Result<LogPage> {
+        let log = self.log();
+        let head = log.head();
+        let limit = read.limit.max(1);
+        let (mut events, mut next, mut end) = (Vec::new(), read.from, true);
+        match read.direction {
+            Direction::Forward => {
+                next = next.max(Position::FIRST);
+                while next <= head {
+                    if events.len() == limit {
+                        end = false;
+                        break;
+                    }
+                    let event = &log.events[index(next)];
+                    if read.query.matches(event) {
+                        events.push(event.clone());
+                    }
+                    next = next.next();
+                }
+            }
+            Direction::Backward => {
+                next = next.min(head);
+                while next > Position::ZERO {
+                    if events.len() == limit {
+                        end = false;
+                        break;
+                    }
+                    let event = &log.events[index(next)];
+                    if read.query.matches(event) {
+                        events.push(event.clone());
+                    }
+                    next = next.previous();
+                }
+            }
+        }
+        Ok(LogPage { events, next, end, head })
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
+        let log = self.log();
+        let version = log.version(&read.stream);
+        let limit = read.limit.max(1) as u64;
+        let (from, to, next) = match read.direction {
+            Direction::Forward => {
+                let from = read.from.max(Version::FIRST);
+                let to = version.min(from.plus(limit - 1));
+                (from, to, from.max(to.next()))
+            }
+            Direction::Backward => {
+                let to = read.from.min(version);
+                let from = Version::new(to.get().saturating_sub(limit - 1)).max(Version::FIRST);
+                (from, to, from.min(to.next()).previous())
+            }
+        };
+        let places = log.streams.get(&read.stream).map_or(&[][..], Vec::as_slice);
+        let mut events: Vec<_> = (from.get()..=to.get())
+            .map(|version| places[usize::try_from(version - 1).expect("a version in memory has an index")])
+            .map(|position| log.events[index(position)].clone())
+            .collect();
+        let end = match read.direction {
+            Direction::Forward => next > version,
+            Direction::Backward => next == Version::ZERO,
+        };
+        if read.direction == Direction::Backward {
+            events.reverse();
+        }
+        Ok(StreamPage { events, next, end, version })
+    }
+
+    async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
+        let log = self.log();
+        let start = list.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let streams = log.streams.range((start, Bound::Unbounded));
+        Ok(streams
+            .filter(|(stream, _)| {
+                list.category.as_ref().is_none_or(|category| stream.category() == *category)
+            })
+            .filter_map(|(stream, places)| {
+                let version = Version::new(places.len() as u64);
+                places.last().map(|&position| StreamInfo { stream: stream.clone(), version, position })
+            })
+            .take(list.limit.max(1))
+            .collect())
+    }
+
+    async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
+        let log = self.log();
+        Ok(log.keys.get(key).map(|&first| log.outcome(first)))
+    }
+
+    async fn head(&self) -> Result<Position> {
+        Ok(self.log().head())
+    }
+
+    async fn wait(&self, after: Position) -> Result<Position> {
+        let mut head = self.head.subscribe();
+        let head = head.wait_for(|head| *head > after).await;
+        Ok(*head.expect("the sender lives as long as the store"))
+    }
+}

@@ -1,0 +1,98 @@
+//! Which events are meant: by category, type, tag, process and initiator.
+
+use crate::{Category, EventType, RecordedEvent, StreamId, Tag, Text};
+
+/// A choice of events. The items are OR-ed; a query without items means every event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// An event is meant if any of these means it.
+    pub items: Vec<QueryItem>,
+}
+
+/// One alternative of a [`Query`]. What is given must all hold; an item that gives nothing means every event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueryItem {
+    /// The event's stream is of this category.
+    pub category: Option<Category>,
+    /// The event is of one of these types; of any, if none is given.
+    pub types: Vec<EventType>,
+    /// The event has all of these tags.
+    pub tags: Vec<Tag>,
+    /// The event belongs to this process.
+    pub process: Option<Text>,
+    /// The event was started by this initiator.
+    pub initiator: Option<Text>,
+}
+
+impl Query {
+    /// Every event.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The events that this one item means.
+    pub fn item(item: QueryItem) -> Self {
+        Self { items: vec![item] }
+    }
+
+    /// Events of streams of this category.
+    pub fn category(category: Category) -> Self {
+        Self::item(QueryItem { category: Some(category), ..QueryItem::default() })
+    }
+
+    /// Events of any of these types.
+    pub fn types(types: impl IntoIterator<Item = EventType>) -> Self {
+        Self::item(QueryItem { types: types.into_iter().collect(), ..QueryItem::default() })
+    }
+
+    /// Events that have all of these tags.
+    pub fn tags(tags: impl IntoIterator<Item = Tag>) -> Self {
+        Self::item(QueryItem { tags: tags.into_iter().collect(), ..QueryItem::default() })
+    }
+
+    /// The events of either query.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        if self.is_all() || other.is_all() {
+            return Self::all();
+        }
+        self.items.extend(other.items);
+        self
+    }
+
+    /// Whether every event is meant.
+    pub fn is_all(&self) -> bool {
+        self.items.is_empty() || self.items.iter().any(QueryItem::is_all)
+    }
+
+    /// Whether this recorded event is meant.
+    pub fn matches(&self, event: &RecordedEvent) -> bool {
+        let RecordedEvent { stream, event_type, tags, metadata, .. } = event;
+        self.items.is_empty()
+            || self.items.iter().any(|item| {
+                item.matches(stream, event_type, tags, metadata.process.as_ref(), metadata.initiator.as_ref())
+            })
+    }
+}
+
+impl QueryItem {
+    /// Whether every event is meant.
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn matches(
+        &self,
+        stream: &StreamId,
+        event_type: &EventType,
+        tags: &[Tag],
+        process: Option<&Text>,
+        initiator: Option<&Text>,
+    ) -> bool {
+        self.category.as_ref().is_none_or(|category| stream.category() == *category)
+            && (self.types.is_empty() || self.types.contains(event_type))
+            && self.tags.iter().all(|tag| tags.contains(tag))
+            && self.process.as_ref().is_none_or(|wanted| process == Some(wanted))
+            && self.initiator.as_ref().is_none_or(|wanted| initiator == Some(wanted))
+    }
+}

@@ -1,0 +1,146 @@
+//! What may be asked of a store, and the pages that it answers with.
+//!
+//! A read answers one page: a bounded piece of work. Whoever wants more asks again from where the page says.
+//! A subscription is nothing else ([`Subscription`](crate::Subscription)), so there is no seam between
+//! what is stored and what is live.
+
+use crate::{Category, Position, Query, RecordedEvent, StreamId, Version};
+
+/// Which way a read goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From old to new.
+    #[default]
+    Forward,
+    /// From new to old.
+    Backward,
+}
+
+/// A read of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRead {
+    /// Where to begin, inclusive: [`Position::FIRST`] for the oldest event, [`Position::MAX`] with
+    /// [`Direction::Backward`] for the newest.
+    pub from: Position,
+    /// Which way to go.
+    pub direction: Direction,
+    /// Which events are meant; the others are passed over.
+    pub query: Query,
+    /// At most this many events in a page; at least 1.
+    pub limit: usize,
+}
+
+impl LogRead {
+    /// Every event from this position on, in order.
+    pub fn forward(from: Position) -> Self {
+        Self { from, direction: Direction::Forward, query: Query::all(), limit: 1_000 }
+    }
+
+    /// Every event from this position down, newest first.
+    pub fn backward(from: Position) -> Self {
+        Self { direction: Direction::Backward, ..Self::forward(from) }
+    }
+
+    /// Only the events that the query means.
+    #[must_use]
+    pub fn matching(mut self, query: Query) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// At most this many events in a page.
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+/// A page of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPage {
+    /// The events that were meant, in the direction of the read. May be empty although more follow.
+    pub events: Vec<RecordedEvent>,
+    /// Where the next page begins. Forward it is one beyond the last position that was looked at, also at
+    /// the end of the log; backward it is 0 when nothing is left.
+    pub next: Position,
+    /// Whether this page reaches the end of the log (or, backward, its beginning).
+    pub end: bool,
+    /// Position of the log's newest event when the page was read.
+    pub head: Position,
+}
+
+/// A read of one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamRead {
+    /// The stream. One that does not exist is read as empty.
+    pub stream: StreamId,
+    /// Where to begin, inclusive: [`Version::FIRST`] for the oldest event, [`Version::MAX`] with
+    /// [`Direction::Backward`] for the newest.
+    pub from: Version,
+    /// Which way to go.
+    pub direction: Direction,
+    /// At most this many events in a page; at least 1.
+    pub limit: usize,
+}
+
+impl StreamRead {
+    /// The stream's events from this version on, in order.
+    pub fn forward(stream: impl Into<StreamId>, from: Version) -> Self {
+        Self { stream: stream.into(), from, direction: Direction::Forward, limit: 1_000 }
+    }
+
+    /// The stream's events from this version down, newest first.
+    pub fn backward(stream: impl Into<StreamId>, from: Version) -> Self {
+        Self { direction: Direction::Backward, ..Self::forward(stream, from) }
+    }
+
+    /// At most this many events in a page.
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+/// A page of one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamPage {
+    /// The events, in the direction of the read.
+    pub events: Vec<RecordedEvent>,
+    /// Where the next page begins. Forward it is one beyond the last event of the page; backward it is 0
+    /// when nothing is left.
+    pub next: Version,
+    /// Whether this page reaches the end of the stream (or, backward, its beginning).
+    pub end: bool,
+    /// Version of the stream when the page was read; 0 if there is no such stream.
+    pub version: Version,
+}
+
+/// A request for the names of streams, in the order of their bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamList {
+    /// Only streams of this category.
+    pub category: Option<Category>,
+    /// Only streams whose name comes after this one: the last of the page before.
+    pub after: Option<StreamId>,
+    /// At most this many; at least 1.
+    pub limit: usize,
+}
+
+impl Default for StreamList {
+    fn default() -> Self {
+        Self { category: None, after: None, limit: 1_000 }
+    }
+}
+
+/// A stream and how far it has come (Eventuate's `entities` row).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// The stream.
+    pub stream: StreamId,
+    /// Version of its newest event.
+    pub version: Version,
+    /// Position of its newest event.
+    pub position: Position,
+}

@@ -1,0 +1,177 @@
+//! The contract that every store keeps. The clauses G1 to G10 are in `docs/guarantees.md`.
+//!
+//! [`EventStore`] is what an implementer writes, as little as possible; [`EventStoreExt`] is what it gives to
+//! users in return. A store that passes `annals-testkit` may be used wherever another is.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::{
+    Append, Appended, Direction, IdempotencyKey, LogPage, LogRead, Position, Query, RecordedEvent, Result,
+    StreamId, StreamInfo, StreamList, StreamPage, StreamRead, Timestamp, Version,
+};
+
+/// A log of events that is appended to under conditions and read from anywhere.
+///
+/// All methods may be called at once from any number of tasks. A call that is dropped before it is done leaves
+/// the store whole; a dropped append may or may not be carried out.
+#[async_trait]
+pub trait EventStore: Send + Sync + 'static {
+    /// Identity of the log. What is derived from a log (a snapshot, a read model) is bound to it.
+    fn id(&self) -> StoreId;
+
+    /// Carries out an append: all of it, durably, or nothing.
+    ///
+    /// - G1, G2: when this returns an outcome, every event of the append is durable; a crash leaves all of them
+    ///   or none.
+    /// - G3: if a condition does not hold, nothing is written, and the error names every violated condition.
+    /// - G4: the events get consecutive positions. Whoever has read position n never sees a smaller one appear.
+    /// - G5: if the key, or the same events by id, are there already, the outcome is the original one, marked
+    ///   as a duplicate, whatever the conditions say.
+    ///
+    /// # Errors
+    /// Any [`Error`](crate::Error). Only after [`Indeterminate`](crate::Error::Indeterminate) may the events
+    /// have been written.
+    async fn append(&self, append: Append) -> Result<Appended>;
+
+    /// Reads a page of the log.
+    ///
+    /// A page holds at most `limit` events and a bounded number of bytes, but at least one event if one that is
+    /// meant exists; unless the store stopped looking early, which it says by `end: false`.
+    async fn read_log(&self, read: LogRead) -> Result<LogPage>;
+
+    /// Reads a page of one stream.
+    async fn read_stream(&self, read: StreamRead) -> Result<StreamPage>;
+
+    /// Lists streams in the order of their names' bytes.
+    async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>>;
+
+    /// The outcome of the append that had this key, marked as a duplicate; nothing if there was none.
+    async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>>;
+
+    /// Position of the newest event that may be read.
+    async fn head(&self) -> Result<Position>;
+
+    /// Waits until the head is beyond this position, and returns it.
+    async fn wait(&self, after: Position) -> Result<Position>;
+}
+
+/// What every store can do beyond the contract.
+#[async_trait]
+pub trait EventStoreExt: EventStore {
+    /// The version of a stream; 0 if it does not exist.
+    async fn stream_version(&self, stream: &StreamId) -> Result<Version> {
+        let newest = StreamRead::backward(stream, Version::MAX).limit(1);
+        Ok(self.read_stream(newest).await?.version)
+    }
+
+    /// All events of a stream, in order. They are held in memory: for long streams, read pages.
+    async fn stream_events(&self, stream: &StreamId) -> Result<Vec<RecordedEvent>> {
+        let mut events = Vec::new();
+        let mut read = StreamRead::forward(stream, Version::FIRST);
+        loop {
+            let page = self.read_stream(read.clone()).await?;
+            events.extend(page.events);
+            if page.end {
+                return Ok(events);
+            }
+            read.from = page.next;
+        }
+    }
+
+    /// All events that a query means, in order. They are held in memory: for a long log, read pages.
+    async fn log_events(&self, query: Query) -> Result<Vec<RecordedEvent>> {
+        let mut events = Vec::new();
+        let mut read = LogRead::forward(Position::FIRST).matching(query);
+        loop {
+            let page = self.read_log(read.clone()).await?;
+            events.extend(page.events);
+            if page.end {
+                return Ok(events);
+            }
+            read.from = page.next;
+        }
+    }
+
+    /// Position of the last event that was recorded at or before this time; 0 if there is none.
+    ///
+    /// Recorded times never decrease along the log (G4), so a time names a position.
+    async fn position_at(&self, time: Timestamp) -> Result<Position> {
+        let (mut low, mut high) = (Position::ZERO, self.head().await?);
+        // `low` was recorded by then (or is before everything); what comes after `high` was not.
+        while low < high {
+            let middle = Position::new(low.get() + (high.get() - low.get()).div_ceil(2));
+            let read = LogRead { from: middle, direction: Direction::Forward, query: Query::all(), limit: 1 };
+            let page = self.read_log(read).await?;
+            match page.events.first() {
+                Some(event) if event.recorded_at <= time => low = middle,
+                _ => high = middle.previous(),
+            }
+        }
+        Ok(low)
+    }
+}
+
+impl<S: EventStore + ?Sized> EventStoreExt for S {}
+
+#[async_trait]
+impl<S: EventStore + ?Sized> EventStore for std::sync::Arc<S> {
+    fn id(&self) -> StoreId {
+        (**self).id()
+    }
+    async fn append(&self, append: Append) -> Result<Appended> {
+        (**self).append(append).await
+    }
+    async fn read_log(&self, read: LogRead) -> Result<LogPage> {
+        (**self).read_log(read).await
+    }
+    async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
+        (**self).read_stream(read).await
+    }
+    async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
+        (**self).list_streams(list).await
+    }
+    async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
+        (**self).outcome(key).await
+    }
+    async fn head(&self) -> Result<Position> {
+        (**self).head().await
+    }
+    async fn wait(&self, after: Position) -> Result<Position> {
+        (**self).wait(after).await
+    }
+}
+
+/// Identity of a log: a UUID made when the log is created.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StoreId(uuid::Uuid);
+
+impl StoreId {
+    /// A new identity.
+    pub fn generate() -> Self {
+        Self(uuid::Uuid::new_v4())
+    }
+
+    /// The identity with these 16 bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Uuid::from_bytes(bytes))
+    }
+
+    /// The 16 bytes of the identity.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}

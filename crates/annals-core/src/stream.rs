@@ -1,0 +1,87 @@
+//! Streams and their categories.
+
+use crate::text::name_type;
+use crate::{Invalid, Text};
+
+name_type! {
+    /// The name of a stream, the events of one aggregate: any UTF-8 text of 1 to 1,024 bytes.
+    ///
+    /// By convention a name is a category and an id, `account-42`, split at the first `-`; a name without one
+    /// is all category. Names that start with `$` are kept for Annals itself.
+    StreamId, "stream", 1024
+}
+
+name_type! {
+    /// What a stream is of: the part of its name before the first `-`.
+    Category, "category", 1024
+}
+
+impl StreamId {
+    /// The stream of one aggregate: `{category}-{id}`.
+    ///
+    /// # Errors
+    /// [`Invalid`] if the category is empty or contains `-` (the id could not be told from it), or if the
+    /// whole name is too long.
+    pub fn of(category: &str, id: &str) -> Result<Self, Invalid> {
+        if category.is_empty() || category.contains('-') {
+            let problem = format!("`{category}` must not be empty or contain `-`");
+            return Err(Invalid::new("category", problem));
+        }
+        Self::new(format!("{category}-{id}"))
+    }
+
+    /// The category: everything before the first `-`.
+    ///
+    /// A name that starts with `-` has the whole name as its category, so that a category is never empty.
+    pub fn category(&self) -> Category {
+        let end = self.split().map_or(self.as_str().len(), |(category, _)| category.len());
+        if end == self.as_str().len() {
+            return Category(self.as_text().clone());
+        }
+        let shared = self.as_text().as_bytes().slice(..end);
+        Category(Text::from_utf8(shared).expect("a slice that ends at an ASCII character is UTF-8"))
+    }
+
+    /// The id: everything after the first `-`, or nothing.
+    pub fn id(&self) -> Option<&str> {
+        self.split().map(|(_, id)| id)
+    }
+
+    /// Whether the name is one that only Annals itself may write.
+    pub fn is_reserved(&self) -> bool {
+        self.as_str().starts_with('$')
+    }
+
+    fn split(&self) -> Option<(&str, &str)> {
+        self.as_str().split_once('-').filter(|(category, _)| !category.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_splits_at_its_first_dash() {
+        for (name, category, id) in [
+            ("account-42", "account", Some("42")),
+            ("account-42-7", "account", Some("42-7")),
+            ("account", "account", None),
+            ("-42", "-42", None),
+            ("계좌-사십이", "계좌", Some("사십이")),
+        ] {
+            let stream = StreamId::new(name).unwrap();
+            assert_eq!((stream.category().as_str(), stream.id()), (category, id), "{name}");
+        }
+    }
+
+    #[test]
+    fn bad_names_are_refused_with_the_reason() {
+        let long = "x".repeat(1025);
+        for (name, problem) in [("", "is empty"), (long.as_str(), "1025 bytes"), ("a\0b", "NUL")] {
+            let refused = StreamId::new(name).unwrap_err().to_string();
+            assert!(refused.contains(problem), "{refused}");
+        }
+        assert!(StreamId::of("a-b", "1").is_err());
+    }
+}

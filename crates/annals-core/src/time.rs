@@ -1,0 +1,142 @@
+//! Points in time, and the clock that they are read from.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::Invalid;
+
+/// A point in time, in microseconds since 1970-01-01T00:00:00Z.
+///
+/// Written and read as RFC 3339 text in UTC, `2017-04-15T13:00:00.000001Z`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The earliest time that can be written as text: the first instant of the year 0.
+    pub const MIN: Self = Self(-62_167_219_200_000_000);
+    /// The latest time that can be written as text: the end of the year 9999, as far as every offset reaches.
+    pub const MAX: Self = Self(253_402_207_200_000_000);
+
+    /// The time this many microseconds after the epoch, held within [`MIN`](Self::MIN) and
+    /// [`MAX`](Self::MAX).
+    pub const fn from_micros(micros: i64) -> Self {
+        if micros < Self::MIN.0 {
+            Self::MIN
+        } else if micros > Self::MAX.0 {
+            Self::MAX
+        } else {
+            Self(micros)
+        }
+    }
+
+    /// Microseconds since the epoch.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// The time that much later.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self::from_micros(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// How much later this time is than another; nothing if it is not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = jiff::Timestamp::from_microsecond(self.0).map_err(|_| fmt::Error)?;
+        f.pad(&time.to_string())
+    }
+}
+
+impl std::str::FromStr for Timestamp {
+    type Err = Invalid;
+
+    /// Reads RFC 3339, with or without a fraction, in any offset; or a bare date, which is its first instant
+    /// in UTC.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if let Ok(time) = text.parse::<jiff::Timestamp>() {
+            return Ok(Self(time.as_microsecond()));
+        }
+        let date = text.parse::<jiff::civil::Date>().ok();
+        date.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok())
+            .map(|start| Self(start.timestamp().as_microsecond()))
+            .ok_or_else(|| {
+                let problem = format!("`{text}` is not a time like 2017-04-15T13:00:00Z or 2017-04-15");
+                Invalid::new("time", problem)
+            })
+    }
+}
+
+/// Where the time comes from.
+pub trait Clock: Send + Sync + 'static {
+    /// The time now. It may jump back; a store holds recorded times so that they never decrease.
+    fn now(&self) -> Timestamp;
+}
+
+/// The clock of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(jiff::Timestamp::now().as_microsecond())
+    }
+}
+
+/// A clock that stands still until a test moves it.
+#[derive(Debug, Default)]
+pub struct TestClock(AtomicI64);
+
+impl TestClock {
+    /// A clock that shows this time.
+    pub fn at(time: Timestamp) -> Self {
+        Self(AtomicI64::new(time.as_micros()))
+    }
+
+    /// Shows this time from now on, also an earlier one.
+    pub fn set(&self, time: Timestamp) {
+        self.0.store(time.as_micros(), Ordering::SeqCst);
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, duration: Duration) {
+        self.set(self.now().plus(duration));
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
+    }
+}
+
+impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_time_are_one() {
+        let time: Timestamp = "2017-04-15T13:00:00.000001Z".parse().unwrap();
+        assert_eq!(time.to_string(), "2017-04-15T13:00:00.000001Z");
+        let date: Timestamp = "2017-04-15".parse().unwrap();
+        assert_eq!(date.to_string(), "2017-04-15T00:00:00Z");
+        assert!("yesterday".parse::<Timestamp>().is_err());
+        for end in [Timestamp::MIN, Timestamp::MAX] {
+            assert_eq!(end.to_string().parse::<Timestamp>().unwrap(), end);
+        }
+        assert_eq!(Timestamp::from_micros(i64::MAX), Timestamp::MAX);
+    }
+}
