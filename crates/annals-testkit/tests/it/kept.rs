@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use annals_core::{
-    Append, Appended, Clock, Condition, Direction, Error, EventId, EventStore, EventStoreExt, Expected,
-    IdempotencyKey, Limits, LogPage, LogRead, MemoryStore, Position, RecordedEvent, Result, StoreId,
-    StreamId, StreamInfo, StreamList, StreamPage, StreamRead, TestClock, Timestamp,
+    Append, Appended, Clock, Condition, Conflict, Direction, Error, EventId, EventStore, EventStoreExt,
+    Expected, IdempotencyKey, Invalid, Limits, LogPage, LogRead, MemoryStore, Position, RecordedEvent,
+    Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock, TestClock,
+    Timestamp, Version, Violated,
 };
 use annals_testkit::Subject;
 use async_trait::async_trait;
@@ -25,7 +26,18 @@ pub enum Fault {
     ChecksBeforeItsTurn,
     TakesReservedNames,
     TakesAnySize,
+    TakesEmptyAppends,
+    TakesEmptyNames,
+    RefusesTheNilId,
+    RefusesAfterARefusal,
+    FoldsCase,
     // Conditions.
+    TakesNoStreamForAny,
+    TakesExistsForTheFirst,
+    LooksAtOneConditionAStream,
+    JudgesConditionsFirst,
+    JudgesIdsFirst,
+    CountsItsOwnEvents,
     TakesExistsForAny,
     TakesZeroForAny,
     TakesStaleVersions,
@@ -50,7 +62,14 @@ pub enum Fault {
     HidesALateCommit,
     HeadRunsAhead,
     FollowsTheClockBack,
+    HasAClockOfItsOwn,
+    IgnoresGivenTimes,
     // Reads.
+    CutsLargePages,
+    StaysWhereNothingIsMeant,
+    ReadsStreamsFromOneLater,
+    NumbersVersionsFromZero,
+    ListsAfterKnownNamesOnly,
     LosesTheOldestBackward,
     SaysTheEndTooEarly,
     StopsAtThePageLimitForEver,
@@ -97,14 +116,23 @@ impl Subject for Kept {
     async fn open(&self, clock: Arc<TestClock>) -> Faulty {
         let mut opened = self.opened.lock().unwrap();
         let limits = match self.fault {
-            TakesAnySize => {
-                Limits { event_bytes_max: usize::MAX, append_bytes_max: usize::MAX, ..Limits::default() }
-            }
+            TakesAnySize => Limits {
+                event_bytes_max: usize::MAX,
+                append_bytes_max: usize::MAX,
+                append_events_max: usize::MAX,
+                event_tags_max: usize::MAX,
+                metadata_bytes_max: usize::MAX,
+                append_conditions_max: usize::MAX,
+            },
             _ => Limits::default(),
         };
         let kept =
             self.shared.clone().or(opened.last().cloned()).filter(|_| self.fault != LosesAllWhenClosed);
-        let store = kept.unwrap_or_else(|| Arc::new(MemoryStore::with(limits, Arc::clone(&clock) as _)));
+        let given: Arc<dyn Clock> = match self.fault {
+            HasAClockOfItsOwn => Arc::new(SystemClock),
+            _ => Arc::clone(&clock) as _,
+        };
+        let store = kept.unwrap_or_else(|| Arc::new(MemoryStore::with(limits, given)));
         opened.push(Arc::clone(&store));
         let times_opened = opened.len();
         Faulty {
@@ -151,6 +179,14 @@ impl Faulty {
             ForgetsKeysWhenClosed if self.times_opened > 1 => append.key = None,
             CutsKeys => append.key = append.key.as_ref().map(|key| cut(key)),
             ForgetsIds => writes.iter_mut().for_each(|write| write.event.id = EventId::generate()),
+            IgnoresGivenTimes => append.recorded_at = None,
+            TakesEmptyNames => {
+                let processes = writes.iter_mut().map(|write| &mut write.event.metadata.process);
+                processes
+                    .filter(|name| name.as_ref().is_some_and(|name| name.is_empty()))
+                    .for_each(|name| *name = None);
+            }
+            FoldsCase => writes.iter_mut().for_each(|write| write.stream = lower(&write.stream)),
             ReadsDataAsText => {
                 for write in writes {
                     write.event.data = String::from_utf8_lossy(&write.event.data).into_owned().into();
@@ -160,6 +196,16 @@ impl Faulty {
             SortsTags => writes.iter_mut().for_each(|write| write.event.tags.sort()),
             LosesTheTimeOfOccurrence => writes.iter_mut().for_each(|write| write.event.occurred_at = None),
             _ => {}
+        }
+        if self.fault == LooksAtOneConditionAStream {
+            let mut seen = HashSet::new();
+            for condition in &mut append.conditions {
+                if let Condition::Version { stream, expected } = condition
+                    && !seen.insert(stream.clone())
+                {
+                    *expected = Expected::Any;
+                }
+            }
         }
         let written: Vec<StreamId> = append.writes.iter().map(|write| write.stream.clone()).collect();
         append.conditions.iter_mut().for_each(|condition| self.spoil_condition(condition, &written));
@@ -177,6 +223,9 @@ impl Faulty {
                 (TakesStaleVersions, Expected::Exact(version)) if version.get() > 0 => {
                     *expected = Expected::Exists
                 }
+                (TakesNoStreamForAny, Expected::NoStream) => *expected = Expected::Any,
+                (TakesExistsForTheFirst, Expected::Exists) => *expected = Expected::Exact(Version::FIRST),
+                (FoldsCase, _) => *stream = lower(stream),
                 (IgnoresUnwrittenStreams, _) if !written.contains(stream) => *expected = Expected::Any,
                 _ => {}
             },
@@ -228,6 +277,63 @@ impl Faulty {
         }
         append.conditions.retain(|condition| !matches!(condition, Condition::Version { .. }));
         Ok(())
+    }
+
+    /// What a store with this fault refuses before it looks further.
+    async fn refuse_early(&self, append: &Append) -> Result<()> {
+        match self.fault {
+            RefusesTheNilId if append.writes.iter().any(|write| *write.event.id.as_bytes() == [0; 16]) => {
+                Err(Invalid::new("id", "is nil").into())
+            }
+            RefusesAfterARefusal if append.writes.iter().any(|write| self.was_shown(&write.stream)) => {
+                Err(Invalid::new("stream", "was refused").into())
+            }
+            UsesTheKeyOfARefusedAppend if append.key.as_ref().is_some_and(|key| self.was_shown(key)) => {
+                Err(Invalid::new("key", "was used").into())
+            }
+            JudgesIdsFirst => {
+                for write in &append.writes {
+                    let events = self.store.stream_events(&write.stream).await?;
+                    if events.iter().any(|event| event.id == write.event.id) {
+                        return Err(Invalid::new("id", "is used").into());
+                    }
+                }
+                Ok(())
+            }
+            JudgesConditionsFirst | CountsItsOwnEvents => self.judge_first(append).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn judge_first(&self, append: &Append) -> Result<()> {
+        let mut refused = Vec::new();
+        for (index, condition) in append.conditions.iter().enumerate() {
+            match condition {
+                Condition::Version { stream, expected } if self.fault == JudgesConditionsFirst => {
+                    let actual = self.store.stream_version(stream).await?;
+                    if !expected.allows(actual) {
+                        let (stream, expected) = (stream.clone(), *expected);
+                        refused.push((index, Violated::Version { stream, expected, actual }));
+                    }
+                }
+                Condition::NoMatch { query, after } if self.fault == CountsItsOwnEvents => {
+                    let types = || query.items.iter().flat_map(|item| &item.types);
+                    if append.writes.iter().any(|write| types().any(|named| *named == write.event.event_type))
+                    {
+                        refused.push((index, Violated::NoMatch { after: *after, position: after.next() }));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if refused.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Conflict(Box::new(Conflict::explain(&*self.store, append, refused).await?)))
+    }
+
+    fn was_shown(&self, what: impl ToString) -> bool {
+        self.shown.lock().unwrap().contains(&what.to_string())
     }
 
     async fn write_event_by_event(&self, append: Append) -> Result<Appended> {
@@ -289,6 +395,12 @@ impl Faulty {
                 }
                 Err(Error::Conflict(conflict))
             }
+            (Err(error), RefusesAfterARefusal) => {
+                for write in &append.writes {
+                    self.first_time(write.stream.to_string());
+                }
+                Err(error)
+            }
             (Err(error), UsesTheKeyOfARefusedAppend) => {
                 if let Some(key) = &append.key {
                     self.first_time(key.to_string());
@@ -307,6 +419,10 @@ impl Faulty {
             }
         }
     }
+}
+
+fn lower(stream: &StreamId) -> StreamId {
+    StreamId::new(stream.as_str().to_lowercase()).unwrap()
 }
 
 fn cut(key: &IdempotencyKey) -> IdempotencyKey {
@@ -328,15 +444,14 @@ impl EventStore for Faulty {
         match self.fault {
             WritesEventByEvent => return self.write_event_by_event(append).await,
             AnswersBeforeItWrites => return self.answer_before(append).await,
-            UsesTheKeyOfARefusedAppend => {
-                let used =
-                    append.key.as_ref().is_some_and(|key| self.shown.lock().unwrap().contains(key.as_str()));
-                if used {
-                    return Err(annals_core::Invalid::new("key", "was used").into());
-                }
+            TakesEmptyAppends if append.writes.is_empty() => {
+                let head = self.store.head().await?;
+                let streams = vec![(StreamId::new("none").unwrap(), Version::ZERO)];
+                return Ok(Appended::new(head, head, self.clock.now(), streams, false));
             }
             _ => {}
         }
+        self.refuse_early(&append).await?;
         let answer = self.write(append.clone()).await;
         if let (Ok(done), AnswersWithTheNewestVersion) = (&answer, self.fault) {
             let mut done = done.clone();
@@ -363,6 +478,19 @@ impl EventStore for Faulty {
             SaysTheEndTooEarly if !page.events.is_empty() => page.end = true,
             StopsAtThePageLimitForEver if from.get() > 5 => page.events.truncate(1),
             HeadRunsAhead => page.head = page.head.next(),
+            StaysWhereNothingIsMeant if page.events.is_empty() && from <= page.head => {
+                (page.next, page.end) = (from, false);
+            }
+            CutsLargePages => {
+                let mut bytes = 0;
+                page.events.retain(|event| {
+                    bytes += event.data.len();
+                    bytes <= 4 << 20
+                });
+            }
+            NumbersVersionsFromZero => {
+                page.events.iter_mut().for_each(|event| event.version = event.version.previous());
+            }
             HidesALateCommit => {
                 let head = page.head;
                 page.events.retain(|event| {
@@ -376,8 +504,16 @@ impl EventStore for Faulty {
         Ok(page)
     }
 
-    async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
+    async fn read_stream(&self, mut read: StreamRead) -> Result<StreamPage> {
+        match self.fault {
+            FoldsCase => read.stream = lower(&read.stream),
+            ReadsStreamsFromOneLater if read.from > Version::FIRST => read.from = read.from.next(),
+            _ => {}
+        }
         let mut page = self.store.read_stream(read).await?;
+        if self.fault == NumbersVersionsFromZero {
+            page.events.iter_mut().for_each(|event| event.version = event.version.previous());
+        }
         if self.fault == ReadsStreamsLate && self.first_time(format!("{page:?}")) && page.version.get() > 1 {
             page.version = page.version.previous();
             page.events.retain(|event| event.version <= page.version);
@@ -394,7 +530,14 @@ impl EventStore for Faulty {
                 all.retain(|info| info.stream.as_str().starts_with(category.as_str()));
                 all
             }
-            _ => self.store.list_streams(list).await?,
+            _ => {
+                if let (ListsAfterKnownNamesOnly, Some(after)) = (self.fault, &list.after)
+                    && self.store.stream_version(after).await? == Version::ZERO
+                {
+                    return Ok(Vec::new());
+                }
+                self.store.list_streams(list).await?
+            }
         };
         if self.fault == ListsOldPositions {
             streams.iter_mut().for_each(|info| info.position = Position::FIRST);
@@ -418,6 +561,7 @@ impl EventStore for Faulty {
     async fn wait(&self, after: Position) -> Result<Position> {
         match self.fault {
             WakesTooEarly => self.store.wait(after.min(Position::FIRST)).await,
+            HeadRunsAhead => Ok(self.store.wait(after).await?.next()),
             _ => self.store.wait(after).await,
         }
     }

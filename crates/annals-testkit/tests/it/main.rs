@@ -1,6 +1,8 @@
 //! The suite itself on trial: a store that keeps the contract passes all of it, and each broken store is caught,
 //! by the clauses that are named here.
 
+#![allow(clippy::unwrap_used, reason = "a test may unwrap")]
+
 mod kept;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,7 +48,7 @@ macro_rules! a_broken_store_is_caught {
 a_broken_store_is_caught! {
     one_that_loses_the_second_event: LosesTheSecondEvent => [
         the_exact_version_continues_the_stream, an_append_to_several_streams_is_one_run,
-        a_large_append_is_one_run, random_histories_have_one_order,
+        a_large_append_is_one_run, transfers_keep_the_sum, random_histories_have_one_order,
     ];
     one_that_writes_event_by_event: WritesEventByEvent => [
         an_append_to_several_streams_is_one_run, readers_never_see_half_an_append, a_dropped_append_leaves_the_store_whole,
@@ -61,7 +63,38 @@ a_broken_store_is_caught! {
     one_that_takes_reserved_names: TakesReservedNames => [reserved_streams_cannot_be_written];
     one_that_takes_any_size: TakesAnySize => [
         an_event_beyond_the_limit_is_refused, an_append_beyond_the_limit_is_refused,
+        too_many_events_or_conditions_are_refused, too_many_tags_or_too_much_metadata_are_refused,
     ];
+    one_that_takes_empty_appends: TakesEmptyAppends => [an_append_without_events_is_refused];
+    one_that_takes_empty_names: TakesEmptyNames => [
+        bad_metadata_is_refused, one_wrong_event_refuses_the_whole_append,
+    ];
+    one_that_refuses_the_nil_id: RefusesTheNilId => [every_uuid_is_an_id];
+    one_that_refuses_after_a_refusal: RefusesAfterARefusal => [
+        after_a_refusal_the_right_version_is_let_through, random_histories_have_one_order,
+    ];
+    one_that_folds_case: FoldsCase => [
+        similar_names_are_different_streams, the_same_id_in_another_stream_is_another_event,
+        streams_are_listed_in_order_with_version_and_position,
+    ];
+    one_that_takes_no_stream_for_any: TakesNoStreamForAny => [
+        no_stream_is_refused_where_there_is_one, a_refused_append_to_several_streams_writes_none,
+        of_many_creators_one_wins,
+    ];
+    one_that_takes_exists_for_the_first: TakesExistsForTheFirst => [exists_and_any_take_whatever_version];
+    one_that_looks_at_one_condition_a_stream: LooksAtOneConditionAStream => [
+        conditions_that_contradict_each_other_refuse, every_violated_condition_is_named,
+    ];
+    one_that_judges_conditions_first: JudgesConditionsFirst => [
+        a_reused_id_is_named_before_a_stale_version, a_used_key_is_answered_in_spite_of_stale_conditions,
+        the_same_events_are_a_duplicate_in_spite_of_other_conditions, the_same_events_again_are_a_duplicate,
+        random_histories_have_one_order,
+    ];
+    one_that_judges_ids_first: JudgesIdsFirst => [
+        a_used_key_is_answered_before_ids_are_looked_at, the_same_key_gets_the_original_outcome,
+        random_histories_have_one_order,
+    ];
+    one_that_counts_its_own_events: CountsItsOwnEvents => [an_append_does_not_violate_its_own_conditions];
     one_that_takes_exists_for_any: TakesExistsForAny => [
         exists_is_refused_where_there_is_no_stream, an_unwritten_stream_may_be_expected_to_exist_or_not,
         random_histories_have_one_order,
@@ -127,14 +160,33 @@ a_broken_store_is_caught! {
     one_that_hides_a_late_commit: HidesALateCommit => [
         positions_have_no_gaps_under_concurrent_writers, a_subscription_has_no_seam_between_stored_and_live,
         the_log_is_read_from_anywhere, every_query_reads_what_a_filter_would,
+        a_subscription_resumes_from_its_checkpoint, subscriptions_do_not_disturb_each_other,
     ];
     one_whose_head_runs_ahead: HeadRunsAhead => [
         whoever_has_seen_the_head_finds_all_before_it, refused_appends_leave_no_gap,
         a_page_says_where_the_next_begins, an_empty_log_reads_as_empty,
+        waiting_ends_at_once_if_the_head_is_beyond, an_empty_store_survives_reopening,
     ];
     one_that_follows_the_clock_back: FollowsTheClockBack => [
         recorded_time_is_held_when_the_clock_jumps_back, recorded_time_is_held_across_reopening,
     ];
+    one_that_has_a_clock_of_its_own: HasAClockOfItsOwn => [
+        recorded_time_is_the_clocks, a_time_names_a_position, recorded_time_is_held_when_the_clock_jumps_back,
+    ];
+    one_that_ignores_given_times: IgnoresGivenTimes => [
+        a_given_recorded_time_is_held_between_last_and_now, a_log_can_be_brought_to_another_store,
+    ];
+    one_that_cuts_large_pages: CutsLargePages => [large_events_are_read_in_bounded_pages];
+    one_that_stays_where_nothing_is_meant: StaysWhereNothingIsMeant => [a_page_without_events_still_gets_on];
+    one_that_reads_streams_from_one_later: ReadsStreamsFromOneLater => [
+        a_stream_is_read_from_anywhere, a_stream_page_says_where_the_next_begins,
+        random_histories_have_one_order,
+    ];
+    one_that_numbers_versions_from_zero: NumbersVersionsFromZero => [
+        the_first_event_has_version_and_position_one, an_event_is_the_same_by_every_way_of_reading,
+        random_histories_have_one_order,
+    ];
+    one_that_lists_after_known_names_only: ListsAfterKnownNamesOnly => [a_list_goes_on_after_any_name];
     one_that_loses_the_oldest_event_backward: LosesTheOldestBackward => [
         the_log_is_read_from_anywhere, a_limit_is_kept, every_query_reads_what_a_filter_would,
         random_histories_have_one_order,
@@ -165,7 +217,7 @@ a_broken_store_is_caught! {
     one_that_loses_the_time_of_occurrence: LosesTheTimeOfOccurrence => [schema_content_type_and_times_are_kept];
     one_that_loses_all_when_closed: LosesAllWhenClosed => [
         acknowledged_events_survive_reopening, versions_and_positions_go_on_after_reopening,
-        keys_survive_reopening, the_identity_survives_reopening,
+        keys_survive_reopening, the_identity_survives_reopening, a_checkpoint_survives_reopening,
     ];
     one_that_loses_its_identity_when_closed: LosesTheIdentityWhenClosed => [the_identity_survives_reopening];
     one_that_has_the_identity_of_another: HasTheIdentityOfAnother => [two_logs_have_two_identities];
