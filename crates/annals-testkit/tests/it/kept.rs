@@ -177,7 +177,7 @@ impl Faulty {
             ForgetsKeys => append.key = None,
             ForgetsKeysNowAndThen if writes.len() > 2 => append.key = None,
             ForgetsKeysWhenClosed if self.times_opened > 1 => append.key = None,
-            CutsKeys => append.key = append.key.as_ref().map(|key| cut(key)),
+            CutsKeys => append.key = append.key.as_ref().map(cut),
             ForgetsIds => writes.iter_mut().for_each(|write| write.event.id = EventId::generate()),
             IgnoresGivenTimes => append.recorded_at = None,
             TakesEmptyNames => {
@@ -215,10 +215,8 @@ impl Faulty {
     fn spoil_condition(&self, condition: &mut Condition, written: &[StreamId]) {
         match condition {
             Condition::Version { stream, expected } => match (self.fault, *expected) {
-                (TakesExistsForAny, Expected::Exists) | (TakesZeroForAny, Expected::Exact(_)) => {
-                    if expected.version().is_none_or(|version| version.get() == 0) {
-                        *expected = Expected::Any;
-                    }
+                (TakesExistsForAny, Expected::Exists) | (TakesZeroForAny, Expected::Exact(Version::ZERO)) => {
+                    *expected = Expected::Any;
                 }
                 (TakesStaleVersions, Expected::Exact(version)) if version.get() > 0 => {
                     *expected = Expected::Exists
