@@ -4,6 +4,7 @@
 //! that is cut, an answer before the write. Each stands at the one place where it acts, below.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use annals_core::{
@@ -142,6 +143,7 @@ impl Subject for Kept {
             clock,
             truth: Mutex::default(),
             shown: Mutex::default(),
+            checked: AtomicUsize::new(0),
         }
     }
 }
@@ -156,6 +158,8 @@ pub struct Faulty {
     truth: Mutex<BTreeMap<Position, (EventId, Timestamp)>>,
     /// What was shown or refused before.
     shown: Mutex<HashSet<String>>,
+    /// Appends that have checked their conditions and have not written yet.
+    checked: AtomicUsize,
 }
 
 impl Faulty {
@@ -246,6 +250,11 @@ impl Faulty {
         }
         let now = self.clock.now();
         let mut answer = self.store.append(append).await;
+        if self.fault == ChecksBeforeItsTurn {
+            let _ = self
+                .checked
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |checked| checked.checked_sub(1));
+        }
         match (&mut answer, self.fault) {
             (Ok(done), FollowsTheClockBack | ForgetsIds) if !done.duplicate => {
                 let mut truth = self.truth.lock().unwrap();
@@ -270,7 +279,12 @@ impl Faulty {
                 return Ok(());
             }
         }
-        for _ in 0..50 {
+        // Lets another one check too, if another one comes: whoever is alone goes on after a while.
+        self.checked.fetch_add(1, Ordering::SeqCst);
+        for _ in 0..20_000 {
+            if self.checked.load(Ordering::SeqCst) > 1 {
+                break;
+            }
             tokio::task::yield_now().await;
         }
         append.conditions.retain(|condition| !matches!(condition, Condition::Version { .. }));
