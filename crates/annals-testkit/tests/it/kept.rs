@@ -367,7 +367,10 @@ impl Faulty {
                 None => streams.push(written),
             }
             last = Some(done);
-            tokio::task::yield_now().await;
+            // Long enough for a reader to come by.
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
         }
         let Some(last) = last else { return self.store.append(Append::new()).await };
         Ok(Appended::new(first.unwrap(), last.last, last.recorded_at, streams, false))

@@ -97,7 +97,6 @@ a_broken_store_is_caught! {
     one_that_counts_its_own_events: CountsItsOwnEvents => [an_append_does_not_violate_its_own_conditions];
     one_that_takes_exists_for_any: TakesExistsForAny => [
         exists_is_refused_where_there_is_no_stream, an_unwritten_stream_may_be_expected_to_exist_or_not,
-        random_histories_have_one_order,
     ];
     one_that_takes_zero_for_any: TakesZeroForAny => [exact_zero_expects_no_stream];
     one_that_takes_stale_versions: TakesStaleVersions => [
