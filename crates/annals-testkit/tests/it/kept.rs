@@ -77,7 +77,7 @@ pub enum Fault {
     IgnoresLimits,
     IgnoresTheCategory,
     IgnoresTypes,
-    BeginsAgainAtTheEnd,
+    StepsOverTheEnd,
     GivesMissingStreamsAVersion,
     ListsByPrefix,
     ListsOldPositions,
@@ -493,9 +493,6 @@ impl EventStore for Faulty {
         match self.fault {
             IgnoresLimits => read.limit = usize::MAX,
             IgnoresTypes => read.query.items.iter_mut().for_each(|item| item.types.clear()),
-            BeginsAgainAtTheEnd if from > self.store.head().await? && from < Position::MAX => {
-                read.from = Position::FIRST;
-            }
             IgnoresTheCategory => read.query.items.iter_mut().for_each(|item| item.category = None),
             _ => {}
         }
@@ -509,6 +506,9 @@ impl EventStore for Faulty {
             HeadRunsAhead => page.head = page.head.next(),
             StaysWhereNothingIsMeant if page.events.is_empty() && from <= page.head => {
                 (page.next, page.end) = (from, false);
+            }
+            StepsOverTheEnd if from > page.head && self.first_time("the end".to_owned()) => {
+                page.next = page.next.next();
             }
             CutsLargePages => {
                 let mut bytes = 0;
