@@ -10,11 +10,15 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod export;
+mod import;
 mod output;
+mod progress;
 mod read;
 mod serve;
 mod store;
 mod streams;
+mod verify;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -35,6 +39,9 @@ enum Command {
     Append(append::Append),
     Read(read::Read),
     Streams(streams::Streams),
+    Import(import::Import),
+    Export(export::Export),
+    Verify(verify::Verify),
 }
 
 impl Command {
@@ -44,6 +51,9 @@ impl Command {
             Self::Append(append) => append.run().await,
             Self::Read(read) => read.run().await,
             Self::Streams(streams) => streams.run().await,
+            Self::Import(import) => import.run().await,
+            Self::Export(export) => export.run().await,
+            Self::Verify(verify) => verify.run().await,
         }
     }
 }
