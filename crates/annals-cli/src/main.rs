@@ -23,6 +23,7 @@ mod verify;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 /// An event store that is database and message broker in one.
@@ -59,7 +60,10 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    let command = CommandLine::parse().command;
+    let command = match CommandLine::try_parse() {
+        Ok(line) => line.command,
+        Err(error) => return refuse(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
@@ -68,6 +72,21 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => fail(&error),
     }
+}
+
+/// Shows help, or tells in one line what is wrong with the command line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Nobody is left to tell if this fails.
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    let text = error.to_string();
+    let paragraphs = text.split("\n\n").filter(|paragraph| !paragraph.starts_with("Usage:"));
+    let said = paragraphs.filter(|paragraph| !paragraph.starts_with("For more information"));
+    let words: Vec<_> = said.flat_map(str::split_whitespace).skip_while(|word| *word == "error:").collect();
+    let _ = writeln!(io::stderr(), "annals: {}; see --help", output::plain(&words.join(" ")));
+    ExitCode::from(2)
 }
 
 /// Tells why a command failed.

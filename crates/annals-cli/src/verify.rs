@@ -68,7 +68,9 @@ impl Verify {
             ("bytes", found.bytes),
             ("indexes", found.indexes),
         ];
-        let checked = checked.map(|(name, count)| format!("{} {name}", thousands(count))).join(", ");
+        let checked = checked.iter().filter(|(name, count)| *count > 0 || *name == "events");
+        let checked: Vec<_> = checked.map(|(name, count)| format!("{} {name}", thousands(*count))).collect();
+        let checked = checked.join(", ");
         output.line(&format!("checked {url}: {checked}"))?;
         for (place, problem) in &found.damage {
             let line = plain(&format!("damage at {place}: {problem}"));

@@ -54,7 +54,12 @@ pub(crate) fn json<'de, T: Deserialize<'de>>(body: &'de [u8], root: &str) -> Res
         let place = (error.inner().line(), error.inner().column());
         located(Problem::from(syntax_error(&error, root)), place)
     })?;
-    json.end().map_err(|error| located(Problem::invalid("body", &error), (error.line(), error.column())))?;
+    json.end().map_err(|error| {
+        located(
+            Problem::invalid("body", format!("does not end where its JSON does: {error}")),
+            (error.line(), error.column()),
+        )
+    })?;
     Ok(value)
 }
 

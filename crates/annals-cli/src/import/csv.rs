@@ -6,6 +6,9 @@ use csv_core::ReadRecordResult as Next;
 
 use super::BadLine;
 
+/// A record: the line on which it begins, and its cells.
+type Record<'r> = (u64, Vec<&'r [u8]>);
+
 /// The records of a file.
 pub(crate) struct Records {
     file: BufReader<Box<dyn Read>>,
@@ -31,8 +34,8 @@ impl Records {
         }
     }
 
-    /// The next record and the line on which it begins. Empty lines are passed over.
-    pub(crate) fn next_record(&mut self) -> Result<Option<(u64, Vec<&[u8]>)>, BadLine> {
+    /// The next record. Empty lines are passed over.
+    pub(crate) fn next_record(&mut self) -> Result<Option<Record<'_>>, BadLine> {
         let (mut bytes, mut cells, mut begin) = (0, 0, None);
         loop {
             if self.read == self.text.len() {

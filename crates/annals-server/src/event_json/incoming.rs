@@ -74,18 +74,22 @@ pub fn syntax_error<E: Display>(error: &serde_path_to_error::Error<E>, root: &st
         path if root.is_empty() || path.starts_with('[') => format!("{root}{path}"),
         path => format!("{root}.{path}"),
     };
-    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split_once('`'));
-    let problem = match missing {
-        // What is missing has no path of its own.
-        Some((name, place)) => {
-            field.push_str(if field.is_empty() { "" } else { "." });
-            field.push_str(name);
-            format!("is missing{place}")
-        }
-        None => match message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, ")) {
-            Some((_, expected)) => format!("is not a field here, {expected}"),
-            None => format!("cannot be read: {message}"),
-        },
+    let named = |kind: &str| message.strip_prefix(kind)?.strip_prefix(" field `")?.split_once('`');
+    // What is missing, or there twice, has no path of its own.
+    let mut below = |name: &str| {
+        field.push_str(if field.is_empty() { "" } else { "." });
+        field.push_str(name);
+    };
+    let problem = if let Some((name, place)) = named("missing") {
+        below(name);
+        format!("is missing{place}")
+    } else if let Some((name, place)) = named("duplicate") {
+        below(name);
+        format!("is there twice{place}")
+    } else if let Some((_, expected)) = named("unknown") {
+        format!("is not a field here{expected}")
+    } else {
+        format!("cannot be read: {message}")
     };
     if field.is_empty() {
         field.push_str("body");

@@ -1,4 +1,5 @@
 //! The server over real connections, as its clients see it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 mod append;
 mod console;

@@ -49,8 +49,8 @@ fn bad_json_is_refused_with_its_place() {
         ("", "body", 1, 0),
         ("[{\"type\":\"x\",\n \"data\":nul}]", "events[0].data", 2, 12),
         ("{}", "events", 1, 0),
-        ("[{\"type\":\"x\",\"data\":1}] x", "body", 1, 26),
-        ("[{\"type\":\"x\",\"data\":1,\"type\":\"y\"}]", "events[0].type", 1, 29),
+        ("[{\"type\":\"x\",\"data\":1}] x", "body", 1, 25),
+        ("[{\"type\":\"x\",\"data\":1,\"type\":\"y\"}]", "events[0].type", 1, 28),
     ] {
         let answer = server.post("/v1/streams/a", &[], body);
         let json = answer.json();
