@@ -25,7 +25,8 @@ async fn cut_at_every_byte() {
         // The store is not closed: the machine stops here.
         std::mem::forget(store);
     }
-    let whole = disk.files().remove(name).unwrap();
+    let mut whole = disk.files().remove(name).unwrap();
+    whole.truncate(ends[5] + 4096);
     for cut in ends[2]..ends[5] + 8 {
         for fill in [None, Some(0), Some(0xff)] {
             let mut bytes = whole[..cut].to_vec();

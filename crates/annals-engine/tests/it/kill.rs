@@ -9,7 +9,7 @@ use annals_engine::{EngineStore, Options, verify};
 
 use crate::common::{append, small_segments};
 
-const CYCLES: usize = 12;
+const CYCLES: usize = 8;
 
 fn options() -> Options {
     Options { segment_bytes: 64 << 10, ..small_segments() }
