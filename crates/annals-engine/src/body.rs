@@ -187,3 +187,59 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     put_varint(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rich() -> (StreamId, NewEvent, IdempotencyKey) {
+        let mut event = NewEvent::new("account.opened", r#"{"owner":"김"}"#)
+            .unwrap()
+            .with_tag(Tag::new("owner:김").unwrap())
+            .with_tag(Tag::new("vip").unwrap());
+        event.schema_version = 7;
+        event.content_type = ContentType::new("application/cbor");
+        event.occurred_at = Some(annals_core::Timestamp::from_micros(-1));
+        event.metadata.process = Some("p-1".into());
+        event.metadata.trace = Some("".into());
+        event.metadata.own.insert("ip".into(), "::1".into());
+        (StreamId::new("account-1").unwrap(), event, IdempotencyKey::new("k").unwrap())
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (stream, event, key) = rich();
+        let plain = NewEvent::new("a", "").unwrap();
+        for (event, key) in [(event, Some(key)), (plain, None)] {
+            let mut bytes = Vec::new();
+            encode(&mut bytes, &stream, &event, key.as_ref());
+            assert_eq!(decode(bytes.into()).unwrap(), (stream.clone(), key, event));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_decoding_panic() {
+        let (stream, event, key) = rich();
+        let mut bytes = Vec::new();
+        encode(&mut bytes, &stream, &event, Some(&key));
+        for cut in 0..bytes.len() {
+            let _ = decode(Bytes::copy_from_slice(&bytes[..cut]));
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut wrong = bytes.clone();
+                wrong[cut] = value;
+                let _ = decode(wrong.into());
+            }
+        }
+        assert_eq!(decode(Bytes::from_static(&[0xc0; 40])), Err(Malformed::Field("flags")));
+    }
+
+    #[test]
+    fn varints_are_read_as_written() {
+        for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, value);
+            assert_eq!(get_varint(&bytes), Some((value, bytes.len())));
+            assert_eq!(get_varint(&bytes[..bytes.len() - 1]), None);
+        }
+    }
+}

@@ -13,6 +13,7 @@
 //!
 //! Next below: `stage` (judgement and frames of one group), then `segment`; finished segments go to `seal`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use annals_core::{Append, Error, Position, Timestamp, Version, Violated};
@@ -142,8 +143,18 @@ pub struct Answer {
 }
 
 impl Writer {
-    /// Writes what comes in until nothing can come any more; then closes the log.
-    pub fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    /// Writes what comes in until nothing can come any more; then closes the log. If an invariant turns out to
+    /// be broken, the store is poisoned, and nothing is written any more.
+    pub fn run(self, requests: mpsc::Receiver<Request>) {
+        let (log, poison) = (self.log.clone(), self.poison.clone());
+        let ran = catch_unwind(AssertUnwindSafe(|| self.write_all(requests)));
+        if ran.is_err() {
+            poison.set("the writer found an invariant broken and stopped");
+        }
+        log.progress.send_modify(|progress| progress.closed = true);
+    }
+
+    fn write_all(mut self, mut requests: mpsc::Receiver<Request>) {
         while let Some(first) = requests.blocking_recv() {
             let mut group = Group::default();
             let mut next = Some(first);
@@ -276,6 +287,5 @@ impl Writer {
             }
         }
         self.sealer.finish();
-        self.log.progress.send_modify(|progress| progress.closed = true);
     }
 }

@@ -176,7 +176,7 @@ impl File for OsFile {
     }
 
     fn allocate(&self, end: u64) -> io::Result<()> {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let mut at = self.length()?;
         // Zeros are written rather than reserved: a reserved extent still changes metadata when it is filled.
         while at < end {

@@ -1,6 +1,9 @@
 //! What the engine must keep when things go wrong. The clauses of the contract are in `contract`.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 mod common;
+mod contract;
 
 mod crash;
 mod cut;
