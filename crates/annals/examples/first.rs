@@ -65,6 +65,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let done = accounts.execute("kim", Book(-30)).by("user:7").once("request-123").await?;
     let view = annals.view::<Balances>().at_least(done.position);
     let rows = view.query("SELECT * FROM balances", (), |row| row.read::<(String, i64)>()).await?;
-    println!("{rows:?}"); // [("kim", 70)]
+    assert_eq!(rows, [("kim".to_owned(), 70)]);
     Ok(())
 }
