@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod bench;
 mod output;
 mod read;
 mod serve;
@@ -35,6 +36,7 @@ enum Command {
     Append(append::Append),
     Read(read::Read),
     Streams(streams::Streams),
+    Bench(bench::Bench),
 }
 
 impl Command {
@@ -44,6 +46,7 @@ impl Command {
             Self::Append(append) => append.run().await,
             Self::Read(read) => read.run().await,
             Self::Streams(streams) => streams.run().await,
+            Self::Bench(bench) => bench.run().await,
         }
     }
 }
