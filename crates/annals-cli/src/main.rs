@@ -11,11 +11,15 @@
 
 mod append;
 mod bench;
+mod export;
+mod import;
 mod output;
+mod progress;
 mod read;
 mod serve;
 mod store;
 mod streams;
+mod verify;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -36,6 +40,9 @@ enum Command {
     Append(append::Append),
     Read(read::Read),
     Streams(streams::Streams),
+    Import(import::Import),
+    Export(export::Export),
+    Verify(verify::Verify),
     Bench(bench::Bench),
 }
 
@@ -46,6 +53,9 @@ impl Command {
             Self::Append(append) => append.run().await,
             Self::Read(read) => read.run().await,
             Self::Streams(streams) => streams.run().await,
+            Self::Import(import) => import.run().await,
+            Self::Export(export) => export.run().await,
+            Self::Verify(verify) => verify.run().await,
             Self::Bench(bench) => bench.run().await,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use annals_core::{EventStore, MemoryStore, StoreUrl};
 use annals_engine::{EngineStore, Options};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 
 /// The option that names a store.
@@ -19,6 +19,22 @@ impl StoreOption {
     /// Opens the store.
     pub(crate) fn open(&self) -> anyhow::Result<Arc<dyn EventStore>> {
         open(&self.url).with_context(|| format!("cannot open {}", self.url))
+    }
+
+    /// Opens the store to read it: one that is not there is not created, for its name is a mistake.
+    pub(crate) fn open_existing(&self) -> anyhow::Result<Arc<dyn EventStore>> {
+        self.must_exist()?;
+        self.open()
+    }
+
+    /// Refuses a store that is not there.
+    pub(crate) fn must_exist(&self) -> anyhow::Result<()> {
+        match &self.url {
+            StoreUrl::File(directory) if !directory.exists() => {
+                bail!("there is no store at {}: no such directory", self.url)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
