@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod bench;
 mod export;
 mod import;
 mod output;
@@ -43,6 +44,7 @@ enum Command {
     Import(import::Import),
     Export(export::Export),
     Verify(verify::Verify),
+    Bench(bench::Bench),
 }
 
 impl Command {
@@ -55,6 +57,7 @@ impl Command {
             Self::Import(import) => import.run().await,
             Self::Export(export) => export.run().await,
             Self::Verify(verify) => verify.run().await,
+            Self::Bench(bench) => bench.run().await,
         }
     }
 }

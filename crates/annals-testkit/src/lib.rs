@@ -1,1 +1,55 @@
-//! To come.
+//! The contract of Annals' stores, as tests.
+//!
+//! A store is a store if it keeps the guarantees G1 to G10 (`docs/guarantees.md`). This crate says them as
+//! clauses, one function each, and holds any store to them: those of Annals and yours. It knows the contract
+//! (`annals-core`) and no store.
+//!
+//! Say how your store is opened, and make the tests, in `tests/it/contract.rs` of your crate:
+//!
+//! ```no_run
+//! # mod tests {
+//! # use annals_core::MemoryStore as EngineStore;
+//! use std::sync::Arc;
+//! use annals_core::TestClock;
+//! use annals_testkit::Subject;
+//! # struct TempDir;
+//!
+//! /// A directory of its own for each clause.
+//! struct Directory(TempDir);
+//!
+//! impl Subject for Directory {
+//!     type Store = EngineStore;
+//!
+//!     async fn open(&self, clock: Arc<TestClock>) -> EngineStore {
+//!         // For the embedded engine:
+//!         //   let options = Options { clock, ..Options::default() };
+//!         //   EngineStore::open(self.0.path(), options).expect("the store opens")
+//! #       EngineStore::with(annals_core::Limits::default(), clock)
+//!     }
+//!
+//!     async fn close(&self, store: EngineStore) {
+//!         //   store.close().await.expect("the store closes");
+//!     }
+//! }
+//!
+//! annals_testkit::contract!(open: Directory(tempfile()));
+//! # fn tempfile() -> TempDir { TempDir }
+//! # }
+//! ```
+//!
+//! Each clause becomes a test with its name. A clause that your store cannot keep is left out with a reason,
+//! and stays visible as an ignored test: see [`contract!`]. The last clause runs random concurrent histories
+//! against a plain model; when it fails it prints the seed, and `ANNALS_SEED` repeats it.
+//!
+//! The files, in reading order: `trial` (how a store is opened for a clause), `contract` (the list), the files
+//! under `contract/` (the clauses), `history` (random histories and their checker).
+#![forbid(unsafe_code)]
+
+mod trial;
+
+mod contract;
+mod given;
+mod history;
+
+pub use contract::{CLAUSES, clause};
+pub use trial::{Another, Subject, Trial, hold};

@@ -1,0 +1,168 @@
+//! Clauses on idempotency keys: the caller's name for an append that must be carried out once.
+
+use annals_core::{Append, EventStore, Expected, Version};
+
+use crate::Trial;
+use crate::given::{
+    Picture, at, done, event, events, events_of, invalid, key, log, new, one, race, read, refused, some,
+    stream,
+};
+
+/// G5: the same append with the same key is answered with the original outcome, marked as a duplicate, and
+/// writes nothing.
+pub async fn the_same_key_gets_the_original_outcome(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("order-1", Expected::NoStream, 1)).await);
+    let append = some("order-7", Expected::NoStream, 2)
+        .and_to(stream("stock-1"), Expected::NoStream, events(1))
+        .once(key("request-1"));
+    let first = new(store.append(append.clone()).await);
+    let before = Picture::of(store).await;
+    let mut original = first.clone();
+    original.duplicate = true;
+    for _ in 0..3 {
+        assert_eq!(done(store.append(append.clone()).await), original);
+    }
+    assert_eq!(Picture::of(store).await, before);
+}
+
+/// G5: the original outcome stays the original one when its streams have gone on.
+pub async fn the_original_outcome_does_not_move_on(trial: &mut Trial) {
+    let store = trial.store();
+    let append = some("order-7", Expected::NoStream, 2).once(key("request-1"));
+    let first = new(store.append(append.clone()).await);
+    trial.clock().advance(std::time::Duration::from_secs(60));
+    new(store.append(some("order-7", at(2), 5)).await);
+    let again = done(store.append(append).await);
+    assert!(again.duplicate);
+    assert_eq!(again.streams, [(stream("order-7"), Version::new(2))]);
+    assert_eq!((again.first, again.last, again.recorded_at), (first.first, first.last, first.recorded_at));
+}
+
+/// G5: the key alone decides: other events, other streams or other counts with a used key write nothing.
+pub async fn a_used_key_with_other_events_writes_nothing(trial: &mut Trial) {
+    let store = trial.store();
+    let first = new(store.append(some("order-7", Expected::NoStream, 2).once(key("request-1"))).await);
+    let before = Picture::of(store).await;
+    let elsewhere = some("order-8", Expected::NoStream, 4).once(key("request-1"));
+    let longer = some("order-7", Expected::Any, 5).once(key("request-1"));
+    for append in [elsewhere, longer] {
+        let again = done(store.append(append).await);
+        assert!(again.duplicate);
+        assert_eq!((again.first, again.last, &again.streams), (first.first, first.last, &first.streams));
+    }
+    assert_eq!(Picture::of(store).await, before);
+}
+
+/// G5: a used key is answered with its outcome whatever the conditions say by now.
+pub async fn a_used_key_is_answered_in_spite_of_stale_conditions(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("order-7", Expected::NoStream, 1).once(key("request-1"))).await);
+    new(store.append(some("order-7", at(1), 1)).await);
+    let before = Picture::of(store).await;
+    for expected in [Expected::NoStream, at(0), at(1), at(9)] {
+        let again = some("order-7", expected, 1)
+            .expecting(stream("absent-1"), Expected::Exists)
+            .unless(annals_core::Query::all(), annals_core::Position::ZERO)
+            .once(key("request-1"));
+        let again = done(store.append(again).await);
+        assert!(again.duplicate);
+        assert_eq!(again.version(), Version::FIRST);
+    }
+    assert_eq!(Picture::of(store).await, before);
+}
+
+/// G5: of many retries with one key at once exactly one writes, and all get the same outcome.
+pub async fn concurrent_retries_with_one_key_write_once(trial: &mut Trial) {
+    let store = trial.store();
+    for round in 0..5 {
+        let append = some(&format!("order-{round}"), Expected::Any, 3).once(key(&format!("request-{round}")));
+        let answers = race(12, |number| {
+            // Half of them are retries of the same events, half are other events under the same key.
+            let append = if number % 2 == 0 {
+                append.clone()
+            } else {
+                Append { writes: fresh(&append), ..append.clone() }
+            };
+            let store = store.clone();
+            async move { store.append(append).await }
+        })
+        .await;
+        let answers: Vec<_> = answers.into_iter().map(done).collect();
+        assert_eq!(answers.iter().filter(|answer| !answer.duplicate).count(), 1, "one of them writes");
+        for answer in &answers {
+            assert_eq!((answer.first, answer.last), (answers[0].first, answers[0].last));
+            assert_eq!(answer.streams, answers[0].streams);
+            assert_eq!(answer.recorded_at, answers[0].recorded_at);
+        }
+        assert_eq!(log(store).await.len(), (round + 1) * 3);
+    }
+}
+
+fn fresh(append: &Append) -> Vec<annals_core::Write> {
+    let mut writes = append.writes.clone();
+    for write in &mut writes {
+        write.event.id = annals_core::EventId::generate();
+    }
+    writes
+}
+
+/// G5: the outcome of a key can be asked for: nothing before it is used, the original one after.
+pub async fn the_outcome_of_a_key_can_be_asked_for(trial: &mut Trial) {
+    let store = trial.store();
+    assert_eq!(read(store.outcome(&key("request-1")).await), None);
+    let append = some("order-7", Expected::NoStream, 2).and_to(stream("a-1"), Expected::Any, events(1));
+    let mut first = new(store.append(append.once(key("request-1"))).await);
+    new(store.append(some("order-7", at(2), 1)).await);
+    first.duplicate = true;
+    assert_eq!(read(store.outcome(&key("request-1")).await), Some(first));
+    assert_eq!(read(store.outcome(&key("request-2")).await), None);
+}
+
+/// G5: a refused or invalid append does not use up its key.
+pub async fn a_refused_append_does_not_use_its_key(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("order-7", Expected::NoStream, 1)).await);
+    refused(store.append(some("order-7", Expected::NoStream, 1).once(key("request-1"))).await);
+    invalid(store.append(Append::new().once(key("request-1"))).await);
+    assert_eq!(read(store.outcome(&key("request-1")).await), None);
+    let corrected = new(store.append(some("order-7", at(1), 1).once(key("request-1"))).await);
+    assert_eq!(corrected.version(), Version::new(2));
+}
+
+/// G5: keys are compared whole, byte by byte.
+pub async fn keys_are_compared_whole(trial: &mut Trial) {
+    let store = trial.store();
+    let long = "k".repeat(annals_core::IdempotencyKey::BYTES_MAX - 1);
+    let (long_a, long_b) = (format!("{long}a"), format!("{long}b"));
+    let names = [
+        "request",
+        "Request",
+        "request ",
+        "request-1",
+        "request-10",
+        "요청",
+        "요청 ",
+        &long_a,
+        &long_b,
+        &long,
+    ];
+    for name in names {
+        new(store.append(one("order-7", event("order.placed")).once(key(name))).await);
+    }
+    assert_eq!(events_of(store, "order-7").await.len(), names.len());
+    for (index, name) in names.iter().enumerate() {
+        let outcome = read(store.outcome(&key(name)).await).expect("the key is known");
+        assert_eq!(outcome.version(), Version::new(index as u64 + 1), "the outcome of `{name}`");
+    }
+}
+
+/// G5: the key is recorded with its append, on the first event, so that a log that is brought elsewhere keeps
+/// its keys.
+pub async fn the_key_is_recorded_on_the_first_event(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("order-7", Expected::NoStream, 3).once(key("request-1"))).await);
+    new(store.append(some("order-7", at(3), 2)).await);
+    let keys: Vec<_> = log(store).await.into_iter().map(|event| event.idempotency_key).collect();
+    assert_eq!(keys, [Some(key("request-1")), None, None, None, None]);
+}

@@ -1,0 +1,144 @@
+//! Clauses on what is refused as wrong: nothing to write, names that are not the caller's, sizes beyond the
+//! limits. A refusal names the field and changes nothing.
+
+use annals_core::{
+    Append, Bytes, ContentType, EventStore, Expected, IdempotencyKey, NewEvent, Position, Query, Text,
+};
+
+use crate::Trial;
+use crate::given::{
+    Picture, Store, at, event, events, invalid, key, log, new, read, some, stream, tag, with_data,
+};
+
+/// Checks that an append is refused with this field and that nothing has changed.
+async fn check_invalid(store: &Store, append: Append, field: &str) {
+    let before = Picture::of(store).await;
+    let refusal = invalid(store.append(append).await);
+    assert_eq!(refusal.field, field, "{refusal}");
+    assert!(!refusal.problem.is_empty());
+    assert_eq!(Picture::of(store).await, before);
+}
+
+fn noted(events: impl IntoIterator<Item = NewEvent>) -> Append {
+    Append::to(stream("a-1"), Expected::Any, events)
+}
+
+/// G3: an append without events is refused, whatever its conditions say.
+pub async fn an_append_without_events_is_refused(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("a-1", Expected::NoStream, 1)).await);
+    check_invalid(store, Append::new(), "events").await;
+    check_invalid(store, Append::new().expecting(stream("a-1"), at(1)), "events").await;
+    check_invalid(store, Append::new().expecting(stream("a-1"), at(5)), "events").await;
+    check_invalid(store, Append::new().unless(Query::all(), Position::ZERO).once(key("k")), "events").await;
+}
+
+/// G3: names that begin with `$` are kept for Annals; they can be read, not written.
+pub async fn reserved_streams_cannot_be_written(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("a-1", Expected::NoStream, 1)).await);
+    for name in ["$", "$a-1", "$system"] {
+        check_invalid(store, some(name, Expected::Any, 1), "events[0].stream").await;
+        let second = some("a-1", at(1), 2).and_to(stream(name), Expected::NoStream, events(1));
+        check_invalid(store, second, "events[2].stream").await;
+        assert!(crate::given::events_of(store, name).await.is_empty());
+    }
+    new(store.append(some("a$b-1", Expected::NoStream, 1)).await);
+}
+
+/// G3: an event beyond the limit is refused; one at the limit is kept.
+pub async fn an_event_beyond_the_limit_is_refused(trial: &mut Trial) {
+    let (store, limit) = (trial.store(), trial.limits().event_bytes_max);
+    new(store.append(some("a-1", Expected::NoStream, 1)).await);
+    check_invalid(store, noted([event("a.changed"), with_data(vec![7; limit + 1])]), "events[1].data").await;
+    let with_tag = with_data(vec![7; limit]).with_tag(tag("t"));
+    check_invalid(store, noted([with_tag]), "events[0].data").await;
+    new(store.append(noted([with_data(vec![7; limit])])).await);
+    let last = log(store).await.pop().expect("the event at the limit");
+    assert!(last.data.len() == limit && last.data.iter().all(|byte| *byte == 7));
+}
+
+/// G3: an append beyond the limit of bytes is refused, although each of its events is not.
+pub async fn an_append_beyond_the_limit_is_refused(trial: &mut Trial) {
+    let (store, limits) = (trial.store(), trial.limits());
+    let data = Bytes::from(vec![7; limits.event_bytes_max]);
+    let count = limits.append_bytes_max / limits.event_bytes_max + 1;
+    check_invalid(store, noted((0..count).map(|_| with_data(data.clone()))), "events").await;
+}
+
+/// G3: an append of too many events or with too many conditions is refused.
+pub async fn too_many_events_or_conditions_are_refused(trial: &mut Trial) {
+    let (store, limits) = (trial.store(), trial.limits());
+    check_invalid(store, noted(events(limits.append_events_max + 1)), "events").await;
+    let mut append = noted(events(1));
+    for _ in 0..limits.append_conditions_max {
+        append = append.expecting(stream("b-1"), Expected::NoStream);
+    }
+    check_invalid(store, append.clone().expecting(stream("b-1"), at(0)), "conditions").await;
+    new(store.append(append).await);
+}
+
+/// G3: too many tags and too much metadata are refused; as much as is allowed is kept.
+pub async fn too_many_tags_or_too_much_metadata_are_refused(trial: &mut Trial) {
+    let (store, limits) = (trial.store(), trial.limits());
+    let tagged = |count: usize| {
+        (0..count).fold(event("a.changed"), |event, number| event.with_tag(tag(&number.to_string())))
+    };
+    check_invalid(store, noted([tagged(limits.event_tags_max + 1)]), "events[0].tags").await;
+    let with_own = |bytes: usize| {
+        let mut event = event("a.changed");
+        event.metadata.own.insert(Text::from("k"), Text::from("v".repeat(bytes - 1)));
+        event
+    };
+    check_invalid(store, noted([with_own(limits.metadata_bytes_max + 1)]), "events[0].metadata").await;
+    new(store.append(noted([tagged(limits.event_tags_max), with_own(limits.metadata_bytes_max)])).await);
+    let kept: Vec<_> = log(store).await.iter().map(|e| (e.tags.len(), e.metadata.own.len())).collect();
+    assert_eq!(kept, [(limits.event_tags_max, 0), (0, 1)]);
+}
+
+/// G3: metadata that could not be looked up or stored everywhere is refused: an empty or overlong process,
+/// initiator or predecessor, and NUL.
+pub async fn bad_metadata_is_refused(trial: &mut Trial) {
+    let store = trial.store();
+    let long = "x".repeat(1_025);
+    for text in ["", long.as_str(), "a\0b"] {
+        for field in ["process", "initiator", "predecessor"] {
+            let mut bad = event("a.changed");
+            let place = match field {
+                "process" => &mut bad.metadata.process,
+                "initiator" => &mut bad.metadata.initiator,
+                _ => &mut bad.metadata.predecessor,
+            };
+            *place = Some(Text::from(text));
+            check_invalid(store, noted([bad]), &format!("events[0].metadata.{field}")).await;
+        }
+    }
+    let mut bad = event("a.changed");
+    bad.metadata.trace = Some(Text::from("a\0b"));
+    check_invalid(store, noted([bad]), "events[0].metadata").await;
+    for (name, value) in [("a\0b", "v"), ("k", "a\0b")] {
+        let mut bad = event("a.changed");
+        bad.metadata.own.insert(Text::from(name), Text::from(value));
+        check_invalid(store, noted([bad]), "events[0].metadata").await;
+    }
+    for name in ["", "a\0b", &"x".repeat(257)] {
+        let content_type = ContentType::Other(Text::from(name));
+        check_invalid(
+            store,
+            noted([NewEvent { content_type, ..event("a.changed") }]),
+            "events[0].content_type",
+        )
+        .await;
+    }
+}
+
+/// G3: one wrong event refuses the whole append, and its key stays unused.
+pub async fn one_wrong_event_refuses_the_whole_append(trial: &mut Trial) {
+    let store = trial.store();
+    let mut wrong = event("a.changed");
+    wrong.metadata.process = Some(Text::from(""));
+    let name: IdempotencyKey = key("request-1");
+    let append = some("b-1", Expected::NoStream, 3).and_to(stream("a-1"), Expected::Any, [wrong]);
+    check_invalid(store, append.once(name.clone()), "events[3].metadata.process").await;
+    assert_eq!(read(store.outcome(&name).await), None);
+}

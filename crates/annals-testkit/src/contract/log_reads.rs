@@ -1,0 +1,276 @@
+//! Clauses on reading the log: from anywhere, forward and backward, in pages, by every kind of query.
+
+use annals_core::{
+    Append, Direction, EventStore, Expected, LogPage, LogRead, Position, Query, QueryItem, RecordedEvent,
+    Text,
+};
+
+use crate::Trial;
+use crate::given::{
+    Store, category, event, event_type, events, log, new, one, race, read, some, stream, tag, with_data,
+};
+
+const BOTH: [Direction; 2] = [Direction::Forward, Direction::Backward];
+
+/// Reads a page and checks what every page promises, by itself.
+async fn page(store: &Store, request: LogRead) -> LogPage {
+    let page = read(store.read_log(request.clone()).await);
+    assert!(
+        page.events.len() <= request.limit.max(1),
+        "a page holds at most as many events as were asked for"
+    );
+    assert!(page.events.iter().all(|event| request.query.matches(event)), "every event was meant");
+    let in_order = |a: &RecordedEvent, b: &RecordedEvent| match request.direction {
+        Direction::Forward => a.position < b.position,
+        Direction::Backward => a.position > b.position,
+    };
+    assert!(page.events.is_sorted_by(in_order), "events stand in the direction of the read");
+    assert!(page.end || page.next != request.from || page.head == Position::ZERO, "a page gets on: {page:?}");
+    match request.direction {
+        Direction::Forward => {
+            assert_eq!(page.end, page.next > page.head, "the end is where the next page is beyond the head");
+            assert!(page.next >= request.from, "forward goes up");
+            assert!(page.events.iter().all(|e| e.position >= request.from && e.position < page.next));
+        }
+        Direction::Backward => {
+            assert_eq!(page.end, page.next == Position::ZERO, "the end is where nothing is left");
+            assert!(page.next <= request.from, "backward goes down");
+            assert!(page.events.iter().all(|e| e.position <= request.from && e.position > page.next));
+        }
+    }
+    page
+}
+
+/// Reads page after page until one says that it is the last.
+async fn pages(store: &Store, mut request: LogRead) -> Vec<RecordedEvent> {
+    let mut events = Vec::new();
+    loop {
+        let page = page(store, request.clone()).await;
+        events.extend(page.events);
+        if page.end {
+            return events;
+        }
+        request.from = page.next;
+    }
+}
+
+fn request(direction: Direction, from: u64) -> LogRead {
+    LogRead { direction, ..LogRead::forward(Position::new(from)) }
+}
+
+/// What a read should say, by the plainest of means.
+fn naive(all: &[RecordedEvent], request: &LogRead) -> Vec<RecordedEvent> {
+    let meant = |event: &&RecordedEvent| request.query.matches(event);
+    match request.direction {
+        Direction::Forward => {
+            all.iter().filter(|event| event.position >= request.from).filter(meant).cloned().collect()
+        }
+        Direction::Backward => {
+            all.iter().rev().filter(|event| event.position <= request.from).filter(meant).cloned().collect()
+        }
+    }
+}
+
+/// G8: an empty log is read as empty from anywhere, and its head is 0.
+pub async fn an_empty_log_reads_as_empty(trial: &mut Trial) {
+    let store = trial.store();
+    assert_eq!(read(store.head().await), Position::ZERO);
+    for direction in BOTH {
+        for from in [0, 1, 5, u64::MAX] {
+            let page = page(store, request(direction, from)).await;
+            assert!(page.events.is_empty() && page.end);
+            assert_eq!(page.head, Position::ZERO);
+        }
+    }
+    let first = page(store, request(Direction::Forward, 0)).await;
+    assert_eq!(first.next, Position::FIRST, "what is read from 0 goes on with the first event");
+}
+
+/// G8: the log is read in the order of positions from any position, forward and backward, also from 0 and from
+/// beyond the end.
+pub async fn the_log_is_read_from_anywhere(trial: &mut Trial) {
+    let store = trial.store();
+    for number in 0..6 {
+        new(store.append(some(&format!("a-{number}"), Expected::NoStream, 2)).await);
+    }
+    let all = log(store).await;
+    assert_eq!(all.len(), 12);
+    for direction in BOTH {
+        for from in (0..=14).chain([u64::MAX - 1, u64::MAX]) {
+            let request = request(direction, from);
+            assert_eq!(
+                pages(store, request.clone()).await,
+                naive(&all, &request),
+                "{direction:?} from {from}"
+            );
+        }
+    }
+}
+
+/// G8: forward, the next page begins one beyond the last position that was looked at, also at the end of the
+/// log and beyond it; backward it is 0 when nothing is left.
+pub async fn a_page_says_where_the_next_begins(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("a-1", Expected::NoStream, 10)).await);
+    let next = async |request: LogRead| {
+        let page = page(store, request).await;
+        assert_eq!(page.head, Position::new(10));
+        (page.next.get(), page.end)
+    };
+    assert_eq!(next(request(Direction::Forward, 0)).await, (11, true));
+    assert_eq!(next(request(Direction::Forward, 1).limit(4)).await, (5, false));
+    assert_eq!(next(request(Direction::Forward, 7).limit(4)).await, (11, true));
+    assert_eq!(next(request(Direction::Forward, 7).limit(3)).await, (10, false));
+    assert_eq!(next(request(Direction::Forward, 11)).await, (11, true));
+    assert_eq!(next(request(Direction::Forward, 15)).await, (15, true));
+    assert_eq!(next(request(Direction::Forward, u64::MAX)).await, (u64::MAX, true));
+    assert_eq!(next(request(Direction::Backward, u64::MAX).limit(4)).await, (6, false));
+    assert_eq!(next(request(Direction::Backward, 10).limit(4)).await, (6, false));
+    assert_eq!(next(request(Direction::Backward, 4).limit(4)).await, (0, true));
+    assert_eq!(next(request(Direction::Backward, 5).limit(4)).await, (1, false));
+    assert_eq!(next(request(Direction::Backward, 0)).await, (0, true));
+}
+
+/// G8: a read that means nothing goes through to the end, so that whoever follows the log gets on.
+pub async fn a_page_without_events_still_gets_on(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("a-1", Expected::NoStream, 10)).await);
+    let nothing = Query::types([event_type("nothing.happened")]);
+    let mut forward = request(Direction::Forward, 1).matching(nothing.clone());
+    loop {
+        let page = page(store, forward.clone()).await;
+        assert!(page.events.is_empty());
+        forward.from = page.next;
+        if page.end {
+            break;
+        }
+    }
+    assert_eq!(forward.from, Position::new(11));
+    assert!(pages(store, request(Direction::Backward, u64::MAX).matching(nothing)).await.is_empty());
+}
+
+/// G8: a limit is kept; a limit of 0 is taken as 1.
+pub async fn a_limit_is_kept(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("a-1", Expected::NoStream, 9)).await);
+    let all = log(store).await;
+    for direction in BOTH {
+        let from = if direction == Direction::Forward { 1 } else { u64::MAX };
+        for limit in [0, 1, 2, 3, 4, 8, 9, 10, usize::MAX] {
+            let request = request(direction, from).limit(limit);
+            assert_eq!(pages(store, request.clone()).await, naive(&all, &request), "pages of {limit}");
+            let first = page(store, request).await;
+            assert!(!first.events.is_empty(), "a page with limit {limit} holds an event");
+        }
+    }
+}
+
+/// Events that differ in everything that a query can name.
+async fn varied(store: &Store) {
+    for number in 0..60_usize {
+        let mut noted = event(["a.opened", "a.changed", "b.opened"][number % 3]);
+        for (step, word) in ["red", "green", "blue"].iter().enumerate() {
+            if number % (step + 2) == 0 {
+                noted = noted.with_tag(tag(word));
+            }
+        }
+        noted.metadata.process = (number % 4 != 0).then(|| Text::from(format!("process-{}", number % 5)));
+        noted.metadata.initiator = (number % 3 != 0).then(|| Text::from(format!("user:{}", number % 2)));
+        let name = format!("{}-{}", ["account", "order", "x"][number % 7 % 3], number % 4);
+        new(store.append(one(&name, noted)).await);
+    }
+    new(store.append(one("account", event("a.opened"))).await);
+}
+
+/// Queries of every kind, alone and together.
+fn queries() -> Vec<Query> {
+    let process = QueryItem { process: Some(Text::from("process-2")), ..QueryItem::default() };
+    let initiator = QueryItem { initiator: Some(Text::from("user:1")), ..QueryItem::default() };
+    let full = QueryItem {
+        category: Some(category("order")),
+        types: vec![event_type("a.changed"), event_type("b.opened")],
+        tags: vec![tag("red")],
+        ..initiator.clone()
+    };
+    let by_type = || Query::types([event_type("a.opened")]);
+    let by_tags = || Query::tags([tag("red"), tag("green")]);
+    vec![
+        Query::all(),
+        Query::item(QueryItem::default()),
+        by_type(),
+        Query::types([event_type("a.opened"), event_type("b.opened")]),
+        Query::tags([tag("blue")]),
+        by_tags(),
+        Query::category(category("account")),
+        Query::category(category("x")),
+        Query::category(category("acc")),
+        Query::item(process.clone()),
+        Query::item(initiator.clone()),
+        Query::item(full.clone()),
+        Query { items: vec![full, process] },
+        by_type().or(by_tags()).or(Query::category(category("x"))),
+        by_type().or(by_type()),
+        Query { items: vec![initiator, QueryItem::default()] },
+        Query::types([event_type("nothing.happened")]),
+    ]
+}
+
+/// G8: a read by category, type, tag, process and initiator says, forward and backward, from anywhere and in
+/// pages of any size, what a filter over the whole log says.
+pub async fn every_query_reads_what_a_filter_would(trial: &mut Trial) {
+    let store = trial.store();
+    varied(store).await;
+    let all = log(store).await;
+    for query in queries() {
+        for direction in BOTH {
+            for (from, limit) in [(0, 1_000), (1, 1), (17, 5), (40, 2), (61, 7), (u64::MAX, 3)] {
+                let request = request(direction, from).matching(query.clone()).limit(limit);
+                assert_eq!(pages(store, request.clone()).await, naive(&all, &request), "{request:#?}");
+            }
+        }
+    }
+}
+
+/// G8: large events are read whole, in as many pages as the store likes.
+pub async fn large_events_are_read_in_bounded_pages(trial: &mut Trial) {
+    let store = trial.store();
+    for number in 0..5_u8 {
+        let blobs = (0..4).map(|part| with_data(vec![number * 4 + part; 1 << 20]));
+        new(store.append(Append::to(stream(&format!("blob-{number}")), Expected::NoStream, blobs)).await);
+    }
+    for direction in BOTH {
+        let from = if direction == Direction::Forward { 1 } else { u64::MAX };
+        let events = pages(store, request(direction, from)).await;
+        assert_eq!(events.len(), 20);
+        for event in events {
+            let number = u8::try_from(event.position.get() - 1).expect("few");
+            assert!(event.data.len() == 1 << 20 && event.data.iter().all(|byte| *byte == number));
+        }
+    }
+}
+
+/// G8: reading backward in pages is not disturbed by what is written meanwhile.
+pub async fn pages_hold_while_others_write(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("a-1", Expected::NoStream, 50)).await);
+    let before = log(store).await;
+    race(2, |number| {
+        let (store, before) = (store.clone(), before.clone());
+        async move {
+            if number == 0 {
+                for _ in 0..40 {
+                    new(store.append(Append::to(stream("b-1"), Expected::Any, events(3))).await);
+                }
+            } else {
+                for _ in 0..10 {
+                    let back = request(Direction::Backward, 50).limit(7);
+                    assert_eq!(pages(&store, back.clone()).await, naive(&before, &back));
+                    let from_newest = pages(&store, request(Direction::Backward, u64::MAX).limit(7)).await;
+                    let down = from_newest.first().map_or(0, |event| event.position.get());
+                    assert_eq!(from_newest.len() as u64, down, "every position down from the newest, once");
+                }
+            }
+        }
+    })
+    .await;
+}

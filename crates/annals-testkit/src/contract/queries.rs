@@ -1,0 +1,174 @@
+//! Clauses on the condition that no event matches a query after a position: rules over many streams.
+
+use annals_core::{Append, Expected, Position, Query, QueryItem, Text, Violated};
+
+use crate::Trial;
+use crate::given::{
+    Picture, Store, category, event, event_type, log, new, one, race, refused, some, stream, tag,
+};
+
+/// The violation of a single `NoMatch` after this position, or nothing if the append is let through.
+async fn violated(store: &Store, query: Query, after: u64) -> Option<Position> {
+    let after = Position::new(after);
+    let guarded = some("probe-1", Expected::Any, 1).unless(query.clone(), after);
+    let matching: Vec<_> =
+        log(store).await.into_iter().filter(|event| event.position > after && query.matches(event)).collect();
+    match store.append(guarded).await {
+        Ok(_) => {
+            assert!(matching.is_empty(), "let through although these match: {matching:#?}");
+            None
+        }
+        answer => {
+            let conflict = refused(answer);
+            let violation = &conflict.violations[0];
+            let Violated::NoMatch { after: named, position } = violation.violated else {
+                panic!("the query is violated, not {:?}", violation.violated)
+            };
+            assert_eq!(named, after);
+            assert!(conflict.is_stale(), "who reads what matches can decide again");
+            assert_eq!(violation.unseen, matching, "the events that match are carried, oldest first");
+            assert!(violation.unseen_complete);
+            Some(position)
+        }
+    }
+}
+
+/// Three orders and a payment, at positions 1 to 4.
+async fn shop(store: &Store) {
+    let placed = |process: &str, initiator: &str| {
+        let mut event = event("order.placed");
+        event.metadata.process = Some(Text::from(process));
+        event.metadata.initiator = Some(Text::from(initiator));
+        event
+    };
+    let first = placed("checkout-1", "user:1").with_tag(tag("product:1")).with_tag(tag("customer:1"));
+    let second = placed("checkout-2", "user:2").with_tag(tag("product:1")).with_tag(tag("customer:2"));
+    let third = placed("checkout-3", "user:1").with_tag(tag("product:2")).with_tag(tag("customer:1"));
+    let mut paid = event("order.paid").with_tag(tag("customer:1"));
+    paid.metadata.process = Some(Text::from("checkout-1"));
+    for (name, event) in [("order-1", first), ("order-2", second), ("order-3", third), ("payment-1", paid)] {
+        new(store.append(one(name, event)).await);
+    }
+}
+
+/// G3: "no event of these types after this position" holds an append back exactly as long as there is one.
+pub async fn no_match_by_type(trial: &mut Trial) {
+    let store = trial.store();
+    shop(store).await;
+    let paid = || Query::types([event_type("order.paid")]);
+    assert_eq!(violated(store, paid(), 0).await, Some(Position::new(4)));
+    assert_eq!(violated(store, paid(), 3).await, Some(Position::new(4)));
+    assert_eq!(violated(store, paid(), 4).await, None);
+    assert_eq!(violated(store, Query::types([event_type("order.pai")]), 0).await, None);
+    let either = || Query::types([event_type("order.paid"), event_type("order.placed")]);
+    assert_eq!(violated(store, either(), 1).await, Some(Position::new(2)), "types are OR-ed");
+}
+
+/// G3: an event matches tags only if it has all of them.
+pub async fn no_match_by_tags_needs_all_of_them(trial: &mut Trial) {
+    let store = trial.store();
+    shop(store).await;
+    let tags = |names: &[&str]| Query::tags(names.iter().map(|name| tag(name)));
+    assert_eq!(violated(store, tags(&["customer:1"]), 1).await, Some(Position::new(3)));
+    assert_eq!(violated(store, tags(&["customer:1", "product:2"]), 0).await, Some(Position::new(3)));
+    assert_eq!(violated(store, tags(&["customer:2", "product:2"]), 0).await, None);
+    assert_eq!(violated(store, tags(&["customer:"]), 0).await, None, "a tag is compared whole");
+}
+
+/// G3: a query may name the category of the stream.
+pub async fn no_match_by_category(trial: &mut Trial) {
+    let store = trial.store();
+    shop(store).await;
+    assert_eq!(violated(store, Query::category(category("order")), 0).await, Some(Position::FIRST));
+    assert_eq!(violated(store, Query::category(category("order")), 3).await, None);
+    assert_eq!(violated(store, Query::category(category("payment")), 0).await, Some(Position::new(4)));
+    assert_eq!(violated(store, Query::category(category("pay")), 0).await, None);
+}
+
+/// G3: a query may name the process and the initiator.
+pub async fn no_match_by_process_and_initiator(trial: &mut Trial) {
+    let store = trial.store();
+    shop(store).await;
+    let process =
+        |name: &str| Query::item(QueryItem { process: Some(Text::from(name)), ..QueryItem::default() });
+    let initiator =
+        |name: &str| Query::item(QueryItem { initiator: Some(Text::from(name)), ..QueryItem::default() });
+    assert_eq!(violated(store, process("checkout-1"), 1).await, Some(Position::new(4)));
+    assert_eq!(violated(store, process("checkout-9"), 0).await, None);
+    assert_eq!(violated(store, initiator("user:2"), 0).await, Some(Position::new(2)));
+    assert_eq!(violated(store, initiator("user:2"), 2).await, None);
+}
+
+/// G3: what one item of a query names must all hold for an event; of several items any is enough.
+pub async fn items_are_or_ed_and_what_an_item_names_is_and_ed(trial: &mut Trial) {
+    let store = trial.store();
+    shop(store).await;
+    let item = QueryItem {
+        category: Some(category("order")),
+        types: vec![event_type("order.placed"), event_type("order.paid")],
+        tags: vec![tag("customer:1")],
+        process: Some(Text::from("checkout-3")),
+        initiator: Some(Text::from("user:1")),
+    };
+    assert_eq!(violated(store, Query::item(item.clone()), 0).await, Some(Position::new(3)));
+    let missing = QueryItem { initiator: Some(Text::from("user:2")), ..item.clone() };
+    assert_eq!(violated(store, Query::item(missing.clone()), 0).await, None);
+    let either = Query { items: vec![missing, item] };
+    assert_eq!(violated(store, either, 0).await, Some(Position::new(3)));
+    let two = Query::types([event_type("order.paid")]).or(Query::tags([tag("customer:2")]));
+    assert_eq!(
+        violated(store, two.clone(), 0).await,
+        Some(Position::new(2)),
+        "the first that any item means"
+    );
+    assert_eq!(violated(store, two, 2).await, Some(Position::new(4)));
+}
+
+/// G3: the query that means every event holds an append back until its caller has seen the head.
+pub async fn no_match_of_every_event_means_that_the_head_was_seen(trial: &mut Trial) {
+    let store = trial.store();
+    assert_eq!(violated(store, Query::all(), 0).await, None, "an empty log has nothing unseen");
+    let head = annals_core::EventStore::head(store).await.map(Position::get).unwrap_or_default();
+    assert_eq!(head, 1, "the append of before");
+    assert_eq!(violated(store, Query::all(), 0).await, Some(Position::FIRST));
+    let every_item = Query::item(QueryItem::default());
+    assert_eq!(violated(store, every_item, 0).await, Some(Position::FIRST));
+    assert_eq!(violated(store, Query::all(), 1).await, None);
+    assert_eq!(violated(store, Query::all(), u64::MAX).await, None, "after the end nothing matches");
+}
+
+/// G3: a refused claim changes nothing.
+pub async fn an_append_refused_by_a_query_changes_nothing(trial: &mut Trial) {
+    let store = trial.store();
+    shop(store).await;
+    let before = Picture::of(store).await;
+    let append = some("order-9", Expected::NoStream, 3)
+        .and_to(stream("order-1"), Expected::Exists, [event("order.changed")])
+        .unless(Query::tags([tag("customer:2")]), Position::ZERO);
+    refused(store.append(append).await);
+    assert_eq!(Picture::of(store).await, before);
+}
+
+/// G3: of many who claim the same thing in different streams at once, one wins.
+pub async fn of_many_claims_one_wins(trial: &mut Trial) {
+    let store = trial.store();
+    shop(store).await;
+    let claim = Query::types([event_type("seat.booked")]).or(Query::tags([tag("seat:12a")]));
+    let answers = race(16, |number| {
+        let (store, claim) = (store.clone(), claim.clone());
+        async move {
+            let booked = event("seat.taken").with_tag(tag("seat:12a"));
+            let booking = Append::to(stream(&format!("booking-{number}")), Expected::NoStream, [booked]);
+            store.append(booking.unless(claim, Position::new(2))).await
+        }
+    })
+    .await;
+    let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!(won.len(), 1, "one claim wins");
+    let position = new(won.into_iter().next().expect("there is one")).first;
+    for lost in lost {
+        let conflict = refused(lost);
+        assert_eq!(conflict.violations[0].violated, Violated::NoMatch { after: Position::new(2), position });
+    }
+    assert_eq!(log(store).await.len(), 5);
+}

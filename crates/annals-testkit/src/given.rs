@@ -1,0 +1,185 @@
+//! What the clauses say again and again: events to write, answers to expect, the picture of a whole store.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use annals_core::{
+    Append, Appended, Bytes, Category, Conflict, Error, EventId, EventStore, EventStoreExt, EventType,
+    Expected, IdempotencyKey, Invalid, NewEvent, Position, Query, RecordedEvent, Result, StreamId,
+    StreamInfo, StreamList, Tag, Version,
+};
+use tokio::sync::Barrier;
+
+/// The store on trial, as the clauses pass it on to their tasks.
+pub(crate) type Store = Arc<dyn EventStore>;
+
+pub(crate) fn stream(name: &str) -> StreamId {
+    StreamId::new(name).expect("the clause gives a stream's name")
+}
+
+pub(crate) fn category(name: &str) -> Category {
+    Category::new(name).expect("the clause gives a category")
+}
+
+pub(crate) fn event_type(name: &str) -> EventType {
+    EventType::new(name).expect("the clause gives a type's name")
+}
+
+pub(crate) fn tag(name: &str) -> Tag {
+    Tag::new(name).expect("the clause gives a tag")
+}
+
+pub(crate) fn key(name: &str) -> IdempotencyKey {
+    IdempotencyKey::new(name).expect("the clause gives a key")
+}
+
+/// Exactly this version.
+pub(crate) fn at(version: u64) -> Expected {
+    Expected::Exact(Version::new(version))
+}
+
+/// An event of this type, with a new id.
+pub(crate) fn event(event_type: &str) -> NewEvent {
+    NewEvent::new(event_type, "{}").expect("the clause gives a type's name")
+}
+
+/// An event with this data.
+pub(crate) fn with_data(data: impl Into<Bytes>) -> NewEvent {
+    NewEvent::new("thing.noted", data).expect("the type's name is acceptable")
+}
+
+/// An event with the id that always comes out for this name.
+pub(crate) fn named(name: &str) -> NewEvent {
+    with_data(format!("{{\"name\":\"{name}\"}}")).with_id(EventId::from_name(name.as_bytes()))
+}
+
+/// That many events, numbered from 1 in their data.
+pub(crate) fn events(count: usize) -> Vec<NewEvent> {
+    (1..=count).map(|number| with_data(number.to_string())).collect()
+}
+
+/// An append of that many events to one stream.
+pub(crate) fn some(name: &str, expected: Expected, count: usize) -> Append {
+    Append::to(stream(name), expected, events(count))
+}
+
+/// An append of one event to one stream, at whatever version.
+pub(crate) fn one(name: &str, event: NewEvent) -> Append {
+    Append::to(stream(name), Expected::Any, [event])
+}
+
+/// The outcome of an append that must be carried out.
+#[track_caller]
+pub(crate) fn done(answer: Result<Appended>) -> Appended {
+    match answer {
+        Ok(appended) => appended,
+        Err(error) => panic!("the append should be carried out, the answer is: {}", error.chain()),
+    }
+}
+
+/// The outcome of an append that must be carried out now and not have been before.
+#[track_caller]
+pub(crate) fn new(answer: Result<Appended>) -> Appended {
+    let appended = done(answer);
+    assert!(!appended.duplicate, "the append should be new, the answer is {appended:?}");
+    appended
+}
+
+/// The conflict of an append that must be refused.
+#[track_caller]
+pub(crate) fn refused(answer: Result<Appended>) -> Conflict {
+    match answer {
+        Err(Error::Conflict(conflict)) => {
+            assert!(!conflict.violations.is_empty(), "a conflict names at least one violated condition");
+            *conflict
+        }
+        Err(error) => panic!("the append should be refused as a conflict, not with: {}", error.chain()),
+        Ok(appended) => {
+            panic!("the append should be refused as a conflict, it was carried out: {appended:?}")
+        }
+    }
+}
+
+/// What is wrong with an append that must be refused as invalid.
+#[track_caller]
+pub(crate) fn invalid(answer: Result<Appended>) -> Invalid {
+    match answer {
+        Err(Error::Invalid(invalid)) => invalid,
+        Err(error) => panic!("the append should be refused as invalid, not with: {}", error.chain()),
+        Ok(appended) => panic!("the append should be refused as invalid, it was carried out: {appended:?}"),
+    }
+}
+
+/// The answer of a read, which must not fail.
+#[track_caller]
+pub(crate) fn read<T>(answer: Result<T>) -> T {
+    match answer {
+        Ok(answer) => answer,
+        Err(error) => panic!("the read should succeed, the answer is: {}", error.chain()),
+    }
+}
+
+/// The whole log.
+pub(crate) async fn log(store: &Store) -> Vec<RecordedEvent> {
+    read(store.log_events(Query::all()).await)
+}
+
+/// The whole of one stream.
+pub(crate) async fn events_of(store: &Store, name: &str) -> Vec<RecordedEvent> {
+    read(store.stream_events(&stream(name)).await)
+}
+
+/// Everything that can be seen of a store: what a refused append must not change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Picture {
+    pub(crate) events: Vec<RecordedEvent>,
+    pub(crate) streams: Vec<StreamInfo>,
+    pub(crate) head: Position,
+}
+
+impl Picture {
+    pub(crate) async fn of(store: &Store) -> Self {
+        let (mut streams, mut list) = (Vec::new(), StreamList::default());
+        loop {
+            let page = read(store.list_streams(list.clone()).await);
+            let Some(last) = page.last() else { break };
+            list.after = Some(last.stream.clone());
+            streams.extend(page);
+        }
+        Self { events: log(store).await, streams, head: read(store.head().await) }
+    }
+}
+
+/// Runs that many tasks at once, all released at the same moment, and returns what they say in their order.
+pub(crate) async fn race<T, F>(count: usize, task: impl Fn(usize) -> F) -> Vec<T>
+where
+    F: Future<Output = T> + Send + 'static,
+    T: Send + 'static,
+{
+    let start = Arc::new(Barrier::new(count));
+    let tasks: Vec<_> = (0..count)
+        .map(|number| {
+            let (start, work) = (Arc::clone(&start), task(number));
+            tokio::spawn(async move {
+                start.wait().await;
+                work.await
+            })
+        })
+        .collect();
+    let mut answers = Vec::with_capacity(count);
+    for task in tasks {
+        answers.push(joined(task).await);
+    }
+    answers
+}
+
+/// What a task says at its end; its panic is the clause's.
+pub(crate) async fn joined<T>(task: tokio::task::JoinHandle<T>) -> T {
+    match task.await {
+        Ok(answer) => answer,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => panic!("a task of the clause was ended from outside: {error}"),
+        },
+    }
+}

@@ -1,0 +1,222 @@
+//! Whether one order explains a history.
+//!
+//! The log gives the order of the appends that were carried out; a place in it is a number of whole appends. An
+//! append that was carried out has its place. Every other request must have one too: not before anything that
+//! was answered before it was made, not behind anything that was asked for after it was answered. Going through
+//! the requests in the order in which they were made and giving each the earliest place where the model agrees
+//! with the answer finds the places if there are any, because an earlier place never hinders a later request.
+
+use annals_core::{
+    Appended, Direction, Error, LogPage, LogRead, Position, RecordedEvent, Result, StreamPage, StreamRead,
+    Timestamp, Version, Violated, Violation,
+};
+
+use super::model::{self, Verdict};
+use super::{Asked, Step};
+
+/// Checks a history against the log that it left.
+///
+/// # Panics
+/// If no order explains it.
+pub(super) fn check(log: &[RecordedEvent], steps: &[Step]) {
+    check_log(log);
+    let order = Order::of(log);
+    let written = written(log, &order, steps);
+    let mut places: Vec<usize> = Vec::with_capacity(steps.len());
+    for (index, step) in steps.iter().enumerate() {
+        let before = steps[..index].iter().zip(&places).filter(|(other, _)| other.answer < step.call);
+        let low = before.map(|(_, place)| *place).max().unwrap_or(0);
+        let behind = written.iter().enumerate().filter(|(_, writer)| steps[**writer].call > step.answer);
+        let high = behind.map(|(append, _)| append).min().unwrap_or(written.len());
+        let place = (low..=high).find(|place| explains(log, &order, *place, step));
+        let Some(place) = place else {
+            panic!(
+                "no moment between request and answer explains this step; it was between {low} and {high} \
+                 appends into the log, where the model says {:#?}\n{step:#?}",
+                verdicts(log, &order, low..=high, step)
+            )
+        };
+        // An append that was carried out is seen by whatever comes after it.
+        places.push(if is_written(step) { place + 1 } else { place });
+    }
+}
+
+fn verdicts(
+    log: &[RecordedEvent],
+    order: &Order,
+    places: std::ops::RangeInclusive<usize>,
+    step: &Step,
+) -> Vec<Verdict> {
+    match &step.asked {
+        Asked::Append(append, _) => {
+            places.map(|place| model::judge(order.prefix(log, place), append)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The log by itself: positions and versions without gaps, whole appends, times that never decrease.
+fn check_log(log: &[RecordedEvent]) {
+    let mut time = Timestamp::MIN;
+    for (index, event) in log.iter().enumerate() {
+        assert_eq!(event.position, Position::new(index as u64 + 1), "positions have no gaps");
+        let before = model::version(&log[..index], &event.stream);
+        assert_eq!(event.version, before.next(), "versions of `{}` have no gaps", event.stream);
+        assert!(event.recorded_at >= time, "recorded time decreases at position {}", event.position);
+        time = event.recorded_at;
+    }
+    for run in log.chunk_by(|a, b| a.append == b.append) {
+        assert_eq!(run[0].append, run[0].position, "an append is named by its first position");
+        assert!(
+            run[1..].iter().all(|event| event.idempotency_key.is_none()),
+            "a key stands on the first event"
+        );
+        assert!(run.iter().all(|event| event.recorded_at == run[0].recorded_at), "an append has one time");
+    }
+}
+
+/// Where each append of the log ends: `ends[n]` events are in the first n appends.
+struct Order {
+    ends: Vec<usize>,
+}
+
+impl Order {
+    fn of(log: &[RecordedEvent]) -> Self {
+        let mut ends = vec![0];
+        for run in log.chunk_by(|a, b| a.append == b.append) {
+            ends.push(ends[ends.len() - 1] + run.len());
+        }
+        Self { ends }
+    }
+
+    /// The log when it had this many appends.
+    fn prefix<'a>(&self, log: &'a [RecordedEvent], place: usize) -> &'a [RecordedEvent] {
+        &log[..self.ends[place]]
+    }
+}
+
+fn is_written(step: &Step) -> bool {
+    matches!(&step.asked, Asked::Append(_, Ok(done)) if !done.duplicate)
+}
+
+/// For each append of the log, the step that wrote it: exactly one, and its events are there as they were sent.
+fn written(log: &[RecordedEvent], order: &Order, steps: &[Step]) -> Vec<usize> {
+    let mut writers: Vec<Option<usize>> = vec![None; order.ends.len() - 1];
+    for (index, step) in steps.iter().enumerate() {
+        let Asked::Append(append, Ok(done)) = &step.asked else { continue };
+        if done.duplicate {
+            continue;
+        }
+        let start = usize::try_from(done.first.get() - 1).expect("a small log");
+        let place = order.ends.binary_search(&start);
+        let place = place.unwrap_or_else(|_| panic!("{done:?} begins inside another append"));
+        assert!(place < writers.len(), "{done:?} was acknowledged and is not in the log");
+        let run = &log[start..order.ends[place + 1]];
+        let sent: Vec<_> =
+            append.writes.iter().map(|write| (write.stream.clone(), write.event.clone())).collect();
+        let found: Vec<_> = run.iter().map(|event| (event.stream.clone(), event.to_new())).collect();
+        assert_eq!(found, sent, "what was acknowledged is what stands in the log");
+        assert_eq!(*done, Appended::of(run, false), "the outcome is what stands in the log");
+        assert_eq!(run[0].idempotency_key, append.key, "the key is recorded");
+        assert_eq!(writers[place].replace(index), None, "two appends were given the same place");
+    }
+    let unclaimed = |place: usize| panic!("nobody was told of the append at {:?}", log[order.ends[place]]);
+    writers
+        .into_iter()
+        .enumerate()
+        .map(|(place, writer)| writer.unwrap_or_else(|| unclaimed(place)))
+        .collect()
+}
+
+/// Whether a store that has carried out the first `place` appends answers this step as it was answered.
+fn explains(log: &[RecordedEvent], order: &Order, place: usize, step: &Step) -> bool {
+    let seen = order.prefix(log, place);
+    match &step.asked {
+        Asked::Append(append, answer) => match (model::judge(seen, append), answer) {
+            (Verdict::Written, Ok(done)) => !done.duplicate && done.first.get() == seen.len() as u64 + 1,
+            (Verdict::Duplicate(original), Ok(done)) => *done == original,
+            (Verdict::Invalid, Err(Error::Invalid(_))) => true,
+            (Verdict::Refused(violated), answer) => refused_so(log, append, &violated, answer),
+            _ => false,
+        },
+        Asked::Outcome(key, answer) => model::outcome(seen, key) == *answer,
+        Asked::Log(read, page) => page_says(seen, read, page),
+        Asked::Stream(read, page) => stream_page_says(seen, read, page),
+    }
+}
+
+fn refused_so(
+    log: &[RecordedEvent],
+    append: &annals_core::Append,
+    violated: &[(usize, Violated)],
+    answer: &Result<Appended>,
+) -> bool {
+    let Err(Error::Conflict(conflict)) = answer else { return false };
+    let named = conflict.violations.iter().map(|violation| (violation.condition, &violation.violated));
+    named.eq(violated.iter().map(|(index, violated)| (*index, violated)))
+        && conflict.violations.iter().all(|violation| carries_unseen(log, append, violation))
+}
+
+/// Whether a violation carries what its caller has not seen. Events that match a query are read after the
+/// judgement, so there may be newer ones among them.
+fn carries_unseen(log: &[RecordedEvent], append: &annals_core::Append, violation: &Violation) -> bool {
+    let unseen = violation.unseen.iter();
+    match (&violation.violated, &append.conditions[violation.condition]) {
+        (Violated::Version { stream, expected, actual }, _) => {
+            let seen = expected.version().unwrap_or(Version::MAX);
+            let missed = log.iter().filter(|event| event.stream == *stream);
+            unseen.eq(missed.filter(|event| event.version > seen && event.version <= *actual))
+        }
+        (Violated::NoMatch { after, .. }, annals_core::Condition::NoMatch { query, .. }) => {
+            let mut matching = log.iter().filter(|event| event.position > *after && query.matches(event));
+            !violation.unseen.is_empty() && unseen.map(Some).all(|event| matching.next() == event)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a store that holds these events answers a read with this page. It may stop early, and says so.
+fn page_says(seen: &[RecordedEvent], read: &LogRead, page: &LogPage) -> bool {
+    let head = seen.len() as u64;
+    let (next, from) = (page.next.get(), read.from.get());
+    let looked_at: Vec<&RecordedEvent> = match read.direction {
+        Direction::Forward => {
+            seen.iter().filter(|event| event.position >= read.from && event.position < page.next).collect()
+        }
+        Direction::Backward => seen
+            .iter()
+            .rev()
+            .filter(|event| event.position <= read.from && event.position > page.next)
+            .collect(),
+    };
+    let end = match read.direction {
+        Direction::Forward => next > head,
+        Direction::Backward => next == 0,
+    };
+    let beyond = match read.direction {
+        Direction::Forward => next > from.max(head + 1),
+        Direction::Backward => next > from.min(head),
+    };
+    let meant = looked_at.into_iter().filter(|event| read.query.matches(event));
+    page.head.get() == head && page.end == end && !beyond && meant.eq(page.events.iter())
+}
+
+/// As [`page_says`], of one stream.
+fn stream_page_says(seen: &[RecordedEvent], read: &StreamRead, page: &StreamPage) -> bool {
+    let events: Vec<&RecordedEvent> = seen.iter().filter(|event| event.stream == read.stream).collect();
+    let version = Version::new(events.len() as u64);
+    let (meant, end): (Vec<&RecordedEvent>, bool) = match read.direction {
+        Direction::Forward => (
+            events
+                .into_iter()
+                .filter(|event| event.version >= read.from && event.version < page.next)
+                .collect(),
+            page.next > version,
+        ),
+        Direction::Backward => (
+            events.into_iter().rev().filter(|e| e.version <= read.from && e.version > page.next).collect(),
+            page.next == Version::ZERO,
+        ),
+    };
+    page.version == version && page.end == end && meant.into_iter().eq(page.events.iter())
+}

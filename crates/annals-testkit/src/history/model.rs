@@ -1,0 +1,96 @@
+//! What a store should answer, said as plainly as possible: a list of events and walks over it.
+//!
+//! It shares no rule with `annals_core::admit`, on purpose: two ways of saying the same must agree.
+
+use std::collections::HashSet;
+
+use annals_core::{
+    Append, Appended, Condition, EventId, Expected, IdempotencyKey, RecordedEvent, StreamId, Version,
+    Violated,
+};
+
+/// What a store answers to an append.
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    Written,
+    Duplicate(Appended),
+    Invalid,
+    Refused(Vec<(usize, Violated)>),
+}
+
+/// What a store that holds these events and no others answers to this append.
+pub(super) fn judge(log: &[RecordedEvent], append: &Append) -> Verdict {
+    if let Some(original) = append.key.as_ref().and_then(|key| outcome(log, key)) {
+        return Verdict::Duplicate(original);
+    }
+    if let Some(events) = stands_already(log, append) {
+        return Verdict::Duplicate(Appended::of(events, true));
+    }
+    if reuses_an_id(log, append) {
+        return Verdict::Invalid;
+    }
+    let violated: Vec<_> = append
+        .conditions
+        .iter()
+        .enumerate()
+        .filter_map(|(index, condition)| Some((index, violated(log, condition)?)))
+        .collect();
+    if violated.is_empty() { Verdict::Written } else { Verdict::Refused(violated) }
+}
+
+/// The outcome of the append that had this key.
+pub(super) fn outcome(log: &[RecordedEvent], key: &IdempotencyKey) -> Option<Appended> {
+    let first = log.iter().find(|event| event.idempotency_key.as_ref() == Some(key))?;
+    let run: Vec<_> = log.iter().filter(|event| event.append == first.append).cloned().collect();
+    Some(Appended::of(&run, true))
+}
+
+pub(super) fn version(log: &[RecordedEvent], stream: &StreamId) -> Version {
+    Version::new(log.iter().filter(|event| event.stream == *stream).count() as u64)
+}
+
+/// The run of events that are this append's by stream and id, if it stands where the append wants it.
+fn stands_already<'a>(log: &'a [RecordedEvent], append: &Append) -> Option<&'a [RecordedEvent]> {
+    let wanted: Vec<(&StreamId, EventId)> = append.writes.iter().map(|w| (&w.stream, w.event.id)).collect();
+    let start = log.iter().position(|event| (&event.stream, event.id) == wanted[0])?;
+    let run = log.get(start..start + wanted.len())?;
+    let same = run.iter().map(|event| (&event.stream, event.id)).eq(wanted);
+    let before = &log[..start];
+    let in_place = append.conditions.iter().all(|condition| match condition {
+        Condition::Version { stream, expected } => {
+            let written = run.iter().any(|event| event.stream == *stream);
+            !written || holds(*expected, version(before, stream))
+        }
+        _ => true,
+    });
+    (same && in_place).then_some(run)
+}
+
+fn reuses_an_id(log: &[RecordedEvent], append: &Append) -> bool {
+    let mut used: HashSet<(&StreamId, EventId)> = log.iter().map(|event| (&event.stream, event.id)).collect();
+    append.writes.iter().any(|write| !used.insert((&write.stream, write.event.id)))
+}
+
+fn holds(expected: Expected, actual: Version) -> bool {
+    match expected {
+        Expected::Any => true,
+        Expected::Exists => actual > Version::ZERO,
+        Expected::NoStream => actual == Version::ZERO,
+        Expected::Exact(version) => actual == version,
+    }
+}
+
+fn violated(log: &[RecordedEvent], condition: &Condition) -> Option<Violated> {
+    match condition {
+        Condition::Version { stream, expected } => {
+            let actual = version(log, stream);
+            let violated = Violated::Version { stream: stream.clone(), expected: *expected, actual };
+            (!holds(*expected, actual)).then_some(violated)
+        }
+        Condition::NoMatch { query, after } => {
+            let found = log.iter().find(|event| event.position > *after && query.matches(event))?;
+            Some(Violated::NoMatch { after: *after, position: found.position })
+        }
+        other => panic!("the model knows no condition {other:?}"),
+    }
+}

@@ -1,0 +1,177 @@
+//! A trial: one clause of the contract held against one store.
+//!
+//! Who writes a store says how it is opened and closed ([`Subject`]); a clause gets a [`Trial`], which has a
+//! fresh store open and can close it and open it again. A trial knows nothing of what is tried; the clauses
+//! are in `contract`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{EventStore, Limits, TestClock, Timestamp};
+
+/// A place where a store under test lives: a directory, a database, a server.
+///
+/// Each clause gets a place of its own. The first [`open`](Self::open) there finds nothing; a later one, after
+/// [`close`](Self::close), must find what was written. A store that ends with the process simply opens an
+/// empty one, and leaves out the clauses on reopening with that reason.
+pub trait Subject: 'static {
+    /// The store.
+    type Store: EventStore;
+
+    /// Opens the store that lives here.
+    ///
+    /// Recorded times come from `clock`. A store that cannot be given a clock ignores it, and leaves out the
+    /// clauses that need one.
+    fn open(&self, clock: Arc<TestClock>) -> impl Future<Output = Self::Store>;
+
+    /// Closes the store, so that it can be opened again. Dropping it is enough unless you say otherwise.
+    fn close(&self, store: Self::Store) -> impl Future<Output = ()> {
+        drop(store);
+        std::future::ready(())
+    }
+
+    /// The limits that the store is opened with.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+}
+
+type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// A place with its store open, whatever their types.
+trait Place {
+    fn store(&self) -> Arc<dyn EventStore>;
+    fn limits(&self) -> Limits;
+    fn reopen(self: Box<Self>, clock: Arc<TestClock>) -> Local<'static, Box<dyn Place>>;
+}
+
+struct Opened<S: Subject> {
+    subject: S,
+    store: Arc<S::Store>,
+}
+
+impl<S: Subject> Opened<S> {
+    async fn open(subject: S, clock: Arc<TestClock>) -> Box<dyn Place> {
+        let store = Arc::new(subject.open(clock).await);
+        Box::new(Self { subject, store })
+    }
+}
+
+impl<S: Subject> Place for Opened<S> {
+    fn store(&self) -> Arc<dyn EventStore> {
+        Arc::clone(&self.store) as Arc<dyn EventStore>
+    }
+
+    fn limits(&self) -> Limits {
+        self.subject.limits()
+    }
+
+    fn reopen(self: Box<Self>, clock: Arc<TestClock>) -> Local<'static, Box<dyn Place>> {
+        let Self { subject, store } = *self;
+        Box::pin(async move {
+            let store = Arc::into_inner(store).expect("the clause lets go of the store before it is closed");
+            subject.close(store).await;
+            Self::open(subject, clock).await
+        })
+    }
+}
+
+/// One clause's stage: a fresh store, the clock that it was given, and the way to more.
+pub struct Trial {
+    clock: Arc<TestClock>,
+    place: Option<Box<dyn Place>>,
+    store: Option<Arc<dyn EventStore>>,
+    fresh: Box<dyn Fn() -> Local<'static, Box<dyn Place>>>,
+}
+
+impl Trial {
+    /// A fresh store, at a place that `subject` makes.
+    pub async fn start<S: Subject>(subject: impl AsyncFn() -> S + 'static) -> Self {
+        let clock = Arc::new(TestClock::at(Timestamp::from_micros(START_MICROS)));
+        let (subject, given) = (Rc::new(subject), Arc::clone(&clock));
+        let fresh = Box::new(move || -> Local<'static, Box<dyn Place>> {
+            let (subject, clock) = (Rc::clone(&subject), Arc::clone(&given));
+            Box::pin(async move { Opened::open(subject().await, clock).await })
+        });
+        let place = fresh().await;
+        let store = Some(place.store());
+        Self { clock, place: Some(place), store, fresh }
+    }
+
+    /// The store on trial.
+    pub fn store(&self) -> &Arc<dyn EventStore> {
+        self.store.as_ref().expect("a store is open between the methods of a trial")
+    }
+
+    /// The clock that the store was given. It stands still until it is moved.
+    pub fn clock(&self) -> &TestClock {
+        &self.clock
+    }
+
+    /// The limits that the store was opened with.
+    pub fn limits(&self) -> Limits {
+        self.place.as_ref().expect("a place is there between the methods of a trial").limits()
+    }
+
+    /// Closes the store and opens it again. Nothing else may hold it.
+    pub async fn reopen(&mut self) -> &Arc<dyn EventStore> {
+        drop(self.store.take());
+        let place = self.place.take().expect("a place is there between the methods of a trial");
+        let place = place.reopen(Arc::clone(&self.clock)).await;
+        self.store = Some(place.store());
+        self.place = Some(place);
+        self.store()
+    }
+
+    /// Another trial, with a fresh store at another place and the same clock.
+    pub async fn another(&self) -> Another {
+        let place = (self.fresh)().await;
+        Another { store: place.store(), _place: place }
+    }
+}
+
+/// A second store beside the one on trial.
+pub struct Another {
+    store: Arc<dyn EventStore>,
+    _place: Box<dyn Place>,
+}
+
+impl Another {
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn EventStore> {
+        &self.store
+    }
+}
+
+/// What the clock of a trial shows at first: 2017-04-15T13:00:00Z.
+const START_MICROS: i64 = 1_492_261_200_000_000;
+
+/// Ends a clause that hangs. It says nothing about how fast a store should be.
+const HANG: Duration = Duration::from_secs(300);
+
+/// Holds one clause against a fresh store, on a runtime of several threads; [`contract!`](crate::contract)
+/// calls this.
+///
+/// # Panics
+/// If the store does not keep the clause, or does not come to an end within five minutes.
+pub fn hold<S: Subject>(
+    clause: &str,
+    subject: impl AsyncFn() -> S + 'static,
+    run: impl AsyncFnOnce(&mut Trial),
+) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .expect("the machine has threads for a runtime");
+    runtime.block_on(async {
+        let held = tokio::time::timeout(HANG, async {
+            let mut trial = Trial::start(subject).await;
+            run(&mut trial).await;
+        });
+        assert!(held.await.is_ok(), "the clause `{clause}` did not come to an end within {HANG:?}");
+    });
+}
