@@ -37,7 +37,7 @@ pub(crate) struct Export {
 impl Export {
     /// Writes all that is there now.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let store = self.store.open_existing()?;
+        let store = self.store.open_existing().await?;
         let Some(path) = &self.output else {
             let mut out = BufWriter::with_capacity(256 << 10, io::stdout());
             self.write(&*store, &mut out).await?;

@@ -106,7 +106,7 @@ impl Import {
         }
         let name = self.file.display().to_string();
         let (file, length) = self.open().with_context(|| format!("cannot open {name}"))?;
-        let store = self.store.open()?;
+        let store = self.store.open().await?;
         let bar = progress::bytes(length);
         let reader = progress::watched(file, &bar);
         let started = Instant::now();
@@ -182,6 +182,14 @@ fn report(counts: &Counts, seconds: f64, json: bool) -> anyhow::Result<()> {
         }
     }
     Ok(output.flush()?)
+}
+
+/// The same failure, and how far the import had come.
+fn stopped(error: anyhow::Error, counts: &Counts) -> anyhow::Error {
+    match counts.new + counts.there {
+        0 => error,
+        before => error.context(format!("stopped after {before} events, which are in the store")),
+    }
 }
 
 /// What is wrong with a line of a file.

@@ -6,7 +6,7 @@
 //! - B2  A failure is one line, `annals: …` with its causes, and an exit code: 2 if the command line is wrong,
 //!   otherwise 1. A reader that has gone away is no failure.
 //!
-//! Of all crates, only this one knows every kind of store; it opens them in `store.rs`.
+//! A store is opened by its URL, in `store.rs`.
 #![forbid(unsafe_code)]
 
 mod append;
@@ -85,10 +85,13 @@ fn refuse(error: &clap::Error) -> ExitCode {
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
     }
     let text = error.to_string();
-    let paragraphs = text.split("\n\n").filter(|paragraph| !paragraph.starts_with("Usage:"));
-    let said = paragraphs.filter(|paragraph| !paragraph.starts_with("For more information"));
-    let words: Vec<_> = said.flat_map(str::split_whitespace).skip_while(|word| *word == "error:").collect();
-    let _ = writeln!(io::stderr(), "annals: {}; see --help", output::plain(&words.join(" ")));
+    let aside = ["Usage:", "For more information"];
+    let said = text.split("\n\n").filter(|paragraph| !aside.iter().any(|begin| paragraph.starts_with(begin)));
+    let said: Vec<_> =
+        said.map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let line = said.join("; ");
+    let line = line.trim_start_matches("error: ");
+    let _ = writeln!(io::stderr(), "annals: {}; see --help", output::plain(line));
     ExitCode::from(2)
 }
 

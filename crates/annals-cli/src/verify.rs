@@ -47,7 +47,7 @@ impl Verify {
                 bar.finish_and_clear();
                 found.with_context(|| format!("cannot verify {}", self.store.url))?
             }
-            _ => check(&*self.store.open()?).await?,
+            _ => check(&*self.store.open().await?).await?,
         };
         let mut output = Output::standard();
         if self.json {
@@ -62,16 +62,19 @@ impl Verify {
     fn tell(&self, found: &Verification, output: &mut Output) -> anyhow::Result<()> {
         let url = &self.store.url;
         let checked = [
-            ("segments", found.segments),
-            ("appends", found.appends),
-            ("events", found.events),
-            ("bytes", found.bytes),
-            ("indexes", found.indexes),
+            ("segment", found.segments),
+            ("append", found.appends),
+            ("event", found.events),
+            ("byte", found.bytes),
+            ("index", found.indexes),
         ];
-        let checked = checked.iter().filter(|(name, count)| *count > 0 || *name == "events");
-        let checked: Vec<_> = checked.map(|(name, count)| format!("{} {name}", thousands(*count))).collect();
+        let checked = checked.iter().filter(|(name, count)| *count > 0 || *name == "event");
+        let checked: Vec<_> = checked.map(|(name, count)| counted(*count, name)).collect();
         let checked = checked.join(", ");
         output.line(&format!("checked {url}: {checked}"))?;
+        if !found.chain.is_empty() {
+            output.line(&format!("digest {}", found.chain))?;
+        }
         for (place, problem) in &found.damage {
             let line = plain(&format!("damage at {place}: {problem}"));
             output.line(&output.styled(&line, Style::Strong))?;
@@ -83,6 +86,15 @@ impl Verify {
         };
         Ok(output.line(&verdict)?)
     }
+}
+
+fn counted(count: u64, name: &str) -> String {
+    let plural = match name {
+        _ if count == 1 => name.to_owned(),
+        "index" => "indexes".to_owned(),
+        name => format!("{name}s"),
+    };
+    format!("{} {plural}", thousands(count))
 }
 
 fn in_json(found: &Verification) -> String {
@@ -97,7 +109,7 @@ fn in_json(found: &Verification) -> String {
     json!({
         "whole": found.damage.is_empty(), "store": found.store.map(|id| id.to_string()),
         "segments": found.segments, "appends": found.appends, "events": found.events, "bytes": found.bytes,
-        "indexes": found.indexes, "damage": damage,
+        "indexes": found.indexes, "digest": found.chain, "damage": damage,
     })
     .to_string()
 }

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::recipe::Recipe;
 use super::rows::{Row, Rows};
-use super::{BadLine, Counts};
+use super::{BadLine, Counts, stopped};
 
 /// Most rows of a chunk. Changing it makes chunks anew: an import under way goes on, only slower.
 const CHUNK_ROWS: usize = 1_000;
@@ -56,10 +56,7 @@ pub(crate) async fn write_all(
                 tell(&counts);
             }
             Ok(Next::End) => return Ok(counts),
-            Err(error) => {
-                let before = counts.new + counts.there;
-                return Err(error.context(format!("stopped after {before} events, which are in the store")));
-            }
+            Err(error) => return Err(stopped(error, &counts)),
         }
     }
 }
@@ -197,7 +194,7 @@ mod tests {
         let events = all(&store).await;
         assert_eq!(events.len(), 2_500);
         let last = &events[2_499];
-        assert_eq!(&last.data[..], br#"{"customer":"00000","date":19970108,"money":2499.50}"#);
+        assert_eq!(&last.data[..], br#"{"customer":"00000","date":"19970108","money":2499.50}"#);
         assert_eq!(last.stream.as_str(), "customer-00000");
         assert_eq!(last.occurred_at.unwrap().to_string(), "1997-01-08T00:00:00Z");
         assert_eq!(last.tags[0].as_str(), "customer:00000");
@@ -286,7 +283,7 @@ mod tests {
         import(&store, &text.replace("^M", "\r"), columns.clone()).await.unwrap();
         let events = all(&store).await;
         assert_eq!(events.len(), 2);
-        assert_eq!(&events[1].data[..], br#"{"customer":"00002","date":19970112,"money":12.00}"#);
+        assert_eq!(&events[1].data[..], br#"{"customer":"00002","date":"19970112","money":12.00}"#);
         let error = import(&store, "customer date money\n1 2\n", columns).await.unwrap_err();
         assert!(format!("{error:#}").contains("line 2: has 2 columns, the header line has 3"), "{error:#}");
     }

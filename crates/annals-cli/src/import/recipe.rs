@@ -2,6 +2,8 @@
 //!
 //! - I1  The same row of the same source always becomes the same event with the same id: a UUID of the source,
 //!   the recipe, the line and the content; or, with an id column, of that column.
+//! - I2  A column that the recipe names (it makes a stream, a type, a tag, an id or a time) is text in the data, in
+//!   every row. Of the others, values that are exact numbers are numbers.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -36,14 +38,19 @@ pub(crate) struct Recipe {
 impl Recipe {
     /// Checks that every column that is named exists.
     pub(crate) fn check(&self, names: &[String]) -> anyhow::Result<()> {
-        let templates = [&self.stream, &self.event_type].into_iter().chain(&self.tags);
-        let columns = [&self.time, &self.id].into_iter().flatten().map(String::as_str);
-        for column in templates.flat_map(Template::columns).chain(columns) {
+        for column in self.columns() {
             if !names.iter().any(|name| name == column) {
                 anyhow::bail!("there is no column `{column}`; the columns are {}", names.join(", "));
             }
         }
         Ok(())
+    }
+
+    /// The columns that it names.
+    fn columns(&self) -> impl Iterator<Item = &str> {
+        let templates = [&self.stream, &self.event_type].into_iter().chain(&self.tags);
+        let columns = [&self.time, &self.id].into_iter().flatten().map(String::as_str);
+        templates.flat_map(Template::columns).chain(columns)
     }
 
     /// A digest that begins with everything that makes the recipe what it is.
@@ -70,7 +77,8 @@ impl Recipe {
         let stream = StreamId::new(fill(&self.stream)?).map_err(|problem| wrong("stream", problem))?;
         let event_type = EventType::new(fill(&self.event_type)?).map_err(|problem| wrong("type", problem))?;
         let mut event =
-            NewEvent::new(event_type, columns.data()).map_err(|problem| wrong("type", problem))?;
+            NewEvent::new(event_type, columns.data(|name| self.columns().any(|column| column == name)))
+                .map_err(|problem| wrong("type", problem))?;
         event.id = match &self.id {
             Some(column) => {
                 let text = columns.text(column)?;
@@ -140,12 +148,13 @@ impl<'r> Columns<'r> {
     }
 
     /// The data of the event: the row as a JSON object.
-    fn data(&self) -> Vec<u8> {
+    fn data(&self, is_text: impl Fn(&str) -> bool) -> Vec<u8> {
         match self {
             Self::Json(_, line, _) => line.to_vec(),
             Self::Cells(_, names, cells) => {
                 let pairs = names.iter().zip(*cells).map(|(name, cell)| {
-                    format!("{}:{}", serde_json::Value::from(name.as_str()), value::json(cell))
+                    let value = if is_text(name) { value::text(cell) } else { value::json(cell) };
+                    format!("{}:{value}", value::text(name))
                 });
                 format!("{{{}}}", pairs.collect::<Vec<_>>().join(",")).into_bytes()
             }

@@ -16,13 +16,12 @@ use annals_core::{
     Append, Appended, Error, EventStore, Expected, Position, Query, RecordedEvent, StreamId, Version, Write,
 };
 use annals_server::event_json;
-use anyhow::Context as _;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 
 use super::rows::Lines;
-use super::{BadLine, Counts};
+use super::{BadLine, Counts, stopped};
 
 /// Most appends under way at once.
 const UNDER_WAY: usize = 128;
@@ -57,9 +56,7 @@ pub(crate) async fn restore(
         flight.land(&mut counts).await?;
     }
     tell(&counts);
-    read_all.with_context(|| {
-        format!("stopped after {} events, which are in the store", counts.new + counts.there)
-    })?;
+    read_all.map_err(|error| stopped(error.into(), &counts))?;
     Ok(counts)
 }
 

@@ -9,7 +9,12 @@ const EXACT_DIGITS: usize = 15;
 /// The value as JSON. A number stays a number, digit for digit, if every reader takes it exactly; codes that
 /// merely look like numbers (`00001`, `+5`, `1e5`, 20 digits) stay text.
 pub(crate) fn json(value: &str) -> String {
-    if is_exact_number(value) { value.to_owned() } else { Value::from(value).to_string() }
+    if is_exact_number(value) { value.to_owned() } else { text(value) }
+}
+
+/// The value as text in JSON.
+pub(crate) fn text(value: &str) -> String {
+    Value::from(value).to_string()
 }
 
 fn is_exact_number(value: &str) -> bool {
