@@ -30,7 +30,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-pub use incoming::{Incoming, syntax_error};
+pub(crate) use incoming::{Incoming, syntax_error};
 
 /// An event within a larger JSON document: its data keeps its line breaks.
 #[derive(Debug)]
