@@ -1,12 +1,13 @@
 //! What a store holds is there when it is opened again.
 
 use annals_core::{
-    Append, Category, Error, EventStore, EventStoreExt, EventType, Expected, IdempotencyKey, Position, Query,
-    StreamList, Version,
+    Append, Category, Error, EventStore, EventStoreExt, EventType, Expected, IdempotencyKey, Position,
+    Query, StreamList, Timestamp, Version,
 };
+use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{EngineStore, Options, verify};
 
-use crate::common::{all, append, check, event, small_segments, stream};
+use crate::common::{all, append, check, event, open, small_segments, stream};
 
 /// G1, G5: events, versions, keys and ids survive, over many segments, and are found through their indexes.
 #[tokio::test]
@@ -128,4 +129,22 @@ async fn an_append_may_be_larger_than_a_segment() {
     }
     let store = EngineStore::open(directory.path(), small_segments()).unwrap();
     check(&store, &done).await;
+}
+
+/// Whatever time can be given to an append can be read again.
+#[tokio::test]
+async fn every_time_that_is_accepted_can_be_read() {
+    let disk = FaultyDisk::new();
+    let store = open(&disk, Options::default()).unwrap();
+    let times = ["-009999-01-02T01:59:59Z", "-000044-03-15T12:00:00Z", "-000044-03-15", "0000-01-01", "9999-12-30"];
+    let mut done = Vec::new();
+    for (number, text) in times.into_iter().enumerate() {
+        let Ok(time) = text.parse::<Timestamp>() else { continue };
+        let mut append = append("account-1", number, 1);
+        append.writes[0].event.occurred_at = Some(time);
+        done.push((append.clone(), store.append(append).await.unwrap()));
+    }
+    check(&store, &done).await;
+    drop(store);
+    check(&open(&disk, Options::default()).unwrap(), &done).await;
 }
