@@ -5,7 +5,7 @@ use annals_core::{
     Query, StreamList, Timestamp, Version,
 };
 use annals_engine::disk::faulty::FaultyDisk;
-use annals_engine::{EngineStore, Options, verify};
+use annals_engine::{EngineStore, Options, verify, verify_disk};
 
 use crate::common::{all, append, check, event, open, small_segments, stream};
 
@@ -147,4 +147,27 @@ async fn every_time_that_is_accepted_can_be_read() {
     check(&store, &done).await;
     drop(store);
     check(&open(&disk, Options::default()).unwrap(), &done).await;
+}
+
+/// G1: a segment without events, but with the marks of closes, is not begun anew when an append does not fit.
+#[tokio::test]
+async fn a_large_append_after_empty_closes_is_kept() {
+    let disk = FaultyDisk::new();
+    for _ in 0..3 {
+        open(&disk, small_segments()).unwrap().close().await.unwrap();
+    }
+    let mut done = Vec::new();
+    {
+        let store = open(&disk, small_segments()).unwrap();
+        for number in 0..4 {
+            let large = "x".repeat(if number % 2 == 0 { 3_900 } else { 20 });
+            let append = Append::to(stream("account-1"), Expected::Any, [event(&large)]);
+            done.push((append.clone(), store.append(append).await.unwrap()));
+        }
+        check(&store, &done).await;
+        store.close().await.unwrap();
+        check(&store, &done).await;
+    }
+    check(&open(&disk, small_segments()).unwrap(), &done).await;
+    assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
 }
