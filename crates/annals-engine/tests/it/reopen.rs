@@ -171,3 +171,31 @@ async fn a_large_append_after_empty_closes_is_kept() {
     check(&open(&disk, small_segments()).unwrap(), &done).await;
     assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
 }
+
+/// The index of a segment grows with its keys, also if these are as long as they may be.
+#[tokio::test]
+async fn the_longest_keys_are_indexed() {
+    let disk = FaultyDisk::new();
+    let key = |number: usize| IdempotencyKey::new(format!("{number:0>2048}")).unwrap();
+    let options = Options { segment_bytes: 400 << 10, ..Options::default() };
+    let mut done = Vec::new();
+    {
+        let store = open(&disk, options.clone()).unwrap();
+        for number in 0..200 {
+            let append = append("account-1", number, 1).once(key(number));
+            done.push((append.clone(), store.append(append).await.unwrap()));
+        }
+    }
+    let bytes = |ending: &str| {
+        let files = disk.files();
+        files.iter().filter(|(name, _)| name.ends_with(ending)).map(|(_, bytes)| bytes.len()).sum::<usize>()
+    };
+    let (log, index) = (bytes(".seg"), bytes(".idx"));
+    assert!(index > 0 && index < 6 * log, "an index of {index} bytes for a log of {log}");
+    let store = open(&disk, options).unwrap();
+    for (number, (_, outcome)) in done.iter().enumerate() {
+        let known = store.outcome(&key(number)).await.unwrap().unwrap();
+        assert_eq!(known.first, outcome.first);
+    }
+    assert_eq!(store.outcome(&key(200)).await.unwrap(), None);
+}
