@@ -9,7 +9,8 @@
 //! - C3  Space and segment are there before an append is staged, so a full disk refuses appends and breaks
 //!       nothing (G9).
 //! - C4  After a failed write or sync nothing more is written: the store is poisoned (G9).
-//! - C5  A frame lies in one segment, and one segment is written at a time.
+//! - C5  A frame lies in one segment, and one segment is written at a time. The next one begins when this one has
+//!       an event: two segments never have one name.
 //!
 //! Next below: `stage` (judgement and frames of one group), then `segment`; finished segments go to `seal`.
 
@@ -187,7 +188,9 @@ impl Writer {
         }
         let versions = Stage::of(self).versions(&append)?;
         let stride = encoded.stride() as u64;
-        if self.tail.byte + stride > self.options.segment_bytes && self.tail.byte > HEADER_BYTES {
+        // A segment without events keeps its name, even if marks of closes stand in it.
+        let has_events = self.tail.next > self.active.base;
+        if self.tail.byte + stride > self.options.segment_bytes && has_events {
             self.commit(std::mem::take(group));
             self.roll()?;
         }

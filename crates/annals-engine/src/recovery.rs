@@ -59,7 +59,7 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
         let next = bases[index + 1];
         let index = sealed_index(disk, &file, &header, next, cache)?;
         expected.base = base.plus(u64::from(index.count()));
-        segments.push(Arc::new(Segment { base, file, index: Arc::new(index) }));
+        segments.push(Arc::new(Segment { base, file, index }));
     }
     let (file, header) = expected.open(disk, last)?;
     let mut index = MemoryIndex::default();
@@ -112,20 +112,21 @@ impl Expected {
     }
 }
 
-/// The index of a sealed segment, after which the next one begins at `next`; built again if need be.
+/// The index of a sealed segment, after which the next one begins at `next`; built again if need be, and kept in
+/// memory if it cannot be written: a full disk does not keep a store from being opened (G9).
 fn sealed_index(
     disk: &dyn Disk,
     file: &Arc<dyn File>,
     header: &SegmentHeader,
     next: Position,
     cache: &Arc<BlockCache>,
-) -> Result<FileIndex, Fault> {
+) -> Result<Arc<dyn SegmentIndex>, Fault> {
     let base = header.base;
     let name = index_name(base);
     let opened = disk.open(&name).map_err(Fault::io("open", &name));
     let opened = opened.and_then(|file| FileIndex::open(&name, file, base.get(), cache.clone()));
     match opened {
-        Ok(index) if base.plus(u64::from(index.count())) == next => return Ok(index),
+        Ok(index) if base.plus(u64::from(index.count())) == next => return Ok(Arc::new(index)),
         Ok(_) => tracing::warn!(name, "the index of a segment is of another length; it is built again"),
         Err(fault) => tracing::warn!(
             name,
@@ -139,7 +140,17 @@ fn sealed_index(
         let problem = format!("a frame is broken, and the next segment begins at position {next}");
         return Err(Fault::damaged(&file_name(base), end.byte, Some(end.next), problem));
     }
-    write_index(disk, base, end.byte, &index, cache)
+    Ok(match write_index(disk, base, end.byte, &index, cache) {
+        Ok(index) => Arc::new(index),
+        Err(fault) => {
+            tracing::warn!(
+                name,
+                error = &fault as &dyn std::error::Error,
+                "the index of a segment stays in memory; it is written at the next open"
+            );
+            Arc::new(RwLock::new(index))
+        }
+    })
 }
 
 /// Clears what is behind the last whole frame, unless it is damage.
