@@ -156,12 +156,12 @@ impl Conflict {
     /// As the store's reads.
     pub async fn explain<S: EventStore + ?Sized>(
         store: &S,
-        append: &Append,
+        conditions: &[Condition],
         refused: Vec<(usize, Violated)>,
     ) -> Result<Self> {
         let mut violations = Vec::with_capacity(refused.len());
         for (condition, violated) in refused {
-            let (unseen, unseen_complete) = match (&violated, &append.conditions[condition]) {
+            let (unseen, unseen_complete) = match (&violated, &conditions[condition]) {
                 (Violated::Version { stream, expected, actual }, _) => {
                     unseen_of_stream(store, stream, *expected, *actual).await?
                 }

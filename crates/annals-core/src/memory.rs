@@ -171,7 +171,7 @@ impl EventStore for MemoryStore {
             Ok(appended) => Ok(appended),
             Err(Refusal::Error(error)) => Err(error),
             Err(Refusal::Conflict(violated)) => {
-                Err(Error::Conflict(Box::new(Conflict::explain(self, &append, violated).await?)))
+                Err(Error::Conflict(Box::new(Conflict::explain(self, &append.conditions, violated).await?)))
             }
         }
     }

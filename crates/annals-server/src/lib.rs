@@ -1,1 +1,143 @@
-//! To come.
+//! The server: HTTP and JSON over any store, server-sent events, health, metrics and a console.
+//!
+//! ```text
+//! connections.rs   accepts, ends gracefully
+//! routes.rs        every method and path, and the layers around them
+//!   append.rs read.rs live.rs      the API          health.rs metrics.rs openapi.rs   for operators
+//!   console.rs                     for people       problem.rs                        what fails, how it is told
+//! event_json.rs    the one JSON form of an event, also of the command line's export and import
+//! ```
+//!
+//! It knows the contract of stores and no store: it is given one. What it serves is described in `docs/http.md`
+//! and, for machines, in `openapi.json`; a test keeps the second equal to the routes.
+//!
+//! An append comes in through `append.rs`, which hands it to [`EventStore::append`].
+#![forbid(unsafe_code)]
+
+mod app;
+mod connections;
+mod routes;
+
+mod append;
+mod body;
+mod links;
+mod live;
+mod params;
+mod problem;
+mod read;
+
+mod health;
+mod metrics;
+mod openapi;
+
+mod console;
+
+pub mod event_json;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{EventStore, Limits};
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+pub use problem::Problem;
+pub use routes::served;
+
+/// A server over a store, to be furnished and then started with [`serve`](Self::serve).
+pub struct Server {
+    store: Arc<dyn EventStore>,
+    limits: Limits,
+    body_bytes_max: Option<usize>,
+    grace: Duration,
+    mounted: Vec<(String, Router)>,
+    links: Vec<(String, String)>,
+}
+
+impl Server {
+    /// A server over this store, with the default limits and nothing beside the API and the console.
+    pub fn new(store: Arc<dyn EventStore>) -> Self {
+        Self {
+            store,
+            limits: Limits::default(),
+            body_bytes_max: None,
+            grace: Duration::from_secs(10),
+            mounted: Vec::new(),
+            links: Vec::new(),
+        }
+    }
+
+    /// How large an append may be. The store's own limits hold as well.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How many bytes the body of a request may have. By default as many as the largest append may need.
+    #[must_use]
+    pub fn body_bytes_max(mut self, bytes: usize) -> Self {
+        self.body_bytes_max = Some(bytes);
+        self
+    }
+
+    /// How long a shutdown waits for the requests that are under way. 10 seconds by default.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Serves these routes too, below a path such as `/shop`.
+    #[must_use]
+    pub fn mount(mut self, path: impl Into<String>, router: Router) -> Self {
+        self.mounted.push((path.into(), router));
+        self
+    }
+
+    /// Shows one more entry in the console's navigation.
+    #[must_use]
+    pub fn link(mut self, name: impl Into<String>, path: impl Into<String>) -> Self {
+        self.links.push((name.into(), path.into()));
+        self
+    }
+
+    /// Answers connections until `shutdown` completes; then takes no more, finishes what is under way, ends the
+    /// live streams and returns.
+    ///
+    /// # Errors
+    /// If the listener has no address. A connection that fails ends alone.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        let address = listener.local_addr()?;
+        let (stop, stopping) = watch::channel(false);
+        let app = app::App {
+            store: self.store,
+            body_bytes_max: self.body_bytes_max.unwrap_or_else(|| body_bytes_for(&self.limits)),
+            limits: self.limits,
+            metrics: metrics::Metrics::new(),
+            links: self.links,
+            stopping,
+        };
+        let router = routes::router(Arc::new(app), self.mounted);
+        tracing::info!(%address, "listening");
+        connections::serve(listener, router, shutdown, stop, self.grace).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("limits", &self.limits)
+            .field("grace", &self.grace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes of JSON that the largest append may need: base64 takes four bytes for three.
+fn body_bytes_for(limits: &Limits) -> usize {
+    limits.append_bytes_max.saturating_mul(4) / 3 + (1 << 20)
+}

@@ -1,1 +1,105 @@
-//! To come.
+//! Event-sourced services in Rust, on an event store that is database and message broker in one.
+//!
+//! ```
+//! use annals::{Aggregate, Annals, Context, Decide, Decision, Event, emit, reject};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
+//! #[event(prefix = "account")] // stored as account.deposited, account.withdrawn
+//! enum AccountEvent {
+//!     Deposited { amount: u64 },
+//!     Withdrawn { amount: u64 },
+//! }
+//!
+//! #[derive(Clone, Default)]
+//! struct Account {
+//!     balance: u64,
+//! }
+//!
+//! impl Aggregate for Account {
+//!     const NAME: &'static str = "account";
+//!     type Event = AccountEvent;
+//!     fn initial(_id: &str) -> Self {
+//!         Self::default()
+//!     }
+//!     fn evolve(&mut self, event: &AccountEvent) {
+//!         match event {
+//!             AccountEvent::Deposited { amount } => self.balance += amount,
+//!             AccountEvent::Withdrawn { amount } => self.balance -= amount,
+//!         }
+//!     }
+//! }
+//!
+//! struct Deposit(u64);
+//!
+//! impl Decide<Deposit> for Account {
+//!     type Error = std::convert::Infallible;
+//!     fn decide(&self, command: &Deposit, _: &Context) -> Decision<Self, Self::Error> {
+//!         emit(AccountEvent::Deposited { amount: command.0 })
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let annals = Annals::open("memory:").await?; // or file:./data
+//! let accounts = annals.repository::<Account>();
+//! let done = accounts.execute("a1", Deposit(100)).by("user:7").once("request-123").await?;
+//! assert_eq!((done.version.get(), done.state.balance), (1, 100));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The files, in the order in which they are best read: `system` (the system as a whole), `repository`
+//! (aggregates and commands), `snapshot`, `projection` (rows), `subscriber`, `testing`; below them `sql`, `state` and `tasks`.
+//! `open` is the only one that knows which stores there are.
+#![forbid(unsafe_code)]
+
+// So that `#[derive(Event)]` works in this crate's own tests.
+extern crate self as annals;
+
+mod open;
+mod system;
+
+mod repository;
+mod snapshot;
+
+mod projection;
+mod subscriber;
+
+pub mod testing;
+
+mod backoff;
+mod failure;
+mod lru;
+mod progress;
+mod recorded;
+mod shared;
+mod sql;
+mod state;
+mod tasks;
+
+#[doc(hidden)]
+pub mod derived;
+
+pub use annals_core as core;
+pub use annals_core::{
+    Aggregate, Append, Appended, Bytes, Category, Clock, CodecError, Context, Decide, Decision, Error, Event,
+    EventId, EventStore, EventStoreExt, EventType, Events, Expected, IdempotencyKey, Invalid, MemoryStore,
+    Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent, Result, StoreId, StoreUrl, StreamId,
+    StreamInfo, StreamList, SystemClock, Tag, TestClock, Text, Timestamp, Version, emit, emit_all, nothing,
+    reject,
+};
+pub use annals_macros::Event;
+
+pub use backoff::Backoff;
+pub use failure::Failure;
+pub use open::{open_store, open_store_with};
+pub use progress::{Failing, Phase, Status};
+pub use projection::{Project, Projection, ProjectionHandle, View, ViewError};
+pub use recorded::Recorded;
+pub use repository::{Change, Committed, Execute, ExecuteError, History, LoadError, Loaded, Repository};
+pub use snapshot::{MemorySnapshots, Policy, Snapshot, SnapshotStore, StoredSnapshot, every, older_than};
+pub use sql::{Column, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
+pub use state::State;
+pub use subscriber::{Handling, Subscribe};
+pub use system::Annals;

@@ -1,0 +1,122 @@
+//! `annals append`: one event for one stream.
+
+use std::io::Read as _;
+use std::process::ExitCode;
+
+use annals_core::{
+    Append as Request, ContentType, Error, EventId, EventType, Expected, IdempotencyKey, Metadata, NewEvent,
+    StreamId, Tag, Text, Timestamp,
+};
+use annals_server::event_json;
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::json;
+
+use crate::output::{Output, plain};
+use crate::store::StoreOption;
+
+/// Append one event to a stream
+#[derive(Args)]
+#[command(after_help = "Examples:
+  annals append account-42 --type account.opened --data '{\"owner\":\"kim\"}' --expect none --store file:./data
+  echo '{\"amount\":30}' | annals append account-42 --type account.deposited --data - --store file:./data
+  annals append account-42 --type account.closed --expect 2 --key request-123 --store file:./data")]
+pub(crate) struct Append {
+    /// The stream, such as account-42
+    stream: StreamId,
+    /// What happened, in the past tense, such as account.opened
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: EventType,
+    /// What happened, in detail: JSON, or `-` to read it from standard input
+    #[arg(long, default_value = "{}", value_name = "JSON", allow_hyphen_values = true)]
+    data: String,
+    /// The stream's version before: a number, `none`, `exists` or `any`
+    #[arg(long, default_value = "any", value_name = "VERSION")]
+    expect: Expected,
+    /// Name of this append: the same key again writes nothing and gets the first answer
+    #[arg(long)]
+    key: Option<IdempotencyKey>,
+    /// Word to find the event by, such as customer:7; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<Tag>,
+    /// Identity of the event, a UUID; otherwise a new one is made
+    #[arg(long, value_name = "UUID")]
+    id: Option<EventId>,
+    /// Media type of the data; only JSON is checked
+    #[arg(long, default_value = "application/json", value_name = "TYPE")]
+    content_type: String,
+    /// When it happened, if not now
+    #[arg(long, value_name = "TIME")]
+    occurred_at: Option<Timestamp>,
+    /// The business process that the event belongs to
+    #[arg(long)]
+    process: Option<String>,
+    /// Who started it, such as user:7
+    #[arg(long)]
+    initiator: Option<String>,
+    /// The message or event that triggered it
+    #[arg(long, value_name = "ID")]
+    predecessor: Option<String>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreOption,
+}
+
+impl Append {
+    /// Appends the event and prints its place.
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let mut data = if self.data == "-" { from_stdin()? } else { self.data.into_bytes() };
+        let content_type = ContentType::new(self.content_type);
+        let json = event_json::is_json(&content_type);
+        if json {
+            // The line break that ends standard input is not a part of the value.
+            data = data.trim_ascii().to_vec();
+        }
+        if json && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&data) {
+            bail!("--data is not JSON: {error}; for other data there is --content-type");
+        }
+        let text = |text: Option<String>| text.map(Text::from);
+        let mut event = NewEvent::new(self.event_type, data)?.with_metadata(Metadata {
+            process: text(self.process),
+            initiator: text(self.initiator),
+            predecessor: text(self.predecessor),
+            ..Metadata::default()
+        });
+        event.content_type = content_type;
+        event.occurred_at = self.occurred_at;
+        event.id = self.id.unwrap_or(event.id);
+        let event = self.tags.into_iter().fold(event, NewEvent::with_tag);
+        let id = event.id;
+
+        let store = self.store.open().await?;
+        let request = Request { key: self.key, ..Request::to(&self.stream, self.expect, [event]) };
+        let appended = match store.append(request).await {
+            Err(Error::Conflict(conflict)) => bail!("nothing was written: {conflict}"),
+            appended => appended.context("the append failed")?,
+        };
+        let mut output = Output::standard();
+        let (stream, version) = &appended.streams[0];
+        if self.json {
+            let answer = json!({
+                "stream": stream.as_str(), "version": version.get(), "position": appended.last.get(),
+                "recorded_at": appended.recorded_at.to_string(), "duplicate": appended.duplicate,
+                "id": (!appended.duplicate).then(|| id.to_string()),
+            });
+            output.line(&answer.to_string())?;
+        } else {
+            let note = if appended.duplicate { " (was there already)" } else { "" };
+            let stream = plain(stream.as_str());
+            output.line(&format!("{stream} version {version}, position {}{note}", appended.last))?;
+        }
+        output.flush()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn from_stdin() -> anyhow::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut data).context("cannot read standard input")?;
+    Ok(data)
+}

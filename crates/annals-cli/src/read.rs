@@ -1,0 +1,162 @@
+//! `annals read`: events of a stream or of the log, page after page.
+
+use std::process::ExitCode;
+
+use annals_core::{
+    Category, Direction, EventStore, EventType, LogRead, Position, Query, QueryItem, RecordedEvent, StreamId,
+    StreamRead, Tag, Text, Version,
+};
+use annals_server::event_json;
+use clap::Args;
+
+use crate::output::{Column, Output, Style, plain};
+use crate::store::StoreOption;
+
+/// Read the events of a stream, or with --all of every stream
+#[derive(Args)]
+#[command(after_help = "Examples:
+  annals read account-42 --store file:./data
+  annals read --all --backward --limit 10 --store file:./data
+  annals read --all --category account --type account.opened --json --store file:./data | jq .data")]
+pub(crate) struct Read {
+    /// The stream
+    #[arg(required_unless_present = "all", conflicts_with_all = ["all", "category", "types", "tags", "process", "initiator"])]
+    stream: Option<StreamId>,
+    /// Every stream, in the order of the log
+    #[arg(long)]
+    all: bool,
+    /// Where to begin, inclusive: a version of the stream, or with --all a position
+    #[arg(long, value_name = "N")]
+    from: Option<u64>,
+    /// Newest first
+    #[arg(long)]
+    backward: bool,
+    /// At most this many events; otherwise all
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Only streams of this category
+    #[arg(long)]
+    category: Option<Category>,
+    /// Only events of this type; may be repeated, any of them is meant
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<EventType>,
+    /// Only events with this tag; may be repeated, all of them are meant
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<Tag>,
+    /// Only events of this business process
+    #[arg(long)]
+    process: Option<String>,
+    /// Only events that this initiator started
+    #[arg(long)]
+    initiator: Option<String>,
+    /// One line of JSON an event
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreOption,
+}
+
+/// Most events that are asked for at once.
+const PAGE_EVENTS: u64 = 500;
+
+/// What is still to be read.
+enum Rest {
+    Log(LogRead),
+    Stream(StreamRead),
+}
+
+impl Rest {
+    /// The next page of at most this many events, and whether it is the last.
+    async fn page(
+        &mut self,
+        store: &dyn EventStore,
+        most: u64,
+    ) -> annals_core::Result<(Vec<RecordedEvent>, bool)> {
+        let most = usize::try_from(most.min(PAGE_EVENTS)).expect("a page is small");
+        match self {
+            Self::Log(read) => {
+                let page = store.read_log(read.clone().limit(most)).await?;
+                read.from = page.next;
+                Ok((page.events, page.end))
+            }
+            Self::Stream(read) => {
+                let page = store.read_stream(read.clone().limit(most)).await?;
+                read.from = page.next;
+                Ok((page.events, page.end))
+            }
+        }
+    }
+}
+
+impl Read {
+    /// Reads and prints page after page.
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let store = self.store.open_existing().await?;
+        let (json, mut left) = (self.json, self.limit.unwrap_or(u64::MAX));
+        let mut rest = self.rest();
+        let mut output = Output::standard();
+        let mut printed = false;
+        while left > 0 {
+            let (events, end) = rest.page(&*store, left).await?;
+            left -= events.len() as u64;
+            if json {
+                events.iter().try_for_each(|event| output.bytes(&event_json::line(event)))?;
+            } else if !events.is_empty() {
+                let rows: Vec<_> = events.iter().map(row).collect();
+                output.table(&COLUMNS, &rows)?;
+                printed = true;
+            }
+            output.flush()?;
+            if end {
+                break;
+            }
+        }
+        if !json && !printed {
+            output.line("no events")?;
+            output.flush()?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn rest(self) -> Rest {
+        let direction = if self.backward { Direction::Backward } else { Direction::Forward };
+        let start = if self.backward { u64::MAX } else { 1 };
+        let from = self.from.unwrap_or(start);
+        if let Some(stream) = self.stream {
+            return Rest::Stream(StreamRead { stream, from: Version::new(from), direction, limit: 0 });
+        }
+        let item = QueryItem {
+            category: self.category,
+            types: self.types,
+            tags: self.tags,
+            process: self.process.map(Text::from),
+            initiator: self.initiator.map(Text::from),
+        };
+        let query = if item.is_all() { Query::all() } else { Query::item(item) };
+        Rest::Log(LogRead { from: Position::new(from), direction, query, limit: 0 })
+    }
+}
+
+const COLUMNS: [Column; 6] = [
+    Column::number("POSITION"),
+    Column::text("STREAM", Style::Plain),
+    Column::number("VERSION"),
+    Column::text("TYPE", Style::Strong),
+    Column::text("TIME", Style::Quiet),
+    Column::text("DATA", Style::Plain),
+];
+
+fn row(event: &RecordedEvent) -> Vec<String> {
+    let data = match std::str::from_utf8(&event.data) {
+        Ok(text) => plain(text),
+        Err(_) => format!("{} bytes of {}", event.data.len(), plain(event.content_type.as_str())),
+    };
+    vec![
+        event.position.to_string(),
+        plain(event.stream.as_str()),
+        event.version.to_string(),
+        plain(event.event_type.as_str()),
+        event.time().to_string(),
+        data,
+    ]
+}

@@ -1,0 +1,90 @@
+//! `annals serve`: the server over a store, until it is told to stop.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use annals_server::Server;
+use anyhow::Context as _;
+use clap::Args;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+use crate::output::Output;
+use crate::store::StoreOption;
+
+/// Serve a store over HTTP, with a console at /
+#[derive(Args)]
+#[command(after_help = "Examples:
+  annals serve --store file:./data
+  annals serve --store file:./data --listen 0.0.0.0:2113
+  RUST_LOG=debug annals serve --store memory:
+
+There is no authentication yet: whoever reaches the address may read and append.
+SIGINT or SIGTERM stops it: what is under way is finished, nothing acknowledged is lost.")]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    store: StoreOption,
+    /// The address to answer at; port 0 takes any that is free
+    #[arg(long, default_value = "127.0.0.1:2113", value_name = "ADDRESS")]
+    listen: String,
+}
+
+impl Serve {
+    /// Serves until a signal comes.
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        log();
+        let listener = listen(&self.listen).await?;
+        let store = self.store.open().await?;
+        announce(&listener, &format!("serving {}", self.store.url))?;
+        Server::new(store).serve(listener, told_to_stop()?).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Writes structured logs to standard error; `RUST_LOG` says which.
+pub(crate) fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+}
+
+/// Takes the address; warns if others than this machine can reach it.
+pub(crate) async fn listen(address: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    if !listener.local_addr()?.ip().is_loopback() {
+        tracing::warn!("this address can be reached by other machines, and there is no authentication");
+    }
+    Ok(listener)
+}
+
+/// Prints the one line that says what runs where.
+pub(crate) fn announce(listener: &TcpListener, what: &str) -> anyhow::Result<()> {
+    let mut output = Output::standard();
+    output.line(&format!("annals: {what} at http://{}", listener.local_addr()?))?;
+    Ok(output.flush()?)
+}
+
+/// Completes when the process is asked to stop.
+pub(crate) fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+    }
+    #[cfg(not(unix))]
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}

@@ -1,0 +1,41 @@
+//! The option that names a store, the same for every command. Which kinds there are, `annals::open_store` knows.
+
+use std::sync::Arc;
+
+use annals_core::{EventStore, StoreUrl};
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+/// The option that names a store.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StoreOption {
+    /// The store: `file:DIRECTORY` (created if need be), or `memory:`, which ends with the command
+    #[arg(long = "store", env = "ANNALS_STORE", value_name = "URL")]
+    pub(crate) url: StoreUrl,
+}
+
+/// What every directory of an embedded store holds; see `docs/file-format.md`.
+const LOG: &str = "log";
+
+impl StoreOption {
+    /// Opens the store.
+    pub(crate) async fn open(&self) -> anyhow::Result<Arc<dyn EventStore>> {
+        annals::open_store(&self.url).await.with_context(|| format!("cannot open {}", self.url))
+    }
+
+    /// Opens the store to read it: one that is not there is not created, for its name is a mistake.
+    pub(crate) async fn open_existing(&self) -> anyhow::Result<Arc<dyn EventStore>> {
+        self.must_exist()?;
+        self.open().await
+    }
+
+    /// Refuses a store that is not there.
+    pub(crate) fn must_exist(&self) -> anyhow::Result<()> {
+        match &self.url {
+            StoreUrl::File(directory) if !directory.join(LOG).is_dir() => {
+                bail!("there is no store at {}", self.url)
+            }
+            _ => Ok(()),
+        }
+    }
+}

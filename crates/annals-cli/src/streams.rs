@@ -1,0 +1,70 @@
+//! `annals streams`: the names of streams and how far they have come.
+
+use std::process::ExitCode;
+
+use annals_core::{Category, StreamInfo, StreamList};
+use clap::Args;
+use serde_json::json;
+
+use crate::output::{Column, Output, Style, plain};
+use crate::store::StoreOption;
+
+/// List streams with their versions
+#[derive(Args)]
+#[command(after_help = "Example:
+  annals streams --category account --store file:./data")]
+pub(crate) struct Streams {
+    /// Only streams of this category
+    #[arg(long)]
+    category: Option<Category>,
+    /// At most this many; otherwise all
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// One line of JSON a stream
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreOption,
+}
+
+/// Most streams that are asked for at once.
+const PAGE_STREAMS: u64 = 1_000;
+
+const COLUMNS: [Column; 3] =
+    [Column::text("STREAM", Style::Plain), Column::number("VERSION"), Column::number("NEWEST EVENT")];
+
+impl Streams {
+    /// Lists page after page.
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let store = self.store.open_existing().await?;
+        let mut output = Output::standard();
+        let mut left = self.limit.unwrap_or(u64::MAX);
+        let mut after = None;
+        while left > 0 {
+            let limit = usize::try_from(left.min(PAGE_STREAMS)).expect("a page is small");
+            let list = StreamList { category: self.category.clone(), after, limit };
+            let found = store.list_streams(list).await?;
+            left -= found.len() as u64;
+            if self.json {
+                found.iter().try_for_each(|info| output.line(&line(info)))?;
+            } else if !found.is_empty() {
+                output.table(&COLUMNS, &found.iter().map(row).collect::<Vec<_>>())?;
+            }
+            output.flush()?;
+            after = found.last().map(|info| info.stream.clone());
+            if found.len() < limit {
+                break;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn line(info: &StreamInfo) -> String {
+    let StreamInfo { stream, version, position } = info;
+    json!({"stream": stream.as_str(), "version": version.get(), "position": position.get()}).to_string()
+}
+
+fn row(info: &StreamInfo) -> Vec<String> {
+    vec![plain(info.stream.as_str()), info.version.to_string(), info.position.to_string()]
+}

@@ -1,0 +1,331 @@
+//! A disk in memory that keeps the promises of [`Disk`](super::Disk) and not a hair more.
+//!
+//! Each file has a live image, which reads see, and a durable one, which a crash leaves. Between them stand the
+//! changes that were not synced: at a crash, [`FaultyDisk::restart`] lets each sector of each of them survive or
+//! not, by a seed, so unsynced writes are torn and reordered. The same goes for names that were created, renamed
+//! or removed since the last sync of the directory.
+//!
+//! A [`Plan`] says at which operation the machine stops, or which operation fails. Everything is repeatable.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Disk, File};
+
+/// Bytes that a crash keeps or loses as one.
+const SECTOR_BYTES: usize = 512;
+
+/// What goes wrong, and when. Operations are the calls that change something, counted from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// From this operation on nothing is done any more: the machine has stopped.
+    pub stop_at: Option<u64>,
+    /// This operation fails, after having been done in part or not at all.
+    pub fail_at: Option<u64>,
+    /// Files may take this many bytes together; what needs more fails with `StorageFull`.
+    pub capacity: Option<u64>,
+}
+
+/// A disk in memory with faults.
+#[derive(Clone, Default)]
+pub struct FaultyDisk(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    files: Vec<Content>,
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    pending_names: Vec<NameChange>,
+    operations: u64,
+    plan: Plan,
+}
+
+#[derive(Clone, Default)]
+struct Content {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Write(usize, Vec<u8>),
+    Truncate(usize),
+}
+
+#[derive(Clone)]
+enum NameChange {
+    Set(String, usize),
+    Rename(String, String),
+    Remove(String),
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            Self::Set(name, file) => {
+                names.insert(name.clone(), *file);
+            }
+            Self::Rename(from, to) => {
+                if let Some(file) = names.remove(from) {
+                    names.insert(to.clone(), file);
+                }
+            }
+            Self::Remove(name) => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl Change {
+    fn apply(&self, image: &mut Vec<u8>) {
+        match self {
+            Self::Write(at, bytes) => put(image, *at, bytes),
+            Self::Truncate(length) => image.truncate(*length),
+        }
+    }
+}
+
+fn put(image: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    if image.len() < at + bytes.len() {
+        image.resize(at + bytes.len(), 0);
+    }
+    image[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+impl FaultyDisk {
+    /// An empty disk on which nothing goes wrong.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A disk with these files, all of it durable.
+    pub fn with_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        let disk = Self::new();
+        {
+            let mut state = disk.0.lock();
+            for (name, bytes) in files {
+                let number = state.files.len();
+                state.files.push(Content { live: bytes.clone(), durable: bytes, pending: Vec::new() });
+                state.names.insert(name.clone(), number);
+                state.durable_names.insert(name, number);
+            }
+        }
+        disk
+    }
+
+    /// The files as they are read now.
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.0.lock();
+        state.names.iter().map(|(name, &file)| (name.clone(), state.files[file].live.clone())).collect()
+    }
+
+    /// Operations so far.
+    pub fn operations(&self) -> u64 {
+        self.0.lock().operations
+    }
+
+    /// From now on things go wrong as planned. Operations go on being counted from where they are.
+    pub fn plan(&self, plan: Plan) {
+        self.0.lock().plan = plan;
+    }
+
+    /// What is found after the machine stopped here: everything that was synced, and by the seed any part of
+    /// what was not. With seed 0 nothing unsynced survives, with seed 1 everything does.
+    pub fn restart(&self, seed: u64) -> Self {
+        let state = self.0.lock();
+        let mut random = Random::new(seed);
+        let mut names = state.durable_names.clone();
+        for change in &state.pending_names {
+            if random.keeps() {
+                change.apply(&mut names);
+            }
+        }
+        Self::with_files(names.into_iter().map(|(name, file)| {
+            let content = &state.files[file];
+            let mut image = content.durable.clone();
+            for change in &content.pending {
+                match change {
+                    Change::Write(at, bytes) => {
+                        for (index, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
+                            if random.keeps() {
+                                put(&mut image, at + index * SECTOR_BYTES, sector);
+                            }
+                        }
+                    }
+                    truncate @ Change::Truncate(_) => {
+                        if random.keeps() {
+                            truncate.apply(&mut image);
+                        }
+                    }
+                }
+            }
+            (name, image)
+        }))
+    }
+}
+
+/// SplitMix64, or a constant.
+struct Random {
+    state: u64,
+    constant: Option<bool>,
+}
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self { state: seed, constant: (seed < 2).then_some(seed == 1) }
+    }
+
+    fn keeps(&mut self) -> bool {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        self.constant.unwrap_or((mixed ^ (mixed >> 31)) & 1 == 1)
+    }
+}
+
+impl State {
+    /// Counts an operation; whether it may be done.
+    fn operate(&mut self) -> io::Result<()> {
+        if self.plan.stop_at.is_some_and(|stop| self.operations + 1 >= stop) {
+            return Err(io::Error::other("the machine has stopped"));
+        }
+        self.operations += 1;
+        if self.plan.fail_at == Some(self.operations) {
+            return Err(io::Error::other("a planned failure"));
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, file: usize, end: usize) -> io::Result<()> {
+        let Some(capacity) = self.plan.capacity else { return Ok(()) };
+        let others = self.names.values().filter(|&&other| other != file);
+        let used: usize = others.map(|&other| self.files[other].live.len()).sum();
+        let grows = end > self.files[file].live.len();
+        if grows && (used + end) as u64 > capacity {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, file: usize, change: Change) {
+        change.apply(&mut self.files[file].live);
+        self.files[file].pending.push(change);
+    }
+
+    fn change_name(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.pending_names.push(change);
+    }
+
+    fn number(&self, name: &str) -> io::Result<usize> {
+        self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.lock().names.keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let file = self.0.lock().number(name)?;
+        Ok(Arc::new(FaultyFile { disk: self.clone(), file }))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let mut state = self.0.lock();
+        state.operate()?;
+        let file = state.files.len();
+        state.files.push(Content::default());
+        state.change_name(NameChange::Set(name.to_owned(), file));
+        Ok(Arc::new(FaultyFile { disk: self.clone(), file }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.operate()?;
+        state.number(from)?;
+        state.change_name(NameChange::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.operate()?;
+        state.number(name)?;
+        state.change_name(NameChange::Remove(name.to_owned()));
+        Ok(())
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.operate()?;
+        state.durable_names = state.names.clone();
+        state.pending_names.clear();
+        Ok(())
+    }
+}
+
+struct FaultyFile {
+    disk: FaultyDisk,
+    file: usize,
+}
+
+impl File for FaultyFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.disk.0.lock();
+        let live = &state.files[self.file].live;
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(live.len());
+        let count = buffer.len().min(live.len() - from);
+        buffer[..count].copy_from_slice(&live[from..from + count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        let at = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        state.check_room(self.file, at + bytes.len())?;
+        let allowed = state.operate();
+        if allowed.is_err() && state.plan.fail_at == Some(state.operations) {
+            // A write that fails may have been done in part.
+            state.change(self.file, Change::Write(at, bytes[..bytes.len() / 2].to_vec()));
+        }
+        allowed?;
+        state.change(self.file, Change::Write(at, bytes.to_vec()));
+        Ok(())
+    }
+
+    fn allocate(&self, end: u64) -> io::Result<()> {
+        let length = self.length()?;
+        if length >= end {
+            return Ok(());
+        }
+        self.write_at(&vec![0; (end - length) as usize], length)
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        state.operate()?;
+        state.change(self.file, Change::Truncate(length as usize));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        state.operate()?;
+        let content = &mut state.files[self.file];
+        content.durable = content.live.clone();
+        content.pending.clear();
+        Ok(())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.disk.0.lock().files[self.file].live.len() as u64)
+    }
+}

@@ -1,0 +1,51 @@
+//! What goes wrong below the contract, and what it means to a caller: one `match`.
+
+use std::io;
+
+use annals_core::{Error, Place, Position};
+
+/// What goes wrong below the contract.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The disk refused.
+    #[error("cannot {action} {file}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        file: String,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// Bytes contradict an invariant.
+    #[error("{problem}")]
+    Damaged {
+        /// Where.
+        place: Place,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl Fault {
+    /// Wraps an error of the disk.
+    pub fn io(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, file: file.to_owned(), source }
+    }
+
+    /// Damage at this byte of this file.
+    pub fn damaged(file: &str, offset: u64, position: Option<Position>, problem: impl Into<String>) -> Self {
+        let place = Place { file: file.to_owned(), offset, position };
+        Self::Damaged { place, problem: problem.into() }
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Damaged { place, problem } => Self::Damaged { place, cause: problem.into() },
+            fault @ Fault::Io { .. } => Self::Unavailable(Box::new(fault)),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Answers a query from the places of its terms, within one segment.
+//!
+//! The work is done window by window, so that a page over a long list of places costs what the page needs and
+//! not what the list holds.
+
+use std::ops::Range;
+
+use annals_core::{Direction, Query, QueryItem};
+
+use super::{Kind, Postings, SegmentIndex};
+use crate::error::Fault;
+
+/// Places looked at in one step when terms have many.
+const WINDOW: u32 = 16_384;
+
+/// The places in the range that the query means, in the direction asked for, at most `limit`; and where looking
+/// stopped: everything of the range before (or, backward, from) there has been looked at.
+pub fn search(
+    index: &dyn SegmentIndex,
+    query: &Query,
+    range: Range<u32>,
+    direction: Direction,
+    limit: usize,
+) -> Result<(Vec<u32>, u32), Fault> {
+    let mut items = Vec::new();
+    for item in &query.items {
+        items.extend(Lists::find(index, item)?);
+    }
+    let few = items.iter().map(Lists::weight).sum::<u64>() <= u64::from(WINDOW);
+    let window = if few { u32::MAX } else { WINDOW };
+    let mut found = Vec::new();
+    let Range { start: mut low, end: mut high } = range;
+    while low < high && found.len() < limit {
+        let part = match direction {
+            Direction::Forward => low..high.min(low.saturating_add(window)),
+            Direction::Backward => low.max(high.saturating_sub(window))..high,
+        };
+        let mut places = Vec::new();
+        for item in &items {
+            places = union(places, item.places(index, part.clone())?);
+        }
+        match direction {
+            Direction::Forward => low = part.end,
+            Direction::Backward => {
+                high = part.start;
+                places.reverse();
+            }
+        }
+        let room = limit - found.len();
+        if places.len() > room {
+            match direction {
+                Direction::Forward => low = places[room],
+                Direction::Backward => high = places[room] + 1,
+            }
+            places.truncate(room);
+        }
+        found.extend(places);
+    }
+    Ok((found, if direction == Direction::Forward { low } else { high }))
+}
+
+/// What one item of a query asks for: a place must be in each of the outer lists, in any of the inner ones.
+struct Lists(Vec<Vec<Postings>>);
+
+impl Lists {
+    /// Looks up the item's terms; nothing if it cannot mean any event of the segment.
+    fn find(index: &dyn SegmentIndex, item: &QueryItem) -> Result<Option<Self>, Fault> {
+        let mut lists = Vec::new();
+        let one = |kind, name: &str| Ok::<_, Fault>(index.find(kind, name)?.into_iter().collect::<Vec<_>>());
+        if let Some(category) = &item.category {
+            lists.push(one(Kind::Category, category.as_str())?);
+        }
+        if !item.types.is_empty() {
+            let mut any = Vec::new();
+            for event_type in &item.types {
+                any.extend(index.find(Kind::Type, event_type.as_str())?);
+            }
+            lists.push(any);
+        }
+        for tag in &item.tags {
+            lists.push(one(Kind::Tag, tag.as_str())?);
+        }
+        for (kind, name) in [(Kind::Process, &item.process), (Kind::Initiator, &item.initiator)] {
+            if let Some(name) = name {
+                lists.push(one(kind, name)?);
+            }
+        }
+        Ok(lists.iter().all(|any| !any.is_empty()).then_some(Self(lists)))
+    }
+
+    /// At most how many places have to be looked at.
+    fn weight(&self) -> u64 {
+        self.0.iter().flatten().map(|postings| u64::from(postings.count)).sum()
+    }
+
+    fn places(&self, index: &dyn SegmentIndex, range: Range<u32>) -> Result<Vec<u32>, Fault> {
+        let mut all: Option<Vec<u32>> = None;
+        for any in &self.0 {
+            let mut places = Vec::new();
+            for postings in any {
+                places = union(places, index.places(postings, range.clone())?);
+            }
+            let both = match all {
+                None => places,
+                Some(before) => intersection(&before, &places),
+            };
+            if both.is_empty() {
+                return Ok(both);
+            }
+            all = Some(both);
+        }
+        Ok(all.unwrap_or_else(|| range.collect()))
+    }
+}
+
+/// All numbers that are in either ascending list, ascending.
+fn union(left: Vec<u32>, right: Vec<u32>) -> Vec<u32> {
+    if left.is_empty() {
+        return right;
+    }
+    if right.is_empty() {
+        return left;
+    }
+    let mut all = left;
+    all.extend(right);
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// All numbers that are in both ascending lists, ascending.
+fn intersection(left: &[u32], right: &[u32]) -> Vec<u32> {
+    let (few, many) = if left.len() <= right.len() { (left, right) } else { (right, left) };
+    few.iter().copied().filter(|number| many.binary_search(number).is_ok()).collect()
+}

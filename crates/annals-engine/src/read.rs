@@ -1,0 +1,290 @@
+//! Reads: pages of the log, pages of a stream, lists of streams, from a view of the log.
+//!
+//! Every read finds the places of the events in the indexes and then reads the events at these places
+//! (`Segment::events`); there is no other way to an event. The work of one page is bounded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use annals_core::{
+    Appended, Direction, LogPage, LogRead, Position, RecordedEvent, StreamId, StreamInfo, StreamList,
+    StreamPage, StreamRead, Version,
+};
+
+use crate::error::Fault;
+use crate::index::{Kind, Postings, search};
+use crate::log::View;
+use crate::segment::Segment;
+
+/// A page ends when its data is this large, unless one event is larger.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+/// A page ends when this many segments were looked through.
+const PAGE_SEGMENTS_MAX: usize = 64;
+
+/// A page of the log.
+pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
+    let forward = read.direction == Direction::Forward;
+    let head = view.head;
+    let limit = read.limit.max(1);
+    let mut page = LogPage { events: Vec::new(), next: Position::ZERO, end: false, head };
+    page.next = if forward { read.from.max(Position::FIRST) } else { read.from.min(head) };
+    let mut bytes = 0;
+    for _ in 0..PAGE_SEGMENTS_MAX {
+        page.end = if forward { page.next > head } else { page.next == Position::ZERO };
+        if page.end || page.events.len() >= limit || bytes >= PAGE_BYTES_MAX {
+            break;
+        }
+        let segment = &view.segments[view.segment_of(page.next)];
+        let place = (page.next.get() - segment.base.get()) as u32;
+        let range = if forward { place..view.visible(segment) } else { 0..place + 1 };
+        let (places, looked) = places(segment, read, range, limit - page.events.len())?;
+        let events = segment.events(&places, PAGE_BYTES_MAX - bytes)?;
+        bytes += events.iter().map(|event| event.data.len()).sum::<usize>();
+        page.next = match events.last() {
+            // The page was cut by its bytes: go on behind the last event that is in it.
+            Some(last) if events.len() < places.len() && forward => last.position.next(),
+            Some(last) if events.len() < places.len() => last.position.previous(),
+            _ if forward => segment.position(looked),
+            _ => segment.position(looked).previous(),
+        };
+        page.events.extend(events);
+    }
+    page.end = if forward { page.next > head } else { page.next == Position::ZERO };
+    Ok(page)
+}
+
+/// The places in the range that are meant, and where looking stopped.
+fn places(
+    segment: &Segment,
+    read: &LogRead,
+    range: std::ops::Range<u32>,
+    limit: usize,
+) -> Result<(Vec<u32>, u32), Fault> {
+    if !read.query.is_all() {
+        return search(&*segment.index, &read.query, range, read.direction, limit);
+    }
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    Ok(match read.direction {
+        Direction::Forward => {
+            let end = range.end.min(range.start.saturating_add(limit));
+            ((range.start..end).collect(), end)
+        }
+        Direction::Backward => {
+            let start = range.start.max(range.end.saturating_sub(limit));
+            ((start..range.end).rev().collect(), start)
+        }
+    })
+}
+
+/// The events of one stream in one segment.
+struct Part {
+    segment: Arc<Segment>,
+    postings: Postings,
+    first: Version,
+    last: Version,
+}
+
+/// The parts of a stream, newest first, back to the one that holds version `from`.
+fn parts(view: &View, stream: &StreamId, from: Version) -> Result<Vec<Part>, Fault> {
+    let mut parts = Vec::new();
+    for segment in view.segments.iter().rev() {
+        let visible = view.visible(segment);
+        if visible == 0 {
+            continue;
+        }
+        let Some(postings) = segment.index.find(Kind::Stream, stream.as_str())? else { continue };
+        let count = segment.index.count_below(&postings, visible);
+        if count == 0 {
+            continue;
+        }
+        let first = Version::new(postings.first_version);
+        let last = Version::new(postings.first_version + u64::from(count) - 1);
+        parts.push(Part { segment: segment.clone(), postings, first, last });
+        if first <= from.max(Version::FIRST) {
+            break;
+        }
+    }
+    Ok(parts)
+}
+
+/// A page of a stream.
+pub fn stream(view: &View, read: &StreamRead) -> Result<StreamPage, Fault> {
+    let forward = read.direction == Direction::Forward;
+    let limit = u64::try_from(read.limit.max(1)).unwrap_or(u64::MAX);
+    let newest = parts(view, &read.stream, Version::MAX)?;
+    let version = newest.first().map_or(Version::ZERO, |part| part.last);
+    let (from, to) = if forward {
+        let from = read.from.max(Version::FIRST);
+        (from, version.min(from.plus(limit - 1)))
+    } else {
+        let to = read.from.min(version);
+        (Version::new(to.get().saturating_sub(limit - 1)).max(Version::FIRST), to)
+    };
+    let mut events = Vec::new();
+    if from <= to {
+        let mut parts = if newest.last().is_some_and(|part| part.first <= from) {
+            newest
+        } else {
+            parts(view, &read.stream, from)?
+        };
+        if forward {
+            parts.reverse();
+        }
+        events = events_between(&parts, from, to, forward)?;
+    }
+    let next = match events.last() {
+        Some(last) if forward => last.version.next(),
+        Some(last) => last.version.previous(),
+        None if forward => from.max(version.next()),
+        None => Version::ZERO,
+    };
+    let end = if forward { next > version } else { next == Version::ZERO };
+    Ok(StreamPage { events, next, end, version })
+}
+
+fn events_between(
+    parts: &[Part],
+    from: Version,
+    to: Version,
+    forward: bool,
+) -> Result<Vec<RecordedEvent>, Fault> {
+    let mut events: Vec<RecordedEvent> = Vec::new();
+    let mut bytes = 0;
+    for part in parts.iter().filter(|part| part.first <= to && part.last >= from) {
+        if bytes >= PAGE_BYTES_MAX {
+            break;
+        }
+        let rank = |version: Version| (version.get() - part.first.get()) as u32;
+        let ranks = rank(from.max(part.first))..rank(to.min(part.last)) + 1;
+        let mut places = part.segment.index.ranked(&part.postings, ranks)?;
+        if !forward {
+            places.reverse();
+        }
+        let found = part.segment.events(&places, PAGE_BYTES_MAX - bytes)?;
+        bytes += found.iter().map(|event| event.data.len()).sum::<usize>();
+        let cut = found.len() < places.len();
+        events.extend(found);
+        if cut {
+            break;
+        }
+    }
+    Ok(events)
+}
+
+/// Version of a stream, and position of its last event.
+pub fn stream_info(view: &View, stream: &StreamId) -> Result<Option<StreamInfo>, Fault> {
+    let parts = parts(view, stream, Version::MAX)?;
+    let Some(part) = parts.first() else { return Ok(None) };
+    Ok(Some(StreamInfo { stream: stream.clone(), version: part.last, position: part.last_position()? }))
+}
+
+impl Part {
+    fn last_position(&self) -> Result<Position, Fault> {
+        let rank = (self.last.get() - self.first.get()) as u32;
+        let places = self.segment.index.ranked(&self.postings, rank..rank + 1)?;
+        let place = *places.first().expect("a part has a last event");
+        Ok(self.segment.position(place))
+    }
+}
+
+/// Streams in the order of their names.
+pub fn streams(view: &View, list: &StreamList) -> Result<Vec<StreamInfo>, Fault> {
+    let limit = list.limit.max(1);
+    let mut found: Vec<StreamInfo> = Vec::new();
+    let mut after: Option<String> = list.after.as_ref().map(|name| name.as_str().to_owned());
+    if let Some(category) = &list.category {
+        // The names of a category are its own name, and then those that begin with it and a dash. In between
+        // lie names of others, which are jumped over.
+        let own = category.as_str();
+        if after.as_deref().is_none_or(|after| after < own)
+            && let Ok(stream) = StreamId::new(own)
+            && stream.category() == *category
+        {
+            found.extend(stream_info(view, &stream)?);
+        }
+        let before_others = format!("{own},\u{10ffff}");
+        after = after.max(Some(before_others));
+    }
+    while found.len() < limit {
+        let (page, complete_to) = merged(view, after.as_deref(), limit)?;
+        for (name, part) in page {
+            let stream = StreamId::new(name).expect("only names that were accepted are indexed");
+            match &list.category {
+                Some(category) if stream.category() == *category => {}
+                Some(category) if stream.as_str() > &*format!("{category}-\u{10ffff}") => return Ok(found),
+                Some(_) => continue,
+                None => {}
+            }
+            if found.len() == limit {
+                return Ok(found);
+            }
+            let position = part.last_position()?;
+            found.push(StreamInfo { stream, version: part.last, position });
+        }
+        match complete_to {
+            Some(name) => after = Some(name),
+            None => break,
+        }
+    }
+    Ok(found)
+}
+
+/// Streams after a name from all segments; and the name up to which there are no others, if there may be more.
+fn merged(
+    view: &View,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(BTreeMap<String, Part>, Option<String>), Fault> {
+    let mut streams: BTreeMap<String, Part> = BTreeMap::new();
+    let mut complete_to: Option<String> = None;
+    for segment in view.segments.iter() {
+        let visible = view.visible(segment);
+        let page = segment.index.streams_after(after, limit)?;
+        if page.len() == limit
+            && let Some((last, _)) = page.last()
+            && complete_to.as_ref().is_none_or(|name| last < name)
+        {
+            complete_to = Some(last.clone());
+        }
+        for (name, postings) in page {
+            let count = segment.index.count_below(&postings, visible);
+            if count > 0 {
+                let first = Version::new(postings.first_version);
+                let last = Version::new(postings.first_version + u64::from(count) - 1);
+                // Segments come in order, so the newest part of a stream wins.
+                streams.insert(name, Part { segment: segment.clone(), postings, first, last });
+            }
+        }
+    }
+    if let Some(name) = &complete_to {
+        streams.retain(|stream, _| stream <= name);
+    }
+    Ok((streams, complete_to))
+}
+
+/// The outcome of the append whose first event is at this position.
+pub fn appended(view: &View, first: Position) -> Result<Appended, Fault> {
+    let mut events: Vec<RecordedEvent> = Vec::new();
+    let mut read = LogRead::forward(first);
+    loop {
+        let page = log(view, &read)?;
+        let end = page.end || page.events.last().is_some_and(|event| event.append != first);
+        events.extend(page.events.into_iter().take_while(|event| event.append == first));
+        if end {
+            return Ok(Appended::of(&events, true));
+        }
+        read.from = page.next;
+    }
+}
+
+/// The outcome of the events at this many positions from this one on.
+pub fn repeated(view: &View, first: Position, count: usize) -> Result<Appended, Fault> {
+    let mut events: Vec<RecordedEvent> = Vec::new();
+    while events.len() < count {
+        let from = first.plus(events.len() as u64);
+        let page = log(view, &LogRead::forward(from).limit(count - events.len()))?;
+        assert!(!page.events.is_empty(), "events that were judged to be there are there");
+        events.extend(page.events);
+    }
+    Ok(Appended::of(&events, true))
+}

@@ -1,0 +1,221 @@
+//! Opening a log: what a crash left is told from damage, and made whole.
+//!
+//! - R1  A sealed segment is taken as it is: its header and its index's header are read, nothing else. An index
+//!       that is missing or broken is built again from the segment.
+//! - R2  The last segment is walked, frame by frame, and its index built in memory.
+//! - R3  Behind its last whole frame there may be the remains of a group that was never acknowledged: they are
+//!       replaced by zeros before anything is written. It is damage instead if any whole frame behind says that
+//!       the broken one had been durable (F3 of `frame`).
+//! - R4  A segment never begins before the one in front of it has ended: gaps are damage.
+//!
+//! Next below: `segment::walk`.
+
+use std::sync::Arc;
+
+use annals_core::{Clock, Position, StoreId, Timestamp};
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use crate::commit::{Active, Tail};
+use crate::disk::{Disk, File};
+use crate::error::Fault;
+use crate::frame;
+use crate::index::{BlockCache, FileIndex, MemoryIndex, SegmentIndex};
+use crate::seal::write_index;
+use crate::segment::{
+    BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, file_name, index_name, walk,
+};
+
+/// A log that was opened.
+pub struct Recovered {
+    /// Identity.
+    pub id: StoreId,
+    /// All segments, the active one last.
+    pub segments: Vec<Arc<Segment>>,
+    /// The active segment.
+    pub active: Active,
+    /// Where the log ends.
+    pub tail: Tail,
+}
+
+/// Opens the log on this disk; creates it if there is none.
+pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Result<Recovered, Fault> {
+    let names = disk.list().map_err(Fault::io("list", "the log"))?;
+    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+        disk.remove(name).map_err(Fault::io("remove", name))?;
+    }
+    let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
+    bases.sort_unstable();
+    let Some((&last, sealed)) = bases.split_last() else {
+        if let Some(orphan) = names.iter().find(|name| name.ends_with(".idx")) {
+            return Err(Fault::damaged(orphan, 0, None, "there is an index, but no segment at all"));
+        }
+        return create(disk, clock.now());
+    };
+    let mut segments = Vec::with_capacity(bases.len());
+    let mut expected = Expected { base: Position::FIRST, id: None };
+    for (index, &base) in sealed.iter().enumerate() {
+        let (file, header) = expected.open(disk, base)?;
+        let next = bases[index + 1];
+        let index = sealed_index(disk, &file, &header, next, cache)?;
+        expected.base = base.plus(u64::from(index.count()));
+        segments.push(Arc::new(Segment { base, file, index }));
+    }
+    let (file, header) = expected.open(disk, last)?;
+    let mut index = MemoryIndex::default();
+    let end = walk(&*file, &header, |event, offset| index.insert(&event, offset))?;
+    mend(&*file, last, &end)?;
+    let allocated = file.length().map_err(Fault::io("read the length of", &file_name(last)))?;
+    let index = Arc::new(RwLock::new(index));
+    segments.push(Arc::new(Segment { base: last, file: file.clone(), index: index.clone() }));
+    let active = Active { base: last, file, index, allocated };
+    let tail = Tail { next: end.next, byte: end.byte, chain: end.chain, recorded_at: end.recorded_at };
+    Ok(Recovered { id: header.store, segments, active, tail })
+}
+
+fn create(disk: &dyn Disk, now: Timestamp) -> Result<Recovered, Fault> {
+    let header = SegmentHeader {
+        store: StoreId::generate(),
+        base: Position::FIRST,
+        created_at: now,
+        chain: [0; 32],
+        recorded_at: Timestamp::MIN,
+    };
+    let file = header.create(disk).map_err(|(fault, _)| fault)?;
+    let index = Arc::new(RwLock::new(MemoryIndex::default()));
+    let segment = Segment { base: header.base, file: file.clone(), index: index.clone() };
+    let active = Active { base: header.base, file, index, allocated: HEADER_BYTES };
+    let tail =
+        Tail { next: header.base, byte: HEADER_BYTES, chain: header.chain, recorded_at: header.recorded_at };
+    Ok(Recovered { id: header.store, segments: vec![Arc::new(segment)], active, tail })
+}
+
+/// What the next segment must be like.
+pub(crate) struct Expected {
+    pub base: Position,
+    pub id: Option<StoreId>,
+}
+
+impl Expected {
+    pub fn open(&mut self, disk: &dyn Disk, base: Position) -> Result<(Arc<dyn File>, SegmentHeader), Fault> {
+        let name = file_name(base);
+        if base != self.base {
+            let problem = format!("the log has no segment with position {}; this one comes next", self.base);
+            return Err(Fault::damaged(&name, 0, Some(self.base), problem));
+        }
+        let file = disk.open(&name).map_err(Fault::io("open", &name))?;
+        let header = SegmentHeader::read(&*file, base)?;
+        if *self.id.get_or_insert(header.store) != header.store {
+            return Err(Fault::damaged(&name, 16, Some(base), "the segment is of another log"));
+        }
+        Ok((file, header))
+    }
+}
+
+/// The index of a sealed segment, after which the next one begins at `next`; built again if need be, and kept in
+/// memory if it cannot be written: a full disk does not keep a store from being opened (G9).
+fn sealed_index(
+    disk: &dyn Disk,
+    file: &Arc<dyn File>,
+    header: &SegmentHeader,
+    next: Position,
+    cache: &Arc<BlockCache>,
+) -> Result<Arc<dyn SegmentIndex>, Fault> {
+    let base = header.base;
+    let name = index_name(base);
+    let opened = disk.open(&name).map_err(Fault::io("open", &name));
+    let opened = opened.and_then(|file| FileIndex::open(&name, file, base.get(), cache.clone()));
+    match opened {
+        Ok(index) if base.plus(u64::from(index.count())) == next => return Ok(Arc::new(index)),
+        Ok(_) => tracing::warn!(name, "the index of a segment is of another length; it is built again"),
+        Err(fault) => tracing::warn!(
+            name,
+            error = &fault as &dyn std::error::Error,
+            "the index of a segment cannot be used; it is built again"
+        ),
+    }
+    let mut index = MemoryIndex::default();
+    let end = walk(&**file, header, |event, offset| index.insert(&event, offset))?;
+    if end.next != next {
+        let problem = format!("a frame is broken, and the next segment begins at position {next}");
+        return Err(Fault::damaged(&file_name(base), end.byte, Some(end.next), problem));
+    }
+    Ok(match write_index(disk, base, end.byte, &index, cache) {
+        Ok(index) => Arc::new(index),
+        Err(fault) => {
+            tracing::warn!(
+                name,
+                error = &fault as &dyn std::error::Error,
+                "the index of a segment stays in memory; it is written at the next open"
+            );
+            Arc::new(RwLock::new(index))
+        }
+    })
+}
+
+/// Clears what is behind the last whole frame, unless it is damage.
+fn mend(file: &dyn File, base: Position, end: &End) -> Result<(), Fault> {
+    let name = file_name(base);
+    let remains = remains(file, &name, end)?;
+    if remains == end.byte {
+        return Ok(());
+    }
+    tracing::info!(
+        name,
+        position = end.next.get(),
+        bytes = remains - end.byte,
+        "cleared the remains of appends that were never acknowledged"
+    );
+    let zeros = vec![0; 64 << 10];
+    let mut byte = end.byte;
+    while byte < remains {
+        let count = zeros.len().min((remains - byte) as usize);
+        file.write_at(&zeros[..count], byte).map_err(Fault::io("clear", &name))?;
+        byte += count as u64;
+    }
+    file.sync().map_err(Fault::io("sync", &name))
+}
+
+/// Where the remains behind the last whole frame end: at its own end, if there are none.
+///
+/// # Errors
+/// Damage, if they had been durable.
+pub(crate) fn remains(file: &dyn File, name: &str, end: &End) -> Result<u64, Fault> {
+    let mut reader = BlockReader { file, name, start: 0, block: Bytes::new() };
+    let mut last = end.byte;
+    let mut byte = end.byte;
+    loop {
+        let block = reader.bytes(byte, 64 << 10)?;
+        if block.is_empty() {
+            return Ok(last);
+        }
+        if let Some(at) = block.iter().rposition(|&byte| byte != 0) {
+            last = byte + at as u64 + 1;
+            for at in (0..=at).step_by(frame::ALIGN) {
+                check_not_durable(file, name, end, byte + at as u64, &block[at..])?;
+            }
+        }
+        byte += block.len() as u64;
+    }
+}
+
+/// Damage, if at this byte there is a whole frame that was written after the one that is broken was durable.
+fn check_not_durable(file: &dyn File, name: &str, end: &End, byte: u64, bytes: &[u8]) -> Result<(), Fault> {
+    const FIELDS: usize = 40;
+    if bytes.len() >= FIELDS {
+        // Cheap to see: most bytes are no frame, or say that nothing of interest was durable.
+        let durable = Position::new(frame::get_u64(&bytes[32..]));
+        let first = Position::new(frame::get_u64(&bytes[16..]));
+        if durable < end.next || first <= durable || first.get() - end.next.get() > u64::from(u32::MAX) {
+            return Ok(());
+        }
+    }
+    let mut reader = BlockReader { file, name, start: 0, block: Bytes::new() };
+    if let Some((_, Ok(found))) = reader.frame(byte)?
+        && found.durable >= end.next
+    {
+        let problem = format!("a frame is broken that was durable: the frame at byte {byte} says so");
+        return Err(Fault::damaged(name, end.byte, Some(end.next), problem));
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Bits flip: what was durable is reported as damage with its place, never taken for the end of the log (G9).
+
+use annals_core::{Error, EventStore, EventStoreExt, LogRead, Query};
+use annals_engine::disk::faulty::FaultyDisk;
+use annals_engine::{Options, verify_disk};
+
+use crate::common::{append, open, small_segments};
+
+/// Every byte of a closed log, one bit each: opening, or else reading, says that it is damaged; or the bit was in
+/// what holds nothing (the filling, or the mark of the close), and everything is there.
+#[tokio::test]
+async fn bit_flips_are_damage() {
+    let disk = FaultyDisk::new();
+    let events = {
+        let store = open(&disk, Options::default()).unwrap();
+        for number in 0..5 {
+            store.append(append("account-1", number, 1 + number % 2)).await.unwrap();
+        }
+        store.close().await.unwrap();
+        store.log_events(Query::all()).await.unwrap()
+    };
+    let files = disk.files();
+    let (name, bytes) = files.first_key_value().unwrap();
+    let used = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+    let mark = used.next_multiple_of(8) - 72;
+    let mut reported = 0;
+    for byte in 0..used {
+        let mut flipped = bytes.clone();
+        flipped[byte] ^= 1 << (byte % 8);
+        let disk = FaultyDisk::with_files([(name.clone(), flipped)]);
+        match open(&disk, Options::default()) {
+            Err(Error::Damaged { place, .. }) => {
+                assert_eq!(&place.file, name);
+                assert!(place.offset <= byte as u64, "byte {byte} is reported at {place}");
+                let report = verify_disk(&disk, &mut |_, _| {}).unwrap();
+                assert_eq!(report.damage.len(), 1, "byte {byte}: verify finds it too");
+                reported += 1;
+            }
+            Err(other) => panic!("byte {byte}: {}", other.chain()),
+            Ok(store) => {
+                let read = store.log_events(Query::all()).await.unwrap();
+                assert_eq!(read, events, "byte {byte} was flipped, and the log reads differently");
+                let filling = bytes[byte] == 0 && byte < mark;
+                assert!(byte >= mark || filling, "byte {byte} was flipped, and nothing says so");
+            }
+        }
+    }
+    assert!(reported > mark / 2, "{reported} of {mark}");
+}
+
+/// In a sealed segment, which is not read when the store is opened, the read says so, and `verify` finds it.
+#[tokio::test]
+async fn damage_in_a_sealed_segment_is_reported_by_reads() {
+    let disk = FaultyDisk::new();
+    {
+        let store = open(&disk, small_segments()).unwrap();
+        for number in 0..100 {
+            store.append(append("account-1", number, 1)).await.unwrap();
+        }
+    }
+    let mut files = disk.files();
+    let sealed = files.keys().find(|name| name.ends_with(".seg")).unwrap().clone();
+    let target = files.get_mut(&sealed).unwrap();
+    let text = b"account-1 7.0";
+    let found = target.windows(text.len()).position(|window| window == text).unwrap();
+    target[found] ^= 4;
+    let disk = FaultyDisk::with_files(files);
+    let store = open(&disk, small_segments()).unwrap();
+    let error = store.log_events(Query::all()).await.unwrap_err();
+    let Error::Damaged { place, .. } = &error else { panic!("{}", error.chain()) };
+    assert_eq!(place.file, sealed);
+    let position = place.position.unwrap();
+    // What is not damaged is read all the same.
+    let after = LogRead::forward(position.next()).limit(5);
+    assert_eq!(store.read_log(after).await.unwrap().events.len(), 5);
+    drop(store);
+    let report = verify_disk(&disk, &mut |_, _| {}).unwrap();
+    assert_eq!(report.damage[0].0.position, Some(position));
+}
+
+/// A segment that is gone is damage, not a shorter log.
+#[tokio::test]
+async fn a_missing_segment_is_damage() {
+    let disk = FaultyDisk::new();
+    {
+        let store = open(&disk, small_segments()).unwrap();
+        for number in 0..100 {
+            store.append(append("account-1", number, 1)).await.unwrap();
+        }
+    }
+    let files = disk.files();
+    let segments: Vec<_> = files.keys().filter(|name| name.ends_with(".seg")).cloned().collect();
+    assert!(segments.len() > 3);
+    for missing in [0, 1] {
+        let rest = files.clone().into_iter().filter(|(name, _)| *name != segments[missing]);
+        let disk = FaultyDisk::with_files(rest);
+        let error = open(&disk, small_segments()).err().unwrap();
+        assert!(matches!(error, Error::Damaged { .. }), "{}", error.chain());
+        let report = verify_disk(&disk, &mut |_, _| {}).unwrap();
+        assert!(!report.damage.is_empty());
+    }
+}

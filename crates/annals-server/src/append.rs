@@ -1,0 +1,286 @@
+//! `POST /v1/streams/{stream}` and `POST /v1/append`: events come in.
+//!
+//! Both become one [`Append`] and take the same way to the store: [`carry_out`].
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use annals_core::{
+    Append, Appended, Category, Condition, EventType, Expected, IdempotencyKey, Invalid, Position, Query,
+    QueryItem, StreamId, Tag, Text, Version, Write,
+};
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::app::App;
+use crate::event_json::Incoming;
+use crate::params::{Params, StreamInPath};
+use crate::problem::Problem;
+use crate::{body, links};
+
+/// Appends events to one stream.
+pub(crate) async fn to_stream(
+    State(app): State<Arc<App>>,
+    StreamInPath(stream): StreamInPath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    Params::of(query.as_deref()).finish()?;
+    let expected = match text_header(&headers, "expected-version")? {
+        None => Expected::Any,
+        Some(text) => {
+            text.parse().map_err(|invalid: Invalid| Problem::invalid("Expected-Version", invalid.problem))?
+        }
+    };
+    let key = key_header(&headers)?;
+    let body = body::read(&headers, body, app.body_bytes_max).await?;
+    let mut events = Vec::new();
+    for (index, event) in body::json::<Vec<Incoming<'_>>>(&body, "events")?.into_iter().enumerate() {
+        if event.stream.as_ref().is_some_and(|named| **named != *stream.as_str()) {
+            let problem = format!("is not `{stream}`; for several streams there is /v1/append");
+            return Err(Problem::invalid(format!("events[{index}].stream"), problem));
+        }
+        events.push(event.into_event().map_err(|invalid| in_event(index, invalid))?);
+    }
+    let append = Append { key, ..Append::to(stream, expected, events) };
+    carry_out(&app, append).await
+}
+
+/// Appends events to one or several streams, under conditions.
+pub(crate) async fn to_streams(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    Params::of(query.as_deref()).finish()?;
+    if headers.contains_key("expected-version") {
+        let problem = "belongs to one stream; here, give `conditions` in the body";
+        return Err(Problem::invalid("Expected-Version", problem));
+    }
+    let named_by_header = key_header(&headers)?;
+    let body = body::read(&headers, body, app.body_bytes_max).await?;
+    let request: Request<'_> = body::json(&body, "")?;
+    let named_by_body = request.key.map(|key| IdempotencyKey::new(&*key)).transpose();
+    let key =
+        match (named_by_header, named_by_body.map_err(|invalid| Problem::invalid("key", invalid.problem))?) {
+            (Some(header), Some(body)) if header != body => {
+                return Err(Problem::invalid("key", "differs from the header Idempotency-Key"));
+            }
+            (header, body) => header.or(body),
+        };
+    let mut append = Append { key, ..Append::new() };
+    for (index, mut event) in request.events.into_iter().enumerate() {
+        let Some(stream) = event.stream.take() else {
+            return Err(Problem::invalid(format!("events[{index}].stream"), "is missing"));
+        };
+        let stream = StreamId::new(&*stream).map_err(|invalid| in_event(index, invalid))?;
+        let event = event.into_event().map_err(|invalid| in_event(index, invalid))?;
+        append.writes.push(Write { stream, event });
+    }
+    for (index, condition) in request.conditions.into_iter().enumerate() {
+        append.conditions.push(condition.into_condition().map_err(|invalid| {
+            Problem::invalid(format!("conditions[{index}].{}", invalid.field), invalid.problem)
+        })?);
+    }
+    carry_out(&app, append).await
+}
+
+/// Hands the append to the store and tells the client what became of it.
+async fn carry_out(app: &App, append: Append) -> Result<Response, Problem> {
+    append.validate(&app.limits)?;
+    let outcome = app.store.append(append).await;
+    app.metrics.appended(&outcome);
+    let appended = outcome?;
+    let [(stream, version), ..] = appended.streams.as_slice() else {
+        unreachable!("an append writes at least one stream");
+    };
+    let status = if appended.duplicate { StatusCode::OK } else { StatusCode::CREATED };
+    let body = axum::Json(Answer::of(&appended));
+    if appended.streams.len() > 1 {
+        return Ok((status, body).into_response());
+    }
+    let first = version.get() - (appended.count() - 1);
+    let location = format!("{}?from={first}&limit={}", links::api_stream(stream), appended.count());
+    let headers = [(header::ETAG, format!("\"{version}\"")), (header::LOCATION, location)];
+    Ok((status, headers, body).into_response())
+}
+
+/// What became of an append.
+#[derive(Serialize)]
+struct Answer<'a> {
+    version: u64,
+    first_position: u64,
+    last_position: u64,
+    recorded_at: String,
+    duplicate: bool,
+    streams: Vec<Written<'a>>,
+}
+
+/// A stream that was written, and its version afterwards.
+#[derive(Serialize)]
+struct Written<'a> {
+    stream: &'a str,
+    version: u64,
+}
+
+impl<'a> Answer<'a> {
+    fn of(appended: &'a Appended) -> Self {
+        let streams = appended.streams.iter();
+        Self {
+            version: appended.version().get(),
+            first_position: appended.first.get(),
+            last_position: appended.last.get(),
+            recorded_at: appended.recorded_at.to_string(),
+            duplicate: appended.duplicate,
+            streams: streams
+                .map(|(stream, version)| Written { stream: stream.as_str(), version: version.get() })
+                .collect(),
+        }
+    }
+}
+
+/// The body of `POST /v1/append`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request<'a> {
+    #[serde(borrow)]
+    events: Vec<Incoming<'a>>,
+    #[serde(default, borrow)]
+    conditions: Vec<ConditionJson<'a>>,
+    #[serde(default, borrow)]
+    key: Option<Cow<'a, str>>,
+}
+
+/// A condition: of a stream (`stream` and `expected`), or of the log (`query` and `after`).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConditionJson<'a> {
+    #[serde(borrow)]
+    stream: Option<Cow<'a, str>>,
+    expected: Option<ExpectedJson>,
+    #[serde(borrow)]
+    query: Option<Vec<ItemJson<'a>>>,
+    after: Option<u64>,
+}
+
+/// One alternative of a query.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ItemJson<'a> {
+    #[serde(borrow)]
+    category: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    types: Vec<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    tags: Vec<Cow<'a, str>>,
+    #[serde(borrow)]
+    process: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    initiator: Option<Cow<'a, str>>,
+}
+
+impl ConditionJson<'_> {
+    fn into_condition(self) -> Result<Condition, Invalid> {
+        match self {
+            Self {
+                stream: Some(stream),
+                expected: Some(ExpectedJson(expected)),
+                query: None,
+                after: None,
+            } => Ok(Condition::Version { stream: StreamId::new(&*stream)?, expected }),
+            Self { stream: None, expected: None, query: Some(items), after: Some(after) } => {
+                let items = items.into_iter().enumerate().map(|(index, item)| {
+                    item.into_item().map_err(|invalid| {
+                        Invalid::new(format!("query[{index}].{}", invalid.field), invalid.problem)
+                    })
+                });
+                let query = Query { items: items.collect::<Result<_, _>>()? };
+                Ok(Condition::NoMatch { query, after: Position::new(after) })
+            }
+            Self { stream: Some(_), expected: None, .. } => Err(Invalid::new("expected", "is missing")),
+            Self { query: Some(_), after: None, .. } => Err(Invalid::new("after", "is missing")),
+            _ => Err(Invalid::new("stream", "and `expected`, or `query` and `after`: give one pair of them")),
+        }
+    }
+}
+
+impl ItemJson<'_> {
+    fn into_item(self) -> Result<QueryItem, Invalid> {
+        let text = |text: Option<Cow<'_, str>>| text.map(|text| Text::from(text.into_owned()));
+        Ok(QueryItem {
+            category: self.category.map(|name| Category::new(&*name)).transpose()?,
+            types: names("types", &self.types, |name| EventType::new(name))?,
+            tags: names("tags", &self.tags, |name| Tag::new(name))?,
+            process: text(self.process),
+            initiator: text(self.initiator),
+        })
+    }
+}
+
+/// The names of a list, each checked.
+fn names<T>(
+    field: &str,
+    texts: &[Cow<'_, str>],
+    check: impl Fn(&str) -> Result<T, Invalid>,
+) -> Result<Vec<T>, Invalid> {
+    let names = texts.iter().enumerate().map(|(index, text)| {
+        check(text).map_err(|invalid| Invalid::new(format!("{field}[{index}]"), invalid.problem))
+    });
+    names.collect()
+}
+
+/// An expected version: a number, or a word.
+struct ExpectedJson(Expected);
+
+impl<'de> Deserialize<'de> for ExpectedJson {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = ExpectedJson;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a version, \"none\", \"exists\" or \"any\"")
+            }
+
+            fn visit_u64<E: de::Error>(self, version: u64) -> Result<ExpectedJson, E> {
+                Ok(ExpectedJson(Expected::Exact(Version::new(version))))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ExpectedJson, E> {
+                match text.parse() {
+                    Ok(expected) if !matches!(expected, Expected::Exact(_)) => Ok(ExpectedJson(expected)),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        value.deserialize_any(Visitor)
+    }
+}
+
+fn in_event(index: usize, invalid: Invalid) -> Problem {
+    Problem::invalid(format!("events[{index}].{}", invalid.field), invalid.problem)
+}
+
+fn key_header(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let key = text_header(headers, "idempotency-key")?.map(IdempotencyKey::new).transpose();
+    key.map_err(|invalid| Problem::invalid("Idempotency-Key", invalid.problem))
+}
+
+/// The text of a header that may be given once.
+fn text_header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let (first, second) = (values.next(), values.next());
+    if second.is_some() {
+        return Err(Problem::invalid(links::header_name(name), "is given more than once"));
+    }
+    let Some(value) = first else { return Ok(None) };
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => Ok(Some(text.trim())),
+        Err(_) => Err(Problem::invalid(links::header_name(name), "is not UTF-8")),
+    }
+}

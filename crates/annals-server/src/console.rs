@@ -1,0 +1,201 @@
+//! The console: what is in the store, for people with a browser.
+//!
+//! - V1  Every page is whole without JavaScript; `console.js` only adds new rows to the newest events.
+//! - V2  Whatever comes from events is escaped by the templates; the policy in the header allows no script, style
+//!   or connection but our own.
+//!
+//! This file is the frame around each page. The pages: `newest`, `streams`, `stream`, `event`.
+
+mod event;
+mod newest;
+mod pretty;
+mod stream;
+mod streams;
+
+use std::sync::Arc;
+
+use annals_core::{Position, RecordedEvent, Timestamp};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use maud::{DOCTYPE, Markup, html};
+
+use crate::app::App;
+use crate::event_json;
+use crate::links;
+use crate::problem::Problem;
+
+pub(crate) use event::event;
+pub(crate) use newest::newest;
+pub(crate) use stream::stream;
+pub(crate) use streams::streams;
+
+/// What a browser may load for a page: nothing that is not ours.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The style sheet.
+pub(crate) async fn style() -> Response {
+    asset("text/css; charset=utf-8", include_str!("console/console.css"))
+}
+
+/// The script that shows new events as they come.
+pub(crate) async fn script() -> Response {
+    asset("text/javascript; charset=utf-8", include_str!("console/console.js"))
+}
+
+fn asset(media_type: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    (headers, text).into_response()
+}
+
+/// A page, or a page that says why there is none.
+type Answer = Result<Response, Failed>;
+
+/// A page that says what failed.
+pub(crate) struct Failed(Arc<App>, Problem);
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let Self(app, problem) = self;
+        let status = problem.status();
+        let main = html! {
+            h1 { (problem.title()) }
+            p.problem { (problem.detail()) }
+            p { a href="/" { "Newest events" } " · " a href="/streams" { "Streams" } }
+        };
+        let frame = Frame { app: &app, title: problem.title(), here: "", head: None };
+        page(status, &frame, &main)
+    }
+}
+
+/// What a page says about itself.
+struct Frame<'a> {
+    app: &'a App,
+    title: &'a str,
+    /// Path of the entry of the navigation that the page belongs to.
+    here: &'a str,
+    /// Position of the newest event, if it is known.
+    head: Option<Position>,
+}
+
+/// Runs what makes a page; a failure becomes a page as well.
+async fn answer<M>(app: Arc<App>, make: impl AsyncFnOnce(&App) -> Result<M, Problem>) -> Answer
+where
+    M: IntoResponse,
+{
+    match make(&app).await {
+        Ok(made) => Ok(made.into_response()),
+        Err(problem) => Err(Failed(app, problem)),
+    }
+}
+
+/// The whole document around the main part of a page.
+fn page(status: StatusCode, frame: &Frame<'_>, main: &Markup) -> Response {
+    let own = [("Events", "/"), ("Streams", "/streams")];
+    let more = frame.app.links.iter().map(|(name, path)| (name.as_str(), path.as_str()));
+    let document = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (frame.title) " · Annals" }
+                link rel="stylesheet" href="/console.css";
+                link rel="icon" href="data:,";
+                script src="/console.js" defer {}
+            }
+            body {
+                a.skip href="#main" { "Skip to content" }
+                header {
+                    a.brand href="/" { "Annals" }
+                    nav aria-label="Console" {
+                        @for (name, path) in own.into_iter().chain(more) {
+                            a href=(path) aria-current=[(path == frame.here).then_some("page")] { (name) }
+                        }
+                    }
+                    @if let Some(head) = frame.head {
+                        span.head title="Position of the newest event" { "head " b #head { (head) } }
+                    }
+                }
+                main #main { (main) }
+                footer {
+                    span { "Log " code { (frame.app.store.id()) } }
+                    nav aria-label="Machines" {
+                        a href="/openapi.json" { "OpenAPI" }
+                        a href="/metrics" { "Metrics" }
+                        a href="/health/ready" { "Health" }
+                    }
+                }
+            }
+        }
+    };
+    let headers = [
+        (HeaderName::from_static("content-security-policy"), HeaderValue::from_static(POLICY)),
+        (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (status, headers, Html(document.into_string())).into_response()
+}
+
+/// A point in time, in UTC, to the millisecond; whole when pointed at.
+fn time(at: Timestamp) -> Markup {
+    let whole = at.to_string();
+    let (date, rest) = whole.split_once('T').unwrap_or((&whole, ""));
+    let clock = rest.trim_end_matches('Z');
+    let shown = clock.split_once('.').map_or(clock.to_owned(), |(seconds, fraction)| {
+        format!("{seconds}.{}", &fraction[..fraction.len().min(3)])
+    });
+    html! { time datetime=(whole) title=(whole) { (date) " " (shown) } }
+}
+
+/// A table of events, one a row; the row of the event that the page is about is marked.
+fn event_table(events: &[RecordedEvent], this: Option<Position>) -> Markup {
+    html! {
+        div.scroll {
+            table {
+                thead {
+                    tr {
+                        th.number scope="col" { "Position" }
+                        th scope="col" { "Stream" }
+                        th.number scope="col" { "Version" }
+                        th scope="col" { "Type" }
+                        th scope="col" { "Recorded (UTC)" }
+                        th scope="col" { "Data" }
+                    }
+                }
+                tbody {
+                    @for event in events {
+                        tr aria-current=[(Some(event.position) == this).then_some("true")] {
+                            td.number { a href=(links::event(event.position)) { (event.position) } }
+                            td.name { a href=(links::stream(&event.stream)) { (event.stream) } }
+                            td.number { (event.version) }
+                            td.name { (event.event_type) }
+                            td.time { (time(event.recorded_at)) }
+                            td.data { code { (glance(event)) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Most characters of an event's data in a row.
+const GLANCE_CHARACTERS: usize = 160;
+
+/// The beginning of an event's data, on one line.
+fn glance(event: &RecordedEvent) -> String {
+    let text =
+        if event_json::is_json(&event.content_type) { std::str::from_utf8(&event.data).ok() } else { None };
+    let Some(text) = text else { return format!("{} bytes of {}", event.data.len(), event.content_type) };
+    let mut glance: String =
+        text.chars().take(GLANCE_CHARACTERS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if glance.len() < text.len() {
+        glance.push('…');
+    }
+    glance
+}

@@ -1,0 +1,88 @@
+//! `/`: the newest events, and new ones as they come.
+
+use std::sync::Arc;
+
+use annals_core::{Direction, LogRead, Position};
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use maud::{Markup, html};
+
+use super::{Answer, Frame, answer, event_table, page};
+use crate::app::App;
+use crate::links::encode;
+use crate::params::Params;
+
+/// Events of a page.
+const PAGE_EVENTS: usize = 50;
+
+/// What the form asks for, as its fields show it again.
+struct Filter {
+    category: String,
+    event_type: String,
+    tag: String,
+}
+
+impl Filter {
+    /// The filter as it stands in an address, after this first part.
+    fn address(&self, first: &str) -> String {
+        let named = [("category", &self.category), ("type", &self.event_type), ("tag", &self.tag)];
+        let given = named.into_iter().filter(|(_, value)| !value.is_empty());
+        given.fold(first.to_owned(), |address, (name, value)| format!("{address}&{name}={}", encode(value)))
+    }
+}
+
+/// The newest events, or a page further back.
+pub(crate) async fn newest(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
+    answer(app, async |app: &App| {
+        let mut params = Params::without_empty(query.as_deref());
+        let again = Params::without_empty(query.as_deref());
+        let from = params.one::<Position>("from")?;
+        let query = params.query()?;
+        params.finish()?;
+        let filter = Filter {
+            category: again.first("category"),
+            event_type: again.first("type"),
+            tag: again.first("tag"),
+        };
+        let read = LogRead {
+            from: from.unwrap_or(Position::MAX),
+            direction: Direction::Backward,
+            query,
+            limit: PAGE_EVENTS,
+        };
+        let found = app.store.read_log(read).await?;
+        let live = from.is_none().then(|| filter.address(&format!("/v1/events/live?after={}", found.head)));
+        let main = html! {
+            div.title {
+                h1 { @if from.is_none() { "Newest events" } @else { "Events" } }
+                @if live.is_some() { span #live.live hidden role="status" { "connecting" } }
+            }
+            (form(&filter))
+            div #feed data-live=[live] data-rows=(PAGE_EVENTS) { (event_table(&found.events, None)) }
+            p.empty #empty hidden[!found.events.is_empty()] {
+                @if found.head == Position::ZERO {
+                    "No events yet. " code { "annals append" } " or a POST to " code { "/v1/streams/{stream}" }
+                    " writes the first."
+                } @else if found.end { "No such events." } @else { "None here; there may be older ones." }
+            }
+            nav.pages aria-label="Pages" {
+                @if from.is_some() { a href=(filter.address("/?")) { "Newest" } }
+                @if !found.end { a rel="next" href=(filter.address(&format!("/?from={}", found.next))) { "Older" } }
+            }
+        };
+        let frame = Frame { app, title: "Newest events", here: "/", head: Some(found.head) };
+        Ok(page(StatusCode::OK, &frame, &main))
+    })
+    .await
+}
+
+fn form(filter: &Filter) -> Markup {
+    html! {
+        form.filter method="get" action="/" {
+            label { "Category " input name="category" value=(filter.category) autocomplete="off"; }
+            label { "Type " input name="type" value=(filter.event_type) autocomplete="off"; }
+            label { "Tag " input name="tag" value=(filter.tag) autocomplete="off"; }
+            button type="submit" { "Filter" }
+        }
+    }
+}

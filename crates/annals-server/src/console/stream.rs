@@ -1,0 +1,65 @@
+//! `/streams/{stream}`: one stream's events with their data and metadata, newest first.
+
+use std::sync::Arc;
+
+use annals_core::{Direction, StreamRead, Version};
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use maud::html;
+
+use super::event::card;
+use super::{Answer, Frame, answer, page};
+use crate::app::App;
+use crate::links::{self, encode};
+use crate::params::{Params, StreamInPath};
+use crate::problem::Problem;
+
+/// Events of a page: each is shown in full.
+const PAGE_EVENTS: usize = 20;
+
+/// A page of one stream.
+pub(crate) async fn stream(
+    State(app): State<Arc<App>>,
+    StreamInPath(stream): StreamInPath,
+    RawQuery(query): RawQuery,
+) -> Answer {
+    answer(app, async |app: &App| {
+        let mut params = Params::of(query.as_deref());
+        let from = params.one::<Version>("from")?;
+        let direction = params.direction_or(Direction::Backward)?;
+        params.finish()?;
+        let start = if direction == Direction::Forward { Version::FIRST } else { Version::MAX };
+        let read =
+            StreamRead { stream: stream.clone(), from: from.unwrap_or(start), direction, limit: PAGE_EVENTS };
+        let found = app.store.read_stream(read).await?;
+        if found.version == Version::ZERO {
+            let detail = format!("there is no stream `{stream}`");
+            return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", detail));
+        }
+        let head = app.store.head().await?;
+        let (here, category) = (links::stream(&stream), stream.category());
+        let (way, other, other_name) = match direction {
+            Direction::Forward => ("forward", "backward", "Newest first"),
+            Direction::Backward => ("backward", "forward", "Oldest first"),
+        };
+        let main = html! {
+            h1 { "Stream " span.name { (stream) } }
+            p.facts {
+                "Version " b { (found.version) }
+                " · category " a href={ "/streams?category=" (encode(category.as_str())) } { (category) }
+                " · " a href={ (here) "?direction=" (other) } { (other_name) }
+                " · " a href=(links::api_stream(&stream)) { "JSON" }
+            }
+            @for event in &found.events { (card(event, false)) }
+            nav.pages aria-label="Pages" {
+                @if from.is_some() { a href={ (here) "?direction=" (way) } { "First page" } }
+                @if !found.end {
+                    a rel="next" href={ (here) "?direction=" (way) "&from=" (found.next) } { "More" }
+                }
+            }
+        };
+        let frame = Frame { app, title: stream.as_str(), here: "/streams", head: Some(head) };
+        Ok(page(StatusCode::OK, &frame, &main))
+    })
+    .await
+}

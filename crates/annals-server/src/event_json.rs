@@ -1,0 +1,265 @@
+//! The one place where an event becomes JSON and comes back from it.
+//!
+//! ```text
+//! {"position":7,"stream":"account-42","version":3,"append":7,"recorded_at":"2017-04-15T13:00:00Z",
+//!  "id":"0f…","type":"account.opened","data":{"owner":"kim"},"tags":["vip"]}
+//! ```
+//!
+//! - J1  What is not said has its default: `schema_version` 1, `content_type` `application/json`, no tags, no
+//!   metadata, no `occurred_at`, no `idempotency_key`.
+//! - J2  Data that is JSON is embedded as `data`, byte for byte. Other data stands as `data_base64`.
+//! - J3  JSON whose bytes the form cannot carry (blanks around it; in a line, line breaks within it) has both:
+//!   `data` to read, with blanks for line breaks, and `data_base64`, the exact bytes. The bytes win.
+//! - J4  [`parse_line`] of [`line`] is the same event.
+//!
+//! It knows events, not stores or HTTP. What clients send, which has no place in the log yet, is
+//! `event_json/incoming.rs`.
+
+mod incoming;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use annals_core::{
+    Bytes, ContentType, EventType, IdempotencyKey, Invalid, Metadata, NewEvent, Position, RecordedEvent,
+    StreamId, Tag, Text, Version,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+pub(crate) use incoming::{Incoming, syntax_error};
+
+/// An event within a larger JSON document: its data keeps its line breaks.
+#[derive(Debug)]
+pub struct Embedded<'a>(pub &'a RecordedEvent);
+
+impl Serialize for Embedded<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Shape::of(self.0, false).serialize(serializer)
+    }
+}
+
+/// Writes an event as one line of JSON, without the line break at its end.
+pub fn line(event: &RecordedEvent) -> Vec<u8> {
+    serde_json::to_vec(&Shape::of(event, true)).expect("an event has only text for keys, so it is JSON")
+}
+
+/// Reads an event from a line that [`line`] wrote.
+///
+/// # Errors
+/// [`Invalid`], naming the field, if it is not JSON or not such an event.
+pub fn parse_line(line: &[u8]) -> Result<RecordedEvent, Invalid> {
+    let mut json = serde_json::Deserializer::from_slice(line);
+    let shape: Shape<'_> =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| syntax_error(&error, ""))?;
+    json.end().map_err(|error| Invalid::new("line", error.to_string()))?;
+    shape.into_recorded()
+}
+
+/// Whether data of this type is JSON: `application/json` or any `…+json`.
+pub fn is_json(content_type: &ContentType) -> bool {
+    let essence = content_type.as_str().split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
+}
+
+/// Checks that bytes are one JSON value, and hands out its text without the blanks around it.
+pub(crate) fn json_text(data: &[u8]) -> Result<&RawValue, serde_json::Error> {
+    serde_json::from_slice(data)
+}
+
+/// A recorded event, as it stands in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shape<'a> {
+    position: u64,
+    stream: Cow<'a, str>,
+    version: u64,
+    append: u64,
+    recorded_at: Cow<'a, str>,
+    id: Cow<'a, str>,
+    #[serde(rename = "type")]
+    event_type: Cow<'a, str>,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    schema_version: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content_type: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    data: Option<Cow<'a, RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data_base64: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Cause::is_empty")]
+    metadata: Cause<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    occurred_at: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<Cow<'a, str>>,
+}
+
+/// An event's metadata, as it stands in JSON.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cause<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    process: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    initiator: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    predecessor: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    own: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+}
+
+impl<'a> Shape<'a> {
+    fn of(event: &'a RecordedEvent, one_line: bool) -> Self {
+        let (data, data_base64) = embed(event, one_line);
+        Self {
+            position: event.position.get(),
+            stream: event.stream.as_str().into(),
+            version: event.version.get(),
+            append: event.append.get(),
+            recorded_at: event.recorded_at.to_string().into(),
+            id: event.id.to_string().into(),
+            event_type: event.event_type.as_str().into(),
+            schema_version: event.schema_version,
+            content_type: (event.content_type != ContentType::Json)
+                .then(|| event.content_type.as_str().into()),
+            data,
+            data_base64,
+            tags: event.tags.iter().map(|tag| tag.as_str().into()).collect(),
+            metadata: Cause::of(&event.metadata),
+            occurred_at: event.occurred_at.map(|time| time.to_string().into()),
+            idempotency_key: event.idempotency_key.as_ref().map(|key| key.as_str().into()),
+        }
+    }
+
+    fn into_recorded(self) -> Result<RecordedEvent, Invalid> {
+        let content_type = content_type(self.content_type.as_deref());
+        let event = NewEvent {
+            id: self.id.parse()?,
+            event_type: EventType::new(&*self.event_type)?,
+            schema_version: self.schema_version,
+            data: match self.data_base64 {
+                Some(text) => decode_base64(&text)?,
+                None => embedded(&content_type, self.data.as_deref())?,
+            },
+            content_type,
+            tags: self
+                .tags
+                .iter()
+                .map(|tag| Tag::new(&**tag))
+                .collect::<Result<_, _>>()
+                .map_err(at("tags"))?,
+            metadata: self.metadata.into_metadata(),
+            occurred_at: self.occurred_at.map(|time| time.parse()).transpose().map_err(at("occurred_at"))?,
+        };
+        let key = self.idempotency_key.map(|key| IdempotencyKey::new(&*key)).transpose();
+        Ok(RecordedEvent::record(
+            event,
+            StreamId::new(&*self.stream)?,
+            Position::new(self.position),
+            Version::new(self.version),
+            Position::new(self.append),
+            self.recorded_at.parse().map_err(at("recorded_at"))?,
+            key.map_err(at("idempotency_key"))?,
+        ))
+    }
+}
+
+impl<'a> Cause<'a> {
+    fn of(metadata: &'a Metadata) -> Self {
+        let text = |text: &'a Option<Text>| text.as_ref().map(|text| Cow::Borrowed(text.as_str()));
+        Self {
+            process: text(&metadata.process),
+            initiator: text(&metadata.initiator),
+            predecessor: text(&metadata.predecessor),
+            trace: text(&metadata.trace),
+            own: metadata
+                .own
+                .iter()
+                .map(|(key, value)| (key.as_str().into(), value.as_str().into()))
+                .collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let Self { process, initiator, predecessor, trace, own } = self;
+        own.is_empty() && [process, initiator, predecessor, trace].iter().all(|text| text.is_none())
+    }
+
+    fn into_metadata(self) -> Metadata {
+        let text = |text: Option<Cow<'_, str>>| text.map(|text| Text::from(text.into_owned()));
+        Metadata {
+            process: text(self.process),
+            initiator: text(self.initiator),
+            predecessor: text(self.predecessor),
+            trace: text(self.trace),
+            own: self
+                .own
+                .into_iter()
+                .map(|(key, value)| (key.into_owned().into(), value.into_owned().into()))
+                .collect(),
+        }
+    }
+}
+
+/// How an event's data stands in JSON: as `data`, as `data_base64` or as both (J2, J3).
+fn embed(event: &RecordedEvent, one_line: bool) -> (Option<Cow<'_, RawValue>>, Option<Cow<'_, str>>) {
+    let exact = || Some(Cow::Owned(BASE64.encode(&event.data)));
+    let json = is_json(&event.content_type).then(|| json_text(&event.data).ok()).flatten();
+    let Some(json) = json else { return (None, exact()) };
+    if one_line && json.get().contains(['\n', '\r']) {
+        // Within a string a line break would be an escape, so this changes only blanks between tokens.
+        let flat = json.get().replace(['\n', '\r'], " ");
+        let flat = RawValue::from_string(flat).expect("JSON with other blanks is JSON");
+        return (Some(Cow::Owned(flat)), exact());
+    }
+    let whole = json.get().len() == event.data.len();
+    (Some(Cow::Borrowed(json)), if whole { None } else { exact() })
+}
+
+/// The bytes of data that was embedded.
+fn embedded(content_type: &ContentType, data: Option<&RawValue>) -> Result<Bytes, Invalid> {
+    match data {
+        Some(_) if !is_json(content_type) => {
+            let problem = format!("is JSON, but the content type is {content_type}; give `data_base64`");
+            Err(Invalid::new("data", problem))
+        }
+        Some(json) => Ok(Bytes::copy_from_slice(json.get().as_bytes())),
+        None => Err(Invalid::new("data", "is missing; an event without details has {}")),
+    }
+}
+
+fn content_type(media_type: Option<&str>) -> ContentType {
+    media_type.map_or(ContentType::Json, ContentType::new)
+}
+
+fn decode_base64(text: &str) -> Result<Bytes, Invalid> {
+    let bytes = BASE64.decode(text);
+    bytes.map(Bytes::from).map_err(|error| Invalid::new("data_base64", format!("is not base64: {error}")))
+}
+
+/// The same problem, in the field of this name.
+fn at<P: Display>(field: P) -> impl Fn(Invalid) -> Invalid {
+    move |invalid| Invalid::new(field.to_string(), invalid.problem)
+}
+
+/// A field that, if it is there, has a value, if only `null`.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
+}
+
+fn one() -> u16 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_one(number: &u16) -> bool {
+    *number == 1
+}

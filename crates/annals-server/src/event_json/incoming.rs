@@ -1,0 +1,98 @@
+//! An event as a client sends it: without a place in the log, and with a path to whatever is wrong in it.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use annals_core::{EventId, EventType, Invalid, NewEvent, Tag};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Cause, at, content_type, decode_base64, embedded, one, present};
+
+/// An event that a client sends. `stream` is for requests that do not name it elsewhere.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Incoming<'a> {
+    /// The stream that the event is for.
+    #[serde(default, borrow)]
+    pub(crate) stream: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(rename = "type", borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(default = "one")]
+    schema_version: u16,
+    #[serde(default, borrow)]
+    content_type: Option<Cow<'a, str>>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    data_base64: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    tags: Vec<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    metadata: Cause<'a>,
+    #[serde(default, borrow)]
+    occurred_at: Option<Cow<'a, str>>,
+}
+
+impl Incoming<'_> {
+    /// The event that is meant.
+    ///
+    /// # Errors
+    /// [`Invalid`], naming the field within the event.
+    pub(crate) fn into_event(self) -> Result<NewEvent, Invalid> {
+        let content_type = content_type(self.content_type.as_deref());
+        let data = match (self.data, self.data_base64) {
+            (Some(_), Some(_)) => {
+                return Err(Invalid::new("data_base64", "stands beside `data`; give one of them"));
+            }
+            (None, Some(text)) => decode_base64(&text)?,
+            (json, None) => embedded(&content_type, json)?,
+        };
+        let mut event = NewEvent::new(EventType::new(&*self.event_type)?, data)?;
+        if let Some(id) = self.id {
+            event.id = id.parse::<EventId>()?;
+        }
+        for (index, tag) in self.tags.iter().enumerate() {
+            event = event.with_tag(Tag::new(&**tag).map_err(at(format!("tags[{index}]")))?);
+        }
+        event.schema_version = self.schema_version;
+        event.content_type = content_type;
+        event.metadata = self.metadata.into_metadata();
+        event.occurred_at =
+            self.occurred_at.map(|time| time.parse()).transpose().map_err(at("occurred_at"))?;
+        Ok(event)
+    }
+}
+
+/// What is wrong with JSON that could not be read, with the path of the field below `root`.
+pub(crate) fn syntax_error<E: Display>(error: &serde_path_to_error::Error<E>, root: &str) -> Invalid {
+    let message = error.inner().to_string();
+    let mut field = match error.path().to_string() {
+        path if path == "." => root.to_owned(),
+        path if root.is_empty() || path.starts_with('[') => format!("{root}{path}"),
+        path => format!("{root}.{path}"),
+    };
+    let named = |kind: &str| message.strip_prefix(kind)?.strip_prefix(" field `")?.split_once('`');
+    // What is missing, or there twice, has no path of its own.
+    let mut below = |name: &str| {
+        field.push_str(if field.is_empty() { "" } else { "." });
+        field.push_str(name);
+    };
+    let problem = if let Some((name, place)) = named("missing") {
+        below(name);
+        format!("is missing{place}")
+    } else if let Some((name, place)) = named("duplicate") {
+        below(name);
+        format!("is there twice{place}")
+    } else if let Some((_, expected)) = named("unknown") {
+        format!("is not a field here{expected}")
+    } else {
+        format!("cannot be read: {message}")
+    };
+    if field.is_empty() {
+        field.push_str("body");
+    }
+    Invalid::new(field, problem)
+}

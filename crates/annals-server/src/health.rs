@@ -1,0 +1,57 @@
+//! `/health/live` and `/health/ready`: whether the process runs, and whether it can do its work.
+//!
+//! Readiness asks the store, and asks the way an append goes: it sends one whose condition cannot hold. A store
+//! that can take appends refuses it and writes nothing; a poisoned or stuck one cannot answer so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{Append, Error, Expected, NewEvent, StreamId, Version};
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::params::Params;
+use crate::problem::Problem;
+
+/// How long the store may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// The process runs.
+pub(crate) async fn live(RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
+    Params::of(query.as_deref()).finish()?;
+    Ok(Json(json!({"status": "live"})))
+}
+
+/// The store takes appends and answers reads.
+pub(crate) async fn ready(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, Problem> {
+    Params::of(query.as_deref()).finish()?;
+    if app.is_stopping() {
+        let detail = "the server takes no new work";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", detail));
+    }
+    let checked = tokio::time::timeout(ANSWER_MAX, async {
+        match app.store.append(impossible()).await {
+            Err(Error::Conflict(_)) => app.store.head().await.map_err(Problem::from),
+            Err(error) => Err(Problem::from(error)),
+            Ok(_) => unreachable!("no stream reaches the last version there is"),
+        }
+    });
+    let head = checked.await.unwrap_or_else(|_| {
+        let detail = format!("the store did not answer within {} seconds", ANSWER_MAX.as_secs());
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail))
+    })?;
+    Ok(Json(json!({"status": "ready", "head": head.get()})))
+}
+
+/// An append that every working store refuses.
+fn impossible() -> Append {
+    let stream = StreamId::new("annals-ready").expect("the name is short and plain");
+    let event = NewEvent::new("asked", "{}").expect("the type is short and plain");
+    Append::to(stream, Expected::Exact(Version::MAX), [event])
+}

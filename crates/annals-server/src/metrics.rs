@@ -1,0 +1,160 @@
+//! `/metrics`: what is counted, as Prometheus reads it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use annals_core::{Appended, Error, Result};
+use axum::extract::{MatchedPath, RawQuery, Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::app::App;
+use crate::params::Params;
+use crate::problem::Problem;
+
+/// Upper bounds of the classes of latency, in seconds.
+const LATENCY_SECONDS: [f64; 14] =
+    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// What the server counts.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    latency: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    events: Counter,
+    conflicts: Counter,
+    duplicates: Counter,
+    subscribers: Gauge,
+    head: Gauge<u64, AtomicU64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    method: String,
+    route: String,
+}
+
+impl Metrics {
+    /// All figures at zero, but for the time of the start.
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::default();
+        let this = Self {
+            requests: Family::default(),
+            latency: Family::new_with_constructor(|| Histogram::new(LATENCY_SECONDS)),
+            events: Counter::default(),
+            conflicts: Counter::default(),
+            duplicates: Counter::default(),
+            subscribers: Gauge::default(),
+            head: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register("annals_http_requests", "Requests answered", this.requests.clone());
+        registry.register_with_unit(
+            "annals_http_request_duration",
+            "Time from a request to the head of its answer",
+            Unit::Seconds,
+            this.latency.clone(),
+        );
+        registry.register("annals_events_appended", "Events appended over HTTP", this.events.clone());
+        registry.register(
+            "annals_append_conflicts",
+            "Appends refused by a condition",
+            this.conflicts.clone(),
+        );
+        let help = "Appends answered with an earlier outcome";
+        registry.register("annals_append_duplicates", help, this.duplicates.clone());
+        registry.register("annals_live_subscribers", "Open live streams", this.subscribers.clone());
+        registry.register("annals_head_position", "Position of the newest event", this.head.clone());
+        let started = Gauge::<f64, AtomicU64>::default();
+        started.set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()));
+        registry.register_with_unit("process_start_time", "When the server started", Unit::Seconds, started);
+        Self { registry, ..this }
+    }
+
+    /// Counts the outcome of an append.
+    pub(crate) fn appended(&self, outcome: &Result<Appended>) {
+        match outcome {
+            Ok(appended) if appended.duplicate => {
+                self.duplicates.inc();
+            }
+            Ok(appended) => {
+                self.events.inc_by(appended.count());
+            }
+            Err(Error::Conflict(_)) => {
+                self.conflicts.inc();
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Counts a live stream for as long as the answer is held.
+    pub(crate) fn subscriber(&self) -> Subscriber {
+        self.subscribers.inc();
+        Subscriber(self.subscribers.clone())
+    }
+}
+
+/// A live stream that is counted.
+pub(crate) struct Subscriber(Gauge);
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Counts and times each request under the route that it took.
+pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = known_method(request.method().as_str()).to_owned();
+    // A path that no route has is the client's invention and must not become a label.
+    let route = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str).to_owned();
+    let response = next.run(request).await;
+    let status = response.status();
+    let elapsed = started.elapsed();
+    tracing::debug!(method, route, status = status.as_u16(), micros = elapsed.as_micros(), "answered");
+    let labels = RouteLabels { method: method.clone(), route: route.clone() };
+    app.metrics.latency.get_or_create(&labels).observe(elapsed.as_secs_f64());
+    app.metrics.requests.get_or_create(&RequestLabels { method, route, status: status.as_u16() }).inc();
+    response
+}
+
+/// The method, if it is one of HTTP's own: others are the client's invention.
+fn known_method(method: &str) -> &str {
+    match method {
+        "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
+        _ => "(other)",
+    }
+}
+
+/// The figures as text.
+pub(crate) async fn metrics(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Params::of(query.as_deref()).finish()?;
+    // A store that cannot be asked must not hide the other figures.
+    if let Ok(head) = app.store.head().await {
+        app.metrics.head.set(head.get());
+    }
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &app.metrics.registry)
+        .expect("a string takes every write");
+    let media_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, media_type)], text).into_response())
+}

@@ -1,0 +1,146 @@
+//! The parameters of a query string: each is asked for by name, and what nobody asked for is refused.
+//!
+//! A misspelt filter that is ignored would answer with more than was meant, so [`Params::finish`] is called
+//! once every known name has been taken. The stream that a path names is read here too: [`StreamInPath`].
+
+use std::str::FromStr;
+
+use annals_core::{
+    Category, Direction, EventType, Invalid, LogRead, Position, Query, QueryItem, StreamId, Tag, Text,
+};
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+
+use crate::problem::Problem;
+
+/// Most events or streams of one page.
+pub(crate) const LIMIT_MAX: usize = 1_000;
+/// Events or streams of a page, if the request does not say.
+const LIMIT_DEFAULT: usize = 100;
+
+/// The stream that the path names.
+pub(crate) struct StreamInPath(pub(crate) StreamId);
+
+impl<S: Send + Sync> FromRequestParts<S> for StreamInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let name = Path::<String>::from_request_parts(parts, state).await;
+        let Path(name) = name.map_err(|_| Problem::invalid("stream", "is not UTF-8"))?;
+        Ok(Self(StreamId::new(name)?))
+    }
+}
+
+/// The parameters that have not been taken yet.
+pub(crate) struct Params {
+    rest: Vec<(String, String)>,
+    known: Vec<&'static str>,
+}
+
+impl Params {
+    /// The parameters of this query string.
+    pub(crate) fn of(query: Option<&str>) -> Self {
+        let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        Self { rest: pairs.into_owned().collect(), known: Vec::new() }
+    }
+
+    /// The parameters of a form: fields that were left empty are not given.
+    pub(crate) fn without_empty(query: Option<&str>) -> Self {
+        let mut params = Self::of(query);
+        params.rest.retain(|(_, value)| !value.is_empty());
+        params
+    }
+
+    /// The first value of a parameter, left where it is; empty if there is none.
+    pub(crate) fn first(&self, name: &str) -> String {
+        self.rest.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default()
+    }
+
+    /// All values of a parameter that may be repeated.
+    pub(crate) fn many(&mut self, name: &'static str) -> Vec<String> {
+        self.known.push(name);
+        self.rest.extract_if(.., |(key, _)| key == name).map(|(_, value)| value).collect()
+    }
+
+    /// The value of a parameter that may be given once.
+    pub(crate) fn text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+        let mut values = self.many(name);
+        if values.len() > 1 {
+            return Err(Problem::invalid(name, "is given more than once"));
+        }
+        Ok(values.pop())
+    }
+
+    /// The value of a parameter that may be given once, read from its text.
+    pub(crate) fn one<T: FromStr<Err = Invalid>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<T>, Problem> {
+        self.text(name)?.map(|text| named(name, text.parse())).transpose()
+    }
+
+    /// How many events or streams are asked for.
+    pub(crate) fn limit(&mut self) -> Result<usize, Problem> {
+        let Some(text) = self.text("limit")? else { return Ok(LIMIT_DEFAULT) };
+        let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+        limit.ok_or_else(|| {
+            Problem::invalid("limit", format!("`{text}` is not a number from 1 to {LIMIT_MAX}"))
+        })
+    }
+
+    /// Which way to read; forward, if the request does not say.
+    pub(crate) fn direction(&mut self) -> Result<Direction, Problem> {
+        self.direction_or(Direction::Forward)
+    }
+
+    /// Which way to read.
+    pub(crate) fn direction_or(&mut self, default: Direction) -> Result<Direction, Problem> {
+        match self.text("direction")?.as_deref() {
+            None => Ok(default),
+            Some("forward") => Ok(Direction::Forward),
+            Some("backward") => Ok(Direction::Backward),
+            Some(other) => {
+                Err(Problem::invalid("direction", format!("`{other}` is not `forward` or `backward`")))
+            }
+        }
+    }
+
+    /// Which events are meant.
+    pub(crate) fn query(&mut self) -> Result<Query, Problem> {
+        let types = self.many("type").into_iter().map(|name| named("type", EventType::new(name)));
+        let tags = self.many("tag").into_iter().map(|name| named("tag", Tag::new(name)));
+        let item = QueryItem {
+            types: types.collect::<Result<_, _>>()?,
+            tags: tags.collect::<Result<_, _>>()?,
+            category: self.one::<Category>("category")?,
+            process: self.text("process")?.map(Text::from),
+            initiator: self.text("initiator")?.map(Text::from),
+        };
+        Ok(if item.is_all() { Query::all() } else { Query::item(item) })
+    }
+
+    /// A read of the log: `from`, `direction`, `limit` and the filters.
+    pub(crate) fn log_read(&mut self) -> Result<LogRead, Problem> {
+        let direction = self.direction()?;
+        let start = match direction {
+            Direction::Forward => Position::FIRST,
+            Direction::Backward => Position::MAX,
+        };
+        let from = self.one("from")?.unwrap_or(start);
+        Ok(LogRead { from, direction, limit: self.limit()?, query: self.query()? })
+    }
+
+    /// Refuses whatever was not asked for.
+    pub(crate) fn finish(self) -> Result<(), Problem> {
+        let Some((name, _)) = self.rest.first() else { return Ok(()) };
+        let problem = match self.known.as_slice() {
+            [] => "is not known here; there are no parameters".to_owned(),
+            known => format!("is not known here; known are {}", known.join(", ")),
+        };
+        Err(Problem::invalid(name, problem))
+    }
+}
+
+fn named<T>(name: &'static str, value: Result<T, Invalid>) -> Result<T, Problem> {
+    value.map_err(|invalid| Problem::invalid(name, invalid.problem))
+}

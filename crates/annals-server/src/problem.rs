@@ -1,0 +1,187 @@
+//! What a client is told when a request fails: a problem document (RFC 9457).
+//!
+//! ```text
+//! {"type":"urn:annals:problem:invalid","title":"The request is invalid","status":400,
+//!  "detail":"events[3].type is empty","code":"invalid","field":"events[3].type"}
+//! ```
+//!
+//! `code` is what programs match on: the code of the store's error, or one of the few that only HTTP knows.
+//! The one place where an error of the store becomes a status.
+
+use std::fmt::Display;
+
+use annals_core::{Conflict, Error, Invalid, Violated, Violation};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use crate::event_json;
+
+/// The media type of a problem document.
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// A request that failed, and how the client is told.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    field: Option<String>,
+    more: Map<String, Value>,
+    violations: Option<Box<RawValue>>,
+}
+
+impl Problem {
+    /// A problem with this status, code and explanation.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), field: None, more: Map::new(), violations: None }
+    }
+
+    /// This part of the request has this problem.
+    pub fn invalid(field: impl Into<String>, problem: impl Display) -> Self {
+        Invalid::new(field, problem.to_string()).into()
+    }
+
+    /// The status that the client is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What went wrong, for people.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The same problem with one member more.
+    #[must_use]
+    pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(member.to_owned(), value.into());
+        self
+    }
+
+    /// The short, fixed name of this kind of problem, for people.
+    pub fn title(&self) -> &'static str {
+        match self.code {
+            "conflict" => "A condition of the append does not hold",
+            "invalid" => "The request is invalid",
+            "unavailable" => "The store is unavailable",
+            "indeterminate" => "The outcome of the append is unknown",
+            "poisoned" => "The store takes no appends until it is opened again",
+            "damaged" => "The store is damaged",
+            "shutting-down" => "The server is shutting down",
+            "not-found" => "There is nothing here",
+            "method-not-allowed" => "This cannot be done here",
+            "too-large" => "The request is too large",
+            "too-slow" => "The request took too long to arrive",
+            "unsupported-media-type" => "The body is of another type",
+            _ => "Something went wrong in the server",
+        }
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        let mut problem = Self::new(StatusCode::BAD_REQUEST, "invalid", invalid.to_string());
+        problem.field = Some(invalid.field);
+        problem
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let code = error.code();
+        let status = match error {
+            Error::Conflict(conflict) => return Self::from(*conflict),
+            Error::Invalid(invalid) => return Self::from(invalid),
+            Error::Unavailable(_) | Error::Indeterminate(_) | Error::Poisoned(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        tracing::error!(code, "{}", error.chain());
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<Conflict> for Problem {
+    fn from(conflict: Conflict) -> Self {
+        let mut problem = Self::new(StatusCode::CONFLICT, "conflict", conflict.to_string());
+        problem = problem.with("stale", conflict.is_stale());
+        let violations: Vec<_> = conflict.violations.iter().map(ViolationJson::of).collect();
+        let text = serde_json::value::to_raw_value(&violations);
+        problem.violations = Some(text.expect("a violation has only text for keys, so it is JSON"));
+        problem
+    }
+}
+
+/// A violated condition, as it stands in JSON.
+#[derive(serde::Serialize)]
+struct ViolationJson<'a> {
+    condition: usize,
+    #[serde(flatten)]
+    violated: Map<String, Value>,
+    unseen: Vec<event_json::Embedded<'a>>,
+    unseen_complete: bool,
+}
+
+impl<'a> ViolationJson<'a> {
+    fn of(violation: &'a Violation) -> Self {
+        let violated = match &violation.violated {
+            Violated::Version { stream, expected, actual } => {
+                let expected =
+                    expected.version().map_or(json!(expected.to_string()), |seen| json!(seen.get()));
+                json!({"stream": stream.as_str(), "expected": expected, "actual": actual.get()})
+            }
+            Violated::NoMatch { after, position } => {
+                json!({"after": after.get(), "position": position.get()})
+            }
+            other => json!({"detail": other.to_string()}),
+        };
+        let Value::Object(violated) = violated else { unreachable!("each arm is an object") };
+        Self {
+            condition: violation.condition,
+            violated,
+            unseen: violation.unseen.iter().map(event_json::Embedded).collect(),
+            unseen_complete: violation.unseen_complete,
+        }
+    }
+}
+
+/// The document.
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(flatten)]
+    more: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    violations: Option<&'a RawValue>,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let document = Document {
+            kind: format!("urn:annals:problem:{}", self.code),
+            title: self.title(),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            field: self.field.as_deref(),
+            more: &self.more,
+            violations: self.violations.as_deref(),
+        };
+        let body = serde_json::to_vec(&document).expect("a problem has only text for keys, so it is JSON");
+        let mut response = (self.status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

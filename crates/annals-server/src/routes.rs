@@ -1,0 +1,86 @@
+//! Every method and path that is served, once: the router is built from this list, and a test compares it with
+//! `openapi.json`.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::app::App;
+use crate::problem::Problem;
+use crate::{append, console, health, live, metrics, openapi, read};
+
+/// One method of one path.
+type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
+
+fn routes() -> Vec<Route> {
+    vec![
+        ("POST", "/v1/append", post(append::to_streams)),
+        ("POST", "/v1/streams/{stream}", post(append::to_stream)),
+        ("GET", "/v1/streams/{stream}", get(read::stream)),
+        ("GET", "/v1/streams", get(read::streams)),
+        ("GET", "/v1/events", get(read::log)),
+        ("GET", "/v1/events/live", get(live::live)),
+        ("GET", "/health/live", get(health::live)),
+        ("GET", "/health/ready", get(health::ready)),
+        ("GET", "/metrics", get(metrics::metrics)),
+        ("GET", "/openapi.json", get(openapi::openapi)),
+        ("GET", "/", get(console::newest)),
+        ("GET", "/streams", get(console::streams)),
+        ("GET", "/streams/{stream}", get(console::stream)),
+        ("GET", "/events/{position}", get(console::event)),
+        ("GET", "/console.css", get(console::style)),
+        ("GET", "/console.js", get(console::script)),
+    ]
+}
+
+/// Every method and path that is served, without what is mounted beside them.
+pub fn served() -> Vec<(&'static str, &'static str)> {
+    routes().into_iter().map(|(method, path, _)| (method, path)).collect()
+}
+
+/// The routes with everything around them.
+pub(crate) fn router(app: Arc<App>, mounted: Vec<(String, Router)>) -> Router {
+    let own =
+        routes().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
+    let own = own.method_not_allowed_fallback(no_such_method).with_state(Arc::clone(&app));
+    let all = mounted.into_iter().fold(own, |router, (path, mounted)| router.nest(&path, mounted));
+    all.fallback(no_such_route)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::map_response(harden))
+        .layer(middleware::from_fn_with_state(app, metrics::observe))
+}
+
+async fn no_such_route(uri: Uri) -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        format!("there is no `{}`; see /openapi.json", uri.path()),
+    )
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("`{}` does not take {method}; see the header Allow", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}
+
+/// A handler that panics costs its own request and no other.
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
+    tracing::error!("a handler panicked: {text}");
+    let detail = "the server met a case that it was not made for; its log says more";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response()
+}
+
+/// Browsers take every answer for what it says it is.
+async fn harden(mut response: Response) -> Response {
+    let name = HeaderName::from_static("x-content-type-options");
+    response.headers_mut().insert(name, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,331 @@
+//! What `#[derive(Event)]` writes calls to: one variant of an enum as JSON, without its name.
+//!
+//! ```text
+//! AccountEvent::Opened { owner: "kim" }   type: account.opened   data: {"owner":"kim"}
+//! AccountEvent::Closed                    type: account.closed   data: {}
+//! ```
+//!
+//! serde's derived code asks a format to carry the name of the variant beside its content. The two halves here
+//! leave it out on the way in, and on the way back name the variant by its place in the enum, which derived
+//! code accepts as well. So the bytes are written and read in one go, without a tree of values between.
+//!
+//! Knows nothing of stores. Hidden from the documentation: it is for generated code.
+
+use std::fmt;
+
+use annals_core::{Bytes, Cause, CodecError, Tag};
+use serde::de::{DeserializeOwned, DeserializeSeed, EnumAccess, IntoDeserializer, VariantAccess, Visitor};
+use serde::ser::Impossible;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::de::SliceRead;
+
+type Json<'a> = &'a mut serde_json::Serializer<Vec<u8>>;
+type JsonReader<'de> = serde_json::Deserializer<SliceRead<'de>>;
+
+/// The data of an event: the content of its variant.
+///
+/// # Errors
+/// If serde refuses.
+pub fn encode<E: Serialize>(event: &E, event_type: &str) -> Result<Bytes, CodecError> {
+    let mut json = serde_json::Serializer::new(Vec::with_capacity(128));
+    event
+        .serialize(VariantContent(&mut json))
+        .map_err(|error| CodecError::Encode { event_type: event_type.to_owned(), cause: Box::new(error) })?;
+    Ok(Bytes::from(json.into_inner()))
+}
+
+/// The event whose variant stands at this place in the enum.
+///
+/// # Errors
+/// If the data does not fit, or its shape is newer than the program.
+pub fn decode<E: DeserializeOwned>(
+    variant: u32,
+    newest: u16,
+    event_type: &str,
+    schema_version: u16,
+    data: &Bytes,
+) -> Result<E, CodecError> {
+    let failed =
+        |cause: Cause| CodecError::Decode { event_type: event_type.to_owned(), schema_version, cause };
+    if schema_version > newest {
+        return Err(failed(format!("this program knows its shape up to version {newest}").into()));
+    }
+    let mut json = serde_json::Deserializer::from_slice(data);
+    let event = E::deserialize(OneVariant { variant, empty: data.is_empty(), json: &mut json })
+        .map_err(|error| failed(Box::new(error)))?;
+    json.end().map_err(|error| failed(Box::new(error)))?;
+    Ok(event)
+}
+
+/// The error for a type that is not known.
+pub fn unknown(event_type: &str) -> CodecError {
+    CodecError::UnknownType { event_type: event_type.to_owned() }
+}
+
+/// Tags made of keys and values.
+///
+/// # Errors
+/// If one is too long.
+pub fn tags(event_type: &str, pairs: &[(&str, &dyn fmt::Display)]) -> Result<Vec<Tag>, CodecError> {
+    let mut tags = Vec::with_capacity(pairs.len());
+    for (key, value) in pairs {
+        let tag = Tag::new(format!("{key}:{value}")).map_err(|invalid| CodecError::Encode {
+            event_type: event_type.to_owned(),
+            cause: Box::new(invalid),
+        })?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
+}
+
+/// How many names there are in all parts.
+pub const fn count(parts: &[&[&str]]) -> usize {
+    let (mut count, mut part) = (0, 0);
+    while part < parts.len() {
+        count += parts[part].len();
+        part += 1;
+    }
+    count
+}
+
+/// The names of all parts.
+///
+/// # Panics
+/// While compiling, if two parts have a name in common.
+pub const fn join<const N: usize>(parts: &[&[&'static str]]) -> [&'static str; N] {
+    let mut all = [""; N];
+    let (mut at, mut part) = (0, 0);
+    while part < parts.len() {
+        let mut index = 0;
+        while index < parts[part].len() {
+            let mut earlier = 0;
+            while earlier < at {
+                assert!(!equal(all[earlier], parts[part][index]), "two types of a union share a stored name");
+                earlier += 1;
+            }
+            all[at] = parts[part][index];
+            at += 1;
+            index += 1;
+        }
+        part += 1;
+    }
+    all
+}
+
+const fn equal(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    if one.len() != other.len() {
+        return false;
+    }
+    let mut index = 0;
+    while index < one.len() {
+        if one[index] != other[index] {
+            return false;
+        }
+        index += 1;
+    }
+    true
+}
+
+/// Writes the content of a variant and refuses everything that is not one.
+struct VariantContent<'a>(Json<'a>);
+
+macro_rules! refuse {
+    ($($method:ident($($kind:ty),*) -> $answer:ty;)*) => {$(
+        fn $method(self, $(_: $kind),*) -> Result<$answer, Self::Error> {
+            Err(serde::ser::Error::custom("an event type must be serialized as serde derives it for an enum"))
+        }
+    )*};
+}
+
+impl<'a> Serializer for VariantContent<'a> {
+    type Ok = ();
+    type Error = serde_json::Error;
+    type SerializeSeq = Impossible<(), Self::Error>;
+    type SerializeTuple = Impossible<(), Self::Error>;
+    type SerializeTupleStruct = Impossible<(), Self::Error>;
+    type SerializeMap = Impossible<(), Self::Error>;
+    type SerializeStruct = Impossible<(), Self::Error>;
+    type SerializeTupleVariant = TupleContent<'a>;
+    type SerializeStructVariant = StructContent<'a>;
+
+    fn serialize_unit_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+    ) -> Result<(), Self::Error> {
+        use serde::ser::SerializeMap;
+        self.0.serialize_map(Some(0))?.end()
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+        value: &T,
+    ) -> Result<(), Self::Error> {
+        value.serialize(self.0)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+        len: usize,
+    ) -> Result<TupleContent<'a>, Self::Error> {
+        Ok(TupleContent(self.0.serialize_tuple(len)?))
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<StructContent<'a>, Self::Error> {
+        Ok(StructContent(self.0.serialize_struct(variant, len)?))
+    }
+
+    refuse! {
+        serialize_bool(bool) -> ();
+        serialize_i8(i8) -> ();
+        serialize_i16(i16) -> ();
+        serialize_i32(i32) -> ();
+        serialize_i64(i64) -> ();
+        serialize_u8(u8) -> ();
+        serialize_u16(u16) -> ();
+        serialize_u32(u32) -> ();
+        serialize_u64(u64) -> ();
+        serialize_f32(f32) -> ();
+        serialize_f64(f64) -> ();
+        serialize_char(char) -> ();
+        serialize_str(&str) -> ();
+        serialize_bytes(&[u8]) -> ();
+        serialize_none() -> ();
+        serialize_unit() -> ();
+        serialize_unit_struct(&'static str) -> ();
+        serialize_seq(Option<usize>) -> Self::SerializeSeq;
+        serialize_tuple(usize) -> Self::SerializeTuple;
+        serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct;
+        serialize_map(Option<usize>) -> Self::SerializeMap;
+        serialize_struct(&'static str, usize) -> Self::SerializeStruct;
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, _value: &T) -> Result<(), Self::Error> {
+        self.serialize_none()
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        value: &T,
+    ) -> Result<(), Self::Error> {
+        value.serialize(self)
+    }
+}
+
+/// The fields of a variant whose fields have names.
+struct StructContent<'a>(<Json<'a> as Serializer>::SerializeStruct);
+
+impl serde::ser::SerializeStructVariant for StructContent<'_> {
+    type Ok = ();
+    type Error = serde_json::Error;
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), Self::Error> {
+        serde::ser::SerializeStruct::serialize_field(&mut self.0, key, value)
+    }
+    fn end(self) -> Result<(), Self::Error> {
+        serde::ser::SerializeStruct::end(self.0)
+    }
+}
+
+/// The fields of a variant whose fields have only places.
+struct TupleContent<'a>(<Json<'a> as Serializer>::SerializeTuple);
+
+impl serde::ser::SerializeTupleVariant for TupleContent<'_> {
+    type Ok = ();
+    type Error = serde_json::Error;
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Self::Error> {
+        serde::ser::SerializeTuple::serialize_element(&mut self.0, value)
+    }
+    fn end(self) -> Result<(), Self::Error> {
+        serde::ser::SerializeTuple::end(self.0)
+    }
+}
+
+/// Reads an enum of which the variant is known and only the content is written.
+struct OneVariant<'a, 'de> {
+    variant: u32,
+    /// Whether there are no bytes at all, which is how some others write an event without fields.
+    empty: bool,
+    json: &'a mut JsonReader<'de>,
+}
+
+impl<'de> Deserializer<'de> for OneVariant<'_, 'de> {
+    type Error = serde_json::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Self::Error> {
+        Err(serde::de::Error::custom("an event type must be deserialized as serde derives it for an enum"))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        visitor.visit_enum(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+impl<'de> EnumAccess<'de> for OneVariant<'_, 'de> {
+    type Error = serde_json::Error;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Self::Error> {
+        let place: serde::de::value::U64Deserializer<Self::Error> =
+            u64::from(self.variant).into_deserializer();
+        Ok((seed.deserialize(place)?, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for OneVariant<'_, 'de> {
+    type Error = serde_json::Error;
+
+    fn unit_variant(self) -> Result<(), Self::Error> {
+        if self.empty {
+            return Ok(());
+        }
+        // Fields that a later program added are passed over, as serde does for every other variant.
+        serde::de::IgnoredAny::deserialize(self.json).map(drop)
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Self::Error> {
+        seed.deserialize(self.json)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Self::Error> {
+        self.json.deserialize_tuple(len, visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.json.deserialize_struct("event", fields, visitor)
+    }
+}

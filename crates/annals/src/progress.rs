@@ -1,0 +1,137 @@
+//! How far a projection or a subscriber has come, for those who wait for it and those who watch it.
+
+use annals_core::{Position, Timestamp};
+use tokio::sync::watch;
+
+/// What a projection or a subscriber is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// On its way to the end of the log for the first time since it was started.
+    CatchingUp,
+    /// At the end of the log, or close behind it.
+    Live,
+    /// An event failed and is tried again; the ones after it wait.
+    Retrying,
+    /// Stopped, with everything that it finished kept.
+    Stopped,
+}
+
+/// How a projection or a subscriber stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Everything up to here is finished.
+    pub position: Position,
+    /// Position of the newest event in the log when the status was asked for.
+    pub head: Position,
+    /// The last error since the last success, and how often it has been tried since.
+    pub failing: Option<Failing>,
+}
+
+/// What goes wrong, while it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failing {
+    /// The last error.
+    pub error: String,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+    /// Position of the event that fails, if it is an event.
+    pub position: Option<Position>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Status {
+    /// How many positions lie between it and the end of the log.
+    pub fn lag(&self) -> u64 {
+        self.head.get().saturating_sub(self.position.get())
+    }
+}
+
+/// What the runner says and everybody else may wait for.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub phase: Phase,
+    pub position: Position,
+    pub failing: Option<Failing>,
+}
+
+/// The runner's side.
+pub(crate) struct Progress(watch::Sender<Standing>);
+
+impl Progress {
+    pub fn from(position: Position) -> Self {
+        Self(watch::Sender::new(Standing { phase: Phase::CatchingUp, position, failing: None }))
+    }
+
+    pub fn watch(&self) -> watch::Receiver<Standing> {
+        self.0.subscribe()
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.0.borrow().clone()
+    }
+
+    /// Everything up to here is finished.
+    pub fn reached(&self, position: Position) {
+        self.0.send_if_modified(|standing| {
+            let moved = standing.position != position;
+            standing.position = position;
+            moved
+        });
+    }
+
+    /// What was tried has worked.
+    pub fn worked(&self) {
+        self.0.send_if_modified(|standing| {
+            let failed = standing.failing.take().is_some();
+            if failed && standing.phase == Phase::Retrying {
+                standing.phase = Phase::CatchingUp;
+            }
+            failed
+        });
+    }
+
+    /// The event at this position has worked, whatever fails elsewhere.
+    pub fn worked_at(&self, position: Position) {
+        let failing = self.0.borrow().failing.as_ref().and_then(|failing| failing.position);
+        if failing.is_none_or(|failing| failing == position) {
+            self.worked();
+        }
+    }
+
+    /// It is at the end of the log.
+    pub fn caught_up(&self) {
+        self.0.send_if_modified(|standing| {
+            let news = standing.phase == Phase::CatchingUp;
+            if news {
+                standing.phase = Phase::Live;
+            }
+            news
+        });
+    }
+
+    /// What was tried has failed. Returns how often it has by now.
+    pub fn failed(&self, error: String, position: Option<Position>, now: Timestamp) -> u32 {
+        let mut tried = 1;
+        self.0.send_modify(|standing| {
+            let (attempts, since) =
+                standing.failing.as_ref().map_or((1, now), |before| (before.attempts + 1, before.since));
+            standing.failing = Some(Failing { error, attempts, position, since });
+            standing.phase = Phase::Retrying;
+            tried = attempts;
+        });
+        tried
+    }
+
+    /// It does nothing any more.
+    pub fn stopped(&self) {
+        self.0.send_modify(|standing| standing.phase = Phase::Stopped);
+    }
+}

@@ -1,0 +1,239 @@
+//! The rows of a projection and its checkpoint: one SQLite database.
+//!
+//! ```text
+//! views/revenue.v1.sqlite     answers while the next one is being filled
+//! views/revenue.v2.sqlite     rows, and `annals_checkpoint`: the log, the schema, the position
+//! ```
+//!
+//! A file is thrown away and begun anew if it is another log's, if it reaches beyond the end of the log, if the
+//! log has another event where its newest one was, or if its schema's text has changed.
+
+use std::path::{Path, PathBuf};
+
+use annals_core::{Error, EventId, EventStore, Position, Result};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Projection, Serving, Witness};
+use crate::shared::Shared;
+use crate::sql::{Database, Place, SqlError, ToValue, blocking, remove};
+use crate::state::unavailable;
+
+/// A projection's database, and that of the version before as long as it answers.
+pub(crate) struct ViewFile {
+    pub database: Database,
+    checkpoint: Position,
+    older: Option<Older>,
+    directory: Option<PathBuf>,
+    name: &'static str,
+    version: u32,
+}
+
+struct Older {
+    version: u32,
+    database: Database,
+}
+
+/// What a file says of itself.
+struct Bound {
+    store: Vec<u8>,
+    schema: String,
+    position: Position,
+    witness: Option<Witness>,
+}
+
+impl ViewFile {
+    /// Opens the file of this version, or begins it.
+    pub async fn open<P: Projection>(shared: &Shared) -> Result<Self> {
+        let directory = shared.state.views();
+        let store = &*shared.store;
+        let (name, version) = (P::NAME, P::VERSION);
+        let place = directory.as_ref().map(|directory| path(directory, name, version));
+        let mut checkpoint = Position::ZERO;
+        if let Some(path) = place.clone() {
+            let bound = off_thread(move || if path.exists() { read_bound(&path) } else { Ok(None) }).await?;
+            match bound {
+                Some(bound) if let Some(reason) = unusable::<P>(&bound, store).await? => {
+                    tracing::warn!(projection = name, reason, "the rows are made again from the first event");
+                    let path = place.clone().expect("it was there a moment ago");
+                    off_thread(move || remove(&path).map_err(|error| SqlError::Stopped(error.into())))
+                        .await?;
+                }
+                Some(bound) => checkpoint = bound.position,
+                None => {}
+            }
+        }
+        let id = store.id();
+        let database = off_thread(move || {
+            let database = Database::open(&place.map_or(Place::Memory, Place::File))?;
+            database.write_now(|connection| begin(connection, id.as_bytes(), P::SCHEMA))?;
+            Ok(database)
+        })
+        .await?;
+        let older = match &directory {
+            Some(directory) => open_older(directory.clone(), name, version, *id.as_bytes()).await?,
+            None => None,
+        };
+        Ok(Self { database, checkpoint, older, directory, name, version })
+    }
+
+    /// Everything up to here is in the rows.
+    pub fn checkpoint(&self) -> Position {
+        self.checkpoint
+    }
+
+    /// The database that answers queries: the one of the version before, as long as there is one.
+    pub fn serving(&self) -> Serving {
+        match &self.older {
+            Some(older) => Serving { database: older.database.clone(), older: Some(older.version) },
+            None => Serving { database: self.database.clone(), older: None },
+        }
+    }
+
+    /// It has come to the end of the log: older versions are not needed any more.
+    pub async fn caught_up(&mut self) -> Option<Serving> {
+        self.older.take()?;
+        let (directory, name, version) = (self.directory.clone()?, self.name, self.version);
+        let removed = off_thread(move || {
+            for (_, path) in older_files(&directory, name, version) {
+                remove(&path).map_err(|error| SqlError::Stopped(error.into()))?;
+            }
+            Ok(())
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(projection = name, %error, "the file of an older version could not be removed");
+        }
+        Some(Serving { database: self.database.clone(), older: None })
+    }
+}
+
+/// Notes in the transaction of the rows that everything up to here is in them.
+pub(super) fn set_checkpoint(
+    connection: &Connection,
+    position: Position,
+    witness: Option<Witness>,
+) -> Result<(), SqlError> {
+    match witness {
+        Some(Witness { position: seen, id }) => connection
+            .prepare_cached(
+                "UPDATE annals_checkpoint SET position = ?1, witness_position = ?2, witness_id = ?3",
+            )?
+            .execute(params![position.to_value()?, seen.to_value()?, id.as_bytes()])?,
+        None => connection
+            .prepare_cached("UPDATE annals_checkpoint SET position = ?1")?
+            .execute(params![position.to_value()?])?,
+    };
+    Ok(())
+}
+
+fn path(directory: &Path, name: &str, version: u32) -> PathBuf {
+    directory.join(format!("{name}.v{version}.sqlite"))
+}
+
+/// The files of versions below this one, oldest first.
+fn older_files(directory: &Path, name: &str, below: u32) -> Vec<(u32, PathBuf)> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| {
+            let file = entry.file_name().into_string().ok()?;
+            let version = file.strip_prefix(name)?.strip_prefix(".v")?.strip_suffix(".sqlite")?;
+            let version = version.parse::<u32>().ok().filter(|version| *version < below)?;
+            Some((version, entry.path()))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// The newest older version, if it is of this log.
+async fn open_older(
+    directory: PathBuf,
+    name: &'static str,
+    below: u32,
+    store: [u8; 16],
+) -> Result<Option<Older>> {
+    off_thread(move || {
+        for (version, path) in older_files(&directory, name, below).into_iter().rev() {
+            if read_bound(&path)?.is_some_and(|bound| bound.store == store) {
+                return Ok(Some(Older { version, database: Database::open(&Place::File(path))? }));
+            }
+        }
+        Ok(None)
+    })
+    .await
+}
+
+/// Makes the tables of a new file.
+fn begin(connection: &Connection, store: &[u8; 16], schema: &str) -> Result<(), SqlError> {
+    if bound(connection)?.is_some() {
+        return Ok(());
+    }
+    connection.execute_batch(
+        "CREATE TABLE annals_checkpoint (
+            store            BLOB    NOT NULL,
+            schema           TEXT    NOT NULL,
+            position         INTEGER NOT NULL,
+            witness_position INTEGER,
+            witness_id       BLOB
+        );",
+    )?;
+    connection.execute_batch(schema)?;
+    connection.execute(
+        "INSERT INTO annals_checkpoint (store, schema, position) VALUES (?1, ?2, 0)",
+        params![store, schema],
+    )?;
+    Ok(())
+}
+
+/// What the file at this path says of itself; nothing if it was never begun.
+fn read_bound(path: &Path) -> Result<Option<Bound>, SqlError> {
+    bound(&Connection::open(path)?)
+}
+
+fn bound(connection: &Connection) -> Result<Option<Bound>, SqlError> {
+    let begun = connection
+        .query_row("SELECT 1 FROM sqlite_schema WHERE name = 'annals_checkpoint'", (), |_| Ok(()))
+        .optional()?;
+    if begun.is_none() {
+        return Ok(None);
+    }
+    let sql = "SELECT store, schema, position, witness_position, witness_id FROM annals_checkpoint";
+    let read = connection.query_row(sql, (), |row| {
+        let witness = match (row.get::<_, Option<i64>>(3)?, row.get::<_, Option<[u8; 16]>>(4)?) {
+            (Some(position), Some(id)) => Some(Witness {
+                position: Position::new(position.unsigned_abs()),
+                id: EventId::from_bytes(id),
+            }),
+            _ => None,
+        };
+        Ok(Bound {
+            store: row.get(0)?,
+            schema: row.get(1)?,
+            position: Position::new(row.get::<_, i64>(2)?.unsigned_abs()),
+            witness,
+        })
+    });
+    Ok(read.optional()?)
+}
+
+/// Why the rows cannot be gone on with.
+async fn unusable<P: Projection>(bound: &Bound, store: &dyn EventStore) -> Result<Option<&'static str>> {
+    if bound.store != store.id().as_bytes() {
+        return Ok(Some("they are of another log"));
+    }
+    if bound.schema != P::SCHEMA {
+        return Ok(Some("the schema has changed without another VERSION"));
+    }
+    if bound.position > store.head().await? {
+        return Ok(Some("they reach beyond the end of the log"));
+    }
+    match bound.witness {
+        Some(witness) if !witness.holds(store).await? => Ok(Some("the log has another history")),
+        _ => Ok(None),
+    }
+}
+
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SqlError> + Send + 'static,
+) -> Result<T, Error> {
+    blocking(work).await.map_err(unavailable)
+}

@@ -1,0 +1,187 @@
+//! Queries on the rows of a projection.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::Position;
+
+use super::{Projected, Projection, Serving};
+use crate::progress::Phase;
+use crate::sql::{Params, Row, SqlError, select};
+
+/// How long a query waits for the rows to be as new as was asked for, if nothing else is said.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// The rows of a projection, to be queried.
+///
+/// While the rows of a new `VERSION` are being made, those of the version before answer, complete but not
+/// growing; unless [`at_least`](Self::at_least) asks for something newer. Without a version before, the rows
+/// that are there already answer.
+pub struct View<P> {
+    projected: Option<Arc<Projected>>,
+    at_least: Position,
+    within: Duration,
+    projection: PhantomData<fn() -> P>,
+}
+
+impl<P> Clone for View<P> {
+    fn clone(&self) -> Self {
+        Self {
+            projected: self.projected.clone(),
+            at_least: self.at_least,
+            within: self.within,
+            projection: PhantomData,
+        }
+    }
+}
+
+/// Why a query was not answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// No projection of this name was started.
+    #[error("the projection `{0}` was not started")]
+    NotStarted(&'static str),
+    /// The rows are not as new as was asked for.
+    #[error("the projection `{name}` is at position {position}, not yet at {wanted}{}", because(.failing))]
+    Behind {
+        /// The projection.
+        name: &'static str,
+        /// The position that was asked for.
+        wanted: Position,
+        /// The position that it has reached.
+        position: Position,
+        /// What goes wrong, if something does.
+        failing: Option<String>,
+    },
+    /// The rows of an older version answer for now, and this query is not for them.
+    #[error(
+        "the rows of projection `{name}` are being made again; those of version {version} do not answer this"
+    )]
+    Rebuilding {
+        /// The projection.
+        name: &'static str,
+        /// The version whose rows answer for now.
+        version: u32,
+        /// What SQLite said.
+        #[source]
+        cause: SqlError,
+    },
+    /// SQLite refused, or a row could not be read.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+}
+
+fn because(failing: &Option<String>) -> String {
+    failing.as_ref().map_or_else(String::new, |error| format!(": {error}"))
+}
+
+impl<P: Projection> View<P> {
+    pub(crate) fn new(projected: Option<Arc<Projected>>) -> Self {
+        Self { projected, at_least: Position::ZERO, within: WITHIN, projection: PhantomData }
+    }
+
+    /// Waits until the rows show everything up to this position: that of a command of one's own, so that one
+    /// reads what one wrote.
+    #[must_use]
+    pub fn at_least(mut self, position: Position) -> Self {
+        self.at_least = position;
+        self
+    }
+
+    /// How long to wait for that; 5 seconds if nothing is said.
+    #[must_use]
+    pub fn within(mut self, duration: Duration) -> Self {
+        self.within = duration;
+        self
+    }
+
+    /// Runs a query and reads every row of the answer.
+    ///
+    /// ```
+    /// # async fn read<P: annals::Projection>(view: annals::View<P>) -> Result<(), annals::ViewError> {
+    /// let rich: Vec<(String, u64)> = view
+    ///     .query("SELECT owner, balance FROM accounts WHERE balance > ?1", (1_000,), |row| row.read())
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub async fn query<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&Row) -> Result<T, SqlError>,
+    ) -> Result<Vec<T>, ViewError> {
+        let rows = self.rows(sql, params).await?;
+        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+    }
+
+    /// Runs a query and reads the first row of the answer, if there is one.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub async fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row) -> Result<T, SqlError>,
+    ) -> Result<Option<T>, ViewError> {
+        let rows = self.rows(sql, params).await?;
+        Ok(rows.first().map(read).transpose()?)
+    }
+
+    /// Runs a query and returns the rows of the answer as they are.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub async fn rows(&self, sql: &str, params: impl Params) -> Result<Vec<Row>, ViewError> {
+        let params = params.values()?;
+        let Serving { database, older } = self.serving().await?;
+        let sql = sql.to_owned();
+        let answer = database.read(move |connection| select(connection, &sql, &params)).await;
+        answer.map_err(|cause| match older {
+            Some(version) => ViewError::Rebuilding { name: P::NAME, version, cause },
+            None => ViewError::Sql(cause),
+        })
+    }
+
+    /// The position up to which the rows show the log.
+    ///
+    /// # Errors
+    /// [`ViewError::NotStarted`].
+    pub fn position(&self) -> Result<Position, ViewError> {
+        Ok(self.projected()?.progress.standing().position)
+    }
+
+    fn projected(&self) -> Result<&Projected, ViewError> {
+        self.projected.as_deref().ok_or(ViewError::NotStarted(P::NAME))
+    }
+
+    /// The database that answers, once it is as new as was asked for.
+    async fn serving(&self) -> Result<Serving, ViewError> {
+        let projected = self.projected()?;
+        if self.at_least > Position::ZERO {
+            let mut standing = projected.progress.watch();
+            // The rows of an older version do not grow: whoever asks for something new waits for the new ones.
+            let new_enough = standing.wait_for(|standing| {
+                let reached = standing.position >= self.at_least && projected.serving.read().older.is_none();
+                reached || standing.phase == Phase::Stopped
+            });
+            let _ = tokio::time::timeout(self.within, new_enough).await;
+            let standing = projected.progress.standing();
+            if standing.position < self.at_least || projected.serving.read().older.is_some() {
+                return Err(ViewError::Behind {
+                    name: P::NAME,
+                    wanted: self.at_least,
+                    position: standing.position,
+                    failing: standing.failing.map(|failing| failing.error),
+                });
+            }
+        }
+        Ok(projected.serving.read().clone())
+    }
+}

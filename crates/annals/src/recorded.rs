@@ -1,0 +1,62 @@
+//! An event as the domain reads it: its own type, with everything that the store knows about it.
+
+use annals_core::{
+    CodecError, Event, EventId, Metadata, Position, RecordedEvent, StreamId, Tag, Timestamp, Version,
+};
+
+/// An event that is in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recorded<E> {
+    /// What happened.
+    pub event: E,
+    /// Place in the log.
+    pub position: Position,
+    /// The stream that it belongs to.
+    pub stream: StreamId,
+    /// Place in the stream.
+    pub version: Version,
+    /// Identity.
+    pub id: EventId,
+    /// When the store recorded it.
+    pub recorded_at: Timestamp,
+    /// When it happened, if the writer said so.
+    pub occurred_at: Option<Timestamp>,
+    /// Words to find the event by.
+    pub tags: Vec<Tag>,
+    /// Why it happened.
+    pub metadata: Metadata,
+}
+
+impl<E> Recorded<E> {
+    /// The id of the aggregate: the name of the stream without its category.
+    pub fn aggregate_id(&self) -> &str {
+        self.stream.id().unwrap_or_default()
+    }
+
+    /// When it happened: as the writer said, or else when it was recorded.
+    pub fn time(&self) -> Timestamp {
+        self.occurred_at.unwrap_or(self.recorded_at)
+    }
+}
+
+impl<E: Event> Recorded<E> {
+    /// Reads a stored event.
+    ///
+    /// # Errors
+    /// If the type is none of `E`'s or the data does not fit it.
+    pub fn read(stored: RecordedEvent) -> Result<Self, CodecError> {
+        let event = E::decode(stored.event_type.as_str(), stored.schema_version, &stored.data)?;
+        Ok(Self {
+            event,
+            position: stored.position,
+            stream: stored.stream,
+            version: stored.version,
+            id: stored.id,
+            recorded_at: stored.recorded_at,
+            occurred_at: stored.occurred_at,
+            tags: stored.tags,
+            metadata: stored.metadata,
+        })
+    }
+}

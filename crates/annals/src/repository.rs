@@ -1,0 +1,254 @@
+//! A repository: the aggregates of one kind, loaded by folding and changed by commands.
+//!
+//! From a command to the log it is: `execute` (what the caller says about a command) -> `attempt` (load, decide,
+//! append, and again if others were faster) -> `annals_core::EventStore::append`. Loading is in `folded`.
+
+mod attempt;
+mod error;
+mod execute;
+mod folded;
+mod history;
+mod turns;
+
+use std::sync::Arc;
+
+use annals_core::{
+    Aggregate, Decide, Direction, EventStoreExt, Position, StreamId, StreamRead, Timestamp, Version,
+};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use error::{ExecuteError, LoadError};
+pub use execute::{Committed, Execute};
+pub(crate) use folded::Folded;
+pub use history::{Change, History};
+pub(crate) use turns::Turns;
+
+use crate::lru::Lru;
+use crate::shared::Shared;
+use crate::snapshot::{Policy, Snapshot, SnapshotStore, Snapshots};
+
+/// How often a command is tried again when others were faster or the store was away.
+const RETRIES: u32 = 8;
+
+/// The aggregates of one kind. A clone is the same repository.
+pub struct Repository<A: Aggregate> {
+    shared: Arc<Shared>,
+    snapshots: Option<Arc<Snapshots<A>>>,
+    cache: Option<Arc<Cache<A>>>,
+    retries: u32,
+}
+
+type Cache<A> = Mutex<Lru<StreamId, Folded<A>>>;
+
+impl<A: Aggregate> Clone for Repository<A> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            snapshots: self.snapshots.clone(),
+            cache: self.cache.clone(),
+            retries: self.retries,
+        }
+    }
+}
+
+/// An aggregate as it is at a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Loaded<A> {
+    /// What the events so far make of it.
+    pub state: A,
+    /// The version; 0 if nothing has happened yet.
+    pub version: Version,
+    /// Position of its newest event.
+    pub position: Position,
+}
+
+impl<A> Loaded<A> {
+    /// Whether anything has happened to it yet.
+    pub fn exists(&self) -> bool {
+        self.version > Version::ZERO
+    }
+}
+
+impl<A> From<Folded<A>> for Loaded<A> {
+    fn from(folded: Folded<A>) -> Self {
+        Self { state: folded.state, version: folded.version, position: folded.position }
+    }
+}
+
+impl<A: Aggregate> Repository<A> {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, snapshots: None, cache: None, retries: RETRIES }
+    }
+
+    /// Keeps the folded state of this many aggregates in memory. What others wrote meanwhile is still noticed:
+    /// by the condition of every append, and by a look at the stream before anything is refused.
+    #[must_use]
+    pub fn cache(mut self, aggregates_max: usize) -> Self {
+        self.cache = Some(Arc::new(Mutex::new(Lru::new(aggregates_max.max(1)))));
+        self
+    }
+
+    /// Tries a command this often again when others were faster or the store was away; 8 times by default.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Gives a command to an aggregate, which need not exist yet.
+    pub fn execute<C>(&self, id: impl Into<String>, command: C) -> Execute<A, C>
+    where
+        A: Decide<C>,
+    {
+        Execute::new(self.clone(), id.into(), command)
+    }
+
+    /// Gives a command to an aggregate that must not exist yet.
+    pub fn create<C>(&self, id: impl Into<String>, command: C) -> Execute<A, C>
+    where
+        A: Decide<C>,
+    {
+        self.execute(id, command).creating()
+    }
+
+    /// Gives a command to an aggregate that must exist.
+    pub fn update<C>(&self, id: impl Into<String>, command: C) -> Execute<A, C>
+    where
+        A: Decide<C>,
+    {
+        self.execute(id, command).updating()
+    }
+
+    /// An aggregate as it is now. If nothing has happened to it, that is its initial state at version 0.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or an event of the stream cannot.
+    pub async fn load(&self, id: impl AsRef<str>) -> Result<Loaded<A>, LoadError> {
+        let id = id.as_ref();
+        let stream = StreamId::of(A::NAME, id)?;
+        let mut folded = self.current(id, &stream).await?;
+        let actual = folded.catch_up(&*self.shared.store, &stream, Version::MAX).await?;
+        if actual < folded.version {
+            self.forget(&stream);
+            folded = self.folded(id, &stream, Version::MAX).await?;
+        }
+        self.keep(&stream, &mut folded).await;
+        Ok(folded.into())
+    }
+
+    /// An aggregate as it was at a version.
+    ///
+    /// # Errors
+    /// [`LoadError::NotReached`] if its stream is shorter; otherwise as [`load`](Self::load).
+    pub async fn at(&self, id: impl AsRef<str>, version: impl Into<Version>) -> Result<Loaded<A>, LoadError> {
+        let (id, wanted) = (id.as_ref(), version.into());
+        let stream = StreamId::of(A::NAME, id)?;
+        let folded = self.folded(id, &stream, wanted).await?;
+        if folded.version < wanted {
+            return Err(LoadError::NotReached { stream, wanted, actual: folded.version });
+        }
+        Ok(folded.into())
+    }
+
+    /// An aggregate as it was at a time, by when its events were recorded.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub async fn as_of(&self, id: impl AsRef<str>, time: Timestamp) -> Result<Loaded<A>, LoadError> {
+        let id = id.as_ref();
+        let stream = StreamId::of(A::NAME, id)?;
+        let version = self.version_at(&stream, time).await?;
+        Ok(self.folded(id, &stream, version).await?.into())
+    }
+
+    /// What happened to an aggregate, one event after the other, with the state before and after.
+    ///
+    /// # Errors
+    /// If the id is not acceptable.
+    pub fn history(&self, id: impl AsRef<str>) -> Result<History<A>, LoadError> {
+        let stream = StreamId::of(A::NAME, id.as_ref())?;
+        Ok(History::new(self.shared.store.clone(), stream, A::initial(id.as_ref())))
+    }
+
+    /// Version of the last event that was recorded by then. Recorded times never decrease (G4), so it is found
+    /// by halving.
+    async fn version_at(&self, stream: &StreamId, time: Timestamp) -> Result<Version, LoadError> {
+        let store = &self.shared.store;
+        let (mut low, mut high) = (Version::ZERO, store.stream_version(stream).await?);
+        while low < high {
+            let middle = Version::new(low.get() + (high.get() - low.get()).div_ceil(2));
+            let read =
+                StreamRead { stream: stream.clone(), from: middle, direction: Direction::Forward, limit: 1 };
+            match store.read_stream(read).await?.events.first() {
+                Some(event) if event.recorded_at <= time => low = middle,
+                _ => high = middle.previous(),
+            }
+        }
+        Ok(low)
+    }
+
+    /// The newest state that is at hand: the cached one, which may be old, or else the stream folded to its end.
+    async fn current(&self, id: &str, stream: &StreamId) -> Result<Folded<A>, LoadError> {
+        if let Some(cache) = &self.cache
+            && let Some(folded) = cache.lock().get_mut(stream)
+        {
+            return Ok(folded.clone());
+        }
+        self.folded(id, stream, Version::MAX).await
+    }
+
+    /// The stream folded up to a version, from a snapshot on if there is one that fits.
+    async fn folded(&self, id: &str, stream: &StreamId, up_to: Version) -> Result<Folded<A>, LoadError> {
+        let snapshot = match &self.snapshots {
+            Some(snapshots) => snapshots.nearest(&*self.shared.store, stream, up_to).await?,
+            None => None,
+        };
+        let mut folded = snapshot.unwrap_or_else(|| Folded::initial(id));
+        folded.catch_up(&*self.shared.store, stream, up_to).await?;
+        Ok(folded)
+    }
+
+    /// Keeps a state for the next time, in the cache and, if it is due, as a snapshot.
+    async fn keep(&self, stream: &StreamId, folded: &mut Folded<A>) {
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.take_if_due(stream, folded, self.shared.clock.now()).await;
+        }
+        if let Some(cache) = &self.cache {
+            cache.lock().put(stream.clone(), folded.clone());
+        }
+    }
+
+    fn forget(&self, stream: &StreamId) {
+        if let Some(cache) = &self.cache {
+            cache.lock().remove(stream);
+        }
+    }
+}
+
+impl<A: Snapshot + Serialize + DeserializeOwned> Repository<A> {
+    /// Keeps snapshots by this policy, in the state beside the log: in `state.sqlite`, or in memory if there is
+    /// no directory.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use annals::{Repository, Snapshot, every, older_than};
+    /// # fn of<A: Snapshot + serde::Serialize + serde::de::DeserializeOwned>(accounts: Repository<A>) -> Repository<A> {
+    /// accounts.snapshots(every(100).or(older_than(Duration::from_secs(3600))))
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn snapshots(self, policy: Policy) -> Self {
+        let store = crate::snapshot::beside(&self.shared);
+        self.snapshots_in(store, policy)
+    }
+
+    /// Keeps snapshots by this policy in a store of one's own.
+    #[must_use]
+    pub fn snapshots_in(mut self, store: Arc<dyn SnapshotStore>, policy: Policy) -> Self {
+        self.snapshots = Some(Arc::new(Snapshots::new(store, policy)));
+        self
+    }
+}

@@ -1,0 +1,207 @@
+//! What a caller says about a command, and what it gets back.
+
+use std::future::IntoFuture;
+use std::pin::Pin;
+
+use annals_core::{
+    Aggregate, Context, Decide, EventId, Invalid, Metadata, Position, Tag, Text, Timestamp, Version,
+};
+
+use super::attempt::Attempt;
+use super::{ExecuteError, Repository};
+use crate::Recorded;
+
+/// What a command led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed<A: Aggregate> {
+    /// The aggregate after the command.
+    pub state: A,
+    /// Its version after the command.
+    pub version: Version,
+    /// Position of its newest event then: what a view must have reached to show the effect of the command.
+    pub position: Position,
+    /// What happened. Empty if the aggregate decided that nothing does.
+    pub events: Vec<A::Event>,
+    /// Whether the command had been carried out before, and this is what it led to then.
+    pub duplicate: bool,
+}
+
+/// A command that is to be carried out: `.await` does it.
+#[must_use = "a command does nothing until it is awaited"]
+pub struct Execute<A: Aggregate, C> {
+    pub(super) repository: Repository<A>,
+    pub(super) id: String,
+    pub(super) command: C,
+    pub(super) mode: Mode,
+    pub(super) at: Option<Version>,
+    pub(super) metadata: Metadata,
+    pub(super) tags: Vec<String>,
+    pub(super) occurred_at: Option<Timestamp>,
+    pub(super) once: Option<String>,
+    pub(super) cause: Option<Cause>,
+}
+
+/// The event that led to a command.
+pub(super) struct Cause {
+    /// The part of the key that it gives.
+    key: String,
+    /// Whether it has led to another command for the same aggregate already.
+    again: bool,
+}
+
+/// Whether the aggregate must exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Either,
+    Create,
+    Update,
+}
+
+impl<A: Aggregate, C> Execute<A, C> {
+    pub(super) fn new(repository: Repository<A>, id: String, command: C) -> Self {
+        Self {
+            repository,
+            id,
+            command,
+            mode: Mode::Either,
+            at: None,
+            metadata: Metadata::default(),
+            tags: Vec::new(),
+            occurred_at: None,
+            once: None,
+            cause: None,
+        }
+    }
+
+    pub(super) fn creating(mut self) -> Self {
+        self.mode = Mode::Create;
+        self
+    }
+
+    pub(super) fn updating(mut self) -> Self {
+        self.mode = Mode::Update;
+        self
+    }
+
+    /// Who gives the command: `user:7`.
+    pub fn by(mut self, initiator: impl Into<Text>) -> Self {
+        self.metadata.initiator = Some(initiator.into());
+        self
+    }
+
+    /// The business process that it belongs to.
+    pub fn process(mut self, process: impl Into<Text>) -> Self {
+        self.metadata.process = Some(process.into());
+        self
+    }
+
+    /// Carries the command out once: with the same key again, for this aggregate, the answer is what it led to
+    /// the first time, even if it would be refused by now.
+    pub fn once(mut self, key: impl Into<String>) -> Self {
+        self.once = Some(key.into());
+        self
+    }
+
+    /// The event that led to this command. It becomes the predecessor; process and initiator are its own, unless
+    /// something else is said; and the command is carried out once for it, however often the event is
+    /// delivered.
+    ///
+    /// If one event leads to several commands for the same aggregate, tell them apart: `.once("refund")`.
+    pub fn caused_by<E>(self, event: &Recorded<E>) -> Self {
+        self.caused(event.id, &event.metadata, None, false)
+    }
+
+    pub(crate) fn caused(
+        mut self,
+        id: EventId,
+        by: &Metadata,
+        subscriber: Option<&str>,
+        again: bool,
+    ) -> Self {
+        let metadata = &mut self.metadata;
+        metadata.predecessor = Some(Text::from(id.to_string()));
+        metadata.process = metadata.process.take().or_else(|| by.process.clone());
+        metadata.initiator = metadata.initiator.take().or_else(|| by.initiator.clone());
+        metadata.trace = metadata.trace.take().or_else(|| by.trace.clone());
+        // Two subscribers may react to one event with commands for one aggregate: both are meant.
+        let key = subscriber.map_or_else(|| id.to_string(), |subscriber| format!("{id}/{subscriber}"));
+        self.cause = Some(Cause { key, again });
+        self
+    }
+
+    /// Carries the command out only if the aggregate is at this version, and does not try again.
+    pub fn at_version(mut self, version: impl Into<Version>) -> Self {
+        self.at = Some(version.into());
+        self
+    }
+
+    /// Trace context, as in the W3C header `traceparent`.
+    pub fn trace(mut self, trace: impl Into<Text>) -> Self {
+        self.metadata.trace = Some(trace.into());
+        self
+    }
+
+    /// Something else to remember beside the data of the events.
+    pub fn meta(mut self, key: impl Into<Text>, value: impl Into<Text>) -> Self {
+        self.metadata.own.insert(key.into(), value.into());
+        self
+    }
+
+    /// When it happened, if it was not now: for history that is brought in later.
+    pub fn occurred_at(mut self, time: Timestamp) -> Self {
+        self.occurred_at = Some(time);
+        self
+    }
+
+    /// A word by which the events can be found, beside those that they have themselves.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// What the decision may know.
+    pub(super) fn context(&self, now: Timestamp) -> Context {
+        let mut context = Context::at(now);
+        context.process.clone_from(&self.metadata.process);
+        context.initiator.clone_from(&self.metadata.initiator);
+        context.predecessor.clone_from(&self.metadata.predecessor);
+        context
+    }
+
+    /// The key under which the command is carried out once, before it is bound to the aggregate.
+    pub(super) fn key(&self) -> Result<Option<String>, Invalid> {
+        Ok(match (&self.cause, &self.once) {
+            (None, None) => None,
+            (_, Some(key)) if key.is_empty() => return Err(Invalid::new("idempotency key", "is empty")),
+            (None, Some(key)) => Some(key.clone()),
+            (Some(Cause { again: true, .. }), None) => {
+                let problem = format!(
+                    "is missing: the event has led to another command for `{}` already; \
+                     tell them apart with `.once(..)`",
+                    self.id
+                );
+                return Err(Invalid::new("idempotency key", problem));
+            }
+            (Some(cause), None) => Some(format!("caused:{}", cause.key)),
+            (Some(cause), Some(key)) => Some(format!("caused:{}/{key}", cause.key)),
+        })
+    }
+
+    pub(super) fn tags(&self) -> Result<Vec<Tag>, Invalid> {
+        self.tags.iter().map(Tag::new).collect()
+    }
+}
+
+impl<A, C> IntoFuture for Execute<A, C>
+where
+    A: Decide<C>,
+    C: Send + Sync + 'static,
+{
+    type Output = Result<Committed<A>, ExecuteError<A::Error>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { Attempt::new(self)?.run().await })
+    }
+}

@@ -1,0 +1,22 @@
+//! What every part of a running system has in common: the log, the state beside it, the clock.
+//!
+//! Knows nothing of tasks. A task holds this, and never the handle that stops tasks: so dropping the last handle
+//! stops them.
+
+use std::sync::Arc;
+
+use annals_core::{Clock, EventStore};
+
+use crate::State;
+use crate::repository::Turns;
+use crate::sql::Database;
+
+pub(crate) struct Shared {
+    pub store: Arc<dyn EventStore>,
+    pub state: State,
+    /// `state.sqlite`.
+    pub database: Database,
+    pub clock: Arc<dyn Clock>,
+    /// One command at a time for each aggregate in this process.
+    pub turns: Turns,
+}

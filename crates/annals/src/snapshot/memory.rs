@@ -1,0 +1,50 @@
+//! Snapshots in memory, of the streams that were used last.
+
+use annals_core::{Cause, Result, StreamId, Version};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::{KEPT, SnapshotStore, StoredSnapshot};
+use crate::lru::Lru;
+
+/// Snapshots of a bounded number of streams, in memory. They end with the process.
+pub struct MemorySnapshots(Mutex<Lru<StreamId, Vec<StoredSnapshot>>>);
+
+impl MemorySnapshots {
+    /// Keeps the snapshots of this many streams, those that were used last.
+    pub fn new(streams_max: usize) -> Self {
+        Self(Mutex::new(Lru::new(streams_max.max(1))))
+    }
+}
+
+#[async_trait]
+impl SnapshotStore for MemorySnapshots {
+    async fn put(&self, snapshot: StoredSnapshot) -> Result<(), Cause> {
+        let mut streams = self.0.lock();
+        let mut kept = streams.remove(&snapshot.stream).unwrap_or_default();
+        kept.retain(|other| other.schema == snapshot.schema && other.version != snapshot.version);
+        let stream = snapshot.stream.clone();
+        kept.push(snapshot);
+        kept.sort_by_key(|snapshot| snapshot.version);
+        let surplus = kept.len().saturating_sub(KEPT);
+        kept.drain(..surplus);
+        streams.put(stream, kept);
+        Ok(())
+    }
+
+    async fn nearest(
+        &self,
+        stream: &StreamId,
+        schema: &str,
+        up_to: Version,
+    ) -> Result<Option<StoredSnapshot>, Cause> {
+        let mut streams = self.0.lock();
+        let kept = streams.get_mut(stream).map_or(&[][..], |kept| kept.as_slice());
+        Ok(kept.iter().rev().find(|kept| kept.schema == schema && kept.version <= up_to).cloned())
+    }
+
+    async fn forget(&self, stream: &StreamId) -> Result<(), Cause> {
+        self.0.lock().remove(stream);
+        Ok(())
+    }
+}

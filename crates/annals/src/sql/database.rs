@@ -1,0 +1,160 @@
+//! One SQLite database: a file in write-ahead mode with one writer and many readers, or one in memory.
+//!
+//! - D1  Work runs on the runtime's threads for blocking work, never on those that drive tasks.
+//! - D2  `write` is one transaction: all of it is there afterwards, or nothing, also after a panic.
+//! - D3  A file is synced at checkpoints of SQLite only. A power cut may take back the last transactions, whole
+//!   ones and the last ones only, which is enough for what is derived from the log.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::SqlError;
+
+/// How long a connection waits for another process that has the file locked.
+const BUSY: Duration = Duration::from_secs(10);
+/// Connections for reading that are kept open.
+const READERS_MAX: usize = 8;
+
+/// Where a database is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    Memory,
+    File(PathBuf),
+}
+
+/// One database.
+#[derive(Clone)]
+pub(crate) struct Database {
+    writer: Arc<Mutex<Connection>>,
+    /// Where readers connect to and those that wait for work; in memory everybody uses the writer.
+    readers: Option<Arc<Readers>>,
+}
+
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Database {
+    /// Opens or creates it. Blocks.
+    pub fn open(place: &Place) -> Result<Self, SqlError> {
+        let (connection, readers) = match place {
+            Place::Memory => (Connection::open_in_memory()?, None),
+            Place::File(path) => {
+                let connection = Connection::open(path)?;
+                connection.pragma_update(None, "journal_mode", "wal")?;
+                connection.pragma_update(None, "synchronous", "normal")?;
+                (connection, Some(Arc::new(Readers { path: path.clone(), idle: Mutex::default() })))
+            }
+        };
+        connection.busy_timeout(BUSY)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(Self { writer: Arc::new(Mutex::new(connection)), readers })
+    }
+
+    /// Does this in one transaction. Blocks.
+    pub fn write_now<T, E: From<SqlError>>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut connection = self.writer.lock();
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(SqlError::from)?;
+        let done = work(&transaction)?;
+        transaction.commit().map_err(SqlError::from)?;
+        Ok(done)
+    }
+
+    /// Does this in one transaction.
+    pub async fn write<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<SqlError> + Send + 'static,
+    {
+        let database = self.clone();
+        blocking(move || database.write_now(work)).await
+    }
+
+    /// Reads. SQLite refuses to write here.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static,
+    ) -> Result<T, SqlError> {
+        let database = self.clone();
+        blocking(move || match &database.readers {
+            None => {
+                let connection = database.writer.lock();
+                connection.pragma_update(None, "query_only", true)?;
+                let done = work(&connection);
+                connection.pragma_update(None, "query_only", false)?;
+                done
+            }
+            Some(readers) => {
+                let connection = readers.take()?;
+                let done = work(&connection);
+                readers.give_back(connection);
+                done
+            }
+        })
+        .await
+    }
+}
+
+impl Readers {
+    fn take(&self) -> Result<Connection, SqlError> {
+        if let Some(connection) = self.idle.lock().pop() {
+            return Ok(connection);
+        }
+        // Not read-only: the last reader of a file in write-ahead mode may have to tidy up beside it.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(connection)
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let mut idle = self.idle.lock();
+        if idle.len() < READERS_MAX {
+            idle.push(connection);
+        }
+    }
+}
+
+/// Removes a database's file and those that SQLite keeps beside it.
+pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::remove_file(&name) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Runs blocking work away from the threads that drive tasks.
+pub(crate) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<SqlError> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(stopped) => {
+            let cause = match stopped.try_into_panic() {
+                Ok(panic) => crate::failure::panic_message(&*panic).into(),
+                Err(cancelled) => cancelled.into(),
+            };
+            Err(SqlError::Stopped(cause).into())
+        }
+    }
+}

@@ -1,0 +1,26 @@
+-- The state beside the log. Everything here can be made again from the log.
+
+-- The log that all of this was derived from: one row.
+CREATE TABLE IF NOT EXISTS log (store BLOB NOT NULL);
+
+-- Folded state of an aggregate at a version. `event_id` is the event of that version: if the stream has
+-- another one there, the snapshot is of a history that is no more.
+CREATE TABLE IF NOT EXISTS snapshots (
+    stream   TEXT    NOT NULL,
+    schema   TEXT    NOT NULL,
+    version  INTEGER NOT NULL,
+    event_id BLOB    NOT NULL,
+    position INTEGER NOT NULL,
+    taken_at INTEGER NOT NULL,
+    state    BLOB    NOT NULL,
+    PRIMARY KEY (stream, schema, version)
+) WITHOUT ROWID;
+
+-- How far a subscriber has come: everything up to `position` is handled. `witness` is the newest event among
+-- them that it handled, to tell when the log has been brought back and has gone another way since.
+CREATE TABLE IF NOT EXISTS checkpoints (
+    subscriber       TEXT PRIMARY KEY NOT NULL,
+    position         INTEGER NOT NULL,
+    witness_position INTEGER,
+    witness_id       BLOB
+) WITHOUT ROWID;

@@ -1,0 +1,164 @@
+//! A running system: one log, and everything that is built on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{Aggregate, Clock, Error, EventStore, Invalid, Result, StoreUrl, SystemClock};
+
+use crate::progress::Status;
+use crate::projection::{Project, Projection, ProjectionHandle, View};
+use crate::repository::{Repository, Turns};
+use crate::shared::Shared;
+use crate::subscriber::Subscribe;
+use crate::tasks::{Tasks, is_settled, status};
+use crate::{State, open};
+
+/// How long [`Annals::settle`] waits.
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// A running system: a log, the state beside it, and what runs in the background. A clone is the same system;
+/// when the last one is dropped, what runs in the background stops.
+#[derive(Clone)]
+pub struct Annals {
+    shared: Arc<Shared>,
+    tasks: Arc<Tasks>,
+}
+
+impl Annals {
+    /// Opens the store with this address: `file:./data` for a directory, `memory:` for as long as the process
+    /// lives. Creates what is not there.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no such kind of store; else as the store says.
+    pub async fn open(url: &str) -> Result<Self> {
+        let url: StoreUrl = url.parse()?;
+        let store = open::open_store(&url).await?;
+        Self::with_store(store, open::state_of(&url)).await
+    }
+
+    /// A system on a store that is open already.
+    ///
+    /// # Errors
+    /// If the state beside the log cannot be used.
+    pub async fn with_store(store: Arc<dyn EventStore>, state: State) -> Result<Self> {
+        let (id, kept) = (store.id(), state.clone());
+        let opened = tokio::task::spawn_blocking(move || kept.open(id)).await;
+        let database = opened.map_err(|stopped| Error::Unavailable(Box::new(stopped)))??;
+        let clock = Arc::new(SystemClock);
+        let shared = Arc::new(Shared { store, state, database, clock, turns: Turns::default() });
+        Ok(Self { shared, tasks: Arc::new(Tasks::new()) })
+    }
+
+    /// The same system with another clock for what is started and executed through this handle. It tells
+    /// decisions the time; recorded times are the store's.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        let Shared { store, state, database, turns, .. } = &*self.shared;
+        let shared = Shared {
+            store: store.clone(),
+            state: state.clone(),
+            database: database.clone(),
+            turns: turns.clone(),
+            clock,
+        };
+        Self { shared: Arc::new(shared), tasks: self.tasks }
+    }
+
+    /// The log itself.
+    pub fn store(&self) -> &Arc<dyn EventStore> {
+        &self.shared.store
+    }
+
+    /// The aggregates of one kind.
+    pub fn repository<A: Aggregate>(&self) -> Repository<A> {
+        Repository::new(self.shared.clone())
+    }
+
+    /// A projection that is to be started.
+    pub fn project<P: Projection>(&self, projection: P) -> Project<P> {
+        Project::new(self.shared.clone(), self.tasks.clone(), projection)
+    }
+
+    /// The rows of a projection.
+    pub fn view<P: Projection>(&self) -> View<P> {
+        View::new(self.tasks.projections.get(P::NAME))
+    }
+
+    /// A projection by its name.
+    pub fn projection(&self, name: &str) -> ProjectionHandle {
+        ProjectionHandle {
+            name: name.to_owned(),
+            shared: self.shared.clone(),
+            projected: self.tasks.projections.get(name),
+        }
+    }
+
+    /// A subscriber that is to be started. Its name is what it is remembered by.
+    pub fn subscribe(&self, name: impl Into<String>) -> Subscribe {
+        Subscribe::new(self.shared.clone(), self.tasks.clone(), name.into())
+    }
+
+    /// How every projection and every subscriber stands.
+    ///
+    /// # Errors
+    /// If the store cannot be asked for its head.
+    pub async fn status(&self) -> Result<Vec<Status>> {
+        let head = self.shared.store.head().await?;
+        let known = self.tasks.progress();
+        Ok(known.iter().map(|(name, known)| status(name, known.progress(), head)).collect())
+    }
+
+    /// Waits until every projection and every subscriber is at the end of the log, also of what subscribers
+    /// have added to it meanwhile. For tests: nothing has to sleep.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], with who is behind and why, if that is not so after a minute.
+    pub async fn settle(&self) -> Result<()> {
+        self.settle_within(SETTLE).await
+    }
+
+    /// The same with a limit of one's own.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle).
+    pub async fn settle_within(&self, limit: Duration) -> Result<()> {
+        match tokio::time::timeout(limit, self.all_at_the_end()).await {
+            Ok(done) => done,
+            Err(_) => {
+                let mut behind = self.status().await?;
+                behind.retain(|status| status.lag() > 0);
+                let behind: Vec<_> = behind.iter().map(describe).collect();
+                Err(Error::Unavailable(format!("not at the end of the log: {}", behind.join("; ")).into()))
+            }
+        }
+    }
+
+    async fn all_at_the_end(&self) -> Result<()> {
+        loop {
+            let head = self.shared.store.head().await?;
+            for (name, known) in self.tasks.progress() {
+                let mut standing = known.progress().watch();
+                let reached = standing.wait_for(|standing| is_settled(standing, head)).await;
+                if reached.is_ok_and(|standing| standing.position < head) {
+                    return Err(
+                        Invalid::new(name, "is stopped and will not come to the end of the log").into()
+                    );
+                }
+            }
+            if self.shared.store.head().await? == head {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Stops what runs in the background and waits until it has stopped. What it finished is kept, and the next
+    /// start goes on there.
+    pub async fn shutdown(&self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+fn describe(status: &Status) -> String {
+    let failing = status.failing.as_ref().map_or_else(String::new, |failing| format!(" ({})", failing.error));
+    format!("`{}` at {} of {}{failing}", status.name, status.position, status.head)
+}

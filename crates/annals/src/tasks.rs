@@ -1,0 +1,169 @@
+//! What runs in the background: projections and subscribers, by name, and how they are stopped.
+//!
+//! - K1  A task holds nothing that holds this, so that dropping the last handle stops every task.
+//! - K2  A stop is asked for; a task ends where it loses nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{Invalid, Position};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::backoff::Backoff;
+use crate::progress::{Phase, Progress, Status};
+use crate::projection::Projected;
+
+/// How long to wait before an event that failed is tried again.
+pub(crate) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(30));
+
+pub(crate) struct Tasks {
+    stop: watch::Sender<bool>,
+    running: Mutex<Vec<JoinHandle<()>>>,
+    pub projections: Registry<Projected>,
+    pub subscribers: Registry<Progress>,
+}
+
+impl Tasks {
+    pub fn new() -> Self {
+        Self {
+            stop: watch::Sender::new(false),
+            running: Mutex::default(),
+            projections: Registry::default(),
+            subscribers: Registry::default(),
+        }
+    }
+
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut running = self.running.lock();
+        running.retain(|task| !task.is_finished());
+        running.push(tokio::spawn(task));
+    }
+
+    /// What a task looks at to know when to stop.
+    pub fn stop(&self) -> Stop {
+        Stop(self.stop.subscribe())
+    }
+
+    /// Asks every task to stop and waits until they have.
+    pub async fn shutdown(&self) {
+        self.stop.send_replace(true);
+        let running = std::mem::take(&mut *self.running.lock());
+        for task in running {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a background task ended badly");
+            }
+        }
+    }
+
+    /// How everything in the background stands, by name.
+    pub fn progress(&self) -> Vec<(String, Known)> {
+        let projections = self.projections.all().into_iter();
+        let projections = projections.map(|(name, known)| (name, Known::Projection(known)));
+        let subscribers = self.subscribers.all().into_iter();
+        projections.chain(subscribers.map(|(name, known)| (name, Known::Subscriber(known)))).collect()
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// What is known of a task.
+pub(crate) enum Known {
+    Projection(Arc<Projected>),
+    Subscriber(Arc<Progress>),
+}
+
+impl Known {
+    pub fn progress(&self) -> &Progress {
+        match self {
+            Self::Projection(projected) => &projected.progress,
+            Self::Subscriber(progress) => progress,
+        }
+    }
+}
+
+/// What a task looks at to know when to stop.
+#[derive(Clone)]
+pub(crate) struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Waits until a stop is asked for.
+    pub async fn asked(&mut self) {
+        // An error means that the last handle is gone, which asks for the same.
+        let _ = self.0.wait_for(|stop| *stop).await;
+    }
+}
+
+/// Tasks of one kind by name. Each name runs once, until it has stopped.
+pub(crate) struct Registry<T>(Arc<Mutex<BTreeMap<String, Option<Arc<T>>>>>);
+
+impl<T> Default for Registry<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+/// A name that is taken; given back unless it is filled.
+pub(crate) struct Reserved<T> {
+    names: Arc<Mutex<BTreeMap<String, Option<Arc<T>>>>>,
+    name: Option<String>,
+}
+
+impl<T> Registry<T> {
+    pub fn get(&self, name: &str) -> Option<Arc<T>> {
+        self.0.lock().get(name).cloned().flatten()
+    }
+
+    pub fn reserve(&self, kind: &'static str, name: &str) -> Result<Reserved<T>, Invalid> {
+        let mut names = self.0.lock();
+        if names.contains_key(name) {
+            return Err(Invalid::new(kind, format!("`{name}` is started already")));
+        }
+        names.insert(name.to_owned(), None);
+        Ok(Reserved { names: self.0.clone(), name: Some(name.to_owned()) })
+    }
+
+    fn all(&self) -> Vec<(String, Arc<T>)> {
+        let names = self.0.lock();
+        names.iter().filter_map(|(name, known)| Some((name.clone(), known.clone()?))).collect()
+    }
+}
+
+impl<T> Reserved<T> {
+    pub fn fill(mut self, known: Arc<T>) {
+        if let Some(name) = self.name.take() {
+            self.names.lock().insert(name, Some(known));
+        }
+    }
+}
+
+impl<T> Drop for Reserved<T> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            self.names.lock().remove(name);
+        }
+    }
+}
+
+/// How a task stands, with the end of the log beside it.
+pub(crate) fn status(name: &str, progress: &Progress, head: Position) -> Status {
+    let standing = progress.standing();
+    Status {
+        name: name.to_owned(),
+        phase: standing.phase,
+        position: standing.position,
+        head: head.max(standing.position),
+        failing: standing.failing,
+    }
+}
+
+/// Whether a task has come as far as this, or never will.
+pub(crate) fn is_settled(standing: &crate::progress::Standing, head: Position) -> bool {
+    standing.position >= head || standing.phase == Phase::Stopped
+}
