@@ -17,6 +17,7 @@ const RULES: &[(&str, Rule)] = &[
     ("every test that the guarantees name exists", documents::named_tests),
     ("every clause is listed under its guarantee", documents::clauses),
     ("decisions are numbered without gaps", documents::decisions),
+    ("every page is in the reading order", documents::reading_order),
     ("the architecture names every crate", documents::architecture),
 ];
 

@@ -351,7 +351,7 @@ impl Faulty {
         if refused.is_empty() {
             return Ok(());
         }
-        Err(Error::Conflict(Box::new(Conflict::explain(&*self.store, append, refused).await?)))
+        Err(Error::Conflict(Box::new(Conflict::explain(&*self.store, &append.conditions, refused).await?)))
     }
 
     fn was_shown(&self, what: impl ToString) -> bool {
