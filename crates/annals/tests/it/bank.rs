@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use annals::{
     Aggregate, Annals, Context, Decide, Decision, Event, EventStore, Failure, MemoryStore, Projection,
-    Recorded, Rows, Snapshot, State, emit, nothing, reject,
+    Recorded, Rows, Snapshot, State, Status, emit, nothing, reject,
 };
 use serde::{Deserialize, Serialize};
 
@@ -123,4 +123,19 @@ pub async fn open_with(annals: &Annals, id: &str, amount: u64) {
     let accounts = annals.repository::<Account>();
     accounts.execute(id, Bank::Open("kim")).await.unwrap();
     accounts.execute(id, Bank::Deposit(amount)).await.unwrap();
+}
+
+/// Waits until a projection or subscriber stands as it should.
+pub async fn until(annals: &Annals, name: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+    tokio::time::timeout(std::time::Duration::from_secs(60), async {
+        loop {
+            let all = annals.status().await.unwrap();
+            if let Some(status) = all.into_iter().find(|status| status.name == name).filter(&wanted) {
+                return status;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it comes to that")
 }

@@ -50,7 +50,10 @@ async fn what_the_caller_says_is_recorded_with_the_event() {
     assert_eq!(metadata.own.get("ip").map(|ip| ip.as_str()), Some("10.0.0.1"));
     assert_eq!(recorded.occurred_at, Some(time));
     assert_eq!(recorded.tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["vip"]);
-    assert_eq!((recorded.event_type.as_str(), &recorded.data[..]), ("account.opened", &br#"{"owner":"kim"}"#[..]));
+    assert_eq!(
+        (recorded.event_type.as_str(), &recorded.data[..]),
+        ("account.opened", &br#"{"owner":"kim"}"#[..])
+    );
 }
 
 #[tokio::test]
@@ -224,7 +227,11 @@ async fn after_its_retries_a_command_ends_in_a_conflict() {
     let before = store.appends.load(Ordering::SeqCst);
     let conflict = accounts.execute("a1", Bank::Deposit(1)).at_version(6).await.unwrap_err();
     assert!(matches!(conflict, ExecuteError::Conflict { .. }), "{conflict}");
-    assert_eq!(store.appends.load(Ordering::SeqCst) - before, 1, "with a version of its own it is not tried again");
+    assert_eq!(
+        store.appends.load(Ordering::SeqCst) - before,
+        1,
+        "with a version of its own it is not tried again"
+    );
 }
 
 // The store is away, or does not answer.
@@ -400,7 +407,9 @@ async fn an_aggregate_is_found_as_it_was_at_a_version_and_at_a_time() {
         assert_eq!((at.version.get(), at.state.folded), (version, version));
     }
     let ahead = accounts.at("a1", 11).await.unwrap_err();
-    assert!(matches!(ahead, LoadError::NotReached { wanted, actual, .. } if (wanted.get(), actual.get()) == (11, 10)));
+    assert!(
+        matches!(ahead, LoadError::NotReached { wanted, actual, .. } if (wanted.get(), actual.get()) == (11, 10))
+    );
     for (time, version) in [
         ("2023-12-31T23:59:59Z", 0),
         ("2024-01-01T00:00:00Z", 1),

@@ -32,7 +32,12 @@ impl SnapshotStore for Noted {
         self.put.lock().unwrap().push(snapshot.version.get());
         self.kept.put(snapshot).await
     }
-    async fn nearest(&self, stream: &StreamId, schema: &str, up_to: Version) -> Result<Option<StoredSnapshot>, Cause> {
+    async fn nearest(
+        &self,
+        stream: &StreamId,
+        schema: &str,
+        up_to: Version,
+    ) -> Result<Option<StoredSnapshot>, Cause> {
         self.kept.nearest(stream, schema, up_to).await
     }
     async fn forget(&self, stream: &StreamId) -> Result<(), Cause> {
@@ -119,7 +124,8 @@ async fn several_snapshots_are_kept_so_that_the_past_is_near_too() {
 async fn a_snapshot_is_taken_when_the_last_one_is_too_old() {
     let clock = Arc::new(TestClock::at("2024-01-01T00:00:00Z".parse().unwrap()));
     let store = MemoryStore::with(annals::core::Limits::default(), clock.clone());
-    let annals = Annals::with_store(Arc::new(store), State::memory()).await.unwrap().with_clock(clock.clone());
+    let annals =
+        Annals::with_store(Arc::new(store), State::memory()).await.unwrap().with_clock(clock.clone());
     let snapshots = Noted::new();
     let hour = Duration::from_secs(3_600);
     let policy = every(100).or(older_than(hour));

@@ -48,7 +48,10 @@ async fn bug_03_the_event_of_the_snapshot_is_applied_twice() {
     for version in 2..=30 {
         let done = accounts.execute("a1", Bank::Deposit(1)).await.unwrap();
         let loaded = accounts.load("a1").await.unwrap();
-        assert_eq!((done.state.folded, loaded.state.folded, loaded.state.balance), (version, version, version - 1));
+        assert_eq!(
+            (done.state.folded, loaded.state.folded, loaded.state.balance),
+            (version, version, version - 1)
+        );
     }
 }
 
