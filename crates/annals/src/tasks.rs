@@ -98,6 +98,15 @@ impl Stop {
         // An error means that the last handle is gone, which asks for the same.
         let _ = self.0.wait_for(|stop| *stop).await;
     }
+
+    /// Does this unless a stop is asked for, also half way: only for what may be dropped anywhere.
+    pub async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.asked() => None,
+            done = work => Some(done),
+        }
+    }
 }
 
 /// Tasks of one kind by name. Each name runs once, until it has stopped.

@@ -106,6 +106,13 @@ impl ViewFile {
     }
 }
 
+/// Everything up to here is in the rows.
+pub(super) fn checkpoint(connection: &Connection) -> Result<Position, SqlError> {
+    let mut statement = connection.prepare_cached("SELECT position FROM annals_checkpoint")?;
+    let position: i64 = statement.query_row((), |row| row.get(0))?;
+    Ok(Position::new(position.unsigned_abs()))
+}
+
 /// Notes in the transaction of the rows that everything up to here is in them.
 pub(super) fn set_checkpoint(
     connection: &Connection,
