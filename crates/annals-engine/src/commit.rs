@@ -17,7 +17,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
-use annals_core::{Append, Error, Position, Timestamp, Version, Violated};
+use annals_core::{Append, Error, Invalid, Position, Timestamp, Version, Violated};
 use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -63,6 +63,8 @@ pub enum Outcome {
     Repeated(Position),
     /// These conditions do not hold.
     Refused(Vec<(usize, Violated)>),
+    /// It is invalid: an event id is used already.
+    Invalid(Invalid),
 }
 
 /// Why a store takes no more appends, once it does not.

@@ -6,7 +6,8 @@
 //! - R3  Behind its last whole frame there may be the remains of a group that was never acknowledged: they are
 //!       replaced by zeros before anything is written. It is damage instead if any whole frame behind says that
 //!       the broken one had been durable (F3 of `frame`).
-//! - R4  A segment never begins before the one in front of it has ended: gaps are damage.
+//! - R4  A segment never begins before the one in front of it has ended: gaps are damage. So is an index without
+//!       a segment after its own: the last one is gone.
 //!
 //! Next below: `segment::walk`.
 
@@ -46,12 +47,8 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
     }
     let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
     bases.sort_unstable();
-    let Some((&last, sealed)) = bases.split_last() else {
-        if let Some(orphan) = names.iter().find(|name| name.ends_with(".idx")) {
-            return Err(Fault::damaged(orphan, 0, None, "there is an index, but no segment at all"));
-        }
-        return create(disk, clock.now());
-    };
+    check_last(&names, bases.last().copied())?;
+    let Some((&last, sealed)) = bases.split_last() else { return create(disk, clock.now()) };
     let mut segments = Vec::with_capacity(bases.len());
     let mut expected = Expected { base: Position::FIRST, id: None };
     for (index, &base) in sealed.iter().enumerate() {
@@ -71,6 +68,16 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
     let active = Active { base: last, file, index, allocated };
     let tail = Tail { next: end.next, byte: end.byte, chain: end.chain, recorded_at: end.recorded_at };
     Ok(Recovered { id: header.store, segments, active, tail })
+}
+
+/// An index is written when the next segment is there: one for the last segment or behind it says that a segment
+/// is gone.
+pub(crate) fn check_last(names: &[String], last: Option<Position>) -> Result<(), Fault> {
+    let last = last.map(index_name).unwrap_or_default();
+    match names.iter().find(|name| name.ends_with(".idx") && **name >= last) {
+        None => Ok(()),
+        Some(index) => Err(Fault::damaged(index, 0, None, "there is an index, but no segment after its own")),
+    }
 }
 
 fn create(disk: &dyn Disk, now: Timestamp) -> Result<Recovered, Fault> {

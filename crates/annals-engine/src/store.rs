@@ -194,6 +194,7 @@ impl EventStore for EngineStore {
             }
             Outcome::Keyed(first) => Ok(read::appended(&self.log.view(), first)?),
             Outcome::Repeated(first) => Ok(read::repeated(&self.log.view(), first, streams.len())?),
+            Outcome::Invalid(invalid) => Err(invalid.into()),
             Outcome::Refused(violated) => {
                 Err(Error::Conflict(Box::new(Conflict::explain(self, &conditions, violated).await?)))
             }
