@@ -1,8 +1,8 @@
 //! What a store holds is there when it is opened again.
 
 use annals_core::{
-    Append, Category, Error, EventStore, EventStoreExt, EventType, Expected, IdempotencyKey, Position,
-    Query, StreamList, Timestamp, Version,
+    Append, Category, Error, EventStore, EventStoreExt, EventType, Expected, IdempotencyKey, Position, Query,
+    StreamList, Timestamp, Version,
 };
 use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{EngineStore, Options, verify, verify_disk};
@@ -136,7 +136,8 @@ async fn an_append_may_be_larger_than_a_segment() {
 async fn every_time_that_is_accepted_can_be_read() {
     let disk = FaultyDisk::new();
     let store = open(&disk, Options::default()).unwrap();
-    let times = ["-009999-01-02T01:59:59Z", "-000044-03-15T12:00:00Z", "-000044-03-15", "0000-01-01", "9999-12-30"];
+    let times =
+        ["-009999-01-02T01:59:59Z", "-000044-03-15T12:00:00Z", "-000044-03-15", "0000-01-01", "9999-12-30"];
     let mut done = Vec::new();
     for (number, text) in times.into_iter().enumerate() {
         let Ok(time) = text.parse::<Timestamp>() else { continue };
