@@ -166,6 +166,27 @@ pub fn architecture(tree: &Tree) -> Vec<String> {
     unnamed.map(|name| format!("ARCHITECTURE.md: does not name the crate `{name}`")).collect()
 }
 
+/// The most lines, blank ones aside, that a first aggregate with a projection may take.
+const FIRST_LINES_MAX: usize = 60;
+
+/// The first example stands in the README as it runs, and is short.
+pub fn first_example(tree: &Tree) -> Vec<String> {
+    const EXAMPLE: &str = "crates/annals/examples/first.rs";
+    let Some(example) = tree.file(EXAMPLE) else { return vec![format!("{EXAMPLE} is missing")] };
+    let code: Vec<&str> = example.text.lines().skip_while(|line| line.starts_with("//!")).collect();
+    let mut problems = Vec::new();
+    let lines = code.iter().filter(|line| !line.trim().is_empty()).count();
+    if lines > FIRST_LINES_MAX {
+        problems.push(format!("{EXAMPLE}: {lines} lines that are not blank, at most {FIRST_LINES_MAX}"));
+    }
+    let readme = tree.file("README.md").map_or("", |page| &page.text);
+    let shown = format!("```rust\n{}\n```", code.join("\n").trim());
+    if !readme.contains(&shown) {
+        problems.push(format!("README.md: does not show {EXAMPLE} as it is"));
+    }
+    problems
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::tree;
@@ -271,5 +292,16 @@ mod tests {
         assert_eq!(check("`annals-core` below `annals`."), [""; 0]);
         assert_eq!(check("`annals-core`"), ["ARCHITECTURE.md: does not name the crate `annals`"]);
         assert_eq!(architecture(&tree(&[("crates/a/Cargo.toml", "")])), [""; 0]);
+    }
+
+    #[test]
+    fn a_first_example_that_is_long_or_not_shown_is_found() {
+        let check = |code: &str, readme: &str| {
+            first_example(&tree(&[("README.md", readme), ("crates/annals/examples/first.rs", code)]))
+        };
+        assert_eq!(check("//! First.\n\nfn main() {}\n", "See:\n```rust\nfn main() {}\n```\n"), [""; 0]);
+        assert_eq!(check("//! First.\n\nfn main() {}\n", "See it.").len(), 1);
+        let long = "x\n".repeat(61);
+        assert_eq!(check(&long, &format!("```rust\n{long}```")).len(), 1);
     }
 }
