@@ -249,6 +249,46 @@ async fn rows_of_a_log_that_was_brought_back_are_made_again() {
     }
 }
 
+/// Events that a projection does not take move its checkpoint too, and are no witness of the log's history.
+#[tokio::test]
+async fn a_checkpoint_beyond_the_end_of_the_log_is_found_out_without_a_witness() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let id = store.id();
+    let stream = StreamId::new("invoice-1").unwrap();
+    let others = (0..10_001).map(|_| NewEvent::new("invoice.sent", "{}").unwrap());
+    store.append(Append::to(stream, Expected::Any, others)).await.unwrap();
+    let annals = bank_on(&store, directory.path()).await;
+    annals.project(Balances).batch(20_000).start().await.unwrap();
+    annals.settle().await.unwrap();
+    annals.shutdown().await;
+    let file = rusqlite::Connection::open(directory.path().join("views/balances.v1.sqlite")).unwrap();
+    let written = file.query_row("SELECT position FROM annals_checkpoint", (), |row| row.get::<_, i64>(0));
+    assert_eq!(written.unwrap(), 10_001, "what was passed over is not read again after a restart");
+    drop(file);
+    let restored = FaultyStore::over(Arc::new(MemoryStore::new()), id, []);
+    let annals = Annals::with_store(restored, State::directory(directory.path())).await.unwrap();
+    annals.project(Balances).start().await.unwrap();
+    open_with(&annals, "a1", 5).await;
+    annals.settle().await.unwrap();
+    assert_eq!(balance(&annals, "a1").await, Some(5));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let annals = bank_on(&store, directory.path()).await;
+    open_with(&annals, "a1", 5).await;
+    for version in [0, 1] {
+        let path = directory.path().join(format!("views/balances.v{version}.sqlite"));
+        std::fs::write(path, "this is not SQLite".repeat(1_000)).unwrap();
+    }
+    annals.project(Balances).start().await.unwrap();
+    annals.settle().await.unwrap();
+    assert_eq!(balance(&annals, "a1").await, Some(5));
+}
+
 /// `Counted` with another table, as if somebody had changed the schema and not the version.
 struct Changed;
 impl Projection for Changed {
@@ -361,6 +401,23 @@ async fn two_tasks_on_one_file_do_not_apply_an_event_twice() {
 }
 
 // Starting, stopping, asking.
+
+#[tokio::test]
+async fn a_directory_holds_the_log_and_the_state_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("file:{}", directory.path().join("data").display());
+    let annals = Annals::open(&url).await.unwrap();
+    annals.project(Balances).start().await.unwrap();
+    open_with(&annals, "a1", 5).await;
+    annals.settle().await.unwrap();
+    assert_eq!(balance(&annals, "a1").await, Some(5));
+    for file in ["state.sqlite", "views/balances.v1.sqlite"] {
+        assert!(directory.path().join("data").join(file).exists(), "{file}");
+    }
+    annals.shutdown().await;
+    let unknown = Annals::open("redis://localhost").await.err().unwrap();
+    assert!(matches!(unknown, Error::Invalid(_)), "{unknown}");
+}
 
 #[tokio::test]
 async fn a_name_is_started_once_and_must_be_one_for_a_file() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use annals::{
-    Annals, Append, Backoff, Error, Event, EventStore, EventStoreExt, Expected, Failure, MemoryStore,
+    Annals, Append, Backoff, Error, Event, EventStore, EventStoreExt, Expected, Failure, Kind, MemoryStore,
     NewEvent, Phase, State, StreamId,
 };
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,7 @@ async fn while_an_event_fails_the_status_says_so() {
     let unsettled = annals.settle_within(Duration::from_millis(10)).await.unwrap_err().chain();
     assert!(unsettled.contains("`fails` at 1 of 2 (the mail server is away)"), "{unsettled}");
     let status = &annals.status().await.unwrap()[0];
-    assert_eq!((status.phase, status.position.get()), (Phase::Retrying, 1));
+    assert_eq!((status.kind, status.phase, status.position.get()), (Kind::Subscriber, Phase::Retrying, 1));
     annals.shutdown().await;
     assert_eq!(annals.status().await.unwrap()[0].phase, Phase::Stopped);
 }
@@ -286,11 +286,15 @@ async fn a_reaction_knows_its_cause_and_settling_waits_for_reactions_to_reaction
 async fn two_subscribers_may_command_one_aggregate_because_of_one_event() {
     let annals = bank().await;
     for name in ["one", "two"] {
-        let subscriber = annals.subscribe(name).on::<AccountEvent, _>(async |event, context| {
-            if let AccountEvent::Opened { .. } = event.event {
-                context.execute::<Account, _>(event.aggregate_id(), Bank::Deposit(10)).await?;
+        let cached = annals.repository::<Account>().cache(10);
+        let subscriber = annals.subscribe(name).on::<AccountEvent, _>(move |event, context| {
+            let cached = cached.clone();
+            async move {
+                if let AccountEvent::Opened { .. } = event.event {
+                    context.execute_in(&cached, event.aggregate_id(), Bank::Deposit(10)).await?;
+                }
+                Ok(())
             }
-            Ok(())
         });
         subscriber.start().await.unwrap();
     }
