@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::commit::{Outcome, Poison, Request, Writer};
 use crate::disk::{Disk, FileDisk};
 use crate::error::Fault;
-use crate::frame::Encoded;
+use crate::frame::{self, Encoded};
 use crate::index::{BlockCache, Offset};
 use crate::log::Log;
 use crate::seal::Sealer;
@@ -89,6 +89,10 @@ impl EngineStore {
             let problem = "must be at most 1 GiB, and an append at most 512 MiB";
             return Err(annals_core::Invalid::new("segment_bytes", problem).into());
         }
+        if options.limits.append_events_max > frame::EVENTS_MAX {
+            let problem = format!("can be at most {}", frame::EVENTS_MAX);
+            return Err(annals_core::Invalid::new("append_events_max", problem).into());
+        }
         let cache = Arc::new(BlockCache::new(CACHE_BYTES));
         let recovered = recovery::open(&*disk, &cache, &*options.clock)?;
         let head = recovered.tail.next.previous();
@@ -139,7 +143,8 @@ impl EngineStore {
     /// Sends an append to the writer and waits for what becomes of it.
     async fn submit(&self, append: Append) -> Result<Outcome> {
         let encoded = Encoded::new(&append);
-        let kib = u32::try_from((encoded.stride() >> 10).clamp(1, QUEUE_KIB)).expect("the queue is smaller than 4 TiB");
+        let kib = u32::try_from((encoded.stride() >> 10).clamp(1, QUEUE_KIB))
+            .expect("the queue is smaller than 4 TiB");
         let permit = self.room.clone().acquire_many_owned(kib).await;
         let permit = permit.expect("the semaphore is never closed");
         let (answer, answered) = oneshot::channel();

@@ -114,9 +114,10 @@ async fn a_missing_last_segment_is_damage() {
     let files = disk.files();
     let last = files.keys().rfind(|name| name.ends_with(".seg")).unwrap().clone();
     for all_segments in [false, true] {
-        let rest = files.clone().into_iter().filter(|(name, _)| {
-            *name != last && !(all_segments && name.ends_with(".seg"))
-        });
+        let rest = files
+            .clone()
+            .into_iter()
+            .filter(|(name, _)| *name != last && !(all_segments && name.ends_with(".seg")));
         let disk = FaultyDisk::with_files(rest);
         let report = verify_disk(&disk, &mut |_, _| {}).unwrap();
         assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
