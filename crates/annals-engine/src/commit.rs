@@ -31,8 +31,6 @@ use crate::seal::Sealer;
 use crate::segment::{HEADER_BYTES, Segment, SegmentHeader};
 use crate::stage::Stage;
 
-/// Appends that wait to be judged.
-pub const QUEUE_APPENDS: usize = 4_096;
 /// A group is written when its frames are this large.
 const GROUP_BYTES: usize = 8 << 20;
 /// Space in a segment is allocated in steps from this size ...
@@ -148,7 +146,7 @@ pub struct Answer {
 impl Writer {
     /// Writes what comes in until nothing can come any more; then closes the log. If an invariant turns out to
     /// be broken, the store is poisoned, and nothing is written any more.
-    pub fn run(self, requests: mpsc::Receiver<Request>) {
+    pub fn run(self, requests: mpsc::UnboundedReceiver<Request>) {
         let (log, poison) = (self.log.clone(), self.poison.clone());
         let ran = catch_unwind(AssertUnwindSafe(|| self.write_all(requests)));
         if ran.is_err() {
@@ -157,7 +155,7 @@ impl Writer {
         log.progress.send_modify(|progress| progress.closed = true);
     }
 
-    fn write_all(mut self, mut requests: mpsc::Receiver<Request>) {
+    fn write_all(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
         while let Some(first) = requests.blocking_recv() {
             let mut group = Group::default();
             let mut next = Some(first);

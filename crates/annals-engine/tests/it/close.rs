@@ -1,6 +1,7 @@
 //! What is under way when a group fails, and when the store is closed.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use annals_core::{Error, EventStore, Expected};
@@ -14,7 +15,29 @@ use crate::common::{all, append};
 #[derive(Clone)]
 struct Gated {
     disk: FaultyDisk,
-    gate: Arc<(Mutex<bool>, Condvar)>,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    shut: bool,
+    waiting: bool,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.waiting = true;
+        self.changed.notify_all();
+        state = self.changed.wait_while(state, |state| state.shut).unwrap();
+        state.waiting = false;
+    }
 }
 
 impl Gated {
@@ -23,8 +46,14 @@ impl Gated {
     }
 
     fn shut(&self, shut: bool) {
-        *self.gate.0.lock().unwrap() = shut;
-        self.gate.1.notify_all();
+        self.gate.state.lock().unwrap().shut = shut;
+        self.gate.changed.notify_all();
+    }
+
+    /// Waits until the writer stands before the gate.
+    fn await_sync(&self) {
+        let state = self.gate.state.lock().unwrap();
+        drop(self.gate.changed.wait_while(state, |state| !state.waiting).unwrap());
     }
 
     fn file(&self, file: Arc<dyn File>) -> Arc<dyn File> {
@@ -55,7 +84,7 @@ impl Disk for Gated {
 
 struct GatedFile {
     file: Arc<dyn File>,
-    gate: Arc<(Mutex<bool>, Condvar)>,
+    gate: Arc<Gate>,
 }
 
 impl File for GatedFile {
@@ -72,7 +101,7 @@ impl File for GatedFile {
         self.file.truncate(length)
     }
     fn sync(&self) -> io::Result<()> {
-        drop(self.gate.1.wait_while(self.gate.0.lock().unwrap(), |shut| *shut).unwrap());
+        self.gate.pass();
         self.file.sync()
     }
     fn length(&self) -> io::Result<u64> {
@@ -104,7 +133,8 @@ async fn nothing_is_answered_from_what_fails() {
     };
     let first = send(append("account-1", 1, 1));
     settle().await;
-    // The writer waits for the sync of the first; these are the next group.
+    disk.await_sync();
+    // These are the next group.
     let staged = append("account-1", 2, 1);
     let mut reused = append("account-1", 3, 2);
     reused.writes[1].event.id = staged.writes[0].event.id;
@@ -125,4 +155,45 @@ async fn nothing_is_answered_from_what_fails() {
         assert!(matches!(answer, Err(Error::Poisoned(_))), "{answer:?}");
     }
     assert_eq!(all(&store).await.len(), 2);
+}
+
+/// More appends than any queue of the store should be short for.
+const CROWD: usize = 6_000;
+
+/// A store is closed by the only thread that its callers run on, while thousands wait: each is carried out or refused.
+#[tokio::test]
+async fn a_store_closes_under_a_crowd() {
+    let disk = Gated::new();
+    let store = open(&disk);
+    store.append(append("account-1", 0, 1)).await.unwrap();
+    disk.shut(true);
+    let started = Arc::new(AtomicUsize::new(0));
+    let crowd: Vec<_> = (0..CROWD)
+        .map(|number| {
+            let (store, started) = (store.clone(), started.clone());
+            tokio::spawn(async move {
+                started.fetch_add(1, Ordering::SeqCst);
+                store.append(append("account-1", number, 1)).await
+            })
+        })
+        .collect();
+    while started.load(Ordering::SeqCst) < CROWD {
+        tokio::task::yield_now().await;
+    }
+    let opener = {
+        let disk = disk.clone();
+        std::thread::spawn(move || disk.shut(false))
+    };
+    // The one thread that the tasks run on is taken by the close.
+    store.close().await.unwrap();
+    opener.join().unwrap();
+    let mut written = 1;
+    for task in crowd {
+        match task.await.unwrap() {
+            Ok(_) => written += 1,
+            Err(Error::Unavailable(_)) => {}
+            Err(other) => panic!("{}", other.chain()),
+        }
+    }
+    assert_eq!(all(&store).await.len(), written);
 }

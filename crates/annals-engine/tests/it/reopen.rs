@@ -1,8 +1,8 @@
 //! What a store holds is there when it is opened again.
 
 use annals_core::{
-    Append, Category, Error, EventStore, EventStoreExt, EventType, Expected, IdempotencyKey, Position, Query,
-    StreamList, Timestamp, Version,
+    Append, Category, Error, EventStore, EventStoreExt, EventType, Expected, IdempotencyKey, Limits,
+    Position, Query, StreamList, Timestamp, Version,
 };
 use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{EngineStore, Options, verify, verify_disk};
@@ -199,4 +199,33 @@ async fn the_longest_keys_are_indexed() {
         assert_eq!(known.first, outcome.first);
     }
     assert_eq!(store.outcome(&key(200)).await.unwrap(), None);
+}
+
+/// Limits that the form of a frame cannot keep are refused when the store is opened.
+#[tokio::test]
+async fn limits_beyond_the_format_are_refused() {
+    let limits = Limits { append_events_max: 65_537, ..Limits::default() };
+    let refused = open(&FaultyDisk::new(), Options { limits, ..Options::default() }).err().unwrap();
+    assert!(matches!(refused, Error::Invalid(_)), "{refused:?}");
+}
+
+/// An append of as many events as there may be is written, answered again and read, in segments of any size.
+#[tokio::test]
+async fn an_append_of_the_most_events() {
+    let disk = FaultyDisk::new();
+    let append =
+        append("account-1", 0, Limits::default().append_events_max).once(IdempotencyKey::new("k").unwrap());
+    let outcome = {
+        let store = open(&disk, small_segments()).unwrap();
+        store.append(crate::common::append("account-2", 0, 1)).await.unwrap();
+        let outcome = store.append(append.clone()).await.unwrap();
+        assert_eq!(store.append(append.clone()).await.unwrap().last, outcome.last);
+        store.append(crate::common::append("account-2", 1, 1)).await.unwrap();
+        outcome
+    };
+    let store = open(&disk, small_segments()).unwrap();
+    let keyless = Append { key: None, ..append };
+    let again = store.append(keyless).await.unwrap();
+    assert_eq!((again.first, again.last, again.duplicate), (outcome.first, outcome.last, true));
+    assert_eq!(store.stream_version(&stream("account-1")).await.unwrap().get(), outcome.count());
 }
