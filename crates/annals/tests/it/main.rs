@@ -12,6 +12,7 @@ mod faulty;
 mod bank_race;
 mod commands;
 mod crash;
+mod embedded;
 mod events;
 mod loom;
 mod macros;
