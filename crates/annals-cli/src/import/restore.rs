@@ -272,8 +272,11 @@ fn piece(line: u64, after: Option<(StreamId, Version)>, events: &[RecordedEvent]
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use annals_core::{
-        ContentType, EventStoreExt, IdempotencyKey, MemoryStore, Metadata, NewEvent, Query, Tag,
+        ContentType, EventStoreExt, IdempotencyKey, LogPage, LogRead, MemoryStore, Metadata, NewEvent,
+        StoreId, StreamInfo, StreamList, StreamPage, StreamRead, Tag,
     };
 
     use super::*;
