@@ -30,6 +30,8 @@ use crate::body;
 pub const HEADER_BYTES: usize = 72;
 /// Bytes of a record's header.
 pub const RECORD_HEADER_BYTES: usize = 36;
+/// Events that a frame can hold: a record's place in it has 16 bits.
+pub const EVENTS_MAX: usize = 1 << 16;
 /// Frames begin at multiples of this.
 pub const ALIGN: usize = 8;
 

@@ -6,7 +6,8 @@
 //! - R3  Behind its last whole frame there may be the remains of a group that was never acknowledged: they are
 //!       replaced by zeros before anything is written. It is damage instead if any whole frame behind says that
 //!       the broken one had been durable (F3 of `frame`).
-//! - R4  A segment never begins before the one in front of it has ended: gaps are damage.
+//! - R4  A segment never begins before the one in front of it has ended: gaps are damage. So is an index without
+//!       a segment after its own: the last one is gone.
 //!
 //! Next below: `segment::walk`.
 
@@ -46,12 +47,8 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
     }
     let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
     bases.sort_unstable();
-    let Some((&last, sealed)) = bases.split_last() else {
-        if let Some(orphan) = names.iter().find(|name| name.ends_with(".idx")) {
-            return Err(Fault::damaged(orphan, 0, None, "there is an index, but no segment at all"));
-        }
-        return create(disk, clock.now());
-    };
+    check_last(&names, bases.last().copied())?;
+    let Some((&last, sealed)) = bases.split_last() else { return create(disk, clock.now()) };
     let mut segments = Vec::with_capacity(bases.len());
     let mut expected = Expected { base: Position::FIRST, id: None };
     for (index, &base) in sealed.iter().enumerate() {
@@ -59,7 +56,7 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
         let next = bases[index + 1];
         let index = sealed_index(disk, &file, &header, next, cache)?;
         expected.base = base.plus(u64::from(index.count()));
-        segments.push(Arc::new(Segment { base, file, index: Arc::new(index) }));
+        segments.push(Arc::new(Segment { base, file, index }));
     }
     let (file, header) = expected.open(disk, last)?;
     let mut index = MemoryIndex::default();
@@ -71,6 +68,16 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
     let active = Active { base: last, file, index, allocated };
     let tail = Tail { next: end.next, byte: end.byte, chain: end.chain, recorded_at: end.recorded_at };
     Ok(Recovered { id: header.store, segments, active, tail })
+}
+
+/// An index is written when the next segment is there: one for the last segment or behind it says that a segment
+/// is gone.
+pub(crate) fn check_last(names: &[String], last: Option<Position>) -> Result<(), Fault> {
+    let last = last.map(index_name).unwrap_or_default();
+    match names.iter().find(|name| name.ends_with(".idx") && **name >= last) {
+        None => Ok(()),
+        Some(index) => Err(Fault::damaged(index, 0, None, "there is an index, but no segment after its own")),
+    }
 }
 
 fn create(disk: &dyn Disk, now: Timestamp) -> Result<Recovered, Fault> {
@@ -112,20 +119,21 @@ impl Expected {
     }
 }
 
-/// The index of a sealed segment, after which the next one begins at `next`; built again if need be.
+/// The index of a sealed segment, after which the next one begins at `next`; built again if need be, and kept in
+/// memory if it cannot be written: a full disk does not keep a store from being opened (G9).
 fn sealed_index(
     disk: &dyn Disk,
     file: &Arc<dyn File>,
     header: &SegmentHeader,
     next: Position,
     cache: &Arc<BlockCache>,
-) -> Result<FileIndex, Fault> {
+) -> Result<Arc<dyn SegmentIndex>, Fault> {
     let base = header.base;
     let name = index_name(base);
     let opened = disk.open(&name).map_err(Fault::io("open", &name));
     let opened = opened.and_then(|file| FileIndex::open(&name, file, base.get(), cache.clone()));
     match opened {
-        Ok(index) if base.plus(u64::from(index.count())) == next => return Ok(index),
+        Ok(index) if base.plus(u64::from(index.count())) == next => return Ok(Arc::new(index)),
         Ok(_) => tracing::warn!(name, "the index of a segment is of another length; it is built again"),
         Err(fault) => tracing::warn!(
             name,
@@ -139,7 +147,17 @@ fn sealed_index(
         let problem = format!("a frame is broken, and the next segment begins at position {next}");
         return Err(Fault::damaged(&file_name(base), end.byte, Some(end.next), problem));
     }
-    write_index(disk, base, end.byte, &index, cache)
+    Ok(match write_index(disk, base, end.byte, &index, cache) {
+        Ok(index) => Arc::new(index),
+        Err(fault) => {
+            tracing::warn!(
+                name,
+                error = &fault as &dyn std::error::Error,
+                "the index of a segment stays in memory; it is written at the next open"
+            );
+            Arc::new(RwLock::new(index))
+        }
+    })
 }
 
 /// Clears what is behind the last whole frame, unless it is damage.

@@ -100,3 +100,28 @@ async fn a_missing_segment_is_damage() {
         assert!(!report.damage.is_empty());
     }
 }
+
+/// G9: the last segment is gone; the index of the one in front of it shows that there was another.
+#[tokio::test]
+async fn a_missing_last_segment_is_damage() {
+    let disk = FaultyDisk::new();
+    {
+        let store = open(&disk, small_segments()).unwrap();
+        for number in 0..100 {
+            store.append(append("account-1", number, 1)).await.unwrap();
+        }
+    }
+    let files = disk.files();
+    let last = files.keys().rfind(|name| name.ends_with(".seg")).unwrap().clone();
+    for all_segments in [false, true] {
+        let rest = files
+            .clone()
+            .into_iter()
+            .filter(|(name, _)| *name != last && !(all_segments && name.ends_with(".seg")));
+        let disk = FaultyDisk::with_files(rest);
+        let report = verify_disk(&disk, &mut |_, _| {}).unwrap();
+        assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
+        let error = open(&disk, small_segments()).err().expect("what was acknowledged is not there");
+        assert!(matches!(error, Error::Damaged { .. }), "{}", error.chain());
+    }
+}

@@ -5,6 +5,7 @@
 mod common;
 mod contract;
 
+mod close;
 mod crash;
 mod cut;
 mod damage;
