@@ -5,7 +5,8 @@
 //! - R2  Each append is bound to the version that the file says, so events never land in a stream that has others.
 //! - R3  While the store holds exactly the file's beginning, many appends are under way at once, so that a store
 //!   can sync them together. Each is bound to the last event of the one before it and to an end of the log just
-//!   there, so none can overtake. In any other store, or after an obstacle, they go one by one.
+//!   there, so none can overtake: one that tries is refused, and sent again in its turn. In any other store they go
+//!   one by one.
 //! - R4  What an earlier run has written is recognised by the store, by its key or its ids.
 
 use std::collections::VecDeque;
@@ -132,7 +133,9 @@ impl Flight<'_> {
             return self.carry_out(&piece, counts).await;
         }
         self.bytes += piece.bytes;
-        self.under_way.push_back(self.store.append(piece.chained()));
+        // Unconstrained: the runtime would otherwise let later appends go first to be fair to other tasks.
+        let appending = tokio::task::unconstrained(self.store.append(piece.chained()));
+        self.under_way.push_back(Box::pin(appending));
         self.sent.push_back(piece);
         Ok(())
     }
@@ -157,7 +160,7 @@ impl Flight<'_> {
 
     /// Sends again what an obstacle has held up, each when the one before it is there.
     async fn one_by_one(&mut self, first: Piece, counts: &mut Counts) -> anyhow::Result<()> {
-        self.pace = Pace::One;
+        self.pace = Pace::Reaching;
         let mut held_up = vec![first];
         while let Some((outcome, piece)) = self.next_outcome().await {
             match outcome {
@@ -269,8 +272,11 @@ fn piece(line: u64, after: Option<(StreamId, Version)>, events: &[RecordedEvent]
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use annals_core::{
-        ContentType, EventStoreExt, IdempotencyKey, MemoryStore, Metadata, NewEvent, Query, Tag,
+        ContentType, EventStoreExt, IdempotencyKey, LogPage, LogRead, MemoryStore, Metadata, NewEvent,
+        StoreId, StreamInfo, StreamList, StreamPage, StreamRead, Tag,
     };
 
     use super::*;
@@ -387,6 +393,49 @@ mod tests {
         copy.append(other).await.unwrap();
         let counts = import(&copy, &lines).await.unwrap();
         assert_eq!(counts, Counts { new: 210, there: 100, moved: 210 });
+    }
+
+    /// A store that takes appends in another order than they were sent in.
+    struct Shuffled(MemoryStore, AtomicU64);
+
+    #[async_trait::async_trait]
+    impl EventStore for Shuffled {
+        fn id(&self) -> StoreId {
+            self.0.id()
+        }
+        async fn append(&self, append: Append) -> annals_core::Result<Appended> {
+            for _ in 0..self.1.fetch_add(7, Ordering::SeqCst) % 5 {
+                tokio::task::yield_now().await;
+            }
+            self.0.append(append).await
+        }
+        async fn read_log(&self, read: LogRead) -> annals_core::Result<LogPage> {
+            self.0.read_log(read).await
+        }
+        async fn read_stream(&self, read: StreamRead) -> annals_core::Result<StreamPage> {
+            self.0.read_stream(read).await
+        }
+        async fn list_streams(&self, list: StreamList) -> annals_core::Result<Vec<StreamInfo>> {
+            self.0.list_streams(list).await
+        }
+        async fn outcome(&self, key: &IdempotencyKey) -> annals_core::Result<Option<Appended>> {
+            self.0.outcome(key).await
+        }
+        async fn head(&self) -> annals_core::Result<Position> {
+            self.0.head().await
+        }
+        async fn wait(&self, after: Position) -> annals_core::Result<Position> {
+            self.0.wait(after).await
+        }
+    }
+
+    #[tokio::test]
+    async fn the_order_is_kept_by_a_store_that_keeps_none_among_appends_at_once() {
+        let (store, copy) = (full_log().await, Shuffled(MemoryStore::new(), AtomicU64::new(0)));
+        let copy: Arc<dyn EventStore> = Arc::new(copy);
+        let lines = exported(&store, 1).await;
+        assert_eq!(import(&copy, &lines).await.unwrap(), Counts { new: 310, there: 0, moved: 0 });
+        assert_eq!(exported(&copy, 1).await, lines);
     }
 
     #[tokio::test]
