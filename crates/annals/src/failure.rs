@@ -56,6 +56,20 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, 
         .unwrap_or_else(|panic| Err(Failure::new(panic_message(&*panic))))
 }
 
+/// The same for a future.
+pub(crate) async fn caught_later<T>(
+    work: impl Future<Output = Result<T, Failure>> + Send,
+) -> Result<T, Failure> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|context| {
+        let polled = std::panic::AssertUnwindSafe(|| work.as_mut().poll(context));
+        // After a panic the future is not polled again.
+        std::panic::catch_unwind(polled)
+            .unwrap_or_else(|panic| std::task::Poll::Ready(Err(Failure::new(panic_message(&*panic)))))
+    })
+    .await
+}
+
 /// What a panic said.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let said = panic.downcast_ref::<&str>().copied();

@@ -50,7 +50,7 @@
 //! ```
 //!
 //! The files, in the order in which they are best read: `system` (the system as a whole), `repository`
-//! (aggregates and commands), `snapshot`, `projection` (rows), `testing`; below them `sql`, `state` and `tasks`.
+//! (aggregates and commands), `snapshot`, `projection` (rows), `subscriber`, `testing`; below them `sql`, `state` and `tasks`.
 //! `open` is the only one that knows which stores there are.
 #![forbid(unsafe_code)]
 
@@ -64,6 +64,9 @@ mod repository;
 mod snapshot;
 
 mod projection;
+mod subscriber;
+
+pub mod testing;
 
 mod backoff;
 mod failure;
@@ -98,4 +101,5 @@ pub use repository::{Change, Committed, Execute, ExecuteError, History, LoadErro
 pub use snapshot::{MemorySnapshots, Policy, Snapshot, SnapshotStore, StoredSnapshot, every, older_than};
 pub use sql::{Column, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
 pub use state::State;
+pub use subscriber::{Handling, Subscribe};
 pub use system::Annals;

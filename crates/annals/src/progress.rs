@@ -98,6 +98,14 @@ impl Progress {
         });
     }
 
+    /// The event at this position has worked, whatever fails elsewhere.
+    pub fn worked_at(&self, position: Position) {
+        let failing = self.0.borrow().failing.as_ref().and_then(|failing| failing.position);
+        if failing.is_none_or(|failing| failing == position) {
+            self.worked();
+        }
+    }
+
     /// It is at the end of the log.
     pub fn caught_up(&self) {
         self.0.send_if_modified(|standing| {

@@ -9,6 +9,7 @@ use crate::progress::Status;
 use crate::projection::{Project, Projection, ProjectionHandle, View};
 use crate::repository::{Repository, Turns};
 use crate::shared::Shared;
+use crate::subscriber::Subscribe;
 use crate::tasks::{Tasks, is_settled, status};
 use crate::{State, open};
 
@@ -90,6 +91,11 @@ impl Annals {
             shared: self.shared.clone(),
             projected: self.tasks.projections.get(name),
         }
+    }
+
+    /// A subscriber that is to be started. Its name is what it is remembered by.
+    pub fn subscribe(&self, name: impl Into<String>) -> Subscribe {
+        Subscribe::new(self.shared.clone(), self.tasks.clone(), name.into())
     }
 
     /// How every projection and every subscriber stands.
