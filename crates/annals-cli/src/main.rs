@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod demo;
 mod output;
 mod read;
 mod serve;
@@ -31,6 +32,7 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Demo),
     Serve(serve::Serve),
     Append(append::Append),
     Read(read::Read),
@@ -40,6 +42,7 @@ enum Command {
 impl Command {
     async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Demo(demo) => demo.run().await,
             Self::Serve(serve) => serve.run().await,
             Self::Append(append) => append.run().await,
             Self::Read(read) => read.run().await,
