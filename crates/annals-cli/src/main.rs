@@ -11,6 +11,7 @@
 
 mod append;
 mod bench;
+mod demo;
 mod export;
 mod import;
 mod output;
@@ -37,6 +38,7 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Demo),
     Serve(serve::Serve),
     Append(append::Append),
     Read(read::Read),
@@ -50,6 +52,7 @@ enum Command {
 impl Command {
     async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Demo(demo) => demo.run().await,
             Self::Serve(serve) => serve.run().await,
             Self::Append(append) => append.run().await,
             Self::Read(read) => read.run().await,
