@@ -8,6 +8,9 @@
 //!       the broken one had been durable (F3 of `frame`).
 //! - R4  A segment never begins before the one in front of it has ended: gaps are damage. So is an index without
 //!       a segment after its own: the last one is gone.
+//! - R5  What was found is made durable before it is shown or written behind. Whoever wrote it may have been killed
+//!       before the sync, or the sync may have failed (D4 of `disk`): the last group is written again, and synced,
+//!       and so is the directory.
 //!
 //! Next below: `segment::walk`.
 
@@ -26,6 +29,9 @@ use crate::seal::write_index;
 use crate::segment::{
     BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, file_name, index_name, walk,
 };
+
+/// What is cleared or written again at once.
+const MEND_BYTES: usize = 64 << 10;
 
 /// A log that was opened.
 pub struct Recovered {
@@ -48,6 +54,7 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
     let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
     bases.sort_unstable();
     check_last(&names, bases.last().copied())?;
+    disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
     let Some((&last, sealed)) = bases.split_last() else { return create(disk, clock.now()) };
     let mut segments = Vec::with_capacity(bases.len());
     let mut expected = Expected { base: Position::FIRST, id: None };
@@ -160,25 +167,35 @@ fn sealed_index(
     })
 }
 
-/// Clears what is behind the last whole frame, unless it is damage.
+/// Clears what is behind the last whole frame, unless it is damage, and makes the last group durable.
 fn mend(file: &dyn File, base: Position, end: &End) -> Result<(), Fault> {
     let name = file_name(base);
     let remains = remains(file, &name, end)?;
-    if remains == end.byte {
-        return Ok(());
+    if remains > end.byte {
+        tracing::info!(
+            name,
+            position = end.next.get(),
+            bytes = remains - end.byte,
+            "cleared the remains of appends that were never acknowledged"
+        );
     }
-    tracing::info!(
-        name,
-        position = end.next.get(),
-        bytes = remains - end.byte,
-        "cleared the remains of appends that were never acknowledged"
-    );
-    let zeros = vec![0; 64 << 10];
     let mut byte = end.byte;
+    let zeros = vec![0; MEND_BYTES];
     while byte < remains {
         let count = zeros.len().min((remains - byte) as usize);
         file.write_at(&zeros[..count], byte).map_err(Fault::io("clear", &name))?;
         byte += count as u64;
+    }
+    let mut reader = BlockReader { file, name: &name, start: 0, block: Bytes::new() };
+    let mut byte = end.unproven;
+    while byte < end.byte {
+        let bytes = reader.bytes(byte, MEND_BYTES.min((end.byte - byte) as usize))?;
+        if bytes.is_empty() {
+            // What fills up the last frame may be missing.
+            break;
+        }
+        file.write_at(&bytes, byte).map_err(Fault::io("write again", &name))?;
+        byte += bytes.len() as u64;
     }
     file.sync().map_err(Fault::io("sync", &name))
 }

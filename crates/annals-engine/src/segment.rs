@@ -13,6 +13,7 @@
 //!
 //! Next above: `log` (the sequence of segments); below: `frame` and `index`; `disk` holds the bytes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use annals_core::{Position, RecordedEvent, StoreId, Timestamp};
@@ -261,6 +262,8 @@ pub struct End {
     pub chain: Digest,
     /// Frames that hold an append.
     pub appends: u64,
+    /// The first byte of the last group: no frame says of what stands from here on that it was durable.
+    pub unproven: u64,
 }
 
 /// At most this much is read at once by a walk, unless one frame is larger.
@@ -283,7 +286,9 @@ pub fn walk(
         recorded_at: header.recorded_at,
         chain: header.chain,
         appends: 0,
+        unproven: HEADER_BYTES,
     };
+    let mut unproven = VecDeque::new();
     let mut reader = BlockReader { file, name: &name, start: 0, block: Bytes::new() };
     while let Some((bytes, found)) = reader.frame(end.byte)? {
         let wrong = |problem: String| Fault::damaged(&name, end.byte, Some(end.next), problem);
@@ -299,12 +304,19 @@ pub fn walk(
         for (index, (at, event)) in records.into_iter().enumerate() {
             each(event, Offset::new(end.byte + at as u64, index == 0));
         }
-        end.appends += u64::from(found.count > 0);
+        while unproven.front().is_some_and(|&(first, _)| first <= found.durable) {
+            unproven.pop_front();
+        }
+        if found.count > 0 {
+            unproven.push_back((found.first, end.byte));
+            end.appends += 1;
+        }
         end.next = end.next.plus(u64::from(found.count));
         end.recorded_at = found.recorded_at;
         end.chain = found.chain;
         end.byte += found.stride() as u64;
     }
+    end.unproven = unproven.front().map_or(end.byte, |&(_, byte)| byte);
     Ok(end)
 }
 
