@@ -100,6 +100,11 @@ impl SegmentHeader {
         })
     }
 
+    /// What the checksum of every frame of the segment begins with: the checksum of this header.
+    pub fn salt(&self) -> u32 {
+        get_u32(&self.encode()[124..])
+    }
+
     /// Reads and checks the header of the file that should begin at `base`.
     pub fn read(file: &dyn File, base: Position) -> Result<Self, Fault> {
         let name = file_name(base);
@@ -289,7 +294,7 @@ pub fn walk(
         unproven: HEADER_BYTES,
     };
     let mut unproven = VecDeque::new();
-    let mut reader = BlockReader { file, name: &name, start: 0, block: Bytes::new() };
+    let mut reader = BlockReader::new(file, &name, header.salt());
     while let Some((bytes, found)) = reader.frame(end.byte)? {
         let wrong = |problem: String| Fault::damaged(&name, end.byte, Some(end.next), problem);
         let found = found.map_err(|malformed| wrong(malformed.to_string()))?;
@@ -322,21 +327,27 @@ pub fn walk(
 
 /// Hands out frames from a file that is read in blocks.
 pub(crate) struct BlockReader<'a> {
-    pub file: &'a dyn File,
-    pub name: &'a str,
-    pub start: u64,
-    pub block: Bytes,
+    file: &'a dyn File,
+    name: &'a str,
+    salt: u32,
+    start: u64,
+    block: Bytes,
 }
 
 type Frame = (Bytes, Result<Header, Malformed>);
 
-impl BlockReader<'_> {
+impl<'a> BlockReader<'a> {
+    /// Reads the file of this name, the segment that has this salt.
+    pub fn new(file: &'a dyn File, name: &'a str, salt: u32) -> Self {
+        Self { file, name, salt, start: 0, block: Bytes::new() }
+    }
+
     /// The frame at this byte: nothing if there is no whole one.
     pub fn frame(&mut self, byte: u64) -> Result<Option<Frame>, Fault> {
         let mut bytes = self.bytes(byte, frame::HEADER_BYTES)?;
         let Ok(length) = frame::peek_length(&bytes) else { return Ok(None) };
         bytes = self.bytes(byte, length)?;
-        match frame::header(&bytes) {
+        match frame::header(&bytes, self.salt) {
             Err(Malformed::Short(_) | Malformed::Checksum(_)) => Ok(None),
             found => Ok(Some((bytes, found))),
         }
