@@ -99,6 +99,8 @@ pub struct Tail {
 pub struct Active {
     /// Position of its first event.
     pub base: Position,
+    /// What the checksums of its frames begin with.
+    pub salt: u32,
     /// Its file.
     pub file: Arc<dyn File>,
     /// Its index.
@@ -268,7 +270,8 @@ impl Writer {
         let _ = self.active.file.truncate(self.tail.byte);
         let index = Arc::new(RwLock::new(MemoryIndex::default()));
         self.log.push(Arc::new(Segment { base: header.base, file: file.clone(), index: index.clone() }));
-        let next = Active { base: header.base, file, index, allocated: HEADER_BYTES };
+        let salt = header.salt();
+        let next = Active { base: header.base, salt, file, index, allocated: HEADER_BYTES };
         let full = std::mem::replace(&mut self.active, next);
         self.sealer.seal(full, self.tail.byte);
         self.tail.byte = HEADER_BYTES;
@@ -279,7 +282,7 @@ impl Writer {
     /// Marks the end: whatever is found broken before the mark later on was durable once, so is damage.
     fn close(mut self) {
         if self.poison.error().is_none() {
-            let mark = frame::close(self.durable, self.tail.recorded_at, self.tail.chain);
+            let mark = frame::close(self.durable, self.tail.recorded_at, self.tail.chain, self.active.salt);
             self.tail.byte += mark.len() as u64;
             let marked = self.allocate(self.tail.byte).and_then(|()| self.make_durable(&mark));
             if let Err(fault) = marked {

@@ -8,13 +8,15 @@
 //!       the broken one had been durable (F3 of `frame`).
 //! - R4  A segment never begins before the one in front of it has ended: gaps are damage. So is an index without
 //!       a segment after its own: the last one is gone.
+//! - R5  What was found is made durable before it is shown or written behind. Whoever wrote it may have been killed
+//!       before the sync, or the sync may have failed (D4 of `disk`): the last group is written again, and synced,
+//!       and so is the directory.
 //!
 //! Next below: `segment::walk`.
 
 use std::sync::Arc;
 
 use annals_core::{Clock, Position, StoreId, Timestamp};
-use bytes::Bytes;
 use parking_lot::RwLock;
 
 use crate::commit::{Active, Tail};
@@ -26,6 +28,9 @@ use crate::seal::write_index;
 use crate::segment::{
     BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, file_name, index_name, walk,
 };
+
+/// What is cleared or written again at once.
+const MEND_BYTES: usize = 64 << 10;
 
 /// A log that was opened.
 pub struct Recovered {
@@ -48,6 +53,7 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
     let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
     bases.sort_unstable();
     check_last(&names, bases.last().copied())?;
+    disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
     let Some((&last, sealed)) = bases.split_last() else { return create(disk, clock.now()) };
     let mut segments = Vec::with_capacity(bases.len());
     let mut expected = Expected { base: Position::FIRST, id: None };
@@ -61,11 +67,11 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
     let (file, header) = expected.open(disk, last)?;
     let mut index = MemoryIndex::default();
     let end = walk(&*file, &header, |event, offset| index.insert(&event, offset))?;
-    mend(&*file, last, &end)?;
+    mend(&*file, &header, &end)?;
     let allocated = file.length().map_err(Fault::io("read the length of", &file_name(last)))?;
     let index = Arc::new(RwLock::new(index));
     segments.push(Arc::new(Segment { base: last, file: file.clone(), index: index.clone() }));
-    let active = Active { base: last, file, index, allocated };
+    let active = Active { base: last, salt: header.salt(), file, index, allocated };
     let tail = Tail { next: end.next, byte: end.byte, chain: end.chain, recorded_at: end.recorded_at };
     Ok(Recovered { id: header.store, segments, active, tail })
 }
@@ -91,7 +97,8 @@ fn create(disk: &dyn Disk, now: Timestamp) -> Result<Recovered, Fault> {
     let file = header.create(disk).map_err(|(fault, _)| fault)?;
     let index = Arc::new(RwLock::new(MemoryIndex::default()));
     let segment = Segment { base: header.base, file: file.clone(), index: index.clone() };
-    let active = Active { base: header.base, file, index, allocated: HEADER_BYTES };
+    let salt = header.salt();
+    let active = Active { base: header.base, salt, file, index, allocated: HEADER_BYTES };
     let tail =
         Tail { next: header.base, byte: HEADER_BYTES, chain: header.chain, recorded_at: header.recorded_at };
     Ok(Recovered { id: header.store, segments: vec![Arc::new(segment)], active, tail })
@@ -160,25 +167,35 @@ fn sealed_index(
     })
 }
 
-/// Clears what is behind the last whole frame, unless it is damage.
-fn mend(file: &dyn File, base: Position, end: &End) -> Result<(), Fault> {
-    let name = file_name(base);
-    let remains = remains(file, &name, end)?;
-    if remains == end.byte {
-        return Ok(());
+/// Clears what is behind the last whole frame, unless it is damage, and makes the last group durable.
+fn mend(file: &dyn File, header: &SegmentHeader, end: &End) -> Result<(), Fault> {
+    let name = file_name(header.base);
+    let remains = remains(file, header, end)?;
+    if remains > end.byte {
+        tracing::info!(
+            name,
+            position = end.next.get(),
+            bytes = remains - end.byte,
+            "cleared the remains of appends that were never acknowledged"
+        );
     }
-    tracing::info!(
-        name,
-        position = end.next.get(),
-        bytes = remains - end.byte,
-        "cleared the remains of appends that were never acknowledged"
-    );
-    let zeros = vec![0; 64 << 10];
     let mut byte = end.byte;
+    let zeros = vec![0; MEND_BYTES];
     while byte < remains {
         let count = zeros.len().min((remains - byte) as usize);
         file.write_at(&zeros[..count], byte).map_err(Fault::io("clear", &name))?;
         byte += count as u64;
+    }
+    let mut reader = BlockReader::new(file, &name, header.salt());
+    let mut byte = end.unproven;
+    while byte < end.byte {
+        let bytes = reader.bytes(byte, MEND_BYTES.min((end.byte - byte) as usize))?;
+        if bytes.is_empty() {
+            // What fills up the last frame may be missing.
+            break;
+        }
+        file.write_at(&bytes, byte).map_err(Fault::io("write again", &name))?;
+        byte += bytes.len() as u64;
     }
     file.sync().map_err(Fault::io("sync", &name))
 }
@@ -187,8 +204,10 @@ fn mend(file: &dyn File, base: Position, end: &End) -> Result<(), Fault> {
 ///
 /// # Errors
 /// Damage, if they had been durable.
-pub(crate) fn remains(file: &dyn File, name: &str, end: &End) -> Result<u64, Fault> {
-    let mut reader = BlockReader { file, name, start: 0, block: Bytes::new() };
+pub(crate) fn remains(file: &dyn File, header: &SegmentHeader, end: &End) -> Result<u64, Fault> {
+    let name = file_name(header.base);
+    let mut reader = BlockReader::new(file, &name, header.salt());
+    let mut frames = BlockReader::new(file, &name, header.salt());
     let mut last = end.byte;
     let mut byte = end.byte;
     loop {
@@ -199,30 +218,33 @@ pub(crate) fn remains(file: &dyn File, name: &str, end: &End) -> Result<u64, Fau
         if let Some(at) = block.iter().rposition(|&byte| byte != 0) {
             last = byte + at as u64 + 1;
             for at in (0..=at).step_by(frame::ALIGN) {
-                check_not_durable(file, name, end, byte + at as u64, &block[at..])?;
+                let here = byte + at as u64;
+                if says_it_was_durable(&mut frames, end, here, &block[at..])? {
+                    let problem =
+                        format!("a frame is broken that was durable: the frame at byte {here} says so");
+                    return Err(Fault::damaged(&name, end.byte, Some(end.next), problem));
+                }
             }
         }
         byte += block.len() as u64;
     }
 }
 
-/// Damage, if at this byte there is a whole frame that was written after the one that is broken was durable.
-fn check_not_durable(file: &dyn File, name: &str, end: &End, byte: u64, bytes: &[u8]) -> Result<(), Fault> {
+/// Whether at this byte there is a whole frame that was written after the one that is broken was durable.
+fn says_it_was_durable(
+    frames: &mut BlockReader<'_>,
+    end: &End,
+    byte: u64,
+    bytes: &[u8],
+) -> Result<bool, Fault> {
     const FIELDS: usize = 40;
     if bytes.len() >= FIELDS {
         // Cheap to see: most bytes are no frame, or say that nothing of interest was durable.
         let durable = Position::new(frame::get_u64(&bytes[32..]));
         let first = Position::new(frame::get_u64(&bytes[16..]));
         if durable < end.next || first <= durable || first.get() - end.next.get() > u64::from(u32::MAX) {
-            return Ok(());
+            return Ok(false);
         }
     }
-    let mut reader = BlockReader { file, name, start: 0, block: Bytes::new() };
-    if let Some((_, Ok(found))) = reader.frame(byte)?
-        && found.durable >= end.next
-    {
-        let problem = format!("a frame is broken that was durable: the frame at byte {byte} says so");
-        return Err(Fault::damaged(name, end.byte, Some(end.next), problem));
-    }
-    Ok(())
+    Ok(matches!(frames.frame(byte)?, Some((_, Ok(found))) if found.durable >= end.next))
 }

@@ -76,6 +76,7 @@ impl<'a> Stage<'a> {
             recorded_at,
             durable: writer.durable,
             chain: writer.tail.chain,
+            salt: writer.active.salt,
         };
         let before = frames.len();
         writer.tail.chain = encoded.place(&placement, frames);

@@ -153,7 +153,7 @@ impl Check<'_> {
         *before = Some(end);
         match next {
             None => {
-                remains(&*file, &name, &end)?;
+                remains(&*file, &header, &end)?;
             }
             Some(next) if end.next != next => {
                 let problem = format!("a frame is broken, and the next segment begins at position {next}");

@@ -5,6 +5,7 @@
 mod common;
 mod contract;
 
+mod again;
 mod close;
 mod crash;
 mod cut;
