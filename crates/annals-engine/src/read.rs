@@ -264,17 +264,10 @@ fn merged(
 
 /// The outcome of the append whose first event is at this position.
 pub fn appended(view: &View, first: Position) -> Result<Appended, Fault> {
-    let mut events: Vec<RecordedEvent> = Vec::new();
-    let mut read = LogRead::forward(first);
-    loop {
-        let page = log(view, &read)?;
-        let end = page.end || page.events.last().is_some_and(|event| event.append != first);
-        events.extend(page.events.into_iter().take_while(|event| event.append == first));
-        if end {
-            return Ok(Appended::of(&events, true));
-        }
-        read.from = page.next;
-    }
+    let segment = &view.segments[view.segment_of(first)];
+    let place = (first.get() - segment.base.get()) as u32;
+    let end = segment.append_end(place, view.visible(segment))?;
+    repeated(view, first, (end - place) as usize)
 }
 
 /// The outcome of the events at this many positions from this one on.

@@ -190,6 +190,22 @@ impl Segment {
         Ok(events)
     }
 
+    /// The place behind the last event of the append that begins at this place.
+    pub fn append_end(&self, first: u32, visible: u32) -> Result<u32, Fault> {
+        let mut from = first + 1;
+        // Most appends have one event or a few.
+        let mut step = 8;
+        while from < visible {
+            let to = visible.min(from.saturating_add(step));
+            let offsets = self.index.offsets(from..to)?;
+            if let Some(next) = offsets.iter().position(|offset| offset.is_first_in_frame()) {
+                return Ok(from + next as u32);
+            }
+            (from, step) = (to, step * 4);
+        }
+        Ok(visible)
+    }
+
     /// Offsets of as many of the first places as are worth reading at once.
     fn run(&self, places: &[u32]) -> Result<(Vec<Offset>, usize), Fault> {
         let mut offsets: Vec<Offset> = Vec::new();
