@@ -254,6 +254,15 @@ impl Segment {
     }
 }
 
+/// Where a finished segment ends: what its index is bound to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// The first byte behind its last frame.
+    pub byte: u64,
+    /// Digest of the log up to there.
+    pub chain: Digest,
+}
+
 /// Where a walk over the frames of a segment ended, and what the log is like there.
 #[derive(Clone, Copy, Debug)]
 pub struct End {
@@ -269,6 +278,13 @@ pub struct End {
     pub appends: u64,
     /// The first byte of the last group: no frame says of what stands from here on that it was durable.
     pub unproven: u64,
+}
+
+impl End {
+    /// The same of a segment that is finished.
+    pub fn ending(&self) -> Ending {
+        Ending { byte: self.byte, chain: self.chain }
+    }
 }
 
 /// At most this much is read at once by a walk, unless one frame is larger.
