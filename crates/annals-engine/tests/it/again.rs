@@ -161,7 +161,6 @@ impl Life {
 /// was killed or the power failed; and everything that was ever acknowledged or found there stays. More seeds are
 /// tried with `ANNALS_CRASH_SEED`, the first, and `ANNALS_CRASH_SEEDS`, how many.
 #[tokio::test]
-#[expect(clippy::print_stderr, reason = "a test that fails tells the seed that repeats it")]
 async fn a_store_survives_stop_upon_stop() {
     let number = |name, otherwise| std::env::var(name).map_or(otherwise, |number| number.parse().unwrap());
     let first = number("ANNALS_CRASH_SEED", 0);
