@@ -164,12 +164,12 @@ impl Segment {
         self.base.plus(u64::from(place))
     }
 
-    /// Reads the events at these places, in the order given, until their data is `bytes_max` or more: so at
+    /// Reads the events at these places, in the order given, until their [`weight`] is `bytes_max` or more: so at
     /// least one, if there is a place at all.
     ///
     /// Events that are read together share one block of memory of at most a mebibyte or so.
     pub fn events(&self, places: &[u32], bytes_max: usize) -> Result<Vec<RecordedEvent>, Fault> {
-        let mut events = Vec::with_capacity(places.len());
+        let mut events = Vec::new();
         let mut bytes = 0;
         let mut rest = places;
         while !rest.is_empty() && bytes < bytes_max {
@@ -179,7 +179,7 @@ impl Segment {
             let block = self.read(start, end - start)?;
             for (place, offset) in rest[..taken].iter().zip(&offsets) {
                 let event = self.event_in(&block, start, *place, offset.byte())?;
-                bytes += event.data.len();
+                bytes += weight(&event);
                 events.push(event);
                 if bytes >= bytes_max {
                     break;
@@ -252,6 +252,11 @@ impl Segment {
     fn damaged(&self, offset: u64, place: u32, problem: String) -> Fault {
         Fault::damaged(&file_name(self.base), offset, Some(self.position(place)), problem)
     }
+}
+
+/// Bytes that an event is counted as in a page: its data, and what it takes without any.
+pub fn weight(event: &RecordedEvent) -> usize {
+    size_of::<RecordedEvent>() + event.data.len()
 }
 
 /// Where a finished segment ends: what its index is bound to.

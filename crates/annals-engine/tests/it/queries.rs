@@ -161,3 +161,17 @@ async fn reads_over_long_lists_agree_with_memory() {
     let store = open(&disk, Options::default()).unwrap();
     compare(&store, &memory, &mut random, 25).await;
 }
+
+/// A page is bounded whatever its limit is, also if its events have no data.
+#[tokio::test]
+async fn pages_of_empty_events_are_bounded() {
+    let disk = FaultyDisk::new();
+    let store = open(&disk, Options::default()).unwrap();
+    let nothing = || annals_core::NewEvent::new("t.one", "").unwrap();
+    let append = Append::to(stream("a-1"), Expected::Any, (0..40_000).map(|_| nothing()));
+    store.append(append).await.unwrap();
+    let page = store.read_log(LogRead::forward(Position::FIRST).limit(usize::MAX)).await.unwrap();
+    assert!(!page.end && page.events.len() < 40_000, "{} events in one page", page.events.len());
+    let read = StreamRead::forward(stream("a-1"), Version::FIRST).limit(usize::MAX);
+    assert!(!store.read_stream(read).await.unwrap().end);
+}
