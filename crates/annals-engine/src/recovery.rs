@@ -26,7 +26,8 @@ use crate::frame;
 use crate::index::{BlockCache, FileIndex, MemoryIndex, SegmentIndex};
 use crate::seal::write_index;
 use crate::segment::{
-    BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, file_name, index_name, walk,
+    BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, base_of_index, file_name, index_name,
+    walk,
 };
 
 /// What is cleared or written again at once.
@@ -81,8 +82,8 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
 /// An index is written when the next segment is there: one for the last segment or behind it says that a segment
 /// is gone.
 pub(crate) fn check_last(names: &[String], last: Option<Position>) -> Result<(), Fault> {
-    let last = last.map(index_name).unwrap_or_default();
-    match names.iter().find(|name| name.ends_with(".idx") && **name >= last) {
+    let orphan = |name: &&String| base_of_index(name).is_some_and(|base| base >= last.unwrap_or_default());
+    match names.iter().find(orphan) {
         None => Ok(()),
         Some(index) => Err(Fault::damaged(index, 0, None, "there is an index, but no segment after its own")),
     }

@@ -56,7 +56,16 @@ pub fn index_name(base: Position) -> String {
 
 /// The position in a segment's file name.
 pub fn base_of(file_name: &str) -> Option<Position> {
-    let digits = file_name.strip_suffix(".seg").filter(|digits| digits.len() == 20)?;
+    base_in(file_name, ".seg")
+}
+
+/// The position in the file name of a segment's index.
+pub fn base_of_index(file_name: &str) -> Option<Position> {
+    base_in(file_name, ".idx")
+}
+
+fn base_in(file_name: &str, ending: &str) -> Option<Position> {
+    let digits = file_name.strip_suffix(ending).filter(|digits| digits.len() == 20)?;
     digits.parse().ok().filter(|base| *base > 0).map(Position::new)
 }
 
