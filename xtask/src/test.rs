@@ -12,7 +12,7 @@ pub fn run(crates: &[String]) -> Outcome {
     needs::meet()?;
     let mut skipped = Skipped::default();
     let mut command = run::cargo("test");
-    command.arg("--locked").args(crates).stdout(Stdio::piped());
+    command.args(["--locked", "--no-fail-fast"]).args(crates).stdout(Stdio::piped());
     let said = run::spell(&command);
     let mut child = command.spawn().map_err(|error| format!("`{said}` cannot be run: {error}"))?;
     let output = child.stdout.take().expect("the output was asked for as a pipe");

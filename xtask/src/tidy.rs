@@ -17,7 +17,9 @@ const RULES: &[(&str, Rule)] = &[
     ("every test that the guarantees name exists", documents::named_tests),
     ("every clause is listed under its guarantee", documents::clauses),
     ("decisions are numbered without gaps", documents::decisions),
+    ("every page is in the reading order", documents::reading_order),
     ("the architecture names every crate", documents::architecture),
+    ("the README shows the first example as it is", documents::first_example),
 ];
 
 /// Runs all rules.
@@ -36,6 +38,8 @@ pub fn run() -> Outcome {
 
 fn heads(tree: &Tree) -> Vec<String> {
     let without = tree.under("", ".rs").filter(|file| !file.text.starts_with("//!"));
+    // What the compiler says of these is compared line by line, and their names say what they are.
+    let without = without.filter(|file| !file.path.contains("/tests/ui/"));
     without.map(|file| format!("{}: does not open with `//!`", file.path)).collect()
 }
 

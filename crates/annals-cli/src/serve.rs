@@ -32,18 +32,18 @@ pub(crate) struct Serve {
 impl Serve {
     /// Serves until a signal comes.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        log();
+        log("info");
         let listener = listen(&self.listen).await?;
-        let store = self.store.open()?;
+        let store = self.store.open().await?;
         announce(&listener, &format!("serving {}", self.store.url))?;
         Server::new(store).serve(listener, told_to_stop()?).await?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Writes structured logs to standard error; `RUST_LOG` says which.
-pub(crate) fn log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// Writes structured logs to standard error; `RUST_LOG` says which, otherwise `default`.
+pub(crate) fn log(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -50,7 +50,7 @@
 //! ```
 //!
 //! The files, in the order in which they are best read: `system` (the system as a whole), `repository`
-//! (aggregates and commands), `snapshot`, `projection` (rows), `testing`; below them `sql`, `state` and `tasks`.
+//! (aggregates and commands), `snapshot`, `projection` (rows), `subscriber`, `testing`; below them `sql`, `state` and `tasks`.
 //! `open` is the only one that knows which stores there are.
 #![forbid(unsafe_code)]
 
@@ -64,6 +64,9 @@ mod repository;
 mod snapshot;
 
 mod projection;
+mod subscriber;
+
+pub mod testing;
 
 mod backoff;
 mod failure;
@@ -83,19 +86,20 @@ pub use annals_core::{
     Aggregate, Append, Appended, Bytes, Category, Clock, CodecError, Context, Decide, Decision, Error, Event,
     EventId, EventStore, EventStoreExt, EventType, Events, Expected, IdempotencyKey, Invalid, MemoryStore,
     Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent, Result, StoreId, StoreUrl, StreamId,
-    StreamInfo, StreamList, SystemClock, Tag, TestClock, Text, Timestamp, Version, emit, emit_all, nothing,
-    reject,
+    StreamInfo, StreamList, Subscription, SystemClock, Tag, TestClock, Text, Timestamp, Version, emit,
+    emit_all, nothing, reject,
 };
 pub use annals_macros::Event;
 
 pub use backoff::Backoff;
 pub use failure::Failure;
 pub use open::{open_store, open_store_with};
-pub use progress::{Failing, Phase, Status};
+pub use progress::{Failing, Kind, Phase, Status};
 pub use projection::{Project, Projection, ProjectionHandle, View, ViewError};
 pub use recorded::Recorded;
 pub use repository::{Change, Committed, Execute, ExecuteError, History, LoadError, Loaded, Repository};
 pub use snapshot::{MemorySnapshots, Policy, Snapshot, SnapshotStore, StoredSnapshot, every, older_than};
 pub use sql::{Column, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
 pub use state::State;
+pub use subscriber::{Handling, Subscribe};
 pub use system::Annals;

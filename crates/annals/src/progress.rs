@@ -17,10 +17,22 @@ pub enum Phase {
     Stopped,
 }
 
+/// What a status is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A projection.
+    Projection,
+    /// A subscriber.
+    Subscriber,
+}
+
 /// How a projection or a subscriber stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
+    /// Which of the two it is.
+    pub kind: Kind,
     /// Its name.
     pub name: String,
     /// What it is doing.
@@ -96,6 +108,14 @@ impl Progress {
             }
             failed
         });
+    }
+
+    /// The event at this position has worked, whatever fails elsewhere.
+    pub fn worked_at(&self, position: Position) {
+        let failing = self.0.borrow().failing.as_ref().and_then(|failing| failing.position);
+        if failing.is_none_or(|failing| failing == position) {
+            self.worked();
+        }
     }
 
     /// It is at the end of the log.

@@ -21,6 +21,6 @@ CREATE TABLE IF NOT EXISTS snapshots (
 CREATE TABLE IF NOT EXISTS checkpoints (
     subscriber       TEXT PRIMARY KEY NOT NULL,
     position         INTEGER NOT NULL,
-    witness_position INTEGER NOT NULL,
+    witness_position INTEGER,
     witness_id       BLOB
 ) WITHOUT ROWID;

@@ -9,6 +9,7 @@ use crate::progress::Status;
 use crate::projection::{Project, Projection, ProjectionHandle, View};
 use crate::repository::{Repository, Turns};
 use crate::shared::Shared;
+use crate::subscriber::Subscribe;
 use crate::tasks::{Tasks, is_settled, status};
 use crate::{State, open};
 
@@ -92,6 +93,11 @@ impl Annals {
         }
     }
 
+    /// A subscriber that is to be started. Its name is what it is remembered by.
+    pub fn subscribe(&self, name: impl Into<String>) -> Subscribe {
+        Subscribe::new(self.shared.clone(), self.tasks.clone(), name.into())
+    }
+
     /// How every projection and every subscriber stands.
     ///
     /// # Errors
@@ -99,7 +105,7 @@ impl Annals {
     pub async fn status(&self) -> Result<Vec<Status>> {
         let head = self.shared.store.head().await?;
         let known = self.tasks.progress();
-        Ok(known.iter().map(|(name, known)| status(name, known.progress(), head)).collect())
+        Ok(known.iter().map(|(name, known)| status(name, known, head)).collect())
     }
 
     /// Waits until every projection and every subscriber is at the end of the log, also of what subscribers

@@ -37,19 +37,23 @@ struct Named<'a> {
     test: &'a str,
 }
 
-/// The names in the lists of the page: `` - `clause` `` or `` - in `folder/`: `test`, `test` ``.
+/// The names in the lists of the page: `` - `clause` `` or `` - in `folder/`: `test`, `test` ``, also over several lines.
 fn named(page: &str) -> Vec<Named<'_>> {
-    let (mut names, mut guarantee) = (Vec::new(), "");
+    let (mut names, mut guarantee, mut folder, mut in_list) = (Vec::new(), "", None, false);
     for line in page.lines() {
         if let Some(title) = line.strip_prefix("## ") {
             guarantee = title.split(' ').next().unwrap_or_default();
         }
-        let in_folder = line.starts_with("- in `");
-        if !in_folder && !line.starts_with("- `") {
+        let mut quoted = line.split('`').skip(1).step_by(2);
+        if line.starts_with("- in `") {
+            folder = quoted.next();
+        } else if line.starts_with("- `") {
+            folder = None;
+        } else if !in_list || !line.starts_with("  ") {
+            in_list = false;
             continue;
         }
-        let mut quoted = line.split('`').skip(1).step_by(2);
-        let folder = if in_folder { quoted.next() } else { None };
+        in_list = true;
         names.extend(quoted.map(|test| Named { guarantee, folder, test }));
     }
     names
@@ -127,10 +131,28 @@ pub fn decisions(tree: &Tree) -> Vec<String> {
         if name == "README.md" {
             continue;
         }
-        if !name.starts_with(&format!("{expected:03}")) {
+        let number = name.get(..3).and_then(|digits| digits.parse::<u32>().ok());
+        if number != Some(expected) {
             problems.push(format!("{}: the next decision is {expected:03}", file.path));
         }
-        expected += 1;
+        expected = number.unwrap_or(expected) + 1;
+    }
+    problems
+}
+
+/// Every page in docs is named in the reading order.
+pub fn reading_order(tree: &Tree) -> Vec<String> {
+    let Some(order) = tree.file("docs/README.md") else {
+        return vec!["docs/README.md is missing".to_owned()];
+    };
+    let mut problems = Vec::new();
+    for file in tree.under("docs/", ".md").filter(|file| file.path != order.path) {
+        let name = &file.path["docs/".len()..];
+        // A folder is named as a whole.
+        let name = name.split_inclusive('/').next().unwrap_or(name);
+        if !order.text.contains(&format!("({name})")) {
+            problems.push(format!("{}: is not in the reading order of docs/README.md", file.path));
+        }
     }
     problems
 }
@@ -142,6 +164,27 @@ pub fn architecture(tree: &Tree) -> Vec<String> {
     let crates = tree.under("crates/", "/Cargo.toml").filter_map(|file| file.path.split('/').nth(1));
     let unnamed = crates.filter(|name| !words.contains(name));
     unnamed.map(|name| format!("ARCHITECTURE.md: does not name the crate `{name}`")).collect()
+}
+
+/// The most lines, blank ones aside, that a first aggregate with a projection may take.
+const FIRST_LINES_MAX: usize = 60;
+
+/// The first example stands in the README as it runs, and is short.
+pub fn first_example(tree: &Tree) -> Vec<String> {
+    const EXAMPLE: &str = "crates/annals/examples/first.rs";
+    let Some(example) = tree.file(EXAMPLE) else { return vec![format!("{EXAMPLE} is missing")] };
+    let code: Vec<&str> = example.text.lines().skip_while(|line| line.starts_with("//!")).collect();
+    let mut problems = Vec::new();
+    let lines = code.iter().filter(|line| !line.trim().is_empty()).count();
+    if lines > FIRST_LINES_MAX {
+        problems.push(format!("{EXAMPLE}: {lines} lines that are not blank, at most {FIRST_LINES_MAX}"));
+    }
+    let readme = tree.file("README.md").map_or("", |page| &page.text);
+    let shown = format!("```rust\n{}\n```", code.join("\n").trim());
+    if !readme.contains(&shown) {
+        problems.push(format!("README.md: does not show {EXAMPLE} as it is"));
+    }
+    problems
 }
 
 #[cfg(test)]
@@ -163,8 +206,8 @@ mod tests {
 
     #[test]
     fn a_named_test_that_is_not_there_is_found() {
-        let page = "## G1 A\n\n- `one`\n- `gone`\n- in `crates/b/tests/`: `two`, `three`\n- in `crates/c/`: `four`\n\
-                    text with `five`\n";
+        let page = "## G1 A\n\n- `one`\n- `gone`\n- in `crates/b/tests/`: `two`,\n  `three`\n\
+                    - in `crates/c/`: `four`\ntext with `five`\n  `six`\n- text with `seven`\n  `eight`\n";
         let tree = tree(&[
             (GUARANTEES, page),
             ("crates/annals-testkit/src/contract/x.rs", "pub async fn one(trial: &mut Trial) {}"),
@@ -213,7 +256,28 @@ mod tests {
             check(&["001-log.md", "003-frame.md"]),
             ["docs/decisions/003-frame.md: the next decision is 002"]
         );
+        assert_eq!(check(&["001-a.md", "003-b.md", "004-c.md"]).len(), 1, "a gap is told once");
+        assert_eq!(check(&["a.md"]), ["docs/decisions/a.md: the next decision is 001"]);
         assert_eq!(check(&["001-a.md", "001-b.md"]), ["docs/decisions/001-b.md: the next decision is 002"]);
+    }
+
+    #[test]
+    fn a_page_outside_the_reading_order_is_found() {
+        let tree = tree(&[
+            ("docs/README.md", "[a](a.md), [errors](errors/)"),
+            ("docs/a.md", ""),
+            ("docs/b.md", ""),
+            ("docs/decisions/001-c.md", ""),
+            ("docs/errors/conflict.md", ""),
+        ]);
+        assert_eq!(
+            reading_order(&tree),
+            [
+                "docs/b.md: is not in the reading order of docs/README.md",
+                "docs/decisions/001-c.md: is not in the reading order of docs/README.md",
+            ]
+        );
+        assert_eq!(reading_order(&super::super::tests::tree(&[])), ["docs/README.md is missing"]);
     }
 
     #[test]
@@ -228,5 +292,16 @@ mod tests {
         assert_eq!(check("`annals-core` below `annals`."), [""; 0]);
         assert_eq!(check("`annals-core`"), ["ARCHITECTURE.md: does not name the crate `annals`"]);
         assert_eq!(architecture(&tree(&[("crates/a/Cargo.toml", "")])), [""; 0]);
+    }
+
+    #[test]
+    fn a_first_example_that_is_long_or_not_shown_is_found() {
+        let check = |code: &str, readme: &str| {
+            first_example(&tree(&[("README.md", readme), ("crates/annals/examples/first.rs", code)]))
+        };
+        assert_eq!(check("//! First.\n\nfn main() {}\n", "See:\n```rust\nfn main() {}\n```\n"), [""; 0]);
+        assert_eq!(check("//! First.\n\nfn main() {}\n", "See it.").len(), 1);
+        let long = "x\n".repeat(61);
+        assert_eq!(check(&long, &format!("```rust\n{long}```")).len(), 1);
     }
 }

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use annals_core::{
     Append, Appended, Clock, Condition, Conflict, Direction, Error, EventId, EventStore, EventStoreExt,
-    Expected, IdempotencyKey, Invalid, Limits, LogPage, LogRead, MemoryStore, Position, RecordedEvent,
-    Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock, TestClock,
-    Timestamp, Version, Violated,
+    EventType, Expected, IdempotencyKey, Invalid, Limits, LogPage, LogRead, MemoryStore, Position,
+    RecordedEvent, Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock,
+    TestClock, Timestamp, Version, Violated,
 };
 use annals_testkit::Subject;
 use async_trait::async_trait;
@@ -76,6 +76,9 @@ pub enum Fault {
     StopsAtThePageLimitForEver,
     IgnoresLimits,
     IgnoresTheCategory,
+    IgnoresTypes,
+    StepsOverTheEnd,
+    GivesMissingStreamsAVersion,
     ListsByPrefix,
     ListsOldPositions,
     ReadsStreamsLate,
@@ -84,6 +87,7 @@ pub enum Fault {
     ReadsDataAsText,
     LosesOwnKeys,
     SortsTags,
+    CutsTypes,
     LosesTheTimeOfOccurrence,
     // Survival and isolation.
     LosesAllWhenClosed,
@@ -194,6 +198,12 @@ impl Faulty {
             ReadsDataAsText => {
                 for write in writes {
                     write.event.data = String::from_utf8_lossy(&write.event.data).into_owned().into();
+                }
+            }
+            CutsTypes => {
+                for write in writes {
+                    let cut: String = write.event.event_type.as_str().chars().take(200).collect();
+                    write.event.event_type = EventType::new(cut).unwrap();
                 }
             }
             LosesOwnKeys => writes.iter_mut().for_each(|write| write.event.metadata.own.clear()),
@@ -341,7 +351,7 @@ impl Faulty {
         if refused.is_empty() {
             return Ok(());
         }
-        Err(Error::Conflict(Box::new(Conflict::explain(&*self.store, append, refused).await?)))
+        Err(Error::Conflict(Box::new(Conflict::explain(&*self.store, &append.conditions, refused).await?)))
     }
 
     fn was_shown(&self, what: impl ToString) -> bool {
@@ -367,7 +377,10 @@ impl Faulty {
                 None => streams.push(written),
             }
             last = Some(done);
-            tokio::task::yield_now().await;
+            // Long enough for a reader to come by.
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
         }
         let Some(last) = last else { return self.store.append(Append::new()).await };
         Ok(Appended::new(first.unwrap(), last.last, last.recorded_at, streams, false))
@@ -479,6 +492,7 @@ impl EventStore for Faulty {
         let (direction, from) = (read.direction, read.from);
         match self.fault {
             IgnoresLimits => read.limit = usize::MAX,
+            IgnoresTypes => read.query.items.iter_mut().for_each(|item| item.types.clear()),
             IgnoresTheCategory => read.query.items.iter_mut().for_each(|item| item.category = None),
             _ => {}
         }
@@ -492,6 +506,9 @@ impl EventStore for Faulty {
             HeadRunsAhead => page.head = page.head.next(),
             StaysWhereNothingIsMeant if page.events.is_empty() && from <= page.head => {
                 (page.next, page.end) = (from, false);
+            }
+            StepsOverTheEnd if from > page.head && self.first_time("the end".to_owned()) => {
+                page.next = page.next.next();
             }
             CutsLargePages => {
                 let mut bytes = 0;
@@ -523,6 +540,9 @@ impl EventStore for Faulty {
             _ => {}
         }
         let mut page = self.store.read_stream(read).await?;
+        if self.fault == GivesMissingStreamsAVersion {
+            page.version = page.version.max(Version::FIRST);
+        }
         if self.fault == NumbersVersionsFromZero {
             page.events.iter_mut().for_each(|event| event.version = event.version.previous());
         }

@@ -56,7 +56,7 @@ where
 {
     pub fn new(execute: Execute<A, C>) -> Result<Self, ExecuteError<A::Error>> {
         let stream = StreamId::of(A::NAME, &execute.id)?;
-        let key = execute.key().map(|key| scoped(&stream, &key)).transpose()?;
+        let key = execute.key()?.map(|key| scoped(&stream, &key)).transpose()?;
         let tags = execute.tags()?;
         let looked_up = execute.repository.cache.is_none();
         let retries_left = execute.repository.retries;
@@ -305,9 +305,6 @@ where
 
 /// The caller's key, bound to the aggregate. The characters that could blur the border are escaped.
 fn scoped(stream: &StreamId, key: &str) -> Result<IdempotencyKey, annals_core::Invalid> {
-    if key.is_empty() {
-        return Err(annals_core::Invalid::new("idempotency key", "is empty"));
-    }
     let stream = stream.as_str().replace('%', "%25").replace('/', "%2F");
     IdempotencyKey::new(format!("{stream}/{key}"))
 }
@@ -343,6 +340,5 @@ mod tests {
         assert_eq!(key("account-a1", "request-1").as_str(), "account-a1/request-1");
         assert_ne!(key("account-a/b", "c"), key("account-a", "b/c"));
         assert_ne!(key("account-a%2Fb", "c"), key("account-a/b", "c"));
-        assert!(scoped(&StreamId::new("account-a").unwrap(), "").is_err());
     }
 }

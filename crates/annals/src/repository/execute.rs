@@ -3,7 +3,9 @@
 use std::future::IntoFuture;
 use std::pin::Pin;
 
-use annals_core::{Aggregate, Context, Decide, Metadata, Position, Tag, Text, Timestamp, Version};
+use annals_core::{
+    Aggregate, Context, Decide, EventId, Invalid, Metadata, Position, Tag, Text, Timestamp, Version,
+};
 
 use super::attempt::Attempt;
 use super::{ExecuteError, Repository};
@@ -37,7 +39,15 @@ pub struct Execute<A: Aggregate, C> {
     pub(super) tags: Vec<String>,
     pub(super) occurred_at: Option<Timestamp>,
     pub(super) once: Option<String>,
-    pub(super) cause: Option<String>,
+    pub(super) cause: Option<Cause>,
+}
+
+/// The event that led to a command.
+pub(super) struct Cause {
+    /// The part of the key that it gives.
+    key: String,
+    /// Whether it has led to another command for the same aggregate already.
+    again: bool,
 }
 
 /// Whether the aggregate must exist.
@@ -98,12 +108,25 @@ impl<A: Aggregate, C> Execute<A, C> {
     /// delivered.
     ///
     /// If one event leads to several commands for the same aggregate, tell them apart: `.once("refund")`.
-    pub fn caused_by<E>(mut self, event: &Recorded<E>) -> Self {
-        let cause = event.id.to_string();
-        self.metadata.predecessor = Some(Text::from(&cause));
-        self.metadata.process = self.metadata.process.or_else(|| event.metadata.process.clone());
-        self.metadata.initiator = self.metadata.initiator.or_else(|| event.metadata.initiator.clone());
-        self.cause = Some(cause);
+    pub fn caused_by<E>(self, event: &Recorded<E>) -> Self {
+        self.caused(event.id, &event.metadata, None, false)
+    }
+
+    pub(crate) fn caused(
+        mut self,
+        id: EventId,
+        by: &Metadata,
+        subscriber: Option<&str>,
+        again: bool,
+    ) -> Self {
+        let metadata = &mut self.metadata;
+        metadata.predecessor = Some(Text::from(id.to_string()));
+        metadata.process = metadata.process.take().or_else(|| by.process.clone());
+        metadata.initiator = metadata.initiator.take().or_else(|| by.initiator.clone());
+        metadata.trace = metadata.trace.take().or_else(|| by.trace.clone());
+        // Two subscribers may react to one event with commands for one aggregate: both are meant.
+        let key = subscriber.map_or_else(|| id.to_string(), |subscriber| format!("{id}/{subscriber}"));
+        self.cause = Some(Cause { key, again });
         self
     }
 
@@ -147,16 +170,25 @@ impl<A: Aggregate, C> Execute<A, C> {
     }
 
     /// The key under which the command is carried out once, before it is bound to the aggregate.
-    pub(super) fn key(&self) -> Option<String> {
-        match (&self.cause, &self.once) {
+    pub(super) fn key(&self) -> Result<Option<String>, Invalid> {
+        Ok(match (&self.cause, &self.once) {
             (None, None) => None,
+            (_, Some(key)) if key.is_empty() => return Err(Invalid::new("idempotency key", "is empty")),
             (None, Some(key)) => Some(key.clone()),
-            (Some(cause), None) => Some(format!("caused:{cause}")),
-            (Some(cause), Some(key)) => Some(format!("caused:{cause}/{key}")),
-        }
+            (Some(Cause { again: true, .. }), None) => {
+                let problem = format!(
+                    "is missing: the event has led to another command for `{}` already; \
+                     tell them apart with `.once(..)`",
+                    self.id
+                );
+                return Err(Invalid::new("idempotency key", problem));
+            }
+            (Some(cause), None) => Some(format!("caused:{}", cause.key)),
+            (Some(cause), Some(key)) => Some(format!("caused:{}/{key}", cause.key)),
+        })
     }
 
-    pub(super) fn tags(&self) -> Result<Vec<Tag>, annals_core::Invalid> {
+    pub(super) fn tags(&self) -> Result<Vec<Tag>, Invalid> {
         self.tags.iter().map(Tag::new).collect()
     }
 }

@@ -1,0 +1,157 @@
+//! Subscribers: code that is told what has happened, each event at least once.
+//!
+//! - U1  A subscriber is durable by its name: what is written while it is down is delivered when it starts.
+//! - U2  The checkpoint moves after the handlers have succeeded. Whoever ends between the two is told again; a
+//!   command that the event led to is carried out once all the same (`Handling::execute`).
+//! - U3  The events of one stream come in order, one after the other. An event that fails is tried again until
+//!   it works, and holds back what comes after it in its stream.
+//!
+//! The files: `handling` (what a handler sees), `checkpoint` (how far it has come), `run` (the task).
+
+mod checkpoint;
+mod handling;
+mod run;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use annals_core::{Event, EventType, Invalid, RecordedEvent, Result};
+
+use checkpoint::Checkpoints;
+pub use handling::Handling;
+use run::Delivery;
+
+use crate::backoff::Backoff;
+use crate::progress::Progress;
+use crate::shared::Shared;
+use crate::tasks::Tasks;
+use crate::{Failure, Recorded};
+
+/// A subscriber that is to be started.
+#[must_use = "a subscriber hears nothing until it is started"]
+pub struct Subscribe {
+    shared: Arc<Shared>,
+    tasks: Arc<Tasks>,
+    name: String,
+    handlers: Vec<Box<dyn Handler>>,
+    concurrency: usize,
+    backoff: Backoff,
+    from_now: bool,
+}
+
+type Handled = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// Code for one type of event.
+trait Handler: Send + Sync {
+    fn types(&self) -> &'static [&'static str];
+    fn handle(&self, stored: RecordedEvent, handling: Handling) -> Handled;
+}
+
+struct TypedHandler<E, F> {
+    handle: F,
+    event: std::marker::PhantomData<fn(E)>,
+}
+
+impl<E, F, Fut> Handler for TypedHandler<E, F>
+where
+    E: Event,
+    F: Fn(Recorded<E>, Handling) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    fn types(&self) -> &'static [&'static str] {
+        E::TYPES
+    }
+
+    fn handle(&self, stored: RecordedEvent, handling: Handling) -> Handled {
+        match Recorded::read(stored) {
+            Ok(event) => Box::pin((self.handle)(event, handling)),
+            Err(unreadable) => Box::pin(std::future::ready(Err(unreadable.into()))),
+        }
+    }
+}
+
+impl Subscribe {
+    pub(crate) fn new(shared: Arc<Shared>, tasks: Arc<Tasks>, name: String) -> Self {
+        let backoff = crate::tasks::BACKOFF;
+        Self { shared, tasks, name, handlers: Vec::new(), concurrency: 1, backoff, from_now: false }
+    }
+
+    /// What to do with events of one type. With several of these, each is told of its own type; of an event that
+    /// several take, all are told, also if one fails, and all again when it is delivered again.
+    ///
+    /// ```
+    /// # use annals::{Annals, Event};
+    /// # #[derive(Event, serde::Serialize, serde::Deserialize, Clone)]
+    /// # #[event(prefix = "credit")]
+    /// # enum CreditEvent { Reserved { order: String } }
+    /// # async fn start(annals: &Annals) -> annals::Result<()> {
+    /// annals
+    ///     .subscribe("order-on-credit")
+    ///     .on::<CreditEvent, _>(async |event, context| {
+    ///         let CreditEvent::Reserved { order } = event.event;
+    ///         println!("approve {order}, attempt {}", context.attempt());
+    ///         Ok(())
+    ///     })
+    ///     .start()
+    ///     .await
+    /// # }
+    /// ```
+    pub fn on<E, Fut>(mut self, handle: impl Fn(Recorded<E>, Handling) -> Fut + Send + Sync + 'static) -> Self
+    where
+        E: Event,
+        Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        self.handlers.push(Box::new(TypedHandler { handle, event: std::marker::PhantomData }));
+        self
+    }
+
+    /// Handles events of up to this many streams at once; 1 by default.
+    pub fn concurrency(mut self, streams_max: usize) -> Self {
+        self.concurrency = streams_max.max(1);
+        self
+    }
+
+    /// How long to wait before an event that failed is tried again; from 50 milliseconds up to 30 seconds by
+    /// default.
+    pub fn retry(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// At its very first start, begins with what is written from then on. Without this, with the first event of
+    /// all.
+    pub fn from_now(mut self) -> Self {
+        self.from_now = true;
+        self
+    }
+
+    /// Starts it: where it left off, and then live, until the system stops.
+    ///
+    /// # Errors
+    /// If it has no handler or no name, is started already, or its checkpoint cannot be read.
+    pub async fn start(self) -> Result<()> {
+        let Self { shared, tasks, name, handlers, concurrency, backoff, from_now } = self;
+        let types: Vec<&str> = handlers.iter().flat_map(|handler| handler.types()).copied().collect();
+        if name.is_empty() || name.contains('/') {
+            return Err(Invalid::new("subscriber", format!("`{name}` is empty or contains `/`")).into());
+        }
+        if types.is_empty() {
+            return Err(Invalid::new("subscriber", format!("`{name}` has no handler")).into());
+        }
+        for event_type in &types {
+            EventType::new(*event_type)?;
+        }
+        let query = crate::projection::query_of(&types)?;
+        let place = tasks.subscribers.reserve("subscriber", &name)?;
+        let checkpoints = Checkpoints::new(shared.database.clone(), &name);
+        let after = checkpoints.begin(&*shared.store, from_now).await?;
+        let progress = Arc::new(Progress::from(after));
+        place.fill(progress.clone());
+        let handlers = handlers.into();
+        let name = name.into();
+        let delivery =
+            Delivery { name, handlers, shared, progress, checkpoints, concurrency, backoff, query, after };
+        tasks.spawn(delivery.run(tasks.stop()));
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! The task of a subscriber: reads ahead, hands out, and moves the checkpoint behind what is finished.
+//!
+//! ```text
+//! checkpoint ──┐
+//!   finished   │ 41 done · 42 running · 43 waits (same stream as 42) · 44 done · 45 waits     window
+//! ```
+//!
+//! The checkpoint is below the lowest position in the window that is not done; here it is 41.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use annals_core::{LogPage, LogRead, Position, Query, RecordedEvent, StreamId};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::checkpoint::Checkpoints;
+use super::{Handler, Handling};
+use crate::Failure;
+use crate::backoff::Backoff;
+use crate::progress::Progress;
+use crate::projection::Witness;
+use crate::shared::Shared;
+use crate::tasks::Stop;
+
+/// Events that are read ahead for each stream that may be handled at once.
+const WINDOW: usize = 64;
+/// A checkpoint is written at the latest when this many positions without an event for the subscriber have
+/// passed.
+const PASSED_MAX: u64 = 10_000;
+/// How long handlers may take to finish when the system stops.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+
+pub(super) struct Delivery {
+    pub name: Arc<str>,
+    pub handlers: Arc<[Box<dyn Handler>]>,
+    pub shared: Arc<Shared>,
+    pub progress: Arc<Progress>,
+    pub checkpoints: Checkpoints,
+    pub concurrency: usize,
+    pub backoff: Backoff,
+    pub query: Query,
+    pub after: Position,
+}
+
+/// An event in the window.
+struct Slot {
+    position: Position,
+    stream: StreamId,
+    place: Place,
+}
+
+enum Place {
+    Waiting(Box<RecordedEvent>),
+    Running,
+    Done(Witness),
+}
+
+/// What is read ahead and not yet behind the checkpoint.
+struct Window {
+    slots: VecDeque<Slot>,
+    /// Everything up to here has been read.
+    through: Position,
+    /// The newest event that left the window.
+    witness: Option<Witness>,
+    /// Whether that was the end of the log when it was read.
+    end: bool,
+}
+
+impl Delivery {
+    pub async fn run(self, stop: Stop) {
+        let (pages, received) = mpsc::channel(1);
+        let reading = self.read_ahead(pages);
+        tokio::select! {
+            () = reading => {}
+            () = self.deliver(received, stop.clone()) => {}
+        }
+        self.progress.stopped();
+    }
+
+    async fn read_ahead(&self, pages: mpsc::Sender<LogPage>) {
+        let mut read = LogRead::forward(self.after.next()).matching(self.query.clone());
+        read.limit = WINDOW * self.concurrency;
+        loop {
+            let error = match self.shared.store.read_log(read.clone()).await {
+                Ok(page) if page.next > read.from => {
+                    read.from = page.next;
+                    if pages.send(page).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Ok(page) => {
+                    // Nothing new; but it is worth knowing that this is the end.
+                    if pages.send(page).await.is_err() {
+                        return;
+                    }
+                    match self.shared.store.wait(read.from.previous()).await {
+                        Ok(_) => continue,
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            tracing::warn!(subscriber = %self.name, error = error.chain(), "the log cannot be read; it tries again");
+            let attempts = self.progress.failed(error.chain(), None, self.shared.clock.now());
+            tokio::time::sleep(self.backoff.before(attempts)).await;
+        }
+    }
+
+    async fn deliver(&self, mut pages: mpsc::Receiver<LogPage>, mut stop: Stop) {
+        let mut window = Window { slots: VecDeque::new(), through: self.after, witness: None, end: false };
+        let mut running: JoinSet<Option<Witness>> = JoinSet::new();
+        let mut written = self.after;
+        loop {
+            self.start(&mut window, &mut running, &stop);
+            tokio::select! {
+                Some(page) = pages.recv(), if window.slots.len() < WINDOW * self.concurrency => window.push(page),
+                Some(done) = running.join_next() => window.done(done),
+                () = stop.asked() => break,
+            }
+            self.advance(&mut window, &mut written).await;
+        }
+        let finish = async {
+            while let Some(done) = running.join_next().await {
+                window.done(done);
+            }
+        };
+        if tokio::time::timeout(GRACE, finish).await.is_err() {
+            tracing::warn!(subscriber = %self.name, "handlers that did not end in time are cut off and told again");
+        }
+        self.advance(&mut window, &mut written).await;
+    }
+
+    /// Starts handlers for the oldest events whose streams are free.
+    fn start(&self, window: &mut Window, running: &mut JoinSet<Option<Witness>>, stop: &Stop) {
+        let mut taken = HashSet::new();
+        for slot in &mut window.slots {
+            if running.len() >= self.concurrency {
+                return;
+            }
+            match &mut slot.place {
+                Place::Done(_) => {}
+                Place::Running => {
+                    taken.insert(slot.stream.clone());
+                }
+                waiting @ Place::Waiting(_) => {
+                    // Whatever waits before others of its stream goes first.
+                    if taken.insert(slot.stream.clone())
+                        && let Place::Waiting(event) = std::mem::replace(waiting, Place::Running)
+                    {
+                        running.spawn(self.handle(*event, stop.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the handlers of an event until they succeed. Nothing, if the system stops before.
+    fn handle(
+        &self,
+        event: RecordedEvent,
+        mut stop: Stop,
+    ) -> impl Future<Output = Option<Witness>> + Send + 'static {
+        let (name, handlers, shared) = (self.name.clone(), self.handlers.clone(), self.shared.clone());
+        let (progress, backoff) = (self.progress.clone(), self.backoff);
+        async move {
+            let witness = Witness { position: event.position, id: event.id };
+            for attempt in 1.. {
+                let Err(failure) = tell(&handlers, &event, &shared, &name, attempt).await else {
+                    progress.worked_at(event.position);
+                    return Some(witness);
+                };
+                let error = failure.to_string();
+                tracing::warn!(subscriber = %name, position = %event.position, attempt, error, "an event failed");
+                progress.failed(error, Some(event.position), shared.clock.now());
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.before(attempt)) => {}
+                    () = stop.asked() => return None,
+                }
+            }
+            None
+        }
+    }
+
+    /// Moves the checkpoint up to what is finished.
+    async fn advance(&self, window: &mut Window, written: &mut Position) {
+        let before = window.witness;
+        let position = window.finished();
+        if window.witness != before || position.get() - written.get() >= PASSED_MAX {
+            match self.checkpoints.write(position, window.witness, false).await {
+                Ok(()) => *written = position,
+                Err(error) => {
+                    tracing::warn!(subscriber = %self.name, %error, "a checkpoint could not be written");
+                }
+            }
+        }
+        self.progress.reached(position);
+        if window.slots.is_empty() {
+            self.progress.worked();
+            if window.end {
+                self.progress.caught_up();
+            }
+        }
+    }
+}
+
+impl Window {
+    fn push(&mut self, page: LogPage) {
+        self.slots.extend(page.events.into_iter().map(|event| Slot {
+            position: event.position,
+            stream: event.stream.clone(),
+            place: Place::Waiting(Box::new(event)),
+        }));
+        self.through = self.through.max(page.next.previous());
+        self.end = page.end;
+    }
+
+    fn done(&mut self, done: Result<Option<Witness>, tokio::task::JoinError>) {
+        // Panics of handlers are failures and do not come here.
+        let Ok(Some(witness)) = done else { return };
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.position == witness.position) {
+            slot.place = Place::Done(witness);
+        }
+    }
+
+    /// Lets go of what is finished from the oldest on, and says up to where that is.
+    fn finished(&mut self) -> Position {
+        while let Some(Slot { place: Place::Done(witness), .. }) = self.slots.front() {
+            self.witness = Some(*witness);
+            self.slots.pop_front();
+        }
+        self.slots.front().map_or(self.through, |slot| slot.position.previous())
+    }
+}
+
+/// Tells every handler that takes the event. One that fails does not keep the others from being told.
+async fn tell(
+    handlers: &[Box<dyn Handler>],
+    event: &RecordedEvent,
+    shared: &Arc<Shared>,
+    subscriber: &Arc<str>,
+    attempt: u32,
+) -> Result<(), Failure> {
+    let commanded = Arc::default();
+    let mut failures = Vec::new();
+    for handler in handlers.iter().filter(|handler| handler.types().contains(&event.event_type.as_str())) {
+        let handling = Handling {
+            shared: shared.clone(),
+            subscriber: subscriber.clone(),
+            event_id: event.id,
+            metadata: event.metadata.clone(),
+            attempt,
+            commanded: Arc::clone(&commanded),
+        };
+        // The closure may panic before there is a future.
+        let told = crate::failure::caught_later(async { handler.handle(event.clone(), handling).await });
+        if let Err(failure) = told.await {
+            failures.push(failure.to_string());
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("; "))) }
+}

@@ -1,0 +1,244 @@
+//! Given, when, then: for aggregates and for projections. Nothing is opened, nothing waits.
+//!
+//! ```
+//! # use annals::{Aggregate, Context, Decide, Decision, Event, emit, reject};
+//! # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
+//! # #[event(prefix = "account")]
+//! # enum AccountEvent { Deposited { amount: u64 }, Withdrawn { amount: u64 } }
+//! # #[derive(Clone, Default)] struct Account { balance: u64 }
+//! # impl Aggregate for Account {
+//! #     const NAME: &'static str = "account";
+//! #     type Event = AccountEvent;
+//! #     fn initial(_id: &str) -> Self { Self::default() }
+//! #     fn evolve(&mut self, event: &AccountEvent) {
+//! #         match event {
+//! #             AccountEvent::Deposited { amount } => self.balance += amount,
+//! #             AccountEvent::Withdrawn { amount } => self.balance -= amount,
+//! #         }
+//! #     }
+//! # }
+//! # struct Withdraw(u64);
+//! # #[derive(Debug, PartialEq, thiserror::Error)] #[error("insufficient")] struct Insufficient;
+//! # impl Decide<Withdraw> for Account {
+//! #     type Error = Insufficient;
+//! #     fn decide(&self, command: &Withdraw, _: &Context) -> Decision<Self, Insufficient> {
+//! #         if command.0 > self.balance { return reject(Insufficient) }
+//! #         emit(AccountEvent::Withdrawn { amount: command.0 })
+//! #     }
+//! # }
+//! use annals::testing::given;
+//!
+//! given::<Account>([AccountEvent::Deposited { amount: 5 }])
+//!     .when(Withdraw(3))
+//!     .then([AccountEvent::Withdrawn { amount: 3 }]);
+//! given::<Account>([]).when(Withdraw(3)).then_rejected(Insufficient);
+//! ```
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use annals_core::{
+    Aggregate, Context, Decide, Event, EventId, Metadata, Position, StreamId, Timestamp, Version,
+};
+
+use crate::sql::{Database, Params, Place, Row, Rows, SqlError, Value, select};
+use crate::{Projection, Recorded};
+
+/// An aggregate to which these events have happened. Its id is `test`.
+pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<A> {
+    let mut state = A::initial("test");
+    for event in events {
+        // As from the log: what cannot be read back would not be there.
+        state.evolve(&read_back(&event));
+    }
+    Given { state, context: Context::at(TIME) }
+}
+
+/// What decisions are told as the time, if nothing else is said: 2017-04-15T13:00:00Z.
+const TIME: Timestamp = Timestamp::from_micros(1_492_261_200_000_000);
+
+/// An aggregate before a command.
+#[derive(Clone, Debug)]
+pub struct Given<A> {
+    state: A,
+    context: Context,
+}
+
+impl<A: Aggregate> Given<A> {
+    /// What the decision may know: the time, who gives the command, and so on.
+    #[must_use]
+    pub fn with(mut self, context: Context) -> Self {
+        self.context = context;
+        self
+    }
+
+    /// The command.
+    pub fn when<C>(self, command: C) -> When<A, A::Error>
+    where
+        A: Decide<C>,
+    {
+        let decision = self.state.decide(&command, &self.context);
+        When { state: self.state, decision: decision.map(|events| events.0) }
+    }
+
+    /// The state that the events make.
+    pub fn state(&self) -> &A {
+        &self.state
+    }
+}
+
+/// An aggregate after a command.
+#[derive(Debug)]
+#[must_use = "what is expected is said by `then`"]
+pub struct When<A: Aggregate, R> {
+    state: A,
+    decision: Result<Vec<A::Event>, R>,
+}
+
+impl<A, R> When<A, R>
+where
+    A: Aggregate,
+    A::Event: Debug + PartialEq,
+    R: Debug,
+{
+    /// These events are what happens. Returns the state after them.
+    ///
+    /// # Panics
+    /// If it is not so.
+    #[track_caller]
+    pub fn then(mut self, expected: impl IntoIterator<Item = A::Event>) -> A {
+        let expected: Vec<_> = expected.into_iter().collect();
+        match &self.decision {
+            Ok(events) => assert_eq!(*events, expected, "other events than expected"),
+            Err(refusal) => panic!("expected {expected:?}, but the command was refused: {refusal:?}"),
+        }
+        for event in &expected {
+            let read = read_back(event);
+            assert_eq!(read, *event, "the event is another one when it is read back");
+            self.state.evolve(&read);
+        }
+        self.state
+    }
+
+    /// Nothing happens, and the command is not refused either.
+    ///
+    /// # Panics
+    /// If it is not so.
+    #[track_caller]
+    pub fn then_nothing(self) {
+        self.then([]);
+    }
+
+    /// The command is refused with this.
+    ///
+    /// # Panics
+    /// If it is not so.
+    #[track_caller]
+    pub fn then_rejected(self, expected: R)
+    where
+        R: PartialEq,
+    {
+        match self.decision {
+            Ok(events) => panic!("expected the refusal {expected:?}, but this happens: {events:?}"),
+            Err(refusal) => assert_eq!(refusal, expected, "another refusal than expected"),
+        }
+    }
+}
+
+#[track_caller]
+fn read_back<E: Event>(event: &E) -> E {
+    let data = event.encode().expect("an event can be written");
+    E::decode(event.event_type(), event.schema_version(), &data).expect("an event can be read back")
+}
+
+/// A projection that has taken these events, each with the name of its stream: `("account-a1", Opened { … })`.
+/// Positions begin at 1, and each event is a second after the one before, from 2017-04-15T13:00:01Z on.
+///
+/// ```
+/// # use annals::{Event, Failure, Projection, Recorded, Rows, testing::given_view};
+/// # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
+/// # #[event(prefix = "account")]
+/// # enum AccountEvent { Opened { owner: String } }
+/// # struct Owners;
+/// # impl Projection for Owners {
+/// #     const NAME: &'static str = "owners";
+/// #     const SCHEMA: &'static str = "CREATE TABLE owners (account TEXT, owner TEXT)";
+/// #     type Event = AccountEvent;
+/// #     fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+/// #         let AccountEvent::Opened { owner } = &event.event;
+/// #         rows.execute("INSERT INTO owners VALUES (?1, ?2)", (event.aggregate_id(), owner))?;
+/// #         Ok(())
+/// #     }
+/// # }
+/// given_view(Owners, [("account-a1", AccountEvent::Opened { owner: "kim".into() })])
+///     .then_rows("SELECT account, owner FROM owners", [("a1", "kim")]);
+/// ```
+///
+/// # Panics
+/// If the schema is not acceptable or an event fails.
+#[track_caller]
+pub fn given_view<P, S>(projection: P, events: impl IntoIterator<Item = (S, P::Event)>) -> GivenView
+where
+    P: Projection,
+    S: AsRef<str>,
+{
+    let database = Database::open(&Place::Memory).expect("SQLite opens in memory");
+    database
+        .write_now(|connection| -> Result<(), SqlError> { Ok(connection.execute_batch(P::SCHEMA)?) })
+        .expect("SQLite takes the schema");
+    let mut versions = std::collections::HashMap::<String, u64>::new();
+    for (index, (stream, event)) in events.into_iter().enumerate() {
+        let index = index as u64 + 1;
+        let version = versions.entry(stream.as_ref().to_owned()).or_default();
+        *version += 1;
+        let recorded = Recorded {
+            position: Position::new(index),
+            stream: StreamId::new(stream.as_ref()).expect("the name of a stream"),
+            version: Version::new(*version),
+            id: EventId::from_name(&index.to_be_bytes()),
+            recorded_at: TIME.plus(Duration::from_secs(index)),
+            occurred_at: None,
+            tags: event.tags().expect("acceptable tags"),
+            metadata: Metadata::default(),
+            event: read_back(&event),
+        };
+        let applied = database.write_now(|connection| projection.apply(&recorded, &Rows::new(connection)));
+        if let Err(failure) = applied {
+            panic!("event {index} (`{}`) failed: {failure}", event.event_type());
+        }
+    }
+    GivenView { database }
+}
+
+/// The rows of a projection, to be looked at.
+pub struct GivenView {
+    database: Database,
+}
+
+impl GivenView {
+    /// The query answers with these rows, each a tuple: `.then_rows("SELECT owner, balance FROM …", [("kim", 5)])`.
+    ///
+    /// # Panics
+    /// If it is not so.
+    #[track_caller]
+    pub fn then_rows<R: Params>(&self, sql: &str, expected: impl IntoIterator<Item = R>) -> &Self {
+        let expected: Vec<Vec<Value>> =
+            expected.into_iter().map(|row| row.values().expect("values that fit a column")).collect();
+        let answer: Vec<Vec<Value>> = self.rows(sql).iter().map(|row| row.values().to_vec()).collect();
+        assert_eq!(answer, expected, "other rows than expected from `{sql}`");
+        self
+    }
+
+    /// The rows that a query answers with.
+    ///
+    /// # Panics
+    /// If SQLite refuses the query.
+    #[track_caller]
+    pub fn rows(&self, sql: &str) -> Vec<Row> {
+        let answer: Result<_, SqlError> = self.database.write_now(|connection| select(connection, sql, &[]));
+        match answer {
+            Ok(rows) => rows,
+            Err(error) => panic!("`{sql}`: {error}"),
+        }
+    }
+}

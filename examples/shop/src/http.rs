@@ -1,0 +1,18 @@
+//! What the REST routes of every service have in common: how a request comes in and how it is answered.
+//!
+//! ```text
+//! POST /shop/products            Idempotency-Key: k1     {"name":"…","price_cents":1500}
+//!   201   Position: 42           {"id":"…","version":1,"position":42,"duplicate":false}
+//!   400   application/problem+json   all field errors        409/404/422   the refusal's own code
+//! GET  /shop/products?at_least=42                           answers as soon as the rows show position 42
+//! ```
+//!
+//! The files: `command` (what comes in), `done` (what goes out), `problem` (what goes wrong).
+
+mod command;
+mod done;
+mod problem;
+
+pub use command::{AtLeast, Caller, Checked, Page};
+pub use done::Done;
+pub use problem::Problem;

@@ -1,0 +1,145 @@
+//! What comes in with a request: the command, who gives it, and how new an answer must be.
+
+use annals::{Aggregate, Execute, Position, Timestamp};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use serde::Deserialize;
+
+use super::Problem;
+use crate::form::{FieldError, Form, FromForm};
+
+/// A command out of the body of a request.
+#[derive(Debug)]
+pub struct Checked<C>(pub C);
+
+impl<C: FromForm, S: Send + Sync> FromRequest<S> for Checked<C> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let body = Bytes::from_request(request, state).await;
+        let body = body.map_err(|refused| Problem::new(refused.status(), "body", refused.body_text()))?;
+        // A command without fields needs no body.
+        let json = if body.is_empty() { Ok(serde_json::json!({})) } else { serde_json::from_slice(&body) };
+        let json = json.map_err(|error| {
+            Problem::invalid(vec![FieldError {
+                field: "body".into(),
+                problem: format!("is not JSON: {error}"),
+            }])
+        })?;
+        Form::check(json).map(Self).map_err(Problem::invalid)
+    }
+}
+
+/// What is to be known of a command beside what it says.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// Who gives it.
+    pub by: Option<String>,
+    /// Under which key it is carried out once: the header `Idempotency-Key`.
+    pub key: Option<String>,
+    /// When it happened, if it was not now: for history that is brought in later.
+    pub at: Option<Timestamp>,
+    /// The session of the member who gives it, as the client presents it: `Authorization: Bearer …`.
+    pub session: Option<String>,
+}
+
+impl Caller {
+    /// Nobody in particular, who gives every command with a key once.
+    pub fn once(key: impl Into<String>) -> Self {
+        Self { key: Some(key.into()), ..Self::default() }
+    }
+
+    /// The same, for something that happened then.
+    #[must_use]
+    pub fn at(mut self, time: Timestamp) -> Self {
+        self.at = Some(time);
+        self
+    }
+
+    /// Says all this of a command.
+    pub fn says<A: Aggregate, C>(&self, mut command: Execute<A, C>) -> Execute<A, C> {
+        if let Some(by) = &self.by {
+            command = command.by(by.as_str());
+        }
+        if let Some(key) = &self.key {
+            command = command.once(key);
+        }
+        if let Some(time) = self.at {
+            command = command.occurred_at(time);
+        }
+        command
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let key = parts.headers.get("idempotency-key").map(|key| {
+            let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= 200);
+            key.map(str::to_owned).ok_or_else(|| {
+                let problem = "is not 1 to 200 visible ASCII characters".into();
+                Problem::invalid(vec![FieldError { field: "Idempotency-Key".into(), problem }])
+            })
+        });
+        let session = parts.headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
+        let session = session.and_then(|header| header.strip_prefix("Bearer ")).map(str::to_owned);
+        Ok(Self { key: key.transpose()?, session, ..Self::default() })
+    }
+}
+
+/// How new an answer must be: `?at_least=42` waits until the rows show position 42.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AtLeast(pub Position);
+
+impl<S: Send + Sync> FromRequestParts<S> for AtLeast {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        struct Asked {
+            #[serde(default)]
+            at_least: u64,
+        }
+        let Query(asked) = Query::<Asked>::from_request_parts(parts, state).await.map_err(|refused| {
+            let problem = refused.body_text();
+            Problem::invalid(vec![FieldError { field: "at_least".into(), problem }])
+        })?;
+        Ok(Self(Position::new(asked.at_least)))
+    }
+}
+
+/// Which part of a list is wanted: `?limit=50&offset=100`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Page {
+    /// How many entries; 50 if nothing is said, at most 500.
+    #[serde(default = "fifty")]
+    pub limit: u32,
+    /// How many to pass over.
+    #[serde(default)]
+    pub offset: u32,
+}
+
+fn fifty() -> u32 {
+    50
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { limit: fifty(), offset: 0 }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Page {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Query(page) = Query::<Self>::from_request_parts(parts, state).await.map_err(|refused| {
+            let problem = refused.body_text();
+            Problem::invalid(vec![FieldError { field: "limit".into(), problem }])
+        })?;
+        Ok(Self { limit: page.limit.min(500), ..page })
+    }
+}

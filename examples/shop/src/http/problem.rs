@@ -1,0 +1,166 @@
+//! What a client is told when a request fails: a problem document (RFC 9457).
+//!
+//! ```text
+//! {"type":"urn:annals:shop:invalid","title":"The request is invalid","status":400,"code":"invalid",
+//!  "detail":"…","errors":[{"field":"items[0].quantity","problem":"is 0, the least is 1"}]}
+//! ```
+//!
+//! Programs match on `code`. The services say which code and status each of their refusals has, in their
+//! `rest.rs`; what the store says goes out as the server itself would tell it.
+
+use annals::{ExecuteError, LoadError, ViewError};
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::form::FieldError;
+
+/// A request that failed, and how the client is told.
+#[derive(Debug)]
+pub struct Problem(Told);
+
+#[derive(Debug)]
+enum Told {
+    Here { status: StatusCode, code: &'static str, detail: String, errors: Vec<FieldError> },
+    ByTheStore(Box<annals_server::Problem>),
+}
+
+impl Problem {
+    /// A problem with this status, code and explanation.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl ToString) -> Self {
+        Self(Told::Here { status, code, detail: detail.to_string(), errors: Vec::new() })
+    }
+
+    /// These fields are wrong.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let lines: Vec<_> = errors.iter().map(|error| format!("{} {}", error.field, error.problem)).collect();
+        Self(Told::Here {
+            status: StatusCode::BAD_REQUEST,
+            code: "invalid",
+            detail: lines.join("; "),
+            errors,
+        })
+    }
+
+    /// There is no such thing.
+    pub fn not_found(what: impl ToString) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", what)
+    }
+
+    /// The status that the client is answered with.
+    pub fn status(&self) -> StatusCode {
+        match &self.0 {
+            Told::Here { status, .. } => *status,
+            Told::ByTheStore(problem) => problem.status(),
+        }
+    }
+
+    /// What went wrong, for people.
+    pub fn detail(&self) -> &str {
+        match &self.0 {
+            Told::Here { detail, .. } => detail,
+            Told::ByTheStore(problem) => problem.detail(),
+        }
+    }
+}
+
+impl From<annals::Error> for Problem {
+    fn from(error: annals::Error) -> Self {
+        Self(Told::ByTheStore(Box::new(error.into())))
+    }
+}
+
+/// A refusal of the domain has its own code; everything else is no answer of the domain.
+impl<R> From<ExecuteError<R>> for Problem
+where
+    R: std::error::Error + 'static,
+    Self: From<R>,
+{
+    fn from(error: ExecuteError<R>) -> Self {
+        match error {
+            ExecuteError::Rejected(refusal) => refusal.into(),
+            ExecuteError::Store(error) => error.into(),
+            error @ (ExecuteError::Conflict { .. } | ExecuteError::Exists { .. }) => {
+                Self::new(StatusCode::CONFLICT, "conflict", error)
+            }
+            error @ ExecuteError::Missing { .. } => Self::not_found(error),
+            error => broken(&error),
+        }
+    }
+}
+
+impl From<LoadError> for Problem {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => error.into(),
+            error => broken(&error),
+        }
+    }
+}
+
+impl From<ViewError> for Problem {
+    fn from(error: ViewError) -> Self {
+        match error {
+            ViewError::NotStarted(_) | ViewError::Behind { .. } | ViewError::Rebuilding { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "behind", error)
+            }
+            error => broken(&error),
+        }
+    }
+}
+
+/// Our own mistake: the log of the server says more than the client is told.
+fn broken(error: &dyn std::error::Error) -> Problem {
+    let mut chain = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        chain.push_str(": ");
+        chain.push_str(&deeper.to_string());
+        cause = deeper.source();
+    }
+    tracing::error!("{chain}");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the log of the server says more")
+}
+
+/// The document.
+#[derive(Serialize)]
+struct Document {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, code, detail, errors) = match self.0 {
+            Told::Here { status, code, detail, errors } => (status, code, detail, errors),
+            Told::ByTheStore(problem) => return problem.into_response(),
+        };
+        let title = match status {
+            StatusCode::BAD_REQUEST => "The request is invalid",
+            StatusCode::UNAUTHORIZED => "Nobody is signed in",
+            StatusCode::NOT_FOUND => "There is nothing here",
+            StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => "The shop refuses",
+            StatusCode::SERVICE_UNAVAILABLE => "Not yet; ask again",
+            _ => "Something went wrong in the shop",
+        };
+        let kind = format!("urn:annals:shop:{code}");
+        let document = Document { kind, title, status: status.as_u16(), code, detail, errors };
+        let mut response = (status, Json(document)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

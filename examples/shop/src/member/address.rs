@@ -1,0 +1,72 @@
+//! An e-mail address, which belongs to one member at a time.
+//!
+//! Its stream is named by the digest of the address: whatever the address looks like, the name is short, and the
+//! list of streams gives no address away.
+
+use annals::{Aggregate, Context, Decide, Decision, Event, emit, nothing, reject};
+use serde::{Deserialize, Serialize};
+
+use super::MemberRefused;
+use crate::values::MemberId;
+
+/// An e-mail address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MailAddress {
+    /// Whose it is.
+    pub owner: Option<MemberId>,
+}
+
+/// What can happen to an e-mail address.
+#[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[event(prefix = "email")]
+pub enum AddressEvent {
+    /// It belongs to a member.
+    Claimed {
+        /// To whom.
+        member: MemberId,
+    },
+    /// It belongs to nobody.
+    Released,
+}
+
+/// Give it to a member.
+#[derive(Clone, Debug)]
+pub struct Claim(pub MemberId);
+
+/// Take it from a member.
+#[derive(Clone, Debug)]
+pub struct Release(pub MemberId);
+
+impl Aggregate for MailAddress {
+    const NAME: &'static str = "email";
+    type Event = AddressEvent;
+
+    fn initial(_digest: &str) -> Self {
+        Self::default()
+    }
+
+    fn evolve(&mut self, event: &AddressEvent) {
+        match event {
+            AddressEvent::Claimed { member } => self.owner = Some(member.clone()),
+            AddressEvent::Released => self.owner = None,
+        }
+    }
+}
+
+impl Decide<Claim> for MailAddress {
+    type Error = MemberRefused;
+    fn decide(&self, Claim(member): &Claim, _: &Context) -> Decision<Self, MemberRefused> {
+        match &self.owner {
+            Some(owner) if owner == member => nothing(),
+            Some(_) => reject(MemberRefused::DuplicateMemberEmail),
+            None => emit(AddressEvent::Claimed { member: member.clone() }),
+        }
+    }
+}
+
+impl Decide<Release> for MailAddress {
+    type Error = MemberRefused;
+    fn decide(&self, Release(member): &Release, _: &Context) -> Decision<Self, MemberRefused> {
+        if self.owner.as_ref() == Some(member) { emit(AddressEvent::Released) } else { nothing() }
+    }
+}

@@ -1,0 +1,207 @@
+//! The member service over HTTP.
+//!
+//! Registering and logging in are for everybody; everything else about a member is for whoever shows the member's
+//! session.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Serialize;
+
+use super::{
+    ChangeAddress, ChangeEmail, ChangeName, ChangeProfile, LogOut, Member, MemberRefused, MemberRow,
+    MemberService, Password, Register, view,
+};
+use crate::form::{Form, FromForm};
+use crate::http::{AtLeast, Caller, Checked, Done, Page, Problem};
+use crate::session::{self, SessionDigest};
+use crate::values::{Address, Email, MemberId, Name};
+
+pub(super) fn router(service: MemberService) -> Router {
+    Router::new()
+        .route("/members", post(register).get(list))
+        .route("/members/{id}", get(one))
+        .route("/members/{id}/name", post(give::<ChangeName>))
+        .route("/members/{id}/email", post(change_email))
+        .route("/members/{id}/address", post(give::<ChangeAddress>))
+        .route("/members/{id}/profile", post(give::<ChangeProfile>))
+        .route("/members/{id}/password", post(change_password))
+        .route("/members/{id}/login", post(log_in))
+        .route("/members/{id}/logout", post(log_out))
+        .route("/members/{id}/withdrawal", post(withdraw))
+        .with_state(service)
+}
+
+impl From<MemberRefused> for Problem {
+    fn from(refused: MemberRefused) -> Self {
+        let (status, code) = match refused {
+            MemberRefused::NotExistsMember => (StatusCode::NOT_FOUND, "not-exists-member"),
+            MemberRefused::DuplicateMemberId => (StatusCode::CONFLICT, "duplicate-member-id"),
+            MemberRefused::DuplicateMemberEmail => (StatusCode::CONFLICT, "duplicate-member-email"),
+            MemberRefused::NotMatchPassword => (StatusCode::UNPROCESSABLE_ENTITY, "not-match-password"),
+            MemberRefused::MemberNotSigned => (StatusCode::UNAUTHORIZED, "member-not-signed"),
+        };
+        Self::new(status, code, refused)
+    }
+}
+
+/// A registration as it is filled in.
+struct RegistrationForm {
+    id: MemberId,
+    name: Name,
+    email: Email,
+    address: Option<Address>,
+    password: Password,
+}
+
+impl FromForm for RegistrationForm {
+    fn from_form(form: &mut Form) -> Option<Self> {
+        let (id, name, email) = (form.field("id"), form.field("name"), form.field("email"));
+        let (address, password) = (form.optional("address"), form.field("password"));
+        Some(Self { id: id?, name: name?, email: email?, address: address?, password: password? })
+    }
+}
+
+/// A login as it is filled in.
+struct LoginForm(Password);
+
+impl FromForm for LoginForm {
+    fn from_form(form: &mut Form) -> Option<Self> {
+        form.field("password").map(Self)
+    }
+}
+
+/// A change of the password as it is filled in.
+struct PasswordForm {
+    present: Password,
+    new: Password,
+}
+
+impl FromForm for PasswordForm {
+    fn from_form(form: &mut Form) -> Option<Self> {
+        let (present, new) = (form.field("present"), form.field("new"));
+        Some(Self { present: present?, new: new? })
+    }
+}
+
+/// The answer to a login.
+#[derive(Serialize)]
+struct LoggedIn {
+    #[serde(flatten)]
+    done: Done,
+    /// To be sent as `Authorization: Bearer …`.
+    session: session::Token,
+}
+
+async fn register(
+    State(service): State<MemberService>,
+    caller: Caller,
+    Checked(form): Checked<RegistrationForm>,
+) -> Result<Done, Problem> {
+    let RegistrationForm { id, name, email, address, password } = form;
+    let password = Some(password.hash().await);
+    Ok(service.register(&Register { id, name, email, address, password }, &caller).await?)
+}
+
+async fn give<C>(
+    State(service): State<MemberService>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Checked(command): Checked<C>,
+) -> Result<Done, Problem>
+where
+    Member: annals::Decide<C, Error = MemberRefused>,
+    C: FromForm + Send + Sync + 'static,
+{
+    let (id, _, caller) = service.signed_in(&id, caller).await?;
+    Ok(service.give(&id, command, &caller).await?)
+}
+
+async fn change_email(
+    State(service): State<MemberService>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Checked(command): Checked<ChangeEmail>,
+) -> Result<Done, Problem> {
+    let (id, _, caller) = service.signed_in(&id, caller).await?;
+    Ok(service.change_email(&id, &command, &caller).await?)
+}
+
+async fn withdraw(
+    State(service): State<MemberService>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> Result<Done, Problem> {
+    let (id, _, caller) = service.signed_in(&id, caller).await?;
+    Ok(service.withdraw(&id, &caller).await?)
+}
+
+async fn log_out(
+    State(service): State<MemberService>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> Result<Done, Problem> {
+    let (id, session, caller) = service.signed_in(&id, caller).await?;
+    Ok(service.give(&id, LogOut { session }, &caller).await?)
+}
+
+async fn change_password(
+    State(service): State<MemberService>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Checked(PasswordForm { present, new }): Checked<PasswordForm>,
+) -> Result<Done, Problem> {
+    let (id, _, caller) = service.signed_in(&id, caller).await?;
+    Ok(service.change_password(&id, present, new, &caller).await?)
+}
+
+async fn log_in(
+    State(service): State<MemberService>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Checked(LoginForm(password)): Checked<LoginForm>,
+) -> Result<impl IntoResponse, Problem> {
+    let id = MemberId::new(&id).map_err(|_| MemberRefused::NotExistsMember)?;
+    // A token is given out once, so a login is not answered again by its key.
+    let caller = Caller { by: Some(format!("member:{id}")), key: None, ..caller };
+    let (done, session) = service.log_in(&id, password, &caller).await?;
+    let position = [("position", done.position.to_string())];
+    Ok((position, Json(LoggedIn { done, session })))
+}
+
+async fn list(
+    State(service): State<MemberService>,
+    AtLeast(position): AtLeast,
+    page: Page,
+) -> Result<Json<Vec<MemberRow>>, Problem> {
+    let view = service.annals.view().at_least(position);
+    Ok(Json(view::page(&view, page).await?))
+}
+
+async fn one(
+    State(service): State<MemberService>,
+    Path(id): Path<String>,
+    AtLeast(position): AtLeast,
+) -> Result<Json<MemberRow>, Problem> {
+    let row = view::one(&service.annals.view().at_least(position), &id).await?;
+    Ok(Json(row.ok_or(MemberRefused::NotExistsMember)?))
+}
+
+impl MemberService {
+    /// The member whom the path names, if the request carries that member's session.
+    async fn signed_in(
+        &self,
+        id: &str,
+        caller: Caller,
+    ) -> Result<(MemberId, SessionDigest, Caller), Problem> {
+        let id = MemberId::new(id).map_err(|_| MemberRefused::NotExistsMember)?;
+        let member = self.members.load(&id).await?.state;
+        let session = caller.session.as_deref().ok_or(MemberRefused::MemberNotSigned)?;
+        let session = session::digest(session);
+        member.signed_in(&session)?;
+        let caller = Caller { by: Some(format!("member:{id}")), ..caller };
+        Ok((id, session, caller))
+    }
+}

@@ -1,0 +1,88 @@
+//! The list of members: one row each, without passwords.
+
+use annals::{Failure, Projection, Recorded, Row, Rows, SqlError, Timestamp, View, ViewError};
+use serde::Serialize;
+
+use super::MemberEvent;
+use crate::http::Page;
+
+/// The list of members.
+pub struct Members;
+
+/// A member in the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemberRow {
+    /// Who.
+    pub id: String,
+    /// What the member is called.
+    pub name: String,
+    /// How to reach the member.
+    pub email: String,
+    /// Where the member lives, if that was said.
+    pub address: Option<String>,
+    /// What the member says about itself, if anything.
+    pub profile: Option<String>,
+    /// Since when it is one.
+    pub since: String,
+    /// Whether it has a session.
+    pub signed_in: bool,
+}
+
+impl Projection for Members {
+    const NAME: &'static str = "members";
+    const SCHEMA: &'static str = "
+        CREATE TABLE members (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, email TEXT NOT NULL, address TEXT, profile TEXT,
+            since INTEGER NOT NULL, signed_in INTEGER NOT NULL DEFAULT 0
+        ) WITHOUT ROWID;";
+    type Event = MemberEvent;
+
+    fn apply(&self, event: &Recorded<MemberEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+        let id = event.aggregate_id();
+        match &event.event {
+            MemberEvent::Registered { name, email, address, .. } => rows.execute(
+                "INSERT INTO members (id, name, email, address, since) VALUES (?1, ?2, ?3, ?4, ?5)",
+                (id, name, email, address, event.time()),
+            )?,
+            MemberEvent::Renamed { name } => {
+                rows.execute("UPDATE members SET name = ?2 WHERE id = ?1", (id, name))?
+            }
+            MemberEvent::EmailChanged { email } => {
+                rows.execute("UPDATE members SET email = ?2 WHERE id = ?1", (id, email))?
+            }
+            MemberEvent::AddressChanged { address } => {
+                rows.execute("UPDATE members SET address = ?2 WHERE id = ?1", (id, address))?
+            }
+            MemberEvent::ProfileChanged { profile } => {
+                rows.execute("UPDATE members SET profile = ?2 WHERE id = ?1", (id, profile))?
+            }
+            MemberEvent::LoggedIn { .. } => {
+                rows.execute("UPDATE members SET signed_in = 1 WHERE id = ?1", (id,))?
+            }
+            MemberEvent::LoggedOut | MemberEvent::PasswordChanged { .. } => {
+                rows.execute("UPDATE members SET signed_in = 0 WHERE id = ?1", (id,))?
+            }
+            MemberEvent::Withdrawn => rows.execute("DELETE FROM members WHERE id = ?1", (id,))?,
+        };
+        Ok(())
+    }
+}
+
+const COLUMNS: &str = "SELECT id, name, email, address, profile, since, signed_in FROM members";
+
+fn read(row: &Row) -> Result<MemberRow, SqlError> {
+    let (id, name, email, address, profile, since, signed_in) = row.read()?;
+    let since: Timestamp = since;
+    Ok(MemberRow { id, name, email, address, profile, since: since.to_string(), signed_in })
+}
+
+/// A part of the list, by id.
+pub(super) async fn page(view: &View<Members>, page: Page) -> Result<Vec<MemberRow>, ViewError> {
+    let sql = format!("{COLUMNS} ORDER BY id LIMIT ?1 OFFSET ?2");
+    view.query(&sql, (page.limit, page.offset), read).await
+}
+
+/// One member.
+pub(super) async fn one(view: &View<Members>, id: &str) -> Result<Option<MemberRow>, ViewError> {
+    view.one(&format!("{COLUMNS} WHERE id = ?1"), (id,), read).await
+}

@@ -1,0 +1,35 @@
+//! Hears of products which items have to wait, and which not any more.
+//!
+//! The events of one product come in their order, so an item begins to wait before it ends to.
+
+use annals::{Annals, Recorded, Repository, Result};
+
+use super::{NoteBackorder, NoteFilled, Order};
+use crate::product::ProductEvent;
+use crate::values::ProductId;
+
+/// What the subscriber is remembered by.
+pub(super) const NAME: &str = "order-notes-backorders";
+
+pub(super) async fn start(annals: &Annals, orders: Repository<Order>) -> Result<()> {
+    annals
+        .subscribe(NAME)
+        .on(move |event: Recorded<ProductEvent>, _| {
+            let orders = orders.clone();
+            async move {
+                let product = ProductId::of_stream(event.aggregate_id());
+                match &event.event {
+                    ProductEvent::Backordered { order, .. } => {
+                        orders.execute(order, NoteBackorder(product)).caused_by(&event).await?;
+                    }
+                    ProductEvent::BackorderFilled { order, .. } => {
+                        orders.execute(order, NoteFilled(product)).caused_by(&event).await?;
+                    }
+                    _ => {}
+                }
+                Ok(())
+            }
+        })
+        .start()
+        .await
+}

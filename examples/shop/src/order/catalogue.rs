@@ -1,0 +1,141 @@
+//! The order service's own copy of what it must know of products and members.
+//!
+//! It is made of their events, which are in the log whether or not those services run. So nobody has to be asked
+//! while an order is placed, and nobody can be down.
+
+use std::collections::BTreeMap;
+
+use annals::{Event, Failure, Projection, Recorded, Rows, View, ViewError};
+
+use super::Line;
+use crate::member::MemberEvent;
+use crate::product::ProductEvent;
+use crate::session::SessionDigest;
+use crate::values::{Cents, MemberId, Name, ProductId};
+
+/// The copy.
+pub struct Catalogue;
+
+/// The events of other services that it takes.
+#[derive(Event, Clone, Debug)]
+#[event(union)]
+pub enum Foreign {
+    /// Of the product service.
+    Product(ProductEvent),
+    /// Of the member service.
+    Member(MemberEvent),
+}
+
+/// What was known when an order came in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Whether the member exists.
+    pub member: bool,
+    /// What is known of the products that are ordered.
+    pub offers: BTreeMap<ProductId, Offer>,
+}
+
+/// What is known of a product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// What it is called.
+    pub name: Name,
+    /// What one costs.
+    pub price: Cents,
+    /// How many were left.
+    pub stock: u64,
+}
+
+impl Projection for Catalogue {
+    const NAME: &'static str = "order-catalogue";
+    const SCHEMA: &'static str = "
+        CREATE TABLE products (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, price INTEGER NOT NULL, stock INTEGER NOT NULL DEFAULT 0
+        ) WITHOUT ROWID;
+        CREATE TABLE members (id TEXT PRIMARY KEY, session TEXT UNIQUE) WITHOUT ROWID;";
+    type Event = Foreign;
+
+    fn apply(&self, event: &Recorded<Foreign>, rows: &Rows<'_>) -> Result<(), Failure> {
+        let id = event.aggregate_id();
+        match &event.event {
+            Foreign::Product(event) => product(id, event, rows),
+            Foreign::Member(event) => member(id, event, rows),
+        }
+    }
+}
+
+fn product(id: &str, event: &ProductEvent, rows: &Rows<'_>) -> Result<(), Failure> {
+    match event {
+        ProductEvent::Created { name, price } => {
+            rows.execute("INSERT INTO products (id, name, price) VALUES (?1, ?2, ?3)", (id, name, price))?
+        }
+        ProductEvent::Renamed { name } => {
+            rows.execute("UPDATE products SET name = ?2 WHERE id = ?1", (id, name))?
+        }
+        ProductEvent::Repriced { price } => {
+            rows.execute("UPDATE products SET price = ?2 WHERE id = ?1", (id, price))?
+        }
+        ProductEvent::StockIncreased { quantity } => {
+            rows.execute("UPDATE products SET stock = stock + ?2 WHERE id = ?1", (id, quantity))?
+        }
+        ProductEvent::StockDecreased { quantity }
+        | ProductEvent::Sold { quantity, .. }
+        | ProductEvent::BackorderFilled { quantity, .. } => {
+            rows.execute("UPDATE products SET stock = stock - ?2 WHERE id = ?1", (id, quantity))?
+        }
+        ProductEvent::Backordered { .. } => 0,
+    };
+    Ok(())
+}
+
+fn member(id: &str, event: &MemberEvent, rows: &Rows<'_>) -> Result<(), Failure> {
+    match event {
+        MemberEvent::Registered { .. } => rows.execute("INSERT INTO members (id) VALUES (?1)", (id,))?,
+        MemberEvent::LoggedIn { session } => {
+            rows.execute("UPDATE members SET session = ?2 WHERE id = ?1", (id, session))?
+        }
+        MemberEvent::LoggedOut | MemberEvent::PasswordChanged { .. } => {
+            rows.execute("UPDATE members SET session = NULL WHERE id = ?1", (id,))?
+        }
+        MemberEvent::Withdrawn => rows.execute("DELETE FROM members WHERE id = ?1", (id,))?,
+        MemberEvent::Renamed { .. }
+        | MemberEvent::EmailChanged { .. }
+        | MemberEvent::AddressChanged { .. }
+        | MemberEvent::ProfileChanged { .. } => 0,
+    };
+    Ok(())
+}
+
+/// What is known of this member and of the products in these lines.
+pub(super) async fn look_up(
+    view: &View<Catalogue>,
+    member: &MemberId,
+    lines: &[Line],
+) -> Result<Known, ViewError> {
+    // One query, so that member and products are as of one moment: the first row is the member's.
+    let marks = vec!["?"; lines.len()].join(", ");
+    let sql = format!(
+        "SELECT NULL, NULL, NULL, count(*) FROM members WHERE id = ?
+         UNION ALL SELECT id, name, price, stock FROM products WHERE id IN ({marks})"
+    );
+    let ids: Vec<String> =
+        std::iter::once(member.into()).chain(lines.iter().map(|line| (&line.product).into())).collect();
+    let mut known = Known::default();
+    for row in view.rows(&sql, ids).await? {
+        match row.read::<(Option<ProductId>, Option<Name>, Option<Cents>, u64)>()? {
+            (Some(id), Some(name), Some(price), stock) => {
+                known.offers.insert(id, Offer { name, price, stock });
+            }
+            (.., members) => known.member = members > 0,
+        }
+    }
+    Ok(known)
+}
+
+/// The member who has this session.
+pub(super) async fn signed_in(
+    view: &View<Catalogue>,
+    session: &SessionDigest,
+) -> Result<Option<MemberId>, ViewError> {
+    view.one("SELECT id FROM members WHERE session = ?1", (session,), |row| row.get(0)).await
+}

@@ -1,0 +1,161 @@
+//! A product: what it decides, and what becomes of it.
+
+use std::collections::VecDeque;
+
+use annals::{Aggregate, Context, Decide, Decision, Snapshot, emit, emit_all, nothing, reject};
+use serde::{Deserialize, Serialize};
+
+use super::{ChangePrice, CreateProduct, DecreaseStock, IncreaseStock, ProductEvent, RenameProduct, Sell};
+use crate::values::{Cents, Name, OrderId, Quantity};
+
+/// A product.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Product {
+    /// What it is called and what it costs; nothing if it does not exist.
+    pub offer: Option<(Name, Cents)>,
+    /// How many are left.
+    pub stock: u64,
+    /// Orders that wait for more to come in, the first first.
+    pub waiting: VecDeque<(OrderId, Quantity)>,
+}
+
+/// Why a product refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProductRefused {
+    /// It does not exist.
+    #[error("there is no such product")]
+    ProductNotFound,
+    /// Its id was given to another product.
+    #[error("there is a product with this id already")]
+    ProductExists,
+    /// There is not that much of it.
+    #[error("only {left} are left")]
+    InsufficientInventory {
+        /// How many there are.
+        left: u64,
+    },
+}
+
+impl Aggregate for Product {
+    const NAME: &'static str = "product";
+    type Event = ProductEvent;
+
+    fn initial(_id: &str) -> Self {
+        Self::default()
+    }
+
+    fn evolve(&mut self, event: &ProductEvent) {
+        match event {
+            ProductEvent::Created { name, price } => self.offer = Some((name.clone(), *price)),
+            ProductEvent::Renamed { name: new } => {
+                if let Some((name, _)) = &mut self.offer {
+                    name.clone_from(new);
+                }
+            }
+            ProductEvent::Repriced { price: new } => {
+                if let Some((_, price)) = &mut self.offer {
+                    *price = *new;
+                }
+            }
+            ProductEvent::StockIncreased { quantity } => self.stock += u64::from(quantity.get()),
+            ProductEvent::StockDecreased { quantity } | ProductEvent::Sold { quantity, .. } => {
+                self.stock -= u64::from(quantity.get());
+            }
+            ProductEvent::Backordered { order, quantity } => {
+                self.waiting.push_back((order.clone(), *quantity));
+            }
+            ProductEvent::BackorderFilled { order, quantity } => {
+                self.waiting.retain(|(waiting, _)| waiting != order);
+                self.stock -= u64::from(quantity.get());
+            }
+        }
+    }
+}
+
+impl Snapshot for Product {}
+
+impl Product {
+    fn offered(&self) -> Result<&(Name, Cents), ProductRefused> {
+        self.offer.as_ref().ok_or(ProductRefused::ProductNotFound)
+    }
+
+    fn has(&self, quantity: Quantity) -> bool {
+        self.stock >= u64::from(quantity.get())
+    }
+}
+
+type Decided = Decision<Product, ProductRefused>;
+
+impl Decide<CreateProduct> for Product {
+    type Error = ProductRefused;
+    fn decide(&self, command: &CreateProduct, _: &Context) -> Decided {
+        if self.offer.is_some() {
+            return reject(ProductRefused::ProductExists);
+        }
+        let created = ProductEvent::Created { name: command.name.clone(), price: command.price };
+        let stocked = command.stock.map(|quantity| ProductEvent::StockIncreased { quantity });
+        emit_all(std::iter::once(created).chain(stocked))
+    }
+}
+
+impl Decide<RenameProduct> for Product {
+    type Error = ProductRefused;
+    fn decide(&self, RenameProduct(name): &RenameProduct, _: &Context) -> Decided {
+        if self.offered()?.0 == *name {
+            return nothing();
+        }
+        emit(ProductEvent::Renamed { name: name.clone() })
+    }
+}
+
+impl Decide<ChangePrice> for Product {
+    type Error = ProductRefused;
+    fn decide(&self, &ChangePrice(price): &ChangePrice, _: &Context) -> Decided {
+        if self.offered()?.1 == price {
+            return nothing();
+        }
+        emit(ProductEvent::Repriced { price })
+    }
+}
+
+impl Decide<IncreaseStock> for Product {
+    type Error = ProductRefused;
+    /// What comes in goes first to the orders that wait, in their order, as far as it reaches.
+    fn decide(&self, &IncreaseStock(quantity): &IncreaseStock, _: &Context) -> Decided {
+        self.offered()?;
+        let mut events = vec![ProductEvent::StockIncreased { quantity }];
+        let mut left = self.stock + u64::from(quantity.get());
+        for (order, quantity) in &self.waiting {
+            let Some(rest) = left.checked_sub(u64::from(quantity.get())) else { break };
+            left = rest;
+            events.push(ProductEvent::BackorderFilled { order: order.clone(), quantity: *quantity });
+        }
+        emit_all(events)
+    }
+}
+
+impl Decide<DecreaseStock> for Product {
+    type Error = ProductRefused;
+    fn decide(&self, &DecreaseStock(quantity): &DecreaseStock, _: &Context) -> Decided {
+        self.offered()?;
+        if !self.has(quantity) {
+            return reject(ProductRefused::InsufficientInventory { left: self.stock });
+        }
+        emit(ProductEvent::StockDecreased { quantity })
+    }
+}
+
+impl Decide<Sell> for Product {
+    type Error = ProductRefused;
+    /// The order has been placed, which nobody can undo here: if there is too little it waits, and that is a
+    /// fact as well. Nobody overtakes those who wait.
+    fn decide(&self, Sell { order, quantity }: &Sell, _: &Context) -> Decided {
+        self.offered()?;
+        let (order, quantity) = (order.clone(), *quantity);
+        if self.waiting.is_empty() && self.has(quantity) {
+            emit(ProductEvent::Sold { order, quantity })
+        } else {
+            emit(ProductEvent::Backordered { order, quantity })
+        }
+    }
+}

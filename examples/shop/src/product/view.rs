@@ -1,0 +1,97 @@
+//! The list of products: one row each.
+
+use annals::{Failure, Position, Projection, Recorded, Row, Rows, SqlError, View, ViewError};
+use serde::Serialize;
+
+use super::ProductEvent;
+use crate::http::Page;
+use crate::values::{Cents, ProductId};
+
+/// The list of products.
+pub struct Products;
+
+/// A product in the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProductRow {
+    /// Which.
+    pub id: ProductId,
+    /// What it is called.
+    pub name: String,
+    /// What one costs.
+    #[serde(rename = "price_cents")]
+    pub price: Cents,
+    /// How many are left.
+    pub stock: u64,
+    /// How many were sold by orders.
+    pub sold: u64,
+    /// How many orders wait for more to come in.
+    pub waiting: u64,
+}
+
+impl Projection for Products {
+    const NAME: &'static str = "products";
+    const SCHEMA: &'static str = "
+        CREATE TABLE products (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, price INTEGER NOT NULL,
+            stock INTEGER NOT NULL DEFAULT 0, sold INTEGER NOT NULL DEFAULT 0,
+            waiting INTEGER NOT NULL DEFAULT 0
+        ) WITHOUT ROWID;
+        CREATE INDEX products_by_name ON products (name, id);";
+    type Event = ProductEvent;
+
+    fn apply(&self, event: &Recorded<ProductEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+        let id = event.aggregate_id();
+        match &event.event {
+            ProductEvent::Created { name, price } => {
+                rows.execute("INSERT INTO products (id, name, price) VALUES (?1, ?2, ?3)", (id, name, price))?
+            }
+            ProductEvent::Renamed { name } => {
+                rows.execute("UPDATE products SET name = ?2 WHERE id = ?1", (id, name))?
+            }
+            ProductEvent::Repriced { price } => {
+                rows.execute("UPDATE products SET price = ?2 WHERE id = ?1", (id, price))?
+            }
+            ProductEvent::StockIncreased { quantity } => {
+                rows.execute("UPDATE products SET stock = stock + ?2 WHERE id = ?1", (id, quantity))?
+            }
+            ProductEvent::StockDecreased { quantity } => {
+                rows.execute("UPDATE products SET stock = stock - ?2 WHERE id = ?1", (id, quantity))?
+            }
+            ProductEvent::Sold { quantity, .. } => rows.execute(
+                "UPDATE products SET stock = stock - ?2, sold = sold + ?2 WHERE id = ?1",
+                (id, quantity),
+            )?,
+            ProductEvent::Backordered { .. } => {
+                rows.execute("UPDATE products SET waiting = waiting + 1 WHERE id = ?1", (id,))?
+            }
+            ProductEvent::BackorderFilled { quantity, .. } => rows.execute(
+                "UPDATE products SET stock = stock - ?2, sold = sold + ?2, waiting = waiting - 1
+                 WHERE id = ?1",
+                (id, quantity),
+            )?,
+        };
+        Ok(())
+    }
+}
+
+const COLUMNS: &str = "SELECT id, name, price, stock, sold, waiting FROM products";
+
+fn read(row: &Row) -> Result<ProductRow, SqlError> {
+    let (id, name, price, stock, sold, waiting) = row.read()?;
+    Ok(ProductRow { id, name, price, stock, sold, waiting })
+}
+
+/// A part of the list, by name.
+pub(crate) async fn page(view: &View<Products>, page: Page) -> Result<Vec<ProductRow>, ViewError> {
+    let sql = format!("{COLUMNS} ORDER BY name, id LIMIT ?1 OFFSET ?2");
+    view.query(&sql, (page.limit, page.offset), read).await
+}
+
+/// One product.
+pub(crate) async fn one(
+    view: &View<Products>,
+    id: &str,
+    at_least: Position,
+) -> Result<Option<ProductRow>, ViewError> {
+    view.clone().at_least(at_least).one(&format!("{COLUMNS} WHERE id = ?1"), (id,), read).await
+}

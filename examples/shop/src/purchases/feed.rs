@@ -1,0 +1,226 @@
+//! Gives purchases to the shop, as commands: a customer becomes a member at the first purchase, each purchase an
+//! order of its own day and amount. The stock follows by itself.
+//!
+//! - E1  Every command has a key that says what it is. Whatever was done before is not done again, wherever it was
+//!   cut off.
+//! - E2  The purchases of one customer are given in their order, those of different customers side by side, roughly
+//!   by day.
+//! - E3  The file does not say which CDs were bought. They are spread over a hundred titles, each stocked with
+//!   what it will need.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use annals::{Position, ViewError};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::Purchase;
+use crate::Shop;
+use crate::http::{Caller, Done};
+use crate::member::Register;
+use crate::order::{Delivery, Line, OrderForm, PlaceError};
+use crate::product::{CreateProduct, IncreaseStock};
+use crate::values::{Address, Cents, Email, Name, ProductId, Quantity};
+
+/// How many titles there are.
+const TITLES: u32 = 100;
+/// What one CD costs in the catalogue.
+const PRICE: Cents = Cents(1_499);
+/// What a title is stocked with beyond what it will need.
+const SPARE: u32 = 100;
+/// Purchases that wait for a worker; few, so that the log stays roughly in the order of days.
+const AHEAD: usize = 4;
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// Purchases on their way to the shop.
+pub struct Feed {
+    shop: Shop,
+    purchases: Vec<Purchase>,
+    workers: usize,
+}
+
+/// What was fed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fed {
+    /// Commands that were given.
+    pub commands: u64,
+    /// Those among them that had been carried out before.
+    pub duplicates: u64,
+    /// The highest position that one of them led to.
+    pub position: Position,
+}
+
+/// What a command was that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// A title was put on sale or stocked.
+    Title,
+    /// A customer has become a member.
+    Member,
+    /// A purchase has become an order.
+    Order,
+}
+
+impl Feed {
+    /// These purchases for this shop, so many customers at once.
+    pub fn new(shop: &Shop, mut purchases: Vec<Purchase>, workers: usize) -> Self {
+        // The sort keeps the order of one customer's purchases of one day.
+        purchases.sort_by_key(|purchase| purchase.day);
+        Self { shop: shop.clone(), purchases, workers: workers.max(1) }
+    }
+
+    /// Gives all of them, and tells of every command that is done.
+    ///
+    /// # Errors
+    /// The first refusal or failure. What was given before stays.
+    pub async fn run(self, done: impl Fn(Given) + Send + Sync + 'static) -> Result<Fed, Failed> {
+        let done: Told = Arc::new(done);
+        let stocked = self.stock(&done).await?;
+        let mut working = JoinSet::new();
+        let mut desks = Vec::new();
+        for _ in 0..self.workers {
+            let (sender, receiver) = mpsc::channel(AHEAD);
+            desks.push(sender);
+            let worker = Worker { shop: self.shop.clone(), stocked: stocked.position, done: done.clone() };
+            working.spawn(worker.run(receiver));
+        }
+        // A customer stays with one worker, so its purchases keep their order.
+        let mut desk_of = HashMap::new();
+        for purchase in self.purchases {
+            let next = desk_of.len() % desks.len();
+            let desk = *desk_of.entry(purchase.customer.clone()).or_insert(next);
+            if desks[desk].send(purchase).await.is_err() {
+                break; // The worker has failed, and says why below.
+            }
+        }
+        drop(desks);
+        let mut fed = stocked;
+        while let Some(worked) = working.join_next().await {
+            fed.add(worked??);
+        }
+        Ok(fed)
+    }
+
+    /// Puts the titles on sale, each with what it will need.
+    async fn stock(&self, done: &Told) -> Result<Fed, Failed> {
+        let mut needed = BTreeMap::<u32, u64>::new();
+        let mut content = String::new();
+        for purchase in &self.purchases {
+            *needed.entry(title(purchase)).or_default() += u64::from(purchase.cds.get());
+            content.push_str(&purchase.key);
+        }
+        let delivery = crate::digest::of(&content);
+        let mut working = JoinSet::new();
+        for (title, needed) in needed {
+            let (products, delivery) = (self.shop.products.clone(), delivery.clone());
+            working.spawn(async move {
+                let name = Name::new(&format!("CD {title:03}")).expect("it is short");
+                let create = CreateProduct { name, price: PRICE, stock: None };
+                let created = products.create(create, &Caller::once(title_key(title))).await?;
+                let quantity = u32::try_from(needed).unwrap_or(u32::MAX).saturating_add(SPARE);
+                let quantity = Quantity::new(quantity.min(Quantity::MOST)).expect("it is at least the spare");
+                let stocked = Caller::once(format!("delivery/{delivery}"));
+                let stocked = products.give(&title_id(title), IncreaseStock(quantity), &stocked).await?;
+                Ok::<_, Failed>([created, stocked])
+            });
+        }
+        let mut fed = Fed::default();
+        while let Some(stocked) = working.join_next().await {
+            for stocked in stocked?? {
+                fed.note(Given::Title, &stocked, done);
+            }
+        }
+        Ok(fed)
+    }
+}
+
+type Told = Arc<dyn Fn(Given) + Send + Sync>;
+
+impl Fed {
+    fn note(&mut self, given: Given, done: &Done, told: &Told) {
+        self.add(Self { commands: 1, duplicates: u64::from(done.duplicate), position: done.at() });
+        told(given);
+    }
+
+    fn add(&mut self, other: Self) {
+        self.commands += other.commands;
+        self.duplicates += other.duplicates;
+        self.position = self.position.max(other.position);
+    }
+}
+
+/// One who gives the purchases of some customers, one after the other.
+struct Worker {
+    shop: Shop,
+    stocked: Position,
+    done: Told,
+}
+
+impl Worker {
+    async fn run(self, mut purchases: mpsc::Receiver<Purchase>) -> Result<Fed, Failed> {
+        let mut fed = Fed::default();
+        let mut registered = HashSet::new();
+        // The order service must have heard of the titles and of the member.
+        let mut known = self.stocked;
+        while let Some(purchase) = purchases.recv().await {
+            if registered.insert(purchase.customer.clone()) {
+                let member = self.register(&purchase).await?;
+                known = known.max(member.at());
+                fed.note(Given::Member, &member, &self.done);
+            }
+            let order = self.order(&purchase, known).await?;
+            fed.note(Given::Order, &order, &self.done);
+        }
+        Ok(fed)
+    }
+
+    async fn register(&self, purchase: &Purchase) -> Result<Done, Failed> {
+        let customer = &purchase.customer;
+        let command = Register {
+            id: customer.clone(),
+            name: name(purchase),
+            email: Email::new(&format!("{customer}@cdnow.example"))?,
+            address: None,
+            password: None,
+        };
+        let caller = Caller::once("first purchase").at(purchase.day);
+        Ok(self.shop.members.register(&command, &caller).await?)
+    }
+
+    async fn order(&self, purchase: &Purchase, known: Position) -> Result<Done, Failed> {
+        let line =
+            Line { product: title_id(title(purchase)), quantity: purchase.cds, agreed: Some(purchase.money) };
+        let address = Address::new("by post").expect("it is short");
+        let form = OrderForm { delivery: Delivery { recipient: name(purchase), address }, lines: vec![line] };
+        let caller = Caller::once(&purchase.key).at(purchase.day);
+        loop {
+            let member = purchase.customer.clone();
+            match self.shop.orders.place(member, form.clone(), known, &caller).await {
+                Ok(done) => return Ok(done),
+                // The copy of products and members is slower than the purchases, but on its way.
+                Err(PlaceError::Catalogue(ViewError::Behind { failing: None, .. })) => {}
+                Err(error) => return Err(format!("purchase {}: {error}", purchase.key).into()),
+            }
+        }
+    }
+}
+
+fn name(purchase: &Purchase) -> Name {
+    Name::new(&format!("Customer {}", purchase.customer)).expect("an id is shorter than a name may be")
+}
+
+/// Which title a purchase is taken to be of: always the same.
+fn title(purchase: &Purchase) -> u32 {
+    let digest = crate::digest::of(&purchase.key);
+    u32::from_str_radix(&digest[..7], 16).expect("a digest is hexadecimal") % TITLES + 1
+}
+
+fn title_key(title: u32) -> String {
+    format!("cd/{title}")
+}
+
+fn title_id(title: u32) -> ProductId {
+    ProductId::of_key(&title_key(title))
+}

@@ -1,0 +1,55 @@
+//! The sales report: what was sold in which month, and who bought the most. Only a read model; it has no commands.
+
+mod rest;
+mod view;
+
+pub use view::{Customer, Month, Sales, Totals};
+
+use annals::{Annals, Position, Result, ViewError};
+use axum::Router;
+
+/// The sales report.
+#[derive(Clone)]
+pub struct SalesReport {
+    annals: Annals,
+}
+
+impl SalesReport {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If it is started already, or its read model cannot be used.
+    pub async fn start(annals: &Annals) -> Result<Self> {
+        annals.project(Sales).start().await?;
+        Ok(Self { annals: annals.clone() })
+    }
+
+    /// Everything taken together, of a report that shows at least this position.
+    ///
+    /// # Errors
+    /// If the report is not there in time.
+    pub async fn totals(&self, at_least: Position) -> Result<Totals, ViewError> {
+        view::totals(&self.annals.view().at_least(at_least)).await
+    }
+
+    /// Month by month.
+    ///
+    /// # Errors
+    /// As [`totals`](Self::totals).
+    pub async fn months(&self, at_least: Position) -> Result<Vec<Month>, ViewError> {
+        view::months(&self.annals.view().at_least(at_least)).await
+    }
+
+    /// The customers who spent the most, the best first.
+    ///
+    /// # Errors
+    /// As [`totals`](Self::totals).
+    pub async fn best_customers(&self, limit: u32, at_least: Position) -> Result<Vec<Customer>, ViewError> {
+        view::best_customers(&self.annals.view().at_least(at_least), limit).await
+    }
+
+    /// What it serves over HTTP.
+    pub fn router(&self) -> Router {
+        rest::router(self.clone())
+    }
+}

@@ -1,0 +1,119 @@
+//! The sums, kept up to date with every order, so that no question has to add anything up.
+
+use annals::{Failure, Projection, Recorded, Row, Rows, SqlError, View, ViewError};
+use serde::Serialize;
+
+use crate::order::OrderEvent;
+use crate::values::Cents;
+
+/// The sums.
+pub struct Sales;
+
+/// Everything taken together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// How many orders.
+    pub purchases: u64,
+    /// How many members have ordered.
+    pub customers: u64,
+    /// How many pieces.
+    pub pieces: u64,
+    /// For how much.
+    #[serde(rename = "revenue_cents")]
+    pub revenue: Cents,
+}
+
+/// One month.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Month {
+    /// Which: `1997-03`, in UTC.
+    pub month: String,
+    /// How many orders.
+    pub purchases: u64,
+    /// How many members have ordered.
+    pub customers: u64,
+    /// How many pieces.
+    pub pieces: u64,
+    /// For how much.
+    #[serde(rename = "revenue_cents")]
+    pub revenue: Cents,
+}
+
+/// A member who has ordered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Customer {
+    /// Who.
+    pub customer: String,
+    /// How many orders.
+    pub purchases: u64,
+    /// How many pieces.
+    pub pieces: u64,
+    /// For how much.
+    #[serde(rename = "money_cents")]
+    pub money: Cents,
+}
+
+impl Projection for Sales {
+    const NAME: &'static str = "sales";
+    const SCHEMA: &'static str = "
+        CREATE TABLE months (
+            month TEXT PRIMARY KEY, purchases INTEGER NOT NULL, pieces INTEGER NOT NULL, revenue INTEGER NOT NULL,
+            customers INTEGER NOT NULL
+        ) WITHOUT ROWID;
+        CREATE TABLE month_customers (month TEXT, customer TEXT, PRIMARY KEY (month, customer)) WITHOUT ROWID;
+        CREATE TABLE customers (
+            customer TEXT PRIMARY KEY, purchases INTEGER NOT NULL, pieces INTEGER NOT NULL, money INTEGER NOT NULL
+        ) WITHOUT ROWID;
+        CREATE INDEX customers_by_money ON customers (money DESC, customer);";
+    type Event = OrderEvent;
+
+    /// An order counts in the month in which it was placed, whenever that came to be recorded.
+    fn apply(&self, event: &Recorded<OrderEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+        let OrderEvent::Placed { member, items, .. } = &event.event else { return Ok(()) };
+        let placed = event.time().to_string();
+        let month = placed.get(..7).ok_or_else(|| Failure::new("a time without a month"))?;
+        let pieces: u64 = items.iter().map(|item| u64::from(item.quantity.get())).sum();
+        let money: Cents = items.iter().map(|item| item.amount).sum();
+        let first = rows.execute("INSERT OR IGNORE INTO month_customers VALUES (?1, ?2)", (month, member))?;
+        rows.execute(
+            "INSERT INTO months VALUES (?1, 1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET
+             purchases = purchases + 1, pieces = pieces + ?2, revenue = revenue + ?3, customers = customers + ?4",
+            (month, pieces, money, first),
+        )?;
+        rows.execute(
+            "INSERT INTO customers VALUES (?1, 1, ?2, ?3) ON CONFLICT DO UPDATE SET
+             purchases = purchases + 1, pieces = pieces + ?2, money = money + ?3",
+            (member, pieces, money),
+        )?;
+        Ok(())
+    }
+}
+
+pub(super) async fn totals(view: &View<Sales>) -> Result<Totals, ViewError> {
+    let sql = "SELECT coalesce(sum(purchases), 0), coalesce(sum(pieces), 0), coalesce(sum(revenue), 0),
+               (SELECT count(*) FROM customers) FROM months";
+    let totals = view.one(sql, (), |row| {
+        let (purchases, pieces, revenue, customers) = row.read()?;
+        Ok(Totals { purchases, customers, pieces, revenue })
+    });
+    Ok(totals.await?.unwrap_or_default())
+}
+
+pub(super) async fn months(view: &View<Sales>) -> Result<Vec<Month>, ViewError> {
+    let read = |row: &Row| -> Result<Month, SqlError> {
+        let (month, purchases, customers, pieces, revenue) = row.read()?;
+        Ok(Month { month, purchases, customers, pieces, revenue })
+    };
+    view.query("SELECT month, purchases, customers, pieces, revenue FROM months ORDER BY month", (), read)
+        .await
+}
+
+pub(super) async fn best_customers(view: &View<Sales>, limit: u32) -> Result<Vec<Customer>, ViewError> {
+    let sql = "SELECT customer, purchases, pieces, money FROM customers
+               ORDER BY money DESC, customer LIMIT ?1";
+    let read = |row: &Row| -> Result<Customer, SqlError> {
+        let (customer, purchases, pieces, money) = row.read()?;
+        Ok(Customer { customer, purchases, pieces, money })
+    };
+    view.query(sql, (limit,), read).await
+}

@@ -1,0 +1,10 @@
+//! The tests of the shop. `decisions` are pure; the others run the services on a store.
+
+mod decisions;
+mod down;
+mod feed;
+mod races;
+mod rest;
+mod system;
+mod values;
+mod views;
