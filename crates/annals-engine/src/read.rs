@@ -265,7 +265,8 @@ fn merged(
 /// The outcome of the append whose first event is at this position.
 pub fn appended(view: &View, first: Position) -> Result<Appended, Fault> {
     let mut events: Vec<RecordedEvent> = Vec::new();
-    let mut read = LogRead::forward(first);
+    // Most appends are short, and what stands behind one is read in vain.
+    let mut read = LogRead::forward(first).limit(2);
     loop {
         let page = log(view, &read)?;
         let end = page.end || page.events.last().is_some_and(|event| event.append != first);
@@ -274,6 +275,7 @@ pub fn appended(view: &View, first: Position) -> Result<Appended, Fault> {
             return Ok(Appended::of(&events, true));
         }
         read.from = page.next;
+        read.limit = (read.limit * 4).min(1_000);
     }
 }
 
