@@ -96,7 +96,13 @@ fn what_comes_in_goes_to_those_who_wait_in_their_order_as_far_as_it_reaches() {
     let filled =
         |key, pieces| ProductEvent::BackorderFilled { order: order(key), quantity: quantity(pieces) };
     let waiting = || {
-        given::<Product>([created(), stocked(1), backordered("a", 2), backordered("b", 3), backordered("c", 1)])
+        given::<Product>([
+            created(),
+            stocked(1),
+            backordered("a", 2),
+            backordered("b", 3),
+            backordered("c", 1),
+        ])
     };
     let product = waiting().when(IncreaseStock(quantity(2))).then([stocked(2), filled("a", 2)]);
     assert_eq!((product.stock, product.waiting.len()), (1, 2));
@@ -110,9 +116,8 @@ fn what_comes_in_goes_to_those_who_wait_in_their_order_as_far_as_it_reaches() {
 }
 
 fn place(lines: Vec<(&str, u32)>, stock: &[(&str, u64)], is_member: bool) -> PlaceOrder {
-    let offer = |&(key, stock): &(&str, u64)| {
-        (product(key), Offer { name: name(key), price: Cents(1_000), stock })
-    };
+    let offer =
+        |&(key, stock): &(&str, u64)| (product(key), Offer { name: name(key), price: Cents(1_000), stock });
     let offers: BTreeMap<_, _> = stock.iter().map(offer).collect();
     let lines = lines.into_iter().map(|(key, pieces)| line(&product(key), pieces)).collect();
     let known = Known { member: is_member, offers };
@@ -167,7 +172,12 @@ fn an_order_notes_what_waits_once() {
 }
 
 fn registered() -> MemberEvent {
-    MemberEvent::Registered { name: name("Kim"), email: email("kim@example.com"), address: None, password: None }
+    MemberEvent::Registered {
+        name: name("Kim"),
+        email: email("kim@example.com"),
+        address: None,
+        password: None,
+    }
 }
 
 #[test]
@@ -185,9 +195,7 @@ fn who_is_no_member_is_refused() {
     for past in [vec![], vec![registered(), MemberEvent::Withdrawn]] {
         let past = || past.clone();
         given::<Member>(past()).when(Withdraw).then_rejected(MemberRefused::NotExistsMember);
-        given::<Member>(past())
-            .when(ChangeName(name("Lee")))
-            .then_rejected(MemberRefused::NotExistsMember);
+        given::<Member>(past()).when(ChangeName(name("Lee"))).then_rejected(MemberRefused::NotExistsMember);
         let session = Token::generate().digest();
         given::<Member>(past()).when(LogOut { session }).then_rejected(MemberRefused::NotExistsMember);
     }
@@ -214,7 +222,8 @@ async fn a_proof_for_a_password_that_was_changed_meanwhile_is_worth_nothing() {
         .when(log_in())
         .then_rejected(MemberRefused::NotMatchPassword);
     let change = ChangePassword { matched: proof.clone(), new: new.clone() };
-    let member = given::<Member>([registered.clone(), logged_in()]).when(change.clone()).then([changed.clone()]);
+    let member =
+        given::<Member>([registered.clone(), logged_in()]).when(change.clone()).then([changed.clone()]);
     assert_eq!(member.account().unwrap().session, None, "another password ends the session");
     given::<Member>([registered.clone(), changed])
         .when(change)
