@@ -61,7 +61,7 @@ async fn orders_are_taken_while_the_product_service_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_orders_for_the_last_one_the_second_waits_until_more_comes_in() {
+async fn of_two_orders_for_the_last_one_one_waits_until_more_comes_in() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("file:{}", directory.path().display());
     let (blue, known) = {
@@ -83,7 +83,8 @@ async fn of_two_orders_for_the_last_one_the_second_waits_until_more_comes_in() {
     annals.settle().await.unwrap();
     let blue_now = product_state(&annals, &blue).await;
     assert_eq!((blue_now.stock, blue_now.waiting.len()), (0, 1));
-    assert_eq!(waiting(&annals).await, [0, 1], "the first order got it, the second waits");
+    // Which of them came to the product first is nobody's promise; that one got it and one waits is.
+    assert_eq!(waiting(&annals).await.iter().sum::<u64>(), 1);
 
     products.give(&blue, IncreaseStock(quantity(5)), &Caller::default()).await.unwrap();
     annals.settle().await.unwrap();
