@@ -1,2 +1,49 @@
-//! To come.
-fn main() {}
+//! The task runner: `cargo xtask ci`, `cargo xtask test`, `cargo xtask tidy`. The standard library is all it uses.
+//!
+//! The files, in reading order: `run` (a command, timed), `needs` (what the tests need), `test`, `ci`, `tidy` (the
+//! checks of style) over `tree` (the files of the project).
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task runner speaks to its user")]
+
+mod run;
+
+mod ci;
+mod needs;
+mod test;
+
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+const USAGE: &str = "\
+cargo xtask test [-p CRATE ...]   the tests, of the whole workspace unless crates are named
+cargo xtask ci [-p CRATE ...]     format, lints, docs, style, then the tests
+cargo xtask tidy                  the checks of style
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (task, rest) = arguments.split_first().map_or(("", &[][..]), |(task, rest)| (task.as_str(), rest));
+    let started = Instant::now();
+    let outcome = match task {
+        "test" => run::crates(rest).and_then(|crates| test::run(&crates)),
+        "ci" => run::crates(rest).and_then(|crates| ci::run(&crates)),
+        "tidy" if rest.is_empty() => tidy::run(),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => {
+            println!("xtask {task}: done in {}", run::seconds(started));
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            eprintln!("xtask {task}: failed after {}: {problem}", run::seconds(started));
+            ExitCode::FAILURE
+        }
+    }
+}

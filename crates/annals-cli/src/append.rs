@@ -67,11 +67,14 @@ pub(crate) struct Append {
 impl Append {
     /// Appends the event and prints its place.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let data = if self.data == "-" { from_stdin()? } else { self.data.into_bytes() };
+        let mut data = if self.data == "-" { from_stdin()? } else { self.data.into_bytes() };
         let content_type = ContentType::new(self.content_type);
-        if event_json::is_json(&content_type)
-            && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&data)
-        {
+        let json = event_json::is_json(&content_type);
+        if json {
+            // The line break that ends standard input is not a part of the value.
+            data = data.trim_ascii().to_vec();
+        }
+        if json && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&data) {
             bail!("--data is not JSON: {error}; for other data there is --content-type");
         }
         let text = |text: Option<String>| text.map(Text::from);
@@ -87,7 +90,7 @@ impl Append {
         let event = self.tags.into_iter().fold(event, NewEvent::with_tag);
         let id = event.id;
 
-        let store = self.store.open()?;
+        let store = self.store.open().await?;
         let request = Request { key: self.key, ..Request::to(&self.stream, self.expect, [event]) };
         let appended = match store.append(request).await {
             Err(Error::Conflict(conflict)) => bail!("nothing was written: {conflict}"),

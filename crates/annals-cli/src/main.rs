@@ -6,20 +6,26 @@
 //! - B2  A failure is one line, `annals: …` with its causes, and an exit code: 2 if the command line is wrong,
 //!   otherwise 1. A reader that has gone away is no failure.
 //!
-//! Of all crates, only this one knows every kind of store; it opens them in `store.rs`.
+//! A store is opened by its URL, in `store.rs`.
 #![forbid(unsafe_code)]
 
 mod append;
+mod bench;
 mod demo;
+mod export;
+mod import;
 mod output;
+mod progress;
 mod read;
 mod serve;
 mod store;
 mod streams;
+mod verify;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 /// An event store that is database and message broker in one.
@@ -37,6 +43,10 @@ enum Command {
     Append(append::Append),
     Read(read::Read),
     Streams(streams::Streams),
+    Import(import::Import),
+    Export(export::Export),
+    Verify(verify::Verify),
+    Bench(bench::Bench),
 }
 
 impl Command {
@@ -47,12 +57,19 @@ impl Command {
             Self::Append(append) => append.run().await,
             Self::Read(read) => read.run().await,
             Self::Streams(streams) => streams.run().await,
+            Self::Import(import) => import.run().await,
+            Self::Export(export) => export.run().await,
+            Self::Verify(verify) => verify.run().await,
+            Self::Bench(bench) => bench.run().await,
         }
     }
 }
 
 fn main() -> ExitCode {
-    let command = CommandLine::parse().command;
+    let command = match CommandLine::try_parse() {
+        Ok(line) => line.command,
+        Err(error) => return refuse(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
@@ -61,6 +78,24 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => fail(&error),
     }
+}
+
+/// Shows help, or tells in one line what is wrong with the command line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Nobody is left to tell if this fails.
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    let text = error.to_string();
+    let aside = ["Usage:", "For more information"];
+    let said = text.split("\n\n").filter(|paragraph| !aside.iter().any(|begin| paragraph.starts_with(begin)));
+    let said: Vec<_> =
+        said.map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let line = said.join("; ");
+    let line = line.trim_start_matches("error: ");
+    let _ = writeln!(io::stderr(), "annals: {}; see --help", output::plain(line));
+    ExitCode::from(2)
 }
 
 /// Tells why a command failed.

@@ -91,7 +91,7 @@ impl Rest {
 impl Read {
     /// Reads and prints page after page.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let store = self.store.open()?;
+        let store = self.store.open_existing().await?;
         let (json, mut left) = (self.json, self.limit.unwrap_or(u64::MAX));
         let mut rest = self.rest();
         let mut output = Output::standard();

@@ -34,7 +34,7 @@ impl Serve {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         log("info");
         let listener = listen(&self.listen).await?;
-        let store = self.store.open()?;
+        let store = self.store.open().await?;
         announce(&listener, &format!("serving {}", self.store.url))?;
         Server::new(store).serve(listener, told_to_stop()?).await?;
         Ok(ExitCode::SUCCESS)

@@ -1,10 +1,9 @@
-//! Opens the store that a URL names. The only place that knows every kind.
+//! The option that names a store, the same for every command. Which kinds there are, `annals::open_store` knows.
 
 use std::sync::Arc;
 
-use annals_core::{EventStore, MemoryStore, StoreUrl};
-use annals_engine::{EngineStore, Options};
-use anyhow::Context as _;
+use annals_core::{EventStore, StoreUrl};
+use anyhow::{Context as _, bail};
 use clap::Args;
 
 /// The option that names a store.
@@ -15,18 +14,28 @@ pub(crate) struct StoreOption {
     pub(crate) url: StoreUrl,
 }
 
+/// What every directory of an embedded store holds; see `docs/file-format.md`.
+const LOG: &str = "log";
+
 impl StoreOption {
     /// Opens the store.
-    pub(crate) fn open(&self) -> anyhow::Result<Arc<dyn EventStore>> {
-        open(&self.url).with_context(|| format!("cannot open {}", self.url))
+    pub(crate) async fn open(&self) -> anyhow::Result<Arc<dyn EventStore>> {
+        annals::open_store(&self.url).await.with_context(|| format!("cannot open {}", self.url))
     }
-}
 
-/// Opens the store at this address.
-pub(crate) fn open(url: &StoreUrl) -> Result<Arc<dyn EventStore>, annals_core::Error> {
-    match url {
-        StoreUrl::Memory => Ok(Arc::new(MemoryStore::new())),
-        StoreUrl::File(directory) => Ok(Arc::new(EngineStore::open(directory, Options::default())?)),
-        other => Err(annals_core::Invalid::new("store", format!("`{other}` cannot be opened here")).into()),
+    /// Opens the store to read it: one that is not there is not created, for its name is a mistake.
+    pub(crate) async fn open_existing(&self) -> anyhow::Result<Arc<dyn EventStore>> {
+        self.must_exist()?;
+        self.open().await
+    }
+
+    /// Refuses a store that is not there.
+    pub(crate) fn must_exist(&self) -> anyhow::Result<()> {
+        match &self.url {
+            StoreUrl::File(directory) if !directory.join(LOG).is_dir() => {
+                bail!("there is no store at {}", self.url)
+            }
+            _ => Ok(()),
+        }
     }
 }

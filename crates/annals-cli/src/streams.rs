@@ -36,7 +36,7 @@ const COLUMNS: [Column; 3] =
 impl Streams {
     /// Lists page after page.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let store = self.store.open()?;
+        let store = self.store.open_existing().await?;
         let mut output = Output::standard();
         let mut left = self.limit.unwrap_or(u64::MAX);
         let mut after = None;

@@ -101,8 +101,9 @@ pub trait Aggregate: Sized + Clone + Send + Sync + 'static {
 
 /// How an aggregate answers a command: with what happens, or with a refusal.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no decision for the command `{C}`",
-    note = "write `impl Decide<{C}> for {Self}`"
+    // The type of the command is often not known yet where the error is reported, so the text does without.
+    message = "`{Self}` has no decision for this command",
+    note = "write `impl Decide<Command> for {Self}`, with the type of the command for `Command`"
 )]
 pub trait Decide<C>: Aggregate {
     /// Why a command is refused.

@@ -61,16 +61,14 @@ impl std::str::FromStr for Timestamp {
     /// Reads RFC 3339, with or without a fraction, in any offset; or a bare date, which is its first instant
     /// in UTC.
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        if let Ok(time) = text.parse::<jiff::Timestamp>() {
-            return Ok(Self(time.as_microsecond()));
-        }
-        let date = text.parse::<jiff::civil::Date>().ok();
-        date.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok())
-            .map(|start| Self(start.timestamp().as_microsecond()))
-            .ok_or_else(|| {
-                let problem = format!("`{text}` is not a time like 2017-04-15T13:00:00Z or 2017-04-15");
-                Invalid::new("time", problem)
-            })
+        let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+        let read = text.parse::<jiff::Timestamp>().ok().or_else(|| Some(date()?.timestamp()));
+        // Before the year 0 and after 9999 there are times that could be read here, but nowhere else.
+        let in_range = |time: &Self| (Self::MIN..=Self::MAX).contains(time);
+        read.map(|time| Self(time.as_microsecond())).filter(in_range).ok_or_else(|| {
+            let problem = format!("`{text}` is not a time like 2017-04-15T13:00:00Z or 2017-04-15");
+            Invalid::new("time", problem)
+        })
     }
 }
 
@@ -86,7 +84,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp(jiff::Timestamp::now().as_microsecond())
+        Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
     }
 }
 
@@ -133,7 +131,9 @@ mod tests {
         assert_eq!(time.to_string(), "2017-04-15T13:00:00.000001Z");
         let date: Timestamp = "2017-04-15".parse().unwrap();
         assert_eq!(date.to_string(), "2017-04-15T00:00:00Z");
-        assert!("yesterday".parse::<Timestamp>().is_err());
+        for wrong in ["yesterday", "-000044-03-15T12:00:00Z", "-000044-03-15", "-009999-01-02T01:59:59Z"] {
+            assert!(wrong.parse::<Timestamp>().is_err(), "{wrong}");
+        }
         for end in [Timestamp::MIN, Timestamp::MAX] {
             assert_eq!(end.to_string().parse::<Timestamp>().unwrap(), end);
         }

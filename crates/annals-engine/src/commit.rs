@@ -9,14 +9,15 @@
 //! - C3  Space and segment are there before an append is staged, so a full disk refuses appends and breaks
 //!       nothing (G9).
 //! - C4  After a failed write or sync nothing more is written: the store is poisoned (G9).
-//! - C5  A frame lies in one segment, and one segment is written at a time.
+//! - C5  A frame lies in one segment, and one segment is written at a time. The next one begins when this one has
+//!       an event: two segments never have one name.
 //!
 //! Next below: `stage` (judgement and frames of one group), then `segment`; finished segments go to `seal`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
-use annals_core::{Append, Error, Position, Timestamp, Version, Violated};
+use annals_core::{Append, Error, Invalid, Position, Timestamp, Version, Violated};
 use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -30,8 +31,6 @@ use crate::seal::Sealer;
 use crate::segment::{HEADER_BYTES, Segment, SegmentHeader};
 use crate::stage::Stage;
 
-/// Appends that wait to be judged.
-pub const QUEUE_APPENDS: usize = 4_096;
 /// A group is written when its frames are this large.
 const GROUP_BYTES: usize = 8 << 20;
 /// Space in a segment is allocated in steps from this size ...
@@ -62,6 +61,8 @@ pub enum Outcome {
     Repeated(Position),
     /// These conditions do not hold.
     Refused(Vec<(usize, Violated)>),
+    /// It is invalid: an event id is used already.
+    Invalid(Invalid),
 }
 
 /// Why a store takes no more appends, once it does not.
@@ -98,6 +99,8 @@ pub struct Tail {
 pub struct Active {
     /// Position of its first event.
     pub base: Position,
+    /// What the checksums of its frames begin with.
+    pub salt: u32,
     /// Its file.
     pub file: Arc<dyn File>,
     /// Its index.
@@ -145,7 +148,7 @@ pub struct Answer {
 impl Writer {
     /// Writes what comes in until nothing can come any more; then closes the log. If an invariant turns out to
     /// be broken, the store is poisoned, and nothing is written any more.
-    pub fn run(self, requests: mpsc::Receiver<Request>) {
+    pub fn run(self, requests: mpsc::UnboundedReceiver<Request>) {
         let (log, poison) = (self.log.clone(), self.poison.clone());
         let ran = catch_unwind(AssertUnwindSafe(|| self.write_all(requests)));
         if ran.is_err() {
@@ -154,7 +157,7 @@ impl Writer {
         log.progress.send_modify(|progress| progress.closed = true);
     }
 
-    fn write_all(mut self, mut requests: mpsc::Receiver<Request>) {
+    fn write_all(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
         while let Some(first) = requests.blocking_recv() {
             let mut group = Group::default();
             let mut next = Some(first);
@@ -187,7 +190,9 @@ impl Writer {
         }
         let versions = Stage::of(self).versions(&append)?;
         let stride = encoded.stride() as u64;
-        if self.tail.byte + stride > self.options.segment_bytes && self.tail.byte > HEADER_BYTES {
+        // A segment without events keeps its name, even if marks of closes stand in it.
+        let has_events = self.tail.next > self.active.base;
+        if self.tail.byte + stride > self.options.segment_bytes && has_events {
             self.commit(std::mem::take(group));
             self.roll()?;
         }
@@ -265,7 +270,8 @@ impl Writer {
         let _ = self.active.file.truncate(self.tail.byte);
         let index = Arc::new(RwLock::new(MemoryIndex::default()));
         self.log.push(Arc::new(Segment { base: header.base, file: file.clone(), index: index.clone() }));
-        let next = Active { base: header.base, file, index, allocated: HEADER_BYTES };
+        let salt = header.salt();
+        let next = Active { base: header.base, salt, file, index, allocated: HEADER_BYTES };
         let full = std::mem::replace(&mut self.active, next);
         self.sealer.seal(full, self.tail.byte);
         self.tail.byte = HEADER_BYTES;
@@ -276,7 +282,7 @@ impl Writer {
     /// Marks the end: whatever is found broken before the mark later on was durable once, so is damage.
     fn close(mut self) {
         if self.poison.error().is_none() {
-            let mark = frame::close(self.durable, self.tail.recorded_at, self.tail.chain);
+            let mark = frame::close(self.durable, self.tail.recorded_at, self.tail.chain, self.active.salt);
             self.tail.byte += mark.len() as u64;
             let marked = self.allocate(self.tail.byte).and_then(|()| self.make_durable(&mark));
             if let Err(fault) = marked {

@@ -7,7 +7,8 @@
 //! - D2  A file that was created, renamed or removed is so after a crash once [`Disk::sync_directory`] has
 //!       returned; before that either state may be found.
 //! - D3  A rename is atomic: after a crash there is the old file under the new name, or what was there before.
-//! - D4  After a failed `write_at` or `sync` nothing is known of the unsynced bytes of that file.
+//! - D4  After a failed `write_at` or `sync` nothing is known of the unsynced bytes of that file. They may be read
+//!       and yet be lost, whatever is synced later, unless they are written again.
 //!
 //! [`FileDisk`] is the real one. `disk/faulty.rs` is one that keeps these promises and not a hair more.
 

@@ -11,7 +11,9 @@
 //! Numbers are little-endian. A frame begins at a multiple of 8 and is filled up with zeros; the file is zero
 //! beyond the last one.
 //!
-//! - F1  A frame's `crc` covers all of it behind the field, so a frame is accepted whole or not at all (G2).
+//! - F1  A frame's `crc` covers all of it behind the field, so a frame is accepted whole or not at all (G2). It
+//!       begins with the salt of the segment: bytes that were a frame elsewhere, and came here as the data of an
+//!       event, are none here.
 //! - F2  A record's `crc` covers all of it behind the field, so that one event can be read without its frame.
 //! - F3  `durable` is the position up to which the log was durable when the frame was written: whoever finds a
 //!       broken frame in front of one that says so has found damage, not the end of the log (G9).
@@ -30,6 +32,8 @@ use crate::body;
 pub const HEADER_BYTES: usize = 72;
 /// Bytes of a record's header.
 pub const RECORD_HEADER_BYTES: usize = 36;
+/// Events that a frame can hold: a record's place in it has 16 bits.
+pub const EVENTS_MAX: usize = 1 << 16;
 /// Frames begin at multiples of this.
 pub const ALIGN: usize = 8;
 
@@ -99,6 +103,8 @@ pub struct Placement<'a> {
     pub durable: Position,
     /// Digest of the log before it.
     pub chain: Digest,
+    /// Salt of the segment.
+    pub salt: u32,
 }
 
 impl Encoded {
@@ -165,21 +171,21 @@ impl Encoded {
             durable: placement.durable,
             chain,
         };
-        put_frame(&header, KIND_APPEND, &self.records, out);
+        put_frame(&header, KIND_APPEND, &self.records, placement.salt, out);
         chain
     }
 }
 
 /// The frame that marks a close, in which everything up to `durable` was durable.
-pub fn close(durable: Position, recorded_at: Timestamp, chain: Digest) -> Vec<u8> {
+pub fn close(durable: Position, recorded_at: Timestamp, chain: Digest, salt: u32) -> Vec<u8> {
     let header =
         Header { length: HEADER_BYTES, count: 0, first: durable.next(), recorded_at, durable, chain };
     let mut out = Vec::with_capacity(HEADER_BYTES);
-    put_frame(&header, KIND_CLOSE, &[], &mut out);
+    put_frame(&header, KIND_CLOSE, &[], salt, &mut out);
     out
 }
 
-fn put_frame(header: &Header, kind: u8, records: &[u8], out: &mut Vec<u8>) {
+fn put_frame(header: &Header, kind: u8, records: &[u8], salt: u32, out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + HEADER_BYTES, 0);
     out.extend_from_slice(records);
@@ -191,7 +197,7 @@ fn put_frame(header: &Header, kind: u8, records: &[u8], out: &mut Vec<u8>) {
     put_u64(&mut frame[24..], header.recorded_at.as_micros().cast_unsigned());
     put_u64(&mut frame[32..], header.durable.get());
     frame[40..72].copy_from_slice(&header.chain);
-    let crc = crc32c::crc32c(&frame[4..]);
+    let crc = crc32c::crc32c_append(salt, &frame[4..]);
     put_u32(frame, crc);
     out.resize(start + header.stride(), 0);
 }
@@ -223,12 +229,12 @@ pub fn peek_length(bytes: &[u8]) -> Result<usize, Malformed> {
 ///
 /// `Short` and `Checksum` mean that there is no whole frame here. Anything else means that there is one, written
 /// so, and that it cannot be right.
-pub fn header(bytes: &[u8]) -> Result<Header, Malformed> {
+pub fn header(bytes: &[u8], salt: u32) -> Result<Header, Malformed> {
     let length = peek_length(bytes)?;
     if bytes.len() < length {
         return Err(Malformed::Short("frame"));
     }
-    if crc32c::crc32c(&bytes[4..length]) != get_u32(bytes) {
+    if crc32c::crc32c_append(salt, &bytes[4..length]) != get_u32(bytes) {
         return Err(Malformed::Checksum("frame"));
     }
     if !matches!(bytes[8], KIND_APPEND | KIND_CLOSE) {

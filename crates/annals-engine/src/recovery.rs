@@ -6,14 +6,17 @@
 //! - R3  Behind its last whole frame there may be the remains of a group that was never acknowledged: they are
 //!       replaced by zeros before anything is written. It is damage instead if any whole frame behind says that
 //!       the broken one had been durable (F3 of `frame`).
-//! - R4  A segment never begins before the one in front of it has ended: gaps are damage.
+//! - R4  A segment never begins before the one in front of it has ended: gaps are damage. So is an index without
+//!       a segment after its own: the last one is gone.
+//! - R5  What was found is made durable before it is shown or written behind. Whoever wrote it may have been killed
+//!       before the sync, or the sync may have failed (D4 of `disk`): the last group is written again, and synced,
+//!       and so is the directory.
 //!
 //! Next below: `segment::walk`.
 
 use std::sync::Arc;
 
 use annals_core::{Clock, Position, StoreId, Timestamp};
-use bytes::Bytes;
 use parking_lot::RwLock;
 
 use crate::commit::{Active, Tail};
@@ -25,6 +28,9 @@ use crate::seal::write_index;
 use crate::segment::{
     BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, file_name, index_name, walk,
 };
+
+/// What is cleared or written again at once.
+const MEND_BYTES: usize = 64 << 10;
 
 /// A log that was opened.
 pub struct Recovered {
@@ -46,12 +52,9 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
     }
     let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
     bases.sort_unstable();
-    let Some((&last, sealed)) = bases.split_last() else {
-        if let Some(orphan) = names.iter().find(|name| name.ends_with(".idx")) {
-            return Err(Fault::damaged(orphan, 0, None, "there is an index, but no segment at all"));
-        }
-        return create(disk, clock.now());
-    };
+    check_last(&names, bases.last().copied())?;
+    disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
+    let Some((&last, sealed)) = bases.split_last() else { return create(disk, clock.now()) };
     let mut segments = Vec::with_capacity(bases.len());
     let mut expected = Expected { base: Position::FIRST, id: None };
     for (index, &base) in sealed.iter().enumerate() {
@@ -59,18 +62,28 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
         let next = bases[index + 1];
         let index = sealed_index(disk, &file, &header, next, cache)?;
         expected.base = base.plus(u64::from(index.count()));
-        segments.push(Arc::new(Segment { base, file, index: Arc::new(index) }));
+        segments.push(Arc::new(Segment { base, file, index }));
     }
     let (file, header) = expected.open(disk, last)?;
     let mut index = MemoryIndex::default();
     let end = walk(&*file, &header, |event, offset| index.insert(&event, offset))?;
-    mend(&*file, last, &end)?;
+    mend(&*file, &header, &end)?;
     let allocated = file.length().map_err(Fault::io("read the length of", &file_name(last)))?;
     let index = Arc::new(RwLock::new(index));
     segments.push(Arc::new(Segment { base: last, file: file.clone(), index: index.clone() }));
-    let active = Active { base: last, file, index, allocated };
+    let active = Active { base: last, salt: header.salt(), file, index, allocated };
     let tail = Tail { next: end.next, byte: end.byte, chain: end.chain, recorded_at: end.recorded_at };
     Ok(Recovered { id: header.store, segments, active, tail })
+}
+
+/// An index is written when the next segment is there: one for the last segment or behind it says that a segment
+/// is gone.
+pub(crate) fn check_last(names: &[String], last: Option<Position>) -> Result<(), Fault> {
+    let last = last.map(index_name).unwrap_or_default();
+    match names.iter().find(|name| name.ends_with(".idx") && **name >= last) {
+        None => Ok(()),
+        Some(index) => Err(Fault::damaged(index, 0, None, "there is an index, but no segment after its own")),
+    }
 }
 
 fn create(disk: &dyn Disk, now: Timestamp) -> Result<Recovered, Fault> {
@@ -84,7 +97,8 @@ fn create(disk: &dyn Disk, now: Timestamp) -> Result<Recovered, Fault> {
     let file = header.create(disk).map_err(|(fault, _)| fault)?;
     let index = Arc::new(RwLock::new(MemoryIndex::default()));
     let segment = Segment { base: header.base, file: file.clone(), index: index.clone() };
-    let active = Active { base: header.base, file, index, allocated: HEADER_BYTES };
+    let salt = header.salt();
+    let active = Active { base: header.base, salt, file, index, allocated: HEADER_BYTES };
     let tail =
         Tail { next: header.base, byte: HEADER_BYTES, chain: header.chain, recorded_at: header.recorded_at };
     Ok(Recovered { id: header.store, segments: vec![Arc::new(segment)], active, tail })
@@ -112,20 +126,21 @@ impl Expected {
     }
 }
 
-/// The index of a sealed segment, after which the next one begins at `next`; built again if need be.
+/// The index of a sealed segment, after which the next one begins at `next`; built again if need be, and kept in
+/// memory if it cannot be written: a full disk does not keep a store from being opened (G9).
 fn sealed_index(
     disk: &dyn Disk,
     file: &Arc<dyn File>,
     header: &SegmentHeader,
     next: Position,
     cache: &Arc<BlockCache>,
-) -> Result<FileIndex, Fault> {
+) -> Result<Arc<dyn SegmentIndex>, Fault> {
     let base = header.base;
     let name = index_name(base);
     let opened = disk.open(&name).map_err(Fault::io("open", &name));
     let opened = opened.and_then(|file| FileIndex::open(&name, file, base.get(), cache.clone()));
     match opened {
-        Ok(index) if base.plus(u64::from(index.count())) == next => return Ok(index),
+        Ok(index) if base.plus(u64::from(index.count())) == next => return Ok(Arc::new(index)),
         Ok(_) => tracing::warn!(name, "the index of a segment is of another length; it is built again"),
         Err(fault) => tracing::warn!(
             name,
@@ -139,28 +154,48 @@ fn sealed_index(
         let problem = format!("a frame is broken, and the next segment begins at position {next}");
         return Err(Fault::damaged(&file_name(base), end.byte, Some(end.next), problem));
     }
-    write_index(disk, base, end.byte, &index, cache)
+    Ok(match write_index(disk, base, end.byte, &index, cache) {
+        Ok(index) => Arc::new(index),
+        Err(fault) => {
+            tracing::warn!(
+                name,
+                error = &fault as &dyn std::error::Error,
+                "the index of a segment stays in memory; it is written at the next open"
+            );
+            Arc::new(RwLock::new(index))
+        }
+    })
 }
 
-/// Clears what is behind the last whole frame, unless it is damage.
-fn mend(file: &dyn File, base: Position, end: &End) -> Result<(), Fault> {
-    let name = file_name(base);
-    let remains = remains(file, &name, end)?;
-    if remains == end.byte {
-        return Ok(());
+/// Clears what is behind the last whole frame, unless it is damage, and makes the last group durable.
+fn mend(file: &dyn File, header: &SegmentHeader, end: &End) -> Result<(), Fault> {
+    let name = file_name(header.base);
+    let remains = remains(file, header, end)?;
+    if remains > end.byte {
+        tracing::info!(
+            name,
+            position = end.next.get(),
+            bytes = remains - end.byte,
+            "cleared the remains of appends that were never acknowledged"
+        );
     }
-    tracing::info!(
-        name,
-        position = end.next.get(),
-        bytes = remains - end.byte,
-        "cleared the remains of appends that were never acknowledged"
-    );
-    let zeros = vec![0; 64 << 10];
     let mut byte = end.byte;
+    let zeros = vec![0; MEND_BYTES];
     while byte < remains {
         let count = zeros.len().min((remains - byte) as usize);
         file.write_at(&zeros[..count], byte).map_err(Fault::io("clear", &name))?;
         byte += count as u64;
+    }
+    let mut reader = BlockReader::new(file, &name, header.salt());
+    let mut byte = end.unproven;
+    while byte < end.byte {
+        let bytes = reader.bytes(byte, MEND_BYTES.min((end.byte - byte) as usize))?;
+        if bytes.is_empty() {
+            // What fills up the last frame may be missing.
+            break;
+        }
+        file.write_at(&bytes, byte).map_err(Fault::io("write again", &name))?;
+        byte += bytes.len() as u64;
     }
     file.sync().map_err(Fault::io("sync", &name))
 }
@@ -169,8 +204,10 @@ fn mend(file: &dyn File, base: Position, end: &End) -> Result<(), Fault> {
 ///
 /// # Errors
 /// Damage, if they had been durable.
-pub(crate) fn remains(file: &dyn File, name: &str, end: &End) -> Result<u64, Fault> {
-    let mut reader = BlockReader { file, name, start: 0, block: Bytes::new() };
+pub(crate) fn remains(file: &dyn File, header: &SegmentHeader, end: &End) -> Result<u64, Fault> {
+    let name = file_name(header.base);
+    let mut reader = BlockReader::new(file, &name, header.salt());
+    let mut frames = BlockReader::new(file, &name, header.salt());
     let mut last = end.byte;
     let mut byte = end.byte;
     loop {
@@ -181,30 +218,33 @@ pub(crate) fn remains(file: &dyn File, name: &str, end: &End) -> Result<u64, Fau
         if let Some(at) = block.iter().rposition(|&byte| byte != 0) {
             last = byte + at as u64 + 1;
             for at in (0..=at).step_by(frame::ALIGN) {
-                check_not_durable(file, name, end, byte + at as u64, &block[at..])?;
+                let here = byte + at as u64;
+                if says_it_was_durable(&mut frames, end, here, &block[at..])? {
+                    let problem =
+                        format!("a frame is broken that was durable: the frame at byte {here} says so");
+                    return Err(Fault::damaged(&name, end.byte, Some(end.next), problem));
+                }
             }
         }
         byte += block.len() as u64;
     }
 }
 
-/// Damage, if at this byte there is a whole frame that was written after the one that is broken was durable.
-fn check_not_durable(file: &dyn File, name: &str, end: &End, byte: u64, bytes: &[u8]) -> Result<(), Fault> {
+/// Whether at this byte there is a whole frame that was written after the one that is broken was durable.
+fn says_it_was_durable(
+    frames: &mut BlockReader<'_>,
+    end: &End,
+    byte: u64,
+    bytes: &[u8],
+) -> Result<bool, Fault> {
     const FIELDS: usize = 40;
     if bytes.len() >= FIELDS {
         // Cheap to see: most bytes are no frame, or say that nothing of interest was durable.
         let durable = Position::new(frame::get_u64(&bytes[32..]));
         let first = Position::new(frame::get_u64(&bytes[16..]));
         if durable < end.next || first <= durable || first.get() - end.next.get() > u64::from(u32::MAX) {
-            return Ok(());
+            return Ok(false);
         }
     }
-    let mut reader = BlockReader { file, name, start: 0, block: Bytes::new() };
-    if let Some((_, Ok(found))) = reader.frame(byte)?
-        && found.durable >= end.next
-    {
-        let problem = format!("a frame is broken that was durable: the frame at byte {byte} says so");
-        return Err(Fault::damaged(name, end.byte, Some(end.next), problem));
-    }
-    Ok(())
+    Ok(matches!(frames.frame(byte)?, Some((_, Ok(found))) if found.durable >= end.next))
 }

@@ -70,10 +70,17 @@ pub fn write_index(
     let name = index_name(base);
     let temporary = format!("{name}.tmp");
     let bytes = build(base.get(), end, index);
-    let file = disk.create(&temporary).map_err(Fault::io("create", &temporary))?;
-    file.write_at(&bytes, 0).map_err(Fault::io("write", &temporary))?;
-    file.sync().map_err(Fault::io("sync", &temporary))?;
-    disk.rename(&temporary, &name).map_err(Fault::io("rename", &temporary))?;
+    let prepare = || {
+        let file = disk.create(&temporary).map_err(Fault::io("create", &temporary))?;
+        file.write_at(&bytes, 0).map_err(Fault::io("write", &temporary))?;
+        file.sync().map_err(Fault::io("sync", &temporary))?;
+        disk.rename(&temporary, &name).map_err(Fault::io("rename", &temporary))?;
+        Ok(file)
+    };
+    let file = prepare().inspect_err(|_| {
+        // On a full disk every block counts. What cannot be removed now is removed at the next open.
+        let _ = disk.remove(&temporary);
+    })?;
     disk.sync_directory().map_err(Fault::io("sync the directory of", &name))?;
     FileIndex::open(&name, file, base.get(), cache.clone())
 }

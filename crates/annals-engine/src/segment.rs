@@ -13,6 +13,7 @@
 //!
 //! Next above: `log` (the sequence of segments); below: `frame` and `index`; `disk` holds the bytes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use annals_core::{Position, RecordedEvent, StoreId, Timestamp};
@@ -97,6 +98,11 @@ impl SegmentHeader {
             chain: bytes[48..80].try_into().expect("32 bytes"),
             recorded_at: get_time(&bytes[80..])?,
         })
+    }
+
+    /// What the checksum of every frame of the segment begins with: the checksum of this header.
+    pub fn salt(&self) -> u32 {
+        get_u32(&self.encode()[124..])
     }
 
     /// Reads and checks the header of the file that should begin at `base`.
@@ -261,6 +267,8 @@ pub struct End {
     pub chain: Digest,
     /// Frames that hold an append.
     pub appends: u64,
+    /// The first byte of the last group: no frame says of what stands from here on that it was durable.
+    pub unproven: u64,
 }
 
 /// At most this much is read at once by a walk, unless one frame is larger.
@@ -283,8 +291,10 @@ pub fn walk(
         recorded_at: header.recorded_at,
         chain: header.chain,
         appends: 0,
+        unproven: HEADER_BYTES,
     };
-    let mut reader = BlockReader { file, name: &name, start: 0, block: Bytes::new() };
+    let mut unproven = VecDeque::new();
+    let mut reader = BlockReader::new(file, &name, header.salt());
     while let Some((bytes, found)) = reader.frame(end.byte)? {
         let wrong = |problem: String| Fault::damaged(&name, end.byte, Some(end.next), problem);
         let found = found.map_err(|malformed| wrong(malformed.to_string()))?;
@@ -299,32 +309,45 @@ pub fn walk(
         for (index, (at, event)) in records.into_iter().enumerate() {
             each(event, Offset::new(end.byte + at as u64, index == 0));
         }
-        end.appends += u64::from(found.count > 0);
+        while unproven.front().is_some_and(|&(first, _)| first <= found.durable) {
+            unproven.pop_front();
+        }
+        if found.count > 0 {
+            unproven.push_back((found.first, end.byte));
+            end.appends += 1;
+        }
         end.next = end.next.plus(u64::from(found.count));
         end.recorded_at = found.recorded_at;
         end.chain = found.chain;
         end.byte += found.stride() as u64;
     }
+    end.unproven = unproven.front().map_or(end.byte, |&(_, byte)| byte);
     Ok(end)
 }
 
 /// Hands out frames from a file that is read in blocks.
 pub(crate) struct BlockReader<'a> {
-    pub file: &'a dyn File,
-    pub name: &'a str,
-    pub start: u64,
-    pub block: Bytes,
+    file: &'a dyn File,
+    name: &'a str,
+    salt: u32,
+    start: u64,
+    block: Bytes,
 }
 
 type Frame = (Bytes, Result<Header, Malformed>);
 
-impl BlockReader<'_> {
+impl<'a> BlockReader<'a> {
+    /// Reads the file of this name, the segment that has this salt.
+    pub fn new(file: &'a dyn File, name: &'a str, salt: u32) -> Self {
+        Self { file, name, salt, start: 0, block: Bytes::new() }
+    }
+
     /// The frame at this byte: nothing if there is no whole one.
     pub fn frame(&mut self, byte: u64) -> Result<Option<Frame>, Fault> {
         let mut bytes = self.bytes(byte, frame::HEADER_BYTES)?;
         let Ok(length) = frame::peek_length(&bytes) else { return Ok(None) };
         bytes = self.bytes(byte, length)?;
-        match frame::header(&bytes) {
+        match frame::header(&bytes, self.salt) {
             Err(Malformed::Short(_) | Malformed::Checksum(_)) => Ok(None),
             found => Ok(Some((bytes, found))),
         }

@@ -54,7 +54,7 @@ impl<'a> Stage<'a> {
             Admission::Keyed(first) => Some(Outcome::Keyed(first)),
             Admission::Repeated(first) => Some(Outcome::Repeated(first)),
             Admission::Refuse(violated) => Some(Outcome::Refused(violated)),
-            Admission::Invalid(invalid) => return Err(invalid.into()),
+            Admission::Invalid(invalid) => Some(Outcome::Invalid(invalid)),
         })
     }
 
@@ -76,6 +76,7 @@ impl<'a> Stage<'a> {
             recorded_at,
             durable: writer.durable,
             chain: writer.tail.chain,
+            salt: writer.active.salt,
         };
         let before = frames.len();
         writer.tail.chain = encoded.place(&placement, frames);

@@ -16,10 +16,10 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::commit::{Outcome, Poison, QUEUE_APPENDS, Request, Writer};
+use crate::commit::{Outcome, Poison, Request, Writer};
 use crate::disk::{Disk, FileDisk};
 use crate::error::Fault;
-use crate::frame::Encoded;
+use crate::frame::{self, Encoded};
 use crate::index::{BlockCache, Offset};
 use crate::log::Log;
 use crate::seal::Sealer;
@@ -48,7 +48,7 @@ impl Default for Options {
 const CACHE_BYTES: usize = 64 << 20;
 /// Streams whose versions are kept in memory.
 const HEADS: usize = 100_000;
-/// Bytes of appends that may wait for the writer, in KiB.
+/// Bytes of appends that may wait for the writer, in KiB; each counts as one at least.
 const QUEUE_KIB: usize = 256 << 10;
 
 /// The embedded store: a directory that one process at a time has open.
@@ -56,7 +56,7 @@ pub struct EngineStore {
     log: Arc<Log>,
     limits: Limits,
     poison: Arc<Poison>,
-    queue: RwLock<Option<mpsc::Sender<Request>>>,
+    queue: RwLock<Option<mpsc::UnboundedSender<Request>>>,
     room: Arc<Semaphore>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -89,6 +89,10 @@ impl EngineStore {
             let problem = "must be at most 1 GiB, and an append at most 512 MiB";
             return Err(annals_core::Invalid::new("segment_bytes", problem).into());
         }
+        if options.limits.append_events_max > frame::EVENTS_MAX {
+            let problem = format!("can be at most {}", frame::EVENTS_MAX);
+            return Err(annals_core::Invalid::new("append_events_max", problem).into());
+        }
         let cache = Arc::new(BlockCache::new(CACHE_BYTES));
         let recovered = recovery::open(&*disk, &cache, &*options.clock)?;
         let head = recovered.tail.next.previous();
@@ -106,7 +110,7 @@ impl EngineStore {
             sealer: Sealer::start(log.clone()).map_err(cannot_start)?,
             heads: Heads::new(HEADS),
         };
-        let (queue, requests) = mpsc::channel(QUEUE_APPENDS);
+        let (queue, requests) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new().name("annals-write".into());
         let thread = thread.spawn(move || writer.run(requests)).map_err(cannot_start)?;
         Ok(Self {
@@ -138,15 +142,18 @@ impl EngineStore {
 
     /// Sends an append to the writer and waits for what becomes of it.
     async fn submit(&self, append: Append) -> Result<Outcome> {
-        let kib = append.writes.iter().map(|write| write.event.data.len() + 512).sum::<usize>() >> 10;
-        let kib = u32::try_from(kib.clamp(1, QUEUE_KIB)).expect("the queue is smaller than 4 TiB");
+        let encoded = Encoded::new(&append);
+        let kib = u32::try_from((encoded.stride() >> 10).clamp(1, QUEUE_KIB))
+            .expect("the queue is smaller than 4 TiB");
         let permit = self.room.clone().acquire_many_owned(kib).await;
         let permit = permit.expect("the semaphore is never closed");
-        let queue = self.queue.read().clone().ok_or_else(closed)?;
-        let encoded = Encoded::new(&append);
         let (answer, answered) = oneshot::channel();
-        queue.send(Request { append, encoded, answer, permit }).await.map_err(|_| closed())?;
-        drop(queue);
+        let request = Request { append, encoded, answer, permit };
+        // The queue is held for no longer than this: who closes the store waits until nobody holds it.
+        match &*self.queue.read() {
+            Some(queue) => queue.send(request).map_err(|_| closed())?,
+            None => return Err(closed()),
+        }
         answered.await.map_err(|_| Error::Indeterminate("the writer stopped before it answered".into()))?
     }
 }
@@ -194,6 +201,7 @@ impl EventStore for EngineStore {
             }
             Outcome::Keyed(first) => Ok(read::appended(&self.log.view(), first)?),
             Outcome::Repeated(first) => Ok(read::repeated(&self.log.view(), first, streams.len())?),
+            Outcome::Invalid(invalid) => Err(invalid.into()),
             Outcome::Refused(violated) => {
                 Err(Error::Conflict(Box::new(Conflict::explain(self, &conditions, violated).await?)))
             }

@@ -13,7 +13,7 @@ use annals_core::{Error, Place, Position, Result, StoreId};
 use crate::disk::{Disk, File, FileDisk};
 use crate::error::Fault;
 use crate::index::{MemoryIndex, build};
-use crate::recovery::{Expected, remains};
+use crate::recovery::{Expected, check_last, remains};
 use crate::segment::{SegmentHeader, base_of, file_name, index_name, walk};
 
 /// What a verification looked at and found.
@@ -86,6 +86,7 @@ pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Resul
         };
         progress(check.found.bytes, total.max(check.found.bytes));
     }
+    check_last(&names, bases.last().copied()).or_else(|fault| check.note(fault))?;
     check.found.store = expected.id;
     Ok(check.found)
 }
@@ -152,7 +153,7 @@ impl Check<'_> {
         *before = Some(end);
         match next {
             None => {
-                remains(&*file, &name, &end)?;
+                remains(&*file, &header, &end)?;
             }
             Some(next) if end.next != next => {
                 let problem = format!("a frame is broken, and the next segment begins at position {next}");

@@ -252,7 +252,10 @@ impl<'de> Deserialize<'de> for ExpectedJson {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ExpectedJson, E> {
-                text.parse().map(ExpectedJson).map_err(|invalid: Invalid| E::custom(invalid.problem))
+                match text.parse() {
+                    Ok(expected) if !matches!(expected, Expected::Exact(_)) => Ok(ExpectedJson(expected)),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
             }
         }
         value.deserialize_any(Visitor)

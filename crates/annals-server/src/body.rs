@@ -14,6 +14,9 @@ use crate::problem::Problem;
 /// How long a client may take between two pieces of a body.
 const PIECE_MAX: Duration = Duration::from_secs(30);
 
+/// How many bytes are set aside because a client announced them.
+const BELIEVED_BYTES: usize = 1 << 20;
+
 /// Reads a JSON body of at most this many bytes.
 pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -31,7 +34,7 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> R
     if announced.is_some_and(|length: usize| length > bytes_max) {
         return Err(too_large());
     }
-    let mut read = Vec::with_capacity(announced.unwrap_or(0));
+    let mut read = Vec::with_capacity(announced.unwrap_or(0).min(BELIEVED_BYTES));
     let mut pieces = body.into_data_stream();
     loop {
         match tokio::time::timeout(PIECE_MAX, pieces.next()).await {
@@ -54,7 +57,12 @@ pub(crate) fn json<'de, T: Deserialize<'de>>(body: &'de [u8], root: &str) -> Res
         let place = (error.inner().line(), error.inner().column());
         located(Problem::from(syntax_error(&error, root)), place)
     })?;
-    json.end().map_err(|error| located(Problem::invalid("body", &error), (error.line(), error.column())))?;
+    json.end().map_err(|error| {
+        located(
+            Problem::invalid("body", format!("does not end where its JSON does: {error}")),
+            (error.line(), error.column()),
+        )
+    })?;
     Ok(value)
 }
 

@@ -14,7 +14,7 @@ mod streams;
 
 use std::sync::Arc;
 
-use annals_core::{RecordedEvent, Timestamp};
+use annals_core::{Position, RecordedEvent, Timestamp};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
@@ -78,7 +78,7 @@ struct Frame<'a> {
     /// Path of the entry of the navigation that the page belongs to.
     here: &'a str,
     /// Position of the newest event, if it is known.
-    head: Option<annals_core::Position>,
+    head: Option<Position>,
 }
 
 /// Runs what makes a page; a failure becomes a page as well.
@@ -152,15 +152,15 @@ fn time(at: Timestamp) -> Markup {
     html! { time datetime=(whole) title=(whole) { (date) " " (shown) } }
 }
 
-/// A table of events, one a row.
-fn event_table(events: &[RecordedEvent], with_stream: bool) -> Markup {
+/// A table of events, one a row; the row of the event that the page is about is marked.
+fn event_table(events: &[RecordedEvent], this: Option<Position>) -> Markup {
     html! {
         div.scroll {
             table {
                 thead {
                     tr {
                         th.number scope="col" { "Position" }
-                        @if with_stream { th scope="col" { "Stream" } }
+                        th scope="col" { "Stream" }
                         th.number scope="col" { "Version" }
                         th scope="col" { "Type" }
                         th scope="col" { "Recorded (UTC)" }
@@ -169,11 +169,9 @@ fn event_table(events: &[RecordedEvent], with_stream: bool) -> Markup {
                 }
                 tbody {
                     @for event in events {
-                        tr {
+                        tr aria-current=[(Some(event.position) == this).then_some("true")] {
                             td.number { a href=(links::event(event.position)) { (event.position) } }
-                            @if with_stream {
-                                td.name { a href=(links::stream(&event.stream)) { (event.stream) } }
-                            }
+                            td.name { a href=(links::stream(&event.stream)) { (event.stream) } }
                             td.number { (event.version) }
                             td.name { (event.event_type) }
                             td.time { (time(event.recorded_at)) }

@@ -10,7 +10,7 @@
 //! - J2  Data that is JSON is embedded as `data`, byte for byte. Other data stands as `data_base64`.
 //! - J3  JSON whose bytes the form cannot carry (blanks around it; in a line, line breaks within it) has both:
 //!   `data` to read, with blanks for line breaks, and `data_base64`, the exact bytes. The bytes win.
-//! - J4  [`parse_line`] of [`line`] is the same event.
+//! - J4  [`parse_line`] of [`line()`] is the same event.
 //!
 //! It knows events, not stores or HTTP. What clients send, which has no place in the log yet, is
 //! `event_json/incoming.rs`.
@@ -30,7 +30,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-pub use incoming::{Incoming, syntax_error};
+pub(crate) use incoming::{Incoming, syntax_error};
 
 /// An event within a larger JSON document: its data keeps its line breaks.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub fn line(event: &RecordedEvent) -> Vec<u8> {
     serde_json::to_vec(&Shape::of(event, true)).expect("an event has only text for keys, so it is JSON")
 }
 
-/// Reads an event from a line that [`line`] wrote.
+/// Reads an event from a line that [`line()`] wrote.
 ///
 /// # Errors
 /// [`Invalid`], naming the field, if it is not JSON or not such an event.

@@ -141,3 +141,106 @@ impl Feed {
         Bytes::from_static(b": alive\n\n")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use annals_core::{
+        Append, Appended, EventStore, Expected, IdempotencyKey, Limits, LogRead, MemoryStore, NewEvent,
+        StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead,
+    };
+    use axum::body::BodyDataStream;
+    use futures::StreamExt as _;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    /// A store that counts the pages that are read from it.
+    #[derive(Default)]
+    struct Counted(MemoryStore, AtomicU64);
+
+    #[async_trait::async_trait]
+    impl EventStore for Counted {
+        fn id(&self) -> StoreId {
+            self.0.id()
+        }
+        async fn append(&self, append: Append) -> annals_core::Result<Appended> {
+            self.0.append(append).await
+        }
+        async fn read_log(&self, read: LogRead) -> annals_core::Result<LogPage> {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            self.0.read_log(read).await
+        }
+        async fn read_stream(&self, read: StreamRead) -> annals_core::Result<StreamPage> {
+            self.0.read_stream(read).await
+        }
+        async fn list_streams(&self, list: StreamList) -> annals_core::Result<Vec<StreamInfo>> {
+            self.0.list_streams(list).await
+        }
+        async fn outcome(&self, key: &IdempotencyKey) -> annals_core::Result<Option<Appended>> {
+            self.0.outcome(key).await
+        }
+        async fn head(&self) -> annals_core::Result<Position> {
+            self.0.head().await
+        }
+        async fn wait(&self, after: Position) -> annals_core::Result<Position> {
+            self.0.wait(after).await
+        }
+    }
+
+    /// The live stream over a log of so many events.
+    async fn live_over(events: usize, query: &str) -> (Arc<Counted>, watch::Sender<bool>, BodyDataStream) {
+        let store = Arc::new(Counted::default());
+        let events = (0..events).map(|_| NewEvent::new("opened", "{}").expect("the type is plain"));
+        let stream = StreamId::new("a").expect("the name is plain");
+        store.append(Append::to(&stream, Expected::Any, events)).await.expect("memory takes it");
+        let (stop, stopping) = watch::channel(false);
+        let app = App {
+            store: Arc::clone(&store) as Arc<dyn EventStore>,
+            limits: Limits::default(),
+            body_bytes_max: 0,
+            metrics: Metrics::new(),
+            links: Vec::new(),
+            stopping,
+        };
+        let query = RawQuery(Some(query.to_owned()));
+        let answer = live(State(Arc::new(app)), query, HeaderMap::new()).await.expect("the request is right");
+        (store, stop, answer.into_body().into_data_stream())
+    }
+
+    async fn next(body: &mut BodyDataStream) -> Option<String> {
+        let piece = body.next().await?.expect("a piece cannot fail");
+        Some(String::from_utf8(piece.to_vec()).expect("events are text"))
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_costs_one_page() {
+        let (store, _stop, mut body) = live_over(10 * PAGE_EVENTS, "after=0").await;
+        next(&mut body).await.unwrap();
+        for page in 1..=10 {
+            let piece = next(&mut body).await.unwrap();
+            assert_eq!(piece.matches("data: ").count(), PAGE_EVENTS);
+            assert_eq!(store.1.load(Ordering::SeqCst), page, "a page is read when the last one was taken");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_broken_by_the_place_that_was_reached_and_then_by_a_comment() {
+        let (_store, _stop, mut body) = live_over(7, "after=0&type=none").await;
+        assert_eq!(next(&mut body).await.unwrap(), "retry: 1000\nid: 0\n\n");
+        assert_eq!(next(&mut body).await.unwrap(), "id: 7\n\n");
+        assert_eq!(next(&mut body).await.unwrap(), ": alive\n\n");
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_ends_a_stream_that_waits_and_one_that_is_behind() {
+        for events in [1, 10 * PAGE_EVENTS] {
+            let (_store, stop, mut body) = live_over(events, "after=0").await;
+            next(&mut body).await.unwrap();
+            next(&mut body).await.unwrap();
+            stop.send_replace(true);
+            assert_eq!(next(&mut body).await, None);
+        }
+    }
+}

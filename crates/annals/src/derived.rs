@@ -329,3 +329,21 @@ impl<'de> VariantAccess<'de> for OneVariant<'_, 'de> {
         self.json.deserialize_struct("event", fields, visitor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_union_are_joined_in_order() {
+        const PARTS: &[&[&str]] = &[&["a.b", "a.c"], &[], &["b.c"]];
+        const ALL: [&str; count(PARTS)] = join(PARTS);
+        assert_eq!(ALL, ["a.b", "a.c", "b.c"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "share a stored name")]
+    fn a_name_in_two_parts_of_a_union_does_not_compile() {
+        let _: [&str; 2] = join(&[&["a.b"], &["a.b"]]);
+    }
+}

@@ -4,8 +4,6 @@ use std::fmt;
 
 use annals_core::Cause;
 
-use crate::sql::SqlError;
-
 /// Why a projection or a subscriber could not take an event. Every error turns into one with `?`; to say it in
 /// words, there is [`Failure::new`].
 ///
@@ -75,19 +73,4 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let said = panic.downcast_ref::<&str>().copied();
     let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panicked: {}", said.unwrap_or("(no message)"))
-}
-
-/// A failure at one event of several.
-#[derive(Debug)]
-pub(crate) struct FailedAt {
-    /// Its place among them.
-    pub index: usize,
-    pub failure: Failure,
-}
-
-impl From<SqlError> for FailedAt {
-    /// A failure of the database as such meets the first event.
-    fn from(error: SqlError) -> Self {
-        Self { index: 0, failure: error.into() }
-    }
 }

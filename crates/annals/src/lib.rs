@@ -86,15 +86,15 @@ pub use annals_core::{
     Aggregate, Append, Appended, Bytes, Category, Clock, CodecError, Context, Decide, Decision, Error, Event,
     EventId, EventStore, EventStoreExt, EventType, Events, Expected, IdempotencyKey, Invalid, MemoryStore,
     Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent, Result, StoreId, StoreUrl, StreamId,
-    StreamInfo, StreamList, SystemClock, Tag, TestClock, Text, Timestamp, Version, emit, emit_all, nothing,
-    reject,
+    StreamInfo, StreamList, Subscription, SystemClock, Tag, TestClock, Text, Timestamp, Version, emit,
+    emit_all, nothing, reject,
 };
 pub use annals_macros::Event;
 
 pub use backoff::Backoff;
 pub use failure::Failure;
 pub use open::{open_store, open_store_with};
-pub use progress::{Failing, Phase, Status};
+pub use progress::{Failing, Kind, Phase, Status};
 pub use projection::{Project, Projection, ProjectionHandle, View, ViewError};
 pub use recorded::Recorded;
 pub use repository::{Change, Committed, Execute, ExecuteError, History, LoadError, Loaded, Repository};

@@ -17,10 +17,22 @@ pub enum Phase {
     Stopped,
 }
 
+/// What a status is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A projection.
+    Projection,
+    /// A subscriber.
+    Subscriber,
+}
+
 /// How a projection or a subscriber stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
+    /// Which of the two it is.
+    pub kind: Kind,
     /// Its name.
     pub name: String,
     /// What it is doing.

@@ -26,7 +26,7 @@ use crate::backoff::Backoff;
 use crate::progress::{Progress, Status};
 use crate::shared::Shared;
 use crate::sql::{Database, Rows};
-use crate::tasks::Tasks;
+use crate::tasks::{Known, Tasks};
 use crate::{Failure, Recorded};
 
 /// Rows made of events.
@@ -127,9 +127,9 @@ impl ProjectionHandle {
     /// # Errors
     /// If the store cannot be asked for its head.
     pub async fn status(&self) -> Result<Option<Status>> {
-        let Some(projected) = &self.projected else { return Ok(None) };
+        let Some(projected) = self.projected.clone() else { return Ok(None) };
         let head = self.shared.store.head().await?;
-        Ok(Some(crate::tasks::status(&self.name, &projected.progress, head)))
+        Ok(Some(crate::tasks::status(&self.name, &Known::Projection(projected), head)))
     }
 }
 

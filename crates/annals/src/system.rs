@@ -105,7 +105,7 @@ impl Annals {
     pub async fn status(&self) -> Result<Vec<Status>> {
         let head = self.shared.store.head().await?;
         let known = self.tasks.progress();
-        Ok(known.iter().map(|(name, known)| status(name, known.progress(), head)).collect())
+        Ok(known.iter().map(|(name, known)| status(name, known, head)).collect())
     }
 
     /// Waits until every projection and every subscriber is at the end of the log, also of what subscribers

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::backoff::Backoff;
-use crate::progress::{Phase, Progress, Status};
+use crate::progress::{Kind, Phase, Progress, Status};
 use crate::projection::Projected;
 
 /// How long to wait before an event that failed is tried again.
@@ -80,6 +80,13 @@ pub(crate) enum Known {
 }
 
 impl Known {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Projection(_) => Kind::Projection,
+            Self::Subscriber(_) => Kind::Subscriber,
+        }
+    }
+
     pub fn progress(&self) -> &Progress {
         match self {
             Self::Projection(projected) => &projected.progress,
@@ -97,6 +104,15 @@ impl Stop {
     pub async fn asked(&mut self) {
         // An error means that the last handle is gone, which asks for the same.
         let _ = self.0.wait_for(|stop| *stop).await;
+    }
+
+    /// Does this unless a stop is asked for, also half way: only for what may be dropped anywhere.
+    pub async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.asked() => None,
+            done = work => Some(done),
+        }
     }
 }
 
@@ -152,9 +168,10 @@ impl<T> Drop for Reserved<T> {
 }
 
 /// How a task stands, with the end of the log beside it.
-pub(crate) fn status(name: &str, progress: &Progress, head: Position) -> Status {
-    let standing = progress.standing();
+pub(crate) fn status(name: &str, known: &Known, head: Position) -> Status {
+    let standing = known.progress().standing();
     Status {
+        kind: known.kind(),
         name: name.to_owned(),
         phase: standing.phase,
         position: standing.position,

@@ -154,6 +154,26 @@ fn read_back<E: Event>(event: &E) -> E {
 /// A projection that has taken these events, each with the name of its stream: `("account-a1", Opened { … })`.
 /// Positions begin at 1, and each event is a second after the one before, from 2017-04-15T13:00:01Z on.
 ///
+/// ```
+/// # use annals::{Event, Failure, Projection, Recorded, Rows, testing::given_view};
+/// # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
+/// # #[event(prefix = "account")]
+/// # enum AccountEvent { Opened { owner: String } }
+/// # struct Owners;
+/// # impl Projection for Owners {
+/// #     const NAME: &'static str = "owners";
+/// #     const SCHEMA: &'static str = "CREATE TABLE owners (account TEXT, owner TEXT)";
+/// #     type Event = AccountEvent;
+/// #     fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+/// #         let AccountEvent::Opened { owner } = &event.event;
+/// #         rows.execute("INSERT INTO owners VALUES (?1, ?2)", (event.aggregate_id(), owner))?;
+/// #         Ok(())
+/// #     }
+/// # }
+/// given_view(Owners, [("account-a1", AccountEvent::Opened { owner: "kim".into() })])
+///     .then_rows("SELECT account, owner FROM owners", [("a1", "kim")]);
+/// ```
+///
 /// # Panics
 /// If the schema is not acceptable or an event fails.
 #[track_caller]

@@ -145,27 +145,33 @@ impl FaultyDisk {
                 change.apply(&mut names);
             }
         }
-        Self::with_files(names.into_iter().map(|(name, file)| {
-            let content = &state.files[file];
-            let mut image = content.durable.clone();
-            for change in &content.pending {
-                match change {
-                    Change::Write(at, bytes) => {
-                        for (index, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
-                            if random.keeps() {
-                                put(&mut image, at + index * SECTOR_BYTES, sector);
-                            }
-                        }
-                    }
-                    truncate @ Change::Truncate(_) => {
+        Self::with_files(
+            names.into_iter().map(|(name, file)| (name, state.files[file].survivor(&mut random))),
+        )
+    }
+}
+
+impl Content {
+    /// What is durable, with some part of what was not synced.
+    fn survivor(&self, random: &mut Random) -> Vec<u8> {
+        let mut image = self.durable.clone();
+        for change in &self.pending {
+            match change {
+                Change::Write(at, bytes) => {
+                    for (index, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
                         if random.keeps() {
-                            truncate.apply(&mut image);
+                            put(&mut image, at + index * SECTOR_BYTES, sector);
                         }
                     }
                 }
+                truncate @ Change::Truncate(_) => {
+                    if random.keeps() {
+                        truncate.apply(&mut image);
+                    }
+                }
             }
-            (name, image)
-        }))
+        }
+        image
     }
 }
 
@@ -318,10 +324,19 @@ impl File for FaultyFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
-        state.operate()?;
+        let allowed = state.operate();
+        let failed = allowed.is_err() && state.plan.fail_at == Some(state.operations);
+        let mut random = Random::new(state.operations + 2);
         let content = &mut state.files[self.file];
-        content.durable = content.live.clone();
-        content.pending.clear();
+        if failed {
+            // Some of it got there. The rest is still read, and taken for written: no later sync will try it again.
+            content.durable = content.survivor(&mut random);
+            content.pending.clear();
+        }
+        allowed?;
+        for change in std::mem::take(&mut content.pending) {
+            change.apply(&mut content.durable);
+        }
         Ok(())
     }
 

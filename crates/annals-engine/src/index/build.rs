@@ -6,7 +6,8 @@
 //! blocks      ids        (hash u32, place u32) an event, ascending
 //! blocks      postings   places of terms that have many: first rank u32, count u16, then varint deltas
 //! blocks      leaves     terms in the order of their bytes, each with its places or where they are
-//! blocks      inner      (first term of child, child) for each child, level upon level to one root
+//! blocks      inner      (first term of child, child) for each child, level upon level to one root; the first
+//!                        term in a block is cut to its first byte
 //! blocks      filter     lines of 64 bytes: a Bloom filter over streams, keys and event ids
 //! ```
 //!
@@ -128,9 +129,7 @@ pub fn build(base: u64, end: u64, index: &MemoryIndex) -> Vec<u8> {
     let mut level = out.packed(&entries);
     layout.leaf_count = level.len() as u32;
     while level.len() > 1 {
-        let children: Vec<(&[u8], Vec<u8>)> =
-            level.iter().map(|&(first, child)| (first, inner_entry(first, child))).collect();
-        level = out.packed(&children);
+        level = out.inner(&level);
         layout.depth += 1;
     }
     layout.root = level.first().map_or(layout.leaves, |&(_, block)| block);
@@ -240,6 +239,31 @@ impl Blocks {
                 blocks.push((*name, self.next()));
             }
             payload.extend_from_slice(entry);
+        }
+        if !payload.is_empty() {
+            self.push(&payload);
+        }
+        blocks
+    }
+
+    /// One level of inner blocks over these children; returns the first name and the number of each block.
+    fn inner<'a>(&mut self, children: &[(&'a [u8], u32)]) -> Vec<(&'a [u8], u32)> {
+        let mut blocks = Vec::new();
+        let mut payload: Vec<u8> = Vec::new();
+        for &(first, child) in children {
+            let entry = inner_entry(first, child);
+            if payload.len() + entry.len() >= PAYLOAD_BYTES {
+                self.push(&payload);
+                payload.clear();
+            }
+            if payload.is_empty() {
+                blocks.push((first, self.next()));
+                // The first child is taken for all that comes before the second, so its kind says enough; and
+                // two children fit even if their names are as long as may be: every level is shorter.
+                payload = inner_entry(&first[..1], child);
+            } else {
+                payload.extend_from_slice(&entry);
+            }
         }
         if !payload.is_empty() {
             self.push(&payload);

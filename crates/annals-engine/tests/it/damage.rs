@@ -4,7 +4,7 @@ use annals_core::{Error, EventStore, EventStoreExt, LogRead, Query};
 use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{Options, verify_disk};
 
-use crate::common::{append, open, small_segments};
+use crate::common::{append, check, open, small_segments};
 
 /// Every byte of a closed log, one bit each: opening, or else reading, says that it is damaged; or the bit was in
 /// what holds nothing (the filling, or the mark of the close), and everything is there.
@@ -99,4 +99,69 @@ async fn a_missing_segment_is_damage() {
         let report = verify_disk(&disk, &mut |_, _| {}).unwrap();
         assert!(!report.damage.is_empty());
     }
+}
+
+/// G9: the last segment is gone; the index of the one in front of it shows that there was another.
+#[tokio::test]
+async fn a_missing_last_segment_is_damage() {
+    let disk = FaultyDisk::new();
+    {
+        let store = open(&disk, small_segments()).unwrap();
+        for number in 0..100 {
+            store.append(append("account-1", number, 1)).await.unwrap();
+        }
+    }
+    let files = disk.files();
+    let last = files.keys().rfind(|name| name.ends_with(".seg")).unwrap().clone();
+    for all_segments in [false, true] {
+        let rest = files
+            .clone()
+            .into_iter()
+            .filter(|(name, _)| *name != last && !(all_segments && name.ends_with(".seg")));
+        let disk = FaultyDisk::with_files(rest);
+        let report = verify_disk(&disk, &mut |_, _| {}).unwrap();
+        assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
+        let error = open(&disk, small_segments()).err().expect("what was acknowledged is not there");
+        assert!(matches!(error, Error::Damaged { .. }), "{}", error.chain());
+    }
+}
+
+/// G9: an event may hold anything, a copy of a segment too. If the power fails while it is written, what is left of
+/// it is the remains of a group, and not a frame that says what was durable.
+#[tokio::test]
+async fn a_segment_inside_a_torn_event_is_no_damage() {
+    let other = FaultyDisk::new();
+    {
+        let store = open(&other, Options::default()).unwrap();
+        for number in 0..60 {
+            store.append(append("account-1", number, 1)).await.unwrap();
+        }
+    }
+    let mut copied = other.files().remove("00000000000000000001.seg").unwrap();
+    copied.truncate(copied.iter().rposition(|&byte| byte != 0).unwrap() + 1);
+    copied.resize(copied.len().next_multiple_of(8), 0);
+    // Once at each distance from a multiple of eight.
+    let data: Vec<u8> = (0..8_usize).flat_map(|shift| [vec![b' '; shift], copied.clone()].concat()).collect();
+    let disk = FaultyDisk::new();
+    let mut done = Vec::new();
+    let name = "00000000000000000001.seg";
+    let end = {
+        let store = open(&disk, Options::default()).unwrap();
+        for number in 0..5 {
+            let append = append("account-1", number, 1);
+            done.push((append.clone(), store.append(append).await.unwrap()));
+        }
+        let end = disk.files()[name].iter().rposition(|&byte| byte != 0).unwrap();
+        let mut append = append("account-1", 5, 1);
+        append.writes[0].event.data = data.into();
+        store.append(append).await.unwrap();
+        std::mem::forget(store);
+        end.next_multiple_of(8)
+    };
+    let mut torn = disk.files().remove(name).unwrap();
+    torn[end..end + 512].fill(0);
+    let disk = FaultyDisk::with_files([(name.to_owned(), torn)]);
+    assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
+    let store = open(&disk, Options::default()).unwrap_or_else(|error| panic!("{}", error.chain()));
+    check(&store, &done).await;
 }

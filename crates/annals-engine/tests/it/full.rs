@@ -92,3 +92,34 @@ async fn any_operation_may_fail_once() {
     }
     assert!(poisoned > 10, "{poisoned}: failed syncs and writes poison the store");
 }
+
+/// A store opens on a full disk, also if an index could not be written there; and it is written later.
+#[tokio::test]
+async fn a_store_opens_on_a_full_disk() {
+    let disk = FaultyDisk::new();
+    let mut done = Vec::new();
+    {
+        let store = open(&disk, small_segments()).unwrap();
+        for number in 0..60 {
+            let append = append("account-1", number, 1);
+            done.push((append.clone(), store.append(append).await.unwrap()));
+        }
+    }
+    let whole = disk.files();
+    let disk = FaultyDisk::with_files(whole.clone().into_iter().filter(|(name, _)| name.ends_with(".seg")));
+    let used: usize = disk.files().values().map(Vec::len).sum();
+    disk.plan(Plan { capacity: Some(used as u64), ..Plan::default() });
+    let store = open(&disk, small_segments()).unwrap_or_else(|error| panic!("{}", error.chain()));
+    check(&store, &done).await;
+    let again = store.append(done[3].0.clone()).await.unwrap();
+    assert!(again.duplicate && again.first == done[3].1.first);
+    let after: usize = disk.files().values().map(Vec::len).sum();
+    assert_eq!(after, used, "nothing is left of what did not fit");
+    disk.plan(Plan::default());
+    drop(store);
+    check(&open(&disk, small_segments()).unwrap(), &done).await;
+    let indexes = |files: std::collections::BTreeMap<String, Vec<u8>>| {
+        files.into_iter().filter(|(name, _)| name.ends_with(".idx")).collect::<Vec<_>>()
+    };
+    assert_eq!(indexes(disk.files()), indexes(whole));
+}

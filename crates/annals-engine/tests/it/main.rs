@@ -5,6 +5,8 @@
 mod common;
 mod contract;
 
+mod again;
+mod close;
 mod crash;
 mod cut;
 mod damage;

@@ -1,12 +1,13 @@
 //! What a store holds is there when it is opened again.
 
 use annals_core::{
-    Append, Category, Error, EventStore, EventStoreExt, EventType, Expected, IdempotencyKey, Position, Query,
-    StreamList, Version,
+    Append, Category, Error, EventStore, EventStoreExt, EventType, Expected, IdempotencyKey, Limits,
+    Position, Query, StreamList, Timestamp, Version,
 };
-use annals_engine::{EngineStore, Options, verify};
+use annals_engine::disk::faulty::FaultyDisk;
+use annals_engine::{EngineStore, Options, verify, verify_disk};
 
-use crate::common::{all, append, check, event, small_segments, stream};
+use crate::common::{all, append, check, event, open, small_segments, stream};
 
 /// G1, G5: events, versions, keys and ids survive, over many segments, and are found through their indexes.
 #[tokio::test]
@@ -128,4 +129,103 @@ async fn an_append_may_be_larger_than_a_segment() {
     }
     let store = EngineStore::open(directory.path(), small_segments()).unwrap();
     check(&store, &done).await;
+}
+
+/// Whatever time can be given to an append can be read again.
+#[tokio::test]
+async fn every_time_that_is_accepted_can_be_read() {
+    let disk = FaultyDisk::new();
+    let store = open(&disk, Options::default()).unwrap();
+    let times =
+        ["-009999-01-02T01:59:59Z", "-000044-03-15T12:00:00Z", "-000044-03-15", "0000-01-01", "9999-12-30"];
+    let mut done = Vec::new();
+    for (number, text) in times.into_iter().enumerate() {
+        let Ok(time) = text.parse::<Timestamp>() else { continue };
+        let mut append = append("account-1", number, 1);
+        append.writes[0].event.occurred_at = Some(time);
+        done.push((append.clone(), store.append(append).await.unwrap()));
+    }
+    check(&store, &done).await;
+    drop(store);
+    check(&open(&disk, Options::default()).unwrap(), &done).await;
+}
+
+/// G1: a segment without events, but with the marks of closes, is not begun anew when an append does not fit.
+#[tokio::test]
+async fn a_large_append_after_empty_closes_is_kept() {
+    let disk = FaultyDisk::new();
+    for _ in 0..3 {
+        open(&disk, small_segments()).unwrap().close().await.unwrap();
+    }
+    let mut done = Vec::new();
+    {
+        let store = open(&disk, small_segments()).unwrap();
+        for number in 0..4 {
+            let large = "x".repeat(if number % 2 == 0 { 3_900 } else { 20 });
+            let append = Append::to(stream("account-1"), Expected::Any, [event(&large)]);
+            done.push((append.clone(), store.append(append).await.unwrap()));
+        }
+        check(&store, &done).await;
+        store.close().await.unwrap();
+        check(&store, &done).await;
+    }
+    check(&open(&disk, small_segments()).unwrap(), &done).await;
+    assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
+}
+
+/// The index of a segment grows with its keys, also if these are as long as they may be.
+#[tokio::test]
+async fn the_longest_keys_are_indexed() {
+    let disk = FaultyDisk::new();
+    let key = |number: usize| IdempotencyKey::new(format!("{number:0>2048}")).unwrap();
+    let options = Options { segment_bytes: 400 << 10, ..Options::default() };
+    let mut done = Vec::new();
+    {
+        let store = open(&disk, options.clone()).unwrap();
+        for number in 0..200 {
+            let append = append("account-1", number, 1).once(key(number));
+            done.push((append.clone(), store.append(append).await.unwrap()));
+        }
+    }
+    let bytes = |ending: &str| {
+        let files = disk.files();
+        files.iter().filter(|(name, _)| name.ends_with(ending)).map(|(_, bytes)| bytes.len()).sum::<usize>()
+    };
+    let (log, index) = (bytes(".seg"), bytes(".idx"));
+    assert!(index > 0 && index < 6 * log, "an index of {index} bytes for a log of {log}");
+    let store = open(&disk, options).unwrap();
+    for (number, (_, outcome)) in done.iter().enumerate() {
+        let known = store.outcome(&key(number)).await.unwrap().unwrap();
+        assert_eq!(known.first, outcome.first);
+    }
+    assert_eq!(store.outcome(&key(200)).await.unwrap(), None);
+}
+
+/// Limits that the form of a frame cannot keep are refused when the store is opened.
+#[tokio::test]
+async fn limits_beyond_the_format_are_refused() {
+    let limits = Limits { append_events_max: 65_537, ..Limits::default() };
+    let refused = open(&FaultyDisk::new(), Options { limits, ..Options::default() }).err().unwrap();
+    assert!(matches!(refused, Error::Invalid(_)), "{refused:?}");
+}
+
+/// An append of as many events as there may be is written, answered again and read, in segments of any size.
+#[tokio::test]
+async fn an_append_of_the_most_events() {
+    let disk = FaultyDisk::new();
+    let append =
+        append("account-1", 0, Limits::default().append_events_max).once(IdempotencyKey::new("k").unwrap());
+    let outcome = {
+        let store = open(&disk, small_segments()).unwrap();
+        store.append(crate::common::append("account-2", 0, 1)).await.unwrap();
+        let outcome = store.append(append.clone()).await.unwrap();
+        assert_eq!(store.append(append.clone()).await.unwrap().last, outcome.last);
+        store.append(crate::common::append("account-2", 1, 1)).await.unwrap();
+        outcome
+    };
+    let store = open(&disk, small_segments()).unwrap();
+    let keyless = Append { key: None, ..append };
+    let again = store.append(keyless).await.unwrap();
+    assert_eq!((again.first, again.last, again.duplicate), (outcome.first, outcome.last, true));
+    assert_eq!(store.stream_version(&stream("account-1")).await.unwrap().get(), outcome.count());
 }

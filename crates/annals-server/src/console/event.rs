@@ -152,16 +152,17 @@ impl Neighbours {
     }
 
     fn shown(&self, event: &RecordedEvent) -> Markup {
+        let this = Some(event.position);
         let cause: Vec<_> = self.process.iter().filter(|other| is_cause(other, event)).cloned().collect();
         let effects: Vec<_> = self.process.iter().filter(|other| is_cause(event, other)).cloned().collect();
         html! {
-            @if !cause.is_empty() { section { h2 { "Predecessor" } (event_table(&cause, true)) } }
-            @if !effects.is_empty() { section { h2 { "Follows from it" } (event_table(&effects, true)) } }
-            @if self.append.len() > 1 { section { h2 { "Same append" } (event_table(&self.append, true)) } }
+            @if !cause.is_empty() { section { h2 { "Predecessor" } (event_table(&cause, this)) } }
+            @if !effects.is_empty() { section { h2 { "Follows from it" } (event_table(&effects, this)) } }
+            @if self.append.len() > 1 { section { h2 { "Same append" } (event_table(&self.append, this)) } }
             @if let Some(process) = &event.metadata.process {
                 section {
                     h2 { "Process " span.name { (process) } }
-                    (event_table(&self.process, true))
+                    (event_table(&self.process, this))
                     @if !self.process_end {
                         p { a href={ "/v1/events?process=" (encode(process)) } { "All of it" } " as JSON" }
                     }

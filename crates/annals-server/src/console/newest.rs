@@ -58,10 +58,12 @@ pub(crate) async fn newest(State(app): State<Arc<App>>, RawQuery(query): RawQuer
                 @if live.is_some() { span #live.live hidden role="status" { "connecting" } }
             }
             (form(&filter))
-            div #feed data-live=[live] data-rows=(PAGE_EVENTS) { (event_table(&found.events, true)) }
+            div #feed data-live=[live] data-rows=(PAGE_EVENTS) { (event_table(&found.events, None)) }
             p.empty #empty hidden[!found.events.is_empty()] {
-                "No events" @if found.end { ". " code { "annals append" } " or a POST to "
-                code { "/v1/streams/{stream}" } " writes the first." } @else { " here; there are older ones." }
+                @if found.head == Position::ZERO {
+                    "No events yet. " code { "annals append" } " or a POST to " code { "/v1/streams/{stream}" }
+                    " writes the first."
+                } @else if found.end { "No such events." } @else { "None here; there may be older ones." }
             }
             nav.pages aria-label="Pages" {
                 @if from.is_some() { a href=(filter.address("/?")) { "Newest" } }

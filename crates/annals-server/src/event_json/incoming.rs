@@ -12,10 +12,10 @@ use super::{Cause, at, content_type, decode_base64, embedded, one, present};
 /// An event that a client sends. `stream` is for requests that do not name it elsewhere.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Incoming<'a> {
+pub(crate) struct Incoming<'a> {
     /// The stream that the event is for.
     #[serde(default, borrow)]
-    pub stream: Option<Cow<'a, str>>,
+    pub(crate) stream: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
     id: Option<Cow<'a, str>>,
     #[serde(rename = "type", borrow)]
@@ -41,7 +41,7 @@ impl Incoming<'_> {
     ///
     /// # Errors
     /// [`Invalid`], naming the field within the event.
-    pub fn into_event(self) -> Result<NewEvent, Invalid> {
+    pub(crate) fn into_event(self) -> Result<NewEvent, Invalid> {
         let content_type = content_type(self.content_type.as_deref());
         let data = match (self.data, self.data_base64) {
             (Some(_), Some(_)) => {
@@ -67,25 +67,29 @@ impl Incoming<'_> {
 }
 
 /// What is wrong with JSON that could not be read, with the path of the field below `root`.
-pub fn syntax_error<E: Display>(error: &serde_path_to_error::Error<E>, root: &str) -> Invalid {
+pub(crate) fn syntax_error<E: Display>(error: &serde_path_to_error::Error<E>, root: &str) -> Invalid {
     let message = error.inner().to_string();
     let mut field = match error.path().to_string() {
         path if path == "." => root.to_owned(),
         path if root.is_empty() || path.starts_with('[') => format!("{root}{path}"),
         path => format!("{root}.{path}"),
     };
-    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split_once('`'));
-    let problem = match missing {
-        // What is missing has no path of its own.
-        Some((name, place)) => {
-            field.push_str(if field.is_empty() { "" } else { "." });
-            field.push_str(name);
-            format!("is missing{place}")
-        }
-        None => match message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, ")) {
-            Some((_, expected)) => format!("is not a field here, {expected}"),
-            None => format!("cannot be read: {message}"),
-        },
+    let named = |kind: &str| message.strip_prefix(kind)?.strip_prefix(" field `")?.split_once('`');
+    // What is missing, or there twice, has no path of its own.
+    let mut below = |name: &str| {
+        field.push_str(if field.is_empty() { "" } else { "." });
+        field.push_str(name);
+    };
+    let problem = if let Some((name, place)) = named("missing") {
+        below(name);
+        format!("is missing{place}")
+    } else if let Some((name, place)) = named("duplicate") {
+        below(name);
+        format!("is there twice{place}")
+    } else if let Some((_, expected)) = named("unknown") {
+        format!("is not a field here{expected}")
+    } else {
+        format!("cannot be read: {message}")
     };
     if field.is_empty() {
         field.push_str("body");

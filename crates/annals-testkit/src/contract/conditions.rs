@@ -125,8 +125,14 @@ pub async fn a_long_list_of_unseen_events_says_that_it_is_cut(trial: &mut Trial)
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 300)).await);
     new(store.append(Append::to(stream("blob-1"), Expected::NoStream, megabytes(6))).await);
-    for (name, seen) in [("order-7", 0_u64), ("order-7", 20), ("order-7", 250), ("blob-1", 0), ("blob-1", 4)]
-    {
+    for (name, seen) in [
+        ("order-7", 0_u64),
+        ("order-7", 20),
+        ("order-7", 100),
+        ("order-7", 250),
+        ("blob-1", 0),
+        ("blob-1", 4),
+    ] {
         let conflict = refused(store.append(some(name, at(seen), 1)).await);
         let violation = &conflict.violations[0];
         let all = events_of(store, name).await;

@@ -13,12 +13,40 @@ fn subscribe(store: &Store, after: u64, query: Query) -> Subscription {
     Subscription::new(Arc::clone(store), Position::new(after), query)
 }
 
+/// At most that many events, and none beyond the end that a clause has set ([`end`]), so that a clause finds a
+/// lost event where it would otherwise wait for it.
 async fn take(subscription: &mut Subscription, count: usize) -> Vec<RecordedEvent> {
-    let mut events = Vec::with_capacity(count);
-    for _ in 0..count {
+    let mut events = Vec::new();
+    while events.len() < count && !events.last().is_some_and(is_end) {
         events.push(read(subscription.next().await));
     }
     events
+}
+
+/// Everything up to the end that a clause has set.
+async fn take_all(mut subscription: Subscription) -> Vec<RecordedEvent> {
+    take(&mut subscription, usize::MAX).await
+}
+
+/// Looks several times whether something has happened that must not have: so that a store that works in tasks of
+/// its own gets its turn.
+async fn not_yet<T: std::fmt::Debug>(waiting: &mut (impl Future<Output = T> + Unpin), why: &str) {
+    for _ in 0..20 {
+        tokio::select! {
+            biased;
+            early = &mut *waiting => panic!("{why}, and the answer is {early:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+}
+
+/// Sets the end of what a clause writes.
+async fn end(store: &Store) {
+    new(store.append(one("b-1", event("end.reached"))).await);
+}
+
+fn is_end(event: &RecordedEvent) -> bool {
+    event.event_type.as_str() == "end.reached"
 }
 
 /// Writers that run at once and write 20 events each.
@@ -43,9 +71,10 @@ pub async fn a_subscription_has_no_seam_between_stored_and_live(trial: &mut Tria
     write(store, 2).await;
     let follower = {
         let store = store.clone();
-        tokio::spawn(async move { take(&mut subscribe(&store, 0, Query::all()).page_limit(7), 120).await })
+        tokio::spawn(take_all(subscribe(&store, 0, Query::all()).page_limit(7)))
     };
     write(store, 4).await;
+    end(store).await;
     assert_eq!(joined(follower).await, log(store).await);
 }
 
@@ -53,14 +82,14 @@ pub async fn a_subscription_has_no_seam_between_stored_and_live(trial: &mut Tria
 pub async fn a_subscription_resumes_from_its_checkpoint(trial: &mut Trial) {
     let store = trial.store();
     write(store, 3).await;
+    end(store).await;
     let all = log(store).await;
     for page_limit in [1, 4, 1_000] {
         let (mut checkpoint, mut seen) = (Position::ZERO, Vec::new());
-        while seen.len() < all.len() {
+        while !seen.last().is_some_and(is_end) {
             let mut subscription =
                 Subscription::new(Arc::clone(store), checkpoint, Query::all()).page_limit(page_limit);
-            let count = 7.min(all.len() - seen.len());
-            let events = take(&mut subscription, count).await;
+            let events = take(&mut subscription, 7).await;
             let last = events.last().expect("some were taken").position;
             assert_eq!(subscription.checkpoint(), last, "the checkpoint is what was handed out");
             seen.extend(events);
@@ -77,9 +106,14 @@ pub async fn a_subscription_from_the_head_gives_what_comes_next(trial: &mut Tria
     let head = read(store.head().await);
     let mut subscription = subscribe(store, head.get(), Query::all());
     assert_eq!(subscription.checkpoint(), head);
-    let next = new(store.append(some("c-1", Expected::NoStream, 2)).await);
-    let events = take(&mut subscription, 2).await;
-    assert_eq!((events[0].position, events[1].position), (next.first, next.last));
+    let (first, next) = {
+        let mut first = std::pin::pin!(subscription.next());
+        not_yet(&mut first, "nothing has come yet").await;
+        let next = new(store.append(some("c-1", Expected::NoStream, 2)).await);
+        (read(first.await), next)
+    };
+    assert_eq!(first.position, next.first);
+    assert_eq!(read(subscription.next().await).position, next.last);
     assert_eq!(next.first, head.next());
 }
 
@@ -113,9 +147,10 @@ pub async fn a_filtered_subscription_misses_nothing_while_writers_run(trial: &mu
     let meant = || Query::category(category("b"));
     let follower = {
         let store = store.clone();
-        tokio::spawn(async move { take(&mut subscribe(&store, 0, meant()).page_limit(3), 40).await })
+        tokio::spawn(take_all(subscribe(&store, 0, meant()).page_limit(3)))
     };
     write(store, 4).await;
+    end(store).await;
     let expected: Vec<_> = log(store).await.into_iter().filter(|event| meant().matches(event)).collect();
     assert_eq!(joined(follower).await, expected);
 }
@@ -124,15 +159,11 @@ pub async fn a_filtered_subscription_misses_nothing_while_writers_run(trial: &mu
 pub async fn subscriptions_do_not_disturb_each_other(trial: &mut Trial) {
     let store = trial.store();
     let followers: Vec<_> = [1, 3, 50, 1_000]
+        .map(|limit| tokio::spawn(take_all(subscribe(store, 0, Query::all()).page_limit(limit))))
         .into_iter()
-        .map(|page_limit| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                take(&mut subscribe(&store, 0, Query::all()).page_limit(page_limit), 80).await
-            })
-        })
         .collect();
     write(store, 4).await;
+    end(store).await;
     let all = log(store).await;
     for follower in followers {
         assert_eq!(joined(follower).await, all);
@@ -169,15 +200,12 @@ pub async fn all_who_wait_are_woken(trial: &mut Trial) {
 /// G7: whoever waits for a position further on is not woken before it is passed.
 pub async fn waiting_goes_on_until_the_position_is_passed(trial: &mut Trial) {
     let store = trial.store();
-    let waiter = {
-        let store = store.clone();
-        tokio::spawn(async move { read(store.wait(Position::new(7)).await) })
-    };
-    for _ in 0..10 {
+    let mut waiting = std::pin::pin!(store.wait(Position::new(7)));
+    for number in 0..=7 {
+        not_yet(&mut waiting, &format!("the log has {number} events")).await;
         new(store.append(some("a-1", Expected::Any, 1)).await);
     }
-    let woken = joined(waiter).await;
-    assert!((Position::new(8)..=Position::new(10)).contains(&woken), "woken at {woken}");
+    assert_eq!(read(waiting.await), Position::new(8));
 }
 
 /// G7: a wait that is given up disturbs nobody.

@@ -122,6 +122,7 @@ pub async fn a_checkpoint_survives_reopening(trial: &mut Trial) {
     let checkpoint = subscription.checkpoint();
     drop(subscription);
     let store = trial.reopen().await.clone();
+    assert_eq!(read(store.head().await), Position::new(5));
     let mut subscription = Subscription::new(store.clone(), checkpoint, Query::all());
     new(store.append(some("b-1", Expected::NoStream, 1)).await);
     for position in 4..=6 {

@@ -6,12 +6,12 @@
 //! ```
 //!
 //! A file is thrown away and begun anew if it is another log's, if it reaches beyond the end of the log, if the
-//! log has another event where its newest one was, or if its schema's text has changed.
+//! log has another event where its newest one was, if its schema's text has changed, or if SQLite cannot read it.
 
 use std::path::{Path, PathBuf};
 
 use annals_core::{Error, EventId, EventStore, Position, Result};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::{Projection, Serving, Witness};
 use crate::shared::Shared;
@@ -41,6 +41,15 @@ struct Bound {
     witness: Option<Witness>,
 }
 
+/// What is at the path of a file.
+enum Found {
+    /// No file, or one that was never begun.
+    Nothing,
+    Bound(Bound),
+    /// Something that SQLite cannot read.
+    Broken,
+}
+
 impl ViewFile {
     /// Opens the file of this version, or begins it.
     pub async fn open<P: Projection>(shared: &Shared) -> Result<Self> {
@@ -50,16 +59,22 @@ impl ViewFile {
         let place = directory.as_ref().map(|directory| path(directory, name, version));
         let mut checkpoint = Position::ZERO;
         if let Some(path) = place.clone() {
-            let bound = off_thread(move || if path.exists() { read_bound(&path) } else { Ok(None) }).await?;
-            match bound {
-                Some(bound) if let Some(reason) = unusable::<P>(&bound, store).await? => {
-                    tracing::warn!(projection = name, reason, "the rows are made again from the first event");
-                    let path = place.clone().expect("it was there a moment ago");
-                    off_thread(move || remove(&path).map_err(|error| SqlError::Stopped(error.into())))
-                        .await?;
+            let found = off_thread({
+                let path = path.clone();
+                move || read_bound(&path)
+            });
+            let reason = match found.await? {
+                Found::Nothing => None,
+                Found::Broken => Some("the file is not a database"),
+                Found::Bound(bound) => {
+                    checkpoint = bound.position;
+                    unusable::<P>(&bound, store).await?
                 }
-                Some(bound) => checkpoint = bound.position,
-                None => {}
+            };
+            if let Some(reason) = reason {
+                tracing::warn!(projection = name, reason, "the rows are made again from the first event");
+                checkpoint = Position::ZERO;
+                off_thread(move || remove(&path).map_err(|error| SqlError::Stopped(error.into()))).await?;
             }
         }
         let id = store.id();
@@ -104,6 +119,13 @@ impl ViewFile {
         }
         Some(Serving { database: self.database.clone(), older: None })
     }
+}
+
+/// Everything up to here is in the rows.
+pub(super) fn checkpoint(connection: &Connection) -> Result<Position, SqlError> {
+    let mut statement = connection.prepare_cached("SELECT position FROM annals_checkpoint")?;
+    let position: i64 = statement.query_row((), |row| row.get(0))?;
+    Ok(Position::new(position.unsigned_abs()))
 }
 
 /// Notes in the transaction of the rows that everything up to here is in them.
@@ -153,7 +175,7 @@ async fn open_older(
 ) -> Result<Option<Older>> {
     off_thread(move || {
         for (version, path) in older_files(&directory, name, below).into_iter().rev() {
-            if read_bound(&path)?.is_some_and(|bound| bound.store == store) {
+            if matches!(read_bound(&path)?, Found::Bound(bound) if bound.store == store) {
                 return Ok(Some(Older { version, database: Database::open(&Place::File(path))? }));
             }
         }
@@ -184,12 +206,23 @@ fn begin(connection: &Connection, store: &[u8; 16], schema: &str) -> Result<(), 
     Ok(())
 }
 
-/// What the file at this path says of itself; nothing if it was never begun.
-fn read_bound(path: &Path) -> Result<Option<Bound>, SqlError> {
-    bound(&Connection::open(path)?)
+/// What is at this path.
+fn read_bound(path: &Path) -> Result<Found, SqlError> {
+    if !path.exists() {
+        return Ok(Found::Nothing);
+    }
+    match bound(&Connection::open(path)?) {
+        Ok(bound) => Ok(bound.map_or(Found::Nothing, Found::Bound)),
+        Err(rusqlite::Error::SqliteFailure(failure, _))
+            if matches!(failure.code, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) =>
+        {
+            Ok(Found::Broken)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
-fn bound(connection: &Connection) -> Result<Option<Bound>, SqlError> {
+fn bound(connection: &Connection) -> rusqlite::Result<Option<Bound>> {
     let begun = connection
         .query_row("SELECT 1 FROM sqlite_schema WHERE name = 'annals_checkpoint'", (), |_| Ok(()))
         .optional()?;
@@ -212,7 +245,7 @@ fn bound(connection: &Connection) -> Result<Option<Bound>, SqlError> {
             witness,
         })
     });
-    Ok(read.optional()?)
+    read.optional()
 }
 
 /// Why the rows cannot be gone on with.

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use annals_core::{LogPage, LogRead, Position, Query, RecordedEvent};
 
-use super::file::{ViewFile, set_checkpoint};
+use super::file::{ViewFile, checkpoint, set_checkpoint};
 use super::{Projected, Projection, Witness};
-use crate::Recorded;
 use crate::backoff::Backoff;
-use crate::failure::FailedAt;
 use crate::shared::Shared;
-use crate::sql::{Database, Rows};
+use crate::sql::{Database, Rows, SqlError};
 use crate::tasks::Stop;
+use crate::{Failure, Recorded};
 
 /// A checkpoint is written at the latest when this many positions without an event for the projection have
 /// passed; until then the memory of the task is enough.
@@ -43,55 +42,64 @@ impl<P: Projection> Filling<P> {
         Self { projection, file, shared, projected, backoff, read, written }
     }
 
-    /// Goes on until the system stops. Whatever is under way then is finished or undone by SQLite.
-    pub async fn run(self, mut stop: Stop) {
-        let projected = self.projected.clone();
-        tokio::select! {
-            () = self.go_on() => {}
-            () = stop.asked() => {}
-        }
-        projected.progress.stopped();
+    /// Goes on until the system stops. A transaction that is under way then is finished first.
+    pub async fn run(mut self, mut stop: Stop) {
+        while self.go_on(&mut stop).await.is_some() {}
+        self.projected.progress.stopped();
     }
 
-    async fn go_on(mut self) {
-        loop {
-            match self.shared.store.read_log(self.read.clone()).await {
-                Ok(page) if page.next > self.read.from => self.take(page).await,
-                Ok(_) => {
-                    self.at_the_end().await;
-                    if let Err(error) = self.shared.store.wait(self.read.from.previous()).await {
-                        self.wait_after(error.chain(), None).await;
-                    }
+    /// Takes the next page, or waits for it. Nothing, if a stop is asked for.
+    async fn go_on(&mut self, stop: &mut Stop) -> Option<()> {
+        let store = self.shared.store.clone();
+        let error = match stop.or(store.read_log(self.read.clone())).await? {
+            Ok(page) if page.next > self.read.from => return self.take(page, stop).await,
+            Ok(_) => {
+                self.at_the_end().await;
+                match stop.or(store.wait(self.read.from.previous())).await? {
+                    Ok(_) => return Some(()),
+                    Err(error) => error,
                 }
-                Err(error) => self.wait_after(error.chain(), None).await,
             }
-        }
+            Err(error) => error,
+        };
+        self.wait_after(error.chain(), None, stop).await
     }
 
     /// Takes a page, however often that has to be tried.
-    async fn take(&mut self, page: LogPage) {
+    async fn take(&mut self, page: LogPage, stop: &mut Stop) -> Option<()> {
         let through = page.next.previous();
         let events = page.events;
         let mut done = 0;
         while done < events.len() {
-            let Err(FailedAt { index, failure }) = self.apply(&events[done..], through).await else { break };
+            let FailedAt { index, failure } = match self.apply(&events[done..], through).await {
+                Ok(()) => break,
+                Err(NotApplied::Failed(failed)) => failed,
+                Err(NotApplied::Moved(position)) => return self.go_on_from(position),
+            };
             let failed = done + index;
             // Those before it are done on their own, so that what they say can be seen.
             if index > 0 {
                 let last = events[failed - 1].position;
-                if self.apply(&events[done..failed], last).await.is_ok() {
-                    done = failed;
-                    self.projected.progress.worked();
-                    self.projected.progress.reached(last);
+                match self.apply(&events[done..failed], last).await {
+                    Ok(()) => {
+                        done = failed;
+                        self.projected.progress.worked();
+                        self.projected.progress.reached(last);
+                    }
+                    Err(NotApplied::Failed(_)) => {}
+                    Err(NotApplied::Moved(position)) => return self.go_on_from(position),
                 }
             }
-            self.wait_after(failure.to_string(), Some(events[failed].position)).await;
+            self.wait_after(failure.to_string(), Some(events[failed].position), stop).await?;
         }
         if through.get() - self.written.get() >= PASSED_MAX {
-            let moved = self.file.database.write(move |connection| set_checkpoint(connection, through, None));
-            match moved.await {
-                Ok(()) => self.written = through,
-                Err(error) => tracing::warn!(projection = P::NAME, %error, "a checkpoint could not be moved"),
+            // No events: only the checkpoint is moved. If that fails, it is so the next time.
+            match self.apply(&[], through).await {
+                Err(NotApplied::Moved(position)) => return self.go_on_from(position),
+                Err(NotApplied::Failed(FailedAt { failure: error, .. })) => {
+                    tracing::warn!(projection = P::NAME, %error, "a checkpoint could not be moved");
+                }
+                Ok(()) => {}
             }
         }
         self.read.from = page.next;
@@ -100,11 +108,22 @@ impl<P: Projection> Filling<P> {
         if page.end {
             self.at_the_end().await;
         }
+        Some(())
+    }
+
+    /// Somebody else has filled the same file up to here: what was read is not what comes next.
+    fn go_on_from(&mut self, position: Position) -> Option<()> {
+        tracing::warn!(projection = P::NAME, %position, "another task fills the same file; it goes on from there");
+        self.written = position;
+        self.read.from = position.next();
+        self.projected.progress.worked();
+        self.projected.progress.reached(position);
+        Some(())
     }
 
     /// Applies events, of which the last one is at `through` or the rest up to it is of no concern.
-    async fn apply(&mut self, events: &[RecordedEvent], through: Position) -> Result<(), FailedAt> {
-        apply(&self.file.database, self.projection.clone(), events.to_vec(), through).await?;
+    async fn apply(&mut self, events: &[RecordedEvent], through: Position) -> Result<(), NotApplied> {
+        apply(&self.file.database, self.projection.clone(), events.to_vec(), self.written, through).await?;
         self.written = through;
         Ok(())
     }
@@ -117,22 +136,48 @@ impl<P: Projection> Filling<P> {
         self.projected.progress.caught_up();
     }
 
-    async fn wait_after(&self, error: String, position: Option<Position>) {
+    async fn wait_after(&self, error: String, position: Option<Position>, stop: &mut Stop) -> Option<()> {
         tracing::warn!(projection = P::NAME, ?position, error, "a projection cannot go on; it tries again");
         let attempts = self.projected.progress.failed(error, position, self.shared.clock.now());
-        tokio::time::sleep(self.backoff.before(attempts)).await;
+        stop.or(tokio::time::sleep(self.backoff.before(attempts))).await
     }
 }
 
-/// Applies events in one transaction with the checkpoint after them. A panic of the projection is a failure of
-/// the event that it met.
+/// A failure at one event of several.
+struct FailedAt {
+    /// Its place among them.
+    index: usize,
+    failure: Failure,
+}
+
+/// Why events were not applied. Nothing of them was.
+enum NotApplied {
+    Failed(FailedAt),
+    /// The checkpoint in the file is not where it was left.
+    Moved(Position),
+}
+
+impl From<SqlError> for NotApplied {
+    /// A failure of the database as such meets the first event.
+    fn from(error: SqlError) -> Self {
+        Self::Failed(FailedAt { index: 0, failure: error.into() })
+    }
+}
+
+/// Applies events in one transaction with the checkpoint before and after them, so that two tasks on one file
+/// cannot both apply them. A panic of the projection is a failure of the event that it met.
 async fn apply<P: Projection>(
     database: &Database,
     projection: Arc<P>,
     events: Vec<RecordedEvent>,
+    before: Position,
     through: Position,
-) -> Result<(), FailedAt> {
+) -> Result<(), NotApplied> {
     let work = move |connection: &rusqlite::Connection| {
+        let found = checkpoint(connection)?;
+        if found != before {
+            return Err(NotApplied::Moved(found));
+        }
         let rows = Rows::new(connection);
         let mut witness = None;
         for (index, stored) in events.into_iter().enumerate() {
@@ -141,7 +186,7 @@ async fn apply<P: Projection>(
                 let event = Recorded::<P::Event>::read(stored)?;
                 projection.apply(&event, &rows)
             });
-            taken.map_err(|failure| FailedAt { index, failure })?;
+            taken.map_err(|failure| NotApplied::Failed(FailedAt { index, failure }))?;
         }
         set_checkpoint(connection, through, witness)?;
         Ok(())

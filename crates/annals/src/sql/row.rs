@@ -109,6 +109,10 @@ tuple!(0 A, 1 B, 2 C, 3 D, 4 E);
 tuple!(0 A, 1 B, 2 C, 3 D, 4 E, 5 F);
 tuple!(0 A, 1 B, 2 C, 3 D, 4 E, 5 F, 6 G);
 tuple!(0 A, 1 B, 2 C, 3 D, 4 E, 5 F, 6 G, 7 H);
+tuple!(0 A, 1 B, 2 C, 3 D, 4 E, 5 F, 6 G, 7 H, 8 I);
+tuple!(0 A, 1 B, 2 C, 3 D, 4 E, 5 F, 6 G, 7 H, 8 I, 9 J);
+tuple!(0 A, 1 B, 2 C, 3 D, 4 E, 5 F, 6 G, 7 H, 8 I, 9 J, 10 K);
+tuple!(0 A, 1 B, 2 C, 3 D, 4 E, 5 F, 6 G, 7 H, 8 I, 9 J, 10 K, 11 L);
 
 /// The rows of a projection while it takes an event: everything done here and the checkpoint are one
 /// transaction.

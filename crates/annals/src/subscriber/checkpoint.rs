@@ -37,7 +37,7 @@ impl Checkpoints {
     }
 
     /// Everything up to here is handled; `witness` is the newest event among it that was. Without one, the
-    /// former one stays, unless the row is begun anew.
+    /// former one stays. A checkpoint never moves back, unless it is begun anew.
     pub async fn write(
         &self,
         position: Position,
@@ -56,7 +56,8 @@ impl Checkpoints {
                     "INSERT INTO checkpoints VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET
                      position = excluded.position,
                      witness_position = coalesce(excluded.witness_position, witness_position),
-                     witness_id = coalesce(excluded.witness_id, witness_id)",
+                     witness_id = coalesce(excluded.witness_id, witness_id)
+                     WHERE excluded.position > position",
                 )?
                 .execute(params![subscriber, position.to_value()?, seen, id])?;
             Ok(())

@@ -48,12 +48,23 @@ impl Handling {
     where
         A: Decide<C>,
     {
+        self.execute_in(&self.repository(), id, command)
+    }
+
+    /// The same through a repository of one's own, with its snapshots and its cache.
+    pub fn execute_in<A, C>(
+        &self,
+        repository: &Repository<A>,
+        id: impl Into<String>,
+        command: C,
+    ) -> Execute<A, C>
+    where
+        A: Decide<C>,
+    {
         let id = id.into();
-        let again = !self.commanded.lock().insert(StreamId::of(A::NAME, &id).map_or_else(
-            |_| id.clone(), // It is refused for its name in a moment.
-            |stream| stream.to_string(),
-        ));
-        let execute = self.repository::<A>().execute(id, command);
-        execute.caused(self.event_id, &self.metadata, Some(&self.subscriber), again)
+        // A name that is not acceptable is refused when the command is awaited.
+        let stream = StreamId::of(A::NAME, &id).map_or_else(|_| id.clone(), |stream| stream.to_string());
+        let again = !self.commanded.lock().insert(stream);
+        repository.execute(id, command).caused(self.event_id, &self.metadata, Some(&self.subscriber), again)
     }
 }

@@ -1,0 +1,114 @@
+//! `annals export`: events as lines of JSON, from which `annals import` makes the same log again.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use annals_core::{EventStore, LogRead, Position, StreamId, StreamRead, Version};
+use annals_server::event_json;
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::output::thousands;
+use crate::progress;
+use crate::store::StoreOption;
+
+/// Write events as lines of JSON that `annals import` reads back
+#[derive(Args)]
+#[command(after_help = "Examples:
+  annals export --store file:./data -o backup.jsonl
+  annals export --stream account-42 --store file:./data | jq .data
+  annals import backup.jsonl --store file:./restored")]
+pub(crate) struct Export {
+    /// Where to begin, inclusive: a position, or with --stream a version
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    from: u64,
+    /// Only this stream
+    #[arg(long)]
+    stream: Option<StreamId>,
+    /// The file to write, which is there only when it is whole; otherwise standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreOption,
+}
+
+impl Export {
+    /// Writes all that is there now.
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let store = self.store.open_existing().await?;
+        let Some(path) = &self.output else {
+            let mut out = BufWriter::with_capacity(256 << 10, io::stdout());
+            self.write(&*store, &mut out).await?;
+            out.flush()?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        let partial = partial(path);
+        let written = async {
+            let file =
+                File::create(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+            let mut out = BufWriter::with_capacity(256 << 10, file);
+            let count = self.write(&*store, &mut out).await?;
+            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+            std::fs::rename(&partial, path).with_context(|| format!("cannot create {}", path.display()))?;
+            anyhow::Ok(count)
+        };
+        match written.await {
+            Ok(count) => {
+                writeln!(io::stderr(), "{} events in {}", thousands(count), path.display())?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => {
+                // What is left would only look like a backup.
+                let _ = std::fs::remove_file(&partial);
+                Err(error)
+            }
+        }
+    }
+
+    async fn write(&self, store: &dyn EventStore, out: &mut dyn Write) -> anyhow::Result<u64> {
+        write(store, self.stream.as_ref(), self.from, out).await
+    }
+}
+
+/// Writes events line by line, and says how many.
+pub(crate) async fn write(
+    store: &dyn EventStore,
+    stream: Option<&StreamId>,
+    from: u64,
+    out: &mut dyn Write,
+) -> anyhow::Result<u64> {
+    let bar = progress::events(0);
+    let (mut count, mut from) = (0, from);
+    loop {
+        let (events, next, end, newest) = match stream {
+            Some(stream) => {
+                let page = store.read_stream(StreamRead::forward(stream, Version::new(from))).await?;
+                (page.events, page.next.get(), page.end, page.version.get())
+            }
+            None => {
+                let page = store.read_log(LogRead::forward(Position::new(from))).await?;
+                (page.events, page.next.get(), page.end, page.head.get())
+            }
+        };
+        for event in &events {
+            out.write_all(&event_json::line(event))?;
+            out.write_all(b"\n")?;
+        }
+        (count, from) = (count + events.len() as u64, next);
+        bar.set_length(newest);
+        bar.set_position(next - 1);
+        if end {
+            bar.finish_and_clear();
+            return Ok(count);
+        }
+    }
+}
+
+/// Where a file is written before it is whole.
+fn partial(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}

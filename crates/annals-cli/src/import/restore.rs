@@ -1,0 +1,455 @@
+//! Brings back a log from the lines of `annals export`: ids, recorded times, keys and the bounds of appends.
+//!
+//! - R1  The lines of one append become one append, with its key and its recorded time. Into an empty store, the
+//!   same log comes out.
+//! - R2  Each append is bound to the version that the file says, so events never land in a stream that has others.
+//! - R3  While the store holds exactly the file's beginning, many appends are under way at once, so that a store
+//!   can sync them together. Each is bound to the last event of the one before it and to an end of the log just
+//!   there, so none can overtake: one that tries is refused, and sent again in its turn. In any other store they go
+//!   one by one.
+//! - R4  What an earlier run has written is recognised by the store, by its key or its ids.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::sync::Arc;
+
+use annals_core::{
+    Append, Appended, Error, EventStore, Expected, Position, Query, RecordedEvent, StreamId, Version, Write,
+};
+use annals_server::event_json;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+
+use super::rows::Lines;
+use super::{BadLine, Counts, stopped};
+
+/// Most appends under way at once.
+const UNDER_WAY: usize = 128;
+/// Most bytes of data under way at once, unless one append is larger.
+const UNDER_WAY_BYTES: usize = 16 << 20;
+
+/// Writes every append of the file.
+pub(crate) async fn restore(
+    store: &Arc<dyn EventStore>,
+    reader: Box<dyn Read>,
+    tell: impl Fn(&Counts),
+) -> anyhow::Result<Counts> {
+    let mut appends = Appends { lines: Lines::new(reader), carried: None, last: None, read: Position::ZERO };
+    let mut flight = Flight {
+        store,
+        under_way: FuturesOrdered::new(),
+        sent: VecDeque::new(),
+        bytes: 0,
+        pace: Pace::Reaching,
+    };
+    let mut counts = Counts::default();
+    let read_all = loop {
+        match appends.next_append() {
+            Ok(Some(piece)) => flight.send(piece, &mut counts).await?,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+        tell(&counts);
+    };
+    // Also when a line is bad, those before it are brought to their end.
+    while !flight.sent.is_empty() {
+        flight.land(&mut counts).await?;
+    }
+    tell(&counts);
+    read_all.map_err(|error| stopped(error.into(), &counts))?;
+    Ok(counts)
+}
+
+/// One append of the file.
+#[derive(Clone)]
+struct Piece {
+    /// Its first line.
+    line: u64,
+    /// Where it stood in the log that the file comes from.
+    first: Position,
+    append: Append,
+    /// The last event of the append before it: its stream and version there.
+    after: Option<(StreamId, Version)>,
+    bytes: usize,
+}
+
+impl Piece {
+    /// The append, carried out only where the file has it: just after the one before it, at the end of the log.
+    fn chained(&self) -> Append {
+        let append = self.append.clone().unless(Query::all(), self.first.previous());
+        match &self.after {
+            Some((stream, version)) => append.expecting(stream, Expected::Exact(*version)),
+            None => append,
+        }
+    }
+
+    fn failed(&self, error: Error) -> anyhow::Error {
+        match error {
+            Error::Conflict(conflict) => {
+                let problem = format!("{conflict}: the log holds other events than the file was made from");
+                BadLine::new(self.line, problem).into()
+            }
+            Error::Invalid(invalid) => BadLine::new(self.line, invalid.to_string()).into(),
+            error => anyhow::Error::new(error).context(format!("line {}", self.line)),
+        }
+    }
+}
+
+/// How appends are sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// One by one; so far the store holds what the file says, where it says.
+    Reaching,
+    /// Many at once: the store holds exactly the file's beginning.
+    Many,
+    /// One by one: the store holds something else too.
+    One,
+}
+
+/// The appends that are under way.
+struct Flight<'s> {
+    store: &'s Arc<dyn EventStore>,
+    under_way: FuturesOrdered<BoxFuture<'s, annals_core::Result<Appended>>>,
+    sent: VecDeque<Piece>,
+    bytes: usize,
+    pace: Pace,
+}
+
+impl Flight<'_> {
+    /// Sends an append; waits for earlier ones if too much is under way.
+    async fn send(&mut self, piece: Piece, counts: &mut Counts) -> anyhow::Result<()> {
+        if piece.after.is_none() && piece.first != Position::FIRST {
+            self.pace = Pace::One;
+        }
+        if self.pace != Pace::Many {
+            return self.carry_out(&piece, counts).await;
+        }
+        let full = |this: &Self| this.sent.len() >= UNDER_WAY || this.bytes + piece.bytes > UNDER_WAY_BYTES;
+        while full(self) && !self.sent.is_empty() {
+            self.land(counts).await?;
+        }
+        if self.pace != Pace::Many {
+            return self.carry_out(&piece, counts).await;
+        }
+        self.bytes += piece.bytes;
+        // Unconstrained: the runtime would otherwise let later appends go first to be fair to other tasks.
+        let appending = tokio::task::unconstrained(self.store.append(piece.chained()));
+        self.under_way.push_back(Box::pin(appending));
+        self.sent.push_back(piece);
+        Ok(())
+    }
+
+    /// Sends an append and waits for it.
+    async fn carry_out(&mut self, piece: &Piece, counts: &mut Counts) -> anyhow::Result<()> {
+        let appended = self.store.append(piece.append.clone()).await;
+        self.count(piece, &appended.map_err(|error| piece.failed(error))?, counts);
+        Ok(())
+    }
+
+    /// Waits for the oldest append that is under way.
+    async fn land(&mut self, counts: &mut Counts) -> anyhow::Result<()> {
+        let Some((outcome, piece)) = self.next_outcome().await else { return Ok(()) };
+        match outcome {
+            Ok(appended) => self.count(&piece, &appended, counts),
+            Err(Error::Conflict(_)) => return self.one_by_one(piece, counts).await,
+            Err(error) => return Err(piece.failed(error)),
+        }
+        Ok(())
+    }
+
+    /// Sends again what an obstacle has held up, each when the one before it is there.
+    async fn one_by_one(&mut self, first: Piece, counts: &mut Counts) -> anyhow::Result<()> {
+        self.pace = Pace::Reaching;
+        let mut held_up = vec![first];
+        while let Some((outcome, piece)) = self.next_outcome().await {
+            match outcome {
+                Ok(appended) => self.count(&piece, &appended, counts),
+                Err(Error::Conflict(_)) => held_up.push(piece),
+                Err(error) => return Err(piece.failed(error)),
+            }
+        }
+        for piece in held_up {
+            self.carry_out(&piece, counts).await?;
+        }
+        Ok(())
+    }
+
+    async fn next_outcome(&mut self) -> Option<(annals_core::Result<Appended>, Piece)> {
+        let outcome = self.under_way.next().await?;
+        let piece = self.sent.pop_front()?;
+        self.bytes -= piece.bytes;
+        Some((outcome, piece))
+    }
+
+    fn count(&mut self, piece: &Piece, appended: &Appended, counts: &mut Counts) {
+        let events = piece.append.writes.len() as u64;
+        *(if appended.duplicate { &mut counts.there } else { &mut counts.new }) += events;
+        if appended.first != piece.first {
+            counts.moved += events;
+            self.pace = Pace::One;
+        } else if self.pace == Pace::Reaching && !appended.duplicate {
+            self.pace = Pace::Many;
+        }
+    }
+}
+
+/// The appends of the file, one after the other.
+struct Appends {
+    lines: Lines,
+    /// The first event of the next append.
+    carried: Option<(u64, RecordedEvent)>,
+    /// The last event that was read.
+    last: Option<(StreamId, Version)>,
+    /// The position of the last line.
+    read: Position,
+}
+
+impl Appends {
+    fn next_append(&mut self) -> Result<Option<Piece>, BadLine> {
+        let after = self.last.take();
+        let first = match self.carried.take() {
+            Some(first) => Some(first),
+            None => self.next_event()?,
+        };
+        let Some((line, first)) = first else { return Ok(None) };
+        let mut events = vec![first];
+        while let Some((line, event)) = self.next_event()? {
+            if event.append != events[0].append {
+                self.carried = Some((line, event));
+                break;
+            }
+            events.push(event);
+        }
+        self.last = events.last().map(|event| (event.stream.clone(), event.version));
+        piece(line, after, &events).map(Some)
+    }
+
+    fn next_event(&mut self) -> Result<Option<(u64, RecordedEvent)>, BadLine> {
+        let Some((line, text)) = self.lines.next_line()? else { return Ok(None) };
+        let event = event_json::parse_line(&text).map_err(|invalid| {
+            let problem = format!(
+                "is not a line of `annals export` ({invalid}); for other files give --stream and --type"
+            );
+            BadLine::new(line, problem)
+        })?;
+        if event.position <= self.read || event.append > event.position {
+            let problem = format!(
+                "position {} comes after position {}; lines stand in order",
+                event.position, self.read
+            );
+            return Err(BadLine::new(line, problem));
+        }
+        self.read = event.position;
+        Ok(Some((line, event)))
+    }
+}
+
+/// The append that these events were.
+fn piece(line: u64, after: Option<(StreamId, Version)>, events: &[RecordedEvent]) -> Result<Piece, BadLine> {
+    let mut append = Append::new();
+    append.recorded_at = Some(events[0].recorded_at);
+    append.key = events[0].idempotency_key.clone();
+    let mut versions = std::collections::HashMap::new();
+    for event in events {
+        let before = event.version.previous();
+        if let Some(last) = versions.insert(event.stream.clone(), event.version) {
+            if last != before {
+                let problem = format!(
+                    "in the append that begins here, `{}` jumps from version {last} to {}",
+                    event.stream, event.version
+                );
+                return Err(BadLine::new(line, problem));
+            }
+        } else {
+            append = append.expecting(&event.stream, Expected::Exact(before));
+        }
+        append.writes.push(Write { stream: event.stream.clone(), event: event.to_new() });
+    }
+    let bytes = events.iter().map(|event| event.data.len()).sum();
+    Ok(Piece { line, first: events[0].position, append, after, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use annals_core::{
+        ContentType, EventStoreExt, IdempotencyKey, LogPage, LogRead, MemoryStore, Metadata, NewEvent,
+        StoreId, StreamInfo, StreamList, StreamPage, StreamRead, Tag,
+    };
+
+    use super::*;
+
+    fn event(data: &'static [u8]) -> NewEvent {
+        NewEvent::new("opened", data).unwrap()
+    }
+
+    fn stream(name: &str) -> StreamId {
+        StreamId::new(name).unwrap()
+    }
+
+    /// A log with everything that an export must carry.
+    async fn full_log() -> Arc<dyn EventStore> {
+        let store = MemoryStore::new();
+        let mut rich =
+            event(br#"{"n": 1.50,   "text":"<b>\u00e9\n</b>"}"#).with_tag(Tag::new("a:1").unwrap());
+        rich.schema_version = 3;
+        rich.occurred_at = Some("1997-01-01".parse().unwrap());
+        rich.metadata = Metadata {
+            process: Some("p".into()),
+            initiator: Some("user:7".into()),
+            predecessor: Some("m-1".into()),
+            trace: Some("00-ab-cd-01".into()),
+            own: [("key".into(), "value \u{7} \"quoted\"".into())].into(),
+        };
+        let mut bytes = event(b"\x00\xff\n");
+        bytes.content_type = ContentType::Binary;
+        let mut text = event(b"plain");
+        text.content_type = ContentType::new("text/plain");
+        let key = IdempotencyKey::new("request-1").unwrap();
+        let (a, b) = (stream("a-1"), stream("계좌-1/x y"));
+        let first =
+            Append::to(&a, Expected::NoStream, [rich, event(b"null")]).and_to(&b, Expected::Any, [bytes]);
+        store.append(first.once(key)).await.unwrap();
+        for data in [&b"{\n  \"pretty\":\r\n true }"[..], b" {} ", b"{half", b"", b"[1e999,-0.0]", b"\"\""] {
+            store.append(Append::to(&b, Expected::Any, [event(data)])).await.unwrap();
+        }
+        store.append(Append::to(&a, Expected::Any, [text])).await.unwrap();
+        for number in 0..300 {
+            let name = stream(&format!("many-{}", number % 5));
+            store.append(Append::to(&name, Expected::Any, [event(b"1")])).await.unwrap();
+        }
+        Arc::new(store)
+    }
+
+    async fn exported(store: &Arc<dyn EventStore>, from: u64) -> Vec<u8> {
+        let mut lines = Vec::new();
+        crate::export::write(&**store, None, from, &mut lines).await.unwrap();
+        lines
+    }
+
+    async fn import(store: &Arc<dyn EventStore>, lines: &[u8]) -> anyhow::Result<Counts> {
+        restore(store, Box::new(std::io::Cursor::new(lines.to_vec())), |_| {}).await
+    }
+
+    fn first_lines(lines: &[u8], count: usize) -> Vec<u8> {
+        lines.split_inclusive(|&byte| byte == b'\n').take(count).flatten().copied().collect()
+    }
+
+    fn memory() -> Arc<dyn EventStore> {
+        Arc::new(MemoryStore::new())
+    }
+
+    #[tokio::test]
+    async fn an_export_brings_back_the_same_log() {
+        let (store, copy) = (full_log().await, memory());
+        let lines = exported(&store, 1).await;
+        let counts = import(&copy, &lines).await.unwrap();
+        assert_eq!(counts, Counts { new: 310, there: 0, moved: 0 });
+        assert_eq!(exported(&copy, 1).await, lines);
+        let (log, copied) = (store.log_events(Query::all()).await, copy.log_events(Query::all()).await);
+        assert_eq!(copied.unwrap(), log.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_restore_that_was_killed_goes_on_without_a_duplicate() {
+        let store = full_log().await;
+        let lines = exported(&store, 1).await;
+        for done in [3, 4, 9, 57, 310] {
+            let copy = memory();
+            import(&copy, &first_lines(&lines, done)).await.unwrap();
+            let counts = import(&copy, &lines).await.unwrap();
+            assert_eq!(counts, Counts { new: 310 - done as u64, there: done as u64, moved: 0 });
+            assert_eq!(exported(&copy, 1).await, lines);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_log_continues_the_part_that_is_there() {
+        let (store, copy) = (full_log().await, memory());
+        import(&copy, &first_lines(&exported(&store, 1).await, 100)).await.unwrap();
+        import(&copy, &exported(&store, 101).await).await.unwrap();
+        assert_eq!(exported(&copy, 1).await, exported(&store, 1).await);
+    }
+
+    #[tokio::test]
+    async fn a_log_with_other_events_is_not_mixed_up_with_the_export() {
+        let (store, copy) = (full_log().await, memory());
+        let other = Append::to(stream("many-2"), Expected::Any, [event(b"{}")]);
+        copy.append(other).await.unwrap();
+        let error = format!("{:#}", import(&copy, &exported(&store, 1).await).await.unwrap_err());
+        assert!(error.contains("line 13: stream `many-2` is at version 1, not 0"), "{error}");
+        assert_eq!(copy.stream_version(&stream("many-2")).await.unwrap(), Version::new(1));
+        assert_eq!(copy.stream_version(&stream("many-3")).await.unwrap(), Version::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_has_grown_elsewhere_takes_the_rest_at_other_positions() {
+        let (store, copy) = (full_log().await, memory());
+        let lines = exported(&store, 1).await;
+        import(&copy, &first_lines(&lines, 100)).await.unwrap();
+        let other = Append::to(stream("local"), Expected::Any, [event(b"{}")]);
+        copy.append(other).await.unwrap();
+        let counts = import(&copy, &lines).await.unwrap();
+        assert_eq!(counts, Counts { new: 210, there: 100, moved: 210 });
+    }
+
+    /// A store that takes appends in another order than they were sent in.
+    struct Shuffled(MemoryStore, AtomicU64);
+
+    #[async_trait::async_trait]
+    impl EventStore for Shuffled {
+        fn id(&self) -> StoreId {
+            self.0.id()
+        }
+        async fn append(&self, append: Append) -> annals_core::Result<Appended> {
+            for _ in 0..self.1.fetch_add(7, Ordering::SeqCst) % 5 {
+                tokio::task::yield_now().await;
+            }
+            self.0.append(append).await
+        }
+        async fn read_log(&self, read: LogRead) -> annals_core::Result<LogPage> {
+            self.0.read_log(read).await
+        }
+        async fn read_stream(&self, read: StreamRead) -> annals_core::Result<StreamPage> {
+            self.0.read_stream(read).await
+        }
+        async fn list_streams(&self, list: StreamList) -> annals_core::Result<Vec<StreamInfo>> {
+            self.0.list_streams(list).await
+        }
+        async fn outcome(&self, key: &IdempotencyKey) -> annals_core::Result<Option<Appended>> {
+            self.0.outcome(key).await
+        }
+        async fn head(&self) -> annals_core::Result<Position> {
+            self.0.head().await
+        }
+        async fn wait(&self, after: Position) -> annals_core::Result<Position> {
+            self.0.wait(after).await
+        }
+    }
+
+    #[tokio::test]
+    async fn the_order_is_kept_by_a_store_that_keeps_none_among_appends_at_once() {
+        let (store, copy) = (full_log().await, Shuffled(MemoryStore::new(), AtomicU64::new(0)));
+        let copy: Arc<dyn EventStore> = Arc::new(copy);
+        let lines = exported(&store, 1).await;
+        assert_eq!(import(&copy, &lines).await.unwrap(), Counts { new: 310, there: 0, moved: 0 });
+        assert_eq!(exported(&copy, 1).await, lines);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_no_event_is_named() {
+        let store = full_log().await;
+        let mut lines = first_lines(&exported(&store, 1).await, 5);
+        lines.extend_from_slice(b"{\"position\":6}\n");
+        let copy = memory();
+        let error = format!("{:#}", import(&copy, &lines).await.unwrap_err());
+        assert!(error.contains("line 6: is not a line of `annals export`"), "{error}");
+        assert_eq!(
+            copy.head().await.unwrap(),
+            Position::new(4),
+            "the append that the bad line may belong to waits"
+        );
+    }
+}

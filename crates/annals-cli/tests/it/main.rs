@@ -1,0 +1,8 @@
+//! The binary, as people and scripts use it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+
+mod bring_in;
+mod one_event;
+mod serve;
+mod support;
+mod trouble;

@@ -1,0 +1,126 @@
+//! `append`, `read` and `streams`.
+
+use serde_json::json;
+
+use crate::support::Place;
+
+#[test]
+fn an_event_is_appended_and_read_again_by_another_process() {
+    let place = Place::new();
+    let said = place.ok(r#"append account-42 --type account.opened --data {"owner":"kim"} --expect none"#);
+    assert_eq!(said, "account-42 version 1, position 1\n");
+    let line = "append account-42 --type account.deposited --data - --expect 1 --tag big --process p --initiator user:7";
+    assert_eq!(place.annals_with(line, "{\"amount\": 30}\n").out, "account-42 version 2, position 2\n");
+
+    let lines = place.ok("read account-42 --json");
+    let events: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.len(), 2);
+    assert_eq!((&events[0]["data"], &events[1]["version"]), (&json!({"owner": "kim"}), &json!(2)));
+    assert_eq!(events[1]["metadata"], json!({"process": "p", "initiator": "user:7"}));
+    assert_eq!(events[1]["tags"], json!(["big"]));
+    assert!(
+        lines.contains("\"data\":{\"amount\": 30},"),
+        "the bytes are kept, but for blanks around them: {lines}"
+    );
+    assert_eq!(place.ok("streams"), "STREAM      VERSION  NEWEST EVENT\naccount-42        2             2\n");
+}
+
+#[test]
+fn people_see_a_table() {
+    let place = Place::new();
+    place.ok("append a-1 --type opened --occurred-at 2017-04-15");
+    place.ok("append account-22 --type closed.for.ever --occurred-at 2017-04-16T01:02:03Z");
+    let table = "\
+POSITION  STREAM      VERSION  TYPE             TIME                  DATA
+       1  a-1               1  opened           2017-04-15T00:00:00Z  {}
+       2  account-22        1  closed.for.ever  2017-04-16T01:02:03Z  {}
+";
+    assert_eq!(place.ok("read --all"), table);
+    assert_eq!(place.ok("read none"), "no events\n");
+}
+
+#[test]
+fn what_stands_in_an_event_does_not_steer_the_terminal() {
+    let place = Place::new();
+    let mut command =
+        place.command(["append", "a\u{1b}[31m", "--type", "x\u{7}", "--content-type", "text/plain"]);
+    assert!(command.args(["--data", "\u{1b}]0;title\u{7}\n"]).output().unwrap().status.success());
+    let table = place.ok("read --all");
+    assert!(!table.contains('\u{1b}') && !table.contains('\u{7}'), "{table:?}");
+    assert_eq!(table.lines().count(), 2);
+}
+
+#[test]
+fn a_key_that_was_used_gets_the_first_answer() {
+    let place = Place::new();
+    place.ok("append a --type x --key k");
+    assert_eq!(place.ok("append a --type x --key k"), "a version 1, position 1 (was there already)\n");
+    let json = place.json("append a --type x --key k --json");
+    assert_eq!(
+        (&json["duplicate"], &json["version"], &json["position"]),
+        (&json!(true), &json!(1), &json!(1))
+    );
+}
+
+#[test]
+fn a_version_that_is_not_there_is_refused_with_the_one_that_is() {
+    let place = Place::new();
+    place.ok("append a --type x");
+    assert_eq!(
+        place.fails(1, "append a --type x --expect 7"),
+        "nothing was written: stream `a` is at version 1, not 7"
+    );
+    assert_eq!(
+        place.fails(1, "append a --type x --expect none"),
+        "nothing was written: stream `a` exists already, at version 1"
+    );
+    assert_eq!(
+        place.fails(1, "append b --type x --expect exists"),
+        "nothing was written: stream `b` does not exist"
+    );
+}
+
+#[test]
+fn data_must_be_json_unless_it_is_said_to_be_something_else() {
+    let place = Place::new();
+    let said = place.fails(1, "append a --type x --data {half");
+    assert!(said.starts_with("--data is not JSON: ") && said.contains("--content-type"), "{said}");
+    place.ok("append a --type x --data {half --content-type text/plain");
+    assert_eq!(place.json("read a --json")["data_base64"], "e2hhbGY=");
+}
+
+#[test]
+fn a_read_pages_through_everything_and_stops_at_its_limit() {
+    let place = Place::new();
+    let rows: String = (0..1_700).map(|row| format!("{{\"s\":{},\"n\":{row}}}\n", row % 2)).collect();
+    place.write("rows.jsonl", rows);
+    place.ok("import rows.jsonl --stream s-{s} --type counted --tag half:{s}");
+    let count = |line: &str| place.ok(line).lines().count();
+    assert_eq!(count("read --all --json"), 1_700);
+    assert_eq!(count("read --all"), 1_701 + 3, "each of four pages has its own line of names");
+    assert_eq!(count("read s-1 --json"), 850);
+    assert_eq!(count("read --all --json --tag half:0 --limit 601"), 601);
+    assert_eq!(count("read --all --json --category s --type counted --from 1001"), 700);
+    let newest = place.ok("read --all --json --backward --limit 2");
+    assert!(newest.starts_with("{\"position\":1700,"), "{newest}");
+    assert_eq!(place.json("read s-0 --from 850 --json")["data"]["n"], 1_698);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let place = Place::new();
+    let rows: String = (0..20_000).map(|row| format!("{{\"n\":{row}}}\n")).collect();
+    place.write("rows.jsonl", rows);
+    place.ok("import rows.jsonl --stream s --type counted");
+    for line in [&["read", "--all"][..], &["read", "--all", "--json"], &["export"]] {
+        let mut child = place.command(line).spawn().unwrap();
+        drop(child.stdout.take());
+        let answer = child.wait_with_output().unwrap();
+        assert!(
+            answer.status.success() && answer.stderr.is_empty(),
+            "{line:?}: {}",
+            String::from_utf8_lossy(&answer.stderr)
+        );
+    }
+}

@@ -1,0 +1,86 @@
+//! Failures are one line and an exit code.
+
+use crate::support::Place;
+
+#[test]
+fn a_wrong_command_line_is_told_in_one_line_with_code_2() {
+    let place = Place::new();
+    for (line, said) in [
+        ("appnd", "unrecognized subcommand 'appnd'"),
+        ("append", "required arguments were not provided"),
+        ("append a --type x --store redis:", "`redis:` is not a kind of store"),
+        ("append a --type x --expect one", "`one` is not a version"),
+        ("append a --type x --tag=", "tag is empty"),
+        ("read", "required arguments were not provided"),
+        ("read a --all", "cannot be used with"),
+        ("import x --stream {", "braces stand around the name of a column"),
+        ("import x --format xml", "possible values: jsonl, csv, columns"),
+    ] {
+        let found = place.fails(2, line);
+        assert!(found.contains(said) && found.ends_with("see --help"), "{line}: {found}");
+    }
+}
+
+#[test]
+fn a_store_that_is_not_there_is_not_created_by_reading() {
+    let place = Place::new();
+    for line in ["read --all", "streams", "export", "verify"] {
+        assert_eq!(place.fails(1, line), "there is no store at file:data", "{line}");
+        assert!(!place.path("data").exists());
+    }
+}
+
+#[test]
+fn a_store_that_another_process_has_open_is_told_so() {
+    let place = Place::new();
+    place.ok("append a --type x");
+    let server = crate::serve::Served::start(&place, &[]);
+    let said = place.fails(1, "append a --type x");
+    assert!(said.starts_with("cannot open file:data: the store is unavailable: "), "{said}");
+    server.stop();
+    place.ok("append a --type x");
+}
+
+#[test]
+fn help_has_examples_and_the_version_is_said() {
+    let place = Place::new();
+    for command in ["serve", "append", "read", "streams", "import", "export", "verify"] {
+        let help = place.ok(&format!("{command} --help"));
+        assert!(help.contains("Example"), "{command}");
+        assert!(help.contains("ANNALS_STORE"), "{command}");
+    }
+    assert_eq!(place.ok("--version"), format!("annals {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn verify_says_what_it_checked_and_finds_what_is_damaged() {
+    let place = Place::new();
+    for _ in 0..3 {
+        place.ok("append a-1 --type opened --data {\"word\":\"remarkable\"}");
+    }
+    let said = place.ok("verify");
+    assert!(said.contains("1 segment, 3 appends, 3 events") && said.ends_with("it is whole\n"), "{said}");
+    assert_eq!(place.json("verify --json")["whole"], true);
+
+    let segment = std::fs::read_dir(place.path("data/log")).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segment.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(10).position(|window| window == b"remarkable").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let answer = place.annals("verify");
+    assert_eq!(answer.code, 1);
+    assert!(answer.out.contains("damage at ") && answer.out.contains("it is damaged"), "{}", answer.out);
+    let answer = place.annals("verify --json");
+    let json: serde_json::Value = serde_json::from_str(&answer.out).unwrap();
+    assert_eq!((answer.code, &json["whole"]), (1, &serde_json::json!(false)));
+    assert!(json["damage"][0]["offset"].is_u64(), "{json}");
+}
+
+#[test]
+fn a_store_that_is_no_file_is_verified_by_reading_it() {
+    assert_eq!(
+        Place::new().ok("verify --store memory:"),
+        "checked memory:: 0 events, 1 index\nit is whole\n"
+    );
+}

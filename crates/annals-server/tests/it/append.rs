@@ -1,0 +1,168 @@
+//! Events come in.
+
+use serde_json::json;
+
+use crate::support::Running;
+
+const OPENED: &str = r#"[{"type":"account.opened","data":{"owner":"kim"}}]"#;
+
+#[test]
+fn an_append_says_where_its_events_are() {
+    let server = Running::start();
+    server.post("/v1/streams/other", &[], OPENED);
+    let answer = server.post(
+        "/v1/streams/account-42",
+        &[("expected-version", "none")],
+        r#"[{"type":"account.opened","data":1},{"type":"account.closed","data":2}]"#,
+    );
+    assert_eq!(answer.status, 201);
+    let json = answer.json();
+    assert_eq!((&json["version"], &json["duplicate"]), (&json!(2), &json!(false)));
+    assert_eq!((&json["first_position"], &json["last_position"]), (&json!(2), &json!(3)));
+    assert_eq!(json["streams"], json!([{"stream": "account-42", "version": 2}]));
+    assert_eq!(answer.header("etag"), "\"2\"");
+    let there = server.get(answer.header("location")).json();
+    assert_eq!(there["events"].as_array().unwrap().len(), 2);
+    assert_eq!(there["events"][0]["position"], 2);
+}
+
+#[test]
+fn the_same_key_again_gets_the_first_answer() {
+    let server = Running::start();
+    let key = [("idempotency-key", "request-1"), ("expected-version", "0")];
+    let first = server.post("/v1/streams/account-42", &key, OPENED);
+    let again = server.post("/v1/streams/account-42", &key, OPENED);
+    assert_eq!((first.status, again.status), (201, 200));
+    let (mut first, again) = (first.json(), again.json());
+    first["duplicate"] = json!(true);
+    assert_eq!(again, first);
+    assert_eq!(server.get("/v1/events").json()["head"], 1);
+}
+
+#[test]
+fn a_refusal_carries_the_actual_version_and_the_events_that_were_not_seen() {
+    let server = Running::start();
+    server.post(
+        "/v1/streams/account-42",
+        &[],
+        r#"[{"type":"a","data":1},{"type":"b","data":2},{"type":"c","data":3}]"#,
+    );
+    let refused = server.post("/v1/streams/account-42", &[("expected-version", "1")], OPENED);
+    assert_eq!(refused.problem(), (409, "conflict".into(), None));
+    let json = refused.json();
+    assert_eq!(json["stale"], true);
+    let violation = &json["violations"][0];
+    assert_eq!(
+        (&violation["stream"], &violation["expected"], &violation["actual"]),
+        (&json!("account-42"), &json!(1), &json!(3))
+    );
+    let unseen: Vec<_> =
+        violation["unseen"].as_array().unwrap().iter().map(|event| event["type"].clone()).collect();
+    assert_eq!(unseen, ["b", "c"]);
+    assert_eq!(violation["unseen_complete"], true);
+    assert_eq!(server.get("/v1/events").json()["head"], 3);
+}
+
+#[test]
+fn several_streams_are_written_at_once_or_not_at_all() {
+    let server = Running::start();
+    let transfer = |expected: &str| {
+        let body = json!({
+            "events": [
+                {"stream": "account-1", "type": "withdrawn", "data": 30},
+                {"stream": "account-2", "type": "deposited", "data": 30},
+            ],
+            "conditions": [
+                {"stream": "account-1", "expected": expected},
+                {"query": [{"types": ["frozen"], "tags": ["bank"]}], "after": 0},
+            ],
+            "key": format!("transfer {expected}"),
+        });
+        server.post("/v1/append", &[], &body.to_string())
+    };
+    let written = transfer("none");
+    assert_eq!(written.status, 201, "{}", written.text);
+    assert_eq!(
+        written.json()["streams"],
+        json!([{"stream": "account-1", "version": 1}, {"stream": "account-2", "version": 1}])
+    );
+    assert_eq!(transfer("none").json()["duplicate"], true);
+
+    server.post("/v1/streams/bank", &[], r#"[{"type":"frozen","data":{},"tags":["bank","x"]}]"#);
+    let refused = transfer("5");
+    assert_eq!(refused.status, 400, "a version in a string is not one of the words: {}", refused.text);
+    let refused = transfer("exists");
+    assert_eq!(refused.status, 409);
+    let json = refused.json();
+    assert_eq!(json["violations"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&json["violations"][0]["condition"], &json["violations"][0]["position"]),
+        (&json!(1), &json!(3))
+    );
+    assert_eq!(json["violations"][0]["unseen"][0]["type"], "frozen");
+    assert_eq!(server.get("/v1/events").json()["head"], 3);
+}
+
+#[test]
+fn every_violated_condition_is_named() {
+    let server = Running::start();
+    let body = r#"{"events":[{"stream":"a","type":"x","data":1}],
+        "conditions":[{"stream":"b","expected":3},{"stream":"c","expected":"any"},{"stream":"d","expected":"exists"}]}"#;
+    let json = server.post("/v1/append", &[], body).json();
+    let named: Vec<_> =
+        json["violations"].as_array().unwrap().iter().map(|one| one["condition"].clone()).collect();
+    assert_eq!(named, [0, 2]);
+    assert_eq!(json["stale"], false);
+}
+
+#[test]
+fn everything_an_event_can_have_is_kept() {
+    let server = Running::start();
+    let event = json!({
+        "id": "0f8fad5b-d9cb-469f-a165-70867728950e", "type": "account.opened", "schema_version": 3,
+        "data": {"z": 1, "a": null}, "tags": ["a:1", "b"], "occurred_at": "1997-01-01T00:00:00Z",
+        "metadata": {"process": "p", "initiator": "user:7", "predecessor": "m", "trace": "00-a-b-01", "own": {"k": "v"}},
+    });
+    server.post("/v1/streams/계좌-1", &[], &json!([event]).to_string());
+    let read = server.get("/v1/streams/%EA%B3%84%EC%A2%8C-1").json()["events"][0].clone();
+    for (member, value) in event.as_object().unwrap() {
+        assert_eq!(&read[member], value, "{member}");
+    }
+    assert_eq!(read["stream"], "계좌-1");
+}
+
+#[test]
+fn data_keeps_its_bytes() {
+    let server = Running::start();
+    let data = "{\"z\": 1.50,\n  \"a\":[1e5 , \"\\u00e9/\"]}";
+    server.post("/v1/streams/a", &[], &format!("[{{\"type\":\"x\",\"data\":  {data} }}]"));
+    let page = server.get("/v1/streams/a").text;
+    assert!(page.contains(&format!("\"data\":{data}}}")), "{page}");
+    let body = r#"[{"type":"x","content_type":"application/octet-stream","data_base64":"AP8K"}]"#;
+    server.post("/v1/streams/b", &[], body);
+    let read = server.get("/v1/streams/b").json()["events"][0].clone();
+    assert_eq!(
+        (&read["data_base64"], &read["content_type"]),
+        (&json!("AP8K"), &json!("application/octet-stream"))
+    );
+    assert_eq!(read.get("data"), None);
+}
+
+#[test]
+fn a_stream_may_have_any_name() {
+    let server = Running::start();
+    for (path, name) in [
+        ("a%2Fb", "a/b"),
+        ("a%20b%3Fc%23d", "a b?c#d"),
+        ("..", ".."),
+        ("%2e%2e%2fv1", "../v1"),
+        ("a+b", "a+b"),
+    ] {
+        let answer = server.raw(
+            format!("POST /v1/streams/{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+                     content-length: {}\r\n\r\n{OPENED}", OPENED.len()).as_bytes(),
+        );
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+        assert!(answer.contains(&json!({"stream": name, "version": 1}).to_string()), "{answer}");
+    }
+}

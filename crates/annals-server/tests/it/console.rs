@@ -1,0 +1,106 @@
+//! The pages for people.
+
+use serde_json::json;
+
+use crate::support::Running;
+
+#[test]
+fn nothing_from_an_event_becomes_markup() {
+    let server = Running::start();
+    let script = "<script>alert('\"')</script>";
+    let event = json!([{
+        "type": script, "data": {script: script}, "tags": [script], "content_type": format!("text/{script}+json"),
+        "metadata": {"process": script, "initiator": script, "predecessor": script, "trace": script, "own": {script: script}},
+    }]);
+    let stream = "/v1/streams/%3Cscript%3Ealert('%22')%3C%2Fscript%3E-1";
+    let written = server.post(stream, &[("idempotency-key", script)], &event.to_string());
+    assert_eq!(written.status, 201, "{}", written.text);
+    let named = "%3Cscript%3Ealert('%22')%3C%2Fscript%3E";
+    for path in [
+        "/".to_owned(),
+        format!("/?type={named}&tag={named}"),
+        "/streams".to_owned(),
+        format!("/streams?prefix={named}&category={named}"),
+        format!("/streams/{named}-1"),
+        "/events/1".to_owned(),
+        format!("/streams/{named}none"),
+        format!("/?{named}=1"),
+        format!("/events/{named}"),
+    ] {
+        let page = server.get(&path);
+        assert!(page.header("content-type").starts_with("text/html"), "{path}");
+        assert!(!page.text.contains("<script>") && !page.text.contains("'\"'"), "{path}\n{}", page.text);
+        assert!(page.text.contains("script"), "{path} shows the name");
+        let policy = page.header("content-security-policy");
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert_eq!(page.header("x-content-type-options"), "nosniff");
+    }
+}
+
+#[test]
+fn the_pages_lead_from_the_newest_event_to_what_caused_it() {
+    let server = Running::start();
+    let cause = "0f8fad5b-d9cb-469f-a165-70867728950e";
+    let body = r#"[{"type":"order.placed","id":"ID","data":{"sum":12.50},"metadata":{"process":"p"}}]"#;
+    server.post("/v1/streams/order-1", &[], &body.replace("ID", cause));
+    let body =
+        json!([{"type": "stock.taken", "data": {}, "metadata": {"process": "p", "predecessor": cause}}]);
+    server.post("/v1/streams/stock-1", &[], &body.to_string());
+
+    let newest = server.get("/").text;
+    assert!(newest.find("stock.taken") < newest.find("order.placed"), "newest first");
+    assert!(newest.contains("data-live=\"/v1/events/live?after=2\""), "{newest}");
+    assert!(newest.contains("href=\"/streams/stock-1\"") && newest.contains("href=\"/events/2\""));
+    let event = server.get("/events/2").text;
+    assert!(event.contains("Predecessor") && event.contains("href=\"/events/1\""), "{event}");
+    assert!(server.get("/events/1").text.contains("Follows from it"));
+    let stream = server.get("/streams/order-1").text;
+    assert!(stream.contains("&quot;sum&quot;: 12.50"), "data is shown as it is, indented: {stream}");
+}
+
+#[test]
+fn the_filter_of_the_page_is_the_filter_of_what_comes_live() {
+    let server = Running::start();
+    server.post("/v1/streams/a-1", &[], r#"[{"type":"x y","data":1}]"#);
+    let page = server.get("/?category=a&type=x+y&tag=").text;
+    assert!(page.contains("data-live=\"/v1/events/live?after=1&amp;category=a&amp;type=x%20y\""), "{page}");
+    assert!(page.contains("value=\"x y\""));
+}
+
+#[test]
+fn pages_go_on_where_the_last_one_ended() {
+    let server = Running::start();
+    for _ in 0..130 {
+        server.post("/v1/streams/a", &[], r#"[{"type":"x","data":1}]"#);
+    }
+    let (mut path, mut seen) = ("/".to_owned(), Vec::new());
+    loop {
+        let page = server.get(&path).text;
+        let rows = page.split("<td class=\"number\"><a href=\"/events/").skip(1);
+        seen.extend(rows.map(|rest| rest.split('"').next().unwrap().parse::<u32>().unwrap()));
+        match page.split("rel=\"next\" href=\"").nth(1) {
+            Some(rest) => path = rest.split('"').next().unwrap().replace("&amp;", "&"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, (1..=130).rev().collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_not_there_has_a_page_that_says_so() {
+    let server = Running::start();
+    for (path, status) in [
+        ("/events/1", 404),
+        ("/events/0", 404),
+        ("/events/x", 400),
+        ("/streams/none", 404),
+        ("/?from=x", 400),
+    ] {
+        let page = server.get(path);
+        assert_eq!(page.status, status, "{path}");
+        assert!(page.text.contains("class=\"problem\""), "{path}");
+    }
+    assert_eq!(server.get("/").status, 200);
+    assert_eq!(server.get("/console.css").header("content-type"), "text/css; charset=utf-8");
+    assert_eq!(server.get("/console.js").header("content-type"), "text/javascript; charset=utf-8");
+}

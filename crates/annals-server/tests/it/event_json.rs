@@ -1,0 +1,102 @@
+//! The JSON form of an event, there and back.
+
+use annals_core::{
+    ContentType, IdempotencyKey, Metadata, NewEvent, Position, RecordedEvent, StreamId, Tag, Version,
+};
+use annals_server::event_json;
+use serde_json::{Value, json};
+
+fn recorded(content_type: &str, data: &[u8]) -> RecordedEvent {
+    let mut event = NewEvent::new("x", data.to_vec()).unwrap();
+    event.content_type = ContentType::new(content_type);
+    let stream = StreamId::new("s").unwrap();
+    let time = "2017-04-15T13:00:00.000001Z".parse().unwrap();
+    RecordedEvent::record(event, stream, Position::new(7), Version::new(3), Position::new(6), time, None)
+}
+
+fn line(event: &RecordedEvent) -> Value {
+    serde_json::from_slice(&event_json::line(event)).unwrap()
+}
+
+#[test]
+fn any_bytes_come_back_as_they_were() {
+    for content_type in
+        ["application/json", "application/octet-stream", "text/plain", "application/cloudevents+json"]
+    {
+        for data in [
+            &b"{}"[..],
+            b" {} ",
+            b"{\n\"a\":\r1}",
+            b"null",
+            b"",
+            b"nul",
+            b"\"\xff\"",
+            b"\x00",
+            b"1 2",
+            b"\"\\n\\ud800\"",
+            b"123456789012345678901234567890.50",
+            "\"\u{2028}계\"".as_bytes(),
+        ] {
+            let event = recorded(content_type, data);
+            let text = event_json::line(&event);
+            assert!(!text.contains(&b'\n') && !text.contains(&b'\r'), "{text:?}");
+            assert_eq!(event_json::parse_line(&text).unwrap(), event, "{}", String::from_utf8_lossy(&text));
+        }
+    }
+}
+
+#[test]
+fn everything_that_is_said_comes_back() {
+    let mut event = recorded("application/json", b"{}");
+    event.schema_version = 0;
+    event.tags = vec![Tag::new("b").unwrap(), Tag::new("a").unwrap(), Tag::new("b").unwrap()];
+    event.occurred_at = Some("0000-01-01".parse().unwrap());
+    event.idempotency_key = Some(IdempotencyKey::new("k\n\"").unwrap());
+    event.metadata =
+        Metadata { own: [("".into(), "\u{1}".into())].into(), trace: Some("".into()), ..Metadata::default() };
+    assert_eq!(event_json::parse_line(&event_json::line(&event)).unwrap(), event);
+}
+
+#[test]
+fn what_has_its_default_is_not_said() {
+    let expected = json!({
+        "position": 7, "stream": "s", "version": 3, "append": 6, "recorded_at": "2017-04-15T13:00:00.000001Z",
+        "id": line(&recorded("application/json", b"{}"))["id"], "type": "x", "data": {},
+    });
+    let mut found = line(&recorded("application/json", b"{}"));
+    found["id"] = expected["id"].clone();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn data_is_readable_wherever_it_is_json() {
+    assert_eq!(line(&recorded("application/json", b"{\n\"a\": 1}"))["data"], json!({"a": 1}));
+    assert_eq!(line(&recorded("application/json", b"[1"))["data_base64"], "WzE=");
+    assert_eq!(line(&recorded("text/plain", b"1"))["data_base64"], "MQ==");
+}
+
+#[test]
+fn a_bad_line_is_refused_by_the_name_of_the_field() {
+    let good = line(&recorded("application/json", b"{}"));
+    for (member, value) in [
+        ("position", json!("7")),
+        ("stream", json!("")),
+        ("id", json!("x")),
+        ("type", json!(null)),
+        ("tags", json!([""])),
+        ("recorded_at", json!("x")),
+        ("metadata", json!(5)),
+        ("data_base64", json!("?")),
+        ("idempotency_key", json!("")),
+    ] {
+        let mut bad = good.clone();
+        bad[member] = value;
+        assert_eq!(event_json::parse_line(bad.to_string().as_bytes()).unwrap_err().field, member);
+        let mut missing = good.clone();
+        missing.as_object_mut().unwrap().remove("version");
+        assert_eq!(event_json::parse_line(missing.to_string().as_bytes()).unwrap_err().field, "version");
+    }
+    for bad in ["", "{", "[]", "{} {}"] {
+        assert!(event_json::parse_line(bad.as_bytes()).is_err(), "{bad}");
+    }
+}

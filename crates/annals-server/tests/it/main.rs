@@ -1,0 +1,12 @@
+//! The server over real connections, as its clients see it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+
+mod append;
+mod console;
+mod event_json;
+mod follow;
+mod operation;
+mod problem;
+mod read;
+mod shutdown;
+mod support;

@@ -1,0 +1,117 @@
+//! For those who run the server: health, metrics, the description, what is mounted beside.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use annals_core::MemoryStore;
+use axum::Router;
+use axum::routing::get;
+
+use crate::support::{Fault, Faulty, Running};
+
+#[test]
+fn readiness_tells_the_truth_about_the_store() {
+    let store = Faulty::new();
+    let server = Running::over(store.clone());
+    assert_eq!(server.get("/health/ready").json()["status"], "ready");
+    for (fault, code) in [(Fault::Poisoned, "poisoned"), (Fault::Unavailable, "unavailable")] {
+        store.set(fault);
+        let answer = server.get("/health/ready");
+        assert_eq!(answer.problem(), (503, code.into(), None));
+        assert_eq!(server.get("/health/live").status, 200);
+    }
+    store.set(Fault::None);
+    assert_eq!(server.get("/health/ready").status, 200);
+    assert_eq!(server.get("/v1/events").json()["head"], 0, "asking writes nothing");
+}
+
+#[test]
+fn what_happens_is_counted() {
+    let server = Running::start();
+    let two = r#"[{"type":"x","data":1},{"type":"x","data":2}]"#;
+    server.post("/v1/streams/a", &[("idempotency-key", "k")], two);
+    server.post("/v1/streams/a", &[("idempotency-key", "k")], two);
+    server.post("/v1/streams/a", &[("expected-version", "none")], two);
+    server.get("/v1/streams/a");
+    server.get("/no/such/path");
+    let text = server.get("/metrics").text;
+    for line in [
+        "annals_events_appended_total 2",
+        "annals_append_duplicates_total 1",
+        "annals_append_conflicts_total 1",
+        "annals_live_subscribers 0",
+        "annals_head_position 2",
+        r#"annals_http_requests_total{method="POST",route="/v1/streams/{stream}",status="201"} 1"#,
+        r#"annals_http_requests_total{method="POST",route="/v1/streams/{stream}",status="409"} 1"#,
+        r#"annals_http_requests_total{method="GET",route="(none)",status="404"} 1"#,
+        r#"annals_http_request_duration_seconds_count{method="POST",route="/v1/streams/{stream}"} 3"#,
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+    }
+    assert!(text.contains("process_start_time_seconds "));
+}
+
+#[test]
+fn every_route_is_described_and_nothing_else() {
+    let server = Running::start();
+    let description = server.get("/openapi.json").json();
+    assert_eq!(description["openapi"], "3.1.0");
+    let mut described = BTreeSet::new();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            described.insert((method.to_uppercase(), path.clone()));
+            let in_path =
+                operation["parameters"].as_array().into_iter().flatten().filter(|one| one["in"] == "path");
+            assert_eq!(in_path.count(), path.matches('{').count(), "{method} {path}");
+        }
+    }
+    let served: BTreeSet<_> =
+        annals_server::served().into_iter().map(|(method, path)| (method.into(), path.into())).collect();
+    assert_eq!(described, served);
+}
+
+#[test]
+fn every_reference_of_the_description_leads_somewhere() {
+    let text = Running::start().get("/openapi.json").text;
+    let description: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let references = text.split("\"$ref\": \"#").skip(1).map(|rest| rest.split('"').next().unwrap());
+    assert!(references.clone().count() > 10);
+    for reference in references {
+        assert!(description.pointer(reference).is_some(), "{reference}");
+    }
+}
+
+#[test]
+fn every_parameter_that_is_described_is_taken() {
+    let server = Running::start();
+    server.post("/v1/streams/a", &[], r#"[{"type":"x","data":1}]"#);
+    let description = server.get("/openapi.json").json();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        if path == "/v1/events/live" {
+            continue;
+        }
+        for parameter in methods["get"]["parameters"].as_array().into_iter().flatten() {
+            if parameter["in"] == "query" {
+                let value = if parameter["name"] == "direction" { "backward" } else { "1" };
+                let path = path.replace("{stream}", "a").replace("{position}", "1");
+                let path = format!("{path}?{}={value}", parameter["name"].as_str().unwrap());
+                assert_eq!(server.get(&path).status, 200, "{path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn other_routes_are_served_beside_and_shown_in_the_navigation() {
+    let shop = Router::new()
+        .route("/hello", get(async || "hello"))
+        .route("/panic", get(async || -> &'static str { panic!("planted") }));
+    let server = Running::with(Arc::new(MemoryStore::new()), |server| {
+        server.mount("/shop", shop).link("Shop", "/shop/hello")
+    });
+    assert_eq!(server.get("/shop/hello").text, "hello");
+    assert_eq!(server.get("/shop/none").problem().0, 404);
+    assert_eq!(server.get("/shop/panic").problem().1, "internal");
+    assert!(server.get("/").text.contains(r#"<a href="/shop/hello">Shop</a>"#));
+    assert!(server.get("/metrics").text.contains(r#"route="/shop/hello",status="200""#));
+}

@@ -1,0 +1,217 @@
+//! What fails, and how it is told.
+
+use std::sync::Arc;
+
+use annals_core::{Limits, MemoryStore};
+use serde_json::json;
+
+use crate::support::{Fault, Faulty, Running};
+
+fn invalid(field: &str) -> (u16, String, Option<String>) {
+    (400, "invalid".into(), Some(field.into()))
+}
+
+#[test]
+fn bad_events_are_refused_by_the_name_of_the_field() {
+    let server = Running::start();
+    let long = "x".repeat(300);
+    for (event, field) in [
+        (json!({"data": 1}), "type"),
+        (json!({"type": "", "data": 1}), "type"),
+        (json!({"type": long, "data": 1}), "type"),
+        (json!({"type": 5, "data": 1}), "type"),
+        (json!({"type": "x"}), "data"),
+        (json!({"type": "x", "data": 1, "data_base64": "AA=="}), "data_base64"),
+        (json!({"type": "x", "data_base64": "not base64"}), "data_base64"),
+        (json!({"type": "x", "data": 1, "content_type": "text/plain"}), "data"),
+        (json!({"type": "x", "data": 1, "id": "7"}), "id"),
+        (json!({"type": "x", "data": 1, "tags": ["a", ""]}), "tags[1]"),
+        (json!({"type": "x", "data": 1, "tags": "a"}), "tags"),
+        (json!({"type": "x", "data": 1, "schema_version": 70_000}), "schema_version"),
+        (json!({"type": "x", "data": 1, "occurred_at": "yesterday"}), "occurred_at"),
+        (json!({"type": "x", "data": 1, "metadata": {"proces": "x"}}), "metadata.proces"),
+        (json!({"type": "x", "data": 1, "metadata": {"process": ""}}), "metadata.process"),
+        (json!({"type": "x", "data": 1, "metadata": {"own": {"a": 1}}}), "metadata.own.a"),
+        (json!({"type": "x", "data": 1, "tpye": "x"}), "tpye"),
+        (json!({"type": "x", "data": 1, "stream": "other"}), "stream"),
+    ] {
+        let body = json!([{"type": "x", "data": 1}, event]).to_string();
+        let answer = server.post("/v1/streams/a", &[], &body);
+        assert_eq!(answer.problem(), invalid(&format!("events[1].{field}")), "{body}: {}", answer.text);
+    }
+    assert_eq!(server.get("/v1/events").json()["head"], 0);
+}
+
+#[test]
+fn bad_json_is_refused_with_its_place() {
+    let server = Running::start();
+    for (body, field, line, column) in [
+        ("", "body", 1, 0),
+        ("[{\"type\":\"x\",\n \"data\":nul}]", "events[0].data", 2, 12),
+        ("{}", "events", 1, 0),
+        ("[{\"type\":\"x\",\"data\":1}] x", "body", 1, 25),
+        ("[{\"type\":\"x\",\"data\":1,\"type\":\"y\"}]", "events[0].type", 1, 28),
+    ] {
+        let answer = server.post("/v1/streams/a", &[], body);
+        let json = answer.json();
+        assert_eq!(answer.status, 400, "{}", answer.text);
+        assert_eq!(
+            (&json["line"], &json["column"]),
+            (&json!(line), &json!(column)),
+            "{body}: {}",
+            answer.text
+        );
+        if !body.is_empty() {
+            assert_eq!(answer.problem(), invalid(field), "{body}: {}", answer.text);
+        }
+    }
+}
+
+#[test]
+fn bad_appends_are_refused_by_the_name_of_the_field() {
+    let server = Running::start();
+    let event = json!({"stream": "a", "type": "x", "data": 1});
+    for (body, field) in [
+        (json!({}), "events"),
+        (json!({"events": []}), "events"),
+        (json!({"events": [{"type": "x", "data": 1}]}), "events[0].stream"),
+        (json!({"events": [{"stream": "$a", "type": "x", "data": 1}]}), "events[0].stream"),
+        (json!({"events": [event], "conditions": [{"stream": "a"}]}), "conditions[0].expected"),
+        (
+            json!({"events": [event], "conditions": [{"stream": "a", "expected": -1}]}),
+            "conditions[0].expected",
+        ),
+        (json!({"events": [event], "conditions": [{"query": []}]}), "conditions[0].after"),
+        (json!({"events": [event], "conditions": [{}]}), "conditions[0].stream"),
+        (
+            json!({"events": [event], "conditions": [{"query": [{"types": ["a", ""]}], "after": 0}]}),
+            "conditions[0].query[0].types[1]",
+        ),
+        (
+            json!({"events": [event], "conditions": [{"query": [{"type": "a"}], "after": 0}]}),
+            "conditions[0].query[0].type",
+        ),
+        (json!({"events": [event], "key": ""}), "key"),
+        (json!({"events": [event], "kee": ""}), "kee"),
+    ] {
+        let answer = server.post("/v1/append", &[], &body.to_string());
+        assert_eq!(answer.problem(), invalid(field), "{body}: {}", answer.text);
+    }
+}
+
+#[test]
+fn bad_headers_and_parameters_are_refused_by_name() {
+    let server = Running::start();
+    let event = r#"[{"type":"x","data":1}]"#;
+    for (name, value) in [("Expected-Version", "x"), ("Expected-Version", "-1"), ("Idempotency-Key", "")] {
+        assert_eq!(server.post("/v1/streams/a", &[(name, value)], event).problem(), invalid(name));
+    }
+    let append = r#"{"events":[{"stream":"a","type":"x","data":1}],"key":"k"}"#;
+    assert_eq!(
+        server.post("/v1/append", &[("expected-version", "1")], append).problem(),
+        invalid("Expected-Version")
+    );
+    assert_eq!(server.post("/v1/append", &[("idempotency-key", "other")], append).problem(), invalid("key"));
+    for (path, field) in [
+        ("/v1/events?limit=0", "limit"),
+        ("/v1/events?limit=1001", "limit"),
+        ("/v1/events?from=x", "from"),
+        ("/v1/events?direction=up", "direction"),
+        ("/v1/events?type=", "type"),
+        ("/v1/events?from=1&from=2", "from"),
+        ("/v1/events?typ=x", "typ"),
+        ("/v1/events/live?limit=1", "limit"),
+        ("/v1/streams?prefix=x", "prefix"),
+        ("/v1/streams/a?category=x", "category"),
+        ("/v1/streams/%FF", "stream"),
+        ("/v1/streams/%00", "stream"),
+        ("/health/live?x", "x"),
+    ] {
+        assert_eq!(server.get(path).problem(), invalid(field), "{path}");
+    }
+    let long = format!("/v1/streams/{}", "x".repeat(1025));
+    assert_eq!(server.get(&long).problem(), invalid("stream"));
+}
+
+#[test]
+fn a_body_of_another_type_is_refused() {
+    let server = Running::start();
+    for given in ["text/plain", "application/x-www-form-urlencoded", ""] {
+        let request = ureq::http::Request::post(server.url("/v1/streams/a")).header("content-type", given);
+        let answer = server.send(request.body("[]".to_owned()).unwrap());
+        assert_eq!(answer.problem().1, "unsupported-media-type");
+        assert_eq!(answer.status, 415);
+    }
+    let request = ureq::http::Request::post(server.url("/v1/streams/a"))
+        .header("content-type", "Application/JSON; charset=utf-8");
+    assert_eq!(server.send(request.body(r#"[{"type":"x","data":1}]"#.to_owned()).unwrap()).status, 201);
+}
+
+#[test]
+fn what_is_too_large_is_refused_with_the_limit() {
+    let limits = Limits { event_bytes_max: 100, ..Limits::default() };
+    let server =
+        Running::with(Arc::new(MemoryStore::new()), |server| server.limits(limits).body_bytes_max(1000));
+    let event = |bytes: usize| json!([{"type": "x", "data": "x".repeat(bytes)}]).to_string();
+    assert_eq!(server.post("/v1/streams/a", &[], &event(98)).status, 201);
+    let refused = server.post("/v1/streams/a", &[], &event(99));
+    assert_eq!(refused.problem(), invalid("events[0].data"));
+    assert!(refused.json()["detail"].as_str().unwrap().contains("100"), "{}", refused.text);
+    // By its announced length, before it is sent; and by what is sent.
+    for body in [
+        "content-length: 1001\r\n\r\n".to_owned(),
+        format!("transfer-encoding: chunked\r\n\r\n7d0\r\n{}\r\n", "x".repeat(2000)),
+    ] {
+        let answer = server.raw(
+            format!("POST /v1/append HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n{body}").as_bytes(),
+        );
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+        assert!(answer.contains("\"code\":\"too-large\"") && answer.contains("1000 bytes"), "{answer}");
+    }
+}
+
+#[test]
+fn unknown_paths_and_methods_are_told_as_problems() {
+    let server = Running::start();
+    assert_eq!(server.get("/v2/events").problem(), (404, "not-found".into(), None));
+    assert_eq!(server.get("/v1/streams/a/b").problem(), (404, "not-found".into(), None));
+    for (method, path, allow) in
+        [("DELETE", "/v1/streams/a", "POST"), ("PUT", "/v1/events", "GET"), ("GET", "/v1/append", "POST")]
+    {
+        let request = ureq::http::Request::builder().method(method).uri(server.url(path)).body(String::new());
+        let answer = server.send(request.unwrap());
+        assert_eq!(answer.problem(), (405, "method-not-allowed".into(), None));
+        assert!(answer.header("allow").contains(allow), "{answer:?}");
+    }
+}
+
+#[test]
+fn each_failure_of_the_store_has_its_status_and_code() {
+    let store = Faulty::new();
+    let server = Running::over(store.clone());
+    for (fault, status, code) in [
+        (Fault::Unavailable, 503, "unavailable"),
+        (Fault::Indeterminate, 503, "indeterminate"),
+        (Fault::Poisoned, 503, "poisoned"),
+        (Fault::Damaged, 500, "damaged"),
+        (Fault::Panic, 500, "internal"),
+    ] {
+        store.set(fault);
+        let answer = server.post("/v1/streams/a", &[], r#"[{"type":"x","data":1}]"#);
+        assert_eq!(answer.problem(), (status, code.into(), None), "{fault:?}");
+        assert_eq!(answer.headers.contains_key("retry-after"), status == 503, "{fault:?}");
+    }
+    store.set(Fault::None);
+    assert_eq!(
+        server.post("/v1/streams/a", &[], r#"[{"type":"x","data":1}]"#).status,
+        201,
+        "the server goes on"
+    );
+}
+
+#[test]
+fn what_is_not_http_ends_its_own_connection_only() {
+    let server = Running::start();
+    assert!(server.raw(b"\x16\x03\x01\x02\x00\x01\r\n\r\n").starts_with("HTTP/1.1 400"));
+    assert_eq!(server.get("/health/live").status, 200);
+}

@@ -1,0 +1,102 @@
+//! Events go out, a page at a time.
+
+use serde_json::{Value, json};
+
+use crate::support::Running;
+
+/// Ten events: positions 1 to 10, in the streams a-0, a-1 and b-2 in turn, of types even and odd.
+fn ten() -> Running {
+    let server = Running::start();
+    for number in 1..=10 {
+        let stream = ["a-0", "a-1", "b-2"][number % 3];
+        let kind = ["even", "odd"][number % 2];
+        let tags = if number > 5 { json!(["high", "n"]) } else { json!(["n"]) };
+        let metadata =
+            json!({"process": format!("p{}", number % 4), "initiator": format!("i{}", number % 5)});
+        let event = json!([{"type": kind, "data": number, "tags": tags, "metadata": metadata}]);
+        assert_eq!(server.post(&format!("/v1/streams/{stream}"), &[], &event.to_string()).status, 201);
+    }
+    server
+}
+
+fn positions(page: &Value) -> Vec<u64> {
+    page["events"].as_array().unwrap().iter().map(|event| event["position"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn the_log_is_read_in_both_directions_page_after_page() {
+    let server = ten();
+    for (direction, expected) in
+        [("forward", (1..=10).collect::<Vec<_>>()), ("backward", (1..=10).rev().collect())]
+    {
+        let (mut read, mut path) = (Vec::new(), format!("/v1/events?direction={direction}&limit=3"));
+        loop {
+            let page = server.get(&path).json();
+            assert_eq!(page["head"], 10);
+            read.extend(positions(&page));
+            if page["end"] == true {
+                break;
+            }
+            path = format!("/v1/events?direction={direction}&limit=3&from={}", page["next"]);
+        }
+        assert_eq!(read, expected);
+    }
+}
+
+#[test]
+fn the_log_is_filtered_by_everything_that_is_indexed() {
+    let server = ten();
+    for (filter, expected) in [
+        ("category=b", vec![2, 5, 8]),
+        ("type=even&type=odd&category=b", vec![2, 5, 8]),
+        ("type=even", vec![2, 4, 6, 8, 10]),
+        ("tag=high&tag=n", vec![6, 7, 8, 9, 10]),
+        ("tag=high&tag=none", vec![]),
+        ("process=p1", vec![1, 5, 9]),
+        ("initiator=i0", vec![5, 10]),
+        ("process=p1&initiator=i0", vec![5]),
+        ("type=even&from=6&limit=2", vec![6, 8]),
+    ] {
+        assert_eq!(positions(&server.get(&format!("/v1/events?{filter}")).json()), expected, "{filter}");
+    }
+}
+
+#[test]
+fn a_stream_is_read_in_both_directions() {
+    let server = ten();
+    let page = server.get("/v1/streams/a-1?limit=2").json();
+    assert_eq!(positions(&page), [1, 4]);
+    assert_eq!((&page["version"], &page["next"], &page["end"]), (&json!(4), &json!(3), &json!(false)));
+    let page = server.get("/v1/streams/a-1?from=3").json();
+    assert_eq!((positions(&page), &page["end"]), (vec![7, 10], &json!(true)));
+    let page = server.get("/v1/streams/a-1?direction=backward&limit=3").json();
+    assert_eq!(positions(&page), [10, 7, 4]);
+}
+
+#[test]
+fn a_stream_that_does_not_exist_is_empty_at_version_0() {
+    let page = Running::start().get("/v1/streams/none").json();
+    assert_eq!(page, json!({"stream": "none", "version": 0, "events": [], "next": 1, "end": true}));
+}
+
+#[test]
+fn a_stream_that_has_not_changed_is_not_sent_again() {
+    let server = ten();
+    let tag = server.get("/v1/streams/a-1").header("etag").to_owned();
+    let request = ureq::http::Request::get(server.url("/v1/streams/a-1")).header("if-none-match", &tag);
+    assert_eq!(server.send(request.body(String::new()).unwrap()).status, 304);
+    server.post("/v1/streams/a-1", &[], r#"[{"type":"x","data":1}]"#);
+    let request = ureq::http::Request::get(server.url("/v1/streams/a-1")).header("if-none-match", &tag);
+    assert_eq!(server.send(request.body(String::new()).unwrap()).status, 200);
+}
+
+#[test]
+fn streams_are_listed_in_the_order_of_their_names() {
+    let server = ten();
+    let page = server.get("/v1/streams?limit=2").json();
+    let expected = json!([{"stream": "a-0", "version": 3, "position": 9}, {"stream": "a-1", "version": 4, "position": 10}]);
+    assert_eq!((&page["streams"], &page["end"]), (&expected, &json!(false)));
+    let page = server.get("/v1/streams?limit=2&after=a-1").json();
+    assert_eq!((&page["streams"][0]["stream"], &page["end"]), (&json!("b-2"), &json!(true)));
+    assert_eq!(server.get("/v1/streams?category=b").json()["streams"].as_array().unwrap().len(), 1);
+}

@@ -1,0 +1,310 @@
+//! A running server, a client for it, and a store that fails when it is told to.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use annals_core::{
+    Append, Appended, Error, EventStore, IdempotencyKey, LogPage, LogRead, MemoryStore, Place, Position,
+    Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead,
+};
+use annals_server::Server;
+use serde_json::Value;
+use tokio::sync::{Semaphore, oneshot};
+
+/// Long enough for any machine; only a hang takes as long.
+pub const HANG: Duration = Duration::from_secs(60);
+
+/// A server on a port of its own.
+pub struct Running {
+    pub address: SocketAddr,
+    pub store: Arc<dyn EventStore>,
+    stop: Arc<Mutex<Option<oneshot::Sender<()>>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Over an empty store in memory.
+    pub fn start() -> Self {
+        Self::over(Arc::new(MemoryStore::new()))
+    }
+
+    /// Over this store.
+    pub fn over(store: Arc<dyn EventStore>) -> Self {
+        Self::with(store, |server| server)
+    }
+
+    /// Over this store, furnished.
+    pub fn with(store: Arc<dyn EventStore>, furnish: impl FnOnce(Server) -> Server) -> Self {
+        let server = furnish(Server::new(Arc::clone(&store)));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build();
+            runtime.unwrap().block_on(async {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                tell.send(listener.local_addr().unwrap()).unwrap();
+                server.serve(listener, async { drop(stopped.await) }).await.unwrap();
+            });
+        });
+        let address = told.recv_timeout(HANG).unwrap();
+        Self { address, store, stop: Arc::new(Mutex::new(Some(stop))), thread: Some(thread) }
+    }
+
+    /// Tells the server to stop, and does not wait for it.
+    pub fn begin_to_stop(&self) {
+        drop(self.stop.lock().unwrap().take());
+    }
+
+    /// Waits until the server has stopped.
+    pub fn wait(mut self) {
+        self.thread.take().unwrap().join().unwrap();
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.send(ureq::http::Request::get(self.url(path)).body(String::new()).unwrap())
+    }
+
+    /// Posts JSON.
+    pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request =
+            ureq::http::Request::post(self.url(path)).header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(body.to_owned()).unwrap())
+    }
+
+    pub fn send(&self, request: ureq::http::Request<String>) -> Answer {
+        self.try_send(request).unwrap()
+    }
+
+    pub fn try_send(&self, request: ureq::http::Request<String>) -> std::result::Result<Answer, ureq::Error> {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(HANG))
+            .allow_non_standard_methods(true);
+        let agent: ureq::Agent = config.build().into();
+        let mut response = agent.run(request)?;
+        let text = response.body_mut().with_config().limit(100 << 20).read_to_string()?;
+        Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), text })
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Sends bytes as they are and returns all that comes back until the server closes.
+    pub fn raw(&self, bytes: &[u8]) -> String {
+        let mut socket = self.connect();
+        socket.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let socket = TcpStream::connect(self.address).unwrap();
+        socket.set_read_timeout(Some(HANG)).unwrap();
+        socket
+    }
+
+    /// Opens a live stream.
+    pub fn follow(&self, path: &str, headers: &str) -> Messages {
+        let mut socket = self.connect();
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: annals\r\n{headers}\r\n").unwrap();
+        let mut reader = BufReader::new(socket);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(reader.read_line(&mut head).unwrap(), 0, "{head}");
+        }
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert!(head.contains("content-type: text/event-stream"), "{head}");
+        Messages { reader, text: String::new() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.begin_to_stop();
+        if let Some(thread) = self.thread.take()
+            && !std::thread::panicking()
+        {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// What the server answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: ureq::http::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The problem document: its status, code and field.
+    pub fn problem(&self) -> (u16, String, Option<String>) {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        let json = self.json();
+        assert_eq!(json["status"], self.status);
+        for member in ["type", "title", "detail"] {
+            assert!(json[member].is_string(), "{json}");
+        }
+        let text = |member: &str| json[member].as_str().map(str::to_owned);
+        (self.status, text("code").unwrap(), text("field"))
+    }
+}
+
+/// The messages of a live stream.
+pub struct Messages {
+    reader: BufReader<TcpStream>,
+    text: String,
+}
+
+/// One message: its id, and its event if it has one.
+#[derive(Debug, PartialEq)]
+pub struct Message {
+    pub id: Option<u64>,
+    pub event: Option<Value>,
+}
+
+impl Messages {
+    /// The next message; nothing when the stream has ended as it should.
+    pub fn next(&mut self) -> Option<Message> {
+        while !self.text.contains("\n\n") {
+            let mut line = String::new();
+            self.reader.read_line(&mut line).unwrap();
+            let length =
+                usize::from_str_radix(line.trim(), 16).unwrap_or_else(|_| panic!("no chunk: {line:?}"));
+            let mut chunk = vec![0; length + 2];
+            self.reader.read_exact(&mut chunk).unwrap();
+            if length == 0 {
+                return None;
+            }
+            self.text.push_str(std::str::from_utf8(&chunk[..length]).unwrap());
+        }
+        let (message, rest) = self.text.split_once("\n\n").unwrap();
+        let field = |name: &str| message.lines().find_map(|line| line.strip_prefix(name));
+        let id = field("id: ").map(|id| id.parse().unwrap());
+        let event = field("data: ").map(|data| serde_json::from_str(data).unwrap());
+        let message = Message { id, event };
+        self.text = rest.to_owned();
+        Some(message)
+    }
+
+    /// The next event and the id of its message.
+    pub fn event(&mut self) -> (u64, Value) {
+        loop {
+            let message = self.next().expect("the stream has ended");
+            if let Some(event) = message.event {
+                return (message.id.unwrap(), event);
+            }
+        }
+    }
+}
+
+/// How a [`Faulty`] store fails.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub enum Fault {
+    None,
+    Poisoned,
+    Unavailable,
+    Indeterminate,
+    Damaged,
+    Panic,
+}
+
+/// A store that fails when it is told to, and whose appends can be held.
+pub struct Faulty {
+    store: MemoryStore,
+    fault: AtomicU8,
+    /// An append takes a permit before it is carried out.
+    pub gate: Semaphore,
+    /// Gets one permit from every append that has begun.
+    pub begun: Semaphore,
+}
+
+impl Faulty {
+    pub fn new() -> Arc<Self> {
+        let (gate, begun) = (Semaphore::new(Semaphore::MAX_PERMITS / 2), Semaphore::new(0));
+        Arc::new(Self { store: MemoryStore::new(), fault: AtomicU8::new(Fault::None as u8), gate, begun })
+    }
+
+    /// With appends that wait at the gate.
+    pub fn held() -> Arc<Self> {
+        let this = Self::new();
+        this.gate.forget_permits(usize::MAX);
+        this
+    }
+
+    pub fn set(&self, fault: Fault) {
+        self.fault.store(fault as u8, Ordering::SeqCst);
+    }
+
+    fn check(&self, writing: bool) -> Result<()> {
+        let fault = self.fault.load(Ordering::SeqCst);
+        match fault {
+            _ if fault == Fault::Poisoned as u8 && writing => Err(Error::Poisoned("sync failed".into())),
+            _ if fault == Fault::Indeterminate as u8 && writing => {
+                Err(Error::Indeterminate("cut off".into()))
+            }
+            _ if fault == Fault::Unavailable as u8 => Err(Error::Unavailable("disk is full".into())),
+            _ if fault == Fault::Damaged as u8 => {
+                let place = Place { file: "1.log".into(), offset: 7, position: Some(Position::FIRST) };
+                Err(Error::Damaged { place, cause: "checksum".into() })
+            }
+            _ if fault == Fault::Panic as u8 => panic!("planted"),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl EventStore for Faulty {
+    fn id(&self) -> StoreId {
+        self.store.id()
+    }
+    async fn append(&self, append: Append) -> Result<Appended> {
+        self.check(true)?;
+        self.begun.add_permits(1);
+        self.gate.acquire().await.unwrap().forget();
+        self.store.append(append).await
+    }
+    async fn read_log(&self, read: LogRead) -> Result<LogPage> {
+        self.check(false)?;
+        self.store.read_log(read).await
+    }
+    async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
+        self.check(false)?;
+        self.store.read_stream(read).await
+    }
+    async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
+        self.check(false)?;
+        self.store.list_streams(list).await
+    }
+    async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
+        self.check(false)?;
+        self.store.outcome(key).await
+    }
+    async fn head(&self) -> Result<Position> {
+        self.check(false)?;
+        self.store.head().await
+    }
+    async fn wait(&self, after: Position) -> Result<Position> {
+        self.store.wait(after).await
+    }
+}

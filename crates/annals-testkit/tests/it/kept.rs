@@ -1,0 +1,600 @@
+//! A store in memory that outlives its closing, as a durable one does; and the same one with a fault.
+//!
+//! The faults are those that stores really have: a lost event, a condition that is judged too early, a name
+//! that is cut, an answer before the write. Each stands at the one place where it acts, below.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use annals_core::{
+    Append, Appended, Clock, Condition, Conflict, Direction, Error, EventId, EventStore, EventStoreExt,
+    EventType, Expected, IdempotencyKey, Invalid, Limits, LogPage, LogRead, MemoryStore, Position,
+    RecordedEvent, Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock,
+    TestClock, Timestamp, Version, Violated,
+};
+use annals_testkit::Subject;
+use async_trait::async_trait;
+
+/// What is wrong with a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Nothing,
+    // Appends.
+    LosesTheSecondEvent,
+    WritesEventByEvent,
+    AnswersBeforeItWrites,
+    ChecksBeforeItsTurn,
+    TakesReservedNames,
+    TakesAnySize,
+    TakesEmptyAppends,
+    TakesEmptyNames,
+    RefusesTheNilId,
+    RefusesAfterARefusal,
+    FoldsCase,
+    // Conditions.
+    TakesNoStreamForAny,
+    TakesExistsForTheFirst,
+    LooksAtOneConditionAStream,
+    JudgesConditionsFirst,
+    JudgesIdsFirst,
+    CountsItsOwnEvents,
+    TakesExistsForAny,
+    TakesZeroForAny,
+    TakesStaleVersions,
+    IgnoresUnwrittenStreams,
+    IgnoresQueries,
+    LooksAtTheFirstTagOnly,
+    LooksAtTheFirstItemOnly,
+    CountsFromThePositionItself,
+    NamesTheFirstViolationOnly,
+    CarriesNothingUnseen,
+    CarriesTooLittleUnseen,
+    // Keys and ids.
+    ForgetsKeys,
+    ForgetsKeysNowAndThen,
+    ForgetsKeysWhenClosed,
+    CutsKeys,
+    UsesTheKeyOfARefusedAppend,
+    DoesNotMarkDuplicates,
+    AnswersWithTheNewestVersion,
+    ForgetsIds,
+    // Order and time.
+    HidesALateCommit,
+    HeadRunsAhead,
+    FollowsTheClockBack,
+    HasAClockOfItsOwn,
+    IgnoresGivenTimes,
+    // Reads.
+    CutsLargePages,
+    StaysWhereNothingIsMeant,
+    ReadsStreamsFromOneLater,
+    NumbersVersionsFromZero,
+    ListsAfterKnownNamesOnly,
+    LosesTheOldestBackward,
+    SaysTheEndTooEarly,
+    StopsAtThePageLimitForEver,
+    IgnoresLimits,
+    IgnoresTheCategory,
+    IgnoresTypes,
+    StepsOverTheEnd,
+    GivesMissingStreamsAVersion,
+    ListsByPrefix,
+    ListsOldPositions,
+    ReadsStreamsLate,
+    WakesTooEarly,
+    // Fidelity.
+    ReadsDataAsText,
+    LosesOwnKeys,
+    SortsTags,
+    CutsTypes,
+    LosesTheTimeOfOccurrence,
+    // Survival and isolation.
+    LosesAllWhenClosed,
+    LosesTheIdentityWhenClosed,
+    HasTheIdentityOfAnother,
+}
+
+use Fault::*;
+
+/// A place in memory. A store that is opened here again finds what was there.
+pub struct Kept {
+    pub fault: Fault,
+    opened: Mutex<Vec<Arc<MemoryStore>>>,
+    /// One store for all places.
+    shared: Option<Arc<MemoryStore>>,
+}
+
+impl Kept {
+    pub fn new(fault: Fault) -> Self {
+        Self { fault, opened: Mutex::default(), shared: None }
+    }
+
+    pub fn shared(store: &Arc<MemoryStore>) -> Self {
+        Self { shared: Some(Arc::clone(store)), ..Self::new(Nothing) }
+    }
+}
+
+impl Subject for Kept {
+    type Store = Faulty;
+
+    async fn open(&self, clock: Arc<TestClock>) -> Faulty {
+        let mut opened = self.opened.lock().unwrap();
+        let limits = match self.fault {
+            TakesAnySize => Limits {
+                event_bytes_max: usize::MAX,
+                append_bytes_max: usize::MAX,
+                append_events_max: usize::MAX,
+                event_tags_max: usize::MAX,
+                metadata_bytes_max: usize::MAX,
+                append_conditions_max: usize::MAX,
+            },
+            _ => Limits::default(),
+        };
+        let kept =
+            self.shared.clone().or(opened.last().cloned()).filter(|_| self.fault != LosesAllWhenClosed);
+        let given: Arc<dyn Clock> = match self.fault {
+            HasAClockOfItsOwn => Arc::new(SystemClock),
+            _ => Arc::clone(&clock) as _,
+        };
+        let store = kept.unwrap_or_else(|| Arc::new(MemoryStore::with(limits, given)));
+        opened.push(Arc::clone(&store));
+        let times_opened = opened.len();
+        Faulty {
+            store,
+            fault: self.fault,
+            times_opened,
+            clock,
+            truth: Mutex::default(),
+            shown: Mutex::default(),
+            checked: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// A store in memory with a fault.
+pub struct Faulty {
+    store: Arc<MemoryStore>,
+    fault: Fault,
+    times_opened: usize,
+    clock: Arc<TestClock>,
+    /// What events should be read with, where the store below keeps something else.
+    truth: Mutex<BTreeMap<Position, (EventId, Timestamp)>>,
+    /// What was shown or refused before.
+    shown: Mutex<HashSet<String>>,
+    /// Appends that have checked their conditions and have not written yet.
+    checked: AtomicUsize,
+}
+
+impl Faulty {
+    /// Whether this is the first time that this is asked.
+    fn first_time(&self, what: String) -> bool {
+        self.shown.lock().unwrap().insert(what)
+    }
+
+    /// The append as the store below gets it.
+    fn spoil_append(&self, append: &mut Append) {
+        let writes = &mut append.writes;
+        match self.fault {
+            LosesTheSecondEvent if writes.len() > 1 => drop(writes.remove(1)),
+            TakesReservedNames => {
+                for write in writes.iter_mut().filter(|write| write.stream.is_reserved()) {
+                    write.stream = StreamId::new(format!("s{}", write.stream)).unwrap();
+                }
+            }
+            ForgetsKeys => append.key = None,
+            ForgetsKeysNowAndThen if writes.len() > 2 => append.key = None,
+            ForgetsKeysWhenClosed if self.times_opened > 1 => append.key = None,
+            CutsKeys => append.key = append.key.as_ref().map(cut),
+            ForgetsIds => writes.iter_mut().for_each(|write| write.event.id = EventId::generate()),
+            IgnoresGivenTimes => append.recorded_at = None,
+            TakesEmptyNames => {
+                let processes = writes.iter_mut().map(|write| &mut write.event.metadata.process);
+                processes
+                    .filter(|name| name.as_ref().is_some_and(|name| name.is_empty()))
+                    .for_each(|name| *name = None);
+            }
+            FoldsCase => writes.iter_mut().for_each(|write| write.stream = lower(&write.stream)),
+            ReadsDataAsText => {
+                for write in writes {
+                    write.event.data = String::from_utf8_lossy(&write.event.data).into_owned().into();
+                }
+            }
+            CutsTypes => {
+                for write in writes {
+                    let cut: String = write.event.event_type.as_str().chars().take(200).collect();
+                    write.event.event_type = EventType::new(cut).unwrap();
+                }
+            }
+            LosesOwnKeys => writes.iter_mut().for_each(|write| write.event.metadata.own.clear()),
+            SortsTags => writes.iter_mut().for_each(|write| write.event.tags.sort()),
+            LosesTheTimeOfOccurrence => writes.iter_mut().for_each(|write| write.event.occurred_at = None),
+            _ => {}
+        }
+        if self.fault == LooksAtOneConditionAStream {
+            let mut seen = HashSet::new();
+            for condition in &mut append.conditions {
+                if let Condition::Version { stream, expected } = condition
+                    && !seen.insert(stream.clone())
+                {
+                    *expected = Expected::Any;
+                }
+            }
+        }
+        let written: Vec<StreamId> = append.writes.iter().map(|write| write.stream.clone()).collect();
+        append.conditions.iter_mut().for_each(|condition| self.spoil_condition(condition, &written));
+    }
+
+    /// The condition as the store below gets it: in its place, so that indexes stay.
+    fn spoil_condition(&self, condition: &mut Condition, written: &[StreamId]) {
+        match condition {
+            Condition::Version { stream, expected } => match (self.fault, *expected) {
+                (TakesExistsForAny, Expected::Exists) | (TakesZeroForAny, Expected::Exact(Version::ZERO)) => {
+                    *expected = Expected::Any;
+                }
+                (TakesStaleVersions, Expected::Exact(version)) if version.get() > 0 => {
+                    *expected = Expected::Exists
+                }
+                (TakesNoStreamForAny, Expected::NoStream) => *expected = Expected::Any,
+                (TakesExistsForTheFirst, Expected::Exists) => *expected = Expected::Exact(Version::FIRST),
+                (FoldsCase, _) => *stream = lower(stream),
+                (IgnoresUnwrittenStreams, _) if !written.contains(stream) => *expected = Expected::Any,
+                _ => {}
+            },
+            Condition::NoMatch { query, after } => match self.fault {
+                IgnoresQueries => *after = Position::MAX,
+                LooksAtTheFirstTagOnly => query.items.iter_mut().for_each(|item| item.tags.truncate(1)),
+                LooksAtTheFirstItemOnly => query.items.truncate(1),
+                CountsFromThePositionItself => *after = after.previous(),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    async fn write(&self, mut append: Append) -> Result<Appended> {
+        let original = append.clone();
+        self.spoil_append(&mut append);
+        if self.fault == ChecksBeforeItsTurn {
+            self.check_early(&mut append).await?;
+        }
+        let now = self.clock.now();
+        let mut answer = self.store.append(append).await;
+        if self.fault == ChecksBeforeItsTurn {
+            let _ = self
+                .checked
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |checked| checked.checked_sub(1));
+        }
+        match (&mut answer, self.fault) {
+            (Ok(done), FollowsTheClockBack | ForgetsIds) if !done.duplicate => {
+                let mut truth = self.truth.lock().unwrap();
+                for (offset, write) in original.writes.iter().enumerate() {
+                    if self.fault == FollowsTheClockBack {
+                        done.recorded_at = now;
+                    }
+                    truth.insert(done.first.plus(offset as u64), (write.event.id, done.recorded_at));
+                }
+            }
+            _ => {}
+        }
+        answer
+    }
+
+    /// Judges conditions on versions by what can be read now, and lets others in between.
+    async fn check_early(&self, append: &mut Append) -> Result<()> {
+        for condition in &append.conditions {
+            if let Condition::Version { stream, expected } = condition
+                && !expected.allows(self.store.stream_version(stream).await?)
+            {
+                return Ok(());
+            }
+        }
+        // Lets another one check too, if another one comes: whoever is alone goes on after a while.
+        self.checked.fetch_add(1, Ordering::SeqCst);
+        for _ in 0..20_000 {
+            if self.checked.load(Ordering::SeqCst) > 1 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        append.conditions.retain(|condition| !matches!(condition, Condition::Version { .. }));
+        Ok(())
+    }
+
+    /// What a store with this fault refuses before it looks further.
+    async fn refuse_early(&self, append: &Append) -> Result<()> {
+        match self.fault {
+            RefusesTheNilId if append.writes.iter().any(|write| *write.event.id.as_bytes() == [0; 16]) => {
+                Err(Invalid::new("id", "is nil").into())
+            }
+            RefusesAfterARefusal if append.writes.iter().any(|write| self.was_shown(&write.stream)) => {
+                Err(Invalid::new("stream", "was refused").into())
+            }
+            UsesTheKeyOfARefusedAppend if append.key.as_ref().is_some_and(|key| self.was_shown(key)) => {
+                Err(Invalid::new("key", "was used").into())
+            }
+            JudgesIdsFirst => {
+                for write in &append.writes {
+                    let events = self.store.stream_events(&write.stream).await?;
+                    if events.iter().any(|event| event.id == write.event.id) {
+                        return Err(Invalid::new("id", "is used").into());
+                    }
+                }
+                Ok(())
+            }
+            JudgesConditionsFirst | CountsItsOwnEvents => self.judge_first(append).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn judge_first(&self, append: &Append) -> Result<()> {
+        let mut refused = Vec::new();
+        for (index, condition) in append.conditions.iter().enumerate() {
+            match condition {
+                Condition::Version { stream, expected } if self.fault == JudgesConditionsFirst => {
+                    let actual = self.store.stream_version(stream).await?;
+                    if !expected.allows(actual) {
+                        let (stream, expected) = (stream.clone(), *expected);
+                        refused.push((index, Violated::Version { stream, expected, actual }));
+                    }
+                }
+                Condition::NoMatch { query, after } if self.fault == CountsItsOwnEvents => {
+                    let types = || query.items.iter().flat_map(|item| &item.types);
+                    if append.writes.iter().any(|write| types().any(|named| *named == write.event.event_type))
+                    {
+                        refused.push((index, Violated::NoMatch { after: *after, position: after.next() }));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if refused.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Conflict(Box::new(Conflict::explain(&*self.store, &append.conditions, refused).await?)))
+    }
+
+    fn was_shown(&self, what: impl ToString) -> bool {
+        self.shown.lock().unwrap().contains(&what.to_string())
+    }
+
+    async fn write_event_by_event(&self, append: Append) -> Result<Appended> {
+        let (mut streams, mut first) = (Vec::new(), None);
+        let Append { writes, conditions, key, recorded_at } = append;
+        let mut last = None;
+        for (index, write) in writes.into_iter().enumerate() {
+            let conditions = if index == 0 { conditions.clone() } else { Vec::new() };
+            let key = key.clone().filter(|_| index == 0);
+            let done =
+                self.store.append(Append { writes: vec![write], conditions, key, recorded_at }).await?;
+            if done.duplicate {
+                return Ok(done);
+            }
+            first.get_or_insert(done.first);
+            let written = done.streams[0].clone();
+            match streams.iter_mut().find(|(stream, _)| *stream == written.0) {
+                Some(known) => *known = written,
+                None => streams.push(written),
+            }
+            last = Some(done);
+            // Long enough for a reader to come by.
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let Some(last) = last else { return self.store.append(Append::new()).await };
+        Ok(Appended::new(first.unwrap(), last.last, last.recorded_at, streams, false))
+    }
+
+    /// Foretells the outcome and writes later.
+    async fn answer_before(&self, append: Append) -> Result<Appended> {
+        append.validate(&Limits::default())?;
+        let first = self.store.head().await?.next();
+        let last = first.plus(append.writes.len() as u64 - 1);
+        let mut streams = Vec::new();
+        for write in &append.writes {
+            streams.push((write.stream.clone(), self.store.stream_version(&write.stream).await?.next()));
+        }
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            tokio::task::yield_now().await;
+            store.append(append).await
+        });
+        Ok(Appended::new(first, last, self.clock.now(), streams, false))
+    }
+
+    fn spoil_answer(&self, append: &Append, answer: Result<Appended>) -> Result<Appended> {
+        match (answer, self.fault) {
+            (Ok(mut done), DoesNotMarkDuplicates) => {
+                done.duplicate = false;
+                Ok(done)
+            }
+            (Err(Error::Conflict(mut conflict)), NamesTheFirstViolationOnly) => {
+                conflict.violations.truncate(1);
+                Err(Error::Conflict(conflict))
+            }
+            (Err(Error::Conflict(mut conflict)), CarriesNothingUnseen | CarriesTooLittleUnseen) => {
+                for violation in &mut conflict.violations {
+                    let keep = if self.fault == CarriesNothingUnseen { 0 } else { 100 };
+                    violation.unseen.truncate(keep);
+                }
+                Err(Error::Conflict(conflict))
+            }
+            (Err(error), RefusesAfterARefusal) => {
+                for write in &append.writes {
+                    self.first_time(write.stream.to_string());
+                }
+                Err(error)
+            }
+            (Err(error), UsesTheKeyOfARefusedAppend) => {
+                if let Some(key) = &append.key {
+                    self.first_time(key.to_string());
+                }
+                Err(error)
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    fn spoil_events(&self, events: &mut [RecordedEvent]) {
+        let truth = self.truth.lock().unwrap();
+        for event in events {
+            if let Some((id, time)) = truth.get(&event.position) {
+                (event.id, event.recorded_at) = (*id, *time);
+            }
+        }
+    }
+}
+
+fn lower(stream: &StreamId) -> StreamId {
+    StreamId::new(stream.as_str().to_lowercase()).unwrap()
+}
+
+fn cut(key: &IdempotencyKey) -> IdempotencyKey {
+    let text: String = key.as_str().chars().take(64).collect();
+    IdempotencyKey::new(text).unwrap()
+}
+
+#[async_trait]
+impl EventStore for Faulty {
+    fn id(&self) -> StoreId {
+        match self.fault {
+            LosesTheIdentityWhenClosed => StoreId::from_bytes([u8::try_from(self.times_opened).unwrap(); 16]),
+            HasTheIdentityOfAnother => StoreId::from_bytes([7; 16]),
+            _ => self.store.id(),
+        }
+    }
+
+    async fn append(&self, append: Append) -> Result<Appended> {
+        match self.fault {
+            WritesEventByEvent => return self.write_event_by_event(append).await,
+            AnswersBeforeItWrites => return self.answer_before(append).await,
+            TakesEmptyAppends if append.writes.is_empty() => {
+                let head = self.store.head().await?;
+                let streams = vec![(StreamId::new("none").unwrap(), Version::ZERO)];
+                return Ok(Appended::new(head, head, self.clock.now(), streams, false));
+            }
+            _ => {}
+        }
+        self.refuse_early(&append).await?;
+        let answer = self.write(append.clone()).await;
+        if let (Ok(done), AnswersWithTheNewestVersion) = (&answer, self.fault) {
+            let mut done = done.clone();
+            for (stream, version) in &mut done.streams {
+                *version = self.store.stream_version(stream).await?;
+            }
+            return Ok(done);
+        }
+        self.spoil_answer(&append, answer)
+    }
+
+    async fn read_log(&self, mut read: LogRead) -> Result<LogPage> {
+        let (direction, from) = (read.direction, read.from);
+        match self.fault {
+            IgnoresLimits => read.limit = usize::MAX,
+            IgnoresTypes => read.query.items.iter_mut().for_each(|item| item.types.clear()),
+            IgnoresTheCategory => read.query.items.iter_mut().for_each(|item| item.category = None),
+            _ => {}
+        }
+        let mut page = self.store.read_log(read).await?;
+        match self.fault {
+            LosesTheOldestBackward if direction == Direction::Backward => {
+                page.events.retain(|event| event.position > Position::FIRST);
+            }
+            SaysTheEndTooEarly if !page.events.is_empty() => page.end = true,
+            StopsAtThePageLimitForEver if from.get() > 5 => page.events.truncate(1),
+            HeadRunsAhead => page.head = page.head.next(),
+            StaysWhereNothingIsMeant if page.events.is_empty() && from <= page.head => {
+                (page.next, page.end) = (from, false);
+            }
+            StepsOverTheEnd if from > page.head && self.first_time("the end".to_owned()) => {
+                page.next = page.next.next();
+            }
+            CutsLargePages => {
+                let mut bytes = 0;
+                page.events.retain(|event| {
+                    bytes += event.data.len();
+                    bytes <= 4 << 20
+                });
+            }
+            NumbersVersionsFromZero => {
+                page.events.iter_mut().for_each(|event| event.version = event.version.previous());
+            }
+            HidesALateCommit => {
+                let head = page.head;
+                page.events.retain(|event| {
+                    let late = event.position < head && event.position.get() % 5 == 0;
+                    !late || !self.first_time(event.position.to_string())
+                });
+            }
+            _ => {}
+        }
+        self.spoil_events(&mut page.events);
+        Ok(page)
+    }
+
+    async fn read_stream(&self, mut read: StreamRead) -> Result<StreamPage> {
+        match self.fault {
+            FoldsCase => read.stream = lower(&read.stream),
+            ReadsStreamsFromOneLater if read.from > Version::FIRST => read.from = read.from.next(),
+            _ => {}
+        }
+        let mut page = self.store.read_stream(read).await?;
+        if self.fault == GivesMissingStreamsAVersion {
+            page.version = page.version.max(Version::FIRST);
+        }
+        if self.fault == NumbersVersionsFromZero {
+            page.events.iter_mut().for_each(|event| event.version = event.version.previous());
+        }
+        if self.fault == ReadsStreamsLate && self.first_time(format!("{page:?}")) && page.version.get() > 1 {
+            page.version = page.version.previous();
+            page.events.retain(|event| event.version <= page.version);
+            page.next = page.next.min(page.version.next());
+        }
+        self.spoil_events(&mut page.events);
+        Ok(page)
+    }
+
+    async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
+        let mut streams = match (self.fault, list.category.clone()) {
+            (ListsByPrefix, Some(category)) => {
+                let mut all = self.store.list_streams(StreamList { category: None, ..list }).await?;
+                all.retain(|info| info.stream.as_str().starts_with(category.as_str()));
+                all
+            }
+            _ => {
+                if let (ListsAfterKnownNamesOnly, Some(after)) = (self.fault, &list.after)
+                    && self.store.stream_version(after).await? == Version::ZERO
+                {
+                    return Ok(Vec::new());
+                }
+                self.store.list_streams(list).await?
+            }
+        };
+        if self.fault == ListsOldPositions {
+            streams.iter_mut().for_each(|info| info.position = Position::FIRST);
+        }
+        Ok(streams)
+    }
+
+    async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
+        match self.fault {
+            CutsKeys => self.store.outcome(&cut(key)).await,
+            ForgetsKeysWhenClosed if self.times_opened > 1 => Ok(None),
+            _ => self.store.outcome(key).await,
+        }
+    }
+
+    async fn head(&self) -> Result<Position> {
+        let head = self.store.head().await?;
+        Ok(if self.fault == HeadRunsAhead { head.next() } else { head })
+    }
+
+    async fn wait(&self, after: Position) -> Result<Position> {
+        match self.fault {
+            WakesTooEarly => self.store.wait(after.min(Position::FIRST)).await,
+            HeadRunsAhead => Ok(self.store.wait(after).await?.next()),
+            _ => self.store.wait(after).await,
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! Commands: what is written, what comes back, and what happens when others are faster or the store is away.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use annals::{
+    Annals, Append, CodecError, Error, EventStore, EventStoreExt, ExecuteError, Expected, LoadError,
+    MemoryStore, NewEvent, Recorded, State, StreamId, TestClock, Timestamp, Version,
+};
+
+use crate::bank::{Account, AccountEvent, Bank, Refused, bank, open_with};
+use crate::faulty::{Fault, FaultyStore};
+
+fn stream(name: &str) -> StreamId {
+    StreamId::new(name).unwrap()
+}
+
+async fn on(store: Arc<FaultyStore>) -> Annals {
+    Annals::with_store(store, State::memory()).await.unwrap()
+}
+
+async fn versions(annals: &Annals, name: &str) -> u64 {
+    annals.store().stream_version(&stream(name)).await.unwrap().get()
+}
+
+#[tokio::test]
+async fn a_command_answers_with_state_version_position_and_events() {
+    let annals = bank().await;
+    open_with(&annals, "other", 1).await;
+    open_with(&annals, "a1", 100).await;
+    let done = annals.repository::<Account>().execute("a1", Bank::Withdraw(30)).await.unwrap();
+    assert_eq!((done.state.balance, done.version.get(), done.position.get()), (70, 3, 5));
+    assert_eq!(done.events, [AccountEvent::Withdrawn { amount: 30 }]);
+    assert!(!done.duplicate);
+    assert_eq!(annals.store().head().await.unwrap(), done.position);
+}
+
+#[tokio::test]
+async fn what_the_caller_says_is_recorded_with_the_event() {
+    let annals = bank().await;
+    let time: Timestamp = "2001-02-03T04:05:06Z".parse().unwrap();
+    let accounts = annals.repository::<Account>();
+    let command = accounts.execute("a1", Bank::Open("kim")).by("user:7").process("p-1").trace("00-ab-cd-01");
+    command.meta("ip", "10.0.0.1").occurred_at(time).tag("vip").tag("vip").await.unwrap();
+    let recorded = &annals.store().stream_events(&stream("account-a1")).await.unwrap()[0];
+    let metadata = &recorded.metadata;
+    assert_eq!(metadata.initiator.as_deref(), Some("user:7"));
+    assert_eq!(metadata.process.as_deref(), Some("p-1"));
+    assert_eq!(metadata.trace.as_deref(), Some("00-ab-cd-01"));
+    assert_eq!(metadata.own.get("ip").map(|ip| ip.as_str()), Some("10.0.0.1"));
+    assert_eq!(recorded.occurred_at, Some(time));
+    assert_eq!(recorded.tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["vip"]);
+    assert_eq!(
+        (recorded.event_type.as_str(), &recorded.data[..]),
+        ("account.opened", &br#"{"owner":"kim"}"#[..])
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_and_a_decision_for_nothing_write_nothing() {
+    let annals = bank().await;
+    open_with(&annals, "a1", 100).await;
+    let accounts = annals.repository::<Account>();
+    let refused = accounts.execute("a1", Bank::Withdraw(900)).await.unwrap_err();
+    assert_eq!(refused.rejection(), Some(&Refused::Insufficient { balance: 100 }));
+    accounts.execute("a1", Bank::Block("fraud")).await.unwrap();
+    let nothing = accounts.execute("a1", Bank::Block("again")).once("k").await.unwrap();
+    assert_eq!((nothing.events.len(), nothing.version.get(), nothing.position.get()), (0, 3, 3));
+    assert!(nothing.state.blocked && !nothing.duplicate);
+    assert_eq!(versions(&annals, "account-a1").await, 3);
+}
+
+#[tokio::test]
+async fn create_and_update_say_whether_it_must_exist() {
+    let annals = bank().await;
+    let accounts = annals.repository::<Account>();
+    let missing = accounts.update("a1", Bank::Open("kim")).await.unwrap_err();
+    assert!(matches!(missing, ExecuteError::Missing { .. }), "{missing}");
+    accounts.create("a1", Bank::Open("kim")).await.unwrap();
+    let exists = accounts.create("a1", Bank::Deposit(1)).await.unwrap_err();
+    assert!(matches!(exists, ExecuteError::Exists { actual, .. } if actual == Version::FIRST), "{exists}");
+    accounts.update("a1", Bank::Deposit(1)).await.unwrap();
+    assert!(!accounts.load("a2").await.unwrap().exists());
+}
+
+#[tokio::test]
+async fn an_expected_version_that_is_stale_or_too_new_is_a_conflict() {
+    let annals = bank().await;
+    open_with(&annals, "a1", 100).await;
+    let accounts = annals.repository::<Account>();
+    for wrong in [0, 1, 3] {
+        let conflict = accounts.execute("a1", Bank::Deposit(1)).at_version(wrong).await.unwrap_err();
+        let ExecuteError::Conflict { expected, actual, .. } = conflict else { panic!("{conflict}") };
+        assert_eq!((expected.get(), actual.get()), (wrong, 2));
+    }
+    assert_eq!(accounts.execute("a1", Bank::Deposit(1)).at_version(2).await.unwrap().version.get(), 3);
+}
+
+#[tokio::test]
+async fn names_that_are_not_acceptable_are_refused() {
+    let annals = bank().await;
+    let accounts = annals.repository::<Account>();
+    for refused in [
+        accounts.execute("x".repeat(2_000), Bank::Open("kim")).await.unwrap_err(),
+        accounts.execute("a1", Bank::Open("kim")).once("").await.unwrap_err(),
+        accounts.execute("a1", Bank::Open("kim")).tag("").await.unwrap_err(),
+        accounts.execute("a1", Bank::Open("kim")).by("").await.unwrap_err(),
+    ] {
+        assert!(matches!(refused, ExecuteError::Store(Error::Invalid(_))), "{refused:?}");
+    }
+    assert_eq!(versions(&annals, "account-a1").await, 0);
+}
+
+// Idempotency.
+
+#[tokio::test]
+async fn a_withdrawal_that_is_sent_again_is_answered_as_before_although_it_would_be_refused_now() {
+    let annals = bank().await;
+    open_with(&annals, "a1", 100).await;
+    let accounts = annals.repository::<Account>();
+    let first = accounts.execute("a1", Bank::Withdraw(70)).once("request-1").await.unwrap();
+    accounts.execute("a1", Bank::Deposit(5)).await.unwrap();
+    let again = accounts.execute("a1", Bank::Withdraw(70)).once("request-1").await.unwrap();
+    assert!(again.duplicate && !first.duplicate);
+    assert_eq!((again.version, again.position), (first.version, first.position));
+    assert_eq!((again.events, again.state), (first.events, first.state));
+    let without_key = accounts.execute("a1", Bank::Withdraw(70)).await.unwrap_err();
+    assert_eq!(without_key.rejection(), Some(&Refused::Insufficient { balance: 35 }));
+}
+
+#[tokio::test]
+async fn a_key_is_remembered_by_the_log_and_not_by_the_process() {
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let before = Annals::with_store(store.clone(), State::memory()).await.unwrap();
+    let accounts = before.repository::<Account>();
+    accounts.create("a1", Bank::Open("kim")).once("r").await.unwrap();
+    before.shutdown().await;
+    let after = Annals::with_store(store, State::memory()).await.unwrap();
+    let again = after.repository::<Account>().create("a1", Bank::Open("kim")).once("r").await.unwrap();
+    assert!(again.duplicate);
+    assert_eq!(again.version, Version::FIRST);
+}
+
+#[tokio::test]
+async fn a_key_belongs_to_its_aggregate() {
+    let annals = bank().await;
+    let accounts = annals.repository::<Account>();
+    for id in ["a", "b", "a/b"] {
+        let done = accounts.execute(id, Bank::Open("kim")).once("same").await.unwrap();
+        assert!(!done.duplicate, "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_requests_with_one_key_one_has_an_effect() {
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let mut tasks = Vec::new();
+    for _ in 0..8 {
+        let annals = Annals::with_store(store.clone(), State::memory()).await.unwrap();
+        if tasks.is_empty() {
+            open_with(&annals, "a1", 100).await;
+        }
+        let accounts = annals.repository::<Account>();
+        tasks.push(tokio::spawn(async move { accounts.execute("a1", Bank::Withdraw(60)).once("r").await }));
+    }
+    let mut effects = 0;
+    for task in tasks {
+        let done = task.await.unwrap().unwrap();
+        assert_eq!((done.version.get(), done.state.balance), (3, 40));
+        effects += u32::from(!done.duplicate);
+    }
+    assert_eq!(effects, 1);
+}
+
+#[tokio::test]
+async fn a_command_that_an_event_caused_is_carried_out_once_and_knows_its_cause() {
+    let annals = bank().await;
+    let accounts = annals.repository::<Account>();
+    accounts.execute("a1", Bank::Open("kim")).by("user:7").process("p-1").await.unwrap();
+    let opened = annals.store().stream_events(&stream("account-a1")).await.unwrap().remove(0);
+    let opened = Recorded::<AccountEvent>::read(opened).unwrap();
+    for round in 0..3 {
+        let done = accounts.execute("a2", Bank::Open("lee")).caused_by(&opened).await.unwrap();
+        assert_eq!((done.duplicate, done.version), (round > 0, Version::FIRST));
+    }
+    let effect = annals.store().stream_events(&stream("account-a2")).await.unwrap().remove(0);
+    assert_eq!(effect.metadata.predecessor.as_deref(), Some(opened.id.to_string().as_str()));
+    assert_eq!(effect.metadata.process.as_deref(), Some("p-1"));
+    assert_eq!(effect.metadata.initiator.as_deref(), Some("user:7"));
+    // Another command for the same aggregate, told apart.
+    for round in 0..2 {
+        let done = accounts.execute("a2", Bank::Deposit(1)).caused_by(&opened).once("gift").await.unwrap();
+        assert_eq!((done.duplicate, done.version.get()), (round > 0, 2));
+    }
+}
+
+// Others are faster.
+
+#[tokio::test]
+async fn a_retry_takes_the_missed_events_from_the_conflict() {
+    let store = FaultyStore::new([]);
+    let annals = on(store.clone()).await;
+    open_with(&annals, "a1", 100).await;
+    store.plan(Fault::Overtaken("account.withdrawn", r#"{"amount":80}"#));
+    let reads = store.stream_reads.load(Ordering::SeqCst);
+    let refused = annals.repository::<Account>().execute("a1", Bank::Withdraw(30)).await.unwrap_err();
+    assert_eq!(refused.rejection(), Some(&Refused::Insufficient { balance: 20 }));
+    assert_eq!(store.stream_reads.load(Ordering::SeqCst) - reads, 1, "the stream was read once, to load it");
+    store.plan(Fault::Overtaken("account.deposited", r#"{"amount":1000}"#));
+    let done = annals.repository::<Account>().execute("a1", Bank::Withdraw(20)).await.unwrap();
+    assert_eq!((done.version.get(), done.state.balance, done.state.folded), (5, 1_000, 5));
+}
+
+#[tokio::test]
+async fn after_its_retries_a_command_ends_in_a_conflict() {
+    let overtaken = || Fault::Overtaken("account.deposited", r#"{"amount":1}"#);
+    let store = FaultyStore::new([]);
+    let annals = on(store.clone()).await;
+    open_with(&annals, "a1", 100).await;
+    for _ in 0..4 {
+        store.plan(overtaken());
+    }
+    let accounts = annals.repository::<Account>().retries(3);
+    let conflict = accounts.execute("a1", Bank::Deposit(1)).await.unwrap_err();
+    assert!(matches!(conflict, ExecuteError::Conflict { actual, .. } if actual.get() == 6), "{conflict}");
+    store.plan(overtaken());
+    let before = store.appends.load(Ordering::SeqCst);
+    let conflict = accounts.execute("a1", Bank::Deposit(1)).at_version(6).await.unwrap_err();
+    assert!(matches!(conflict, ExecuteError::Conflict { .. }), "{conflict}");
+    assert_eq!(
+        store.appends.load(Ordering::SeqCst) - before,
+        1,
+        "with a version of its own it is not tried again"
+    );
+}
+
+// The store is away, or does not answer.
+
+#[tokio::test]
+async fn while_the_store_is_away_a_command_is_tried_again() {
+    let store = FaultyStore::new([Fault::Unavailable, Fault::Unavailable]);
+    let annals = on(store.clone()).await;
+    let done = annals.repository::<Account>().create("a1", Bank::Open("kim")).await.unwrap();
+    assert_eq!(done.version, Version::FIRST);
+    let store = FaultyStore::new([Fault::Unavailable, Fault::Unavailable]);
+    let annals = on(store).await;
+    let away = annals.repository::<Account>().retries(1).create("a1", Bank::Open("kim")).await.unwrap_err();
+    assert!(matches!(away, ExecuteError::Store(Error::Unavailable(_))), "{away:?}");
+}
+
+#[tokio::test]
+async fn an_append_whose_answer_is_lost_is_written_once_and_is_no_duplicate() {
+    for key in [None, Some("request-1")] {
+        for fault in [
+            Fault::AnswerLost,
+            Fault::RequestLost,
+            Fault::AnswerLostThenOvertaken("account.deposited", r#"{"amount":5}"#),
+        ] {
+            let store = FaultyStore::new([]);
+            let annals = on(store.clone()).await;
+            open_with(&annals, "a1", 100).await;
+            store.plan(fault.clone());
+            let accounts = annals.repository::<Account>();
+            let withdraw = || {
+                let command = accounts.execute("a1", Bank::Withdraw(60));
+                if let Some(key) = key { command.once(key) } else { command }
+            };
+            let done = withdraw().await.unwrap();
+            assert_eq!((done.version.get(), done.state.balance), (3, 40), "{fault:?}");
+            assert!(!done.duplicate, "{fault:?}: it was this request that had the effect");
+            if key.is_some() {
+                assert!(withdraw().await.unwrap().duplicate);
+            }
+            let written = annals.store().stream_events(&stream("account-a1")).await.unwrap();
+            let withdrawn = written.iter().filter(|event| event.event_type.as_str() == "account.withdrawn");
+            assert_eq!(withdrawn.count(), 1, "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_stays_unknown_whatever_fails_after_it() {
+    for after in [Fault::Poisoned, Fault::Unavailable] {
+        let store = FaultyStore::new([Fault::RequestLost, after]);
+        let annals = on(store).await;
+        let accounts = annals.repository::<Account>().retries(1);
+        let unknown = accounts.create("a1", Bank::Open("kim")).await.unwrap_err();
+        assert!(matches!(unknown, ExecuteError::Store(Error::Indeterminate(_))), "{unknown:?}");
+    }
+    let annals = on(FaultyStore::new([Fault::Poisoned])).await;
+    let poisoned = annals.repository::<Account>().create("a1", Bank::Open("kim")).await.unwrap_err();
+    assert!(matches!(poisoned, ExecuteError::Store(Error::Poisoned(_))), "{poisoned:?}");
+}
+
+// The cache.
+
+#[tokio::test]
+async fn a_cached_state_is_never_what_a_refusal_is_based_on() {
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let one = Annals::with_store(store.clone(), State::memory()).await.unwrap();
+    let other = Annals::with_store(store, State::memory()).await.unwrap();
+    open_with(&one, "a1", 10).await;
+    let cached = one.repository::<Account>().cache(10);
+    cached.execute("a1", Bank::Deposit(1)).await.unwrap();
+    other.repository::<Account>().execute("a1", Bank::Deposit(1_000)).await.unwrap();
+    let done = cached.execute("a1", Bank::Withdraw(500)).await.unwrap();
+    assert_eq!((done.state.balance, done.state.folded), (511, 5));
+    other.repository::<Account>().execute("a1", Bank::Block("fraud")).await.unwrap();
+    let nothing = cached.execute("a1", Bank::Block("fraud")).await.unwrap();
+    assert_eq!((nothing.events.len(), nothing.version.get()), (0, 6));
+    assert_eq!(cached.load("a1").await.unwrap().version.get(), 6);
+}
+
+#[tokio::test]
+async fn a_cached_state_spares_the_reads() {
+    let store = FaultyStore::new([]);
+    let annals = on(store.clone()).await;
+    open_with(&annals, "a1", 10).await;
+    let cached = annals.repository::<Account>().cache(10);
+    cached.execute("a1", Bank::Deposit(1)).await.unwrap();
+    let reads = store.stream_reads.load(Ordering::SeqCst);
+    for _ in 0..10 {
+        cached.execute("a1", Bank::Deposit(1)).await.unwrap();
+    }
+    assert_eq!(store.stream_reads.load(Ordering::SeqCst), reads);
+}
+
+// What cannot be read.
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_an_error_and_never_passed_over() {
+    let annals = bank().await;
+    open_with(&annals, "a1", 10).await;
+    for (event_type, data) in [("account.renamed", "{}"), ("account.deposited", r#"{"sum":5}"#)] {
+        let id = format!("unreadable-{event_type}");
+        open_with(&annals, &id, 10).await;
+        let strange = NewEvent::new(event_type, data).unwrap();
+        let of = StreamId::of("account", &id).unwrap();
+        annals.store().append(Append::to(of, Expected::Any, [strange])).await.unwrap();
+        let accounts = annals.repository::<Account>();
+        let unreadable = accounts.load(&id).await.unwrap_err();
+        assert!(matches!(unreadable, LoadError::Unreadable { version, .. } if version.get() == 3));
+        let unreadable = accounts.execute(&id, Bank::Deposit(1)).await.unwrap_err();
+        assert!(matches!(unreadable, ExecuteError::Unreadable { version, .. } if version.get() == 3));
+        assert_eq!(accounts.at(&id, 2).await.unwrap().state.balance, 10, "before it all is well");
+    }
+    assert_eq!(annals.repository::<Account>().load("a1").await.unwrap().state.balance, 10);
+}
+
+mod measured {
+    //! An event that JSON can write and cannot read.
+    use annals::{Aggregate, Context, Decide, Decision, Event, emit};
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
+    #[event(prefix = "probe")]
+    pub enum ProbeEvent {
+        Measured { celsius: f64 },
+    }
+    #[derive(Clone, Debug)]
+    pub struct Probe;
+    impl Aggregate for Probe {
+        const NAME: &'static str = "probe";
+        type Event = ProbeEvent;
+        fn initial(_id: &str) -> Self {
+            Self
+        }
+        fn evolve(&mut self, _event: &ProbeEvent) {}
+    }
+    impl Decide<f64> for Probe {
+        type Error = std::convert::Infallible;
+        fn decide(&self, celsius: &f64, _: &Context) -> Decision<Self, Self::Error> {
+            emit(ProbeEvent::Measured { celsius: *celsius })
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_back_is_not_written() {
+    let annals = bank().await;
+    let probes = annals.repository::<measured::Probe>();
+    probes.execute("p", 36.6).await.unwrap();
+    let unwritable = probes.execute("p", f64::NAN).await.unwrap_err();
+    assert!(
+        matches!(unwritable, ExecuteError::Unwritable { cause: CodecError::Decode { .. }, .. }),
+        "{unwritable:?}"
+    );
+    assert_eq!(versions(&annals, "probe-p").await, 1);
+}
+
+// Time travel.
+
+#[tokio::test]
+async fn an_aggregate_is_found_as_it_was_at_a_version_and_at_a_time() {
+    let clock = Arc::new(TestClock::at("2024-01-01T00:00:00Z".parse().unwrap()));
+    let store = MemoryStore::with(annals::core::Limits::default(), clock.clone());
+    let annals = Annals::with_store(Arc::new(store), State::memory()).await.unwrap();
+    let accounts = annals.repository::<Account>();
+    let hour = std::time::Duration::from_secs(3_600);
+    accounts.execute("a1", Bank::Open("kim")).await.unwrap();
+    for amount in 1..=9 {
+        clock.advance(hour);
+        accounts.execute("a1", Bank::Deposit(amount)).await.unwrap();
+    }
+    for version in 0..=10 {
+        let at = accounts.at("a1", version).await.unwrap();
+        assert_eq!((at.version.get(), at.state.folded), (version, version));
+    }
+    let ahead = accounts.at("a1", 11).await.unwrap_err();
+    assert!(
+        matches!(ahead, LoadError::NotReached { wanted, actual, .. } if (wanted.get(), actual.get()) == (11, 10))
+    );
+    for (time, version) in [
+        ("2023-12-31T23:59:59Z", 0),
+        ("2024-01-01T00:00:00Z", 1),
+        ("2024-01-01T00:59:59Z", 1),
+        ("2024-01-01T03:00:00Z", 4),
+        ("2030-01-01T00:00:00Z", 10),
+    ] {
+        let then = accounts.as_of("a1", time.parse().unwrap()).await.unwrap();
+        assert_eq!(then.version.get(), version, "{time}");
+    }
+}
+
+#[tokio::test]
+async fn history_shows_each_event_with_the_state_before_and_after() {
+    let annals = bank().await;
+    open_with(&annals, "a1", 100).await;
+    let accounts = annals.repository::<Account>();
+    accounts.execute("a1", Bank::Withdraw(30)).by("user:7").await.unwrap();
+    let changes = accounts.history("a1").unwrap().all().await.unwrap();
+    let seen: Vec<_> =
+        changes.iter().map(|c| (c.event.version.get(), c.before.balance, c.after.balance)).collect();
+    assert_eq!(seen, [(1, 0, 0), (2, 0, 100), (3, 100, 70)]);
+    assert_eq!(changes[2].event.metadata.initiator.as_deref(), Some("user:7"));
+    assert!(accounts.history("nobody").unwrap().all().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn more_events_than_a_page_holds_are_all_folded() {
+    let annals = bank().await;
+    open_with(&annals, "a1", 0).await;
+    let deposits = (0..2_500).map(|_| NewEvent::new("account.deposited", r#"{"amount":2}"#).unwrap());
+    annals.store().append(Append::to(stream("account-a1"), Expected::Any, deposits)).await.unwrap();
+    let account = annals.repository::<Account>().load("a1").await.unwrap();
+    assert_eq!((account.version.get(), account.state.balance), (2_502, 5_000));
+    assert_eq!(annals.repository::<Account>().history("a1").unwrap().all().await.unwrap().len(), 2_502);
+}

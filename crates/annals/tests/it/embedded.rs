@@ -1,0 +1,151 @@
+//! The framework on the embedded store: the whole chain survives a restart and a kill.
+
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use annals::{Annals, Recorded, every};
+
+use crate::bank::{Account, AccountEvent, Balances, Bank, open_with};
+
+/// Where the process that is killed keeps its store. Only it has this.
+const DIRECTORY: &str = "ANNALS_TEST_KILLED";
+const ACCOUNTS: usize = 8;
+const KILLS: usize = 5;
+
+async fn open(directory: &Path) -> Annals {
+    Annals::open(&format!("file:{}", directory.display())).await.unwrap()
+}
+
+/// Counts the events that a subscriber of this name gets until it is at the end of the log.
+async fn delivered(annals: &Annals, name: &'static str) -> usize {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let subscriber = annals.subscribe(name).on(move |_: Recorded<AccountEvent>, _| {
+        let counted = counted.clone();
+        async move {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    subscriber.start().await.unwrap();
+    annals.settle().await.unwrap();
+    count.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn everything_goes_on_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let annals = open(directory.path()).await;
+        annals.project(Balances).start().await.unwrap();
+        open_with(&annals, "a1", 100).await;
+        let accounts = annals.repository::<Account>().snapshots(every(1));
+        let done = accounts.execute("a1", Bank::Withdraw(30)).once("request-1").await.unwrap();
+        assert_eq!((done.version.get(), done.state.balance), (3, 70));
+        assert_eq!(delivered(&annals, "auditor").await, 3);
+        annals.shutdown().await;
+    }
+    let annals = open(directory.path()).await;
+    let accounts = annals.repository::<Account>().snapshots(every(1));
+    assert_eq!(accounts.load("a1").await.unwrap().state.balance, 70);
+    assert_eq!(accounts.at("a1", 2).await.unwrap().state.balance, 100);
+    let again = accounts.execute("a1", Bank::Withdraw(30)).once("request-1").await.unwrap();
+    assert!(again.duplicate);
+    assert_eq!((again.version.get(), again.state.balance), (3, 70));
+    // The rows stand before the projection has had anything to do, and the subscriber gets what is new only.
+    annals.project(Balances).start().await.unwrap();
+    let done = accounts.execute("a1", Bank::Deposit(5)).await.unwrap();
+    let view = annals.view::<Balances>().at_least(done.position);
+    let amounts = view.query("SELECT amount FROM balances", (), |row| row.read::<(i64,)>()).await.unwrap();
+    assert_eq!(amounts, [(75,)]);
+    assert_eq!(delivered(&annals, "auditor").await, 1);
+}
+
+/// The child: deposits from many tasks and prints each acknowledgement. Not a test by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "is killed; the test below starts it"]
+async fn deposits_until_it_is_killed() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
+    let annals = open(Path::new(&directory)).await;
+    annals.project(Balances).start().await.unwrap();
+    let tasks: Vec<_> = (0..ACCOUNTS)
+        .map(|account| {
+            let accounts = annals.repository::<Account>().snapshots(every(7));
+            tokio::spawn(async move {
+                let id = format!("a{account}");
+                // Whoever was killed before may have come this far.
+                let mut number = accounts.load(&id).await.unwrap().state.balance;
+                if number == 0 {
+                    accounts.execute(&id, Bank::Open("kim")).once("open").await.unwrap();
+                }
+                loop {
+                    number += 1;
+                    // The request before the kill may have been carried out: it is sent again with its key.
+                    let sent = accounts.execute(&id, Bank::Deposit(1)).once(format!("deposit-{number}"));
+                    sent.await.unwrap();
+                    let line = format!("\nacknowledged {account} {number}\n");
+                    std::io::stdout().write_all(line.as_bytes()).unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+/// Lets the child acknowledge so many deposits, kills it, and notes the highest of each account.
+fn kill_after(directory: &Path, count: usize, highest: &mut [u64]) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "embedded::deposits_until_it_is_killed", "--ignored", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut seen = 0;
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if let ["acknowledged", account, number] = line.split(' ').collect::<Vec<_>>()[..] {
+            let account: usize = account.parse().unwrap();
+            highest[account] = highest[account].max(number.parse().unwrap());
+            seen += 1;
+        }
+        if seen == count {
+            child.kill().unwrap();
+        }
+    }
+    child.wait().unwrap();
+    assert!(seen >= count, "the child has died by itself");
+}
+
+#[tokio::test]
+async fn a_kill_under_load_loses_nothing_and_does_nothing_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut highest = [0; ACCOUNTS];
+    for kill in 0..KILLS {
+        kill_after(directory.path(), 30 + 20 * kill, &mut highest);
+        let annals = open(directory.path()).await;
+        annals.project(Balances).start().await.unwrap();
+        annals.settle().await.unwrap();
+        let sum = "SELECT account, amount FROM balances";
+        let rows = annals.view::<Balances>().query(sum, (), |row| row.read::<(String, u64)>()).await.unwrap();
+        for (account, acknowledged) in highest.iter().enumerate() {
+            let id = format!("a{account}");
+            let loaded = annals.repository::<Account>().load(&id).await.unwrap();
+            // One more may have been carried out without an answer.
+            let balance = loaded.state.balance;
+            let may_be = *acknowledged..=*acknowledged + 1;
+            assert!(may_be.contains(&balance), "{id}: {balance}, of which {acknowledged} acknowledged");
+            assert_eq!(loaded.state.folded, balance + u64::from(loaded.exists()), "{id}: each event once");
+            let snapshotted = annals.repository::<Account>().snapshots(every(7)).load(&id).await.unwrap();
+            assert_eq!(snapshotted.state, loaded.state, "{id}: a snapshot says what the events say");
+            let row = rows.iter().find(|(account, _)| *account == id).map_or(0, |(_, amount)| *amount);
+            assert_eq!(row, balance, "{id}: the rows say what the events say");
+        }
+        annals.shutdown().await;
+    }
+}

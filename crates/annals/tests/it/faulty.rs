@@ -1,0 +1,119 @@
+//! A store that does what it is told to do wrong, once for each time that it is told.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use annals::core::{LogPage, LogRead, StreamPage, StreamRead};
+use annals::{
+    Append, Appended, Error, EventStore, Expected, IdempotencyKey, MemoryStore, NewEvent, Position, Result,
+    StoreId, StreamId, StreamInfo, StreamList,
+};
+
+/// What goes wrong at an append.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Somebody else appends this event just before.
+    Overtaken(&'static str, &'static str),
+    /// The store is away.
+    Unavailable,
+    /// The append is carried out, and the answer is lost.
+    AnswerLost,
+    /// The append is not carried out, and nobody knows.
+    RequestLost,
+    /// The append is carried out and the answer lost, and then somebody else appends this event.
+    AnswerLostThenOvertaken(&'static str, &'static str),
+    /// The store is out of order.
+    Poisoned,
+}
+
+pub struct FaultyStore {
+    pub store: Arc<MemoryStore>,
+    id: StoreId,
+    faults: Mutex<VecDeque<Fault>>,
+    pub appends: AtomicUsize,
+    pub stream_reads: AtomicUsize,
+    pub events_read: AtomicUsize,
+}
+
+impl FaultyStore {
+    pub fn new(faults: impl IntoIterator<Item = Fault>) -> Arc<Self> {
+        let store = Arc::new(MemoryStore::new());
+        Self::over(store.clone(), store.id(), faults)
+    }
+
+    /// The same log under another identity, or with faults.
+    pub fn over(store: Arc<MemoryStore>, id: StoreId, faults: impl IntoIterator<Item = Fault>) -> Arc<Self> {
+        let faults = Mutex::new(faults.into_iter().collect());
+        let (appends, stream_reads, events_read) = Default::default();
+        Arc::new(Self { store, id, faults, appends, stream_reads, events_read })
+    }
+
+    pub fn plan(&self, fault: Fault) {
+        self.faults.lock().unwrap().push_back(fault);
+    }
+
+    async fn overtake(&self, append: &Append, event_type: &str, data: &'static str) {
+        let stream: StreamId = append.writes[0].stream.clone();
+        let event = NewEvent::new(event_type, data).unwrap();
+        self.store.append(Append::to(stream, Expected::Any, [event])).await.unwrap();
+    }
+}
+
+#[async_trait::async_trait]
+impl EventStore for FaultyStore {
+    fn id(&self) -> StoreId {
+        self.id
+    }
+
+    async fn append(&self, append: Append) -> Result<Appended> {
+        self.appends.fetch_add(1, Ordering::SeqCst);
+        let fault = self.faults.lock().unwrap().pop_front();
+        match fault {
+            None => self.store.append(append).await,
+            Some(Fault::Overtaken(event_type, data)) => {
+                self.overtake(&append, event_type, data).await;
+                self.store.append(append).await
+            }
+            Some(Fault::Unavailable) => Err(Error::Unavailable("away".into())),
+            Some(Fault::AnswerLost) => {
+                self.store.append(append).await?;
+                Err(Error::Indeterminate("the connection broke".into()))
+            }
+            Some(Fault::RequestLost) => Err(Error::Indeterminate("the connection broke".into())),
+            Some(Fault::AnswerLostThenOvertaken(event_type, data)) => {
+                self.store.append(append.clone()).await?;
+                self.overtake(&append, event_type, data).await;
+                Err(Error::Indeterminate("the connection broke".into()))
+            }
+            Some(Fault::Poisoned) => Err(Error::Poisoned("a sync failed".into())),
+        }
+    }
+
+    async fn read_log(&self, read: LogRead) -> Result<LogPage> {
+        self.store.read_log(read).await
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
+        self.stream_reads.fetch_add(1, Ordering::SeqCst);
+        let page = self.store.read_stream(read).await?;
+        self.events_read.fetch_add(page.events.len(), Ordering::SeqCst);
+        Ok(page)
+    }
+
+    async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
+        self.store.list_streams(list).await
+    }
+
+    async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
+        self.store.outcome(key).await
+    }
+
+    async fn head(&self) -> Result<Position> {
+        self.store.head().await
+    }
+
+    async fn wait(&self, after: Position) -> Result<Position> {
+        self.store.wait(after).await
+    }
+}

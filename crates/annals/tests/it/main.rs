@@ -1,0 +1,22 @@
+//! The framework from the outside: everything here goes through what users see.
+//!
+//! `bank` is the domain that the tests share, `faulty` a store that can be told to fail. Then one file for each
+//! part, `springcamp` for the bugs of the talk's program and `loom` for the meaning of Loom's parts.
+
+// Tests may unwrap, and so may what they share.
+#![allow(clippy::unwrap_used)]
+
+mod bank;
+mod faulty;
+
+mod bank_race;
+mod commands;
+mod crash;
+mod embedded;
+mod events;
+mod loom;
+mod macros;
+mod projections;
+mod snapshots;
+mod springcamp;
+mod subscribers;

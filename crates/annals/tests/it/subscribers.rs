@@ -1,0 +1,417 @@
+//! Subscribers: durable by name, at least once, in order per stream; and what they command is done once.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use annals::{
+    Annals, Append, Backoff, Error, Event, EventStore, EventStoreExt, Expected, Failure, Kind, MemoryStore,
+    NewEvent, Phase, State, StreamId,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::bank::{Account, AccountEvent, Bank, bank, bank_on, open_with, until};
+use crate::faulty::FaultyStore;
+
+const QUICKLY: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(2));
+
+type Heard = Arc<Mutex<Vec<u64>>>;
+
+/// Starts a subscriber that notes the positions of what it hears.
+async fn hear(annals: &Annals, name: &str) -> Heard {
+    let heard = Heard::default();
+    let hearing = heard.clone();
+    let subscriber = annals.subscribe(name).on::<AccountEvent, _>(move |event, _| {
+        hearing.lock().unwrap().push(event.position.get());
+        async { Ok(()) }
+    });
+    subscriber.start().await.unwrap();
+    heard
+}
+
+fn taken(heard: &Heard) -> Vec<u64> {
+    std::mem::take(&mut *heard.lock().unwrap())
+}
+
+#[tokio::test]
+async fn what_is_written_while_a_subscriber_is_down_is_delivered_when_it_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let annals = bank_on(&store, directory.path()).await;
+    open_with(&annals, "a1", 1).await;
+    let heard = hear(&annals, "hears").await;
+    annals.settle().await.unwrap();
+    assert_eq!(taken(&heard), [1, 2]);
+    annals.shutdown().await;
+    open_with(&annals, "a2", 1).await;
+    drop(annals);
+    let annals = bank_on(&store, directory.path()).await;
+    let heard = hear(&annals, "hears").await;
+    let another = hear(&annals, "another").await;
+    annals.settle().await.unwrap();
+    assert_eq!(taken(&heard), [3, 4], "what it had heard is not told again");
+    assert_eq!(taken(&another), [1, 2, 3, 4], "another name has another checkpoint");
+    open_with(&annals, "a3", 1).await;
+    annals.settle().await.unwrap();
+    assert_eq!(taken(&heard), [5, 6]);
+}
+
+#[tokio::test]
+async fn from_now_means_from_its_very_first_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let annals = bank_on(&store, directory.path()).await;
+    open_with(&annals, "a1", 1).await;
+    let start = |annals: &Annals, heard: &Heard| {
+        let hearing = heard.clone();
+        let subscriber = annals.subscribe("news").from_now().on::<AccountEvent, _>(move |event, _| {
+            hearing.lock().unwrap().push(event.position.get());
+            async { Ok(()) }
+        });
+        subscriber.start()
+    };
+    let heard = Heard::default();
+    start(&annals, &heard).await.unwrap();
+    annals.settle().await.unwrap();
+    annals.shutdown().await;
+    open_with(&annals, "a2", 1).await;
+    drop(annals);
+    let annals = bank_on(&store, directory.path()).await;
+    start(&annals, &heard).await.unwrap();
+    annals.settle().await.unwrap();
+    assert_eq!(taken(&heard), [3, 4]);
+}
+
+#[tokio::test]
+async fn an_event_that_fails_is_tried_again_until_it_works() {
+    let annals = bank().await;
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let trying = attempts.clone();
+    let subscriber = annals.subscribe("tries").retry(QUICKLY).on::<AccountEvent, _>(move |event, context| {
+        let trying = trying.clone();
+        async move {
+            trying.lock().unwrap().push((event.position.get(), context.attempt()));
+            match (event.position.get(), context.attempt()) {
+                (2, 1) => Err(Failure::new("once")),
+                (2, 2) => panic!("and again"),
+                (2, 3) => Err("x".parse::<u64>().unwrap_err())?,
+                _ => Ok(()),
+            }
+        }
+    });
+    subscriber.start().await.unwrap();
+    open_with(&annals, "a1", 1).await;
+    open_with(&annals, "a2", 1).await;
+    annals.settle().await.unwrap();
+    assert_eq!(*attempts.lock().unwrap(), [(1, 1), (2, 1), (2, 2), (2, 3), (2, 4), (3, 1), (4, 1)]);
+    let status = &annals.status().await.unwrap()[0];
+    assert_eq!((status.phase, status.failing.clone(), status.lag()), (Phase::Live, None, 0));
+}
+
+#[tokio::test]
+async fn while_an_event_fails_the_status_says_so() {
+    let annals = bank().await;
+    let subscriber = annals.subscribe("fails").retry(QUICKLY).on::<AccountEvent, _>(|event, _| async move {
+        if event.position.get() == 2 { Err(Failure::new("the mail server is away")) } else { Ok(()) }
+    });
+    subscriber.start().await.unwrap();
+    open_with(&annals, "a1", 1).await;
+    until(&annals, "fails", |status| status.phase == Phase::Retrying).await;
+    let unsettled = annals.settle_within(Duration::from_millis(10)).await.unwrap_err().chain();
+    assert!(unsettled.contains("`fails` at 1 of 2 (the mail server is away)"), "{unsettled}");
+    let status = &annals.status().await.unwrap()[0];
+    assert_eq!((status.kind, status.phase, status.position.get()), (Kind::Subscriber, Phase::Retrying, 1));
+    annals.shutdown().await;
+    assert_eq!(annals.status().await.unwrap()[0].phase, Phase::Stopped);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn streams_go_side_by_side_and_each_keeps_its_order() {
+    let annals = bank().await;
+    let accounts = annals.repository::<Account>();
+    for id in 0..10 {
+        accounts.execute(id.to_string(), Bank::Open("kim")).await.unwrap();
+    }
+    for _ in 0..20 {
+        for id in 0..10 {
+            accounts.execute(id.to_string(), Bank::Deposit(1)).await.unwrap();
+        }
+    }
+    let seen: Arc<Mutex<HashMap<StreamId, Vec<u64>>>> = Arc::default();
+    let (busy, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (noting, working, peak) = (seen.clone(), busy.clone(), most.clone());
+    let subscriber = annals.subscribe("many").concurrency(4).retry(QUICKLY);
+    let subscriber = subscriber.on::<AccountEvent, _>(move |event, context| {
+        let (noting, working, peak) = (noting.clone(), working.clone(), peak.clone());
+        async move {
+            let now = working.fetch_add(1, Ordering::SeqCst) + 1;
+            peak.fetch_max(now, Ordering::SeqCst);
+            for _ in 0..event.version.get() % 7 {
+                tokio::task::yield_now().await;
+            }
+            working.fetch_sub(1, Ordering::SeqCst);
+            if event.position.get() % 11 == 0 && context.attempt() == 1 {
+                return Err(Failure::new("at first"));
+            }
+            noting.lock().unwrap().entry(event.stream).or_default().push(event.version.get());
+            Ok(())
+        }
+    });
+    subscriber.start().await.unwrap();
+    annals.settle().await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 10);
+    for (stream, versions) in &*seen {
+        assert_eq!(*versions, (1..=21).collect::<Vec<_>>(), "{stream}");
+    }
+    let most = most.load(Ordering::SeqCst);
+    assert!((2..=4).contains(&most), "{most} at once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_stuck_holds_the_checkpoint_but_not_the_other_streams() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let annals = bank_on(&store, directory.path()).await;
+    for id in ["a1", "stuck", "a2"] {
+        open_with(&annals, id, 1).await;
+    }
+    let stuck = Arc::new(AtomicBool::new(true));
+    let start = |annals: &Annals, heard: &Heard| {
+        let (hearing, stuck) = (heard.clone(), stuck.clone());
+        let subscriber = annals.subscribe("partly").concurrency(4).retry(QUICKLY);
+        let subscriber = subscriber.on::<AccountEvent, _>(move |event, _| {
+            let (hearing, stuck) = (hearing.clone(), stuck.load(Ordering::SeqCst));
+            async move {
+                if stuck && event.aggregate_id() == "stuck" {
+                    return Err(Failure::new("stuck"));
+                }
+                hearing.lock().unwrap().push(event.position.get());
+                Ok(())
+            }
+        });
+        subscriber.start()
+    };
+    let heard = Heard::default();
+    start(&annals, &heard).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while heard.lock().unwrap().len() < 4 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the other streams are told");
+    annals.shutdown().await;
+    let mut first = taken(&heard);
+    first.sort_unstable();
+    assert_eq!(first, [1, 2, 5, 6]);
+    assert_eq!(annals.status().await.unwrap()[0].position.get(), 2, "below the one that is stuck");
+    drop(annals);
+    stuck.store(false, Ordering::SeqCst);
+    let annals = bank_on(&store, directory.path()).await;
+    start(&annals, &heard).await.unwrap();
+    annals.settle().await.unwrap();
+    let mut second = taken(&heard);
+    second.sort_unstable();
+    assert_eq!(second, [3, 4, 5, 6], "at least once: nothing above the checkpoint is taken for told");
+}
+
+#[tokio::test]
+async fn several_handlers_are_told_each_of_its_own_events_and_all_also_if_one_fails() {
+    #[derive(Event, Serialize, Deserialize, Clone)]
+    #[event(prefix = "other")]
+    enum OtherEvent {
+        Happened,
+    }
+    let annals = bank().await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (one, two, other) = (told.clone(), told.clone(), told.clone());
+    let subscriber = annals.subscribe("composite").retry(QUICKLY);
+    let subscriber = subscriber.on::<AccountEvent, _>(move |_, context| {
+        one.lock().unwrap().push("first");
+        async move { if context.attempt() == 1 { Err(Failure::new("the first fails")) } else { Ok(()) } }
+    });
+    let subscriber = subscriber.on::<AccountEvent, _>(move |_, _| {
+        two.lock().unwrap().push("second");
+        async { Ok(()) }
+    });
+    let subscriber = subscriber.on::<OtherEvent, _>(move |_, _| {
+        other.lock().unwrap().push("other");
+        async { Ok(()) }
+    });
+    subscriber.start().await.unwrap();
+    annals.repository::<Account>().execute("a1", Bank::Open("kim")).await.unwrap();
+    let happened = NewEvent::new("other.happened", "{}").unwrap();
+    let stream = StreamId::new("other-1").unwrap();
+    annals.store().append(Append::to(stream, Expected::Any, [happened])).await.unwrap();
+    annals.settle().await.unwrap();
+    assert_eq!(*told.lock().unwrap(), ["first", "second", "first", "second", "other"]);
+}
+
+// Commands that follow from events.
+
+#[tokio::test]
+async fn a_reaction_knows_its_cause_and_settling_waits_for_reactions_to_reactions() {
+    let annals = bank().await;
+    // Whoever opens an account gets ten; whoever gets ten is blocked, for the sake of the test.
+    let welcome = annals.subscribe("welcome").on::<AccountEvent, _>(async |event, context| {
+        if let AccountEvent::Opened { .. } = event.event {
+            context.execute::<Account, _>(event.aggregate_id(), Bank::Deposit(10)).await?;
+        }
+        Ok(())
+    });
+    welcome.start().await.unwrap();
+    let block = annals.subscribe("block").on::<AccountEvent, _>(async |event, context| {
+        if let AccountEvent::Deposited { amount: 10 } = event.event {
+            context.execute::<Account, _>(event.aggregate_id(), Bank::Block("rich")).await?;
+        }
+        Ok(())
+    });
+    block.start().await.unwrap();
+    let accounts = annals.repository::<Account>();
+    accounts.execute("a1", Bank::Open("kim")).by("user:7").process("p-1").await.unwrap();
+    annals.settle().await.unwrap();
+    let events = annals.store().stream_events(&StreamId::new("account-a1").unwrap()).await.unwrap();
+    let types: Vec<_> = events.iter().map(|event| event.event_type.as_str()).collect();
+    assert_eq!(types, ["account.opened", "account.deposited", "account.blocked"]);
+    for pair in events.windows(2) {
+        assert_eq!(pair[1].metadata.predecessor.as_deref(), Some(pair[0].id.to_string().as_str()));
+        assert_eq!(pair[1].metadata.process.as_deref(), Some("p-1"));
+        assert_eq!(pair[1].metadata.initiator.as_deref(), Some("user:7"));
+    }
+}
+
+#[tokio::test]
+async fn two_subscribers_may_command_one_aggregate_because_of_one_event() {
+    let annals = bank().await;
+    for name in ["one", "two"] {
+        let cached = annals.repository::<Account>().cache(10);
+        let subscriber = annals.subscribe(name).on::<AccountEvent, _>(move |event, context| {
+            let cached = cached.clone();
+            async move {
+                if let AccountEvent::Opened { .. } = event.event {
+                    context.execute_in(&cached, event.aggregate_id(), Bank::Deposit(10)).await?;
+                }
+                Ok(())
+            }
+        });
+        subscriber.start().await.unwrap();
+    }
+    annals.repository::<Account>().execute("a1", Bank::Open("kim")).await.unwrap();
+    annals.settle().await.unwrap();
+    assert_eq!(annals.repository::<Account>().load("a1").await.unwrap().state.balance, 20);
+}
+
+#[tokio::test]
+async fn a_second_command_for_one_aggregate_must_be_told_apart() {
+    let annals = bank().await;
+    let refused = Arc::new(Mutex::new(None));
+    let noting = refused.clone();
+    let subscriber = annals.subscribe("twice").on::<AccountEvent, _>(move |event, context| {
+        let noting = noting.clone();
+        async move {
+            if let AccountEvent::Opened { .. } = event.event {
+                let id = event.aggregate_id();
+                context.execute::<Account, _>(id, Bank::Deposit(1)).await?;
+                let again = context.execute::<Account, _>(id, Bank::Deposit(10)).await;
+                *noting.lock().unwrap() = Some(again.unwrap_err().to_string());
+                context.execute::<Account, _>(id, Bank::Deposit(100)).once("third").await?;
+            }
+            Ok(())
+        }
+    });
+    subscriber.start().await.unwrap();
+    annals.repository::<Account>().execute("a1", Bank::Open("kim")).await.unwrap();
+    annals.settle().await.unwrap();
+    let refused = refused.lock().unwrap().clone().unwrap();
+    assert!(refused.contains(".once(..)"), "{refused}");
+    assert_eq!(annals.repository::<Account>().load("a1").await.unwrap().state.balance, 101);
+}
+
+/// The process ends after the effect and before the checkpoint: the event comes again, its effect does not.
+#[test]
+fn a_subscriber_that_dies_before_its_checkpoint_is_told_again_and_its_command_is_done_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let told = Arc::new(AtomicU32::new(0));
+    for dies in [true, true, false] {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let annals = bank_on(&store, directory.path()).await;
+            let (telling, effect) = (told.clone(), Arc::new(tokio::sync::Notify::new()));
+            let effected = effect.clone();
+            let subscriber = annals.subscribe("welcome").on::<AccountEvent, _>(move |event, context| {
+                let (telling, effect) = (telling.clone(), effect.clone());
+                async move {
+                    if let AccountEvent::Opened { .. } = event.event {
+                        telling.fetch_add(1, Ordering::SeqCst);
+                        context.execute::<Account, _>(event.aggregate_id(), Bank::Deposit(10)).await?;
+                        effect.notify_one();
+                        if dies {
+                            std::future::pending::<()>().await;
+                        }
+                    }
+                    Ok(())
+                }
+            });
+            subscriber.start().await.unwrap();
+            if store.head().await.unwrap().get() == 0 {
+                annals.repository::<Account>().execute("a1", Bank::Open("kim")).await.unwrap();
+            }
+            effected.notified().await;
+            if !dies {
+                annals.settle().await.unwrap();
+                let account = annals.repository::<Account>().load("a1").await.unwrap();
+                assert_eq!((account.state.balance, account.version.get()), (10, 2));
+            }
+        });
+        runtime.shutdown_background();
+    }
+    assert_eq!(told.load(Ordering::SeqCst), 3);
+}
+
+// What must not be believed.
+
+#[tokio::test]
+async fn a_checkpoint_that_the_log_does_not_know_is_dropped() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let id = store.id();
+    let annals = bank_on(&store, directory.path()).await;
+    let heard = hear(&annals, "hears").await;
+    open_with(&annals, "a1", 1).await;
+    open_with(&annals, "a2", 1).await;
+    annals.settle().await.unwrap();
+    assert_eq!(taken(&heard), [1, 2, 3, 4]);
+    annals.shutdown().await;
+    // The same log, brought back shorter; then longer, with other events; then another log.
+    let shorter = FaultyStore::over(Arc::new(MemoryStore::new()), id, []);
+    let longer = FaultyStore::over(Arc::new(MemoryStore::new()), id, []);
+    let another = FaultyStore::new([]);
+    for (log, accounts) in [(shorter, 1), (longer, 3), (another, 2)] {
+        let annals = Annals::with_store(log, State::directory(directory.path())).await.unwrap();
+        for id in 0..accounts {
+            open_with(&annals, &id.to_string(), 1).await;
+        }
+        let heard = hear(&annals, "hears").await;
+        annals.settle().await.unwrap();
+        assert_eq!(taken(&heard), (1..=accounts * 2).collect::<Vec<_>>());
+        annals.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_needs_a_name_a_handler_and_a_name_that_is_free() {
+    let annals = bank().await;
+    hear(&annals, "hears").await;
+    let nothing = |name| annals.subscribe(name).on::<AccountEvent, _>(async |_, _| Ok(()));
+    for refused in [
+        annals.subscribe("no-handler").start().await,
+        nothing("").start().await,
+        nothing("a/b").start().await,
+        nothing("hears").start().await,
+    ] {
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    }
+}

@@ -1,0 +1,44 @@
+//! `cargo xtask ci`: everything that a change must pass.
+
+use std::time::Instant;
+
+use crate::run::{self, Outcome};
+use crate::{test, tidy};
+
+/// Runs all steps for these crates; stops at the first that fails.
+pub fn run(crates: &[String]) -> Outcome {
+    let formatted = if crates == ["--workspace"] { vec!["--all".to_owned()] } else { crates.to_vec() };
+    step("fmt", || run::succeed(run::cargo("fmt").args(formatted).args(["--", "--check"])))?;
+    step("clippy", || {
+        let mut clippy = run::cargo("clippy");
+        run::succeed(clippy.arg("--locked").args(crates).args(["--all-targets", "--", "-D", "warnings"]))
+    })?;
+    step("doc", || {
+        let mut doc = run::cargo("doc");
+        doc.env("RUSTDOCFLAGS", "-D warnings").args(["--locked", "--no-deps"]).args(crates);
+        run::succeed(&mut doc)
+    })?;
+    step("tidy", tidy::run)?;
+    step("test", || test::run(crates))
+}
+
+/// Runs one step and prints a line with its duration.
+fn step(name: &str, work: impl FnOnce() -> Outcome) -> Outcome {
+    let started = Instant::now();
+    println!("ci: {name} ...");
+    work().map_err(|problem| format!("step `{name}`: {problem}"))?;
+    println!("ci: {name} ok, {}", run::seconds(started));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_step_is_named() {
+        let problem = step("doc", || Err("`cargo doc` failed".to_owned())).unwrap_err();
+        assert_eq!(problem, "step `doc`: `cargo doc` failed");
+        assert!(step("doc", || Ok(())).is_ok());
+    }
+}

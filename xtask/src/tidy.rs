@@ -1,0 +1,159 @@
+//! `cargo xtask tidy`: the checks of style. Each rule is a function from the files of the project to what is wrong
+//! with them; the list of rules stands once. `documents` holds the rules on pages that must agree with the code.
+
+mod documents;
+
+use crate::run::{self, Outcome};
+use crate::tree::{File, Tree};
+
+type Rule = fn(&Tree) -> Vec<String>;
+
+const RULES: &[(&str, Rule)] = &[
+    ("a source file says at its head what it is", heads),
+    ("a file is at most 800 lines long", lengths),
+    ("a page has no tabs and no blanks at the ends of lines", blanks),
+    ("no file speaks of a place on somebody's machine", places),
+    ("every error code has its page", documents::error_pages),
+    ("every test that the guarantees name exists", documents::named_tests),
+    ("every clause is listed under its guarantee", documents::clauses),
+    ("decisions are numbered without gaps", documents::decisions),
+    ("every page is in the reading order", documents::reading_order),
+    ("the architecture names every crate", documents::architecture),
+    ("the README shows the first example as it is", documents::first_example),
+];
+
+/// Runs all rules.
+pub fn run() -> Outcome {
+    let tree = Tree::read(&run::root());
+    let mut count = 0;
+    for (name, rule) in RULES {
+        for problem in rule(&tree) {
+            eprintln!("tidy: {problem} ({name})");
+            count += 1;
+        }
+    }
+    println!("tidy: {} rules, {} files", RULES.len(), tree.files.len());
+    if count == 0 { Ok(()) } else { Err(format!("{count} things are not tidy")) }
+}
+
+fn heads(tree: &Tree) -> Vec<String> {
+    let without = tree.under("", ".rs").filter(|file| !file.text.starts_with("//!"));
+    // What the compiler says of these is compared line by line, and their names say what they are.
+    let without = without.filter(|file| !file.path.contains("/tests/ui/"));
+    without.map(|file| format!("{}: does not open with `//!`", file.path)).collect()
+}
+
+/// The most lines of a file; unit tests at its end do not count.
+const LINES_MAX: usize = 800;
+
+fn lengths(tree: &Tree) -> Vec<String> {
+    let written =
+        |file: &&File| [".rs", ".md", ".sql", ".css", ".js"].iter().any(|end| file.path.ends_with(end));
+    let mut problems = Vec::new();
+    for file in tree.files.iter().filter(written) {
+        let code = file.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let lines = code.lines().count();
+        if lines > LINES_MAX {
+            problems.push(format!("{}: {lines} lines, at most {LINES_MAX}", file.path));
+        }
+    }
+    problems
+}
+
+fn blanks(tree: &Tree) -> Vec<String> {
+    let mut problems = Vec::new();
+    for file in tree.under("", ".md") {
+        for (index, line) in file.text.lines().enumerate() {
+            let place = format!("{}:{}", file.path, index + 1);
+            if line.ends_with(' ') {
+                problems.push(format!("{place}: a blank at the end of the line"));
+            }
+            if line.contains('\t') {
+                problems.push(format!("{place}: a tab"));
+            }
+        }
+    }
+    problems
+}
+
+/// Folders that exist on one machine only. Written in two halves, so that this file does not name them.
+const PLACES: [&str; 2] = [concat!("/wo", "rk"), concat!("/tmp", "/wt")];
+
+fn places(tree: &Tree) -> Vec<String> {
+    let mut problems = Vec::new();
+    for file in &tree.files {
+        for (index, line) in file.text.lines().enumerate() {
+            if let Some(place) = PLACES.iter().find(|place| names(line, place)) {
+                problems.push(format!("{}:{}: names `{place}`", file.path, index + 1));
+            }
+        }
+    }
+    problems
+}
+
+/// Whether a line names this folder as a path from the root, and not as a part of a longer one.
+fn names(line: &str, place: &str) -> bool {
+    line.match_indices(place).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + place.len()..].chars().next();
+        let starts = before.is_none_or(|c| !c.is_alphanumeric() && !"._-/*}".contains(c));
+        starts && after.is_none_or(|c| !c.is_alphanumeric() && !"_-".contains(c))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tree of these files.
+    pub(super) fn tree(files: &[(&str, &str)]) -> Tree {
+        let file = |(path, text): &(&str, &str)| File { path: (*path).to_owned(), text: (*text).to_owned() };
+        Tree { files: files.iter().map(file).collect() }
+    }
+
+    #[test]
+    fn a_source_without_a_head_is_found() {
+        let tree = tree(&[("a.rs", "//! A.\n"), ("b.rs", "fn b() {}\n"), ("c.md", "# C\n")]);
+        assert_eq!(heads(&tree), ["b.rs: does not open with `//!`"]);
+    }
+
+    #[test]
+    fn a_long_file_is_found() {
+        let (long, just) = ("x\n".repeat(801), "x\n".repeat(800));
+        let tested = format!("{just}#[cfg(test)]\nmod tests {{\n{long}}}\n");
+        let tree =
+            tree(&[("a.rs", &long), ("b.rs", &just), ("c.rs", &tested), ("d.csv", &long), ("e.md", &long)]);
+        assert_eq!(lengths(&tree), ["a.rs: 801 lines, at most 800", "e.md: 801 lines, at most 800"]);
+    }
+
+    #[test]
+    fn blanks_in_pages_are_found() {
+        let tree = tree(&[("a.md", "fine\nends \n\ta tab\n"), ("b.rs", "//! x \n\t\n")]);
+        assert_eq!(blanks(&tree), ["a.md:2: a blank at the end of the line", "a.md:3: a tab"]);
+    }
+
+    #[test]
+    fn places_on_a_machine_are_found() {
+        for place in PLACES {
+            let path = format!("see `{place}/shared/x`");
+            let found = places(&tree(&[("a.md", "fine"), ("b.toml", &format!("x\n{path}"))]));
+            assert_eq!(found, [format!("b.toml:2: names `{place}`")]);
+        }
+        let fine = [
+            concat!("/wo", "rkspace"),
+            concat!("a/wo", "rk"),
+            concat!("net/wo", "rk/b"),
+            concat!("/tmp", "/wtf"),
+        ];
+        for text in fine {
+            assert_eq!(places(&tree(&[("a.md", text)])), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn the_project_is_read_whole() {
+        let tree = Tree::read(&run::root());
+        assert!(tree.file("Cargo.toml").is_some() && tree.file("docs/guarantees.md").is_some());
+        assert!(heads(&tree).is_empty(), "{:?}", heads(&tree));
+    }
+}
