@@ -30,7 +30,7 @@ pub use catalogue::{Catalogue, Known, Offer};
 pub use command::{Line, NoteBackorder, NoteFilled, OrderForm, PlaceOrder};
 pub use event::{Delivery, Item, OrderEvent};
 pub(crate) use view::newest;
-pub use view::{MemberOfOrder, OrderRow, Orders};
+pub use view::{MemberOfOrder, OrderRow, Orders, Seen};
 
 use annals::{Annals, ExecuteError, Position, Repository, Result, ViewError};
 use axum::Router;

@@ -11,7 +11,8 @@
 //!
 //! - P1  The stock never falls below zero, and no change of it is lost, however many change it at once: a decision
 //!   holds only for the version that it was made on.
-//! - P2  Every item of every order is either sold or noted as waiting, once, in the order of arrival.
+//! - P2  Every item of every order is either sold or noted as waiting, once. Who waits is served in the order in
+//!   which the orders came to the product; those of one moment may come in any order.
 
 mod aggregate;
 mod command;

@@ -14,16 +14,16 @@ pub(super) const NAME: &str = "order-notes-backorders";
 pub(super) async fn start(annals: &Annals, orders: Repository<Order>) -> Result<()> {
     annals
         .subscribe(NAME)
-        .on(move |event: Recorded<ProductEvent>, _| {
+        .on(move |event: Recorded<ProductEvent>, handling| {
             let orders = orders.clone();
             async move {
                 let product = ProductId::of_stream(event.aggregate_id());
                 match &event.event {
                     ProductEvent::Backordered { order, .. } => {
-                        orders.execute(order, NoteBackorder(product)).caused_by(&event).await?;
+                        handling.execute_in(&orders, order, NoteBackorder(product)).await?;
                     }
                     ProductEvent::BackorderFilled { order, .. } => {
-                        orders.execute(order, NoteFilled(product)).caused_by(&event).await?;
+                        handling.execute_in(&orders, order, NoteFilled(product)).await?;
                     }
                     _ => {}
                 }

@@ -1,7 +1,7 @@
 //! Hears of orders and takes their items out of the stock.
 //!
 //! The subscriber is durable by its name: what was ordered while it was down is sold when it comes up. An order may
-//! be delivered to it twice; `caused_by` makes the command to each product one that is carried out once.
+//! be delivered to it twice; the command that it leads to is carried out once for each product all the same.
 
 use annals::{Annals, Recorded, Repository, Result};
 
@@ -19,14 +19,14 @@ pub(super) async fn start(annals: &Annals, products: Repository<Product>) -> Res
     annals
         .subscribe(NAME)
         .concurrency(ORDERS_AT_ONCE)
-        .on(move |event: Recorded<OrderEvent>, _| {
+        .on(move |event: Recorded<OrderEvent>, handling| {
             let products = products.clone();
             async move {
                 if let OrderEvent::Placed { items, .. } = &event.event {
                     let order = OrderId::of_stream(event.aggregate_id());
                     for item in items {
                         let sell = Sell { order: order.clone(), quantity: item.quantity };
-                        products.execute(&item.product, sell).caused_by(&event).await?;
+                        handling.execute_in(&products, &item.product, sell).await?;
                     }
                 }
                 Ok(())

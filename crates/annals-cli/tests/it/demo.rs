@@ -1,0 +1,174 @@
+//! `annals demo`.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::support::Place;
+
+const SAMPLE: &str = include_str!("../../../../examples/shop/data/cdnow-sample.txt");
+
+/// The heading and the first purchases of the sample.
+fn some(purchases: usize) -> String {
+    SAMPLE.split_inclusive('\n').take(purchases + 1).collect()
+}
+
+fn dollars(cents: u64) -> f64 {
+    format!("{}.{:02}", cents / 100, cents % 100).parse().unwrap()
+}
+
+/// What the demo must print as JSON, by a plain walk over the lines that shares nothing with the shop.
+fn expected(text: &str) -> Value {
+    let mut months = BTreeMap::<String, u64>::new();
+    let mut customers = BTreeMap::<String, (u64, u64, u64)>::new();
+    let (mut purchases, mut cds, mut revenue) = (0_u64, 0, 0);
+    for line in text.lines().skip(1) {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let (pieces, cents): (u64, u64) =
+            (columns[2].parse().unwrap(), columns[3].replace('.', "").parse().unwrap());
+        let customer = customers.entry(columns[0].to_owned()).or_default();
+        *customer = (customer.0 + 1, customer.1 + pieces, customer.2 + cents);
+        *months.entry(format!("{}-{}", &columns[1][..4], &columns[1][4..6])).or_default() += cents;
+        (purchases, cds, revenue) = (purchases + 1, cds + pieces, revenue + cents);
+    }
+    let mut best: Vec<_> = customers.iter().collect();
+    best.sort_by_key(|(customer, (.., cents))| (std::cmp::Reverse(*cents), *customer));
+    let best: Vec<_> = best[..best.len().min(10)]
+        .iter()
+        .map(|(customer, (purchases, cds, cents))| {
+            json!({"customer": customer, "purchases": purchases, "cds": cds, "money": dollars(*cents)})
+        })
+        .collect();
+    let months: BTreeMap<_, _> = months.into_iter().map(|(month, cents)| (month, dollars(cents))).collect();
+    json!({
+        "purchases": purchases, "customers": customers.len(), "cds": cds, "revenue": dollars(revenue),
+        "revenue_by_month": months, "best_customers": best,
+    })
+}
+
+#[track_caller]
+fn demo(place: &Place, line: &str) -> Value {
+    let answer = place.annals(line);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    assert_eq!(answer.out.lines().count(), 1, "one JSON object and nothing else: {}", answer.out);
+    serde_json::from_str(&answer.out).unwrap()
+}
+
+#[test]
+fn the_sample_says_what_its_readme_says() {
+    let place = Place::new();
+    let said = demo(&place, "demo --once --json");
+    assert_eq!(said, expected(SAMPLE));
+    let totals = (&said["purchases"], &said["customers"], &said["cds"], &said["revenue"]);
+    assert_eq!(totals, (&json!(6_787), &json!(2_357), &json!(16_139), &json!(240_267.14)));
+}
+
+#[test]
+fn a_demo_that_is_killed_again_and_again_ends_with_every_purchase_once() {
+    let place = Place::new();
+    let text = some(1_000);
+    place.write("purchases.txt", &text);
+    let line = "demo --once --json --input purchases.txt";
+    // Any number will do; this one tells which, if it ever fails.
+    let mut seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let first_seed = seed;
+    let mut random = move |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let mut kills = 0;
+    for _ in 0..6 {
+        let mut child = place.command(line.split_whitespace()).spawn().unwrap();
+        // It says ten times how far it is. It is killed a moment after one of these, wherever it is then.
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        for _ in 0..=random(8) {
+            said.next().unwrap().unwrap();
+        }
+        std::thread::sleep(Duration::from_micros(random(20_000)));
+        kills += u64::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(kills > 0, "none was killed in the middle");
+    assert_eq!(demo(&place, line), expected(&text), "seed {first_seed}");
+    let events =
+        |event_type: &str| place.ok(&format!("read --all --type {event_type} --json")).lines().count();
+    assert_eq!(events("order.placed"), 1_000, "seed {first_seed}");
+    assert_eq!(events("product.sold"), 1_000, "seed {first_seed}");
+    assert_eq!(events("order.backordered"), 0, "seed {first_seed}");
+    place.ok("verify");
+}
+
+#[test]
+fn a_demo_that_is_run_again_adds_nothing() {
+    let place = Place::new();
+    place.write("purchases.txt", some(200));
+    let first = demo(&place, "demo --once --json --input purchases.txt");
+    let log = place.ok("read --all --json");
+    let again = place.annals("demo --once --input purchases.txt");
+    assert_eq!(again.code, 0, "{}", again.err);
+    assert!(again.out.contains("nothing was added"), "{}", again.out);
+    assert_eq!(demo(&place, "demo --once --json --input purchases.txt"), first);
+    assert!(log == place.ok("read --all --json"), "the log is as it was");
+}
+
+#[test]
+fn people_are_told_the_figures_and_where_the_data_lies() {
+    let place = Place::new();
+    place.write("purchases.txt", some(200));
+    let answer = place.annals("demo --once --input purchases.txt --store file:shop --concurrency 7");
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    let cents = (expected(&some(200))["revenue"].as_f64().unwrap() * 100.0).round() as u64;
+    let revenue = format!("{},{:03}.{:02}", cents / 100_000, cents / 100 % 1_000, cents % 100);
+    let directory = place.path("shop").display().to_string();
+    for piece in ["Revenue by month", "Best customers", "a second", &revenue, &directory] {
+        assert!(answer.out.contains(piece), "{piece}: {}", answer.out);
+    }
+    assert!(answer.err.contains("200 of 200 purchases"), "{}", answer.err);
+}
+
+#[test]
+fn a_file_with_a_bad_line_is_refused_before_anything_is_done() {
+    let place = Place::new();
+    place.write("purchases.txt", some(5) + " 00099 19970230  1   11.77\r\n");
+    let said = place.fails(1, "demo --once --input purchases.txt");
+    assert_eq!(said, "purchases.txt: line 7 column 2, `19970230`, is not a date like 19970131");
+    assert!(!place.path("data").exists(), "not even a store was made");
+    let said = place.fails(1, "demo --once --input nowhere.txt");
+    assert!(said.starts_with("cannot read nowhere.txt: "), "{said}");
+}
+
+#[test]
+fn the_demo_stays_up_and_shows_shop_and_console() {
+    let place = Place::new();
+    place.write("purchases.txt", some(50));
+    let line = "demo --listen 127.0.0.1:0 --input purchases.txt";
+    let mut child = place.command(line.split_whitespace()).spawn().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap());
+    let mut url = None;
+    let mut lines = String::new();
+    while said.read_line(&mut lines).unwrap() > 0 {
+        let last = lines.lines().last().unwrap();
+        if let Some(rest) = last.strip_prefix("The shop is at ") {
+            url = rest.split_once("/shop").map(|(url, _)| url.to_owned());
+            break;
+        }
+    }
+    let url = url.unwrap_or_else(|| panic!("{lines}"));
+    let get = |path: &str| {
+        let mut answer = ureq::get(format!("{url}{path}")).call().unwrap();
+        answer.body_mut().read_to_string().unwrap()
+    };
+    assert!(get("/shop").contains("Revenue by month"));
+    assert!(get("/").contains("order.placed") && get("/").contains("href=\"/shop\""));
+    let sales: Value = serde_json::from_str(&get("/shop/sales")).unwrap();
+    assert_eq!(sales["purchases"], 50);
+    let asked = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(asked.success());
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert!(child.wait().unwrap().success(), "{rest}");
+}
