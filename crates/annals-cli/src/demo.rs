@@ -22,12 +22,12 @@ use annals_shop::Shop;
 use annals_shop::purchases::{self, Fed, Feed, Given, Purchase};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
 
 use self::report::Report;
 use crate::output::{Output, thousands};
-use crate::serve;
+use crate::{progress, serve};
 
 /// Run a shop on Annals with real purchases, and look at it in a browser
 #[derive(Args)]
@@ -204,9 +204,7 @@ struct Progress {
 impl Progress {
     fn new(purchases: usize) -> Self {
         let total = purchases as u64;
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        let style = "{bar:40} {human_pos}/{human_len} purchases, {per_sec}, {eta} to go";
-        bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
+        let bar = progress::purchases(total);
         let terminal = !bar.is_hidden();
         Self { bar, placed: Arc::default(), total, terminal }
     }
