@@ -5,26 +5,28 @@
 //!   nothing.
 //! - D3  What is printed at the end comes out of the read models, as new as the last command.
 //!
-//! The files: `report` (what is printed). The shop itself, and how purchases become its commands, is the crate
+//! The files: `progress` (how far it is), `report` (what is printed). The shop itself, and how purchases become its commands, is the crate
 //! `annals-shop`.
 
+mod progress;
 mod report;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use annals::{Annals, Phase, StoreUrl};
+use annals::{Annals, StoreUrl};
 use annals_server::Server;
 use annals_shop::Shop;
-use annals_shop::purchases::{self, Fed, Feed, Given, Purchase};
-use anyhow::{Context as _, anyhow};
+use annals_shop::purchases::{self, Fed, Feed, Purchase};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
+use self::progress::Progress;
 use self::report::Report;
 use crate::output::{Output, thousands};
 use crate::serve;
@@ -68,37 +70,32 @@ impl Demo {
         let annals = Annals::open(&self.store.to_string()).await;
         let annals = annals.with_context(|| format!("cannot open {}", self.store))?;
         let shop = Shop::start(&annals).await?;
-        let stopped = Arc::new(tokio::sync::Notify::new());
-        let server = listener.map(|listener| {
-            let address = format!("http://{}", listener.1);
-            let server =
-                Server::new(annals.store().clone()).mount("/shop", shop.router()).link("Shop", "/shop");
-            let stop = stopped.clone();
-            let serving = tokio::spawn(server.serve(listener.0, async move { stop.notified().await }));
-            (address, serving)
-        });
-        let told_to_stop = serve::told_to_stop()?;
-        let work = async {
-            self.say_where(server.as_ref().map(|(address, _)| address.as_str()))?;
-            self.feed(&annals, &shop, purchases).await?;
-            if let Some((address, _)) = server.as_ref().filter(|_| !self.once) {
-                self.note(&format!(
-                    "The shop is at {address}/shop, the console at {address}. Ctrl-C ends it."
-                ))?;
-                std::future::pending::<()>().await;
-            }
-            anyhow::Ok(())
-        };
-        let done = tokio::select! {
-            done = work => done,
-            () = told_to_stop => Ok(()),
-        };
-        stopped.notify_one();
-        if let Some((_, serving)) = server {
-            serving.await??;
+        let served = listener.map(|listener| Served::start(listener, &annals, &shop)).transpose()?;
+        let done = self.feed_and_stay(&annals, &shop, purchases, served.as_ref()).await;
+        if let Some(served) = served {
+            served.stop().await?;
         }
         annals.shutdown().await;
         done.map(|()| ExitCode::SUCCESS)
+    }
+
+    async fn feed_and_stay(
+        &self,
+        annals: &Annals,
+        shop: &Shop,
+        purchases: Vec<Purchase>,
+        served: Option<&Served>,
+    ) -> anyhow::Result<()> {
+        let mut told_to_stop = std::pin::pin!(serve::told_to_stop()?);
+        self.say_where(served)?;
+        tokio::select! {
+            fed = self.feed(annals, shop, purchases) => fed?,
+            () = &mut told_to_stop => bail!("stopped before everything was in; run again, it goes on from here"),
+        }
+        let Some(Served { url, .. }) = served.filter(|_| !self.once) else { return Ok(()) };
+        self.note(&format!("The shop is at {url}/shop, the console at {url}. Ctrl-C ends it."))?;
+        told_to_stop.await;
+        Ok(())
     }
 
     fn purchases(&self) -> anyhow::Result<Vec<Purchase>> {
@@ -108,15 +105,12 @@ impl Demo {
         purchases::read(&text).map_err(|bad| anyhow!("{name}: {bad}"))
     }
 
-    async fn listener(&self) -> anyhow::Result<Option<(TcpListener, std::net::SocketAddr)>> {
-        let address = match &self.listen {
-            Some(address) => address,
-            None if self.once => return Ok(None),
-            None => "127.0.0.1:2113",
-        };
-        let listener = serve::listen(address).await?;
-        let address = listener.local_addr()?;
-        Ok(Some((listener, address)))
+    async fn listener(&self) -> anyhow::Result<Option<TcpListener>> {
+        match &self.listen {
+            Some(address) => serve::listen(address).await.map(Some),
+            None if self.once => Ok(None),
+            None => serve::listen("127.0.0.1:2113").await.map(Some),
+        }
     }
 
     /// Tells people something on standard output, unless that is for a program.
@@ -129,7 +123,7 @@ impl Demo {
         Ok(())
     }
 
-    fn say_where(&self, address: Option<&str>) -> anyhow::Result<()> {
+    fn say_where(&self, served: Option<&Served>) -> anyhow::Result<()> {
         let lies = match &self.store {
             StoreUrl::File(directory) => {
                 let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
@@ -138,8 +132,10 @@ impl Demo {
             _ => "The data is in memory and ends with the demo.".to_owned(),
         };
         self.note(&lies)?;
-        match address {
-            Some(address) => self.note(&format!("Watch it at {address} (events) and {address}/shop (shop).")),
+        match served {
+            Some(Served { url, .. }) => {
+                self.note(&format!("Watch it at {url} (events) and {url}/shop (shop)."))
+            }
             None => Ok(()),
         }
     }
@@ -153,7 +149,7 @@ impl Demo {
         let fed = feed.run(move |done| counted.told(done)).await;
         let fed = fed.map_err(anyhow::Error::from_boxed)?;
         let took = begun.elapsed();
-        progress.follow(annals).await?;
+        progress.until_all_followed(annals).await?;
         let followed = begun.elapsed();
         progress.end();
         let report = Report::of(&shop.sales, fed.position).await?;
@@ -188,64 +184,25 @@ fn speed(fed: Fed, took: Duration, followed: Duration) -> Vec<String> {
     ]
 }
 
-/// How often a line is written where there is no terminal.
-const LINES: u64 = 10;
-
-/// How far it is: a bar on a terminal, otherwise a line now and then. On standard error.
-#[derive(Clone)]
-struct Progress {
-    bar: ProgressBar,
-    /// Purchases that are in.
-    placed: Arc<AtomicU64>,
-    total: u64,
-    terminal: bool,
+/// Console and shop over HTTP, in a task of their own.
+struct Served {
+    url: String,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<io::Result<()>>,
 }
 
-impl Progress {
-    fn new(purchases: usize) -> Self {
-        let total = purchases as u64;
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        let style = "{bar:40} {human_pos}/{human_len} purchases, {per_sec}, {eta} to go";
-        bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
-        let terminal = !bar.is_hidden();
-        Self { bar, placed: Arc::default(), total, terminal }
+impl Served {
+    fn start(listener: TcpListener, annals: &Annals, shop: &Shop) -> io::Result<Self> {
+        let url = format!("http://{}", listener.local_addr()?);
+        let (stop, stopped) = oneshot::channel();
+        let server = Server::new(annals.store().clone()).mount("/shop", shop.router()).link("Shop", "/shop");
+        // A sender that is dropped asks for the same.
+        let serving = tokio::spawn(server.serve(listener, async move { drop(stopped.await) }));
+        Ok(Self { url, stop, serving })
     }
 
-    /// A command is done; perhaps one that has placed an order.
-    fn told(&self, given: Given) {
-        if given != Given::Order {
-            return;
-        }
-        let placed = self.placed.fetch_add(1, Ordering::Relaxed) + 1;
-        self.bar.inc(1);
-        let step = self.total.div_ceil(LINES);
-        if !self.terminal && (placed.is_multiple_of(step) || placed == self.total) {
-            line(&format!("{} of {} purchases", thousands(placed), thousands(self.total)));
-        }
+    async fn stop(self) -> anyhow::Result<()> {
+        drop(self.stop);
+        Ok(self.serving.await??)
     }
-
-    /// Waits until everything that follows from the purchases is done: the stock, the read models.
-    async fn follow(&self, annals: &Annals) -> anyhow::Result<()> {
-        if self.terminal {
-            self.bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is valid"));
-            self.bar.set_message("waiting for stock and read models …");
-        }
-        while let Err(behind) = annals.settle_within(Duration::from_secs(10)).await {
-            let standing = annals.status().await?;
-            if standing.iter().any(|status| status.failing.is_some() || status.phase == Phase::Stopped) {
-                return Err(behind.into());
-            }
-        }
-        Ok(())
-    }
-
-    fn end(&self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-fn line(text: &str) {
-    use std::io::Write as _;
-    // Nobody is left to tell if this fails.
-    let _ = writeln!(std::io::stderr(), "annals: {text}");
 }

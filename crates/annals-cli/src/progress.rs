@@ -22,6 +22,11 @@ pub(crate) fn events(total: u64) -> ProgressBar {
     bar(Some(total), "{bar:32} {percent:>3}%  {human_pos}/{human_len} events  {eta} left")
 }
 
+/// Progress through this many purchases.
+pub(crate) fn purchases(total: u64) -> ProgressBar {
+    bar(Some(total), "{bar:32} {percent:>3}%  {human_pos}/{human_len} purchases  {per_sec}  {eta} left")
+}
+
 fn bar(total: Option<u64>, template: &str) -> ProgressBar {
     // Hidden by indicatif itself if standard error is not a terminal.
     let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);

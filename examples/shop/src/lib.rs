@@ -77,5 +77,6 @@ impl Shop {
             .merge(self.products.router())
             .merge(self.orders.router())
             .merge(self.sales.router())
+            .method_not_allowed_fallback(http::no_such_method)
     }
 }

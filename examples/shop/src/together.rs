@@ -11,6 +11,7 @@
 //! together.commit().await?                             // Somebody was faster: decide again
 //! ```
 
+use annals::core::Condition;
 use annals::{
     Annals, Append, Appended, Clock, CodecError, Context, Decide, Error, Event, ExecuteError, Expected,
     IdempotencyKey, Metadata, NewEvent, StreamId, SystemClock,
@@ -63,6 +64,7 @@ impl<'a> Together<'a> {
     {
         let loaded = self.annals.repository::<A>().load(id).await?;
         let stream = StreamId::of(A::NAME, id)?;
+        assert!(!self.has_decided(&stream), "an aggregate decides once, as its state does not move on");
         let mut context = Context::at(SystemClock.now());
         context.initiator = self.caller.by.as_deref().map(Into::into);
         let decided = loaded.state.decide(command, &context).map_err(ExecuteError::Rejected)?;
@@ -72,6 +74,13 @@ impl<'a> Together<'a> {
         let append = std::mem::take(&mut self.append);
         self.append = append.and_to(stream, Expected::Exact(loaded.version), events);
         Ok(loaded.state)
+    }
+
+    fn has_decided(&self, aggregate: &StreamId) -> bool {
+        self.append.conditions.iter().any(|condition| match condition {
+            Condition::Version { stream, .. } => stream == aggregate,
+            _ => false,
+        })
     }
 
     fn encode<E: Event>(&self, event: &E) -> Result<NewEvent, CodecError> {

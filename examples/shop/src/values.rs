@@ -26,12 +26,6 @@ pub trait Field: Sized {
     fn read(value: &Value) -> Result<Self, String>;
 }
 
-impl Field for bool {
-    fn read(value: &Value) -> Result<Self, String> {
-        value.as_bool().ok_or_else(|| "is neither true nor false".into())
-    }
-}
-
 /// The text in a field.
 fn text(value: &Value) -> Result<&str, String> {
     value.as_str().ok_or_else(|| "is not text".into())

@@ -10,7 +10,7 @@
 
 use annals::{ExecuteError, LoadError, ViewError};
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -123,6 +123,12 @@ fn broken(error: &dyn std::error::Error) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the log of the server says more")
 }
 
+/// The answer to a method that a path does not take.
+pub(crate) async fn no_such_method(method: Method) -> Problem {
+    let detail = format!("{method} is not taken here; see the header Allow");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}
+
 /// The document.
 #[derive(Serialize)]
 struct Document {
@@ -146,6 +152,8 @@ impl IntoResponse for Problem {
             StatusCode::BAD_REQUEST => "The request is invalid",
             StatusCode::UNAUTHORIZED => "Nobody is signed in",
             StatusCode::NOT_FOUND => "There is nothing here",
+            StatusCode::METHOD_NOT_ALLOWED => "This cannot be done here",
+            StatusCode::PAYLOAD_TOO_LARGE => "The request is too large",
             StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => "The shop refuses",
             StatusCode::SERVICE_UNAVAILABLE => "Not yet; ask again",
             _ => "Something went wrong in the shop",

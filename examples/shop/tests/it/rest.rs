@@ -146,6 +146,7 @@ async fn everything_that_is_wrong_with_a_form_is_said_at_once() {
     for body in ["{", "[]", "7", "\u{0}"] {
         client.send("POST", "/products", Body::from(body)).await.refused(400, "invalid");
     }
+    client.send("DELETE", "/products", Body::empty()).await.refused(405, "method-not-allowed");
     client.get("/products?limit=many").await.refused(400, "invalid");
     client.get("/products?at_least=soon").await.refused(400, "invalid");
 }

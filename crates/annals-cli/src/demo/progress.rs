@@ -1,0 +1,71 @@
+//! How far the demo is: a bar on a terminal, otherwise a line now and then. On standard error.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use annals::{Annals, Phase};
+use annals_shop::purchases::Given;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::output::thousands;
+
+/// How often a line is written where there is no terminal.
+const LINES: u64 = 10;
+
+/// How many of the purchases are in.
+#[derive(Clone)]
+pub(super) struct Progress {
+    bar: ProgressBar,
+    /// Purchases that are in.
+    placed: Arc<AtomicU64>,
+    total: u64,
+    terminal: bool,
+}
+
+impl Progress {
+    pub fn new(purchases: usize) -> Self {
+        let total = purchases as u64;
+        let bar = crate::progress::purchases(total);
+        let terminal = !bar.is_hidden();
+        Self { bar, placed: Arc::default(), total, terminal }
+    }
+
+    /// A command is done; perhaps one that has placed an order.
+    pub fn told(&self, given: Given) {
+        if given != Given::Order {
+            return;
+        }
+        let placed = self.placed.fetch_add(1, Ordering::Relaxed) + 1;
+        self.bar.inc(1);
+        let step = self.total.div_ceil(LINES);
+        if !self.terminal && (placed.is_multiple_of(step) || placed == self.total) {
+            line(&format!("{} of {} purchases", thousands(placed), thousands(self.total)));
+        }
+    }
+
+    /// Waits until everything that follows from the purchases is done: the stock, the read models.
+    pub async fn until_all_followed(&self, annals: &Annals) -> anyhow::Result<()> {
+        if self.terminal {
+            self.bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is valid"));
+            self.bar.set_message("waiting for stock and read models …");
+        }
+        while let Err(behind) = annals.settle_within(Duration::from_secs(10)).await {
+            let standing = annals.status().await?;
+            if standing.iter().any(|status| status.failing.is_some() || status.phase == Phase::Stopped) {
+                return Err(behind.into());
+            }
+        }
+        Ok(())
+    }
+
+    pub fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn line(text: &str) {
+    use std::io::Write as _;
+    // Nobody is left to tell if this fails.
+    let _ = writeln!(std::io::stderr(), "annals: {text}");
+}
