@@ -19,7 +19,7 @@ pub enum Error {
     Conflict(Box<Conflict>),
     /// Wrong as asked; asking again will not help. Nothing was written.
     #[error("invalid request: {0}")]
-    Invalid(#[from] Invalid),
+    Invalid(Invalid),
     /// Nothing was written; the same request may succeed later.
     #[error("the store is unavailable")]
     Unavailable(#[source] Cause),
@@ -81,6 +81,13 @@ impl Invalid {
     /// This part of the request has this problem.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
+    }
+}
+
+// Not by `#[from]`, which would make it the source of what prints it already.
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
     }
 }
 
@@ -200,5 +207,18 @@ impl fmt::Display for Place {
             Some(position) => write!(f, " (position {position})"),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_says_everything_once() {
+        let invalid: Error = Invalid::new("events[3].type", "is empty").into();
+        assert_eq!(invalid.chain(), "invalid request: events[3].type is empty");
+        let unavailable = Error::Unavailable("the disk is full".into());
+        assert_eq!(unavailable.chain(), "the store is unavailable: the disk is full");
     }
 }

@@ -28,7 +28,7 @@ use crate::frame::{self, Digest, Encoded};
 use crate::index::MemoryIndex;
 use crate::log::{Log, Progress};
 use crate::seal::Sealer;
-use crate::segment::{HEADER_BYTES, Segment, SegmentHeader};
+use crate::segment::{Ending, HEADER_BYTES, Segment, SegmentHeader};
 use crate::stage::Stage;
 
 /// A group is written when its frames are this large.
@@ -273,7 +273,7 @@ impl Writer {
         let salt = header.salt();
         let next = Active { base: header.base, salt, file, index, allocated: HEADER_BYTES };
         let full = std::mem::replace(&mut self.active, next);
-        self.sealer.seal(full, self.tail.byte);
+        self.sealer.seal(full, Ending { byte: self.tail.byte, chain: self.tail.chain });
         self.tail.byte = HEADER_BYTES;
         self.heads.clear();
         Ok(())

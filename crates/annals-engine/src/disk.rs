@@ -113,6 +113,7 @@ impl FileDisk {
     /// `WouldBlock` if another process (or another disk of this one) holds it; else as the operating system's.
     pub fn open(root: &Path) -> io::Result<Self> {
         let directory = root.join("log");
+        let missing: Vec<_> = directory.ancestors().skip(1).take_while(|above| !above.exists()).collect();
         fs::create_dir_all(&directory)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(root.join("LOCK"))?;
         match lock.try_lock() {
@@ -120,7 +121,11 @@ impl FileDisk {
             Err(fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(fs::TryLockError::Error(error)) => return Err(error),
         }
-        // The directory itself must survive a crash: it is an entry of its parent.
+        // What was created must survive a crash: each directory is an entry of the one above it.
+        for created in missing {
+            let above = created.parent().filter(|above| !above.as_os_str().is_empty());
+            fs::File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
         fs::File::open(root)?.sync_all()?;
         Ok(Self { directory, _lock: lock })
     }

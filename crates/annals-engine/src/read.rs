@@ -14,9 +14,9 @@ use annals_core::{
 use crate::error::Fault;
 use crate::index::{Kind, Postings, search};
 use crate::log::View;
-use crate::segment::Segment;
+use crate::segment::{Segment, weight};
 
-/// A page ends when its data is this large, unless one event is larger.
+/// A page ends when its events weigh this much, unless one weighs more.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 /// A page ends when this many segments were looked through.
 const PAGE_SEGMENTS_MAX: usize = 64;
@@ -39,7 +39,7 @@ pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
         let range = if forward { place..view.visible(segment) } else { 0..place + 1 };
         let (places, looked) = places(segment, read, range, limit - page.events.len())?;
         let events = segment.events(&places, PAGE_BYTES_MAX - bytes)?;
-        bytes += events.iter().map(|event| event.data.len()).sum::<usize>();
+        bytes += events.iter().map(weight).sum::<usize>();
         page.next = match events.last() {
             // The page was cut by its bytes: go on behind the last event that is in it.
             Some(last) if events.len() < places.len() && forward => last.position.next(),
@@ -161,7 +161,7 @@ fn events_between(
             places.reverse();
         }
         let found = part.segment.events(&places, PAGE_BYTES_MAX - bytes)?;
-        bytes += found.iter().map(|event| event.data.len()).sum::<usize>();
+        bytes += found.iter().map(weight).sum::<usize>();
         let cut = found.len() < places.len();
         events.extend(found);
         if cut {
@@ -264,19 +264,10 @@ fn merged(
 
 /// The outcome of the append whose first event is at this position.
 pub fn appended(view: &View, first: Position) -> Result<Appended, Fault> {
-    let mut events: Vec<RecordedEvent> = Vec::new();
-    // Most appends are short, and what stands behind one is read in vain.
-    let mut read = LogRead::forward(first).limit(2);
-    loop {
-        let page = log(view, &read)?;
-        let end = page.end || page.events.last().is_some_and(|event| event.append != first);
-        events.extend(page.events.into_iter().take_while(|event| event.append == first));
-        if end {
-            return Ok(Appended::of(&events, true));
-        }
-        read.from = page.next;
-        read.limit = (read.limit * 4).min(1_000);
-    }
+    let segment = &view.segments[view.segment_of(first)];
+    let place = (first.get() - segment.base.get()) as u32;
+    let end = segment.append_end(place, view.visible(segment))?;
+    repeated(view, first, (end - place) as usize)
 }
 
 /// The outcome of the events at this many positions from this one on.

@@ -1,7 +1,7 @@
 //! Opening a log: what a crash left is told from damage, and made whole.
 //!
 //! - R1  A sealed segment is taken as it is: its header and its index's header are read, nothing else. An index
-//!       that is missing or broken is built again from the segment.
+//!       that is missing or broken, or of a log with another digest, is built again from the segment.
 //! - R2  The last segment is walked, frame by frame, and its index built in memory.
 //! - R3  Behind its last whole frame there may be the remains of a group that was never acknowledged: they are
 //!       replaced by zeros before anything is written. It is damage instead if any whole frame behind says that
@@ -26,7 +26,8 @@ use crate::frame;
 use crate::index::{BlockCache, FileIndex, MemoryIndex, SegmentIndex};
 use crate::seal::write_index;
 use crate::segment::{
-    BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, file_name, index_name, walk,
+    BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, base_of_index, file_name, index_name,
+    walk,
 };
 
 /// What is cleared or written again at once.
@@ -59,8 +60,10 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
     let mut expected = Expected { base: Position::FIRST, id: None };
     for (index, &base) in sealed.iter().enumerate() {
         let (file, header) = expected.open(disk, base)?;
-        let next = bases[index + 1];
-        let index = sealed_index(disk, &file, &header, next, cache)?;
+        let next_name = file_name(bases[index + 1]);
+        let next = disk.open(&next_name).map_err(Fault::io("open", &next_name))?;
+        let next = SegmentHeader::read(&*next, bases[index + 1])?;
+        let index = sealed_index(disk, &file, &header, &next, cache)?;
         expected.base = base.plus(u64::from(index.count()));
         segments.push(Arc::new(Segment { base, file, index }));
     }
@@ -79,8 +82,8 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
 /// An index is written when the next segment is there: one for the last segment or behind it says that a segment
 /// is gone.
 pub(crate) fn check_last(names: &[String], last: Option<Position>) -> Result<(), Fault> {
-    let last = last.map(index_name).unwrap_or_default();
-    match names.iter().find(|name| name.ends_with(".idx") && **name >= last) {
+    let orphan = |name: &&String| base_of_index(name).is_some_and(|base| base >= last.unwrap_or_default());
+    match names.iter().find(orphan) {
         None => Ok(()),
         Some(index) => Err(Fault::damaged(index, 0, None, "there is an index, but no segment after its own")),
     }
@@ -126,13 +129,13 @@ impl Expected {
     }
 }
 
-/// The index of a sealed segment, after which the next one begins at `next`; built again if need be, and kept in
-/// memory if it cannot be written: a full disk does not keep a store from being opened (G9).
+/// The index of a sealed segment, behind which the one with the header `next` stands; built again if need be, and
+/// kept in memory if it cannot be written: a full disk does not keep a store from being opened (G9).
 fn sealed_index(
     disk: &dyn Disk,
     file: &Arc<dyn File>,
     header: &SegmentHeader,
-    next: Position,
+    next: &SegmentHeader,
     cache: &Arc<BlockCache>,
 ) -> Result<Arc<dyn SegmentIndex>, Fault> {
     let base = header.base;
@@ -140,8 +143,10 @@ fn sealed_index(
     let opened = disk.open(&name).map_err(Fault::io("open", &name));
     let opened = opened.and_then(|file| FileIndex::open(&name, file, base.get(), cache.clone()));
     match opened {
-        Ok(index) if base.plus(u64::from(index.count())) == next => return Ok(Arc::new(index)),
-        Ok(_) => tracing::warn!(name, "the index of a segment is of another length; it is built again"),
+        Ok(index) if base.plus(u64::from(index.count())) == next.base && index.chain() == next.chain => {
+            return Ok(Arc::new(index));
+        }
+        Ok(_) => tracing::warn!(name, "the index is that of another segment; it is built again"),
         Err(fault) => tracing::warn!(
             name,
             error = &fault as &dyn std::error::Error,
@@ -150,11 +155,15 @@ fn sealed_index(
     }
     let mut index = MemoryIndex::default();
     let end = walk(&**file, header, |event, offset| index.insert(&event, offset))?;
-    if end.next != next {
-        let problem = format!("a frame is broken, and the next segment begins at position {next}");
+    if end.next != next.base {
+        let problem = format!("a frame is broken, and the next segment begins at position {}", next.base);
         return Err(Fault::damaged(&file_name(base), end.byte, Some(end.next), problem));
     }
-    Ok(match write_index(disk, base, end.byte, &index, cache) {
+    if end.chain != next.chain {
+        let problem = "the digest in the header is not that of the log before it";
+        return Err(Fault::damaged(&file_name(next.base), 48, Some(next.base), problem));
+    }
+    Ok(match write_index(disk, base, end.ending(), &index, cache) {
         Ok(index) => Arc::new(index),
         Err(fault) => {
             tracing::warn!(

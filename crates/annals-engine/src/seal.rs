@@ -14,21 +14,21 @@ use crate::disk::Disk;
 use crate::error::Fault;
 use crate::index::{BlockCache, FileIndex, MemoryIndex, build};
 use crate::log::Log;
-use crate::segment::{Segment, index_name};
+use crate::segment::{Ending, Segment, index_name};
 
 /// A thread that seals segments one after another.
 pub struct Sealer {
-    finished: Option<mpsc::Sender<(Active, u64)>>,
+    finished: Option<mpsc::Sender<(Active, Ending)>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Sealer {
     /// Starts the thread.
     pub fn start(log: Arc<Log>) -> std::io::Result<Self> {
-        let (finished, segments) = mpsc::channel::<(Active, u64)>();
+        let (finished, segments) = mpsc::channel::<(Active, Ending)>();
         let thread = std::thread::Builder::new().name("annals-seal".into()).spawn(move || {
-            for (active, end) in segments {
-                match write_index(&*log.disk, active.base, end, &active.index.read(), &log.cache) {
+            for (active, ending) in segments {
+                match write_index(&*log.disk, active.base, ending, &active.index.read(), &log.cache) {
                     Ok(index) => {
                         let Active { base, file, .. } = active;
                         log.replace(Arc::new(Segment { base, file, index: Arc::new(index) }));
@@ -44,10 +44,10 @@ impl Sealer {
         Ok(Self { finished: Some(finished), thread: Some(thread) })
     }
 
-    /// Seals a segment whose last frame ends at `end`, soon.
-    pub fn seal(&self, full: Active, end: u64) {
+    /// Seals a segment that ends there, soon.
+    pub fn seal(&self, full: Active, ending: Ending) {
         // If the thread is gone, the index stays in memory.
-        let _ = self.finished.as_ref().map(|finished| finished.send((full, end)));
+        let _ = self.finished.as_ref().map(|finished| finished.send((full, ending)));
     }
 
     /// Waits until all is sealed.
@@ -59,17 +59,17 @@ impl Sealer {
     }
 }
 
-/// Writes the index file of a segment whose last frame ends at `end`, durably, and opens it.
+/// Writes the index file of a segment that ends there, durably, and opens it.
 pub fn write_index(
     disk: &dyn Disk,
     base: Position,
-    end: u64,
+    ending: Ending,
     index: &MemoryIndex,
     cache: &Arc<BlockCache>,
 ) -> Result<FileIndex, Fault> {
     let name = index_name(base);
     let temporary = format!("{name}.tmp");
-    let bytes = build(base.get(), end, index);
+    let bytes = build(base.get(), ending, index);
     let prepare = || {
         let file = disk.create(&temporary).map_err(Fault::io("create", &temporary))?;
         file.write_at(&bytes, 0).map_err(Fault::io("write", &temporary))?;

@@ -56,7 +56,16 @@ pub fn index_name(base: Position) -> String {
 
 /// The position in a segment's file name.
 pub fn base_of(file_name: &str) -> Option<Position> {
-    let digits = file_name.strip_suffix(".seg").filter(|digits| digits.len() == 20)?;
+    base_in(file_name, ".seg")
+}
+
+/// The position in the file name of a segment's index.
+pub fn base_of_index(file_name: &str) -> Option<Position> {
+    base_in(file_name, ".idx")
+}
+
+fn base_in(file_name: &str, ending: &str) -> Option<Position> {
+    let digits = file_name.strip_suffix(ending).filter(|digits| digits.len() == 20)?;
     digits.parse().ok().filter(|base| *base > 0).map(Position::new)
 }
 
@@ -164,12 +173,12 @@ impl Segment {
         self.base.plus(u64::from(place))
     }
 
-    /// Reads the events at these places, in the order given, until their data is `bytes_max` or more: so at
+    /// Reads the events at these places, in the order given, until their [`weight`] is `bytes_max` or more: so at
     /// least one, if there is a place at all.
     ///
     /// Events that are read together share one block of memory of at most a mebibyte or so.
     pub fn events(&self, places: &[u32], bytes_max: usize) -> Result<Vec<RecordedEvent>, Fault> {
-        let mut events = Vec::with_capacity(places.len());
+        let mut events = Vec::new();
         let mut bytes = 0;
         let mut rest = places;
         while !rest.is_empty() && bytes < bytes_max {
@@ -179,7 +188,7 @@ impl Segment {
             let block = self.read(start, end - start)?;
             for (place, offset) in rest[..taken].iter().zip(&offsets) {
                 let event = self.event_in(&block, start, *place, offset.byte())?;
-                bytes += event.data.len();
+                bytes += weight(&event);
                 events.push(event);
                 if bytes >= bytes_max {
                     break;
@@ -188,6 +197,22 @@ impl Segment {
             rest = &rest[taken..];
         }
         Ok(events)
+    }
+
+    /// The place behind the last event of the append that begins at this place.
+    pub fn append_end(&self, first: u32, visible: u32) -> Result<u32, Fault> {
+        let mut from = first + 1;
+        // Most appends have one event or a few.
+        let mut step = 8;
+        while from < visible {
+            let to = visible.min(from.saturating_add(step));
+            let offsets = self.index.offsets(from..to)?;
+            if let Some(next) = offsets.iter().position(|offset| offset.is_first_in_frame()) {
+                return Ok(from + next as u32);
+            }
+            (from, step) = (to, step * 4);
+        }
+        Ok(visible)
     }
 
     /// Offsets of as many of the first places as are worth reading at once.
@@ -254,6 +279,20 @@ impl Segment {
     }
 }
 
+/// Bytes that an event is counted as in a page: its data, and what it takes without any.
+pub fn weight(event: &RecordedEvent) -> usize {
+    size_of::<RecordedEvent>() + event.data.len()
+}
+
+/// Where a finished segment ends: what its index is bound to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// The first byte behind its last frame.
+    pub byte: u64,
+    /// Digest of the log up to there.
+    pub chain: Digest,
+}
+
 /// Where a walk over the frames of a segment ended, and what the log is like there.
 #[derive(Clone, Copy, Debug)]
 pub struct End {
@@ -269,6 +308,13 @@ pub struct End {
     pub appends: u64,
     /// The first byte of the last group: no frame says of what stands from here on that it was durable.
     pub unproven: u64,
+}
+
+impl End {
+    /// The same of a segment that is finished.
+    pub fn ending(&self) -> Ending {
+        Ending { byte: self.byte, chain: self.chain }
+    }
 }
 
 /// At most this much is read at once by a walk, unless one frame is larger.

@@ -14,7 +14,7 @@ use crate::disk::{Disk, File, FileDisk};
 use crate::error::Fault;
 use crate::index::{MemoryIndex, build};
 use crate::recovery::{Expected, check_last, remains};
-use crate::segment::{SegmentHeader, base_of, file_name, index_name, walk};
+use crate::segment::{Ending, SegmentHeader, base_of, file_name, index_name, walk};
 
 /// What a verification looked at and found.
 #[derive(Clone, Debug, Default)]
@@ -159,20 +159,20 @@ impl Check<'_> {
                 let problem = format!("a frame is broken, and the next segment begins at position {next}");
                 return Err(Fault::damaged(&name, end.byte, Some(end.next), problem));
             }
-            Some(_) => self.index(base, end.byte, &index)?,
+            Some(_) => self.index(base, end.ending(), &index)?,
         }
         Ok(end.next)
     }
 
     /// Compares an index file with what it should be. One that is missing is no damage: it is built at open.
-    fn index(&mut self, base: Position, end: u64, index: &MemoryIndex) -> Result<(), Fault> {
+    fn index(&mut self, base: Position, ending: Ending, index: &MemoryIndex) -> Result<(), Fault> {
         let name = index_name(base);
         let names = self.disk.list().map_err(Fault::io("list", "the log"))?;
         if !names.contains(&name) {
             return Ok(());
         }
         let file = self.disk.open(&name).map_err(Fault::io("open", &name))?;
-        let right = build(base.get(), end, index);
+        let right = build(base.get(), ending, index);
         let mut stored = vec![0; right.len()];
         let count = file.read_at(&mut stored, 0).map_err(Fault::io("read", &name))?;
         let length = file.length().map_err(Fault::io("read the length of", &name))?;

@@ -1,4 +1,4 @@
-//! A disk in memory that keeps the promises of [`Disk`](super::Disk) and not a hair more.
+//! A disk in memory that keeps the promises of [`Disk`] and not a hair more.
 //!
 //! Each file has a live image, which reads see, and a durable one, which a crash leaves. Between them stand the
 //! changes that were not synced: at a crash, [`FaultyDisk::restart`] lets each sector of each of them survive or

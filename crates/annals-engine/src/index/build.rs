@@ -20,6 +20,7 @@ use super::Kind;
 use super::memory::MemoryIndex;
 use crate::body::put_varint;
 use crate::frame::{put_u32, put_u64};
+use crate::segment::Ending;
 
 /// Bytes of a block.
 pub const BLOCK_BYTES: usize = 4096;
@@ -49,8 +50,8 @@ pub struct Layout {
     pub base: u64,
     /// Events.
     pub count: u32,
-    /// Where the last frame ends in the segment's file.
-    pub end: u64,
+    /// Where the segment ends.
+    pub ending: Ending,
     /// First block of ids; offsets begin at block 1.
     pub ids: u32,
     /// First block of leaves.
@@ -71,10 +72,11 @@ pub struct Layout {
 
 impl Layout {
     fn write(&self) -> Vec<u8> {
-        let mut out = vec![0; 72];
+        let mut out = vec![0; 104];
         out[..8].copy_from_slice(MAGIC);
         put_u64(&mut out[8..], self.base);
-        put_u64(&mut out[16..], self.end);
+        put_u64(&mut out[16..], self.ending.byte);
+        out[72..].copy_from_slice(&self.ending.chain);
         let numbers = [
             self.count,
             self.ids,
@@ -106,10 +108,10 @@ pub fn filter_probes(bytes: &[u8], lines: u32) -> (u32, impl Iterator<Item = u32
     (line, (0..FILTER_PROBES).map(move |probe| (high >> (9 * probe)) as u32 & 511))
 }
 
-/// The index file of a sealed segment whose last frame ends at `end`.
-pub fn build(base: u64, end: u64, index: &MemoryIndex) -> Vec<u8> {
+/// The index file of a sealed segment that ends there.
+pub fn build(base: u64, ending: Ending, index: &MemoryIndex) -> Vec<u8> {
     let mut out = Blocks { bytes: vec![0; BLOCK_BYTES] };
-    let mut layout = Layout { base, end, count: index.count(), ..Layout::default() };
+    let mut layout = Layout { base, ending, count: index.count(), ..Layout::default() };
     let offsets: Vec<u8> = index.all_offsets().iter().flat_map(|offset| offset.raw().to_le_bytes()).collect();
     out.fixed(&offsets, OFFSETS_PER_BLOCK * 4);
 

@@ -17,7 +17,8 @@ use super::{Kind, Offset, Postings, SegmentIndex, Source};
 use crate::body::get_varint;
 use crate::disk::File;
 use crate::error::Fault;
-use crate::frame::{get_u32, get_u64};
+use crate::frame::{Digest, get_u32, get_u64};
+use crate::segment::Ending;
 
 type Block = Arc<[u8]>;
 
@@ -51,7 +52,10 @@ impl FileIndex {
         let number = |at: usize| get_u32(&header[24 + 4 * at..]);
         index.layout = Layout {
             base: get_u64(&header[8..]),
-            end: get_u64(&header[16..]),
+            ending: Ending {
+                byte: get_u64(&header[16..]),
+                chain: header[72..104].try_into().expect("32 bytes"),
+            },
             count: number(0),
             ids: number(1),
             leaves: number(2),
@@ -70,6 +74,11 @@ impl FileIndex {
             return Err(index.damaged(0, "has not the length that its header says"));
         }
         Ok(index)
+    }
+
+    /// Digest of the log at the end of the segment.
+    pub fn chain(&self) -> Digest {
+        self.layout.ending.chain
     }
 
     fn damaged(&self, block: u32, problem: &str) -> Fault {

@@ -95,6 +95,11 @@ impl Offset {
         u64::from(self.0 & !Self::FIRST_IN_FRAME)
     }
 
+    /// Whether the record is the first of its frame, and so of its append.
+    pub fn is_first_in_frame(self) -> bool {
+        self.0 & Self::FIRST_IN_FRAME != 0
+    }
+
     fn raw(self) -> u32 {
         self.0
     }

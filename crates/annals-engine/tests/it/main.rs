@@ -12,4 +12,5 @@ mod cut;
 mod damage;
 mod full;
 mod kill;
+mod queries;
 mod reopen;

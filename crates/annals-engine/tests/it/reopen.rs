@@ -229,3 +229,41 @@ async fn an_append_of_the_most_events() {
     assert_eq!((again.first, again.last, again.duplicate), (outcome.first, outcome.last, true));
     assert_eq!(store.stream_version(&stream("account-1")).await.unwrap().get(), outcome.count());
 }
+
+/// The directories above a store are created with it.
+#[tokio::test]
+async fn a_store_is_created_below_new_directories() {
+    let directory = tempfile::tempdir().unwrap();
+    let below = directory.path().join("of/many/names");
+    let done = {
+        let store = EngineStore::open(&below, Options::default()).unwrap();
+        let append = append("account-1", 0, 1);
+        vec![(append.clone(), store.append(append).await.unwrap())]
+    };
+    check(&EngineStore::open(&below, Options::default()).unwrap(), &done).await;
+}
+
+/// G8: an index is that of its own log. Segments of another log beside it, brought back from elsewhere and of just
+/// the same shape, are not read by it.
+#[tokio::test]
+async fn the_index_of_another_log_is_built_again() {
+    let mut logs = Vec::new();
+    for name in ["account", "parcels"] {
+        let disk = FaultyDisk::new();
+        let store = open(&disk, small_segments()).unwrap();
+        let mut done = Vec::new();
+        for number in 0..60 {
+            let append = append(&format!("{name}-{}", number % 3), 0, 1);
+            done.push((append.clone(), store.append(append).await.unwrap()));
+        }
+        drop(store);
+        logs.push((disk.files(), done));
+    }
+    let (theirs, ours) = (logs.pop().unwrap(), logs.pop().unwrap());
+    let segments = ours.0.iter().filter(|(name, _)| name.ends_with(".seg"));
+    let indexes = theirs.0.iter().filter(|(name, _)| name.ends_with(".idx"));
+    let both = segments.chain(indexes).map(|(name, bytes)| (name.clone(), bytes.clone()));
+    let disk = FaultyDisk::with_files(both);
+    check(&open(&disk, small_segments()).unwrap(), &ours.1).await;
+    assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
+}

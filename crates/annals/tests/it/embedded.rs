@@ -77,12 +77,11 @@ async fn deposits_until_it_is_killed() {
             tokio::spawn(async move {
                 let id = format!("a{account}");
                 // Whoever was killed before may have come this far.
-                let mut number = accounts.load(&id).await.unwrap().state.balance;
-                if number == 0 {
+                let done = accounts.load(&id).await.unwrap().state.balance;
+                if done == 0 {
                     accounts.execute(&id, Bank::Open("kim")).once("open").await.unwrap();
                 }
-                loop {
-                    number += 1;
+                for number in done + 1.. {
                     // The request before the kill may have been carried out: it is sent again with its key.
                     let sent = accounts.execute(&id, Bank::Deposit(1)).once(format!("deposit-{number}"));
                     sent.await.unwrap();
