@@ -34,6 +34,8 @@ pub struct FaultyStore {
     pub appends: AtomicUsize,
     pub stream_reads: AtomicUsize,
     pub events_read: AtomicUsize,
+    /// How many reads of the log fail from here on.
+    pub log_reads_to_fail: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -45,8 +47,20 @@ impl FaultyStore {
     /// The same log under another identity, or with faults.
     pub fn over(store: Arc<MemoryStore>, id: StoreId, faults: impl IntoIterator<Item = Fault>) -> Arc<Self> {
         let faults = Mutex::new(faults.into_iter().collect());
-        let (appends, stream_reads, events_read) = Default::default();
-        Arc::new(Self { store, id, faults, appends, stream_reads, events_read })
+        let (appends, stream_reads, events_read, log_reads_to_fail) = Default::default();
+        Arc::new(Self { store, id, faults, appends, stream_reads, events_read, log_reads_to_fail })
+    }
+
+    /// The log of this store as it was at this position, under the same identity: a backup that was brought back.
+    pub async fn brought_back(store: &MemoryStore, up_to: u64) -> Arc<Self> {
+        let restored = Arc::new(MemoryStore::new());
+        for event in store.read_log(LogRead::forward(Position::FIRST).limit(100)).await.unwrap().events {
+            if event.position.get() <= up_to {
+                let append = Append::to(event.stream.clone(), Expected::Any, [event.to_new()]);
+                restored.append(append).await.unwrap();
+            }
+        }
+        Self::over(restored, store.id(), [])
     }
 
     pub fn plan(&self, fault: Fault) {
@@ -91,6 +105,10 @@ impl EventStore for FaultyStore {
     }
 
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
+        let fewer = |left: usize| left.checked_sub(1);
+        if self.log_reads_to_fail.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok() {
+            return Err(Error::Unavailable("away".into()));
+        }
         self.store.read_log(read).await
     }
 
