@@ -102,6 +102,7 @@ async fn names_that_are_not_acceptable_are_refused() {
     let accounts = annals.repository::<Account>();
     for refused in [
         accounts.execute("x".repeat(2_000), Bank::Open("kim")).await.unwrap_err(),
+        accounts.execute("", Bank::Open("kim")).await.unwrap_err(),
         accounts.execute("a1", Bank::Open("kim")).once("").await.unwrap_err(),
         accounts.execute("a1", Bank::Open("kim")).tag("").await.unwrap_err(),
         accounts.execute("a1", Bank::Open("kim")).by("").await.unwrap_err(),
