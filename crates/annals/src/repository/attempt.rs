@@ -156,8 +156,15 @@ where
     /// Takes what others wrote since; or everything anew, if the stream is shorter than what was folded.
     async fn look_up(&mut self, folded: &mut Folded<A>) -> Result<(), ExecuteError<A::Error>> {
         self.looked_up = true;
-        let repository = &self.execute.repository;
-        let actual = folded.catch_up(&*repository.shared.store, &self.stream, Version::MAX).await?;
+        let repository = self.execute.repository.clone();
+        let store = &*repository.shared.store;
+        let actual = loop {
+            // What was taken before the store went away is taken once: the rest follows on it.
+            match folded.catch_up(store, &self.stream, Version::MAX).await {
+                Err(LoadError::Store(Error::Unavailable(_))) if self.wait().await => {}
+                answer => break answer?,
+            }
+        };
         if actual < folded.version {
             repository.forget(&self.stream);
             *folded = repository.folded(&self.execute.id, &self.stream, Version::MAX).await?;

@@ -354,6 +354,17 @@ async fn a_cached_state_is_never_what_a_refusal_is_based_on() {
 }
 
 #[tokio::test]
+async fn while_the_store_is_away_a_cached_state_is_looked_up_again() {
+    let store = FaultyStore::new([]);
+    let annals = on(store.clone()).await;
+    let accounts = annals.repository::<Account>().cache(10);
+    accounts.execute("a1", Bank::Open("kim")).await.unwrap();
+    store.stream_reads_to_fail.store(2, Ordering::SeqCst);
+    let refused = accounts.execute("a1", Bank::Withdraw(1)).await.unwrap_err();
+    assert_eq!(refused.rejection(), Some(&Refused::Insufficient { balance: 0 }), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_cached_state_spares_the_reads() {
     let store = FaultyStore::new([]);
     let annals = on(store.clone()).await;
