@@ -20,12 +20,15 @@ impl StreamId {
     /// The stream of one aggregate: `{category}-{id}`.
     ///
     /// # Errors
-    /// [`Invalid`] if the category is empty or contains `-` (the id could not be told from it), or if the
-    /// whole name is too long.
+    /// [`Invalid`] if the category is empty or contains `-` (the id could not be told from it), if the id is
+    /// empty (whoever forgot theirs would share one), or if the whole name is too long.
     pub fn of(category: &str, id: &str) -> Result<Self, Invalid> {
         if category.is_empty() || category.contains('-') {
             let problem = format!("`{category}` must not be empty or contain `-`");
             return Err(Invalid::new("category", problem));
+        }
+        if id.is_empty() {
+            return Err(Invalid::new("id", "is empty"));
         }
         Self::new(format!("{category}-{id}"))
     }
@@ -83,5 +86,6 @@ mod tests {
             assert!(refused.contains(problem), "{refused}");
         }
         assert!(StreamId::of("a-b", "1").is_err());
+        assert!(StreamId::of("a", "").is_err());
     }
 }

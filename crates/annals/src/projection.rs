@@ -149,7 +149,8 @@ fn check_name(name: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// The newest event taken, to tell when the log has been brought back and has gone another way since.
+/// The event at a checkpoint, to tell when the log has been brought back and has gone another way since. A
+/// checkpoint stands at its witness and never behind it: what lies between would be passed over unseen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Witness {
     pub position: Position,
@@ -157,10 +158,15 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
+    /// The event that stands there now; nothing beyond the end.
+    pub async fn at(store: &dyn annals_core::EventStore, position: Position) -> Result<Option<Self>> {
+        let read = annals_core::LogRead::forward(position).limit(1);
+        let found = store.read_log(read).await?.events.into_iter().find(|event| event.position == position);
+        Ok(found.map(|event| Self { position, id: event.id }))
+    }
+
     /// Whether the log still has this event there.
     pub async fn holds(self, store: &dyn annals_core::EventStore) -> Result<bool> {
-        let read = annals_core::LogRead::forward(self.position).limit(1);
-        let page = store.read_log(read).await?;
-        Ok(page.events.first().is_some_and(|event| event.id == self.id))
+        Ok(Self::at(store, self.position).await? == Some(self))
     }
 }

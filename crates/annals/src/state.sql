@@ -16,8 +16,8 @@ CREATE TABLE IF NOT EXISTS snapshots (
     PRIMARY KEY (stream, schema, version)
 ) WITHOUT ROWID;
 
--- How far a subscriber has come: everything up to `position` is handled. `witness` is the newest event among
--- them that it handled, to tell when the log has been brought back and has gone another way since.
+-- How far a subscriber has come: everything up to `position` is handled. `witness` is the event
+-- there, to tell when the log has been brought back and has gone another way since.
 CREATE TABLE IF NOT EXISTS checkpoints (
     subscriber       TEXT PRIMARY KEY NOT NULL,
     position         INTEGER NOT NULL,

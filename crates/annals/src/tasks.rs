@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::backoff::Backoff;
-use crate::progress::{Kind, Phase, Progress, Status};
+use crate::progress::{Kind, Phase, Progress, Standing, Status};
 use crate::projection::Projected;
 
 /// How long to wait before an event that failed is tried again.
@@ -91,6 +91,14 @@ impl Known {
         match self {
             Self::Projection(projected) => &projected.progress,
             Self::Subscriber(progress) => progress,
+        }
+    }
+
+    /// Whether queries are answered from what it has come to: not while the rows of an older version answer.
+    fn shows_it(&self) -> bool {
+        match self {
+            Self::Projection(projected) => projected.serving.read().older.is_none(),
+            Self::Subscriber(_) => true,
         }
     }
 }
@@ -180,7 +188,7 @@ pub(crate) fn status(name: &str, known: &Known, head: Position) -> Status {
     }
 }
 
-/// Whether a task has come as far as this, or never will.
-pub(crate) fn is_settled(standing: &crate::progress::Standing, head: Position) -> bool {
-    standing.position >= head || standing.phase == Phase::Stopped
+/// Whether a task has come as far as this and shows it, or never will.
+pub(crate) fn is_settled(known: &Known, standing: &Standing, head: Position) -> bool {
+    (standing.position >= head && known.shows_it()) || standing.phase == Phase::Stopped
 }

@@ -104,10 +104,16 @@ impl ViewFile {
         }
     }
 
-    /// It has come to the end of the log: older versions are not needed any more.
-    pub async fn caught_up(&mut self) -> Option<Serving> {
+    /// It has come to the end of the log: this version answers from now on, if an older one did so far.
+    pub fn caught_up(&mut self) -> Option<Serving> {
         self.older.take()?;
-        let (directory, name, version) = (self.directory.clone()?, self.name, self.version);
+        Some(self.serving())
+    }
+
+    /// Removes the files of older versions, once nobody is sent to them any more.
+    pub async fn remove_older(&self) {
+        let Some(directory) = self.directory.clone() else { return };
+        let (name, version) = (self.name, self.version);
         let removed = off_thread(move || {
             for (_, path) in older_files(&directory, name, version) {
                 remove(&path).map_err(|error| SqlError::Stopped(error.into()))?;
@@ -117,7 +123,6 @@ impl ViewFile {
         if let Err(error) = removed.await {
             tracing::warn!(projection = name, %error, "the file of an older version could not be removed");
         }
-        Some(Serving { database: self.database.clone(), older: None })
     }
 }
 
@@ -128,22 +133,10 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<Position, SqlError> 
     Ok(Position::new(position.unsigned_abs()))
 }
 
-/// Notes in the transaction of the rows that everything up to here is in them.
-pub(super) fn set_checkpoint(
-    connection: &Connection,
-    position: Position,
-    witness: Option<Witness>,
-) -> Result<(), SqlError> {
-    match witness {
-        Some(Witness { position: seen, id }) => connection
-            .prepare_cached(
-                "UPDATE annals_checkpoint SET position = ?1, witness_position = ?2, witness_id = ?3",
-            )?
-            .execute(params![position.to_value()?, seen.to_value()?, id.as_bytes()])?,
-        None => connection
-            .prepare_cached("UPDATE annals_checkpoint SET position = ?1")?
-            .execute(params![position.to_value()?])?,
-    };
+/// Notes in the transaction of the rows that everything up to this event is in them.
+pub(super) fn set_checkpoint(connection: &Connection, at: Witness) -> Result<(), SqlError> {
+    let sql = "UPDATE annals_checkpoint SET position = ?1, witness_position = ?1, witness_id = ?2";
+    connection.prepare_cached(sql)?.execute(params![at.position.to_value()?, at.id.as_bytes()])?;
     Ok(())
 }
 

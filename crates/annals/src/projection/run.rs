@@ -71,7 +71,7 @@ impl<P: Projection> Filling<P> {
         let events = page.events;
         let mut done = 0;
         while done < events.len() {
-            let FailedAt { index, failure } = match self.apply(&events[done..], through).await {
+            let FailedAt { index, failure } = match self.apply(&events[done..]).await {
                 Ok(()) => break,
                 Err(NotApplied::Failed(failed)) => failed,
                 Err(NotApplied::Moved(position)) => return self.go_on_from(position),
@@ -79,12 +79,11 @@ impl<P: Projection> Filling<P> {
             let failed = done + index;
             // Those before it are done on their own, so that what they say can be seen.
             if index > 0 {
-                let last = events[failed - 1].position;
-                match self.apply(&events[done..failed], last).await {
+                match self.apply(&events[done..failed]).await {
                     Ok(()) => {
                         done = failed;
                         self.projected.progress.worked();
-                        self.projected.progress.reached(last);
+                        self.projected.progress.reached(self.written);
                     }
                     Err(NotApplied::Failed(_)) => {}
                     Err(NotApplied::Moved(position)) => return self.go_on_from(position),
@@ -93,8 +92,8 @@ impl<P: Projection> Filling<P> {
             self.wait_after(failure.to_string(), Some(events[failed].position), stop).await?;
         }
         if through.get() - self.written.get() >= PASSED_MAX {
-            // No events: only the checkpoint is moved. If that fails, it is so the next time.
-            match self.apply(&[], through).await {
+            // If that fails, it is so the next time.
+            match self.pass(through).await {
                 Err(NotApplied::Moved(position)) => return self.go_on_from(position),
                 Err(NotApplied::Failed(FailedAt { failure: error, .. })) => {
                     tracing::warn!(projection = P::NAME, %error, "a checkpoint could not be moved");
@@ -104,10 +103,11 @@ impl<P: Projection> Filling<P> {
         }
         self.read.from = page.next;
         self.projected.progress.worked();
-        self.projected.progress.reached(through);
+        // First the rows that answer, then the word that they do.
         if page.end {
             self.at_the_end().await;
         }
+        self.projected.progress.reached(through);
         Some(())
     }
 
@@ -121,16 +121,31 @@ impl<P: Projection> Filling<P> {
         Some(())
     }
 
-    /// Applies events, of which the last one is at `through` or the rest up to it is of no concern.
-    async fn apply(&mut self, events: &[RecordedEvent], through: Position) -> Result<(), NotApplied> {
-        apply(&self.file.database, self.projection.clone(), events.to_vec(), self.written, through).await?;
-        self.written = through;
+    /// Applies events, and leaves the checkpoint at the last one.
+    async fn apply(&mut self, events: &[RecordedEvent]) -> Result<(), NotApplied> {
+        let Some(last) = events.last() else { return Ok(()) };
+        self.commit(events, Witness { position: last.position, id: last.id }).await
+    }
+
+    /// Moves the checkpoint over events that are of no concern, to one of them.
+    async fn pass(&mut self, through: Position) -> Result<(), NotApplied> {
+        match Witness::at(&*self.shared.store, through).await {
+            Ok(Some(witness)) => self.commit(&[], witness).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(NotApplied::Failed(FailedAt { index: 0, failure: error.into() })),
+        }
+    }
+
+    async fn commit(&mut self, events: &[RecordedEvent], at: Witness) -> Result<(), NotApplied> {
+        apply(&self.file.database, self.projection.clone(), events.to_vec(), self.written, at).await?;
+        self.written = at.position;
         Ok(())
     }
 
     async fn at_the_end(&mut self) {
-        if let Some(serving) = self.file.caught_up().await {
+        if let Some(serving) = self.file.caught_up() {
             *self.projected.serving.write() = serving;
+            self.file.remove_older().await;
         }
         self.projected.progress.worked();
         self.projected.progress.caught_up();
@@ -171,7 +186,7 @@ async fn apply<P: Projection>(
     projection: Arc<P>,
     events: Vec<RecordedEvent>,
     before: Position,
-    through: Position,
+    at: Witness,
 ) -> Result<(), NotApplied> {
     let work = move |connection: &rusqlite::Connection| {
         let found = checkpoint(connection)?;
@@ -179,16 +194,15 @@ async fn apply<P: Projection>(
             return Err(NotApplied::Moved(found));
         }
         let rows = Rows::new(connection);
-        let mut witness = None;
         for (index, stored) in events.into_iter().enumerate() {
-            witness = Some(Witness { position: stored.position, id: stored.id });
             let taken = crate::failure::caught(|| {
                 let event = Recorded::<P::Event>::read(stored)?;
-                projection.apply(&event, &rows)
+                projection.apply(&event, &rows)?;
+                Ok(rows.still_one_transaction()?)
             });
             taken.map_err(|failure| NotApplied::Failed(FailedAt { index, failure }))?;
         }
-        set_checkpoint(connection, through, witness)?;
+        set_checkpoint(connection, at)?;
         Ok(())
     };
     database.write(work).await

@@ -139,14 +139,19 @@ impl<P: Projection> View<P> {
     /// # Errors
     /// [`ViewError`].
     pub async fn rows(&self, sql: &str, params: impl Params) -> Result<Vec<Row>, ViewError> {
-        let params = params.values()?;
-        let Serving { database, older } = self.serving().await?;
-        let sql = sql.to_owned();
-        let answer = database.read(move |connection| select(connection, &sql, &params)).await;
-        answer.map_err(|cause| match older {
-            Some(version) => ViewError::Rebuilding { name: P::NAME, version, cause },
-            None => ViewError::Sql(cause),
-        })
+        let (sql, params): (Arc<str>, Arc<[_]>) = (sql.into(), params.values()?.into());
+        loop {
+            let Serving { database, older } = self.serving().await?;
+            let (sql, params) = (sql.clone(), params.clone());
+            let answer = database.read(move |connection| select(connection, &sql, &params)).await;
+            return match (answer, older) {
+                (Ok(rows), _) => Ok(rows),
+                // Its file may be gone because the new rows have taken over just now.
+                (Err(_), Some(_)) if self.projected()?.serving.read().older.is_none() => continue,
+                (Err(cause), Some(version)) => Err(ViewError::Rebuilding { name: P::NAME, version, cause }),
+                (Err(cause), None) => Err(ViewError::Sql(cause)),
+            };
+        }
     }
 
     /// The position up to which the rows show the log.

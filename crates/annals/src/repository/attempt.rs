@@ -6,7 +6,8 @@
 //!   is unknown can be sent again (G5).
 //! - A3  A refusal is given on a state that was looked up in the store after the command came in, never on a
 //!   cached one alone.
-//! - A4  What cannot be read back is not written.
+//! - A4  What cannot be read back is not written, and the state goes on with what was read back: so it is what a
+//!   replay makes of the log, also where a codec loses something (a skipped field, `Some(NaN)` as `null`).
 //!
 //! Next: `annals_core::EventStore::append`.
 
@@ -47,6 +48,9 @@ enum Sent {
     Conflict(Box<Conflict>),
 }
 
+/// Events as they are stored, and as they are read back.
+type Encoded<A> = (Vec<NewEvent>, Vec<<A as Aggregate>::Event>);
+
 type Answer<A, C> = Result<Committed<A>, ExecuteError<<A as Decide<C>>::Error>>;
 
 impl<A, C> Attempt<A, C>
@@ -83,7 +87,7 @@ where
             if events.is_empty() {
                 return Ok(self.committed(folded, events).await);
             }
-            let new_events = self.encode(&events)?;
+            let (new_events, events) = self.encode(&events)?;
             let last = new_events.last().map(|event| event.id);
             match self.send(folded.version, new_events).await? {
                 Sent::Written(appended) => {
@@ -152,8 +156,15 @@ where
     /// Takes what others wrote since; or everything anew, if the stream is shorter than what was folded.
     async fn look_up(&mut self, folded: &mut Folded<A>) -> Result<(), ExecuteError<A::Error>> {
         self.looked_up = true;
-        let repository = &self.execute.repository;
-        let actual = folded.catch_up(&*repository.shared.store, &self.stream, Version::MAX).await?;
+        let repository = self.execute.repository.clone();
+        let store = &*repository.shared.store;
+        let actual = loop {
+            // What was taken before the store went away is taken once: the rest follows on it.
+            match folded.catch_up(store, &self.stream, Version::MAX).await {
+                Err(LoadError::Store(Error::Unavailable(_))) if self.wait().await => {}
+                answer => break answer?,
+            }
+        };
         if actual < folded.version {
             repository.forget(&self.stream);
             *folded = repository.folded(&self.execute.id, &self.stream, Version::MAX).await?;
@@ -161,16 +172,16 @@ where
         Ok(())
     }
 
-    fn encode(&self, events: &[A::Event]) -> Result<Vec<NewEvent>, ExecuteError<A::Error>> {
+    fn encode(&self, events: &[A::Event]) -> Result<Encoded<A>, ExecuteError<A::Error>> {
         let encode = |event| self.encode_one(event);
         let encoded: Result<_, _> = events.iter().map(encode).collect();
         encoded.map_err(|cause| ExecuteError::Unwritable { stream: self.stream.clone(), cause })
     }
 
-    fn encode_one(&self, event: &A::Event) -> Result<NewEvent, CodecError> {
+    fn encode_one(&self, event: &A::Event) -> Result<(NewEvent, A::Event), CodecError> {
         let (event_type, data) = (event.event_type(), event.encode()?);
         // JSON writes some values that it cannot read, such as a number that is none.
-        A::Event::decode(event_type, event.schema_version(), &data)?;
+        let read_back = A::Event::decode(event_type, event.schema_version(), &data)?;
         let mut new = NewEvent::new(event_type, data).map_err(|invalid| CodecError::Encode {
             event_type: event_type.to_owned(),
             cause: Box::new(invalid),
@@ -181,7 +192,7 @@ where
         for tag in event.tags()?.into_iter().chain(self.tags.iter().cloned()) {
             new = new.with_tag(tag);
         }
-        Ok(new)
+        Ok((new, read_back))
     }
 
     /// Appends, and does so again while the store is away or does not know what became of it.
@@ -198,11 +209,13 @@ where
         loop {
             let error = match store.append(append.clone()).await {
                 Ok(appended) if !appended.duplicate => return Ok(Sent::Written(appended)),
-                Ok(appended) => {
-                    // After an unknown outcome, the first append may turn out to be our own.
-                    let ours = unknown.is_some() && self.begins_with(&appended, first).await?;
-                    return Ok(if ours { Sent::Written(appended) } else { Sent::Duplicate(appended) });
-                }
+                Ok(appended) if unknown.is_none() => return Ok(Sent::Duplicate(appended)),
+                // After an unknown outcome, the first append may turn out to be our own.
+                Ok(appended) => match self.begins_with(&appended, first).await {
+                    Ok(true) => return Ok(Sent::Written(appended)),
+                    Ok(false) => return Ok(Sent::Duplicate(appended)),
+                    Err(error) => error,
+                },
                 Err(Error::Conflict(conflict)) => return Ok(Sent::Conflict(conflict)),
                 Err(error) => error,
             };

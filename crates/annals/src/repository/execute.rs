@@ -42,6 +42,10 @@ pub struct Execute<A: Aggregate, C> {
     pub(super) cause: Option<Cause>,
 }
 
+/// How the keys begin that follow from a cause. A caller's own may not: it may come from outside, and would be
+/// taken for a command that was carried out because of the event.
+const CAUSED: &str = "caused:";
+
 /// The event that led to a command.
 pub(super) struct Cause {
     /// The part of the key that it gives.
@@ -125,7 +129,8 @@ impl<A: Aggregate, C> Execute<A, C> {
         metadata.initiator = metadata.initiator.take().or_else(|| by.initiator.clone());
         metadata.trace = metadata.trace.take().or_else(|| by.trace.clone());
         // Two subscribers may react to one event with commands for one aggregate: both are meant.
-        let key = subscriber.map_or_else(|| id.to_string(), |subscriber| format!("{id}/{subscriber}"));
+        // Nobody's name is empty, so what is given outside of any subscriber meets none of their keys.
+        let key = format!("{id}/{}", subscriber.unwrap_or_default());
         self.cause = Some(Cause { key, again });
         self
     }
@@ -174,6 +179,12 @@ impl<A: Aggregate, C> Execute<A, C> {
         Ok(match (&self.cause, &self.once) {
             (None, None) => None,
             (_, Some(key)) if key.is_empty() => return Err(Invalid::new("idempotency key", "is empty")),
+            (None, Some(key)) if key.starts_with(CAUSED) => {
+                return Err(Invalid::new(
+                    "idempotency key",
+                    format!("begins with `{CAUSED}`, which is for causes"),
+                ));
+            }
             (None, Some(key)) => Some(key.clone()),
             (Some(Cause { again: true, .. }), None) => {
                 let problem = format!(
@@ -183,8 +194,8 @@ impl<A: Aggregate, C> Execute<A, C> {
                 );
                 return Err(Invalid::new("idempotency key", problem));
             }
-            (Some(cause), None) => Some(format!("caused:{}", cause.key)),
-            (Some(cause), Some(key)) => Some(format!("caused:{}/{key}", cause.key)),
+            (Some(cause), None) => Some(format!("{CAUSED}{}", cause.key)),
+            (Some(cause), Some(key)) => Some(format!("{CAUSED}{}/{key}", cause.key)),
         })
     }
 

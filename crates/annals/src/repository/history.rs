@@ -37,14 +37,15 @@ impl<A: Aggregate> History<A> {
     /// The next change; nothing after the newest. What happens later is found when asked again.
     ///
     /// # Errors
-    /// If the store cannot be read, or the event cannot.
+    /// If the store cannot be read, or the event cannot. An event that cannot be read is not passed over: it is
+    /// met again when asked again.
     pub async fn next(&mut self) -> Result<Option<Change<A>>, LoadError> {
         if self.read.is_empty() {
             let page = self.store.read_stream(StreamRead::forward(&self.stream, self.from)).await?;
             self.from = page.next;
             self.read = page.events.into();
         }
-        let Some(stored) = self.read.pop_front() else { return Ok(None) };
+        let Some(stored) = self.read.front().cloned() else { return Ok(None) };
         let (version, position) = (stored.version, stored.position);
         let event = Recorded::<A::Event>::read(stored).map_err(|cause| LoadError::Unreadable {
             stream: self.stream.clone(),
@@ -52,6 +53,7 @@ impl<A: Aggregate> History<A> {
             position,
             cause,
         })?;
+        self.read.pop_front();
         let before = self.state.clone();
         self.state.evolve(&event.event);
         Ok(Some(Change { event, before, after: self.state.clone() }))

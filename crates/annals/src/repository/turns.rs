@@ -42,8 +42,10 @@ impl Drop for Turn {
     fn drop(&mut self) {
         self.held = None;
         let mut queues = self.queues.lock();
-        // The map's and this one: nobody else waits, and nobody can come while the map is locked.
-        if Arc::strong_count(&self.queue) == 2 {
+        // Let go of while the map is locked: of two who leave at once, the second finds nobody else.
+        drop(std::mem::take(&mut self.queue));
+        // The map's alone: nobody else waits, and nobody can come while the map is locked.
+        if queues.get(&self.stream).is_some_and(|queue| Arc::strong_count(queue) == 1) {
             queues.remove(&self.stream);
         }
     }

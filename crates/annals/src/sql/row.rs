@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{CachedStatement, Connection, params_from_iter};
 
 use super::{FromValue, Params, SqlError, Value};
 
@@ -125,12 +125,22 @@ impl<'a> Rows<'a> {
         Self { connection }
     }
 
+    /// Fails if SQLite has undone the transaction by itself, as it may after some errors. Whoever passed over such
+    /// an error would write the rest without what came before.
+    pub(crate) fn still_one_transaction(&self) -> Result<(), SqlError> {
+        if self.connection.is_autocommit() {
+            return Err(SqlError::Statement("a statement failed and has undone the transaction".into()));
+        }
+        Ok(())
+    }
+
     /// Runs a statement and returns how many rows it changed.
     ///
     /// # Errors
     /// If SQLite refuses.
     pub fn execute(&self, sql: &str, params: impl Params) -> Result<usize, SqlError> {
-        let mut statement = self.connection.prepare_cached(sql)?;
+        self.still_one_transaction()?;
+        let mut statement = prepare(self.connection, sql)?;
         Ok(statement.execute(params_from_iter(params.values()?))?)
     }
 
@@ -144,6 +154,7 @@ impl<'a> Rows<'a> {
         params: impl Params,
         read: impl FnMut(&Row) -> Result<T, SqlError>,
     ) -> Result<Vec<T>, SqlError> {
+        self.still_one_transaction()?;
         select(self.connection, sql, &params.values()?)?.iter().map(read).collect()
     }
 
@@ -157,13 +168,26 @@ impl<'a> Rows<'a> {
         params: impl Params,
         read: impl FnOnce(&Row) -> Result<T, SqlError>,
     ) -> Result<Option<T>, SqlError> {
+        self.still_one_transaction()?;
         select(self.connection, sql, &params.values()?)?.first().map(read).transpose()
     }
 }
 
+/// Prepares a statement of a user's. Neither a projection nor a query begins or ends a transaction.
+fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<'a>, SqlError> {
+    let statement = connection.prepare_cached(sql)?;
+    // What changes nothing by itself and answers with nothing: `BEGIN`, `COMMIT`, `SAVEPOINT` and the like.
+    if statement.readonly() && statement.column_count() == 0 {
+        return Err(SqlError::Statement(
+            format!("`{sql}` is not for here: transactions are the framework's").into(),
+        ));
+    }
+    Ok(statement)
+}
+
 /// The rows of an answer.
 pub(crate) fn select(connection: &Connection, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = prepare(connection, sql)?;
     let columns: Arc<[String]> = statement.column_names().into_iter().map(String::from).collect();
     let mut answer = statement.query(params_from_iter(params))?;
     let mut rows = Vec::new();

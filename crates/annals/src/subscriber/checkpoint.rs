@@ -32,34 +32,33 @@ impl Checkpoints {
             tracing::warn!(subscriber = self.subscriber, reason, "the checkpoint is dropped; it begins anew");
         }
         let after = if from_now { head } else { Position::ZERO };
-        self.write(after, None, true).await.map_err(unavailable)?;
+        let witness = if from_now { Witness::at(store, head).await? } else { None };
+        self.put(witness, true).await.map_err(unavailable)?;
         Ok(after)
     }
 
-    /// Everything up to here is handled; `witness` is the newest event among it that was. Without one, the
-    /// former one stays. A checkpoint never moves back, unless it is begun anew.
-    pub async fn write(
-        &self,
-        position: Position,
-        witness: Option<Witness>,
-        anew: bool,
-    ) -> Result<(), SqlError> {
+    /// Everything up to this event is handled. A checkpoint never moves back.
+    pub async fn write(&self, witness: Witness) -> Result<(), SqlError> {
+        self.put(Some(witness), false).await
+    }
+
+    /// Puts it at an event, or before the first one; `anew` forgets where it was.
+    async fn put(&self, witness: Option<Witness>, anew: bool) -> Result<(), SqlError> {
         let subscriber = self.subscriber.clone();
         let write = move |connection: &rusqlite::Connection| -> Result<(), SqlError> {
             if anew {
                 connection.execute("DELETE FROM checkpoints WHERE subscriber = ?1", [&subscriber])?;
             }
-            let seen = witness.map(|witness| witness.position).to_value()?;
+            let seen = witness.map(|witness| witness.position);
             let id = witness.map(|witness| *witness.id.as_bytes());
             connection
                 .prepare_cached(
                     "INSERT INTO checkpoints VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET
-                     position = excluded.position,
-                     witness_position = coalesce(excluded.witness_position, witness_position),
-                     witness_id = coalesce(excluded.witness_id, witness_id)
+                     position = excluded.position, witness_position = excluded.witness_position,
+                     witness_id = excluded.witness_id
                      WHERE excluded.position > position",
                 )?
-                .execute(params![subscriber, position.to_value()?, seen, id])?;
+                .execute(params![subscriber, seen.unwrap_or_default().to_value()?, seen.to_value()?, id])?;
             Ok(())
         };
         self.database.write(write).await

@@ -10,7 +10,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use annals_core::{LogPage, LogRead, Position, Query, RecordedEvent, StreamId};
+use annals_core::{Error, LogPage, LogRead, Position, Query, RecordedEvent, StreamId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -21,6 +21,7 @@ use crate::backoff::Backoff;
 use crate::progress::Progress;
 use crate::projection::Witness;
 use crate::shared::Shared;
+use crate::state::unavailable;
 use crate::tasks::Stop;
 
 /// Events that are read ahead for each stream that may be handled at once.
@@ -185,15 +186,9 @@ impl Delivery {
 
     /// Moves the checkpoint up to what is finished.
     async fn advance(&self, window: &mut Window, written: &mut Position) {
-        let before = window.witness;
         let position = window.finished();
-        if window.witness != before || position.get() - written.get() >= PASSED_MAX {
-            match self.checkpoints.write(position, window.witness, false).await {
-                Ok(()) => *written = position,
-                Err(error) => {
-                    tracing::warn!(subscriber = %self.name, %error, "a checkpoint could not be written");
-                }
-            }
+        if let Err(error) = self.write_checkpoint(window.witness, position, written).await {
+            tracing::warn!(subscriber = %self.name, %error, "a checkpoint could not be written");
         }
         self.progress.reached(position);
         if window.slots.is_empty() {
@@ -202,6 +197,24 @@ impl Delivery {
                 self.progress.caught_up();
             }
         }
+    }
+}
+
+impl Delivery {
+    /// Moves the checkpoint to the newest event that is handled and, far behind it, to one that is of no concern.
+    async fn write_checkpoint(
+        &self,
+        handled: Option<Witness>,
+        finished: Position,
+        written: &mut Position,
+    ) -> Result<(), Error> {
+        let far = finished.get() - written.get() >= PASSED_MAX;
+        let at = if far { Witness::at(&*self.shared.store, finished).await? } else { handled };
+        if let Some(at) = at.filter(|at| at.position > *written) {
+            self.checkpoints.write(at).await.map_err(unavailable)?;
+            *written = at.position;
+        }
+        Ok(())
     }
 }
 

@@ -102,6 +102,7 @@ async fn names_that_are_not_acceptable_are_refused() {
     let accounts = annals.repository::<Account>();
     for refused in [
         accounts.execute("x".repeat(2_000), Bank::Open("kim")).await.unwrap_err(),
+        accounts.execute("", Bank::Open("kim")).await.unwrap_err(),
         accounts.execute("a1", Bank::Open("kim")).once("").await.unwrap_err(),
         accounts.execute("a1", Bank::Open("kim")).tag("").await.unwrap_err(),
         accounts.execute("a1", Bank::Open("kim")).by("").await.unwrap_err(),
@@ -292,6 +293,47 @@ async fn an_unknown_outcome_stays_unknown_whatever_fails_after_it() {
     assert!(matches!(poisoned, ExecuteError::Store(Error::Poisoned(_))), "{poisoned:?}");
 }
 
+/// "Nothing was written" would make the caller send it again under another key, or without one.
+#[tokio::test]
+async fn an_unknown_outcome_stays_unknown_if_it_cannot_be_told_whose_it_is() {
+    let store = FaultyStore::new([Fault::AnswerLost]);
+    let annals = on(store.clone()).await;
+    store.log_reads_to_fail.store(9, Ordering::SeqCst);
+    let accounts = annals.repository::<Account>().retries(1);
+    let unknown = accounts.create("a1", Bank::Open("kim")).once("k").await.unwrap_err();
+    assert!(matches!(unknown, ExecuteError::Store(Error::Indeterminate(_))), "{unknown:?}");
+    store.log_reads_to_fail.store(1, Ordering::SeqCst);
+    store.plan(Fault::AnswerLost);
+    let done = accounts.retries(2).create("a2", Bank::Open("kim")).once("k").await.unwrap();
+    assert!(!done.duplicate, "it is tried again until it is known");
+}
+
+/// A key may come from outside: it must not be one that a reaction to an event will have.
+#[tokio::test]
+async fn the_key_of_a_caller_meets_none_that_a_cause_makes() {
+    let annals = bank().await;
+    open_with(&annals, "a1", 10).await;
+    let accounts = annals.repository::<Account>();
+    let stored = annals.store().stream_events(&stream("account-a1")).await.unwrap().remove(0);
+    let event = Recorded::<AccountEvent>::read(stored).unwrap();
+    let refused = accounts.execute("a1", Bank::Deposit(1)).once(format!("caused:{}", event.id)).await;
+    assert!(matches!(refused, Err(ExecuteError::Store(Error::Invalid(_)))), "{refused:?}");
+    let one = accounts.execute("a1", Bank::Deposit(1)).caused_by(&event).once("pays").await.unwrap();
+    annals
+        .subscribe("pays")
+        .on::<AccountEvent, _>(|event, handling| async move {
+            if matches!(event.event, AccountEvent::Opened { .. }) {
+                handling.execute::<Account, _>("a1", Bank::Deposit(2)).await?;
+            }
+            Ok(())
+        })
+        .start()
+        .await
+        .unwrap();
+    annals.settle().await.unwrap();
+    assert_eq!((one.state.balance, accounts.load("a1").await.unwrap().state.balance), (11, 13));
+}
+
 // The cache.
 
 #[tokio::test]
@@ -309,6 +351,17 @@ async fn a_cached_state_is_never_what_a_refusal_is_based_on() {
     let nothing = cached.execute("a1", Bank::Block("fraud")).await.unwrap();
     assert_eq!((nothing.events.len(), nothing.version.get()), (0, 6));
     assert_eq!(cached.load("a1").await.unwrap().version.get(), 6);
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_a_cached_state_is_looked_up_again() {
+    let store = FaultyStore::new([]);
+    let annals = on(store.clone()).await;
+    let accounts = annals.repository::<Account>().cache(10);
+    accounts.execute("a1", Bank::Open("kim")).await.unwrap();
+    store.stream_reads_to_fail.store(2, Ordering::SeqCst);
+    let refused = accounts.execute("a1", Bank::Withdraw(1)).await.unwrap_err();
+    assert_eq!(refused.rejection(), Some(&Refused::Insufficient { balance: 0 }), "{refused:?}");
 }
 
 #[tokio::test]
@@ -343,6 +396,11 @@ async fn an_event_that_cannot_be_read_is_an_error_and_never_passed_over() {
         let unreadable = accounts.execute(&id, Bank::Deposit(1)).await.unwrap_err();
         assert!(matches!(unreadable, ExecuteError::Unreadable { version, .. } if version.get() == 3));
         assert_eq!(accounts.at(&id, 2).await.unwrap().state.balance, 10, "before it all is well");
+        let mut history = accounts.history(&id).unwrap();
+        assert!(history.next().await.is_ok() && history.next().await.is_ok());
+        for _ in 0..2 {
+            assert!(history.next().await.is_err(), "nor when it is asked again");
+        }
     }
     assert_eq!(annals.repository::<Account>().load("a1").await.unwrap().state.balance, 10);
 }
@@ -355,17 +413,33 @@ mod measured {
     #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
     #[event(prefix = "probe")]
     pub enum ProbeEvent {
-        Measured { celsius: f64 },
+        Measured {
+            celsius: f64,
+        },
+        Guessed {
+            celsius: Option<f64>,
+            #[serde(skip)]
+            by: Option<String>,
+        },
     }
     #[derive(Clone, Debug)]
-    pub struct Probe;
+    pub struct Probe(pub Vec<ProbeEvent>);
+    pub struct Guess(pub f64);
     impl Aggregate for Probe {
         const NAME: &'static str = "probe";
         type Event = ProbeEvent;
         fn initial(_id: &str) -> Self {
-            Self
+            Self(Vec::new())
         }
-        fn evolve(&mut self, _event: &ProbeEvent) {}
+        fn evolve(&mut self, event: &ProbeEvent) {
+            self.0.push(event.clone());
+        }
+    }
+    impl Decide<Guess> for Probe {
+        type Error = std::convert::Infallible;
+        fn decide(&self, Guess(celsius): &Guess, _: &Context) -> Decision<Self, Self::Error> {
+            emit(ProbeEvent::Guessed { celsius: Some(*celsius), by: Some("kim".into()) })
+        }
     }
     impl Decide<f64> for Probe {
         type Error = std::convert::Infallible;
@@ -386,6 +460,30 @@ async fn what_could_not_be_read_back_is_not_written() {
         "{unwritable:?}"
     );
     assert_eq!(versions(&annals, "probe-p").await, 1);
+}
+
+#[tokio::test]
+async fn a_state_is_what_a_replay_makes_of_the_log_also_where_a_codec_loses_something() {
+    let annals = bank().await;
+    let probes = annals.repository::<measured::Probe>();
+    let done = probes.execute("p", measured::Guess(f64::NAN)).await.unwrap();
+    assert_eq!(done.state.0, probes.load("p").await.unwrap().state.0);
+    assert_eq!(done.events, done.state.0);
+}
+
+#[tokio::test]
+async fn a_number_is_read_as_the_one_that_was_written_to_the_last_bit() {
+    let annals = bank().await;
+    let probes = annals.repository::<measured::Probe>();
+    let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..2_000 {
+        bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let celsius = f64::from_bits(bits);
+        if celsius.is_finite() {
+            let done = probes.execute("p", celsius).await.unwrap();
+            assert_eq!(done.events, [measured::ProbeEvent::Measured { celsius }]);
+        }
+    }
 }
 
 // Time travel.

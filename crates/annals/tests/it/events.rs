@@ -28,6 +28,11 @@ enum Every {
     },
     Nested(Inner),
     Listed(Vec<u8>),
+    Flattened {
+        id: i128,
+        #[serde(flatten)]
+        rest: std::collections::BTreeMap<String, u64>,
+    },
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -60,6 +65,11 @@ fn all() -> Vec<(Every, &'static str, &'static str)> {
         ),
         (Every::Nested(Inner { deep: vec![Some(0.5), None] }), "every.nested", r#"{"deep":[0.5,null]}"#),
         (Every::Listed(vec![1, 2]), "every.listed", "[1,2]"),
+        (
+            Every::Flattened { id: -7, rest: [("most".to_owned(), u64::MAX)].into() },
+            "every.flattened",
+            r#"{"id":-7,"most":18446744073709551615}"#,
+        ),
     ]
 }
 

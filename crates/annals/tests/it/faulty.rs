@@ -34,6 +34,10 @@ pub struct FaultyStore {
     pub appends: AtomicUsize,
     pub stream_reads: AtomicUsize,
     pub events_read: AtomicUsize,
+    /// How many reads of streams fail from here on.
+    pub stream_reads_to_fail: AtomicUsize,
+    /// How many reads of the log fail from here on.
+    pub log_reads_to_fail: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -46,7 +50,29 @@ impl FaultyStore {
     pub fn over(store: Arc<MemoryStore>, id: StoreId, faults: impl IntoIterator<Item = Fault>) -> Arc<Self> {
         let faults = Mutex::new(faults.into_iter().collect());
         let (appends, stream_reads, events_read) = Default::default();
-        Arc::new(Self { store, id, faults, appends, stream_reads, events_read })
+        let (stream_reads_to_fail, log_reads_to_fail) = Default::default();
+        Arc::new(Self {
+            store,
+            id,
+            faults,
+            appends,
+            stream_reads,
+            events_read,
+            stream_reads_to_fail,
+            log_reads_to_fail,
+        })
+    }
+
+    /// The log of this store as it was at this position, under the same identity: a backup that was brought back.
+    pub async fn brought_back(store: &MemoryStore, up_to: u64) -> Arc<Self> {
+        let restored = Arc::new(MemoryStore::new());
+        for event in store.read_log(LogRead::forward(Position::FIRST).limit(100)).await.unwrap().events {
+            if event.position.get() <= up_to {
+                let append = Append::to(event.stream.clone(), Expected::Any, [event.to_new()]);
+                restored.append(append).await.unwrap();
+            }
+        }
+        Self::over(restored, store.id(), [])
     }
 
     pub fn plan(&self, fault: Fault) {
@@ -57,6 +83,13 @@ impl FaultyStore {
         let stream: StreamId = append.writes[0].stream.clone();
         let event = NewEvent::new(event_type, data).unwrap();
         self.store.append(Append::to(stream, Expected::Any, [event])).await.unwrap();
+    }
+}
+
+fn fail_once(to_fail: &AtomicUsize) -> Result<()> {
+    match to_fail.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+        Ok(_) => Err(Error::Unavailable("away".into())),
+        Err(_) => Ok(()),
     }
 }
 
@@ -91,11 +124,13 @@ impl EventStore for FaultyStore {
     }
 
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
+        fail_once(&self.log_reads_to_fail)?;
         self.store.read_log(read).await
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
         self.stream_reads.fetch_add(1, Ordering::SeqCst);
+        fail_once(&self.stream_reads_to_fail)?;
         let page = self.store.read_stream(read).await?;
         self.events_read.fetch_add(page.events.len(), Ordering::SeqCst);
         Ok(page)

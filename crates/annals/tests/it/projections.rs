@@ -249,9 +249,37 @@ async fn rows_of_a_log_that_was_brought_back_are_made_again() {
     }
 }
 
-/// Events that a projection does not take move its checkpoint too, and are no witness of the log's history.
+/// A backup holds the newest event that was applied, but not what came after it; what has been written since
+/// stands where the projection has looked before.
 #[tokio::test]
-async fn a_checkpoint_beyond_the_end_of_the_log_is_found_out_without_a_witness() {
+async fn what_a_log_that_was_brought_back_has_since_is_not_passed_over() {
+    for others in [8, 10_001] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(MemoryStore::new());
+        let annals = bank_on(&store, directory.path()).await;
+        open_with(&annals, "a1", 5).await;
+        let other = || Append::to(StreamId::new("invoice-1").unwrap(), Expected::Any, invoices(others));
+        store.append(other()).await.unwrap();
+        annals.project(Counted::new()).start().await.unwrap();
+        annals.settle().await.unwrap();
+        annals.shutdown().await;
+        let restored = FaultyStore::brought_back(&store, 4).await;
+        let annals = Annals::with_store(restored.clone(), State::directory(directory.path())).await.unwrap();
+        open_with(&annals, "a2", 5).await;
+        restored.append(other()).await.unwrap();
+        annals.project(Counted::new()).start().await.unwrap();
+        annals.settle().await.unwrap();
+        assert_eq!(seen(&annals).await, [1, 2, 5, 6]);
+    }
+}
+
+fn invoices(count: usize) -> impl Iterator<Item = NewEvent> {
+    (0..count).map(|_| NewEvent::new("invoice.sent", "{}").unwrap())
+}
+
+/// Events that a projection does not take move its checkpoint too.
+#[tokio::test]
+async fn a_checkpoint_beyond_the_end_of_the_log_is_found_out() {
     let directory = tempfile::tempdir().unwrap();
     let store = Arc::new(MemoryStore::new());
     let id = store.id();
@@ -378,6 +406,76 @@ async fn a_new_version_is_made_beside_the_old_one_which_answers_until_then() {
     assert_eq!(new, [(1, 2), (2, 2)]);
     until(&annals, "counted", |status| status.phase == Phase::Live).await;
     assert_eq!(files(directory.path()), ["counted.v3.sqlite"]);
+}
+
+#[tokio::test]
+async fn who_has_settled_is_answered_from_the_new_rows_and_nobody_is_sent_to_removed_ones() {
+    for _ in 0..20 {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(MemoryStore::new());
+        let annals = bank_on(&store, directory.path()).await;
+        annals.project(Counted::new()).start().await.unwrap();
+        open_with(&annals, "a1", 5).await;
+        annals.settle().await.unwrap();
+        annals.shutdown().await;
+        let annals = bank_on(&store, directory.path()).await;
+        annals.project(Later(Arc::default())).start().await.unwrap();
+        let asking = tokio::spawn({
+            let view = annals.view::<Later>();
+            async move {
+                for _ in 0..50 {
+                    view.query("SELECT position FROM seen", (), |row| row.get::<u64>(0)).await.unwrap();
+                }
+            }
+        });
+        annals.settle().await.unwrap();
+        let view = annals.view::<Later>();
+        view.query("SELECT length FROM seen", (), |row| row.get::<u64>(0)).await.unwrap();
+        asking.await.unwrap();
+    }
+}
+
+/// Ends the transaction at a withdrawal, and passes over what SQLite says to that.
+struct Ending(&'static str);
+
+impl Projection for Ending {
+    const NAME: &'static str = "ending";
+    const SCHEMA: &'static str = "CREATE TABLE seen (position INTEGER PRIMARY KEY)";
+    type Event = AccountEvent;
+    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+        if matches!(event.event, AccountEvent::Withdrawn { .. }) {
+            let _ = rows.execute(self.0, ());
+        }
+        rows.execute("INSERT INTO seen VALUES (?1)", (event.position,))?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_statement_of_a_projection_can_part_rows_from_checkpoint() {
+    for (ends, taken) in [
+        ("COMMIT", 4),
+        ("ROLLBACK", 4),
+        ("SAVEPOINT here", 4),
+        // SQLite undoes the transaction by itself: the event fails, and nothing of the page stays.
+        ("INSERT OR ROLLBACK INTO seen VALUES (1)", 2),
+    ] {
+        let annals = bank().await;
+        open_with(&annals, "a1", 5).await;
+        let accounts = annals.repository::<Account>();
+        accounts.execute("a1", Bank::Withdraw(1)).await.unwrap();
+        accounts.execute("a1", Bank::Deposit(1)).await.unwrap();
+        annals.project(Ending(ends)).retry(QUICKLY).start().await.unwrap();
+        let done = |status: &annals::Status| match &status.failing {
+            None => status.lag() == 0,
+            Some(failing) => failing.attempts > 2,
+        };
+        until(&annals, "ending", done).await;
+        let view = annals.view::<Ending>();
+        let rows = view.query("SELECT position FROM seen", (), |row| row.get::<u64>(0)).await.unwrap();
+        assert_eq!(rows, (1..=taken).collect::<Vec<_>>(), "{ends}");
+        annals.shutdown().await;
+    }
 }
 
 /// Nobody should do this; but if two systems fill one file, no event has its effect twice.

@@ -401,6 +401,37 @@ async fn a_checkpoint_that_the_log_does_not_know_is_dropped() {
     }
 }
 
+/// A backup holds the newest event that was handled, but not what came after it.
+#[tokio::test]
+async fn what_a_log_that_was_brought_back_has_since_is_delivered() {
+    for (others, from_now) in [(8, false), (10_001, false), (8, true)] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(MemoryStore::new());
+        let annals = bank_on(&store, directory.path()).await;
+        open_with(&annals, "a1", 5).await;
+        let other = || {
+            let events = (0..others).map(|_| NewEvent::new("invoice.sent", "{}").unwrap());
+            Append::to(StreamId::new("invoice-1").unwrap(), Expected::Any, events)
+        };
+        store.append(other()).await.unwrap();
+        if from_now {
+            let subscriber = annals.subscribe("hears").from_now().on::<AccountEvent, _>(async |_, _| Ok(()));
+            subscriber.start().await.unwrap();
+        } else {
+            hear(&annals, "hears").await;
+        }
+        annals.settle().await.unwrap();
+        annals.shutdown().await;
+        let restored = FaultyStore::brought_back(&store, 4).await;
+        let annals = Annals::with_store(restored.clone(), State::directory(directory.path())).await.unwrap();
+        open_with(&annals, "a2", 5).await;
+        restored.append(other()).await.unwrap();
+        let heard = hear(&annals, "hears").await;
+        annals.settle().await.unwrap();
+        assert!(taken(&heard).ends_with(&[5, 6]), "{others} {from_now}");
+    }
+}
+
 #[tokio::test]
 async fn a_subscriber_needs_a_name_a_handler_and_a_name_that_is_free() {
     let annals = bank().await;

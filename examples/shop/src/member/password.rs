@@ -1,6 +1,8 @@
 //! Passwords: what is kept is a salted Argon2id hash, never the password.
 //!
-//! To hash takes long on purpose, so it is done on a thread for blocking work and never in a decision.
+//! To hash takes long and much memory on purpose, so it is done on a thread for blocking work and never in a
+//! decision, and only a few at once: the threads are also those of the read models, and whoever sends a thousand
+//! passwords shall not have a thousand times the memory.
 
 use std::fmt;
 
@@ -8,6 +10,7 @@ use argon2::password_hash::phc;
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::values::Field;
 
@@ -38,7 +41,17 @@ impl Password {
     }
 }
 
+/// How many passwords are hashed at once; the others wait.
+const HASHED_AT_ONCE: usize = 4;
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    static TURNS: Semaphore = Semaphore::const_new(HASHED_AT_ONCE);
+    let turn = TURNS.acquire().await.expect("it is never closed");
+    // The turn goes with the work, which goes on when the one who asked has gone away.
+    let work = move || {
+        let _turn = turn;
+        work()
+    };
     tokio::task::spawn_blocking(work).await.expect("hashing neither panics nor is it cancelled")
 }
 
