@@ -1,6 +1,5 @@
 //! The tests of the shop. `decisions` are pure; the others run the services on a store.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod decisions;
 mod down;
