@@ -197,41 +197,40 @@ pub struct Appended {
 }
 
 impl Appended {
-    /// An outcome. For those who implement a store.
+    /// The outcome of an append whose events, from position `first` on, are of these streams and at these
+    /// versions, in their order. For those who implement a store.
     ///
     /// # Panics
-    /// If `streams` is empty: an append writes at least one event.
-    pub fn new(
+    /// If there is no event: an append writes at least one.
+    pub fn new<'a>(
         first: Position,
-        last: Position,
         recorded_at: Timestamp,
-        streams: Vec<(StreamId, Version)>,
+        events: impl IntoIterator<Item = (&'a StreamId, Version)>,
         duplicate: bool,
     ) -> Self {
-        assert!(!streams.is_empty(), "an append writes at least one stream");
+        let mut streams: Vec<(StreamId, Version)> = Vec::new();
+        let mut places: HashMap<&StreamId, usize> = HashMap::new();
+        let mut last = first.previous();
+        for (stream, version) in events {
+            let place = *places.entry(stream).or_insert_with(|| {
+                streams.push((stream.clone(), version));
+                streams.len() - 1
+            });
+            streams[place].1 = version;
+            last = last.next();
+        }
+        assert!(!streams.is_empty(), "an append writes at least one event");
         Self { first, last, recorded_at, streams, duplicate }
     }
 
     /// The outcome of an append that wrote these events, in their order. For those who implement a store.
     ///
     /// # Panics
-    /// If there is no event.
+    /// If there is no event: an append writes at least one.
     pub fn of(events: &[RecordedEvent], duplicate: bool) -> Self {
-        let [first, .., last] = events else {
-            let only = events.first().expect("an append writes at least one event");
-            let streams = vec![(only.stream.clone(), only.version)];
-            return Self::new(only.position, only.position, only.recorded_at, streams, duplicate);
-        };
-        let mut streams: Vec<(StreamId, Version)> = Vec::new();
-        let mut places: HashMap<&StreamId, usize> = HashMap::new();
-        for event in events {
-            let place = *places.entry(&event.stream).or_insert_with(|| {
-                streams.push((event.stream.clone(), event.version));
-                streams.len() - 1
-            });
-            streams[place].1 = event.version;
-        }
-        Self::new(first.position, last.position, first.recorded_at, streams, duplicate)
+        let first = events.first().expect("an append writes at least one event");
+        let places = events.iter().map(|event| (&event.stream, event.version));
+        Self::new(first.position, first.recorded_at, places, duplicate)
     }
 
     /// The version of the stream that was written; of the first, if there were several.

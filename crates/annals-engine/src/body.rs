@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use annals_core::{ContentType, EventId, EventType, IdempotencyKey, Metadata, NewEvent, StreamId, Tag, Text};
 use bytes::Bytes;
 
-use crate::frame::{Malformed, get_time};
+use crate::encoding::{Malformed, get_time, get_varint, put_varint};
 
 const HAS_SCHEMA: u8 = 1;
 const HAS_CONTENT: u8 = 2;
@@ -162,27 +162,6 @@ impl Reader {
     }
 }
 
-/// Writes a number in as few bytes as it needs: seven bits each, the lowest first.
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// Reads a number that [`put_varint`] wrote, and how many bytes it took.
-pub fn get_varint(bytes: &[u8]) -> Option<(u64, usize)> {
-    let mut value = 0_u64;
-    for (index, &byte) in bytes.iter().take(10).enumerate() {
-        value |= u64::from(byte & 0x7f).checked_shl(7 * index as u32)?;
-        if byte & 0x80 == 0 {
-            return Some((value, index + 1));
-        }
-    }
-    None
-}
-
 fn put_text(out: &mut Vec<u8>, text: &str) {
     put_varint(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
@@ -231,15 +210,5 @@ mod tests {
             }
         }
         assert_eq!(decode(Bytes::from_static(&[0xc0; 40])), Err(Malformed::Field("flags")));
-    }
-
-    #[test]
-    fn varints_are_read_as_written() {
-        for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
-            let mut bytes = Vec::new();
-            put_varint(&mut bytes, value);
-            assert_eq!(get_varint(&bytes), Some((value, bytes.len())));
-            assert_eq!(get_varint(&bytes[..bytes.len() - 1]), None);
-        }
     }
 }

@@ -27,6 +27,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::body;
+use crate::encoding::{Malformed, get_time, get_u32, get_u64, put_u32, put_u64};
 
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 72;
@@ -44,20 +45,6 @@ const KIND_CLOSE: u8 = 2;
 
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];
-
-/// Why bytes are not a frame or a record.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// The bytes end too early.
-    #[error("the bytes end before the {0} does")]
-    Short(&'static str),
-    /// The checksum is of other bytes.
-    #[error("the checksum of the {0} does not match")]
-    Checksum(&'static str),
-    /// A field has a value that it cannot have.
-    #[error("the field `{0}` has an impossible value")]
-    Field(&'static str),
-}
 
 /// What stands in a frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -331,26 +318,4 @@ pub fn record_event(record: &Bytes) -> Result<RecordedEvent, Malformed> {
     let append = Position::new(position.get() - index);
     let (stream, key, event) = body::decode(record.slice(RECORD_HEADER_BYTES..))?;
     Ok(RecordedEvent::record(event, stream, position, version, append, recorded_at, key))
-}
-
-pub(crate) fn put_u32(out: &mut [u8], value: u32) {
-    out[..4].copy_from_slice(&value.to_le_bytes());
-}
-
-pub(crate) fn put_u64(out: &mut [u8], value: u64) {
-    out[..8].copy_from_slice(&value.to_le_bytes());
-}
-
-pub(crate) fn get_u32(bytes: &[u8]) -> u32 {
-    u32::from_le_bytes(bytes[..4].try_into().expect("4 bytes"))
-}
-
-pub(crate) fn get_u64(bytes: &[u8]) -> u64 {
-    u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"))
-}
-
-pub(crate) fn get_time(bytes: &[u8]) -> Result<Timestamp, Malformed> {
-    let micros = get_u64(bytes).cast_signed();
-    let time = Timestamp::from_micros(micros);
-    if time.as_micros() == micros { Ok(time) } else { Err(Malformed::Field("time")) }
 }

@@ -36,6 +36,8 @@ mod frame;
 
 mod body;
 
+mod encoding;
+
 mod index;
 mod seal;
 

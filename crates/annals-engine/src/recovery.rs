@@ -21,6 +21,7 @@ use parking_lot::RwLock;
 
 use crate::commit::{Active, Tail};
 use crate::disk::{Disk, File};
+use crate::encoding::get_u64;
 use crate::error::Fault;
 use crate::frame;
 use crate::index::{BlockCache, FileIndex, MemoryIndex, SegmentIndex};
@@ -249,8 +250,8 @@ fn says_it_was_durable(
     const FIELDS: usize = 40;
     if bytes.len() >= FIELDS {
         // Cheap to see: most bytes are no frame, or say that nothing of interest was durable.
-        let durable = Position::new(frame::get_u64(&bytes[32..]));
-        let first = Position::new(frame::get_u64(&bytes[16..]));
+        let durable = Position::new(get_u64(&bytes[32..]));
+        let first = Position::new(get_u64(&bytes[16..]));
         if durable < end.next || first <= durable || first.get() - end.next.get() > u64::from(u32::MAX) {
             return Ok(false);
         }

@@ -20,8 +20,9 @@ use annals_core::{Position, RecordedEvent, StoreId, Timestamp};
 use bytes::Bytes;
 
 use crate::disk::{Disk, File};
+use crate::encoding::{Malformed, get_time, get_u32, get_u64, put_u32, put_u64};
 use crate::error::Fault;
-use crate::frame::{self, Digest, Header, Malformed, get_time, get_u32, get_u64, put_u32, put_u64};
+use crate::frame::{self, Digest, Header};
 use crate::index::{Offset, SegmentIndex};
 
 /// Bytes of a segment's header; the first frame begins here.

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use annals_core::{
     Append, Appended, Clock, Conflict, Error, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position,
-    Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock, Version,
+    Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock,
 };
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
@@ -162,26 +162,6 @@ fn closed() -> Error {
     Error::Unavailable("the store is closed".into())
 }
 
-/// The outcome of an append that was written.
-fn written(
-    streams: &[StreamId],
-    first: Position,
-    at: annals_core::Timestamp,
-    versions: &[Version],
-) -> Appended {
-    let mut ends: Vec<(StreamId, Version)> = Vec::new();
-    let mut places = std::collections::HashMap::new();
-    for (stream, version) in streams.iter().zip(versions) {
-        let place = *places.entry(stream).or_insert_with(|| {
-            ends.push((stream.clone(), *version));
-            ends.len() - 1
-        });
-        ends[place].1 = *version;
-    }
-    let last = first.plus(versions.len() as u64 - 1);
-    Appended::new(first, last, at, ends, false)
-}
-
 #[async_trait]
 impl EventStore for EngineStore {
     fn id(&self) -> StoreId {
@@ -197,7 +177,7 @@ impl EventStore for EngineStore {
         let conditions = append.conditions.clone();
         match self.submit(append).await? {
             Outcome::Written(first, recorded_at, versions) => {
-                Ok(written(&streams, first, recorded_at, &versions))
+                Ok(Appended::new(first, recorded_at, streams.iter().zip(versions), false))
             }
             Outcome::Keyed(first) => Ok(read::appended(&self.log.view(), first)?),
             Outcome::Repeated(first) => Ok(read::repeated(&self.log.view(), first, streams.len())?),

@@ -18,8 +18,7 @@ use annals_core::EventId;
 
 use super::Kind;
 use super::memory::MemoryIndex;
-use crate::body::put_varint;
-use crate::frame::{put_u32, put_u64};
+use crate::encoding::{put_u32, put_u64, put_varint};
 use crate::segment::Ending;
 
 /// Bytes of a block.

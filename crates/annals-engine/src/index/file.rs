@@ -14,10 +14,10 @@ use super::build::{
     filter_probes, id_hash,
 };
 use super::{Kind, Offset, Postings, SegmentIndex, Source};
-use crate::body::get_varint;
 use crate::disk::File;
+use crate::encoding::{get_u32, get_u64, get_varint};
 use crate::error::Fault;
-use crate::frame::{Digest, get_u32, get_u64};
+use crate::frame::Digest;
 use crate::segment::Ending;
 
 type Block = Arc<[u8]>;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use annals::{ExecuteError, MemoryStore, Position};
 use annals_shop::http::{Caller, Done};
 use annals_shop::member::{ChangeEmail, Member, MemberRefused};
-use annals_shop::product::{DecreaseStock, IncreaseStock};
+use annals_shop::product::{DecreaseStock, IncreaseStock, ProductRefused};
 use tokio::task::JoinSet;
 
-use crate::system::{self, count, create, product_state, register};
+use crate::system::{self, AtOnce, count, create, product_state, register};
 use crate::values::*;
 
 type Registered = Result<Done, ExecuteError<MemberRefused>>;
@@ -84,6 +84,37 @@ async fn of_many_who_register_with_one_address_at_once_one_wins() {
     assert_eq!(count(&annals, "member.registered").await, 1);
     let winner = annals.repository::<Member>().load(&winners[0]).await.unwrap();
     assert!(winner.state.account().is_ok());
+}
+
+#[tokio::test]
+async fn of_two_who_were_both_told_that_the_address_is_free_one_wins() {
+    let (annals, shop) = system::on(Arc::new(AtOnce::new(Arc::new(MemoryStore::new())))).await;
+    let (kim, lee) = (registration("kim", "one@example.com"), registration("lee", "one@example.com"));
+    let caller = Caller::default();
+    let (kim, lee) = tokio::join!(shop.members.register(&kim, &caller), shop.members.register(&lee, &caller));
+    let (won, lost) = if kim.is_ok() { (kim, lee) } else { (lee, kim) };
+    assert_eq!(won.unwrap().version, 1);
+    assert_eq!(lost.unwrap_err().rejection(), Some(&MemberRefused::DuplicateMemberEmail));
+    assert_eq!(count(&annals, "email.claimed").await, 1);
+    assert_eq!(count(&annals, "member.registered").await, 1);
+}
+
+#[tokio::test]
+async fn of_two_who_both_saw_the_last_one_in_stock_neither_change_is_lost() {
+    let shared: Arc<dyn annals::EventStore> = Arc::new(MemoryStore::new());
+    let (_before, shop) = system::on(shared.clone()).await;
+    let blue = create(&shop, "blue", 1).await;
+    // Two systems, as one would let the second wait until the first has finished.
+    let at_once: Arc<dyn annals::EventStore> = Arc::new(AtOnce::new(shared));
+    let (annals, one) = system::on(at_once.clone()).await;
+    let (_other, two) = system::on(at_once).await;
+    let (caller, take) = (Caller::default(), DecreaseStock(quantity(1)));
+    let (one, two) =
+        tokio::join!(one.products.give(&blue, take, &caller), two.products.give(&blue, take, &caller));
+    let (won, lost) = if one.is_ok() { (one, two) } else { (two, one) };
+    won.unwrap();
+    assert_eq!(lost.unwrap_err().rejection(), Some(&ProductRefused::InsufficientInventory { left: 0 }));
+    assert_eq!(product_state(&annals, &blue).await.stock, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

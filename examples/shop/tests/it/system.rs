@@ -1,12 +1,19 @@
 //! A running shop, and one that is run by two processes at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use annals::{Annals, EventStore, EventStoreExt, MemoryStore, Position, Query, State};
+use annals::core::{LogPage, LogRead, StreamList, StreamPage, StreamRead};
+use annals::{
+    Annals, Append, Appended, EventStore, EventStoreExt, IdempotencyKey, MemoryStore, Position, Query, State,
+    StoreId, StreamInfo,
+};
 use annals_shop::Shop;
 use annals_shop::http::Caller;
 use annals_shop::product::{CreateProduct, Product};
 use annals_shop::values::{Cents, ProductId};
+
+use tokio::sync::Barrier;
 
 use crate::values::*;
 
@@ -44,4 +51,48 @@ pub async fn product_state(annals: &Annals, id: &ProductId) -> Product {
 pub async fn count(annals: &Annals, event_type: &str) -> usize {
     let query = Query::types([event_type.try_into().unwrap()]);
     annals.store().log_events(query).await.unwrap().len()
+}
+
+/// A store whose first two appends wait for each other: both were decided on what there was before either.
+pub struct AtOnce {
+    store: Arc<dyn EventStore>,
+    appends: AtomicUsize,
+    both: Barrier,
+}
+
+impl AtOnce {
+    pub fn new(store: Arc<dyn EventStore>) -> Self {
+        Self { store, appends: AtomicUsize::new(0), both: Barrier::new(2) }
+    }
+}
+
+#[async_trait::async_trait]
+impl EventStore for AtOnce {
+    fn id(&self) -> StoreId {
+        self.store.id()
+    }
+    async fn append(&self, append: Append) -> annals::Result<Appended> {
+        if self.appends.fetch_add(1, Ordering::SeqCst) < 2 {
+            self.both.wait().await;
+        }
+        self.store.append(append).await
+    }
+    async fn read_log(&self, read: LogRead) -> annals::Result<LogPage> {
+        self.store.read_log(read).await
+    }
+    async fn read_stream(&self, read: StreamRead) -> annals::Result<StreamPage> {
+        self.store.read_stream(read).await
+    }
+    async fn list_streams(&self, list: StreamList) -> annals::Result<Vec<StreamInfo>> {
+        self.store.list_streams(list).await
+    }
+    async fn outcome(&self, key: &IdempotencyKey) -> annals::Result<Option<Appended>> {
+        self.store.outcome(key).await
+    }
+    async fn head(&self) -> annals::Result<Position> {
+        self.store.head().await
+    }
+    async fn wait(&self, after: Position) -> annals::Result<Position> {
+        self.store.wait(after).await
+    }
 }
