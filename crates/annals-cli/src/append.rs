@@ -4,8 +4,8 @@ use std::io::Read as _;
 use std::process::ExitCode;
 
 use annals_core::{
-    Append as Request, ContentType, Error, EventId, EventType, Expected, IdempotencyKey, Metadata, NewEvent,
-    StreamId, Tag, Text, Timestamp,
+    Append as Request, ContentType, Error, EventId, EventType, Expected, IdempotencyKey, Invalid, Metadata,
+    NewEvent, StreamId, Tag, Text, Timestamp,
 };
 use annals_server::event_json;
 use anyhow::{Context as _, bail};
@@ -27,11 +27,12 @@ pub(crate) struct Append {
     /// What happened, in the past tense, such as account.opened
     #[arg(long = "type", value_name = "TYPE")]
     event_type: EventType,
-    /// What happened, in detail: JSON, or `-` to read it from standard input
+    /// What happened, in detail: JSON, or `-` to read it from standard input; blanks and line breaks around it
+    /// are left out
     #[arg(long, default_value = "{}", value_name = "JSON", allow_hyphen_values = true)]
     data: String,
     /// The stream's version before: a number, `none`, `exists` or `any`
-    #[arg(long, default_value = "any", value_name = "VERSION")]
+    #[arg(long, default_value = "any", value_name = "VERSION", allow_negative_numbers = true)]
     expect: Expected,
     /// Name of this append: the same key again writes nothing and gets the first answer
     #[arg(long)]
@@ -94,6 +95,10 @@ impl Append {
         let request = Request { key: self.key, ..Request::to(&self.stream, self.expect, [event]) };
         let appended = match store.append(request).await {
             Err(Error::Conflict(conflict)) => bail!("nothing was written: {conflict}"),
+            Err(Error::Invalid(Invalid { field, problem })) => {
+                // There is one event, so its place among others says nothing.
+                bail!("nothing was written: {} {problem}", field.trim_start_matches("events[0]."))
+            }
             appended => appended.context("the append failed")?,
         };
         let mut output = Output::standard();

@@ -13,6 +13,7 @@ use clap::Args;
 use crate::output::thousands;
 use crate::progress;
 use crate::store::StoreOption;
+use crate::whole_number;
 
 /// Write events as lines of JSON that `annals import` reads back
 #[derive(Args)]
@@ -22,7 +23,7 @@ use crate::store::StoreOption;
   annals import backup.jsonl --store file:./restored")]
 pub(crate) struct Export {
     /// Where to begin, inclusive: a position, or with --stream a version
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole_number, allow_negative_numbers = true)]
     from: u64,
     /// Only this stream
     #[arg(long)]

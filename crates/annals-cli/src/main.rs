@@ -13,6 +13,7 @@ mod append;
 mod bench;
 mod demo;
 mod export;
+mod files;
 mod import;
 mod output;
 mod progress;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         Ok(line) => line.command,
         Err(error) => return refuse(&error),
     };
+    files::allow_many();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
@@ -78,6 +80,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => fail(&error),
     }
+}
+
+/// Reads a number of the command line; the message of the standard library speaks of digits and strings.
+fn whole_number(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| "is not a whole number from 0 up")
 }
 
 /// Shows help, or tells in one line what is wrong with the command line.

@@ -11,6 +11,7 @@ use clap::Args;
 
 use crate::output::{Column, Output, Style, plain};
 use crate::store::StoreOption;
+use crate::whole_number;
 
 /// Read the events of a stream, or with --all of every stream
 #[derive(Args)]
@@ -26,13 +27,13 @@ pub(crate) struct Read {
     #[arg(long)]
     all: bool,
     /// Where to begin, inclusive: a version of the stream, or with --all a position
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole_number, allow_negative_numbers = true)]
     from: Option<u64>,
     /// Newest first
     #[arg(long)]
     backward: bool,
     /// At most this many events; otherwise all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole_number, allow_negative_numbers = true)]
     limit: Option<u64>,
     /// Only streams of this category
     #[arg(long)]

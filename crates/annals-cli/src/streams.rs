@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::output::{Column, Output, Style, plain};
 use crate::store::StoreOption;
+use crate::whole_number;
 
 /// List streams with their versions
 #[derive(Args)]
@@ -18,7 +19,7 @@ pub(crate) struct Streams {
     #[arg(long)]
     category: Option<Category>,
     /// At most this many; otherwise all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole_number, allow_negative_numbers = true)]
     limit: Option<u64>,
     /// One line of JSON a stream
     #[arg(long)]
@@ -39,7 +40,7 @@ impl Streams {
         let store = self.store.open_existing().await?;
         let mut output = Output::standard();
         let mut left = self.limit.unwrap_or(u64::MAX);
-        let mut after = None;
+        let (mut after, mut printed) = (None, false);
         while left > 0 {
             let limit = usize::try_from(left.min(PAGE_STREAMS)).expect("a page is small");
             let list = StreamList { category: self.category.clone(), after, limit };
@@ -48,6 +49,7 @@ impl Streams {
             if self.json {
                 found.iter().try_for_each(|info| output.line(&line(info)))?;
             } else if !found.is_empty() {
+                printed = true;
                 output.table(&COLUMNS, &found.iter().map(row).collect::<Vec<_>>())?;
             }
             output.flush()?;
@@ -55,6 +57,10 @@ impl Streams {
             if found.len() < limit {
                 break;
             }
+        }
+        if !self.json && !printed {
+            output.line("no streams")?;
+            output.flush()?;
         }
         Ok(ExitCode::SUCCESS)
     }

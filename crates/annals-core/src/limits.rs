@@ -38,17 +38,16 @@ const CAUSE_BYTES_MAX: usize = 1_024;
 impl Limits {
     pub(crate) fn check(&self, append: &Append) -> Result<(), Invalid> {
         if append.writes.is_empty() {
-            return Err(Invalid::new("events", "an append needs at least one event"));
+            return Err(Invalid::new("events", "is empty: an append needs at least one event"));
         }
         let count = append.writes.len();
         if count > self.append_events_max {
-            let problem = format!("{count} events in one append, the limit is {}", self.append_events_max);
+            let problem = format!("has {count} events, the limit is {}", self.append_events_max);
             return Err(Invalid::new("events", problem));
         }
         let count = append.conditions.len();
         if count > self.append_conditions_max {
-            let problem =
-                format!("{count} conditions in one append, the limit is {}", self.append_conditions_max);
+            let problem = format!("has {count} conditions, the limit is {}", self.append_conditions_max);
             return Err(Invalid::new("conditions", problem));
         }
         let mut append_bytes = 0;
@@ -64,7 +63,7 @@ impl Limits {
         }
         if append_bytes > self.append_bytes_max {
             let problem =
-                format!("{append_bytes} bytes in one append, the limit is {}", self.append_bytes_max);
+                format!("has {append_bytes} bytes, the limit of an append is {}", self.append_bytes_max);
             return Err(Invalid::new("events", problem));
         }
         Ok(())
@@ -73,7 +72,7 @@ impl Limits {
     /// Checks one event and returns its size.
     fn check_event(&self, event: &NewEvent) -> Result<usize, Invalid> {
         if event.tags.len() > self.event_tags_max {
-            let problem = format!("{} tags, the limit is {}", event.tags.len(), self.event_tags_max);
+            let problem = format!("has {} tags, the limit is {}", event.tags.len(), self.event_tags_max);
             return Err(Invalid::new("tags", problem));
         }
         let metadata = &event.metadata;
@@ -90,7 +89,7 @@ impl Limits {
         }
         metadata_bytes += metadata.own.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
         if metadata_bytes > self.metadata_bytes_max {
-            let problem = format!("{metadata_bytes} bytes, the limit is {}", self.metadata_bytes_max);
+            let problem = format!("has {metadata_bytes} bytes, the limit is {}", self.metadata_bytes_max);
             return Err(Invalid::new("metadata", problem));
         }
         for text in metadata.own.keys().chain(metadata.own.values()).chain(&metadata.trace) {
@@ -102,7 +101,8 @@ impl Limits {
         let tag_bytes: usize = event.tags.iter().map(|tag: &Tag| tag.as_str().len()).sum();
         let event_bytes = event.data.len() + metadata_bytes + tag_bytes;
         if event_bytes > self.event_bytes_max {
-            let problem = format!("{event_bytes} bytes, the limit is {}", self.event_bytes_max);
+            let problem =
+                format!("makes an event of {event_bytes} bytes, the limit is {}", self.event_bytes_max);
             return Err(Invalid::new("data", problem));
         }
         Ok(event_bytes)

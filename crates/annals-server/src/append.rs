@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::app::App;
-use crate::event_json::Incoming;
+use crate::event_json::{Incoming, Object};
 use crate::params::{Params, StreamInPath};
 use crate::problem::Problem;
 use crate::{body, links};
@@ -39,7 +39,8 @@ pub(crate) async fn to_stream(
     let key = key_header(&headers)?;
     let body = body::read(&headers, body, app.body_bytes_max).await?;
     let mut events = Vec::new();
-    for (index, event) in body::json::<Vec<Incoming<'_>>>(&body, "events")?.into_iter().enumerate() {
+    let incoming: Vec<Object<Incoming<'_>>> = body::json(&body, "events")?;
+    for (index, Object(event)) in incoming.into_iter().enumerate() {
         if event.stream.as_ref().is_some_and(|named| **named != *stream.as_str()) {
             let problem = format!("is not `{stream}`; for several streams there is /v1/append");
             return Err(Problem::invalid(format!("events[{index}].stream"), problem));
@@ -64,7 +65,7 @@ pub(crate) async fn to_streams(
     }
     let named_by_header = key_header(&headers)?;
     let body = body::read(&headers, body, app.body_bytes_max).await?;
-    let request: Request<'_> = body::json(&body, "")?;
+    let Object::<Request<'_>>(request) = body::json(&body, "")?;
     let named_by_body = request.key.map(|key| IdempotencyKey::new(&*key)).transpose();
     let key =
         match (named_by_header, named_by_body.map_err(|invalid| Problem::invalid("key", invalid.problem))?) {
@@ -74,7 +75,7 @@ pub(crate) async fn to_streams(
             (header, body) => header.or(body),
         };
     let mut append = Append { key, ..Append::new() };
-    for (index, mut event) in request.events.into_iter().enumerate() {
+    for (index, Object(mut event)) in request.events.into_iter().enumerate() {
         let Some(stream) = event.stream.take() else {
             return Err(Problem::invalid(format!("events[{index}].stream"), "is missing"));
         };
@@ -82,7 +83,7 @@ pub(crate) async fn to_streams(
         let event = event.into_event().map_err(|invalid| in_event(index, invalid))?;
         append.writes.push(Write { stream, event });
     }
-    for (index, condition) in request.conditions.into_iter().enumerate() {
+    for (index, Object(condition)) in request.conditions.into_iter().enumerate() {
         append.conditions.push(condition.into_condition().map_err(|invalid| {
             Problem::invalid(format!("conditions[{index}].{}", invalid.field), invalid.problem)
         })?);
@@ -149,9 +150,9 @@ impl<'a> Answer<'a> {
 #[serde(deny_unknown_fields)]
 struct Request<'a> {
     #[serde(borrow)]
-    events: Vec<Incoming<'a>>,
+    events: Vec<Object<Incoming<'a>>>,
     #[serde(default, borrow)]
-    conditions: Vec<ConditionJson<'a>>,
+    conditions: Vec<Object<ConditionJson<'a>>>,
     #[serde(default, borrow)]
     key: Option<Cow<'a, str>>,
 }
@@ -164,7 +165,7 @@ struct ConditionJson<'a> {
     stream: Option<Cow<'a, str>>,
     expected: Option<ExpectedJson>,
     #[serde(borrow)]
-    query: Option<Vec<ItemJson<'a>>>,
+    query: Option<Vec<Object<ItemJson<'a>>>>,
     after: Option<u64>,
 }
 
@@ -194,7 +195,7 @@ impl ConditionJson<'_> {
                 after: None,
             } => Ok(Condition::Version { stream: StreamId::new(&*stream)?, expected }),
             Self { stream: None, expected: None, query: Some(items), after: Some(after) } => {
-                let items = items.into_iter().enumerate().map(|(index, item)| {
+                let items = items.into_iter().enumerate().map(|(index, Object(item))| {
                     item.into_item().map_err(|invalid| {
                         Invalid::new(format!("query[{index}].{}", invalid.field), invalid.problem)
                     })

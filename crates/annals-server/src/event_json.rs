@@ -16,6 +16,7 @@
 //! `event_json/incoming.rs`.
 
 mod incoming;
+mod object;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 pub(crate) use incoming::{Incoming, syntax_error};
+pub(crate) use object::{Object, object};
 
 /// An event within a larger JSON document: its data keeps its line breaks.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ pub fn line(event: &RecordedEvent) -> Vec<u8> {
 /// [`Invalid`], naming the field, if it is not JSON or not such an event.
 pub fn parse_line(line: &[u8]) -> Result<RecordedEvent, Invalid> {
     let mut json = serde_json::Deserializer::from_slice(line);
-    let shape: Shape<'_> =
+    let Object::<Shape<'_>>(shape) =
         serde_path_to_error::deserialize(&mut json).map_err(|error| syntax_error(&error, ""))?;
     json.end().map_err(|error| Invalid::new("line", error.to_string()))?;
     shape.into_recorded()
@@ -92,7 +94,7 @@ struct Shape<'a> {
     data_base64: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tags: Vec<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Cause::is_empty")]
+    #[serde(default, skip_serializing_if = "Cause::is_empty", deserialize_with = "object")]
     metadata: Cause<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     occurred_at: Option<Cow<'a, str>>,

@@ -35,13 +35,17 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamInPath {
 pub(crate) struct Params {
     rest: Vec<(String, String)>,
     known: Vec<&'static str>,
+    utf8: bool,
 }
 
 impl Params {
     /// The parameters of this query string.
     pub(crate) fn of(query: Option<&str>) -> Self {
-        let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-        Self { rest: pairs.into_owned().collect(), known: Vec::new() }
+        let query = query.unwrap_or_default();
+        let pairs = form_urlencoded::parse(query.as_bytes());
+        // The pairs have stand-ins for what is not UTF-8, which would be taken for names that nobody meant.
+        let utf8 = percent_encoding::percent_decode_str(query).decode_utf8().is_ok();
+        Self { rest: pairs.into_owned().collect(), known: Vec::new(), utf8 }
     }
 
     /// The parameters of a form: fields that were left empty are not given.
@@ -130,8 +134,11 @@ impl Params {
         Ok(LogRead { from, direction, limit: self.limit()?, query: self.query()? })
     }
 
-    /// Refuses whatever was not asked for.
+    /// Refuses whatever was not asked for, and what is not text.
     pub(crate) fn finish(self) -> Result<(), Problem> {
+        if !self.utf8 {
+            return Err(Problem::invalid("query string", "is not UTF-8"));
+        }
         let Some((name, _)) = self.rest.first() else { return Ok(()) };
         let problem = match self.known.as_slice() {
             [] => "is not known here; there are no parameters".to_owned(),

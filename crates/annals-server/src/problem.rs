@@ -10,7 +10,7 @@
 
 use std::fmt::Display;
 
-use annals_core::{Conflict, Error, Invalid, Violated, Violation};
+use annals_core::{Conflict, Error, Invalid, Version, Violated, Violation};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
@@ -99,8 +99,10 @@ impl From<Error> for Problem {
             }
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        tracing::error!(code, "{}", error.chain());
-        Self::new(status, code, error.to_string())
+        // With its causes: "the store is unavailable" alone would send people to the log.
+        let detail = error.chain();
+        tracing::error!(code, "{detail}");
+        Self::new(status, code, detail)
     }
 }
 
@@ -108,11 +110,24 @@ impl From<Conflict> for Problem {
     fn from(conflict: Conflict) -> Self {
         let mut problem = Self::new(StatusCode::CONFLICT, "conflict", conflict.to_string());
         problem = problem.with("stale", conflict.is_stale());
+        if let Some(actual) = actual_version(&conflict) {
+            problem = problem.with("actual_version", actual.get());
+        }
         let violations: Vec<_> = conflict.violations.iter().map(ViolationJson::of).collect();
         let text = serde_json::value::to_raw_value(&violations);
         problem.violations = Some(text.expect("a violation has only text for keys, so it is JSON"));
         problem
     }
+}
+
+/// The version of the one stream that is not as it was expected to be; nothing if there are several, or none.
+fn actual_version(conflict: &Conflict) -> Option<Version> {
+    let mut actual = conflict.violations.iter().filter_map(|violation| match &violation.violated {
+        Violated::Version { actual, .. } => Some(*actual),
+        _ => None,
+    });
+    let only = actual.next()?;
+    actual.next().is_none().then_some(only)
 }
 
 /// A violated condition, as it stands in JSON.

@@ -6,8 +6,9 @@ use std::fmt::Display;
 use annals_core::{EventId, EventType, Invalid, NewEvent, Tag};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_path_to_error::Segment;
 
-use super::{Cause, at, content_type, decode_base64, embedded, one, present};
+use super::{Cause, at, content_type, decode_base64, embedded, object, one, present};
 
 /// An event that a client sends. `stream` is for requests that do not name it elsewhere.
 #[derive(Deserialize)]
@@ -30,7 +31,7 @@ pub(crate) struct Incoming<'a> {
     data_base64: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
     tags: Vec<Cow<'a, str>>,
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "object")]
     metadata: Cause<'a>,
     #[serde(default, borrow)]
     occurred_at: Option<Cow<'a, str>>,
@@ -66,14 +67,10 @@ impl Incoming<'_> {
     }
 }
 
-/// What is wrong with JSON that could not be read, with the path of the field below `root`.
+/// What is wrong with JSON that could not be read, with the path of the field below `root`, which names the whole.
 pub(crate) fn syntax_error<E: Display>(error: &serde_path_to_error::Error<E>, root: &str) -> Invalid {
     let message = error.inner().to_string();
-    let mut field = match error.path().to_string() {
-        path if path == "." => root.to_owned(),
-        path if root.is_empty() || path.starts_with('[') => format!("{root}{path}"),
-        path => format!("{root}.{path}"),
-    };
+    let mut field = path_of(error.path(), root);
     let named = |kind: &str| message.strip_prefix(kind)?.strip_prefix(" field `")?.split_once('`');
     // What is missing, or there twice, has no path of its own.
     let mut below = |name: &str| {
@@ -95,4 +92,20 @@ pub(crate) fn syntax_error<E: Display>(error: &serde_path_to_error::Error<E>, ro
         field.push_str("body");
     }
     Invalid::new(field, problem)
+}
+
+/// The path of a field below `root`, as far as it is known: where a text breaks off within a name, it ends before.
+fn path_of(path: &serde_path_to_error::Path, root: &str) -> String {
+    let mut field = root.to_owned();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => field.push_str(&format!("[{index}]")),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                field.push_str(if field.is_empty() { "" } else { "." });
+                field.push_str(key);
+            }
+            Segment::Unknown => {}
+        }
+    }
+    field
 }

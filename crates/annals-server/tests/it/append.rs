@@ -50,7 +50,7 @@ fn a_refusal_carries_the_actual_version_and_the_events_that_were_not_seen() {
     let refused = server.post("/v1/streams/account-42", &[("expected-version", "1")], OPENED);
     assert_eq!(refused.problem(), (409, "conflict".into(), None));
     let json = refused.json();
-    assert_eq!(json["stale"], true);
+    assert_eq!((&json["stale"], &json["actual_version"]), (&json!(true), &json!(3)));
     let violation = &json["violations"][0];
     assert_eq!(
         (&violation["stream"], &violation["expected"], &violation["actual"]),
@@ -113,6 +113,7 @@ fn every_violated_condition_is_named() {
         json["violations"].as_array().unwrap().iter().map(|one| one["condition"].clone()).collect();
     assert_eq!(named, [0, 2]);
     assert_eq!(json["stale"], false);
+    assert_eq!(json.get("actual_version"), None, "two streams have two versions");
 }
 
 #[test]

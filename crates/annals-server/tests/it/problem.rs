@@ -49,6 +49,9 @@ fn bad_json_is_refused_with_its_place() {
         ("", "body", 1, 0),
         ("[{\"type\":\"x\",\n \"data\":nul}]", "events[0].data", 2, 12),
         ("{}", "events", 1, 0),
+        ("[[null, null, \"x\", 1, null, 1]]", "events[0]", 1, 1),
+        ("[{\"type\":\"x\",\"data\":1,\"metadata\":[\"kim\"]}]", "events[0].metadata", 1, 33),
+        ("[{\"type\":\"x\"", "events[0]", 1, 12),
         ("[{\"type\":\"x\",\"data\":1}] x", "body", 1, 25),
         ("[{\"type\":\"x\",\"data\":1,\"type\":\"y\"}]", "events[0].type", 1, 28),
     ] {
@@ -74,6 +77,12 @@ fn bad_appends_are_refused_by_the_name_of_the_field() {
     for (body, field) in [
         (json!({}), "events"),
         (json!({"events": []}), "events"),
+        (json!([[event], [], null]), "body"),
+        (json!({"events": [event], "conditions": [["a", 1]]}), "conditions[0]"),
+        (
+            json!({"events": [event], "conditions": [{"query": [["bank"]], "after": 0}]}),
+            "conditions[0].query[0]",
+        ),
         (json!({"events": [{"type": "x", "data": 1}]}), "events[0].stream"),
         (json!({"events": [{"stream": "$a", "type": "x", "data": 1}]}), "events[0].stream"),
         (json!({"events": [event], "conditions": [{"stream": "a"}]}), "conditions[0].expected"),
@@ -120,6 +129,7 @@ fn bad_headers_and_parameters_are_refused_by_name() {
         ("/v1/events?type=", "type"),
         ("/v1/events?from=1&from=2", "from"),
         ("/v1/events?typ=x", "typ"),
+        ("/v1/events?type=%FF", "query string"),
         ("/v1/events/live?limit=1", "limit"),
         ("/v1/streams?prefix=x", "prefix"),
         ("/v1/streams/a?category=x", "category"),
