@@ -258,7 +258,9 @@ where
         self.retries_left -= 1;
         self.conflicts += 1;
         if self.conflicts > 1 {
+            // What came with the conflict is old after the wait.
             tokio::time::sleep(AFTER_CONFLICT.before(self.conflicts - 1)).await;
+            return self.look_up(folded).await;
         }
         if violation.violated.is_stale() && violation.unseen_complete {
             for event in &violation.unseen {

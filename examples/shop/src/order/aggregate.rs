@@ -30,6 +30,9 @@ pub enum OrderRefused {
     /// There is no such product.
     #[error("there is no product {0}")]
     ProductNotFound(ProductId),
+    /// Two of its lines are for one product, which is told apart by nothing else when it is sold.
+    #[error("product {0} is in the order twice; order it once, with the sum")]
+    ProductTwice(ProductId),
     /// It is for more than there is.
     #[error("only {left} are left of product {product}")]
     OrderInventoryExceedLimit {
@@ -92,6 +95,9 @@ impl Decide<PlaceOrder> for Order {
         let mut items = Vec::with_capacity(lines.len());
         for line in lines {
             let (product, quantity) = (line.product.clone(), line.quantity);
+            if items.iter().any(|item: &Item| item.product == product) {
+                return reject(OrderRefused::ProductTwice(product));
+            }
             let Some(offer) = known.offers.get(&product) else {
                 return reject(OrderRefused::ProductNotFound(product));
             };

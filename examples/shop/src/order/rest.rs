@@ -20,6 +20,7 @@ impl From<OrderRefused> for Problem {
             OrderRefused::MemberNotSigned => (StatusCode::UNAUTHORIZED, "member-not-signed"),
             OrderRefused::NotExistsMember => (StatusCode::UNPROCESSABLE_ENTITY, "not-exists-member"),
             OrderRefused::ProductNotFound(_) => (StatusCode::UNPROCESSABLE_ENTITY, "product-not-found"),
+            OrderRefused::ProductTwice(_) => (StatusCode::UNPROCESSABLE_ENTITY, "product-twice"),
             OrderRefused::OrderInventoryExceedLimit { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "order-inventory-exceed-limit")
             }

@@ -152,6 +152,10 @@ fn an_order_is_refused_by_what_the_order_service_knows() {
         place(vec![("blue", 3)], &[("blue", 2)], true),
         OrderRefused::OrderInventoryExceedLimit { product: product("blue"), left: 2 },
     );
+    refused(
+        place(vec![("blue", 1), ("blue", 1)], &[("blue", 5)], true),
+        OrderRefused::ProductTwice(product("blue")),
+    );
     given::<Order>([placed(&[("blue", 1, 1_000)])])
         .when(place(vec![("blue", 1)], &[("blue", 1)], true))
         .then_rejected(OrderRefused::OrderExists);
