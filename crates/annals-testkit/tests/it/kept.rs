@@ -371,11 +371,7 @@ impl Faulty {
                 return Ok(done);
             }
             first.get_or_insert(done.first);
-            let written = done.streams[0].clone();
-            match streams.iter_mut().find(|(stream, _)| *stream == written.0) {
-                Some(known) => *known = written,
-                None => streams.push(written),
-            }
+            streams.push(done.streams[0].clone());
             last = Some(done);
             // Long enough for a reader to come by.
             for _ in 0..50 {
@@ -383,14 +379,14 @@ impl Faulty {
             }
         }
         let Some(last) = last else { return self.store.append(Append::new()).await };
-        Ok(Appended::new(first.unwrap(), last.last, last.recorded_at, streams, false))
+        let places = streams.iter().map(|(stream, version)| (stream, *version));
+        Ok(Appended::new(first.unwrap(), last.recorded_at, places, false))
     }
 
     /// Foretells the outcome and writes later.
     async fn answer_before(&self, append: Append) -> Result<Appended> {
         append.validate(&Limits::default())?;
         let first = self.store.head().await?.next();
-        let last = first.plus(append.writes.len() as u64 - 1);
         let mut streams = Vec::new();
         for write in &append.writes {
             streams.push((write.stream.clone(), self.store.stream_version(&write.stream).await?.next()));
@@ -400,7 +396,8 @@ impl Faulty {
             tokio::task::yield_now().await;
             store.append(append).await
         });
-        Ok(Appended::new(first, last, self.clock.now(), streams, false))
+        let places = streams.iter().map(|(stream, version)| (stream, *version));
+        Ok(Appended::new(first, self.clock.now(), places, false))
     }
 
     fn spoil_answer(&self, append: &Append, answer: Result<Appended>) -> Result<Appended> {
@@ -471,8 +468,8 @@ impl EventStore for Faulty {
             AnswersBeforeItWrites => return self.answer_before(append).await,
             TakesEmptyAppends if append.writes.is_empty() => {
                 let head = self.store.head().await?;
-                let streams = vec![(StreamId::new("none").unwrap(), Version::ZERO)];
-                return Ok(Appended::new(head, head, self.clock.now(), streams, false));
+                let none = StreamId::new("none").unwrap();
+                return Ok(Appended::new(head, self.clock.now(), [(&none, Version::ZERO)], false));
             }
             _ => {}
         }
