@@ -21,6 +21,11 @@ impl Served {
         Self { child, url }
     }
 
+    #[cfg(target_os = "linux")]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Stops it as a service manager does, and returns its log.
     pub fn stop(self) -> String {
         let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();

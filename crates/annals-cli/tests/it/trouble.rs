@@ -36,6 +36,28 @@ fn a_store_that_is_not_there_is_not_created_by_reading() {
 }
 
 #[test]
+fn a_refused_event_is_named_without_its_place_among_others() {
+    let place = Place::new();
+    let said = place.fails(1, "append $a --type x");
+    assert_eq!(said, "nothing was written: stream `$a` starts with `$`, which is kept for Annals");
+    assert_eq!(place.ok("streams"), "no streams\n");
+    assert_eq!(place.ok("streams --json"), "");
+}
+
+/// On Linux, for there `/proc` says what the limits of another process are.
+#[cfg(target_os = "linux")]
+#[test]
+fn as_many_files_may_be_open_as_the_system_allows() {
+    let place = Place::new();
+    let server = crate::serve::Served::start(&place, &[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).unwrap();
+    let limit = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let mut words = limit.split_whitespace().skip(3);
+    assert_eq!(words.next(), words.next(), "{limit}");
+    server.stop();
+}
+
+#[test]
 fn a_store_that_another_process_has_open_is_told_so() {
     let place = Place::new();
     place.ok("append a --type x");
