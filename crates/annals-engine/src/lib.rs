@@ -41,6 +41,7 @@ mod encoding;
 mod index;
 mod seal;
 
+mod identity;
 mod recovery;
 mod verify;
 

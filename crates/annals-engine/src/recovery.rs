@@ -7,7 +7,7 @@
 //!       replaced by zeros before anything is written. It is damage instead if any whole frame behind says that
 //!       the broken one had been durable (F3 of `frame`).
 //! - R4  A segment never begins before the one in front of it has ended: gaps are damage. So is an index without
-//!       a segment after its own: the last one is gone.
+//!       a segment after its own: the last one is gone. So is an identity without any segment.
 //! - R5  What was found is made durable before it is shown or written behind. Whoever wrote it may have been killed
 //!       before the sync, or the sync may have failed (D4 of `disk`): the last group is written again, and synced,
 //!       and so is the directory.
@@ -24,6 +24,7 @@ use crate::disk::{Disk, File};
 use crate::encoding::get_u64;
 use crate::error::Fault;
 use crate::frame;
+use crate::identity;
 use crate::index::{BlockCache, FileIndex, MemoryIndex, SegmentIndex};
 use crate::seal::write_index;
 use crate::segment::{
@@ -56,14 +57,40 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
     bases.sort_unstable();
     check_last(&names, bases.last().copied())?;
     disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
-    let Some((&last, sealed)) = bases.split_last() else { return create(disk, clock.now()) };
-    let mut segments = Vec::with_capacity(bases.len());
-    let mut expected = Expected { base: Position::FIRST, id: None };
+    let identity = identity::read(disk, &names)?;
+    identity::check(identity, bases.len())?;
+    let recovered = match bases.split_last() {
+        None => create(disk, clock.now())?,
+        Some((&last, sealed)) => take_up(disk, cache, identity, sealed, last)?,
+    };
+    if identity.is_none()
+        && let Err(fault) = identity::write(disk, recovered.id)
+    {
+        // A full disk does not keep a store from being opened (G9); the next open tries again.
+        tracing::warn!(
+            error = &fault as &dyn std::error::Error,
+            "the identity of the log stands in its segments only"
+        );
+    }
+    Ok(recovered)
+}
+
+/// Opens a log that has segments: these, of which the last is written on.
+fn take_up(
+    disk: &dyn Disk,
+    cache: &Arc<BlockCache>,
+    identity: Option<StoreId>,
+    sealed: &[Position],
+    last: Position,
+) -> Result<Recovered, Fault> {
+    let mut segments = Vec::with_capacity(sealed.len() + 1);
+    let mut expected = Expected { base: Position::FIRST, id: identity };
     for (index, &base) in sealed.iter().enumerate() {
         let (file, header) = expected.open(disk, base)?;
-        let next_name = file_name(bases[index + 1]);
+        let next_base = sealed.get(index + 1).copied().unwrap_or(last);
+        let next_name = file_name(next_base);
         let next = disk.open(&next_name).map_err(Fault::io("open", &next_name))?;
-        let next = SegmentHeader::read(&*next, bases[index + 1])?;
+        let next = SegmentHeader::read(&*next, next_base)?;
         let index = sealed_index(disk, &file, &header, &next, cache)?;
         expected.base = base.plus(u64::from(index.count()));
         segments.push(Arc::new(Segment { base, file, index }));

@@ -12,6 +12,7 @@ use annals_core::{Error, Place, Position, Result, StoreId};
 
 use crate::disk::{Disk, File, FileDisk};
 use crate::error::Fault;
+use crate::identity;
 use crate::index::{MemoryIndex, build};
 use crate::recovery::{Expected, check_last, remains};
 use crate::segment::{Ending, SegmentHeader, base_of, file_name, index_name, walk};
@@ -67,7 +68,8 @@ pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Resul
     let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
     bases.sort_unstable();
     let mut check = Check { disk, found: Verification::default(), versions: HashMap::new() };
-    let mut expected = Expected { base: Position::FIRST, id: None };
+    let identity = identity::read(disk, &names).or_else(|fault| check.note(fault).map(|()| None))?;
+    let mut expected = Expected { base: Position::FIRST, id: identity };
     let mut total = 0;
     for &base in &bases {
         let name = file_name(base);
@@ -86,7 +88,9 @@ pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Resul
         };
         progress(check.found.bytes, total.max(check.found.bytes));
     }
-    check_last(&names, bases.last().copied()).or_else(|fault| check.note(fault))?;
+    let whole =
+        check_last(&names, bases.last().copied()).and_then(|()| identity::check(identity, bases.len()));
+    whole.or_else(|fault| check.note(fault))?;
     check.found.store = expected.id;
     Ok(check.found)
 }

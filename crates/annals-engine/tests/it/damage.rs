@@ -165,3 +165,31 @@ async fn a_segment_inside_a_torn_event_is_no_damage() {
     let store = open(&disk, Options::default()).unwrap_or_else(|error| panic!("{}", error.chain()));
     check(&store, &done).await;
 }
+
+/// A log whose only segment is gone is damage, not a new log; so is one whose segment is another log's.
+#[tokio::test]
+async fn a_log_that_has_lost_all_of_its_segments_is_damage() {
+    let disk = FaultyDisk::new();
+    {
+        let store = open(&disk, Options::default()).unwrap();
+        store.append(append("account-1", 0, 1)).await.unwrap();
+    }
+    let (other, files) = (FaultyDisk::new(), disk.files());
+    drop(open(&other, Options::default()).unwrap());
+    let segment = files.keys().find(|name| name.ends_with(".seg")).unwrap().clone();
+    let identity = files.iter().filter(|(name, _)| **name != segment);
+    let identity: Vec<_> = identity.map(|(name, bytes)| (name.clone(), bytes.clone())).collect();
+    let foreign = (segment.clone(), other.files()[&segment].clone());
+    for disk in [
+        FaultyDisk::with_files(identity.clone()),
+        FaultyDisk::with_files(identity.into_iter().chain([foreign])),
+    ] {
+        let error = open(&disk, Options::default()).err().unwrap();
+        assert!(matches!(error, Error::Damaged { .. }), "{}", error.chain());
+        assert!(!verify_disk(&disk, &mut |_, _| {}).unwrap().damage.is_empty());
+    }
+    // Without the file, as a crash in the middle of the creation leaves it, it is written again.
+    let disk = FaultyDisk::with_files([(segment.clone(), files[&segment].clone())]);
+    drop(open(&disk, Options::default()).unwrap());
+    assert_eq!(disk.files()["identity"], files["identity"]);
+}
