@@ -180,38 +180,18 @@ impl EventStore for MemoryStore {
         let log = self.log();
         let head = log.head();
         let limit = read.limit.max(1);
-        let (mut events, mut next, mut end) = (Vec::new(), read.from, true);
-        match read.direction {
-            Direction::Forward => {
-                next = next.max(Position::FIRST);
-                while next <= head {
-                    if events.len() == limit {
-                        end = false;
-                        break;
-                    }
-                    let event = &log.events[index(next)];
-                    if read.query.matches(event) {
-                        events.push(event.clone());
-                    }
-                    next = next.next();
-                }
+        let forward = read.direction == Direction::Forward;
+        let mut next = if forward { read.from.max(Position::FIRST) } else { read.from.min(head) };
+        let ends = |next| if forward { next > head } else { next == Position::ZERO };
+        let mut events = Vec::new();
+        while !ends(next) && events.len() < limit {
+            let event = &log.events[index(next)];
+            if read.query.matches(event) {
+                events.push(event.clone());
             }
-            Direction::Backward => {
-                next = next.min(head);
-                while next > Position::ZERO {
-                    if events.len() == limit {
-                        end = false;
-                        break;
-                    }
-                    let event = &log.events[index(next)];
-                    if read.query.matches(event) {
-                        events.push(event.clone());
-                    }
-                    next = next.previous();
-                }
-            }
+            next = if forward { next.next() } else { next.previous() };
         }
-        Ok(LogPage { events, next, end, head })
+        Ok(LogPage { events, next, end: ends(next), head })
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {

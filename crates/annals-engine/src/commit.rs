@@ -29,7 +29,7 @@ use crate::index::MemoryIndex;
 use crate::log::{Log, Progress};
 use crate::seal::Sealer;
 use crate::segment::{Ending, HEADER_BYTES, Segment, SegmentHeader};
-use crate::stage::Stage;
+use crate::stage::{self, Heads, Stage};
 
 /// A group is written when its frames are this large.
 const GROUP_BYTES: usize = 8 << 20;
@@ -126,7 +126,7 @@ pub struct Writer {
     /// Makes finished segments small.
     pub sealer: Sealer,
     /// Versions of streams that are not in the active segment.
-    pub heads: crate::stage::Heads,
+    pub heads: Heads,
 }
 
 /// Appends that will be made durable together.
@@ -185,10 +185,11 @@ impl Writer {
     }
 
     fn decide(&mut self, append: Append, encoded: Encoded, group: &mut Group) -> Result<Outcome, Error> {
-        if let Some(outcome) = Stage::of(self).judge(&append)? {
+        let stage = Stage::of(self);
+        if let Some(outcome) = stage.judge(&append)? {
             return Ok(outcome);
         }
-        let versions = Stage::of(self).versions(&append)?;
+        let versions = stage.versions(&append)?;
         let stride = encoded.stride() as u64;
         // A segment without events keeps its name, even if marks of closes stand in it.
         let has_events = self.tail.next > self.active.base;
@@ -198,7 +199,7 @@ impl Writer {
         }
         self.allocate(self.tail.byte + stride).map_err(|fault| Error::Unavailable(Box::new(fault)))?;
         let now = self.options.clock.now();
-        Ok(Stage::of(self).write(append, encoded, versions, now, &mut group.frames))
+        Ok(stage::write(self, append, encoded, versions, now, &mut group.frames))
     }
 
     /// Makes the active segment's file reach to `end` at least.

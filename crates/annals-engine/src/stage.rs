@@ -35,13 +35,13 @@ impl Heads {
 
 /// The log as the next append meets it.
 pub struct Stage<'a> {
-    writer: &'a mut Writer,
+    writer: &'a Writer,
     view: View,
 }
 
 impl<'a> Stage<'a> {
     /// The log with all that is staged.
-    pub fn of(writer: &'a mut Writer) -> Self {
+    pub fn of(writer: &'a Writer) -> Self {
         let mut view = writer.log.view();
         view.head = Position::MAX;
         Self { writer, view }
@@ -56,47 +56,6 @@ impl<'a> Stage<'a> {
             Admission::Refuse(violated) => Some(Outcome::Refused(violated)),
             Admission::Invalid(invalid) => Some(Outcome::Invalid(invalid)),
         })
-    }
-
-    /// Stages the append: its frame goes to the group, its events to the index.
-    pub fn write(
-        self,
-        append: Append,
-        mut encoded: Encoded,
-        versions: Vec<Version>,
-        now: Timestamp,
-        frames: &mut Vec<u8>,
-    ) -> Outcome {
-        let writer = self.writer;
-        let recorded_at = append.recorded_at.unwrap_or(now).min(now).max(writer.tail.recorded_at);
-        let first = writer.tail.next;
-        let placement = Placement {
-            first,
-            versions: &versions,
-            recorded_at,
-            durable: writer.durable,
-            chain: writer.tail.chain,
-            salt: writer.active.salt,
-        };
-        let before = frames.len();
-        writer.tail.chain = encoded.place(&placement, frames);
-        let start = writer.tail.byte;
-        let mut index = writer.active.index.write();
-        let mut key = append.key;
-        for ((write, version), offset) in
-            append.writes.into_iter().zip(&versions).zip(encoded.record_offsets())
-        {
-            let at = Offset::new(start + offset as u64, writer.tail.next == first);
-            let position = writer.tail.next;
-            let (event, stream) = (write.event, write.stream);
-            let recorded =
-                RecordedEvent::record(event, stream, position, *version, first, recorded_at, key.take());
-            index.insert(&recorded, at);
-            writer.tail.next = position.next();
-        }
-        writer.tail.recorded_at = recorded_at;
-        writer.tail.byte = start + (frames.len() - before) as u64;
-        Outcome::Written(first, recorded_at, versions)
     }
 
     /// The version that each event of the append gets.
@@ -122,6 +81,44 @@ impl<'a> Stage<'a> {
     fn active_position(&self, place: u32) -> Position {
         self.writer.active.base.plus(u64::from(place))
     }
+}
+
+/// Stages the append: its frame goes to the group, its events to the index.
+pub fn write(
+    writer: &mut Writer,
+    append: Append,
+    mut encoded: Encoded,
+    versions: Vec<Version>,
+    now: Timestamp,
+    frames: &mut Vec<u8>,
+) -> Outcome {
+    let recorded_at = append.recorded_at.unwrap_or(now).min(now).max(writer.tail.recorded_at);
+    let first = writer.tail.next;
+    let placement = Placement {
+        first,
+        versions: &versions,
+        recorded_at,
+        durable: writer.durable,
+        chain: writer.tail.chain,
+        salt: writer.active.salt,
+    };
+    let before = frames.len();
+    writer.tail.chain = encoded.place(&placement, frames);
+    let start = writer.tail.byte;
+    let mut index = writer.active.index.write();
+    let mut key = append.key;
+    for ((write, version), offset) in append.writes.into_iter().zip(&versions).zip(encoded.record_offsets()) {
+        let at = Offset::new(start + offset as u64, writer.tail.next == first);
+        let position = writer.tail.next;
+        let (event, stream) = (write.event, write.stream);
+        let recorded =
+            RecordedEvent::record(event, stream, position, *version, first, recorded_at, key.take());
+        index.insert(&recorded, at);
+        writer.tail.next = position.next();
+    }
+    writer.tail.recorded_at = recorded_at;
+    writer.tail.byte = start + (frames.len() - before) as u64;
+    Outcome::Written(first, recorded_at, versions)
 }
 
 impl LogView for Stage<'_> {
