@@ -67,6 +67,15 @@ pub trait File: Send + Sync + 'static {
     /// As the operating system's.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Fills the buffer from this offset if that can be done without waiting for the device. If not, it asks for the
+    /// bytes to be fetched and answers false: a [`read_at`](Self::read_at) that follows finds them on their way.
+    ///
+    /// # Errors
+    /// As the operating system's.
+    fn read_if_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+        Ok(self.read_at(buffer, offset)? == buffer.len())
+    }
+
     /// Writes all of the bytes at this offset.
     ///
     /// # Errors
@@ -175,6 +184,26 @@ impl File for OsFile {
             }
         }
         Ok(filled)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_if_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+        use rustix::fs::{Advice, fadvise};
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+        let length = buffer.len();
+        let read = preadv2(&self.0, &mut [io::IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
+        match read {
+            Ok(count) if count == length => Ok(true),
+            // In memory in part or not at all, or a file system that does not know how to say.
+            Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP) => {
+                let length = std::num::NonZeroU64::new(length as u64);
+                // If the system cannot be asked, the read will fetch them.
+                let _ = fadvise(&self.0, offset, length, Advice::WillNeed);
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

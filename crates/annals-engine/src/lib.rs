@@ -19,14 +19,16 @@
 //! # }
 //! ```
 //!
-//! From an append to the bytes, one file a hop: `store` -> `commit` -> `stage` -> `frame` -> `disk`; a read goes
-//! `store` -> `read` -> `index` -> `segment` -> `disk`.
+//! From an append to the bytes, one file a hop: `store` -> `commit` -> `stage` -> `frame`, and then `sync` -> `disk`; a
+//! read goes `store` -> `read` -> `index` -> `fetch` -> `disk`.
 
 mod store;
 
 mod commit;
 mod stage;
+mod sync;
 
+mod fetch;
 mod read;
 
 mod log;
@@ -38,6 +40,7 @@ mod body;
 
 mod encoding;
 
+mod digest;
 mod index;
 mod seal;
 

@@ -10,13 +10,13 @@ use std::thread::JoinHandle;
 
 use annals_core::{
     Append, Appended, Clock, Conflict, Error, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position,
-    Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock,
+    Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock,
 };
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::commit::{Outcome, Poison, Request, Writer};
+use crate::commit::{Outcome, Request, Staged, Writer};
 use crate::disk::{Disk, FileDisk};
 use crate::error::Fault;
 use crate::frame::{self, Encoded};
@@ -24,14 +24,20 @@ use crate::index::{BlockCache, Offset};
 use crate::log::Log;
 use crate::seal::Sealer;
 use crate::stage::Heads;
-use crate::{read, recovery, stage};
+use crate::sync::{Poison, Syncer};
+use crate::{read, recovery};
 
 /// How a store is opened.
 #[derive(Clone)]
 pub struct Options {
-    /// Bytes of one segment file; an append larger than that has a segment of its own. 64 MiB by default, at
+    /// Bytes of one segment file; an append larger than that has a segment of its own. 256 MiB by default, at
     /// most 1 GiB.
     pub segment_bytes: u64,
+    /// Events of a run, after which its index is written. Those of the newest run are indexed in memory, and walked
+    /// over when the store is opened. 65,536 by default.
+    pub run_events: u32,
+    /// The same in bytes of the log. 16 MiB by default.
+    pub run_bytes: u64,
     /// How large an append may be.
     pub limits: Limits,
     /// Where recorded times come from.
@@ -40,7 +46,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, limits: Limits::default(), clock: Arc::new(SystemClock) }
+        Self {
+            segment_bytes: 256 << 20,
+            run_events: 1 << 16,
+            run_bytes: 16 << 20,
+            limits: Limits::default(),
+            clock: Arc::new(SystemClock),
+        }
     }
 }
 
@@ -49,7 +61,7 @@ const CACHE_BYTES: usize = 64 << 20;
 /// Streams whose versions are kept in memory.
 const HEADS: usize = 100_000;
 /// Bytes of appends that may wait for the writer, in KiB; each counts as one at least.
-const QUEUE_KIB: usize = 256 << 10;
+const QUEUE_KIB: usize = 64 << 10;
 
 /// The embedded store: a directory that one process at a time has open.
 pub struct EngineStore {
@@ -94,9 +106,9 @@ impl EngineStore {
             return Err(annals_core::Invalid::new("append_events_max", problem).into());
         }
         let cache = Arc::new(BlockCache::new(CACHE_BYTES));
-        let recovered = recovery::open(&*disk, &cache, &*options.clock)?;
+        let recovered = recovery::open(&*disk, &cache, &options)?;
         let head = recovered.tail.next.previous();
-        let log = Arc::new(Log::new(recovered.id, disk, cache, recovered.segments, head));
+        let log = Arc::new(Log::new(recovered.id, disk, cache, recovered.lists, head));
         let poison = Arc::new(Poison::default());
         let limits = options.limits;
         let cannot_start = |error: std::io::Error| Error::Unavailable(Box::new(error));
@@ -106,9 +118,10 @@ impl EngineStore {
             options,
             active: recovered.active,
             tail: recovered.tail,
-            durable: head,
-            sealer: Sealer::start(log.clone()).map_err(cannot_start)?,
+            syncer: Syncer::start(log.clone(), poison.clone()).map_err(cannot_start)?,
+            sealer: Sealer::start(log.clone(), recovered.digested).map_err(cannot_start)?,
             heads: Heads::new(HEADS),
+            group: Staged::default(),
         };
         let (queue, requests) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new().name("annals-write".into());
@@ -141,9 +154,9 @@ impl EngineStore {
     }
 
     /// Sends an append to the writer and waits for what becomes of it.
-    async fn submit(&self, append: Append) -> Result<Outcome> {
+    async fn submit(&self, append: Append) -> Result<(Outcome, Append)> {
         let encoded = Encoded::new(&append);
-        let kib = u32::try_from((encoded.stride() >> 10).clamp(1, QUEUE_KIB))
+        let kib = u32::try_from((encoded.bytes_max() >> 10).clamp(1, QUEUE_KIB))
             .expect("the queue is smaller than 4 TiB");
         let permit = self.room.clone().acquire_many_owned(kib).await;
         let permit = permit.expect("the semaphore is never closed");
@@ -173,17 +186,18 @@ impl EventStore for EngineStore {
         if let Some(poisoned) = self.poison.error() {
             return Err(poisoned);
         }
-        let streams: Vec<StreamId> = append.writes.iter().map(|write| write.stream.clone()).collect();
-        let conditions = append.conditions.clone();
-        match self.submit(append).await? {
+        let (outcome, append) = self.submit(append).await?;
+        match outcome {
             Outcome::Written(first, recorded_at, versions) => {
-                Ok(Appended::new(first, recorded_at, streams.iter().zip(versions), false))
+                let streams = append.writes.iter().map(|write| &write.stream);
+                Ok(Appended::new(first, recorded_at, streams.zip(versions), false))
             }
             Outcome::Keyed(first) => Ok(read::appended(&self.log.view(), first)?),
-            Outcome::Repeated(first) => Ok(read::repeated(&self.log.view(), first, streams.len())?),
+            Outcome::Repeated(first) => Ok(read::repeated(&self.log.view(), first, append.writes.len())?),
             Outcome::Invalid(invalid) => Err(invalid.into()),
             Outcome::Refused(violated) => {
-                Err(Error::Conflict(Box::new(Conflict::explain(self, &conditions, violated).await?)))
+                let conflict = Conflict::explain(self, &append.conditions, violated).await?;
+                Err(Error::Conflict(Box::new(conflict)))
             }
         }
     }
@@ -201,17 +215,11 @@ impl EventStore for EngineStore {
     }
 
     async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
-        let view = self.log.view();
-        for segment in view.segments.iter().rev() {
-            if let Some(first) = stage::keyed_in(segment, key)?.filter(|first| *first <= view.head) {
-                return Ok(Some(read::appended(&view, first)?));
-            }
-        }
-        Ok(None)
+        Ok(read::outcome(&self.log.view(), key)?)
     }
 
     async fn head(&self) -> Result<Position> {
-        Ok(self.log.progress.borrow().head)
+        Ok(self.log.head())
     }
 
     async fn wait(&self, after: Position) -> Result<Position> {

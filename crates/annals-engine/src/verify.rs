@@ -1,21 +1,23 @@
 //! Verification: reads the whole log and checks everything that can be checked.
 //!
-//! Every frame's and record's checksum, every position, every stream's versions, that recorded times never
-//! decrease, the chain of digests across all segments, and each index: it is built again and compared with the
-//! file, byte by byte.
+//! Every frame's and record's checksum, every position, every stream's versions, that recorded times never decrease,
+//! that segments follow each other, the digest of the log, and each index: whatever is in the log must be found, and
+//! nothing else.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use annals_core::{Error, Place, Position, Result, StoreId};
+use annals_core::{Error, Place, Position, Result, StoreId, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::disk::{Disk, File, FileDisk};
+use crate::disk::{Disk, FileDisk};
 use crate::error::Fault;
 use crate::identity;
-use crate::index::{MemoryIndex, build};
-use crate::recovery::{Expected, check_last, remains};
-use crate::segment::{Ending, SegmentHeader, base_of, file_name, index_name, walk};
+use crate::index::{BlockCache, FileIndex, MemoryIndex, compare};
+use crate::recovery::{Builder, check_end, check_next, check_runs, open_segment, remains};
+use crate::seal::Digested;
+use crate::segment::{End, Segment, base_of, run_of, walk};
 
 /// What a verification looked at and found.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +34,8 @@ pub struct Verification {
     pub bytes: u64,
     /// Indexes compared with the log.
     pub indexes: u64,
-    /// Digest of the whole log, in hexadecimal: the end of the chain.
-    pub chain: String,
+    /// Digest of the whole log, in hexadecimal.
+    pub digest: String,
     /// What is wrong. Empty if the store is whole.
     pub damage: Vec<(Place, String)>,
 }
@@ -64,48 +66,55 @@ pub fn verify(directory: impl AsRef<Path>, progress: &mut dyn FnMut(u64, u64)) -
 /// # Errors
 /// If the disk cannot be read.
 pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Verification> {
-    let names = disk.list().map_err(Fault::io("list", "the log"))?;
-    let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
-    bases.sort_unstable();
-    let mut check = Check { disk, found: Verification::default(), versions: HashMap::new() };
+    let mut names = disk.list().map_err(Fault::io("list", "the log"))?;
+    names.sort_unstable();
+    let bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
+    let mut check = Check { found: Verification::default(), versions: HashMap::new(), digested: Digested::default() };
     let identity = identity::read(disk, &names).or_else(|fault| check.note(fault).map(|()| None))?;
-    let mut expected = Expected { base: Position::FIRST, id: identity };
+    let runs = check.open_runs(disk, &names)?;
     let mut total = 0;
     for &base in &bases {
-        let name = file_name(base);
+        let name = crate::segment::file_name(base);
         let file = disk.open(&name).map_err(Fault::io("open", &name))?;
         total += file.length().map_err(Fault::io("read the length of", &name))?;
     }
-    let mut before = None;
+    let mut before = Some(End { next: Position::FIRST, link: 0, recorded_at: Timestamp::MIN, ..End::default() });
+    let mut head = None;
+    let mut id = identity;
     for (index, &base) in bases.iter().enumerate() {
-        let opened = expected.open(disk, base);
-        expected.base = match check.segment(opened, base, bases.get(index + 1).copied(), &mut before) {
-            Ok(next) => next,
-            Err(fault) => {
-                check.note(fault)?;
-                bases.get(index + 1).copied().unwrap_or(base)
+        let next = bases.get(index + 1).copied();
+        let end = open_segment(disk, base, &mut id)
+            .and_then(|segment| check.segment(&segment, next, before.take(), &runs));
+        match end {
+            Ok(end) => {
+                head = Some(end.next.previous());
+                before = Some(end);
             }
-        };
+            Err(fault) => check.note(fault)?,
+        }
         progress(check.found.bytes, total.max(check.found.bytes));
     }
-    let whole =
-        check_last(&names, bases.last().copied()).and_then(|()| identity::check(identity, bases.len()));
+    let whole = identity::check(identity, bases.len());
+    // Where the log ends is known if the last segment could be walked.
+    let head = before.and(head).or(bases.is_empty().then_some(Position::ZERO));
+    let whole = whole.and_then(|()| head.map_or(Ok(()), |head| check_runs(&names, head)));
     whole.or_else(|fault| check.note(fault))?;
-    check.found.store = expected.id;
+    check.found.store = id;
+    check.found.digest = check.digested.digest().log().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(check.found)
 }
 
-struct Check<'a> {
-    disk: &'a dyn Disk,
+struct Check {
     found: Verification,
     /// Newest version of each stream, by the hash of its name: 16 bytes a stream.
     versions: HashMap<u64, u64>,
+    digested: Digested,
 }
 
-/// The end of the segment before: where the next one must go on.
-type Before = Option<crate::segment::End>;
+/// Events that are compared with indexes at once.
+const CHUNK_EVENTS: u64 = 1 << 16;
 
-impl Check<'_> {
+impl Check {
     /// Takes damage down; anything else ends the verification.
     fn note(&mut self, fault: Fault) -> Result<()> {
         match fault {
@@ -117,80 +126,91 @@ impl Check<'_> {
         }
     }
 
-    /// Checks one segment and its index; returns where the next one must begin.
+    /// Opens all indexes. One that is missing is no damage: it is built at open.
+    fn open_runs(&mut self, disk: &dyn Disk, names: &[String]) -> Result<Vec<FileIndex>> {
+        let cache = Arc::new(BlockCache::new(8 << 20));
+        let mut runs = Vec::new();
+        for name in names {
+            let Some((first, _)) = run_of(name) else { continue };
+            let file = disk.open(name).map_err(Fault::io("open", name))?;
+            match FileIndex::open(name, file, first, cache.clone()) {
+                Ok(index) => runs.push(index),
+                Err(fault) => self.note(fault)?,
+            }
+        }
+        self.found.indexes = runs.len() as u64;
+        Ok(runs)
+    }
+
+    /// Checks one segment, and what indexes say of it; returns where it ends.
     fn segment(
         &mut self,
-        opened: Result<(Arc<dyn File>, SegmentHeader), Fault>,
-        base: Position,
+        segment: &Segment,
         next: Option<Position>,
-        before: &mut Before,
-    ) -> Result<Position, Fault> {
-        let (file, header) = opened?;
-        let name = file_name(base);
-        if let Some(end) = before.take()
-            && (end.chain != header.chain || end.recorded_at != header.recorded_at)
+        before: Option<End>,
+        runs: &[FileIndex],
+    ) -> Result<End, Fault> {
+        if let Some(before) = before
+            && let Err(fault) = check_next(segment, &before)
         {
-            let problem = "the digest in the header is not that of the log before it";
-            let fault = Fault::damaged(&name, 48, Some(base), problem);
             self.found.damage.extend(damage_of(fault));
         }
-        let mut index = MemoryIndex::default();
-        let mut wrong = Vec::new();
-        let versions = &mut self.versions;
-        let end = walk(&*file, &header, |event, offset| {
-            let hash = xxhash_rust::xxh3::xxh3_64(event.stream.as_str().as_bytes());
-            let version = versions.entry(hash).or_default();
-            if event.version.get() != *version + 1 {
-                let problem =
-                    format!("stream `{}` goes from version {version} to {}", event.stream, event.version);
-                wrong.push(Fault::damaged(&name, offset.byte(), Some(event.position), problem));
-            }
-            *version = event.version.get();
-            index.insert(&event, offset);
-        })?;
-        self.found.damage.extend(wrong.into_iter().filter_map(damage_of));
         self.found.segments += 1;
-        self.found.appends += end.appends;
-        self.found.events += u64::from(index.count());
-        self.found.bytes += file.length().map_err(Fault::io("read the length of", &name))?;
-        self.found.chain = end.chain.iter().map(|byte| format!("{byte:02x}")).collect();
-        *before = Some(end);
+        let length = segment.file.length().map_err(Fault::io("read the length of", &segment.name))?;
+        let mut end = End::start_of(&segment.header);
+        loop {
+            let until = end.next.plus(CHUNK_EVENTS);
+            let from = end;
+            let (index, walked) = self.walk(segment, from, until)?;
+            self.digested.extend(segment, from, walked.next)?;
+            self.found.appends += walked.appends;
+            self.found.events += u64::from(index.count());
+            for run in runs {
+                let differs = compare(run, from.next, &index)?;
+                let damage = differs.map(|problem| Fault::damaged(run.name(), 0, Some(from.next), problem));
+                self.found.damage.extend(damage.and_then(damage_of));
+            }
+            end = walked;
+            if end.next < until {
+                break;
+            }
+        }
+        self.found.bytes += length;
         match next {
             None => {
-                remains(&*file, &header, &end)?;
+                check_end(segment, &end)?;
+                remains(segment, &end)?;
             }
             Some(next) if end.next != next => {
                 let problem = format!("a frame is broken, and the next segment begins at position {next}");
-                return Err(Fault::damaged(&name, end.byte, Some(end.next), problem));
+                return Err(Fault::damaged(&segment.name, end.byte, Some(end.next), problem));
             }
-            Some(_) => self.index(base, end.ending(), &index)?,
+            Some(_) => {}
         }
-        Ok(end.next)
+        Ok(end)
     }
 
-    /// Compares an index file with what it should be. One that is missing is no damage: it is built at open.
-    fn index(&mut self, base: Position, ending: Ending, index: &MemoryIndex) -> Result<(), Fault> {
-        let name = index_name(base);
-        let names = self.disk.list().map_err(Fault::io("list", "the log"))?;
-        if !names.contains(&name) {
-            return Ok(());
-        }
-        let file = self.disk.open(&name).map_err(Fault::io("open", &name))?;
-        let right = build(base.get(), ending, index);
-        let mut stored = vec![0; right.len()];
-        let count = file.read_at(&mut stored, 0).map_err(Fault::io("read", &name))?;
-        let length = file.length().map_err(Fault::io("read the length of", &name))?;
-        self.found.indexes += 1;
-        let differs = stored.iter().zip(&right).position(|(stored, right)| stored != right);
-        let differs = differs.or((length != right.len() as u64).then_some(count.min(right.len())));
-        match differs {
-            None => Ok(()),
-            Some(byte) => {
-                let problem =
-                    "the index is not that of its segment; remove it, and it is built again at open";
-                Err(Fault::damaged(&name, byte as u64, Some(base), problem))
-            }
-        }
+    /// Walks a part of a segment; returns its index, and where it ends.
+    fn walk(&mut self, segment: &Segment, from: End, until: Position) -> Result<(MemoryIndex, End), Fault> {
+        let mut builder = Builder::default();
+        let versions = &mut self.versions;
+        let mut wrong = Vec::new();
+        let end = walk(&*segment.file, &segment.header, from, until, |frame| {
+            frame.records(|byte, record| {
+                let body = crate::body::Body::read(record.body)?;
+                let version = versions.entry(xxh3_64(body.stream)).or_default();
+                if record.version.get() != *version + 1 {
+                    let stream = String::from_utf8_lossy(body.stream);
+                    let problem = format!("stream `{stream}` goes from version {version} to {}", record.version);
+                    wrong.push(Fault::damaged(&segment.name, byte, Some(record.position), problem));
+                }
+                *version = record.version.get();
+                Ok(())
+            })?;
+            builder.add(frame)
+        })?;
+        self.found.damage.extend(wrong.into_iter().filter_map(damage_of));
+        Ok((builder.index, end))
     }
 }
 
