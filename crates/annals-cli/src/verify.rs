@@ -72,8 +72,8 @@ impl Verify {
         let checked: Vec<_> = checked.map(|(name, count)| counted(*count, name)).collect();
         let checked = checked.join(", ");
         output.line(&format!("checked {url}: {checked}"))?;
-        if !found.chain.is_empty() {
-            output.line(&format!("digest {}", found.chain))?;
+        if !found.digest.is_empty() {
+            output.line(&format!("digest {}", found.digest))?;
         }
         for (place, problem) in &found.damage {
             let line = plain(&format!("damage at {place}: {problem}"));
@@ -109,7 +109,7 @@ fn in_json(found: &Verification) -> String {
     json!({
         "whole": found.damage.is_empty(), "store": found.store.map(|id| id.to_string()),
         "segments": found.segments, "appends": found.appends, "events": found.events, "bytes": found.bytes,
-        "indexes": found.indexes, "digest": found.chain, "damage": damage,
+        "indexes": found.indexes, "digest": found.digest, "damage": damage,
     })
     .to_string()
 }

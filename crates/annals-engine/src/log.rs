@@ -50,6 +50,14 @@ impl Run {
         self.base.plus(u64::from(place))
     }
 
+    /// Name of the file that its index is in.
+    pub fn file_name(&self) -> Option<&str> {
+        match &self.index {
+            RunIndex::Memory(_) => None,
+            RunIndex::File(index) => Some(index.name()),
+        }
+    }
+
     /// Its index.
     pub fn index(&self) -> &dyn Index {
         match &self.index {

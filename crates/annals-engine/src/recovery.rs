@@ -197,6 +197,7 @@ impl Opening<'_> {
         for run in sealable {
             self.seal(run);
         }
+        self.remove_unused();
         let index = RunIndex::Memory(newest.index.clone());
         self.runs.push(Arc::new(Run { base: newest.from.next, index }));
         let allocated = segment.file.length().map_err(Fault::io("read the length of", &segment.name))?;
@@ -218,7 +219,6 @@ impl Opening<'_> {
             match self.usable(name, number, from.next) {
                 Ok((index, last, end)) => {
                     self.digested = Digested::at(index.ending());
-                    self.remove_parts(&index);
                     self.runs.push(Arc::new(Run { base: from.next, index: RunIndex::File(Arc::new(index)) }));
                     return Ok(Some((last, end)));
                 }
@@ -270,11 +270,12 @@ impl Opening<'_> {
         Ok((index, number + last - 1, end))
     }
 
-    /// Removes the indexes of what this one is of as well: a merge was stopped before it could.
-    fn remove_parts(&self, index: &FileIndex) {
+    /// Removes indexes that are not in use: those of which another one was made, if there was no time to remove them, and
+    /// those that were built again under another name.
+    fn remove_unused(&self) {
+        let used: Vec<&str> = self.runs.iter().filter_map(|run| run.file_name()).collect();
         for name in self.names {
-            let part = run_of(name).is_some_and(|(first, last)| first >= index.base() && last <= index.last());
-            if part && name != index.name() {
+            if run_of(name).is_some() && !used.contains(&name.as_str()) {
                 // One that cannot be removed now is removed at the next open.
                 let _ = self.disk.remove(name);
             }

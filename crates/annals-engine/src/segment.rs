@@ -196,7 +196,7 @@ pub struct End {
     pub link: u64,
     /// Where the frame in front begins, and its checksum; zeros at the start of a segment.
     pub frame: (u64, u32),
-    /// Whether the frame in front says that the segment ends, and that another one follows.
+    /// Whether the next frame says that the segment ends here, and that another one follows.
     pub finished: bool,
     /// Frames with an append that a walk has seen.
     pub appends: u64,
@@ -289,11 +289,12 @@ pub fn walk(
         }
         end.next = end.next.plus(u64::from(found.count));
         end.recorded_at = recorded_at;
-        end.finished = found.mark == Some(Mark::End);
-        if !end.finished {
-            // The header of the next segment is written before this one is marked as finished.
-            end.link = link(end.link, found.crc);
+        if found.mark == Some(Mark::End) {
+            // It was written when the next segment was there already, and is no part of what that one links to.
+            end.finished = true;
+            break;
         }
+        end.link = link(end.link, found.crc);
         end.frame = (end.byte, found.crc);
         end.byte += found.length as u64;
     }
