@@ -1,9 +1,10 @@
 //! A process of its own for a store: its memory is the store's alone, and it can be killed in the middle of a write.
 //!
-//! It is this binary, started with `--child WHAT PEER DIRECTORY STREAMS`. It says `open BYTES` when the store is open,
-//! `loaded BYTES` when it is loaded (the most memory that it had), and then appends until it is killed.
+//! It is this binary, started with `--child WHAT PEER DIRECTORY NUMBER`. It says `open BYTES` when the store is open,
+//! `part BYTES` when a tenth is loaded, `loaded BYTES` when all is (the most memory that it had), and then appends
+//! until it is killed, or until nobody holds its input any more.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -27,10 +28,10 @@ const STREAMS_FROM: u64 = 100_000_000;
 /// What a child is to do before it appends until it is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Load the store.
-    Load,
-    /// Nothing.
-    Write,
+    /// Load this many streams of one event.
+    Load(u64),
+    /// Nothing; the store was opened by so many children before.
+    Write(u64),
 }
 
 /// What a child told of itself before it was killed.
@@ -38,6 +39,8 @@ pub enum What {
 pub struct Told {
     /// Memory when the store was open.
     pub open_bytes: u64,
+    /// The most memory that it had until a tenth was loaded.
+    pub part_bytes: u64,
     /// The most memory that it had.
     pub most_bytes: u64,
 }
@@ -46,11 +49,15 @@ pub struct Told {
 ///
 /// # Errors
 /// If it fails before.
-pub fn run_and_kill(what: What, peer: Peer, directory: &Path, streams: u64) -> Result<Told> {
+pub fn run_and_kill(what: What, peer: Peer, directory: &Path) -> Result<Told> {
+    let (what, number) = match what {
+        What::Load(streams) => ("load", streams),
+        What::Write(before) => ("write", before),
+    };
     let mut child = Command::new(std::env::current_exe()?)
         .arg("--child")
-        .args([format!("{what:?}"), peer.to_string(), directory.display().to_string(), streams.to_string()])
-        .stdin(Stdio::null())
+        .args([what, peer.name(), &directory.display().to_string(), &number.to_string()])
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
     let told = listen(&mut child);
@@ -66,7 +73,8 @@ fn listen(child: &mut Child) -> Result<Told> {
         let line = lines.next().context("it ended early")??;
         Ok(line.strip_prefix(word).with_context(|| format!("it said `{line}`"))?.trim().parse()?)
     };
-    Ok(Told { open_bytes: expect("open")?, most_bytes: expect("loaded")? })
+    let (open_bytes, part_bytes) = (expect("open")?, expect("part")?);
+    Ok(Told { open_bytes, part_bytes, most_bytes: expect("loaded")? })
 }
 
 /// The child's side.
@@ -74,26 +82,32 @@ fn listen(child: &mut Child) -> Result<Told> {
 /// # Errors
 /// As the store's.
 pub fn be(arguments: &[String], runtime: &Handle) -> Result<()> {
-    let [what, peer, directory, streams] = arguments else { anyhow::bail!("a child needs four arguments") };
+    let [what, peer, directory, number] = arguments else { anyhow::bail!("a child needs four arguments") };
     let peer = Peer::from_str(peer, false).map_err(anyhow::Error::msg)?;
     let store = Opener::new(runtime.clone(), None).open(peer, Path::new(directory))?;
     println!("open {}", memory("VmRSS")?);
-    if what == "Load" {
-        runtime.block_on(load(&*store, store.drives()[0], streams.parse()?, 1))?;
-    }
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+    let number: u64 = number.parse()?;
+    let (streams, before) = if what == "load" { (number, 0) } else { (0, number) };
+    runtime.block_on(load(&*store, 1..streams / 10 + 1, 1))?;
+    println!("part {}", memory("VmHWM")?);
+    runtime.block_on(load(&*store, streams / 10 + 1..streams + 1, 1))?;
     println!("loaded {}", memory("VmHWM")?);
-    append_forever(runtime, &store)
+    // Streams of its own, so that no append is refused.
+    append_forever(runtime, &store, STREAMS_FROM + before * 10_000_000)
 }
 
-fn append_forever(runtime: &Handle, store: &Arc<dyn Rival>) -> Result<()> {
+fn append_forever(runtime: &Handle, store: &Arc<dyn Rival>, from: u64) -> Result<()> {
     let drive = store.drives()[0];
-    // Streams of their own for every process, so that no append is refused.
-    let from = STREAMS_FROM + u64::from(std::process::id()) * 1_000_000;
     together(runtime, drive, WRITERS, |writer| {
         let store = store.clone();
         async move {
-            for stream in (from + writer as u64 * 100_000).. {
-                let part = Part { stream: stream_name(stream), seen: Seen::default(), data: orders(stream, 1, 1) };
+            for stream in (from + writer as u64 * 1_000_000).. {
+                let part =
+                    Part { stream: stream_name(stream), seen: Seen::default(), data: orders(stream, 1, 1) };
                 let request = Request { parts: vec![part], conditional: true };
                 store.append(request, writer, drive).await?.written()?;
             }

@@ -49,7 +49,8 @@ where
                 std::thread::spawn(move || runtime.block_on(work))
             };
             let threads: Vec<_> = timed.map(spawn).collect();
-            let join = |thread: std::thread::JoinHandle<_>| thread.join().map_err(|_| anyhow!("a caller panicked"));
+            let join =
+                |thread: std::thread::JoinHandle<_>| thread.join().map_err(|_| anyhow!("a caller panicked"));
             threads.into_iter().map(join).collect::<Result<_>>()?
         }
     };

@@ -12,7 +12,8 @@ pub const EVENT_BYTES: usize = 256;
 /// The type of every event.
 pub const EVENT_TYPE: &str = "order.placed";
 
-const SHAPE: &[u8] = b"{\"order\":\"00000000\",\"line\":00000000,\"customer\":\"c-000000\",\"sku\":\"sku-00000\",\
+const SHAPE: &[u8] =
+    b"{\"order\":\"0000000000\",\"line\":00000000,\"customer\":\"c-000000\",\"sku\":\"sku-00000\",\
 \"quantity\":00,\"price_cents\":00000,\"placed_at\":\"2026-05-00T00:00:00Z\",\"token\":\"";
 
 /// The name of the stream with this number.
@@ -40,17 +41,17 @@ fn write_order(stream: u64, version: u64, order: &mut [u8]) {
             rest /= 10;
         }
     };
-    digits(10, 8, stream);
+    digits(10, 10, stream);
     // A number in JSON does not begin with a zero.
-    digits(27, 8, 10_000_000 + version);
-    digits(50, 6, random.next() % 1_000_000);
-    digits(70, 5, random.next() % 100_000);
-    digits(88, 2, 10 + random.next() % 90);
-    digits(105, 5, 10_000 + random.next() % 90_000);
-    digits(132, 2, 1 + random.next() % 28);
-    digits(135, 2, random.next() % 24);
-    digits(138, 2, random.next() % 60);
-    digits(141, 2, random.next() % 60);
+    digits(29, 8, 10_000_000 + version);
+    digits(52, 6, random.next() % 1_000_000);
+    digits(71, 5, random.next() % 100_000);
+    digits(89, 2, 10 + random.next() % 90);
+    digits(106, 5, 10_000 + random.next() % 90_000);
+    digits(133, 2, 1 + random.next() % 28);
+    digits(136, 2, random.next() % 24);
+    digits(139, 2, random.next() % 60);
+    digits(142, 2, random.next() % 60);
     let end = EVENT_BYTES - 2;
     for piece in order[SHAPE.len()..end].chunks_mut(16) {
         let mut bits = random.next();
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(orders.len(), 2);
         let text = std::str::from_utf8(&orders[0]).unwrap();
         assert_eq!(text.len(), EVENT_BYTES);
-        assert!(text.starts_with(r#"{"order":"00001234","line":10000007,"customer":"c-"#), "{text}");
+        assert!(text.starts_with(r#"{"order":"0000001234","line":10000007,"customer":"c-"#), "{text}");
         assert!(text.ends_with("\"}"), "{text}");
         for (after, before) in [("\"sku-", "\","), ("\"quantity\":", ","), ("\"price_cents\":", ",")] {
             let number = text.split_once(after).unwrap().1.split_once(before).unwrap().0;

@@ -31,6 +31,7 @@ use peers::postgres::{MISSING, Server};
 use peers::{Opener, Peer};
 use report::Report;
 use targets::{WORKLOADS, Workload};
+use workloads::{append, bulk, many, single, spread};
 
 /// Measures Annals side by side with other event stores.
 ///
@@ -63,7 +64,7 @@ struct Arguments {
     /// A server of PostgreSQL to use instead of one of our own. The tables made there stay there.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
-    /// List the workloads and their targets, and end.
+    /// List the workloads and end.
     #[arg(long)]
     list: bool,
     #[arg(long, num_args = 4, hide = true)]
@@ -73,7 +74,9 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if arguments.list {
-        print!("{}", Report::default().targets(&WORKLOADS.iter().collect::<Vec<_>>()));
+        for workload in WORKLOADS {
+            println!("{:<20} {} ({})", workload.name, workload.what, workload.unit);
+        }
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -82,6 +85,7 @@ fn main() -> Result<()> {
     }
     let workloads = asked_for(&arguments.only)?;
     let directory = Directory::new(&arguments.dir)?;
+    runtime.spawn(end_on_signal(directory.0.clone()));
     let (peers, server) = compared(&arguments, &directory.0)?;
     let mut scale = if arguments.quick { Scale::QUICK } else { Scale::THOROUGH };
     scale.rounds = arguments.rounds.map_or(scale.rounds, usize::from);
@@ -105,24 +109,22 @@ fn main() -> Result<()> {
 
 fn run(bench: &mut Bench, workloads: &[&Workload]) -> Result<()> {
     let asked = |name: &str| workloads.iter().any(|workload| workload.name == name);
-    let appends =
-        [("append-1x1", 1, 1), ("append-64x1", 64, 1), ("append-128x1", 128, 1), ("append-64x64", 64, 64)];
-    for (name, writers, batch) in appends.into_iter().chain([("append-64x512", 64, 512)]) {
+    for (name, writers, batch) in append::SHAPES {
         if asked(name) {
-            workloads::append::run(bench, name, writers, batch)?;
+            append::run(bench, name, writers, batch)?;
         }
     }
     if asked("bulk") {
-        workloads::bulk::run(bench)?;
+        bulk::run(bench)?;
     }
-    if WORKLOADS[6..12].iter().any(|workload| asked(workload.name)) {
-        workloads::spread::run(bench, &asked)?;
+    if spread::NAMES.into_iter().any(asked) {
+        spread::run(bench, &asked)?;
     }
-    if asked("size-single") {
-        workloads::single::run(bench)?;
+    if single::NAMES.into_iter().any(asked) {
+        single::run(bench)?;
     }
-    if WORKLOADS[13..].iter().any(|workload| asked(workload.name)) {
-        workloads::many::run(bench, &asked)?;
+    if many::NAMES.into_iter().any(asked) {
+        many::run(bench, &asked)?;
     }
     Ok(())
 }
@@ -132,7 +134,8 @@ fn asked_for(only: &[String]) -> Result<Vec<&'static Workload>> {
         let known = WORKLOADS.iter().any(|workload| workload.is_called(asked));
         ensure!(known, "there is no workload `{asked}`; --list names them");
     }
-    let is_asked = |workload: &&Workload| only.is_empty() || only.iter().any(|asked| workload.is_called(asked));
+    let is_asked =
+        |workload: &&Workload| only.is_empty() || only.iter().any(|asked| workload.is_called(asked));
     Ok(WORKLOADS.iter().filter(is_asked).collect())
 }
 
@@ -157,6 +160,20 @@ fn compared(arguments: &Arguments, directory: &std::path::Path) -> Result<(Vec<P
         }
     }
     Ok((peers, server))
+}
+
+/// Leaves nothing behind when the run is ended early.
+async fn end_on_signal(directory: PathBuf) {
+    use tokio::signal::unix::{SignalKind, signal};
+    if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        peers::postgres::stop_below(&directory);
+        let _ = std::fs::remove_dir_all(&directory);
+        std::process::exit(130);
+    }
 }
 
 /// A directory of this run, removed when this is dropped.

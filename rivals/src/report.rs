@@ -10,7 +10,7 @@ use crate::peers::Peer;
 use crate::targets::{Better, Target, Workload, workload};
 
 /// Whose figure it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     /// A store.
     Store(Peer),
@@ -130,7 +130,8 @@ impl Report {
                 (ratio, ratio <= times)
             }
             Target::AtMost(most) => {
-                let value = Ratio::spread(self.row(workload.name, Who::Store(Peer::Annals))?.values())?.median;
+                let value =
+                    Ratio::spread(self.row(workload.name, Who::Store(Peer::Annals))?.values())?.median;
                 (value, value <= most)
             }
         })
@@ -146,7 +147,9 @@ impl Report {
         };
         let unit = workload.unit;
         let _ = writeln!(table, "  {:<9} {unit:>12} {:>9} {:>9}  {better}", "", "p50 ms", "p99 ms");
-        for row in self.rows.iter().filter(|row| row.workload == name) {
+        let mut rows: Vec<_> = self.rows.iter().filter(|row| row.workload == name).collect();
+        rows.sort_by_key(|row| row.who);
+        for row in rows {
             let median = Ratio::spread(row.values()).map_or(0.0, |spread| spread.median);
             let ratio = match row.who {
                 Who::Store(Peer::Annals) => None,
@@ -168,7 +171,7 @@ impl Report {
 
     /// The table of targets, for these workloads.
     pub fn targets(&self, workloads: &[&Workload]) -> String {
-        let mut table = format!("\n  {:<16} {:<26} {:>9}  {}\n", "workload", "target", "reached", "");
+        let mut table = format!("\n  {:<20} {:<26} {:>9}\n", "workload", "target", "reached");
         for workload in workloads {
             for target in workload.targets {
                 let wanted = match target {
@@ -181,7 +184,7 @@ impl Report {
                     Some((value, enough)) => (format!("{value:.2}"), if enough { "yes" } else { "no" }),
                     None => ("-".into(), "not measured"),
                 };
-                let _ = writeln!(table, "  {:<16} {wanted:<26} {reached:>9}  {verdict}", workload.name);
+                let _ = writeln!(table, "  {:<20} {wanted:<26} {reached:>9}  {verdict}", workload.name);
             }
         }
         table
@@ -264,7 +267,9 @@ mod tests {
         report.add_flat("refuse", Peer::Annals, &[(20.0, 10.0)]);
         assert_eq!(report.reached(workload("refuse"), Target::Flat(1.5)), Some((2.0, false)));
         assert!(report.lines().ends_with("flat refuse 2.000\n"));
-        assert!(report.targets(&[append]).contains("not measured") || report.targets(&[append]).contains("no"));
+        assert!(
+            report.targets(&[append]).contains("not measured") || report.targets(&[append]).contains("no")
+        );
     }
 
     #[test]

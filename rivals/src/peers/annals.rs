@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use annals_core::{
-    Append, Error, EventStore, EventType, Expected, LogRead, NewEvent, Position, StreamId, StreamRead, Version,
+    Append, Error, EventStore, EventType, Expected, LogRead, NewEvent, Position, StreamId, StreamRead,
+    Version,
 };
 use annals_engine::{EngineStore, Options};
 use anyhow::Result;

@@ -20,7 +20,8 @@ use crate::rival::{Answer, Drive, Request, Rival, See};
 pub const MISSING: &str =
     "postgres is skipped: no server found (apt-get install postgresql, or give --postgres URL)";
 const CONNECTIONS: usize = 128;
-const SETTINGS: &str = "-c listen_addresses='' -c max_connections=200 -c shared_buffers=512MB -c max_wal_size=4GB";
+const SETTINGS: &str =
+    "-c listen_addresses='' -c max_connections=200 -c shared_buffers=512MB -c max_wal_size=4GB";
 
 /// A server of PostgreSQL.
 pub enum Server {
@@ -101,6 +102,14 @@ impl Drop for Server {
     }
 }
 
+/// Stops a server that was started below this directory, if one was.
+pub fn stop_below(directory: &Path) {
+    let directory = directory.join("postgres");
+    if let Some(programs) = programs().filter(|_| directory.exists()) {
+        drop(Server::Own { programs, directory });
+    }
+}
+
 fn run(command: &mut Command) -> Result<()> {
     // The server inherits what `pg_ctl` has open: pipes would never end.
     let status = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
@@ -130,14 +139,15 @@ struct Caller {
 }
 
 impl PostgresStore {
-    /// The table that is called as the directory; creates it if need be.
+    /// The table that is called as the directory is; creates it if need be.
     ///
     /// # Errors
     /// As the server's.
     pub async fn open(server: &Server, directory: &Path) -> Result<Self> {
-        let name = directory.file_name().and_then(|name| name.to_str()).context("the directory has no name")?;
-        let folder = directory.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-        let table = format!("\"{}-{name}\"", folder.unwrap_or_default());
+        // Named after the run and the purpose: the server may be one that others use.
+        let folders: Vec<_> =
+            directory.iter().rev().skip(1).take(2).filter_map(|name| name.to_str()).collect();
+        let table = format!("\"{}\"", folders.join("-"));
         let callers = (0..CONNECTIONS).map(|_| OnceCell::new()).collect();
         let store = Self { url: server.url(), table, callers };
         let (client, connection) = tokio_postgres::connect(&store.url, NoTls).await?;

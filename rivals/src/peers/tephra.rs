@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 use async_trait::async_trait;
 use tephra::{
-    AppendCondition, AppendError, Event, EventType, Position, Query, QueryItem, SegmentConfig, SegmentSet, Tag,
-    Tags, WriteCoordinator, WriteHandle, WriterConfig,
+    AppendCondition, AppendError, Event, EventType, Position, Query, QueryItem, SegmentConfig, SegmentSet,
+    Tag, Tags, WriteCoordinator, WriteHandle, WriterConfig,
 };
 
 use crate::events::EVENT_TYPE;

@@ -10,22 +10,29 @@ use annals_bench::Figures;
 use anyhow::Result;
 
 use crate::bench::{Bench, agreed, check, check_count};
+use crate::disk::settle;
 use crate::drive::together;
-use crate::events::{Digest, EVENT_BYTES, orders, stream_name};
+use crate::events::{Digest, orders, stream_name};
 use crate::peers::Peer;
 use crate::report::{Round, Who};
 use crate::rival::{Drive, Part, Request, Rival, Seen};
-use crate::targets::workload;
+
+/// The shapes: name, writers, events of a request.
+pub const SHAPES: [(&str, usize, usize); 5] = [
+    ("append-1x1", 1, 1),
+    ("append-64x1", 64, 1),
+    ("append-128x1", 128, 1),
+    ("append-64x64", 64, 64),
+    ("append-64x512", 64, 512),
+];
 
 /// Appends to a stream before the writer begins another.
 const STREAM_APPENDS: usize = 30;
 /// Stream numbers that a round may use, and a writer in it.
-const ROUND_STREAMS: u64 = 4_000_000;
-const WRITER_STREAMS: u64 = 20_000;
+const ROUND_STREAMS: u64 = 640_000;
+const WRITER_STREAMS: u64 = 5_000;
 /// A small write of the bare device: an event with its names.
 const SMALL_BYTES: usize = 512;
-/// A large write of the bare device.
-pub const LARGE_BYTES: usize = 8 << 20;
 
 /// What one round of writers came to.
 pub struct Written {
@@ -105,8 +112,9 @@ pub fn run(bench: &mut Bench, name: &'static str, writers: usize, batch: usize) 
     let mut streams = Vec::new();
     for round in 0..bench.scale.rounds {
         for turn in Bench::turn(&turns, round) {
+            settle();
             let Some(contender) = contenders.get_mut(turn) else {
-                device(bench, name, writers * batch > 1_000)?;
+                device(bench, name, writers, batch)?;
                 continue;
             };
             let lasting = (bench.scale.round, usize::MAX);
@@ -118,7 +126,7 @@ pub fn run(bench: &mut Bench, name: &'static str, writers: usize, batch: usize) 
             bench.report.add(name, Who::Store(contender.peer), rate);
         }
     }
-    verify(bench, name, &contenders, &streams[..writers.min(8)], batch as u64)?;
+    verify(bench, name, &contenders, &streams[..writers.min(8)])?;
     bench.show(name);
     drop(contenders);
     bench.remove(name)
@@ -126,13 +134,10 @@ pub fn run(bench: &mut Bench, name: &'static str, writers: usize, batch: usize) 
 
 /// What the disk does by itself in this round, as events in a second; for small requests only where one writer
 /// waits for each.
-fn device(bench: &mut Bench, name: &'static str, large: bool) -> Result<()> {
-    if large {
-        let count = (bench.scale.device_writes / 12).max(2);
-        let figures = annals_bench::bare(&bench.directory, LARGE_BYTES, count)?;
-        let events = figures.requests_per_second() * (LARGE_BYTES / EVENT_BYTES) as f64;
-        bench.report.add(name, Who::Device, Round::rate(events, &figures));
-    } else if workload(name).name == "append-1x1" {
+fn device(bench: &mut Bench, name: &'static str, writers: usize, batch: usize) -> Result<()> {
+    if batch > 1 {
+        bench.large_writes(name)?;
+    } else if writers == 1 {
         let figures = annals_bench::bare(&bench.directory, SMALL_BYTES, bench.scale.device_writes)?;
         bench.report.add(name, Who::Device, Round::rate(figures.requests_per_second(), &figures));
     }
@@ -140,27 +145,30 @@ fn device(bench: &mut Bench, name: &'static str, large: bool) -> Result<()> {
 }
 
 /// Every store holds as many events as it acknowledged, and in some streams exactly those that were written.
-fn verify(
-    bench: &mut Bench,
-    name: &'static str,
-    contenders: &[Contender],
-    streams: &[u64],
-    events: u64,
-) -> Result<()> {
-    let mut digests = Vec::new();
+fn verify(bench: &mut Bench, name: &'static str, contenders: &[Contender], streams: &[u64]) -> Result<()> {
+    let mut found = Vec::new();
     for Contender { peer, store, drive, events: acknowledged } in contenders {
-        let digest = bench.runtime.block_on(async {
+        let events = bench.runtime.block_on(async {
             check_count(&**store, &bench.place(name, *peer), *acknowledged).await?;
-            let mut digest = Digest::default();
+            let mut events = Vec::new();
             for &stream in streams {
-                digest.add(check(&**store, stream, events).await?);
+                events.push(check(&**store, stream).await?);
             }
-            anyhow::Ok(digest)
+            anyhow::Ok(events)
         })?;
-        digests.push((*peer, digest));
+        found.push((*peer, events));
         bench.report.note(name, format!("{peer}: {acknowledged} events are there, called by {drive:?}"));
     }
-    let digest = agreed(name, &digests)?;
+    // In the same time one store writes more than another: what all of them have is compared.
+    let shortest = |place: usize| found.iter().map(|(_, streams)| streams[place].len()).min().unwrap_or(0);
+    let digest = |(peer, streams): &(Peer, Vec<Vec<Vec<u8>>>)| {
+        let mut digest = Digest::default();
+        for (place, events) in streams.iter().enumerate() {
+            events[..shortest(place)].iter().for_each(|data| digest.see(data));
+        }
+        (*peer, digest)
+    };
+    let digest = agreed(name, &found.iter().map(digest).collect::<Vec<_>>())?;
     let (events, hash) = (digest.events, digest.hash);
     bench.report.note(name, format!("all: the same {events} events were read back, digest {hash:016x}"));
     Ok(())

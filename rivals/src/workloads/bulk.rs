@@ -8,11 +8,11 @@ use annals_bench::Figures;
 use anyhow::Result;
 
 use crate::bench::{Bench, agreed, check, check_count};
+use crate::disk::settle;
 use crate::drive::together;
-use crate::events::{Digest, EVENT_BYTES, orders, stream_name};
+use crate::events::{Digest, orders, stream_name};
 use crate::report::{Round, Who};
 use crate::rival::{Drive, Part, Request, Rival, Seen};
-use crate::workloads::append::LARGE_BYTES;
 
 const NAME: &str = "bulk";
 const STREAMS: u64 = 40;
@@ -45,11 +45,9 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     for round in 0..bench.scale.rounds {
         let made = requests(&mut next, bench.scale.bulk_requests);
         for turn in Bench::turn(&turns, round) {
+            settle();
             let Some((peer, store, drive, written)) = contenders.get_mut(turn) else {
-                let count = (bench.scale.device_writes / 12).max(2);
-                let figures = annals_bench::bare(&bench.directory, LARGE_BYTES, count)?;
-                let events = figures.requests_per_second() * (LARGE_BYTES / EVENT_BYTES) as f64;
-                bench.report.add(NAME, Who::Device, Round::rate(events, &figures));
+                bench.large_writes(NAME)?;
                 continue;
             };
             *written += made.len() as u64;
@@ -64,7 +62,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
             check_count(&**store, &bench.place(NAME, *peer), events).await?;
             let mut digest = Digest::default();
             for stream in next - STREAMS..next {
-                digest.add(check(&**store, stream, EVENTS).await?);
+                check(&**store, stream).await?.iter().for_each(|data| digest.see(data));
             }
             anyhow::Ok(digest)
         })?;

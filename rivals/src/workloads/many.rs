@@ -19,11 +19,15 @@ use crate::peers::Peer;
 use crate::report::{Round, Who};
 use crate::rival::{Answer, Part, Request, Rival, Seen};
 
+/// What this family measures.
+pub const NAMES: [&str; 8] =
+    ["memory", "memory-open", "open-killed", "open", "open-cold", "refuse", "exists", "exists-append"];
+
 const SMALL: &str = "few";
 const LARGE: &str = "many";
 const WRITERS: usize = 64;
 /// Streams from this number on do not exist when a workload begins.
-const NEW: u64 = 50_000_000;
+const NEW: u64 = 1_000_000_000;
 
 /// Runs those of the workloads that are asked for.
 ///
@@ -35,22 +39,26 @@ pub fn run(bench: &mut Bench, asked: &dyn Fn(&str) -> bool) -> Result<()> {
         let place = bench.place(LARGE, peer);
         std::fs::create_dir_all(&place)?;
         let started = Instant::now();
-        let told = run_and_kill(What::Load, peer, &place, bench.scale.many)?;
+        let told = run_and_kill(What::Load(bench.scale.many), peer, &place)?;
         let (events, seconds) = (bench.scale.many, started.elapsed().as_secs_f64());
-        println!("  {peer:<9} loaded {events} streams of one event in a process of its own in {seconds:.1} s");
+        println!(
+            "  {peer:<9} loaded {events} streams of one event in a process of its own in {seconds:.1} s"
+        );
         bench.report.add("memory", Who::Store(peer), Round::of(told.most_bytes as f64 / 1e6));
+        // A cost over a cost is a rate over a rate turned round.
+        bench.report.add_flat("memory", peer, &[(told.most_bytes as f64, told.part_bytes as f64)]);
     }
     if asked("memory") {
-        bench.report.note("memory", format!("one load of {} events for each store", bench.scale.many));
+        bench
+            .report
+            .note("memory", format!("one load of {} events; small is a tenth of it", bench.scale.many));
         bench.show("memory");
     }
-    if ["memory-open", "open-killed", "open", "open-cold"].into_iter().any(asked) {
+    if NAMES[1..5].iter().any(|name| asked(name)) {
         open(bench, &peers)?;
-        for name in ["memory-open", "open-killed", "open", "open-cold"] {
-            bench.show(name);
-        }
+        NAMES[1..5].iter().filter(|name| asked(name)).for_each(|name| bench.show(name));
     }
-    if ["refuse", "exists", "exists-append"].into_iter().any(asked) {
+    if NAMES[5..].iter().any(|name| asked(name)) {
         probe(bench, &peers, asked)?;
     }
     bench.remove(SMALL)?;
@@ -61,7 +69,7 @@ fn open(bench: &mut Bench, peers: &[Peer]) -> Result<()> {
     for round in 0..bench.scale.rounds {
         for peer in Bench::turn(peers, round) {
             let place = bench.place(LARGE, peer);
-            let told = run_and_kill(What::Write, peer, &place, 0)?;
+            let told = run_and_kill(What::Write(1 + round as u64), peer, &place)?;
             bench.report.add("memory-open", Who::Store(peer), Round::of(told.open_bytes as f64 / 1e6));
             let killed = timed_open(bench, peer, &place)?;
             bench.report.add("open-killed", Who::Store(peer), killed);
@@ -97,7 +105,7 @@ fn probe(bench: &mut Bench, peers: &[Peer], asked: &dyn Fn(&str) -> bool) -> Res
     let mut pairs = Vec::new();
     for &peer in peers {
         let small = bench.opener.open(peer, &bench.place(SMALL, peer))?;
-        bench.runtime.block_on(load(&*small, small.drives()[0], FEW, 1))?;
+        bench.runtime.block_on(load(&*small, 1..FEW + 1, 1))?;
         drop(small);
         let small = bench.opener.open(peer, &bench.place(SMALL, peer))?;
         let large = bench.opener.open(peer, &bench.place(LARGE, peer))?;
@@ -114,6 +122,7 @@ fn probe(bench: &mut Bench, peers: &[Peer], asked: &dyn Fn(&str) -> bool) -> Res
                 let sizes = [(small, FEW), (large, bench.scale.many)];
                 let mut rates = [0.0; 2];
                 for size in Bench::turn(&[0, 1], round) {
+                    disk::settle();
                     let (store, streams) = sizes[size];
                     let figures = probe(bench, store, streams, round)?;
                     rates[size] = figures.requests_per_second();
@@ -190,7 +199,7 @@ fn make(bench: &Bench, store: &Arc<dyn Rival>, _: u64, round: usize) -> Result<F
         async move {
             let mut latencies = Vec::new();
             let started = Instant::now();
-            let first = NEW + (round * WRITERS + writer) as u64 * 20_000;
+            let first = NEW + (round * WRITERS + writer) as u64 * 50_000;
             for stream in first.. {
                 if started.elapsed() >= lasting {
                     break;

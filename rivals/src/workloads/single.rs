@@ -6,10 +6,13 @@ use anyhow::Result;
 
 use crate::bench::{Bench, check_count};
 use crate::disk;
-use crate::report::{Round, Who};
 use crate::workloads::append::write;
+use crate::workloads::spread::weigh;
 
-const NAME: &str = "size-single";
+/// What this family measures.
+pub const NAMES: [&str; 2] = ["size-single", "size-single-written"];
+
+const PURPOSE: &str = "size-single";
 const WRITERS: usize = 64;
 
 /// Runs the workload.
@@ -18,7 +21,7 @@ const WRITERS: usize = 64;
 /// As the stores'.
 pub fn run(bench: &mut Bench) -> Result<()> {
     for peer in bench.embedded() {
-        let place = bench.place(NAME, peer);
+        let place = bench.place(PURPOSE, peer);
         let store = bench.opener.open(peer, &place)?;
         let appends = (bench.scale.singles as usize).div_ceil(WRITERS);
         let until = (Duration::MAX, appends);
@@ -27,11 +30,8 @@ pub fn run(bench: &mut Bench) -> Result<()> {
         bench.runtime.block_on(check_count(&*store, &place, events))?;
         drop(store);
         let size = disk::size(&place)?;
-        bench.report.add(NAME, Who::Store(peer), Round::of(size.allocated as f64 / events as f64));
-        let apparent = size.apparent as f64 / events as f64;
-        let note = format!("{peer}: {events} events, lengths of files {apparent:.1} bytes/event");
-        bench.report.note(NAME, note);
+        weigh(bench, NAMES, peer, size, events);
     }
-    bench.show(NAME);
-    bench.remove(NAME)
+    NAMES.into_iter().for_each(|name| bench.show(name));
+    bench.remove(PURPOSE)
 }

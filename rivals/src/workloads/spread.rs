@@ -8,12 +8,16 @@ use annals_bench::Figures;
 use anyhow::{Result, ensure};
 
 use crate::bench::{Bench, STREAM_EVENTS, agreed, check_count, load, read};
-use crate::disk;
+use crate::disk::{self, Size};
 use crate::drive::together;
 use crate::events::{Digest, Random, stream_name};
 use crate::peers::Peer;
 use crate::report::{Round, Who};
 use crate::rival::Rival;
+
+/// What this family measures.
+pub const NAMES: [&str; 7] =
+    ["scan", "stream-warm-1", "stream-warm-16", "stream-cold-1", "stream-cold-16", "size", "size-written"];
 
 const PURPOSE: &str = "spread";
 const READERS: usize = 16;
@@ -23,13 +27,16 @@ const READERS: usize = 16;
 /// # Errors
 /// As the stores', or if two of them give different events.
 pub fn run(bench: &mut Bench, asked: &dyn Fn(&str) -> bool) -> Result<()> {
-    let peers = match ["stream-warm-1", "stream-warm-16", "stream-cold-1", "stream-cold-16"].map(asked) {
-        [false, false, false, false] => bench.embedded(),
-        _ => bench.peers.clone(),
-    };
+    let reads_streams = NAMES.into_iter().any(|name| name.starts_with("stream") && asked(name));
+    let peers = if reads_streams { bench.peers.clone() } else { bench.embedded() };
     fill(bench, &peers)?;
-    if asked("size") {
-        size(bench, &peers)?;
+    if asked("size") || asked("size-written") {
+        for &peer in peers.iter().filter(|peer| **peer != Peer::Postgres) {
+            let size = disk::size(&bench.place(PURPOSE, peer))?;
+            weigh(bench, ["size", "size-written"], peer, size, bench.scale.streams * STREAM_EVENTS);
+        }
+        bench.show("size");
+        bench.show("size-written");
     }
     // Opened again, so that what a store does on opening is done before it is asked.
     let stores = bench.open_all(PURPOSE, &peers)?;
@@ -57,7 +64,7 @@ fn fill(bench: &Bench, peers: &[Peer]) -> Result<()> {
         let store = bench.opener.open(peer, &place)?;
         let started = Instant::now();
         bench.runtime.block_on(async {
-            load(&*store, store.drives()[0], streams, STREAM_EVENTS).await?;
+            load(&*store, 1..streams + 1, STREAM_EVENTS).await?;
             check_count(&*store, &place, streams * STREAM_EVENTS).await
         })?;
         let events = streams * STREAM_EVENTS;
@@ -66,16 +73,15 @@ fn fill(bench: &Bench, peers: &[Peer]) -> Result<()> {
     Ok(())
 }
 
-fn size(bench: &mut Bench, peers: &[Peer]) -> Result<()> {
-    let events = (bench.scale.streams * STREAM_EVENTS) as f64;
-    for &peer in peers.iter().filter(|peer| **peer != Peer::Postgres) {
-        let size = disk::size(&bench.place(PURPOSE, peer))?;
-        bench.report.add("size", Who::Store(peer), Round::of(size.allocated as f64 / events));
-        let apparent = size.apparent as f64 / events;
-        bench.report.note("size", format!("{peer}: lengths of files {apparent:.1} bytes/event"));
+/// Takes in how large a store is: as it is allocated, and as far as it is written.
+pub fn weigh(bench: &mut Bench, names: [&'static str; 2], peer: Peer, size: Size, events: u64) {
+    let figures = [size.allocated, size.written].map(|bytes| bytes as f64 / events as f64);
+    for (name, figure) in names.into_iter().zip(figures) {
+        bench.report.add(name, Who::Store(peer), Round::of(figure));
     }
-    bench.show("size");
-    Ok(())
+    let apparent = size.apparent as f64 / events as f64;
+    let note = format!("{peer}: {events} events, lengths of files {apparent:.1} bytes/event");
+    bench.report.note(names[0], note);
 }
 
 fn scan(bench: &mut Bench, stores: &[(Peer, Arc<dyn Rival>)]) -> Result<()> {
@@ -84,6 +90,7 @@ fn scan(bench: &mut Bench, stores: &[(Peer, Arc<dyn Rival>)]) -> Result<()> {
     // The first round warms all of them.
     for round in 0..=bench.scale.rounds {
         for (peer, store) in Bench::turn(&embedded, round) {
+            disk::settle();
             let mut digest = Digest::default();
             let started = Instant::now();
             bench.runtime.block_on(store.log(&mut |data| digest.see(data)))?;
@@ -146,6 +153,7 @@ fn warm(
     for round in 0..=bench.scale.rounds {
         let mut digests = Vec::new();
         for (peer, store) in Bench::turn(&turns, round) {
+            disk::settle();
             let (figures, digest) = read_streams(bench, store, readers, round, bench.scale.warm_reads)?;
             digests.push((*peer, digest));
             if round > 0 {
@@ -168,15 +176,12 @@ fn cold(bench: &mut Bench, peers: &[Peer], name: &'static str, readers: usize) -
             let place = bench.place(PURPOSE, peer);
             bench.opener.forget(peer)?;
             let store = bench.opener.open(peer, &place)?;
+            disk::settle();
             // After opening: what a store has read into its own memory counts, what the system kept does not.
             disk::forget(&place)?;
             let (figures, digest) = read_streams(bench, &store, readers, round, reads)?;
             digests.push((peer, digest));
-            bench.report.add(
-                name,
-                Who::Store(peer),
-                Round::rate(figures.requests_per_second(), &figures),
-            );
+            bench.report.add(name, Who::Store(peer), Round::rate(figures.requests_per_second(), &figures));
         }
         seen.push(agreed(name, &digests)?);
     }
