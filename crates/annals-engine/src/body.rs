@@ -10,7 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use annals_core::{ContentType, EventId, EventType, IdempotencyKey, Metadata, NewEvent, StreamId, Tag, Text, Timestamp};
+use annals_core::{
+    ContentType, EventId, EventMetadata, EventType, IdempotencyKey, Metadata, NewEvent, StreamId, Tag, Text,
+    Timestamp,
+};
 use bytes::Bytes;
 
 use crate::encoding::{Malformed, Reader, get_time, put_varint};
@@ -176,12 +179,11 @@ impl<'a> Body<'a> {
 
     /// The event, which shares the bytes that the body was read from: `block` holds them.
     pub fn to_event(&self, block: &Bytes) -> Result<(StreamId, Option<IdempotencyKey>, NewEvent), Malformed> {
-        let text = |bytes: &[u8], what| {
-            Text::from_utf8(block.slice_ref(bytes)).map_err(|_| Malformed::Field(what))
-        };
-        let stream =
-            StreamId::new(text(self.stream, "stream")?).map_err(|_| Malformed::Field("stream"))?;
-        let event_type = EventType::new(text(self.event_type, "type")?).map_err(|_| Malformed::Field("type"))?;
+        let text =
+            |bytes: &[u8], what| Text::from_utf8(block.slice_ref(bytes)).map_err(|_| Malformed::Field(what));
+        let stream = StreamId::new(text(self.stream, "stream")?).map_err(|_| Malformed::Field("stream"))?;
+        let event_type =
+            EventType::new(text(self.event_type, "type")?).map_err(|_| Malformed::Field("type"))?;
         let content_type = match self.content_type {
             Some(name) => ContentType::new(text(name, "content type")?),
             None => ContentType::Json,
@@ -193,7 +195,8 @@ impl<'a> Body<'a> {
             }
             None => None,
         };
-        let mut tags = Vec::with_capacity(usize::try_from(self.tags.count).unwrap_or(0).min(self.tags.bytes.len()));
+        let mut tags =
+            Vec::with_capacity(usize::try_from(self.tags.count).unwrap_or(0).min(self.tags.bytes.len()));
         for tag in self.tags() {
             tags.push(Tag::new(text(tag, "tag")?).map_err(|_| Malformed::Field("tag"))?);
         }
@@ -204,7 +207,10 @@ impl<'a> Body<'a> {
             content_type,
             data: block.slice_ref(self.data),
             tags,
-            metadata: self.metadata.map_or_else(|| Ok(Metadata::default()), |bytes| metadata(bytes, text))?,
+            metadata: self.metadata.map_or_else(
+                || Ok(EventMetadata::default()),
+                |bytes| metadata(bytes, text).map(Into::into),
+            )?,
             occurred_at: self.occurred_at,
         };
         Ok((stream, key, event))

@@ -16,13 +16,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use annals_core::{Append, Error, Invalid, Position, Timestamp, Version, Violated};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::Options;
 use crate::error::Fault;
 use crate::frame::{self, Encoded, Mark};
-use crate::index::MemoryIndex;
+use crate::index::{IdRange, MemoryIndex};
 use crate::log::{Log, Run, RunIndex};
 use crate::seal::{Sealable, Sealer};
 use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, link};
@@ -35,6 +35,9 @@ const GROUP_BYTES: usize = 1 << 20;
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 /// ... to this one, each as large as what is there already.
 const ALLOCATE_BYTES_MAX: u64 = 16 << 20;
+/// In front of a group of so many bytes no zeros are written: that would be work done twice, and its sync takes long
+/// enough for some metadata.
+const LARGE_BYTES: u64 = 128 << 10;
 
 /// An append on its way to the writer.
 pub struct Request {
@@ -95,6 +98,10 @@ pub struct Writer {
     pub heads: Heads,
     /// What is staged and not handed over yet.
     pub group: Staged,
+    /// The ids of all runs but the newest.
+    pub older_ids: IdRange,
+    /// Whether the last group had one append only.
+    pub alone: bool,
 }
 
 /// Appends that will be handed over together.
@@ -102,32 +109,55 @@ pub struct Writer {
 pub struct Staged {
     frames: Vec<u8>,
     answers: Vec<Answer>,
-    /// Whether the group before had one append only.
-    alone: bool,
+}
+
+/// Writes what comes in until nothing can come any more; then closes the log. If an invariant turns out to be broken,
+/// the store is poisoned, and nothing is written any more.
+pub fn run(
+    writer: &Mutex<Option<Writer>>,
+    mut requests: mpsc::UnboundedReceiver<Request>,
+    log: &Log,
+    poison: &Poison,
+) {
+    guarded(poison, || {
+        while let Some(first) = requests.blocking_recv() {
+            writer.lock().as_mut().expect("the writer is there until the end").write(first, &mut requests);
+        }
+    });
+    let writer = writer.lock().take();
+    guarded(poison, || writer.map(Writer::close));
+    log.progress.send_modify(|progress| progress.closed = true);
+}
+
+/// Does what may find an invariant broken; if it does, the store is poisoned.
+pub fn guarded<T>(poison: &Poison, work: impl FnOnce() -> T) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        poison.set("the writer found an invariant broken and stopped");
+    }
 }
 
 impl Writer {
-    /// Writes what comes in until nothing can come any more; then closes the log. If an invariant turns out to
-    /// be broken, the store is poisoned, and nothing is written any more.
-    pub fn run(self, requests: mpsc::UnboundedReceiver<Request>) {
-        let (log, poison) = (self.log.clone(), self.poison.clone());
-        let ran = catch_unwind(AssertUnwindSafe(|| self.write_all(requests)));
-        if ran.is_err() {
-            poison.set("the writer found an invariant broken and stopped");
+    /// Takes what has come in, and hands it over.
+    fn write(&mut self, first: Request, requests: &mut mpsc::UnboundedReceiver<Request>) {
+        let mut next = Some(first);
+        while let Some(request) = next {
+            self.take(request);
+            next = if self.group.frames.len() < GROUP_BYTES { requests.try_recv().ok() } else { None };
         }
-        log.progress.send_modify(|progress| progress.closed = true);
+        self.hand_over();
     }
 
-    fn write_all(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
-        while let Some(first) = requests.blocking_recv() {
-            let mut next = Some(first);
-            while let Some(request) = next {
-                self.take(request);
-                next = if self.group.frames.len() < GROUP_BYTES { requests.try_recv().ok() } else { None };
-            }
-            self.hand_over();
+    /// Whether an append that comes alone is soon durable: its caller can carry it out.
+    pub fn is_quick(&self) -> bool {
+        self.syncer.is_quick()
+    }
+
+    /// Carries out one append, on this thread.
+    pub fn carry_out(&mut self, request: Request) {
+        self.take(request);
+        if let Some(group) = self.staged() {
+            self.syncer.make_durable(group);
         }
-        self.close();
     }
 
     /// Judges an append, and stages it if it is to be written.
@@ -180,27 +210,27 @@ impl Writer {
         let step = self.active.allocated.clamp(ALLOCATE_BYTES_MIN, ALLOCATE_BYTES_MAX);
         let generous = (self.active.allocated + step).min(self.options.segment_bytes).max(end);
         let Segment { file, name, .. } = &*self.active.segment;
-        let allocated =
-            file.allocate(generous).map(|()| generous).or_else(|_| file.allocate(end).map(|()| end));
+        let staged = self.group.frames.len() as u64 + (end - self.tail.byte);
+        let allocate = |end| if staged >= LARGE_BYTES { file.reserve(end) } else { file.allocate(end) };
+        let allocated = allocate(generous).map(|()| generous).or_else(|_| allocate(end).map(|()| end));
         self.active.allocated = allocated.map_err(Fault::io("make room in", name))?;
         Ok(())
     }
 
-    /// Hands over what is staged.
-    fn hand_over(&mut self) {
-        let Staged { frames, answers, alone } = std::mem::take(&mut self.group);
-        self.group.alone = answers.len() == 1;
-        if answers.is_empty() {
-            return;
-        }
+    /// What is staged.
+    fn staged(&mut self) -> Option<Group> {
+        let Staged { frames, answers } = std::mem::take(&mut self.group);
         let start = self.tail.byte - frames.len() as u64;
         let head = self.tail.next.previous();
         let group = Group { segment: self.active.segment.clone(), start, frames, head, answers };
-        if alone && self.group.alone {
-            self.syncer.make_durable(group);
-        } else {
-            self.syncer.hand_over(group);
-        }
+        (!group.answers.is_empty()).then_some(group)
+    }
+
+    /// Hands over what is staged.
+    fn hand_over(&mut self) {
+        let Some(group) = self.staged() else { return };
+        let alone = std::mem::replace(&mut self.alone, group.answers.len() == 1);
+        if alone && self.alone { self.syncer.make_durable(group) } else { self.syncer.hand_over(group) }
     }
 
     /// Waits until everything that was staged is durable.
@@ -216,7 +246,10 @@ impl Writer {
             self.active.from = self.tail;
             return;
         }
-        let index = Arc::new(RwLock::new(MemoryIndex::default()));
+        let ended = self.active.index.read();
+        self.older_ids = self.older_ids.with(ended.id_range());
+        let index = Arc::new(RwLock::new(MemoryIndex::like(&ended)));
+        drop(ended);
         let run = Run { base: self.tail.next, index: RunIndex::Memory(index.clone()) };
         self.log.change(|lists| lists.runs.push(Arc::new(run)));
         self.sealer.seal(Sealable {
@@ -267,7 +300,13 @@ impl Writer {
             tracing::warn!(error = &fault as &dyn std::error::Error, "the log goes without a mark");
             return;
         }
-        self.syncer.make_durable(Group { segment, start: self.tail.byte, frames, head: durable, answers: vec![] });
+        self.syncer.make_durable(Group {
+            segment,
+            start: self.tail.byte,
+            frames,
+            head: durable,
+            answers: vec![],
+        });
         self.tail.frame = (self.tail.byte, crc);
         self.tail.byte = end;
         self.tail.link = link(self.tail.link, crc);

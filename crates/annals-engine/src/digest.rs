@@ -160,7 +160,9 @@ mod tests {
     #[test]
     fn any_change_changes_it() {
         let digest = of(&["a", "b", "c"]).log();
-        for other in [&["a", "b"][..], &["a", "c", "b"], &["a", "b", "d"], &["a", "b", "c", "c"], &["ab", "c"]] {
+        for other in
+            [&["a", "b"][..], &["a", "c", "b"], &["a", "b", "d"], &["a", "b", "c", "c"], &["ab", "c"]]
+        {
             assert_ne!(of(other).log(), digest, "{other:?}");
         }
         let mut next = of(&["a", "b", "c"]);

@@ -89,6 +89,15 @@ pub trait File: Send + Sync + 'static {
     /// As the operating system's; `StorageFull` if there is no room. What was in the file is untouched.
     fn allocate(&self, end: u64) -> io::Result<()>;
 
+    /// As [`allocate`](Self::allocate), but the zeros need not be written: cheaper for what is written in large pieces,
+    /// whose sync may as well write metadata.
+    ///
+    /// # Errors
+    /// As of [`allocate`](Self::allocate).
+    fn reserve(&self, end: u64) -> io::Result<()> {
+        self.allocate(end)
+    }
+
     /// Cuts the file to this length.
     ///
     /// # Errors
@@ -220,6 +229,21 @@ impl File for OsFile {
             at += count as u64;
         }
         Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, end: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+
+        let length = self.length()?;
+        if length >= end {
+            return Ok(());
+        }
+        match fallocate(&self.0, FallocateFlags::empty(), length, end - length) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.allocate(end),
+            reserved => Ok(reserved?),
+        }
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {

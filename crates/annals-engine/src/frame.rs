@@ -380,7 +380,8 @@ fn peek_record(bytes: &[u8]) -> Result<Fields, Malformed> {
     let behind = usize::try_from(reader.varint("record")?).map_err(|_| Malformed::Short("record"))?;
     let at = bytes.len() - reader.rest().len();
     let length = at.checked_add(behind).ok_or(Malformed::Short("record"))?;
-    let (index, version, time) = (reader.varint("record")?, reader.varint("record")?, reader.signed("record")?);
+    let (index, version, time) =
+        (reader.varint("record")?, reader.varint("record")?, reader.signed("record")?);
     let body_at = bytes.len() - reader.rest().len();
     if body_at > length {
         return Err(Malformed::Short("record"));
@@ -395,7 +396,12 @@ impl Fields {
         Ok(record_crc(origin.salt, position, &bytes[4..self.body_at], crc32c::crc32c(body)))
     }
 
-    fn record<'a>(&self, bytes: &'a [u8], position: Position, origin: &Origin) -> Result<Record<'a>, Malformed> {
+    fn record<'a>(
+        &self,
+        bytes: &'a [u8],
+        position: Position,
+        origin: &Origin,
+    ) -> Result<Record<'a>, Malformed> {
         let body = bytes.get(self.body_at..self.length).ok_or(Malformed::Short("record"))?;
         let micros = self.time.wrapping_add(origin.created_at.as_micros());
         let recorded_at = Timestamp::from_micros(micros);

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annals_core::{
-    Appended, Direction, IdempotencyKey, LogPage, LogRead, Position, RecordedEvent, StreamId, StreamInfo, StreamList,
-    StreamPage, StreamRead, Version,
+    Appended, Direction, IdempotencyKey, LogPage, LogRead, Position, RecordedEvent, StreamId, StreamInfo,
+    StreamList, StreamPage, StreamRead, Version,
 };
 
 use crate::error::Fault;

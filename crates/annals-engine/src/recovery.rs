@@ -64,8 +64,16 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, options: &Options) -> Resu
         create(disk, &*options.clock)?
     } else {
         let segments = open_segments(disk, &bases, identity)?;
-        Opening { disk, cache, options, names: &names, segments, runs: Vec::new(), digested: Digested::default() }
-            .take_up()?
+        Opening {
+            disk,
+            cache,
+            options,
+            names: &names,
+            segments,
+            runs: Vec::new(),
+            digested: Digested::default(),
+        }
+        .take_up()?
     };
     if identity.is_none()
         && let Err(fault) = identity::write(disk, recovered.id)
@@ -84,7 +92,9 @@ pub(crate) fn check_runs(names: &[String], head: Position) -> Result<(), Fault> 
     let beyond = |name: &&String| run_of(name).is_some_and(|(_, last)| last > head);
     match names.iter().find(beyond) {
         None => Ok(()),
-        Some(index) => Err(Fault::damaged(index, 0, None, "there is an index, but not the events that it is of")),
+        Some(index) => {
+            Err(Fault::damaged(index, 0, None, "there is an index, but not the events that it is of"))
+        }
     }
 }
 
@@ -251,7 +261,8 @@ impl Opening<'_> {
             return Err(Unusable::Index("it is not the index of what stands in the log".into()));
         }
         let covered = index.segments()?;
-        let missing = covered.iter().find(|base| !known[..last].iter().any(|segment| segment.base() == **base));
+        let missing =
+            covered.iter().find(|base| !known[..last].iter().any(|segment| segment.base() == **base));
         if let Some(&missing) = missing {
             let name = crate::segment::file_name(missing);
             let problem = format!("the segment is gone; an index says that it had events from {missing} on");

@@ -23,6 +23,9 @@ use crate::index::{
 use crate::log::{Log, Run, RunIndex};
 use crate::segment::{End, Segment, index_name, walk};
 
+/// Sealing is never more than so many runs behind: the writer waits, for their indexes are in memory.
+const BEHIND_MAX: usize = 8;
+
 /// A run in which everything is durable.
 pub struct Sealable {
     /// The segment in which it lies.
@@ -76,7 +79,7 @@ impl Digested {
 
 /// A thread that seals runs one after another.
 pub struct Sealer {
-    finished: Option<mpsc::Sender<Sealable>>,
+    finished: Option<mpsc::SyncSender<Sealable>>,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -84,10 +87,11 @@ pub struct Sealer {
 impl Sealer {
     /// Starts the thread. The log was digested so far.
     pub fn start(log: Arc<Log>, mut digested: Digested) -> std::io::Result<Self> {
-        let (finished, runs) = mpsc::channel::<Sealable>();
+        let (finished, runs) = mpsc::sync_channel::<Sealable>(BEHIND_MAX);
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
         let thread = std::thread::Builder::new().name("annals-seal".into()).spawn(move || {
+            step_back();
             while let Ok(run) = runs.recv() {
                 seal_one(&log, &run, &mut digested);
                 drop(run);
@@ -97,7 +101,7 @@ impl Sealer {
         Ok(Self { finished: Some(finished), stopping, thread: Some(thread) })
     }
 
-    /// Seals a run, soon.
+    /// Seals a run, soon. Waits if many are waiting already.
     pub fn seal(&self, run: Sealable) {
         // If the thread is gone, the index stays in memory.
         let _ = self.finished.as_ref().map(|finished| finished.send(run));
@@ -111,6 +115,13 @@ impl Sealer {
             tracing::error!("the thread that seals runs has panicked");
         }
     }
+}
+
+/// Lets other threads go first: nobody waits for what is sealed, as long as it is not far behind.
+fn step_back() {
+    // On Linux this is a matter of the thread. Where it cannot be done, all go on alike.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(10);
 }
 
 fn seal_one(log: &Log, run: &Sealable, digested: &mut Digested) {
@@ -227,7 +238,8 @@ fn mergeable(log: &Log) -> Vec<Arc<FileIndex>> {
 fn merge(log: &Log, runs: &[Arc<FileIndex>], stop: &AtomicBool) -> Result<(), Fault> {
     let first = runs.first().expect("there are some").base();
     let last = runs.last().expect("there are some").last();
-    let index = create(&*log.disk, first, last, &log.cache, |name, file| index::merge(name, file, runs, stop))?;
+    let index =
+        create(&*log.disk, first, last, &log.cache, |name, file| index::merge(name, file, runs, stop))?;
     log.replace(Arc::new(Run { base: first, index: RunIndex::File(Arc::new(index)) }));
     for run in runs {
         // Readers may still hold it; one that cannot be removed now is removed at the next open.

@@ -237,7 +237,9 @@ impl Walked<'_> {
         &'b self,
         mut each: impl FnMut(u64, Record<'b>) -> Result<(), Malformed>,
     ) -> Result<(), Malformed> {
-        frame::records(self.bytes, &self.header, self.origin, |at, record| each(self.byte + at as u64, record))
+        frame::records(self.bytes, &self.header, self.origin, |at, record| {
+            each(self.byte + at as u64, record)
+        })
     }
 }
 

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 
 use annals_core::{
-    Admission, Append, Direction, Error, EventId, IdempotencyKey, LogView, Position, Query, StreamId, Timestamp,
-    Version, admit,
+    Admission, Append, Direction, Error, EventId, IdempotencyKey, LogView, Position, Query, StreamId,
+    Timestamp, Version, admit,
 };
 use quick_cache::sync::Cache;
 
@@ -165,10 +165,14 @@ impl LogView for Stage<'_> {
 
     fn event_with_id(&self, stream: &StreamId, id: EventId) -> Result<Option<Position>, Fault> {
         let hash = id_hash(id);
-        for run in self.view.runs().iter().rev() {
+        // An id that carries the time when it was made is none of an older run.
+        let runs = if self.writer.older_ids.may_have(id) { usize::MAX } else { 1 };
+        for run in self.view.runs().iter().rev().take(runs) {
             for place in run.index().with_id(id, hash)? {
                 let found = match &run.index {
-                    RunIndex::Memory(index) => index.read().identity(place).map(|(stream, _, id)| (stream, id)),
+                    RunIndex::Memory(index) => {
+                        index.read().identity(place).map(|(stream, _, id)| (stream, id))
+                    }
                     RunIndex::File(_) => {
                         let event = fetch::event(&self.view, run, place)?;
                         Some((event.stream, event.id))

@@ -11,8 +11,10 @@
 //! Next above: `commit`; next below: `disk`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use annals_core::{Append, Error, Position};
 use parking_lot::{Condvar, Mutex};
@@ -25,6 +27,8 @@ use crate::segment::Segment;
 
 /// The writer waits when so much was handed over and is not durable yet.
 const WAITING_BYTES_MAX: usize = 16 << 20;
+/// A disk that takes no longer than this is fast: nobody minds a thread that waits for it.
+const QUICK_MICROS: u64 = 500;
 
 /// What an append is answered: what became of it, and itself, for whoever has to explain that.
 pub type Reply = Result<(Outcome, Append), Error>;
@@ -84,6 +88,8 @@ struct Shared {
     poison: Arc<Poison>,
     state: Mutex<State>,
     changed: Condvar,
+    /// How long the last write and sync took, in microseconds.
+    took: AtomicU64,
 }
 
 #[derive(Default)]
@@ -97,7 +103,8 @@ struct State {
 impl Syncer {
     /// Starts the thread.
     pub fn start(log: Arc<Log>, poison: Arc<Poison>) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { log, poison, state: Mutex::default(), changed: Condvar::new() });
+        let took = AtomicU64::new(u64::MAX);
+        let shared = Arc::new(Shared { log, poison, state: Mutex::default(), changed: Condvar::new(), took });
         let thread = std::thread::Builder::new().name("annals-sync".into());
         let thread = thread.spawn({
             let shared = shared.clone();
@@ -115,6 +122,11 @@ impl Syncer {
         state.waiting_bytes += group.frames.len();
         state.waiting.push(group);
         self.shared.changed.notify_all();
+    }
+
+    /// Whether a write and a sync take so little that a caller can wait for them.
+    pub fn is_quick(&self) -> bool {
+        self.shared.took.load(Ordering::Relaxed) <= QUICK_MICROS
     }
 
     /// Makes a group durable now, on this thread, after those that were handed over.
@@ -188,6 +200,7 @@ impl Shared {
     }
 
     fn write(&self, groups: &[Group]) -> Result<(), Fault> {
+        let began = Instant::now();
         let mut written: Option<&Group> = None;
         for group in groups.iter().filter(|group| !group.frames.is_empty()) {
             let segment = &group.segment;
@@ -197,6 +210,8 @@ impl Shared {
         if let Some(Group { segment, head, .. }) = written {
             segment.file.sync().map_err(Fault::io("sync", &segment.name))?;
             self.log.publish(*head);
+            let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.took.store(took, Ordering::Relaxed);
         }
         Ok(())
     }

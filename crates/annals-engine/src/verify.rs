@@ -69,7 +69,8 @@ pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Resul
     let mut names = disk.list().map_err(Fault::io("list", "the log"))?;
     names.sort_unstable();
     let bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
-    let mut check = Check { found: Verification::default(), versions: HashMap::new(), digested: Digested::default() };
+    let mut check =
+        Check { found: Verification::default(), versions: HashMap::new(), digested: Digested::default() };
     let identity = identity::read(disk, &names).or_else(|fault| check.note(fault).map(|()| None))?;
     let runs = check.open_runs(disk, &names)?;
     let mut total = 0;
@@ -78,7 +79,8 @@ pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Resul
         let file = disk.open(&name).map_err(Fault::io("open", &name))?;
         total += file.length().map_err(Fault::io("read the length of", &name))?;
     }
-    let mut before = Some(End { next: Position::FIRST, link: 0, recorded_at: Timestamp::MIN, ..End::default() });
+    let mut before =
+        Some(End { next: Position::FIRST, link: 0, recorded_at: Timestamp::MIN, ..End::default() });
     let mut head = None;
     let mut id = identity;
     for (index, &base) in bases.iter().enumerate() {
@@ -201,7 +203,8 @@ impl Check {
                 let version = versions.entry(xxh3_64(body.stream)).or_default();
                 if record.version.get() != *version + 1 {
                     let stream = String::from_utf8_lossy(body.stream);
-                    let problem = format!("stream `{stream}` goes from version {version} to {}", record.version);
+                    let problem =
+                        format!("stream `{stream}` goes from version {version} to {}", record.version);
                     wrong.push(Fault::damaged(&segment.name, byte, Some(record.position), problem));
                 }
                 *version = record.version.get();

@@ -83,7 +83,8 @@ impl BlockFile {
             if crc32c::crc32c(&block[..PAYLOAD_BYTES]) != get_u32(&block[PAYLOAD_BYTES..]) {
                 return Err(self.damaged(number + index as u32, "a block's checksum does not match"));
             }
-            bytes.copy_within(index * BLOCK_BYTES..index * BLOCK_BYTES + PAYLOAD_BYTES, index * PAYLOAD_BYTES);
+            bytes
+                .copy_within(index * BLOCK_BYTES..index * BLOCK_BYTES + PAYLOAD_BYTES, index * PAYLOAD_BYTES);
         }
         bytes.truncate(count as usize * PAYLOAD_BYTES);
         Ok(bytes)

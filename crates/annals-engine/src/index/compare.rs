@@ -19,7 +19,9 @@ pub fn compare(run: &FileIndex, first: Position, events: &MemoryIndex) -> Result
     let there = |place: u32| (i64::from(place) + shift) as u32;
     let range = there(low)..there(high - 1) + 1;
     let wrong = |what: &str| {
-        Ok(Some(format!("the {what} in the index are not those of the log; remove it, and it is built again at open")))
+        Ok(Some(format!(
+            "the {what} in the index are not those of the log; remove it, and it is built again at open"
+        )))
     };
     if run.offsets(range.clone())? != events.all_offsets()[low as usize..high as usize] {
         return wrong("places of events");

@@ -10,8 +10,8 @@ use annals_core::{EventId, Position, StoreId};
 use super::block::{Block, BlockCache, BlockFile, PAYLOAD_BYTES};
 use super::filter::{LINE_BYTES, line_of, may_have};
 use super::writer::{
-    Ending, HEADER_BYTES, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, OFFSETS_PER_BLOCK, SEGMENTS_PER_BLOCK, filter_hash,
-    short,
+    Ending, HEADER_BYTES, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, OFFSETS_PER_BLOCK,
+    SEGMENTS_PER_BLOCK, filter_hash, short,
 };
 use super::{IdRange, Index, Kind, Offset, Postings, Source};
 use crate::digest::LogDigest;
@@ -238,7 +238,8 @@ struct Numbers<'a> {
 
 impl Numbers<'_> {
     fn next(&mut self) -> u64 {
-        let (number, length) = get_varint(self.bytes).expect("a block with a right checksum is as it was written");
+        let (number, length) =
+            get_varint(self.bytes).expect("a block with a right checksum is as it was written");
         self.bytes = &self.bytes[length..];
         number
     }
@@ -391,6 +392,10 @@ impl Index for FileIndex {
     fn count_below(&self, postings: &Postings, _visible: u32) -> u32 {
         // A sealed run is visible as a whole.
         postings.count
+    }
+
+    fn id_range(&self) -> IdRange {
+        self.layout.id_range
     }
 
     fn with_id(&self, id: EventId, hash: u64) -> Result<Vec<u32>, Fault> {

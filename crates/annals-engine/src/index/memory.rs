@@ -34,6 +34,8 @@ pub struct MemoryIndex {
     streams: Mutex<Arc<[u32]>>,
     stream_count: usize,
     id_range: IdRange,
+    /// Number of the newest event's term, for each kind: most often it is the next one's too.
+    newest: [u32; Kind::COUNT],
 }
 
 struct Term {
@@ -57,7 +59,8 @@ impl MemoryIndex {
     /// Adds the next event. `hashes` are those of [`hashes_of`](super::hashes_of). Returns whether it is the first of its
     /// stream in this run.
     pub fn insert(&mut self, event: &Body<'_>, hashes: &[u64], version: Version, offset: Offset) -> bool {
-        let place = u32::try_from(self.offsets.len()).expect("a run has fewer events than a segment has bytes");
+        let place =
+            u32::try_from(self.offsets.len()).expect("a run has fewer events than a segment has bytes");
         let mut hashes = hashes.iter().copied();
         let mut hash = || hashes.next().expect("every term has its hash");
         let identity = hash();
@@ -82,11 +85,31 @@ impl MemoryIndex {
         first_of_stream
     }
 
+    /// An index with room for as much as another one has.
+    pub fn like(other: &Self) -> Self {
+        Self {
+            offsets: Vec::with_capacity(other.offsets.len()),
+            identities: Vec::with_capacity(other.identities.len()),
+            ids: HashTable::with_capacity(other.ids.len()),
+            numbers: HashTable::with_capacity(other.numbers.len()),
+            terms: Vec::with_capacity(other.terms.len()),
+            names: Vec::with_capacity(other.names.len()),
+            ..Self::default()
+        }
+    }
+
     /// The number of a term, which it gets if it has none.
     fn number(&mut self, kind: Kind, name: &[u8], hash: u64) -> u32 {
-        if let Some(number) = self.find_number(kind, name, hash) {
-            return number;
+        let newest = self.newest[kind as usize - 1];
+        if self.terms.get(newest as usize).is_some_and(|term| self.is_term(term, kind, name, hash)) {
+            return newest;
         }
+        let number = self.find_number(kind, name, hash).unwrap_or_else(|| self.add_term(kind, name, hash));
+        self.newest[kind as usize - 1] = number;
+        number
+    }
+
+    fn add_term(&mut self, kind: Kind, name: &[u8], hash: u64) -> u32 {
         let number = u32::try_from(self.terms.len()).expect("a run has fewer terms than a segment has bytes");
         let start = self.names.len();
         self.names.extend_from_slice(name);
@@ -99,11 +122,12 @@ impl MemoryIndex {
     }
 
     fn find_number(&self, kind: Kind, name: &[u8], hash: u64) -> Option<u32> {
-        let is_it = |&number: &u32| {
-            let term = &self.terms[number as usize];
-            term.hash == hash && term.kind == kind && self.names[term.name.clone()] == *name
-        };
+        let is_it = |&number: &u32| self.is_term(&self.terms[number as usize], kind, name, hash);
         self.numbers.find(hash, is_it).copied()
+    }
+
+    fn is_term(&self, term: &Term, kind: Kind, name: &[u8], hash: u64) -> bool {
+        term.hash == hash && term.kind == kind && self.names[term.name.clone()] == *name
     }
 
     /// How many events there are, staged ones among them.
@@ -127,7 +151,8 @@ impl MemoryIndex {
         Some((stream, Version::new(term.first_version + rank as u64), id))
     }
 
-    pub(super) fn id_range(&self) -> IdRange {
+    /// The smallest and the largest id.
+    pub fn id_range(&self) -> IdRange {
         self.id_range
     }
 
@@ -220,6 +245,10 @@ impl Index for RwLock<MemoryIndex> {
 
     fn count_below(&self, postings: &Postings, visible: u32) -> u32 {
         self.read().all_places(postings).partition_point(|&place| place < visible) as u32
+    }
+
+    fn id_range(&self) -> IdRange {
+        self.read().id_range
     }
 
     fn with_id(&self, id: EventId, hash: u64) -> Result<Vec<u32>, Fault> {

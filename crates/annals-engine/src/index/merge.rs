@@ -67,11 +67,15 @@ fn ids(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Resu
     for (part, shift) in parts.iter_mut().zip(shifts) {
         next.push(part.next()?.map(|entry| (get_u32(entry), get_u32(&entry[4..]) + shift)));
     }
-    while let Some((index, (hash, place))) =
-        next.iter().enumerate().filter_map(|(index, entry)| Some((index, (*entry)?))).min_by_key(|(_, entry)| *entry)
+    while let Some((index, (hash, place))) = next
+        .iter()
+        .enumerate()
+        .filter_map(|(index, entry)| Some((index, (*entry)?)))
+        .min_by_key(|(_, entry)| *entry)
     {
         out.id(hash, place)?;
-        next[index] = parts[index].next()?.map(|entry| (get_u32(entry), get_u32(&entry[4..]) + shifts[index]));
+        next[index] =
+            parts[index].next()?.map(|entry| (get_u32(entry), get_u32(&entry[4..]) + shifts[index]));
     }
     Ok(())
 }
@@ -128,7 +132,8 @@ impl<'a> Fixed<'a> {
             return Ok(None);
         }
         // Behind the last one of a block there may be a few bytes that hold nothing.
-        if self.at % PAYLOAD_BYTES == self.per_block * self.size && PAYLOAD_BYTES > self.per_block * self.size {
+        if self.at % PAYLOAD_BYTES == self.per_block * self.size && PAYLOAD_BYTES > self.per_block * self.size
+        {
             self.at += PAYLOAD_BYTES - self.per_block * self.size;
         }
         if self.at == self.bytes.len() {

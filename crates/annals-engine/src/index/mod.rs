@@ -60,6 +60,9 @@ impl Kind {
         xxh3_64_with_seed(name, self as u64)
     }
 
+    /// How many kinds there are: their numbers begin with 1.
+    const COUNT: usize = 7;
+
     /// The kind with this number.
     fn of(number: u8) -> Option<Self> {
         use Kind::*;
@@ -143,7 +146,7 @@ impl Offset {
 /// The smallest and the largest id of a run: ids that carry the time when they were made, as ours do, are beyond those
 /// of all older runs, so that none of them need be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct IdRange {
+pub struct IdRange {
     smallest: [u8; 16],
     largest: [u8; 16],
 }
@@ -160,11 +163,13 @@ impl IdRange {
         self.largest = self.largest.max(*id.as_bytes());
     }
 
-    fn with(self, other: Self) -> Self {
+    /// The range of both.
+    pub fn with(self, other: Self) -> Self {
         Self { smallest: self.smallest.min(other.smallest), largest: self.largest.max(other.largest) }
     }
 
-    fn may_have(&self, id: EventId) -> bool {
+    /// Whether the id may be among them.
+    pub fn may_have(&self, id: EventId) -> bool {
         (self.smallest..=self.largest).contains(id.as_bytes())
     }
 }
@@ -208,6 +213,9 @@ pub trait Index: Send + Sync {
 
     /// How many of the places lie below `visible`.
     fn count_below(&self, postings: &Postings, visible: u32) -> u32;
+
+    /// The smallest and the largest id.
+    fn id_range(&self) -> IdRange;
 
     /// Places of the events with this id, and perhaps of others: the event itself tells.
     fn with_id(&self, id: EventId, hash: u64) -> Result<Vec<u32>, Fault>;

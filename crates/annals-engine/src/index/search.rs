@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use annals_core::{Direction, Query, QueryItem};
 
-use super::{Kind, Postings, Index};
+use super::{Index, Kind, Postings};
 use crate::error::Fault;
 
 /// Places looked at in one step when terms have many.
