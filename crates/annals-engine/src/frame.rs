@@ -262,9 +262,13 @@ fn finish(frame: &mut [u8], crc: u32) -> u32 {
 }
 
 fn record_crc(salt: u32, position: Position, fields: &[u8], body_crc: u32) -> u32 {
-    let crc = crc32c::crc32c_append(salt, &position.get().to_le_bytes());
-    let crc = crc32c::crc32c_append(crc, fields);
-    crc32c::crc32c_append(crc, &body_crc.to_le_bytes())
+    // Four numbers, of ten bytes at the most each: these may be anything.
+    let mut bytes = [0; 12 + 40];
+    let end = 8 + fields.len();
+    bytes[..8].copy_from_slice(&position.get().to_le_bytes());
+    bytes[8..end].copy_from_slice(fields);
+    bytes[end..end + 4].copy_from_slice(&body_crc.to_le_bytes());
+    crc32c::crc32c_append(salt, &bytes[..end + 4])
 }
 
 fn varint_bytes(value: u64) -> usize {

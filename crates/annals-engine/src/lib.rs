@@ -42,6 +42,7 @@ mod encoding;
 
 mod digest;
 mod index;
+mod proof;
 mod seal;
 
 mod identity;

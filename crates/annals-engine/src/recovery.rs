@@ -28,7 +28,7 @@ use crate::frame;
 use crate::identity;
 use crate::index::{BlockCache, FileIndex, MemoryIndex, Offset, hashes_of};
 use crate::log::{Lists, Run, RunIndex};
-use crate::seal::{Digested, Sealable, seal};
+use crate::seal::{Sealable, seal};
 use crate::segment::{BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, run_of, walk};
 
 /// What is cleared or written again at once.
@@ -44,8 +44,6 @@ pub struct Recovered {
     pub active: Active,
     /// Where the log ends.
     pub tail: End,
-    /// How far it was digested: to the end of the sealed runs.
-    pub digested: Digested,
 }
 
 /// Opens the log on this disk; creates it if there is none.
@@ -64,16 +62,7 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, options: &Options) -> Resu
         create(disk, &*options.clock)?
     } else {
         let segments = open_segments(disk, &bases, identity)?;
-        Opening {
-            disk,
-            cache,
-            options,
-            names: &names,
-            segments,
-            runs: Vec::new(),
-            digested: Digested::default(),
-        }
-        .take_up()?
+        Opening { disk, cache, options, names: &names, segments, runs: Vec::new() }.take_up()?
     };
     if identity.is_none()
         && let Err(fault) = identity::write(disk, recovered.id)
@@ -162,7 +151,6 @@ fn create(disk: &dyn Disk, clock: &dyn Clock) -> Result<Recovered, Fault> {
         lists: Lists { segments: vec![segment.clone()], runs: vec![run] },
         active: Active { segment, allocated: HEADER_BYTES, from: tail, index },
         tail,
-        digested: Digested::default(),
     })
 }
 
@@ -174,7 +162,6 @@ struct Opening<'a> {
     names: &'a [String],
     segments: Vec<Arc<Segment>>,
     runs: Vec<Arc<Run>>,
-    digested: Digested,
 }
 
 impl Opening<'_> {
@@ -216,7 +203,6 @@ impl Opening<'_> {
             lists: Lists { segments: self.segments, runs: self.runs },
             active: Active { segment, allocated, from: newest.from, index: newest.index },
             tail,
-            digested: self.digested,
         })
     }
 
@@ -228,7 +214,6 @@ impl Opening<'_> {
         for name in here.rev() {
             match self.usable(name, number, from.next) {
                 Ok((index, last, end)) => {
-                    self.digested = Digested::at(index.ending());
                     self.runs.push(Arc::new(Run { base: from.next, index: RunIndex::File(Arc::new(index)) }));
                     return Ok(Some((last, end)));
                 }
@@ -320,7 +305,7 @@ impl Opening<'_> {
     /// opened (G9).
     fn seal(&mut self, run: Sealable) {
         let id = run.segment.header.store;
-        let index = match seal(self.disk, id, &run, &mut self.digested, self.cache) {
+        let index = match seal(self.disk, id, &run, self.cache) {
             Ok(index) => RunIndex::File(Arc::new(index)),
             Err(fault) => {
                 tracing::warn!(

@@ -1,8 +1,8 @@
 //! Sealing: turns the index of a finished run into a file, in the background, and merges those of many.
 //!
 //! Until that is done, and if it fails, the index in memory serves on. A file appears whole or not at all; if it is
-//! missing or broken at the next open, it is built again from the segment. With a run its part of the log is read once
-//! more, and its digest made.
+//! missing or broken at the next open, it is built again from the segment. When there is nothing to seal or to merge, the
+//! digest of the log goes on.
 //!
 //! Next below: `index`.
 
@@ -14,17 +14,19 @@ use std::thread::JoinHandle;
 use annals_core::{Position, StoreId};
 use parking_lot::RwLock;
 
-use crate::digest::LogDigest;
 use crate::disk::{Disk, File};
 use crate::error::Fault;
 use crate::index::{
     self, BlockCache, Ending, FileIndex, Index, MERGE_EVENTS_MAX, MERGED_AT_ONCE, MemoryIndex,
 };
 use crate::log::{Log, Run, RunIndex};
-use crate::segment::{End, Segment, index_name, walk};
+use crate::proof::Proof;
+use crate::segment::{End, Segment, index_name};
 
 /// Sealing is never more than so many runs behind: the writer waits, for their indexes are in memory.
 const BEHIND_MAX: usize = 8;
+/// Events that are digested before it is looked whether a run waits to be sealed.
+const DIGEST_EVENTS: u64 = 4_096;
 
 /// A run in which everything is durable.
 pub struct Sealable {
@@ -38,45 +40,6 @@ pub struct Sealable {
     pub index: Arc<RwLock<MemoryIndex>>,
 }
 
-/// How far the digest of the log has come.
-#[derive(Clone, Default)]
-pub struct Digested {
-    segment: Position,
-    digest: LogDigest,
-}
-
-impl Digested {
-    /// As far as the end of a sealed run.
-    pub fn at(ending: &Ending) -> Self {
-        Self { segment: ending.segment, digest: ending.digest.clone() }
-    }
-
-    /// Goes on with what lies between two places of a segment.
-    pub fn extend(&mut self, segment: &Segment, from: End, until: Position) -> Result<(), Fault> {
-        if self.segment != segment.base() && self.segment != Position::ZERO {
-            self.digest.next_segment();
-        }
-        self.segment = segment.base();
-        walk(&*segment.file, &segment.header, from, until, |frame| {
-            let mut bodies = Vec::with_capacity(frame.header.count as usize);
-            let mut recorded_at = from.recorded_at;
-            frame.records(|_, record| {
-                recorded_at = record.recorded_at;
-                bodies.push(record.body);
-                Ok(())
-            })?;
-            self.digest.append(frame.header.first, recorded_at, bodies);
-            Ok(())
-        })?;
-        Ok(())
-    }
-
-    /// The digest so far.
-    pub fn digest(&self) -> &LogDigest {
-        &self.digest
-    }
-}
-
 /// A thread that seals runs one after another.
 pub struct Sealer {
     finished: Option<mpsc::SyncSender<Sealable>>,
@@ -85,18 +48,14 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// Starts the thread. The log was digested so far.
-    pub fn start(log: Arc<Log>, mut digested: Digested) -> std::io::Result<Self> {
+    /// Starts the thread.
+    pub fn start(log: Arc<Log>) -> std::io::Result<Self> {
         let (finished, runs) = mpsc::sync_channel::<Sealable>(BEHIND_MAX);
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
         let thread = std::thread::Builder::new().name("annals-seal".into()).spawn(move || {
             step_back();
-            while let Ok(run) = runs.recv() {
-                seal_one(&log, &run, &mut digested);
-                drop(run);
-                merge_some(&log, &stop);
-            }
+            Sealing { log, stop, proof: None }.run(&runs);
         })?;
         Ok(Self { finished: Some(finished), stopping, thread: Some(thread) })
     }
@@ -124,30 +83,92 @@ fn step_back() {
     let _ = rustix::process::nice(10);
 }
 
-fn seal_one(log: &Log, run: &Sealable, digested: &mut Digested) {
-    match seal(&*log.disk, log.id, run, digested, &log.cache) {
-        Ok(index) => {
-            let index = RunIndex::File(Arc::new(index));
-            log.replace(Arc::new(Run { base: run.from.next, index }));
+/// What the thread does.
+struct Sealing {
+    log: Arc<Log>,
+    stop: Arc<AtomicBool>,
+    proof: Option<Proof>,
+}
+
+impl Sealing {
+    fn run(mut self, runs: &mpsc::Receiver<Sealable>) {
+        loop {
+            let run = match runs.try_recv() {
+                Ok(run) => run,
+                Err(mpsc::TryRecvError::Disconnected) => return,
+                Err(mpsc::TryRecvError::Empty) if self.merge_some() || self.digest_some() => continue,
+                // Nothing is left to do.
+                Err(mpsc::TryRecvError::Empty) => match runs.recv() {
+                    Ok(run) => run,
+                    Err(mpsc::RecvError) => return,
+                },
+            };
+            self.seal(&run);
         }
-        Err(fault) => tracing::warn!(
-            base = run.from.next.get(),
-            error = &fault as &dyn std::error::Error,
-            "the index of a run stays in memory; it is written at the next open"
-        ),
+    }
+
+    fn seal(&self, run: &Sealable) {
+        let log = &self.log;
+        match seal(&*log.disk, log.id, run, &log.cache) {
+            Ok(index) => {
+                let index = RunIndex::File(Arc::new(index));
+                log.replace(Arc::new(Run { base: run.from.next, index }));
+            }
+            Err(fault) => tracing::warn!(
+                base = run.from.next.get(),
+                error = &fault as &dyn std::error::Error,
+                "the index of a run stays in memory; it is written at the next open"
+            ),
+        }
+    }
+
+    /// Merges the newest runs of one level, if there are enough of them; whether it has.
+    fn merge_some(&self) -> bool {
+        let runs = mergeable(&self.log);
+        if runs.is_empty() || self.stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        let merged = merge(&self.log, &runs, &self.stop);
+        if let Err(fault) = &merged
+            && !self.stop.load(Ordering::Relaxed)
+        {
+            tracing::warn!(
+                error = fault as &dyn std::error::Error,
+                "indexes were not merged; it is tried again when the next is sealed"
+            );
+        }
+        merged.is_ok()
+    }
+
+    /// Goes on with the digest of the log, as far as runs are sealed; whether there was anything to do.
+    fn digest_some(&mut self) -> bool {
+        let view = self.log.view();
+        let sealed = view.runs().last().expect("the newest run is there").base;
+        let (disk, id) = (&*self.log.disk, self.log.id);
+        let proof = self.proof.get_or_insert_with(|| Proof::read(disk, id, sealed));
+        if proof.next() >= sealed || self.stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        let until = sealed.min(proof.next().plus(DIGEST_EVENTS));
+        let (segment, positions) = view.segment_of(proof.next());
+        let extended = proof.extend(segment, until.min(positions.end));
+        let written = extended
+            .and_then(|()| if proof.next() == sealed { proof.write(&*self.log.disk) } else { Ok(()) });
+        if let Err(fault) = &written {
+            tracing::warn!(error = fault as &dyn std::error::Error, "the digest of the log does not go on");
+        }
+        written.is_ok()
     }
 }
 
-/// Writes the index file of a run, durably, and opens it. What was digested goes on to the end of the run.
+/// Writes the index file of a run, durably, and opens it.
 pub fn seal(
     disk: &dyn Disk,
     store: StoreId,
     run: &Sealable,
-    digested: &mut Digested,
     cache: &Arc<BlockCache>,
 ) -> Result<FileIndex, Fault> {
     let Sealable { segment, from, end, index } = run;
-    digested.extend(segment, *from, end.next)?;
     let ending = Ending {
         store,
         segment: segment.base(),
@@ -156,7 +177,6 @@ pub fn seal(
         link: end.link,
         recorded_at: end.recorded_at,
         frame: end.frame,
-        digest: digested.digest.clone(),
     };
     create(disk, from.next, end.next.previous(), cache, |name, file| {
         index::write(name, file, from.next, &ending, &index.read())
@@ -185,25 +205,6 @@ fn create(
     })?;
     disk.sync_directory().map_err(Fault::io("sync the directory of", &name))?;
     FileIndex::open(&name, file, first, cache.clone())
-}
-
-/// Merges the newest runs of one level as long as there are enough of them.
-fn merge_some(log: &Log, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        let runs = mergeable(log);
-        if runs.is_empty() {
-            return;
-        }
-        if let Err(fault) = merge(log, &runs, stop) {
-            if !stop.load(Ordering::Relaxed) {
-                tracing::warn!(
-                    error = &fault as &dyn std::error::Error,
-                    "indexes were not merged; it is tried again when the next is sealed"
-                );
-            }
-            return;
-        }
-    }
 }
 
 /// The newest runs that are of one level and that many.

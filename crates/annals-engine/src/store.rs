@@ -132,7 +132,7 @@ impl EngineStore {
             active: recovered.active,
             tail: recovered.tail,
             syncer: Syncer::start(log.clone(), poison.clone()).map_err(cannot_start)?,
-            sealer: Sealer::start(log.clone(), recovered.digested).map_err(cannot_start)?,
+            sealer: Sealer::start(log.clone()).map_err(cannot_start)?,
             heads: Heads::new(HEADS),
             group: Staged::default(),
             older_ids,

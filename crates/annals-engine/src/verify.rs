@@ -15,8 +15,8 @@ use crate::disk::{Disk, FileDisk};
 use crate::error::Fault;
 use crate::identity;
 use crate::index::{BlockCache, FileIndex, MemoryIndex, compare};
+use crate::proof::Proof;
 use crate::recovery::{Builder, check_end, check_next, check_runs, open_segment, remains};
-use crate::seal::Digested;
 use crate::segment::{End, Segment, base_of, run_of, walk};
 
 /// What a verification looked at and found.
@@ -69,8 +69,7 @@ pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Resul
     let mut names = disk.list().map_err(Fault::io("list", "the log"))?;
     names.sort_unstable();
     let bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
-    let mut check =
-        Check { found: Verification::default(), versions: HashMap::new(), digested: Digested::default() };
+    let mut check = Check { found: Verification::default(), versions: HashMap::new(), proof: None };
     let identity = identity::read(disk, &names).or_else(|fault| check.note(fault).map(|()| None))?;
     let runs = check.open_runs(disk, &names)?;
     let mut total = 0;
@@ -102,7 +101,9 @@ pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Resul
     let whole = whole.and_then(|()| head.map_or(Ok(()), |head| check_runs(&names, head)));
     whole.or_else(|fault| check.note(fault))?;
     check.found.store = id;
-    check.found.digest = check.digested.digest().log().iter().map(|byte| format!("{byte:02x}")).collect();
+    if let Some(proof) = &check.proof {
+        check.found.digest = proof.digest().log().iter().map(|byte| format!("{byte:02x}")).collect();
+    }
     Ok(check.found)
 }
 
@@ -110,7 +111,7 @@ struct Check {
     found: Verification,
     /// Newest version of each stream, by the hash of its name: 16 bytes a stream.
     versions: HashMap<u64, u64>,
-    digested: Digested,
+    proof: Option<Proof>,
 }
 
 /// Events that are compared with indexes at once.
@@ -164,7 +165,6 @@ impl Check {
             let until = end.next.plus(CHUNK_EVENTS);
             let from = end;
             let (index, walked) = self.walk(segment, from, until)?;
-            self.digested.extend(segment, from, walked.next)?;
             self.found.appends += walked.appends;
             self.found.events += u64::from(index.count());
             for run in runs {
@@ -176,6 +176,11 @@ impl Check {
             if end.next < until {
                 break;
             }
+        }
+        let proof = self.proof.get_or_insert_with(|| Proof::begin(segment.header.store));
+        // Behind damage there is no digest.
+        if proof.next() == segment.base() {
+            proof.extend(segment, end.next)?;
         }
         self.found.bytes += length;
         match next {

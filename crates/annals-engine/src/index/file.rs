@@ -10,11 +10,10 @@ use annals_core::{EventId, Position, StoreId};
 use super::block::{Block, BlockCache, BlockFile, PAYLOAD_BYTES};
 use super::filter::{LINE_BYTES, line_of, may_have};
 use super::writer::{
-    Ending, HEADER_BYTES, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, OFFSETS_PER_BLOCK,
-    SEGMENTS_PER_BLOCK, filter_hash, short,
+    Ending, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, OFFSETS_PER_BLOCK, SEGMENTS_PER_BLOCK,
+    filter_hash, short,
 };
 use super::{IdRange, Index, Kind, Offset, Postings, Source};
-use crate::digest::LogDigest;
 use crate::disk::File;
 use crate::encoding::{get_time, get_u32, get_u64, get_varint};
 use crate::error::Fault;
@@ -64,7 +63,6 @@ impl FileIndex {
             recorded_at: get_time(&header[96..]).map_err(wrong)?,
             salt: get_u32(&header[104..]),
             frame: (get_u64(&header[112..]), get_u32(&header[108..])),
-            digest: LogDigest::decode(&header[HEADER_BYTES..]).map_err(wrong)?,
         };
         if layout.base != base.get() {
             return Err(file.damaged(0, "is the index of another run"));

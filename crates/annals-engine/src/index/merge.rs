@@ -63,21 +63,28 @@ pub fn merge(
 fn ids(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Result<(), Fault> {
     let mut parts: Vec<_> =
         runs.iter().map(|run| Fixed::new(run, run.layout().ids, 8, IDS_PER_BLOCK)).collect();
+    // Hash and place in one number, so that the smallest of all is found at once; the largest stands for an end.
+    let number = |entry: Option<&[u8]>, shift: u32| match entry {
+        Some(entry) => u64::from(get_u32(entry)) << 32 | u64::from(get_u32(&entry[4..]) + shift),
+        None => u64::MAX,
+    };
     let mut next = Vec::with_capacity(parts.len());
     for (part, shift) in parts.iter_mut().zip(shifts) {
-        next.push(part.next()?.map(|entry| (get_u32(entry), get_u32(&entry[4..]) + shift)));
+        next.push(number(part.next()?, *shift));
     }
-    while let Some((index, (hash, place))) = next
-        .iter()
-        .enumerate()
-        .filter_map(|(index, entry)| Some((index, (*entry)?)))
-        .min_by_key(|(_, entry)| *entry)
-    {
-        out.id(hash, place)?;
-        next[index] =
-            parts[index].next()?.map(|entry| (get_u32(entry), get_u32(&entry[4..]) + shifts[index]));
+    loop {
+        let (mut smallest, mut from) = (u64::MAX, 0);
+        for (index, &number) in next.iter().enumerate() {
+            if number < smallest {
+                (smallest, from) = (number, index);
+            }
+        }
+        if smallest == u64::MAX {
+            return Ok(());
+        }
+        out.id((smallest >> 32) as u32, smallest as u32)?;
+        next[from] = number(parts[from].next()?, shifts[from]);
     }
-    Ok(())
 }
 
 fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Result<(), Fault> {

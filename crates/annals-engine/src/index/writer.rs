@@ -1,7 +1,7 @@
 //! Writes the index file of a run: the same bytes for the same events, always.
 //!
 //! ```text
-//! block 0     header: what is where, where the run ends, the digest of the log there
+//! block 0     header: what is where, and where the run ends
 //! blocks      offsets    u32 an event: where its record begins; the top bit marks the first of a frame
 //! blocks      ids        (hash u32, place u32) an event, ascending
 //! blocks      segments   u64 each: the position with which a segment begins that has events of the run
@@ -29,7 +29,6 @@ use super::block::{BLOCK_BYTES, PAYLOAD_BYTES};
 use super::filter::{self, LINE_BYTES};
 use super::memory::MemoryIndex;
 use super::{IdRange, Kind, id_hash};
-use crate::digest::LogDigest;
 use crate::disk::File;
 use crate::encoding::{put_u32, put_u64, put_varint};
 use crate::error::Fault;
@@ -66,8 +65,6 @@ pub struct Ending {
     pub recorded_at: Timestamp,
     /// Where the run's last frame begins, and its checksum.
     pub frame: (u64, u32),
-    /// Digest of the log up to there.
-    pub digest: LogDigest,
 }
 
 /// Where the parts of an index file are. Block numbers; the header is block 0.
@@ -119,8 +116,8 @@ impl Layout {
     }
 }
 
-/// Bytes of the header in front of the log's digest.
-pub const HEADER_BYTES: usize = 152;
+/// Bytes of the header.
+const HEADER_BYTES: usize = 152;
 
 fn header(layout: &Layout, ending: &Ending) -> Vec<u8> {
     let mut out = vec![0; HEADER_BYTES];
@@ -139,8 +136,6 @@ fn header(layout: &Layout, ending: &Ending) -> Vec<u8> {
     put_u64(&mut out[112..], ending.frame.0);
     out[120..136].copy_from_slice(&layout.id_range.smallest);
     out[136..152].copy_from_slice(&layout.id_range.largest);
-    ending.digest.encode(&mut out);
-    assert!(out.len() <= PAYLOAD_BYTES, "a digest has at most 64 nodes of a tree");
     out
 }
 
