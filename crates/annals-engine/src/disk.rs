@@ -17,8 +17,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+#[cfg(target_os = "linux")]
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub mod faulty;
+#[cfg(target_os = "linux")]
+mod map;
 
 /// A flat directory of files.
 pub trait Disk: Send + Sync + 'static {
@@ -67,13 +72,9 @@ pub trait File: Send + Sync + 'static {
     /// As the operating system's.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Fills the buffer from this offset if that can be done without waiting for the device. If not, it asks for the
-    /// bytes to be fetched and answers false: a [`read_at`](Self::read_at) that follows finds them on their way.
-    ///
-    /// # Errors
-    /// As the operating system's.
-    fn read_if_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
-        Ok(self.read_at(buffer, offset)? == buffer.len())
+    /// Says that these bytes will be read soon: a [`read_at`](Self::read_at) that follows finds them on their way.
+    fn prefetch(&self, offset: u64, length: u64) {
+        let _ = (offset, length);
     }
 
     /// Writes all of the bytes at this offset.
@@ -157,13 +158,13 @@ impl Disk for FileDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let file = OpenOptions::new().read(true).write(true).open(self.directory.join(name))?;
-        Ok(Arc::new(OsFile(file)))
+        Ok(Arc::new(OsFile::new(file)?))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
-        Ok(Arc::new(OsFile(options.open(self.directory.join(name))?)))
+        Ok(Arc::new(OsFile::new(options.open(self.directory.join(name))?)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -179,13 +180,63 @@ impl Disk for FileDisk {
     }
 }
 
-struct OsFile(fs::File);
+/// Reads of so many bytes or more are calls to the system: for those a map gains nothing.
+const MAPPED_BYTES_MAX: usize = 64 << 10;
+/// A map is at least so large: a file may grow into it.
+const MAP_BYTES_MIN: u64 = 256 << 20;
+
+struct OsFile {
+    file: fs::File,
+    /// How long it is: nobody else changes it.
+    length: AtomicU64,
+    /// Made at the first small read; nothing, if it cannot be had.
+    #[cfg(target_os = "linux")]
+    map: OnceLock<Option<map::Map>>,
+}
+
+impl OsFile {
+    fn new(file: fs::File) -> io::Result<Self> {
+        let length = file.metadata()?.len().into();
+        Ok(Self {
+            file,
+            length,
+            #[cfg(target_os = "linux")]
+            map: OnceLock::new(),
+        })
+    }
+
+    fn wrote_to(&self, end: u64) {
+        self.length.fetch_max(end, Ordering::Relaxed);
+    }
+
+    /// Copies the bytes out of memory, if they can be had there.
+    #[cfg(target_os = "linux")]
+    fn read_mapped(&self, buffer: &mut [u8], offset: u64) -> bool {
+        let length = self.length.load(Ordering::Relaxed);
+        if buffer.len() >= MAPPED_BYTES_MAX || offset.saturating_add(buffer.len() as u64) > length {
+            return false;
+        }
+        let map = self.map.get_or_init(|| {
+            let length = usize::try_from(length.max(MAP_BYTES_MIN)).ok()?;
+            map::Map::new(&self.file, length).ok()
+        });
+        map.as_ref().is_some_and(|map| map.copy(buffer, offset))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read_mapped(&self, _buffer: &mut [u8], _offset: u64) -> bool {
+        false
+    }
+}
 
 impl File for OsFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.read_mapped(buffer, offset) {
+            return Ok(buffer.len());
+        }
         let mut filled = 0;
         while filled < buffer.len() {
-            match self.0.read_at(&mut buffer[filled..], offset + filled as u64) {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -196,36 +247,26 @@ impl File for OsFile {
     }
 
     #[cfg(target_os = "linux")]
-    fn read_if_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+    fn prefetch(&self, offset: u64, length: u64) {
         use rustix::fs::{Advice, fadvise};
-        use rustix::io::{Errno, ReadWriteFlags, preadv2};
-
-        let length = buffer.len();
-        let read = preadv2(&self.0, &mut [io::IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
-        match read {
-            Ok(count) if count == length => Ok(true),
-            // In memory in part or not at all, or a file system that does not know how to say.
-            Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP) => {
-                let length = std::num::NonZeroU64::new(length as u64);
-                // If the system cannot be asked, the read will fetch them.
-                let _ = fadvise(&self.0, offset, length, Advice::WillNeed);
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
-        }
+        // If the system cannot be asked, the read will fetch them.
+        let _ = fadvise(&self.file, offset, std::num::NonZeroU64::new(length), Advice::WillNeed);
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)?;
+        self.wrote_to(offset + bytes.len() as u64);
+        Ok(())
     }
 
     fn allocate(&self, end: u64) -> io::Result<()> {
         static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-        let mut at = self.length()?;
+        // The system is asked: a write that failed half way may have made it longer.
+        let mut at = self.file.metadata()?.len();
         // Zeros are written rather than reserved: a reserved extent still changes metadata when it is filled.
         while at < end {
             let count = usize::try_from(end - at).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
-            self.0.write_all_at(&ZEROS[..count], at)?;
+            self.write_at(&ZEROS[..count], at)?;
             at += count as u64;
         }
         Ok(())
@@ -236,25 +277,31 @@ impl File for OsFile {
         use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::Errno;
 
-        let length = self.length()?;
+        let length = self.file.metadata()?.len();
         if length >= end {
             return Ok(());
         }
-        match fallocate(&self.0, FallocateFlags::empty(), length, end - length) {
+        match fallocate(&self.file, FallocateFlags::empty(), length, end - length) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.allocate(end),
-            reserved => Ok(reserved?),
+            reserved => {
+                reserved?;
+                self.wrote_to(end);
+                Ok(())
+            }
         }
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        // First for those who read: they must not read behind the end.
+        self.length.fetch_min(length, Ordering::Relaxed);
+        self.file.set_len(length)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 }

@@ -1,12 +1,13 @@
 //! Fetching: from places in a run to the events that are there. There is no other way to an event.
 //!
-//! What lies close together is read at once. All reads of one call are asked for before the first is waited for, so a
-//! stream whose events lie all over a disk costs about what one of them does.
+//! What lies close together is read at once. As soon as one read has waited for the device, all others of the call are
+//! asked for, so a stream whose events lie all over a disk costs about what two of them do.
 //!
 //! Next below: `segment` (whose files they are in) and `disk`.
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use annals_core::{Position, RecordedEvent};
 use bytes::Bytes;
@@ -24,6 +25,8 @@ const GAP_BYTES_MAX: u64 = 2 << 10;
 const PIECE_BYTES_MAX: u64 = 1 << 20;
 /// Records of one call to the disk, at most.
 const RECORDS_MAX: usize = 512;
+/// A small read that takes longer has waited for the device.
+const IN_MEMORY_MAX: Duration = Duration::from_micros(20);
 /// What is read for a record whose length is not known before: most fit.
 const RECORD_BYTES_GUESS: u64 = 4 << 10;
 
@@ -147,25 +150,22 @@ impl<'a> Batch<'a> {
     fn read(&self) -> Result<Bytes, Fault> {
         let length: u64 = self.pieces.iter().map(|piece| piece.end - piece.start).sum();
         let mut bytes = vec![0; usize::try_from(length).expect("a record fits in memory")];
-        let mut missing = Vec::new();
         let mut rest = &mut bytes[..];
-        for piece in &self.pieces {
+        let mut asked_for = false;
+        for (index, piece) in self.pieces.iter().enumerate() {
             let (buffer, behind) = rest.split_at_mut((piece.end - piece.start) as usize);
             rest = behind;
-            let file = &piece.segment.file;
-            // One alone is waited for in any case.
-            let there = self.pieces.len() > 1 && {
-                let read = file.read_if_cached(buffer, piece.start);
-                read.map_err(Fault::io("read", &piece.segment.name))?
-            };
-            if !there {
-                missing.push((piece, buffer));
-            }
-        }
-        for (piece, buffer) in missing {
-            let read = piece.segment.file.read_at(buffer, piece.start);
+            let began = Instant::now();
             // A guess may go beyond the end of the file.
+            let read = piece.segment.file.read_at(buffer, piece.start);
             read.map_err(Fault::io("read", &piece.segment.name))?;
+            if !asked_for && began.elapsed() > IN_MEMORY_MAX {
+                // The device was waited for, so it will be for others: they are asked for all at once.
+                for later in &self.pieces[index + 1..] {
+                    later.segment.file.prefetch(later.start, later.end - later.start);
+                }
+                asked_for = true;
+            }
         }
         Ok(bytes.into())
     }
