@@ -147,16 +147,15 @@ impl Writer {
         self.hand_over();
     }
 
-    /// Whether an append that comes alone is soon durable: its caller can carry it out.
-    pub fn is_quick(&self) -> bool {
-        self.syncer.is_quick()
-    }
-
-    /// Carries out one append, on this thread.
+    /// Carries out one append that comes alone, on the thread of its caller. Only if the disk is slow, another thread
+    /// waits for it.
     pub fn carry_out(&mut self, request: Request) {
         self.take(request);
-        if let Some(group) = self.staged() {
+        let Some(group) = self.staged() else { return };
+        if group.frames.is_empty() || self.syncer.is_quick() {
             self.syncer.make_durable(group);
+        } else {
+            self.syncer.hand_over(group);
         }
     }
 

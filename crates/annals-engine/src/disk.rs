@@ -77,6 +77,11 @@ pub trait File: Send + Sync + 'static {
         let _ = (offset, length);
     }
 
+    /// Says that these bytes will be read in a moment: brings them near, if they are in memory.
+    fn bring_near(&self, offset: u64, length: u64) {
+        let _ = (offset, length);
+    }
+
     /// Writes all of the bytes at this offset.
     ///
     /// # Errors
@@ -244,6 +249,13 @@ impl File for OsFile {
             }
         }
         Ok(filled)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn bring_near(&self, offset: u64, length: u64) {
+        if let Some(Some(map)) = self.map.get() {
+            map.bring_near(offset, length);
+        }
     }
 
     #[cfg(target_os = "linux")]

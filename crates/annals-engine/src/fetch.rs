@@ -5,7 +5,7 @@
 //!
 //! Next below: `segment` (whose files they are in) and `disk`.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,19 @@ use crate::error::Fault;
 use crate::frame;
 use crate::index::Offset;
 use crate::log::{Run, View};
+use crate::scan::ScannedEvent;
 use crate::segment::Segment;
 
 /// Records that are no further apart than this are read together.
 const GAP_BYTES_MAX: u64 = 2 << 10;
 /// At most this much is read together, unless one record is larger.
 const PIECE_BYTES_MAX: u64 = 1 << 20;
+/// Events of a block, at most.
+const BLOCK_EVENTS_MAX: usize = 4 << 10;
 /// Records of one call to the disk, at most.
 const RECORDS_MAX: usize = 512;
+/// How many pieces ahead memory is told what will be read.
+const NEAR_PIECES: usize = 4;
 /// A small read that takes longer has waited for the device.
 const IN_MEMORY_MAX: Duration = Duration::from_micros(20);
 /// What is read for a record whose length is not known before: most fit.
@@ -47,7 +52,9 @@ pub fn events(view: &View, run: &Run, places: &[u32], bytes_max: usize) -> Resul
         let chunk = &rest[..rest.len().min(RECORDS_MAX)];
         let records = locate(view, run, chunk)?;
         let batch = Batch::of(&records);
-        let block = batch.read()?;
+        let mut block = Vec::new();
+        batch.read(&mut block)?;
+        let block = Bytes::from(block);
         for (record, at) in batch.places() {
             let event = record.event(&block, at)?;
             bytes += weight(&event);
@@ -59,6 +66,56 @@ pub fn events(view: &View, run: &Run, places: &[u32], bytes_max: usize) -> Resul
         rest = &rest[batch.taken()..];
     }
     Ok(events)
+}
+
+/// Events in a row, in the bytes that they were read into.
+pub struct Block<'a> {
+    /// The records, each with where it is in the bytes.
+    records: Vec<(Located<'a>, usize)>,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The position behind the last one.
+    pub next: Position,
+}
+
+/// Reads a block: the events from this position on, as many as are worth reading at once, into these bytes.
+pub fn block<'a>(view: &'a View, from: Position, mut bytes: Vec<u8>) -> Result<Block<'a>, Fault> {
+    let run = view.run_of(from);
+    let first = (from.get() - run.base.get()) as u32;
+    let places: Vec<u32> = (first..view.visible(run)).take(BLOCK_EVENTS_MAX).collect();
+    let mut records = locate(view, run, &places)?;
+    let batch = Batch::of(&records);
+    batch.read(&mut bytes)?;
+    let at: Vec<usize> = batch.places().map(|(_, at)| at).collect();
+    records.truncate(at.len());
+    let next = run.position(first + at.len() as u32);
+    Ok(Block { records: records.into_iter().zip(at).collect(), bytes, next })
+}
+
+impl Block<'_> {
+    /// Hands out the events, borrowed from the bytes, until it is told to stop; the position behind the last one if so.
+    pub fn each(
+        &self,
+        mut each: impl FnMut(&ScannedEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<Position>, Fault> {
+        for (record, at) in &self.records {
+            let end = self.bytes.len().min(at + (record.end - record.byte) as usize);
+            let known = &self.bytes[*at..end];
+            let whole;
+            let read = match frame::record(known, record.position, &record.segment.origin) {
+                Err(Malformed::Short(_)) => {
+                    whole = record.whole(known)?;
+                    frame::record(&whole, record.position, &record.segment.origin)
+                }
+                read => read,
+            };
+            let event = read.and_then(ScannedEvent::of).map_err(|malformed| record.wrong(malformed))?;
+            if each(&event).is_break() {
+                return Ok(ControlFlow::Break(record.position.next()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
 }
 
 /// The event at this place of a run.
@@ -85,7 +142,8 @@ fn locate<'a>(view: &'a View, run: &Run, places: &[u32]) -> Result<Vec<Located<'
         if !known.contains(&place) {
             let following = places[index..].iter().zip(place..).take_while(|(place, next)| **place == *next);
             known = place..place + following.count() as u32;
-            offsets = run.index().offsets(known.start..count.min(known.end + 1))?;
+            offsets.clear();
+            run.index().offsets(known.start..count.min(known.end + 1), &mut offsets)?;
         }
         let position = run.position(place);
         if !positions.contains(&position) {
@@ -146,20 +204,25 @@ impl<'a> Batch<'a> {
         self.pieces.iter().map(|piece| piece.records).sum()
     }
 
-    /// The bytes of all pieces, one after the other.
-    fn read(&self) -> Result<Bytes, Fault> {
+    /// Reads the bytes of all pieces, one after the other, in place of what is in `block`.
+    fn read(&self, block: &mut Vec<u8>) -> Result<(), Fault> {
         let length: u64 = self.pieces.iter().map(|piece| piece.end - piece.start).sum();
-        let mut bytes = vec![0; usize::try_from(length).expect("a record fits in memory")];
-        let mut rest = &mut bytes[..];
+        block.resize(usize::try_from(length).expect("a record fits in memory"), 0);
+        let mut rest = &mut block[..];
         let mut asked_for = false;
+        let mut began = Instant::now();
         for (index, piece) in self.pieces.iter().enumerate() {
             let (buffer, behind) = rest.split_at_mut((piece.end - piece.start) as usize);
             rest = behind;
-            let began = Instant::now();
+            if let Some(later) = self.pieces.get(index + NEAR_PIECES) {
+                later.segment.file.bring_near(later.start, later.end - later.start);
+            }
             // A guess may go beyond the end of the file.
             let read = piece.segment.file.read_at(buffer, piece.start);
             read.map_err(Fault::io("read", &piece.segment.name))?;
-            if !asked_for && began.elapsed() > IN_MEMORY_MAX {
+            let now = Instant::now();
+            let took = now - std::mem::replace(&mut began, now);
+            if !asked_for && took > IN_MEMORY_MAX {
                 // The device was waited for, so it will be for others: they are asked for all at once.
                 for later in &self.pieces[index + 1..] {
                     later.segment.file.prefetch(later.start, later.end - later.start);
@@ -167,7 +230,7 @@ impl<'a> Batch<'a> {
                 asked_for = true;
             }
         }
-        Ok(bytes.into())
+        Ok(())
     }
 
     /// The records that are fetched, each with where it is in the bytes of `read`.
@@ -184,35 +247,32 @@ impl<'a> Batch<'a> {
 }
 
 impl Located<'_> {
+    fn wrong(&self, malformed: Malformed) -> Fault {
+        Fault::damaged(&self.segment.name, self.byte, Some(self.position), malformed.to_string())
+    }
+
     fn event(&self, block: &Bytes, at: usize) -> Result<RecordedEvent, Fault> {
-        let wrong = |malformed: Malformed| {
-            let problem = malformed.to_string();
-            Fault::damaged(&self.segment.name, self.byte, Some(self.position), problem)
-        };
-        let origin = &self.segment.origin;
         let known = (self.end - self.byte) as usize;
         let found = &block[at..block.len().min(at + known)];
+        let origin = &self.segment.origin;
         match frame::record(found, self.position, origin) {
-            Ok(record) => record.to_event(block).map_err(wrong),
             Err(Malformed::Short(_)) => {
                 let bytes = self.whole(found)?;
-                let record = frame::record(&bytes, self.position, origin).map_err(wrong)?;
-                record.to_event(&bytes).map_err(wrong)
+                let record = frame::record(&bytes, self.position, origin);
+                record.and_then(|record| record.to_event(&bytes))
             }
-            Err(malformed) => Err(wrong(malformed)),
+            record => record.and_then(|record| record.to_event(block)),
         }
+        .map_err(|malformed| self.wrong(malformed))
     }
 
     /// All of a record of which these are the first bytes.
     fn whole(&self, beginning: &[u8]) -> Result<Bytes, Fault> {
-        let wrong = |malformed: Malformed| {
-            Fault::damaged(&self.segment.name, self.byte, Some(self.position), malformed.to_string())
-        };
-        let length = frame::record_length(beginning).map_err(wrong)? as u64;
+        let length = frame::record_length(beginning).map_err(|malformed| self.wrong(malformed))? as u64;
         let file = &self.segment.file;
-        let left = file.length().map_err(Fault::io("read the length of", &self.segment.name))? - self.byte;
-        if length > left {
-            return Err(wrong(Malformed::Short("record")));
+        let end = file.length().map_err(Fault::io("read the length of", &self.segment.name))?;
+        if length > end.saturating_sub(self.byte) {
+            return Err(self.wrong(Malformed::Short("record")));
         }
         let mut bytes = vec![0; length as usize];
         file.read_at(&mut bytes, self.byte).map_err(Fault::io("read", &self.segment.name))?;

@@ -30,6 +30,7 @@ mod sync;
 
 mod fetch;
 mod read;
+mod scan;
 
 mod log;
 mod segment;
@@ -52,5 +53,6 @@ mod verify;
 pub mod disk;
 mod error;
 
+pub use scan::ScannedEvent;
 pub use store::{EngineStore, Options};
 pub use verify::{Verification, verify, verify_disk};

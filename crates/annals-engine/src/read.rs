@@ -278,9 +278,11 @@ fn append_end(run: &Run, first: u32, visible: u32) -> Result<u32, Fault> {
     let mut from = first + 1;
     // Most appends have one event or a few.
     let mut step = 8;
+    let mut offsets = Vec::new();
     while from < visible {
         let to = visible.min(from.saturating_add(step));
-        let offsets = run.index().offsets(from..to)?;
+        offsets.clear();
+        run.index().offsets(from..to, &mut offsets)?;
         if let Some(next) = offsets.iter().position(|offset| offset.is_first_in_frame()) {
             return Ok(from + next as u32);
         }

@@ -22,6 +22,12 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 /// Maps that there may be at once. Who gets none reads by calls.
 const SLOTS: usize = 16 << 10;
 
+/// What a processor fetches at once.
+#[cfg(target_arch = "x86_64")]
+const LINE_BYTES: usize = 64;
+/// More than this need not be near.
+const NEAR_BYTES_MAX: u64 = 1 << 10;
+
 /// Where a map is. The handler looks for it here, so it is written before the map is read and never moves.
 struct Slot {
     start: AtomicPtr<u8>,
@@ -62,6 +68,23 @@ impl Map {
         slot.length.store(length, Ordering::Relaxed);
         slot.start.store(start.cast(), Ordering::Release);
         Ok(Self { slot })
+    }
+
+    /// Has the processor fetch the bytes, if they are in memory. It does nothing if they are not.
+    pub fn bring_near(&self, offset: u64, length: u64) {
+        let (from, to) = (offset, offset.saturating_add(length.min(NEAR_BYTES_MAX)));
+        if to > self.slot.length.load(Ordering::Relaxed) as u64 {
+            return;
+        }
+        #[cfg(target_arch = "x86_64")]
+        for at in (from..to).step_by(LINE_BYTES) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let start = self.slot.start.load(Ordering::Relaxed);
+            // SAFETY: a hint, which never fails; the address lies within the map.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(at as usize).cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (from, to);
     }
 
     /// Copies bytes out; whether that could be done. The file must reach to the end of them.

@@ -2,6 +2,7 @@
 //! read lately are kept in one cache for all files, so memory does not grow with the log.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
 
@@ -20,7 +21,7 @@ pub type Block = Arc<[u8]>;
 /// Blocks of index files that were read lately, by number of the file and of the block.
 pub struct BlockCache {
     blocks: Cache<(u64, u32), Block>,
-    files: std::sync::atomic::AtomicU64,
+    files: AtomicU64,
 }
 
 impl BlockCache {
@@ -36,13 +37,17 @@ pub struct BlockFile {
     file: Arc<dyn File>,
     number: u64,
     cache: Arc<BlockCache>,
+    /// A bit for each block: whether its checksum was found right.
+    checked: Vec<AtomicU64>,
 }
 
 impl BlockFile {
     /// A file of blocks that go through this cache.
     pub fn new(name: &str, file: Arc<dyn File>, cache: Arc<BlockCache>) -> Self {
-        let number = cache.files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Self { name: name.to_owned(), file, number, cache }
+        let number = cache.files.fetch_add(1, Ordering::Relaxed);
+        let blocks = file.length().unwrap_or(0).div_ceil(BLOCK_BYTES as u64);
+        let checked = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Self { name: name.to_owned(), file, number, cache, checked }
     }
 
     /// Its name.
@@ -68,6 +73,21 @@ impl BlockFile {
         let block: Block = self.read(number, 1)?.into();
         self.cache.blocks.insert(key, block.clone());
         Ok(block)
+    }
+
+    /// Fills the buffer from this byte of a block on, past the cache. The block's checksum is looked at the first time
+    /// only: this is for what the log itself shows to be wrong.
+    pub fn peek(&self, number: u32, at: usize, buffer: &mut [u8]) -> Result<(), Fault> {
+        let bit = 1 << (number % 64);
+        let word =
+            self.checked.get(number as usize / 64).ok_or_else(|| self.damaged(number, "ends too early"))?;
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            self.read(number, 1)?;
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+        let offset = u64::from(number) * BLOCK_BYTES as u64 + at as u64;
+        let read = self.file.read_at(buffer, offset).map_err(Fault::io("read", &self.name))?;
+        if read < buffer.len() { Err(self.damaged(number, "ends too early")) } else { Ok(()) }
     }
 
     /// So many blocks from this one on, past the cache; their payloads, one after the other.

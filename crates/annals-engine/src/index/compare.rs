@@ -23,7 +23,9 @@ pub fn compare(run: &FileIndex, first: Position, events: &MemoryIndex) -> Result
             "the {what} in the index are not those of the log; remove it, and it is built again at open"
         )))
     };
-    if run.offsets(range.clone())? != events.all_offsets()[low as usize..high as usize] {
+    let mut offsets = Vec::new();
+    run.offsets(range.clone(), &mut offsets)?;
+    if offsets != events.all_offsets()[low as usize..high as usize] {
         return wrong("places of events");
     }
     for (place, id) in events.all_ids().filter(|(place, _)| (low..high).contains(place)) {

@@ -18,6 +18,9 @@ use crate::disk::File;
 use crate::encoding::{get_time, get_u32, get_u64, get_varint};
 use crate::error::Fault;
 
+/// So many offsets are not worth to keep their block for.
+const FEW_OFFSETS: usize = 8;
+
 /// The index of a sealed run, on disk.
 pub struct FileIndex {
     file: BlockFile,
@@ -323,17 +326,24 @@ impl Index for FileIndex {
         self.layout.count
     }
 
-    fn offsets(&self, places: Range<u32>) -> Result<Vec<Offset>, Fault> {
-        let mut offsets = Vec::with_capacity(places.len());
+    fn offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault> {
         let mut place = places.start as usize;
         while place < places.end as usize {
-            let block = self.block(1 + (place / OFFSETS_PER_BLOCK) as u32)?;
+            let block = 1 + (place / OFFSETS_PER_BLOCK) as u32;
             let from = place % OFFSETS_PER_BLOCK;
-            let to = OFFSETS_PER_BLOCK.min(from + places.end as usize - place);
-            offsets.extend(block[4 * from..4 * to].chunks_exact(4).map(|raw| Offset(get_u32(raw))));
-            place += to - from;
+            let until = OFFSETS_PER_BLOCK.min(from + places.end as usize - place);
+            if until - from <= FEW_OFFSETS {
+                let mut few = [0; 4 * FEW_OFFSETS];
+                let few = &mut few[..4 * (until - from)];
+                self.file.peek(block, 4 * from, few)?;
+                to.extend(few.chunks_exact(4).map(|raw| Offset(get_u32(raw))));
+            } else {
+                let block = self.block(block)?;
+                to.extend(block[4 * from..4 * until].chunks_exact(4).map(|raw| Offset(get_u32(raw))));
+            }
+            place += until - from;
         }
-        Ok(offsets)
+        Ok(())
     }
 
     fn find(&self, kind: Kind, name: &[u8], hash: u64) -> Result<Option<Postings>, Fault> {

@@ -219,8 +219,9 @@ impl Index for RwLock<MemoryIndex> {
         self.read().count()
     }
 
-    fn offsets(&self, places: Range<u32>) -> Result<Vec<Offset>, Fault> {
-        Ok(self.read().offsets[places.start as usize..places.end as usize].to_vec())
+    fn offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault> {
+        to.extend_from_slice(&self.read().offsets[places.start as usize..places.end as usize]);
+        Ok(())
     }
 
     fn find(&self, kind: Kind, name: &[u8], hash: u64) -> Result<Option<Postings>, Fault> {

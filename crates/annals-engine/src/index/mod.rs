@@ -199,8 +199,8 @@ pub trait Index: Send + Sync {
     /// How many events there are. In memory, also those that are not visible yet.
     fn count(&self) -> u32;
 
-    /// Where the records at these places begin.
-    fn offsets(&self, places: Range<u32>) -> Result<Vec<Offset>, Fault>;
+    /// Adds where the records at these places begin.
+    fn offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault>;
 
     /// The places of a term, if it has any.
     fn find(&self, kind: Kind, name: &[u8], hash: u64) -> Result<Option<Postings>, Fault>;
