@@ -8,10 +8,12 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tokio::runtime::Handle;
 
+use crate::disk::Used;
 use crate::events::{Digest, EVENT_BYTES, orders, stream_name};
 use crate::peers::{Opener, Peer};
 use crate::report::{Report, Round, Who};
 use crate::rival::{Part, Request, Rival, Seen};
+use crate::say::say;
 
 /// How much is done. Two of them: quick and thorough.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +36,6 @@ pub struct Scale {
     pub cold_reads: u64,
     /// Streams of one event each of the large store.
     pub many: u64,
-    /// Refusals and reads of a round.
-    pub probes: u64,
     /// Events that are appended one by one to be weighed.
     pub singles: u64,
 }
@@ -43,22 +43,21 @@ pub struct Scale {
 impl Scale {
     /// About two minutes.
     pub const QUICK: Self = Self {
-        rounds: 3,
-        round: Duration::from_millis(300),
+        rounds: 5,
+        round: Duration::from_millis(200),
         device_writes: 100,
-        large_writes: 8,
-        bulk_requests: 50,
+        large_writes: 6,
+        bulk_requests: 40,
         streams: 10_000,
-        warm_reads: 1_600,
-        cold_reads: 100,
+        warm_reads: 960,
+        cold_reads: 60,
         many: 500_000,
-        probes: 1_000,
         singles: 30_000,
     };
     /// About a quarter of an hour.
     pub const THOROUGH: Self = Self {
-        rounds: 5,
-        round: Duration::from_secs(2),
+        rounds: 7,
+        round: Duration::from_millis(1_500),
         device_writes: 500,
         large_writes: 40,
         bulk_requests: 500,
@@ -66,7 +65,6 @@ impl Scale {
         warm_reads: 16_000,
         cold_reads: 400,
         many: 10_000_000,
-        probes: 10_000,
         singles: 1_000_000,
     };
 }
@@ -94,22 +92,45 @@ pub struct Bench {
     pub scale: Scale,
     /// What came of it.
     pub report: Report,
+    /// Time of the processors until the last table.
+    pub used: Used,
 }
 
 impl Bench {
     /// These peers in the order of this round: each round begins with another.
     pub fn turn<T: Copy>(peers: &[T], round: usize) -> Vec<T> {
         let mut turn = peers.to_vec();
-        turn.rotate_left(round % peers.len().max(1));
-        if round % 2 == 1 {
+        let (cycle, step) = (round / peers.len().max(1), round % peers.len().max(1));
+        turn.rotate_left(step);
+        // The other way round in every second cycle, so that nobody always follows the same one.
+        if cycle % 2 == 1 {
             turn.reverse();
         }
         turn
     }
 
+    /// Who is measured side by side, Annals in every group: Tephra apart from those that go on writing after they have
+    /// answered. Rounds of two stores are so closer to each other in time.
+    pub fn groups(&self) -> Vec<(usize, Vec<Peer>)> {
+        let (embedded, others): (Vec<_>, Vec<_>) = self.peers.iter().partition(|peer| peer.is_embedded_log());
+        let mut groups = Vec::new();
+        if embedded.len() > 1 || others.is_empty() {
+            groups.push(embedded);
+        }
+        if !others.is_empty() {
+            groups.push([vec![Peer::Annals], others].concat());
+        }
+        groups.into_iter().enumerate().collect()
+    }
+
     /// The peers that are libraries over files.
     pub fn embedded(&self) -> Vec<Peer> {
         self.peers.iter().copied().filter(|peer| peer.is_embedded_log()).collect()
+    }
+
+    /// Rounds of the group that is measured now: the first group is the one with targets.
+    pub fn rounds(&self) -> usize {
+        if self.report.group == 0 { self.scale.rounds } else { self.scale.rounds.div_ceil(2) }
     }
 
     /// The directory of a peer's store for this purpose.
@@ -138,9 +159,14 @@ impl Bench {
         Ok(())
     }
 
-    /// Prints a workload's table.
-    pub fn show(&self, workload: &str) {
-        print!("{}", self.report.table(workload));
+    /// Prints a workload's table, and how much of the machine others had since the last one was printed.
+    pub fn show(&mut self, workload: &str) {
+        let (since, now) = (self.used, Used::now());
+        self.used = now;
+        say(&self.report.table(workload));
+        if let Some(percent) = now.others(since) {
+            say(&format!("  other processes had {percent:.0} % of the processors\n"));
+        }
     }
 
     /// What the disk does by itself with large writes, a sync after each, as events in a second.
@@ -228,8 +254,13 @@ mod tests {
 
     #[test]
     fn each_round_begins_with_another_and_all_have_their_turn() {
-        assert_eq!(Bench::turn(&[1, 2], 0), [1, 2]);
-        assert_ne!(Bench::turn(&[1, 2, 3], 0)[0], Bench::turn(&[1, 2, 3], 1)[0]);
+        let firsts = |peers: &[usize]| (0..12).map(|round| Bench::turn(peers, round)[0]).collect::<Vec<_>>();
+        for peers in [&[1, 2][..], &[1, 2, 3], &[1, 2, 3, 4]] {
+            for peer in peers {
+                let times = firsts(peers).into_iter().filter(|first| first == peer).count();
+                assert_eq!(times, 12 / peers.len(), "{peers:?}: {:?}", firsts(peers));
+            }
+        }
         for round in 0..6 {
             let mut turn = Bench::turn(&[1, 2, 3], round);
             turn.sort_unstable();

@@ -1,7 +1,7 @@
 //! A process of its own for a store: its memory is the store's alone, and it can be killed in the middle of a write.
 //!
 //! It is this binary, started with `--child WHAT PEER DIRECTORY NUMBER`. It says `open BYTES` when the store is open,
-//! `part BYTES` when a tenth is loaded, `loaded BYTES` when all is (the most memory that it had), and then appends
+//! `part BYTES` when a half is loaded, `loaded BYTES` when all is (the most memory that it had), and then appends
 //! until it is killed, or until nobody holds its input any more.
 
 use std::io::{BufRead, BufReader, Read};
@@ -39,7 +39,7 @@ pub enum What {
 pub struct Told {
     /// Memory when the store was open.
     pub open_bytes: u64,
-    /// The most memory that it had until a tenth was loaded.
+    /// The most memory that it had until a half was loaded.
     pub part_bytes: u64,
     /// The most memory that it had.
     pub most_bytes: u64,
@@ -92,9 +92,9 @@ pub fn be(arguments: &[String], runtime: &Handle) -> Result<()> {
     });
     let number: u64 = number.parse()?;
     let (streams, before) = if what == "load" { (number, 0) } else { (0, number) };
-    runtime.block_on(load(&*store, 1..streams / 10 + 1, 1))?;
+    runtime.block_on(load(&*store, 1..streams / 2 + 1, 1))?;
     println!("part {}", memory("VmHWM")?);
-    runtime.block_on(load(&*store, streams / 10 + 1..streams + 1, 1))?;
+    runtime.block_on(load(&*store, streams / 2 + 1..streams + 1, 1))?;
     println!("loaded {}", memory("VmHWM")?);
     // Streams of its own, so that no append is refused.
     append_forever(runtime, &store, STREAMS_FROM + before * 10_000_000)

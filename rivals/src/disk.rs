@@ -58,19 +58,52 @@ fn written(file: &File, length: u64) -> Result<u64> {
 }
 
 /// Waits until what was written before is on the disk and this process rests: what one store still does after its
-/// round must not be paid by the next. At most some seconds.
+/// round must not be paid by the next. Waits a moment for the rest of the machine too, but not longer: others may
+/// go on for hours.
 pub fn settle() {
     rustix::fs::sync();
-    let used = || {
-        let clock = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        Duration::new(clock.tv_sec as u64, clock.tv_nsec as u32)
-    };
-    for _ in 0..250 {
-        let before = used();
+    for window in 0..150 {
+        let before = Used::now();
         std::thread::sleep(Duration::from_millis(20));
-        if used() - before < Duration::from_millis(2) {
+        let now = Used::now();
+        let others_rest = now.busy - before.busy <= TICK;
+        if now.own - before.own < Duration::from_millis(2) && (others_rest || window >= 4) {
             return;
         }
+    }
+}
+
+/// What the system counts the processors' time in.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Time of all processors since the machine was started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Used {
+    busy: Duration,
+    all: Duration,
+    own: Duration,
+}
+
+impl Used {
+    /// Until now; nothing where the system does not tell.
+    pub fn now() -> Self {
+        let own = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let own = Duration::new(own.tv_sec as u64, own.tv_nsec as u32);
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
+        let ticks: Vec<u32> = fields.filter_map(|field| Some(field.parse::<u64>().ok()? as u32)).collect();
+        // user, nice, system, idle, iowait, irq, softirq, steal
+        let sum = |places: &[usize]| TICK * places.iter().filter_map(|place| ticks.get(*place)).sum::<u32>();
+        let busy = sum(&[0, 1, 2, 5, 6, 7]);
+        Self { busy, all: busy + sum(&[3, 4]), own }
+    }
+
+    /// How much of the processors' time other processes had since then, in percent; nothing if that was too short
+    /// to tell.
+    pub fn others(self, since: Self) -> Option<f64> {
+        let others = (self.busy - since.busy).saturating_sub(self.own - since.own);
+        let all = self.all - since.all;
+        (all > TICK * 50).then(|| 100.0 * others.as_secs_f64() / all.as_secs_f64())
     }
 }
 

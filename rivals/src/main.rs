@@ -2,7 +2,7 @@
 //!
 //! Times on a shared machine are noise; what counts are ratios of rounds that were measured next to each other. The
 //! files, in reading order: `events`, `rival` (what is asked of a store) and `peers` (the stores), `drive`, `disk`,
-//! `targets` (the table of workloads), `bench` and `workloads`, `child`, `report`.
+//! `targets` (the table of workloads), `bench` and `workloads`, `child`, `report`, `say`.
 
 mod events;
 mod rival;
@@ -19,6 +19,7 @@ mod child;
 mod workloads;
 
 mod report;
+mod say;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -27,9 +28,11 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use bench::{Bench, Scale};
+use disk::Used;
 use peers::postgres::{MISSING, Server};
 use peers::{Opener, Peer};
 use report::Report;
+use say::{keep_output, say};
 use targets::{WORKLOADS, Workload};
 use workloads::{append, bulk, many, single, spread};
 
@@ -54,7 +57,7 @@ struct Arguments {
     /// Only against these peers.
     #[arg(long, value_name = "PEER", value_delimiter = ',', value_enum)]
     peer: Vec<Peer>,
-    /// Rounds of each workload; 3 when quick, otherwise 5.
+    /// Rounds of each workload; 5 when quick, otherwise 7.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=50))]
     rounds: Option<u16>,
     /// Where stores are made, in a fresh directory that is removed afterwards. It must be on the disk that is to be
@@ -84,13 +87,14 @@ fn main() -> Result<()> {
         return child::be(&arguments.child, runtime.handle());
     }
     let workloads = asked_for(&arguments.only)?;
+    keep_output()?;
     let directory = Directory::new(&arguments.dir)?;
     runtime.spawn(end_on_signal(directory.0.clone()));
     let (peers, server) = compared(&arguments, &directory.0)?;
     let mut scale = if arguments.quick { Scale::QUICK } else { Scale::THOROUGH };
     scale.rounds = arguments.rounds.map_or(scale.rounds, usize::from);
     let names: Vec<_> = peers.iter().map(|peer| peer.name()).collect();
-    println!("{} in {} rounds", names.join(", "), scale.rounds);
+    say(&format!("{} in {} rounds\n", names.join(", "), scale.rounds));
     let mut bench = Bench {
         opener: Opener::new(runtime.handle().clone(), server),
         runtime: runtime.handle().clone(),
@@ -98,12 +102,12 @@ fn main() -> Result<()> {
         peers,
         scale,
         report: Report::default(),
+        used: Used::now(),
     };
     let started = Instant::now();
     let done = run(&mut bench, &workloads);
-    print!("{}", bench.report.targets(&workloads));
-    print!("\n{}", bench.report.lines());
-    println!("\ntook {:.0} s", started.elapsed().as_secs_f64());
+    say(&bench.report.targets(&workloads));
+    say(&format!("\n{}\ntook {:.0} s\n", bench.report.lines(), started.elapsed().as_secs_f64()));
     done
 }
 
@@ -145,7 +149,7 @@ fn compared(arguments: &Arguments, directory: &std::path::Path) -> Result<(Vec<P
     let mut peers = vec![Peer::Annals];
     peers.extend(all.iter().filter(|peer| arguments.peer.is_empty() || arguments.peer.contains(peer)));
     if cfg!(not(feature = "umadb")) && peers.contains(&Peer::Umadb) {
-        println!("umadb is skipped: build with --features umadb, which needs protoc (protobuf-compiler)");
+        say("umadb is skipped: build with --features umadb, which needs protoc (protobuf-compiler)\n");
         peers.retain(|peer| *peer != Peer::Umadb);
     }
     let mut server = None;
@@ -155,7 +159,7 @@ fn compared(arguments: &Arguments, directory: &std::path::Path) -> Result<(Vec<P
             None => Server::start(directory).context("PostgreSQL does not start")?,
         };
         if server.is_none() {
-            println!("{MISSING}");
+            say(&format!("{MISSING}\n"));
             peers.retain(|peer| *peer != Peer::Postgres);
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use annals_bench::{Figures, Ratio};
 
 use crate::peers::Peer;
-use crate::targets::{Better, Target, Workload, workload};
+use crate::targets::{Better, Target, WORKLOADS, Workload, workload};
 
 /// Whose figure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +52,7 @@ impl Round {
 
 struct Row {
     workload: &'static str,
+    group: usize,
     who: Who,
     rounds: Vec<Round>,
 }
@@ -71,6 +72,8 @@ impl Row {
 /// The figures of a run.
 #[derive(Default)]
 pub struct Report {
+    /// Who is measured side by side at the moment: rounds are paired within a group.
+    pub group: usize,
     rows: Vec<Row>,
     /// Costs in the large store over those in the small one.
     flats: Vec<(&'static str, Peer, Ratio)>,
@@ -80,9 +83,11 @@ pub struct Report {
 impl Report {
     /// Takes in a round.
     pub fn add(&mut self, workload: &'static str, who: Who, round: Round) {
-        match self.rows.iter_mut().find(|row| row.workload == workload && row.who == who) {
+        let group = self.group;
+        let same = |row: &&mut Row| (row.workload, row.group, row.who) == (workload, group, who);
+        match self.rows.iter_mut().find(same) {
             Some(row) => row.rounds.push(round),
-            None => self.rows.push(Row { workload, who, rounds: vec![round] }),
+            None => self.rows.push(Row { workload, group, who, rounds: vec![round] }),
         }
     }
 
@@ -102,8 +107,10 @@ impl Report {
 
     /// Annals over another, round by round; more is better.
     pub fn ratio(&self, workload: &Workload, who: Who) -> Option<Ratio> {
-        let ours = self.row(workload.name, Who::Store(Peer::Annals))?.values();
-        let pairs = ours.zip(self.row(workload.name, who)?.values());
+        let theirs = self.row(workload.name, who)?;
+        let is_ours = |row: &&Row| row.who == Who::Store(Peer::Annals) && row.group == theirs.group;
+        let ours = self.rows.iter().filter(|row| row.workload == workload.name).find(is_ours)?;
+        let pairs = ours.values().zip(theirs.values());
         Ratio::of(pairs.map(|(ours, theirs)| match workload.better {
             Better::More => (ours, theirs),
             Better::Less => (theirs, ours),
@@ -148,7 +155,7 @@ impl Report {
         let unit = workload.unit;
         let _ = writeln!(table, "  {:<9} {unit:>12} {:>9} {:>9}  {better}", "", "p50 ms", "p99 ms");
         let mut rows: Vec<_> = self.rows.iter().filter(|row| row.workload == name).collect();
-        rows.sort_by_key(|row| row.who);
+        rows.sort_by_key(|row| (row.group, row.who));
         for row in rows {
             let median = Ratio::spread(row.values()).map_or(0.0, |spread| spread.median);
             let ratio = match row.who {
@@ -193,7 +200,10 @@ impl Report {
     /// The lines for machines.
     pub fn lines(&self) -> String {
         let mut lines = String::new();
-        for row in &self.rows {
+        let mut rows: Vec<_> = self.rows.iter().collect();
+        let place = |row: &Row| WORKLOADS.iter().position(|workload| workload.name == row.workload);
+        rows.sort_by_key(|row| (place(row), row.who));
+        for row in rows {
             let ratio = self.ratio(workload(row.workload), row.who);
             let value = ratio.map_or_else(|| "unmeasured".into(), |ratio| format!("{:.3}", ratio.median));
             let _ = match row.who {
@@ -248,6 +258,16 @@ mod tests {
         let ratio = report.ratio(workload("append-1x1"), TEPHRA).unwrap();
         assert_eq!(ratio, Ratio { least: 1.0, median: 2.0, most: 3.0 });
         assert_eq!(report.lines(), "ratio append-1x1 tephra 2.000\nlimit append-1x1 0.800\n");
+    }
+
+    #[test]
+    fn rounds_are_paired_within_their_group() {
+        let mut report = report("bulk", &[(20.0, 10.0, 40.0)]);
+        report.group = 1;
+        report.add("bulk", ANNALS, Round::of(30.0));
+        report.add("bulk", Who::Store(Peer::Sqlite), Round::of(10.0));
+        assert_eq!(report.ratio(workload("bulk"), TEPHRA).unwrap().median, 2.0);
+        assert_eq!(report.ratio(workload("bulk"), Who::Store(Peer::Sqlite)).unwrap().median, 3.0);
     }
 
     #[test]

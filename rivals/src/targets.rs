@@ -94,7 +94,7 @@ pub const WORKLOADS: &[Workload] = &[
     cost("size-written", "the same without what is allocated ahead", "bytes/event", &[tephra(1.0)]),
     cost("size-single", "on disk after 64 writers, 1 event a request", "bytes/event", &[tephra(1.0)]),
     cost("size-single-written", "the same without what is allocated ahead", "bytes/event", &[tephra(1.0)]),
-    cost("memory", "most memory of a process that loads", "MB", &[AtMost(256.0), Flat(1.5)]),
+    cost("memory", "most memory of a process that loads", "MB", &[AtMost(256.0), Flat(1.25)]),
     cost("memory-open", "memory of a process that has opened the loaded store", "MB", &[AtMost(256.0)]),
     cost("open-killed", "open and read one stream, after a kill", "ms", &[AtMost(100.0)]),
     cost("open", "open and read one stream, after a close", "ms", &[AtMost(100.0)]),

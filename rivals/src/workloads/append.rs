@@ -94,8 +94,23 @@ struct Contender {
 /// # Errors
 /// As the stores', or if one of them does not hold what it acknowledged.
 pub fn run(bench: &mut Bench, name: &'static str, writers: usize, batch: usize) -> Result<()> {
+    for (group, peers) in bench.groups() {
+        bench.report.group = group;
+        run_group(bench, &peers, name, (writers, batch))?;
+        bench.remove(name)?;
+    }
+    bench.show(name);
+    Ok(())
+}
+
+fn run_group(
+    bench: &mut Bench,
+    peers: &[Peer],
+    name: &'static str,
+    (writers, batch): (usize, usize),
+) -> Result<()> {
     let mut contenders = Vec::new();
-    for (peer, store) in bench.open_all(name, &bench.peers)? {
+    for (peer, store) in bench.open_all(name, peers)? {
         let mut tried = Vec::new();
         let mut events = 0;
         for (way, &drive) in store.drives().iter().enumerate() {
@@ -108,16 +123,20 @@ pub fn run(bench: &mut Bench, name: &'static str, writers: usize, batch: usize) 
         let drive = best.expect("a store can be called in one way at least").1;
         contenders.push(Contender { peer, store, drive, events });
     }
-    let turns: Vec<_> = (0..=contenders.len()).collect();
+    // The disk has its turn beside the first group.
+    let device_turns = usize::from(bench.report.group == 0);
+    let turns: Vec<_> = (0..contenders.len() + device_turns).collect();
     let mut streams = Vec::new();
-    for round in 0..bench.scale.rounds {
+    // One writer waits for nothing but the disk, which has good and bad moments: shorter rounds, and more of them.
+    let slices = if writers == 1 { 3 } else { 1 };
+    for round in 0..bench.rounds() * slices {
         for turn in Bench::turn(&turns, round) {
             settle();
             let Some(contender) = contenders.get_mut(turn) else {
                 device(bench, name, writers, batch)?;
                 continue;
             };
-            let lasting = (bench.scale.round, usize::MAX);
+            let lasting = (bench.scale.round / slices as u32, usize::MAX);
             let shape = (writers, batch);
             let written = write(bench, &contender.store, contender.drive, shape, round + 2, lasting)?;
             contender.events += written.figures.events;
@@ -126,10 +145,7 @@ pub fn run(bench: &mut Bench, name: &'static str, writers: usize, batch: usize) 
             bench.report.add(name, Who::Store(contender.peer), rate);
         }
     }
-    verify(bench, name, &contenders, &streams[..writers.min(8)])?;
-    bench.show(name);
-    drop(contenders);
-    bench.remove(name)
+    verify(bench, name, &contenders, &streams[..writers.min(8)])
 }
 
 /// What the disk does by itself in this round, as events in a second; for small requests only where one writer

@@ -11,6 +11,7 @@ use crate::bench::{Bench, agreed, check, check_count};
 use crate::disk::settle;
 use crate::drive::together;
 use crate::events::{Digest, orders, stream_name};
+use crate::peers::Peer;
 use crate::report::{Round, Who};
 use crate::rival::{Drive, Part, Request, Rival, Seen};
 
@@ -25,7 +26,17 @@ const WARM_REQUESTS: usize = 10;
 /// # Errors
 /// As the stores', or if one of them does not hold what it acknowledged.
 pub fn run(bench: &mut Bench) -> Result<()> {
-    let stores = bench.open_all(NAME, &bench.peers)?;
+    for (group, peers) in bench.groups() {
+        bench.report.group = group;
+        run_group(bench, &peers)?;
+        bench.remove(NAME)?;
+    }
+    bench.show(NAME);
+    Ok(())
+}
+
+fn run_group(bench: &mut Bench, peers: &[Peer]) -> Result<()> {
+    let stores = bench.open_all(NAME, peers)?;
     let mut contenders = Vec::new();
     let mut next = 1;
     for (peer, store) in stores {
@@ -41,8 +52,10 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     }
     // Beyond what any store was warmed with.
     next = next.max(1 + 2 * WARM_REQUESTS as u64 * STREAMS);
-    let turns: Vec<_> = (0..=contenders.len()).collect();
-    for round in 0..bench.scale.rounds {
+    // The disk has its turn beside the first group.
+    let device_turns = usize::from(bench.report.group == 0);
+    let turns: Vec<_> = (0..contenders.len() + device_turns).collect();
+    for round in 0..bench.rounds() {
         let made = requests(&mut next, bench.scale.bulk_requests);
         for turn in Bench::turn(&turns, round) {
             settle();
@@ -72,9 +85,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     let digest = agreed(NAME, &digests)?;
     let (events, hash) = (digest.events, digest.hash);
     bench.report.note(NAME, format!("all: the same {events} events were read back, digest {hash:016x}"));
-    bench.show(NAME);
-    drop(contenders);
-    bench.remove(NAME)
+    Ok(())
 }
 
 /// Requests for new streams from this number on. They are made before the time is taken.

@@ -18,6 +18,7 @@ use crate::events::{Random, orders, stream_name};
 use crate::peers::Peer;
 use crate::report::{Round, Who};
 use crate::rival::{Answer, Part, Request, Rival, Seen};
+use crate::say::say;
 
 /// What this family measures.
 pub const NAMES: [&str; 8] =
@@ -41,9 +42,9 @@ pub fn run(bench: &mut Bench, asked: &dyn Fn(&str) -> bool) -> Result<()> {
         let started = Instant::now();
         let told = run_and_kill(What::Load(bench.scale.many), peer, &place)?;
         let (events, seconds) = (bench.scale.many, started.elapsed().as_secs_f64());
-        println!(
-            "  {peer:<9} loaded {events} streams of one event in a process of its own in {seconds:.1} s"
-        );
+        say(&format!(
+            "  {peer:<9} loaded {events} streams of one event in a process of its own in {seconds:.1} s\n"
+        ));
         bench.report.add("memory", Who::Store(peer), Round::of(told.most_bytes as f64 / 1e6));
         // A cost over a cost is a rate over a rate turned round.
         bench.report.add_flat("memory", peer, &[(told.most_bytes as f64, told.part_bytes as f64)]);
@@ -51,12 +52,14 @@ pub fn run(bench: &mut Bench, asked: &dyn Fn(&str) -> bool) -> Result<()> {
     if asked("memory") {
         bench
             .report
-            .note("memory", format!("one load of {} events; small is a tenth of it", bench.scale.many));
+            .note("memory", format!("one load of {} events; small is a half of it", bench.scale.many));
         bench.show("memory");
     }
     if NAMES[1..5].iter().any(|name| asked(name)) {
         open(bench, &peers)?;
-        NAMES[1..5].iter().filter(|name| asked(name)).for_each(|name| bench.show(name));
+        for name in NAMES[1..5].iter().filter(|name| asked(name)) {
+            bench.show(name);
+        }
     }
     if NAMES[5..].iter().any(|name| asked(name)) {
         probe(bench, &peers, asked)?;
@@ -66,7 +69,7 @@ pub fn run(bench: &mut Bench, asked: &dyn Fn(&str) -> bool) -> Result<()> {
 }
 
 fn open(bench: &mut Bench, peers: &[Peer]) -> Result<()> {
-    for round in 0..bench.scale.rounds {
+    for round in 0..bench.rounds() {
         for peer in Bench::turn(peers, round) {
             let place = bench.place(LARGE, peer);
             let told = run_and_kill(What::Write(1 + round as u64), peer, &place)?;
@@ -116,7 +119,7 @@ fn probe(bench: &mut Bench, peers: &[Peer], asked: &dyn Fn(&str) -> bool) -> Res
     for (name, probe) in probes.into_iter().filter(|(name, _)| asked(name)) {
         let mut flats = vec![Vec::new(); pairs.len()];
         // The first round warms.
-        for round in 0..=bench.scale.rounds {
+        for round in 0..=bench.rounds() {
             for index in Bench::turn(&(0..pairs.len()).collect::<Vec<_>>(), round) {
                 let Pair { peer, small, large } = &pairs[index];
                 let sizes = [(small, FEW), (large, bench.scale.many)];
@@ -149,65 +152,76 @@ type Probe = fn(&Bench, &Arc<dyn Rival>, u64, usize) -> Result<Figures>;
 
 /// Appends by a writer that does not know that the stream exists: all are refused.
 fn refuse(bench: &Bench, store: &Arc<dyn Rival>, streams: u64, round: usize) -> Result<Figures> {
-    let drive = store.drives()[0];
-    let probes = bench.scale.probes;
-    let done = together(&bench.runtime, drive, 1, |_| {
-        let (store, mut random) = (store.clone(), Random::new(round as u64));
-        async move {
-            let mut latencies = Vec::new();
-            for _ in 0..probes {
-                let request = beginning(1 + random.below(streams));
-                let asked = Instant::now();
-                let answer = store.append(request, 0, drive).await?;
-                latencies.push(asked.elapsed());
-                ensure!(answer == Answer::Refused, "a stale append was carried out");
-            }
-            Ok(latencies)
-        }
-    })?;
-    let latencies: Vec<_> = done.each.into_iter().flatten().collect();
-    Ok(Figures::new(probes, done.elapsed, latencies, 0))
+    repeat(
+        bench,
+        store,
+        1,
+        move |store, _, random| async move {
+            let request = beginning(1 + random % streams);
+            let asked = Instant::now();
+            let answer = store.append(request, 0, store.drives()[0]).await?;
+            ensure!(answer == Answer::Refused, "a stale append was carried out");
+            Ok(asked.elapsed())
+        },
+        round,
+    )
 }
 
 /// Reads of streams that do not exist.
 fn missing(bench: &Bench, store: &Arc<dyn Rival>, _: u64, round: usize) -> Result<Figures> {
-    let probes = bench.scale.probes;
-    let done = together(&bench.runtime, store.drives()[0], 1, |_| {
-        let (store, mut random) = (store.clone(), Random::new(round as u64));
-        async move {
-            let mut latencies = Vec::new();
-            for _ in 0..probes {
-                let name = format!("order-none-{:08}", random.below(100_000_000));
-                let asked = Instant::now();
-                let digest = read(&*store, &name, 0).await?;
-                latencies.push(asked.elapsed());
-                ensure!(digest.events == 0, "{name} exists");
-            }
-            Ok(latencies)
-        }
-    })?;
-    let latencies: Vec<_> = done.each.into_iter().flatten().collect();
-    Ok(Figures::new(0, done.elapsed, latencies, 0))
+    repeat(
+        bench,
+        store,
+        1,
+        |store, _, random| async move {
+            let name = format!("order-none-{:08}", random % 100_000_000);
+            let asked = Instant::now();
+            let digest = read(&*store, &name, 0).await?;
+            ensure!(digest.events == 0, "{name} exists");
+            Ok(asked.elapsed())
+        },
+        round,
+    )
 }
 
 /// Appends of many writers, each of which makes a stream that must not exist.
 fn make(bench: &Bench, store: &Arc<dyn Rival>, _: u64, round: usize) -> Result<Figures> {
-    let drive = store.drives()[0];
-    let lasting: Duration = bench.scale.round;
-    let done = together(&bench.runtime, drive, WRITERS, |writer| {
-        let store = store.clone();
+    repeat(
+        bench,
+        store,
+        WRITERS,
+        |store, caller, number| async move {
+            // Of so many numbers none comes twice.
+            let request = beginning(NEW + number % 1_000_000_000_000_000);
+            let asked = Instant::now();
+            store.append(request, caller, store.drives()[0]).await?.written()?;
+            Ok(asked.elapsed())
+        },
+        round,
+    )
+}
+
+/// Lets so many callers do the same again and again for the time of a round, each time with another random number;
+/// what is done tells how long the store took for it.
+fn repeat<F, W>(
+    bench: &Bench,
+    store: &Arc<dyn Rival>,
+    callers: usize,
+    ask: F,
+    round: usize,
+) -> Result<Figures>
+where
+    F: Fn(Arc<dyn Rival>, usize, u64) -> W + Copy + Send + 'static,
+    W: Future<Output = Result<Duration>> + Send,
+{
+    let lasting = bench.scale.round;
+    let done = together(&bench.runtime, store.drives()[0], callers, |caller| {
+        let (store, mut random) = (store.clone(), Random::new((round as u64) << 32 | caller as u64));
         async move {
             let mut latencies = Vec::new();
             let started = Instant::now();
-            let first = NEW + (round * WRITERS + writer) as u64 * 50_000;
-            for stream in first.. {
-                if started.elapsed() >= lasting {
-                    break;
-                }
-                let request = beginning(stream);
-                let asked = Instant::now();
-                store.append(request, writer, drive).await?.written()?;
-                latencies.push(asked.elapsed());
+            while started.elapsed() < lasting {
+                latencies.push(ask(store.clone(), caller, random.next()).await?);
             }
             Ok(latencies)
         }

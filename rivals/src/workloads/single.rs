@@ -32,6 +32,8 @@ pub fn run(bench: &mut Bench) -> Result<()> {
         let size = disk::size(&place)?;
         weigh(bench, NAMES, peer, size, events);
     }
-    NAMES.into_iter().for_each(|name| bench.show(name));
+    for name in NAMES {
+        bench.show(name);
+    }
     bench.remove(PURPOSE)
 }

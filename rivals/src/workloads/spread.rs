@@ -14,6 +14,7 @@ use crate::events::{Digest, Random, stream_name};
 use crate::peers::Peer;
 use crate::report::{Round, Who};
 use crate::rival::Rival;
+use crate::say::say;
 
 /// What this family measures.
 pub const NAMES: [&str; 7] =
@@ -38,22 +39,26 @@ pub fn run(bench: &mut Bench, asked: &dyn Fn(&str) -> bool) -> Result<()> {
         bench.show("size");
         bench.show("size-written");
     }
-    // Opened again, so that what a store does on opening is done before it is asked.
-    let stores = bench.open_all(PURPOSE, &peers)?;
     if asked("scan") {
-        scan(bench, &stores)?;
+        bench.report.group = 0;
+        scan(bench)?;
     }
-    for (name, readers) in [("stream-warm-1", 1), ("stream-warm-16", READERS)] {
-        if asked(name) {
-            warm(bench, &stores, name, readers)?;
+    let reads: [(_, _, Reads); 4] = [
+        ("stream-warm-1", 1, warm),
+        ("stream-warm-16", READERS, warm),
+        ("stream-cold-1", 1, cold),
+        ("stream-cold-16", READERS, cold),
+    ];
+    for (name, readers, reads) in reads.into_iter().filter(|(name, ..)| asked(name)) {
+        for (group, peers) in bench.groups() {
+            bench.report.group = group;
+            let Digest { events, hash, .. } = reads(bench, &peers, name, readers)?;
+            let who = if group == 0 { "all" } else { "and again" };
+            bench.report.note(name, format!("{who}: the same {events} events, digest {hash:016x}"));
         }
+        bench.show(name);
     }
-    drop(stores);
-    for (name, readers) in [("stream-cold-1", 1), ("stream-cold-16", READERS)] {
-        if asked(name) {
-            cold(bench, &peers, name, readers)?;
-        }
-    }
+    bench.report.group = 0;
     bench.remove(PURPOSE)
 }
 
@@ -68,7 +73,8 @@ fn fill(bench: &Bench, peers: &[Peer]) -> Result<()> {
             check_count(&*store, &place, streams * STREAM_EVENTS).await
         })?;
         let events = streams * STREAM_EVENTS;
-        println!("  {peer:<9} loaded {events} events in {:.1} s", started.elapsed().as_secs_f64());
+        let seconds = started.elapsed().as_secs_f64();
+        say(&format!("  {peer:<9} loaded {events} events in {seconds:.1} s\n"));
     }
     Ok(())
 }
@@ -84,12 +90,16 @@ pub fn weigh(bench: &mut Bench, names: [&'static str; 2], peer: Peer, size: Size
     bench.report.note(names[0], note);
 }
 
-fn scan(bench: &mut Bench, stores: &[(Peer, Arc<dyn Rival>)]) -> Result<()> {
-    let embedded: Vec<_> = stores.iter().filter(|(peer, _)| peer.is_embedded_log()).collect();
+type Reads = fn(&mut Bench, &[Peer], &'static str, usize) -> Result<Digest>;
+
+fn scan(bench: &mut Bench) -> Result<()> {
+    // Opened again, so that what a store does on opening is done before it is asked.
+    let stores = bench.open_all(PURPOSE, &bench.embedded())?;
+    let turns: Vec<_> = stores.iter().collect();
     let mut digests = Vec::new();
     // The first round warms all of them.
-    for round in 0..=bench.scale.rounds {
-        for (peer, store) in Bench::turn(&embedded, round) {
+    for round in 0..=bench.rounds() {
+        for (peer, store) in Bench::turn(&turns, round) {
             disk::settle();
             let mut digest = Digest::default();
             let started = Instant::now();
@@ -142,15 +152,11 @@ fn read_streams(
     Ok((Figures::new(sum.events, done.elapsed, latencies, sum.hash), sum))
 }
 
-fn warm(
-    bench: &mut Bench,
-    stores: &[(Peer, Arc<dyn Rival>)],
-    name: &'static str,
-    readers: usize,
-) -> Result<()> {
+fn warm(bench: &mut Bench, peers: &[Peer], name: &'static str, readers: usize) -> Result<Digest> {
+    let stores = bench.open_all(PURPOSE, peers)?;
     let turns: Vec<_> = stores.iter().collect();
-    let mut seen = Vec::new();
-    for round in 0..=bench.scale.rounds {
+    let mut seen = Digest::default();
+    for round in 0..=bench.rounds() {
         let mut digests = Vec::new();
         for (peer, store) in Bench::turn(&turns, round) {
             disk::settle();
@@ -161,16 +167,16 @@ fn warm(
                 bench.report.add(name, Who::Store(*peer), rate);
             }
         }
-        seen.push(agreed(name, &digests)?);
+        seen.add(agreed(name, &digests)?);
     }
-    finish(bench, name, &seen)
+    Ok(seen)
 }
 
-fn cold(bench: &mut Bench, peers: &[Peer], name: &'static str, readers: usize) -> Result<()> {
+fn cold(bench: &mut Bench, peers: &[Peer], name: &'static str, readers: usize) -> Result<Digest> {
     let peers: Vec<_> = peers.iter().copied().filter(|peer| bench.opener.can_forget(*peer)).collect();
     let reads = if readers == 1 { bench.scale.cold_reads } else { 4 * bench.scale.cold_reads };
-    let mut seen = Vec::new();
-    for round in 0..bench.scale.rounds {
+    let mut seen = Digest::default();
+    for round in 0..bench.rounds() {
         let mut digests = Vec::new();
         for peer in Bench::turn(&peers, round) {
             let place = bench.place(PURPOSE, peer);
@@ -183,16 +189,7 @@ fn cold(bench: &mut Bench, peers: &[Peer], name: &'static str, readers: usize) -
             digests.push((peer, digest));
             bench.report.add(name, Who::Store(peer), Round::rate(figures.requests_per_second(), &figures));
         }
-        seen.push(agreed(name, &digests)?);
+        seen.add(agreed(name, &digests)?);
     }
-    finish(bench, name, &seen)
-}
-
-fn finish(bench: &mut Bench, name: &'static str, rounds: &[Digest]) -> Result<()> {
-    let mut sum = Digest::default();
-    rounds.iter().for_each(|digest| sum.add(*digest));
-    let Digest { events, hash, .. } = sum;
-    bench.report.note(name, format!("all: the same {events} events, digest {hash:016x}"));
-    bench.show(name);
-    Ok(())
+    Ok(seen)
 }
