@@ -8,17 +8,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use annals_core::{Position, StoreId};
 use parking_lot::RwLock;
 
 use crate::disk::{Disk, File};
 use crate::error::Fault;
-use crate::index::{
-    self, BlockCache, Ending, FileIndex, Index, MERGE_EVENTS_MAX, MERGED_AT_ONCE, MemoryIndex,
-};
+use crate::index::{self, BlockCache, Ending, FileIndex, Index, MERGE_EVENTS_MAX, MemoryIndex};
 use crate::log::{Log, Run, RunIndex};
 use crate::proof::Proof;
 use crate::segment::{End, Segment, index_name};
@@ -94,17 +93,30 @@ impl Sealing {
     fn run(mut self, runs: &mpsc::Receiver<Sealable>) {
         loop {
             let run = match runs.try_recv() {
-                Ok(run) => run,
-                Err(mpsc::TryRecvError::Disconnected) => return,
-                Err(mpsc::TryRecvError::Empty) if self.merge_some() || self.digest_some() => continue,
-                // Nothing is left to do.
-                Err(mpsc::TryRecvError::Empty) => match runs.recv() {
-                    Ok(run) => run,
-                    Err(mpsc::RecvError) => return,
-                },
+                Err(TryRecvError::Empty) if self.merge_some(BUSY) || self.digest_some() => continue,
+                Err(TryRecvError::Empty) => self.wait(runs),
+                taken => taken.ok(),
             };
+            let Some(run) = run else { return };
             self.seal(&run);
         }
+    }
+
+    /// Waits for a run, and merges more of those that there are when nothing is appended for a while; nothing at the end.
+    fn wait(&self, runs: &mpsc::Receiver<Sealable>) -> Option<Sealable> {
+        let mut head = self.log.head();
+        while mergeable(&self.log, IDLE).is_some() {
+            match runs.recv_timeout(IDLE_AFTER) {
+                Err(RecvTimeoutError::Timeout) if self.log.head() == head => {
+                    if !self.merge_some(IDLE) {
+                        break;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => head = self.log.head(),
+                taken => return taken.ok(),
+            }
+        }
+        runs.recv().ok()
     }
 
     fn seal(&self, run: &Sealable) {
@@ -122,12 +134,11 @@ impl Sealing {
         }
     }
 
-    /// Merges the newest runs of one level, if there are enough of them; whether it has.
-    fn merge_some(&self) -> bool {
-        let runs = mergeable(&self.log);
-        if runs.is_empty() || self.stop.load(Ordering::Relaxed) {
+    /// Merges the newest runs, if there are enough of them; whether it has.
+    fn merge_some(&self, worth: Worth) -> bool {
+        let Some(runs) = mergeable(&self.log, worth).filter(|_| !self.stop.load(Ordering::Relaxed)) else {
             return false;
-        }
+        };
         let merged = merge(&self.log, &runs, &self.stop);
         if let Err(fault) = &merged
             && !self.stop.load(Ordering::Relaxed)
@@ -207,33 +218,41 @@ fn create(
     FileIndex::open(&name, file, first, cache.clone())
 }
 
-/// The newest runs that are of one level and that many.
-fn mergeable(log: &Log) -> Vec<Arc<FileIndex>> {
+/// A run is merged with all newer ones if it has at most so many times as many events as these together: times, and
+/// divided by.
+type Worth = (u64, u64);
+/// While the writer is at work, eight runs of one size become one: each event is written about once for eightfold growth.
+const BUSY: Worth = (1, 7);
+/// When it is not, runs become few: of several, each has more than eight times the events of all newer ones.
+const IDLE: Worth = (8, 1);
+/// The writer is not at work if nothing was appended for so long.
+const IDLE_AFTER: Duration = Duration::from_millis(100);
+
+/// The newest runs that are worth to be merged.
+fn mergeable(log: &Log, (times, by): Worth) -> Option<Vec<Arc<FileIndex>>> {
     let view = log.view();
     let mut newest: Vec<Arc<FileIndex>> = Vec::new();
-    let mut events = 0;
+    let (mut events, mut worth) = (0, 0);
     for run in view.runs().iter().rev() {
         let RunIndex::File(index) = &run.index else {
+            // One that is in memory still, or for good.
+            (events, worth) = (0, 0);
             newest.clear();
-            events = 0;
             continue;
         };
-        if newest.last().is_some_and(|newer| newer.level() != index.level()) {
-            // Whatever is newer and of a lower level is too few: look at the older ones.
-            newest.clear();
-            events = 0;
-        }
-        events += u64::from(index.count());
-        if events > MERGE_EVENTS_MAX {
+        let count = u64::from(index.count());
+        if events + count > MERGE_EVENTS_MAX {
             break;
         }
         newest.push(index.clone());
-        if newest.len() == MERGED_AT_ONCE {
-            newest.reverse();
-            return newest;
+        if count * by <= events * times {
+            worth = newest.len();
         }
+        events += count;
     }
-    Vec::new()
+    newest.truncate(worth);
+    newest.reverse();
+    (!newest.is_empty()).then_some(newest)
 }
 
 fn merge(log: &Log, runs: &[Arc<FileIndex>], stop: &AtomicBool) -> Result<(), Fault> {

@@ -75,8 +75,8 @@ impl BlockFile {
         Ok(block)
     }
 
-    /// Fills the buffer from this byte of a block on, past the cache. The block's checksum is looked at the first time
-    /// only: this is for what the log itself shows to be wrong.
+    /// Fills the buffer from this byte of a block on, past the cache: what is small and asked for often is not worth
+    /// to keep a block for. The block's checksum is looked at the first time only.
     pub fn peek(&self, number: u32, at: usize, buffer: &mut [u8]) -> Result<(), Fault> {
         let bit = 1 << (number % 64);
         let word =

@@ -46,15 +46,14 @@ impl FileIndex {
         let layout = Layout {
             base: get_u64(&header[8..]),
             count: number(0),
-            level: number(1),
-            ids: number(2),
-            segments: number(3),
-            segment_count: number(4),
-            root: number(5),
-            depth: number(6),
-            filter: number(7),
-            lines: number(8),
-            blocks: number(9),
+            ids: number(1),
+            segments: number(2),
+            segment_count: number(3),
+            root: number(4),
+            depth: number(5),
+            filter: number(6),
+            lines: number(7),
+            blocks: number(8),
             id_range: IdRange { smallest: array(120), largest: array(136) },
         };
         let wrong = |malformed: crate::encoding::Malformed| file.damaged(0, &malformed.to_string());
@@ -96,11 +95,6 @@ impl FileIndex {
         &self.ending
     }
 
-    /// How often its parts were merged.
-    pub fn level(&self) -> u32 {
-        self.layout.level
-    }
-
     /// Positions with which the segments begin that have events of the run.
     pub fn segments(&self) -> Result<Vec<Position>, Fault> {
         let count = self.layout.segment_count;
@@ -126,9 +120,10 @@ impl FileIndex {
     /// Whether what has this hash may be among the streams, keys and ids of the run.
     fn may_have(&self, hash: u64) -> Result<bool, Fault> {
         let line = line_of(hash, self.layout.lines);
-        let block = self.block(self.layout.filter + line / LINES_PER_BLOCK as u32)?;
-        let start = (line as usize % LINES_PER_BLOCK) * LINE_BYTES;
-        Ok(may_have(&block[start..start + LINE_BYTES], hash))
+        let number = self.layout.filter + line / LINES_PER_BLOCK as u32;
+        let mut bytes = [0; LINE_BYTES];
+        self.file.peek(number, (line as usize % LINES_PER_BLOCK) * LINE_BYTES, &mut bytes)?;
+        Ok(may_have(&bytes, hash))
     }
 
     /// The first entry whose term is this one or comes after it, of the leaf in which the term is, if it is anywhere.

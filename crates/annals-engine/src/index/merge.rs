@@ -13,8 +13,6 @@ use crate::disk::File;
 use crate::encoding::get_u32;
 use crate::error::Fault;
 
-/// Runs of one level of which there are so many are merged into one of the next.
-pub const MERGED_AT_ONCE: usize = 8;
 /// A merge does not make a run of more events than this: what it takes in memory grows with them.
 pub const MERGE_EVENTS_MAX: u64 = 8 << 20;
 /// Blocks that are read at once.
@@ -36,9 +34,8 @@ pub fn merge(
         shifts.push(count);
         count = count.checked_add(run.count()).expect("merged runs are bounded");
     }
-    let level = runs.iter().map(|run| run.level()).max().unwrap_or(0) + 1;
     let id_range = runs.iter().map(|run| run.layout().id_range).fold(IdRange::default(), IdRange::with);
-    let mut out = RunWriter::new(name, file.clone(), Position::new(base), (count, level), id_range);
+    let mut out = RunWriter::new(name, file.clone(), Position::new(base), count, id_range);
     out.stop_if(stop);
     for run in runs {
         let mut offsets = Fixed::new(run, 1, 4, OFFSETS_PER_BLOCK);

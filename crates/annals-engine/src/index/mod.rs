@@ -30,7 +30,7 @@ pub use block::BlockCache;
 pub use compare::compare;
 pub use file::FileIndex;
 pub use memory::MemoryIndex;
-pub use merge::{MERGE_EVENTS_MAX, MERGED_AT_ONCE, merge};
+pub use merge::{MERGE_EVENTS_MAX, merge};
 pub use search::search;
 pub use writer::{Ending, write};
 

@@ -74,8 +74,6 @@ pub struct Layout {
     pub base: u64,
     /// Events.
     pub count: u32,
-    /// How often its parts were merged.
-    pub level: u32,
     /// First block of ids; offsets begin at block 1.
     pub ids: u32,
     /// First block of segments.
@@ -98,12 +96,11 @@ pub struct Layout {
 
 impl Layout {
     /// How many fields of four bytes there are.
-    pub const NUMBERS: usize = 10;
+    pub const NUMBERS: usize = 9;
 
     fn numbers(&self) -> [u32; Self::NUMBERS] {
         [
             self.count,
-            self.level,
             self.ids,
             self.segments,
             self.segment_count,
@@ -147,7 +144,7 @@ pub fn write(
     ending: &Ending,
     index: &MemoryIndex,
 ) -> Result<(), Fault> {
-    let mut out = RunWriter::new(name, file.clone(), base, (index.count(), 0), index.id_range());
+    let mut out = RunWriter::new(name, file.clone(), base, index.count(), index.id_range());
     for offset in index.all_offsets() {
         out.offset(offset.raw())?;
     }
@@ -194,15 +191,9 @@ pub struct RunWriter<'a> {
 }
 
 impl<'a> RunWriter<'a> {
-    /// An index file of a run of so many events, of this level. Offsets come first.
-    pub fn new(
-        name: &'a str,
-        file: Arc<dyn File>,
-        base: Position,
-        (count, level): (u32, u32),
-        id_range: IdRange,
-    ) -> Self {
-        let layout = Layout { base: base.get(), count, level, id_range, ..Layout::default() };
+    /// An index file of a run of so many events. Offsets come first.
+    pub fn new(name: &'a str, file: Arc<dyn File>, base: Position, count: u32, id_range: IdRange) -> Self {
+        let layout = Layout { base: base.get(), count, id_range, ..Layout::default() };
         Self {
             name,
             file,
