@@ -163,13 +163,13 @@ impl Disk for FileDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let file = OpenOptions::new().read(true).write(true).open(self.directory.join(name))?;
-        Ok(Arc::new(OsFile::new(file)?))
+        Ok(Arc::new(OsFile::new(file, name)?))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
-        Ok(Arc::new(OsFile::new(options.open(self.directory.join(name))?)?))
+        Ok(Arc::new(OsFile::new(options.open(self.directory.join(name))?, name)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -194,17 +194,21 @@ struct OsFile {
     file: fs::File,
     /// How long it is: nobody else changes it.
     length: AtomicU64,
+    /// Whether small reads are of places far apart.
+    sparse: bool,
     /// Made at the first small read; nothing, if it cannot be had.
     #[cfg(target_os = "linux")]
     map: OnceLock<Option<map::Map>>,
 }
 
 impl OsFile {
-    fn new(file: fs::File) -> io::Result<Self> {
+    fn new(file: fs::File, name: &str) -> io::Result<Self> {
         let length = file.metadata()?.len().into();
         Ok(Self {
             file,
             length,
+            // Other files are small and dense: their neighbours are soon needed too.
+            sparse: name.ends_with(".seg"),
             #[cfg(target_os = "linux")]
             map: OnceLock::new(),
         })
@@ -223,7 +227,7 @@ impl OsFile {
         }
         let map = self.map.get_or_init(|| {
             let length = usize::try_from(length.max(MAP_BYTES_MIN)).ok()?;
-            map::Map::new(&self.file, length).ok()
+            map::Map::new(&self.file, length, self.sparse).ok()
         });
         map.as_ref().is_some_and(|map| map.copy(buffer, offset))
     }

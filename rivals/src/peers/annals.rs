@@ -1,9 +1,10 @@
 //! Annals, embedded, with its default options.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use annals_core::{
-    Append, Error, EventStore, EventType, Expected, LogRead, NewEvent, Position, StreamId, StreamRead,
+    Append, Error, EventStore, EventType, Expected, NewEvent, Position, StreamId, StreamRead,
     Version,
 };
 use annals_engine::{EngineStore, Options};
@@ -12,9 +13,6 @@ use async_trait::async_trait;
 
 use crate::events::EVENT_TYPE;
 use crate::rival::{Answer, Drive, Request, Rival, See};
-
-/// Events of one page of the log.
-const PAGE: usize = 1_000;
 
 /// An embedded store of Annals.
 pub struct AnnalsStore {
@@ -70,15 +68,11 @@ impl Rival for AnnalsStore {
     }
 
     async fn log(&self, see: See<'_>) -> Result<()> {
-        let mut read = LogRead::forward(Position::FIRST).limit(PAGE);
-        loop {
-            let page = self.store.read_log(read.clone()).await?;
-            page.events.iter().for_each(|event| see(&event.data));
-            if page.end {
-                return Ok(());
-            }
-            read.from = page.next;
-        }
+        self.store.scan(Position::FIRST, |event| {
+            see(event.data());
+            ControlFlow::Continue(())
+        })?;
+        Ok(())
     }
 
     async fn count(&self) -> Result<u64> {

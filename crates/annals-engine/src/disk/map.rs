@@ -51,19 +51,22 @@ pub struct Map {
 }
 
 impl Map {
-    /// Maps the first bytes of a file; there need not be as many yet.
+    /// Maps the first bytes of a file; there need not be as many yet. If it is `sparse`, what lies around a place that is
+    /// read is not worth to be fetched with it.
     ///
     /// # Errors
     /// As the operating system's, or if there are too many maps.
-    pub fn new(file: &File, length: usize) -> io::Result<Self> {
+    pub fn new(file: &File, length: usize, sparse: bool) -> io::Result<Self> {
         handle_signals()?;
         let free = |slot: &&Slot| !slot.taken.swap(true, Ordering::Acquire);
         let slot = TABLE.iter().find(free).ok_or(io::ErrorKind::OutOfMemory)?;
         // SAFETY: the system chooses a place where nothing is; nothing refers to it but this map, which only reads.
         let start = unsafe { mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, file, 0) };
         let start = start.inspect_err(|_| slot.taken.store(false, Ordering::Release))?;
-        // SAFETY: the map was just made. What is read at random places is not read around; without it, it is slower.
-        let _ = unsafe { madvise(start, length, Advice::Random) };
+        if sparse {
+            // SAFETY: the map was just made. Without the advice, it is slower.
+            let _ = unsafe { madvise(start, length, Advice::Random) };
+        }
         slot.broken.store(false, Ordering::Relaxed);
         slot.length.store(length, Ordering::Relaxed);
         slot.start.store(start.cast(), Ordering::Release);
@@ -185,7 +188,7 @@ mod tests {
     fn a_file_that_was_cut_is_not_read_and_does_not_end_the_process() {
         let mut file = tempfile::tempfile().unwrap();
         io::Write::write_all(&mut file, &[7; 20_000]).unwrap();
-        let map = Map::new(&file, 1 << 20).unwrap();
+        let map = Map::new(&file, 1 << 20, true).unwrap();
         let mut buffer = [0; 100];
         assert!(map.copy(&mut buffer, 15_000));
         assert_eq!(buffer, [7; 100]);
@@ -195,7 +198,7 @@ mod tests {
         assert!(!map.copy(&mut buffer, 0));
         assert!(!map.copy(&mut buffer, 1 << 20), "beyond the map");
         drop(map);
-        let again = Map::new(&file, 4096).unwrap();
+        let again = Map::new(&file, 4096, false).unwrap();
         assert!(again.copy(&mut buffer, 0));
     }
 }
