@@ -35,8 +35,8 @@ const GROUP_BYTES: usize = 1 << 20;
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 /// ... to this one, each as large as what is there already.
 const ALLOCATE_BYTES_MAX: u64 = 16 << 20;
-/// In front of a group of so many bytes no zeros are written: that would be work done twice, and its sync takes long
-/// enough for some metadata.
+/// Where groups have so many bytes no zeros are written in front of them: that would be work done twice, and their syncs
+/// take long enough for some metadata.
 const LARGE_BYTES: u64 = 128 << 10;
 
 /// An append on its way to the writer.
@@ -98,6 +98,8 @@ pub struct Writer {
     pub heads: Heads,
     /// What is staged and not handed over yet.
     pub group: Staged,
+    /// Bytes of the last group.
+    pub last_bytes: u64,
     /// The ids of all runs but the newest.
     pub older_ids: IdRange,
     /// Whether the last group had one append only.
@@ -210,7 +212,8 @@ impl Writer {
         let generous = (self.active.allocated + step).min(self.options.segment_bytes).max(end);
         let Segment { file, name, .. } = &*self.active.segment;
         let staged = self.group.frames.len() as u64 + (end - self.tail.byte);
-        let allocate = |end| if staged >= LARGE_BYTES { file.reserve(end) } else { file.allocate(end) };
+        let large = staged.max(self.last_bytes) >= LARGE_BYTES;
+        let allocate = |end| if large { file.reserve(end) } else { file.allocate(end) };
         let allocated = allocate(generous).map(|()| generous).or_else(|_| allocate(end).map(|()| end));
         self.active.allocated = allocated.map_err(Fault::io("make room in", name))?;
         Ok(())
@@ -219,7 +222,8 @@ impl Writer {
     /// What is staged.
     fn staged(&mut self) -> Option<Group> {
         let Staged { frames, answers } = std::mem::take(&mut self.group);
-        let start = self.tail.byte - frames.len() as u64;
+        self.last_bytes = frames.len() as u64;
+        let start = self.tail.byte - self.last_bytes;
         let head = self.tail.next.previous();
         let group = Group { segment: self.active.segment.clone(), start, frames, head, answers };
         (!group.answers.is_empty()).then_some(group)

@@ -142,6 +142,7 @@ impl EngineStore {
             sealer: Sealer::start(log.clone()).map_err(cannot_start)?,
             heads: Heads::new(HEADS),
             group: Staged::default(),
+            last_bytes: 0,
             older_ids,
             alone: false,
         };
