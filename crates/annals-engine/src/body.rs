@@ -178,7 +178,7 @@ impl<'a> Body<'a> {
     }
 
     /// The event, which shares the bytes that the body was read from: `block` holds them.
-    pub fn to_event(&self, block: &Bytes) -> Result<(StreamId, Option<IdempotencyKey>, NewEvent), Malformed> {
+    pub fn event(&self, block: &Bytes) -> Result<(StreamId, Option<IdempotencyKey>, NewEvent), Malformed> {
         let text =
             |bytes: &[u8], what| Text::from_utf8(block.slice_ref(bytes)).map_err(|_| Malformed::Field(what));
         let stream = StreamId::new(text(self.stream, "stream")?).map_err(|_| Malformed::Field("stream"))?;
@@ -269,7 +269,7 @@ mod tests {
             let mut bytes = Vec::new();
             encode(&mut bytes, &stream, &event, key.as_ref());
             let bytes = Bytes::from(bytes);
-            let read = Body::read(&bytes).unwrap().to_event(&bytes);
+            let read = Body::read(&bytes).unwrap().event(&bytes);
             assert_eq!(read, Ok((stream.clone(), key, event)));
         }
     }
@@ -281,7 +281,7 @@ mod tests {
         encode(&mut bytes, &stream, &event, Some(&key));
         let read = |bytes: Vec<u8>| {
             let bytes = Bytes::from(bytes);
-            Body::read(&bytes).and_then(|body| body.to_event(&bytes))
+            Body::read(&bytes).and_then(|body| body.event(&bytes))
         };
         for cut in 0..bytes.len() {
             let _ = read(bytes[..cut].to_vec());

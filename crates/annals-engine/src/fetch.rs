@@ -259,9 +259,9 @@ impl Located<'_> {
             Err(Malformed::Short(_)) => {
                 let bytes = self.whole(found)?;
                 let record = frame::record(&bytes, self.position, origin);
-                record.and_then(|record| record.to_event(&bytes))
+                record.and_then(|record| record.event(&bytes))
             }
-            record => record.and_then(|record| record.to_event(block)),
+            record => record.and_then(|record| record.event(block)),
         }
         .map_err(|malformed| self.wrong(malformed))
     }
