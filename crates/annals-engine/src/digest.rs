@@ -1,13 +1,13 @@
 //! The digest of the log: proof that nothing in it was changed, removed or reordered.
 //!
 //! ```text
-//! event   = SHA-256(body)
+//! event   = SHA-256(version 8 | body)
 //! content = SHA-256(event 1 | event 2 | ...)                                       of one append
 //! leaf    = SHA-256(0 | first position 8 | recorded time 8 | count 4 | content)    of one append
 //! node    = SHA-256(1 | left | right)
 //! tree    = leaves of one segment, in order, as in RFC 6962; an empty one is 32 zeros
-//! chain   = SHA-256(2 | chain before | root of the segment's tree)                 after a segment; at first zeros
-//! log     = SHA-256(2 | chain before the last segment | root of its tree so far)
+//! chain   = SHA-256(2 | chain before | leaves 8 | root of the segment's tree)      after a segment; at first zeros
+//! log     = the same, of the last segment so far
 //! ```
 //!
 //! The chain goes from segment to segment and the tree through the appends of one, so the proof that an append is in
@@ -15,7 +15,7 @@
 //! without breaking it. Nothing that is written waits for it: it follows from the segments, and is computed when a run
 //! is sealed. Pure.
 
-use annals_core::{Position, Timestamp};
+use annals_core::{Position, Timestamp, Version};
 use sha2::{Digest as _, Sha256};
 
 use crate::encoding::{Malformed, get_u64};
@@ -34,27 +34,89 @@ pub struct LogDigest {
     roots: Vec<Digest>,
 }
 
+/// The digest of an event.
+pub fn of_event(version: Version, body: &[u8]) -> Digest {
+    let mut event = Sha256::new();
+    event.update(version.get().to_le_bytes());
+    event.update(body);
+    event.finalize().into()
+}
+
+/// The digest of an append: its leaf in the tree of the segment.
+pub fn of_append(first: Position, recorded_at: Timestamp, events: &[Digest]) -> Digest {
+    let mut content = Sha256::new();
+    for event in events {
+        content.update(event);
+    }
+    let count = u32::try_from(events.len()).expect("limits keep an append at 65,536 events");
+    let mut leaf = Sha256::new();
+    leaf.update([0]);
+    leaf.update(first.get().to_le_bytes());
+    leaf.update(recorded_at.as_micros().to_le_bytes());
+    leaf.update(count.to_le_bytes());
+    leaf.update(content.finalize());
+    leaf.finalize().into()
+}
+
+/// The digest of a log: of what is in front of a segment, and of the tree of that segment.
+pub fn chained(before: &Digest, (leaves, root): &Tree) -> Digest {
+    let mut chain = Sha256::new();
+    chain.update([2]);
+    chain.update(before);
+    chain.update(leaves.to_le_bytes());
+    chain.update(root);
+    chain.finalize().into()
+}
+
+/// A tree: how many leaves it has, and its root.
+pub type Tree = (u64, Digest);
+
+/// The tree that these leaves make.
+pub fn tree(leaves: &[Digest]) -> Tree {
+    let mut log = LogDigest::default();
+    leaves.iter().for_each(|leaf| log.push(*leaf));
+    (log.leaves, log.root())
+}
+
+/// What is needed beside the leaf with this number to make the root of these leaves, from the leaf up.
+pub fn path(leaves: &[Digest], number: usize) -> Vec<Digest> {
+    if leaves.len() <= 1 {
+        return Vec::new();
+    }
+    let (left, right) = leaves.split_at(split(leaves.len()));
+    let (mut path, other) = match number.checked_sub(left.len()) {
+        None => (self::path(left, number), tree(right).1),
+        Some(number) => (self::path(right, number), tree(left).1),
+    };
+    path.push(other);
+    path
+}
+
+/// The root that this path leads to from the leaf with this number of so many; nothing if it is not so long.
+pub fn root_by(leaf: Digest, number: u64, leaves: u64, path: &[Digest]) -> Option<Digest> {
+    if number >= leaves {
+        return None;
+    }
+    if leaves == 1 {
+        return path.is_empty().then_some(leaf);
+    }
+    let (other, below) = path.split_last()?;
+    let left = split(usize::try_from(leaves).ok()?) as u64;
+    Some(match number.checked_sub(left) {
+        None => parent(&root_by(leaf, number, left, below)?, other),
+        Some(number) => parent(other, &root_by(leaf, number, leaves - left, below)?),
+    })
+}
+
+/// A tree of so many leaves splits behind so many: the largest power of two below.
+fn split(leaves: usize) -> usize {
+    leaves.next_power_of_two() / 2
+}
+
 impl LogDigest {
-    /// Goes on with an append: of its events, these are the bodies.
-    pub fn append<'a>(
-        &mut self,
-        first: Position,
-        recorded_at: Timestamp,
-        bodies: impl IntoIterator<Item = &'a [u8]>,
-    ) {
-        let mut content = Sha256::new();
-        let mut count = 0_u32;
-        for body in bodies {
-            content.update(Sha256::digest(body));
-            count += 1;
-        }
-        let mut leaf = Sha256::new();
-        leaf.update([0]);
-        leaf.update(first.get().to_le_bytes());
-        leaf.update(recorded_at.as_micros().to_le_bytes());
-        leaf.update(count.to_le_bytes());
-        leaf.update(content.finalize());
-        self.push(leaf.finalize().into());
+    /// Goes on with an append of these events.
+    pub fn append(&mut self, first: Position, recorded_at: Timestamp, events: &[Digest]) {
+        self.push(of_append(first, recorded_at, events));
     }
 
     fn push(&mut self, leaf: Digest) {
@@ -74,15 +136,14 @@ impl LogDigest {
 
     /// The digest of the log.
     pub fn log(&self) -> Digest {
-        let root = match self.roots.split_last() {
+        chained(&self.chain, &(self.leaves, self.root()))
+    }
+
+    fn root(&self) -> Digest {
+        match self.roots.split_last() {
             None => [0; 32],
             Some((last, rest)) => rest.iter().rev().fold(*last, |right, left| parent(left, &right)),
-        };
-        let mut chain = Sha256::new();
-        chain.update([2]);
-        chain.update(self.chain);
-        chain.update(root);
-        chain.finalize().into()
+        }
     }
 
     /// Writes it at the end of the bytes.
@@ -119,19 +180,20 @@ mod tests {
     fn of(appends: &[&str]) -> LogDigest {
         let mut digest = LogDigest::default();
         for (index, body) in appends.iter().enumerate() {
-            digest.append(Position::new(index as u64 + 1), Timestamp::from_micros(7), [body.as_bytes()]);
+            let event = of_event(Version::FIRST, body.as_bytes());
+            digest.append(Position::new(index as u64 + 1), Timestamp::from_micros(7), &[event]);
         }
         digest
     }
 
-    /// The definition, word for word: a tree splits at the largest power of two below its size.
-    fn root(leaves: &[Digest]) -> Digest {
+    /// The definition, word for word.
+    fn defined(leaves: &[Digest]) -> Digest {
         match leaves {
             [] => [0; 32],
             [leaf] => *leaf,
             _ => {
-                let split = leaves.len().next_power_of_two() / 2;
-                parent(&root(&leaves[..split]), &root(&leaves[split..]))
+                let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+                parent(&defined(left), &defined(right))
             }
         }
     }
@@ -139,16 +201,17 @@ mod tests {
     #[test]
     fn it_is_the_tree_of_the_definition() {
         let mut digest = LogDigest::default();
-        let mut leaves = Vec::new();
+        let mut leaves: Vec<Digest> = Vec::new();
         for number in 0..70_u8 {
-            let expected = {
-                let mut chain = Sha256::new();
-                chain.update([2]);
-                chain.update([0; 32]);
-                chain.update(root(&leaves));
-                Digest::from(chain.finalize())
-            };
-            assert_eq!(digest.log(), expected, "{number} leaves");
+            assert_eq!(digest.log(), chained(&[0; 32], &(u64::from(number), defined(&leaves))), "{number} leaves");
+            for (number, leaf) in leaves.iter().enumerate() {
+                let path = path(&leaves, number);
+                let count = leaves.len() as u64;
+                assert_eq!(root_by(*leaf, number as u64, count, &path), Some(defined(&leaves)));
+                let other = root_by([255; 32], number as u64, count, &path);
+                assert_ne!(other, Some(defined(&leaves)), "another leaf leads elsewhere");
+                assert_eq!(root_by(*leaf, number as u64, count, &[&path[..], &[[1; 32]]].concat()), None);
+            }
             let mut bytes = Vec::new();
             digest.encode(&mut bytes);
             assert_eq!(LogDigest::decode(&bytes), Ok(digest.clone()));

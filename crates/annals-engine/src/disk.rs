@@ -321,3 +321,10 @@ impl File for OsFile {
         Ok(self.file.metadata()?.len())
     }
 }
+
+/// Lets the other threads of the process go first from now on: for work that nobody waits for.
+pub fn step_back() {
+    // On Linux this is a matter of the thread. Where it cannot be done, all go on alike.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(10);
+}

@@ -44,6 +44,7 @@ mod encoding;
 mod digest;
 mod index;
 mod proof;
+mod receipt;
 mod seal;
 
 mod identity;
@@ -53,6 +54,7 @@ mod verify;
 pub mod disk;
 mod error;
 
+pub use receipt::{Head, NoProof, Receipt};
 pub use scan::ScannedEvent;
 pub use store::{EngineStore, Options};
 pub use verify::{Verification, verify, verify_disk};

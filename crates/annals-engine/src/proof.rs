@@ -7,18 +7,30 @@
 //! It follows from the segments: a file that is missing, broken or of another log is made again, from the beginning.
 //! Next below: `digest`; `seal` goes on with it when there is nothing better to do.
 
-use annals_core::{Position, StoreId};
+use annals_core::{Position, StoreId, Timestamp};
 
-use crate::digest::LogDigest;
+use crate::digest::{Digest, LogDigest, of_event};
 use crate::disk::Disk;
-use crate::encoding::{get_u32, get_u64, put_u64};
+use crate::encoding::{Malformed, get_u32, get_u64, put_u64};
 use crate::error::Fault;
-use crate::segment::{End, Segment, walk};
+use crate::segment::{End, Segment, Walked, walk};
 
 /// The file's name.
 const NAME: &str = "digest";
 const MAGIC: &[u8; 8] = b"ANNALSP1";
 const FIXED_BYTES: usize = 48;
+
+/// Recorded time and digests of the events of an append.
+pub fn digests(frame: &Walked<'_>) -> Result<(Timestamp, Vec<Digest>), Malformed> {
+    let mut events = Vec::with_capacity(frame.header.count as usize);
+    let mut recorded_at = Timestamp::MIN;
+    frame.records(|_, record| {
+        recorded_at = record.recorded_at;
+        events.push(of_event(record.version, record.body));
+        Ok(())
+    })?;
+    Ok((recorded_at, events))
+}
 
 /// The digest of the log up to some place in it.
 #[derive(Clone, Debug)]
@@ -88,6 +100,11 @@ impl Proof {
         })
     }
 
+    /// The log.
+    pub fn store(&self) -> StoreId {
+        self.store
+    }
+
     /// Position of the first event that was not digested.
     pub fn next(&self) -> Position {
         self.next
@@ -110,14 +127,8 @@ impl Proof {
         self.segment = segment.base();
         let digest = &mut self.digest;
         let end = walk(&*segment.file, &segment.header, from, until, |frame| {
-            let mut bodies = Vec::with_capacity(frame.header.count as usize);
-            let mut recorded_at = None;
-            frame.records(|_, record| {
-                recorded_at = Some(record.recorded_at);
-                bodies.push(record.body);
-                Ok(())
-            })?;
-            digest.append(frame.header.first, recorded_at.expect("an append has events"), bodies);
+            let (recorded_at, events) = digests(frame)?;
+            digest.append(frame.header.first, recorded_at, &events);
             Ok(())
         })?;
         (self.byte, self.next) = (end.byte, end.next);

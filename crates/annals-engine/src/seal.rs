@@ -15,7 +15,7 @@ use std::time::Duration;
 use annals_core::{Position, StoreId};
 use parking_lot::RwLock;
 
-use crate::disk::{Disk, File};
+use crate::disk::{self, Disk, File};
 use crate::error::Fault;
 use crate::index::{self, BlockCache, Ending, FileIndex, Index, MERGE_EVENTS_MAX, MemoryIndex};
 use crate::log::{Log, Run, RunIndex};
@@ -53,7 +53,7 @@ impl Sealer {
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
         let thread = std::thread::Builder::new().name("annals-seal".into()).spawn(move || {
-            step_back();
+            disk::step_back();
             Sealing { log, stop, proof: None }.run(&runs);
         })?;
         Ok(Self { finished: Some(finished), stopping, thread: Some(thread) })
@@ -75,13 +75,6 @@ impl Sealer {
             tracing::error!("the thread that seals runs has panicked");
         }
     }
-}
-
-/// Lets other threads go first: nobody waits for what is sealed, as long as it is not far behind.
-fn step_back() {
-    // On Linux this is a matter of the thread. Where it cannot be done, all go on alike.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::nice(10);
 }
 
 /// What the thread does.

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 
 use annals_core::{
     Append, Appended, Clock, Conflict, Error, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position,
-    Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock,
+    Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock, Version,
 };
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
@@ -26,6 +26,8 @@ use crate::error::Fault;
 use crate::frame::{self, Encoded};
 use crate::index::{BlockCache, IdRange, Offset};
 use crate::log::Log;
+use crate::proof::Proof;
+use crate::receipt::{self, Head, Receipt};
 use crate::scan::{self, ScannedEvent};
 use crate::seal::Sealer;
 use crate::stage::Heads;
@@ -179,6 +181,40 @@ impl EngineStore {
         each: impl FnMut(&ScannedEvent<'_>) -> ControlFlow<()>,
     ) -> Result<Position> {
         Ok(scan::scan(&self.log.view(), from, each)?)
+    }
+
+    /// What the log up to this position is, or all of it: to be published, so that nothing in front of it can be changed
+    /// unseen. Nothing if no append ends at this position. Goes on from where the digest of the log has come to, on this
+    /// thread.
+    ///
+    /// # Errors
+    /// `Unavailable` if the disk refuses; `Damaged`.
+    pub fn head_digest(&self, until: Option<Position>) -> Result<Option<Head>> {
+        let view = self.log.view();
+        let proof = Proof::read(&*self.log.disk, self.log.id, view.head.next());
+        Ok(receipt::head(&view, proof, until)?)
+    }
+
+    /// Proof that an event stands in the log up to this head, for somebody without the store; nothing if there is no such
+    /// event, or if no append ends at the head. Reads the log from its beginning, on this thread.
+    ///
+    /// # Errors
+    /// `Unavailable` if the disk refuses; `Damaged`.
+    pub fn receipt(
+        &self,
+        stream: &StreamId,
+        version: Version,
+        until: Option<Position>,
+    ) -> Result<Option<Receipt>> {
+        let view = self.log.view();
+        let until = until.unwrap_or(view.head).min(view.head);
+        let read = StreamRead::forward(stream, version).limit(1);
+        let events = read::stream(&view, &read)?.events;
+        let Some(event) = events.first().filter(|event| event.version == version && event.position <= until)
+        else {
+            return Ok(None);
+        };
+        Ok(receipt::receipt(&view, self.log.id, event, until)?)
     }
 
     /// Finishes the appends that are under way and closes the log; waits for both. Appends that come later are

@@ -13,4 +13,5 @@ mod damage;
 mod full;
 mod kill;
 mod queries;
+mod receipts;
 mod reopen;

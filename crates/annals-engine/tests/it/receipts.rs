@@ -1,0 +1,83 @@
+//! Receipts and heads: an event is proved to be in the log, and nothing else is.
+
+use annals_core::{EventStore, EventStoreExt, Position, Query, Version};
+use annals_engine::disk::faulty::FaultyDisk;
+use annals_engine::{NoProof, Options, verify_disk};
+
+use crate::common::{append, open, small_segments, stream};
+
+/// Every event of a log of many segments, up to every head: proved by its receipt alone; and with anything in the receipt
+/// changed, or held against another head, not.
+#[tokio::test]
+async fn every_event_is_proved_and_no_other() {
+    let disk = FaultyDisk::new();
+    let options = Options { run_events: 7, ..small_segments() };
+    let store = open(&disk, options).unwrap();
+    let mut heads = vec![];
+    for number in 0..60 {
+        let outcome =
+            store.append(append(&format!("account-{}", number % 3), number, 1 + number % 3)).await.unwrap();
+        heads.push(store.head_digest(Some(outcome.last)).unwrap().unwrap());
+    }
+    let last = *heads.last().unwrap();
+    assert_eq!(store.head_digest(None).unwrap(), Some(last));
+    for (number, head) in heads.iter().enumerate() {
+        assert_eq!(
+            store.head_digest(Some(head.position)).unwrap(),
+            Some(*head),
+            "the head of append {number} stays"
+        );
+    }
+    for event in store.log_events(Query::all()).await.unwrap() {
+        let ask = |until| store.receipt(&event.stream, event.version, until).unwrap();
+        for head in heads.iter().filter(|head| head.position >= event.position).step_by(11) {
+            let receipt = ask(Some(head.position)).unwrap();
+            assert_eq!(receipt.head, *head);
+            assert_eq!(receipt.check(head), Ok(()));
+            let earlier = heads.iter().rfind(|earlier| earlier.position < event.position);
+            if let Some(earlier) = earlier {
+                assert_eq!(receipt.check(earlier), Err(NoProof::Position));
+            }
+        }
+        let receipt = ask(None).unwrap();
+        assert_eq!(
+            receipt.event().as_ref().map(|event| (&event.stream, &event.data)),
+            Some((&event.stream, &event.data))
+        );
+        let wrong = |change: &dyn Fn(&mut annals_engine::Receipt)| {
+            let mut changed = receipt.clone();
+            change(&mut changed);
+            assert_ne!(changed, receipt);
+            assert!(changed.check(&last).is_err(), "{changed:?}");
+        };
+        wrong(&|receipt| receipt.version = receipt.version.next());
+        wrong(&|receipt| receipt.position = receipt.position.previous());
+        wrong(&|receipt| receipt.append = receipt.append.previous());
+        wrong(&|receipt| receipt.recorded_at = receipt.recorded_at.plus(std::time::Duration::from_micros(1)));
+        wrong(&|receipt| receipt.body = [&receipt.body[..], b" "].concat().into());
+        wrong(&|receipt| receipt.leaves += 1);
+        wrong(&|receipt| receipt.before[0] ^= 1);
+        wrong(&|receipt| receipt.events[0][0] ^= 1);
+        wrong(&|receipt| receipt.after.push((1, [0; 32])));
+    }
+    // No append ends in the middle of one, and what is not there has no receipt.
+    let middle = heads[2].position.previous();
+    assert_eq!(store.head_digest(Some(middle)).unwrap(), None);
+    assert_eq!(store.receipt(&stream("account-0"), Version::FIRST, Some(middle)).unwrap(), None);
+    assert_eq!(store.receipt(&stream("account-9"), Version::FIRST, None).unwrap(), None);
+    assert_eq!(store.receipt(&stream("account-0"), Version::new(1_000), None).unwrap(), None);
+    store.close().await.unwrap();
+    let hex: String = last.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().digest, hex, "as it is found by verification");
+    drop(store);
+    let store = open(&disk, small_segments()).unwrap();
+    assert_eq!(
+        store.head_digest(Some(last.position)).unwrap(),
+        Some(last),
+        "and after opening the store again"
+    );
+    assert_eq!(
+        store.head_digest(Some(Position::ZERO)).unwrap().map(|head| head.position),
+        Some(Position::ZERO)
+    );
+}
