@@ -14,10 +14,12 @@ mod bench;
 mod demo;
 mod export;
 mod files;
+mod head;
 mod import;
 mod output;
 mod progress;
 mod read;
+mod receipt;
 mod serve;
 mod store;
 mod streams;
@@ -47,6 +49,8 @@ enum Command {
     Import(import::Import),
     Export(export::Export),
     Verify(verify::Verify),
+    Head(head::Head),
+    Receipt(receipt::Receipt),
     Bench(bench::Bench),
 }
 
@@ -61,6 +65,8 @@ impl Command {
             Self::Import(import) => import.run().await,
             Self::Export(export) => export.run().await,
             Self::Verify(verify) => verify.run().await,
+            Self::Head(head) => head.run(),
+            Self::Receipt(receipt) => receipt.run(),
             Self::Bench(bench) => bench.run().await,
         }
     }

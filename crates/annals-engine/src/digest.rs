@@ -203,7 +203,11 @@ mod tests {
         let mut digest = LogDigest::default();
         let mut leaves: Vec<Digest> = Vec::new();
         for number in 0..70_u8 {
-            assert_eq!(digest.log(), chained(&[0; 32], &(u64::from(number), defined(&leaves))), "{number} leaves");
+            assert_eq!(
+                digest.log(),
+                chained(&[0; 32], &(u64::from(number), defined(&leaves))),
+                "{number} leaves"
+            );
             for (number, leaf) in leaves.iter().enumerate() {
                 let path = path(&leaves, number);
                 let count = leaves.len() as u64;

@@ -121,7 +121,10 @@ impl Receipt {
 
 /// The head of the log up to this position, or of all of it.
 pub fn head(view: &View, proof: Proof, until: Option<Position>) -> Result<Option<Head>, Fault> {
-    let position = until.unwrap_or(view.head).min(view.head);
+    let position = until.unwrap_or(view.head);
+    if position > view.head {
+        return Ok(None);
+    }
     let mut proof = if proof.next() > position.next() { Proof::begin(proof.store()) } else { proof };
     while proof.next() <= position {
         let (segment, positions) = view.segment_of(proof.next());

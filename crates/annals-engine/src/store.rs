@@ -207,7 +207,10 @@ impl EngineStore {
         until: Option<Position>,
     ) -> Result<Option<Receipt>> {
         let view = self.log.view();
-        let until = until.unwrap_or(view.head).min(view.head);
+        let until = until.unwrap_or(view.head);
+        if until > view.head {
+            return Ok(None);
+        }
         let read = StreamRead::forward(stream, version).limit(1);
         let events = read::stream(&view, &read)?.events;
         let Some(event) = events.first().filter(|event| event.version == version && event.position <= until)

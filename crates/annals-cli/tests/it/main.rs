@@ -4,6 +4,7 @@
 mod bring_in;
 mod demo;
 mod one_event;
+mod proof;
 mod serve;
 mod support;
 mod trouble;

@@ -66,6 +66,7 @@ async fn every_event_is_proved_and_no_other() {
     assert_eq!(store.receipt(&stream("account-0"), Version::FIRST, Some(middle)).unwrap(), None);
     assert_eq!(store.receipt(&stream("account-9"), Version::FIRST, None).unwrap(), None);
     assert_eq!(store.receipt(&stream("account-0"), Version::new(1_000), None).unwrap(), None);
+    assert_eq!(store.head_digest(Some(last.position.next())).unwrap(), None);
     store.close().await.unwrap();
     let hex: String = last.digest.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().digest, hex, "as it is found by verification");

@@ -1,0 +1,115 @@
+//! `annals head`: what the whole log is, in one digest; and the form in which that is published.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use annals_core::{Position, StoreId, StoreUrl};
+use annals_engine::{EngineStore, Options};
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::output::Output;
+use crate::store::StoreOption;
+
+/// Print the digest of the log, to be published: nothing in front of it can be changed unseen
+#[derive(Args)]
+#[command(after_help = "Examples:
+  annals head --store file:./data
+  annals head --json --store file:./data > head.json
+
+Keep the line of JSON where whoever could change the store cannot change it. Later, `annals verify
+--head head.json` proves that the log still begins with the same events, and `annals receipt
+--check` that one event is among them.")]
+pub(crate) struct Head {
+    /// Up to this position, at which an append must end; otherwise of the whole log
+    #[arg(long, value_name = "POSITION")]
+    to: Option<Position>,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreOption,
+}
+
+impl Head {
+    /// Prints the head.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let head = embedded(&self.store)?.head_digest(self.to)?;
+        let Some(head) = head else {
+            let position = self.to.unwrap_or_default();
+            bail!("no append ends at position {position}: a head is of whole appends");
+        };
+        let published = Published::of(&head);
+        let mut output = Output::standard();
+        if self.json {
+            output.line(&serde_json::to_string(&published)?)?;
+        } else {
+            output.line(&format!("log {} up to position {}", published.store, published.position))?;
+            output.line(&format!("digest {}", published.digest))?;
+        }
+        output.flush()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Opens a store that is embedded: only there digests are made.
+pub(crate) fn embedded(store: &StoreOption) -> anyhow::Result<EngineStore> {
+    store.must_exist()?;
+    let StoreUrl::File(directory) = &store.url else {
+        bail!("{} is not an embedded store; name one as file:DIRECTORY", store.url);
+    };
+    EngineStore::open(directory, Options::default()).with_context(|| format!("cannot open {}", store.url))
+}
+
+/// A head as it is published.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Published {
+    store: String,
+    position: u64,
+    digest: String,
+}
+
+impl Published {
+    /// The published form of a head.
+    pub(crate) fn of(head: &annals_engine::Head) -> Self {
+        Self { store: head.store.to_string(), position: head.position.get(), digest: hex(&head.digest) }
+    }
+
+    /// The head.
+    pub(crate) fn head(&self) -> anyhow::Result<annals_engine::Head> {
+        let store = uuid::Uuid::parse_str(&self.store).context("`store` is not a UUID")?;
+        Ok(annals_engine::Head {
+            store: StoreId::from_bytes(store.into_bytes()),
+            position: Position::new(self.position),
+            digest: digest(&self.digest).context("`digest` is not a digest")?,
+        })
+    }
+
+    /// Reads a published head from a file.
+    pub(crate) fn read(file: &Path) -> anyhow::Result<annals_engine::Head> {
+        let name = || format!("cannot use {} as a head", file.display());
+        let text = std::fs::read_to_string(file).with_context(name)?;
+        let published: Self = serde_json::from_str(&text).with_context(name)?;
+        published.head().with_context(name)
+    }
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A digest from hexadecimal.
+pub(crate) fn digest(text: &str) -> anyhow::Result<[u8; 32]> {
+    if text.len() != 64 || !text.is_ascii() {
+        bail!("`{text}` has not 64 digits");
+    }
+    let mut digest = [0; 32];
+    for (byte, digits) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits)?;
+        *byte = u8::from_str_radix(digits, 16).with_context(|| format!("`{text}` is not hexadecimal"))?;
+    }
+    Ok(digest)
+}
