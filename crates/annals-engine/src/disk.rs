@@ -187,6 +187,8 @@ impl Disk for FileDisk {
 
 /// Reads of so many bytes or more are calls to the system: for those a map gains nothing.
 const MAPPED_BYTES_MAX: usize = 64 << 10;
+/// The same of files that are read in blocks, which are kept: only what is read past them gains.
+const MAPPED_BYTES_OF_BLOCKS_MAX: usize = 1 << 10;
 /// A map is at least so large: a file may grow into it.
 const MAP_BYTES_MIN: u64 = 256 << 20;
 
@@ -222,7 +224,8 @@ impl OsFile {
     #[cfg(target_os = "linux")]
     fn read_mapped(&self, buffer: &mut [u8], offset: u64) -> bool {
         let length = self.length.load(Ordering::Relaxed);
-        if buffer.len() >= MAPPED_BYTES_MAX || offset.saturating_add(buffer.len() as u64) > length {
+        let most = if self.sparse { MAPPED_BYTES_MAX } else { MAPPED_BYTES_OF_BLOCKS_MAX };
+        if buffer.len() >= most || offset.saturating_add(buffer.len() as u64) > length {
             return false;
         }
         let map = self.map.get_or_init(|| {

@@ -23,7 +23,7 @@ use crate::proof::Proof;
 use crate::segment::{End, Segment, index_name};
 
 /// Sealing is never more than so many runs behind: the writer waits, for their indexes are in memory.
-const BEHIND_MAX: usize = 8;
+const BEHIND_MAX: usize = 4;
 /// Events that are digested before it is looked whether a run waits to be sealed.
 const DIGEST_EVENTS: u64 = 4_096;
 

@@ -4,13 +4,14 @@
 //! against what will be there when its turn comes. The judgement itself is `annals_core::admit`, the same for
 //! every store. Next above: `commit`.
 
-use std::collections::HashMap;
-
 use annals_core::{
     Admission, Append, Direction, Error, EventId, IdempotencyKey, LogView, Position, Query, StreamId,
     Timestamp, Version, admit,
 };
-use quick_cache::sync::Cache;
+use hashbrown::HashTable;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::body::Body;
 use crate::commit::{Outcome, Writer};
@@ -24,13 +25,18 @@ use crate::segment::link;
 
 /// Versions of streams that were looked up in older runs lately and have no event in the newest; 0 for those that have
 /// none anywhere.
-pub struct Heads(Cache<StreamId, Version>);
+pub struct Heads(Cache<StreamId, Version, UnitWeighter, Xxh3DefaultBuilder>);
 
 impl Heads {
     /// Room for that many streams.
     pub fn new(streams: usize) -> Self {
-        Self(Cache::new(streams))
+        let (weights, hashes) = (UnitWeighter, Xxh3DefaultBuilder);
+        Self(Cache::with(streams, streams as u64, weights, hashes, DefaultLifecycle::default()))
     }
+}
+
+fn stream_hash(stream: &StreamId) -> u64 {
+    Kind::Stream.hash(stream.as_str().as_bytes())
 }
 
 /// The log as the next append meets it.
@@ -58,24 +64,28 @@ impl<'a> Stage<'a> {
 
     /// The version that each event of the append gets.
     pub fn versions(&self, append: &Append) -> Result<Vec<Version>, Fault> {
-        let mut newest: HashMap<&StreamId, Version> = HashMap::new();
-        let mut versions = Vec::with_capacity(append.writes.len());
-        let mut before: Option<(&StreamId, Version)> = None;
-        for write in &append.writes {
-            let version = match before {
-                // Most events are of the same stream as the one in front.
-                Some((stream, version)) if *stream == write.stream => version.next(),
-                _ => match newest.get(&write.stream) {
-                    Some(version) => version.next(),
-                    None => self.stream_version(&write.stream)?.next(),
-                },
-            };
-            if let Some((stream, version)) = before.replace((&write.stream, version))
-                && *stream != write.stream
-            {
-                newest.insert(stream, version);
+        // The newest event of each stream, by the hash of its name; the one in front is most often of the same.
+        let mut newest: HashTable<usize> = HashTable::new();
+        let hash = |index: usize| stream_hash(&append.writes[index].stream);
+        let mut versions: Vec<Version> = Vec::with_capacity(append.writes.len());
+        for (index, write) in append.writes.iter().enumerate() {
+            let stream = &write.stream;
+            if index > 0 && append.writes[index - 1].stream == *stream {
+                versions.push(versions[index - 1].next());
+                continue;
             }
-            versions.push(version);
+            if index > 0 {
+                let of_before =
+                    |&other: &usize| append.writes[other].stream == append.writes[index - 1].stream;
+                match newest.find_mut(hash(index - 1), of_before) {
+                    Some(newest) => *newest = index - 1,
+                    None => drop(newest.insert_unique(hash(index - 1), index - 1, |&other| hash(other))),
+                }
+            }
+            versions.push(match newest.find(hash(index), |&other| append.writes[other].stream == *stream) {
+                Some(&before) => versions[before].next(),
+                None => self.stream_version(stream)?.next(),
+            });
         }
         Ok(versions)
     }
@@ -132,8 +142,7 @@ impl LogView for Stage<'_> {
     type Error = Fault;
 
     fn stream_version(&self, stream: &StreamId) -> Result<Version, Fault> {
-        let name = stream.as_str().as_bytes();
-        let hash = Kind::Stream.hash(name);
+        let (name, hash) = (stream.as_str().as_bytes(), stream_hash(stream));
         if let Some(version) = self.writer.active.index.read().stream_version(name, hash) {
             return Ok(version);
         }

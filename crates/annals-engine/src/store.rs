@@ -68,7 +68,7 @@ impl Default for Options {
 }
 
 /// Bytes of index blocks that are kept in memory.
-const CACHE_BYTES: usize = 64 << 20;
+const CACHE_BYTES: usize = 32 << 20;
 /// Streams whose versions are kept in memory.
 const HEADS: usize = 100_000;
 /// Bytes of appends that may wait for the writer, in KiB; each counts as one at least.
