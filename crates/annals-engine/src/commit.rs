@@ -15,7 +15,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use annals_core::{Append, Error, Invalid, Position, Timestamp, Version, Violated};
+use annals_core::{Append, Error};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -24,10 +24,11 @@ use crate::error::Fault;
 use crate::frame::{self, Encoded, Mark};
 use crate::index::{IdRange, MemoryIndex};
 use crate::log::{Log, Run, RunIndex};
+use crate::outcome::{Outcome, Reply};
 use crate::seal::{Sealable, Sealer};
 use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, link};
 use crate::stage::{self, Heads, Stage};
-use crate::sync::{Answer, Group, Poison, Reply, Syncer};
+use crate::sync::{Answer, Group, Poison, Syncer};
 
 /// A group is handed over when its frames are this large.
 const GROUP_BYTES: usize = 1 << 20;
@@ -49,21 +50,6 @@ pub struct Request {
     pub answer: oneshot::Sender<Reply>,
     /// The append's share of the memory that waiting appends may take.
     pub permit: OwnedSemaphorePermit,
-}
-
-/// What became of an append that was judged.
-#[derive(Debug)]
-pub enum Outcome {
-    /// It was written: from this position on, at this time, with these versions of its events.
-    Written(Position, Timestamp, Vec<Version>),
-    /// It is a duplicate by its key: of the append that begins here.
-    Keyed(Position),
-    /// It is a duplicate by its events: they stand from here on.
-    Repeated(Position),
-    /// These conditions do not hold.
-    Refused(Vec<(usize, Violated)>),
-    /// It is invalid: an event id is used already.
-    Invalid(Invalid),
 }
 
 /// The segment that is being written, and the newest run.

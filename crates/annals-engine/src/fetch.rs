@@ -14,10 +14,9 @@ use bytes::Bytes;
 
 use crate::encoding::Malformed;
 use crate::error::Fault;
-use crate::frame;
+use crate::frame::{self, Record};
 use crate::index::Offset;
 use crate::log::{Run, View};
-use crate::scan::ScannedEvent;
 use crate::segment::Segment;
 
 /// Records that are no further apart than this are read together.
@@ -93,25 +92,24 @@ pub fn block<'a>(view: &'a View, from: Position, mut bytes: Vec<u8>) -> Result<B
 }
 
 impl Block<'_> {
-    /// Hands out the events, borrowed from the bytes, until it is told to stop; the position behind the last one if so.
+    /// Hands out the records, borrowed from the bytes, until it is told to stop; the position behind the last one if so.
     pub fn each(
         &self,
-        mut each: impl FnMut(&ScannedEvent<'_>) -> ControlFlow<()>,
+        mut each: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, Malformed>,
     ) -> Result<ControlFlow<Position>, Fault> {
-        for (record, at) in &self.records {
-            let end = self.bytes.len().min(at + (record.end - record.byte) as usize);
+        for (located, at) in &self.records {
+            let end = self.bytes.len().min(at + (located.end - located.byte) as usize);
             let known = &self.bytes[*at..end];
             let whole;
-            let read = match frame::record(known, record.position, &record.segment.origin) {
+            let record = match frame::record(known, located.position, &located.segment.origin) {
                 Err(Malformed::Short(_)) => {
-                    whole = record.whole(known)?;
-                    frame::record(&whole, record.position, &record.segment.origin)
+                    whole = located.whole(known)?;
+                    frame::record(&whole, located.position, &located.segment.origin)
                 }
-                read => read,
+                record => record,
             };
-            let event = read.and_then(ScannedEvent::of).map_err(|malformed| record.wrong(malformed))?;
-            if each(&event).is_break() {
-                return Ok(ControlFlow::Break(record.position.next()));
+            if record.and_then(&mut each).map_err(|malformed| located.wrong(malformed))?.is_break() {
+                return Ok(ControlFlow::Break(located.position.next()));
             }
         }
         Ok(ControlFlow::Continue(()))

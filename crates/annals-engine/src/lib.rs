@@ -25,6 +25,7 @@
 mod store;
 
 mod commit;
+mod outcome;
 mod stage;
 mod sync;
 

@@ -25,7 +25,7 @@ pub struct ScannedEvent<'a> {
 }
 
 impl<'a> ScannedEvent<'a> {
-    pub(crate) fn of(record: Record<'a>) -> Result<Self, Malformed> {
+    fn of(record: Record<'a>) -> Result<Self, Malformed> {
         let body = Body::read(record.body)?;
         let text = |bytes, what| std::str::from_utf8(bytes).map_err(|_| Malformed::Field(what));
         Ok(Self {
@@ -112,7 +112,7 @@ pub fn scan(
     let mut bytes = Vec::new();
     while next <= view.head {
         let block = fetch::block(view, next, bytes)?;
-        if let ControlFlow::Break(stopped) = block.each(&mut each)? {
+        if let ControlFlow::Break(stopped) = block.each(|record| Ok(each(&ScannedEvent::of(record)?)))? {
             return Ok(stopped);
         }
         next = block.next;
@@ -144,7 +144,7 @@ fn scan_ahead(
         let mut next = from;
         for block in read {
             let block = block?;
-            if let ControlFlow::Break(stopped) = block.each(&mut each)? {
+            if let ControlFlow::Break(stopped) = block.each(|record| Ok(each(&ScannedEvent::of(record)?)))? {
                 return Ok(stopped);
             }
             next = block.next;

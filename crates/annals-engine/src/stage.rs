@@ -14,12 +14,13 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::body::Body;
-use crate::commit::{Outcome, Writer};
+use crate::commit::Writer;
 use crate::error::Fault;
 use crate::fetch;
 use crate::frame::{Encoded, Placement};
 use crate::index::{Kind, Offset, id_hash, search};
 use crate::log::{Run, RunIndex, View};
+use crate::outcome::Outcome;
 use crate::read::keyed;
 use crate::segment::link;
 

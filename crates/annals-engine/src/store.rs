@@ -20,12 +20,13 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::commit::{self, Outcome, Request, Staged, Writer};
+use crate::commit::{self, Request, Staged, Writer};
 use crate::disk::{Disk, FileDisk};
 use crate::error::Fault;
 use crate::frame::{self, Encoded};
 use crate::index::{BlockCache, IdRange, Offset};
 use crate::log::Log;
+use crate::outcome::Outcome;
 use crate::proof::Proof;
 use crate::receipt::{self, Head, Receipt};
 use crate::scan::{self, ScannedEvent};

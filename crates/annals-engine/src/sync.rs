@@ -20,18 +20,15 @@ use annals_core::{Append, Error, Position};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::commit::Outcome;
 use crate::error::Fault;
 use crate::log::Log;
+use crate::outcome::{Outcome, Reply};
 use crate::segment::Segment;
 
 /// The writer waits when so much was handed over and is not durable yet.
 const WAITING_BYTES_MAX: usize = 16 << 20;
 /// A disk that takes no longer than this is fast: nobody minds a thread that waits for it.
 const QUICK_MICROS: u64 = 500;
-
-/// What an append is answered: what became of it, and itself, for whoever has to explain that.
-pub type Reply = Result<(Outcome, Append), Error>;
 
 /// Appends that are made durable together.
 pub struct Group {

@@ -1,0 +1,21 @@
+//! What becomes of an append, on its way from the judgement (`stage`) through `sync` to whoever waits for it (`store`).
+
+use annals_core::{Append, Error, Invalid, Position, Timestamp, Version, Violated};
+
+/// What became of an append that was judged.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was written: from this position on, at this time, with these versions of its events.
+    Written(Position, Timestamp, Vec<Version>),
+    /// It is a duplicate by its key: of the append that begins here.
+    Keyed(Position),
+    /// It is a duplicate by its events: they stand from here on.
+    Repeated(Position),
+    /// These conditions do not hold.
+    Refused(Vec<(usize, Violated)>),
+    /// It is invalid: an event id is used already.
+    Invalid(Invalid),
+}
+
+/// What an append is answered: what became of it, and itself, for whoever has to explain that.
+pub type Reply = Result<(Outcome, Append), Error>;
