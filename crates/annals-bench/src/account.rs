@@ -45,7 +45,7 @@ impl Aggregate for Account {
 impl Snapshot for Account {}
 
 /// Pays in one unit, so many times.
-struct Deposit(usize);
+pub(crate) struct Deposit(pub(crate) usize);
 
 impl Decide<Deposit> for Account {
     type Error = std::convert::Infallible;

@@ -13,9 +13,11 @@ mod load;
 mod account;
 mod append;
 mod bare;
+mod framework;
 
 pub use account::{Account, AccountFigures, account};
 pub use append::append;
 pub use bare::{bare, forget_pages};
 pub use figures::{Figures, Ratio};
+pub use framework::{commands, commands_by_hand, rehydrated};
 pub use load::Load;

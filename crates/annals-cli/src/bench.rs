@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_bench::{AccountFigures, Figures, Load, Ratio, account, append, bare};
+use annals_bench::{
+    AccountFigures, Figures, Load, Ratio, account, append, bare, commands, commands_by_hand, rehydrated,
+};
 use annals_core::EventStore;
 use annals_engine::{EngineStore, Options};
 use anyhow::Context as _;
@@ -16,7 +18,7 @@ use serde_json::json;
 
 use crate::output::{Column, Output, Style, thousands};
 
-/// Measure the embedded store on this machine: durable appends, and loading an account
+/// Measure the embedded store on this machine: durable appends, commands, and loading an account
 #[derive(Args)]
 #[command(after_help = "Examples:
   annals bench
@@ -25,7 +27,8 @@ use crate::output::{Column, Output, Style, thousands};
 
 Appends are durable before they are acknowledged, conditional on the version of their stream, with
 256 bytes of data. Rounds of the disk itself (a write of as many bytes and a sync) stand between
-those of the store, so the ratio holds on a noisy machine; in brackets the smallest and the largest.")]
+those of the store, so the ratio holds on a noisy machine; in brackets the smallest and the largest.
+What the framework does is done by hand beside it: events made, appended, read, decoded, folded.")]
 pub(crate) struct Bench {
     /// Measure in a new directory below this one; it is removed afterwards
     #[arg(long, default_value = ".", value_name = "DIRECTORY")]
@@ -54,6 +57,10 @@ struct Rounds {
     bare: Vec<Figures>,
     one: Vec<Figures>,
     many: Vec<Figures>,
+    commands: Vec<Figures>,
+    by_hand: Vec<Figures>,
+    /// Loads of one account, each as many times: through the framework, and by hand.
+    loads: Vec<(Figures, Figures)>,
 }
 
 impl Bench {
@@ -74,7 +81,8 @@ impl Bench {
         let part = if self.quick { 10 } else { 1 };
         let one = Load { events: 2_000 / part, batch: 1, writers: 1, data_bytes: DATA_BYTES };
         let many = Load { events: 64_000 / part, writers: 64, ..one };
-        let bar = progress(u64::from(self.rounds) * 3 + 1);
+        let small = Load { data_bytes: 0, ..many };
+        let bar = progress(u64::from(self.rounds) * 6 + 1);
         let store: Arc<dyn EventStore> =
             Arc::new(EngineStore::open(directory.join("appends"), Options::default())?);
         // The first appends find everything cold: they are not counted.
@@ -89,6 +97,15 @@ impl Bench {
             bar.inc(1);
             bar.set_message("appends, 64 writers");
             rounds.many.push(append(&store, many, round * 2 + 1).await?);
+            bar.inc(1);
+            bar.set_message("commands, 64 callers");
+            rounds.commands.push(commands(&store, small, round).await?);
+            bar.inc(1);
+            bar.set_message("the same by hand");
+            rounds.by_hand.push(commands_by_hand(&store, small, round).await?);
+            bar.inc(1);
+            bar.set_message("an account of 10,000 events, through the framework and by hand");
+            rounds.loads.push(rehydrated(&store, ACCOUNT_EVENTS + round * 100, 20).await?);
             bar.inc(1);
         }
         drop(store);
@@ -146,6 +163,20 @@ fn print_table(rounds: &Rounds, account: &AccountFigures) -> anyhow::Result<()> 
     ];
     output.table(&columns, &rows)?;
     output.line("")?;
+    let columns = [
+        Column::text("the framework", Style::Plain),
+        Column::number("a second"),
+        Column::number("p50"),
+        Column::number("p99"),
+        Column::text("of the same by hand", Style::Plain),
+    ];
+    let (loads, folds): (Vec<_>, Vec<_>) = rounds.loads.iter().cloned().unzip();
+    let rows = [
+        row("commands, 64 callers", &rounds.commands, beside(&rounds.commands, &rounds.by_hand).to_string()),
+        row("loads of 10,000 events", &loads, beside(&loads, &folds).to_string()),
+    ];
+    output.table(&columns, &rows)?;
+    output.line("")?;
     let columns =
         [Column::text("load an account", Style::Plain), Column::number("cold"), Column::number("warm")];
     let rows = [
@@ -166,10 +197,20 @@ fn print_json(rounds: &Rounds, account: &AccountFigures) -> anyhow::Result<()> {
             "of_disk": beside(figures, &rounds.bare).median,
         })
     };
+    let (loads, folds): (Vec<_>, Vec<_>) = rounds.loads.iter().cloned().unzip();
+    let framework = |figures: &[Figures], by_hand: &[Figures]| {
+        let rate = rate(figures);
+        json!({
+            "per_second": { "median": rate.median, "least": rate.least, "most": rate.most },
+            "of_by_hand": beside(figures, by_hand).median,
+        })
+    };
     let result = json!({
         "disk": workload(&rounds.bare),
         "append_1_writer": workload(&rounds.one),
         "append_64_writers": workload(&rounds.many),
+        "commands_64_callers": framework(&rounds.commands, &rounds.by_hand),
+        "loads_of_10000_events": framework(&loads, &folds),
         "account": {
             "events": account.events,
             "cold_seconds": account.cold.as_secs_f64(),

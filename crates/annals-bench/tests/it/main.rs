@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use annals_bench::{Load, account, append, bare, forget_pages};
+use annals_bench::{Load, account, append, bare, commands, commands_by_hand, forget_pages, rehydrated};
 use annals_core::{EventStore, MemoryStore, Position};
 
 #[tokio::test]
@@ -13,6 +13,17 @@ async fn appends_are_made() {
     assert_eq!((figures.events, figures.requests, figures.digest), (40, 20, 40));
     assert_eq!(store.head().await.unwrap(), Position::new(40));
     append(&store, Load::TINY, 2).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_framework_does_what_is_done_by_hand() {
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let framework = commands(&store, Load::TINY, 1).await.unwrap();
+    let by_hand = commands_by_hand(&store, Load::TINY, 1).await.unwrap();
+    assert_eq!((framework.events, framework.digest), (by_hand.events, by_hand.digest));
+    assert_eq!(framework.events, 40);
+    let (framework, by_hand) = rehydrated(&store, 200, 2).await.unwrap();
+    assert_eq!((framework.digest, by_hand.digest), (200, 200));
 }
 
 #[test]
