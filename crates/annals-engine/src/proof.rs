@@ -121,6 +121,10 @@ impl Proof {
             Ok(())
         })?;
         (self.byte, self.next) = (end.byte, end.next);
+        if self.next < until {
+            // To go on as if it were the end would be to try again for ever.
+            return Err(Fault::damaged(&segment.name, end.byte, Some(end.next), "a frame is broken"));
+        }
         Ok(())
     }
 }

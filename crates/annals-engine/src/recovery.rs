@@ -174,6 +174,11 @@ impl Opening<'_> {
         loop {
             let next = self.segments.get(number + 1).cloned();
             if let Some(next) = next.filter(|next| next.base() == end.next) {
+                if next.header.link != end.link {
+                    // The last run ends in front of marks of closes, which belong to the segment.
+                    let segment = &self.segments[number];
+                    end = walk(&*segment.file, &segment.header, end, Position::MAX, |_| Ok(()))?;
+                }
                 check_next(&next, &end)?;
                 number += 1;
                 end = End::start_of(&next.header);
@@ -391,6 +396,15 @@ fn mend(segment: &Segment, end: &End) -> Result<(), Fault> {
             "cleared the remains of appends that were never acknowledged"
         );
     }
+    clear_and_sync(segment, end, remains).inspect_err(|_| {
+        // The remains may be read as zeros now and yet be on the disk (D4 of `disk`). As long as something is read where
+        // they end, whoever opens the log next clears them again.
+        let _ = if remains > end.byte { file.write_at(&[0xff], remains - 1) } else { Ok(()) };
+    })
+}
+
+fn clear_and_sync(segment: &Segment, end: &End, remains: u64) -> Result<(), Fault> {
+    let Segment { file, name, .. } = segment;
     let mut byte = end.byte;
     let zeros = vec![0; MEND_BYTES];
     while byte < remains {

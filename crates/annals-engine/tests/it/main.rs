@@ -12,5 +12,6 @@ mod cut;
 mod damage;
 mod full;
 mod kill;
+mod marks;
 mod queries;
 mod reopen;
