@@ -49,6 +49,11 @@ mod identity;
 mod recovery;
 mod verify;
 
+#[cfg(not(feature = "planted"))]
+mod planted;
+#[cfg(feature = "planted")]
+pub mod planted;
+
 pub mod disk;
 mod error;
 

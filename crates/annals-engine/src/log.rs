@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::disk::Disk;
 use crate::index::{BlockCache, FileIndex, Index, MemoryIndex};
+use crate::planted::{Bug, Planted};
 use crate::segment::Segment;
 
 /// How far the log has come.
@@ -86,6 +87,8 @@ pub struct Log {
     pub cache: Arc<BlockCache>,
     /// How far it has come, for those who wait.
     pub progress: watch::Sender<Progress>,
+    /// What is wrong with it on purpose, if anything is.
+    pub planted: Planted,
     head: AtomicU64,
     lists: ArcSwap<Lists>,
     changing: Mutex<()>,
@@ -112,6 +115,7 @@ impl Log {
             disk,
             cache,
             progress: watch::Sender::new(Progress { head, closed: false }),
+            planted: Planted::here(),
             head: head.get().into(),
             lists: ArcSwap::from_pointee(lists),
             changing: Mutex::new(()),
@@ -131,6 +135,15 @@ impl Log {
 
     /// The log now.
     pub fn view(&self) -> View {
+        if self.planted.is(Bug::TakesTheListsFirst) {
+            let lists = self.lists.load_full();
+            return View { lists, head: self.head() };
+        }
+        if self.planted.is(Bug::ShowsWhatIsStaged) {
+            let lists = self.lists.load_full();
+            let newest = lists.runs.last().expect("there is a run");
+            return View { head: newest.position(newest.index().count()).previous(), lists };
+        }
         // The head first: the lists that are read after it hold at least what lies below it.
         let head = self.head();
         View { head, lists: self.lists.load_full() }

@@ -55,6 +55,7 @@ impl Sealer {
         let stop = stopping.clone();
         let thread = std::thread::Builder::new().name("annals-seal".into()).spawn(move || {
             step_back();
+            log.planted.take_along();
             Sealing { log, stop, proof: None }.run(&runs);
         })?;
         Ok(Self { finished: Some(finished), stopping, thread: Some(thread) })

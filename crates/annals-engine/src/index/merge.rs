@@ -12,6 +12,7 @@ use super::{FileIndex, IdRange, Index, Kind};
 use crate::disk::File;
 use crate::encoding::get_u32;
 use crate::error::Fault;
+use crate::planted::{Bug, Planted};
 
 /// Runs of one level of which there are so many are merged into one of the next.
 pub const MERGED_AT_ONCE: usize = 8;
@@ -103,6 +104,11 @@ fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Re
                 continue;
             }
             let postings = cursor.term()?.expect("it was there").postings();
+            if index + 1 == runs.len() && Planted::here().is(Bug::MergesWithoutTheLastRun) {
+                cursor.advance();
+                next[index] = cursor.term()?.map(|term| (term.kind, term.name.to_vec()));
+                continue;
+            }
             if places.is_empty() {
                 first_version = postings.first_version;
             }

@@ -13,5 +13,8 @@ mod damage;
 mod full;
 mod kill;
 mod marks;
+#[cfg(feature = "planted")]
+mod planted;
 mod queries;
 mod reopen;
+mod sim;
