@@ -11,6 +11,7 @@ mod crash;
 mod cut;
 mod damage;
 mod full;
+mod histories;
 mod kill;
 mod marks;
 #[cfg(feature = "planted")]
@@ -18,3 +19,4 @@ mod planted;
 mod queries;
 mod reopen;
 mod sim;
+mod small;

@@ -11,6 +11,7 @@ use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::disk::{Disk, File};
 use annals_engine::planted::{Bug, plant};
 
+use crate::histories;
 use crate::sim::{self, Family, Schedule};
 
 /// Lives by the schedules of these families until one shows that something is wrong.
@@ -78,6 +79,26 @@ planted! {
     what_is_found_and_not_synced_is_caught: DoesNotSyncWhatItFound by Stops, Failures, Lives;
     a_merge_that_drops_a_run_is_caught: MergesWithoutTheLastRun by Stops, Lives;
     a_settle_that_does_not_await_the_busy_is_caught: DoesNotAwaitTheBusy by Groups;
+}
+
+fn history_is_caught(name: &str) {
+    quietly();
+    let found = histories::without_order(30, false);
+    plant(None);
+    let which = found.err().unwrap_or_else(|| panic!("{name} was not caught"));
+    sim::say(&format!("caught {name}: {which}"));
+}
+
+#[test]
+fn reads_that_see_what_is_staged_have_no_order() {
+    plant(Some(Bug::ShowsWhatIsStaged));
+    history_is_caught("ShowsWhatIsStaged");
+}
+
+#[test]
+fn versions_that_stay_in_memory_have_no_order() {
+    plant(Some(Bug::KeepsOldVersions));
+    history_is_caught("KeepsOldVersions");
 }
 
 /// A disk that leaves something out.

@@ -20,7 +20,7 @@ use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{EngineStore, Options};
 
 use self::life::Life;
-use self::witness::Witness;
+pub use self::witness::Witness;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,8 @@ pub fn wrap(wrapping: Wrapping) {
     WRAPPING.set(wrapping);
 }
 
-fn open(disk: &FaultyDisk, setting: &Setting) -> annals_core::Result<EngineStore> {
+/// Opens a store as it is set.
+pub fn open(disk: &FaultyDisk, setting: &Setting) -> annals_core::Result<EngineStore> {
     EngineStore::on(WRAPPING.get()(disk), setting.options.clone())
 }
 

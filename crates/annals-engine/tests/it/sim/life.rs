@@ -231,7 +231,8 @@ impl Life {
 
     /// Works on a disk that is nearly full, and then has room again.
     async fn fill(&mut self, room: u64) {
-        let Ok(store) = open(&self.disk, &self.setting) else { panic!("a full disk opens") };
+        let store = open(&self.disk, &self.setting)
+            .unwrap_or_else(|error| panic!("a full disk does not open: {}", error.chain()));
         for round in 0..6 {
             let used: usize = self.disk.files().values().map(Vec::len).sum();
             let capacity = (round % 3 > 0).then_some(used as u64 + room * round % 997);

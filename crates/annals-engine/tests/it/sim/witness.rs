@@ -11,7 +11,7 @@ use crate::common::{check, join};
 use annals_engine::disk::faulty::FaultyDisk;
 
 /// What is known of one log.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Witness {
     /// Appends that were acknowledged.
     pub done: Vec<(Append, Appended)>,
