@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use annals_core::{Append, Error, Invalid, Position, Timestamp, Version, Violated};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::Options;
@@ -29,6 +29,7 @@ use crate::seal::{Sealable, Sealer};
 use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, link};
 use crate::stage::{self, Heads, Stage};
 use crate::sync::{Answer, Group, Poison, Reply, Syncer};
+use crate::thread::{self, Mutex};
 
 /// A group is handed over when its frames are this large.
 const GROUP_BYTES: usize = 1 << 20;
@@ -122,7 +123,7 @@ pub fn run(
 ) {
     log.planted.take_along();
     guarded(poison, || {
-        while let Some(first) = requests.blocking_recv() {
+        while let Some(first) = thread::next(&mut requests) {
             writer.lock().as_mut().expect("the writer is there until the end").write(first, &mut requests);
         }
     });

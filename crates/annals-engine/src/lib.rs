@@ -28,6 +28,11 @@ mod commit;
 mod stage;
 mod sync;
 
+mod thread;
+
+#[cfg(all(test, feature = "planted", feature = "shuttle"))]
+mod model;
+
 mod fetch;
 mod read;
 

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use annals_core::{Position, StoreId};
 use arc_swap::ArcSwap;
@@ -19,6 +19,7 @@ use crate::disk::Disk;
 use crate::index::{BlockCache, FileIndex, Index, MemoryIndex};
 use crate::planted::{Bug, Planted};
 use crate::segment::Segment;
+use crate::thread::AtomicU64;
 
 /// How far the log has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,7 +117,7 @@ impl Log {
             cache,
             progress: watch::Sender::new(Progress { head, closed: false }),
             planted: Planted::here(),
-            head: head.get().into(),
+            head: AtomicU64::new(head.get()),
             lists: ArcSwap::from_pointee(lists),
             changing: Mutex::new(()),
         }

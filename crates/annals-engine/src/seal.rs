@@ -8,8 +8,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::thread::JoinHandle;
 
 use annals_core::{Position, StoreId};
 use parking_lot::RwLock;
@@ -22,6 +20,7 @@ use crate::index::{
 use crate::log::{Log, Run, RunIndex};
 use crate::proof::Proof;
 use crate::segment::{End, Segment, index_name};
+use crate::thread::{self, JoinHandle, mpsc};
 
 /// Sealing is never more than so many runs behind: the writer waits, for their indexes are in memory.
 const BEHIND_MAX: usize = 8;
@@ -53,7 +52,7 @@ impl Sealer {
         let (finished, runs) = mpsc::sync_channel::<Sealable>(BEHIND_MAX);
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
-        let thread = std::thread::Builder::new().name("annals-seal".into()).spawn(move || {
+        let thread = thread::Builder::new().name("annals-seal".into()).spawn(move || {
             step_back();
             log.planted.take_along();
             Sealing { log, stop, proof: None }.run(&runs);
@@ -80,7 +79,7 @@ impl Sealer {
 /// Lets other threads go first: nobody waits for what is sealed, as long as it is not far behind.
 fn step_back() {
     // On Linux this is a matter of the thread. Where it cannot be done, all go on alike.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(all(test, feature = "shuttle"))))]
     let _ = rustix::process::nice(10);
 }
 

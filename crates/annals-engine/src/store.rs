@@ -7,16 +7,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::thread::JoinHandle;
 
 use annals_core::{
     Append, Appended, Clock, Conflict, Error, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position,
     Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock,
 };
 use async_trait::async_trait;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::commit::{self, Outcome, Request, Staged, Writer};
@@ -29,6 +28,7 @@ use crate::planted::{Bug, Planted};
 use crate::seal::Sealer;
 use crate::stage::Heads;
 use crate::sync::{Poison, Syncer};
+use crate::thread::{self, AtomicU64, AtomicUsize, JoinHandle, Mutex};
 use crate::{read, recovery};
 
 /// How a store is opened.
@@ -142,7 +142,7 @@ impl EngineStore {
         };
         let writer = Arc::new(Mutex::new(Some(writer)));
         let (queue, requests) = mpsc::unbounded_channel();
-        let thread = std::thread::Builder::new().name("annals-write".into()).spawn({
+        let thread = thread::Builder::new().name("annals-write".into()).spawn({
             let (writer, log, poison) = (writer.clone(), log.clone(), poison.clone());
             move || commit::run(&writer, requests, &log, &poison)
         });

@@ -11,13 +11,10 @@
 //! Next above: `commit`; next below: `disk`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
-use std::time::Instant;
 
 use annals_core::{Append, Error, Position};
-use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::commit::Outcome;
@@ -25,6 +22,7 @@ use crate::error::Fault;
 use crate::log::Log;
 use crate::planted::Bug;
 use crate::segment::Segment;
+use crate::thread::{self, AtomicU64, Condvar, Instant, JoinHandle, Mutex};
 
 /// The writer waits when so much was handed over and is not durable yet.
 const WAITING_BYTES_MAX: usize = 16 << 20;
@@ -106,7 +104,7 @@ impl Syncer {
     pub fn start(log: Arc<Log>, poison: Arc<Poison>) -> std::io::Result<Self> {
         let took = AtomicU64::new(u64::MAX);
         let shared = Arc::new(Shared { log, poison, state: Mutex::default(), changed: Condvar::new(), took });
-        let thread = std::thread::Builder::new().name("annals-sync".into());
+        let thread = thread::Builder::new().name("annals-sync".into());
         let thread = thread.spawn({
             let shared = shared.clone();
             move || {
