@@ -138,7 +138,7 @@ fn a_store() {
     let reader = {
         let store = store.clone();
         thread::spawn(move || {
-            for _ in 0..4 {
+            for _ in 0..12 {
                 let page = future::block_on(store.read_log(LogRead::forward(Position::FIRST)));
                 let page = page.expect("nothing fails here");
                 assert_eq!(page.events.len() as u64, page.head.get(), "a head, and not the events below it");
@@ -202,7 +202,7 @@ fn groups() {
     drop(syncer);
 }
 
-const ORDERS: usize = 1_500;
+const ORDERS: usize = 1_000;
 
 #[test]
 fn a_store_is_right_in_every_order() {
