@@ -112,12 +112,32 @@ pub fn open(disk: &FaultyDisk, setting: &Setting) -> annals_core::Result<EngineS
 pub struct Count {
     /// Schedules.
     pub schedules: u64,
+    /// Times that the power failed.
+    pub crashes: u64,
     /// Appends that were acknowledged and looked for.
     pub checked: u64,
 }
 
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { schedules, crashes, checked } = self;
+        write!(
+            f,
+            "{schedules} schedules, {crashes} crashes, {checked} acknowledged appends looked for, lost 0"
+        )
+    }
+}
+
+impl Count {
+    fn add(&mut self, lived: &Witness) {
+        self.schedules += 1;
+        self.crashes += lived.crashes;
+        self.checked += lived.checked;
+    }
+}
+
 /// Lives by one schedule. The error says what is wrong.
-pub fn run(schedule: &Schedule) -> Result<u64, String> {
+pub fn run(schedule: &Schedule) -> Result<Witness, String> {
     alive(|| Life::live(schedule))
 }
 
@@ -133,10 +153,12 @@ fn alive<T, F: Future<Output = T>>(life: impl FnOnce() -> F) -> Result<T, String
 pub fn first_failure(schedules: impl Iterator<Item = Schedule>) -> Result<Count, (Schedule, String, Count)> {
     let mut count = Count::default();
     for schedule in schedules {
-        count.schedules += 1;
         match run(&schedule) {
-            Ok(checked) => count.checked += checked,
-            Err(problem) => return Err((schedule, problem, count)),
+            Ok(lived) => count.add(&lived),
+            Err(problem) => {
+                count.schedules += 1;
+                return Err((schedule, problem, count));
+            }
         }
     }
     Ok(count)
@@ -193,10 +215,7 @@ pub fn of(family: Family) -> impl Iterator<Item = Schedule> {
 fn survives(family: Family) {
     let began = std::time::Instant::now();
     match first_failure(of(family)) {
-        Ok(Count { schedules, checked }) => say(&format!(
-            "simulated {family:?}: {schedules} schedules, {checked} acknowledged appends looked for, lost 0 ({:.1} s)",
-            began.elapsed().as_secs_f64()
-        )),
+        Ok(count) => say(&format!("simulated {family:?}: {count} ({:.1} s)", began.elapsed().as_secs_f64())),
         Err((schedule, problem, _)) => panic!("{}", again(&schedule, &problem)),
     }
 }
@@ -261,6 +280,33 @@ fn nothing_is_lost_in_long_lives() {
 #[ignore = "repeats the schedule that ANNALS_SCHEDULE names"]
 fn one_schedule() {
     let schedule: Schedule = std::env::var("ANNALS_SCHEDULE").unwrap().parse().unwrap();
-    let checked = run(&schedule).unwrap_or_else(|problem| panic!("{}", again(&schedule, &problem)));
-    say(&format!("{schedule}: {checked} acknowledged appends looked for, lost 0"));
+    let lived = run(&schedule).unwrap_or_else(|problem| panic!("{}", again(&schedule, &problem)));
+    say(&format!("{schedule}: {} acknowledged appends looked for, lost 0", lived.checked));
+}
+
+/// Lives by schedules of all families for as many seconds as `ANNALS_SIM_SECONDS` says, from `ANNALS_SIM_SEED` on.
+#[test]
+#[ignore = "runs for as long as it is asked to: cargo xtask sim --hours N"]
+fn as_long_as_asked() {
+    let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
+    let (seconds, first) = (number("ANNALS_SIM_SECONDS"), number("ANNALS_SIM_SEED"));
+    let (began, mut said) = (std::time::Instant::now(), 0);
+    let mut count = Count::default();
+    for seed in first.. {
+        for family in FAMILIES {
+            let each = if matches!(family, Family::Stops | Family::Failures) { 2 } else { 1 };
+            for schedule in schedules(family, seed..seed + 1, each) {
+                let lived = run(&schedule).unwrap_or_else(|problem| panic!("{}", again(&schedule, &problem)));
+                count.add(&lived);
+                let elapsed = began.elapsed().as_secs();
+                if elapsed >= said + 10 || elapsed >= seconds {
+                    said = elapsed;
+                    say(&format!("{elapsed} s, seed {seed}: {count}"));
+                }
+                if elapsed >= seconds {
+                    return;
+                }
+            }
+        }
+    }
 }

@@ -44,8 +44,8 @@ impl Life {
         (life.disk.operations(), life.disk.looks())
     }
 
-    /// Lives it as the schedule says; how many appends were found.
-    pub async fn live(schedule: &Schedule) -> u64 {
+    /// Lives it as the schedule says; what is known in the end.
+    pub async fn live(schedule: &Schedule) -> Witness {
         let Schedule { family, seed, at, left } = *schedule;
         let mut life = Self::new(family, seed);
         match family {
@@ -94,7 +94,7 @@ impl Life {
                 }
             }
         }
-        life.witness.checked
+        life.witness
     }
 
     /// Opens the store, works with it, and ends, by a kill or in good order.
@@ -201,6 +201,7 @@ impl Life {
     async fn end(&mut self, power_fails: Option<u64>) {
         if let Some(survivors) = power_fails {
             self.disk = self.disk.restart(survivors);
+            self.witness.crashes += 1;
         }
         self.disk.plan(Plan::default());
         self.witness.examine(&self.disk, &self.setting, power_fails.is_some()).await;

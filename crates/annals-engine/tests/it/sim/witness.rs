@@ -21,6 +21,8 @@ pub struct Witness {
     pub refused: Vec<Append>,
     /// What the consumer has read. Its checkpoint is the last of them.
     pub consumed: Vec<RecordedEvent>,
+    /// Times that the power failed.
+    pub crashes: u64,
     /// Acknowledged appends that were looked for and found.
     pub checked: u64,
 }
