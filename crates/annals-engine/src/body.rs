@@ -178,7 +178,7 @@ impl<'a> Body<'a> {
     }
 
     /// The event, which shares the bytes that the body was read from: `block` holds them.
-    pub fn to_event(&self, block: &Bytes) -> Result<(StreamId, Option<IdempotencyKey>, NewEvent), Malformed> {
+    pub fn to_event(self, block: &Bytes) -> Result<(StreamId, Option<IdempotencyKey>, NewEvent), Malformed> {
         let text =
             |bytes: &[u8], what| Text::from_utf8(block.slice_ref(bytes)).map_err(|_| Malformed::Field(what));
         let stream = StreamId::new(text(self.stream, "stream")?).map_err(|_| Malformed::Field("stream"))?;

@@ -104,7 +104,7 @@ pub struct Record<'a> {
 
 impl Record<'_> {
     /// The event, which shares the bytes that the record was read from: `block` holds them.
-    pub fn to_event(&self, block: &Bytes) -> Result<RecordedEvent, Malformed> {
+    pub fn to_event(self, block: &Bytes) -> Result<RecordedEvent, Malformed> {
         let (stream, key, event) = Body::read(self.body)?.to_event(block)?;
         Ok(RecordedEvent::record(
             event,

@@ -63,7 +63,9 @@ impl Sealer {
     /// Seals a run, soon. Waits if many are waiting already.
     pub fn seal(&self, run: Sealable) {
         // If the thread is gone, the index stays in memory.
-        let _ = self.finished.as_ref().map(|finished| finished.send(run));
+        if let Some(finished) = &self.finished {
+            let _ = finished.send(run);
+        }
     }
 
     /// Waits until all is sealed. What is being merged is given up.

@@ -203,7 +203,7 @@ impl EngineStore {
         if self.under_way.load(Ordering::Relaxed) > 1 {
             return Some(request);
         }
-        if self.alone.fetch_add(1, Ordering::Relaxed) % ALONE_AT_MOST == 0 {
+        if self.alone.fetch_add(1, Ordering::Relaxed).is_multiple_of(ALONE_AT_MOST) {
             others_first().await;
             if self.under_way.load(Ordering::Relaxed) > 1 {
                 return Some(request);

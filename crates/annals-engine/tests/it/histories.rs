@@ -31,7 +31,7 @@ async fn one_order(seed: u64, fail_at: Option<u64>) -> (usize, usize) {
     let history = History::of(&shared, seed).await;
     let shown = all(&store).await;
     drop((shared, store));
-    let (disk, power_fails) = if seed % 2 == 0 { (disk.restart(seed), true) } else { (disk, false) };
+    let (disk, power_fails) = if seed.is_multiple_of(2) { (disk.restart(seed), true) } else { (disk, false) };
     disk.plan(Plan::default());
     let log = all(&open(&disk, options).unwrap()).await;
     assert!(log.starts_with(&shown), "what was read is gone; the power failed: {power_fails}");

@@ -10,6 +10,7 @@ mod close;
 mod crash;
 mod cut;
 mod damage;
+mod digest;
 mod full;
 mod histories;
 mod kill;

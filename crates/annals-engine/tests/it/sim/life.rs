@@ -250,7 +250,7 @@ fn plan(family: Family, at: u64, seed: u64) -> Plan {
         Family::Stops => Plan { stop_at: Some(at), ..none },
         Family::Failures => Plan { fail_at: Some(at), ..none },
         Family::Breaks => Plan { fail_at: Some(at), for_good: true, ..none },
-        Family::Looks if seed % 2 == 0 => Plan { look_fails_at: Some(at), ..none },
+        Family::Looks if seed.is_multiple_of(2) => Plan { look_fails_at: Some(at), ..none },
         Family::Looks => Plan { look_flips_at: Some(at), ..none },
         Family::Flips | Family::Full | Family::Groups | Family::Lives => none,
     }

@@ -35,11 +35,15 @@ impl Witness {
             match answer {
                 Ok(outcome) => self.acknowledged(append, outcome),
                 Err(Error::Indeterminate(_)) => self.unknown.push(append.clone()),
+                // It was tried again and judged, so it is not there.
+                Err(Error::Conflict(_)) if self.unknown.iter().any(|sent| same(sent, append)) => {
+                    self.unknown.retain(|sent| !same(sent, append));
+                    self.refused.push(append.clone());
+                }
                 // Damage: only if a read was flipped, and then nothing is written.
                 Err(Error::Unavailable(_) | Error::Poisoned(_) | Error::Damaged { .. }) => {
-                    let id = append.writes[0].event.id;
-                    let sent = self.done.iter().map(|(append, _)| append).chain(&self.unknown);
-                    if !sent.into_iter().any(|sent| sent.writes[0].event.id == id) {
+                    let mut sent = self.done.iter().map(|(append, _)| append).chain(&self.unknown);
+                    if !sent.any(|sent| same(sent, append)) {
                         self.refused.push(append.clone());
                     }
                 }
@@ -49,7 +53,7 @@ impl Witness {
     }
 
     fn acknowledged(&mut self, append: &Append, outcome: Appended) {
-        let same = |other: &Append| other.writes[0].event.id == append.writes[0].event.id;
+        let same = |other: &Append| same(other, append);
         if let Some((_, original)) = self.done.iter().find(|(other, _)| same(other)) {
             assert!(outcome.duplicate, "an append was carried out twice");
             assert_eq!(
@@ -183,6 +187,10 @@ impl Witness {
         }
         self.checked += self.done.len() as u64;
     }
+}
+
+fn same(one: &Append, other: &Append) -> bool {
+    one.writes[0].event.id == other.writes[0].event.id
 }
 
 async fn read_all(store: &EngineStore) -> Vec<RecordedEvent> {
