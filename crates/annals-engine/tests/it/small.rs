@@ -92,7 +92,7 @@ async fn every_stop_and_every_survivor_of_a_small_scope() {
                 count.checked += witness.checked;
                 count.schedules += 1;
                 count.crashes += 1;
-                if stop_at % 4 == 0 && number % 16 == 0 {
+                if stop_at % 8 == 0 && number % 16 == 0 {
                     again += stop_recovery(disk, &witness).await;
                 }
             }

@@ -120,10 +120,10 @@ impl Life {
 
     /// Appends a few at once, and the machine stops in the middle of it.
     async fn burst(&mut self) {
-        let sync_micros = 600;
+        let sync_micros = 2_000;
         self.disk.plan(Plan { sync_micros, ..Plan::default() });
         let store = open(&self.disk, &self.setting).unwrap_or_else(|error| panic!("{}", error.chain()));
-        let stop_at = Some(self.disk.operations() + 1 + self.random.below(24));
+        let stop_at = Some(self.disk.operations() + 1 + self.random.below(18));
         self.disk.plan(Plan { stop_at, sync_micros, ..Plan::default() });
         for _ in 0..1 + self.random.below(3) {
             let group = (0..1 + self.random.below(5)).map(|_| self.any_append()).collect();
