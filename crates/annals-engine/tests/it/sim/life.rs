@@ -22,19 +22,34 @@ pub struct Life {
 impl Life {
     /// One that has not begun, with options that depend on the seed.
     pub fn new(family: Family, seed: u64) -> Self {
-        let mut random = Random::new(seed);
+        let random = Random::new(seed);
         let groups = family == Family::Groups;
         let segments =
             if groups { [3 << 10, 6 << 10, 16 << 10, 16 << 10] } else { [300, 700, 2 << 10, 16 << 10] };
-        let options = Options {
-            segment_bytes: segments[random.below(4) as usize],
-            run_events: [2, 5, 20, 1 << 16][random.below(4) as usize],
-            // Times have the same length whenever it is lived.
-            clock: Arc::new(TestClock::default()),
-            ..Options::default()
-        };
+        // Times have the same length whenever it is lived.
+        let options = Options { clock: Arc::new(TestClock::default()), ..Options::default() };
         let setting = Setting { options, slow: groups, uniform: groups };
-        Self { witness: Witness::default(), random, setting, disk: FaultyDisk::new(), appends: 0 }
+        let mut life =
+            Self { witness: Witness::default(), random, setting, disk: FaultyDisk::new(), appends: 0 };
+        life.choose_sizes(segments);
+        life
+    }
+
+    /// From now on segments have one of these sizes, and runs are as long as it happens.
+    fn choose_sizes(&mut self, segments: [u64; 4]) {
+        self.setting.options.segment_bytes = segments[self.random.below(4) as usize];
+        self.setting.options.run_events = [2, 5, 20, 1 << 16][self.random.below(4) as usize];
+    }
+
+    /// Somebody removes an index: it is made of the segments again.
+    fn lose_an_index(&mut self) {
+        let mut files = self.disk.files();
+        let names: Vec<_> = files.keys().filter(|name| name.ends_with(".idx")).cloned().collect();
+        if names.is_empty() {
+            return;
+        }
+        files.remove(&names[self.random.below(names.len() as u64) as usize]);
+        self.disk = FaultyDisk::with_files(files);
     }
 
     /// How many operations and looks a life of one process has in which nothing goes wrong.
@@ -56,6 +71,12 @@ impl Life {
                     let power_fails = life.random.below(3) > 0;
                     let survivors = life.random.next();
                     life.end(power_fails.then_some(survivors)).await;
+                    if power_fails && life.random.below(4) == 0 {
+                        life.lose_an_index();
+                    }
+                    if life.random.below(3) == 0 {
+                        life.choose_sizes([300, 700, 2 << 10, 16 << 10]);
+                    }
                 }
             }
             Family::Groups => {
