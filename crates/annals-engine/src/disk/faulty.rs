@@ -25,6 +25,8 @@ const SECTOR_BYTES: usize = 512;
 pub struct Plan {
     /// From this operation on nothing is done any more: the machine has stopped.
     pub stop_at: Option<u64>,
+    /// The machine stops at the first sync of a file with this ending that is this operation or a later one.
+    pub stop_at_sync: Option<(u64, &'static str)>,
     /// This operation fails, after having been done in part or not at all.
     pub fail_at: Option<u64>,
     /// Not only that operation fails, but every one from it on, until there is another plan.
@@ -418,6 +420,12 @@ impl File for FaultyFile {
             std::thread::sleep(std::time::Duration::from_micros(takes));
         }
         let mut state = self.disk.0.lock();
+        if let Some((from, ending)) = state.plan.stop_at_sync
+            && state.operations + 1 >= from
+            && state.names.iter().any(|(name, file)| *file == self.file && name.ends_with(ending))
+        {
+            state.plan.stop_at = Some(0);
+        }
         let allowed = state.operate();
         let failed = allowed.is_err() && state.fails();
         let mut random = state.chance();

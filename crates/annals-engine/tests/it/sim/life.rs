@@ -14,6 +14,7 @@ pub struct Life {
     /// What is known of it.
     pub witness: Witness,
     random: Random,
+    seed: u64,
     setting: Setting,
     disk: FaultyDisk,
     appends: u64,
@@ -30,7 +31,7 @@ impl Life {
         let options = Options { clock: Arc::new(TestClock::default()), ..Options::default() };
         let setting = Setting { options, slow: groups, uniform: groups };
         let mut life =
-            Self { witness: Witness::default(), random, setting, disk: FaultyDisk::new(), appends: 0 };
+            Self { witness: Witness::default(), random, seed, setting, disk: FaultyDisk::new(), appends: 0 };
         life.choose_sizes(segments);
         life
     }
@@ -141,11 +142,17 @@ impl Life {
 
     /// Appends a few at once, and the machine stops in the middle of it.
     async fn burst(&mut self) {
-        let sync_micros = 2_000;
+        // Now and then so long that a thread that steps back for all others gets its turn meanwhile.
+        let sync_micros = if self.seed.is_multiple_of(8) { 20_000 } else { 2_000 };
         self.disk.plan(Plan { sync_micros, ..Plan::default() });
         let store = open(&self.disk, &self.setting).unwrap_or_else(|error| panic!("{}", error.chain()));
-        let stop_at = Some(self.disk.operations() + 1 + self.random.below(18));
-        self.disk.plan(Plan { stop_at, sync_micros, ..Plan::default() });
+        let at = self.disk.operations() + 1 + self.random.below(18);
+        let plan = Plan { sync_micros, ..Plan::default() };
+        self.disk.plan(if self.random.below(2) == 0 {
+            Plan { stop_at: Some(at), ..plan }
+        } else {
+            Plan { stop_at_sync: Some((at, ".seg")), ..plan }
+        });
         for _ in 0..1 + self.random.below(3) {
             let group = (0..1 + self.random.below(5)).map(|_| self.any_append()).collect();
             self.witness.append(&store, group).await;
