@@ -71,5 +71,5 @@ fn histories_on_a_failing_disk_have_one_order() {
     say(&format!(
         "histories: 60 with {requests} requests and {unknown} unknown outcomes have one order each"
     ));
-    assert!(unknown > 10, "{unknown}");
+    assert!(unknown > 0, "no operation failed in the middle of an append");
 }

@@ -75,25 +75,69 @@ async fn live(disk: &FaultyDisk, deeds: &[Deed]) -> Witness {
 
 /// G1, G2, G4, G5, G7: in this scope there is no stop, and nothing that may survive it, after which anything that was
 /// acknowledged is lost; nor if recovery is stopped after it.
-#[tokio::test]
-async fn every_stop_and_every_survivor_of_a_small_scope() {
-    let (mut count, mut stops, mut whole, mut again) = (Count::default(), 0, 0, 0);
-    for deeds in deeds() {
+#[test]
+fn every_stop_and_every_survivor_of_a_small_scope() {
+    let deeds = deeds();
+    let half = |deeds: &[Vec<Deed>]| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(explore(deeds))
+    };
+    let (first, second) = deeds.split_at(deeds.len() / 2);
+    let explored = std::thread::scope(|scope| {
+        let other = scope.spawn(|| half(second));
+        let explored = half(first);
+        explored.with(other.join().unwrap())
+    });
+    let Explored { count, stops, whole, again } = explored;
+    say(&format!(
+        "explored a small scope: {again} schedules of stopped recovery, all survivors at {whole} of {stops} stops: {count}"
+    ));
+    assert!(count.schedules > 1_000, "{}", count.schedules);
+}
+
+/// What was explored.
+#[derive(Clone, Copy, Default)]
+struct Explored {
+    count: Count,
+    /// Stops.
+    stops: u64,
+    /// Those of them for which every subset of what was not synced has survived.
+    whole: u64,
+    /// Schedules of stopped recovery.
+    again: u64,
+}
+
+impl Explored {
+    fn with(self, other: Self) -> Self {
+        let count = Count {
+            schedules: self.count.schedules + other.count.schedules,
+            crashes: self.count.crashes + other.count.crashes,
+            checked: self.count.checked + other.count.checked,
+        };
+        let (stops, whole) = (self.stops + other.stops, self.whole + other.whole);
+        Self { count, stops, whole, again: self.again + other.again }
+    }
+}
+
+/// Does all of these, and stops everywhere.
+async fn explore(deeds: &[Vec<Deed>]) -> Explored {
+    let mut explored = Explored::default();
+    for deeds in deeds {
         for stop_at in 1.. {
             let disk = FaultyDisk::new();
             disk.plan(Plan { stop_at: Some(stop_at), ..Plan::default() });
-            let witness = live(&disk, &deeds).await;
+            let witness = live(&disk, deeds).await;
             let (left, all) = survivors(&disk, ALL_OF, SOME);
-            stops += 1;
-            whole += u64::from(all);
+            explored.stops += 1;
+            explored.whole += u64::from(all);
             for (number, disk) in left.iter().enumerate() {
                 let mut witness = Witness { checked: 0, ..witness.clone() };
                 witness.examine(disk, &setting(), true).await;
-                count.checked += witness.checked;
-                count.schedules += 1;
-                count.crashes += 1;
+                explored.count.checked += witness.checked;
+                explored.count.schedules += 1;
+                explored.count.crashes += 1;
                 if stop_at % 8 == 0 && number % 16 == 0 {
-                    again += stop_recovery(disk, &witness).await;
+                    explored.again += stop_recovery(disk, &witness).await;
                 }
             }
             if disk.operations() < stop_at - 1 {
@@ -101,10 +145,7 @@ async fn every_stop_and_every_survivor_of_a_small_scope() {
             }
         }
     }
-    say(&format!(
-        "explored a small scope: {again} schedules of stopped recovery, all survivors at {whole} of {stops} stops: {count}"
-    ));
-    assert!(count.schedules > 1_000, "{}", count.schedules);
+    explored
 }
 
 /// Stops recovery from here at every operation; how many schedules that makes.
