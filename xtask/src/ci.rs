@@ -13,6 +13,13 @@ pub fn run(crates: &[String]) -> Outcome {
         let mut clippy = run::cargo("clippy");
         run::succeed(clippy.arg("--locked").args(crates).args(["--all-targets", "--", "-D", "warnings"]))
     })?;
+    if test::has_engine(crates) {
+        step("clippy of planted bugs and model", || {
+            let mut clippy = run::cargo("clippy");
+            clippy.args(["--locked", "-p", "annals-engine"]).args(test::WITH_BUGS);
+            run::succeed(clippy.args(["--all-targets", "--", "-D", "warnings"]))
+        })?;
+    }
     step("doc", || {
         let mut doc = run::cargo("doc");
         doc.env("RUSTDOCFLAGS", "-D warnings").args(["--locked", "--no-deps"]).args(crates);

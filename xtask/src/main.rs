@@ -1,7 +1,7 @@
-//! The task runner: `cargo xtask ci`, `cargo xtask test`, `cargo xtask tidy`. The standard library is all it uses.
+//! The task runner: `cargo xtask ci`, `test`, `sim`, `tidy`. The standard library is all it uses.
 //!
-//! The files, in reading order: `run` (a command, timed), `needs` (what the tests need), `test`, `ci`, `tidy` (the
-//! checks of style) over `tree` (the files of the project).
+//! The files, in reading order: `run` (a command, timed), `needs` (what the tests need), `test`, `sim` (the simulation
+//! of the engine, for hours), `ci`, `tidy` (the checks of style) over `tree` (the files of the project).
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task runner speaks to its user")]
 
@@ -9,6 +9,7 @@ mod run;
 
 mod ci;
 mod needs;
+mod sim;
 mod test;
 
 mod tidy;
@@ -19,6 +20,7 @@ use std::time::Instant;
 
 const USAGE: &str = "\
 cargo xtask test [-p CRATE ...]   the tests, of the whole workspace unless crates are named
+cargo xtask sim --hours N [--seed S]   simulated disasters of the engine, for N hours (0.1 will do), from seed S on
 cargo xtask ci [-p CRATE ...]     format, lints, docs, style, then the tests
 cargo xtask tidy                  the checks of style
 ";
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     let outcome = match task {
         "test" => run::crates(rest).and_then(|crates| test::run(&crates)),
         "ci" => run::crates(rest).and_then(|crates| ci::run(&crates)),
+        "sim" => sim::run(rest),
         "tidy" if rest.is_empty() => tidy::run(),
         _ => {
             eprint!("{USAGE}");

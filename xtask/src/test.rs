@@ -2,17 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::run::{self, Outcome};
 use crate::{needs, tree};
 
-/// Runs the tests of these crates.
+/// Runs the tests of these crates, and for the engine the tests of its tests: planted bugs, and the model of its threads.
 pub fn run(crates: &[String]) -> Outcome {
     needs::meet()?;
     let mut skipped = Skipped::default();
     let mut command = run::cargo("test");
-    command.args(["--locked", "--no-fail-fast"]).args(crates).stdout(Stdio::piped());
+    command.args(["--locked", "--no-fail-fast"]).args(crates);
+    pass_on(command, &mut skipped)?;
+    if has_engine(crates) {
+        let mut command = run::cargo("test");
+        command.args(["--locked", "--no-fail-fast", "-p", "annals-engine"]).args(WITH_BUGS);
+        command.args(["--lib", "--test", "it", "--", "model::", "planted::"]);
+        pass_on(command, &mut skipped)?;
+    }
+    print!("{}", skipped.report(asks_for_slow()));
+    Ok(())
+}
+
+/// How the engine is built to have bugs on purpose, and threads that a scheduler orders.
+pub const WITH_BUGS: [&str; 2] = ["--features", "planted,shuttle"];
+
+/// Whether the engine is among these crates.
+pub fn has_engine(crates: &[String]) -> bool {
+    crates.iter().any(|name| name == "--workspace" || name == "annals-engine")
+}
+
+/// Runs tests and passes on what they print.
+fn pass_on(mut command: Command, skipped: &mut Skipped) -> Outcome {
+    command.stdout(Stdio::piped());
     let said = run::spell(&command);
     let mut child = command.spawn().map_err(|error| format!("`{said}` cannot be run: {error}"))?;
     let output = child.stdout.take().expect("the output was asked for as a pipe");
@@ -24,7 +46,6 @@ pub fn run(crates: &[String]) -> Outcome {
         skipped.look_at(&String::from_utf8_lossy(&line));
     }
     let status = child.wait().map_err(|error| error.to_string())?;
-    print!("{}", skipped.report(asks_for_slow()));
     if status.success() { Ok(()) } else { Err(format!("`{said}` failed ({status})")) }
 }
 

@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use annals_core::{Append, Error};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::Options;
@@ -25,10 +25,12 @@ use crate::frame::{self, Encoded, Mark};
 use crate::index::{IdRange, MemoryIndex};
 use crate::log::{Log, Run, RunIndex};
 use crate::outcome::{Outcome, Reply};
+use crate::planted::Bug;
 use crate::seal::{Sealable, Sealer};
 use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, link};
 use crate::stage::{self, Heads, Stage};
 use crate::sync::{Answer, Group, Poison, Syncer};
+use crate::thread::{self, Mutex};
 
 /// A group is handed over when its frames are this large.
 const GROUP_BYTES: usize = 1 << 20;
@@ -107,8 +109,9 @@ pub fn run(
     log: &Log,
     poison: &Poison,
 ) {
+    log.planted.take_along();
     guarded(poison, || {
-        while let Some(first) = requests.blocking_recv() {
+        while let Some(first) = thread::next(&mut requests) {
             writer.lock().as_mut().expect("the writer is there until the end").write(first, &mut requests);
         }
     });
@@ -173,10 +176,14 @@ impl Writer {
         if self.tail.byte + bytes > self.options.segment_bytes && has_events {
             self.roll()?;
         } else if self.run_is_full() {
-            self.settle()?;
+            self.settle_unless(Bug::SealsBeforeAllIsDurable)?;
             self.seal();
         }
-        self.allocate(self.tail.byte + bytes).map_err(|fault| Error::Unavailable(Box::new(fault)))?;
+        let room = self.allocate(self.tail.byte + bytes);
+        if room.is_err() && self.log.planted.is(Bug::KeepsThePositionsOfTheRefused) {
+            self.tail.next = self.tail.next.plus(versions.len() as u64);
+        }
+        room.map_err(|fault| Error::Unavailable(Box::new(fault)))?;
         let now = self.options.clock.now();
         let mut frames = std::mem::take(&mut self.group.frames);
         let outcome = stage::write(self, append, encoded, versions, now, &mut frames);
@@ -229,6 +236,15 @@ impl Writer {
         self.poison.error().map_or(Ok(()), Err)
     }
 
+    /// As [`settle`](Self::settle). With this bug nobody waits.
+    fn settle_unless(&mut self, bug: Bug) -> Result<(), Error> {
+        if self.log.planted.is(bug) {
+            self.hand_over();
+            return Ok(());
+        }
+        self.settle()
+    }
+
     /// Ends the newest run, in which everything is durable, and begins the next.
     fn seal(&mut self) {
         if self.active.index.read().count() == 0 {
@@ -251,7 +267,7 @@ impl Writer {
 
     /// Ends the active segment and begins the next.
     fn roll(&mut self) -> Result<(), Error> {
-        self.settle()?;
+        self.settle_unless(Bug::RollsBeforeAllIsDurable)?;
         let header = SegmentHeader {
             store: self.log.id,
             base: self.tail.next,
@@ -259,6 +275,11 @@ impl Writer {
             link: self.tail.link,
             recorded_at: self.tail.recorded_at,
         };
+        if self.log.planted.is(Bug::MarksTheEndFirst) {
+            let tail = self.tail;
+            self.mark(Mark::End);
+            self.tail = tail;
+        }
         let file = header.create(&*self.log.disk).map_err(|(fault, begun)| {
             let error = Error::Unavailable(Box::new(fault));
             if begun {

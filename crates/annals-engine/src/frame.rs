@@ -30,6 +30,7 @@ use bytes::Bytes;
 use crate::body::{self, Body};
 use crate::encoding::{Malformed, Reader, get_u32, put_signed, put_u32, put_varint};
 use crate::index::hashes_of;
+use crate::planted::{Bug, Planted};
 
 /// Events that a frame can hold.
 pub const EVENTS_MAX: usize = 1 << 16;
@@ -326,14 +327,15 @@ pub fn header(bytes: &[u8], origin: &Origin) -> Result<Header, Malformed> {
     for index in 0..u64::from(header.count) {
         let record = peek_record(&frame[at..])?;
         let expected = record.crc(&frame[at..], header.first.plus(index), origin)?;
-        if expected != get_u32(&frame[at..]) {
+        if expected != get_u32(&frame[at..]) && !Planted::here().is(Bug::TakesFramesUnchecked) {
             return Err(Malformed::Checksum("record"));
         }
         crc = crc32c::crc32c_append(crc, &expected.to_le_bytes());
         at += record.length;
     }
     crc = crc32c::crc32c_append(crc, &frame[4..8]);
-    if crc != header.crc || at != header.length {
+    let unchecked = Planted::here().is(Bug::TakesFramesUnchecked);
+    if crc != header.crc && !unchecked || at != header.length {
         return Err(Malformed::Checksum("frame"));
     }
     header.mark = match frame[8] {

@@ -29,6 +29,11 @@ mod outcome;
 mod stage;
 mod sync;
 
+mod thread;
+
+#[cfg(all(test, feature = "planted", feature = "shuttle"))]
+mod model;
+
 mod fetch;
 mod read;
 mod scan;
@@ -51,6 +56,11 @@ mod seal;
 mod identity;
 mod recovery;
 mod verify;
+
+#[cfg(not(feature = "planted"))]
+mod planted;
+#[cfg(feature = "planted")]
+pub mod planted;
 
 pub mod disk;
 mod error;

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use annals_core::{Position, StoreId};
 use arc_swap::ArcSwap;
@@ -17,7 +17,9 @@ use tokio::sync::watch;
 
 use crate::disk::Disk;
 use crate::index::{BlockCache, FileIndex, Index, MemoryIndex};
+use crate::planted::{Bug, Planted};
 use crate::segment::Segment;
+use crate::thread::AtomicU64;
 
 /// How far the log has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +88,8 @@ pub struct Log {
     pub cache: Arc<BlockCache>,
     /// How far it has come, for those who wait.
     pub progress: watch::Sender<Progress>,
+    /// What is wrong with it on purpose, if anything is.
+    pub planted: Planted,
     head: AtomicU64,
     lists: ArcSwap<Lists>,
     changing: Mutex<()>,
@@ -112,7 +116,8 @@ impl Log {
             disk,
             cache,
             progress: watch::Sender::new(Progress { head, closed: false }),
-            head: head.get().into(),
+            planted: Planted::here(),
+            head: AtomicU64::new(head.get()),
             lists: ArcSwap::from_pointee(lists),
             changing: Mutex::new(()),
         }
@@ -131,6 +136,15 @@ impl Log {
 
     /// The log now.
     pub fn view(&self) -> View {
+        if self.planted.is(Bug::TakesTheListsFirst) {
+            let lists = self.lists.load_full();
+            return View { lists, head: self.head() };
+        }
+        if self.planted.is(Bug::ShowsWhatIsStaged) {
+            let lists = self.lists.load_full();
+            let newest = lists.runs.last().expect("there is a run");
+            return View { head: newest.position(newest.index().count()).previous(), lists };
+        }
         // The head first: the lists that are read after it hold at least what lies below it.
         let head = self.head();
         View { head, lists: self.lists.load_full() }

@@ -15,8 +15,6 @@ use crate::encoding::{Malformed, get_u32, get_u64, put_u64};
 use crate::error::Fault;
 use crate::segment::{End, Segment, Walked, walk};
 
-/// The file's name.
-const NAME: &str = "digest";
 const MAGIC: &[u8; 8] = b"ANNALSP1";
 const FIXED_BYTES: usize = 48;
 
@@ -46,6 +44,9 @@ pub struct Proof {
 }
 
 impl Proof {
+    /// The file's name.
+    pub const NAME: &str = "digest";
+
     /// Of nothing yet.
     pub fn begin(store: StoreId) -> Self {
         let digest = LogDigest::default();
@@ -59,7 +60,7 @@ impl Proof {
     }
 
     fn stored(disk: &dyn Disk, store: StoreId) -> std::io::Result<Option<Self>> {
-        let file = disk.open(NAME)?;
+        let file = disk.open(Self::NAME)?;
         let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(0).min(4096)];
         let count = file.read_at(&mut bytes, 0)?;
         let Some(end) = count.checked_sub(4).filter(|end| *end >= FIXED_BYTES) else { return Ok(None) };
@@ -79,7 +80,7 @@ impl Proof {
 
     /// Writes the file, as a whole or not at all.
     pub fn write(&self, disk: &dyn Disk) -> Result<(), Fault> {
-        let temporary = format!("{NAME}.tmp");
+        let temporary = format!("{}.tmp", Self::NAME);
         let mut bytes = vec![0; FIXED_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..24].copy_from_slice(self.store.as_bytes());
@@ -92,7 +93,7 @@ impl Proof {
             let file = disk.create(&temporary).map_err(Fault::io("create", &temporary))?;
             file.write_at(&bytes, 0).map_err(Fault::io("write", &temporary))?;
             file.sync().map_err(Fault::io("sync", &temporary))?;
-            disk.rename(&temporary, NAME).map_err(Fault::io("rename", &temporary))
+            disk.rename(&temporary, Self::NAME).map_err(Fault::io("rename", &temporary))
         };
         prepare().inspect_err(|_| {
             // What cannot be removed now is removed at the next open.
@@ -115,8 +116,16 @@ impl Proof {
         &self.digest
     }
 
-    /// Goes on with the segment that holds the next event, up to `until` or the end of the segment.
+    /// Goes on with the segment that holds the next event, up to `until` or the end of the segment. If that fails, it is
+    /// what it was.
     pub fn extend(&mut self, segment: &Segment, until: Position) -> Result<(), Fault> {
+        let mut longer = self.clone();
+        longer.go_on(segment, until)?;
+        *self = longer;
+        Ok(())
+    }
+
+    fn go_on(&mut self, segment: &Segment, until: Position) -> Result<(), Fault> {
         let mut from = End::start_of(&segment.header);
         if self.segment == segment.base() {
             (from.byte, from.next) = (self.byte, self.next);
@@ -132,6 +141,10 @@ impl Proof {
             Ok(())
         })?;
         (self.byte, self.next) = (end.byte, end.next);
+        if self.next < until {
+            // To go on as if it were the end would be to try again for ever.
+            return Err(Fault::damaged(&segment.name, end.byte, Some(end.next), "a frame is broken"));
+        }
         Ok(())
     }
 }

@@ -28,6 +28,7 @@ use crate::frame;
 use crate::identity;
 use crate::index::{BlockCache, FileIndex, MemoryIndex, Offset, hashes_of};
 use crate::log::{Lists, Run, RunIndex};
+use crate::planted::{Bug, Planted};
 use crate::seal::{Sealable, seal};
 use crate::segment::{BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, run_of, walk};
 
@@ -174,6 +175,11 @@ impl Opening<'_> {
         loop {
             let next = self.segments.get(number + 1).cloned();
             if let Some(next) = next.filter(|next| next.base() == end.next) {
+                if next.header.link != end.link {
+                    // The last run ends in front of marks of closes, which belong to the segment.
+                    let segment = &self.segments[number];
+                    end = walk(&*segment.file, &segment.header, end, Position::MAX, |_| Ok(()))?;
+                }
                 check_next(&next, &end)?;
                 number += 1;
                 end = End::start_of(&next.header);
@@ -369,7 +375,8 @@ impl Builder {
     pub fn add(&mut self, frame: &crate::segment::Walked<'_>) -> Result<(), crate::encoding::Malformed> {
         let mut first = true;
         frame.records(|byte, record| {
-            let body = crate::body::Body::read(record.body)?;
+            let mut body = crate::body::Body::read(record.body)?;
+            body.key = body.key.filter(|_| !Planted::here().is(Bug::ForgetsKeysAtOpen));
             self.hashes.clear();
             hashes_of(&body, &mut self.hashes);
             self.index.insert(&body, &self.hashes, record.version, Offset::new(byte, first));
@@ -384,6 +391,10 @@ fn mend(segment: &Segment, end: &End) -> Result<(), Fault> {
     let Segment { file, name, .. } = segment;
     let remains = remains(segment, end)?;
     if remains > end.byte {
+        // Nothing is cleared that is whole at a second look.
+        if let Some((_, Ok(_))) = BlockReader::new(&**file, name, segment.origin).frame(end.byte)? {
+            return Err(reads_differ(segment, end.byte));
+        }
         tracing::info!(
             name,
             position = end.next.get(),
@@ -391,20 +402,37 @@ fn mend(segment: &Segment, end: &End) -> Result<(), Fault> {
             "cleared the remains of appends that were never acknowledged"
         );
     }
+    clear_and_sync(segment, end, remains).inspect_err(|_| {
+        // The remains may be read as zeros now and yet be on the disk (D4 of `disk`). As long as something is read where
+        // they end, whoever opens the log next clears them again.
+        let _ = if remains > end.byte { file.write_at(&[0xff], remains - 1) } else { Ok(()) };
+    })
+}
+
+fn reads_differ(segment: &Segment, byte: u64) -> Fault {
+    Fault::damaged(&segment.name, byte, None, "what is read there differs from one time to the next")
+}
+
+fn clear_and_sync(segment: &Segment, end: &End, remains: u64) -> Result<(), Fault> {
+    let Segment { file, name, .. } = segment;
+    let planted = Planted::here();
     let mut byte = end.byte;
     let zeros = vec![0; MEND_BYTES];
-    while byte < remains {
+    while byte < remains && !planted.is(Bug::LeavesRemains) {
         let count = zeros.len().min((remains - byte) as usize);
         file.write_at(&zeros[..count], byte).map_err(Fault::io("clear", name))?;
         byte += count as u64;
     }
     let mut reader = BlockReader::new(&**file, name, segment.origin);
     let mut byte = end.unproven;
-    while byte < end.byte {
-        let bytes = reader.bytes(byte, MEND_BYTES.min((end.byte - byte) as usize))?;
-        assert!(!bytes.is_empty(), "what was walked over is there");
-        file.write_at(&bytes, byte).map_err(Fault::io("write again", name))?;
-        byte += bytes.len() as u64;
+    while byte < end.byte && !planted.is(Bug::DoesNotWriteAgain) {
+        // Checked once more: what is read wrongly must not be written.
+        let Some((bytes, Ok(header))) = reader.frame(byte)? else { return Err(reads_differ(segment, byte)) };
+        file.write_at(&bytes[..header.length], byte).map_err(Fault::io("write again", name))?;
+        byte += header.length as u64;
+    }
+    if planted.is(Bug::DoesNotSyncWhatItFound) {
+        return Ok(());
     }
     file.sync().map_err(Fault::io("sync", name))
 }
@@ -428,7 +456,9 @@ pub(crate) fn remains(segment: &Segment, end: &End) -> Result<u64, Fault> {
             last = byte + at as u64 + 1;
             for at in 0..=at {
                 let here = byte + at as u64;
-                if says_it_was_durable(&mut frames, segment, end, here, &block[at..])? {
+                if !Planted::here().is(Bug::TakesDamageForTheEnd)
+                    && says_it_was_durable(&mut frames, segment, end, here, &block[at..])?
+                {
                     let problem =
                         format!("a frame is broken that was durable: the frame at byte {here} says so");
                     return Err(Fault::damaged(name, end.byte, Some(end.next), problem));

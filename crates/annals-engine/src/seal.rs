@@ -8,8 +8,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use annals_core::{Position, StoreId};
@@ -21,6 +19,8 @@ use crate::index::{self, BlockCache, Ending, FileIndex, Index, MERGE_EVENTS_MAX,
 use crate::log::{Log, Run, RunIndex};
 use crate::proof::Proof;
 use crate::segment::{End, Segment, index_name};
+use crate::thread::mpsc::{self, RecvTimeoutError, TryRecvError};
+use crate::thread::{self, JoinHandle};
 
 /// Sealing is never more than so many runs behind: the writer waits, for their indexes are in memory.
 const BEHIND_MAX: usize = 4;
@@ -52,8 +52,9 @@ impl Sealer {
         let (finished, runs) = mpsc::sync_channel::<Sealable>(BEHIND_MAX);
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
-        let thread = std::thread::Builder::new().name("annals-seal".into()).spawn(move || {
+        let thread = thread::Builder::new().name("annals-seal".into()).spawn(move || {
             disk::step_back();
+            log.planted.take_along();
             Sealing { log, stop, proof: None }.run(&runs);
         })?;
         Ok(Self { finished: Some(finished), stopping, thread: Some(thread) })

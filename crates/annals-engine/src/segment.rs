@@ -286,9 +286,10 @@ pub fn walk(
         }
         if found.count > 0 {
             each(&walked).map_err(|malformed| wrong(malformed.to_string()))?;
-            unproven.push_back((found.first, end.byte));
             end.appends += 1;
         }
+        // A mark too may have been lost by its sync (D4 of `disk`), and more be written behind it.
+        unproven.push_back((found.first, end.byte));
         end.next = end.next.plus(u64::from(found.count));
         end.recorded_at = recorded_at;
         if found.mark == Some(Mark::End) {

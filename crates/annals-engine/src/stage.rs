@@ -21,6 +21,7 @@ use crate::frame::{Encoded, Placement};
 use crate::index::{Kind, Offset, id_hash, search};
 use crate::log::{Run, RunIndex, View};
 use crate::outcome::Outcome;
+use crate::planted::Bug;
 use crate::read::keyed;
 use crate::segment::link;
 
@@ -123,7 +124,8 @@ pub fn write(
         encoded.place(&placement, frames, |record| {
             let offset = Offset::new(start + record.at as u64, next == 0);
             let body = Body::read(record.body).expect("what was encoded is read");
-            if index.insert(&body, record.hashes, versions[next], offset) {
+            let keeps_old = writer.log.planted.is(Bug::KeepsOldVersions);
+            if index.insert(&body, record.hashes, versions[next], offset) && !keeps_old {
                 // From now on the newest run knows.
                 writer.heads.0.remove(&append.writes[next].stream);
             }

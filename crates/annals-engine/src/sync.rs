@@ -11,19 +11,18 @@
 //! Next above: `commit`; next below: `disk`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
-use std::time::Instant;
 
 use annals_core::{Append, Error, Position};
-use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::Fault;
 use crate::log::Log;
 use crate::outcome::{Outcome, Reply};
+use crate::planted::Bug;
 use crate::segment::Segment;
+use crate::thread::{self, AtomicU64, Condvar, Instant, JoinHandle, Mutex};
 
 /// The writer waits when so much was handed over and is not durable yet.
 const WAITING_BYTES_MAX: usize = 16 << 20;
@@ -102,10 +101,13 @@ impl Syncer {
     pub fn start(log: Arc<Log>, poison: Arc<Poison>) -> std::io::Result<Self> {
         let took = AtomicU64::new(u64::MAX);
         let shared = Arc::new(Shared { log, poison, state: Mutex::default(), changed: Condvar::new(), took });
-        let thread = std::thread::Builder::new().name("annals-sync".into());
+        let thread = thread::Builder::new().name("annals-sync".into());
         let thread = thread.spawn({
             let shared = shared.clone();
-            move || shared.run()
+            move || {
+                shared.log.planted.take_along();
+                shared.run();
+            }
         })?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -118,7 +120,9 @@ impl Syncer {
         }
         state.waiting_bytes += group.frames.len();
         state.waiting.push(group);
-        self.shared.changed.notify_all();
+        if !self.shared.log.planted.is(Bug::ForgetsToWake) {
+            self.shared.changed.notify_all();
+        }
     }
 
     /// Whether a write and a sync take so little that a caller can wait for them.
@@ -135,7 +139,8 @@ impl Syncer {
     /// Waits until all that was handed over is durable, or has failed.
     pub fn settle(&self) {
         let mut state = self.shared.state.lock();
-        while state.busy || !state.waiting.is_empty() {
+        let awaits_busy = !self.shared.log.planted.is(Bug::DoesNotAwaitTheBusy);
+        while awaits_busy && state.busy || !state.waiting.is_empty() {
             self.shared.changed.wait(&mut state);
         }
     }
@@ -179,11 +184,16 @@ impl Shared {
         let answered = match self.poison.error() {
             Some(poisoned) => Err((poisoned.chain(), false)),
             None => self.write(&groups).map_err(|fault| {
+                let forgiven = matches!(fault, Fault::Io { action, .. } if self.log.planted.forgives(action));
                 let why = Error::Unavailable(Box::new(fault)).chain();
-                self.poison.set(&why);
+                if !forgiven {
+                    self.poison.set(&why);
+                }
                 (why, true)
             }),
         };
+        let late = groups.last().map(|group| group.head);
+        let late = late.filter(|_| answered.is_ok() && self.log.planted.is(Bug::PublishesAfterTheAnswers));
         for Answer { to, outcome, append, _permit } in groups.into_iter().flat_map(|group| group.answers) {
             // Nobody listens any more if the caller has gone.
             drop(to.send(match &answered {
@@ -194,19 +204,35 @@ impl Shared {
                 Err((why, _)) => Err(Error::Poisoned(why.clone().into())),
             }));
         }
+        if let Some(head) = late {
+            self.log.publish(head);
+        }
     }
 
     fn write(&self, groups: &[Group]) -> Result<(), Fault> {
         let began = Instant::now();
+        let planted = self.log.planted;
         let mut written: Option<&Group> = None;
+        if planted.is(Bug::AcknowledgesBeforeTheSync)
+            && let Some(Group { segment, .. }) = groups.first()
+        {
+            segment.file.sync().map_err(Fault::io("sync", &segment.name))?;
+        }
         for group in groups.iter().filter(|group| !group.frames.is_empty()) {
             let segment = &group.segment;
             segment.file.write_at(&group.frames, group.start).map_err(Fault::io("write", &segment.name))?;
             written = Some(group);
         }
         if let Some(Group { segment, head, .. }) = written {
-            segment.file.sync().map_err(Fault::io("sync", &segment.name))?;
-            self.log.publish(*head);
+            if planted.is(Bug::PublishesBeforeTheSync) {
+                self.log.publish(*head);
+            }
+            if !planted.is(Bug::AcknowledgesBeforeTheSync) {
+                segment.file.sync().map_err(Fault::io("sync", &segment.name))?;
+            }
+            if !planted.is(Bug::PublishesAfterTheAnswers) {
+                self.log.publish(*head);
+            }
             let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.took.store(took, Ordering::Relaxed);
         }

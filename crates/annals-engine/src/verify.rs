@@ -85,7 +85,7 @@ pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Resul
     for (index, &base) in bases.iter().enumerate() {
         let next = bases.get(index + 1).copied();
         let end = open_segment(disk, base, &mut id)
-            .and_then(|segment| check.segment(&segment, next, before.take(), &runs));
+            .and_then(|segment| check.segment(disk, &segment, next, before.take(), &runs));
         match end {
             Ok(end) => {
                 head = Some(end.next.previous());
@@ -148,6 +148,7 @@ impl Check {
     /// Checks one segment, and what indexes say of it; returns where it ends.
     fn segment(
         &mut self,
+        disk: &dyn Disk,
         segment: &Segment,
         next: Option<Position>,
         before: Option<End>,
@@ -177,9 +178,19 @@ impl Check {
                 break;
             }
         }
-        let proof = self.proof.get_or_insert_with(|| Proof::begin(segment.header.store));
+        let store = segment.header.store;
+        let proof = self.proof.get_or_insert_with(|| Proof::begin(store));
         // Behind damage there is no digest.
         if proof.next() == segment.base() {
+            let stored = Proof::read(disk, store, Position::MAX);
+            if stored.next() > proof.next() && stored.next() <= end.next {
+                proof.extend(segment, stored.next())?;
+                if proof.next() != stored.next() || proof.digest().log() != stored.digest().log() {
+                    let problem = "the digest that is stored is not that of the log";
+                    let damage = Fault::damaged(Proof::NAME, 0, Some(stored.next()), problem);
+                    self.found.damage.extend(damage_of(damage));
+                }
+            }
             proof.extend(segment, end.next)?;
         }
         self.found.bytes += length;

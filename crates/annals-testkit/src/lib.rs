@@ -52,4 +52,5 @@ mod given;
 mod history;
 
 pub use contract::{CLAUSES, clause};
+pub use history::History;
 pub use trial::{Another, Subject, Trial, hold};

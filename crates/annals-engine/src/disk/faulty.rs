@@ -5,7 +5,9 @@
 //! not, by a seed, so unsynced writes are torn and reordered. The same goes for names that were created, renamed
 //! or removed since the last sync of the directory.
 //!
-//! A [`Plan`] says at which operation the machine stops, or which operation fails. Everything is repeatable.
+//! A [`Plan`] says at which operation the machine stops, or which operations fail, and what a failed one leaves: a write
+//! is done in part, a sync loses what it likes, a name was changed or not. Looks (reads and the like) are counted apart;
+//! one may fail or find a flipped bit. Everything is repeatable.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,10 +25,22 @@ const SECTOR_BYTES: usize = 512;
 pub struct Plan {
     /// From this operation on nothing is done any more: the machine has stopped.
     pub stop_at: Option<u64>,
+    /// The machine stops at the first sync of a file with this ending that is this operation or a later one.
+    pub stop_at_sync: Option<(u64, &'static str)>,
     /// This operation fails, after having been done in part or not at all.
     pub fail_at: Option<u64>,
+    /// Not only that operation fails, but every one from it on, until there is another plan.
+    pub for_good: bool,
+    /// What a failed operation leaves behind depends on this.
+    pub seed: u64,
+    /// This look (list, open, read, length; counted from 1) fails.
+    pub look_fails_at: Option<u64>,
+    /// What this look reads has one bit flipped.
+    pub look_flips_at: Option<u64>,
     /// Files may take this many bytes together; what needs more fails with `StorageFull`.
     pub capacity: Option<u64>,
+    /// A sync takes this long, in microseconds.
+    pub sync_micros: u64,
 }
 
 /// A disk in memory with faults.
@@ -40,6 +54,7 @@ struct State {
     durable_names: BTreeMap<String, usize>,
     pending_names: Vec<NameChange>,
     operations: u64,
+    looks: u64,
     plan: Plan,
 }
 
@@ -129,6 +144,26 @@ impl FaultyDisk {
         self.0.lock().operations
     }
 
+    /// Looks so far: calls that change nothing.
+    pub fn looks(&self) -> u64 {
+        self.0.lock().looks
+    }
+
+    /// Flips a bit of a file, at rest: it is read so from now on, and after a crash. Whether there is such a byte.
+    pub fn flip(&self, name: &str, byte: usize, bit: u32) -> bool {
+        let mut state = self.0.lock();
+        let Ok(file) = state.number(name) else { return false };
+        let Content { live, durable, .. } = &mut state.files[file];
+        let mut found = false;
+        for image in [live, durable] {
+            if let Some(byte) = image.get_mut(byte) {
+                *byte ^= 1 << (bit % 8);
+                found = true;
+            }
+        }
+        found
+    }
+
     /// From now on things go wrong as planned. Operations go on being counted from where they are.
     pub fn plan(&self, plan: Plan) {
         self.0.lock().plan = plan;
@@ -137,35 +172,57 @@ impl FaultyDisk {
     /// What is found after the machine stopped here: everything that was synced, and by the seed any part of
     /// what was not. With seed 0 nothing unsynced survives, with seed 1 everything does.
     pub fn restart(&self, seed: u64) -> Self {
-        let state = self.0.lock();
         let mut random = Random::new(seed);
+        self.survivor(&mut || random.keeps())
+    }
+
+    /// How many things there are, sectors and names, of which each survives or not if the machine stops here.
+    pub fn unsynced(&self) -> u32 {
+        let mut count = 0;
+        self.survivor(&mut || {
+            count += 1;
+            false
+        });
+        count
+    }
+
+    /// As [`restart`](Self::restart): of the things that are not synced, those survive whose bit is set.
+    pub fn restart_with(&self, survivors: u64) -> Self {
+        let mut rest = survivors;
+        self.survivor(&mut || {
+            let survives = rest & 1 == 1;
+            rest >>= 1;
+            survives
+        })
+    }
+
+    fn survivor(&self, keeps: &mut dyn FnMut() -> bool) -> Self {
+        let state = self.0.lock();
         let mut names = state.durable_names.clone();
         for change in &state.pending_names {
-            if random.keeps() {
+            if keeps() {
                 change.apply(&mut names);
             }
         }
-        Self::with_files(
-            names.into_iter().map(|(name, file)| (name, state.files[file].survivor(&mut random))),
-        )
+        Self::with_files(names.into_iter().map(|(name, file)| (name, state.files[file].survivor(keeps))))
     }
 }
 
 impl Content {
     /// What is durable, with some part of what was not synced.
-    fn survivor(&self, random: &mut Random) -> Vec<u8> {
+    fn survivor(&self, keeps: &mut dyn FnMut() -> bool) -> Vec<u8> {
         let mut image = self.durable.clone();
         for change in &self.pending {
             match change {
                 Change::Write(at, bytes) => {
                     for (index, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
-                        if random.keeps() {
+                        if keeps() {
                             put(&mut image, at + index * SECTOR_BYTES, sector);
                         }
                     }
                 }
                 truncate @ Change::Truncate(_) => {
-                    if random.keeps() {
+                    if keeps() {
                         truncate.apply(&mut image);
                     }
                 }
@@ -186,12 +243,17 @@ impl Random {
         Self { state: seed, constant: (seed < 2).then_some(seed == 1) }
     }
 
-    fn keeps(&mut self) -> bool {
+    fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        self.constant.unwrap_or((mixed ^ (mixed >> 31)) & 1 == 1)
+        mixed ^ (mixed >> 31)
+    }
+
+    fn keeps(&mut self) -> bool {
+        let random = self.next() & 1 == 1;
+        self.constant.unwrap_or(random)
     }
 }
 
@@ -202,10 +264,37 @@ impl State {
             return Err(io::Error::other("the machine has stopped"));
         }
         self.operations += 1;
-        if self.plan.fail_at == Some(self.operations) {
-            return Err(io::Error::other("a planned failure"));
+        if self.fails() { Err(io::Error::other("a planned failure")) } else { Ok(()) }
+    }
+
+    /// Whether the operation that was just counted is to fail.
+    fn fails(&self) -> bool {
+        let Plan { fail_at, for_good, .. } = self.plan;
+        fail_at.is_some_and(|at| at == self.operations || for_good && at < self.operations)
+    }
+
+    /// Counts an operation on names, and does it. One that fails may have been done.
+    fn operate_on_name(&mut self, change: NameChange) -> io::Result<()> {
+        let allowed = self.operate();
+        if allowed.is_ok() || self.fails() && self.plan.seed > 0 && self.chance().keeps() {
+            change.apply(&mut self.names);
+            self.pending_names.push(change);
         }
-        Ok(())
+        allowed
+    }
+
+    /// Counts a look; whether it finds anything, and whether what it finds has a bit flipped.
+    fn look(&mut self) -> io::Result<bool> {
+        self.looks += 1;
+        if self.plan.look_fails_at == Some(self.looks) {
+            return Err(io::Error::other("a planned failure of a look"));
+        }
+        Ok(self.plan.look_flips_at == Some(self.looks))
+    }
+
+    /// What the operation that was just counted leaves to chance.
+    fn chance(&self) -> Random {
+        Random::new(self.operations + 2 + (self.plan.seed << 32))
     }
 
     fn check_room(&self, file: usize, end: usize) -> io::Result<()> {
@@ -224,11 +313,6 @@ impl State {
         self.files[file].pending.push(change);
     }
 
-    fn change_name(&mut self, change: NameChange) {
-        change.apply(&mut self.names);
-        self.pending_names.push(change);
-    }
-
     fn number(&self, name: &str) -> io::Result<usize> {
         self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -236,37 +320,36 @@ impl State {
 
 impl Disk for FaultyDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.0.lock().names.keys().cloned().collect())
+        let mut state = self.0.lock();
+        state.look()?;
+        Ok(state.names.keys().cloned().collect())
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let file = self.0.lock().number(name)?;
+        let mut state = self.0.lock();
+        state.look()?;
+        let file = state.number(name)?;
         Ok(Arc::new(FaultyFile { disk: self.clone(), file }))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut state = self.0.lock();
-        state.operate()?;
         let file = state.files.len();
         state.files.push(Content::default());
-        state.change_name(NameChange::Set(name.to_owned(), file));
+        state.operate_on_name(NameChange::Set(name.to_owned(), file))?;
         Ok(Arc::new(FaultyFile { disk: self.clone(), file }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.operate()?;
         state.number(from)?;
-        state.change_name(NameChange::Rename(from.to_owned(), to.to_owned()));
-        Ok(())
+        state.operate_on_name(NameChange::Rename(from.to_owned(), to.to_owned()))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.operate()?;
         state.number(name)?;
-        state.change_name(NameChange::Remove(name.to_owned()));
-        Ok(())
+        state.operate_on_name(NameChange::Remove(name.to_owned()))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -285,11 +368,16 @@ struct FaultyFile {
 
 impl File for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.0.lock();
+        let mut state = self.disk.0.lock();
+        let flips = state.look()?;
+        let chance = state.plan.seed as usize;
         let live = &state.files[self.file].live;
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(live.len());
         let count = buffer.len().min(live.len() - from);
         buffer[..count].copy_from_slice(&live[from..from + count]);
+        if flips && count > 0 {
+            buffer[chance % count] ^= 1 << (chance / count % 8);
+        }
         Ok(count)
     }
 
@@ -298,9 +386,13 @@ impl File for FaultyFile {
         let at = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         state.check_room(self.file, at + bytes.len())?;
         let allowed = state.operate();
-        if allowed.is_err() && state.plan.fail_at == Some(state.operations) {
+        if allowed.is_err() && state.fails() {
             // A write that fails may have been done in part.
-            state.change(self.file, Change::Write(at, bytes[..bytes.len() / 2].to_vec()));
+            let part = match state.plan.seed {
+                0 => bytes.len() / 2,
+                _ => state.chance().next() as usize % (bytes.len() + 1),
+            };
+            state.change(self.file, Change::Write(at, bytes[..part].to_vec()));
         }
         allowed?;
         state.change(self.file, Change::Write(at, bytes.to_vec()));
@@ -323,14 +415,24 @@ impl File for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let takes = self.disk.0.lock().plan.sync_micros;
+        if takes > 0 {
+            std::thread::sleep(std::time::Duration::from_micros(takes));
+        }
         let mut state = self.disk.0.lock();
+        if let Some((from, ending)) = state.plan.stop_at_sync
+            && state.operations + 1 >= from
+            && state.names.iter().any(|(name, file)| *file == self.file && name.ends_with(ending))
+        {
+            state.plan.stop_at = Some(0);
+        }
         let allowed = state.operate();
-        let failed = allowed.is_err() && state.plan.fail_at == Some(state.operations);
-        let mut random = Random::new(state.operations + 2);
+        let failed = allowed.is_err() && state.fails();
+        let mut random = state.chance();
         let content = &mut state.files[self.file];
         if failed {
             // Some of it got there. The rest is still read, and taken for written: no later sync will try it again.
-            content.durable = content.survivor(&mut random);
+            content.durable = content.survivor(&mut || random.keeps());
             content.pending.clear();
         }
         allowed?;
@@ -341,6 +443,8 @@ impl File for FaultyFile {
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.disk.0.lock().files[self.file].live.len() as u64)
+        let mut state = self.disk.0.lock();
+        state.look()?;
+        Ok(state.files[self.file].live.len() as u64)
     }
 }

@@ -62,6 +62,7 @@ pub async fn check(store: &EngineStore, acknowledged: &[(Append, Appended)]) {
 }
 
 /// Numbers that look random and are the same for the same seed (SplitMix64).
+#[derive(Clone)]
 pub struct Random(u64);
 
 impl Random {

@@ -193,3 +193,31 @@ async fn a_log_that_has_lost_all_of_its_segments_is_damage() {
     drop(open(&disk, Options::default()).unwrap());
     assert_eq!(disk.files()["identity"], files["identity"]);
 }
+
+/// Damage in a sealed run puts an end to the digest of the log, once: the thread that makes it does not try for ever.
+#[tokio::test]
+async fn damage_does_not_keep_the_background_busy() {
+    let disk = FaultyDisk::new();
+    let options = Options { run_events: 8, ..Options::default() };
+    {
+        let store = open(&disk, options.clone()).unwrap();
+        for number in 0..100 {
+            store.append(append("account-1", number, 1)).await.unwrap();
+        }
+    }
+    let mut files = disk.files();
+    files.remove("digest").unwrap();
+    let disk = FaultyDisk::with_files(files);
+    assert!(disk.flip("00000000000000000001.seg", 2_000, 3));
+    let _store = open(&disk, options).unwrap();
+    let began = std::time::Instant::now();
+    let (mut looks, mut since) = (0, began);
+    while since.elapsed().as_millis() < 300 {
+        assert!(began.elapsed().as_secs() < 20, "{looks} looks at the disk, and no end to it");
+        if looks != disk.looks() {
+            (looks, since) = (disk.looks(), std::time::Instant::now());
+        }
+        // Only so that this thread does not take the processor from the one that is watched.
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}

@@ -10,8 +10,15 @@ mod close;
 mod crash;
 mod cut;
 mod damage;
+mod digest;
 mod full;
+mod histories;
 mod kill;
+mod marks;
+#[cfg(feature = "planted")]
+mod planted;
 mod queries;
 mod receipts;
 mod reopen;
+mod sim;
+mod small;

@@ -7,23 +7,28 @@
 //! with the answer finds the places if there are any, because an earlier place never hinders a later request.
 
 use annals_core::{
-    Appended, Direction, Error, LogPage, LogRead, Position, RecordedEvent, Result, StreamPage, StreamRead,
-    Timestamp, Version, Violated, Violation,
+    Appended, Direction, Error, LogPage, LogRead, NewEvent, Position, RecordedEvent, Result, StreamId,
+    StreamPage, StreamRead, Timestamp, Version, Violated, Violation,
 };
 
 use super::model::{self, Verdict};
 use super::{Asked, Step};
 
-/// Checks a history against the log that it left.
+/// Checks a history against the log that it left. With `faults`, the store may have been unable to write.
 ///
 /// # Panics
 /// If no order explains it.
-pub(super) fn check(log: &[RecordedEvent], steps: &[Step]) {
+pub(super) fn check(log: &[RecordedEvent], steps: &[Step], faults: bool) {
     check_log(log);
     let order = Order::of(log);
-    let written = written(log, &order, steps);
+    let written = written(log, &order, steps, faults);
     let mut places: Vec<usize> = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {
+        if faults && says_nothing(step) {
+            // If it is in the log, `written` has found it there; what it was answered says nothing of a place.
+            places.push(0);
+            continue;
+        }
         let before = steps[..index].iter().zip(&places).filter(|(other, _)| other.answer < step.call);
         let low = before.map(|(_, place)| *place).max().unwrap_or(0);
         let behind = written.iter().enumerate().filter(|(_, writer)| steps[**writer].call > step.answer);
@@ -95,12 +100,19 @@ impl Order {
     }
 }
 
+/// Whether the store could not write, and so the answer is no judgement.
+fn says_nothing(step: &Step) -> bool {
+    use Error::{Indeterminate, Poisoned, Unavailable};
+    matches!(&step.asked, Asked::Append(_, Err(Indeterminate(_) | Poisoned(_) | Unavailable(_))))
+}
+
 fn is_written(step: &Step) -> bool {
     matches!(&step.asked, Asked::Append(_, Ok(done)) if !done.duplicate)
 }
 
-/// For each append of the log, the step that wrote it: exactly one, and its events are there as they were sent.
-fn written(log: &[RecordedEvent], order: &Order, steps: &[Step]) -> Vec<usize> {
+/// For each append of the log, the step that wrote it: exactly one, and its events are there as they were sent. With
+/// `faults` it may be one of which nobody was told what became of it.
+fn written(log: &[RecordedEvent], order: &Order, steps: &[Step], faults: bool) -> Vec<usize> {
     let mut writers: Vec<Option<usize>> = vec![None; order.ends.len() - 1];
     for (index, step) in steps.iter().enumerate() {
         let Asked::Append(append, Ok(done)) = &step.asked else { continue };
@@ -112,13 +124,22 @@ fn written(log: &[RecordedEvent], order: &Order, steps: &[Step]) -> Vec<usize> {
         let place = place.unwrap_or_else(|_| panic!("{done:?} begins inside another append"));
         assert!(place < writers.len(), "{done:?} was acknowledged and is not in the log");
         let run = &log[start..order.ends[place + 1]];
-        let sent: Vec<_> =
-            append.writes.iter().map(|write| (write.stream.clone(), write.event.clone())).collect();
-        let found: Vec<_> = run.iter().map(|event| (event.stream.clone(), event.to_new())).collect();
-        assert_eq!(found, sent, "what was acknowledged is what stands in the log");
+        assert_eq!(found(run), sent(append), "what was acknowledged is what stands in the log");
         assert_eq!(*done, Appended::of(run, false), "the outcome is what stands in the log");
         assert_eq!(run[0].idempotency_key, append.key, "the key is recorded");
         assert_eq!(writers[place].replace(index), None, "two appends were given the same place");
+    }
+    for place in 0..writers.len() {
+        if writers[place].is_none() && faults {
+            let run = &log[order.ends[place]..order.ends[place + 1]];
+            let wrote = |(index, step): (usize, &Step)| match &step.asked {
+                Asked::Append(append, Err(Error::Indeterminate(_))) if !writers.contains(&Some(index)) => {
+                    sent(append) == found(run) && append.key == run[0].idempotency_key
+                }
+                _ => false,
+            };
+            writers[place] = steps.iter().enumerate().position(wrote);
+        }
     }
     let unclaimed = |place: usize| panic!("nobody was told of the append at {:?}", log[order.ends[place]]);
     writers
@@ -126,6 +147,14 @@ fn written(log: &[RecordedEvent], order: &Order, steps: &[Step]) -> Vec<usize> {
         .enumerate()
         .map(|(place, writer)| writer.unwrap_or_else(|| unclaimed(place)))
         .collect()
+}
+
+fn sent(append: &annals_core::Append) -> Vec<(StreamId, NewEvent)> {
+    append.writes.iter().map(|write| (write.stream.clone(), write.event.clone())).collect()
+}
+
+fn found(run: &[RecordedEvent]) -> Vec<(StreamId, NewEvent)> {
+    run.iter().map(|event| (event.stream.clone(), event.to_new())).collect()
 }
 
 /// Whether a store that has carried out the first `place` appends answers this step as it was answered.

@@ -1,0 +1,119 @@
+//! Bugs that are planted on purpose, to see that the tests catch them. Without the feature `planted` no store has one,
+//! and asking for it compiles to nothing.
+//!
+//! A bug is planted on a thread: each store that is opened there has it from then on, on all threads that it starts.
+//! `tests/it/planted.rs` plants them one after the other.
+
+/// A bug that somebody might write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Appends are acknowledged when they are written; the next group syncs them.
+    AcknowledgesBeforeTheSync,
+    /// Readers see what is written and not synced yet.
+    PublishesBeforeTheSync,
+    /// Appends are acknowledged a moment before readers see them.
+    PublishesAfterTheAnswers,
+    /// A failed sync is reported, and the store goes on behind it.
+    GoesOnAfterAFailedSync,
+    /// A failed write is reported, and the tail has moved on although nothing is there.
+    GoesOnAfterAFailedWrite,
+    /// The next segment begins while the last group of this one is under way.
+    RollsBeforeAllIsDurable,
+    /// The index of a run is written while events of it are under way.
+    SealsBeforeAllIsDurable,
+    /// An append that is refused on a full disk has used up its positions.
+    KeepsThePositionsOfTheRefused,
+    /// The version of a stream that was looked up stays in memory although the stream goes on.
+    KeepsOldVersions,
+    /// The end of a segment is marked before the next one is there.
+    MarksTheEndFirst,
+    /// Event ids of runs that were sealed are forgotten when a store is opened.
+    ForgetsIdsAtOpen,
+    /// Keys of the walked tail are forgotten when a store is opened.
+    ForgetsKeysAtOpen,
+    /// A frame is taken without a look at its checksums.
+    TakesFramesUnchecked,
+    /// Whatever follows it, a broken frame is the end of the log.
+    TakesDamageForTheEnd,
+    /// What is behind the last whole frame stays there.
+    LeavesRemains,
+    /// The last group, which may never have been synced, is not written again.
+    DoesNotWriteAgain,
+    /// What was found, and may never have been synced, is not synced.
+    DoesNotSyncWhatItFound,
+    /// A merged index lacks the terms of the last of its runs.
+    MergesWithoutTheLastRun,
+    /// Reads see what is staged.
+    ShowsWhatIsStaged,
+    /// A view takes the lists first, and then the head.
+    TakesTheListsFirst,
+    /// Who waits for all that is under way does not wait for the group that is being written.
+    DoesNotAwaitTheBusy,
+    /// Who hands over a group does not wake the thread that waits for one.
+    ForgetsToWake,
+}
+
+/// The bug of a store, if it has one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Planted {
+    #[cfg(feature = "planted")]
+    bug: Option<Bug>,
+}
+
+#[cfg(feature = "planted")]
+mod on_this_thread {
+    use std::cell::Cell;
+
+    use super::{Bug, Planted};
+
+    thread_local!(static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) });
+
+    /// What is opened on this thread from now on has this bug, or none.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    impl Planted {
+        /// What is planted on this thread.
+        pub fn here() -> Self {
+            Self { bug: PLANTED.get() }
+        }
+
+        /// Whether it is this one.
+        pub fn is(self, bug: Bug) -> bool {
+            self.bug == Some(bug)
+        }
+
+        /// Plants the same on this thread.
+        pub fn take_along(self) {
+            plant(self.bug);
+        }
+    }
+}
+
+#[cfg(feature = "planted")]
+pub use on_this_thread::plant;
+
+#[cfg(not(feature = "planted"))]
+impl Planted {
+    /// None.
+    pub const fn here() -> Self {
+        Self {}
+    }
+
+    /// It is not.
+    pub const fn is(self, _: Bug) -> bool {
+        false
+    }
+
+    /// Does nothing.
+    pub const fn take_along(self) {}
+}
+
+impl Planted {
+    /// Whether a failure to do this is to be forgiven.
+    pub fn forgives(self, action: &str) -> bool {
+        action == "sync" && self.is(Bug::GoesOnAfterAFailedSync)
+            || action == "write" && self.is(Bug::GoesOnAfterAFailedWrite)
+    }
+}
