@@ -224,6 +224,12 @@ pub fn header(bytes: &[u8], salt: u32) -> Result<Header, Malformed> {
     if crc32c::crc32c_append(salt, &bytes[4..length]) != get_u32(bytes) {
         return Err(Malformed::Checksum("frame"));
     }
+    peek(bytes)
+}
+
+/// What the header at the start of the bytes says, if it can be one; its checksum is not looked at.
+pub fn peek(bytes: &[u8]) -> Result<Header, Malformed> {
+    let length = peek_length(bytes)?;
     if !matches!(bytes[8], KIND_APPEND | KIND_CLOSE) {
         return Err(Malformed::Field("kind"));
     }
@@ -244,6 +250,25 @@ pub fn header(bytes: &[u8], salt: u32) -> Result<Header, Malformed> {
     Ok(header)
 }
 
+/// The salt with which the frame at the start of the bytes would be whole, if all of its bytes are there: what the
+/// checksum began with, found by undoing it byte by byte. Whether it is the right one, the records tell.
+pub fn salt_of(bytes: &[u8]) -> Option<u32> {
+    let covered = bytes.get(4..peek_length(bytes).ok()?)?;
+    // What a step of the checksum adds for each value of the byte that leaves it: `step(0, byte)`.
+    let step = |byte: u8| (0..8).fold(u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()));
+    let mut by_top = [(0_u8, 0_u32); 256];
+    for byte in 0..=255 {
+        let added = step(byte);
+        by_top[(added >> 24) as usize] = (byte, added);
+    }
+    let mut state = !get_u32(bytes);
+    for &byte in covered.iter().rev() {
+        let (low, added) = by_top[(state >> 24) as usize];
+        state = ((state ^ added) << 8) | u32::from(low ^ byte);
+    }
+    Some(!state)
+}
+
 /// The records of a frame that `header` has accepted, each with its offset from the start of the frame; and
 /// whether the digest in the header is the one that follows from `before`.
 pub fn records(
@@ -251,6 +276,19 @@ pub fn records(
     header: &Header,
     before: &Digest,
 ) -> Result<Vec<(usize, RecordedEvent)>, Malformed> {
+    let (events, content) = events(frame, header)?;
+    let expected = match events.len() {
+        0 => *before,
+        count => chain(before, &content, header.first, count, header.recorded_at),
+    };
+    if header.chain != expected {
+        return Err(Malformed::Field("chain"));
+    }
+    Ok(events)
+}
+
+/// The same where the digest of the log before the frame is not known; with the digest of its content.
+pub fn events(frame: &Bytes, header: &Header) -> Result<(Vec<(usize, RecordedEvent)>, Digest), Malformed> {
     let mut events = Vec::with_capacity((header.count as usize).min(header.length / RECORD_HEADER_BYTES));
     let mut digests = Sha256::new();
     let mut at = HEADER_BYTES;
@@ -274,15 +312,7 @@ pub fn records(
     if at != header.length {
         return Err(Malformed::Field("length"));
     }
-    let content: Digest = digests.finalize().into();
-    let expected = match events.len() {
-        0 => *before,
-        count => chain(before, &content, header.first, count, header.recorded_at),
-    };
-    if header.chain != expected {
-        return Err(Malformed::Field("chain"));
-    }
-    Ok(events)
+    Ok((events, digests.finalize().into()))
 }
 
 /// How many bytes the record at the start of the bytes has.

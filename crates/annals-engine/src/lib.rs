@@ -45,8 +45,15 @@ mod identity;
 mod recovery;
 mod verify;
 
+mod salvage;
+mod work;
+
 pub mod disk;
 mod error;
 
 pub use store::{EngineStore, Options};
-pub use verify::{Verification, verify, verify_disk};
+pub use verify::{
+    Damage, LastPass, Lost, Verification, VerifyOptions, last_pass, verify, verify_disk, verify_disk_with,
+    verify_with,
+};
+pub use work::{Stopped, Work};

@@ -2,23 +2,34 @@
 //!
 //! Every frame's and record's checksum, every position, every stream's versions, that recorded times never
 //! decrease, the chain of digests across all segments, and each index: it is built again and compared with the
-//! file, byte by byte.
+//! file, byte by byte. Damage is told with its place and with what is lost, and what lies behind it is checked too.
+//!
+//! - W1  A store that is open is verified while it is written to: sealed segments whole, the active one up to the
+//!       head. Nothing is locked, and appends do not wait.
+//! - W2  No more is read than `Work` allows.
+//! - W3  A pass that is stopped, or killed, goes on where a segment had ended: what it knew until then stands in a
+//!       derived file beside the log (`standing`), with the newest version of each stream. That is 16 bytes a stream
+//!       on disk, and about twice that in memory while it runs.
+//!
+//! Next below: `pass` (the checks), then `segment::walk` and, behind damage, `salvage`.
 
-use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use annals_core::{Error, Place, Position, Result, StoreId};
+use annals_core::{Error, Place, Position, Result, StoreId, Timestamp};
 
-use crate::disk::{Disk, File, FileDisk};
+use crate::disk::{Disk, FileDisk};
 use crate::error::Fault;
-use crate::identity;
-use crate::index::{MemoryIndex, build};
-use crate::recovery::{Expected, check_last, remains};
-use crate::segment::{Ending, SegmentHeader, base_of, file_name, index_name, walk};
+use crate::segment::base_of;
+use crate::store::EngineStore;
+use crate::work::Work;
+
+mod pass;
+mod standing;
 
 /// What a verification looked at and found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verification {
     /// Identity of the log, if it has a segment.
     pub store: Option<StoreId>,
@@ -34,29 +45,122 @@ pub struct Verification {
     pub indexes: u64,
     /// Digest of the whole log, in hexadecimal: the end of the chain.
     pub chain: String,
+    /// Position of the last event that was looked at.
+    pub head: Position,
     /// What is wrong. Empty if the store is whole.
-    pub damage: Vec<(Place, String)>,
+    pub damage: Vec<Damage>,
+    /// The position at which this run went on with an earlier one; the figures above are of both.
+    pub resumed: Option<Position>,
+    /// Whether the end was reached: a pass that was stopped says nothing of the rest.
+    pub finished: bool,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Where.
+    pub place: Place,
+    /// What is wrong there.
+    pub problem: String,
+    /// What is lost by it.
+    pub lost: Lost,
+}
+
+/// What is lost by damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lost {
+    /// No event: what is damaged can be made again from what is there.
+    Nothing,
+    /// These events.
+    Events {
+        /// Position of the first.
+        first: Position,
+        /// Position of the last.
+        last: Position,
+    },
+    /// The end of the log: nothing is left that says how far it went.
+    Rest {
+        /// Position of the first event that is lost.
+        first: Position,
+    },
+}
+
+impl Lost {
+    /// The events from one position to the one before another; nothing, if there are none.
+    pub(crate) fn between(first: Position, next: Position) -> Self {
+        if first < next { Self::Events { first, last: next.previous() } } else { Self::Nothing }
+    }
+
+    /// How many events, if that is known.
+    pub fn count(&self) -> Option<u64> {
+        match self {
+            Self::Nothing => Some(0),
+            Self::Events { first, last } => Some(last.get() - first.get() + 1),
+            Self::Rest { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("no event is lost"),
+            Self::Events { first, last } if first == last => write!(f, "the event at position {first} is lost"),
+            Self::Events { first, last } => {
+                write!(f, "the {} events at positions {first} to {last} are lost", last.get() - first.get() + 1)
+            }
+            Self::Rest { first } => {
+                write!(f, "everything from position {first} on is lost; nothing says how many events that is")
+            }
+        }
+    }
+}
+
+/// How a store is verified.
+#[derive(Clone, Debug)]
+pub struct VerifyOptions {
+    /// The work that this is: how fast it may go, how far it has come, whether it shall stop.
+    pub work: Arc<Work>,
+    /// Whether to go on where an earlier pass stopped, if one did.
+    pub resume: bool,
+}
+
+impl Default for VerifyOptions {
+    /// From the beginning, as fast as it goes.
+    fn default() -> Self {
+        Self { work: Work::new(None), resume: false }
+    }
+}
+
+/// A pass that reached the end, as it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastPass {
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// Position of the last event that it looked at.
+    pub head: Position,
+    /// In how many places something was wrong.
+    pub damage: u64,
 }
 
 /// Checks every checksum, position, version, digest and index of the store in this directory, which no process
-/// may have open. Changes nothing. `progress` is told bytes read and bytes in all.
+/// may have open. Changes nothing, but remembers how far it came in a file beside the log.
 ///
 /// # Errors
 /// If the directory is not a store, is in use, or cannot be read.
+pub fn verify_with(directory: impl AsRef<Path>, options: &VerifyOptions) -> Result<Verification> {
+    let disk = look_at(directory.as_ref(), "verify")?;
+    pass::run(&*disk, options, true, &mut || closed(&*disk))
+}
+
+/// As [`verify_with`], from the beginning. `progress` is told bytes read and bytes in all.
+///
+/// # Errors
+/// As [`verify_with`].
 pub fn verify(directory: impl AsRef<Path>, progress: &mut dyn FnMut(u64, u64)) -> Result<Verification> {
-    let directory = directory.as_ref();
-    let name = directory.display().to_string();
-    if !directory.join("log").is_dir() {
-        return Err(Error::Unavailable(format!("{name} holds no store").into()));
-    }
-    let disk = FileDisk::open(directory).map_err(|error| {
-        Error::Unavailable(if error.kind() == std::io::ErrorKind::WouldBlock {
-            format!("{name} is open in another process; stop it to verify").into()
-        } else {
-            Box::new(Fault::io("open", &name)(error))
-        })
-    })?;
-    verify_disk(&disk, progress)
+    let disk = look_at(directory.as_ref(), "verify")?;
+    verify_disk(&*disk, progress)
 }
 
 /// As [`verify`], on any disk.
@@ -64,139 +168,82 @@ pub fn verify(directory: impl AsRef<Path>, progress: &mut dyn FnMut(u64, u64)) -
 /// # Errors
 /// If the disk cannot be read.
 pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Verification> {
+    let options = VerifyOptions::default();
+    let found = pass::run(disk, &options, false, &mut || closed(disk))?;
+    let (done, total) = options.work.progress();
+    progress(done, total);
+    Ok(found)
+}
+
+/// As [`verify_with`], on any disk.
+///
+/// # Errors
+/// If the disk cannot be read.
+pub fn verify_disk_with(disk: &dyn Disk, options: &VerifyOptions) -> Result<Verification> {
+    pass::run(disk, options, true, &mut || closed(disk))
+}
+
+/// The last pass over the store in this directory that reached the end, as far as it is remembered.
+///
+/// # Errors
+/// As [`verify_with`].
+pub fn last_pass(directory: impl AsRef<Path>) -> Result<Option<LastPass>> {
+    Ok(standing::last(&*look_at(directory.as_ref(), "look at")?, None)?)
+}
+
+impl EngineStore {
+    /// Checks what [`verify_with`] checks while the store is open and written to, up to the head. It reads for a
+    /// long time and waits where it must not go faster, so call it on a thread of its own; one pass at a time.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn verify(&self, options: &VerifyOptions) -> Result<Verification> {
+        let log = self.log();
+        pass::run(&*log.disk, options, true, &mut || {
+            let view = log.view();
+            let bases = view.segments.iter().map(|segment| segment.base).collect();
+            Ok(pass::Extent { bases, head: Some(view.head) })
+        })
+    }
+
+    /// The last pass that reached the end, as far as it is remembered.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn last_pass(&self) -> Result<Option<LastPass>> {
+        Ok(standing::last(&*self.log().disk, Some(self.log().id))?)
+    }
+}
+
+/// The log of a store that nobody has open.
+fn closed(disk: &dyn Disk) -> Result<pass::Extent, Fault> {
     let names = disk.list().map_err(Fault::io("list", "the log"))?;
     let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
     bases.sort_unstable();
-    let mut check = Check { disk, found: Verification::default(), versions: HashMap::new() };
-    let identity = identity::read(disk, &names).or_else(|fault| check.note(fault).map(|()| None))?;
-    let mut expected = Expected { base: Position::FIRST, id: identity };
-    let mut total = 0;
-    for &base in &bases {
-        let name = file_name(base);
-        let file = disk.open(&name).map_err(Fault::io("open", &name))?;
-        total += file.length().map_err(Fault::io("read the length of", &name))?;
-    }
-    let mut before = None;
-    for (index, &base) in bases.iter().enumerate() {
-        let opened = expected.open(disk, base);
-        expected.base = match check.segment(opened, base, bases.get(index + 1).copied(), &mut before) {
-            Ok(next) => next,
-            Err(fault) => {
-                check.note(fault)?;
-                bases.get(index + 1).copied().unwrap_or(base)
-            }
-        };
-        progress(check.found.bytes, total.max(check.found.bytes));
-    }
-    let whole =
-        check_last(&names, bases.last().copied()).and_then(|()| identity::check(identity, bases.len()));
-    whole.or_else(|fault| check.note(fault))?;
-    check.found.store = expected.id;
-    Ok(check.found)
+    Ok(pass::Extent { bases, head: None })
 }
 
-struct Check<'a> {
-    disk: &'a dyn Disk,
-    found: Verification,
-    /// Newest version of each stream, by the hash of its name: 16 bytes a stream.
-    versions: HashMap<u64, u64>,
+/// The disk of a store that nobody has open; to read, if it cannot be written.
+pub(crate) fn look_at(directory: &Path, what_for: &str) -> Result<Box<dyn Disk>> {
+    let name = directory.display().to_string();
+    if !directory.join("log").is_dir() {
+        return Err(Error::Unavailable(format!("{name} holds no store").into()));
+    }
+    let disk = FileDisk::open(directory).or_else(|error| match error.kind() {
+        std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+            FileDisk::look(directory)
+        }
+        _ => Err(error),
+    });
+    let disk = disk.map_err(|error| in_use(error, &name, what_for))?;
+    Ok(Box::new(disk))
 }
 
-/// The end of the segment before: where the next one must go on.
-type Before = Option<crate::segment::End>;
-
-impl Check<'_> {
-    /// Takes damage down; anything else ends the verification.
-    fn note(&mut self, fault: Fault) -> Result<()> {
-        match fault {
-            Fault::Damaged { place, problem } => {
-                self.found.damage.push((place, problem));
-                Ok(())
-            }
-            fault @ Fault::Io { .. } => Err(fault.into()),
-        }
-    }
-
-    /// Checks one segment and its index; returns where the next one must begin.
-    fn segment(
-        &mut self,
-        opened: Result<(Arc<dyn File>, SegmentHeader), Fault>,
-        base: Position,
-        next: Option<Position>,
-        before: &mut Before,
-    ) -> Result<Position, Fault> {
-        let (file, header) = opened?;
-        let name = file_name(base);
-        if let Some(end) = before.take()
-            && (end.chain != header.chain || end.recorded_at != header.recorded_at)
-        {
-            let problem = "the digest in the header is not that of the log before it";
-            let fault = Fault::damaged(&name, 48, Some(base), problem);
-            self.found.damage.extend(damage_of(fault));
-        }
-        let mut index = MemoryIndex::default();
-        let mut wrong = Vec::new();
-        let versions = &mut self.versions;
-        let end = walk(&*file, &header, |event, offset| {
-            let hash = xxhash_rust::xxh3::xxh3_64(event.stream.as_str().as_bytes());
-            let version = versions.entry(hash).or_default();
-            if event.version.get() != *version + 1 {
-                let problem =
-                    format!("stream `{}` goes from version {version} to {}", event.stream, event.version);
-                wrong.push(Fault::damaged(&name, offset.byte(), Some(event.position), problem));
-            }
-            *version = event.version.get();
-            index.insert(&event, offset);
-        })?;
-        self.found.damage.extend(wrong.into_iter().filter_map(damage_of));
-        self.found.segments += 1;
-        self.found.appends += end.appends;
-        self.found.events += u64::from(index.count());
-        self.found.bytes += file.length().map_err(Fault::io("read the length of", &name))?;
-        self.found.chain = end.chain.iter().map(|byte| format!("{byte:02x}")).collect();
-        *before = Some(end);
-        match next {
-            None => {
-                remains(&*file, &header, &end)?;
-            }
-            Some(next) if end.next != next => {
-                let problem = format!("a frame is broken, and the next segment begins at position {next}");
-                return Err(Fault::damaged(&name, end.byte, Some(end.next), problem));
-            }
-            Some(_) => self.index(base, end.ending(), &index)?,
-        }
-        Ok(end.next)
-    }
-
-    /// Compares an index file with what it should be. One that is missing is no damage: it is built at open.
-    fn index(&mut self, base: Position, ending: Ending, index: &MemoryIndex) -> Result<(), Fault> {
-        let name = index_name(base);
-        let names = self.disk.list().map_err(Fault::io("list", "the log"))?;
-        if !names.contains(&name) {
-            return Ok(());
-        }
-        let file = self.disk.open(&name).map_err(Fault::io("open", &name))?;
-        let right = build(base.get(), ending, index);
-        let mut stored = vec![0; right.len()];
-        let count = file.read_at(&mut stored, 0).map_err(Fault::io("read", &name))?;
-        let length = file.length().map_err(Fault::io("read the length of", &name))?;
-        self.found.indexes += 1;
-        let differs = stored.iter().zip(&right).position(|(stored, right)| stored != right);
-        let differs = differs.or((length != right.len() as u64).then_some(count.min(right.len())));
-        match differs {
-            None => Ok(()),
-            Some(byte) => {
-                let problem =
-                    "the index is not that of its segment; remove it, and it is built again at open";
-                Err(Fault::damaged(&name, byte as u64, Some(base), problem))
-            }
-        }
-    }
-}
-
-fn damage_of(fault: Fault) -> Option<(Place, String)> {
-    match fault {
-        Fault::Damaged { place, problem } => Some((place, problem)),
-        Fault::Io { .. } => None,
-    }
+/// Why a disk could not be opened.
+pub(crate) fn in_use(error: std::io::Error, name: &str, what_for: &str) -> Error {
+    Error::Unavailable(if error.kind() == std::io::ErrorKind::WouldBlock {
+        format!("{name} is open in another process; stop it to {what_for}").into()
+    } else {
+        Box::new(Fault::io("open", name)(error))
+    })
 }

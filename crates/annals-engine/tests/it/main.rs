@@ -14,3 +14,4 @@ mod full;
 mod kill;
 mod queries;
 mod reopen;
+mod verify;
