@@ -149,7 +149,7 @@ impl Watched {
             let part = &mut buffer[at..at + step];
             if !matches!(self.file.read_at(part, here), Ok(read) if read == part.len()) {
                 part.fill(0);
-                self.unreadable.lock().insert(here);
+                self.unreadable.lock().insert(here - here % SECTOR_BYTES as u64);
             }
             at += step;
         }

@@ -113,11 +113,16 @@ async fn damage_says_what_is_lost() {
     };
     // Two that do not touch, then two that do.
     let lost = |disk: &FaultyDisk| verify(disk).iter().map(|damage| damage.lost).collect::<Vec<_>>();
-    let (first, last) = of_append(41);
-    assert_eq!(lost(&broken(&disk, 41)), [events(first, last)]);
-    let apart = lost(&broken(&broken(&disk, 41), 43));
-    assert_eq!(apart, [events(first, last), events(of_append(43).0, of_append(43).1)]);
-    assert_eq!(lost(&broken(&broken(&disk, 41), 42)), [events(first, of_append(42).1)]);
+    let home = |number| segment_of(&disk, of_append(number).0).0;
+    let number = (40..80).find(|&number| home(number - 1) == home(number) && home(number) == home(number + 3));
+    let number = number.unwrap();
+    let (first, last) = of_append(number);
+    assert_eq!(lost(&broken(&disk, number)), [events(first, last)]);
+    let (first_behind, last_behind) = of_append(number + 2);
+    let apart = lost(&broken(&broken(&disk, number), number + 2));
+    assert_eq!(apart, [events(first, last), events(first_behind, last_behind)]);
+    let together = lost(&broken(&broken(&disk, number), number + 1));
+    assert_eq!(together, [events(first, of_append(number + 1).1)]);
     // A header, and with it nothing.
     let name = segment_of(&disk, 60).0;
     for byte in [0, 9, 20, 35, 45, 60, 85, 100, 124] {
