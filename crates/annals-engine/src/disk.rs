@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub mod faulty;
+mod fresh;
+
+pub use fresh::Fresh;
 
 /// A flat directory of files.
 pub trait Disk: Send + Sync + 'static {

@@ -45,6 +45,7 @@ mod identity;
 mod recovery;
 mod verify;
 
+mod repair;
 mod salvage;
 mod work;
 
@@ -52,6 +53,7 @@ pub mod disk;
 mod error;
 
 pub use store::{EngineStore, Options};
+pub use repair::{Note, Repaired, repair_disk};
 pub use verify::{
     Damage, LastPass, Lost, Verification, VerifyOptions, last_pass, verify, verify_disk, verify_disk_with,
     verify_with,

@@ -21,8 +21,6 @@ use crate::segment::{BlockReader, HEADER_BYTES, file_name};
 
 /// A whole frame.
 pub struct Whole {
-    /// Where it begins.
-    pub byte: u64,
     /// Its events; none, if it marks a close.
     pub events: Vec<(RecordedEvent, Offset)>,
 }
@@ -36,9 +34,7 @@ pub struct Gap {
     pub first: Position,
     /// What is wrong there.
     pub problem: String,
-    /// Where the next whole frame begins.
-    pub until: u64,
-    /// Its position: what lies between is lost.
+    /// The position of the next whole frame: what lies between is lost.
     pub next: Position,
 }
 
@@ -97,7 +93,7 @@ impl Segment<'_> {
                     problem
                 };
                 let Spot { byte: begin, next: first } = at;
-                each(Piece::Gap(Gap { byte: begin, first, problem, until: byte, next: header.first }))?;
+                each(Piece::Gap(Gap { byte: begin, first, problem, next: header.first }))?;
             }
             each(Piece::Whole(whole))?;
             at = Spot {
@@ -152,7 +148,7 @@ impl Segment<'_> {
                 let events = events
                     .map(|(index, (at, event))| (event, Offset::new(byte + at as u64, index == 0)))
                     .collect();
-                Ok((header, Whole { byte, events }))
+                Ok((header, Whole { events }))
             }
         })
     }

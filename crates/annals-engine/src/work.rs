@@ -91,7 +91,12 @@ impl Work {
                 std::thread::sleep(left.min(NAP));
             }
         }
-        if self.is_stopped() { Err(io::Error::new(io::ErrorKind::Interrupted, Stopped)) } else { Ok(()) }
+        self.stopped().map_err(|stopped| io::Error::new(io::ErrorKind::Interrupted, stopped))
+    }
+
+    /// An error, if the work shall stop.
+    pub(crate) fn stopped(&self) -> Result<(), Stopped> {
+        if self.is_stopped() { Err(Stopped) } else { Ok(()) }
     }
 }
 

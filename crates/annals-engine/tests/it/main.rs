@@ -14,4 +14,5 @@ mod full;
 mod kill;
 mod queries;
 mod reopen;
+mod repair;
 mod verify;

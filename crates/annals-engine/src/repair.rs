@@ -1,0 +1,454 @@
+//! Repair: copies what is whole of a damaged log to a new one, and says what it left.
+//!
+//! - X1  The source is only read.
+//! - X2  A whole append is copied as it is: its events in their order, with ids, types, data, tags, metadata, the
+//!       recorded time and the key. What it gets anew is where it stands: positions have no gaps and versions go on,
+//!       so what stood behind a hole moves up, and every move is told.
+//! - X3  The new log has an identity of its own: a checkpoint in the old one says nothing of it.
+//! - X4  Whatever is not copied is told: nothing is left out in silence. Of the end of the last segment that is
+//!       taken which the store would show if it were opened: the remains of appends that nobody was told of are not.
+//!
+//! Next below: `salvage` finds what is whole; the store writes it, as any append.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::Poll;
+
+use annals_core::{
+    Append, Appended, Clock, Error, EventStore, Limits, Place, Position, RecordedEvent, Result, StoreId,
+    StreamId, SystemClock, Timestamp, Version, Write,
+};
+
+use crate::disk::Disk;
+use crate::error::Fault;
+use crate::identity;
+use crate::index::{BlockCache, FileIndex, SegmentIndex};
+use crate::recovery::{check_last, remains};
+use crate::salvage::{self, Piece, Spot};
+use crate::segment::{HEADER_BYTES, SegmentHeader, base_of, file_name, index_name, walk};
+use crate::verify::{Damage, Lost};
+use crate::work::{Watched, Work};
+use crate::{EngineStore, Options};
+
+/// What a repair tells as it goes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Note {
+    /// Something was left out.
+    Left(Damage),
+    /// These events of a stream were among what was left out, as an index says.
+    Gone {
+        /// The stream.
+        stream: String,
+        /// Version of the first.
+        first: Version,
+        /// Version of the last.
+        last: Version,
+        /// Position of the first.
+        position: Position,
+    },
+    /// A stream has lost events before this one, and has others behind: from here on its versions are smaller.
+    Shifted {
+        /// The stream.
+        stream: StreamId,
+        /// The versions that are lost: the first of them ...
+        first: Version,
+        /// ... and the last.
+        last: Version,
+        /// The version that the next event had, which is now `first` less what was lost before.
+        old: Version,
+        /// The version that it has now.
+        new: Version,
+    },
+    /// These events stand in the new log, in the same order.
+    Copied {
+        /// Position of the first, as it was.
+        first: Position,
+        /// Position of the last, as it was.
+        last: Position,
+        /// Position of the first, as it is now.
+        to: Position,
+    },
+}
+
+/// What a repair came to.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Repaired {
+    /// Identity of the log that was read, if anything says it.
+    pub source: Option<StoreId>,
+    /// Identity of the new log.
+    pub target: Option<StoreId>,
+    /// Appends that were copied.
+    pub appends: u64,
+    /// Events that were copied.
+    pub events: u64,
+    /// Places at which something was left out.
+    pub left: u64,
+    /// Events that are known to be lost.
+    pub lost: u64,
+    /// Whether there may be more that are lost, because nothing says how far the log went.
+    pub more_lost: bool,
+    /// Events that have another position now.
+    pub moved: u64,
+    /// Streams that are known to have lost events.
+    pub streams: u64,
+}
+
+/// How much is on its way to the new store at once.
+const BATCH_BYTES: usize = 4 << 20;
+const BATCH_APPENDS: usize = 512;
+/// Bytes of index blocks that are kept in memory.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// Copies what is whole of the log on one disk to a new log on another, which must be empty. It works for a long
+/// time without giving way to other tasks.
+///
+/// # Errors
+/// If the source cannot be listed, or the target not written; or what `tell` answers.
+pub async fn repair_disk(
+    source: &dyn Disk,
+    target: Arc<dyn Disk>,
+    segment_bytes: u64,
+    work: &Arc<Work>,
+    tell: &mut (dyn FnMut(Note) -> std::io::Result<()> + Send),
+) -> Result<Repaired> {
+    let clock = Arc::new(NotBefore(AtomicI64::new(i64::MIN)));
+    let limits = Limits {
+        event_bytes_max: 512 << 20,
+        append_bytes_max: 512 << 20,
+        event_tags_max: usize::MAX,
+        metadata_bytes_max: usize::MAX,
+        ..Limits::default()
+    };
+    let store = EngineStore::on(target, Options { segment_bytes, limits, clock: clock.clone() })?;
+    let mut copy = Copy {
+        source,
+        store,
+        clock,
+        tell,
+        done: Repaired::default(),
+        batch: Vec::new(),
+        batch_bytes: 0,
+        run: None,
+        shifts: HashMap::new(),
+    };
+    copy.all(work).await?;
+    let Copy { store, mut done, .. } = copy;
+    store.close().await?;
+    done.target = Some(store.id());
+    Ok(done)
+}
+
+/// The machine's clock, but never before the event that is copied: its recorded time must be taken as it is.
+struct NotBefore(AtomicI64);
+
+impl Clock for NotBefore {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().max(Timestamp::from_micros(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+/// A repair under way.
+struct Copy<'a> {
+    source: &'a dyn Disk,
+    store: EngineStore,
+    clock: Arc<NotBefore>,
+    tell: &'a mut (dyn FnMut(Note) -> std::io::Result<()> + Send),
+    done: Repaired,
+    /// Whole appends that are not written yet.
+    batch: Vec<Vec<RecordedEvent>>,
+    batch_bytes: usize,
+    /// The events that were copied last, all moved by as much: first, last, and where the first is now.
+    run: Option<(Position, Position, Position)>,
+    /// By how much the versions of a stream are smaller now; also of streams that end with what was lost.
+    shifts: HashMap<StreamId, u64>,
+}
+
+impl Copy<'_> {
+    async fn all(&mut self, work: &Arc<Work>) -> Result<()> {
+        let names = self.source.list().map_err(Fault::io("list", "the log"))?;
+        let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
+        bases.sort_unstable();
+        self.done.source = self.identity(&names, &bases);
+        let mut total = 0;
+        for &base in &bases {
+            total += self.source.open(&file_name(base)).and_then(|file| file.length()).unwrap_or_default();
+        }
+        work.set_total(total);
+        let mut expected = Position::FIRST;
+        for (index, &base) in bases.iter().enumerate() {
+            let next = bases.get(index + 1).copied();
+            if base > expected {
+                let problem = format!("the log has no segment with position {expected}; this one comes next");
+                self.left(&file_name(base), 0, expected, problem, Lost::between(expected, base))?;
+            }
+            let end = self.segment(base, next, work).await?;
+            expected = next.unwrap_or(end).max(end);
+        }
+        self.flush().await?;
+        self.end_run()?;
+        if let Err(Fault::Damaged { place, problem }) =
+            check_last(&names, bases.last().copied()).and_then(|()| identity::check(self.done.source, bases.len()))
+        {
+            self.left(&place.file, place.offset, expected, problem, Lost::Rest { first: expected })?;
+        }
+        self.done.streams = self.shifts.len() as u64;
+        Ok(())
+    }
+
+    /// The identity of the log: as its file says, or else the first header that is whole.
+    fn identity(&self, names: &[String], bases: &[Position]) -> Option<StoreId> {
+        let of_headers = || {
+            bases.iter().find_map(|&base| {
+                let file = self.source.open(&file_name(base)).ok()?;
+                Some(SegmentHeader::read(&*file, base).ok()?.store)
+            })
+        };
+        identity::read(self.source, names).ok().flatten().or_else(of_headers)
+    }
+
+    /// Copies what is whole of a segment; returns the position behind the last event.
+    async fn segment(&mut self, base: Position, next: Option<Position>, work: &Arc<Work>) -> Result<Position> {
+        let name = file_name(base);
+        let done = work.progress().0;
+        let lost_from = |first| next.map_or(Lost::Rest { first }, |next| Lost::between(first, next));
+        let file = match self.source.open(&name) {
+            Ok(file) => Arc::new(Watched::whole(file, work)),
+            Err(error) => {
+                self.left(&name, 0, base, format!("cannot be opened: {error}"), lost_from(base))?;
+                return Ok(base);
+            }
+        };
+        let salt = match SegmentHeader::read(&*file, base) {
+            Ok(header) if self.done.source.is_some_and(|id| id != header.store) => {
+                let problem = "the segment is of another log".to_owned();
+                self.left(&name, 16, base, problem, lost_from(base))?;
+                return Ok(base);
+            }
+            Ok(header) => header.salt(),
+            Err(fault) => match salvage::salt(&*file, base)? {
+                Some(salt) => {
+                    let problem = format!("{fault}; the frames of the segment are read without it");
+                    self.left(&name, 0, base, problem, Lost::Nothing)?;
+                    salt
+                }
+                None => {
+                    self.left(&name, 0, base, format!("{fault}, and no frame is whole"), lost_from(base))?;
+                    return Ok(base);
+                }
+            },
+        };
+        let file = match next {
+            Some(_) => file,
+            None => self.shown(file, base, work)?,
+        };
+        let segment = salvage::Segment { file: &*file, base, salt, below: next };
+        let mut found = Vec::new();
+        let mut from = Spot { byte: HEADER_BYTES, next: base };
+        // One segment at a time is held in memory, as its index is while it is written.
+        from = segment.pieces(from, |piece| {
+            found.push(piece);
+            Ok::<_, Fault>(())
+        })?;
+        for piece in found {
+            match piece {
+                Piece::Whole(whole) if whole.events.is_empty() => {}
+                Piece::Whole(whole) => self.take(whole.events.into_iter().map(|(event, _)| event).collect()).await?,
+                Piece::Gap(gap) => {
+                    self.flush().await?;
+                    self.left(&name, gap.byte, gap.first, gap.problem, Lost::between(gap.first, gap.next))?;
+                    self.gone(base, next, gap.first, gap.next)?;
+                }
+            }
+        }
+        self.flush().await?;
+        if let Some(next) = next.filter(|next| from.next < *next) {
+            let problem = "a frame is broken, and no frame behind it is whole".to_owned();
+            self.left(&name, from.byte, from.next, problem, Lost::between(from.next, next))?;
+            self.gone(base, Some(next), from.next, next)?;
+        }
+        // The last segment may have been read twice.
+        work.set_done(done + from.byte);
+        work.stopped()?;
+        Ok(from.next)
+    }
+
+    /// The part of the last segment that the store would show if it were opened; all of it, if it would not open.
+    fn shown(&self, file: Arc<Watched>, base: Position, work: &Arc<Work>) -> Result<Arc<Watched>> {
+        let Ok(header) = SegmentHeader::read(&*file, base) else { return Ok(file) };
+        let end = match walk(&*file, &header, |_, _| {}) {
+            Ok(end) => end,
+            Err(Fault::Damaged { .. }) => return Ok(file),
+            Err(fault) => return Err(fault.into()),
+        };
+        match remains(&*file, &header, &end) {
+            Ok(_) => Ok(Arc::new(Watched::beginning(file, end.byte, work))),
+            Err(Fault::Damaged { .. }) => Ok(file),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// Takes down what is left out.
+    fn left(&mut self, file: &str, offset: u64, position: Position, problem: String, lost: Lost) -> Result<()> {
+        self.done.left += 1;
+        self.done.lost += lost.count().unwrap_or_default();
+        self.done.more_lost |= lost.count().is_none();
+        let place = Place { file: file.to_owned(), offset, position: Some(position) };
+        self.say(Note::Left(Damage { place, problem, lost }))
+    }
+
+    /// Says of which streams the events in a sealed segment were, from one position to another, if its index knows.
+    fn gone(&mut self, base: Position, next: Option<Position>, from: Position, to: Position) -> Result<()> {
+        let name = index_name(base);
+        let Ok(file) = self.source.open(&name) else { return Ok(()) };
+        let cache = Arc::new(BlockCache::new(CACHE_BYTES));
+        let Ok(index) = FileIndex::open(&name, file, base.get(), cache) else { return Ok(()) };
+        if next.is_none_or(|next| base.plus(u64::from(index.count())) != next) {
+            return Ok(());
+        }
+        let place = |position: Position| (position.get() - base.get()) as u32;
+        let range = place(from)..place(to);
+        let mut after = None;
+        // An index that is broken names fewer streams: what is lost is told all the same.
+        while let Ok(streams) = index.streams_after(after.as_deref(), 256)
+            && !streams.is_empty()
+        {
+            for (stream, postings) in &streams {
+                let Ok(places) = index.places(postings, range.clone()) else { continue };
+                let Some(&at) = places.first() else { continue };
+                let Ok(before) = index.places(postings, 0..at) else { continue };
+                let first = Version::new(postings.first_version + before.len() as u64);
+                let last = Version::new(first.get() + places.len() as u64 - 1);
+                if let Ok(id) = StreamId::new(stream.as_str()) {
+                    self.shifts.entry(id).or_default();
+                }
+                let position = base.plus(u64::from(at));
+                self.say(Note::Gone { stream: stream.clone(), first, last, position })?;
+            }
+            after = streams.last().map(|(stream, _)| stream.clone());
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, note: Note) -> Result<()> {
+        (self.tell)(note).map_err(|error| Error::Unavailable(Box::new(error)))
+    }
+
+    /// Takes one more whole append.
+    async fn take(&mut self, events: Vec<RecordedEvent>) -> Result<()> {
+        self.batch_bytes += events.iter().map(|event| event.data.len() + size_of::<RecordedEvent>()).sum::<usize>();
+        self.batch.push(events);
+        if self.batch.len() >= BATCH_APPENDS || self.batch_bytes >= BATCH_BYTES { self.flush().await } else { Ok(()) }
+    }
+
+    /// Writes the appends that were taken, all at once and in their order.
+    async fn flush(&mut self) -> Result<()> {
+        self.batch_bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        if let Some(last) = batch.last().and_then(|events| events.last()) {
+            self.clock.0.fetch_max(last.recorded_at.as_micros(), Ordering::Relaxed);
+        }
+        let outcomes = in_order(batch.iter().map(|events| self.store.append(anew(events)))).await;
+        for (events, outcome) in batch.iter().zip(outcomes) {
+            match outcome {
+                Ok(appended) if !appended.duplicate => self.copied(events, &appended)?,
+                Ok(appended) => {
+                    let problem = format!("the append is there already, at position {} now", appended.first);
+                    self.refused(events, problem)?;
+                }
+                Err(Error::Invalid(invalid)) => self.refused(events, invalid.to_string())?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, events: &[RecordedEvent], problem: String) -> Result<()> {
+        let (first, last) = (events[0].position, events[events.len() - 1].position);
+        self.left("log", 0, first, problem, Lost::Events { first, last })
+    }
+
+    /// Takes down where the events of an append are now.
+    fn copied(&mut self, events: &[RecordedEvent], appended: &Appended) -> Result<()> {
+        self.done.appends += 1;
+        self.done.events += events.len() as u64;
+        let (first, last) = (events[0].position, events[events.len() - 1].position);
+        if first != appended.first {
+            self.done.moved += events.len() as u64;
+        }
+        match &mut self.run {
+            Some((from, to, now)) if first.get() - from.get() == appended.first.get() - now.get() => *to = last,
+            _ => {
+                self.end_run()?;
+                self.run = Some((first, last, appended.first));
+            }
+        }
+        // The newest version of each stream says how far its versions have moved: within an append they do not.
+        for (stream, now) in &appended.streams {
+            let mut of_stream = events.iter().filter(|event| event.stream == *stream);
+            let (old, count) = (of_stream.next().map(|event| event.version), 1 + of_stream.count() as u64);
+            let old = old.expect("the streams of an outcome are those of its events");
+            let new = Version::new(now.get() + 1 - count);
+            let shift = old.get().saturating_sub(new.get());
+            let before = self.shifts.get(stream).copied().unwrap_or_default();
+            if shift != before {
+                self.shifts.insert(stream.clone(), shift);
+                let first = Version::new(new.get() + before);
+                let last = Version::new(old.get() - 1);
+                self.say(Note::Shifted { stream: stream.clone(), first, last, old, new })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_run(&mut self) -> Result<()> {
+        match self.run.take() {
+            Some((first, last, to)) => self.say(Note::Copied { first, last, to }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The append that writes these events once more.
+fn anew(events: &[RecordedEvent]) -> Append {
+    let writes = events.iter().map(|event| Write { stream: event.stream.clone(), event: event.to_new() });
+    let mut append = Append::new();
+    append.writes = writes.collect();
+    append.key = events[0].idempotency_key.clone();
+    append.recorded_at = Some(events[0].recorded_at);
+    append
+}
+
+/// Begins all of them in their order, and waits for all. An append is in the queue of the writer once it was polled.
+async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
+    let mut outputs: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
+    let mut begun = false;
+    let mut done = 0;
+    std::future::poll_fn(|context| {
+        // At first all are begun; then they are answered in their order, so the first that waits tells of all.
+        while done < waiting.len() || !begun {
+            for (index, future) in waiting.iter_mut().enumerate().skip(done) {
+                if outputs[index].is_none()
+                    && let Poll::Ready(output) = future.as_mut().poll(context)
+                {
+                    outputs[index] = Some(output);
+                } else if begun && outputs[index].is_none() {
+                    break;
+                }
+            }
+            begun = true;
+            let answered = outputs[done..].iter().take_while(|output| output.is_some()).count();
+            if answered == 0 && done < waiting.len() {
+                return Poll::Pending;
+            }
+            done += answered;
+        }
+        Poll::Ready(())
+    })
+    .await;
+    outputs.into_iter().map(|output| output.expect("all are done")).collect()
+}
