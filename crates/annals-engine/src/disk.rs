@@ -144,6 +144,15 @@ impl FileDisk {
         Ok(Self { directory, writable: false, _lock: lock })
     }
 
+    /// The files of a directory side by side, to read them, whoever else has it.
+    ///
+    /// # Errors
+    /// As the operating system's, and if there is no such directory.
+    pub fn reading(directory: &Path) -> io::Result<Self> {
+        fs::read_dir(directory)?;
+        Ok(Self { directory: directory.to_owned(), writable: false, _lock: None })
+    }
+
     fn hold(root: &Path, directory: PathBuf) -> io::Result<Self> {
         let missing: Vec<_> = directory.ancestors().skip(1).take_while(|above| !above.exists()).collect();
         fs::create_dir_all(&directory)?;

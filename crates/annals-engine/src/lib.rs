@@ -45,6 +45,7 @@ mod identity;
 mod recovery;
 mod verify;
 
+mod backup;
 mod repair;
 mod salvage;
 mod work;
@@ -53,6 +54,10 @@ pub mod disk;
 mod error;
 
 pub use store::{EngineStore, Options};
+pub use backup::{
+    Backup, BackupOptions, Depot, DiskDepot, Manifest, Point, RestoreOptions, Restored, StoredSegment, backups, restore,
+    verify_backup,
+};
 pub use repair::{Note, Repaired, repair_disk};
 pub use verify::{
     Damage, LastPass, Lost, Verification, VerifyOptions, last_pass, verify, verify_disk, verify_disk_with,

@@ -6,6 +6,7 @@ mod common;
 mod contract;
 
 mod again;
+mod backup;
 mod close;
 mod crash;
 mod cut;
