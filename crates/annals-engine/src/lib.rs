@@ -60,7 +60,7 @@ pub use backup::{
 };
 pub use repair::{Note, Repaired, repair_disk};
 pub use verify::{
-    Damage, LastPass, Lost, Verification, VerifyOptions, last_pass, verify, verify_disk, verify_disk_with,
+    Damage, LastPass, Lost, OnDamage, Verification, VerifyOptions, last_pass, verify, verify_disk, verify_disk_with,
     verify_with,
 };
 pub use work::{Stopped, Work};

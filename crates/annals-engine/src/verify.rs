@@ -117,19 +117,24 @@ impl fmt::Display for Lost {
     }
 }
 
+/// Who is told of damage.
+pub type OnDamage = Arc<dyn Fn(&Damage) + Send + Sync>;
+
 /// How a store is verified.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct VerifyOptions {
     /// The work that this is: how fast it may go, how far it has come, whether it shall stop.
     pub work: Arc<Work>,
     /// Whether to go on where an earlier pass stopped, if one did.
     pub resume: bool,
+    /// Who is told of damage as soon as the segment is done in which it was found; a pass may take days.
+    pub on_damage: Option<OnDamage>,
 }
 
 impl Default for VerifyOptions {
     /// From the beginning, as fast as it goes.
     fn default() -> Self {
-        Self { work: Work::new(None), resume: false }
+        Self { work: Work::new(None), resume: false, on_damage: None }
     }
 }
 

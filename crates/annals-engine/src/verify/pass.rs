@@ -9,7 +9,7 @@ use std::sync::Arc;
 use annals_core::{Position, RecordedEvent, Result, SystemClock, Timestamp};
 
 use super::standing::{self, Begun, Standing};
-use super::{Damage, LastPass, Lost, Verification, VerifyOptions};
+use super::{Damage, LastPass, Lost, OnDamage, Verification, VerifyOptions};
 use crate::disk::{Disk, File};
 use crate::error::Fault;
 use crate::identity;
@@ -36,7 +36,7 @@ pub fn run(
 ) -> Result<Verification> {
     let mut log = extent()?;
     let names = disk.list().map_err(Fault::io("list", "the log"))?;
-    let mut pass = Pass::new(disk, options.work.clone());
+    let mut pass = Pass::new(disk, options);
     let identity = match identity::read(disk, &names) {
         Ok(identity) => identity,
         Err(fault) => {
@@ -104,6 +104,7 @@ fn total(disk: &dyn Disk, bases: &[Position]) -> Result<u64, Fault> {
 struct Pass<'a> {
     disk: &'a dyn Disk,
     work: Arc<Work>,
+    on_damage: Option<OnDamage>,
     found: Verification,
     /// What the next segment must be like.
     expected: Expected,
@@ -148,10 +149,11 @@ impl Findings {
 }
 
 impl<'a> Pass<'a> {
-    fn new(disk: &'a dyn Disk, work: Arc<Work>) -> Self {
+    fn new(disk: &'a dyn Disk, options: &VerifyOptions) -> Self {
         Self {
             disk,
-            work,
+            work: options.work.clone(),
+            on_damage: options.on_damage.clone(),
             found: Verification::default(),
             expected: Expected { base: Position::FIRST, id: None },
             versions: HashMap::new(),
@@ -168,6 +170,9 @@ impl<'a> Pass<'a> {
         self.found = begun.found;
         self.found.resumed = Some(begun.segment);
         self.saved = self.found.bytes;
+        if let Some(on_damage) = &self.on_damage {
+            self.found.damage.iter().for_each(|damage| on_damage(damage));
+        }
     }
 
     /// Takes damage down; anything else ends the verification.
@@ -226,6 +231,9 @@ impl<'a> Pass<'a> {
         self.found.segments += 1;
         self.found.appends += findings.appends;
         self.found.events += findings.events;
+        if let Some(on_damage) = &self.on_damage {
+            findings.damage.iter().for_each(|damage| on_damage(damage));
+        }
         self.found.damage.append(&mut findings.damage);
         self.versions.extend(findings.versions);
         self.found.bytes += length;

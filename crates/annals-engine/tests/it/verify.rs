@@ -189,7 +189,7 @@ async fn a_stopped_pass_goes_on() {
     let mut resumed = BTreeMap::new();
     for stop_after in 1.. {
         let disk = FaultyDisk::with_files(disk.files());
-        let options = VerifyOptions { work: Work::new(None), resume: true };
+        let options = VerifyOptions { resume: true, ..VerifyOptions::default() };
         let (reads, work) = (AtomicU64::new(0), options.work.clone());
         let stopping = Observed(
             disk.clone(),
@@ -221,7 +221,7 @@ async fn a_stopped_pass_goes_on() {
 #[tokio::test]
 async fn a_standing_of_another_log_is_not_gone_on_with() {
     let (disk, _) = several_segments(60).await;
-    let options = VerifyOptions { work: Work::new(None), resume: true };
+    let options = VerifyOptions { resume: true, ..VerifyOptions::default() };
     let (reads, work) = (AtomicU64::new(0), options.work.clone());
     let on_read = move |_: &str, _: u64, _: u64| {
         if reads.fetch_add(1, Ordering::Relaxed) == 12 {
@@ -247,7 +247,7 @@ async fn a_pass_keeps_to_its_rate() {
     let (disk, _) = several_segments(60).await;
     let bytes = verify_disk(&disk, &mut |_, _| {}).unwrap().bytes;
     let begun = Instant::now();
-    let options = VerifyOptions { work: Work::new(Some(bytes * 4)), resume: false };
+    let options = VerifyOptions { work: Work::new(Some(bytes * 4)), ..VerifyOptions::default() };
     assert_eq!(verify_disk_with(&disk, &options).unwrap().damage, []);
     assert!(begun.elapsed() > Duration::from_millis(200), "{:?}", begun.elapsed());
     assert_eq!(options.work.progress(), (bytes, bytes));
