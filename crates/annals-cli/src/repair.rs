@@ -119,7 +119,7 @@ impl Repair {
         } else {
             let more = if more_lost { ", and how many more at the end nothing says" } else { "" };
             output.line(&format!(
-                "lost {}{more}; {} lost some that are known; {} moved to other positions",
+                "lost {}{more}, of {} as far as they are known; {} moved to other positions",
                 number(lost, "event", "events"),
                 number(streams, "stream", "streams"),
                 number(moved, "event", "events"),

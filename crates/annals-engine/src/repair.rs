@@ -387,10 +387,12 @@ impl Copy<'_> {
             }
         }
         // The newest version of each stream says how far its versions have moved: within an append they do not.
+        let mut of_streams: HashMap<&StreamId, (Version, u64)> = HashMap::new();
+        for event in events {
+            of_streams.entry(&event.stream).or_insert((event.version, 0)).1 += 1;
+        }
         for (stream, now) in &appended.streams {
-            let mut of_stream = events.iter().filter(|event| event.stream == *stream);
-            let (old, count) = (of_stream.next().map(|event| event.version), 1 + of_stream.count() as u64);
-            let old = old.expect("the streams of an outcome are those of its events");
+            let (old, count) = of_streams[stream];
             let new = Version::new(now.get() + 1 - count);
             let shift = old.get().saturating_sub(new.get());
             let before = self.shifts.get(stream).copied().unwrap_or_default();

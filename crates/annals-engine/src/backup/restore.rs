@@ -139,10 +139,10 @@ fn chosen(depot: &dyn Depot, number: Option<u64>) -> Result<Manifest> {
         None => numbers.max(),
     };
     let missing = || match number {
-        Some(number) => format!("there is no number {number}"),
-        None => "there is none".to_owned(),
+        Some(number) => Invalid::new(format!("backup {number}"), "is not there"),
+        None => Invalid::new("the source", "holds no backup"),
     };
-    manifest::read(depot, found.ok_or_else(|| Invalid::new("the backup", missing()))?)
+    manifest::read(depot, found.ok_or_else(missing)?)
 }
 
 /// The segments that hold what lies up to the point; the point may lie in the last of them.

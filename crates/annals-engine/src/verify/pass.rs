@@ -263,24 +263,24 @@ impl<'a> Pass<'a> {
                 self.found.chain = digest(&end);
                 let spot = Spot { byte: end.byte, next: end.next };
                 match self.ended(&**file, header, &end, limit)? {
-                    None => {
+                    Ended::Well => {
                         if let Some(next) = limit.next {
                             self.next_header(&end, next, findings)?;
                             self.index(limit.base, end.ending(), &index, findings)?;
                         }
                         return Ok(end.next);
                     }
-                    Some(problem) => (spot, problem),
+                    Ended::Broken(problem) => (spot, problem),
                 }
             }
             // A frame that is whole and cannot be right.
             Err(Fault::Damaged { place, problem }) => {
                 let next = place.position.unwrap_or(limit.base);
-                (Spot { byte: place.offset, next }, problem)
+                (Spot { byte: place.offset, next }, Some(problem))
             }
             Err(fault) => return Err(fault),
         };
-        self.rest(&**file, header.salt(), limit, from, Some(problem), findings)
+        self.rest(&**file, header.salt(), limit, from, problem, findings)
     }
 
     /// Checks that the next segment goes on where this one ends. A header that is broken is told in its turn.
@@ -295,28 +295,22 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// What is wrong with where the frames of a segment end; nothing, if they end where they should.
-    fn ended(
-        &self,
-        file: &dyn File,
-        header: &SegmentHeader,
-        end: &End,
-        limit: Limit,
-    ) -> Result<Option<String>, Fault> {
-        match (limit.next, limit.head) {
-            (Some(next), _) if end.next != next => {
-                Ok(Some(format!("a frame is broken, and the next segment begins at position {next}")))
-            }
-            (None, Some(head)) if end.next <= head => {
-                Ok(Some(format!("a frame is broken, and the newest event has position {head}")))
-            }
+    /// Whether the frames of a segment end where they should.
+    fn ended(&self, file: &dyn File, header: &SegmentHeader, end: &End, limit: Limit) -> Result<Ended, Fault> {
+        Ok(match (limit.next, limit.head) {
+            (Some(next), _) if end.next < next => Ended::Broken(None),
+            (Some(next), _) if end.next > next => Ended::Broken(Some(format!(
+                "the segment goes on to position {}, and the next one begins at {next}",
+                end.next.previous()
+            ))),
+            (None, Some(head)) if end.next <= head => Ended::Broken(None),
             (None, None) => match remains(file, header, end) {
-                Ok(_) => Ok(None),
-                Err(Fault::Damaged { problem, .. }) => Ok(Some(problem)),
-                Err(fault) => Err(fault),
+                Ok(_) => Ended::Well,
+                Err(Fault::Damaged { problem, .. }) => Ended::Broken(Some(problem)),
+                Err(fault) => return Err(fault),
             },
-            _ => Ok(None),
-        }
+            _ => Ended::Well,
+        })
     }
 
     /// Checks a segment from a broken frame on; returns the position behind its last whole frame.
@@ -428,6 +422,14 @@ impl<'a> Pass<'a> {
         standing.begun = None;
         standing::write(self.disk, store, standing);
     }
+}
+
+/// How the frames of a segment end.
+enum Ended {
+    /// Where they should.
+    Well,
+    /// Somewhere else; with what is known of it.
+    Broken(Option<String>),
 }
 
 /// How far a segment reaches.
