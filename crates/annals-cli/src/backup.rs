@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::depot::Destination;
+use crate::depot::{Destination, cause};
 use crate::output::{Column, Output, Style, thousands};
 use crate::progress;
 use crate::store::StoreOption;
@@ -66,7 +66,7 @@ impl Backup {
         let work = Work::new(self.rate);
         let options = BackupOptions { work: work.clone(), verify: self.verify, keep: self.keep };
         let backup = progress::of(&work, "copying", move || store.backup(&*depot, &options)).await?;
-        let backup = backup.with_context(|| format!("there is no new backup in {}", self.destination))?;
+        let backup = backup.map_err(cause).with_context(|| format!("there is no new backup in {}", self.destination))?;
         let mut output = Output::standard();
         if self.json {
             output.line(&in_json(&backup).to_string())?;
@@ -103,7 +103,7 @@ impl Backup {
             all.iter().try_for_each(|backup| verify_backup(&*depot, backup, &watched))?;
             Ok::<_, annals_core::Error>(found)
         });
-        let found = found.await?.with_context(|| format!("cannot list {}", self.destination))?;
+        let found = found.await?.map_err(cause).with_context(|| format!("cannot list {}", self.destination))?;
         let mut output = Output::standard();
         if self.json {
             for backup in &found {

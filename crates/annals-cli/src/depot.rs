@@ -11,6 +11,15 @@ use anyhow::bail;
 #[cfg(feature = "object-storage")]
 mod object;
 
+/// Why something failed that reads or writes backups. What is unavailable then is not the store, as the error of a
+/// store would say, but what its cause names.
+pub(crate) fn cause(error: annals_core::Error) -> anyhow::Error {
+    match error {
+        annals_core::Error::Unavailable(cause) => anyhow::Error::from_boxed(cause),
+        error => error.into(),
+    }
+}
+
 /// Schemes of object storage.
 const SCHEMES: [&str; 3] = ["s3", "gs", "az"];
 

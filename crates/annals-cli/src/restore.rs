@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use crate::depot::Destination;
+use crate::depot::{Destination, cause};
 use crate::output::{Output, thousands};
 use crate::progress;
 use crate::store::StoreOption;
@@ -70,7 +70,7 @@ impl Restore {
         let (work, disk) = (Work::new(None), fresh.disk());
         let options = RestoreOptions { work: work.clone(), backup: self.backup, to: self.to.map(|to| to.0) };
         let restored = progress::of(&work, "restoring", move || restore(&*depot, disk, &options)).await?;
-        let restored = restored.with_context(failed)?;
+        let restored = restored.map_err(cause).with_context(failed)?;
         fresh.finish().with_context(failed)?;
         let mut output = Output::standard();
         let events = restored.verification.events;

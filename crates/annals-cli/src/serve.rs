@@ -56,6 +56,10 @@ impl Serve {
         let care = Care::new(store.clone(), self.backup, self.keep);
         announce(&listener, &format!("serving {}", self.store.url))?;
         let verifying = self.verify_rate.map(|rate| care.clone().verify_for_ever(rate));
+        tokio::task::spawn_blocking({
+            let care = care.clone();
+            move || care.look_at_backups()
+        });
         let server = Server::new(store).upkeep(care.clone());
         let served = server.serve(listener, told_to_stop()?).await;
         care.stop();

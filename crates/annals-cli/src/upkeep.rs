@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{Clock as _, Error, SystemClock, Timestamp};
-use annals_engine::{BackupOptions, Damage, EngineStore, Verification, VerifyOptions, Work};
+use annals_engine::{BackupOptions, Damage, EngineStore, Verification, VerifyOptions, Work, backups};
 use annals_server::{Figure, Upkeep};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use crate::depot::Destination;
+use crate::depot::{Destination, cause};
 
 /// From the end of a pass to the beginning of the next.
 const REST: Duration = Duration::from_secs(3600);
@@ -56,6 +56,21 @@ impl Care {
             (known.verified_at, known.damage) = (Some(last.finished_at), last.damage);
         }
         Arc::new(Self { store, destination, keep, known: Mutex::new(known) })
+    }
+
+    /// Looks when the last backup was made, so that its age is known from the start; on a thread that may block.
+    pub(crate) fn look_at_backups(&self) {
+        let Some(destination) = &self.destination else { return };
+        match destination.read().and_then(|depot| backups(&*depot).map_err(cause)) {
+            Ok(found) => {
+                let mut known = self.known.lock();
+                let last = found.last().map(|last| last.created_at);
+                known.backed_up_at = known.backed_up_at.max(last);
+            }
+            // A directory appears with the first backup.
+            Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(is_missing) => {}
+            Err(error) => tracing::warn!("the backups in {destination} cannot be read: {error:#}"),
+        }
     }
 
     /// Verifies the store again and again on a thread of its own, until it is told to stop.
@@ -145,6 +160,10 @@ impl Care {
         let options = BackupOptions { work, verify: false, keep: self.keep };
         Ok(self.store.backup(&*depot, &options)?)
     }
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
 }
 
 impl Upkeep for Care {

@@ -102,7 +102,8 @@ impl Depot for ObjectDepot {
     }
 
     fn create(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let put = self.store.put_opts(&self.path(name), bytes.to_vec().into(), PutMode::Create.into());
+        let path = self.path(name);
+        let put = self.store.put_opts(&path, bytes.to_vec().into(), PutMode::Create.into());
         self.runtime.block_on(put).map(drop).map_err(failed)
     }
 
