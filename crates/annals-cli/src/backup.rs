@@ -66,7 +66,9 @@ impl Backup {
         let work = Work::new(self.rate);
         let options = BackupOptions { work: work.clone(), verify: self.verify, keep: self.keep };
         let backup = progress::of(&work, "copying", move || store.backup(&*depot, &options)).await?;
-        let backup = backup.map_err(cause).with_context(|| format!("there is no new backup in {}", self.destination))?;
+        let backup = backup
+            .map_err(cause)
+            .with_context(|| format!("there is no new backup in {}", self.destination))?;
         let mut output = Output::standard();
         if self.json {
             output.line(&in_json(&backup).to_string())?;
@@ -103,7 +105,8 @@ impl Backup {
             all.iter().try_for_each(|backup| verify_backup(&*depot, backup, &watched))?;
             Ok::<_, annals_core::Error>(found)
         });
-        let found = found.await?.map_err(cause).with_context(|| format!("cannot list {}", self.destination))?;
+        let found =
+            found.await?.map_err(cause).with_context(|| format!("cannot list {}", self.destination))?;
         let mut output = Output::standard();
         if self.json {
             for backup in &found {
@@ -121,10 +124,18 @@ impl Backup {
                 Column::text("LAST EVENT", Style::Plain),
             ];
             let rows = found.iter().map(|backup| {
-                let last = if backup.head.get() > 0 { backup.recorded_at.to_string() } else { "-".to_owned() };
+                let last =
+                    if backup.head.get() > 0 { backup.recorded_at.to_string() } else { "-".to_owned() };
                 let Manifest { number, head, segments, created_at, .. } = backup;
                 let size = mebibytes(backup.bytes());
-                vec![number.to_string(), head.to_string(), size, segments.len().to_string(), created_at.to_string(), last]
+                vec![
+                    number.to_string(),
+                    head.to_string(),
+                    size,
+                    segments.len().to_string(),
+                    created_at.to_string(),
+                    last,
+                ]
             });
             output.table(&columns, &rows.collect::<Vec<_>>())?;
             if let Some(last) = found.last() {

@@ -41,9 +41,9 @@ impl std::str::FromStr for Destination {
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         match scheme {
             _ if text.is_empty() => Err("is empty; name a directory, or s3://BUCKET/PATH".to_owned()),
-            Some(scheme) if !SCHEMES.contains(&scheme) => {
-                Err(format!("`{scheme}://` is no place for backups; name a directory, or s3://, gs:// or az://"))
-            }
+            Some(scheme) if !SCHEMES.contains(&scheme) => Err(format!(
+                "`{scheme}://` is no place for backups; name a directory, or s3://, gs:// or az://"
+            )),
             _ => Ok(Self(text.to_owned())),
         }
     }

@@ -57,7 +57,8 @@ impl Repair {
     /// Repairs the store and tells what was left out.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let target = StoreOption { url: self.to.clone() };
-        let (from, to) = (self.store.directory("repair")?.to_owned(), target.directory("repair to")?.to_owned());
+        let (from, to) =
+            (self.store.directory("repair")?.to_owned(), target.directory("repair to")?.to_owned());
         self.store.must_exist()?;
         let source = FileDisk::look(&from).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => anyhow::anyhow!("it is open in another process; stop that first"),
@@ -126,7 +127,10 @@ impl Repair {
             ))?;
         }
         let report = directory.join(REPORT);
-        output.line(&format!("the new store has an identity of its own; what was done is listed in {}", report.display()))?;
+        output.line(&format!(
+            "the new store has an identity of its own; what was done is listed in {}",
+            report.display()
+        ))?;
         Ok(())
     }
 }

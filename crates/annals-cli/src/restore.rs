@@ -54,7 +54,8 @@ impl FromStr for To {
             return Ok(Self(Point::Position(Position::new(position))));
         }
         let time: Result<Timestamp, _> = text.parse();
-        let wrong = |_| format!("`{text}` is not a position, nor a time like 2017-04-15T13:00:00Z or 2017-04-15");
+        let wrong =
+            |_| format!("`{text}` is not a position, nor a time like 2017-04-15T13:00:00Z or 2017-04-15");
         time.map(|time| Self(Point::Time(time))).map_err(wrong)
     }
 }

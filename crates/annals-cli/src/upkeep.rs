@@ -50,7 +50,11 @@ struct Known {
 
 impl Care {
     /// Care for this store, with its backups going there.
-    pub(crate) fn new(store: Arc<EngineStore>, destination: Option<Destination>, keep: Option<usize>) -> Arc<Self> {
+    pub(crate) fn new(
+        store: Arc<EngineStore>,
+        destination: Option<Destination>,
+        keep: Option<usize>,
+    ) -> Arc<Self> {
         let mut known = Known::default();
         if let Ok(Some(last)) = store.last_pass() {
             (known.verified_at, known.damage) = (Some(last.finished_at), last.damage);
@@ -127,12 +131,22 @@ impl Care {
                     tracing::info!(events, head, "verified: the store is whole");
                 } else {
                     let places = known.damage;
-                    tracing::error!(events, head, places, "verified: the store is damaged; see `annals verify`");
+                    tracing::error!(
+                        events,
+                        head,
+                        places,
+                        "verified: the store is damaged; see `annals verify`"
+                    );
                 }
             }
-            Ok(found) => tracing::info!(head = found.head.get(), "the verification goes on at the next start"),
+            Ok(found) => {
+                tracing::info!(head = found.head.get(), "the verification goes on at the next start")
+            }
             Err(error) => {
-                tracing::error!(error = error.chain(), "the store cannot be verified; it is tried again in an hour");
+                tracing::error!(
+                    error = error.chain(),
+                    "the store cannot be verified; it is tried again in an hour"
+                );
                 // As if it had been done: but no figure says so.
                 drop(known);
                 self.rest();
@@ -183,7 +197,8 @@ impl Upkeep for Care {
             Ok(made) => {
                 known.backups += 1;
                 known.backed_up_at = Some(made.manifest.created_at);
-                let (number, head, bytes) = (made.manifest.number, made.manifest.head.get(), made.copied_bytes);
+                let (number, head, bytes) =
+                    (made.manifest.number, made.manifest.head.get(), made.copied_bytes);
                 tracing::info!(number, head, bytes, "backed up");
                 Ok(crate::backup::in_json(&made))
             }
@@ -206,7 +221,12 @@ impl Upkeep for Care {
         let seconds = |time: Timestamp| time.as_micros() as f64 / 1e6;
         let age = |time: Timestamp| SystemClock.now().since(time).as_secs_f64();
         let damage = known.damage.max(known.damage_now) as f64;
-        add("annals_verify_damage", "Places that are damaged, as the last pass found or this one has", damage, false);
+        add(
+            "annals_verify_damage",
+            "Places that are damaged, as the last pass found or this one has",
+            damage,
+            false,
+        );
         add("annals_verify_passes", "Passes over the whole log since the start", known.passes as f64, true);
         if let Some(at) = known.verified_at {
             add("annals_verify_last_timestamp_seconds", "When the last pass ended", seconds(at), false);
@@ -217,9 +237,19 @@ impl Upkeep for Care {
         add("annals_verify_total_bytes", "Bytes that the pass under way has to read", total as f64, false);
         if self.destination.is_some() {
             add("annals_backups", "Backups since the start", known.backups as f64, true);
-            add("annals_backup_failures", "Backups that failed since the start", known.backup_failures as f64, true);
+            add(
+                "annals_backup_failures",
+                "Backups that failed since the start",
+                known.backup_failures as f64,
+                true,
+            );
             if let Some(at) = known.backed_up_at {
-                add("annals_backup_last_timestamp_seconds", "When the last backup was begun", seconds(at), false);
+                add(
+                    "annals_backup_last_timestamp_seconds",
+                    "When the last backup was begun",
+                    seconds(at),
+                    false,
+                );
                 add("annals_backup_last_age_seconds", "Time since the last backup was begun", age(at), false);
             }
         }

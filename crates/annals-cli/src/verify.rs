@@ -62,7 +62,9 @@ impl Verify {
                 found.with_context(|| format!("cannot verify {}", self.store.url))?
             }
             url if self.rate.is_some() || self.resume => {
-                bail!("cannot verify {url} at a rate or in pieces: it is not a store of the kind `file:DIRECTORY`")
+                bail!(
+                    "cannot verify {url} at a rate or in pieces: it is not a store of the kind `file:DIRECTORY`"
+                )
             }
             _ => check(&*self.store.open().await?).await?,
         };

@@ -150,7 +150,8 @@ fn keep_newest(depot: &dyn Depot, keep: usize) -> Result<Vec<u64>> {
         let name = manifest::name(backup.number);
         depot.remove(&name).map_err(Fault::io("remove", &name))?;
     }
-    let needed: HashSet<String> = kept.iter().flat_map(|backup| &backup.segments).map(StoredSegment::name).collect();
+    let needed: HashSet<String> =
+        kept.iter().flat_map(|backup| &backup.segments).map(StoredSegment::name).collect();
     for name in depot.list().map_err(Fault::io("list", "the backups"))? {
         if manifest::is_segment(&name) && !needed.contains(&name) {
             depot.remove(&name).map_err(Fault::io("remove", &name))?;
@@ -182,9 +183,11 @@ impl Copy<'_> {
         }
         let known = |base: Position, mark: &Option<String>| {
             let stored = last?.segments.iter().find(|stored| stored.base == base)?;
-            (mark.is_some() && stored.mark == *mark && self.there.contains(&stored.name())).then(|| stored.clone())
+            (mark.is_some() && stored.mark == *mark && self.there.contains(&stored.name()))
+                .then(|| stored.clone())
         };
-        let known: Vec<_> = segments.iter().zip(&marks).map(|(segment, mark)| known(segment.base, mark)).collect();
+        let known: Vec<_> =
+            segments.iter().zip(&marks).map(|(segment, mark)| known(segment.base, mark)).collect();
         let mut total = 0;
         for (segment, known) in segments.iter().zip(&known) {
             if known.is_none() {

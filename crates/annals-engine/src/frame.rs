@@ -255,7 +255,9 @@ pub fn peek(bytes: &[u8]) -> Result<Header, Malformed> {
 pub fn salt_of(bytes: &[u8]) -> Option<u32> {
     let covered = bytes.get(4..peek_length(bytes).ok()?)?;
     // What a step of the checksum adds for each value of the byte that leaves it: `step(0, byte)`.
-    let step = |byte: u8| (0..8).fold(u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()));
+    let step = |byte: u8| {
+        (0..8).fold(u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+    };
     let mut by_top = [(0_u8, 0_u32); 256];
     for byte in 0..=255 {
         let added = step(byte);

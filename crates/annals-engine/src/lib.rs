@@ -53,14 +53,14 @@ mod work;
 pub mod disk;
 mod error;
 
-pub use store::{EngineStore, Options};
 pub use backup::{
-    Backup, BackupOptions, Depot, DiskDepot, Manifest, Point, RestoreOptions, Restored, StoredSegment, backups, restore,
-    verify_backup,
+    Backup, BackupOptions, Depot, DiskDepot, Manifest, Point, RestoreOptions, Restored, StoredSegment,
+    backups, restore, verify_backup,
 };
 pub use repair::{Note, Repaired, repair_disk};
+pub use store::{EngineStore, Options};
 pub use verify::{
-    Damage, LastPass, Lost, OnDamage, Verification, VerifyOptions, last_pass, verify, verify_disk, verify_disk_with,
-    verify_with,
+    Damage, LastPass, Lost, OnDamage, Verification, VerifyOptions, last_pass, verify, verify_disk,
+    verify_disk_with, verify_with,
 };
 pub use work::{Stopped, Work};

@@ -190,8 +190,8 @@ impl Copy<'_> {
         }
         self.flush().await?;
         self.end_run()?;
-        if let Err(Fault::Damaged { place, problem }) =
-            check_last(&names, bases.last().copied()).and_then(|()| identity::check(self.done.source, bases.len()))
+        if let Err(Fault::Damaged { place, problem }) = check_last(&names, bases.last().copied())
+            .and_then(|()| identity::check(self.done.source, bases.len()))
         {
             self.left(&place.file, place.offset, expected, problem, Lost::Rest { first: expected })?;
         }
@@ -211,7 +211,12 @@ impl Copy<'_> {
     }
 
     /// Copies what is whole of a segment; returns the position behind the last event.
-    async fn segment(&mut self, base: Position, next: Option<Position>, work: &Arc<Work>) -> Result<Position> {
+    async fn segment(
+        &mut self,
+        base: Position,
+        next: Option<Position>,
+        work: &Arc<Work>,
+    ) -> Result<Position> {
         let name = file_name(base);
         let done = work.progress().0;
         let lost_from = |first| next.map_or(Lost::Rest { first }, |next| Lost::between(first, next));
@@ -256,7 +261,9 @@ impl Copy<'_> {
         for piece in found {
             match piece {
                 Piece::Whole(whole) if whole.events.is_empty() => {}
-                Piece::Whole(whole) => self.take(whole.events.into_iter().map(|(event, _)| event).collect()).await?,
+                Piece::Whole(whole) => {
+                    self.take(whole.events.into_iter().map(|(event, _)| event).collect()).await?
+                }
                 Piece::Gap(gap) => {
                     self.flush().await?;
                     self.left(&name, gap.byte, gap.first, gap.problem, Lost::between(gap.first, gap.next))?;
@@ -292,7 +299,14 @@ impl Copy<'_> {
     }
 
     /// Takes down what is left out.
-    fn left(&mut self, file: &str, offset: u64, position: Position, problem: String, lost: Lost) -> Result<()> {
+    fn left(
+        &mut self,
+        file: &str,
+        offset: u64,
+        position: Position,
+        problem: String,
+        lost: Lost,
+    ) -> Result<()> {
         self.done.left += 1;
         self.done.lost += lost.count().unwrap_or_default();
         self.done.more_lost |= lost.count().is_none();
@@ -339,9 +353,14 @@ impl Copy<'_> {
 
     /// Takes one more whole append.
     async fn take(&mut self, events: Vec<RecordedEvent>) -> Result<()> {
-        self.batch_bytes += events.iter().map(|event| event.data.len() + size_of::<RecordedEvent>()).sum::<usize>();
+        self.batch_bytes +=
+            events.iter().map(|event| event.data.len() + size_of::<RecordedEvent>()).sum::<usize>();
         self.batch.push(events);
-        if self.batch.len() >= BATCH_APPENDS || self.batch_bytes >= BATCH_BYTES { self.flush().await } else { Ok(()) }
+        if self.batch.len() >= BATCH_APPENDS || self.batch_bytes >= BATCH_BYTES {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes the appends that were taken, all at once and in their order.
@@ -380,7 +399,9 @@ impl Copy<'_> {
             self.done.moved += events.len() as u64;
         }
         match &mut self.run {
-            Some((from, to, now)) if first.get() - from.get() == appended.first.get() - now.get() => *to = last,
+            Some((from, to, now)) if first.get() - from.get() == appended.first.get() - now.get() => {
+                *to = last
+            }
             _ => {
                 self.end_run()?;
                 self.run = Some((first, last, appended.first));

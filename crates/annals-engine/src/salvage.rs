@@ -21,6 +21,10 @@ use crate::segment::{BlockReader, HEADER_BYTES, file_name};
 
 /// A whole frame.
 pub struct Whole {
+    /// Where it begins.
+    begin: Spot,
+    /// Where the next one begins.
+    end: Spot,
     /// Its events; none, if it marks a close.
     pub events: Vec<(RecordedEvent, Offset)>,
 }
@@ -82,33 +86,26 @@ impl Segment<'_> {
         let mut at = from;
         loop {
             let (found, problem) = match self.frame(&mut frames, at.byte, at.next)? {
-                Ok(found) => (Some((at.byte, found)), String::new()),
+                Ok(whole) => (Some(whole), String::new()),
                 Err(problem) => (self.behind(&mut frames, at)?, problem),
             };
-            let Some((byte, (header, whole))) = found else { return Ok(at) };
-            if byte != at.byte || header.first != at.next {
-                let problem = if byte == at.byte {
-                    format!("the frame there says that its position is {}", header.first)
+            let Some(whole) = found else { return Ok(at) };
+            let begin = whole.begin;
+            if begin.byte != at.byte || begin.next != at.next {
+                let problem = if begin.byte == at.byte {
+                    format!("the frame there says that its position is {}", begin.next)
                 } else {
                     problem
                 };
-                let Spot { byte: begin, next: first } = at;
-                each(Piece::Gap(Gap { byte: begin, first, problem, next: header.first }))?;
+                each(Piece::Gap(Gap { byte: at.byte, first: at.next, problem, next: begin.next }))?;
             }
+            at = whole.end;
             each(Piece::Whole(whole))?;
-            at = Spot {
-                byte: byte + header.stride() as u64,
-                next: header.first.plus(u64::from(header.count)),
-            };
         }
     }
 
     /// The first whole frame behind this place.
-    fn behind(
-        &self,
-        frames: &mut BlockReader<'_>,
-        after: Spot,
-    ) -> Result<Option<(u64, (Header, Whole))>, Fault> {
+    fn behind(&self, frames: &mut BlockReader<'_>, after: Spot) -> Result<Option<Whole>, Fault> {
         let name = file_name(self.base);
         let mut reader = BlockReader::new(self.file, &name, self.salt);
         let mut byte = after.byte + frame::ALIGN as u64;
@@ -119,9 +116,9 @@ impl Segment<'_> {
             }
             // Cheap to see of most bytes that they begin no frame.
             if frame::peek(&bytes).is_ok_and(|header| self.may_stand(&header, after.next))
-                && let Ok(found) = self.frame(frames, byte, after.next)?
+                && let Ok(whole) = self.frame(frames, byte, after.next)?
             {
-                return Ok(Some((byte, found)));
+                return Ok(Some(whole));
             }
             byte += frame::ALIGN as u64;
         }
@@ -133,7 +130,7 @@ impl Segment<'_> {
         frames: &mut BlockReader<'_>,
         byte: u64,
         next: Position,
-    ) -> Result<Result<(Header, Whole), String>, Fault> {
+    ) -> Result<Result<Whole, String>, Fault> {
         let Some((bytes, header)) = frames.frame(byte)? else {
             return Ok(Err("a frame is broken".to_owned()));
         };
@@ -148,7 +145,9 @@ impl Segment<'_> {
                 let events = events
                     .map(|(index, (at, event))| (event, Offset::new(byte + at as u64, index == 0)))
                     .collect();
-                Ok((header, Whole { events }))
+                let begin = Spot { byte, next: header.first };
+                let next = header.first.plus(u64::from(header.count));
+                Ok(Whole { begin, end: Spot { byte: byte + header.stride() as u64, next }, events })
             }
         })
     }

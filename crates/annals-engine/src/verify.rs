@@ -106,9 +106,15 @@ impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.write_str("no event is lost"),
-            Self::Events { first, last } if first == last => write!(f, "the event at position {first} is lost"),
+            Self::Events { first, last } if first == last => {
+                write!(f, "the event at position {first} is lost")
+            }
             Self::Events { first, last } => {
-                write!(f, "the {} events at positions {first} to {last} are lost", last.get() - first.get() + 1)
+                write!(
+                    f,
+                    "the {} events at positions {first} to {last} are lost",
+                    last.get() - first.get() + 1
+                )
             }
             Self::Rest { first } => {
                 write!(f, "everything from position {first} on is lost; nothing says how many events that is")
@@ -155,7 +161,7 @@ pub struct LastPass {
 /// # Errors
 /// If the directory is not a store, is in use, or cannot be read.
 pub fn verify_with(directory: impl AsRef<Path>, options: &VerifyOptions) -> Result<Verification> {
-    let disk = look_at(directory.as_ref(), "verify")?;
+    let disk = look_at(directory.as_ref())?;
     pass::run(&*disk, options, true, &mut || closed(&*disk))
 }
 
@@ -164,7 +170,7 @@ pub fn verify_with(directory: impl AsRef<Path>, options: &VerifyOptions) -> Resu
 /// # Errors
 /// As [`verify_with`].
 pub fn verify(directory: impl AsRef<Path>, progress: &mut dyn FnMut(u64, u64)) -> Result<Verification> {
-    let disk = look_at(directory.as_ref(), "verify")?;
+    let disk = look_at(directory.as_ref())?;
     verify_disk(&*disk, progress)
 }
 
@@ -188,12 +194,15 @@ pub fn verify_disk_with(disk: &dyn Disk, options: &VerifyOptions) -> Result<Veri
     pass::run(disk, options, true, &mut || closed(disk))
 }
 
-/// The last pass over the store in this directory that reached the end, as far as it is remembered.
+/// The last pass over the store in this directory that reached the end, as far as it is remembered; also while a
+/// process has the store open.
 ///
 /// # Errors
-/// As [`verify_with`].
+/// If the directory is not a store, or cannot be read.
 pub fn last_pass(directory: impl AsRef<Path>) -> Result<Option<LastPass>> {
-    Ok(standing::last(&*look_at(directory.as_ref(), "look at")?, None)?)
+    let log = directory.as_ref().join("log");
+    let disk = FileDisk::reading(&log).map_err(Fault::io("read", &log.display().to_string()))?;
+    Ok(standing::last(&disk, None)?)
 }
 
 impl EngineStore {
@@ -229,7 +238,7 @@ fn closed(disk: &dyn Disk) -> Result<pass::Extent, Fault> {
 }
 
 /// The disk of a store that nobody has open; to read, if it cannot be written.
-pub(crate) fn look_at(directory: &Path, what_for: &str) -> Result<Box<dyn Disk>> {
+fn look_at(directory: &Path) -> Result<Box<dyn Disk>> {
     let name = directory.display().to_string();
     if !directory.join("log").is_dir() {
         return Err(Error::Unavailable(format!("{name} holds no store").into()));
@@ -240,15 +249,12 @@ pub(crate) fn look_at(directory: &Path, what_for: &str) -> Result<Box<dyn Disk>>
         }
         _ => Err(error),
     });
-    let disk = disk.map_err(|error| in_use(error, &name, what_for))?;
+    let disk = disk.map_err(|error| {
+        Error::Unavailable(if error.kind() == std::io::ErrorKind::WouldBlock {
+            format!("{name} is open in another process; stop it to verify").into()
+        } else {
+            Box::new(Fault::io("open", &name)(error))
+        })
+    })?;
     Ok(Box::new(disk))
-}
-
-/// Why a disk could not be opened.
-pub(crate) fn in_use(error: std::io::Error, name: &str, what_for: &str) -> Error {
-    Error::Unavailable(if error.kind() == std::io::ErrorKind::WouldBlock {
-        format!("{name} is open in another process; stop it to {what_for}").into()
-    } else {
-        Box::new(Fault::io("open", name)(error))
-    })
 }

@@ -11,7 +11,8 @@ use crate::support::Place;
 /// A store of this many appends, each of one event.
 fn filled(place: &Place, appends: usize) {
     for number in 0..appends {
-        let line = format!("append account-{} --type deposited --data {{\"word\":\"w{number}w\"}}", number % 2);
+        let line =
+            format!("append account-{} --type deposited --data {{\"word\":\"w{number}w\"}}", number % 2);
         place.ok(&line);
     }
 }
@@ -98,8 +99,14 @@ fn a_backup_comes_back_up_to_a_position_and_a_time() {
     assert_eq!(place.ok("read --all --json --store file:whole"), log);
     let expected: String = log.lines().take(2).map(|line| format!("{line}\n")).collect();
     let time = lines(&log)[1]["recorded_at"].as_str().unwrap().to_owned();
-    for (name, to) in [("a", "--to 2".to_owned()), ("b", "--to 2 --backup 1".to_owned()), ("c", format!("--to {time}"))] {
-        assert_eq!(place.json(&format!("restore backups --store file:{name} {to} --json"))["head"], 2, "{to}");
+    for (name, to) in
+        [("a", "--to 2".to_owned()), ("b", "--to 2 --backup 1".to_owned()), ("c", format!("--to {time}"))]
+    {
+        assert_eq!(
+            place.json(&format!("restore backups --store file:{name} {to} --json"))["head"],
+            2,
+            "{to}"
+        );
         assert_eq!(place.ok(&format!("read --all --json --store file:{name}")), expected);
     }
     for (arguments, said) in [
@@ -111,7 +118,10 @@ fn a_backup_comes_back_up_to_a_position_and_a_time() {
         let found = place.fails(1, &format!("restore backups {arguments}"));
         assert!(found.ends_with(said), "{arguments}: {found}");
     }
-    assert!(!place.path("x").exists() && !place.path("x.unfinished").exists(), "nothing is left of a failure");
+    assert!(
+        !place.path("x").exists() && !place.path("x.unfinished").exists(),
+        "nothing is left of a failure"
+    );
     assert!(place.fails(2, "restore backups").contains("required arguments"), "the environment is not asked");
     assert!(place.fails(2, "restore backups --store file:x --to soon").contains("nor a time like"));
     assert!(place.fails(2, "backup ftp://x").contains("no place for backups"));
@@ -155,7 +165,9 @@ fn a_store_is_verified_and_backed_up_while_it_is_served() {
     assert!(figure("annals_verify_last_age_seconds").unwrap() < 60.0);
     assert_eq!(figure("annals_backup_last_age_seconds"), None);
     let event = r#"[{"type":"deposited","data":{"word":"more"}}]"#;
-    let posted = ureq::post(format!("{}/v1/streams/account-9", server.url)).content_type("application/json").send(event);
+    let posted = ureq::post(format!("{}/v1/streams/account-9", server.url))
+        .content_type("application/json")
+        .send(event);
     assert_eq!(posted.unwrap().status(), 201);
     let mut made = ureq::post(format!("{}/v1/backup", server.url)).send("").unwrap();
     assert_eq!(made.status(), 201);
@@ -221,7 +233,9 @@ impl Drop for Objects {
 fn backups_go_to_object_storage_and_come_back() {
     let place = Place::new();
     let Some(objects) = Objects::start(&place) else {
-        println!("skipped: there is no `moto_server` (pip install 'moto[server]'; or its path in ANNALS_MOTO)");
+        println!(
+            "skipped: there is no `moto_server` (pip install 'moto[server]'; or its path in ANNALS_MOTO)"
+        );
         return;
     };
     filled(&place, 2);
@@ -229,7 +243,11 @@ fn backups_go_to_object_storage_and_come_back() {
     let text = format!("\"{}\"", "x".repeat(15 << 20));
     let large = place.annals_with("append account-0 --type noted --data -", &text);
     assert_eq!(large.code, 0, "{}", large.err);
-    assert!(objects.ok(&place, "backup s3://bucket/annals --verify").starts_with("backup 1 in s3://bucket/annals: "));
+    assert!(
+        objects
+            .ok(&place, "backup s3://bucket/annals --verify")
+            .starts_with("backup 1 in s3://bucket/annals: ")
+    );
     place.ok("append account-1 --type deposited");
     objects.ok(&place, "backup s3://bucket/annals --verify");
     assert_eq!(objects.ok(&place, "backup --list s3://bucket/annals --verify").lines().count(), 4);

@@ -178,7 +178,11 @@ pub fn read(depot: &dyn Depot, number: u64) -> Result<Manifest> {
     let found = std::str::from_utf8(&bytes).ok().and_then(Manifest::parse);
     found.filter(|manifest| manifest.number == number).ok_or_else(|| {
         let known = bytes.starts_with(b"annals backup ") && !bytes.starts_with(VERSION.as_bytes());
-        let cause = if known { "it is of a version that this program does not know" } else { "it is not what was written" };
+        let cause = if known {
+            "it is of a version that this program does not know"
+        } else {
+            "it is not what was written"
+        };
         Error::Damaged { place: Place { file: name, offset: 0, position: None }, cause: cause.into() }
     })
 }

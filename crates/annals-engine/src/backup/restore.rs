@@ -151,12 +151,14 @@ fn needed(backup: &Manifest, to: Option<Point>) -> Result<&[StoredSegment]> {
     let count = match to {
         None => segments.len(),
         Some(Point::Position(position)) if position > backup.head => {
-            let problem = format!("is {position}, and backup {} ends at position {}", backup.number, backup.head);
+            let problem =
+                format!("is {position}, and backup {} ends at position {}", backup.number, backup.head);
             return Err(Invalid::new("the point", problem).into());
         }
         Some(Point::Position(position)) => segments.partition_point(|segment| segment.base <= position),
         Some(Point::Time(time)) if time > backup.created_at.max(backup.recorded_at) => {
-            let problem = format!("is {time}, and backup {} was made at {}", backup.number, backup.created_at);
+            let problem =
+                format!("is {time}, and backup {} was made at {}", backup.number, backup.created_at);
             return Err(Invalid::new("the point", problem).into());
         }
         Some(Point::Time(time)) => segments.partition_point(|segment| segment.recorded_at <= time) + 1,

@@ -191,11 +191,17 @@ impl<'a> Pass<'a> {
     }
 
     /// Checks one segment and its index.
-    fn segment(&mut self, base: Position, next: Option<Position>, head: Option<Position>) -> Result<(), Fault> {
+    fn segment(
+        &mut self,
+        base: Position,
+        next: Option<Position>,
+        head: Option<Position>,
+    ) -> Result<(), Fault> {
         let name = file_name(base);
         let mut findings = Findings { lossy: self.is_lossy(), ..Findings::default() };
         if base > self.expected.base {
-            let problem = format!("the log has no segment with position {}; this one comes next", self.expected.base);
+            let problem =
+                format!("the log has no segment with position {}; this one comes next", self.expected.base);
             let lost = Lost::between(self.expected.base, base);
             findings.tell(&name, 0, Some(self.expected.base), problem, lost);
         }
@@ -208,7 +214,7 @@ impl<'a> Pass<'a> {
         let end = match opened {
             Ok((_, header)) => self.known(&watched, &header, limit, &mut findings)?,
             Err(Fault::Damaged { place, problem }) => {
-                    let foreign = SegmentHeader::read(&*watched, base).is_ok();
+                let foreign = SegmentHeader::read(&*watched, base).is_ok();
                 let salt = if foreign { None } else { salvage::salt(&*watched, base)? };
                 if let Some(salt) = salt {
                     findings.tell(&place.file, place.offset, place.position, problem, Lost::Nothing);
@@ -296,7 +302,13 @@ impl<'a> Pass<'a> {
     }
 
     /// Whether the frames of a segment end where they should.
-    fn ended(&self, file: &dyn File, header: &SegmentHeader, end: &End, limit: Limit) -> Result<Ended, Fault> {
+    fn ended(
+        &self,
+        file: &dyn File,
+        header: &SegmentHeader,
+        end: &End,
+        limit: Limit,
+    ) -> Result<Ended, Fault> {
         Ok(match (limit.next, limit.head) {
             (Some(next), _) if end.next < next => Ended::Broken(None),
             (Some(next), _) if end.next > next => Ended::Broken(Some(format!(
@@ -349,7 +361,13 @@ impl<'a> Pass<'a> {
         let told = problem.is_some() && end.byte == from.byte;
         if let Some(problem) = problem {
             // The frames are whole, but not the right ones; or nothing is whole from there on.
-            findings.tell(&name, from.byte, Some(from.next), problem, if told { lost } else { Lost::Nothing });
+            findings.tell(
+                &name,
+                from.byte,
+                Some(from.next),
+                problem,
+                if told { lost } else { Lost::Nothing },
+            );
         }
         if !told && !is_end && lost != Lost::Nothing {
             let problem = "a frame is broken, and no frame behind it is whole".to_owned();
@@ -376,7 +394,8 @@ impl<'a> Pass<'a> {
         let mut stored = vec![0; right.len()];
         let length = file.length().map_err(Fault::io("read the length of", &name))?;
         // What the disk does not read differs from what should stand there.
-        let count = Watched::whole(file, &self.work).read_at(&mut stored, 0).map_err(Fault::io("read", &name))?;
+        let count =
+            Watched::whole(file, &self.work).read_at(&mut stored, 0).map_err(Fault::io("read", &name))?;
         self.found.indexes += 1;
         let differs = stored.iter().zip(&right).position(|(stored, right)| stored != right);
         let differs = differs.or((length != right.len() as u64).then_some(count.min(right.len())));
@@ -398,7 +417,8 @@ impl<'a> Pass<'a> {
     /// Writes down that the pass has come to this segment; not each time, if there is much to write.
     fn save(&mut self, standing: &mut Standing, remember: bool, segment: Position, now: bool) {
         const STREAM_BYTES: u64 = 16;
-        let due = self.found.bytes.saturating_sub(self.saved) >= 4 * STREAM_BYTES * self.versions.len() as u64;
+        let due =
+            self.found.bytes.saturating_sub(self.saved) >= 4 * STREAM_BYTES * self.versions.len() as u64;
         let Some(store) = self.expected.id.filter(|_| remember && (now || due)) else { return };
         let Ok(mark) = standing::mark(self.disk, segment) else { return };
         let begun = Begun {

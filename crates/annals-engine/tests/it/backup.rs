@@ -45,7 +45,10 @@ async fn a_backup_is_taken_while_others_write() {
         let store = store.clone();
         async move {
             for number in 0..800 {
-                store.append(append(&format!("account-{}", number % 7), number, 1 + number % 4)).await.unwrap();
+                store
+                    .append(append(&format!("account-{}", number % 7), number, 1 + number % 4))
+                    .await
+                    .unwrap();
             }
         }
     });
@@ -86,7 +89,11 @@ async fn a_sealed_segment_is_copied_once() {
     }
     let third = back_up(&store, &place).unwrap();
     let more = third.manifest.segments.len() as u64 - count;
-    assert!(more > 0 && third.copied == more + 1, "the one that was active, and what is new: {}", third.copied);
+    assert!(
+        more > 0 && third.copied == more + 1,
+        "the one that was active, and what is new: {}",
+        third.copied
+    );
     for (name, bytes) in before {
         assert_eq!(place.files()[&name], bytes, "{name} was written again");
     }
@@ -171,7 +178,10 @@ async fn a_backup_may_stop_at_any_operation() {
             assert_eq!(all(&copy).await, log[..restored.head.get() as usize], "stop {stop_at}, seed {seed}");
             let next = back_up(&store, &after).unwrap();
             assert_eq!(next.manifest.number, found.len() as u64 + 1);
-            assert!(after.files().keys().all(|name| !name.ends_with(".tmp")), "what was left is cleared away");
+            assert!(
+                after.files().keys().all(|name| !name.ends_with(".tmp")),
+                "what was left is cleared away"
+            );
         }
     }
     assert_eq!(finished, BTreeSet::from([1, 2]));
@@ -228,11 +238,18 @@ async fn a_backup_that_rots_is_not_restored() {
             let mut files = place.files();
             files.get_mut(&name).unwrap()[byte] ^= 1 << (byte % 8);
             let error = bring_back(&FaultyDisk::with_files(files), &RestoreOptions::default()).err().unwrap();
-            assert!(matches!(&error, Error::Damaged { place, .. } if place.file == name), "{}", error.chain());
+            assert!(
+                matches!(&error, Error::Damaged { place, .. } if place.file == name),
+                "{}",
+                error.chain()
+            );
         }
         let mut files = place.files();
         files.remove(&name);
-        assert!(bring_back(&FaultyDisk::with_files(files), &RestoreOptions::default()).is_err(), "{name} is gone");
+        assert!(
+            bring_back(&FaultyDisk::with_files(files), &RestoreOptions::default()).is_err(),
+            "{name} is gone"
+        );
     }
 }
 
@@ -303,7 +320,8 @@ async fn old_backups_are_removed_with_what_only_they_need() {
     assert_eq!(backup.removed, [1, 2, 3, 4]);
     let left = backups(&depot(&place)).unwrap();
     assert_eq!(left.iter().map(|manifest| manifest.number).collect::<Vec<_>>(), [5, 6]);
-    let needed: BTreeSet<_> = left.iter().flat_map(|manifest| &manifest.segments).map(|one| one.name()).collect();
+    let needed: BTreeSet<_> =
+        left.iter().flat_map(|manifest| &manifest.segments).map(|one| one.name()).collect();
     let there = place.files().into_keys().filter(|name| name.starts_with("segment-")).collect();
     assert_eq!(needed, there);
     for manifest in &left {

@@ -63,7 +63,8 @@ async fn check(log: &[RecordedEvent], disk: &FaultyDisk) -> (Repaired, Vec<Note>
             // The versions that are lost in the middle of a stream, whether an index had said so or not.
             Note::Shifted { stream, first, last, old, new } => {
                 told.extend((first.get()..=last.get()).map(|version| (stream.as_str().to_owned(), version)));
-                let event = log.iter().find(|event| event.stream == *stream && event.version == *old).unwrap();
+                let event =
+                    log.iter().find(|event| event.stream == *stream && event.version == *old).unwrap();
                 assert_eq!(copied[places[&event.position.get()] as usize - 1].version, *new);
             }
             _ => {}
@@ -71,7 +72,8 @@ async fn check(log: &[RecordedEvent], disk: &FaultyDisk) -> (Repaired, Vec<Note>
     }
     let gone = log.iter().filter(|event| !places.contains_key(&event.position.get()));
     assert_eq!(lost, gone.clone().map(|event| event.position.get()).collect());
-    let named: BTreeSet<_> = gone.map(|event| (event.stream.as_str().to_owned(), event.version.get())).collect();
+    let named: BTreeSet<_> =
+        gone.map(|event| (event.stream.as_str().to_owned(), event.version.get())).collect();
     assert!(told.is_subset(&named), "told to be lost, and is there: {:?}", told.difference(&named));
     if disk.files().keys().any(|name| name.ends_with(".idx")) {
         // All but those at the end of their streams in the last segment, of which nothing speaks.

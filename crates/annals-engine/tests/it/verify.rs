@@ -49,7 +49,10 @@ async fn a_store_is_verified_while_it_is_written_to() {
         let store = store.clone();
         async move {
             for number in 0..600 {
-                store.append(append(&format!("account-{}", number % 7), number, 1 + number % 4)).await.unwrap();
+                store
+                    .append(append(&format!("account-{}", number % 7), number, 1 + number % 4))
+                    .await
+                    .unwrap();
             }
         }
     });
@@ -114,7 +117,8 @@ async fn damage_says_what_is_lost() {
     // Two that do not touch, then two that do.
     let lost = |disk: &FaultyDisk| verify(disk).iter().map(|damage| damage.lost).collect::<Vec<_>>();
     let home = |number| segment_of(&disk, of_append(number).0).0;
-    let number = (40..80).find(|&number| home(number - 1) == home(number) && home(number) == home(number + 3));
+    let number =
+        (40..80).find(|&number| home(number - 1) == home(number) && home(number) == home(number + 3));
     let number = number.unwrap();
     let (first, last) = of_append(number);
     assert_eq!(lost(&broken(&disk, number)), [events(first, last)]);

@@ -142,8 +142,10 @@ fn a_backup_is_made_on_request_one_at_a_time() {
     let care = Arc::new(Care(std::sync::Mutex::new(wait)));
     let server = Running::with(Arc::new(MemoryStore::new()), |server| server.upkeep(care));
     std::thread::scope(|scope| {
-        let (first, second) =
-            (scope.spawn(|| server.post("/v1/backup", &[], "")), scope.spawn(|| server.post("/v1/backup", &[], "")));
+        let (first, second) = (
+            scope.spawn(|| server.post("/v1/backup", &[], "")),
+            scope.spawn(|| server.post("/v1/backup", &[], "")),
+        );
         // One of the two waits for this, the other is refused, whichever came first.
         while !first.is_finished() && !second.is_finished() {
             std::thread::yield_now();
