@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use annals_core::StoreUrl;
-use annals_engine::{BackupOptions, Manifest, Work, backups, verify_backup};
+use annals_core::{Error, StoreUrl};
+use annals_engine::{BackupOptions, Listed, Manifest, Work, backups, verify_backup};
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
@@ -90,6 +90,10 @@ impl Backup {
                 [one] => output.line(&format!("removed backup {one}"))?,
                 several => output.line(&format!("removed {} older backups", several.len()))?,
             }
+            for number in &backup.unreadable {
+                let kept = if self.keep.is_some() { "; so nothing was removed" } else { "" };
+                output.line(&format!("backup {number} cannot be read{kept}"))?;
+            }
         }
         output.flush()?;
         Ok(ExitCode::SUCCESS)
@@ -100,51 +104,66 @@ impl Backup {
         let work = Work::new(None);
         let (verify, watched) = (self.verify, work.clone());
         let found = progress::of(&work, "reading", move || {
-            let found = backups(&*depot)?;
-            let all: &[Manifest] = if verify { &found } else { &[] };
-            all.iter().try_for_each(|backup| verify_backup(&*depot, backup, &watched))?;
-            Ok::<_, annals_core::Error>(found)
+            let mut found = backups(&*depot)?;
+            for listed in found.iter_mut().filter(|_| verify) {
+                let Ok(manifest) = &listed.manifest else { continue };
+                match verify_backup(&*depot, manifest, &watched) {
+                    Ok(()) => {}
+                    Err(error @ Error::Damaged { .. }) => listed.manifest = Err(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(found)
         });
         let found =
             found.await?.map_err(cause).with_context(|| format!("cannot list {}", self.destination))?;
         let mut output = Output::standard();
         if self.json {
-            for backup in &found {
-                output.line(&manifest_in_json(backup).to_string())?;
+            for listed in &found {
+                output.line(&listed_in_json(listed).to_string())?;
             }
         } else if found.is_empty() {
             output.line(&format!("no backups in {}", self.destination))?;
         } else {
-            let columns = [
-                Column::number("BACKUP"),
-                Column::number("POSITION"),
-                Column::number("SIZE"),
-                Column::number("SEGMENTS"),
-                Column::text("MADE", Style::Plain),
-                Column::text("LAST EVENT", Style::Plain),
-            ];
-            let rows = found.iter().map(|backup| {
-                let last =
-                    if backup.head.get() > 0 { backup.recorded_at.to_string() } else { "-".to_owned() };
-                let Manifest { number, head, segments, created_at, .. } = backup;
-                let size = mebibytes(backup.bytes());
-                vec![
-                    number.to_string(),
-                    head.to_string(),
-                    size,
-                    segments.len().to_string(),
-                    created_at.to_string(),
-                    last,
-                ]
-            });
-            output.table(&columns, &rows.collect::<Vec<_>>())?;
-            if let Some(last) = found.last() {
-                let checked = if verify { "; all of it was read and is as it was written" } else { "" };
-                output.line(&format!("of the log {}{checked}", last.store))?;
-            }
+            self.table(&found, &mut output)?;
         }
         output.flush()?;
-        Ok(ExitCode::SUCCESS)
+        Ok(if found.iter().all(|listed| listed.manifest.is_ok()) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    fn table(&self, found: &[Listed], output: &mut Output) -> anyhow::Result<()> {
+        let columns = [
+            Column::number("BACKUP"),
+            Column::number("POSITION"),
+            Column::number("SIZE"),
+            Column::number("SEGMENTS"),
+            Column::text("MADE", Style::Plain),
+            Column::text("LAST EVENT", Style::Plain),
+        ];
+        let whole: Vec<&Manifest> = found.iter().filter_map(|listed| listed.manifest.as_ref().ok()).collect();
+        let rows = whole.iter().map(|backup| {
+            let Manifest { number, head, segments, created_at, recorded_at, .. } = backup;
+            let last = if head.get() > 0 { recorded_at.to_string() } else { "-".to_owned() };
+            let (size, segments) = (mebibytes(backup.bytes()), segments.len().to_string());
+            vec![number.to_string(), head.to_string(), size, segments, created_at.to_string(), last]
+        });
+        if let Some(last) = whole.last() {
+            output.table(&columns, &rows.collect::<Vec<_>>())?;
+            let whole = self.verify && found.iter().all(|listed| listed.manifest.is_ok());
+            let checked = if whole { "; all of it was read and is as it was written" } else { "" };
+            output.line(&format!("of the log {}{checked}", last.store))?;
+        }
+        for Listed { number, manifest } in found {
+            if let Err(error) = manifest {
+                let line = format!("backup {number} cannot be restored: {}", error.chain());
+                output.line(&output.styled(&line, Style::Strong))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -154,7 +173,15 @@ pub(crate) fn in_json(backup: &annals_engine::Backup) -> Value {
     json["copied_segments"] = backup.copied.into();
     json["copied_bytes"] = backup.copied_bytes.into();
     json["removed"] = backup.removed.clone().into();
+    json["unreadable"] = backup.unreadable.clone().into();
     json
+}
+
+fn listed_in_json(listed: &Listed) -> Value {
+    match &listed.manifest {
+        Ok(manifest) => manifest_in_json(manifest),
+        Err(error) => json!({"backup": listed.number, "problem": error.chain()}),
+    }
 }
 
 fn manifest_in_json(manifest: &Manifest) -> Value {

@@ -61,7 +61,13 @@ impl Serve {
             move || care.look_at_backups()
         });
         let server = Server::new(store).upkeep(care.clone());
-        let served = server.serve(listener, told_to_stop()?).await;
+        let told = told_to_stop()?;
+        let served = server.serve(listener, async {
+            told.await;
+            // At once, so that who waits for a backup is answered before the server goes.
+            care.stop();
+        });
+        let served = served.await;
         care.stop();
         if let Some(verifying) = verifying {
             verifying.await?;

@@ -68,8 +68,8 @@ impl Care {
         match destination.read().and_then(|depot| backups(&*depot).map_err(cause)) {
             Ok(found) => {
                 let mut known = self.known.lock();
-                let last = found.last().map(|last| last.created_at);
-                known.backed_up_at = known.backed_up_at.max(last);
+                let made = found.into_iter().filter_map(|backup| backup.manifest.ok());
+                known.backed_up_at = known.backed_up_at.max(made.map(|backup| backup.created_at).max());
             }
             // A directory appears with the first backup.
             Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(is_missing) => {}
@@ -172,7 +172,7 @@ impl Care {
         let destination = self.destination.as_ref().ok_or_else(|| anyhow::anyhow!("no place was named"))?;
         let depot = destination.open()?;
         let options = BackupOptions { work, verify: false, keep: self.keep };
-        Ok(self.store.backup(&*depot, &options)?)
+        self.store.backup(&*depot, &options).map_err(cause)
     }
 }
 
@@ -181,12 +181,12 @@ fn is_missing(error: &std::io::Error) -> bool {
 }
 
 impl Upkeep for Care {
-    fn backup(&self) -> Result<Value, Error> {
+    fn backup(&self) -> Result<Value, String> {
         let work = Work::new(None);
         {
             let mut known = self.known.lock();
             if known.stopping {
-                return Err(Error::Unavailable("the server is shutting down".into()));
+                return Err("the server is shutting down".to_owned());
             }
             known.backing_up = Some(work.clone());
         }
@@ -205,7 +205,7 @@ impl Upkeep for Care {
             Err(error) => {
                 known.backup_failures += 1;
                 tracing::error!("there is no new backup: {error:#}");
-                Err(error.downcast().unwrap_or_else(|error| Error::Unavailable(error.into())))
+                Err(format!("{error:#}"))
             }
         }
     }

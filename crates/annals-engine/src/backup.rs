@@ -24,7 +24,7 @@ use std::collections::HashSet;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use annals_core::{Clock as _, Invalid, Position, Result, StoreId, SystemClock, Timestamp};
+use annals_core::{Clock as _, Error, Invalid, Position, Result, StoreId, SystemClock, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use crate::disk::File;
@@ -72,17 +72,52 @@ pub struct Backup {
     pub copied_bytes: u64,
     /// Numbers of the backups that were removed.
     pub removed: Vec<u64>,
+    /// Numbers of the backups whose manifests are not what was written. While there are any, nothing is removed.
+    pub unreadable: Vec<u64>,
+}
+
+/// A backup that is there, as far as it can be read.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its number.
+    pub number: u64,
+    /// What it is made of; `Damaged`, if its manifest is not what was written.
+    pub manifest: Result<Manifest>,
 }
 
 /// All backups in a depot, oldest first.
 ///
 /// # Errors
-/// If the depot cannot be read; `Damaged` for a manifest that is not what was written.
-pub fn backups(depot: &dyn Depot) -> Result<Vec<Manifest>> {
+/// If the depot cannot be read.
+pub fn backups(depot: &dyn Depot) -> Result<Vec<Listed>> {
     let names = depot.list().map_err(Fault::io("list", "the backups"))?;
+    numbers(&names).into_iter().map(|number| listed(depot, number)).collect()
+}
+
+/// Numbers of the backups among these names, in order.
+fn numbers(names: &[String]) -> Vec<u64> {
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| manifest::number_of(name)).collect();
     numbers.sort_unstable();
-    numbers.into_iter().map(|number| manifest::read(depot, number)).collect()
+    numbers
+}
+
+fn listed(depot: &dyn Depot, number: u64) -> Result<Listed> {
+    match manifest::read(depot, number) {
+        Err(error) if !matches!(error, Error::Damaged { .. }) => Err(error),
+        manifest => Ok(Listed { number, manifest }),
+    }
+}
+
+/// The newest backup that can be read, and the numbers of those after it that cannot.
+fn newest(depot: &dyn Depot, names: &[String]) -> Result<(Option<Manifest>, Vec<u64>)> {
+    let mut unreadable = Vec::new();
+    for number in numbers(names).into_iter().rev() {
+        match listed(depot, number)?.manifest {
+            Ok(manifest) => return Ok((Some(manifest), unreadable)),
+            Err(_) => unreadable.push(number),
+        }
+    }
+    Ok((None, unreadable))
 }
 
 /// Reads everything that a backup is made of and compares it with its digests.
@@ -109,8 +144,8 @@ impl EngineStore {
     pub fn backup(&self, depot: &dyn Depot, options: &BackupOptions) -> Result<Backup> {
         let log = self.log();
         let names = depot.list().map_err(Fault::io("list", "the backups"))?;
-        let number = names.iter().filter_map(|name| manifest::number_of(name)).max();
-        let last = number.map(|number| manifest::read(depot, number)).transpose()?;
+        let (last, mut unreadable) = newest(depot, &names)?;
+        let number = numbers(&names).last().map_or(1, |number| number + 1);
         if let Some(other) = last.as_ref().filter(|last| last.store != log.id) {
             let problem = format!("holds backups of the log {}, and this is the log {}", other.store, log.id);
             return Err(Invalid::new("the destination", problem).into());
@@ -131,20 +166,30 @@ impl EngineStore {
         };
         let segments = copy.all(last.as_ref())?;
         let recorded_at = segments.last().map_or(Timestamp::MIN, |segment| segment.recorded_at);
-        let (store, number) = (log.id, number.unwrap_or(0) + 1);
-        let manifest = Manifest { store, number, created_at, head: copy.view.head, recorded_at, segments };
+        let manifest =
+            Manifest { store: log.id, number, created_at, head: copy.view.head, recorded_at, segments };
         manifest.write(depot)?;
         if options.verify {
             verify_backup(depot, &manifest, &options.work)?;
         }
-        let removed = options.keep.map_or(Ok(Vec::new()), |keep| keep_newest(depot, keep))?;
-        Ok(Backup { manifest, copied: copy.copied, copied_bytes: copy.copied_bytes, removed })
+        let mut removed = Vec::new();
+        if let Some(keep) = options.keep {
+            (removed, unreadable) = keep_newest(depot, keep)?;
+        }
+        Ok(Backup { manifest, copied: copy.copied, copied_bytes: copy.copied_bytes, removed, unreadable })
     }
 }
 
-/// Removes all backups but the newest, and then the objects that none of those is made of.
-fn keep_newest(depot: &dyn Depot, keep: usize) -> Result<Vec<u64>> {
-    let all = backups(depot)?;
+/// Removes all backups but the newest, and then the objects that none of those is made of. Nothing, if one cannot be
+/// read, for nobody knows what it needs. Returns the numbers of those that are removed, and that cannot be read.
+fn keep_newest(depot: &dyn Depot, keep: usize) -> Result<(Vec<u64>, Vec<u64>)> {
+    let listed = backups(depot)?;
+    let unreadable: Vec<u64> =
+        listed.iter().filter(|one| one.manifest.is_err()).map(|one| one.number).collect();
+    if !unreadable.is_empty() {
+        return Ok((Vec::new(), unreadable));
+    }
+    let all: Vec<Manifest> = listed.into_iter().filter_map(|one| one.manifest.ok()).collect();
     let (old, kept) = all.split_at(all.len().saturating_sub(keep.max(1)));
     for backup in old {
         let name = manifest::name(backup.number);
@@ -157,7 +202,7 @@ fn keep_newest(depot: &dyn Depot, keep: usize) -> Result<Vec<u64>> {
             depot.remove(&name).map_err(Fault::io("remove", &name))?;
         }
     }
-    Ok(old.iter().map(|backup| backup.number).collect())
+    Ok((old.iter().map(|backup| backup.number).collect(), unreadable))
 }
 
 /// A backup under way.

@@ -54,8 +54,8 @@ pub mod disk;
 mod error;
 
 pub use backup::{
-    Backup, BackupOptions, Depot, DiskDepot, Manifest, Point, RestoreOptions, Restored, StoredSegment,
-    backups, restore, verify_backup,
+    Backup, BackupOptions, Depot, DiskDepot, Listed, Manifest, Point, RestoreOptions, Restored,
+    StoredSegment, backups, restore, verify_backup,
 };
 pub use repair::{Note, Repaired, repair_disk};
 pub use store::{EngineStore, Options};

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use annals_core::Error;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
@@ -23,8 +22,8 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Backs the store up to where backups of it go, and tells what came of it. It may take long and block.
     ///
     /// # Errors
-    /// Why there is no new backup. Those that there were are as they were.
-    fn backup(&self) -> Result<Value, Error>;
+    /// Why there is no new backup, in words. Those that there were are as they were.
+    fn backup(&self) -> Result<Value, String>;
 
     /// Whether backups of the store go anywhere.
     fn backs_up(&self) -> bool;
@@ -65,8 +64,9 @@ pub(crate) async fn backup(
         drop(turn);
         made
     });
-    let made = made.await.map_err(|stopped| Error::Unavailable(Box::new(stopped)))??;
-    Ok((StatusCode::CREATED, Json(made)))
+    let made = made.await.unwrap_or_else(|stopped| Err(stopped.to_string()));
+    let failed = |why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "backup-failed", why);
+    Ok((StatusCode::CREATED, Json(made.map_err(failed)?)))
 }
 
 /// The figures, whenever they are asked for.

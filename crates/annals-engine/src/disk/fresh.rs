@@ -76,3 +76,28 @@ impl Drop for Fresh {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_appears_when_it_is_finished_and_leaves_nothing_otherwise() {
+        let place = tempfile::tempdir().unwrap();
+        let (target, unfinished) = (place.path().join("new"), place.path().join("new.unfinished"));
+        let fresh = Fresh::begin(&target).unwrap();
+        fresh.disk().create("x").unwrap();
+        assert!(unfinished.join("log/x").exists() && !target.exists());
+        drop(fresh);
+        assert!(!unfinished.exists() && !target.exists());
+        let fresh = Fresh::begin(&target).unwrap();
+        fresh.disk().create("x").unwrap();
+        fresh.finish().unwrap();
+        assert!(!unfinished.exists() && target.join("log/x").exists());
+        let taken = Fresh::begin(&target).err().unwrap();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        fs::create_dir(place.path().join("other.unfinished")).unwrap();
+        let left = Fresh::begin(&place.path().join("other")).err().unwrap();
+        assert!(left.to_string().ends_with("remove it first"), "{left}");
+    }
+}

@@ -6,14 +6,19 @@ use std::sync::Arc;
 use annals_core::{Error, EventStore, Position, RecordedEvent};
 use annals_engine::disk::faulty::{FaultyDisk, Plan};
 use annals_engine::{
-    BackupOptions, DiskDepot, EngineStore, Manifest, Point, RestoreOptions, Restored, VerifyOptions, backups,
-    restore, verify_backup, verify_disk,
+    BackupOptions, DiskDepot, EngineStore, Manifest, Point, RestoreOptions, Restored, VerifyOptions, restore,
+    verify_backup, verify_disk,
 };
 
 use crate::common::{all, append, open, segments, several_segments, small_segments};
 
 fn depot(disk: &FaultyDisk) -> DiskDepot {
     DiskDepot::new(Arc::new(disk.clone()))
+}
+
+fn backups(disk: &FaultyDisk) -> Vec<Manifest> {
+    let listed = annals_engine::backups(&depot(disk)).unwrap();
+    listed.into_iter().map(|one| one.manifest.unwrap()).collect()
 }
 
 fn back_up(store: &EngineStore, to: &FaultyDisk) -> annals_core::Result<annals_engine::Backup> {
@@ -62,7 +67,7 @@ async fn a_backup_is_taken_while_others_write() {
     }
     writer.await.unwrap();
     let log = all(&store).await;
-    assert_eq!(backups(&depot(&place)).unwrap(), taken);
+    assert_eq!(backups(&place), taken);
     for manifest in &taken {
         let options = RestoreOptions { backup: Some(manifest.number), ..RestoreOptions::default() };
         let (target, restored) = bring_back(&place, &options).unwrap();
@@ -97,14 +102,12 @@ async fn a_sealed_segment_is_copied_once() {
     for (name, bytes) in before {
         assert_eq!(place.files()[&name], bytes, "{name} was written again");
     }
-    // A reader that fails shows that the others are not read, but for their headers.
-    let bytes = disk.files();
+    // Damage that comes later shows that the others are not read, but for their headers.
     for name in &segments(&disk)[..count as usize - 1] {
         let file = annals_engine::disk::Disk::open(&disk, name).unwrap();
         file.write_at(&[0; 64], 200).unwrap();
     }
     assert_eq!(back_up(&store, &place).unwrap().copied, 0);
-    drop(bytes);
 }
 
 /// At every position and every time: the log is there up to the last append that ends by then, whole, and goes on.
@@ -166,7 +169,7 @@ async fn a_backup_may_stop_at_any_operation() {
         let done = back_up(&store, &stopping).is_ok();
         for seed in [0, 1, stop_at + 1_000, stop_at + 2_000] {
             let after = stopping.restart(seed);
-            let found = backups(&depot(&after)).unwrap();
+            let found = backups(&after);
             assert_eq!(found[0], first);
             finished.insert(found.len());
             assert!(found.len() == 2 || !done, "stop {stop_at}, seed {seed}: a finished backup is gone");
@@ -185,6 +188,51 @@ async fn a_backup_may_stop_at_any_operation() {
         }
     }
     assert_eq!(finished, BTreeSet::from([1, 2]));
+}
+
+/// Any operation of a backup may fail: the backups before it are as they were, and the next one is made.
+#[tokio::test]
+async fn any_operation_of_a_backup_may_fail_once() {
+    let (disk, log) = several_segments(40).await;
+    let store = open(&disk, small_segments()).unwrap();
+    let place = FaultyDisk::new();
+    let first = back_up(&store, &place).unwrap().manifest;
+    store.append(append("account-1", 1_000, 2)).await.unwrap();
+    let operations = {
+        let whole = FaultyDisk::with_files(place.files());
+        back_up(&store, &whole).unwrap();
+        whole.operations()
+    };
+    for fail_at in 1..=operations {
+        let failing = FaultyDisk::with_files(place.files());
+        failing.plan(Plan { fail_at: Some(fail_at), ..Plan::default() });
+        assert!(back_up(&store, &failing).is_err(), "operation {fail_at}");
+        assert_eq!(backups(&failing)[0], first);
+        let next = back_up(&store, &failing).unwrap().manifest;
+        assert_eq!(next.head.get(), log.len() as u64 + 2);
+        bring_back(&failing, &RestoreOptions::default()).unwrap();
+    }
+}
+
+/// A manifest that rots is told and passed over: the next backup is made, and nothing that it may need is removed.
+#[tokio::test]
+async fn a_manifest_that_rots_does_not_stop_the_next_backup() {
+    let (disk, _) = several_segments(30).await;
+    let store = open(&disk, small_segments()).unwrap();
+    let place = FaultyDisk::new();
+    for _ in 0..3 {
+        back_up(&store, &place).unwrap();
+    }
+    let mut files = place.files();
+    files.get_mut("backup-000003.manifest").unwrap()[40] ^= 1;
+    let place = FaultyDisk::with_files(files);
+    let options = BackupOptions { keep: Some(1), ..BackupOptions::default() };
+    let made = store.backup(&depot(&place), &options).unwrap();
+    assert_eq!((made.manifest.number, made.copied, made.unreadable), (4, 0, vec![3]));
+    assert!(made.removed.is_empty());
+    let listed = annals_engine::backups(&depot(&place)).unwrap();
+    let readable: Vec<_> = listed.iter().map(|one| one.manifest.is_ok()).collect();
+    assert_eq!(readable, [true, true, false, true]);
 }
 
 /// The machine stops at any operation of a restore: what is left does not open, or it is the whole log.
@@ -264,7 +312,7 @@ async fn nothing_broken_is_copied() {
     let store = open(&FaultyDisk::with_files(files), small_segments()).unwrap();
     let error = back_up(&store, &place).err().unwrap();
     assert!(matches!(&error, Error::Damaged { place, .. } if place.file == name), "{}", error.chain());
-    assert_eq!(backups(&depot(&place)).unwrap(), []);
+    assert_eq!(backups(&place), []);
     // What was copied of it before is not copied again: the damage came later, and the backup is whole.
     let whole = open(&disk, small_segments()).unwrap();
     back_up(&whole, &place).unwrap();
@@ -318,7 +366,7 @@ async fn old_backups_are_removed_with_what_only_they_need() {
     let options = BackupOptions { keep: Some(2), ..BackupOptions::default() };
     let backup = store.backup(&depot(&place), &options).unwrap();
     assert_eq!(backup.removed, [1, 2, 3, 4]);
-    let left = backups(&depot(&place)).unwrap();
+    let left = backups(&place);
     assert_eq!(left.iter().map(|manifest| manifest.number).collect::<Vec<_>>(), [5, 6]);
     let needed: BTreeSet<_> =
         left.iter().flat_map(|manifest| &manifest.segments).map(|one| one.name()).collect();
