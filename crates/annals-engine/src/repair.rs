@@ -210,6 +210,45 @@ impl Copy<'_> {
         identity::read(self.source, names).ok().flatten().or_else(of_headers)
     }
 
+    /// A segment's file as far as it counts, and the salt of its frames; nothing, if nothing of it can be copied.
+    fn open(
+        &mut self,
+        base: Position,
+        next: Option<Position>,
+        work: &Arc<Work>,
+    ) -> Result<Option<(Arc<Watched>, u32)>> {
+        let name = file_name(base);
+        let lost = next.map_or(Lost::Rest { first: base }, |next| Lost::between(base, next));
+        let file = match self.source.open(&name) {
+            Ok(file) => Arc::new(Watched::whole(file, work)),
+            Err(error) => {
+                self.left(&name, 0, base, format!("cannot be opened: {error}"), lost)?;
+                return Ok(None);
+            }
+        };
+        let salt = match SegmentHeader::read(&*file, base) {
+            Ok(header) if self.done.source.is_some_and(|id| id != header.store) => {
+                self.left(&name, 16, base, "the segment is of another log".to_owned(), lost)?;
+                return Ok(None);
+            }
+            Ok(header) => header.salt(),
+            Err(fault) => {
+                let Some(salt) = salvage::salt(&*file, base)? else {
+                    self.left(&name, 0, base, format!("{fault}, and no frame is whole"), lost)?;
+                    return Ok(None);
+                };
+                let problem = format!("{fault}; the frames of the segment are read without it");
+                self.left(&name, 0, base, problem, Lost::Nothing)?;
+                salt
+            }
+        };
+        let file = match next {
+            Some(_) => file,
+            None => self.shown(file, base, work)?,
+        };
+        Ok(Some((file, salt)))
+    }
+
     /// Copies what is whole of a segment; returns the position behind the last event.
     async fn segment(
         &mut self,
@@ -219,37 +258,7 @@ impl Copy<'_> {
     ) -> Result<Position> {
         let name = file_name(base);
         let done = work.progress().0;
-        let lost_from = |first| next.map_or(Lost::Rest { first }, |next| Lost::between(first, next));
-        let file = match self.source.open(&name) {
-            Ok(file) => Arc::new(Watched::whole(file, work)),
-            Err(error) => {
-                self.left(&name, 0, base, format!("cannot be opened: {error}"), lost_from(base))?;
-                return Ok(base);
-            }
-        };
-        let salt = match SegmentHeader::read(&*file, base) {
-            Ok(header) if self.done.source.is_some_and(|id| id != header.store) => {
-                let problem = "the segment is of another log".to_owned();
-                self.left(&name, 16, base, problem, lost_from(base))?;
-                return Ok(base);
-            }
-            Ok(header) => header.salt(),
-            Err(fault) => match salvage::salt(&*file, base)? {
-                Some(salt) => {
-                    let problem = format!("{fault}; the frames of the segment are read without it");
-                    self.left(&name, 0, base, problem, Lost::Nothing)?;
-                    salt
-                }
-                None => {
-                    self.left(&name, 0, base, format!("{fault}, and no frame is whole"), lost_from(base))?;
-                    return Ok(base);
-                }
-            },
-        };
-        let file = match next {
-            Some(_) => file,
-            None => self.shown(file, base, work)?,
-        };
+        let Some((file, salt)) = self.open(base, next, work)? else { return Ok(base) };
         let segment = salvage::Segment { file: &*file, base, salt, below: next };
         let mut found = Vec::new();
         let mut from = Spot { byte: HEADER_BYTES, next: base };

@@ -91,7 +91,8 @@ impl Work {
                 std::thread::sleep(left.min(NAP));
             }
         }
-        self.stopped().map_err(|stopped| io::Error::new(io::ErrorKind::Interrupted, stopped))
+        // Not `Interrupted`, upon which many a reader would try again.
+        self.stopped().map_err(io::Error::other)
     }
 
     /// An error, if the work shall stop.
@@ -215,6 +216,7 @@ mod tests {
             move || work.spend(1)
         });
         work.stop();
-        assert_eq!(waiting.join().unwrap().unwrap_err().kind(), io::ErrorKind::Interrupted);
+        let stopped = waiting.join().unwrap().unwrap_err();
+        assert!(stopped.get_ref().is_some_and(|why| why.is::<Stopped>()));
     }
 }

@@ -190,6 +190,26 @@ async fn a_backup_may_stop_at_any_operation() {
     assert_eq!(finished, BTreeSet::from([1, 2]));
 }
 
+/// A backup and a restore that are told to stop do so, and leave what was there as it was.
+#[tokio::test]
+async fn a_backup_and_a_restore_stop_when_they_are_told() {
+    let (disk, _) = several_segments(30).await;
+    let store = open(&disk, small_segments()).unwrap();
+    let place = FaultyDisk::new();
+    back_up(&store, &place).unwrap();
+    store.append(append("account-1", 1_000, 2)).await.unwrap();
+    let before = place.files();
+    let options = BackupOptions::default();
+    options.work.stop();
+    let stopped = store.backup(&depot(&place), &options).err().unwrap();
+    assert!(stopped.chain().ends_with("it was told to stop"), "{}", stopped.chain());
+    assert_eq!(place.files(), before);
+    let options = RestoreOptions::default();
+    options.work.stop();
+    let stopped = bring_back(&place, &options).err().unwrap();
+    assert!(stopped.chain().ends_with("it was told to stop"), "{}", stopped.chain());
+}
+
 /// Any operation of a backup may fail: the backups before it are as they were, and the next one is made.
 #[tokio::test]
 async fn any_operation_of_a_backup_may_fail_once() {

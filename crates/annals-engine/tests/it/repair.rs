@@ -7,7 +7,7 @@ use annals_core::{EventStore, Position, RecordedEvent};
 use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{Lost, Note, Repaired, Work, repair_disk, verify_disk};
 
-use crate::common::{all, append, open, segments, several_segments, small_segments};
+use crate::common::{Observed, all, append, open, segments, several_segments, small_segments};
 
 async fn repair(disk: &FaultyDisk) -> (FaultyDisk, Repaired, Vec<Note>) {
     let (target, mut notes) = (FaultyDisk::new(), Vec::new());
@@ -161,6 +161,30 @@ async fn after_any_loss_what_is_whole_is_copied() {
     let mut files = disk.files();
     files.remove("identity");
     check(&log, &FaultyDisk::with_files(files)).await;
+}
+
+/// A sector that the disk refuses costs the appends that lie in it, and no others.
+#[tokio::test]
+async fn a_sector_that_cannot_be_read_is_left_out() {
+    let (disk, log) = several_segments(60).await;
+    let name = segments(&disk)[1].clone();
+    let refused = Observed(
+        disk.clone(),
+        Arc::new(move |file, from, to| {
+            let bad = file == name && from < 4096 && to > 0;
+            if bad { Err(std::io::Error::from_raw_os_error(5)) } else { Ok(()) }
+        }),
+    );
+    let (target, mut notes) = (FaultyDisk::new(), Vec::new());
+    let mut tell = |note| {
+        notes.push(note);
+        Ok(())
+    };
+    let work = Work::new(None);
+    let repaired = repair_disk(&refused, Arc::new(target.clone()), 4 << 10, &work, &mut tell).await.unwrap();
+    assert_eq!(repaired.events + repaired.lost, log.len() as u64);
+    assert!((1..40).contains(&repaired.lost), "{}", repaired.lost);
+    assert_eq!(verify_disk(&target, &mut |_, _| {}).unwrap().damage, []);
 }
 
 /// A segment of another log is left out, whole as it is.
