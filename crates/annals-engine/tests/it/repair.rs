@@ -187,6 +187,41 @@ async fn a_sector_that_cannot_be_read_is_left_out() {
     assert_eq!(verify_disk(&target, &mut |_, _| {}).unwrap().damage, []);
 }
 
+/// An event may hold anything, also the bytes of the segment that it stands in: if it breaks, the frames in its data are
+/// not taken for others, neither by a repair nor by what verification says is lost.
+#[tokio::test]
+async fn frames_in_the_data_of_a_broken_event_are_not_taken() {
+    let disk = FaultyDisk::new();
+    let store = open(&disk, annals_engine::Options::default()).unwrap();
+    for number in 0..20 {
+        store.append(append("account-1", number, 1)).await.unwrap();
+    }
+    let name = segments(&disk)[0].clone();
+    let bytes = disk.files()[&name].clone();
+    let used = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 8;
+    // Once at each distance from a multiple of eight.
+    let data = (0..8_usize).flat_map(|shift| [vec![b' '; shift], bytes[..used].to_vec()].concat());
+    let mut holding = append("account-2", 0, 1);
+    holding.writes[0].event.data = data.collect::<Vec<u8>>().into();
+    store.append(holding).await.unwrap();
+    store.append(append("account-1", 20, 1)).await.unwrap();
+    let log = all(&store).await;
+    store.close().await.unwrap();
+    drop(store);
+    let mut files = disk.files();
+    // In front of the data, so that all of the data is as it was.
+    let bytes = files.get_mut(&name).unwrap();
+    let at = bytes.windows(9).position(|window| window == b"account-2").unwrap();
+    bytes[at] ^= 1;
+    let damaged = FaultyDisk::with_files(files);
+    let (repaired, _) = check(&log, &damaged).await;
+    assert_eq!((repaired.lost, repaired.events), (1, 21));
+    let found = verify_disk(&damaged, &mut |_, _| {}).unwrap().damage;
+    let position = Position::new(21);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].lost, Lost::Events { first: position, last: position });
+}
+
 /// A segment of another log is left out, whole as it is.
 #[tokio::test]
 async fn a_segment_of_another_log_is_left_out() {
