@@ -198,7 +198,7 @@ async fn frames_in_the_data_of_a_broken_event_are_not_taken() {
     }
     let name = segments(&disk)[0].clone();
     let bytes = disk.files()[&name].clone();
-    let used = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 8;
+    let used = (bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1).next_multiple_of(8);
     // Once at each distance from a multiple of eight.
     let data = (0..8_usize).flat_map(|shift| [vec![b' '; shift], bytes[..used].to_vec()].concat());
     let mut holding = append("account-2", 0, 1);
