@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use annals_core::StoreUrl;
 use annals_engine::disk::{FileDisk, Fresh};
-use annals_engine::{Lost, Note, Repaired, Work, repair_disk, verify_disk};
+use annals_engine::{Lost, Note, Repaired, VerifyOptions, Work, repair_disk, verify_disk_with};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
@@ -77,7 +77,11 @@ impl Repair {
             let mut tell = |note| report.note(&note);
             let repaired = repair_disk(&source, disk.clone(), SEGMENT_BYTES, &watched, &mut tell);
             let repaired = runtime.block_on(repaired)?;
-            let found = verify_disk(&*disk, &mut |_, _| {})?;
+            let options = VerifyOptions { work: watched, ..VerifyOptions::default() };
+            let found = verify_disk_with(&*disk, &options)?;
+            if !found.finished {
+                bail!("it was told to stop");
+            }
             if let Some(damage) = found.damage.first() {
                 bail!("the copy is damaged at {}: {}", damage.place, damage.problem);
             }

@@ -19,9 +19,9 @@ use crate::disk::{Disk, File};
 use crate::error::Fault;
 use crate::identity;
 use crate::segment::{SegmentHeader, file_name};
-use crate::verify::Verification;
-use crate::work::Work;
-use crate::{EngineStore, Options, verify_disk};
+use crate::verify::{Verification, VerifyOptions, verify_disk_with};
+use crate::work::{Stopped, Work};
+use crate::{EngineStore, Options};
 
 /// Up to where a log is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,12 @@ pub fn restore(depot: &dyn Depot, disk: Arc<dyn Disk>, options: &RestoreOptions)
     let head = store.log().view().head;
     assert!(head == end.head && store.id() == backup.store, "what is opened is what was restored");
     drop(store);
-    let verification = verify_disk(&*disk, &mut |_, _| {})?;
+    let bytes = work.progress().0;
+    let options = VerifyOptions { work: work.clone(), ..VerifyOptions::default() };
+    let verification = verify_disk_with(&*disk, &options)?;
+    if !verification.finished {
+        return Err(Stopped.into());
+    }
     if let Some(damage) = verification.damage.first() {
         let place = damage.place.clone();
         return Err(Fault::Damaged { place, problem: damage.problem.clone() }.into());
@@ -120,7 +125,7 @@ pub fn restore(depot: &dyn Depot, disk: Arc<dyn Disk>, options: &RestoreOptions)
         backup: backup.number,
         head: end.head,
         recorded_at: (end.head > Position::ZERO).then_some(end.recorded_at),
-        bytes: work.progress().0,
+        bytes,
         verification,
     })
 }
