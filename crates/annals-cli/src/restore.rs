@@ -80,7 +80,7 @@ impl Restore {
                 &json!({
                     "store": restored.store.to_string(), "backup": restored.backup, "head": restored.head.get(),
                     "recorded_at": restored.recorded_at.map(|time| time.to_string()), "events": events,
-                    "bytes": restored.bytes, "digest": restored.verification.chain,
+                    "bytes": restored.bytes, "digest": restored.verification.digest,
                 })
                 .to_string(),
             )?;

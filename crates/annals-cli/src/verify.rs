@@ -121,8 +121,8 @@ impl Verify {
         if let Some(position) = found.resumed {
             output.line(&format!("went on at position {position}; what lies before was checked earlier"))?;
         }
-        if !found.chain.is_empty() {
-            output.line(&format!("digest {}", found.chain))?;
+        if !found.digest.is_empty() {
+            output.line(&format!("digest {}", found.digest))?;
         }
         for Damage { place, problem, lost } in &found.damage {
             let line = plain(&format!("damage at {place}: {problem}; {lost}"));
@@ -169,7 +169,7 @@ fn in_json(found: &Verification) -> String {
         "whole": found.damage.is_empty() && found.finished, "finished": found.finished,
         "resumed": found.resumed.map(Position::get), "head": found.head.get(), "store": found.store.map(|id| id.to_string()),
         "segments": found.segments, "appends": found.appends, "events": found.events, "bytes": found.bytes,
-        "indexes": found.indexes, "digest": found.chain, "damage": damage,
+        "indexes": found.indexes, "digest": found.digest, "damage": damage,
     })
     .to_string()
 }

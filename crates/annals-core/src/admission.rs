@@ -109,10 +109,12 @@ fn wanted_there(append: &Append, wanted: &StreamId, at: Version) -> bool {
 
 fn reused_id<V: LogView>(view: &V, append: &Append) -> Result<Option<Invalid>, V::Error> {
     let mut seen = HashSet::new();
+    // Ids that rise are no two the same: ours do, for they carry the time at which they were made.
+    let rising = append.writes.windows(2).all(|pair| pair[0].event.id < pair[1].event.id);
     for (index, write) in append.writes.iter().enumerate() {
         let field = || format!("events[{index}].id");
         let (stream, id) = (&write.stream, write.event.id);
-        if !seen.insert((stream, id)) {
+        if !rising && !seen.insert((stream, id)) {
             let problem = format!("`{id}` is the id of two events for stream `{stream}`");
             return Ok(Some(Invalid::new(field(), problem)));
         }

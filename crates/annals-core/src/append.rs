@@ -210,12 +210,18 @@ impl Appended {
     ) -> Self {
         let mut streams: Vec<(StreamId, Version)> = Vec::new();
         let mut places: HashMap<&StreamId, usize> = HashMap::new();
+        let mut before = None;
         let mut last = first.previous();
         for (stream, version) in events {
-            let place = *places.entry(stream).or_insert_with(|| {
-                streams.push((stream.clone(), version));
-                streams.len() - 1
-            });
+            let place = match before {
+                // Most events are of the same stream as the one in front.
+                Some((other, place)) if other == stream => place,
+                _ => *places.entry(stream).or_insert_with(|| {
+                    streams.push((stream.clone(), version));
+                    streams.len() - 1
+                }),
+            };
+            before = Some((stream, place));
             streams[place].1 = version;
             last = last.next();
         }

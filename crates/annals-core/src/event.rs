@@ -135,6 +135,45 @@ impl Metadata {
     }
 }
 
+/// The metadata of one event. Reads and changes as [`Metadata`]; an event that has none, as most do, carries none around.
+#[derive(Clone, Default)]
+pub struct EventMetadata(Option<Box<Metadata>>);
+
+impl From<Metadata> for EventMetadata {
+    fn from(metadata: Metadata) -> Self {
+        Self((!metadata.is_empty()).then(|| Box::new(metadata)))
+    }
+}
+
+impl std::ops::Deref for EventMetadata {
+    type Target = Metadata;
+    fn deref(&self) -> &Metadata {
+        static NONE: Metadata =
+            Metadata { process: None, initiator: None, predecessor: None, trace: None, own: BTreeMap::new() };
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl std::ops::DerefMut for EventMetadata {
+    fn deref_mut(&mut self) -> &mut Metadata {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl PartialEq for EventMetadata {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for EventMetadata {}
+
+impl fmt::Debug for EventMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
 /// An event that is to be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
@@ -151,7 +190,7 @@ pub struct NewEvent {
     /// Words to find the event by; a set, kept in the order given.
     pub tags: Vec<Tag>,
     /// Why it happened.
-    pub metadata: Metadata,
+    pub metadata: EventMetadata,
     /// When it happened, if that is known and differs from when it is recorded.
     pub occurred_at: Option<Timestamp>,
 }
@@ -172,7 +211,7 @@ impl NewEvent {
             content_type: ContentType::Json,
             data: data.into(),
             tags: Vec::new(),
-            metadata: Metadata::default(),
+            metadata: EventMetadata::default(),
             occurred_at: None,
         })
     }
@@ -195,8 +234,8 @@ impl NewEvent {
 
     /// The same event with this metadata.
     #[must_use]
-    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
-        self.metadata = metadata;
+    pub fn with_metadata(mut self, metadata: impl Into<EventMetadata>) -> Self {
+        self.metadata = metadata.into();
         self
     }
 }
@@ -230,7 +269,7 @@ pub struct RecordedEvent {
     /// Words to find the event by.
     pub tags: Vec<Tag>,
     /// Why it happened.
-    pub metadata: Metadata,
+    pub metadata: EventMetadata,
     /// When it happened, if the writer said so.
     pub occurred_at: Option<Timestamp>,
 }

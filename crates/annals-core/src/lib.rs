@@ -55,7 +55,7 @@ pub use aggregate::{
 pub use append::{Append, Appended, Condition, Expected, IdempotencyKey, Write};
 pub use bytes::Bytes;
 pub use error::{Cause, Conflict, Error, Invalid, Place, Result, Violated, Violation};
-pub use event::{ContentType, EventId, EventType, Metadata, NewEvent, RecordedEvent, Tag};
+pub use event::{ContentType, EventId, EventMetadata, EventType, Metadata, NewEvent, RecordedEvent, Tag};
 pub use limits::Limits;
 pub use memory::MemoryStore;
 pub use number::{Position, Version};

@@ -11,7 +11,8 @@
 //! - K1  A backup is there when its manifest is, and the manifest is written last. Whatever stops before that has
 //!       changed no earlier backup.
 //! - K2  What is named by a manifest is never written again: an object is named by what is in it.
-//! - K3  A sealed segment is known by its own header and by the header of the next: if both are as they were when it
+//! - K3  A finished segment is copied up to its end, and without the mark that it ends, which it may get later: so it is
+//!       copied alike whenever that is. It is known by its own header and by the header of the next: if both are as they were when it
 //!       was copied, it is not read again.
 //! - K4  Nothing broken is copied: a segment is checked, frame by frame, before.
 //! - K5  The active segment is copied up to the head as it was when the backup began: an append is in the backup or
@@ -30,7 +31,7 @@ use sha2::{Digest as _, Sha256};
 use crate::disk::File;
 use crate::error::Fault;
 use crate::log::View;
-use crate::segment::{End, HEADER_BYTES, SegmentHeader, file_name, walk};
+use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, file_name, walk};
 use crate::store::EngineStore;
 use crate::work::{Watched, Work};
 
@@ -220,11 +221,11 @@ struct Copy<'a> {
 impl Copy<'_> {
     /// Copies what is not there yet; returns what the backup is made of.
     fn all(&mut self, last: Option<&Manifest>) -> Result<Vec<StoredSegment>> {
-        let segments = self.view.segments.clone();
+        let segments = self.view.segments().to_vec();
         let mut marks = Vec::with_capacity(segments.len());
         for (index, segment) in segments.iter().enumerate() {
             let next = segments.get(index + 1);
-            marks.push(next.map(|next| mark(&*segment.file, &*next.file, segment.base)).transpose()?);
+            marks.push(next.map(|next| mark(&*segment.file, &*next.file, segment.base())).transpose()?);
         }
         let known = |base: Position, mark: &Option<String>| {
             let stored = last?.segments.iter().find(|stored| stored.base == base)?;
@@ -232,11 +233,11 @@ impl Copy<'_> {
                 .then(|| stored.clone())
         };
         let known: Vec<_> =
-            segments.iter().zip(&marks).map(|(segment, mark)| known(segment.base, mark)).collect();
+            segments.iter().zip(&marks).map(|(segment, mark)| known(segment.base(), mark)).collect();
         let mut total = 0;
         for (segment, known) in segments.iter().zip(&known) {
             if known.is_none() {
-                total += 2 * segment.file.length().map_err(Fault::io("read", &file_name(segment.base)))?;
+                total += 2 * segment.file.length().map_err(Fault::io("read", &segment.name))?;
             }
         }
         self.work.set_done(0);
@@ -246,8 +247,8 @@ impl Copy<'_> {
             stored.push(match known {
                 Some(known) => known,
                 None => {
-                    let next = segments.get(index + 1).map(|next| next.base);
-                    self.segment(segments[index].file.clone(), segments[index].base, next, mark)?
+                    let next = segments.get(index + 1).map(|next| next.base());
+                    self.segment(&segments[index], next, mark)?
                 }
             });
         }
@@ -257,29 +258,28 @@ impl Copy<'_> {
     /// Copies the whole of a sealed segment, or of the active one what is below the head.
     fn segment(
         &mut self,
-        file: Arc<dyn File>,
-        base: Position,
+        segment: &Segment,
         next: Option<Position>,
         mark: Option<String>,
     ) -> Result<StoredSegment> {
-        let name = file_name(base);
+        let Segment { name, file, .. } = segment;
+        let base = segment.base();
         let done = self.work.progress().0;
-        let whole = file.length().map_err(Fault::io("read the length of", &name))?;
+        let whole = file.length().map_err(Fault::io("read the length of", name))?;
         let watched = Arc::new(Watched::whole(file.clone(), self.work));
         let header = SegmentHeader::read(&*watched, base)?;
         if header.store != self.store {
-            return Err(Fault::damaged(&name, 16, Some(base), "the segment is of another log").into());
+            return Err(Fault::damaged(name, 16, Some(base), "the segment is of another log").into());
         }
-        let head = self.view.head;
-        let checked: Arc<dyn File> = watched.clone();
-        let end = end_at(&checked, &header, |position, _| position > head)?;
-        let should = next.unwrap_or(head.next());
+        let until = next.map_or(self.view.head.next(), |_| Position::MAX);
+        let end = walk(&*watched, &header, End::start_of(&header), until, |_| Ok(()))?;
+        let should = next.unwrap_or(until);
         if end.next != should || !watched.unreadable().is_empty() {
             let problem = format!("a frame is broken, and the log goes on to position {}", should.previous());
-            return Err(Fault::damaged(&name, end.byte, Some(end.next), problem).into());
+            return Err(Fault::damaged(name, end.byte, Some(end.next), problem).into());
         }
-        let mut reader = Digested::new(&*file, end.byte);
-        io::copy(&mut reader, &mut io::sink()).map_err(Fault::io("read", &name))?;
+        let mut reader = Digested::new(&**file, end.byte);
+        io::copy(&mut reader, &mut io::sink()).map_err(Fault::io("read", name))?;
         let stored = StoredSegment {
             base,
             last: end.next.previous(),
@@ -290,7 +290,7 @@ impl Copy<'_> {
         };
         if !self.there.contains(&stored.name()) {
             self.work.set_done(done + whole);
-            let watched = Watched::beginning(file, end.byte, self.work);
+            let watched = Watched::beginning(file.clone(), end.byte, self.work);
             let mut reader = Digested::new(&watched, end.byte);
             let object = stored.name();
             self.depot.put(&object, &mut reader, end.byte).map_err(Fault::io("write", &object))?;
@@ -299,36 +299,13 @@ impl Copy<'_> {
                 // It was put under the name of what it is not.
                 self.depot.remove(&object).map_err(Fault::io("remove", &object))?;
                 let problem = "the disk gave other bytes when the segment was read again";
-                return Err(Fault::damaged(&name, 0, Some(base), problem).into());
+                return Err(Fault::damaged(name, 0, Some(base), problem).into());
             }
             self.copied += 1;
             self.copied_bytes += end.byte;
         }
         self.work.set_done(done + 2 * whole);
         Ok(stored)
-    }
-}
-
-/// Where the appends of a segment end of which `beyond` says, by position and recorded time, that no event is beyond
-/// a point. An append of which one is, is beyond as a whole.
-fn end_at(
-    file: &Arc<dyn File>,
-    header: &SegmentHeader,
-    beyond: impl Fn(Position, Timestamp) -> bool,
-) -> Result<End, Fault> {
-    let (mut first, mut cut) = (0, None);
-    let end = walk(&**file, header, |event, offset| {
-        if offset.is_first_in_frame() {
-            first = offset.byte();
-        }
-        if cut.is_none() && beyond(event.position, event.recorded_at) {
-            cut = Some(first);
-        }
-    })?;
-    match cut {
-        None => Ok(end),
-        // As if the file ended within that append: so it is no part of what is whole.
-        Some(byte) => walk(&Watched::beginning(file.clone(), byte, &Work::new(None)), header, |_, _| {}),
     }
 }
 

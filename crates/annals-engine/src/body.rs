@@ -5,15 +5,18 @@
 //! ```
 //!
 //! A name has its length in front, as a varint. What stands in brackets is there if its flag is set. The data is
-//! the rest. The SHA-256 digest of these bytes is what the chain of digests is made of (`frame`), so this form
+//! the rest. The SHA-256 digest of these bytes is what the digest of the log is made of (`digest`), so this form
 //! never changes: a new field is a new flag.
 
 use std::collections::BTreeMap;
 
-use annals_core::{ContentType, EventId, EventType, IdempotencyKey, Metadata, NewEvent, StreamId, Tag, Text};
+use annals_core::{
+    ContentType, EventId, EventMetadata, EventType, IdempotencyKey, Metadata, NewEvent, StreamId, Tag, Text,
+    Timestamp,
+};
 use bytes::Bytes;
 
-use crate::encoding::{Malformed, get_time, get_varint, put_varint};
+use crate::encoding::{Malformed, Reader, get_time, put_varint};
 
 const HAS_SCHEMA: u8 = 1;
 const HAS_CONTENT: u8 = 2;
@@ -75,91 +78,164 @@ fn encode_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
     }
 }
 
-/// Reads the body of a record, all of the bytes; what comes out shares them.
-pub fn decode(body: Bytes) -> Result<(StreamId, Option<IdempotencyKey>, NewEvent), Malformed> {
-    let mut reader = Reader { bytes: body };
-    let flags = reader.take(1, "flags")?[0];
-    if flags & !FLAGS_KNOWN != 0 {
-        return Err(Malformed::Field("flags"));
-    }
-    let has = |flag| flags & flag != 0;
-    let id = EventId::from_bytes(reader.array("id")?);
-    let stream = StreamId::new(reader.text("stream")?).map_err(|_| Malformed::Field("stream"))?;
-    let event_type = EventType::new(reader.text("type")?).map_err(|_| Malformed::Field("type"))?;
-    let schema_version =
-        if has(HAS_SCHEMA) { u16::from_le_bytes(reader.array("schema version")?) } else { 1 };
-    let content_type =
-        if has(HAS_CONTENT) { ContentType::new(reader.text("content type")?) } else { ContentType::Json };
-    let occurred_at =
-        if has(HAS_OCCURRED) { Some(get_time(&reader.array::<8>("occurred time")?)?) } else { None };
-    let key = if has(HAS_KEY) {
-        let key = IdempotencyKey::new(reader.text("idempotency key")?);
-        Some(key.map_err(|_| Malformed::Field("idempotency key"))?)
-    } else {
-        None
-    };
-    let mut tags = Vec::new();
-    if has(HAS_TAGS) {
-        for _ in 0..reader.varint("tags")? {
-            tags.push(Tag::new(reader.text("tag")?).map_err(|_| Malformed::Field("tag"))?);
-        }
-    }
-    let metadata = if has(HAS_METADATA) { decode_metadata(&mut reader)? } else { Metadata::default() };
-    let data = reader.bytes;
-    Ok((
-        stream,
-        key,
-        NewEvent { id, event_type, schema_version, content_type, data, tags, metadata, occurred_at },
-    ))
+/// The body of a record, borrowed from its bytes. Names are not known to be UTF-8 yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Body<'a> {
+    /// Identifies the event.
+    pub id: EventId,
+    /// Name of the stream.
+    pub stream: &'a [u8],
+    /// Name of the type.
+    pub event_type: &'a [u8],
+    /// Version of the type's schema.
+    pub schema_version: u16,
+    /// Media type of the data, if it is not JSON.
+    pub content_type: Option<&'a [u8]>,
+    /// When it happened, if the caller said so.
+    pub occurred_at: Option<Timestamp>,
+    /// The idempotency key of its append, on the first event of that.
+    pub key: Option<&'a [u8]>,
+    /// Metadata of cause.
+    pub process: Option<&'a [u8]>,
+    /// Who started it.
+    pub initiator: Option<&'a [u8]>,
+    tags: List<'a>,
+    metadata: Option<&'a [u8]>,
+    /// What the caller gave as data.
+    pub data: &'a [u8],
 }
 
-fn decode_metadata(reader: &mut Reader) -> Result<Metadata, Malformed> {
-    let mut optional = || match reader.varint("metadata")? {
-        0 => Ok(None),
-        length => reader.sized_text(length - 1, "metadata").map(Some),
-    };
-    let (process, initiator, predecessor, trace) = (optional()?, optional()?, optional()?, optional()?);
+/// Names one after the other, looked through once already.
+#[derive(Clone, Copy, Debug, Default)]
+struct List<'a> {
+    count: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Body<'a> {
+    /// Reads the body of a record, all of the bytes.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let [flags] = reader.array("flags")?;
+        if flags & !FLAGS_KNOWN != 0 {
+            return Err(Malformed::Field("flags"));
+        }
+        let has = |flag| flags & flag != 0;
+        let mut body = Self {
+            id: EventId::from_bytes(reader.array("id")?),
+            stream: reader.name("stream")?,
+            event_type: reader.name("type")?,
+            schema_version: 1,
+            content_type: None,
+            occurred_at: None,
+            key: None,
+            process: None,
+            initiator: None,
+            tags: List::default(),
+            metadata: None,
+            data: &[],
+        };
+        if has(HAS_SCHEMA) {
+            body.schema_version = u16::from_le_bytes(reader.array("schema version")?);
+        }
+        if has(HAS_CONTENT) {
+            body.content_type = Some(reader.name("content type")?);
+        }
+        if has(HAS_OCCURRED) {
+            body.occurred_at = Some(get_time(&reader.array::<8>("occurred time")?)?);
+        }
+        if has(HAS_KEY) {
+            body.key = Some(reader.name("idempotency key")?);
+        }
+        if has(HAS_TAGS) {
+            let count = reader.varint("tags")?;
+            let bytes = reader.rest();
+            for _ in 0..count {
+                reader.name("tag")?;
+            }
+            body.tags = List { count, bytes: &bytes[..bytes.len() - reader.rest().len()] };
+        }
+        if has(HAS_METADATA) {
+            let bytes = reader.rest();
+            body.process = optional(&mut reader)?;
+            body.initiator = optional(&mut reader)?;
+            optional(&mut reader)?;
+            optional(&mut reader)?;
+            for _ in 0..reader.varint("metadata")? {
+                reader.name("metadata")?;
+                reader.name("metadata")?;
+            }
+            body.metadata = Some(&bytes[..bytes.len() - reader.rest().len()]);
+        }
+        body.data = reader.rest();
+        Ok(body)
+    }
+
+    /// The tags, in the order in which they were given.
+    pub fn tags(&self) -> impl Iterator<Item = &'a [u8]> {
+        let mut reader = Reader::new(self.tags.bytes);
+        (0..self.tags.count).map(move |_| reader.name("tag").expect("they were read before"))
+    }
+
+    /// The event, which shares the bytes that the body was read from: `block` holds them.
+    pub fn to_event(self, block: &Bytes) -> Result<(StreamId, Option<IdempotencyKey>, NewEvent), Malformed> {
+        let text =
+            |bytes: &[u8], what| Text::from_utf8(block.slice_ref(bytes)).map_err(|_| Malformed::Field(what));
+        let stream = StreamId::new(text(self.stream, "stream")?).map_err(|_| Malformed::Field("stream"))?;
+        let event_type =
+            EventType::new(text(self.event_type, "type")?).map_err(|_| Malformed::Field("type"))?;
+        let content_type = match self.content_type {
+            Some(name) => ContentType::new(text(name, "content type")?),
+            None => ContentType::Json,
+        };
+        let key = match self.key {
+            Some(key) => {
+                let key = IdempotencyKey::new(text(key, "idempotency key")?);
+                Some(key.map_err(|_| Malformed::Field("idempotency key"))?)
+            }
+            None => None,
+        };
+        let mut tags =
+            Vec::with_capacity(usize::try_from(self.tags.count).unwrap_or(0).min(self.tags.bytes.len()));
+        for tag in self.tags() {
+            tags.push(Tag::new(text(tag, "tag")?).map_err(|_| Malformed::Field("tag"))?);
+        }
+        let event = NewEvent {
+            id: self.id,
+            event_type,
+            schema_version: self.schema_version,
+            content_type,
+            data: block.slice_ref(self.data),
+            tags,
+            metadata: self.metadata.map_or_else(
+                || Ok(EventMetadata::default()),
+                |bytes| metadata(bytes, text).map(Into::into),
+            )?,
+            occurred_at: self.occurred_at,
+        };
+        Ok((stream, key, event))
+    }
+}
+
+/// A text that may be missing: its length is written one larger, and zero says that it is missing.
+fn optional<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, Malformed> {
+    let length = usize::try_from(reader.varint("metadata")?).map_err(|_| Malformed::Short("metadata"))?;
+    if length == 0 { Ok(None) } else { reader.take(length - 1, "metadata").map(Some) }
+}
+
+fn metadata(
+    bytes: &[u8],
+    text: impl Fn(&[u8], &'static str) -> Result<Text, Malformed>,
+) -> Result<Metadata, Malformed> {
+    let mut reader = Reader::new(bytes);
+    let mut next = || optional(&mut reader)?.map(|bytes| text(bytes, "metadata")).transpose();
+    let (process, initiator, predecessor, trace) = (next()?, next()?, next()?, next()?);
     let mut own = BTreeMap::new();
     for _ in 0..reader.varint("metadata")? {
-        let key = reader.text("metadata")?;
-        own.insert(key, reader.text("metadata")?);
+        let key = text(reader.name("metadata")?, "metadata")?;
+        own.insert(key, text(reader.name("metadata")?, "metadata")?);
     }
     Ok(Metadata { process, initiator, predecessor, trace, own })
-}
-
-/// Takes bytes from the front, sharing them.
-struct Reader {
-    bytes: Bytes,
-}
-
-impl Reader {
-    fn take(&mut self, count: usize, what: &'static str) -> Result<Bytes, Malformed> {
-        if self.bytes.len() < count {
-            return Err(Malformed::Short(what));
-        }
-        Ok(self.bytes.split_to(count))
-    }
-
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Malformed> {
-        let bytes = self.take(N, what)?;
-        Ok(bytes[..].try_into().expect("as many bytes as were asked for"))
-    }
-
-    fn varint(&mut self, what: &'static str) -> Result<u64, Malformed> {
-        let (value, length) = get_varint(&self.bytes).ok_or(Malformed::Short(what))?;
-        let _ = self.bytes.split_to(length);
-        Ok(value)
-    }
-
-    fn text(&mut self, what: &'static str) -> Result<Text, Malformed> {
-        let length = self.varint(what)?;
-        self.sized_text(length, what)
-    }
-
-    fn sized_text(&mut self, length: u64, what: &'static str) -> Result<Text, Malformed> {
-        let length = usize::try_from(length).map_err(|_| Malformed::Short(what))?;
-        Text::from_utf8(self.take(length, what)?).map_err(|_| Malformed::Field(what))
-    }
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -192,7 +268,9 @@ mod tests {
         for (event, key) in [(event, Some(key)), (plain, None)] {
             let mut bytes = Vec::new();
             encode(&mut bytes, &stream, &event, key.as_ref());
-            assert_eq!(decode(bytes.into()).unwrap(), (stream.clone(), key, event));
+            let bytes = Bytes::from(bytes);
+            let read = Body::read(&bytes).unwrap().to_event(&bytes);
+            assert_eq!(read, Ok((stream.clone(), key, event)));
         }
     }
 
@@ -201,14 +279,18 @@ mod tests {
         let (stream, event, key) = rich();
         let mut bytes = Vec::new();
         encode(&mut bytes, &stream, &event, Some(&key));
+        let read = |bytes: Vec<u8>| {
+            let bytes = Bytes::from(bytes);
+            Body::read(&bytes).and_then(|body| body.to_event(&bytes))
+        };
         for cut in 0..bytes.len() {
-            let _ = decode(Bytes::copy_from_slice(&bytes[..cut]));
+            let _ = read(bytes[..cut].to_vec());
             for value in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut wrong = bytes.clone();
                 wrong[cut] = value;
-                let _ = decode(wrong.into());
+                let _ = read(wrong);
             }
         }
-        assert_eq!(decode(Bytes::from_static(&[0xc0; 40])), Err(Malformed::Field("flags")));
+        assert_eq!(read(vec![0xc0; 40]), Err(Malformed::Field("flags")));
     }
 }

@@ -1,42 +1,43 @@
 //! The writer: one thread through which every append goes.
 //!
-//! It takes what has come in, judges each append against the log and against what is staged before it, stages
-//! what may be written, and then, for the whole group: writes, syncs, publishes, answers. There is no timer: a
-//! group is what came in while the one before was synced.
+//! It takes what has come in, judges each append against the log and against what is staged before it, and stages what
+//! may be written. What it has staged when nothing more has come in is a group, which it hands to `sync`; and while
+//! that one is written and synced, it stages the next. There is no timer.
 //!
-//! - C1  An append is acknowledged after the sync of its frame, and published before it is acknowledged (G1).
-//! - C2  Nothing that is judged against staged events is answered before these are durable.
-//! - C3  Space and segment are there before an append is staged, so a full disk refuses appends and breaks
-//!       nothing (G9).
-//! - C4  After a failed write or sync nothing more is written: the store is poisoned (G9).
-//! - C5  A frame lies in one segment, and one segment is written at a time. The next one begins when this one has
-//!       an event: two segments never have one name.
+//! - C1  Nothing that is judged against staged events is answered before these are durable: answers go with groups.
+//! - C2  Space and segment are there before an append is staged, so a full disk refuses appends and breaks nothing (G9).
+//! - C3  A frame lies in one segment, and one segment is written at a time. The next one begins when this one has
+//!       an event: two segments never have one name; and when everything in this one is durable.
+//! - C4  A run lies in one segment, and is sealed when everything in it is durable.
 //!
-//! Next below: `stage` (judgement and frames of one group), then `segment`; finished segments go to `seal`.
+//! Next below: `stage` (judgement and frames of one group), then `sync`; finished runs go to `seal`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use annals_core::{Append, Error, Invalid, Position, Timestamp, Version, Violated};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::Options;
-use crate::disk::File;
 use crate::error::Fault;
-use crate::frame::{self, Digest, Encoded};
-use crate::index::MemoryIndex;
-use crate::log::{Log, Progress};
-use crate::seal::Sealer;
-use crate::segment::{Ending, HEADER_BYTES, Segment, SegmentHeader};
+use crate::frame::{self, Encoded, Mark};
+use crate::index::{IdRange, MemoryIndex};
+use crate::log::{Log, Run, RunIndex};
+use crate::seal::{Sealable, Sealer};
+use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, link};
 use crate::stage::{self, Heads, Stage};
+use crate::sync::{Answer, Group, Poison, Reply, Syncer};
 
-/// A group is written when its frames are this large.
-const GROUP_BYTES: usize = 8 << 20;
+/// A group is handed over when its frames are this large.
+const GROUP_BYTES: usize = 1 << 20;
 /// Space in a segment is allocated in steps from this size ...
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 /// ... to this one, each as large as what is there already.
 const ALLOCATE_BYTES_MAX: u64 = 16 << 20;
+/// In front of a group of so many bytes no zeros are written: that would be work done twice, and its sync takes long
+/// enough for some metadata.
+const LARGE_BYTES: u64 = 128 << 10;
 
 /// An append on its way to the writer.
 pub struct Request {
@@ -45,7 +46,7 @@ pub struct Request {
     /// The same as bytes.
     pub encoded: Encoded,
     /// Where the answer goes.
-    pub answer: oneshot::Sender<Result<Outcome, Error>>,
+    pub answer: oneshot::Sender<Reply>,
     /// The append's share of the memory that waiting appends may take.
     pub permit: OwnedSemaphorePermit,
 }
@@ -65,48 +66,16 @@ pub enum Outcome {
     Invalid(Invalid),
 }
 
-/// Why a store takes no more appends, once it does not.
-#[derive(Default)]
-pub struct Poison(OnceLock<String>);
-
-impl Poison {
-    /// The error for an append after a failed write.
-    pub fn error(&self) -> Option<Error> {
-        self.0.get().map(|why| Error::Poisoned(why.clone().into()))
-    }
-
-    fn set(&self, why: &str) {
-        tracing::error!(why, "the store takes no more appends until it is opened again");
-        // The first reason stays.
-        let _ = self.0.set(why.to_owned());
-    }
-}
-
-/// Where the log ends: all that the writer has to know of it.
-#[derive(Clone, Copy)]
-pub struct Tail {
-    /// Position of the next event.
-    pub next: Position,
-    /// Where the next frame goes in the segment's file.
-    pub byte: u64,
-    /// Digest of the log.
-    pub chain: Digest,
-    /// Recorded time of the last event.
-    pub recorded_at: Timestamp,
-}
-
-/// The segment that is being written.
+/// The segment that is being written, and the newest run.
 pub struct Active {
-    /// Position of its first event.
-    pub base: Position,
-    /// What the checksums of its frames begin with.
-    pub salt: u32,
-    /// Its file.
-    pub file: Arc<dyn File>,
-    /// Its index.
-    pub index: Arc<RwLock<MemoryIndex>>,
-    /// How far the file reaches, with zeros from the tail on.
+    /// The segment.
+    pub segment: Arc<Segment>,
+    /// How far its file reaches, with zeros from the tail on.
     pub allocated: u64,
+    /// Where the run begins.
+    pub from: End,
+    /// The index of the run.
+    pub index: Arc<RwLock<MemoryIndex>>,
 }
 
 /// The one writer of a log.
@@ -117,89 +86,119 @@ pub struct Writer {
     pub poison: Arc<Poison>,
     /// How the store was opened.
     pub options: Options,
-    /// The segment that is being written.
+    /// Where it writes.
     pub active: Active,
     /// Where the log ends, staged appends included.
-    pub tail: Tail,
-    /// Position up to which the log is durable.
-    pub durable: Position,
-    /// Makes finished segments small.
+    pub tail: End,
+    /// Makes groups durable.
+    pub syncer: Syncer,
+    /// Makes finished runs small.
     pub sealer: Sealer,
-    /// Versions of streams that are not in the active segment.
+    /// Versions of streams that are not in the newest run.
     pub heads: Heads,
+    /// What is staged and not handed over yet.
+    pub group: Staged,
+    /// The ids of all runs but the newest.
+    pub older_ids: IdRange,
+    /// Whether the last group had one append only.
+    pub alone: bool,
 }
 
-/// Appends that will be made durable together.
+/// Appends that will be handed over together.
 #[derive(Default)]
-pub struct Group {
-    /// Their frames.
-    pub frames: Vec<u8>,
-    /// Their answers, and those to appends that were judged against them.
-    pub answers: Vec<Answer>,
+pub struct Staged {
+    frames: Vec<u8>,
+    answers: Vec<Answer>,
 }
 
-/// An answer that waits for the group to be durable.
-pub struct Answer {
-    to: oneshot::Sender<Result<Outcome, Error>>,
-    outcome: Outcome,
-    _permit: OwnedSemaphorePermit,
+/// Writes what comes in until nothing can come any more; then closes the log. If an invariant turns out to be broken,
+/// the store is poisoned, and nothing is written any more.
+pub fn run(
+    writer: &Mutex<Option<Writer>>,
+    mut requests: mpsc::UnboundedReceiver<Request>,
+    log: &Log,
+    poison: &Poison,
+) {
+    guarded(poison, || {
+        while let Some(first) = requests.blocking_recv() {
+            writer.lock().as_mut().expect("the writer is there until the end").write(first, &mut requests);
+        }
+    });
+    let writer = writer.lock().take();
+    guarded(poison, || writer.map(Writer::close));
+    log.progress.send_modify(|progress| progress.closed = true);
+}
+
+/// Does what may find an invariant broken; if it does, the store is poisoned.
+pub fn guarded<T>(poison: &Poison, work: impl FnOnce() -> T) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        poison.set("the writer found an invariant broken and stopped");
+    }
 }
 
 impl Writer {
-    /// Writes what comes in until nothing can come any more; then closes the log. If an invariant turns out to
-    /// be broken, the store is poisoned, and nothing is written any more.
-    pub fn run(self, requests: mpsc::UnboundedReceiver<Request>) {
-        let (log, poison) = (self.log.clone(), self.poison.clone());
-        let ran = catch_unwind(AssertUnwindSafe(|| self.write_all(requests)));
-        if ran.is_err() {
-            poison.set("the writer found an invariant broken and stopped");
+    /// Takes what has come in, and hands it over.
+    fn write(&mut self, first: Request, requests: &mut mpsc::UnboundedReceiver<Request>) {
+        let mut next = Some(first);
+        while let Some(request) = next {
+            self.take(request);
+            next = if self.group.frames.len() < GROUP_BYTES { requests.try_recv().ok() } else { None };
         }
-        log.progress.send_modify(|progress| progress.closed = true);
+        self.hand_over();
     }
 
-    fn write_all(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
-        while let Some(first) = requests.blocking_recv() {
-            let mut group = Group::default();
-            let mut next = Some(first);
-            while let Some(request) = next {
-                self.take(request, &mut group);
-                next = if group.frames.len() < GROUP_BYTES { requests.try_recv().ok() } else { None };
-            }
-            self.commit(group);
+    /// Carries out one append that comes alone, on the thread of its caller. Only if the disk is slow, another thread
+    /// waits for it.
+    pub fn carry_out(&mut self, request: Request) {
+        self.take(request);
+        let Some(group) = self.staged() else { return };
+        if group.frames.is_empty() || self.syncer.is_quick() {
+            self.syncer.make_durable(group);
+        } else {
+            self.syncer.hand_over(group);
         }
-        self.close();
     }
 
     /// Judges an append, and stages it if it is to be written.
-    fn take(&mut self, request: Request, group: &mut Group) {
+    fn take(&mut self, request: Request) {
         let Request { append, encoded, answer, permit } = request;
         let outcome = match self.poison.error() {
             Some(poisoned) => Err(poisoned),
-            None => self.decide(append, encoded, group),
+            None => self.decide(&append, &encoded),
         };
         // Nobody listens any more if the caller has gone; what was decided is carried out all the same.
         match outcome {
-            Ok(outcome) => group.answers.push(Answer { to: answer, outcome, _permit: permit }),
+            Ok(outcome) => self.group.answers.push(Answer { to: answer, outcome, append, _permit: permit }),
             Err(error) => drop(answer.send(Err(error))),
         }
     }
 
-    fn decide(&mut self, append: Append, encoded: Encoded, group: &mut Group) -> Result<Outcome, Error> {
+    fn decide(&mut self, append: &Append, encoded: &Encoded) -> Result<Outcome, Error> {
         let stage = Stage::of(self);
-        if let Some(outcome) = stage.judge(&append)? {
+        if let Some(outcome) = stage.judge(append)? {
             return Ok(outcome);
         }
-        let versions = stage.versions(&append)?;
-        let stride = encoded.stride() as u64;
+        let versions = stage.versions(append)?;
+        let bytes = encoded.bytes_max() as u64;
         // A segment without events keeps its name, even if marks of closes stand in it.
-        let has_events = self.tail.next > self.active.base;
-        if self.tail.byte + stride > self.options.segment_bytes && has_events {
-            self.commit(std::mem::take(group));
+        let has_events = self.tail.next > self.active.segment.base();
+        if self.tail.byte + bytes > self.options.segment_bytes && has_events {
             self.roll()?;
+        } else if self.run_is_full() {
+            self.settle()?;
+            self.seal();
         }
-        self.allocate(self.tail.byte + stride).map_err(|fault| Error::Unavailable(Box::new(fault)))?;
+        self.allocate(self.tail.byte + bytes).map_err(|fault| Error::Unavailable(Box::new(fault)))?;
         let now = self.options.clock.now();
-        Ok(stage::write(self, append, encoded, versions, now, &mut group.frames))
+        let mut frames = std::mem::take(&mut self.group.frames);
+        let outcome = stage::write(self, append, encoded, versions, now, &mut frames);
+        self.group.frames = frames;
+        Ok(outcome)
+    }
+
+    fn run_is_full(&self) -> bool {
+        let bytes = self.tail.byte - self.active.from.byte;
+        self.active.index.read().count() >= self.options.run_events || bytes >= self.options.run_bytes
     }
 
     /// Makes the active segment's file reach to `end` at least.
@@ -209,55 +208,65 @@ impl Writer {
         }
         let step = self.active.allocated.clamp(ALLOCATE_BYTES_MIN, ALLOCATE_BYTES_MAX);
         let generous = (self.active.allocated + step).min(self.options.segment_bytes).max(end);
-        let file = &self.active.file;
-        let name = crate::segment::file_name(self.active.base);
-        let allocated =
-            file.allocate(generous).map(|()| generous).or_else(|_| file.allocate(end).map(|()| end));
-        self.active.allocated = allocated.map_err(Fault::io("make room in", &name))?;
+        let Segment { file, name, .. } = &*self.active.segment;
+        let staged = self.group.frames.len() as u64 + (end - self.tail.byte);
+        let allocate = |end| if staged >= LARGE_BYTES { file.reserve(end) } else { file.allocate(end) };
+        let allocated = allocate(generous).map(|()| generous).or_else(|_| allocate(end).map(|()| end));
+        self.active.allocated = allocated.map_err(Fault::io("make room in", name))?;
         Ok(())
     }
 
-    /// Writes, syncs, publishes, answers.
-    fn commit(&mut self, group: Group) {
-        if !group.frames.is_empty()
-            && let Err(fault) = self.make_durable(&group.frames)
-        {
-            let why = Error::Unavailable(Box::new(fault)).chain();
-            self.poison.set(&why);
-            for answer in group.answers {
-                let error = match answer.outcome {
-                    Outcome::Written(..) => Error::Indeterminate(why.clone().into()),
-                    _ => Error::Poisoned(why.clone().into()),
-                };
-                drop(answer.to.send(Err(error)));
-            }
+    /// What is staged.
+    fn staged(&mut self) -> Option<Group> {
+        let Staged { frames, answers } = std::mem::take(&mut self.group);
+        let start = self.tail.byte - frames.len() as u64;
+        let head = self.tail.next.previous();
+        let group = Group { segment: self.active.segment.clone(), start, frames, head, answers };
+        (!group.answers.is_empty()).then_some(group)
+    }
+
+    /// Hands over what is staged.
+    fn hand_over(&mut self) {
+        let Some(group) = self.staged() else { return };
+        let alone = std::mem::replace(&mut self.alone, group.answers.len() == 1);
+        if alone && self.alone { self.syncer.make_durable(group) } else { self.syncer.hand_over(group) }
+    }
+
+    /// Waits until everything that was staged is durable.
+    fn settle(&mut self) -> Result<(), Error> {
+        self.hand_over();
+        self.syncer.settle();
+        self.poison.error().map_or(Ok(()), Err)
+    }
+
+    /// Ends the newest run, in which everything is durable, and begins the next.
+    fn seal(&mut self) {
+        if self.active.index.read().count() == 0 {
+            self.active.from = self.tail;
             return;
         }
-        for answer in group.answers {
-            drop(answer.to.send(Ok(answer.outcome)));
-        }
+        let ended = self.active.index.read();
+        self.older_ids = self.older_ids.with(ended.id_range());
+        let index = Arc::new(RwLock::new(MemoryIndex::like(&ended)));
+        drop(ended);
+        let run = Run { base: self.tail.next, index: RunIndex::Memory(index.clone()) };
+        self.log.change(|lists| lists.runs.push(Arc::new(run)));
+        self.sealer.seal(Sealable {
+            segment: self.active.segment.clone(),
+            from: std::mem::replace(&mut self.active.from, self.tail),
+            end: self.tail,
+            index: std::mem::replace(&mut self.active.index, index),
+        });
     }
 
-    fn make_durable(&mut self, frames: &[u8]) -> Result<(), Fault> {
-        let name = crate::segment::file_name(self.active.base);
-        let start = self.tail.byte - frames.len() as u64;
-        self.active.file.write_at(frames, start).map_err(Fault::io("write", &name))?;
-        self.active.file.sync().map_err(Fault::io("sync", &name))?;
-        self.durable = self.tail.next.previous();
-        self.log.progress.send_replace(Progress { head: self.durable, closed: false });
-        Ok(())
-    }
-
-    /// Ends the active segment, in which everything is durable, and begins the next.
+    /// Ends the active segment and begins the next.
     fn roll(&mut self) -> Result<(), Error> {
-        if let Some(poisoned) = self.poison.error() {
-            return Err(poisoned);
-        }
+        self.settle()?;
         let header = SegmentHeader {
             store: self.log.id,
             base: self.tail.next,
             created_at: self.options.clock.now(),
-            chain: self.tail.chain,
+            link: self.tail.link,
             recorded_at: self.tail.recorded_at,
         };
         let file = header.create(&*self.log.disk).map_err(|(fault, begun)| {
@@ -267,31 +276,45 @@ impl Writer {
             }
             error
         })?;
+        self.seal();
+        self.mark(Mark::End);
         // What was allocated and not needed. If this fails, the zeros stay: they do no harm.
-        let _ = self.active.file.truncate(self.tail.byte);
-        let index = Arc::new(RwLock::new(MemoryIndex::default()));
-        self.log.push(Arc::new(Segment { base: header.base, file: file.clone(), index: index.clone() }));
-        let salt = header.salt();
-        let next = Active { base: header.base, salt, file, index, allocated: HEADER_BYTES };
-        let full = std::mem::replace(&mut self.active, next);
-        self.sealer.seal(full, Ending { byte: self.tail.byte, chain: self.tail.chain });
-        self.tail.byte = HEADER_BYTES;
-        self.heads.clear();
-        Ok(())
+        let _ = self.active.segment.file.truncate(self.tail.byte);
+        let segment = Arc::new(Segment::new(header, file));
+        self.log.change(|lists| lists.segments.push(segment.clone()));
+        self.tail = End::start_of(&header);
+        self.active.segment = segment;
+        self.active.allocated = HEADER_BYTES;
+        self.active.from = self.tail;
+        self.poison.error().map_or(Ok(()), Err)
+    }
+
+    /// Writes a mark behind everything, if there is room for it: no promise needs it.
+    fn mark(&mut self, mark: Mark) {
+        let segment = self.active.segment.clone();
+        let durable = self.tail.next.previous();
+        let (frames, crc) = frame::mark(mark, durable, segment.origin);
+        let end = self.tail.byte + frames.len() as u64;
+        if let Err(fault) = self.allocate(end) {
+            tracing::warn!(error = &fault as &dyn std::error::Error, "the log goes without a mark");
+            return;
+        }
+        self.syncer.make_durable(Group {
+            segment,
+            start: self.tail.byte,
+            frames,
+            head: durable,
+            answers: vec![],
+        });
+        self.tail.frame = (self.tail.byte, crc);
+        self.tail.byte = end;
+        self.tail.link = link(self.tail.link, crc);
     }
 
     /// Marks the end: whatever is found broken before the mark later on was durable once, so is damage.
     fn close(mut self) {
-        if self.poison.error().is_none() {
-            let mark = frame::close(self.durable, self.tail.recorded_at, self.tail.chain, self.active.salt);
-            self.tail.byte += mark.len() as u64;
-            let marked = self.allocate(self.tail.byte).and_then(|()| self.make_durable(&mark));
-            if let Err(fault) = marked {
-                tracing::warn!(
-                    error = &fault as &dyn std::error::Error,
-                    "the log is closed without its mark"
-                );
-            }
+        if self.settle().is_ok() {
+            self.mark(Mark::Close);
         }
         self.sealer.finish();
     }

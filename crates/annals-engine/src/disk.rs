@@ -17,9 +17,14 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+#[cfg(target_os = "linux")]
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub mod faulty;
 mod fresh;
+#[cfg(target_os = "linux")]
+mod map;
 
 pub use fresh::Fresh;
 
@@ -70,6 +75,16 @@ pub trait File: Send + Sync + 'static {
     /// As the operating system's.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Says that these bytes will be read soon: a [`read_at`](Self::read_at) that follows finds them on their way.
+    fn prefetch(&self, offset: u64, length: u64) {
+        let _ = (offset, length);
+    }
+
+    /// Says that these bytes will be read in a moment: brings them near, if they are in memory.
+    fn bring_near(&self, offset: u64, length: u64) {
+        let _ = (offset, length);
+    }
+
     /// Writes all of the bytes at this offset.
     ///
     /// # Errors
@@ -82,6 +97,15 @@ pub trait File: Send + Sync + 'static {
     /// # Errors
     /// As the operating system's; `StorageFull` if there is no room. What was in the file is untouched.
     fn allocate(&self, end: u64) -> io::Result<()>;
+
+    /// As [`allocate`](Self::allocate), but the zeros need not be written: cheaper for what is written in large pieces,
+    /// whose sync may as well write metadata.
+    ///
+    /// # Errors
+    /// As of [`allocate`](Self::allocate).
+    fn reserve(&self, end: u64) -> io::Result<()> {
+        self.allocate(end)
+    }
 
     /// Cuts the file to this length.
     ///
@@ -108,7 +132,7 @@ pub struct FileDisk {
     /// Whether files may be changed.
     writable: bool,
     /// Held for as long as the disk is: the lock goes with it, also when the process is killed.
-    _lock: Option<fs::File>,
+    lock: Option<fs::File>,
 }
 
 impl FileDisk {
@@ -141,7 +165,7 @@ impl FileDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { directory, writable: false, _lock: lock })
+        Ok(Self { directory, writable: false, lock })
     }
 
     /// The files of a directory side by side, to read them, whoever else has it.
@@ -150,7 +174,7 @@ impl FileDisk {
     /// As the operating system's, and if there is no such directory.
     pub fn reading(directory: &Path) -> io::Result<Self> {
         fs::read_dir(directory)?;
-        Ok(Self { directory: directory.to_owned(), writable: false, _lock: None })
+        Ok(Self { directory: directory.to_owned(), writable: false, lock: None })
     }
 
     fn hold(root: &Path, directory: PathBuf) -> io::Result<Self> {
@@ -164,7 +188,7 @@ impl FileDisk {
             fs::File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
         }
         fs::File::open(root)?.sync_all()?;
-        Ok(Self { directory, writable: true, _lock: Some(lock) })
+        Ok(Self { directory, writable: true, lock: Some(lock) })
     }
 
     fn may_write(&self) -> io::Result<()> {
@@ -191,14 +215,14 @@ impl Disk for FileDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let file = OpenOptions::new().read(true).write(self.writable).open(self.directory.join(name))?;
-        Ok(Arc::new(OsFile(file)))
+        Ok(Arc::new(if self.lock.is_some() { OsFile::new(file)? } else { OsFile::of_others(file) }))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.may_write()?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
-        Ok(Arc::new(OsFile(options.open(self.directory.join(name))?)))
+        Ok(Arc::new(OsFile::new(options.open(self.directory.join(name))?)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -216,13 +240,73 @@ impl Disk for FileDisk {
     }
 }
 
-struct OsFile(fs::File);
+/// Reads of so many bytes or more are calls to the system: for those a map gains nothing.
+const MAPPED_BYTES_MAX: usize = 64 << 10;
+/// A map is at least so large: a file may grow into it.
+const MAP_BYTES_MIN: u64 = 256 << 20;
+
+struct OsFile {
+    file: fs::File,
+    /// Up to here it may be read through memory: all of it, if nobody else changes it.
+    length: AtomicU64,
+    /// Made at the first small read; nothing, if it cannot be had.
+    #[cfg(target_os = "linux")]
+    map: OnceLock<Option<map::Map>>,
+}
+
+impl OsFile {
+    fn new(file: fs::File) -> io::Result<Self> {
+        let length = file.metadata()?.len().into();
+        Ok(Self {
+            file,
+            length,
+            #[cfg(target_os = "linux")]
+            map: OnceLock::new(),
+        })
+    }
+
+    /// A file that others may change meanwhile: it is read by calls only.
+    fn of_others(file: fs::File) -> Self {
+        Self {
+            file,
+            length: 0.into(),
+            #[cfg(target_os = "linux")]
+            map: OnceLock::new(),
+        }
+    }
+
+    fn wrote_to(&self, end: u64) {
+        self.length.fetch_max(end, Ordering::Relaxed);
+    }
+
+    /// Copies the bytes out of memory, if they can be had there.
+    #[cfg(target_os = "linux")]
+    fn read_mapped(&self, buffer: &mut [u8], offset: u64) -> bool {
+        let length = self.length.load(Ordering::Relaxed);
+        if buffer.len() >= MAPPED_BYTES_MAX || offset.saturating_add(buffer.len() as u64) > length {
+            return false;
+        }
+        let map = self.map.get_or_init(|| {
+            let length = usize::try_from(length.max(MAP_BYTES_MIN)).ok()?;
+            map::Map::new(&self.file, length).ok()
+        });
+        map.as_ref().is_some_and(|map| map.copy(buffer, offset))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read_mapped(&self, _buffer: &mut [u8], _offset: u64) -> bool {
+        false
+    }
+}
 
 impl File for OsFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.read_mapped(buffer, offset) {
+            return Ok(buffer.len());
+        }
         let mut filled = 0;
         while filled < buffer.len() {
-            match self.0.read_at(&mut buffer[filled..], offset + filled as u64) {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -232,31 +316,69 @@ impl File for OsFile {
         Ok(filled)
     }
 
+    #[cfg(target_os = "linux")]
+    fn bring_near(&self, offset: u64, length: u64) {
+        if let Some(Some(map)) = self.map.get() {
+            map.bring_near(offset, length);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn prefetch(&self, offset: u64, length: u64) {
+        use rustix::fs::{Advice, fadvise};
+        // If the system cannot be asked, the read will fetch them.
+        let _ = fadvise(&self.file, offset, std::num::NonZeroU64::new(length), Advice::WillNeed);
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)?;
+        self.wrote_to(offset + bytes.len() as u64);
+        Ok(())
     }
 
     fn allocate(&self, end: u64) -> io::Result<()> {
         static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-        let mut at = self.length()?;
+        // The system is asked: a write that failed half way may have made it longer.
+        let mut at = self.file.metadata()?.len();
         // Zeros are written rather than reserved: a reserved extent still changes metadata when it is filled.
         while at < end {
             let count = usize::try_from(end - at).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
-            self.0.write_all_at(&ZEROS[..count], at)?;
+            self.write_at(&ZEROS[..count], at)?;
             at += count as u64;
         }
         Ok(())
     }
 
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, end: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+
+        let length = self.file.metadata()?.len();
+        if length >= end {
+            return Ok(());
+        }
+        match fallocate(&self.file, FallocateFlags::empty(), length, end - length) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.allocate(end),
+            reserved => {
+                reserved?;
+                self.wrote_to(end);
+                Ok(())
+            }
+        }
+    }
+
     fn truncate(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        // First for those who read: they must not read behind the end.
+        self.length.fetch_min(length, Ordering::Relaxed);
+        self.file.set_len(length)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 }

@@ -54,6 +54,12 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 
 /// Reads a number that [`put_varint`] wrote, and how many bytes it took.
 pub fn get_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    // Most numbers have one byte.
+    if let Some(&byte) = bytes.first()
+        && byte < 0x80
+    {
+        return Some((u64::from(byte), 1));
+    }
     let mut value = 0_u64;
     for (index, &byte) in bytes.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f).checked_shl(7 * index as u32)?;
@@ -62,6 +68,59 @@ pub fn get_varint(bytes: &[u8]) -> Option<(u64, usize)> {
         }
     }
     None
+}
+
+/// Writes a number that may be negative in as few bytes as its size needs.
+pub fn put_signed(out: &mut Vec<u8>, value: i64) {
+    put_varint(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
+}
+
+/// Takes numbers and names from the front of bytes that may be anything.
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Reads these bytes from their beginning.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
+    /// What was not taken yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// That many bytes. `what` names them if they are not there.
+    pub fn take(&mut self, count: usize, what: &'static str) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.bytes.split_at_checked(count).ok_or(Malformed::Short(what))?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    /// An array of bytes.
+    pub fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Malformed> {
+        Ok(self.take(N, what)?.try_into().expect("as many bytes as were asked for"))
+    }
+
+    /// A number that [`put_varint`] wrote.
+    pub fn varint(&mut self, what: &'static str) -> Result<u64, Malformed> {
+        let (value, length) = get_varint(self.bytes).ok_or(Malformed::Short(what))?;
+        self.bytes = &self.bytes[length..];
+        Ok(value)
+    }
+
+    /// A number that [`put_signed`] wrote.
+    pub fn signed(&mut self, what: &'static str) -> Result<i64, Malformed> {
+        let value = self.varint(what)?;
+        Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+    }
+
+    /// A name: its length, then its bytes.
+    pub fn name(&mut self, what: &'static str) -> Result<&'a [u8], Malformed> {
+        let length = self.varint(what)?;
+        self.take(usize::try_from(length).map_err(|_| Malformed::Short(what))?, what)
+    }
 }
 
 #[cfg(test)]
@@ -75,6 +134,15 @@ mod tests {
             put_varint(&mut bytes, value);
             assert_eq!(get_varint(&bytes), Some((value, bytes.len())));
             assert_eq!(get_varint(&bytes[..bytes.len() - 1]), None);
+        }
+    }
+
+    #[test]
+    fn signed_numbers_are_read_as_written() {
+        for value in [0, 1, -1, 63, -64, i64::MAX, i64::MIN] {
+            let mut bytes = Vec::new();
+            put_signed(&mut bytes, value);
+            assert_eq!(Reader::new(&bytes).signed("number"), Ok(value));
         }
     }
 }

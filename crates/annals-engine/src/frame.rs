@@ -1,85 +1,140 @@
 //! The bytes of a frame: one append. Pure: bytes in, bytes out.
 //!
 //! ```text
-//! frame            0        4        8     9      12       16         24          32        40      72
-//!                  | crc u32| len u32| kind| zero | count  | position | recorded  | durable | chain | records
+//! frame            0        4        8     9
+//!                  | crc u32| len u32| kind| count | place | behind | record, record, ...
 //!
-//! record           0        4        8          16        24          32       34    36
-//!                  | crc u32| len u32| position | version | recorded  | index  | zero| body
+//! record           0        4
+//!                  | crc u32| len | index | version | time | body
 //! ```
 //!
-//! Numbers are little-endian. A frame begins at a multiple of 8 and is filled up with zeros; the file is zero
-//! beyond the last one.
+//! `crc` and the frame's `len` are little-endian; the other numbers are varints. `place` is the position of the first
+//! event less the segment's first; `behind` is by how many positions the log was not durable yet when the frame was
+//! written; a record's `len` counts what is behind it, and its `time` is the recorded time less the segment's
+//! creation. What is beyond the last frame is zero.
 //!
-//! - F1  A frame's `crc` covers all of it behind the field, so a frame is accepted whole or not at all (G2). It
-//!       begins with the salt of the segment: bytes that were a frame elsewhere, and came here as the data of an
-//!       event, are none here.
-//! - F2  A record's `crc` covers all of it behind the field, so that one event can be read without its frame.
-//! - F3  `durable` is the position up to which the log was durable when the frame was written: whoever finds a
-//!       broken frame in front of one that says so has found damage, not the end of the log (G9).
-//! - F4  `chain` is the digest of everything up to and with this frame (`digest` below).
-//! - F5  Whatever is reserved is zero, and is checked: a newer format is refused, not misread.
+//! - F1  A record's `crc` covers, behind the salt of the segment: the event's position, the fields behind it, and the
+//!       CRC32C of the body. So one event can be read, and trusted, without its frame; and it is trusted nowhere
+//!       but where it stands.
+//! - F2  A frame's `crc` covers, behind the salt, its fields and the `crc` of each record: a frame is accepted whole
+//!       or not at all (G2), and no byte of a body is looked at twice.
+//! - F3  `behind` says up to where the log was durable when the frame was written: whoever finds a broken frame in
+//!       front of one that says so has found damage, not the end of the log (G9).
+//! - F4  Bytes that were a frame elsewhere, and came here as the data of an event, are none here: the salt differs.
 //!
 //! Knows nothing of files. The body, what the caller gave, is `body`'s. Next above: `segment`.
 
 use annals_core::{Append, Position, RecordedEvent, Timestamp, Version};
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 
-use crate::body;
-use crate::encoding::{Malformed, get_time, get_u32, get_u64, put_u32, put_u64};
+use crate::body::{self, Body};
+use crate::encoding::{Malformed, Reader, get_u32, put_signed, put_u32, put_varint};
+use crate::index::hashes_of;
 
-/// Bytes of a frame's header.
-pub const HEADER_BYTES: usize = 72;
-/// Bytes of a record's header.
-pub const RECORD_HEADER_BYTES: usize = 36;
-/// Events that a frame can hold: a record's place in it has 16 bits.
+/// Events that a frame can hold.
 pub const EVENTS_MAX: usize = 1 << 16;
-/// Frames begin at multiples of this.
-pub const ALIGN: usize = 8;
+/// Bytes of a frame's header that have one size: its checksum, its length, its kind.
+pub const FIXED_BYTES: usize = 9;
+/// The most bytes that a frame's header has.
+pub const HEADER_BYTES_MAX: usize = FIXED_BYTES + 3 + 5 + 10;
+/// The most bytes that a record has in front of its body.
+pub const RECORD_HEADER_BYTES_MAX: usize = 4 + 5 + 3 + 10 + 10;
 
 /// A frame that holds an append.
 const KIND_APPEND: u8 = 1;
 /// A frame without events, written when a store is closed: proof that everything before it was durable.
 const KIND_CLOSE: u8 = 2;
+/// The last frame of a segment, without events, written when the next one is there: proof that there is one.
+const KIND_END: u8 = 3;
 
-/// A SHA-256 digest.
-pub type Digest = [u8; 32];
+/// What a frame without events says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The store was closed: everything in front is durable.
+    Close,
+    /// The segment ends, and another one follows.
+    End,
+}
+
+/// What the frames of a segment are written and read against: it stands in the segment's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// What every checksum begins with.
+    pub salt: u32,
+    /// Position of the segment's first event.
+    pub base: Position,
+    /// When the segment was created.
+    pub created_at: Timestamp,
+}
 
 /// What stands in a frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Bytes of the frame without the filling.
+    /// Bytes of the frame.
     pub length: usize,
-    /// Events; none in a frame that marks a close.
+    /// Bytes of the frame in front of its records.
+    records_at: usize,
+    /// Events; none in a mark.
     pub count: u32,
-    /// Position of the first event; in a frame that marks a close, of the next one.
+    /// Position of the first event; in a mark, of the next one.
     pub first: Position,
-    /// Recorded time of the events.
-    pub recorded_at: Timestamp,
+    /// What it marks, if it has no events.
+    pub mark: Option<Mark>,
     /// Position up to which the log was durable when the frame was written.
     pub durable: Position,
-    /// Digest of the log up to and with this frame.
-    pub chain: Digest,
+    /// Checksum of the frame: with the ones before it, it makes the segment's `link`.
+    pub crc: u32,
 }
 
-impl Header {
-    /// Bytes that the frame takes in the file.
-    pub fn stride(&self) -> usize {
-        self.length.next_multiple_of(ALIGN)
+/// A record, borrowed from its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Place in the log.
+    pub position: Position,
+    /// Place in the stream.
+    pub version: Version,
+    /// Position of the first event of its append.
+    pub append: Position,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// What the caller gave.
+    pub body: &'a [u8],
+}
+
+impl Record<'_> {
+    /// The event, which shares the bytes that the record was read from: `block` holds them.
+    pub fn to_event(self, block: &Bytes) -> Result<RecordedEvent, Malformed> {
+        let (stream, key, event) = Body::read(self.body)?.to_event(block)?;
+        Ok(RecordedEvent::record(
+            event,
+            stream,
+            self.position,
+            self.version,
+            self.append,
+            self.recorded_at,
+            key,
+        ))
     }
 }
 
-/// An append as bytes, made on the caller's thread: all that the writer fills in is where it stands.
+/// An append as bytes, made on the caller's thread: all that the writer adds is where it stands.
 pub struct Encoded {
-    records: Vec<u8>,
-    /// Where each record ends.
-    ends: Vec<usize>,
-    digest: Digest,
+    bodies: Vec<u8>,
+    events: Vec<EncodedEvent>,
+    hashes: Vec<u64>,
+}
+
+/// Where the body of an event and its hashes end, and the checksum of the body.
+struct EncodedEvent {
+    end: usize,
+    hashes_end: usize,
+    crc: u32,
 }
 
 /// What only the writer knows of an append.
 pub struct Placement<'a> {
+    /// The segment.
+    pub origin: Origin,
     /// Position of its first event.
     pub first: Position,
     /// Version of each of its events.
@@ -88,172 +143,205 @@ pub struct Placement<'a> {
     pub recorded_at: Timestamp,
     /// Position up to which the log is durable.
     pub durable: Position,
-    /// Digest of the log before it.
-    pub chain: Digest,
-    /// Salt of the segment.
-    pub salt: u32,
+}
+
+/// A record that was placed.
+pub struct Placed<'a> {
+    /// Where it begins, from the start of the frame.
+    pub at: usize,
+    /// Its body.
+    pub body: &'a [u8],
+    /// The hashes that an index finds it by, as `hashes_of` gives them.
+    pub hashes: &'a [u64],
 }
 
 impl Encoded {
-    /// Turns an append into bytes and hashes its content.
+    /// Turns an append into bytes, and does with them all that needs no knowledge of the log.
     pub fn new(append: &Append) -> Self {
-        let bytes: usize = append.writes.iter().map(|write| write.event.data.len() + 160).sum();
-        let mut records = Vec::with_capacity(bytes);
-        let mut ends = Vec::with_capacity(append.writes.len());
-        let mut digests = Sha256::new();
-        for (index, write) in append.writes.iter().enumerate() {
-            let start = records.len();
-            records.resize(start + RECORD_HEADER_BYTES, 0);
-            body::encode(
-                &mut records,
-                &write.stream,
-                &write.event,
-                append.key.as_ref().filter(|_| index == 0),
-            );
-            digests.update(Sha256::digest(&records[start + RECORD_HEADER_BYTES..]));
-            let length = records.len() - start;
-            put_u32(
-                &mut records[start + 4..],
-                u32::try_from(length).expect("limits keep a record below 4 GiB"),
-            );
-            let index = u16::try_from(index).expect("limits keep an append at 65,536 events");
-            records[start + 32..start + 34].copy_from_slice(&index.to_le_bytes());
-            ends.push(records.len());
-        }
-        Self { records, ends, digest: digests.finalize().into() }
-    }
-
-    /// Bytes that the frame will take in the file.
-    pub fn stride(&self) -> usize {
-        (HEADER_BYTES + self.records.len()).next_multiple_of(ALIGN)
-    }
-
-    /// Offset of each record from the start of the frame.
-    pub fn record_offsets(&self) -> impl Iterator<Item = usize> + '_ {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.take(self.ends.len()).map(|start| HEADER_BYTES + start)
-    }
-
-    /// Fills in where the append stands, writes the frame at the end of `out` and returns the digest of the log
-    /// with it.
-    pub fn place(&mut self, placement: &Placement<'_>, out: &mut Vec<u8>) -> Digest {
-        assert_eq!(placement.versions.len(), self.ends.len(), "every event has its version");
-        let mut start = 0;
-        for (index, &end) in self.ends.iter().enumerate() {
-            let record = &mut self.records[start..end];
-            put_u64(&mut record[8..], placement.first.plus(index as u64).get());
-            put_u64(&mut record[16..], placement.versions[index].get());
-            put_u64(&mut record[24..], placement.recorded_at.as_micros().cast_unsigned());
-            let crc = crc32c::crc32c(&record[4..]);
-            put_u32(record, crc);
-            start = end;
-        }
-        let chain =
-            chain(&placement.chain, &self.digest, placement.first, self.ends.len(), placement.recorded_at);
-        let header = Header {
-            length: HEADER_BYTES + self.records.len(),
-            count: u32::try_from(self.ends.len()).expect("limits keep an append at 65,536 events"),
-            first: placement.first,
-            recorded_at: placement.recorded_at,
-            durable: placement.durable,
-            chain,
+        let bytes: usize = append.writes.iter().map(|write| write.event.data.len() + 100).sum();
+        let mut encoded = Self {
+            bodies: Vec::with_capacity(bytes),
+            events: Vec::with_capacity(append.writes.len()),
+            hashes: Vec::with_capacity(append.writes.len() * 4),
         };
-        put_frame(&header, KIND_APPEND, &self.records, placement.salt, out);
-        chain
+        for (index, write) in append.writes.iter().enumerate() {
+            let start = encoded.bodies.len();
+            let key = append.key.as_ref().filter(|_| index == 0);
+            body::encode(&mut encoded.bodies, &write.stream, &write.event, key);
+            let body = &encoded.bodies[start..];
+            hashes_of(&Body::read(body).expect("what was encoded is read"), &mut encoded.hashes);
+            encoded.events.push(EncodedEvent {
+                crc: crc32c::crc32c(body),
+                end: encoded.bodies.len(),
+                hashes_end: encoded.hashes.len(),
+            });
+        }
+        encoded
+    }
+
+    /// The most bytes that the frame can take in the file.
+    pub fn bytes_max(&self) -> usize {
+        HEADER_BYTES_MAX + self.bodies.len() + self.events.len() * RECORD_HEADER_BYTES_MAX
+    }
+
+    /// Writes the frame at the end of `out`, hands out each record as it is placed, and returns the frame's checksum.
+    pub fn place(
+        &self,
+        placement: &Placement<'_>,
+        out: &mut Vec<u8>,
+        mut each: impl FnMut(Placed<'_>),
+    ) -> u32 {
+        assert_eq!(placement.versions.len(), self.events.len(), "every event has its version");
+        let Placement { origin, first, .. } = *placement;
+        let start = out.len();
+        out.reserve(self.bytes_max());
+        let count = u32::try_from(self.events.len()).expect("limits keep an append at 65,536 events");
+        let mut crc = put_header(origin, KIND_APPEND, count, first, placement.durable, out);
+        let time = placement.recorded_at.as_micros().wrapping_sub(origin.created_at.as_micros());
+        let (mut body_at, mut hashes_at) = (0, 0);
+        for (index, (event, version)) in self.events.iter().zip(placement.versions).enumerate() {
+            let at = out.len();
+            let body = &self.bodies[body_at..event.end];
+            out.extend_from_slice(&[0; 4]);
+            let behind_length =
+                varint_bytes(index as u64) + varint_bytes(version.get()) + signed_bytes(time) + body.len();
+            put_varint(out, behind_length as u64);
+            put_varint(out, index as u64);
+            put_varint(out, version.get());
+            put_signed(out, time);
+            let fields = &out[at + 4..];
+            let record_crc = record_crc(origin.salt, first.plus(index as u64), fields, event.crc);
+            put_u32(&mut out[at..], record_crc);
+            out.extend_from_slice(body);
+            crc = crc32c::crc32c_append(crc, &record_crc.to_le_bytes());
+            let hashes = &self.hashes[hashes_at..event.hashes_end];
+            each(Placed { at: at - start, body, hashes });
+            (body_at, hashes_at) = (event.end, event.hashes_end);
+        }
+        finish(&mut out[start..], crc)
     }
 }
 
-/// The frame that marks a close, in which everything up to `durable` was durable.
-pub fn close(durable: Position, recorded_at: Timestamp, chain: Digest, salt: u32) -> Vec<u8> {
-    let header =
-        Header { length: HEADER_BYTES, count: 0, first: durable.next(), recorded_at, durable, chain };
-    let mut out = Vec::with_capacity(HEADER_BYTES);
-    put_frame(&header, KIND_CLOSE, &[], salt, &mut out);
-    out
+/// A frame without events, written when everything up to `durable`, the end of the log, is durable; and its checksum.
+pub fn mark(mark: Mark, durable: Position, origin: Origin) -> (Vec<u8>, u32) {
+    let kind = match mark {
+        Mark::Close => KIND_CLOSE,
+        Mark::End => KIND_END,
+    };
+    let mut out = Vec::with_capacity(HEADER_BYTES_MAX);
+    let crc = put_header(origin, kind, 0, durable.next(), durable, &mut out);
+    let crc = finish(&mut out, crc);
+    (out, crc)
 }
 
-fn put_frame(header: &Header, kind: u8, records: &[u8], salt: u32, out: &mut Vec<u8>) {
+/// Writes a header at the end of `out`, but for length and checksum; returns the checksum of what stands there.
+fn put_header(
+    origin: Origin,
+    kind: u8,
+    count: u32,
+    first: Position,
+    durable: Position,
+    out: &mut Vec<u8>,
+) -> u32 {
     let start = out.len();
-    out.resize(start + HEADER_BYTES, 0);
-    out.extend_from_slice(records);
-    let frame = &mut out[start..];
-    put_u32(&mut frame[4..], u32::try_from(header.length).expect("limits keep a frame below 4 GiB"));
-    frame[8] = kind;
-    put_u32(&mut frame[12..], header.count);
-    put_u64(&mut frame[16..], header.first.get());
-    put_u64(&mut frame[24..], header.recorded_at.as_micros().cast_unsigned());
-    put_u64(&mut frame[32..], header.durable.get());
-    frame[40..72].copy_from_slice(&header.chain);
-    let crc = crc32c::crc32c_append(salt, &frame[4..]);
-    put_u32(frame, crc);
-    out.resize(start + header.stride(), 0);
+    out.extend_from_slice(&[0; 8]);
+    out.push(kind);
+    put_varint(out, u64::from(count));
+    put_varint(out, first.get() - origin.base.get());
+    put_varint(out, first.get() - 1 - durable.get());
+    crc32c::crc32c_append(origin.salt, &out[start + 8..])
 }
 
-/// The digest of the log with an append: of the digest before it, of its content, and of where it stands.
-fn chain(before: &Digest, content: &Digest, first: Position, count: usize, recorded_at: Timestamp) -> Digest {
-    let mut digest = Sha256::new();
-    digest.update(before);
-    digest.update(content);
-    digest.update(first.get().to_le_bytes());
-    digest.update((count as u64).to_le_bytes());
-    digest.update(recorded_at.as_micros().to_le_bytes());
-    digest.finalize().into()
+/// Puts length and checksum into a frame of which everything else is there.
+fn finish(frame: &mut [u8], crc: u32) -> u32 {
+    let length = u32::try_from(frame.len()).expect("limits keep a frame below 4 GiB").to_le_bytes();
+    frame[4..8].copy_from_slice(&length);
+    let crc = crc32c::crc32c_append(crc, &length);
+    put_u32(frame, crc);
+    crc
+}
+
+fn record_crc(salt: u32, position: Position, fields: &[u8], body_crc: u32) -> u32 {
+    // Four numbers, of ten bytes at the most each: these may be anything.
+    let mut bytes = [0; 12 + 40];
+    let end = 8 + fields.len();
+    bytes[..8].copy_from_slice(&position.get().to_le_bytes());
+    bytes[8..end].copy_from_slice(fields);
+    bytes[end..end + 4].copy_from_slice(&body_crc.to_le_bytes());
+    crc32c::crc32c_append(salt, &bytes[..end + 4])
+}
+
+fn varint_bytes(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+fn signed_bytes(value: i64) -> usize {
+    varint_bytes(((value << 1) ^ (value >> 63)).cast_unsigned())
 }
 
 /// How many bytes the frame at the start of the bytes says it has.
 pub fn peek_length(bytes: &[u8]) -> Result<usize, Malformed> {
-    if bytes.len() < HEADER_BYTES {
+    if bytes.len() < FIXED_BYTES {
         return Err(Malformed::Short("frame"));
     }
     let length = get_u32(&bytes[4..]) as usize;
-    if length < HEADER_BYTES {
+    if length < FIXED_BYTES + 3 {
         return Err(Malformed::Short("frame"));
     }
     Ok(length)
 }
 
-/// Reads the frame at the start of the bytes: its header, checked, with nothing said of its records yet.
-///
-/// `Short` and `Checksum` mean that there is no whole frame here. Anything else means that there is one, written
-/// so, and that it cannot be right.
-pub fn header(bytes: &[u8], salt: u32) -> Result<Header, Malformed> {
+/// Reads the header at the start of the bytes. Nothing of it is checked; it may be anything.
+pub fn peek(bytes: &[u8], origin: &Origin) -> Result<Header, Malformed> {
     let length = peek_length(bytes)?;
-    if bytes.len() < length {
-        return Err(Malformed::Short("frame"));
-    }
-    if crc32c::crc32c_append(salt, &bytes[4..length]) != get_u32(bytes) {
-        return Err(Malformed::Checksum("frame"));
-    }
-    peek(bytes)
+    let mut reader = Reader::new(&bytes[FIXED_BYTES..]);
+    let count = u32::try_from(reader.varint("frame")?).map_err(|_| Malformed::Short("frame"))?;
+    let place = u32::try_from(reader.varint("frame")?).map_err(|_| Malformed::Short("frame"))?;
+    let behind = reader.varint("frame")?;
+    let first = origin.base.plus(u64::from(place));
+    let durable = (first.get() - 1).checked_sub(behind).ok_or(Malformed::Short("frame"))?;
+    Ok(Header {
+        length,
+        records_at: bytes.len() - reader.rest().len(),
+        count,
+        first,
+        mark: None,
+        durable: Position::new(durable),
+        crc: get_u32(bytes),
+    })
 }
 
-/// What the header at the start of the bytes says, if it can be one; its checksum is not looked at.
-pub fn peek(bytes: &[u8]) -> Result<Header, Malformed> {
-    let length = peek_length(bytes)?;
-    if !matches!(bytes[8], KIND_APPEND | KIND_CLOSE) {
-        return Err(Malformed::Field("kind"));
+/// Whether an append may begin with these bytes, as far as is cheap to see; there are `left` bytes in all. Most bytes
+/// begin none.
+pub fn may_begin(bytes: &[u8], left: u64, origin: &Origin) -> bool {
+    let Ok(header) = peek(bytes, origin) else { return false };
+    if header.length as u64 > left {
+        return false;
     }
-    if bytes[9..12] != [0; 3] {
-        return Err(Malformed::Field("reserved"));
+    match bytes[8] {
+        KIND_APPEND if header.count > 0 => {
+            // A record of which not even the fields are among the bytes may be one.
+            let first = bytes.get(header.records_at..).map(peek_record);
+            !matches!(first, Some(Ok(first)) if first.index != 0 || first.length > header.length)
+        }
+        KIND_CLOSE | KIND_END => header.count == 0,
+        _ => false,
     }
-    let header = Header {
-        length,
-        count: get_u32(&bytes[12..]),
-        first: Position::new(get_u64(&bytes[16..])),
-        recorded_at: get_time(&bytes[24..])?,
-        durable: Position::new(get_u64(&bytes[32..])),
-        chain: bytes[40..72].try_into().expect("32 bytes"),
-    };
-    if (header.count == 0) != (bytes[8] == KIND_CLOSE) {
-        return Err(Malformed::Field("count"));
-    }
-    Ok(header)
 }
 
 /// The salt with which the frame at the start of the bytes would be whole, if all of its bytes are there: what the
-/// checksum began with, found by undoing it byte by byte. Whether it is the right one, the records tell.
-pub fn salt_of(bytes: &[u8]) -> Option<u32> {
-    let covered = bytes.get(4..peek_length(bytes).ok()?)?;
+/// checksum began with, found by undoing it byte by byte. Whether it is the right one, the records tell: [`header`].
+pub fn salt_of(bytes: &[u8], origin: &Origin) -> Option<u32> {
+    let header = peek(bytes, origin).ok()?;
+    let frame = bytes.get(..header.length)?;
+    let mut covered = frame.get(8..header.records_at)?.to_vec();
+    let mut at = header.records_at;
+    for _ in 0..header.count {
+        let record = frame.get(at..at + 4)?;
+        covered.extend_from_slice(record);
+        at += peek_record(&frame[at..]).ok()?.length;
+    }
+    covered.extend_from_slice(&frame[4..8]);
     // What a step of the checksum adds for each value of the byte that leaves it: `step(0, byte)`.
     let step = |byte: u8| {
         (0..8).fold(u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
@@ -263,7 +351,7 @@ pub fn salt_of(bytes: &[u8]) -> Option<u32> {
         let added = step(byte);
         by_top[(added >> 24) as usize] = (byte, added);
     }
-    let mut state = !get_u32(bytes);
+    let mut state = !header.crc;
     for &byte in covered.iter().rev() {
         let (low, added) = by_top[(state >> 24) as usize];
         state = ((state ^ added) << 8) | u32::from(low ^ byte);
@@ -271,83 +359,141 @@ pub fn salt_of(bytes: &[u8]) -> Option<u32> {
     Some(!state)
 }
 
-/// The records of a frame that `header` has accepted, each with its offset from the start of the frame; and
-/// whether the digest in the header is the one that follows from `before`.
-pub fn records(
-    frame: &Bytes,
-    header: &Header,
-    before: &Digest,
-) -> Result<Vec<(usize, RecordedEvent)>, Malformed> {
-    let (events, content) = events(frame, header)?;
-    let expected = match events.len() {
-        0 => *before,
-        count => chain(before, &content, header.first, count, header.recorded_at),
-    };
-    if header.chain != expected {
-        return Err(Malformed::Field("chain"));
+/// Reads the frame at the start of the bytes and checks all of it.
+///
+/// `Short` and `Checksum` mean that there is no whole frame here. Anything else means that there is one, written
+/// so, and that it cannot be right.
+pub fn header(bytes: &[u8], origin: &Origin) -> Result<Header, Malformed> {
+    let mut header = peek(bytes, origin)?;
+    let Some(frame) = bytes.get(..header.length) else { return Err(Malformed::Short("frame")) };
+    if header.records_at > header.length {
+        return Err(Malformed::Short("frame"));
     }
-    Ok(events)
+    let mut crc = crc32c::crc32c_append(origin.salt, &frame[8..header.records_at]);
+    let mut at = header.records_at;
+    for index in 0..u64::from(header.count) {
+        let record = peek_record(&frame[at..])?;
+        let expected = record.crc(&frame[at..], header.first.plus(index), origin)?;
+        if expected != get_u32(&frame[at..]) {
+            return Err(Malformed::Checksum("record"));
+        }
+        crc = crc32c::crc32c_append(crc, &expected.to_le_bytes());
+        at += record.length;
+    }
+    crc = crc32c::crc32c_append(crc, &frame[4..8]);
+    if crc != header.crc || at != header.length {
+        return Err(Malformed::Checksum("frame"));
+    }
+    header.mark = match frame[8] {
+        KIND_APPEND => None,
+        KIND_CLOSE => Some(Mark::Close),
+        KIND_END => Some(Mark::End),
+        _ => return Err(Malformed::Field("kind")),
+    };
+    if header.mark.is_some() == (header.count == 0) { Ok(header) } else { Err(Malformed::Field("count")) }
 }
 
-/// The same where the digest of the log before the frame is not known; with the digest of its content.
-pub fn events(frame: &Bytes, header: &Header) -> Result<(Vec<(usize, RecordedEvent)>, Digest), Malformed> {
-    let mut events = Vec::with_capacity((header.count as usize).min(header.length / RECORD_HEADER_BYTES));
-    let mut digests = Sha256::new();
-    let mut at = HEADER_BYTES;
+/// The records of a frame that `header` has accepted, each with its offset from the start of the frame.
+pub fn records<'a>(
+    frame: &'a [u8],
+    header: &Header,
+    origin: &Origin,
+    mut each: impl FnMut(usize, Record<'a>) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    let mut at = header.records_at;
+    let mut recorded_at = None;
     for index in 0..u64::from(header.count) {
-        let length = record_length(&frame[at..header.length])?;
-        let record = frame.slice(at..at + length);
-        let event = record_event(&record)?;
-        if event.position != header.first.plus(index) {
-            return Err(Malformed::Field("position"));
-        }
-        if event.append != header.first {
+        let fields = peek_record(&frame[at..])?;
+        let record = fields.record(&frame[at..], header.first.plus(index), origin)?;
+        if fields.index != index {
             return Err(Malformed::Field("index"));
         }
-        if event.recorded_at != header.recorded_at {
+        if *recorded_at.get_or_insert(record.recorded_at) != record.recorded_at {
             return Err(Malformed::Field("recorded time"));
         }
-        digests.update(Sha256::digest(&record[RECORD_HEADER_BYTES..]));
-        events.push((at, event));
-        at += length;
+        each(at, record)?;
+        at += fields.length;
     }
-    if at != header.length {
-        return Err(Malformed::Field("length"));
-    }
-    Ok((events, digests.finalize().into()))
+    Ok(())
 }
 
-/// How many bytes the record at the start of the bytes has.
+/// The fields of a record in front of its body.
+struct Fields {
+    length: usize,
+    index: u64,
+    version: u64,
+    time: i64,
+    body_at: usize,
+}
+
+fn peek_record(bytes: &[u8]) -> Result<Fields, Malformed> {
+    let mut reader = Reader::new(bytes);
+    reader.take(4, "record")?;
+    let behind = usize::try_from(reader.varint("record")?).map_err(|_| Malformed::Short("record"))?;
+    let at = bytes.len() - reader.rest().len();
+    let length = at.checked_add(behind).ok_or(Malformed::Short("record"))?;
+    let (index, version, time) =
+        (reader.varint("record")?, reader.varint("record")?, reader.signed("record")?);
+    let body_at = bytes.len() - reader.rest().len();
+    if body_at > length {
+        return Err(Malformed::Short("record"));
+    }
+    Ok(Fields { length, index, version, time, body_at })
+}
+
+impl Fields {
+    /// The checksum that the record must have if it stands at this position.
+    fn crc(&self, bytes: &[u8], position: Position, origin: &Origin) -> Result<u32, Malformed> {
+        let body = bytes.get(self.body_at..self.length).ok_or(Malformed::Short("record"))?;
+        Ok(record_crc(origin.salt, position, &bytes[4..self.body_at], crc32c::crc32c(body)))
+    }
+
+    fn record<'a>(
+        &self,
+        bytes: &'a [u8],
+        position: Position,
+        origin: &Origin,
+    ) -> Result<Record<'a>, Malformed> {
+        let body = bytes.get(self.body_at..self.length).ok_or(Malformed::Short("record"))?;
+        let micros = self.time.wrapping_add(origin.created_at.as_micros());
+        let recorded_at = Timestamp::from_micros(micros);
+        if recorded_at.as_micros() != micros {
+            return Err(Malformed::Field("recorded time"));
+        }
+        let append = position.get().checked_sub(self.index).filter(|append| *append > 0);
+        let append = Position::new(append.ok_or(Malformed::Field("index"))?);
+        if self.version == 0 {
+            return Err(Malformed::Field("version"));
+        }
+        let version = Version::new(self.version);
+        Ok(Record { position, version, append, recorded_at, body })
+    }
+}
+
+/// How many bytes the record at the start of the bytes says it has.
 pub fn record_length(bytes: &[u8]) -> Result<usize, Malformed> {
-    if bytes.len() < RECORD_HEADER_BYTES {
-        return Err(Malformed::Short("record"));
-    }
-    let length = get_u32(&bytes[4..]) as usize;
-    if length < RECORD_HEADER_BYTES {
-        return Err(Malformed::Field("length"));
-    }
-    Ok(length)
+    Ok(peek_record(bytes)?.length)
 }
 
-/// Reads one record, all of it and nothing else. The event shares the bytes.
-pub fn record_event(record: &Bytes) -> Result<RecordedEvent, Malformed> {
-    if record_length(record)? != record.len() {
-        return Err(Malformed::Short("record"));
-    }
-    if crc32c::crc32c(&record[4..]) != get_u32(record) {
+/// Reads the record at the start of the bytes, which must be that of the event at this position, and checks it.
+pub fn record<'a>(bytes: &'a [u8], position: Position, origin: &Origin) -> Result<Record<'a>, Malformed> {
+    let fields = peek_record(bytes)?;
+    if fields.crc(bytes, position, origin)? != get_u32(bytes) {
         return Err(Malformed::Checksum("record"));
     }
-    if record[34..36] != [0; 2] {
-        return Err(Malformed::Field("reserved"));
+    fields.record(bytes, position, origin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_a_varint_is_known_before_it_is_written() {
+        for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, value);
+            assert_eq!(varint_bytes(value), bytes.len());
+        }
     }
-    let position = Position::new(get_u64(&record[8..]));
-    let version = Version::new(get_u64(&record[16..]));
-    let recorded_at = get_time(&record[24..])?;
-    let index = u64::from(u16::from_le_bytes([record[32], record[33]]));
-    if position.get() <= index || version == Version::ZERO {
-        return Err(Malformed::Field("position"));
-    }
-    let append = Position::new(position.get() - index);
-    let (stream, key, event) = body::decode(record.slice(RECORD_HEADER_BYTES..))?;
-    Ok(RecordedEvent::record(event, stream, position, version, append, recorded_at, key))
 }

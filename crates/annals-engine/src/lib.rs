@@ -19,15 +19,18 @@
 //! # }
 //! ```
 //!
-//! From an append to the bytes, one file a hop: `store` -> `commit` -> `stage` -> `frame` -> `disk`; a read goes
-//! `store` -> `read` -> `index` -> `segment` -> `disk`.
+//! From an append to the bytes, one file a hop: `store` -> `commit` -> `stage` -> `frame`, and then `sync` -> `disk`; a
+//! read goes `store` -> `read` -> `index` -> `fetch` -> `disk`.
 
 mod store;
 
 mod commit;
 mod stage;
+mod sync;
 
+mod fetch;
 mod read;
+mod scan;
 
 mod log;
 mod segment;
@@ -38,7 +41,9 @@ mod body;
 
 mod encoding;
 
+mod digest;
 mod index;
+mod proof;
 mod seal;
 
 mod identity;
@@ -58,6 +63,7 @@ pub use backup::{
     StoredSegment, backups, restore, verify_backup,
 };
 pub use repair::{Note, Repaired, repair_disk};
+pub use scan::ScannedEvent;
 pub use store::{EngineStore, Options};
 pub use verify::{
     Damage, LastPass, Lost, OnDamage, Verification, VerifyOptions, last_pass, verify, verify_disk,

@@ -1,19 +1,22 @@
-//! The log: the sequence of segments, as readers see it.
+//! The log: segments, where the events are, and runs, where they are found, as readers see them.
 //!
-//! Readers work on a [`View`], an immutable list of segments, below the head, which the writer moves once events
-//! are durable. A view that is held stays right while the log goes on: segments only grow, and a sealed one
-//! differs from what it was only in where its index lies.
+//! Readers work on a [`View`], immutable lists of both, below the head, which the writer moves once events are
+//! durable. A view that is held stays right while the log goes on: what it names only grows, and a run that was sealed
+//! or merged differs from what it was only in where its index lies. No reader waits for the writer.
 //!
-//! Next below: `segment`. `read` answers reads from a view; `commit` moves the head and adds segments.
+//! Next below: `segment` and `index`. `read` answers reads from a view; `commit` moves the head and adds to the lists.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use annals_core::{Position, StoreId};
-use parking_lot::RwLock;
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::disk::Disk;
-use crate::index::BlockCache;
+use crate::index::{BlockCache, FileIndex, Index, MemoryIndex};
 use crate::segment::Segment;
 
 /// How far the log has come.
@@ -25,6 +28,54 @@ pub struct Progress {
     pub closed: bool,
 }
 
+/// Events one after the other, and the index by which they are found.
+pub struct Run {
+    /// Position of its first event.
+    pub base: Position,
+    /// Where its events are.
+    pub index: RunIndex,
+}
+
+/// The index of a run.
+pub enum RunIndex {
+    /// In memory: it is still added to, or on its way to the disk.
+    Memory(Arc<RwLock<MemoryIndex>>),
+    /// On disk.
+    File(Arc<FileIndex>),
+}
+
+impl Run {
+    /// The position of the event at this place.
+    pub fn position(&self, place: u32) -> Position {
+        self.base.plus(u64::from(place))
+    }
+
+    /// Name of the file that its index is in.
+    pub fn file_name(&self) -> Option<&str> {
+        match &self.index {
+            RunIndex::Memory(_) => None,
+            RunIndex::File(index) => Some(index.name()),
+        }
+    }
+
+    /// Its index.
+    pub fn index(&self) -> &dyn Index {
+        match &self.index {
+            RunIndex::Memory(index) => &**index,
+            RunIndex::File(index) => &**index,
+        }
+    }
+}
+
+/// What readers see, but for how far.
+#[derive(Clone)]
+pub struct Lists {
+    /// All segments in order. Never empty.
+    pub segments: Vec<Arc<Segment>>,
+    /// All runs in order. Never empty; the last one is in memory.
+    pub runs: Vec<Arc<Run>>,
+}
+
 /// The log as readers see it.
 pub struct Log {
     /// Identity.
@@ -33,69 +84,109 @@ pub struct Log {
     pub disk: Arc<dyn Disk>,
     /// Blocks of index files.
     pub cache: Arc<BlockCache>,
-    /// How far it has come.
+    /// How far it has come, for those who wait.
     pub progress: watch::Sender<Progress>,
-    segments: RwLock<Arc<Vec<Arc<Segment>>>>,
+    head: AtomicU64,
+    lists: ArcSwap<Lists>,
+    changing: Mutex<()>,
 }
 
-/// The segments of the log and its head, at one time.
+/// The log at one time.
 pub struct View {
-    /// All segments in order. Never empty.
-    pub segments: Arc<Vec<Arc<Segment>>>,
+    lists: Arc<Lists>,
     /// Position of the newest event that may be read.
     pub head: Position,
 }
 
 impl Log {
-    /// A log of these segments.
+    /// A log of these segments and runs.
     pub fn new(
         id: StoreId,
         disk: Arc<dyn Disk>,
         cache: Arc<BlockCache>,
-        segments: Vec<Arc<Segment>>,
+        lists: Lists,
         head: Position,
     ) -> Self {
-        let progress = watch::Sender::new(Progress { head, closed: false });
-        Self { id, disk, cache, progress, segments: RwLock::new(Arc::new(segments)) }
+        Self {
+            id,
+            disk,
+            cache,
+            progress: watch::Sender::new(Progress { head, closed: false }),
+            head: head.get().into(),
+            lists: ArcSwap::from_pointee(lists),
+            changing: Mutex::new(()),
+        }
+    }
+
+    /// Position of the newest event that is durable.
+    pub fn head(&self) -> Position {
+        Position::new(self.head.load(Ordering::Acquire))
+    }
+
+    /// Everything up to there is durable: readers may see it.
+    pub fn publish(&self, head: Position) {
+        self.head.store(head.get(), Ordering::Release);
+        self.progress.send_replace(Progress { head, closed: false });
     }
 
     /// The log now.
     pub fn view(&self) -> View {
-        // The head first: the segments that are read after it hold at least what lies below it.
-        let head = self.progress.borrow().head;
-        View { segments: self.segments.read().clone(), head }
+        // The head first: the lists that are read after it hold at least what lies below it.
+        let head = self.head();
+        View { head, lists: self.lists.load_full() }
     }
 
-    /// Adds a segment at the end.
-    pub fn push(&self, segment: Arc<Segment>) {
-        let mut segments = self.segments.write();
-        let mut longer = Vec::clone(&segments);
-        longer.push(segment);
-        *segments = Arc::new(longer);
+    /// The log with everything in it that is staged, for the writer.
+    pub fn view_of_staged(&self) -> View {
+        View { head: Position::MAX, lists: self.lists.load_full() }
     }
 
-    /// Puts a segment in the place of the one that begins where it does.
-    pub fn replace(&self, segment: Arc<Segment>) {
-        let mut segments = self.segments.write();
-        let mut changed = Vec::clone(&segments);
-        for slot in &mut changed {
-            if slot.base == segment.base {
-                *slot = segment.clone();
-            }
-        }
-        *segments = Arc::new(changed);
+    /// Changes the lists, for those who look from now on.
+    pub fn change(&self, change: impl FnOnce(&mut Lists)) {
+        let _one_at_a_time = self.changing.lock();
+        let mut lists = Lists::clone(&self.lists.load());
+        change(&mut lists);
+        self.lists.store(Arc::new(lists));
+    }
+
+    /// Puts a run in the place of those that it is made of.
+    pub fn replace(&self, run: Arc<Run>) {
+        let end = run.position(run.index().count());
+        self.change(|lists| {
+            let from = lists.runs.partition_point(|other| other.base < run.base);
+            let to = lists.runs.partition_point(|other| other.base < end);
+            lists.runs.splice(from..to, [run]);
+        });
     }
 }
 
 impl View {
-    /// Which segment holds the event at this position, which must be at least 1.
-    pub fn segment_of(&self, position: Position) -> usize {
-        self.segments.partition_point(|segment| segment.base <= position) - 1
+    /// All segments in order.
+    pub fn segments(&self) -> &[Arc<Segment>] {
+        &self.lists.segments
     }
 
-    /// How many events of the segment may be read.
-    pub fn visible(&self, segment: &Segment) -> u32 {
-        let below_head = (self.head.get() + 1).saturating_sub(segment.base.get());
-        u32::try_from(below_head).unwrap_or(u32::MAX).min(segment.index.count())
+    /// All runs in order.
+    pub fn runs(&self) -> &[Arc<Run>] {
+        &self.lists.runs
+    }
+
+    /// The segment that holds the event at this position, which must be at least 1, and the positions that it may hold.
+    pub fn segment_of(&self, position: Position) -> (&Arc<Segment>, Range<Position>) {
+        let next = self.lists.segments.partition_point(|segment| segment.base() <= position);
+        let segment = &self.lists.segments[next - 1];
+        let end = self.lists.segments.get(next).map_or(Position::MAX, |next| next.base());
+        (segment, segment.base()..end)
+    }
+
+    /// The run that holds the event at this position, which must be at least 1.
+    pub fn run_of(&self, position: Position) -> &Arc<Run> {
+        &self.lists.runs[self.lists.runs.partition_point(|run| run.base <= position) - 1]
+    }
+
+    /// How many events of the run may be read.
+    pub fn visible(&self, run: &Run) -> u32 {
+        let below_head = (self.head.get().saturating_add(1)).saturating_sub(run.base.get());
+        u32::try_from(below_head).unwrap_or(u32::MAX).min(run.index().count())
     }
 }

@@ -1,25 +1,25 @@
 //! Reads: pages of the log, pages of a stream, lists of streams, from a view of the log.
 //!
-//! Every read finds the places of the events in the indexes and then reads the events at these places
-//! (`Segment::events`); there is no other way to an event. The work of one page is bounded.
+//! Every read finds the places of the events in the indexes of runs and then fetches the events at these places
+//! (`fetch`). The work of one page is bounded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annals_core::{
-    Appended, Direction, LogPage, LogRead, Position, RecordedEvent, StreamId, StreamInfo, StreamList,
-    StreamPage, StreamRead, Version,
+    Appended, Direction, IdempotencyKey, LogPage, LogRead, Position, RecordedEvent, StreamId, StreamInfo,
+    StreamList, StreamPage, StreamRead, Version,
 };
 
 use crate::error::Fault;
+use crate::fetch::{self, weight};
 use crate::index::{Kind, Postings, search};
-use crate::log::View;
-use crate::segment::{Segment, weight};
+use crate::log::{Run, View};
 
 /// A page ends when its events weigh this much, unless one weighs more.
 const PAGE_BYTES_MAX: usize = 4 << 20;
-/// A page ends when this many segments were looked through.
-const PAGE_SEGMENTS_MAX: usize = 64;
+/// A page ends when this many runs were looked through.
+const PAGE_RUNS_MAX: usize = 64;
 
 /// A page of the log.
 pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
@@ -29,23 +29,23 @@ pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
     let mut page = LogPage { events: Vec::new(), next: Position::ZERO, end: false, head };
     page.next = if forward { read.from.max(Position::FIRST) } else { read.from.min(head) };
     let mut bytes = 0;
-    for _ in 0..PAGE_SEGMENTS_MAX {
+    for _ in 0..PAGE_RUNS_MAX {
         page.end = if forward { page.next > head } else { page.next == Position::ZERO };
         if page.end || page.events.len() >= limit || bytes >= PAGE_BYTES_MAX {
             break;
         }
-        let segment = &view.segments[view.segment_of(page.next)];
-        let place = (page.next.get() - segment.base.get()) as u32;
-        let range = if forward { place..view.visible(segment) } else { 0..place + 1 };
-        let (places, looked) = places(segment, read, range, limit - page.events.len())?;
-        let events = segment.events(&places, PAGE_BYTES_MAX - bytes)?;
+        let run = view.run_of(page.next);
+        let place = (page.next.get() - run.base.get()) as u32;
+        let range = if forward { place..view.visible(run) } else { 0..place + 1 };
+        let (places, looked) = places(run, read, range, limit - page.events.len())?;
+        let events = fetch::events(view, run, &places, PAGE_BYTES_MAX - bytes)?;
         bytes += events.iter().map(weight).sum::<usize>();
         page.next = match events.last() {
             // The page was cut by its bytes: go on behind the last event that is in it.
             Some(last) if events.len() < places.len() && forward => last.position.next(),
             Some(last) if events.len() < places.len() => last.position.previous(),
-            _ if forward => segment.position(looked),
-            _ => segment.position(looked).previous(),
+            _ if forward => run.position(looked),
+            _ => run.position(looked).previous(),
         };
         page.events.extend(events);
     }
@@ -55,13 +55,13 @@ pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
 
 /// The places in the range that are meant, and where looking stopped.
 fn places(
-    segment: &Segment,
+    run: &Run,
     read: &LogRead,
     range: std::ops::Range<u32>,
     limit: usize,
 ) -> Result<(Vec<u32>, u32), Fault> {
     if !read.query.is_all() {
-        return search(&*segment.index, &read.query, range, read.direction, limit);
+        return search(run.index(), &read.query, range, read.direction, limit);
     }
     let limit = u32::try_from(limit).unwrap_or(u32::MAX);
     Ok(match read.direction {
@@ -76,9 +76,9 @@ fn places(
     })
 }
 
-/// The events of one stream in one segment.
+/// The events of one stream in one run.
 struct Part {
-    segment: Arc<Segment>,
+    run: Arc<Run>,
     postings: Postings,
     first: Version,
     last: Version,
@@ -87,19 +87,21 @@ struct Part {
 /// The parts of a stream, newest first, back to the one that holds version `from`.
 fn parts(view: &View, stream: &StreamId, from: Version) -> Result<Vec<Part>, Fault> {
     let mut parts = Vec::new();
-    for segment in view.segments.iter().rev() {
-        let visible = view.visible(segment);
+    let name = stream.as_str().as_bytes();
+    let hash = Kind::Stream.hash(name);
+    for run in view.runs().iter().rev() {
+        let visible = view.visible(run);
         if visible == 0 {
             continue;
         }
-        let Some(postings) = segment.index.find(Kind::Stream, stream.as_str())? else { continue };
-        let count = segment.index.count_below(&postings, visible);
+        let Some(postings) = run.index().find(Kind::Stream, name, hash)? else { continue };
+        let count = run.index().count_below(&postings, visible);
         if count == 0 {
             continue;
         }
         let first = Version::new(postings.first_version);
         let last = Version::new(postings.first_version + u64::from(count) - 1);
-        parts.push(Part { segment: segment.clone(), postings, first, last });
+        parts.push(Part { run: run.clone(), postings, first, last });
         if first <= from.max(Version::FIRST) {
             break;
         }
@@ -130,7 +132,7 @@ pub fn stream(view: &View, read: &StreamRead) -> Result<StreamPage, Fault> {
         if forward {
             parts.reverse();
         }
-        events = events_between(&parts, from, to, forward)?;
+        events = events_between(view, &parts, from, to, forward)?;
     }
     let next = match events.last() {
         Some(last) if forward => last.version.next(),
@@ -143,6 +145,7 @@ pub fn stream(view: &View, read: &StreamRead) -> Result<StreamPage, Fault> {
 }
 
 fn events_between(
+    view: &View,
     parts: &[Part],
     from: Version,
     to: Version,
@@ -156,11 +159,11 @@ fn events_between(
         }
         let rank = |version: Version| (version.get() - part.first.get()) as u32;
         let ranks = rank(from.max(part.first))..rank(to.min(part.last)) + 1;
-        let mut places = part.segment.index.ranked(&part.postings, ranks)?;
+        let mut places = part.run.index().ranked(&part.postings, ranks)?;
         if !forward {
             places.reverse();
         }
-        let found = part.segment.events(&places, PAGE_BYTES_MAX - bytes)?;
+        let found = fetch::events(view, &part.run, &places, PAGE_BYTES_MAX - bytes)?;
         bytes += found.iter().map(weight).sum::<usize>();
         let cut = found.len() < places.len();
         events.extend(found);
@@ -181,9 +184,9 @@ pub fn stream_info(view: &View, stream: &StreamId) -> Result<Option<StreamInfo>,
 impl Part {
     fn last_position(&self) -> Result<Position, Fault> {
         let rank = (self.last.get() - self.first.get()) as u32;
-        let places = self.segment.index.ranked(&self.postings, rank..rank + 1)?;
+        let places = self.run.index().ranked(&self.postings, rank..rank + 1)?;
         let place = *places.first().expect("a part has a last event");
-        Ok(self.segment.position(place))
+        Ok(self.run.position(place))
     }
 }
 
@@ -229,7 +232,7 @@ pub fn streams(view: &View, list: &StreamList) -> Result<Vec<StreamInfo>, Fault>
     Ok(found)
 }
 
-/// Streams after a name from all segments; and the name up to which there are no others, if there may be more.
+/// Streams after a name from all runs; and the name up to which there are no others, if there may be more.
 fn merged(
     view: &View,
     after: Option<&str>,
@@ -237,9 +240,9 @@ fn merged(
 ) -> Result<(BTreeMap<String, Part>, Option<String>), Fault> {
     let mut streams: BTreeMap<String, Part> = BTreeMap::new();
     let mut complete_to: Option<String> = None;
-    for segment in view.segments.iter() {
-        let visible = view.visible(segment);
-        let page = segment.index.streams_after(after, limit)?;
+    for run in view.runs() {
+        let visible = view.visible(run);
+        let page = run.index().streams_after(after, limit)?;
         if page.len() == limit
             && let Some((last, _)) = page.last()
             && complete_to.as_ref().is_none_or(|name| last < name)
@@ -247,12 +250,12 @@ fn merged(
             complete_to = Some(last.clone());
         }
         for (name, postings) in page {
-            let count = segment.index.count_below(&postings, visible);
+            let count = run.index().count_below(&postings, visible);
             if count > 0 {
                 let first = Version::new(postings.first_version);
                 let last = Version::new(postings.first_version + u64::from(count) - 1);
-                // Segments come in order, so the newest part of a stream wins.
-                streams.insert(name, Part { segment: segment.clone(), postings, first, last });
+                // Runs come in order, so the newest part of a stream wins.
+                streams.insert(name, Part { run: run.clone(), postings, first, last });
             }
         }
     }
@@ -264,10 +267,46 @@ fn merged(
 
 /// The outcome of the append whose first event is at this position.
 pub fn appended(view: &View, first: Position) -> Result<Appended, Fault> {
-    let segment = &view.segments[view.segment_of(first)];
-    let place = (first.get() - segment.base.get()) as u32;
-    let end = segment.append_end(place, view.visible(segment))?;
+    let run = view.run_of(first);
+    let place = (first.get() - run.base.get()) as u32;
+    let end = append_end(run, place, view.visible(run))?;
     repeated(view, first, (end - place) as usize)
+}
+
+/// The place behind the last event of the append that begins at this place: an append lies in one run.
+fn append_end(run: &Run, first: u32, visible: u32) -> Result<u32, Fault> {
+    let mut from = first + 1;
+    // Most appends have one event or a few.
+    let mut step = 8;
+    let mut offsets = Vec::new();
+    while from < visible {
+        let to = visible.min(from.saturating_add(step));
+        offsets.clear();
+        run.index().offsets(from..to, &mut offsets)?;
+        if let Some(next) = offsets.iter().position(|offset| offset.is_first_in_frame()) {
+            return Ok(from + next as u32);
+        }
+        (from, step) = (to, step * 4);
+    }
+    Ok(visible)
+}
+
+/// Position of the first event of the append in this run that had this key.
+pub fn keyed(run: &Run, key: &IdempotencyKey, hash: u64) -> Result<Option<Position>, Fault> {
+    let Some(postings) = run.index().find(Kind::Key, key.as_str().as_bytes(), hash)? else { return Ok(None) };
+    let place = run.index().ranked(&postings, 0..1)?;
+    Ok(place.first().map(|&place| run.position(place)))
+}
+
+/// The outcome of the append that had this key.
+pub fn outcome(view: &View, key: &IdempotencyKey) -> Result<Option<Appended>, Fault> {
+    let hash = Kind::Key.hash(key.as_str().as_bytes());
+    for run in view.runs().iter().rev() {
+        if let Some(first) = keyed(run, key, hash)?.filter(|first| *first <= view.head) {
+            return Ok(Some(appended(view, first)?));
+        }
+    }
+    Ok(None)
 }
 
 /// The outcome of the events at this many positions from this one on.

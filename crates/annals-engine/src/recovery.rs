@@ -1,13 +1,14 @@
 //! Opening a log: what a crash left is told from damage, and made whole.
 //!
-//! - R1  A sealed segment is taken as it is: its header and its index's header are read, nothing else. An index
-//!       that is missing or broken, or of a log with another digest, is built again from the segment.
-//! - R2  The last segment is walked, frame by frame, and its index built in memory.
-//! - R3  Behind its last whole frame there may be the remains of a group that was never acknowledged: they are
+//! - R1  What lies in sealed runs is taken as it is: the headers of segments and of indexes are read, nothing else. An
+//!       index that is missing, broken, or not of this log is built again from the segments.
+//! - R2  What lies behind the last sealed run is walked, frame by frame, and its index built in memory.
+//! - R3  Behind the last whole frame there may be the remains of a group that was never acknowledged: they are
 //!       replaced by zeros before anything is written. It is damage instead if any whole frame behind says that
 //!       the broken one had been durable (F3 of `frame`).
-//! - R4  A segment never begins before the one in front of it has ended: gaps are damage. So is an index without
-//!       a segment after its own: the last one is gone. So is an identity without any segment.
+//! - R4  Each segment begins where the one in front ends, by position, time and link: anything else is damage. So is an
+//!       index of events that are not there, a segment that says that another follows if none does, and an identity
+//!       without any segment.
 //! - R5  What was found is made durable before it is shown or written behind. Whoever wrote it may have been killed
 //!       before the sync, or the sync may have failed (D4 of `disk`): the last group is written again, and synced,
 //!       and so is the directory.
@@ -19,18 +20,16 @@ use std::sync::Arc;
 use annals_core::{Clock, Position, StoreId, Timestamp};
 use parking_lot::RwLock;
 
-use crate::commit::{Active, Tail};
-use crate::disk::{Disk, File};
-use crate::encoding::get_u64;
+use crate::Options;
+use crate::commit::Active;
+use crate::disk::Disk;
 use crate::error::Fault;
 use crate::frame;
 use crate::identity;
-use crate::index::{BlockCache, FileIndex, MemoryIndex, SegmentIndex};
-use crate::seal::write_index;
-use crate::segment::{
-    BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, base_of_index, file_name, index_name,
-    walk,
-};
+use crate::index::{BlockCache, FileIndex, MemoryIndex, Offset, hashes_of};
+use crate::log::{Lists, Run, RunIndex};
+use crate::seal::{Sealable, seal};
+use crate::segment::{BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, run_of, walk};
 
 /// What is cleared or written again at once.
 const MEND_BYTES: usize = 64 << 10;
@@ -39,29 +38,31 @@ const MEND_BYTES: usize = 64 << 10;
 pub struct Recovered {
     /// Identity.
     pub id: StoreId,
-    /// All segments, the active one last.
-    pub segments: Vec<Arc<Segment>>,
-    /// The active segment.
+    /// All segments and runs.
+    pub lists: Lists,
+    /// Where it is written on.
     pub active: Active,
     /// Where the log ends.
-    pub tail: Tail,
+    pub tail: End,
 }
 
 /// Opens the log on this disk; creates it if there is none.
-pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Result<Recovered, Fault> {
-    let names = disk.list().map_err(Fault::io("list", "the log"))?;
+pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, options: &Options) -> Result<Recovered, Fault> {
+    let mut names = disk.list().map_err(Fault::io("list", "the log"))?;
     for name in names.iter().filter(|name| name.ends_with(".tmp")) {
         disk.remove(name).map_err(Fault::io("remove", name))?;
     }
-    let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
-    bases.sort_unstable();
-    check_last(&names, bases.last().copied())?;
+    names.sort_unstable();
+    let bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
     disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
     let identity = identity::read(disk, &names)?;
     identity::check(identity, bases.len())?;
-    let recovered = match bases.split_last() {
-        None => create(disk, clock.now())?,
-        Some((&last, sealed)) => take_up(disk, cache, identity, sealed, last)?,
+    check_runs(&names, if bases.is_empty() { Position::ZERO } else { Position::MAX })?;
+    let recovered = if bases.is_empty() {
+        create(disk, &*options.clock)?
+    } else {
+        let segments = open_segments(disk, &bases, identity)?;
+        Opening { disk, cache, options, names: &names, segments, runs: Vec::new() }.take_up()?
     };
     if identity.is_none()
         && let Err(fault) = identity::write(disk, recovered.id)
@@ -75,139 +76,313 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, clock: &dyn Clock) -> Resu
     Ok(recovered)
 }
 
-/// Opens a log that has segments: these, of which the last is written on.
-fn take_up(
-    disk: &dyn Disk,
-    cache: &Arc<BlockCache>,
-    identity: Option<StoreId>,
-    sealed: &[Position],
-    last: Position,
-) -> Result<Recovered, Fault> {
-    let mut segments = Vec::with_capacity(sealed.len() + 1);
-    let mut expected = Expected { base: Position::FIRST, id: identity };
-    for (index, &base) in sealed.iter().enumerate() {
-        let (file, header) = expected.open(disk, base)?;
-        let next_base = sealed.get(index + 1).copied().unwrap_or(last);
-        let next_name = file_name(next_base);
-        let next = disk.open(&next_name).map_err(Fault::io("open", &next_name))?;
-        let next = SegmentHeader::read(&*next, next_base)?;
-        let index = sealed_index(disk, &file, &header, &next, cache)?;
-        expected.base = base.plus(u64::from(index.count()));
-        segments.push(Arc::new(Segment { base, file, index }));
-    }
-    let (file, header) = expected.open(disk, last)?;
-    let mut index = MemoryIndex::default();
-    let end = walk(&*file, &header, |event, offset| index.insert(&event, offset))?;
-    mend(&*file, &header, &end)?;
-    let allocated = file.length().map_err(Fault::io("read the length of", &file_name(last)))?;
-    let index = Arc::new(RwLock::new(index));
-    segments.push(Arc::new(Segment { base: last, file: file.clone(), index: index.clone() }));
-    let active = Active { base: last, salt: header.salt(), file, index, allocated };
-    let tail = Tail { next: end.next, byte: end.byte, chain: end.chain, recorded_at: end.recorded_at };
-    Ok(Recovered { id: header.store, segments, active, tail })
-}
-
-/// An index is written when the next segment is there: one for the last segment or behind it says that a segment
-/// is gone.
-pub(crate) fn check_last(names: &[String], last: Option<Position>) -> Result<(), Fault> {
-    let orphan = |name: &&String| base_of_index(name).is_some_and(|base| base >= last.unwrap_or_default());
-    match names.iter().find(orphan) {
+/// An index is written when its events are durable: one of events behind `head` says that these are gone.
+pub(crate) fn check_runs(names: &[String], head: Position) -> Result<(), Fault> {
+    let beyond = |name: &&String| run_of(name).is_some_and(|(_, last)| last > head);
+    match names.iter().find(beyond) {
         None => Ok(()),
-        Some(index) => Err(Fault::damaged(index, 0, None, "there is an index, but no segment after its own")),
+        Some(index) => {
+            Err(Fault::damaged(index, 0, None, "there is an index, but not the events that it is of"))
+        }
     }
 }
 
-fn create(disk: &dyn Disk, now: Timestamp) -> Result<Recovered, Fault> {
+/// A segment that says that another one follows, and is the last one.
+pub(crate) fn check_end(segment: &Segment, end: &End) -> Result<(), Fault> {
+    if !end.finished {
+        return Ok(());
+    }
+    let problem = format!("the segment ends here, and the next one, from position {} on, is gone", end.next);
+    Err(Fault::damaged(&segment.name, end.byte, Some(end.next), problem))
+}
+
+/// A segment that does not begin where the one in front ends.
+pub(crate) fn check_next(next: &Segment, end: &End) -> Result<(), Fault> {
+    let header = &next.header;
+    let wrong = |offset, problem: String| Err(Fault::damaged(&next.name, offset, Some(end.next), problem));
+    if header.base != end.next {
+        return wrong(32, format!("the log goes on at position {}, and this segment does not", end.next));
+    }
+    if header.link != end.link || header.recorded_at != end.recorded_at {
+        return wrong(48, "the segment is not the one that follows the one in front".into());
+    }
+    Ok(())
+}
+
+/// Opens the segments of one log.
+pub(crate) fn open_segments(
+    disk: &dyn Disk,
+    bases: &[Position],
+    mut id: Option<StoreId>,
+) -> Result<Vec<Arc<Segment>>, Fault> {
+    bases.iter().map(|&base| Ok(Arc::new(open_segment(disk, base, &mut id)?))).collect()
+}
+
+/// Opens the segment that begins at this position; it must be of this log, if that is known.
+pub(crate) fn open_segment(
+    disk: &dyn Disk,
+    base: Position,
+    id: &mut Option<StoreId>,
+) -> Result<Segment, Fault> {
+    let name = crate::segment::file_name(base);
+    let file = disk.open(&name).map_err(Fault::io("open", &name))?;
+    let header = SegmentHeader::read(&*file, base)?;
+    if *id.get_or_insert(header.store) != header.store {
+        return Err(Fault::damaged(&name, 16, Some(base), "the segment is of another log"));
+    }
+    Ok(Segment::new(header, file))
+}
+
+fn create(disk: &dyn Disk, clock: &dyn Clock) -> Result<Recovered, Fault> {
     let header = SegmentHeader {
         store: StoreId::generate(),
         base: Position::FIRST,
-        created_at: now,
-        chain: [0; 32],
+        created_at: clock.now(),
+        link: 0,
         recorded_at: Timestamp::MIN,
     };
     let file = header.create(disk).map_err(|(fault, _)| fault)?;
+    let segment = Arc::new(Segment::new(header, file));
     let index = Arc::new(RwLock::new(MemoryIndex::default()));
-    let segment = Segment { base: header.base, file: file.clone(), index: index.clone() };
-    let salt = header.salt();
-    let active = Active { base: header.base, salt, file, index, allocated: HEADER_BYTES };
-    let tail =
-        Tail { next: header.base, byte: HEADER_BYTES, chain: header.chain, recorded_at: header.recorded_at };
-    Ok(Recovered { id: header.store, segments: vec![Arc::new(segment)], active, tail })
-}
-
-/// What the next segment must be like.
-pub(crate) struct Expected {
-    pub base: Position,
-    pub id: Option<StoreId>,
-}
-
-impl Expected {
-    pub fn open(&mut self, disk: &dyn Disk, base: Position) -> Result<(Arc<dyn File>, SegmentHeader), Fault> {
-        let name = file_name(base);
-        if base != self.base {
-            let problem = format!("the log has no segment with position {}; this one comes next", self.base);
-            return Err(Fault::damaged(&name, 0, Some(self.base), problem));
-        }
-        let file = disk.open(&name).map_err(Fault::io("open", &name))?;
-        let header = SegmentHeader::read(&*file, base)?;
-        if *self.id.get_or_insert(header.store) != header.store {
-            return Err(Fault::damaged(&name, 16, Some(base), "the segment is of another log"));
-        }
-        Ok((file, header))
-    }
-}
-
-/// The index of a sealed segment, behind which the one with the header `next` stands; built again if need be, and
-/// kept in memory if it cannot be written: a full disk does not keep a store from being opened (G9).
-fn sealed_index(
-    disk: &dyn Disk,
-    file: &Arc<dyn File>,
-    header: &SegmentHeader,
-    next: &SegmentHeader,
-    cache: &Arc<BlockCache>,
-) -> Result<Arc<dyn SegmentIndex>, Fault> {
-    let base = header.base;
-    let name = index_name(base);
-    let opened = disk.open(&name).map_err(Fault::io("open", &name));
-    let opened = opened.and_then(|file| FileIndex::open(&name, file, base.get(), cache.clone()));
-    match opened {
-        Ok(index) if base.plus(u64::from(index.count())) == next.base && index.chain() == next.chain => {
-            return Ok(Arc::new(index));
-        }
-        Ok(_) => tracing::warn!(name, "the index is that of another segment; it is built again"),
-        Err(fault) => tracing::warn!(
-            name,
-            error = &fault as &dyn std::error::Error,
-            "the index of a segment cannot be used; it is built again"
-        ),
-    }
-    let mut index = MemoryIndex::default();
-    let end = walk(&**file, header, |event, offset| index.insert(&event, offset))?;
-    if end.next != next.base {
-        let problem = format!("a frame is broken, and the next segment begins at position {}", next.base);
-        return Err(Fault::damaged(&file_name(base), end.byte, Some(end.next), problem));
-    }
-    if end.chain != next.chain {
-        let problem = "the digest in the header is not that of the log before it";
-        return Err(Fault::damaged(&file_name(next.base), 48, Some(next.base), problem));
-    }
-    Ok(match write_index(disk, base, end.ending(), &index, cache) {
-        Ok(index) => Arc::new(index),
-        Err(fault) => {
-            tracing::warn!(
-                name,
-                error = &fault as &dyn std::error::Error,
-                "the index of a segment stays in memory; it is written at the next open"
-            );
-            Arc::new(RwLock::new(index))
-        }
+    let tail = End::start_of(&header);
+    let run = Arc::new(Run { base: tail.next, index: RunIndex::Memory(index.clone()) });
+    Ok(Recovered {
+        id: header.store,
+        lists: Lists { segments: vec![segment.clone()], runs: vec![run] },
+        active: Active { segment, allocated: HEADER_BYTES, from: tail, index },
+        tail,
     })
 }
 
+/// A log that is being opened.
+struct Opening<'a> {
+    disk: &'a dyn Disk,
+    cache: &'a Arc<BlockCache>,
+    options: &'a Options,
+    names: &'a [String],
+    segments: Vec<Arc<Segment>>,
+    runs: Vec<Arc<Run>>,
+}
+
+impl Opening<'_> {
+    fn take_up(mut self) -> Result<Recovered, Fault> {
+        let id = self.segments[0].header.store;
+        let mut number = 0;
+        let mut end = End::start_of(&self.segments[0].header);
+        let first = End { next: Position::FIRST, link: 0, recorded_at: Timestamp::MIN, ..end };
+        check_next(&self.segments[0], &first)?;
+        loop {
+            let next = self.segments.get(number + 1).cloned();
+            if let Some(next) = next.filter(|next| next.base() == end.next) {
+                check_next(&next, &end)?;
+                number += 1;
+                end = End::start_of(&next.header);
+            } else if let Some((last, run_end)) = self.sealed_run(number, &end)? {
+                (number, end) = (last, run_end);
+            } else if number + 1 < self.segments.len() {
+                end = self.build_run(number, end)?;
+            } else {
+                break;
+            }
+        }
+        let (mut sealable, tail) = self.walk_tail(end)?;
+        let segment = self.segments[number].clone();
+        check_end(&segment, &tail)?;
+        check_runs(self.names, tail.next.previous())?;
+        mend(&segment, &tail)?;
+        let newest = sealable.pop().expect("the newest run is there, if only empty");
+        for run in sealable {
+            self.seal(run);
+        }
+        self.remove_unused();
+        let index = RunIndex::Memory(newest.index.clone());
+        self.runs.push(Arc::new(Run { base: newest.from.next, index }));
+        let allocated = segment.file.length().map_err(Fault::io("read the length of", &segment.name))?;
+        Ok(Recovered {
+            id,
+            lists: Lists { segments: self.segments, runs: self.runs },
+            active: Active { segment, allocated, from: newest.from, index: newest.index },
+            tail,
+        })
+    }
+
+    /// The longest sealed run that begins here, if there is one that can be used: takes it in, and says in which segment
+    /// and where it ends.
+    fn sealed_run(&mut self, number: usize, from: &End) -> Result<Option<(usize, End)>, Fault> {
+        let here = self.names.iter().filter(|name| run_of(name).is_some_and(|(first, _)| first == from.next));
+        // Names are in order, and so are the lengths of runs that begin at one place.
+        for name in here.rev() {
+            match self.usable(name, number, from.next) {
+                Ok((index, last, end)) => {
+                    self.runs.push(Arc::new(Run { base: from.next, index: RunIndex::File(Arc::new(index)) }));
+                    return Ok(Some((last, end)));
+                }
+                Err(Unusable::Index(problem)) => {
+                    tracing::warn!(name, problem, "the index of a run cannot be used; it is built again");
+                }
+                Err(Unusable::Log(fault)) => return Err(fault),
+            }
+        }
+        Ok(None)
+    }
+
+    fn usable(&self, name: &str, number: usize, base: Position) -> Result<(FileIndex, usize, End), Unusable> {
+        let file = self.disk.open(name).map_err(Fault::io("open", name))?;
+        let index = FileIndex::open(name, file, base, self.cache.clone())?;
+        if run_of(name) != Some((base, index.last())) {
+            return Err(Unusable::Index("it is the index of another run".into()));
+        }
+        let ending = index.ending();
+        let known = &self.segments[number..];
+        let last = known.iter().take_while(|segment| segment.base() <= ending.segment).count();
+        let segment = &known[last.max(1) - 1];
+        if (ending.store, ending.salt) != (segment.header.store, segment.origin.salt) {
+            // Of another log; or the segment in which it ends is gone, which the rest of the log will tell.
+            return Err(Unusable::Index("it does not end in a segment of this log".into()));
+        }
+        let mut crc = [0; 4];
+        segment.file.read_at(&mut crc, ending.frame.0).map_err(Fault::io("read", &segment.name))?;
+        if crc != ending.frame.1.to_le_bytes() {
+            return Err(Unusable::Index("it is not the index of what stands in the log".into()));
+        }
+        let covered = index.segments()?;
+        let missing =
+            covered.iter().find(|base| !known[..last].iter().any(|segment| segment.base() == **base));
+        if let Some(&missing) = missing {
+            let name = crate::segment::file_name(missing);
+            let problem = format!("the segment is gone; an index says that it had events from {missing} on");
+            return Err(Unusable::Log(Fault::damaged(&name, 0, Some(missing), problem)));
+        }
+        let end = End {
+            byte: ending.byte,
+            next: index.last().next(),
+            recorded_at: ending.recorded_at,
+            link: ending.link,
+            frame: ending.frame,
+            finished: false,
+            appends: 0,
+            unproven: ending.byte,
+        };
+        Ok((index, number + last - 1, end))
+    }
+
+    /// Removes indexes that are not in use: those of which another one was made, if there was no time to remove them, and
+    /// those that were built again under another name.
+    fn remove_unused(&self) {
+        let used: Vec<&str> = self.runs.iter().filter_map(|run| run.file_name()).collect();
+        for name in self.names {
+            if run_of(name).is_some() && !used.contains(&name.as_str()) {
+                // One that cannot be removed now is removed at the next open.
+                let _ = self.disk.remove(name);
+            }
+        }
+    }
+
+    /// Builds the index of a run from here on, in a segment that is finished.
+    fn build_run(&mut self, number: usize, from: End) -> Result<End, Fault> {
+        let segment = self.segments[number].clone();
+        let next = self.segments[number + 1].base();
+        let sealed = self.names.iter().filter_map(|name| run_of(name)).map(|(first, _)| first);
+        let until = sealed.filter(|first| *first > from.next).min().map_or(next, |first| first.min(next));
+        let until = until.min(from.next.plus(u64::from(self.options.run_events)));
+        let mut builder = Builder::default();
+        let end = walk(&*segment.file, &segment.header, from, until, |frame| builder.add(frame))?;
+        if end.next < until || end.next > next {
+            let problem = format!("a frame is broken, and the next segment begins at position {next}");
+            return Err(Fault::damaged(&segment.name, end.byte, Some(end.next), problem));
+        }
+        // The marks behind the last event belong to the segment, and so to the link of the next.
+        let end = if end.next == next {
+            walk(&*segment.file, &segment.header, end, Position::MAX, |_| Ok(()))?
+        } else {
+            end
+        };
+        self.seal(Sealable { segment, from, end, index: Arc::new(RwLock::new(builder.index)) });
+        Ok(end)
+    }
+
+    /// Writes the index of a run; keeps it in memory if that fails: a full disk does not keep a store from being
+    /// opened (G9).
+    fn seal(&mut self, run: Sealable) {
+        let id = run.segment.header.store;
+        let index = match seal(self.disk, id, &run, self.cache) {
+            Ok(index) => RunIndex::File(Arc::new(index)),
+            Err(fault) => {
+                tracing::warn!(
+                    base = run.from.next.get(),
+                    error = &fault as &dyn std::error::Error,
+                    "the index of a run stays in memory; it is written at the next open"
+                );
+                RunIndex::Memory(run.index)
+            }
+        };
+        self.runs.push(Arc::new(Run { base: run.from.next, index }));
+    }
+
+    /// Walks what lies behind the sealed runs in the last segment: the runs in it, the last of which is written on, and
+    /// where the log ends.
+    fn walk_tail(&self, from: End) -> Result<(Vec<Sealable>, End), Fault> {
+        let segment = self.segments.last().expect("there is a segment");
+        let mut runs = Vec::new();
+        let mut start = from;
+        let mut unproven = None;
+        loop {
+            let until = start.next.plus(u64::from(self.options.run_events));
+            let mut builder = Builder::default();
+            let end = walk(&*segment.file, &segment.header, start, until, |frame| builder.add(frame))?;
+            let index = Arc::new(RwLock::new(builder.index));
+            runs.push(Sealable { segment: segment.clone(), from: start, end, index });
+            // What one walk leaves open the next may prove; to write it again does no harm.
+            unproven = unproven.or((end.unproven < end.byte).then_some(end.unproven));
+            if end.next < until {
+                return Ok((runs, End { unproven: unproven.unwrap_or(end.byte), ..end }));
+            }
+            start = end;
+        }
+    }
+}
+
+/// Why an index is not used.
+enum Unusable {
+    /// It is wrong itself.
+    Index(String),
+    /// It shows that the log is.
+    Log(Fault),
+}
+
+impl From<Fault> for Unusable {
+    fn from(fault: Fault) -> Self {
+        Self::Index(annals_core::Error::from(fault).chain())
+    }
+}
+
+/// Builds an index from frames.
+#[derive(Default)]
+pub(crate) struct Builder {
+    /// The index so far.
+    pub index: MemoryIndex,
+    hashes: Vec<u64>,
+}
+
+impl Builder {
+    /// Adds the events of a frame.
+    pub fn add(&mut self, frame: &crate::segment::Walked<'_>) -> Result<(), crate::encoding::Malformed> {
+        let mut first = true;
+        frame.records(|byte, record| {
+            let body = crate::body::Body::read(record.body)?;
+            self.hashes.clear();
+            hashes_of(&body, &mut self.hashes);
+            self.index.insert(&body, &self.hashes, record.version, Offset::new(byte, first));
+            first = false;
+            Ok(())
+        })
+    }
+}
+
 /// Clears what is behind the last whole frame, unless it is damage, and makes the last group durable.
-fn mend(file: &dyn File, header: &SegmentHeader, end: &End) -> Result<(), Fault> {
-    let name = file_name(header.base);
-    let remains = remains(file, header, end)?;
+fn mend(segment: &Segment, end: &End) -> Result<(), Fault> {
+    let Segment { file, name, .. } = segment;
+    let remains = remains(segment, end)?;
     if remains > end.byte {
         tracing::info!(
             name,
@@ -220,31 +395,28 @@ fn mend(file: &dyn File, header: &SegmentHeader, end: &End) -> Result<(), Fault>
     let zeros = vec![0; MEND_BYTES];
     while byte < remains {
         let count = zeros.len().min((remains - byte) as usize);
-        file.write_at(&zeros[..count], byte).map_err(Fault::io("clear", &name))?;
+        file.write_at(&zeros[..count], byte).map_err(Fault::io("clear", name))?;
         byte += count as u64;
     }
-    let mut reader = BlockReader::new(file, &name, header.salt());
+    let mut reader = BlockReader::new(&**file, name, segment.origin);
     let mut byte = end.unproven;
     while byte < end.byte {
         let bytes = reader.bytes(byte, MEND_BYTES.min((end.byte - byte) as usize))?;
-        if bytes.is_empty() {
-            // What fills up the last frame may be missing.
-            break;
-        }
-        file.write_at(&bytes, byte).map_err(Fault::io("write again", &name))?;
+        assert!(!bytes.is_empty(), "what was walked over is there");
+        file.write_at(&bytes, byte).map_err(Fault::io("write again", name))?;
         byte += bytes.len() as u64;
     }
-    file.sync().map_err(Fault::io("sync", &name))
+    file.sync().map_err(Fault::io("sync", name))
 }
 
 /// Where the remains behind the last whole frame end: at its own end, if there are none.
 ///
 /// # Errors
 /// Damage, if they had been durable.
-pub(crate) fn remains(file: &dyn File, header: &SegmentHeader, end: &End) -> Result<u64, Fault> {
-    let name = file_name(header.base);
-    let mut reader = BlockReader::new(file, &name, header.salt());
-    let mut frames = BlockReader::new(file, &name, header.salt());
+pub(crate) fn remains(segment: &Segment, end: &End) -> Result<u64, Fault> {
+    let Segment { file, name, origin, .. } = segment;
+    let mut reader = BlockReader::new(&**file, name, *origin);
+    let mut frames = BlockReader::new(&**file, name, *origin);
     let mut last = end.byte;
     let mut byte = end.byte;
     loop {
@@ -254,12 +426,12 @@ pub(crate) fn remains(file: &dyn File, header: &SegmentHeader, end: &End) -> Res
         }
         if let Some(at) = block.iter().rposition(|&byte| byte != 0) {
             last = byte + at as u64 + 1;
-            for at in (0..=at).step_by(frame::ALIGN) {
+            for at in 0..=at {
                 let here = byte + at as u64;
-                if says_it_was_durable(&mut frames, end, here, &block[at..])? {
+                if says_it_was_durable(&mut frames, segment, end, here, &block[at..])? {
                     let problem =
                         format!("a frame is broken that was durable: the frame at byte {here} says so");
-                    return Err(Fault::damaged(&name, end.byte, Some(end.next), problem));
+                    return Err(Fault::damaged(name, end.byte, Some(end.next), problem));
                 }
             }
         }
@@ -270,16 +442,17 @@ pub(crate) fn remains(file: &dyn File, header: &SegmentHeader, end: &End) -> Res
 /// Whether at this byte there is a whole frame that was written after the one that is broken was durable.
 fn says_it_was_durable(
     frames: &mut BlockReader<'_>,
+    segment: &Segment,
     end: &End,
     byte: u64,
     bytes: &[u8],
 ) -> Result<bool, Fault> {
-    const FIELDS: usize = 40;
+    /// A header has so many bytes at the most.
+    const FIELDS: usize = 32;
     if bytes.len() >= FIELDS {
         // Cheap to see: most bytes are no frame, or say that nothing of interest was durable.
-        let durable = Position::new(get_u64(&bytes[32..]));
-        let first = Position::new(get_u64(&bytes[16..]));
-        if durable < end.next || first <= durable || first.get() - end.next.get() > u64::from(u32::MAX) {
+        let Ok(header) = frame::peek(bytes, &segment.origin) else { return Ok(false) };
+        if header.durable < end.next || header.first.get() - end.next.get() > u64::from(u32::MAX) {
             return Ok(false);
         }
     }

@@ -11,6 +11,7 @@
 //! Next below: `salvage` finds what is whole; the store writes it, as any append.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,16 +22,18 @@ use annals_core::{
     StreamId, SystemClock, Timestamp, Version, Write,
 };
 
-use crate::disk::Disk;
+use crate::disk::{Disk, File};
 use crate::error::Fault;
+use crate::frame::{Mark, Origin};
 use crate::identity;
-use crate::index::{BlockCache, FileIndex, SegmentIndex};
-use crate::recovery::{check_last, remains};
-use crate::salvage::{self, Piece, Spot};
-use crate::segment::{HEADER_BYTES, SegmentHeader, base_of, file_name, index_name, walk};
+use crate::recovery::{check_runs, remains};
+use crate::salvage::{self, Headless, Piece, Spot};
+use crate::segment::{End, Segment, SegmentHeader, base_of, file_name, walk};
 use crate::verify::{Damage, Lost};
 use crate::work::{Watched, Work};
 use crate::{EngineStore, Options};
+
+mod gone;
 
 /// What a repair tells as it goes.
 #[derive(Clone, Debug)]
@@ -100,8 +103,6 @@ pub struct Repaired {
 /// How much is on its way to the new store at once.
 const BATCH_BYTES: usize = 4 << 20;
 const BATCH_APPENDS: usize = 512;
-/// Bytes of index blocks that are kept in memory.
-const CACHE_BYTES: usize = 8 << 20;
 
 /// Copies what is whole of the log on one disk to a new log on another, which must be empty. It works for a long
 /// time without giving way to other tasks.
@@ -123,7 +124,11 @@ pub async fn repair_disk(
         metadata_bytes_max: usize::MAX,
         ..Limits::default()
     };
-    let store = EngineStore::on(target, Options { segment_bytes, limits, clock: clock.clone() })?;
+    // Appends go through the queue of the writer, which keeps them in order.
+    let (clock_of_store, callers_may_wait) = (clock.clone(), false);
+    let options =
+        Options { segment_bytes, limits, clock: clock_of_store, callers_may_wait, ..Options::default() };
+    let store = EngineStore::on(target, options)?;
     let mut copy = Copy {
         source,
         store,
@@ -134,6 +139,8 @@ pub async fn repair_disk(
         batch_bytes: 0,
         run: None,
         shifts: HashMap::new(),
+        lost: Vec::new(),
+        goes_on: false,
     };
     copy.all(work).await?;
     let Copy { store, mut done, .. } = copy;
@@ -165,6 +172,10 @@ struct Copy<'a> {
     run: Option<(Position, Position, Position)>,
     /// By how much the versions of a stream are smaller now; also of streams that end with what was lost.
     shifts: HashMap<StreamId, u64>,
+    /// Positions of events that are lost, of which it was not said yet what streams they were of.
+    lost: Vec<Range<Position>>,
+    /// Whether the last segment says that another one follows.
+    goes_on: bool,
 }
 
 impl Copy<'_> {
@@ -186,16 +197,29 @@ impl Copy<'_> {
                 self.left(&file_name(base), 0, expected, problem, Lost::between(expected, base))?;
             }
             let end = self.segment(base, next, work).await?;
+            gone::tell(self)?;
             expected = next.unwrap_or(end).max(end);
         }
         self.flush().await?;
         self.end_run()?;
-        if let Err(Fault::Damaged { place, problem }) = check_last(&names, bases.last().copied())
-            .and_then(|()| identity::check(self.done.source, bases.len()))
-        {
-            self.left(&place.file, place.offset, expected, problem, Lost::Rest { first: expected })?;
-        }
+        self.end(&names, bases.len(), expected)?;
         self.done.streams = self.shifts.len() as u64;
+        Ok(())
+    }
+
+    /// Says what is missing at the end of the log.
+    fn end(&mut self, names: &[String], segments: usize, expected: Position) -> Result<()> {
+        let whole = if self.goes_on {
+            let problem = "the segment is gone; the one in front says that it was there";
+            Err(Fault::damaged(&file_name(expected), 0, Some(expected), problem))
+        } else {
+            let identity = identity::check(self.done.source, segments);
+            identity.and_then(|()| check_runs(names, expected.previous()))
+        };
+        if let Err(Fault::Damaged { place, problem }) = whole {
+            self.left(&place.file, place.offset, expected, problem, Lost::Rest { first: expected })?;
+            gone::tell(self)?;
+        }
         Ok(())
     }
 
@@ -210,43 +234,51 @@ impl Copy<'_> {
         identity::read(self.source, names).ok().flatten().or_else(of_headers)
     }
 
-    /// A segment's file as far as it counts, and the salt of its frames; nothing, if nothing of it can be copied.
+    /// A segment's file as far as it counts, and what its frames are read against; nothing, if nothing of it can be
+    /// copied.
     fn open(
         &mut self,
         base: Position,
         next: Option<Position>,
         work: &Arc<Work>,
-    ) -> Result<Option<(Arc<Watched>, u32)>> {
+    ) -> Result<Option<(Arc<dyn File>, Origin)>> {
         let name = file_name(base);
         let lost = next.map_or(Lost::Rest { first: base }, |next| Lost::between(base, next));
-        let file = match self.source.open(&name) {
+        let file: Arc<dyn File> = match self.source.open(&name) {
             Ok(file) => Arc::new(Watched::whole(file, work)),
             Err(error) => {
                 self.left(&name, 0, base, format!("cannot be opened: {error}"), lost)?;
                 return Ok(None);
             }
         };
-        let salt = match SegmentHeader::read(&*file, base) {
+        let header = match SegmentHeader::read(&*file, base) {
             Ok(header) if self.done.source.is_some_and(|id| id != header.store) => {
                 self.left(&name, 16, base, "the segment is of another log".to_owned(), lost)?;
                 return Ok(None);
             }
-            Ok(header) => header.salt(),
+            Ok(header) => header,
             Err(fault) => {
-                let Some(salt) = salvage::salt(&*file, base)? else {
+                let before = Timestamp::from_micros(self.clock.0.load(Ordering::Relaxed));
+                let (disk, store) = (self.source, self.done.source);
+                let headless = Headless { disk, file: &*file, base, next, store, before, work };
+                let Some(found) = headless.origin()? else {
                     self.left(&name, 0, base, format!("{fault}, and no frame is whole"), lost)?;
                     return Ok(None);
                 };
-                let problem = format!("{fault}; the frames of the segment are read without it");
+                let mut problem = format!("{fault}; the frames of the segment are read without it");
+                if !found.exact {
+                    problem.push_str(NOT_EXACT);
+                }
                 self.left(&name, 0, base, problem, Lost::Nothing)?;
-                salt
+                return Ok(Some((file, found.origin)));
             }
         };
+        let segment = Segment::new(header, file);
         let file = match next {
-            Some(_) => file,
-            None => self.shown(file, base, work)?,
+            Some(_) => segment.file.clone(),
+            None => shown(&segment, work)?,
         };
-        Ok(Some((file, salt)))
+        Ok(Some((file, segment.origin)))
     }
 
     /// Copies what is whole of a segment; returns the position behind the last event.
@@ -258,53 +290,34 @@ impl Copy<'_> {
     ) -> Result<Position> {
         let name = file_name(base);
         let done = work.progress().0;
-        let Some((file, salt)) = self.open(base, next, work)? else { return Ok(base) };
-        let segment = salvage::Segment { file: &*file, base, salt, below: next };
-        let mut found = Vec::new();
-        let mut from = Spot { byte: HEADER_BYTES, next: base };
-        // One segment at a time is held in memory, as its index is while it is written.
-        from = segment.pieces(from, |piece| {
-            found.push(piece);
-            Ok::<_, Fault>(())
-        })?;
-        for piece in found {
+        self.goes_on = false;
+        let Some((file, origin)) = self.open(base, next, work)? else { return Ok(base) };
+        let segment = salvage::Segment { file: &*file, name: &name, origin, below: next };
+        let mut pieces = segment.pieces(Spot::start_of(base));
+        while let Some(piece) = pieces.next()? {
             match piece {
-                Piece::Whole(whole) if whole.events.is_empty() => {}
+                Piece::Whole(whole) if whole.events.is_empty() => {
+                    self.goes_on |= whole.mark == Some(Mark::End);
+                }
                 Piece::Whole(whole) => {
                     self.take(whole.events.into_iter().map(|(event, _)| event).collect()).await?
                 }
                 Piece::Gap(gap) => {
                     self.flush().await?;
                     self.left(&name, gap.byte, gap.first, gap.problem, Lost::between(gap.first, gap.next))?;
-                    self.gone(base, next, gap.first, gap.next)?;
                 }
             }
         }
         self.flush().await?;
-        if let Some(next) = next.filter(|next| from.next < *next) {
+        let end = pieces.at();
+        if let Some(next) = next.filter(|next| end.next < *next) {
             let problem = "a frame is broken, and no frame behind it is whole".to_owned();
-            self.left(&name, from.byte, from.next, problem, Lost::between(from.next, next))?;
-            self.gone(base, Some(next), from.next, next)?;
+            self.left(&name, end.byte, end.next, problem, Lost::between(end.next, next))?;
         }
-        // The last segment may have been read twice.
-        work.set_done(done + from.byte);
+        // It may have been read twice.
+        work.set_done(done + end.byte);
         work.stopped()?;
-        Ok(from.next)
-    }
-
-    /// The part of the last segment that the store would show if it were opened; all of it, if it would not open.
-    fn shown(&self, file: Arc<Watched>, base: Position, work: &Arc<Work>) -> Result<Arc<Watched>> {
-        let Ok(header) = SegmentHeader::read(&*file, base) else { return Ok(file) };
-        let end = match walk(&*file, &header, |_, _| {}) {
-            Ok(end) => end,
-            Err(Fault::Damaged { .. }) => return Ok(file),
-            Err(fault) => return Err(fault.into()),
-        };
-        match remains(&*file, &header, &end) {
-            Ok(_) => Ok(Arc::new(Watched::beginning(file, end.byte, work))),
-            Err(Fault::Damaged { .. }) => Ok(file),
-            Err(fault) => Err(fault.into()),
-        }
+        Ok(end.next)
     }
 
     /// Takes down what is left out.
@@ -319,41 +332,13 @@ impl Copy<'_> {
         self.done.left += 1;
         self.done.lost += lost.count().unwrap_or_default();
         self.done.more_lost |= lost.count().is_none();
+        match lost {
+            Lost::Nothing => {}
+            Lost::Events { first, last } => self.lost.push(first..last.next()),
+            Lost::Rest { first } => self.lost.push(first..Position::MAX),
+        }
         let place = Place { file: file.to_owned(), offset, position: Some(position) };
         self.say(Note::Left(Damage { place, problem, lost }))
-    }
-
-    /// Says of which streams the events in a sealed segment were, from one position to another, if its index knows.
-    fn gone(&mut self, base: Position, next: Option<Position>, from: Position, to: Position) -> Result<()> {
-        let name = index_name(base);
-        let Ok(file) = self.source.open(&name) else { return Ok(()) };
-        let cache = Arc::new(BlockCache::new(CACHE_BYTES));
-        let Ok(index) = FileIndex::open(&name, file, base.get(), cache) else { return Ok(()) };
-        if next.is_none_or(|next| base.plus(u64::from(index.count())) != next) {
-            return Ok(());
-        }
-        let place = |position: Position| (position.get() - base.get()) as u32;
-        let range = place(from)..place(to);
-        let mut after = None;
-        // An index that is broken names fewer streams: what is lost is told all the same.
-        while let Ok(streams) = index.streams_after(after.as_deref(), 256)
-            && !streams.is_empty()
-        {
-            for (stream, postings) in &streams {
-                let Ok(places) = index.places(postings, range.clone()) else { continue };
-                let Some(&at) = places.first() else { continue };
-                let Ok(before) = index.places(postings, 0..at) else { continue };
-                let first = Version::new(postings.first_version + before.len() as u64);
-                let last = Version::new(first.get() + places.len() as u64 - 1);
-                if let Ok(id) = StreamId::new(stream.as_str()) {
-                    self.shifts.entry(id).or_default();
-                }
-                let position = base.plus(u64::from(at));
-                self.say(Note::Gone { stream: stream.clone(), first, last, position })?;
-            }
-            after = streams.last().map(|(stream, _)| stream.clone());
-        }
-        Ok(())
     }
 
     fn say(&mut self, note: Note) -> Result<()> {
@@ -441,6 +426,24 @@ impl Copy<'_> {
             Some((first, last, to)) => self.say(Note::Copied { first, last, to }),
             None => Ok(()),
         }
+    }
+}
+
+/// What is said if the recorded times of a segment's events cannot be known.
+const NOT_EXACT: &str = ", and nothing says when it was created: the recorded times of its events are estimated by the \
+                         ids of events and by the times in front; those within the segment are right against each other";
+
+/// The part of the last segment that the store would show if it were opened; all of it, if it would not open.
+fn shown(segment: &Segment, work: &Arc<Work>) -> Result<Arc<dyn File>, Fault> {
+    let from = End::start_of(&segment.header);
+    let whole = walk(&*segment.file, &segment.header, from, Position::MAX, |_| Ok(()))
+        .and_then(|end| Ok((remains(segment, &end)?, end)));
+    match whole {
+        // A mark of the end is no part of what is shown, and says that something is missing.
+        Ok((_, end)) if end.finished => Ok(segment.file.clone()),
+        Ok((_, end)) => Ok(Arc::new(Watched::beginning(segment.file.clone(), end.byte, work))),
+        Err(Fault::Damaged { .. }) => Ok(segment.file.clone()),
+        Err(fault) => Err(fault),
     }
 }
 

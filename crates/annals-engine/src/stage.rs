@@ -1,35 +1,35 @@
 //! Judgement and staging: the writer's view of the log, with everything that is staged in it.
 //!
-//! What is staged stands in the active segment's index, where readers do not see it yet; so an append is judged
+//! What is staged stands in the newest run's index, where readers do not see it yet; so an append is judged
 //! against what will be there when its turn comes. The judgement itself is `annals_core::admit`, the same for
 //! every store. Next above: `commit`.
 
 use std::collections::HashMap;
 
 use annals_core::{
-    Admission, Append, Direction, Error, EventId, IdempotencyKey, LogView, Position, Query, RecordedEvent,
-    StreamId, Timestamp, Version, admit,
+    Admission, Append, Direction, Error, EventId, IdempotencyKey, LogView, Position, Query, StreamId,
+    Timestamp, Version, admit,
 };
 use quick_cache::sync::Cache;
 
+use crate::body::Body;
 use crate::commit::{Outcome, Writer};
 use crate::error::Fault;
+use crate::fetch;
 use crate::frame::{Encoded, Placement};
-use crate::index::{Kind, Offset, search};
-use crate::log::View;
+use crate::index::{Kind, Offset, id_hash, search};
+use crate::log::{Run, RunIndex, View};
+use crate::read::keyed;
+use crate::segment::link;
 
-/// Versions of streams that were looked up in sealed segments lately; 0 for those that are in none.
+/// Versions of streams that were looked up in older runs lately and have no event in the newest; 0 for those that have
+/// none anywhere.
 pub struct Heads(Cache<StreamId, Version>);
 
 impl Heads {
     /// Room for that many streams.
     pub fn new(streams: usize) -> Self {
         Self(Cache::new(streams))
-    }
-
-    /// Forgets all: when the active segment is sealed, what was right without it no longer is.
-    pub fn clear(&self) {
-        self.0.clear();
     }
 }
 
@@ -42,9 +42,7 @@ pub struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// The log with all that is staged.
     pub fn of(writer: &'a Writer) -> Self {
-        let mut view = writer.log.view();
-        view.head = Position::MAX;
-        Self { writer, view }
+        Self { writer, view: writer.log.view_of_staged() }
     }
 
     /// What becomes of the append; nothing if it is to be written.
@@ -62,32 +60,37 @@ impl<'a> Stage<'a> {
     pub fn versions(&self, append: &Append) -> Result<Vec<Version>, Fault> {
         let mut newest: HashMap<&StreamId, Version> = HashMap::new();
         let mut versions = Vec::with_capacity(append.writes.len());
+        let mut before: Option<(&StreamId, Version)> = None;
         for write in &append.writes {
-            let version = match newest.get(&write.stream) {
-                Some(version) => version.next(),
-                None => self.stream_version(&write.stream)?.next(),
+            let version = match before {
+                // Most events are of the same stream as the one in front.
+                Some((stream, version)) if *stream == write.stream => version.next(),
+                _ => match newest.get(&write.stream) {
+                    Some(version) => version.next(),
+                    None => self.stream_version(&write.stream)?.next(),
+                },
             };
-            newest.insert(&write.stream, version);
+            if let Some((stream, version)) = before.replace((&write.stream, version))
+                && *stream != write.stream
+            {
+                newest.insert(stream, version);
+            }
             versions.push(version);
         }
         Ok(versions)
     }
 
-    /// Segments before the active one, newest first.
-    fn sealed(&self) -> impl Iterator<Item = &crate::segment::Segment> {
-        self.view.segments.iter().rev().skip(1).map(AsRef::as_ref)
-    }
-
-    fn active_position(&self, place: u32) -> Position {
-        self.writer.active.base.plus(u64::from(place))
+    /// Runs before the newest one, newest first.
+    fn older(&self) -> impl Iterator<Item = &Run> {
+        self.view.runs().iter().rev().skip(1).map(AsRef::as_ref)
     }
 }
 
 /// Stages the append: its frame goes to the group, its events to the index.
 pub fn write(
     writer: &mut Writer,
-    append: Append,
-    mut encoded: Encoded,
+    append: &Append,
+    encoded: &Encoded,
     versions: Vec<Version>,
     now: Timestamp,
     frames: &mut Vec<u8>,
@@ -95,29 +98,33 @@ pub fn write(
     let recorded_at = append.recorded_at.unwrap_or(now).min(now).max(writer.tail.recorded_at);
     let first = writer.tail.next;
     let placement = Placement {
+        origin: writer.active.segment.origin,
         first,
         versions: &versions,
         recorded_at,
-        durable: writer.durable,
-        chain: writer.tail.chain,
-        salt: writer.active.salt,
+        durable: writer.log.head(),
     };
     let before = frames.len();
-    writer.tail.chain = encoded.place(&placement, frames);
     let start = writer.tail.byte;
-    let mut index = writer.active.index.write();
-    let mut key = append.key;
-    for ((write, version), offset) in append.writes.into_iter().zip(&versions).zip(encoded.record_offsets()) {
-        let at = Offset::new(start + offset as u64, writer.tail.next == first);
-        let position = writer.tail.next;
-        let (event, stream) = (write.event, write.stream);
-        let recorded =
-            RecordedEvent::record(event, stream, position, *version, first, recorded_at, key.take());
-        index.insert(&recorded, at);
-        writer.tail.next = position.next();
-    }
-    writer.tail.recorded_at = recorded_at;
-    writer.tail.byte = start + (frames.len() - before) as u64;
+    let crc = {
+        let mut index = writer.active.index.write();
+        let mut next = 0;
+        encoded.place(&placement, frames, |record| {
+            let offset = Offset::new(start + record.at as u64, next == 0);
+            let body = Body::read(record.body).expect("what was encoded is read");
+            if index.insert(&body, record.hashes, versions[next], offset) {
+                // From now on the newest run knows.
+                writer.heads.0.remove(&append.writes[next].stream);
+            }
+            next += 1;
+        })
+    };
+    let tail = &mut writer.tail;
+    tail.next = first.plus(versions.len() as u64);
+    tail.recorded_at = recorded_at;
+    tail.link = link(tail.link, crc);
+    tail.frame = (start, crc);
+    tail.byte = start + (frames.len() - before) as u64;
     Outcome::Written(first, recorded_at, versions)
 }
 
@@ -125,15 +132,17 @@ impl LogView for Stage<'_> {
     type Error = Fault;
 
     fn stream_version(&self, stream: &StreamId) -> Result<Version, Fault> {
-        if let Some(version) = self.writer.active.index.read().stream_version(stream) {
+        let name = stream.as_str().as_bytes();
+        let hash = Kind::Stream.hash(name);
+        if let Some(version) = self.writer.active.index.read().stream_version(name, hash) {
             return Ok(version);
         }
         if let Some(version) = self.writer.heads.0.get(stream) {
             return Ok(version);
         }
         let mut version = Version::ZERO;
-        for segment in self.sealed() {
-            if let Some(postings) = segment.index.find(Kind::Stream, stream.as_str())? {
+        for run in self.older() {
+            if let Some(postings) = run.index().find(Kind::Stream, name, hash)? {
                 version = Version::new(postings.first_version + u64::from(postings.count) - 1);
                 break;
             }
@@ -145,26 +154,32 @@ impl LogView for Stage<'_> {
     }
 
     fn append_with_key(&self, key: &IdempotencyKey) -> Result<Option<Position>, Fault> {
-        if let Some(place) = self.writer.active.index.read().key(key.as_str()) {
-            return Ok(Some(self.active_position(place)));
-        }
-        for segment in self.sealed() {
-            if let Some(position) = keyed_in(segment, key)? {
-                return Ok(Some(position));
+        let hash = Kind::Key.hash(key.as_str().as_bytes());
+        for run in self.view.runs().iter().rev() {
+            if let Some(first) = keyed(run, key, hash)? {
+                return Ok(Some(first));
             }
         }
         Ok(None)
     }
 
     fn event_with_id(&self, stream: &StreamId, id: EventId) -> Result<Option<Position>, Fault> {
-        if let Some(place) = self.writer.active.index.read().place_of(stream, id) {
-            return Ok(Some(self.active_position(place)));
-        }
-        for segment in self.sealed() {
-            for place in segment.index.with_id(id)? {
-                let event = &segment.events(&[place], 1)?[0];
-                if event.id == id && event.stream == *stream {
-                    return Ok(Some(event.position));
+        let hash = id_hash(id);
+        // An id that carries the time when it was made is none of an older run.
+        let runs = if self.writer.older_ids.may_have(id) { usize::MAX } else { 1 };
+        for run in self.view.runs().iter().rev().take(runs) {
+            for place in run.index().with_id(id, hash)? {
+                let found = match &run.index {
+                    RunIndex::Memory(index) => {
+                        index.read().identity(place).map(|(stream, _, id)| (stream, id))
+                    }
+                    RunIndex::File(_) => {
+                        let event = fetch::event(&self.view, run, place)?;
+                        Some((event.stream, event.id))
+                    }
+                };
+                if found.is_some_and(|found| found.0 == *stream && found.1 == id) {
+                    return Ok(Some(run.position(place)));
                 }
             }
         }
@@ -175,13 +190,15 @@ impl LogView for Stage<'_> {
         if position >= self.writer.tail.next {
             return Ok(None);
         }
-        let segment = &self.view.segments[self.view.segment_of(position)];
-        let place = (position.get() - segment.base.get()) as u32;
-        if segment.base == self.writer.active.base {
-            return Ok(self.writer.active.index.read().identity(place));
+        let run = self.view.run_of(position);
+        let place = (position.get() - run.base.get()) as u32;
+        match &run.index {
+            RunIndex::Memory(index) => Ok(index.read().identity(place)),
+            RunIndex::File(_) => {
+                let event = fetch::event(&self.view, run, place)?;
+                Ok(Some((event.stream, event.version, event.id)))
+            }
         }
-        let event = segment.events(&[place], 1)?.remove(0);
-        Ok(Some((event.stream, event.version, event.id)))
     }
 
     fn first_match(&self, query: &Query, after: Position) -> Result<Option<Position>, Fault> {
@@ -190,22 +207,15 @@ impl LogView for Stage<'_> {
             if query.is_all() {
                 return Ok(Some(from));
             }
-            let segment = &self.view.segments[self.view.segment_of(from)];
-            let place = (from.get() - segment.base.get()) as u32;
-            let range = place..segment.index.count();
-            let (found, looked) = search(&*segment.index, query, range, Direction::Forward, 1)?;
+            let run = self.view.run_of(from);
+            let place = (from.get() - run.base.get()) as u32;
+            let range = place..run.index().count();
+            let (found, looked) = search(run.index(), query, range, Direction::Forward, 1)?;
             if let Some(&place) = found.first() {
-                return Ok(Some(segment.position(place)));
+                return Ok(Some(run.position(place)));
             }
-            from = segment.position(looked);
+            from = run.position(looked);
         }
         Ok(None)
     }
-}
-
-/// Position of the first event of the append in this segment that had this key.
-pub fn keyed_in(segment: &crate::segment::Segment, key: &IdempotencyKey) -> Result<Option<Position>, Fault> {
-    let Some(postings) = segment.index.find(Kind::Key, key.as_str())? else { return Ok(None) };
-    let place = segment.index.ranked(&postings, 0..1)?;
-    Ok(place.first().map(|&place| segment.position(place)))
 }

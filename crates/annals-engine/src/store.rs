@@ -1,37 +1,51 @@
 //! The embedded store: the contract of `annals_core::store` on a directory.
 //!
 //! An append is checked and turned into bytes on the caller's thread, then handed to the writer (`commit`); the
-//! answer comes back when it is durable. Reads take a view of the log and go to `read`; they never wait for the
-//! writer. They are done on the caller's thread: a page is a bounded piece of work.
+//! answer comes back when it is durable. One that comes alone is carried out by its caller, as the writer would: two
+//! changes of threads take longer than a fast disk. Reads take a view of the log and go to `read`; they never wait for
+//! the writer. They are done on the caller's thread: a page is a bounded piece of work.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::thread::JoinHandle;
 
 use annals_core::{
     Append, Appended, Clock, Conflict, Error, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position,
-    Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock,
+    Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock,
 };
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::commit::{Outcome, Poison, Request, Writer};
+use crate::commit::{self, Outcome, Request, Staged, Writer};
 use crate::disk::{Disk, FileDisk};
 use crate::error::Fault;
 use crate::frame::{self, Encoded};
-use crate::index::{BlockCache, Offset};
+use crate::index::{BlockCache, IdRange, Offset};
 use crate::log::Log;
+use crate::scan::{self, ScannedEvent};
 use crate::seal::Sealer;
 use crate::stage::Heads;
-use crate::{read, recovery, stage};
+use crate::sync::{Poison, Syncer};
+use crate::{read, recovery};
 
 /// How a store is opened.
 #[derive(Clone)]
 pub struct Options {
-    /// Bytes of one segment file; an append larger than that has a segment of its own. 64 MiB by default, at
+    /// Bytes of one segment file; an append larger than that has a segment of its own. 256 MiB by default, at
     /// most 1 GiB.
     pub segment_bytes: u64,
+    /// Events of a run, after which its index is written. Those of the newest run are indexed in memory, and walked
+    /// over when the store is opened. 65,536 by default.
+    pub run_events: u32,
+    /// The same in bytes of the log. 16 MiB by default.
+    pub run_bytes: u64,
+    /// Whether an append that comes alone may be carried out on the thread of its caller, if the disk is known to be
+    /// fast. That saves two changes of threads; the thread waits for the disk, as it does for reads. True by default.
+    pub callers_may_wait: bool,
     /// How large an append may be.
     pub limits: Limits,
     /// Where recorded times come from.
@@ -40,7 +54,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, limits: Limits::default(), clock: Arc::new(SystemClock) }
+        Self {
+            segment_bytes: 256 << 20,
+            run_events: 1 << 16,
+            run_bytes: 16 << 20,
+            callers_may_wait: true,
+            limits: Limits::default(),
+            clock: Arc::new(SystemClock),
+        }
     }
 }
 
@@ -49,16 +70,24 @@ const CACHE_BYTES: usize = 64 << 20;
 /// Streams whose versions are kept in memory.
 const HEADS: usize = 100_000;
 /// Bytes of appends that may wait for the writer, in KiB; each counts as one at least.
-const QUEUE_KIB: usize = 256 << 10;
+const QUEUE_KIB: usize = 64 << 10;
+
+/// Of so many appends that come alone, one lets everybody else go first: on a runtime with one thread, nobody would
+/// ever be seen to come at the same time.
+const ALONE_AT_MOST: u64 = 16;
 
 /// The embedded store: a directory that one process at a time has open.
 pub struct EngineStore {
     log: Arc<Log>,
     limits: Limits,
+    callers_may_wait: bool,
     poison: Arc<Poison>,
     queue: RwLock<Option<mpsc::UnboundedSender<Request>>>,
     room: Arc<Semaphore>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Arc<Mutex<Option<Writer>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    under_way: AtomicUsize,
+    alone: AtomicU64,
 }
 
 impl EngineStore {
@@ -94,11 +123,14 @@ impl EngineStore {
             return Err(annals_core::Invalid::new("append_events_max", problem).into());
         }
         let cache = Arc::new(BlockCache::new(CACHE_BYTES));
-        let recovered = recovery::open(&*disk, &cache, &*options.clock)?;
+        let recovered = recovery::open(&*disk, &cache, &options)?;
         let head = recovered.tail.next.previous();
-        let log = Arc::new(Log::new(recovered.id, disk, cache, recovered.segments, head));
+        let (_, older) = recovered.lists.runs.split_last().expect("there is a run, if only an empty one");
+        let older_ids =
+            older.iter().map(|run| run.index().id_range()).fold(IdRange::default(), IdRange::with);
+        let log = Arc::new(Log::new(recovered.id, disk, cache, recovered.lists, head));
         let poison = Arc::new(Poison::default());
-        let limits = options.limits;
+        let (limits, callers_may_wait) = (options.limits, options.callers_may_wait);
         let cannot_start = |error: std::io::Error| Error::Unavailable(Box::new(error));
         let writer = Writer {
             log: log.clone(),
@@ -106,21 +138,46 @@ impl EngineStore {
             options,
             active: recovered.active,
             tail: recovered.tail,
-            durable: head,
+            syncer: Syncer::start(log.clone(), poison.clone()).map_err(cannot_start)?,
             sealer: Sealer::start(log.clone()).map_err(cannot_start)?,
             heads: Heads::new(HEADS),
+            group: Staged::default(),
+            older_ids,
+            alone: false,
         };
+        let writer = Arc::new(Mutex::new(Some(writer)));
         let (queue, requests) = mpsc::unbounded_channel();
-        let thread = std::thread::Builder::new().name("annals-write".into());
-        let thread = thread.spawn(move || writer.run(requests)).map_err(cannot_start)?;
+        let thread = std::thread::Builder::new().name("annals-write".into()).spawn({
+            let (writer, log, poison) = (writer.clone(), log.clone(), poison.clone());
+            move || commit::run(&writer, requests, &log, &poison)
+        });
+        let thread = thread.map_err(cannot_start)?;
         Ok(Self {
             log,
             limits,
+            callers_may_wait,
             poison,
             queue: RwLock::new(Some(queue)),
             room: Arc::new(Semaphore::new(QUEUE_KIB)),
-            writer: Mutex::new(Some(thread)),
+            writer,
+            thread: Mutex::new(Some(thread)),
+            under_way: AtomicUsize::new(0),
+            alone: AtomicU64::new(0),
         })
+    }
+
+    /// Hands out every event from this position on up to the head, in order, borrowed from the block that it was read
+    /// into, until there are no more or it is told to stop; returns the position to go on at. The fastest way through
+    /// the log: it is done on this thread, which waits for the disk.
+    ///
+    /// # Errors
+    /// `Unavailable` if the disk refuses; `Damaged`.
+    pub fn scan(
+        &self,
+        from: Position,
+        each: impl FnMut(&ScannedEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<Position> {
+        Ok(scan::scan(&self.log.view(), from, each)?)
     }
 
     /// Finishes the appends that are under way and closes the log; waits for both. Appends that come later are
@@ -140,27 +197,84 @@ impl EngineStore {
 
     fn stop(&self) {
         drop(self.queue.write().take());
-        if let Some(Err(_)) = self.writer.lock().take().map(JoinHandle::join) {
+        if let Some(Err(_)) = self.thread.lock().take().map(JoinHandle::join) {
             tracing::error!("the writer has panicked");
         }
     }
 
     /// Sends an append to the writer and waits for what becomes of it.
-    async fn submit(&self, append: Append) -> Result<Outcome> {
+    async fn submit(&self, append: Append) -> Result<(Outcome, Append)> {
         let encoded = Encoded::new(&append);
-        let kib = u32::try_from((encoded.stride() >> 10).clamp(1, QUEUE_KIB))
+        let kib = u32::try_from((encoded.bytes_max() >> 10).clamp(1, QUEUE_KIB))
             .expect("the queue is smaller than 4 TiB");
         let permit = self.room.clone().acquire_many_owned(kib).await;
         let permit = permit.expect("the semaphore is never closed");
         let (answer, answered) = oneshot::channel();
         let request = Request { append, encoded, answer, permit };
-        // The queue is held for no longer than this: who closes the store waits until nobody holds it.
-        match &*self.queue.read() {
-            Some(queue) => queue.send(request).map_err(|_| closed())?,
-            None => return Err(closed()),
+        let _under_way = UnderWay::new(&self.under_way);
+        if let Some(request) = self.carry_out_alone(request).await {
+            // The queue is held for no longer than this: who closes the store waits until nobody holds it.
+            match &*self.queue.read() {
+                Some(queue) => queue.send(request).map_err(|_| closed())?,
+                None => return Err(closed()),
+            }
         }
-        answered.await.map_err(|_| Error::Indeterminate("the writer stopped before it answered".into()))?
+        answered.await.map_err(|_| unknown())?
     }
+
+    /// Carries an append out on this thread, if nobody else is about to; gives it back if not.
+    async fn carry_out_alone(&self, request: Request) -> Option<Request> {
+        if !self.callers_may_wait || self.under_way.load(Ordering::Relaxed) > 1 {
+            return Some(request);
+        }
+        if self.alone.fetch_add(1, Ordering::Relaxed).is_multiple_of(ALONE_AT_MOST) {
+            others_first().await;
+            if self.under_way.load(Ordering::Relaxed) > 1 {
+                return Some(request);
+            }
+        }
+        let Some(mut writer) = self.writer.try_lock() else { return Some(request) };
+        match &mut *writer {
+            Some(writer) => {
+                commit::guarded(&self.poison, || writer.carry_out(request));
+                None
+            }
+            None => Some(request),
+        }
+    }
+}
+
+/// Counts an append as long as it lives.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Lets other tasks of the thread go on first.
+async fn others_first() {
+    let mut waited = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+fn unknown() -> Error {
+    Error::Indeterminate("the writer stopped before it answered".into())
 }
 
 fn closed() -> Error {
@@ -178,17 +292,18 @@ impl EventStore for EngineStore {
         if let Some(poisoned) = self.poison.error() {
             return Err(poisoned);
         }
-        let streams: Vec<StreamId> = append.writes.iter().map(|write| write.stream.clone()).collect();
-        let conditions = append.conditions.clone();
-        match self.submit(append).await? {
+        let (outcome, append) = self.submit(append).await?;
+        match outcome {
             Outcome::Written(first, recorded_at, versions) => {
-                Ok(Appended::new(first, recorded_at, streams.iter().zip(versions), false))
+                let streams = append.writes.iter().map(|write| &write.stream);
+                Ok(Appended::new(first, recorded_at, streams.zip(versions), false))
             }
             Outcome::Keyed(first) => Ok(read::appended(&self.log.view(), first)?),
-            Outcome::Repeated(first) => Ok(read::repeated(&self.log.view(), first, streams.len())?),
+            Outcome::Repeated(first) => Ok(read::repeated(&self.log.view(), first, append.writes.len())?),
             Outcome::Invalid(invalid) => Err(invalid.into()),
             Outcome::Refused(violated) => {
-                Err(Error::Conflict(Box::new(Conflict::explain(self, &conditions, violated).await?)))
+                let conflict = Conflict::explain(self, &append.conditions, violated).await?;
+                Err(Error::Conflict(Box::new(conflict)))
             }
         }
     }
@@ -206,17 +321,11 @@ impl EventStore for EngineStore {
     }
 
     async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
-        let view = self.log.view();
-        for segment in view.segments.iter().rev() {
-            if let Some(first) = stage::keyed_in(segment, key)?.filter(|first| *first <= view.head) {
-                return Ok(Some(read::appended(&view, first)?));
-            }
-        }
-        Ok(None)
+        Ok(read::outcome(&self.log.view(), key)?)
     }
 
     async fn head(&self) -> Result<Position> {
-        Ok(self.log.progress.borrow().head)
+        Ok(self.log.head())
     }
 
     async fn wait(&self, after: Position) -> Result<Position> {

@@ -1,8 +1,8 @@
 //! Verification: reads the whole log and checks everything that can be checked.
 //!
 //! Every frame's and record's checksum, every position, every stream's versions, that recorded times never
-//! decrease, the chain of digests across all segments, and each index: it is built again and compared with the
-//! file, byte by byte. Damage is told with its place and with what is lost, and what lies behind it is checked too.
+//! decrease, that segments follow each other, the digest of the log, and each index: whatever is in the log must be
+//! found by it. Damage is told with its place and with what is lost, and what lies behind it is checked too.
 //!
 //! - W1  A store that is open is verified while it is written to: sealed segments whole, the active one up to the
 //!       head. Nothing is locked, and appends do not wait.
@@ -26,6 +26,7 @@ use crate::store::EngineStore;
 use crate::work::Work;
 
 mod pass;
+mod runs;
 mod standing;
 
 /// What a verification looked at and found.
@@ -43,8 +44,8 @@ pub struct Verification {
     pub bytes: u64,
     /// Indexes compared with the log.
     pub indexes: u64,
-    /// Digest of the whole log, in hexadecimal: the end of the chain.
-    pub chain: String,
+    /// Digest of the whole log, in hexadecimal; nothing behind damage, or if it has no segment.
+    pub digest: String,
     /// Position of the last event that was looked at.
     pub head: Position,
     /// What is wrong. Empty if the store is whole.
@@ -215,7 +216,7 @@ impl EngineStore {
         let log = self.log();
         pass::run(&*log.disk, options, true, &mut || {
             let view = log.view();
-            let bases = view.segments.iter().map(|segment| segment.base).collect();
+            let bases = view.segments().iter().map(|segment| segment.base()).collect();
             Ok(pass::Extent { bases, head: Some(view.head) })
         })
     }

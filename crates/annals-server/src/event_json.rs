@@ -158,7 +158,7 @@ impl<'a> Shape<'a> {
                 .map(|tag| Tag::new(&**tag))
                 .collect::<Result<_, _>>()
                 .map_err(at("tags"))?,
-            metadata: self.metadata.into_metadata(),
+            metadata: self.metadata.into_metadata().into(),
             occurred_at: self.occurred_at.map(|time| time.parse()).transpose().map_err(at("occurred_at"))?,
         };
         let key = self.idempotency_key.map(|key| IdempotencyKey::new(&*key)).transpose();

@@ -84,10 +84,10 @@ pub mod derived;
 pub use annals_core as core;
 pub use annals_core::{
     Aggregate, Append, Appended, Bytes, Category, Clock, CodecError, Context, Decide, Decision, Error, Event,
-    EventId, EventStore, EventStoreExt, EventType, Events, Expected, IdempotencyKey, Invalid, MemoryStore,
-    Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent, Result, StoreId, StoreUrl, StreamId,
-    StreamInfo, StreamList, Subscription, SystemClock, Tag, TestClock, Text, Timestamp, Version, emit,
-    emit_all, nothing, reject,
+    EventId, EventMetadata, EventStore, EventStoreExt, EventType, Events, Expected, IdempotencyKey, Invalid,
+    MemoryStore, Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent, Result, StoreId, StoreUrl,
+    StreamId, StreamInfo, StreamList, Subscription, SystemClock, Tag, TestClock, Text, Timestamp, Version,
+    emit, emit_all, nothing, reject,
 };
 pub use annals_macros::Event;
 

@@ -1,7 +1,7 @@
 //! An event as the domain reads it: its own type, with everything that the store knows about it.
 
 use annals_core::{
-    CodecError, Event, EventId, Metadata, Position, RecordedEvent, StreamId, Tag, Timestamp, Version,
+    CodecError, Event, EventId, EventMetadata, Position, RecordedEvent, StreamId, Tag, Timestamp, Version,
 };
 
 /// An event that is in the log.
@@ -25,7 +25,7 @@ pub struct Recorded<E> {
     /// Words to find the event by.
     pub tags: Vec<Tag>,
     /// Why it happened.
-    pub metadata: Metadata,
+    pub metadata: EventMetadata,
 }
 
 impl<E> Recorded<E> {

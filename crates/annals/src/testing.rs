@@ -38,7 +38,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use annals_core::{
-    Aggregate, Context, Decide, Event, EventId, Metadata, Position, StreamId, Timestamp, Version,
+    Aggregate, Context, Decide, Event, EventId, EventMetadata, Position, StreamId, Timestamp, Version,
 };
 
 use crate::sql::{Database, Params, Place, Row, Rows, SqlError, Value, select};
@@ -199,7 +199,7 @@ where
             recorded_at: TIME.plus(Duration::from_secs(index)),
             occurred_at: None,
             tags: event.tags().expect("acceptable tags"),
-            metadata: Metadata::default(),
+            metadata: EventMetadata::default(),
             event: read_back(&event),
         };
         let applied = database.write_now(|connection| projection.apply(&recorded, &Rows::new(connection)));

@@ -302,7 +302,8 @@ mod tests {
             predecessor: Some("m-1".into()),
             trace: Some("00-ab-cd-01".into()),
             own: [("key".into(), "value \u{7} \"quoted\"".into())].into(),
-        };
+        }
+        .into();
         let mut bytes = event(b"\x00\xff\n");
         bytes.content_type = ContentType::Binary;
         let mut text = event(b"plain");

@@ -4,6 +4,7 @@
 //! - Z2  The log ends with the append that ends at or before the point: an append is there or it is not (G2).
 //! - Z3  Its first segment appears last. Until then what is there does not open: there is an identity, and no
 //!       segment that begins the log.
+//!       A segment that another one follows is marked as such, as it was, and the last one is not.
 //! - Z4  It is the same log as before, at an earlier time, with the same identity: its bytes carry that, and every
 //!       digest of them. A checkpoint that has seen more is found out by the event that it remembers.
 //!
@@ -14,11 +15,12 @@ use std::sync::Arc;
 
 use annals_core::{EventStore as _, Invalid, Position, Result, StoreId, Timestamp};
 
-use super::{Depot, Manifest, StoredSegment, end_at, manifest};
+use super::{Depot, Manifest, StoredSegment, manifest};
 use crate::disk::{Disk, File};
 use crate::error::Fault;
+use crate::frame::{self, Mark};
 use crate::identity;
-use crate::segment::{SegmentHeader, file_name};
+use crate::segment::{End, SegmentHeader, file_name, walk};
 use crate::verify::{Verification, VerifyOptions, verify_disk_with};
 use crate::work::{Stopped, Work};
 use crate::{EngineStore, Options};
@@ -80,8 +82,8 @@ pub fn restore(depot: &dyn Depot, disk: Arc<dyn Disk>, options: &RestoreOptions)
     work.set_done(0);
     work.set_total(wanted.iter().map(|segment| segment.bytes).sum());
     identity::write(&*disk, backup.store)?;
-    let mut end = End { head: Position::ZERO, recorded_at: Timestamp::MIN };
-    let mut there: Vec<Position> = Vec::new();
+    let mut end = Ended { head: Position::ZERO, recorded_at: Timestamp::MIN };
+    let mut there: Vec<&StoredSegment> = Vec::new();
     for (index, stored) in wanted.iter().enumerate() {
         let last = index + 1 == wanted.len();
         let point = options.to.filter(|_| last);
@@ -93,13 +95,17 @@ pub fn restore(depot: &dyn Depot, disk: Arc<dyn Disk>, options: &RestoreOptions)
             }
             fetched => {
                 end = fetched;
-                there.push(stored.base);
+                there.push(stored);
             }
         }
     }
     // From the last to the second, and then the first (Z3).
-    for &base in there.iter().rev() {
-        if base == Position::FIRST {
+    for (number, stored) in there.iter().enumerate().rev() {
+        let base = stored.base;
+        if number + 1 < there.len() {
+            mark_end(&*disk, stored)?;
+        }
+        if number == 0 {
             disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
         }
         let (name, file) = (on_its_way(base), file_name(base));
@@ -131,7 +137,7 @@ pub fn restore(depot: &dyn Depot, disk: Arc<dyn Disk>, options: &RestoreOptions)
 }
 
 /// Where a log ends.
-struct End {
+struct Ended {
     head: Position,
     recorded_at: Timestamp,
 }
@@ -183,7 +189,7 @@ fn fetch(
     backup: &Manifest,
     point: Option<Point>,
     work: &Work,
-) -> Result<End, Fault> {
+) -> Result<Ended, Fault> {
     let name = on_its_way(stored.base);
     let file = disk.create(&name).map_err(Fault::io("create", &name))?;
     let mut at = 0;
@@ -202,7 +208,7 @@ fn fetch(
         return Err(Fault::io("write", &name)(error));
     }
     copied?;
-    let mut end = End { head: stored.last, recorded_at: stored.recorded_at };
+    let mut end = Ended { head: stored.last, recorded_at: stored.recorded_at };
     if let Some(point) = point {
         end = cut(&file, stored, backup, point)?;
     }
@@ -211,15 +217,47 @@ fn fetch(
 }
 
 /// Cuts a segment at the point.
-fn cut(file: &Arc<dyn File>, stored: &StoredSegment, backup: &Manifest, point: Point) -> Result<End, Fault> {
+fn cut(
+    file: &Arc<dyn File>,
+    stored: &StoredSegment,
+    backup: &Manifest,
+    point: Point,
+) -> Result<Ended, Fault> {
     let header = SegmentHeader::read(&**file, stored.base)?;
     if header.store != backup.store {
         return Err(Fault::damaged(&stored.name(), 16, Some(stored.base), "the segment is of another log"));
     }
-    let end = end_at(file, &header, |position, recorded_at| match point {
+    let is_beyond = |position: Position, recorded_at: Timestamp| match point {
         Point::Position(last) => position > last,
         Point::Time(last) => recorded_at > last,
-    })?;
+    };
+    // An append of which one event is beyond the point is beyond it as a whole.
+    let mut cut = Position::MAX;
+    let walk = |until: Position, cut: &mut Position| {
+        walk(&**file, &header, End::start_of(&header), until, |frame| {
+            frame.records(|_, record| {
+                if is_beyond(record.position, record.recorded_at) {
+                    *cut = frame.header.first.min(*cut);
+                }
+                Ok(())
+            })
+        })
+    };
+    let mut end = walk(Position::MAX, &mut cut)?;
+    if cut < Position::MAX {
+        let until = cut;
+        end = walk(until, &mut cut)?;
+    }
     file.truncate(end.byte).map_err(Fault::io("cut", &on_its_way(stored.base)))?;
-    Ok(End { head: end.next.previous(), recorded_at: end.recorded_at })
+    Ok(Ended { head: end.next.previous(), recorded_at: end.recorded_at })
+}
+
+/// Marks the end of a segment that another one follows: so it is seen if that one is lost.
+fn mark_end(disk: &dyn Disk, stored: &StoredSegment) -> Result<(), Fault> {
+    let name = on_its_way(stored.base);
+    let file = disk.open(&name).map_err(Fault::io("open", &name))?;
+    let origin = SegmentHeader::read(&*file, stored.base)?.origin();
+    let (mark, _) = frame::mark(Mark::End, stored.last, origin);
+    file.write_at(&mark, stored.bytes).map_err(Fault::io("write", &name))?;
+    file.sync().map_err(Fault::io("sync", &name))
 }

@@ -1,263 +1,367 @@
-//! The index of a sealed segment, on disk. The bytes are pictured in `build`.
+//! The index of a sealed run, on disk. The bytes are pictured in `writer`.
 //!
-//! Nothing is held in memory but the header; blocks are read as they are needed, checked, and kept in a cache
-//! that all segments share, so memory does not grow with the log.
+//! Nothing is held in memory but the header; blocks are read as they are needed, through the cache.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use annals_core::{EventId, Position};
-use quick_cache::sync::Cache;
+use annals_core::{EventId, Position, StoreId};
 
-use super::build::{
-    BLOCK_BYTES, IDS_PER_BLOCK, LINE_BYTES, LINES_PER_BLOCK, Layout, MAGIC, OFFSETS_PER_BLOCK, PAYLOAD_BYTES,
-    filter_probes, id_hash,
+use super::block::{Block, BlockCache, BlockFile, PAYLOAD_BYTES};
+use super::filter::{LINE_BYTES, line_of, may_have};
+use super::writer::{
+    Ending, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, OFFSETS_PER_BLOCK, SEGMENTS_PER_BLOCK,
+    filter_hash, short,
 };
-use super::{Kind, Offset, Postings, SegmentIndex, Source};
+use super::{IdRange, Index, Kind, Offset, Postings, Source};
 use crate::disk::File;
-use crate::encoding::{get_u32, get_u64, get_varint};
+use crate::encoding::{get_time, get_u32, get_u64, get_varint};
 use crate::error::Fault;
-use crate::frame::Digest;
-use crate::segment::Ending;
 
-type Block = Arc<[u8]>;
+/// So many offsets are not worth to keep their block for.
+const FEW_OFFSETS: usize = 8;
 
-/// Blocks of index files that were read lately, by segment and number.
-pub struct BlockCache(Cache<(u64, u32), Block>);
-
-impl BlockCache {
-    /// A cache of that many bytes.
-    pub fn new(bytes: usize) -> Self {
-        Self(Cache::new((bytes / BLOCK_BYTES).max(16)))
-    }
-}
-
-/// The index of a sealed segment, on disk.
+/// The index of a sealed run, on disk.
 pub struct FileIndex {
-    name: String,
-    file: Arc<dyn File>,
+    file: BlockFile,
     layout: Layout,
-    cache: Arc<BlockCache>,
+    ending: Ending,
 }
 
 impl FileIndex {
-    /// Opens the index file of the segment that begins at `base`.
-    pub fn open(name: &str, file: Arc<dyn File>, base: u64, cache: Arc<BlockCache>) -> Result<Self, Fault> {
-        let layout = Layout::default();
-        let mut index = Self { name: name.to_owned(), file, layout, cache };
-        let header = index.read(0)?;
+    /// Opens the index file of the run that begins at `base`.
+    pub fn open(
+        name: &str,
+        file: Arc<dyn File>,
+        base: Position,
+        cache: Arc<BlockCache>,
+    ) -> Result<Self, Fault> {
+        let file = BlockFile::new(name, file, cache);
+        let header = file.read(0, 1)?;
         if &header[..8] != MAGIC {
-            return Err(index.damaged(0, "is not an index of this version"));
+            return Err(file.damaged(0, "is not an index of this version"));
         }
-        let number = |at: usize| get_u32(&header[24 + 4 * at..]);
-        index.layout = Layout {
+        let number = |at: usize| get_u32(&header[16 + 4 * at..]);
+        let array = |at: usize| header[at..at + 16].try_into().expect("16 bytes");
+        let layout = Layout {
             base: get_u64(&header[8..]),
-            ending: Ending {
-                byte: get_u64(&header[16..]),
-                chain: header[72..104].try_into().expect("32 bytes"),
-            },
             count: number(0),
-            ids: number(1),
-            leaves: number(2),
-            leaf_count: number(3),
-            root: number(4),
-            depth: number(5),
-            filter: number(6),
-            lines: number(7),
-            blocks: number(8),
+            level: number(1),
+            ids: number(2),
+            segments: number(3),
+            segment_count: number(4),
+            root: number(5),
+            depth: number(6),
+            filter: number(7),
+            lines: number(8),
+            blocks: number(9),
+            id_range: IdRange { smallest: array(120), largest: array(136) },
         };
-        if index.layout.base != base {
-            return Err(index.damaged(0, "is the index of another segment"));
+        let wrong = |malformed: crate::encoding::Malformed| file.damaged(0, &malformed.to_string());
+        let ending = Ending {
+            store: StoreId::from_bytes(array(56)),
+            segment: Position::new(get_u64(&header[72..])),
+            byte: get_u64(&header[80..]),
+            link: get_u64(&header[88..]),
+            recorded_at: get_time(&header[96..]).map_err(wrong)?,
+            salt: get_u32(&header[104..]),
+            frame: (get_u64(&header[112..]), get_u32(&header[108..])),
+        };
+        if layout.base != base.get() {
+            return Err(file.damaged(0, "is the index of another run"));
         }
-        let length = index.file.length().map_err(Fault::io("read the length of", name))?;
-        if length != u64::from(index.layout.blocks) * BLOCK_BYTES as u64 {
-            return Err(index.damaged(0, "has not the length that its header says"));
+        if layout.count == 0 || file.blocks()? != u64::from(layout.blocks) {
+            return Err(file.damaged(0, "has not the length that its header says"));
         }
-        Ok(index)
+        Ok(Self { file, layout, ending })
     }
 
-    /// Digest of the log at the end of the segment.
-    pub fn chain(&self) -> Digest {
-        self.layout.ending.chain
+    /// Name of the file.
+    pub fn name(&self) -> &str {
+        self.file.name()
     }
 
-    fn damaged(&self, block: u32, problem: &str) -> Fault {
-        let position = Some(Position::new(self.layout.base)).filter(|position| *position != Position::ZERO);
-        Fault::damaged(&self.name, u64::from(block) * BLOCK_BYTES as u64, position, problem)
+    /// Position of the run's first event.
+    pub fn base(&self) -> Position {
+        Position::new(self.layout.base)
+    }
+
+    /// Position of the run's last event.
+    pub fn last(&self) -> Position {
+        self.base().plus(u64::from(self.layout.count) - 1)
+    }
+
+    /// Where the run ends.
+    pub fn ending(&self) -> &Ending {
+        &self.ending
+    }
+
+    /// How often its parts were merged.
+    pub fn level(&self) -> u32 {
+        self.layout.level
+    }
+
+    /// Positions with which the segments begin that have events of the run.
+    pub fn segments(&self) -> Result<Vec<Position>, Fault> {
+        let count = self.layout.segment_count;
+        let blocks = count.div_ceil(SEGMENTS_PER_BLOCK as u32);
+        let bytes = self.file.read(self.layout.segments, blocks)?;
+        let blocks = bytes.chunks(PAYLOAD_BYTES);
+        let numbers = blocks.flat_map(|block| block[..SEGMENTS_PER_BLOCK * 8].chunks_exact(8));
+        Ok(numbers.take(count as usize).map(|number| Position::new(get_u64(number))).collect())
+    }
+
+    /// Reads all of the file, for the checksums of its blocks.
+    pub fn check_blocks(&self) -> Result<(), Fault> {
+        const AT_ONCE: u32 = 64;
+        for first in (0..self.layout.blocks).step_by(AT_ONCE as usize) {
+            self.file.read(first, AT_ONCE.min(self.layout.blocks - first))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn file(&self) -> &BlockFile {
+        &self.file
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     fn block(&self, number: u32) -> Result<Block, Fault> {
-        let key = (self.layout.base, number);
-        if let Some(block) = self.cache.0.get(&key) {
-            return Ok(block);
-        }
-        let block = self.read(number)?;
-        self.cache.0.insert(key, block.clone());
-        Ok(block)
+        self.file.block(number)
     }
 
-    fn read(&self, number: u32) -> Result<Block, Fault> {
-        let mut bytes = vec![0; BLOCK_BYTES];
-        let offset = u64::from(number) * BLOCK_BYTES as u64;
-        let count = self.file.read_at(&mut bytes, offset).map_err(Fault::io("read", &self.name))?;
-        if count < BLOCK_BYTES {
-            return Err(self.damaged(number, "ends too early"));
-        }
-        if crc32c::crc32c(&bytes[..PAYLOAD_BYTES]) != get_u32(&bytes[PAYLOAD_BYTES..]) {
-            return Err(self.damaged(number, "a block's checksum does not match"));
-        }
-        bytes.truncate(PAYLOAD_BYTES);
-        Ok(bytes.into())
-    }
-
-    /// Whether these bytes may be among the streams, keys and ids of the segment.
-    fn may_have(&self, bytes: &[u8]) -> Result<bool, Fault> {
-        let (line, mut bits) = filter_probes(bytes, self.layout.lines);
+    /// Whether what has this hash may be among the streams, keys and ids of the run.
+    fn may_have(&self, hash: u64) -> Result<bool, Fault> {
+        let line = line_of(hash, self.layout.lines);
         let block = self.block(self.layout.filter + line / LINES_PER_BLOCK as u32)?;
         let start = (line as usize % LINES_PER_BLOCK) * LINE_BYTES;
-        let line = &block[start..start + LINE_BYTES];
-        Ok(bits.all(|bit| line[bit as usize / 8] & (1 << (bit % 8)) != 0))
+        Ok(may_have(&block[start..start + LINE_BYTES], hash))
     }
 
-    /// The leaf in which a term is, if it is anywhere.
-    fn leaf_of(&self, term: &[u8]) -> Result<u32, Fault> {
+    /// The first entry whose term is this one or comes after it, of the leaf in which the term is, if it is anywhere.
+    fn seek_term(&self, kind: Kind, name: &[u8]) -> Result<Cursor<'_>, Fault> {
+        let mut above = Vec::with_capacity(self.layout.depth as usize);
         let mut number = self.layout.root;
         for _ in 0..self.layout.depth {
             let block = self.block(number)?;
-            let mut child = None;
-            let mut entries = Entries { bytes: &block, at: 0 };
-            while let Some(name) = entries.name() {
-                let next = entries.number();
-                if name > term && child.is_some() {
-                    break;
-                }
-                child = Some(next as u32);
-            }
-            number = child.ok_or_else(|| self.damaged(number, "an inner block has no child"))?;
+            let next = partition(&block, |entry| (entry.kind, entry.name) <= (kind as u8, name)).max(1) - 1;
+            number = Entry::at(&block, next).child();
+            above.push((block, next));
         }
-        Ok(number)
-    }
-
-    fn find_term(&self, term: &[u8]) -> Result<Option<Postings>, Fault> {
-        if self.layout.leaf_count == 0 {
-            return Ok(None);
-        }
-        let block = self.block(self.leaf_of(term)?)?;
-        let mut entries = Entries { bytes: &block, at: 0 };
-        while let Some(name) = entries.name() {
-            if name == term {
-                return Ok(Some(entries.postings()));
-            }
-            if name > term {
-                break;
-            }
-            entries.skip_postings();
-        }
-        Ok(None)
+        let block = self.block(number)?;
+        let at = partition(&block, |entry| (entry.kind, entry.name) < (kind as u8, name));
+        Ok(Cursor { index: self, above, block, at })
     }
 
     /// The places of a block of postings: rank of the first, and the places.
     fn postings_block(&self, number: u32) -> Result<(u32, Vec<u32>), Fault> {
         let block = self.block(number)?;
         let count = u16::from_le_bytes([block[4], block[5]]);
-        let mut entries = Entries { bytes: &block, at: 6 };
-        Ok((get_u32(&block), entries.places(u64::from(count))))
+        Ok((get_u32(&block), Numbers { bytes: &block[6..] }.places(u32::from(count))))
     }
 
     /// The first of these blocks that holds what is wanted: `beyond` says of a block's first rank and first
     /// place whether they are beyond it.
-    fn seek(&self, start: u32, blocks: u32, beyond: impl Fn(u32, u32) -> bool) -> Result<u32, Fault> {
+    fn seek_place(&self, start: u32, blocks: u32, beyond: impl Fn(u32, u32) -> bool) -> Result<u32, Fault> {
         let (mut low, mut high) = (0, blocks);
         while high - low > 1 {
             let middle = low + (high - low) / 2;
             let block = self.block(start + middle)?;
-            let mut entries = Entries { bytes: &block, at: 6 };
-            let first = entries.number() as u32;
+            let first = Numbers { bytes: &block[6..] }.next() as u32;
             if beyond(get_u32(&block), first) { high = middle } else { low = middle }
         }
         Ok(low)
     }
-}
 
-/// Walks over the entries of a block.
-struct Entries<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Entries<'a> {
-    fn number(&mut self) -> u64 {
-        // The block's checksum was right, so what stands in it is what was written.
-        let (number, length) = self.bytes.get(self.at..).and_then(get_varint).unwrap_or((0, 0));
-        self.at += length;
-        number
-    }
-
-    /// The name of the next entry; nothing at the end of the block.
-    fn name(&mut self) -> Option<&'a [u8]> {
-        let length = self.number() as usize;
-        let name = self.bytes.get(self.at..self.at + length).filter(|name| !name.is_empty())?;
-        self.at += length;
-        Some(name)
-    }
-
-    fn places(&mut self, count: u64) -> Vec<u32> {
-        let mut before = 0;
-        (0..count)
-            .map(|_| {
-                before += self.number() as u32;
-                before
-            })
-            .collect()
-    }
-
-    fn postings(&mut self) -> Postings {
-        let first_version = self.number();
-        let count = self.number();
-        let source = match self.number() {
-            0 => Source::Blocks(self.number() as u32, self.number() as u32),
-            _ => Source::Inline(self.places(count)),
-        };
-        Postings { first_version, count: count as u32, source }
-    }
-
-    fn skip_postings(&mut self) {
-        self.number();
-        self.number();
-        match self.number() {
-            0 => {
-                self.number();
-                self.number();
+    /// All places of a term.
+    pub(super) fn all_places(&self, postings: Postings) -> Result<Vec<u32>, Fault> {
+        match postings.source {
+            Source::Inline(places) => Ok(places),
+            Source::Blocks(start, blocks) => {
+                let mut places = Vec::with_capacity(postings.count as usize);
+                let bytes = self.file.read(start, blocks)?;
+                for block in bytes.chunks(PAYLOAD_BYTES) {
+                    let count = u16::from_le_bytes([block[4], block[5]]);
+                    places.extend(Numbers { bytes: &block[6..] }.places(u32::from(count)));
+                }
+                Ok(places)
             }
-            bytes => self.at += bytes as usize,
+            Source::Memory(_) => unreachable!("postings are asked of their own index"),
         }
     }
 }
 
-impl SegmentIndex for FileIndex {
+/// How many entries of a block of terms come before the first for which `before` is false.
+fn partition(block: &[u8], before: impl Fn(&Entry<'_>) -> bool) -> usize {
+    let (mut low, mut high) = (0, Entry::count(block));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(&Entry::at(block, middle)) { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
+/// An entry of a block of terms: its term, and what follows. The block's checksum was right, so what stands in it is
+/// what was written.
+struct Entry<'a> {
+    kind: u8,
+    name: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    fn count(block: &[u8]) -> usize {
+        usize::from(u16::from_le_bytes([block[0], block[1]]))
+    }
+
+    fn at(block: &'a [u8], index: usize) -> Self {
+        let at = usize::from(u16::from_le_bytes([block[2 + 2 * index], block[3 + 2 * index]]));
+        let mut numbers = Numbers { bytes: &block[at + 1..] };
+        let length = numbers.next() as usize;
+        let (name, rest) = numbers.bytes.split_at(length);
+        Self { kind: block[at], name, rest }
+    }
+
+    /// Of an inner block.
+    fn child(&self) -> u32 {
+        Numbers { bytes: self.rest }.next() as u32
+    }
+
+    /// Of a leaf.
+    fn postings(&self) -> Postings {
+        let mut numbers = Numbers { bytes: self.rest };
+        let first_version = numbers.next();
+        let count = numbers.next() as u32;
+        let source = match numbers.next() {
+            0 => Source::Blocks(numbers.next() as u32, numbers.next() as u32),
+            _ => Source::Inline(numbers.places(count)),
+        };
+        Postings { first_version, count, source }
+    }
+}
+
+struct Numbers<'a> {
+    bytes: &'a [u8],
+}
+
+impl Numbers<'_> {
+    fn next(&mut self) -> u64 {
+        let (number, length) =
+            get_varint(self.bytes).expect("a block with a right checksum is as it was written");
+        self.bytes = &self.bytes[length..];
+        number
+    }
+
+    fn places(&mut self, count: u32) -> Vec<u32> {
+        let mut before = 0;
+        let place = |_| {
+            before += self.next() as u32;
+            before
+        };
+        (0..count).map(place).collect()
+    }
+}
+
+/// Walks over the terms of an index in their order.
+pub struct Cursor<'a> {
+    index: &'a FileIndex,
+    /// The inner blocks above, from the root, each with the entry that leads here.
+    above: Vec<(Block, usize)>,
+    block: Block,
+    at: usize,
+}
+
+/// A term with its places, at a cursor.
+pub struct TermAt<'a> {
+    pub kind: u8,
+    pub name: &'a [u8],
+    entry: Entry<'a>,
+}
+
+impl TermAt<'_> {
+    pub fn postings(&self) -> Postings {
+        self.entry.postings()
+    }
+}
+
+impl<'a> Cursor<'a> {
+    /// Before the first term.
+    pub fn start(index: &'a FileIndex) -> Result<Self, Fault> {
+        index.seek_term(Kind::Stream, b"")
+    }
+
+    /// The term here; nothing behind the last one.
+    pub fn term(&mut self) -> Result<Option<TermAt<'_>>, Fault> {
+        if self.at >= Entry::count(&self.block) && !self.next_leaf()? {
+            return Ok(None);
+        }
+        let entry = Entry::at(&self.block, self.at);
+        Ok(Some(TermAt { kind: entry.kind, name: entry.name, entry }))
+    }
+
+    /// Goes on to the next term.
+    pub fn advance(&mut self) {
+        self.at += 1;
+    }
+
+    fn next_leaf(&mut self) -> Result<bool, Fault> {
+        let mut levels = 0;
+        loop {
+            let Some((block, at)) = self.above.last_mut() else { return Ok(false) };
+            levels += 1;
+            if *at + 1 < Entry::count(block) {
+                *at += 1;
+                break;
+            }
+            self.above.pop();
+        }
+        for level in 0..levels {
+            let (block, at) = self.above.last().expect("there is a block above");
+            let child = self.index.block(Entry::at(block, *at).child())?;
+            if level + 1 < levels {
+                self.above.push((child, 0));
+            } else {
+                (self.block, self.at) = (child, 0);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Index for FileIndex {
     fn count(&self) -> u32 {
         self.layout.count
     }
 
-    fn offsets(&self, places: Range<u32>) -> Result<Vec<Offset>, Fault> {
-        let mut offsets = Vec::with_capacity(places.len());
+    fn offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault> {
         let mut place = places.start as usize;
         while place < places.end as usize {
-            let block = self.block(1 + (place / OFFSETS_PER_BLOCK) as u32)?;
+            let block = 1 + (place / OFFSETS_PER_BLOCK) as u32;
             let from = place % OFFSETS_PER_BLOCK;
-            let to = OFFSETS_PER_BLOCK.min(from + places.end as usize - place);
-            offsets.extend((from..to).map(|at| Offset(get_u32(&block[4 * at..]))));
-            place += to - from;
+            let until = OFFSETS_PER_BLOCK.min(from + places.end as usize - place);
+            if until - from <= FEW_OFFSETS {
+                let mut few = [0; 4 * FEW_OFFSETS];
+                let few = &mut few[..4 * (until - from)];
+                self.file.peek(block, 4 * from, few)?;
+                to.extend(few.chunks_exact(4).map(|raw| Offset(get_u32(raw))));
+            } else {
+                let block = self.block(block)?;
+                to.extend(block[4 * from..4 * until].chunks_exact(4).map(|raw| Offset(get_u32(raw))));
+            }
+            place += until - from;
         }
-        Ok(offsets)
+        Ok(())
     }
 
-    fn find(&self, kind: Kind, name: &str) -> Result<Option<Postings>, Fault> {
-        let term = kind.term(name);
-        if matches!(kind, Kind::Stream | Kind::Key) && !self.may_have(&term)? {
+    fn find(&self, kind: Kind, name: &[u8], hash: u64) -> Result<Option<Postings>, Fault> {
+        if kind.is_filtered() && !self.may_have(hash)? {
             return Ok(None);
         }
-        self.find_term(&term)
+        let mut cursor = self.seek_term(kind, name)?;
+        let term = cursor.term()?.filter(|term| term.kind == kind as u8 && term.name == name);
+        Ok(term.map(|term| term.postings()))
     }
 
     fn places(&self, postings: &Postings, range: Range<u32>) -> Result<Vec<u32>, Fault> {
@@ -271,7 +375,7 @@ impl SegmentIndex for FileIndex {
             Source::Memory(_) => unreachable!("postings are asked of their own index"),
         };
         let mut found = Vec::new();
-        for block in self.seek(start, blocks, |_, place| place > range.start)?..blocks {
+        for block in self.seek_place(start, blocks, |_, place| place > range.start)?..blocks {
             let (_, places) = self.postings_block(start + block)?;
             if places.first().is_none_or(|&place| place >= range.end) {
                 break;
@@ -291,7 +395,7 @@ impl SegmentIndex for FileIndex {
             Source::Memory(_) => unreachable!("postings are asked of their own index"),
         };
         let mut found = Vec::new();
-        for block in self.seek(start, blocks, |rank, _| rank > ranks.start)?..blocks {
+        for block in self.seek_place(start, blocks, |rank, _| rank > ranks.start)?..blocks {
             let (first, places) = self.postings_block(start + block)?;
             if first >= ranks.end {
                 break;
@@ -303,15 +407,19 @@ impl SegmentIndex for FileIndex {
     }
 
     fn count_below(&self, postings: &Postings, _visible: u32) -> u32 {
-        // A sealed segment is visible as a whole.
+        // A sealed run is visible as a whole.
         postings.count
     }
 
-    fn with_id(&self, id: EventId) -> Result<Vec<u32>, Fault> {
-        if !self.may_have(id.as_bytes())? {
+    fn id_range(&self) -> IdRange {
+        self.layout.id_range
+    }
+
+    fn with_id(&self, id: EventId, hash: u64) -> Result<Vec<u32>, Fault> {
+        let short = short(hash);
+        if !self.layout.id_range.may_have(id) || !self.may_have(filter_hash(short))? {
             return Ok(Vec::new());
         }
-        let hash = id_hash(id);
         let entry = |number: usize| {
             let block = self.block(self.layout.ids + (number / IDS_PER_BLOCK) as u32)?;
             let at = number % IDS_PER_BLOCK * 8;
@@ -320,12 +428,12 @@ impl SegmentIndex for FileIndex {
         let (mut low, mut high) = (0, self.layout.count as usize);
         while low < high {
             let middle = low + (high - low) / 2;
-            if entry(middle)?.0 < hash { low = middle + 1 } else { high = middle }
+            if entry(middle)?.0 < short { low = middle + 1 } else { high = middle }
         }
         let mut places = Vec::new();
         while low < self.layout.count as usize {
             let (found, place) = entry(low)?;
-            if found != hash {
+            if found != short {
                 break;
             }
             places.push(place);
@@ -336,24 +444,16 @@ impl SegmentIndex for FileIndex {
 
     fn streams_after(&self, name: Option<&str>, limit: usize) -> Result<Vec<(String, Postings)>, Fault> {
         let mut streams = Vec::new();
-        if self.layout.leaf_count == 0 {
-            return Ok(streams);
-        }
-        let after = Kind::Stream.term(name.unwrap_or_default());
-        let end = self.layout.leaves + self.layout.leaf_count;
-        for leaf in self.leaf_of(&after)?..end {
-            let block = self.block(leaf)?;
-            let mut entries = Entries { bytes: &block, at: 0 };
-            while let Some(name) = entries.name() {
-                if name <= &after[..] {
-                    entries.skip_postings();
-                } else if name[0] != Kind::Stream as u8 || streams.len() == limit {
-                    return Ok(streams);
-                } else {
-                    let postings = entries.postings();
-                    streams.push((String::from_utf8_lossy(&name[1..]).into_owned(), postings));
-                }
+        let after = name.unwrap_or_default().as_bytes();
+        let mut cursor = self.seek_term(Kind::Stream, after)?;
+        while let Some(term) = cursor.term()? {
+            if term.kind != Kind::Stream as u8 || streams.len() == limit {
+                break;
             }
+            if term.name != after {
+                streams.push((String::from_utf8_lossy(term.name).into_owned(), term.postings()));
+            }
+            cursor.advance();
         }
         Ok(streams)
     }

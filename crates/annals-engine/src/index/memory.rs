@@ -1,72 +1,133 @@
-//! The index of the segment that is being written, in memory.
+//! The index of the newest run, in memory.
 //!
 //! The writer inserts events as it stages them, before they are durable; readers look only below the published
 //! head. So what is staged is judged against (two appends of one group conflict) and never shown (G4).
 //!
-//! Next: `build` turns it into a file when the segment is sealed.
+//! Next: `writer` turns it into a file when the run is sealed.
 
-use std::collections::{BTreeSet, HashMap};
-use std::ops::{Bound, Range};
+use std::ops::Range;
+use std::sync::Arc;
 
-use annals_core::{EventId, RecordedEvent, StreamId, Version};
-use parking_lot::RwLock;
+use annals_core::{EventId, StreamId, Version};
+use hashbrown::HashTable;
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
 
-use super::{Kind, Offset, Postings, SegmentIndex, Source, terms_of};
+use super::{IdRange, Index, Kind, Offset, Postings, Source, id_hash, terms_of};
+use crate::body::Body;
 use crate::error::Fault;
 
-/// The index of a segment in memory.
+/// The index of a run in memory.
 #[derive(Default)]
 pub struct MemoryIndex {
     offsets: Vec<Offset>,
     /// The stream (by number of its term) and id of each event.
     identities: Vec<(u32, EventId)>,
-    numbers: HashMap<Box<[u8]>, u32>,
+    /// Places, by the hash of the event's id.
+    ids: HashTable<u32>,
+    /// Numbers of terms, by their hash.
+    numbers: HashTable<u32>,
     terms: Vec<Term>,
-    /// Terms of streams in order, for listing.
-    streams: BTreeSet<Box<[u8]>>,
-    ids: HashMap<EventId, Vec<u32>>,
+    /// The names of all terms, one after the other.
+    names: Vec<u8>,
+    /// Numbers of the terms of streams in the order of their names, as far as somebody has asked for it.
+    streams: Mutex<Arc<[u32]>>,
+    stream_count: usize,
+    id_range: IdRange,
+    /// Number of the newest event's term, for each kind: most often it is the next one's too.
+    newest: [u32; Kind::COUNT],
 }
 
 struct Term {
-    name: Box<[u8]>,
+    hash: u64,
+    kind: Kind,
+    name: Range<usize>,
     first_version: u64,
-    places: Vec<u32>,
+    places: SmallVec<[u32; 4]>,
+}
+
+/// A term with its places.
+pub struct TermView<'a> {
+    pub kind: Kind,
+    pub name: &'a [u8],
+    pub hash: u64,
+    pub first_version: u64,
+    pub places: &'a [u32],
 }
 
 impl MemoryIndex {
-    /// Adds the next event.
-    pub fn insert(&mut self, event: &RecordedEvent, offset: Offset) {
-        let place = u32::try_from(self.offsets.len()).expect("a segment has fewer events than bytes");
+    /// Adds the next event. `hashes` are those of [`hashes_of`](super::hashes_of). Returns whether it is the first of its
+    /// stream in this run.
+    pub fn insert(&mut self, event: &Body<'_>, hashes: &[u64], version: Version, offset: Offset) -> bool {
+        let place =
+            u32::try_from(self.offsets.len()).expect("a run has fewer events than a segment has bytes");
+        let mut hashes = hashes.iter().copied();
+        let mut hash = || hashes.next().expect("every term has its hash");
+        let identity = hash();
+        self.id_range.add(event.id);
         self.offsets.push(offset);
-        let mut stream = 0;
+        self.identities.push((0, event.id));
+        let identities = &self.identities;
+        self.ids.insert_unique(identity, place, |&place| id_hash(identities[place as usize].1));
+        let mut first_of_stream = false;
         terms_of(event, |kind, name| {
-            let number = self.number(kind, name);
+            let number = self.number(kind, name, hash());
+            let term = &mut self.terms[number as usize];
             if kind == Kind::Stream {
-                stream = number;
-                let term = &mut self.terms[number as usize];
+                self.identities[place as usize].0 = number;
                 if term.places.is_empty() {
-                    term.first_version = event.version.get();
+                    term.first_version = version.get();
+                    first_of_stream = true;
                 }
             }
-            self.terms[number as usize].places.push(place);
+            term.places.push(place);
         });
-        self.identities.push((stream, event.id));
-        self.ids.entry(event.id).or_default().push(place);
+        first_of_stream
     }
 
-    fn number(&mut self, kind: Kind, name: &str) -> u32 {
-        let term = kind.term(name);
-        if let Some(&number) = self.numbers.get(&term[..]) {
-            return number;
+    /// An index with room for as much as another one has.
+    pub fn like(other: &Self) -> Self {
+        Self {
+            offsets: Vec::with_capacity(other.offsets.len()),
+            identities: Vec::with_capacity(other.identities.len()),
+            ids: HashTable::with_capacity(other.ids.len()),
+            numbers: HashTable::with_capacity(other.numbers.len()),
+            terms: Vec::with_capacity(other.terms.len()),
+            names: Vec::with_capacity(other.names.len()),
+            ..Self::default()
         }
-        let number = u32::try_from(self.terms.len()).expect("a segment has fewer terms than bytes");
-        let name: Box<[u8]> = term.into();
-        if kind == Kind::Stream {
-            self.streams.insert(name.clone());
+    }
+
+    /// The number of a term, which it gets if it has none.
+    fn number(&mut self, kind: Kind, name: &[u8], hash: u64) -> u32 {
+        let newest = self.newest[kind as usize - 1];
+        if self.terms.get(newest as usize).is_some_and(|term| self.is_term(term, kind, name, hash)) {
+            return newest;
         }
-        self.numbers.insert(name.clone(), number);
-        self.terms.push(Term { name, first_version: 0, places: Vec::new() });
+        let number = self.find_number(kind, name, hash).unwrap_or_else(|| self.add_term(kind, name, hash));
+        self.newest[kind as usize - 1] = number;
         number
+    }
+
+    fn add_term(&mut self, kind: Kind, name: &[u8], hash: u64) -> u32 {
+        let number = u32::try_from(self.terms.len()).expect("a run has fewer terms than a segment has bytes");
+        let start = self.names.len();
+        self.names.extend_from_slice(name);
+        let name = start..self.names.len();
+        self.terms.push(Term { hash, kind, name, first_version: 0, places: SmallVec::new() });
+        let terms = &self.terms;
+        self.numbers.insert_unique(hash, number, |&number| terms[number as usize].hash);
+        self.stream_count += usize::from(kind == Kind::Stream);
+        number
+    }
+
+    fn find_number(&self, kind: Kind, name: &[u8], hash: u64) -> Option<u32> {
+        let is_it = |&number: &u32| self.is_term(&self.terms[number as usize], kind, name, hash);
+        self.numbers.find(hash, is_it).copied()
+    }
+
+    fn is_term(&self, term: &Term, kind: Kind, name: &[u8], hash: u64) -> bool {
+        term.hash == hash && term.kind == kind && self.names[term.name.clone()] == *name
     }
 
     /// How many events there are, staged ones among them.
@@ -75,23 +136,9 @@ impl MemoryIndex {
     }
 
     /// Version of a stream with all that is staged, if it has an event here.
-    pub fn stream_version(&self, stream: &StreamId) -> Option<Version> {
-        let number = *self.numbers.get(&Kind::Stream.term(stream.as_str())[..])?;
-        let term = &self.terms[number as usize];
+    pub fn stream_version(&self, stream: &[u8], hash: u64) -> Option<Version> {
+        let term = &self.terms[self.find_number(Kind::Stream, stream, hash)? as usize];
         Some(Version::new(term.first_version + term.places.len() as u64 - 1))
-    }
-
-    /// Place of the first event of the append with this key.
-    pub fn key(&self, key: &str) -> Option<u32> {
-        let number = *self.numbers.get(&Kind::Key.term(key)[..])?;
-        self.terms[number as usize].places.first().copied()
-    }
-
-    /// Place of the event with this id in this stream.
-    pub fn place_of(&self, stream: &StreamId, id: EventId) -> Option<u32> {
-        let places = self.ids.get(&id)?;
-        let number = *self.numbers.get(&Kind::Stream.term(stream.as_str())[..])?;
-        places.iter().copied().find(|&place| self.identities[place as usize].0 == number)
     }
 
     /// Stream, version and id of the event at this place.
@@ -99,9 +146,14 @@ impl MemoryIndex {
         let &(number, id) = self.identities.get(place as usize)?;
         let term = &self.terms[number as usize];
         let rank = term.places.binary_search(&place).expect("an event is among those of its stream");
-        let name = std::str::from_utf8(&term.name[1..]).expect("names are UTF-8");
+        let name = std::str::from_utf8(&self.names[term.name.clone()]).expect("names are UTF-8");
         let stream = StreamId::new(name).expect("only names that were accepted are indexed");
         Some((stream, Version::new(term.first_version + rank as u64), id))
+    }
+
+    /// The smallest and the largest id.
+    pub fn id_range(&self) -> IdRange {
+        self.id_range
     }
 
     pub(super) fn all_offsets(&self) -> &[Offset] {
@@ -112,40 +164,69 @@ impl MemoryIndex {
         self.identities.iter().enumerate().map(|(place, &(_, id))| (place as u32, id))
     }
 
-    /// Every term with its first version and its places, in the order of the terms' bytes.
-    pub(super) fn sorted_terms(&self) -> Vec<(&[u8], u64, &[u32])> {
-        let mut terms: Vec<_> =
-            self.terms.iter().map(|term| (&term.name[..], term.first_version, &term.places[..])).collect();
-        terms.sort_unstable_by_key(|(name, ..)| *name);
+    /// Every term, in the order of kinds and then of the bytes of names.
+    pub(super) fn sorted_terms(&self) -> Vec<TermView<'_>> {
+        let view = |term: &Term| (term.kind as u8, &self.names[term.name.clone()]);
+        let mut order: Vec<u32> = (0..self.terms.len() as u32).collect();
+        order.sort_unstable_by(|&left, &right| {
+            view(&self.terms[left as usize]).cmp(&view(&self.terms[right as usize]))
+        });
+        let terms = order.into_iter().map(|number| &self.terms[number as usize]);
         terms
+            .map(|term| TermView {
+                kind: term.kind,
+                name: &self.names[term.name.clone()],
+                hash: term.hash,
+                first_version: term.first_version,
+                places: &term.places,
+            })
+            .collect()
+    }
+
+    /// Numbers of the terms of streams in the order of their names.
+    fn sorted_streams(&self) -> Arc<[u32]> {
+        let mut known = self.streams.lock();
+        if known.len() != self.stream_count {
+            let name = |number: &u32| &self.names[self.terms[*number as usize].name.clone()];
+            let mut streams: Vec<u32> = (0..self.terms.len() as u32)
+                .filter(|&number| self.terms[number as usize].kind == Kind::Stream)
+                .collect();
+            streams.sort_unstable_by(|left, right| name(left).cmp(name(right)));
+            *known = streams.into();
+        }
+        known.clone()
     }
 
     fn postings(&self, number: u32) -> Postings {
         let term = &self.terms[number as usize];
-        let source = Source::Memory(number as usize);
-        Postings { first_version: term.first_version, count: term.places.len() as u32, source }
+        Postings {
+            first_version: term.first_version,
+            count: term.places.len() as u32,
+            source: Source::Memory(number),
+        }
     }
 
     fn all_places(&self, postings: &Postings) -> &[u32] {
         match postings.source {
-            Source::Memory(number) => &self.terms[number].places,
+            Source::Memory(number) => &self.terms[number as usize].places,
             Source::Inline(_) | Source::Blocks(..) => unreachable!("postings are asked of their own index"),
         }
     }
 }
 
-impl SegmentIndex for RwLock<MemoryIndex> {
+impl Index for RwLock<MemoryIndex> {
     fn count(&self) -> u32 {
         self.read().count()
     }
 
-    fn offsets(&self, places: Range<u32>) -> Result<Vec<Offset>, Fault> {
-        Ok(self.read().offsets[places.start as usize..places.end as usize].to_vec())
+    fn offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault> {
+        to.extend_from_slice(&self.read().offsets[places.start as usize..places.end as usize]);
+        Ok(())
     }
 
-    fn find(&self, kind: Kind, name: &str) -> Result<Option<Postings>, Fault> {
+    fn find(&self, kind: Kind, name: &[u8], hash: u64) -> Result<Option<Postings>, Fault> {
         let index = self.read();
-        Ok(index.numbers.get(&kind.term(name)[..]).map(|&number| index.postings(number)))
+        Ok(index.find_number(kind, name, hash).map(|number| index.postings(number)))
     }
 
     fn places(&self, postings: &Postings, range: Range<u32>) -> Result<Vec<u32>, Fault> {
@@ -167,15 +248,26 @@ impl SegmentIndex for RwLock<MemoryIndex> {
         self.read().all_places(postings).partition_point(|&place| place < visible) as u32
     }
 
-    fn with_id(&self, id: EventId) -> Result<Vec<u32>, Fault> {
-        Ok(self.read().ids.get(&id).cloned().unwrap_or_default())
+    fn id_range(&self) -> IdRange {
+        self.read().id_range
+    }
+
+    fn with_id(&self, id: EventId, hash: u64) -> Result<Vec<u32>, Fault> {
+        let index = self.read();
+        if !index.id_range.may_have(id) {
+            return Ok(Vec::new());
+        }
+        let found = index.ids.iter_hash(hash).copied();
+        Ok(found.filter(|&place| index.identities[place as usize].1 == id).collect())
     }
 
     fn streams_after(&self, name: Option<&str>, limit: usize) -> Result<Vec<(String, Postings)>, Fault> {
         let index = self.read();
-        let after = Kind::Stream.term(name.unwrap_or_default());
-        let streams = index.streams.range::<[u8], _>((Bound::Excluded(&after[..]), Bound::Unbounded));
-        let named = |term: &[u8]| String::from_utf8_lossy(&term[1..]).into_owned();
-        Ok(streams.take(limit).map(|term| (named(term), index.postings(index.numbers[term]))).collect())
+        let streams = index.sorted_streams();
+        let name_of = |number: u32| &index.names[index.terms[number as usize].name.clone()];
+        let after = name.unwrap_or_default().as_bytes();
+        let from = streams.partition_point(|&number| name_of(number) <= after);
+        let named = |number| (String::from_utf8_lossy(name_of(number)).into_owned(), index.postings(number));
+        Ok(streams[from..].iter().take(limit).map(|&number| named(number)).collect())
     }
 }

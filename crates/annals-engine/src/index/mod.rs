@@ -1,27 +1,38 @@
-//! Indexes: where in a segment the events are that have a stream, a type, a tag, an id, a key.
+//! Indexes: where the events are that have a stream, a type, a tag, an id, a key.
 //!
-//! An index speaks of one segment. A *place* is an event's position less the segment's first, so places begin at
-//! 0 and fit in 32 bits. There are two: `memory`, of the segment that is being written, and `file`, of a sealed
-//! one, written once by `build`. Both are derived from the segment and can be made again from it.
+//! An index is of a *run*: events one after the other in the log. A *place* is an event's position less the run's
+//! first, so places begin at 0 and fit in 32 bits. There are two kinds: `memory`, of the newest run, to which the
+//! writer adds, and `file`, on disk, written once by `writer`. Runs of which there are many are merged into one by
+//! `merge`, so that a look-up asks a few indexes however long the log is. All of them are derived from the segments
+//! and can be made again.
 //!
-//! What an event is found by is a *term*: a kind and a name, compared whole. `search` answers queries from the
-//! places of terms.
+//! What an event is found by is a *term*: a kind and a name, compared whole; a hash only says where to look.
+//! `search` answers queries from the places of terms.
 
 use std::ops::Range;
 
-use annals_core::{EventId, RecordedEvent, Text};
+use annals_core::EventId;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use crate::body::Body;
 use crate::error::Fault;
 
-mod build;
+mod block;
+mod compare;
 mod file;
+mod filter;
 mod memory;
+mod merge;
 mod search;
+mod writer;
 
-pub use build::build;
-pub use file::{BlockCache, FileIndex};
+pub use block::BlockCache;
+pub use compare::compare;
+pub use file::FileIndex;
 pub use memory::MemoryIndex;
+pub use merge::{MERGE_EVENTS_MAX, MERGED_AT_ONCE, merge};
 pub use search::search;
+pub use writer::{Ending, write};
 
 /// What kind of name a term is. The number stands in index files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,35 +55,62 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The term of this kind with this name, as it is looked up by: the kind's number, then the name.
-    pub fn term(self, name: &str) -> Vec<u8> {
-        let mut term = Vec::with_capacity(name.len() + 1);
-        term.push(self as u8);
-        term.extend_from_slice(name.as_bytes());
-        term
+    /// The hash of the term of this kind with this name. Filters on disk are made of it, so it never changes.
+    pub fn hash(self, name: &[u8]) -> u64 {
+        xxh3_64_with_seed(name, self as u64)
+    }
+
+    /// How many kinds there are: their numbers begin with 1.
+    const COUNT: usize = 7;
+
+    /// The kind with this number.
+    fn of(number: u8) -> Option<Self> {
+        use Kind::*;
+        [Stream, Category, Type, Tag, Process, Initiator, Key].into_iter().find(|kind| *kind as u8 == number)
+    }
+
+    /// Whether a filter says at once that a run has no such term.
+    fn is_filtered(self) -> bool {
+        matches!(self, Self::Stream | Self::Key)
     }
 }
 
+/// The hash of an event's id. Filters on disk are made of it, so it never changes.
+pub fn id_hash(id: EventId) -> u64 {
+    xxh3_64(id.as_bytes())
+}
+
 /// The terms of an event, each once.
-pub fn terms_of(event: &RecordedEvent, mut each: impl FnMut(Kind, &str)) {
-    each(Kind::Stream, event.stream.as_str());
-    each(Kind::Category, event.stream.category().as_str());
-    each(Kind::Type, event.event_type.as_str());
-    for (index, tag) in event.tags.iter().enumerate() {
-        if !event.tags[..index].contains(tag) {
-            each(Kind::Tag, tag.as_str());
+pub fn terms_of<'a>(event: &Body<'a>, mut each: impl FnMut(Kind, &'a [u8])) {
+    each(Kind::Stream, event.stream);
+    each(Kind::Category, category(event.stream));
+    each(Kind::Type, event.event_type);
+    for (index, tag) in event.tags().enumerate() {
+        if !event.tags().take(index).any(|before| before == tag) {
+            each(Kind::Tag, tag);
         }
     }
-    let mut optional = |kind, name: &Option<Text>| {
+    for (kind, name) in
+        [(Kind::Process, event.process), (Kind::Initiator, event.initiator), (Kind::Key, event.key)]
+    {
         if let Some(name) = name {
-            each(kind, name.as_str());
+            each(kind, name);
         }
-    };
-    optional(Kind::Process, &event.metadata.process);
-    optional(Kind::Initiator, &event.metadata.initiator);
-    if let Some(key) = &event.idempotency_key {
-        each(Kind::Key, key.as_str());
     }
+}
+
+/// The category of a stream, as `StreamId::category` has it.
+fn category(stream: &[u8]) -> &[u8] {
+    match stream.iter().position(|&byte| byte == b'-') {
+        None | Some(0) => stream,
+        Some(dash) => &stream[..dash],
+    }
+}
+
+/// Appends the hash of the event's id and then that of each of its terms, in the order of [`terms_of`].
+pub fn hashes_of(event: &Body<'_>, hashes: &mut Vec<u64>) {
+    hashes.push(id_hash(event.id));
+    terms_of(event, |kind, name| hashes.push(kind.hash(name)));
 }
 
 /// Where a record begins in the segment's file, and whether it is the first of its frame.
@@ -105,10 +143,41 @@ impl Offset {
     }
 }
 
+/// The smallest and the largest id of a run: ids that carry the time when they were made, as ours do, are beyond those
+/// of all older runs, so that none of them need be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    smallest: [u8; 16],
+    largest: [u8; 16],
+}
+
+impl Default for IdRange {
+    fn default() -> Self {
+        Self { smallest: [u8::MAX; 16], largest: [0; 16] }
+    }
+}
+
+impl IdRange {
+    fn add(&mut self, id: EventId) {
+        self.smallest = self.smallest.min(*id.as_bytes());
+        self.largest = self.largest.max(*id.as_bytes());
+    }
+
+    /// The range of both.
+    pub fn with(self, other: Self) -> Self {
+        Self { smallest: self.smallest.min(other.smallest), largest: self.largest.max(other.largest) }
+    }
+
+    /// Whether the id may be among them.
+    pub fn may_have(&self, id: EventId) -> bool {
+        (self.smallest..=self.largest).contains(id.as_bytes())
+    }
+}
+
 /// The places of one term, ready to be asked for.
 #[derive(Clone, Debug)]
 pub struct Postings {
-    /// For a stream: version of its first event in the segment; else 0.
+    /// For a stream: version of its first event in the run; else 0.
     pub first_version: u64,
     /// How many places there are. In memory, also those that are not visible yet.
     pub count: u32,
@@ -118,7 +187,7 @@ pub struct Postings {
 #[derive(Clone, Debug)]
 enum Source {
     /// In memory: number of the term.
-    Memory(usize),
+    Memory(u32),
     /// All of them.
     Inline(Vec<u32>),
     /// In blocks of an index file: the first, and how many.
@@ -126,15 +195,15 @@ enum Source {
 }
 
 /// What every index answers.
-pub trait SegmentIndex: Send + Sync {
+pub trait Index: Send + Sync {
     /// How many events there are. In memory, also those that are not visible yet.
     fn count(&self) -> u32;
 
-    /// Where the records at these places begin.
-    fn offsets(&self, places: Range<u32>) -> Result<Vec<Offset>, Fault>;
+    /// Adds where the records at these places begin.
+    fn offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault>;
 
     /// The places of a term, if it has any.
-    fn find(&self, kind: Kind, name: &str) -> Result<Option<Postings>, Fault>;
+    fn find(&self, kind: Kind, name: &[u8], hash: u64) -> Result<Option<Postings>, Fault>;
 
     /// Those of the places that lie in the range, ascending.
     fn places(&self, postings: &Postings, range: Range<u32>) -> Result<Vec<u32>, Fault>;
@@ -145,8 +214,11 @@ pub trait SegmentIndex: Send + Sync {
     /// How many of the places lie below `visible`.
     fn count_below(&self, postings: &Postings, visible: u32) -> u32;
 
+    /// The smallest and the largest id.
+    fn id_range(&self) -> IdRange;
+
     /// Places of the events with this id, and perhaps of others: the event itself tells.
-    fn with_id(&self, id: EventId) -> Result<Vec<u32>, Fault>;
+    fn with_id(&self, id: EventId, hash: u64) -> Result<Vec<u32>, Fault>;
 
     /// The streams whose names come after this one (from the first, if none is given), in the order of their
     /// bytes, at most this many.

@@ -1,4 +1,4 @@
-//! Answers a query from the places of its terms, within one segment.
+//! Answers a query from the places of its terms, within one run.
 //!
 //! The work is done window by window, so that a page over a long list of places costs what the page needs and
 //! not what the list holds.
@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use annals_core::{Direction, Query, QueryItem};
 
-use super::{Kind, Postings, SegmentIndex};
+use super::{Index, Kind, Postings};
 use crate::error::Fault;
 
 /// Places looked at in one step when terms have many.
@@ -16,7 +16,7 @@ const WINDOW: u32 = 16_384;
 /// The places in the range that the query means, in the direction asked for, at most `limit`; and where looking
 /// stopped: everything of the range before (or, backward, from) there has been looked at.
 pub fn search(
-    index: &dyn SegmentIndex,
+    index: &dyn Index,
     query: &Query,
     range: Range<u32>,
     direction: Direction,
@@ -63,17 +63,18 @@ pub fn search(
 struct Lists(Vec<Vec<Postings>>);
 
 impl Lists {
-    /// Looks up the item's terms; nothing if it cannot mean any event of the segment.
-    fn find(index: &dyn SegmentIndex, item: &QueryItem) -> Result<Option<Self>, Fault> {
+    /// Looks up the item's terms; nothing if it cannot mean any event of the run.
+    fn find(index: &dyn Index, item: &QueryItem) -> Result<Option<Self>, Fault> {
         let mut lists = Vec::new();
-        let one = |kind, name: &str| Ok::<_, Fault>(index.find(kind, name)?.into_iter().collect::<Vec<_>>());
+        let find = |kind: Kind, name: &str| index.find(kind, name.as_bytes(), kind.hash(name.as_bytes()));
+        let one = |kind, name: &str| Ok::<_, Fault>(find(kind, name)?.into_iter().collect::<Vec<_>>());
         if let Some(category) = &item.category {
             lists.push(one(Kind::Category, category.as_str())?);
         }
         if !item.types.is_empty() {
             let mut any = Vec::new();
             for event_type in &item.types {
-                any.extend(index.find(Kind::Type, event_type.as_str())?);
+                any.extend(find(Kind::Type, event_type.as_str())?);
             }
             lists.push(any);
         }
@@ -93,7 +94,7 @@ impl Lists {
         self.0.iter().flatten().map(|postings| u64::from(postings.count)).sum()
     }
 
-    fn places(&self, index: &dyn SegmentIndex, range: Range<u32>) -> Result<Vec<u32>, Fault> {
+    fn places(&self, index: &dyn Index, range: Range<u32>) -> Result<Vec<u32>, Fault> {
         let mut all: Option<Vec<u32>> = None;
         for any in &self.0 {
             let mut places = Vec::new();

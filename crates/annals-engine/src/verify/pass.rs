@@ -1,22 +1,26 @@
 //! One pass over the log: the checks, segment by segment.
 //!
 //! What is found in a segment is added to the rest when the segment is done, so a pass that is stopped in the
-//! middle of one is as if it had not begun with it. Next below: `segment::walk`; `salvage` behind damage.
+//! middle of one is as if it had not begun with it. Next below: `segment::walk`; `salvage` behind damage; `runs`
+//! compares the indexes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use annals_core::{Position, RecordedEvent, Result, SystemClock, Timestamp};
+use annals_core::{Position, RecordedEvent, Result, StoreId, SystemClock, Timestamp};
 
+use super::runs::Runs;
 use super::standing::{self, Begun, Standing};
 use super::{Damage, LastPass, Lost, OnDamage, Verification, VerifyOptions};
-use crate::disk::{Disk, File};
+use crate::digest::LogDigest;
+use crate::disk::Disk;
 use crate::error::Fault;
+use crate::frame::Mark;
 use crate::identity;
-use crate::index::{MemoryIndex, Offset, build};
-use crate::recovery::{Expected, check_last, remains};
+use crate::proof::{self, Proof};
+use crate::recovery::{Builder, check_next, check_runs, remains};
 use crate::salvage::{self, Piece, Spot};
-use crate::segment::{End, Ending, SegmentHeader, file_name, index_name, walk};
+use crate::segment::{End, Segment, SegmentHeader, file_name, walk};
 use crate::work::{Watched, Work};
 
 /// How far the log reaches.
@@ -44,7 +48,8 @@ pub fn run(
             None
         }
     };
-    pass.expected.id = identity;
+    pass.store = identity;
+    pass.proof = identity.map(|store| Proof::read(disk, store, Position::MAX));
     let mut standing = Standing::default();
     if remember {
         // One that cannot be used is as none.
@@ -81,10 +86,13 @@ pub fn run(
         index += 1;
     }
     if log.head.is_none() {
-        pass.check_end(&names, &log.bases)?;
+        pass.check_end(log.bases.len())?;
     }
-    pass.found.store = pass.expected.id;
+    pass.found.store = pass.store;
     pass.found.finished = true;
+    if let Some(digest) = pass.digest.as_ref().filter(|_| !log.bases.is_empty()) {
+        pass.found.digest = digest.log().iter().map(|byte| format!("{byte:02x}")).collect();
+    }
     if remember {
         pass.remember(&mut standing);
     }
@@ -106,8 +114,17 @@ struct Pass<'a> {
     work: Arc<Work>,
     on_damage: Option<OnDamage>,
     found: Verification,
-    /// What the next segment must be like.
-    expected: Expected,
+    /// Identity of the log, as soon as anything says it.
+    store: Option<StoreId>,
+    /// Where the next segment must begin.
+    expected: Position,
+    /// Digest of what was looked at; none behind damage.
+    digest: Option<LogDigest>,
+    /// What the store has written of the digest.
+    proof: Option<Proof>,
+    runs: Runs,
+    /// Whether the last segment says that another one follows.
+    goes_on: bool,
     /// Newest version of each stream, by the hash of its name.
     versions: HashMap<u64, u64>,
     started_at: Timestamp,
@@ -117,28 +134,45 @@ struct Pass<'a> {
 
 /// What was found in one segment.
 #[derive(Default)]
-struct Findings {
+pub struct Findings {
     appends: u64,
     events: u64,
+    /// Indexes of which all was compared.
+    pub indexes: u64,
     damage: Vec<Damage>,
     versions: HashMap<u64, u64>,
     /// Whether events were lost before, so that versions may jump.
     lossy: bool,
+    /// Digest of the log up to here; none behind damage.
+    digest: Option<LogDigest>,
+    /// Whether the segment says that another one follows.
+    goes_on: bool,
 }
 
 impl Findings {
     /// Looks at the next event, which begins at this byte of the file.
-    fn follow(&mut self, before: &HashMap<u64, u64>, event: &RecordedEvent, at: Offset, name: &str) {
+    fn follow(&mut self, before: &HashMap<u64, u64>, event: &RecordedEvent, byte: u64, name: &str) {
         let hash = xxhash_rust::xxh3::xxh3_64(event.stream.as_str().as_bytes());
         let known = self.versions.get(&hash).or_else(|| before.get(&hash)).copied().unwrap_or_default();
         let version = event.version.get();
         // Where events are lost, the versions of their streams are too: that is told already.
         if version != known + 1 && !(self.lossy && version > known) {
             let problem = format!("stream `{}` goes from version {known} to {version}", event.stream);
-            self.tell(name, at.byte(), Some(event.position), problem, Lost::Nothing);
+            self.tell(name, byte, Some(event.position), problem, Lost::Nothing);
         }
         self.versions.insert(hash, version);
         self.events += 1;
+    }
+
+    /// Takes damage down by which no event is lost; anything else ends the verification.
+    pub fn note(&mut self, checked: Result<(), Fault>) -> Result<(), Fault> {
+        match checked {
+            Err(Fault::Damaged { place, problem }) => {
+                self.damage.push(Damage { place, problem, lost: Lost::Nothing });
+                Ok(())
+            }
+            checked => checked,
+        }
     }
 
     fn tell(&mut self, file: &str, offset: u64, position: Option<Position>, problem: String, lost: Lost) {
@@ -155,7 +189,12 @@ impl<'a> Pass<'a> {
             work: options.work.clone(),
             on_damage: options.on_damage.clone(),
             found: Verification::default(),
-            expected: Expected { base: Position::FIRST, id: None },
+            store: None,
+            expected: Position::FIRST,
+            digest: Some(LogDigest::default()),
+            proof: None,
+            runs: Runs::default(),
+            goes_on: false,
             versions: HashMap::new(),
             started_at: now(),
             saved: 0,
@@ -164,12 +203,14 @@ impl<'a> Pass<'a> {
 
     /// Goes on where an earlier pass had come to.
     fn take_up(&mut self, begun: Begun) {
-        self.expected.base = begun.segment;
+        self.expected = begun.segment;
         self.started_at = begun.started_at;
+        self.digest = begun.digest;
         self.versions = begun.versions;
         self.found = begun.found;
         self.found.resumed = Some(begun.segment);
         self.saved = self.found.bytes;
+        self.runs.pass_over(self.found.damage.iter().map(|damage| damage.place.file.as_str()));
         if let Some(on_damage) = &self.on_damage {
             self.found.damage.iter().for_each(|damage| on_damage(damage));
         }
@@ -190,7 +231,7 @@ impl<'a> Pass<'a> {
         self.found.damage.iter().any(|damage| damage.lost != Lost::Nothing)
     }
 
-    /// Checks one segment and its index.
+    /// Checks one segment, and what indexes say of it.
     fn segment(
         &mut self,
         base: Position,
@@ -198,32 +239,38 @@ impl<'a> Pass<'a> {
         head: Option<Position>,
     ) -> Result<(), Fault> {
         let name = file_name(base);
-        let mut findings = Findings { lossy: self.is_lossy(), ..Findings::default() };
-        if base > self.expected.base {
+        let limit = Limit { base, next, head };
+        let mut findings =
+            Findings { lossy: self.is_lossy(), digest: self.digest.clone(), ..Findings::default() };
+        if base > self.expected {
             let problem =
-                format!("the log has no segment with position {}; this one comes next", self.expected.base);
-            let lost = Lost::between(self.expected.base, base);
-            findings.tell(&name, 0, Some(self.expected.base), problem, lost);
+                format!("the log has no segment with position {}; this one comes next", self.expected);
+            let lost = Lost::between(self.expected, base);
+            findings.tell(&name, 0, Some(self.expected), problem, lost);
         }
-        let mut expected = Expected { base, id: self.expected.id };
-        let opened = expected.open(self.disk, base);
         let file = self.disk.open(&name).map_err(Fault::io("open", &name))?;
         let length = file.length().map_err(Fault::io("read the length of", &name))?;
         let watched = Arc::new(Watched::whole(file, &self.work));
-        let limit = Limit { base, next, head };
-        let end = match opened {
-            Ok((_, header)) => self.known(&watched, &header, limit, &mut findings)?,
+        self.runs.open(self.disk, base, &self.work, &mut findings)?;
+        let end = match SegmentHeader::read(&*watched, base) {
+            Ok(header) if *self.store.get_or_insert(header.store) != header.store => {
+                let problem = "the segment is of another log".to_owned();
+                findings.tell(&name, 16, Some(base), problem, limit.lost_from(base));
+                base
+            }
+            Ok(header) => self.known(&Segment::new(header, watched.clone()), limit, &mut findings)?,
             Err(Fault::Damaged { place, problem }) => {
-                let foreign = SegmentHeader::read(&*watched, base).is_ok();
-                let salt = if foreign { None } else { salvage::salt(&*watched, base)? };
-                if let Some(salt) = salt {
-                    findings.tell(&place.file, place.offset, place.position, problem, Lost::Nothing);
-                    let from = Spot { byte: crate::segment::HEADER_BYTES, next: base };
-                    self.rest(&*watched, salt, limit, from, None, &mut findings)?
-                } else {
-                    let lost = limit.lost_from(base);
-                    findings.tell(&place.file, place.offset, place.position, problem, lost);
-                    base
+                let origin = salvage::timeless_origin(&*watched, base, next)?;
+                let lost = if origin.is_some() { Lost::Nothing } else { limit.lost_from(base) };
+                findings.tell(&place.file, place.offset, place.position, problem, lost);
+                findings.digest = None;
+                match origin {
+                    Some(origin) => {
+                        let below = limit.below();
+                        let segment = salvage::Segment { file: &*watched, name: &name, origin, below };
+                        self.rest(segment, limit, Spot::start_of(base), None, &mut findings)?
+                    }
+                    None => base,
                 }
             }
             Err(fault) => return Err(fault),
@@ -232,53 +279,48 @@ impl<'a> Pass<'a> {
             let problem = "the disk does not read these 4,096 bytes".to_owned();
             findings.tell(&name, byte, None, problem, Lost::Nothing);
         }
+        self.found.bytes += length;
+        self.work.set_done(self.found.bytes);
+        self.take_in(findings, end, next);
+        Ok(())
+    }
+
+    /// Adds what was found in a segment to the rest.
+    fn take_in(&mut self, mut findings: Findings, end: Position, next: Option<Position>) {
         self.found.head = end.previous();
-        self.expected = Expected { base: next.unwrap_or(end), id: expected.id };
+        self.expected = next.unwrap_or(end);
+        self.goes_on = findings.goes_on;
+        self.digest = findings.digest.filter(|_| !findings.lossy);
         self.found.segments += 1;
         self.found.appends += findings.appends;
         self.found.events += findings.events;
+        self.found.indexes += findings.indexes;
         if let Some(on_damage) = &self.on_damage {
             findings.damage.iter().for_each(|damage| on_damage(damage));
         }
         self.found.damage.append(&mut findings.damage);
         self.versions.extend(findings.versions);
-        self.found.bytes += length;
-        self.work.set_done(self.found.bytes);
-        Ok(())
     }
 
     /// Checks a segment whose header is right; returns the position behind its last whole frame.
-    fn known(
-        &mut self,
-        file: &Arc<Watched>,
-        header: &SegmentHeader,
-        limit: Limit,
-        findings: &mut Findings,
-    ) -> Result<Position, Fault> {
-        let name = file_name(limit.base);
-        let mut index = MemoryIndex::default();
-        let walked = walk(&**file, header, |event, offset| {
-            findings.follow(&self.versions, &event, offset, &name);
-            if limit.next.is_some() {
-                index.insert(&event, offset);
-            }
-        });
-        let (from, problem) = match walked {
-            Ok(end) => {
-                findings.appends += end.appends;
-                self.found.chain = digest(&end);
-                let spot = Spot { byte: end.byte, next: end.next };
-                match self.ended(&**file, header, &end, limit)? {
-                    Ended::Well => {
-                        if let Some(next) = limit.next {
-                            self.next_header(&end, next, findings)?;
-                            self.index(limit.base, end.ending(), &index, findings)?;
-                        }
-                        return Ok(end.next);
+    fn known(&mut self, segment: &Segment, limit: Limit, findings: &mut Findings) -> Result<Position, Fault> {
+        if limit.base == Position::FIRST {
+            let first = End { next: Position::FIRST, recorded_at: Timestamp::MIN, ..End::default() };
+            findings.note(check_next(segment, &first))?;
+        } else if let Some(digest) = &mut findings.digest {
+            digest.next_segment();
+        }
+        let (from, problem) = match self.frames(segment, limit, findings) {
+            Ok(end) => match self.ended(segment, &end, limit)? {
+                Ended::Well => {
+                    findings.goes_on = end.finished;
+                    if let Some(next) = limit.next {
+                        self.next_header(&end, next, findings)?;
                     }
-                    Ended::Broken(problem) => (spot, problem),
+                    return Ok(end.next);
                 }
-            }
+                Ended::Broken(problem) => (Spot { byte: end.byte, next: end.next }, problem),
+            },
             // A frame that is whole and cannot be right.
             Err(Fault::Damaged { place, problem }) => {
                 let next = place.position.unwrap_or(limit.base);
@@ -286,29 +328,71 @@ impl<'a> Pass<'a> {
             }
             Err(fault) => return Err(fault),
         };
-        self.rest(&**file, header.salt(), limit, from, problem, findings)
+        findings.digest = None;
+        let Segment { file, name, origin, .. } = segment;
+        let segment = salvage::Segment { file: &**file, name, origin: *origin, below: limit.below() };
+        self.rest(segment, limit, from, problem, findings)
+    }
+
+    /// Checks the frames of a segment up to the first that is not whole, part by part, and what indexes say of them.
+    fn frames(&self, segment: &Segment, limit: Limit, findings: &mut Findings) -> Result<End, Fault> {
+        let mut end = End::start_of(&segment.header);
+        let mut appends = 0;
+        let head = limit.head.filter(|_| limit.next.is_none()).map_or(Position::MAX, Position::next);
+        while end.next < head {
+            let from = end.next;
+            let proven = self.proof.as_ref().map(Proof::next).filter(|proven| *proven > from);
+            let until = self.runs.part(from).min(head).min(proven.unwrap_or(Position::MAX));
+            let is_indexed = self.runs.speak_of(from);
+            let mut builder = Builder::default();
+            end = walk(&*segment.file, &segment.header, end, until, |frame| {
+                frame.records(|byte, record| {
+                    let event = record.to_event(frame.bytes)?;
+                    findings.follow(&self.versions, &event, byte, &segment.name);
+                    Ok(())
+                })?;
+                if let Some(digest) = &mut findings.digest {
+                    proof::add(digest, frame)?;
+                }
+                if is_indexed { builder.add(frame) } else { Ok(()) }
+            })?;
+            appends += end.appends;
+            findings.appends = appends;
+            self.runs.check(segment, from, &end, &builder.index, findings)?;
+            if proven == Some(end.next) {
+                self.check_digest(findings)?;
+            }
+            if end.next < until {
+                break;
+            }
+        }
+        Ok(end)
+    }
+
+    /// Checks that the digest is the one that the store has once written.
+    fn check_digest(&self, findings: &mut Findings) -> Result<(), Fault> {
+        let (Some(digest), Some(proof)) = (&findings.digest, &self.proof) else { return Ok(()) };
+        if digest == proof.digest() {
+            return Ok(());
+        }
+        let problem = "it is not the digest of the log up to there: one of the two was changed";
+        findings.note(Err(Fault::damaged(proof::NAME, 0, Some(proof.next().previous()), problem)))
     }
 
     /// Checks that the next segment goes on where this one ends. A header that is broken is told in its turn.
     fn next_header(&self, end: &End, next: Position, findings: &mut Findings) -> Result<(), Fault> {
         let name = file_name(next);
         let file = self.disk.open(&name).map_err(Fault::io("open", &name))?;
-        if let Ok(header) = SegmentHeader::read(&*file, next)
-            && let Some(problem) = breaks_off(end, &header)
-        {
-            findings.tell(&name, 48, Some(next), problem.to_owned(), Lost::Nothing);
+        match SegmentHeader::read(&*file, next) {
+            Ok(header) if self.store == Some(header.store) => {
+                findings.note(check_next(&Segment::new(header, file), end))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether the frames of a segment end where they should.
-    fn ended(
-        &self,
-        file: &dyn File,
-        header: &SegmentHeader,
-        end: &End,
-        limit: Limit,
-    ) -> Result<Ended, Fault> {
+    fn ended(&self, segment: &Segment, end: &End, limit: Limit) -> Result<Ended, Fault> {
         Ok(match (limit.next, limit.head) {
             (Some(next), _) if end.next < next => Ended::Broken(None),
             (Some(next), _) if end.next > next => Ended::Broken(Some(format!(
@@ -316,7 +400,7 @@ impl<'a> Pass<'a> {
                 end.next.previous()
             ))),
             (None, Some(head)) if end.next <= head => Ended::Broken(None),
-            (None, None) => match remains(file, header, end) {
+            (None, None) => match remains(segment, end) {
                 Ok(_) => Ended::Well,
                 Err(Fault::Damaged { problem, .. }) => Ended::Broken(Some(problem)),
                 Err(fault) => return Err(fault),
@@ -328,90 +412,61 @@ impl<'a> Pass<'a> {
     /// Checks a segment from a broken frame on; returns the position behind its last whole frame.
     fn rest(
         &mut self,
-        file: &dyn File,
-        salt: u32,
+        segment: salvage::Segment<'_>,
         limit: Limit,
         from: Spot,
         mut problem: Option<String>,
         findings: &mut Findings,
     ) -> Result<Position, Fault> {
-        let name = file_name(limit.base);
-        let below = limit.next.or(limit.head.map(Position::next));
-        let segment = salvage::Segment { file, base: limit.base, salt, below };
-        let mut last_gap = None;
-        let end = segment.pieces(from, |piece| {
+        let name = segment.name;
+        let mut pieces = segment.pieces(from);
+        while let Some(piece) = pieces.next()? {
             match piece {
                 Piece::Gap(gap) => {
                     let known = problem.take().filter(|_| gap.byte == from.byte);
                     let lost = Lost::between(gap.first, gap.next);
-                    findings.tell(&name, gap.byte, Some(gap.first), known.unwrap_or(gap.problem), lost);
-                    last_gap = Some(gap.byte);
+                    findings.tell(name, gap.byte, Some(gap.first), known.unwrap_or(gap.problem), lost);
                 }
                 Piece::Whole(whole) => {
                     findings.appends += u64::from(!whole.events.is_empty());
-                    for (event, offset) in &whole.events {
-                        findings.follow(&self.versions, event, *offset, &name);
+                    for (event, byte) in &whole.events {
+                        findings.follow(&self.versions, event, *byte, name);
                     }
+                    findings.goes_on |= whole.mark == Some(Mark::End);
                 }
             }
-            Ok::<_, Fault>(())
-        })?;
+        }
+        let end = pieces.at();
         let lost = limit.lost_from(end.next);
         let is_end = limit.next.is_none() && limit.head.is_none();
         let told = problem.is_some() && end.byte == from.byte;
         if let Some(problem) = problem {
             // The frames are whole, but not the right ones; or nothing is whole from there on.
-            findings.tell(
-                &name,
-                from.byte,
-                Some(from.next),
-                problem,
-                if told { lost } else { Lost::Nothing },
-            );
+            findings.tell(name, from.byte, Some(from.next), problem, if told { lost } else { Lost::Nothing });
         }
         if !told && !is_end && lost != Lost::Nothing {
             let problem = "a frame is broken, and no frame behind it is whole".to_owned();
-            findings.tell(&name, end.byte, Some(end.next), problem, lost);
+            findings.tell(name, end.byte, Some(end.next), problem, lost);
         }
         Ok(end.next)
     }
 
-    /// Compares an index file with what it should be. One that is missing is no damage: it is built at open.
-    fn index(
-        &mut self,
-        base: Position,
-        ending: Ending,
-        index: &MemoryIndex,
-        findings: &mut Findings,
-    ) -> Result<(), Fault> {
-        let name = index_name(base);
-        let names = self.disk.list().map_err(Fault::io("list", "the log"))?;
-        if !names.contains(&name) {
-            return Ok(());
-        }
-        let file = self.disk.open(&name).map_err(Fault::io("open", &name))?;
-        let right = build(base.get(), ending, index);
-        let mut stored = vec![0; right.len()];
-        let length = file.length().map_err(Fault::io("read the length of", &name))?;
-        // What the disk does not read differs from what should stand there.
-        let count =
-            Watched::whole(file, &self.work).read_at(&mut stored, 0).map_err(Fault::io("read", &name))?;
-        self.found.indexes += 1;
-        let differs = stored.iter().zip(&right).position(|(stored, right)| stored != right);
-        let differs = differs.or((length != right.len() as u64).then_some(count.min(right.len())));
-        if let Some(byte) = differs {
-            let problem = "the index is not that of its segment; remove it, and it is built again at open";
-            findings.tell(&name, byte as u64, Some(base), problem.to_owned(), Lost::Nothing);
-        }
-        Ok(())
-    }
-
     /// Checks that nothing is missing at the end of a log that nobody has open.
-    fn check_end(&mut self, names: &[String], bases: &[Position]) -> Result<(), Fault> {
-        let lost = Lost::Rest { first: self.expected.base };
-        let whole = check_last(names, bases.last().copied())
-            .and_then(|()| identity::check(self.expected.id, bases.len()));
-        whole.or_else(|fault| self.note(fault, lost))
+    fn check_end(&mut self, segments: usize) -> Result<(), Fault> {
+        let names = self.disk.list().map_err(Fault::io("list", "the log"))?;
+        let head = self.expected.previous();
+        let whole = if self.goes_on {
+            let name = file_name(self.expected);
+            Err(Fault::damaged(
+                &name,
+                0,
+                Some(self.expected),
+                "the segment is gone; the one in front says that it was there",
+            ))
+        } else {
+            identity::check(self.store, segments).and_then(|()| check_runs(&names, head))
+        };
+        whole.or_else(|fault| self.note(fault, Lost::Rest { first: self.expected }))
     }
 
     /// Writes down that the pass has come to this segment; not each time, if there is much to write.
@@ -419,13 +474,14 @@ impl<'a> Pass<'a> {
         const STREAM_BYTES: u64 = 16;
         let due =
             self.found.bytes.saturating_sub(self.saved) >= 4 * STREAM_BYTES * self.versions.len() as u64;
-        let Some(store) = self.expected.id.filter(|_| remember && (now || due)) else { return };
+        let Some(store) = self.store.filter(|_| remember && (now || due)) else { return };
         let Ok(mark) = standing::mark(self.disk, segment) else { return };
         let begun = Begun {
             started_at: self.started_at,
             segment,
             mark,
             found: self.found.clone(),
+            digest: self.digest.clone(),
             versions: std::mem::take(&mut self.versions),
         };
         standing.begun = Some(begun);
@@ -463,23 +519,18 @@ struct Limit {
 }
 
 impl Limit {
+    /// All positions in it are below this one, if that is known.
+    fn below(self) -> Option<Position> {
+        self.next.or(self.head.map(Position::next))
+    }
+
     /// What is lost if nothing is whole from this position on.
     fn lost_from(self, first: Position) -> Lost {
-        match self.next.or(self.head.map(Position::next)) {
+        match self.below() {
             Some(next) => Lost::between(first, next),
             None => Lost::Rest { first },
         }
     }
-}
-
-/// What is wrong if this segment does not go on where that one ended.
-fn breaks_off(end: &End, header: &SegmentHeader) -> Option<&'static str> {
-    let differs = end.chain != header.chain || end.recorded_at != header.recorded_at;
-    differs.then_some("the digest in the header is not that of the log before it")
-}
-
-fn digest(end: &End) -> String {
-    end.chain.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn now() -> Timestamp {

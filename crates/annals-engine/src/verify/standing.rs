@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! | magic 8 | store 16 | last pass: 0, or 1 | time 8 | head 8 | damage 8 | begun: 0, or 1 ... | crc 4 |
-//! begun:  started 8 | segment 8 | mark 8 | figures 5 x 8 | head 8 | chain | damage ... | n x (hash 8, version 8)
+//! begun:  started 8 | segment 8 | mark 8 | figures 5 x 8 | head 8 | digest | damage ... | n x (hash 8, version 8)
 //! ```
 //!
 //! It is bound to the log by its identity, and to this history of the log by a mark, the hash of the header of the
@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use annals_core::{Place, Position, StoreId, Timestamp};
 
 use super::{Damage, LastPass, Lost, Verification};
+use crate::digest::LogDigest;
 use crate::disk::Disk;
 use crate::encoding::{get_u32, get_u64, get_varint, put_u32, put_varint};
 use crate::error::Fault;
@@ -42,6 +43,8 @@ pub struct Begun {
     pub mark: u64,
     /// What was found before it.
     pub found: Verification,
+    /// Digest of the log before it; none behind damage.
+    pub digest: Option<LogDigest>,
     /// Newest version of each stream before it, by the hash of the name.
     pub versions: HashMap<u64, u64>,
 }
@@ -114,13 +117,15 @@ fn encode(store: StoreId, standing: &Standing) -> Vec<u8> {
         let figures = [found.segments, found.appends, found.events, found.bytes, found.indexes];
         figures.iter().for_each(|&figure| number(&mut out, figure));
         number(&mut out, found.head.get());
-        text(&mut out, &found.chain);
+        let mut digest = Vec::new();
+        begun.digest.iter().for_each(|begun| begun.encode(&mut digest));
+        blob(&mut out, &digest);
         number(&mut out, found.damage.len() as u64);
         for damage in &found.damage {
-            text(&mut out, &damage.place.file);
+            blob(&mut out, damage.place.file.as_bytes());
             number(&mut out, damage.place.offset);
             number(&mut out, damage.place.position.map_or(0, Position::get));
-            text(&mut out, &damage.problem);
+            blob(&mut out, damage.problem.as_bytes());
             let (kind, first, last) = match damage.lost {
                 Lost::Nothing => (0, 0, 0),
                 Lost::Events { first, last } => (1, first.get(), last.get()),
@@ -145,9 +150,9 @@ fn number(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-fn text(out: &mut Vec<u8>, value: &str) {
+fn blob(out: &mut Vec<u8>, value: &[u8]) {
     put_varint(out, value.len() as u64);
-    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(value);
 }
 
 fn decode(bytes: &[u8], store: Option<StoreId>) -> Option<Standing> {
@@ -195,10 +200,22 @@ impl<'a> Reader<'a> {
         Some(Timestamp::from_micros(self.number()?.cast_signed()))
     }
 
-    fn text(&mut self) -> Option<String> {
+    fn blob(&mut self) -> Option<&'a [u8]> {
         let (length, took) = get_varint(self.0)?;
         self.take(took)?;
-        String::from_utf8(self.take(usize::try_from(length).ok()?)?.to_vec()).ok()
+        self.take(usize::try_from(length).ok()?)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        String::from_utf8(self.blob()?.to_vec()).ok()
+    }
+
+    /// Of nothing, if there is none.
+    fn digest(&mut self) -> Option<Option<LogDigest>> {
+        match self.blob()? {
+            [] => Some(None),
+            bytes => LogDigest::decode(bytes).ok().map(Some),
+        }
     }
 
     fn damage(&mut self) -> Option<Damage> {
@@ -229,16 +246,16 @@ impl<'a> Reader<'a> {
             bytes: self.number()?,
             indexes: self.number()?,
             head: self.position()?,
-            chain: self.text()?,
             ..Verification::default()
         };
+        let digest = self.digest()?;
         for _ in 0..self.number()? {
             found.damage.push(self.damage()?);
         }
         let streams = usize::try_from(self.number()?).ok()?;
         let pairs = self.take(streams.checked_mul(16)?)?.chunks_exact(16);
         let versions = pairs.map(|pair| (get_u64(pair), get_u64(&pair[8..]))).collect();
-        Some(Begun { started_at, segment, mark, found, versions })
+        Some(Begun { started_at, segment, mark, found, digest, versions })
     }
 }
 
@@ -253,15 +270,17 @@ mod tests {
         let found = Verification {
             store: Some(StoreId::from_bytes([7; 16])),
             events: 12,
-            chain: "00ff".to_owned(),
             damage: vec![Damage { place, problem: "broken".to_owned(), lost }],
             ..Verification::default()
         };
+        let mut digest = LogDigest::default();
+        digest.append(Position::FIRST, Timestamp::MIN, [&b"x"[..]]);
         let begun = Begun {
             started_at: Timestamp::from_micros(5),
             segment: Position::new(9),
             mark: 77,
             found: found.clone(),
+            digest: Some(digest.clone()),
             versions: HashMap::from([(1, 2), (3, 4)]),
         };
         let last = LastPass { finished_at: Timestamp::from_micros(4), head: Position::new(2), damage: 1 };
@@ -271,6 +290,7 @@ mod tests {
         assert_eq!(read.last, Some(last));
         let begun = read.begun.unwrap();
         assert_eq!((begun.found, begun.segment, begun.mark), (found, Position::new(9), 77));
+        assert_eq!(begun.digest, Some(digest));
         assert_eq!(begun.versions, HashMap::from([(1, 2), (3, 4)]));
         assert!(decode(&bytes, Some(StoreId::from_bytes([8; 16]))).is_none());
         for length in 0..bytes.len() {

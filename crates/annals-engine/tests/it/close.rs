@@ -110,7 +110,9 @@ impl File for GatedFile {
 }
 
 fn open(disk: &Gated) -> Arc<EngineStore> {
-    Arc::new(EngineStore::on(Arc::new(disk.clone()), Options::default()).unwrap())
+    // The one thread of a test must not wait before the gate.
+    let options = Options { callers_may_wait: false, ..Options::default() };
+    Arc::new(EngineStore::on(Arc::new(disk.clone()), options).unwrap())
 }
 
 /// Lets every task go as far as it can by itself.

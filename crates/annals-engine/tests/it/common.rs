@@ -19,7 +19,7 @@ pub fn event(text: &str) -> NewEvent {
 
 /// Options under which a few dozen events fill a segment.
 pub fn small_segments() -> Options {
-    Options { segment_bytes: 4 << 10, ..Options::default() }
+    Options { segment_bytes: 2 << 10, ..Options::default() }
 }
 
 pub fn open(disk: &FaultyDisk, options: Options) -> annals_core::Result<EngineStore> {

@@ -57,7 +57,8 @@ async fn everything_is_there_after_reopening() {
     let verification = verify(directory.path(), &mut |_, _| {}).unwrap();
     assert_eq!(verification.damage, []);
     assert_eq!(verification.appends, 200);
-    assert!(verification.indexes > 10, "{verification:?}");
+    let merged = verification.indexes > 0 && verification.indexes < verification.segments / 2;
+    assert!(merged, "{verification:?}: indexes of many runs are merged into few");
 }
 
 /// An index that is missing or broken is built again from the segment.

@@ -60,7 +60,7 @@ impl Incoming<'_> {
         }
         event.schema_version = self.schema_version;
         event.content_type = content_type;
-        event.metadata = self.metadata.into_metadata();
+        event.metadata = self.metadata.into_metadata().into();
         event.occurred_at =
             self.occurred_at.map(|time| time.parse()).transpose().map_err(at("occurred_at"))?;
         Ok(event)

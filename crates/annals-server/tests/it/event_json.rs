@@ -53,7 +53,8 @@ fn everything_that_is_said_comes_back() {
     event.occurred_at = Some("0000-01-01".parse().unwrap());
     event.idempotency_key = Some(IdempotencyKey::new("k\n\"").unwrap());
     event.metadata =
-        Metadata { own: [("".into(), "\u{1}".into())].into(), trace: Some("".into()), ..Metadata::default() };
+        Metadata { own: [("".into(), "\u{1}".into())].into(), trace: Some("".into()), ..Metadata::default() }
+            .into();
     assert_eq!(event_json::parse_line(&event_json::line(&event)).unwrap(), event);
 }
 

@@ -4,7 +4,7 @@ use std::future::IntoFuture;
 use std::pin::Pin;
 
 use annals_core::{
-    Aggregate, Context, Decide, EventId, Invalid, Metadata, Position, Tag, Text, Timestamp, Version,
+    Aggregate, Context, Decide, EventId, EventMetadata, Invalid, Position, Tag, Text, Timestamp, Version,
 };
 
 use super::attempt::Attempt;
@@ -35,7 +35,7 @@ pub struct Execute<A: Aggregate, C> {
     pub(super) command: C,
     pub(super) mode: Mode,
     pub(super) at: Option<Version>,
-    pub(super) metadata: Metadata,
+    pub(super) metadata: EventMetadata,
     pub(super) tags: Vec<String>,
     pub(super) occurred_at: Option<Timestamp>,
     pub(super) once: Option<String>,
@@ -70,7 +70,7 @@ impl<A: Aggregate, C> Execute<A, C> {
             command,
             mode: Mode::Either,
             at: None,
-            metadata: Metadata::default(),
+            metadata: EventMetadata::default(),
             tags: Vec::new(),
             occurred_at: None,
             once: None,
@@ -119,7 +119,7 @@ impl<A: Aggregate, C> Execute<A, C> {
     pub(crate) fn caused(
         mut self,
         id: EventId,
-        by: &Metadata,
+        by: &EventMetadata,
         subscriber: Option<&str>,
         again: bool,
     ) -> Self {

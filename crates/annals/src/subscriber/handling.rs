@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use annals_core::{Aggregate, Decide, EventId, Metadata, StreamId};
+use annals_core::{Aggregate, Decide, EventId, EventMetadata, StreamId};
 use parking_lot::Mutex;
 
 use crate::repository::{Execute, Repository};
@@ -15,7 +15,7 @@ pub struct Handling {
     pub(super) shared: Arc<Shared>,
     pub(super) subscriber: Arc<str>,
     pub(super) event_id: EventId,
-    pub(super) metadata: Metadata,
+    pub(super) metadata: EventMetadata,
     pub(super) attempt: u32,
     /// The aggregates that were given a command for this event already.
     pub(super) commanded: Arc<Mutex<HashSet<String>>>,

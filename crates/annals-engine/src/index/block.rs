@@ -1,0 +1,117 @@
+//! Blocks: what index files are made of. Each carries its checksum, so nothing is believed unchecked; those that were
+//! read lately are kept in one cache for all files, so memory does not grow with the log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quick_cache::sync::Cache;
+
+use crate::disk::File;
+use crate::encoding::get_u32;
+use crate::error::Fault;
+
+/// Bytes of a block.
+pub const BLOCK_BYTES: usize = 4096;
+/// Bytes of a block that hold something: all but the checksum.
+pub const PAYLOAD_BYTES: usize = BLOCK_BYTES - 4;
+
+/// A block's payload.
+pub type Block = Arc<[u8]>;
+
+/// Blocks of index files that were read lately, by number of the file and of the block.
+pub struct BlockCache {
+    blocks: Cache<(u64, u32), Block>,
+    files: AtomicU64,
+}
+
+impl BlockCache {
+    /// A cache of that many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self { blocks: Cache::new((bytes / BLOCK_BYTES).max(16)), files: 0.into() }
+    }
+}
+
+/// A file of blocks.
+pub struct BlockFile {
+    name: String,
+    file: Arc<dyn File>,
+    number: u64,
+    cache: Arc<BlockCache>,
+    /// A bit for each block: whether its checksum was found right.
+    checked: Vec<AtomicU64>,
+}
+
+impl BlockFile {
+    /// A file of blocks that go through this cache.
+    pub fn new(name: &str, file: Arc<dyn File>, cache: Arc<BlockCache>) -> Self {
+        let number = cache.files.fetch_add(1, Ordering::Relaxed);
+        let blocks = file.length().unwrap_or(0).div_ceil(BLOCK_BYTES as u64);
+        let checked = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Self { name: name.to_owned(), file, number, cache, checked }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many blocks it has.
+    pub fn blocks(&self) -> Result<u64, Fault> {
+        let length = self.file.length().map_err(Fault::io("read the length of", &self.name))?;
+        if length % BLOCK_BYTES as u64 != 0 {
+            return Err(self.damaged(0, "has not the length that its header says"));
+        }
+        Ok(length / BLOCK_BYTES as u64)
+    }
+
+    /// A block, from the cache if it is there.
+    pub fn block(&self, number: u32) -> Result<Block, Fault> {
+        let key = (self.number, number);
+        if let Some(block) = self.cache.blocks.get(&key) {
+            return Ok(block);
+        }
+        let block: Block = self.read(number, 1)?.into();
+        self.cache.blocks.insert(key, block.clone());
+        Ok(block)
+    }
+
+    /// Fills the buffer from this byte of a block on, past the cache. The block's checksum is looked at the first time
+    /// only: this is for what the log itself shows to be wrong.
+    pub fn peek(&self, number: u32, at: usize, buffer: &mut [u8]) -> Result<(), Fault> {
+        let bit = 1 << (number % 64);
+        let word =
+            self.checked.get(number as usize / 64).ok_or_else(|| self.damaged(number, "ends too early"))?;
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            self.read(number, 1)?;
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+        let offset = u64::from(number) * BLOCK_BYTES as u64 + at as u64;
+        let read = self.file.read_at(buffer, offset).map_err(Fault::io("read", &self.name))?;
+        if read < buffer.len() { Err(self.damaged(number, "ends too early")) } else { Ok(()) }
+    }
+
+    /// So many blocks from this one on, past the cache; their payloads, one after the other.
+    pub fn read(&self, number: u32, count: u32) -> Result<Vec<u8>, Fault> {
+        let mut bytes = vec![0; BLOCK_BYTES * count as usize];
+        let offset = u64::from(number) * BLOCK_BYTES as u64;
+        let read = self.file.read_at(&mut bytes, offset).map_err(Fault::io("read", &self.name))?;
+        if read < bytes.len() {
+            return Err(self.damaged(number, "ends too early"));
+        }
+        for index in 0..count as usize {
+            let block = &bytes[index * BLOCK_BYTES..][..BLOCK_BYTES];
+            if crc32c::crc32c(&block[..PAYLOAD_BYTES]) != get_u32(&block[PAYLOAD_BYTES..]) {
+                return Err(self.damaged(number + index as u32, "a block's checksum does not match"));
+            }
+            bytes
+                .copy_within(index * BLOCK_BYTES..index * BLOCK_BYTES + PAYLOAD_BYTES, index * PAYLOAD_BYTES);
+        }
+        bytes.truncate(count as usize * PAYLOAD_BYTES);
+        Ok(bytes)
+    }
+
+    /// Damage in this block.
+    pub fn damaged(&self, block: u32, problem: &str) -> Fault {
+        Fault::damaged(&self.name, u64::from(block) * BLOCK_BYTES as u64, None, problem)
+    }
+}

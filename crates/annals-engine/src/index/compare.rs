@@ -1,0 +1,53 @@
+//! Compares an index on disk with what it should say.
+
+use annals_core::Position;
+
+use super::{FileIndex, Index, Kind, MemoryIndex, id_hash};
+use crate::error::Fault;
+
+/// What is wrong with the index where it speaks of these events, the first of which is at this position; nothing if it
+/// is right, or does not speak of them.
+pub fn compare(run: &FileIndex, first: Position, events: &MemoryIndex) -> Result<Option<String>, Fault> {
+    // Places in the run are `shift` larger than those among the events.
+    let shift = first.get() as i64 - run.base().get() as i64;
+    let low = (-shift).max(0);
+    let high = i64::from(events.count()).min(i64::from(run.count()) - shift);
+    if low >= high {
+        return Ok(None);
+    }
+    let (low, high) = (low as u32, high as u32);
+    let there = |place: u32| (i64::from(place) + shift) as u32;
+    let range = there(low)..there(high - 1) + 1;
+    let wrong = |what: &str| {
+        Ok(Some(format!(
+            "the {what} in the index are not those of the log; remove it, and it is built again at open"
+        )))
+    };
+    let mut offsets = Vec::new();
+    run.offsets(range.clone(), &mut offsets)?;
+    if offsets != events.all_offsets()[low as usize..high as usize] {
+        return wrong("places of events");
+    }
+    for (place, id) in events.all_ids().filter(|(place, _)| (low..high).contains(place)) {
+        if !run.with_id(id, id_hash(id))?.contains(&there(place)) {
+            return wrong("ids");
+        }
+    }
+    for term in events.sorted_terms() {
+        let inside = |place: &&u32| (low..high).contains(*place);
+        let expected: Vec<u32> = term.places.iter().filter(inside).map(|&place| there(place)).collect();
+        if expected.is_empty() {
+            continue;
+        }
+        let Some(postings) = run.find(term.kind, term.name, term.hash)? else { return wrong("names") };
+        if run.places(&postings, range.clone())? != expected {
+            return wrong("events of a name");
+        }
+        let before = run.places(&postings, 0..expected[0])?.len() as u64;
+        let skipped = term.places.iter().filter(|&&place| place < low).count() as u64;
+        if term.kind == Kind::Stream && postings.first_version + before != term.first_version + skipped {
+            return wrong("versions of a stream");
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,157 @@
+//! Merges the indexes of runs that follow each other into one, in little memory: everything in an index is in order.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use annals_core::Position;
+
+use super::block::PAYLOAD_BYTES;
+use super::file::Cursor;
+use super::writer::{IDS_PER_BLOCK, OFFSETS_PER_BLOCK, RunWriter};
+use super::{FileIndex, IdRange, Index, Kind};
+use crate::disk::File;
+use crate::encoding::get_u32;
+use crate::error::Fault;
+
+/// Runs of one level of which there are so many are merged into one of the next.
+pub const MERGED_AT_ONCE: usize = 8;
+/// A merge does not make a run of more events than this: what it takes in memory grows with them.
+pub const MERGE_EVENTS_MAX: u64 = 8 << 20;
+/// Blocks that are read at once.
+const READ_BLOCKS: u32 = 64;
+
+/// Writes the index of all these runs, which follow each other, to an empty file and syncs it. Gives up if it is to stop.
+pub fn merge(
+    name: &str,
+    file: &Arc<dyn File>,
+    runs: &[Arc<FileIndex>],
+    stop: &AtomicBool,
+) -> Result<(), Fault> {
+    let first = runs.first().expect("there is something to merge");
+    let base = first.layout().base;
+    let mut shifts = Vec::with_capacity(runs.len());
+    let mut count: u32 = 0;
+    for run in runs {
+        assert_eq!(run.layout().base, base + u64::from(count), "runs follow each other");
+        shifts.push(count);
+        count = count.checked_add(run.count()).expect("merged runs are bounded");
+    }
+    let level = runs.iter().map(|run| run.level()).max().unwrap_or(0) + 1;
+    let id_range = runs.iter().map(|run| run.layout().id_range).fold(IdRange::default(), IdRange::with);
+    let mut out = RunWriter::new(name, file.clone(), Position::new(base), (count, level), id_range);
+    out.stop_if(stop);
+    for run in runs {
+        let mut offsets = Fixed::new(run, 1, 4, OFFSETS_PER_BLOCK);
+        while let Some(offset) = offsets.next()? {
+            out.offset(get_u32(offset))?;
+        }
+    }
+    // Filters are as large as the sum of what is in them: a stream of several runs is counted more than once.
+    let things: u64 = runs.iter().map(|run| u64::from(run.layout().lines)).sum::<u64>() * 52;
+    out.begin_ids(things.saturating_sub(u64::from(count)))?;
+    ids(runs, &shifts, &mut out)?;
+    let mut segments = Vec::new();
+    for run in runs {
+        segments.extend(run.segments()?);
+    }
+    segments.dedup();
+    out.begin_terms(&segments)?;
+    terms(runs, &shifts, &mut out)?;
+    out.finish(runs.last().expect("there is something to merge").ending())
+}
+
+fn ids(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Result<(), Fault> {
+    let mut parts: Vec<_> =
+        runs.iter().map(|run| Fixed::new(run, run.layout().ids, 8, IDS_PER_BLOCK)).collect();
+    // Hash and place in one number, so that the smallest of all is found at once; the largest stands for an end.
+    let number = |entry: Option<&[u8]>, shift: u32| match entry {
+        Some(entry) => u64::from(get_u32(entry)) << 32 | u64::from(get_u32(&entry[4..]) + shift),
+        None => u64::MAX,
+    };
+    let mut next = Vec::with_capacity(parts.len());
+    for (part, shift) in parts.iter_mut().zip(shifts) {
+        next.push(number(part.next()?, *shift));
+    }
+    loop {
+        let (mut smallest, mut from) = (u64::MAX, 0);
+        for (index, &number) in next.iter().enumerate() {
+            if number < smallest {
+                (smallest, from) = (number, index);
+            }
+        }
+        if smallest == u64::MAX {
+            return Ok(());
+        }
+        out.id((smallest >> 32) as u32, smallest as u32)?;
+        next[from] = number(parts[from].next()?, shifts[from]);
+    }
+}
+
+fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Result<(), Fault> {
+    let mut cursors = Vec::with_capacity(runs.len());
+    let mut next: Vec<Option<(u8, Vec<u8>)>> = Vec::with_capacity(runs.len());
+    for run in runs {
+        let mut cursor = Cursor::start(run)?;
+        next.push(cursor.term()?.map(|term| (term.kind, term.name.to_vec())));
+        cursors.push(cursor);
+    }
+    while let Some((kind, name)) = next.iter().flatten().min().cloned() {
+        let mut first_version = 0;
+        let mut places = Vec::new();
+        for (index, cursor) in cursors.iter_mut().enumerate() {
+            if next[index].as_ref().is_none_or(|term| (term.0, &term.1) != (kind, &name)) {
+                continue;
+            }
+            let postings = cursor.term()?.expect("it was there").postings();
+            if places.is_empty() {
+                first_version = postings.first_version;
+            }
+            places.extend(runs[index].all_places(postings)?.into_iter().map(|place| place + shifts[index]));
+            cursor.advance();
+            next[index] = cursor.term()?.map(|term| (term.kind, term.name.to_vec()));
+        }
+        let Some(kind) = Kind::of(kind) else {
+            return Err(runs[0].file().damaged(0, "has a term of an unknown kind"));
+        };
+        out.term(kind, &name, kind.hash(&name), first_version, &places)?;
+    }
+    Ok(())
+}
+
+/// Reads things of one size, one after the other, past the cache.
+struct Fixed<'a> {
+    run: &'a FileIndex,
+    block: u32,
+    left: u32,
+    size: usize,
+    per_block: usize,
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl<'a> Fixed<'a> {
+    fn new(run: &'a FileIndex, block: u32, size: usize, per_block: usize) -> Self {
+        Self { run, block, left: run.count(), size, per_block, bytes: Vec::new(), at: 0 }
+    }
+
+    fn next(&mut self) -> Result<Option<&[u8]>, Fault> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        // Behind the last one of a block there may be a few bytes that hold nothing.
+        if self.at % PAYLOAD_BYTES == self.per_block * self.size && PAYLOAD_BYTES > self.per_block * self.size
+        {
+            self.at += PAYLOAD_BYTES - self.per_block * self.size;
+        }
+        if self.at == self.bytes.len() {
+            let blocks = self.left.div_ceil(self.per_block as u32).min(READ_BLOCKS);
+            self.bytes = self.run.file().read(self.block, blocks)?;
+            self.block += blocks;
+            self.at = 0;
+        }
+        self.left -= 1;
+        let thing = &self.bytes[self.at..self.at + self.size];
+        self.at += self.size;
+        Ok(Some(thing))
+    }
+}

@@ -1,0 +1,471 @@
+//! Writes the index file of a run: the same bytes for the same events, always.
+//!
+//! ```text
+//! block 0     header: what is where, and where the run ends
+//! blocks      offsets    u32 an event: where its record begins; the top bit marks the first of a frame
+//! blocks      ids        (hash u32, place u32) an event, ascending
+//! blocks      segments   u64 each: the position with which a segment begins that has events of the run
+//! blocks      terms      leaves, and between them the places of terms that have many, in the order of the terms
+//! blocks      inner      (first term of child, child) for each child, level upon level to one root
+//! blocks      filter     lines of 64 bytes: a Bloom filter over streams, keys and event ids
+//!
+//! leaf, inner     u16 count | u16 where each entry begins | entries
+//! entry of leaf   kind u8 | name | first version | count | bytes | deltas             few places
+//!                 kind u8 | name | first version | count | 0 | first block | blocks   many
+//! entry of inner  kind u8 | name | child
+//! places          u32 first rank | u16 count | deltas
+//! ```
+//!
+//! A block is 4,096 bytes, the last four of them the CRC32C of the others. Numbers are varints where no size is given.
+//! The file is written from front to back, so a run of any length is written in little memory, but for the filter.
+//! Next: `file` reads it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use annals_core::{Position, StoreId, Timestamp};
+
+use super::block::{BLOCK_BYTES, PAYLOAD_BYTES};
+use super::filter::{self, LINE_BYTES};
+use super::memory::MemoryIndex;
+use super::{IdRange, Kind, id_hash};
+use crate::disk::File;
+use crate::encoding::{put_u32, put_u64, put_varint};
+use crate::error::Fault;
+
+/// The first bytes of an index file.
+pub const MAGIC: &[u8; 8] = b"ANNALSX2";
+/// Offsets in a block.
+pub const OFFSETS_PER_BLOCK: usize = PAYLOAD_BYTES / 4;
+/// Ids in a block.
+pub const IDS_PER_BLOCK: usize = PAYLOAD_BYTES / 8;
+/// Segments in a block.
+pub const SEGMENTS_PER_BLOCK: usize = PAYLOAD_BYTES / 8;
+/// Lines of the filter in a block.
+pub const LINES_PER_BLOCK: usize = PAYLOAD_BYTES / LINE_BYTES;
+/// Places that are longer than this as deltas get blocks of their own.
+const INLINE_BYTES_MAX: usize = 512;
+/// What is written to the disk at once.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// Where a run ends, and what the log is like there: all that is needed to go on behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// The log.
+    pub store: StoreId,
+    /// Position of the first event of the segment in which the run ends.
+    pub segment: Position,
+    /// What the checksums of that segment begin with.
+    pub salt: u32,
+    /// The first byte in that segment that is behind the run.
+    pub byte: u64,
+    /// Link of the log up to there.
+    pub link: u64,
+    /// Recorded time of the run's last event.
+    pub recorded_at: Timestamp,
+    /// Where the run's last frame begins, and its checksum.
+    pub frame: (u64, u32),
+}
+
+/// Where the parts of an index file are. Block numbers; the header is block 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Position of the run's first event.
+    pub base: u64,
+    /// Events.
+    pub count: u32,
+    /// How often its parts were merged.
+    pub level: u32,
+    /// First block of ids; offsets begin at block 1.
+    pub ids: u32,
+    /// First block of segments.
+    pub segments: u32,
+    /// How many segments there are.
+    pub segment_count: u32,
+    /// Root of the terms: a leaf if `depth` is 0. Nothing if it is 0.
+    pub root: u32,
+    /// Levels of inner blocks.
+    pub depth: u32,
+    /// First block of the filter.
+    pub filter: u32,
+    /// Lines of the filter.
+    pub lines: u32,
+    /// Blocks in all.
+    pub blocks: u32,
+    /// Smallest and largest id.
+    pub id_range: IdRange,
+}
+
+impl Layout {
+    /// How many fields of four bytes there are.
+    pub const NUMBERS: usize = 10;
+
+    fn numbers(&self) -> [u32; Self::NUMBERS] {
+        [
+            self.count,
+            self.level,
+            self.ids,
+            self.segments,
+            self.segment_count,
+            self.root,
+            self.depth,
+            self.filter,
+            self.lines,
+            self.blocks,
+        ]
+    }
+}
+
+/// Bytes of the header.
+const HEADER_BYTES: usize = 152;
+
+fn header(layout: &Layout, ending: &Ending) -> Vec<u8> {
+    let mut out = vec![0; HEADER_BYTES];
+    out[..8].copy_from_slice(MAGIC);
+    put_u64(&mut out[8..], layout.base);
+    for (index, number) in layout.numbers().into_iter().enumerate() {
+        put_u32(&mut out[16 + 4 * index..], number);
+    }
+    out[56..72].copy_from_slice(ending.store.as_bytes());
+    put_u64(&mut out[72..], ending.segment.get());
+    put_u64(&mut out[80..], ending.byte);
+    put_u64(&mut out[88..], ending.link);
+    put_u64(&mut out[96..], ending.recorded_at.as_micros().cast_unsigned());
+    put_u32(&mut out[104..], ending.salt);
+    put_u32(&mut out[108..], ending.frame.1);
+    put_u64(&mut out[112..], ending.frame.0);
+    out[120..136].copy_from_slice(&layout.id_range.smallest);
+    out[136..152].copy_from_slice(&layout.id_range.largest);
+    out
+}
+
+/// Writes the index of a run to an empty file and syncs it.
+pub fn write(
+    name: &str,
+    file: &Arc<dyn File>,
+    base: Position,
+    ending: &Ending,
+    index: &MemoryIndex,
+) -> Result<(), Fault> {
+    let mut out = RunWriter::new(name, file.clone(), base, (index.count(), 0), index.id_range());
+    for offset in index.all_offsets() {
+        out.offset(offset.raw())?;
+    }
+    let mut ids: Vec<(u64, u32)> = index.all_ids().map(|(place, id)| (id_hash(id), place)).collect();
+    ids.sort_unstable_by_key(|&(hash, place)| (short(hash), place));
+    let terms = index.sorted_terms();
+    let filtered = terms.iter().filter(|term| term.kind.is_filtered()).count() as u64;
+    out.begin_ids(filtered)?;
+    for &(hash, place) in &ids {
+        out.id(short(hash), place)?;
+    }
+    out.begin_terms(&[ending.segment])?;
+    for term in terms {
+        out.term(term.kind, term.name, term.hash, term.first_version, term.places)?;
+    }
+    out.finish(ending)
+}
+
+/// The part of an id's hash that ids are sorted by. The filter is made of it too, so that runs can be merged.
+pub fn short(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// The hash by which the filter knows an id.
+pub fn filter_hash(short: u32) -> u64 {
+    // Lines are chosen by the high half; the low half must differ too.
+    u64::from(short) << 32 | u64::from(short.wrapping_mul(0x9e37_79b9))
+}
+
+/// Writes an index file, part after part.
+pub struct RunWriter<'a> {
+    name: &'a str,
+    file: Arc<dyn File>,
+    layout: Layout,
+    /// Blocks that were not written yet; the first of them has the number `written`.
+    bytes: Vec<u8>,
+    written: u32,
+    /// The block that is being filled, in parts of one size.
+    payload: Vec<u8>,
+    leaf: Entries,
+    children: Vec<(Vec<u8>, u32)>,
+    filter: Vec<u8>,
+    stop: Option<&'a AtomicBool>,
+}
+
+impl<'a> RunWriter<'a> {
+    /// An index file of a run of so many events, of this level. Offsets come first.
+    pub fn new(
+        name: &'a str,
+        file: Arc<dyn File>,
+        base: Position,
+        (count, level): (u32, u32),
+        id_range: IdRange,
+    ) -> Self {
+        let layout = Layout { base: base.get(), count, level, id_range, ..Layout::default() };
+        Self {
+            name,
+            file,
+            layout,
+            // The header comes last.
+            bytes: vec![0; BLOCK_BYTES],
+            written: 0,
+            payload: Vec::with_capacity(BLOCK_BYTES),
+            leaf: Entries::default(),
+            children: Vec::new(),
+            filter: Vec::new(),
+            stop: None,
+        }
+    }
+
+    /// Gives up with an error as soon as this is set.
+    pub fn stop_if(&mut self, stop: &'a AtomicBool) {
+        self.stop = Some(stop);
+    }
+
+    /// The next event's offset.
+    pub fn offset(&mut self, raw: u32) -> Result<(), Fault> {
+        self.fixed(&raw.to_le_bytes(), OFFSETS_PER_BLOCK * 4)
+    }
+
+    /// Ends the offsets. The run has at most so many streams and keys.
+    pub fn begin_ids(&mut self, filtered: u64) -> Result<(), Fault> {
+        self.end_block()?;
+        self.layout.ids = self.next();
+        self.layout.lines = filter::lines(filtered + u64::from(self.layout.count));
+        self.filter = vec![0; self.layout.lines as usize * LINE_BYTES];
+        Ok(())
+    }
+
+    /// The next id, in ascending order.
+    pub fn id(&mut self, short: u32, place: u32) -> Result<(), Fault> {
+        let mut entry = [0; 8];
+        put_u32(&mut entry, short);
+        put_u32(&mut entry[4..], place);
+        self.filtered(filter_hash(short));
+        self.fixed(&entry, IDS_PER_BLOCK * 8)
+    }
+
+    /// Ends the ids. The run has events of the segments that begin at these positions.
+    pub fn begin_terms(&mut self, segments: &[Position]) -> Result<(), Fault> {
+        self.end_block()?;
+        self.layout.segments = self.next();
+        self.layout.segment_count = u32::try_from(segments.len()).expect("runs are bounded");
+        for segment in segments {
+            self.fixed(&segment.get().to_le_bytes(), SEGMENTS_PER_BLOCK * 8)?;
+        }
+        self.end_block()
+    }
+
+    /// The next term, in the order of kinds and names, with its places, ascending.
+    pub fn term(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        hash: u64,
+        first_version: u64,
+        places: &[u32],
+    ) -> Result<(), Fault> {
+        if kind.is_filtered() {
+            self.filtered(hash);
+        }
+        let term = term_bytes(kind, name);
+        let mut entry = term.clone();
+        put_varint(&mut entry, first_version);
+        put_varint(&mut entry, places.len() as u64);
+        let mut deltas = Vec::new();
+        let mut before = 0;
+        for &place in places {
+            put_varint(&mut deltas, u64::from(place - before));
+            before = place;
+            if deltas.len() > INLINE_BYTES_MAX {
+                break;
+            }
+        }
+        if deltas.len() > INLINE_BYTES_MAX {
+            let (start, blocks) = self.postings(places)?;
+            put_varint(&mut entry, 0);
+            put_varint(&mut entry, u64::from(start));
+            put_varint(&mut entry, u64::from(blocks));
+        } else {
+            put_varint(&mut entry, deltas.len() as u64);
+            entry.extend_from_slice(&deltas);
+        }
+        if !self.leaf.fits(&entry) {
+            self.end_leaf()?;
+        }
+        self.leaf.push(&term, &entry);
+        Ok(())
+    }
+
+    /// Writes what is left, the header, and syncs.
+    pub fn finish(mut self, ending: &Ending) -> Result<(), Fault> {
+        self.end_leaf()?;
+        let mut level = std::mem::take(&mut self.children);
+        while level.len() > 1 {
+            level = self.inner(&level)?;
+            self.layout.depth += 1;
+        }
+        self.layout.root = level.first().map_or(0, |&(_, block)| block);
+        self.layout.filter = self.next();
+        let filter = std::mem::take(&mut self.filter);
+        for payload in filter.chunks(LINES_PER_BLOCK * LINE_BYTES) {
+            self.push(payload)?;
+        }
+        self.layout.blocks = self.next();
+        self.flush()?;
+        let mut block = header(&self.layout, ending);
+        block.resize(PAYLOAD_BYTES, 0);
+        block.extend_from_slice(&crc32c::crc32c(&block).to_le_bytes());
+        self.file.write_at(&block, 0).map_err(Fault::io("write", self.name))?;
+        self.file.sync().map_err(Fault::io("sync", self.name))
+    }
+
+    fn filtered(&mut self, hash: u64) {
+        let line = filter::line_of(hash, self.layout.lines) as usize * LINE_BYTES;
+        filter::set(&mut self.filter[line..line + LINE_BYTES], hash);
+    }
+
+    /// Number of the next block.
+    fn next(&self) -> u32 {
+        self.written + (self.bytes.len() / BLOCK_BYTES) as u32
+    }
+
+    fn push(&mut self, payload: &[u8]) -> Result<(), Fault> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(payload);
+        self.bytes.resize(start + PAYLOAD_BYTES, 0);
+        let crc = crc32c::crc32c(&self.bytes[start..]);
+        self.bytes.extend_from_slice(&crc.to_le_bytes());
+        if self.bytes.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Fault> {
+        if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            return Err(Fault::io("go on with", self.name)(std::io::ErrorKind::Interrupted.into()));
+        }
+        let offset = u64::from(self.written) * BLOCK_BYTES as u64;
+        self.file.write_at(&self.bytes, offset).map_err(Fault::io("write", self.name))?;
+        self.written = self.next();
+        self.bytes.clear();
+        Ok(())
+    }
+
+    /// One of several things of one size, of which so many bytes are in a block.
+    fn fixed(&mut self, bytes: &[u8], block_bytes: usize) -> Result<(), Fault> {
+        self.payload.extend_from_slice(bytes);
+        if self.payload.len() == block_bytes { self.end_block() } else { Ok(()) }
+    }
+
+    fn end_block(&mut self) -> Result<(), Fault> {
+        if self.payload.is_empty() {
+            return Ok(());
+        }
+        let mut payload = std::mem::take(&mut self.payload);
+        self.push(&payload)?;
+        payload.clear();
+        self.payload = payload;
+        Ok(())
+    }
+
+    fn end_leaf(&mut self) -> Result<(), Fault> {
+        if self.leaf.ends.is_empty() {
+            return Ok(());
+        }
+        let leaf = std::mem::take(&mut self.leaf);
+        self.children.push((leaf.first.clone(), self.next()));
+        self.push(&leaf.payload())
+    }
+
+    /// One level of inner blocks over these children; returns the first term and the number of each block.
+    fn inner(&mut self, children: &[(Vec<u8>, u32)]) -> Result<Vec<(Vec<u8>, u32)>, Fault> {
+        let mut blocks = Vec::new();
+        let mut entries = Entries::default();
+        for (first, child) in children {
+            let mut entry = first.clone();
+            put_varint(&mut entry, u64::from(*child));
+            if !entries.fits(&entry) {
+                let full = std::mem::take(&mut entries);
+                blocks.push((full.first.clone(), self.next()));
+                self.push(&full.payload())?;
+            }
+            if entries.ends.is_empty() {
+                // The first child is taken for all that comes before the second, so it needs no term; and two
+                // children fit even if their names are as long as may be: every level is shorter.
+                entry = vec![0, 0];
+                put_varint(&mut entry, u64::from(*child));
+            }
+            entries.push(first, &entry);
+        }
+        blocks.push((entries.first.clone(), self.next()));
+        self.push(&entries.payload())?;
+        Ok(blocks)
+    }
+
+    /// Places in blocks of their own; returns the first block and how many there are.
+    fn postings(&mut self, places: &[u32]) -> Result<(u32, u32), Fault> {
+        let start = self.next();
+        let mut rank = 0;
+        while rank < places.len() {
+            let mut payload = vec![0; 6];
+            let mut before = 0;
+            let mut count = 0;
+            // A varint of 32 bits takes at most five bytes.
+            while rank + count < places.len() && payload.len() + 5 <= PAYLOAD_BYTES {
+                let place = places[rank + count];
+                put_varint(&mut payload, u64::from(place - before));
+                before = place;
+                count += 1;
+            }
+            put_u32(&mut payload, rank as u32);
+            payload[4..6].copy_from_slice(&(count as u16).to_le_bytes());
+            self.push(&payload)?;
+            rank += count;
+        }
+        Ok((start, self.next() - start))
+    }
+}
+
+/// A term as entries begin with it.
+fn term_bytes(kind: Kind, name: &[u8]) -> Vec<u8> {
+    let mut term = Vec::with_capacity(name.len() + 32);
+    term.push(kind as u8);
+    put_varint(&mut term, name.len() as u64);
+    term.extend_from_slice(name);
+    term
+}
+
+/// The entries of a block of terms.
+#[derive(Default)]
+struct Entries {
+    /// The term of the first one.
+    first: Vec<u8>,
+    bytes: Vec<u8>,
+    ends: Vec<u16>,
+}
+
+impl Entries {
+    fn fits(&self, entry: &[u8]) -> bool {
+        2 + 2 * (self.ends.len() + 1) + self.bytes.len() + entry.len() <= PAYLOAD_BYTES
+    }
+
+    fn push(&mut self, term: &[u8], entry: &[u8]) {
+        if self.ends.is_empty() {
+            self.first = term.to_vec();
+        }
+        self.bytes.extend_from_slice(entry);
+        self.ends.push(self.bytes.len() as u16);
+    }
+
+    fn payload(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(PAYLOAD_BYTES);
+        out.extend_from_slice(&(self.ends.len() as u16).to_le_bytes());
+        let at = 2 + 2 * self.ends.len() as u16;
+        let starts = std::iter::once(0).chain(self.ends.iter().copied()).take(self.ends.len());
+        for start in starts {
+            out.extend_from_slice(&(at + start).to_le_bytes());
+        }
+        out.extend_from_slice(&self.bytes);
+        out
+    }
+}

@@ -1,0 +1,129 @@
+//! Proof: how far the digest of the log was computed, kept in a file beside it.
+//!
+//! ```text
+//! | magic 8 | store id 16 | segment 8 | byte 8 | next 8 | digest ... | crc 4 |
+//! ```
+//!
+//! It follows from the segments: a file that is missing, broken or of another log is made again, from the beginning.
+//! Next below: `digest`; `seal` goes on with it when there is nothing better to do.
+
+use annals_core::{Position, StoreId};
+
+use crate::digest::LogDigest;
+use crate::disk::Disk;
+use crate::encoding::{Malformed, get_u32, get_u64, put_u64};
+use crate::error::Fault;
+use crate::segment::{End, Segment, Walked, walk};
+
+/// The file's name.
+pub const NAME: &str = "digest";
+const MAGIC: &[u8; 8] = b"ANNALSP1";
+const FIXED_BYTES: usize = 48;
+
+/// The digest of the log up to some place in it.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    store: StoreId,
+    /// Position of the first event of the segment in which it has come to a stop; 0 before the first.
+    segment: Position,
+    /// The first byte in that segment that was not digested.
+    byte: u64,
+    /// Position of the next event.
+    next: Position,
+    digest: LogDigest,
+}
+
+impl Proof {
+    /// Of nothing yet.
+    pub fn begin(store: StoreId) -> Self {
+        let digest = LogDigest::default();
+        Self { store, segment: Position::ZERO, byte: 0, next: Position::FIRST, digest }
+    }
+
+    /// As far as the file says; from the beginning, if it cannot be used for a log that goes on at `end`.
+    pub fn read(disk: &dyn Disk, store: StoreId, end: Position) -> Self {
+        let stored = Self::stored(disk, store).ok().flatten();
+        stored.filter(|proof| proof.next <= end).unwrap_or_else(|| Self::begin(store))
+    }
+
+    fn stored(disk: &dyn Disk, store: StoreId) -> std::io::Result<Option<Self>> {
+        let file = disk.open(NAME)?;
+        let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(0).min(4096)];
+        let count = file.read_at(&mut bytes, 0)?;
+        let Some(end) = count.checked_sub(4).filter(|end| *end >= FIXED_BYTES) else { return Ok(None) };
+        let (content, crc) = bytes[..count].split_at(end);
+        let ours = content[..8] == *MAGIC && content[8..24] == *store.as_bytes();
+        if !ours || crc32c::crc32c(content) != get_u32(crc) {
+            return Ok(None);
+        }
+        Ok(LogDigest::decode(&content[FIXED_BYTES..]).ok().map(|digest| Self {
+            store,
+            segment: Position::new(get_u64(&content[24..])),
+            byte: get_u64(&content[32..]),
+            next: Position::new(get_u64(&content[40..])),
+            digest,
+        }))
+    }
+
+    /// Writes the file, as a whole or not at all.
+    pub fn write(&self, disk: &dyn Disk) -> Result<(), Fault> {
+        let temporary = format!("{NAME}.tmp");
+        let mut bytes = vec![0; FIXED_BYTES];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..24].copy_from_slice(self.store.as_bytes());
+        put_u64(&mut bytes[24..], self.segment.get());
+        put_u64(&mut bytes[32..], self.byte);
+        put_u64(&mut bytes[40..], self.next.get());
+        self.digest.encode(&mut bytes);
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        let prepare = || {
+            let file = disk.create(&temporary).map_err(Fault::io("create", &temporary))?;
+            file.write_at(&bytes, 0).map_err(Fault::io("write", &temporary))?;
+            file.sync().map_err(Fault::io("sync", &temporary))?;
+            disk.rename(&temporary, NAME).map_err(Fault::io("rename", &temporary))
+        };
+        prepare().inspect_err(|_| {
+            // What cannot be removed now is removed at the next open.
+            let _ = disk.remove(&temporary);
+        })
+    }
+
+    /// Position of the first event that was not digested.
+    pub fn next(&self) -> Position {
+        self.next
+    }
+
+    /// The digest so far.
+    pub fn digest(&self) -> &LogDigest {
+        &self.digest
+    }
+
+    /// Goes on with the segment that holds the next event, up to `until` or the end of the segment.
+    pub fn extend(&mut self, segment: &Segment, until: Position) -> Result<(), Fault> {
+        let mut from = End::start_of(&segment.header);
+        if self.segment == segment.base() {
+            (from.byte, from.next) = (self.byte, self.next);
+        } else if self.segment != Position::ZERO {
+            self.digest.next_segment();
+        }
+        assert_eq!(from.next, self.next, "a digest goes on where it stopped");
+        self.segment = segment.base();
+        let digest = &mut self.digest;
+        let end = walk(&*segment.file, &segment.header, from, until, |frame| add(digest, frame))?;
+        (self.byte, self.next) = (end.byte, end.next);
+        Ok(())
+    }
+}
+
+/// Goes on with the append in a frame.
+pub fn add(digest: &mut LogDigest, frame: &Walked<'_>) -> Result<(), Malformed> {
+    let mut bodies = Vec::with_capacity(frame.header.count as usize);
+    let mut recorded_at = None;
+    frame.records(|_, record| {
+        recorded_at = Some(record.recorded_at);
+        bodies.push(record.body);
+        Ok(())
+    })?;
+    digest.append(frame.header.first, recorded_at.expect("an append has events"), bodies);
+    Ok(())
+}
