@@ -407,3 +407,39 @@ async fn an_empty_log_is_backed_up_and_restored() {
     assert_eq!((restored.head, restored.recorded_at), (Position::ZERO, None));
     assert_eq!(open(&target, small_segments()).unwrap().id(), store.id());
 }
+
+/// A store that is closed after each append has marks at the ends of its segments: they are copied, or the next segment
+/// would not follow. What was restored knows again that each segment but the last is followed by another.
+#[tokio::test]
+async fn segments_are_restored_with_their_marks() {
+    let disk = FaultyDisk::new();
+    for number in 0..60 {
+        let store = open(&disk, small_segments()).unwrap();
+        store.append(append(&format!("account-{}", number % 3), number, 1 + number % 2)).await.unwrap();
+        store.close().await.unwrap();
+    }
+    let place = FaultyDisk::new();
+    let store = open(&disk, small_segments()).unwrap();
+    let log = all(&store).await;
+    back_up(&store, &place).unwrap();
+    // Segment by segment as it was, but for the end of the last: it has no mark of a close.
+    let (target, _) = bring_back(&place, &RestoreOptions::default()).unwrap();
+    let names = segments(&disk);
+    assert!(segments(&target) == names && names.len() > 3);
+    for name in &names[..names.len() - 1] {
+        assert_eq!(target.files()[name], disk.files()[name], "{name}");
+    }
+    for name in &names {
+        let base: u64 = name[..20].parse().unwrap();
+        let end = to(Point::Position(Position::new(base - 1)));
+        let (cut, restored) = bring_back(&place, &end).unwrap();
+        assert_eq!(restored.head.get(), base - 1);
+        let store = open(&cut, small_segments()).unwrap();
+        assert_eq!(all(&store).await, log[..base as usize - 1]);
+    }
+    // Only the segments are left: the last one is missed all the same.
+    let mut files = target.files();
+    files.retain(|file, _| file.ends_with(".seg") && file != names.last().unwrap());
+    let error = open(&FaultyDisk::with_files(files), small_segments()).err().unwrap();
+    assert!(matches!(error, Error::Damaged { .. }), "{}", error.chain());
+}

@@ -251,3 +251,69 @@ async fn keys_are_kept() {
         assert_eq!(appended.duplicate.then_some(appended.first), place);
     }
 }
+
+/// Recorded times are right although the header is gone that they are counted from; if they cannot be known, that is told.
+#[tokio::test]
+async fn recorded_times_are_kept_or_it_is_told() {
+    let estimated = |notes: &[Note]| {
+        let left = |note: &&Note| matches!(note, Note::Left(left) if left.problem.contains("estimated"));
+        notes.iter().filter(left).count()
+    };
+    // The one segment of a small store, of which nothing else speaks.
+    let disk = FaultyDisk::new();
+    let store = open(&disk, annals_engine::Options::default()).unwrap();
+    for number in 0..20 {
+        store.append(append("account-1", number, 2)).await.unwrap();
+    }
+    let log = all(&store).await;
+    store.close().await.unwrap();
+    let name = segments(&disk)[0].clone();
+    for gone in [128, 400] {
+        let mut files = disk.files();
+        files.get_mut(&name).unwrap()[..gone].fill(0);
+        let (repaired, notes) = check(&log, &FaultyDisk::with_files(files.clone())).await;
+        assert!(repaired.lost < 10 && estimated(&notes) == 0, "{notes:?}");
+        // Without the identity nothing tells whether a time is right.
+        files.remove("identity");
+        let (_, _, notes) = repair(&FaultyDisk::with_files(files)).await;
+        assert_eq!(estimated(&notes), 1, "{notes:?}");
+    }
+    // The last of several, and the one in front is broken too: the times are near the right ones.
+    let (disk, log) = several_segments(60).await;
+    let names = segments(&disk);
+    let mut files = disk.files();
+    files.get_mut(&names[names.len() - 1]).unwrap()[..128].fill(0);
+    files.get_mut(&names[names.len() - 2]).unwrap()[300] ^= 1;
+    let (target, repaired, notes) = repair(&FaultyDisk::with_files(files)).await;
+    assert_eq!(estimated(&notes), 1, "{notes:?}");
+    let copied = all(&open(&target, small_segments()).unwrap()).await;
+    assert_eq!(copied.len() as u64, repaired.events);
+    for (old, now) in places(&notes) {
+        let (old, now) = (&log[old as usize - 1], &copied[now as usize - 1]);
+        assert!(old.recorded_at.as_micros().abs_diff(now.recorded_at.as_micros()) < 10_000_000);
+    }
+}
+
+/// Indexes say of which streams the events of a segment were that is gone, the last one too.
+#[tokio::test]
+async fn indexes_name_the_streams_of_what_is_gone() {
+    let disk = FaultyDisk::new();
+    let options = annals_engine::Options { run_events: 5, ..small_segments() };
+    let store = open(&disk, options).unwrap();
+    for number in 0..60 {
+        // Each stream has one event only, so nothing behind it shows a jump.
+        store.append(append(&format!("account-{number}"), number, 1)).await.unwrap();
+    }
+    let log = all(&store).await;
+    store.close().await.unwrap();
+    drop(store);
+    let names = segments(&disk);
+    for name in &names {
+        let mut files = disk.files();
+        files.remove(name);
+        let (repaired, notes) = check(&log, &FaultyDisk::with_files(files)).await;
+        let gone = notes.iter().filter(|note| matches!(note, Note::Gone { .. })).count() as u64;
+        assert!(gone > 0 && gone == repaired.streams, "{name}: {notes:?}");
+        assert!(repaired.more_lost || gone == repaired.lost, "{name}: {notes:?}");
+    }
+}

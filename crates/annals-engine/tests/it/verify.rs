@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use annals_core::{EventStore, Position};
 use annals_engine::disk::faulty::FaultyDisk;
-use annals_engine::{Damage, Lost, VerifyOptions, Work, verify_disk, verify_disk_with};
+use annals_engine::{Damage, Lost, Options, VerifyOptions, Work, verify_disk, verify_disk_with};
 
 use crate::common::{Observed, all, append, open, segments, several_segments, small_segments};
 
@@ -255,4 +255,101 @@ async fn a_pass_keeps_to_its_rate() {
     assert_eq!(verify_disk_with(&disk, &options).unwrap().damage, []);
     assert!(begun.elapsed() > Duration::from_millis(200), "{:?}", begun.elapsed());
     assert_eq!(options.work.progress(), (bytes, bytes));
+}
+
+/// A log of several segments with several runs in each, some of them merged, and others not.
+async fn several_runs() -> (FaultyDisk, u64) {
+    let disk = FaultyDisk::new();
+    let options = Options { run_events: 7, ..small_segments() };
+    for part in 0..3 {
+        let store = open(&disk, options.clone()).unwrap();
+        for number in 0..90 {
+            let number = part * 90 + number;
+            store.append(append(&format!("account-{}", number % 5), number, 1 + number % 3)).await.unwrap();
+        }
+        store.close().await.unwrap();
+    }
+    let head = open(&disk, options).unwrap().head().await.unwrap();
+    (disk, head.get())
+}
+
+fn indexes(disk: &FaultyDisk) -> Vec<String> {
+    disk.files().into_keys().filter(|name| name.ends_with(".idx")).collect()
+}
+
+/// Every index is compared, runs within a segment and over many; a broken one is told once, and no event is lost by it.
+#[tokio::test]
+async fn every_index_is_compared() {
+    let (disk, head) = several_runs().await;
+    let found = verify_disk(&disk, &mut |_, _| {}).unwrap();
+    assert_eq!((found.damage, found.events), (vec![], head));
+    let names = indexes(&disk);
+    assert!(found.indexes == names.len() as u64 && names.len() > 4, "{names:?}");
+    for name in &names {
+        let bytes = disk.files()[name].len();
+        for byte in (0..bytes).step_by(1 + bytes / 40) {
+            let found = verify_disk(&with(&disk, name, |bytes| bytes[byte] ^= 1), &mut |_, _| {}).unwrap();
+            let [damage] = &found.damage[..] else { panic!("{name}, byte {byte}: {:?}", found.damage) };
+            assert_eq!((&damage.place.file, damage.lost, found.events), (name, Lost::Nothing, head));
+            assert!(damage.problem.contains("remove it"), "{damage:?}");
+            assert!(!found.digest.is_empty());
+        }
+    }
+    // One that is whole, and of another log.
+    let (other, _) = several_runs().await;
+    let same = indexes(&other).into_iter().find(|name| names.contains(name)).unwrap();
+    let bytes = other.files().remove(&same).unwrap();
+    let found = verify(&with(&disk, &same, |index| *index = bytes));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((&found[0].place.file, found[0].lost), (&same, Lost::Nothing));
+}
+
+/// An index of events that are not there says that they were: a log that was cut is not a shorter one.
+#[tokio::test]
+async fn an_index_of_events_that_are_gone_is_damage() {
+    let (disk, head) = several_runs().await;
+    let last = indexes(&disk).iter().map(|name| name[21..41].parse::<u64>().unwrap()).max().unwrap();
+    let mut files = disk.files();
+    // The last segment is gone, and the mark of the one in front with it.
+    let gone = segments(&disk).pop().unwrap();
+    let base: u64 = gone[..20].parse().unwrap();
+    assert!(base <= last && last <= head);
+    files.remove(&gone);
+    let front = segments(&disk).into_iter().rev().nth(1).unwrap();
+    let bytes = files.get_mut(&front).unwrap();
+    // The mark is the last frame: its checksum, its length, its kind, and three numbers.
+    let is_mark = |at: &usize| (bytes[at + 4] as usize, bytes[at + 8]) == (bytes.len() - at, 3);
+    let mark = (bytes.len() - 20..bytes.len() - 11).find(is_mark).unwrap();
+    bytes[mark..].fill(0);
+    let found = verify(&FaultyDisk::with_files(files));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].lost, Lost::Rest { first: Position::new(base) });
+    assert!(found[0].place.file.ends_with(".idx"), "{found:?}");
+}
+
+/// What the store has once written of the digest holds: whoever changes an event, and every checksum after it, is found
+/// out as long as that file is there.
+#[tokio::test]
+async fn a_log_that_is_not_the_one_of_its_digest_is_damage() {
+    let (disk, other) = (several_runs().await.0, several_runs().await.0);
+    for disk in [&disk, &other] {
+        // It is written when there is nothing better to do.
+        let _store = open(disk, Options { run_events: 7, ..small_segments() }).unwrap();
+        let begun = Instant::now();
+        while !disk.files().contains_key("digest") && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(verify(&disk), []);
+    let id = disk.files()["identity"][8..24].to_vec();
+    let mut files = disk.files();
+    let mut digest = other.files().remove("digest").unwrap();
+    digest[8..24].copy_from_slice(&id);
+    let end = digest.len() - 4;
+    let crc = crc32c::crc32c(&digest[..end]).to_le_bytes();
+    digest[end..].copy_from_slice(&crc);
+    files.insert("digest".to_owned(), digest);
+    let found = verify(&FaultyDisk::with_files(files));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].place.file.as_str(), found[0].lost), ("digest", Lost::Nothing));
 }
