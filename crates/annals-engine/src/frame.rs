@@ -311,14 +311,22 @@ pub fn peek(bytes: &[u8], origin: &Origin) -> Result<Header, Malformed> {
     })
 }
 
-/// Whether an append may begin with these bytes, as far as is cheap to see; there are `left` bytes in all. Most bytes
+/// Where in a frame its kind stands.
+pub const KIND_AT: usize = 8;
+
+/// Whether this is the kind of a frame.
+pub fn is_kind(byte: &u8) -> bool {
+    (KIND_APPEND..=KIND_END).contains(byte)
+}
+
+/// Whether a frame may begin with these bytes, as far as is cheap to see; there are `left` bytes in all. Most bytes
 /// begin none.
 pub fn may_begin(bytes: &[u8], left: u64, origin: &Origin) -> bool {
     let Ok(header) = peek(bytes, origin) else { return false };
     if header.length as u64 > left {
         return false;
     }
-    match bytes[8] {
+    match bytes[KIND_AT] {
         KIND_APPEND if header.count > 0 => {
             // A record of which not even the fields are among the bytes may be one.
             let first = bytes.get(header.records_at..).map(peek_record);

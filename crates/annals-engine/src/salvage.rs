@@ -145,18 +145,16 @@ impl Pieces<'_> {
 
     /// The first whole frame behind this place.
     fn behind(&mut self, after: Spot) -> Result<Option<Whole>, Fault> {
-        let length = length(&self.segment)?;
         let mut byte = after.byte + 1;
-        while byte < length {
-            let bytes = self.bytes.bytes(byte, LOOKED_AT)?;
-            if frame::may_begin(&bytes, length - byte, &self.segment.origin)
-                && frame::peek(&bytes, &self.segment.origin)
-                    .is_ok_and(|header| self.segment.may_stand(&header, after.next))
-                && let Ok(whole) = self.frame(byte, after.next)?
+        while let Some(here) = may_begin(&mut self.bytes, &self.segment, byte)? {
+            let bytes = self.bytes.bytes(here, LOOKED_AT)?;
+            let header = frame::peek(&bytes, &self.segment.origin);
+            if header.is_ok_and(|header| self.segment.may_stand(&header, after.next))
+                && let Ok(whole) = self.frame(here, after.next)?
             {
                 return Ok(Some(whole));
             }
-            byte += 1;
+            byte = here + 1;
         }
         Ok(None)
     }
@@ -192,8 +190,28 @@ impl Pieces<'_> {
 /// So many bytes are enough to see of most that they begin no frame.
 const LOOKED_AT: usize = frame::HEADER_BYTES_MAX + frame::RECORD_HEADER_BYTES_MAX;
 
-fn length(segment: &Segment<'_>) -> Result<u64, Fault> {
-    segment.file.length().map_err(Fault::io("read the length of", segment.name))
+/// The first byte from this one on at which a frame may begin.
+fn may_begin(reader: &mut BlockReader<'_>, segment: &Segment<'_>, from: u64) -> Result<Option<u64>, Fault> {
+    /// Bytes that are looked at one after the other.
+    const BLOCK_BYTES: usize = 64 << 10;
+    let length = segment.file.length().map_err(Fault::io("read the length of", segment.name))?;
+    let mut byte = from;
+    while byte < length {
+        let block = reader.bytes(byte, BLOCK_BYTES + LOOKED_AT)?;
+        let mut at = 0;
+        // Most bytes are passed over by the one that would say what kind of frame begins there.
+        let kinds = |at: usize| block.get(at + frame::KIND_AT..block.len().min(BLOCK_BYTES + frame::KIND_AT));
+        while let Some(ahead) = kinds(at).and_then(|kinds| kinds.iter().position(frame::is_kind)) {
+            at += ahead;
+            let (bytes, here) = (&block[at..block.len().min(at + LOOKED_AT)], byte + at as u64);
+            if frame::may_begin(bytes, length - here, &segment.origin) {
+                return Ok(Some(here));
+            }
+            at += 1;
+        }
+        byte += BLOCK_BYTES as u64;
+    }
+    Ok(None)
 }
 
 /// A segment whose header is broken.
@@ -346,28 +364,25 @@ fn made_at(id: EventId) -> Option<Timestamp> {
 /// The salt of a segment, found from its frames.
 fn salt(segment: &Segment<'_>) -> Result<Option<u32>, Fault> {
     let Segment { file, name, origin, .. } = *segment;
-    let length = length(segment)?;
     let mut reader = BlockReader::new(file, name, origin);
     let mut votes: HashMap<u32, usize> = HashMap::new();
     let mut byte = HEADER_BYTES;
-    while byte < length {
-        let bytes = reader.bytes(byte, LOOKED_AT)?;
-        let mut step = 1;
-        if frame::may_begin(&bytes, length - byte, &origin)
-            && let Ok(header) = frame::peek(&bytes, &origin)
+    while let Some(here) = may_begin(&mut reader, segment, byte)? {
+        byte = here + 1;
+        let bytes = reader.bytes(here, LOOKED_AT)?;
+        if let Ok(header) = frame::peek(&bytes, &origin)
             && header.count > 0
             && segment.may_stand(&header, origin.base)
         {
-            let bytes = reader.bytes(byte, header.length)?;
+            let bytes = reader.bytes(here, header.length)?;
             if let Some(salt) = frame::salt_of(&bytes, &origin)
                 && frame::header(&bytes, &Origin { salt, ..origin }).is_ok()
             {
                 *votes.entry(salt).or_default() += header.length;
                 // What lies within a whole frame is data.
-                step = header.length as u64;
+                byte = here + header.length as u64;
             }
         }
-        byte += step;
     }
     Ok(votes.into_iter().max_by_key(|&(_, bytes)| bytes).map(|(salt, _)| salt))
 }
