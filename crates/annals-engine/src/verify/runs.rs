@@ -22,7 +22,7 @@ use crate::work::{Watched, Work};
 /// Events that are compared at once.
 const PART_EVENTS: u64 = 1 << 16;
 /// Bytes of index blocks that are kept in memory.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 32 << 20;
 
 /// The indexes of a log.
 pub struct Runs {
