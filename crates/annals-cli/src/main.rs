@@ -10,8 +10,10 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod backup;
 mod bench;
 mod demo;
+mod depot;
 mod export;
 mod files;
 mod head;
@@ -20,9 +22,12 @@ mod output;
 mod progress;
 mod read;
 mod receipt;
+mod repair;
+mod restore;
 mod serve;
 mod store;
 mod streams;
+mod upkeep;
 mod verify;
 
 use std::io::{self, Write as _};
@@ -49,6 +54,9 @@ enum Command {
     Import(import::Import),
     Export(export::Export),
     Verify(verify::Verify),
+    Repair(repair::Repair),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     Head(head::Head),
     Receipt(receipt::Receipt),
     Bench(bench::Bench),
@@ -65,6 +73,9 @@ impl Command {
             Self::Import(import) => import.run().await,
             Self::Export(export) => export.run().await,
             Self::Verify(verify) => verify.run().await,
+            Self::Repair(repair) => repair.run().await,
+            Self::Backup(backup) => backup.run().await,
+            Self::Restore(restore) => restore.run().await,
             Self::Head(head) => head.run(),
             Self::Receipt(receipt) => receipt.run(),
             Self::Bench(bench) => bench.run().await,
@@ -91,6 +102,12 @@ fn main() -> ExitCode {
 /// Reads a number of the command line; the message of the standard library speaks of digits and strings.
 fn whole_number(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "is not a whole number from 0 up")
+}
+
+/// Reads a rate: bytes a second, given in MiB.
+fn rate(text: &str) -> Result<u64, &'static str> {
+    let mebibytes = whole_number(text).ok().filter(|mebibytes| (1..=1 << 30).contains(mebibytes));
+    mebibytes.map(|mebibytes| mebibytes << 20).ok_or("is not a whole number of MiB a second, from 1 up")
 }
 
 /// Shows help, or tells in one line what is wrong with the command line.

@@ -1,8 +1,10 @@
 //! How far long work has come: a bar on a terminal, nothing elsewhere.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
+use annals_engine::Work;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// How often a bar moves although nothing is reported.
@@ -39,4 +41,33 @@ fn bar(total: Option<u64>, template: &str) -> ProgressBar {
 /// The same reader; what is read from it moves the bar.
 pub(crate) fn watched(reader: Box<dyn Read>, bar: &ProgressBar) -> Box<dyn Read> {
     Box::new(bar.wrap_read(reader))
+}
+
+/// Does long work on a thread of its own, with a bar; SIGINT tells it to stop, and what it answers then is its answer.
+pub(crate) async fn of<T: Send + 'static>(
+    work: &Arc<Work>,
+    verb: &'static str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    let bar = bar(Some(0), "{msg} {bar:32} {percent:>3}%  {bytes_per_sec}  {eta} left").with_message(verb);
+    let mut running = tokio::task::spawn_blocking(run);
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut told = false;
+    let mut look = tokio::time::interval(TICK);
+    let done = loop {
+        tokio::select! {
+            done = &mut running => break done,
+            _ = look.tick() => {
+                let (done, total) = work.progress();
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+            _ = &mut interrupted, if !told => {
+                told = true;
+                work.stop();
+            }
+        }
+    };
+    bar.finish_and_clear();
+    Ok(done?)
 }

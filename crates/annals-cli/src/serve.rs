@@ -9,14 +9,17 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
+use crate::depot::Destination;
 use crate::output::Output;
 use crate::store::StoreOption;
+use crate::upkeep::Care;
 
 /// Serve a store over HTTP, with a console at /
 #[derive(Args)]
 #[command(after_help = "Examples:
   annals serve --store file:./data
   annals serve --store file:./data --listen 0.0.0.0:2113
+  annals serve --store file:./data --verify-rate 10 --backup ./backups
   RUST_LOG=debug annals serve --store memory:
 
 There is no authentication yet: whoever reaches the address may read and append.
@@ -27,6 +30,15 @@ pub(crate) struct Serve {
     /// The address to answer at; port 0 takes any that is free
     #[arg(long, default_value = "127.0.0.1:2113", value_name = "ADDRESS")]
     listen: String,
+    /// Verify the store in the background, again and again, reading at most this many MiB a second
+    #[arg(long, value_name = "MIB", value_parser = crate::rate)]
+    verify_rate: Option<u64>,
+    /// Where backups go that are asked for by POST /v1/backup: a directory, s3://BUCKET/PATH, gs://… or az://…
+    #[arg(long, value_name = "DESTINATION")]
+    backup: Option<Destination>,
+    /// After a backup, leave this many, the newest
+    #[arg(long, value_name = "COUNT", requires = "backup", value_parser = crate::backup::count)]
+    keep: Option<usize>,
 }
 
 impl Serve {
@@ -34,9 +46,33 @@ impl Serve {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         log("info");
         let listener = listen(&self.listen).await?;
-        let store = self.store.open().await?;
+        if self.verify_rate.is_none() && self.backup.is_none() {
+            let store = self.store.open().await?;
+            announce(&listener, &format!("serving {}", self.store.url))?;
+            Server::new(store).serve(listener, told_to_stop()?).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let store = self.store.create_embedded("verify or back up").await?;
+        let care = Care::new(store.clone(), self.backup, self.keep);
         announce(&listener, &format!("serving {}", self.store.url))?;
-        Server::new(store).serve(listener, told_to_stop()?).await?;
+        let verifying = self.verify_rate.map(|rate| care.clone().verify_for_ever(rate));
+        tokio::task::spawn_blocking({
+            let care = care.clone();
+            move || care.look_at_backups()
+        });
+        let server = Server::new(store).upkeep(care.clone());
+        let told = told_to_stop()?;
+        let served = server.serve(listener, async {
+            told.await;
+            // At once, so that who waits for a backup is answered before the server goes.
+            care.stop();
+        });
+        let served = served.await;
+        care.stop();
+        if let Some(verifying) = verifying {
+            verifying.await?;
+        }
+        served?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,8 +1,10 @@
 //! The option that names a store, the same for every command. Which kinds there are, `annals::open_store` knows.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use annals_core::{EventStore, StoreUrl};
+use annals_engine::{EngineStore, Options};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
@@ -27,6 +29,29 @@ impl StoreOption {
     pub(crate) async fn open_existing(&self) -> anyhow::Result<Arc<dyn EventStore>> {
         self.must_exist()?;
         self.open().await
+    }
+
+    /// Opens an embedded store that exists as what it is, for what only that kind can do.
+    pub(crate) async fn open_embedded(&self, to: &str) -> anyhow::Result<Arc<EngineStore>> {
+        self.directory(to)?;
+        self.must_exist()?;
+        self.create_embedded(to).await
+    }
+
+    /// The same; creates it if need be.
+    pub(crate) async fn create_embedded(&self, to: &str) -> anyhow::Result<Arc<EngineStore>> {
+        let directory = self.directory(to)?.to_owned();
+        let open = move || EngineStore::open(directory, Options::default());
+        let opened = tokio::task::spawn_blocking(open).await?;
+        Ok(Arc::new(opened.with_context(|| format!("cannot open {}", self.url))?))
+    }
+
+    /// The directory of an embedded store.
+    pub(crate) fn directory(&self, to: &str) -> anyhow::Result<&Path> {
+        match &self.url {
+            StoreUrl::File(directory) => Ok(directory),
+            other => bail!("cannot {to} {other}: it is not a store of the kind `file:DIRECTORY`"),
+        }
     }
 
     /// Refuses a store that is not there.

@@ -1,6 +1,6 @@
 //! `annals verify`: checks a store, and says what was checked.
 //!
-//! The embedded store is checked down to its bytes, by `annals_engine::verify`. Any other is read whole, and what
+//! The embedded store is checked down to its bytes, by `annals_engine::verify_with`. Any other is read whole, and what
 //! the contract promises of every log is checked.
 
 use std::collections::{HashMap, HashSet};
@@ -10,22 +10,35 @@ use annals_core::{
     EventId, EventStore, LogRead, Place, Position, RecordedEvent, StoreUrl, StreamId, StreamList, Timestamp,
     Version,
 };
-use annals_engine::Verification;
-use anyhow::Context as _;
+use annals_engine::{Damage, LastPass, Lost, Verification, VerifyOptions, Work};
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
 use crate::output::{Output, Style, plain, thousands};
 use crate::progress;
+use crate::repair::lost_in_json;
 use crate::store::StoreOption;
 
 /// Check every checksum, position, version and index of a store
 #[derive(Args)]
 #[command(after_help = "Example:
   annals verify --store file:./data
+  annals verify --store file:./data --rate 20 --resume
 
-No other process may have the store open. The exit code is 1 if anything is wrong.")]
+No other process may have the store open; `annals serve --verify-rate` verifies a store while it
+is served. The exit code is 1 if anything is wrong, and if it was stopped before the end.
+Nothing is changed, but how far it has come is kept beside the log, for --resume.")]
 pub(crate) struct Verify {
+    /// Read at most this many MiB a second
+    #[arg(long, value_name = "MIB", value_parser = crate::rate)]
+    rate: Option<u64>,
+    /// Go on where an earlier verification was stopped, if one was
+    #[arg(long)]
+    resume: bool,
+    /// Say when the whole store was verified last, and verify nothing
+    #[arg(long, conflicts_with_all = ["rate", "resume"])]
+    last: bool,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -36,16 +49,22 @@ pub(crate) struct Verify {
 impl Verify {
     /// Checks the store and tells what was found.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        if self.last {
+            return self.tell_last();
+        }
         let found = match &self.store.url {
             StoreUrl::File(directory) => {
                 self.store.must_exist()?;
-                let bar = progress::bytes(Some(0));
-                let found = annals_engine::verify(directory, &mut |read, total| {
-                    bar.set_length(total);
-                    bar.set_position(read);
-                });
-                bar.finish_and_clear();
+                let (directory, work) = (directory.clone(), Work::new(self.rate));
+                let options = VerifyOptions { work: work.clone(), resume: self.resume, on_damage: None };
+                let verify = move || annals_engine::verify_with(directory, &options);
+                let found = progress::of(&work, "verifying", verify).await?;
                 found.with_context(|| format!("cannot verify {}", self.store.url))?
+            }
+            url if self.rate.is_some() || self.resume => {
+                bail!(
+                    "cannot verify {url} at a rate or in pieces: it is not a store of the kind `file:DIRECTORY`"
+                )
             }
             _ => check(&*self.store.open().await?).await?,
         };
@@ -56,7 +75,34 @@ impl Verify {
             self.tell(&found, &mut output)?;
         }
         output.flush()?;
-        Ok(if found.damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if found.damage.is_empty() && found.finished { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn tell_last(&self) -> anyhow::Result<ExitCode> {
+        let directory = self.store.directory("say when it was verified:")?;
+        self.store.must_exist()?;
+        let last = annals_engine::last_pass(directory);
+        let last = last.with_context(|| format!("cannot look at {}", self.store.url))?;
+        let mut output = Output::standard();
+        if self.json {
+            let last = last.map(|last| {
+                json!({"at": last.finished_at.to_string(), "head": last.head.get(), "damage": last.damage})
+            });
+            output.line(&json!({"last": last}).to_string())?;
+        } else {
+            output.line(&match last {
+                None => format!("{} was never verified to the end", self.store.url),
+                Some(LastPass { finished_at, head, damage }) => {
+                    let found = match damage {
+                        0 => "whole".to_owned(),
+                        damage => format!("damaged in {}", counted(damage, "place")),
+                    };
+                    format!("verified at {finished_at} up to position {head}: {found}")
+                }
+            })?;
+        }
+        output.flush()?;
+        Ok(ExitCode::SUCCESS)
     }
 
     fn tell(&self, found: &Verification, output: &mut Output) -> anyhow::Result<()> {
@@ -72,19 +118,29 @@ impl Verify {
         let checked: Vec<_> = checked.map(|(name, count)| counted(*count, name)).collect();
         let checked = checked.join(", ");
         output.line(&format!("checked {url}: {checked}"))?;
+        if let Some(position) = found.resumed {
+            output.line(&format!("went on at position {position}; what lies before was checked earlier"))?;
+        }
         if !found.digest.is_empty() {
             output.line(&format!("digest {}", found.digest))?;
         }
-        for (place, problem) in &found.damage {
-            let line = plain(&format!("damage at {place}: {problem}"));
+        for Damage { place, problem, lost } in &found.damage {
+            let line = plain(&format!("damage at {place}: {problem}; {lost}"));
             output.line(&output.styled(&line, Style::Strong))?;
         }
         let verdict = match found.damage.len() {
+            0 if !found.finished => "nothing is wrong so far".to_owned(),
             0 => "it is whole".to_owned(),
-            1 => "it is damaged in 1 place".to_owned(),
-            places => format!("it is damaged in {places} places"),
+            places => format!("it is damaged in {}", counted(places as u64, "place")),
         };
-        Ok(output.line(&verdict)?)
+        output.line(&verdict)?;
+        if !found.finished {
+            let next = found.head.next();
+            output.line(&format!("it was stopped; with --resume it goes on at position {next} or before"))?;
+        } else if !found.damage.is_empty() {
+            output.line("restore a backup, or copy what is whole with `annals repair`")?;
+        }
+        Ok(())
     }
 }
 
@@ -101,13 +157,17 @@ fn in_json(found: &Verification) -> String {
     let damage: Vec<_> = found
         .damage
         .iter()
-        .map(|(place, problem)| {
+        .map(|Damage { place, problem, lost }| {
             let position = place.position.map(Position::get);
-            json!({"file": place.file, "offset": place.offset, "position": position, "problem": problem})
+            json!({
+                "file": place.file, "offset": place.offset, "position": position, "problem": problem,
+                "lost": lost_in_json(*lost),
+            })
         })
         .collect();
     json!({
-        "whole": found.damage.is_empty(), "store": found.store.map(|id| id.to_string()),
+        "whole": found.damage.is_empty() && found.finished, "finished": found.finished,
+        "resumed": found.resumed.map(Position::get), "head": found.head.get(), "store": found.store.map(|id| id.to_string()),
         "segments": found.segments, "appends": found.appends, "events": found.events, "bytes": found.bytes,
         "indexes": found.indexes, "digest": found.digest, "damage": damage,
     })
@@ -126,7 +186,7 @@ async fn check(store: &dyn EventStore) -> anyhow::Result<Verification> {
             found.bytes += event.data.len() as u64;
             found.appends += u64::from(event.append == event.position);
             for problem in log.follow(event) {
-                found.damage.push((at(event.position), problem));
+                found.damage.push(damage(event.position, problem));
             }
         }
         from = page.next;
@@ -137,8 +197,9 @@ async fn check(store: &dyn EventStore) -> anyhow::Result<Verification> {
     let listed = listed(store).await?;
     found.indexes += 1;
     if listed != log.versions {
-        found.damage.push((at(log.position), "the list of streams differs from the log".to_owned()));
+        found.damage.push(damage(log.position, "the list of streams differs from the log".to_owned()));
     }
+    (found.head, found.finished) = (log.position, true);
     Ok(found)
 }
 
@@ -156,8 +217,9 @@ async fn listed(store: &dyn EventStore) -> annals_core::Result<HashMap<StreamId,
     }
 }
 
-fn at(position: Position) -> Place {
-    Place { file: "log".to_owned(), offset: 0, position: Some(position) }
+fn damage(position: Position, problem: String) -> Damage {
+    let place = Place { file: "log".to_owned(), offset: 0, position: Some(position) };
+    Damage { place, problem, lost: Lost::Nothing }
 }
 
 /// The log up to an event.

@@ -22,8 +22,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub mod faulty;
+mod fresh;
 #[cfg(target_os = "linux")]
 mod map;
+
+pub use fresh::Fresh;
 
 /// A flat directory of files.
 pub trait Disk: Send + Sync + 'static {
@@ -126,8 +129,10 @@ pub trait File: Send + Sync + 'static {
 /// A directory of the operating system, which one process at a time may hold.
 pub struct FileDisk {
     directory: PathBuf,
+    /// Whether files may be changed.
+    writable: bool,
     /// Held for as long as the disk is: the lock goes with it, also when the process is killed.
-    _lock: fs::File,
+    lock: Option<fs::File>,
 }
 
 impl FileDisk {
@@ -136,22 +141,69 @@ impl FileDisk {
     /// # Errors
     /// `WouldBlock` if another process (or another disk of this one) holds it; else as the operating system's.
     pub fn open(root: &Path) -> io::Result<Self> {
+        Self::hold(root, root.join("log"))
+    }
+
+    /// Takes hold of a directory in which the files lie side by side; creates it if need be.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn folder(directory: &Path) -> io::Result<Self> {
+        Self::hold(directory, directory.to_owned())
+    }
+
+    /// Takes hold of a directory to read the files in `log/`. Creates and changes nothing, so it may lie on a disk
+    /// that cannot be written. If nobody ever had it open there is no lock, and nobody is kept away.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and if there is no such directory.
+    pub fn look(root: &Path) -> io::Result<Self> {
         let directory = root.join("log");
+        fs::read_dir(&directory)?;
+        let lock = match fs::File::open(root.join(LOCK)) {
+            Ok(lock) => Some(locked(lock)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { directory, writable: false, lock })
+    }
+
+    /// The files of a directory side by side, to read them, whoever else has it.
+    ///
+    /// # Errors
+    /// As the operating system's, and if there is no such directory.
+    pub fn reading(directory: &Path) -> io::Result<Self> {
+        fs::read_dir(directory)?;
+        Ok(Self { directory: directory.to_owned(), writable: false, lock: None })
+    }
+
+    fn hold(root: &Path, directory: PathBuf) -> io::Result<Self> {
         let missing: Vec<_> = directory.ancestors().skip(1).take_while(|above| !above.exists()).collect();
         fs::create_dir_all(&directory)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(root.join("LOCK"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
-            Err(fs::TryLockError::Error(error)) => return Err(error),
-        }
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(root.join(LOCK))?;
+        let lock = locked(lock)?;
         // What was created must survive a crash: each directory is an entry of the one above it.
         for created in missing {
             let above = created.parent().filter(|above| !above.as_os_str().is_empty());
             fs::File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
         }
         fs::File::open(root)?.sync_all()?;
-        Ok(Self { directory, _lock: lock })
+        Ok(Self { directory, writable: true, lock: Some(lock) })
+    }
+
+    fn may_write(&self) -> io::Result<()> {
+        if self.writable { Ok(()) } else { Err(io::ErrorKind::ReadOnlyFilesystem.into()) }
+    }
+}
+
+/// The file that the process holds which has the directory.
+const LOCK: &str = "LOCK";
+
+fn locked(lock: fs::File) -> io::Result<fs::File> {
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(fs::TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -162,21 +214,24 @@ impl Disk for FileDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.directory.join(name))?;
-        Ok(Arc::new(OsFile::new(file, name)?))
+        let file = OpenOptions::new().read(true).write(self.writable).open(self.directory.join(name))?;
+        Ok(Arc::new(if self.lock.is_some() { OsFile::new(file, name)? } else { OsFile::of_others(file) }))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.may_write()?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
         Ok(Arc::new(OsFile::new(options.open(self.directory.join(name))?, name)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.may_write()?;
         fs::rename(self.directory.join(from), self.directory.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.may_write()?;
         fs::remove_file(self.directory.join(name))
     }
 
@@ -194,7 +249,7 @@ const MAP_BYTES_MIN: u64 = 256 << 20;
 
 struct OsFile {
     file: fs::File,
-    /// How long it is: nobody else changes it.
+    /// Up to here it may be read through memory: all of it, if nobody else changes it.
     length: AtomicU64,
     /// Whether small reads are of places far apart.
     sparse: bool,
@@ -214,6 +269,17 @@ impl OsFile {
             #[cfg(target_os = "linux")]
             map: OnceLock::new(),
         })
+    }
+
+    /// A file that others may change meanwhile: it is read by calls only.
+    fn of_others(file: fs::File) -> Self {
+        Self {
+            file,
+            length: 0.into(),
+            sparse: false,
+            #[cfg(target_os = "linux")]
+            map: OnceLock::new(),
+        }
     }
 
     fn wrote_to(&self, end: u64) {

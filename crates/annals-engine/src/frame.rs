@@ -37,9 +37,9 @@ pub const EVENTS_MAX: usize = 1 << 16;
 /// Bytes of a frame's header that have one size: its checksum, its length, its kind.
 pub const FIXED_BYTES: usize = 9;
 /// The most bytes that a frame's header has.
-const HEADER_BYTES_MAX: usize = FIXED_BYTES + 3 + 5 + 10;
+pub const HEADER_BYTES_MAX: usize = FIXED_BYTES + 3 + 5 + 10;
 /// The most bytes that a record has in front of its body.
-const RECORD_HEADER_BYTES_MAX: usize = 4 + 5 + 3 + 10 + 10;
+pub const RECORD_HEADER_BYTES_MAX: usize = 4 + 5 + 3 + 10 + 10;
 
 /// A frame that holds an append.
 const KIND_APPEND: u8 = 1;
@@ -310,6 +310,62 @@ pub fn peek(bytes: &[u8], origin: &Origin) -> Result<Header, Malformed> {
         durable: Position::new(durable),
         crc: get_u32(bytes),
     })
+}
+
+/// Where in a frame its kind stands.
+pub const KIND_AT: usize = 8;
+
+/// Whether this is the kind of a frame.
+pub fn is_kind(byte: &u8) -> bool {
+    (KIND_APPEND..=KIND_END).contains(byte)
+}
+
+/// Whether a frame may begin with these bytes, as far as is cheap to see; there are `left` bytes in all. Most bytes
+/// begin none.
+pub fn may_begin(bytes: &[u8], left: u64, origin: &Origin) -> bool {
+    let Ok(header) = peek(bytes, origin) else { return false };
+    if header.length as u64 > left {
+        return false;
+    }
+    match bytes[KIND_AT] {
+        KIND_APPEND if header.count > 0 => {
+            // A record of which not even the fields are among the bytes may be one.
+            let first = bytes.get(header.records_at..).map(peek_record);
+            !matches!(first, Some(Ok(first)) if first.index != 0 || first.length > header.length)
+        }
+        KIND_CLOSE | KIND_END => header.count == 0,
+        _ => false,
+    }
+}
+
+/// The salt with which the frame at the start of the bytes would be whole, if all of its bytes are there: what the
+/// checksum began with, found by undoing it byte by byte. Whether it is the right one, the records tell: [`header`].
+pub fn salt_of(bytes: &[u8], origin: &Origin) -> Option<u32> {
+    let header = peek(bytes, origin).ok()?;
+    let frame = bytes.get(..header.length)?;
+    let mut covered = frame.get(8..header.records_at)?.to_vec();
+    let mut at = header.records_at;
+    for _ in 0..header.count {
+        let record = frame.get(at..at + 4)?;
+        covered.extend_from_slice(record);
+        at += peek_record(&frame[at..]).ok()?.length;
+    }
+    covered.extend_from_slice(&frame[4..8]);
+    // What a step of the checksum adds for each value of the byte that leaves it: `step(0, byte)`.
+    let step = |byte: u8| {
+        (0..8).fold(u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+    };
+    let mut by_top = [(0_u8, 0_u32); 256];
+    for byte in 0..=255 {
+        let added = step(byte);
+        by_top[(added >> 24) as usize] = (byte, added);
+    }
+    let mut state = !header.crc;
+    for &byte in covered.iter().rev() {
+        let (low, added) = by_top[(state >> 24) as usize];
+        state = ((state ^ added) << 8) | u32::from(low ^ byte);
+    }
+    Some(!state)
 }
 
 /// Reads the frame at the start of the bytes and checks all of it.

@@ -57,15 +57,28 @@ mod identity;
 mod recovery;
 mod verify;
 
+mod backup;
 #[cfg(not(feature = "planted"))]
 mod planted;
 #[cfg(feature = "planted")]
 pub mod planted;
+mod repair;
+mod salvage;
+mod work;
 
 pub mod disk;
 mod error;
 
+pub use backup::{
+    Backup, BackupOptions, Depot, DiskDepot, Listed, Manifest, Point, RestoreOptions, Restored,
+    StoredSegment, backups, restore, verify_backup,
+};
 pub use receipt::{Head, NoProof, Receipt};
+pub use repair::{Note, Repaired, repair_disk};
 pub use scan::ScannedEvent;
 pub use store::{EngineStore, Options};
-pub use verify::{Verification, verify, verify_disk};
+pub use verify::{
+    Damage, LastPass, Lost, OnDamage, Verification, VerifyOptions, last_pass, verify, verify_disk,
+    verify_disk_with, verify_with,
+};
+pub use work::{Stopped, Work};

@@ -175,6 +175,11 @@ impl Log {
 }
 
 impl View {
+    /// All segments in order.
+    pub fn segments(&self) -> &[Arc<Segment>] {
+        &self.lists.segments
+    }
+
     /// All runs in order.
     pub fn runs(&self) -> &[Arc<Run>] {
         &self.lists.runs

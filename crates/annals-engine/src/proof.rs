@@ -30,6 +30,13 @@ pub fn digests(frame: &Walked<'_>) -> Result<(Timestamp, Vec<Digest>), Malformed
     Ok((recorded_at, events))
 }
 
+/// Goes on with the append in a frame.
+pub fn add(digest: &mut LogDigest, frame: &Walked<'_>) -> Result<(), Malformed> {
+    let (recorded_at, events) = digests(frame)?;
+    digest.append(frame.header.first, recorded_at, &events);
+    Ok(())
+}
+
 /// The digest of the log up to some place in it.
 #[derive(Clone, Debug)]
 pub struct Proof {
@@ -135,11 +142,7 @@ impl Proof {
         assert_eq!(from.next, self.next, "a digest goes on where it stopped");
         self.segment = segment.base();
         let digest = &mut self.digest;
-        let end = walk(&*segment.file, &segment.header, from, until, |frame| {
-            let (recorded_at, events) = digests(frame)?;
-            digest.append(frame.header.first, recorded_at, &events);
-            Ok(())
-        })?;
+        let end = walk(&*segment.file, &segment.header, from, until, |frame| add(digest, frame))?;
         (self.byte, self.next) = (end.byte, end.next);
         if self.next < until {
             // To go on as if it were the end would be to try again for ever.

@@ -113,6 +113,20 @@ impl SegmentHeader {
         })
     }
 
+    /// The header that stands in these bytes, which are broken, if they are made right where it is known how.
+    pub fn mended(bytes: &[u8], store: StoreId, base: Position) -> Option<Self> {
+        let mut bytes = bytes.get(..HEADER_BYTES as usize)?.to_vec();
+        bytes[..8].copy_from_slice(MAGIC);
+        put_u32(&mut bytes[8..], FORMAT_VERSION);
+        bytes[12..16].fill(0);
+        bytes[16..32].copy_from_slice(store.as_bytes());
+        put_u64(&mut bytes[32..], base.get());
+        bytes[64..].fill(0);
+        let crc = crc32c::crc32c(&bytes[..124]);
+        put_u32(&mut bytes[124..], crc);
+        Self::decode(&bytes).ok()
+    }
+
     /// What its frames are written and read against. Their salt is the checksum of this header.
     pub fn origin(&self) -> Origin {
         Origin { salt: get_u32(&self.encode()[124..]), base: self.base, created_at: self.created_at }

@@ -233,6 +233,11 @@ impl EngineStore {
         self.poison.error().map_or(Ok(()), Err)
     }
 
+    /// What readers see: for `verify` and `backup`.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
     fn stop(&self) {
         drop(self.queue.write().take());
         if let Some(Err(_)) = self.thread.lock().take().map(JoinHandle::join) {

@@ -1,26 +1,36 @@
 //! Verification: reads the whole log and checks everything that can be checked.
 //!
-//! Every frame's and record's checksum, every position, every stream's versions, that recorded times never decrease,
-//! that segments follow each other, the digest of the log, and each index: whatever is in the log must be found, and
-//! nothing else.
+//! Every frame's and record's checksum, every position, every stream's versions, that recorded times never
+//! decrease, that segments follow each other, the digest of the log, and each index: whatever is in the log must be
+//! found by it. Damage is told with its place and with what is lost, and what lies behind it is checked too.
+//!
+//! - W1  A store that is open is verified while it is written to: sealed segments whole, the active one up to the
+//!       head. Nothing is locked, and appends do not wait.
+//! - W2  No more is read than `Work` allows.
+//! - W3  A pass that is stopped, or killed, goes on where a segment had ended: what it knew until then stands in a
+//!       derived file beside the log (`standing`), with the newest version of each stream. That is 16 bytes a stream
+//!       on disk, and about twice that in memory while it runs.
+//!
+//! Next below: `pass` (the checks), then `segment::walk` and, behind damage, `salvage`.
 
-use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use annals_core::{Error, Place, Position, Result, StoreId, Timestamp};
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::disk::{Disk, FileDisk};
 use crate::error::Fault;
-use crate::identity;
-use crate::index::{BlockCache, FileIndex, MemoryIndex, compare};
-use crate::proof::Proof;
-use crate::recovery::{Builder, check_end, check_next, check_runs, open_segment, remains};
-use crate::segment::{End, Segment, base_of, run_of, walk};
+use crate::segment::base_of;
+use crate::store::EngineStore;
+use crate::work::Work;
+
+mod pass;
+mod runs;
+mod standing;
 
 /// What a verification looked at and found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verification {
     /// Identity of the log, if it has a segment.
     pub store: Option<StoreId>,
@@ -34,31 +44,135 @@ pub struct Verification {
     pub bytes: u64,
     /// Indexes compared with the log.
     pub indexes: u64,
-    /// Digest of the whole log, in hexadecimal.
+    /// Digest of the whole log, in hexadecimal; nothing behind damage, or if it has no segment.
     pub digest: String,
+    /// Position of the last event that was looked at.
+    pub head: Position,
     /// What is wrong. Empty if the store is whole.
-    pub damage: Vec<(Place, String)>,
+    pub damage: Vec<Damage>,
+    /// The position at which this run went on with an earlier one; the figures above are of both.
+    pub resumed: Option<Position>,
+    /// Whether the end was reached: a pass that was stopped says nothing of the rest.
+    pub finished: bool,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Where.
+    pub place: Place,
+    /// What is wrong there.
+    pub problem: String,
+    /// What is lost by it.
+    pub lost: Lost,
+}
+
+/// What is lost by damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lost {
+    /// No event: what is damaged can be made again from what is there.
+    Nothing,
+    /// These events.
+    Events {
+        /// Position of the first.
+        first: Position,
+        /// Position of the last.
+        last: Position,
+    },
+    /// The end of the log: nothing is left that says how far it went.
+    Rest {
+        /// Position of the first event that is lost.
+        first: Position,
+    },
+}
+
+impl Lost {
+    /// The events from one position to the one before another; nothing, if there are none.
+    pub(crate) fn between(first: Position, next: Position) -> Self {
+        if first < next { Self::Events { first, last: next.previous() } } else { Self::Nothing }
+    }
+
+    /// How many events, if that is known.
+    pub fn count(&self) -> Option<u64> {
+        match self {
+            Self::Nothing => Some(0),
+            Self::Events { first, last } => Some(last.get() - first.get() + 1),
+            Self::Rest { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("no event is lost"),
+            Self::Events { first, last } if first == last => {
+                write!(f, "the event at position {first} is lost")
+            }
+            Self::Events { first, last } => {
+                write!(
+                    f,
+                    "the {} events at positions {first} to {last} are lost",
+                    last.get() - first.get() + 1
+                )
+            }
+            Self::Rest { first } => {
+                write!(f, "everything from position {first} on is lost; nothing says how many events that is")
+            }
+        }
+    }
+}
+
+/// Who is told of damage.
+pub type OnDamage = Arc<dyn Fn(&Damage) + Send + Sync>;
+
+/// How a store is verified.
+#[derive(Clone)]
+pub struct VerifyOptions {
+    /// The work that this is: how fast it may go, how far it has come, whether it shall stop.
+    pub work: Arc<Work>,
+    /// Whether to go on where an earlier pass stopped, if one did.
+    pub resume: bool,
+    /// Who is told of damage as soon as the segment is done in which it was found; a pass may take days.
+    pub on_damage: Option<OnDamage>,
+}
+
+impl Default for VerifyOptions {
+    /// From the beginning, as fast as it goes.
+    fn default() -> Self {
+        Self { work: Work::new(None), resume: false, on_damage: None }
+    }
+}
+
+/// A pass that reached the end, as it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastPass {
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// Position of the last event that it looked at.
+    pub head: Position,
+    /// In how many places something was wrong.
+    pub damage: u64,
 }
 
 /// Checks every checksum, position, version, digest and index of the store in this directory, which no process
-/// may have open. Changes nothing. `progress` is told bytes read and bytes in all.
+/// may have open. Changes nothing, but remembers how far it came in a file beside the log.
 ///
 /// # Errors
 /// If the directory is not a store, is in use, or cannot be read.
+pub fn verify_with(directory: impl AsRef<Path>, options: &VerifyOptions) -> Result<Verification> {
+    let disk = look_at(directory.as_ref())?;
+    pass::run(&*disk, options, true, &mut || closed(&*disk))
+}
+
+/// As [`verify_with`], from the beginning. `progress` is told bytes read and bytes in all.
+///
+/// # Errors
+/// As [`verify_with`].
 pub fn verify(directory: impl AsRef<Path>, progress: &mut dyn FnMut(u64, u64)) -> Result<Verification> {
-    let directory = directory.as_ref();
-    let name = directory.display().to_string();
-    if !directory.join("log").is_dir() {
-        return Err(Error::Unavailable(format!("{name} holds no store").into()));
-    }
-    let disk = FileDisk::open(directory).map_err(|error| {
-        Error::Unavailable(if error.kind() == std::io::ErrorKind::WouldBlock {
-            format!("{name} is open in another process; stop it to verify").into()
-        } else {
-            Box::new(Fault::io("open", &name)(error))
-        })
-    })?;
-    verify_disk(&disk, progress)
+    let disk = look_at(directory.as_ref())?;
+    verify_disk(&*disk, progress)
 }
 
 /// As [`verify`], on any disk.
@@ -66,176 +180,82 @@ pub fn verify(directory: impl AsRef<Path>, progress: &mut dyn FnMut(u64, u64)) -
 /// # Errors
 /// If the disk cannot be read.
 pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Verification> {
-    let mut names = disk.list().map_err(Fault::io("list", "the log"))?;
-    names.sort_unstable();
-    let bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
-    let mut check = Check { found: Verification::default(), versions: HashMap::new(), proof: None };
-    let identity = identity::read(disk, &names).or_else(|fault| check.note(fault).map(|()| None))?;
-    let runs = check.open_runs(disk, &names)?;
-    let mut total = 0;
-    for &base in &bases {
-        let name = crate::segment::file_name(base);
-        let file = disk.open(&name).map_err(Fault::io("open", &name))?;
-        total += file.length().map_err(Fault::io("read the length of", &name))?;
-    }
-    let mut before =
-        Some(End { next: Position::FIRST, link: 0, recorded_at: Timestamp::MIN, ..End::default() });
-    let mut head = None;
-    let mut id = identity;
-    for (index, &base) in bases.iter().enumerate() {
-        let next = bases.get(index + 1).copied();
-        let end = open_segment(disk, base, &mut id)
-            .and_then(|segment| check.segment(disk, &segment, next, before.take(), &runs));
-        match end {
-            Ok(end) => {
-                head = Some(end.next.previous());
-                before = Some(end);
-            }
-            Err(fault) => check.note(fault)?,
-        }
-        progress(check.found.bytes, total.max(check.found.bytes));
-    }
-    let whole = identity::check(identity, bases.len());
-    // Where the log ends is known if the last segment could be walked.
-    let head = before.and(head).or(bases.is_empty().then_some(Position::ZERO));
-    let whole = whole.and_then(|()| head.map_or(Ok(()), |head| check_runs(&names, head)));
-    whole.or_else(|fault| check.note(fault))?;
-    check.found.store = id;
-    if let Some(proof) = &check.proof {
-        check.found.digest = proof.digest().log().iter().map(|byte| format!("{byte:02x}")).collect();
-    }
-    Ok(check.found)
+    let options = VerifyOptions::default();
+    let found = pass::run(disk, &options, false, &mut || closed(disk))?;
+    let (done, total) = options.work.progress();
+    progress(done, total);
+    Ok(found)
 }
 
-struct Check {
-    found: Verification,
-    /// Newest version of each stream, by the hash of its name: 16 bytes a stream.
-    versions: HashMap<u64, u64>,
-    proof: Option<Proof>,
+/// As [`verify_with`], on any disk.
+///
+/// # Errors
+/// If the disk cannot be read.
+pub fn verify_disk_with(disk: &dyn Disk, options: &VerifyOptions) -> Result<Verification> {
+    pass::run(disk, options, true, &mut || closed(disk))
 }
 
-/// Events that are compared with indexes at once.
-const CHUNK_EVENTS: u64 = 1 << 16;
+/// The last pass over the store in this directory that reached the end, as far as it is remembered; also while a
+/// process has the store open.
+///
+/// # Errors
+/// If the directory is not a store, or cannot be read.
+pub fn last_pass(directory: impl AsRef<Path>) -> Result<Option<LastPass>> {
+    let log = directory.as_ref().join("log");
+    let disk = FileDisk::reading(&log).map_err(Fault::io("read", &log.display().to_string()))?;
+    Ok(standing::last(&disk, None)?)
+}
 
-impl Check {
-    /// Takes damage down; anything else ends the verification.
-    fn note(&mut self, fault: Fault) -> Result<()> {
-        match fault {
-            Fault::Damaged { place, problem } => {
-                self.found.damage.push((place, problem));
-                Ok(())
-            }
-            fault @ Fault::Io { .. } => Err(fault.into()),
-        }
+impl EngineStore {
+    /// Checks what [`verify_with`] checks while the store is open and written to, up to the head. It reads for a
+    /// long time and waits where it must not go faster, so call it on a thread of its own; one pass at a time.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn verify(&self, options: &VerifyOptions) -> Result<Verification> {
+        let log = self.log();
+        pass::run(&*log.disk, options, true, &mut || {
+            let view = log.view();
+            let bases = view.segments().iter().map(|segment| segment.base()).collect();
+            Ok(pass::Extent { bases, head: Some(view.head) })
+        })
     }
 
-    /// Opens all indexes. One that is missing is no damage: it is built at open.
-    fn open_runs(&mut self, disk: &dyn Disk, names: &[String]) -> Result<Vec<FileIndex>> {
-        let cache = Arc::new(BlockCache::new(8 << 20));
-        let mut runs = Vec::new();
-        for name in names {
-            let Some((first, _)) = run_of(name) else { continue };
-            let file = disk.open(name).map_err(Fault::io("open", name))?;
-            match FileIndex::open(name, file, first, cache.clone()) {
-                Ok(index) => runs.push(index),
-                Err(fault) => self.note(fault)?,
-            }
-        }
-        self.found.indexes = runs.len() as u64;
-        Ok(runs)
-    }
-
-    /// Checks one segment, and what indexes say of it; returns where it ends.
-    fn segment(
-        &mut self,
-        disk: &dyn Disk,
-        segment: &Segment,
-        next: Option<Position>,
-        before: Option<End>,
-        runs: &[FileIndex],
-    ) -> Result<End, Fault> {
-        if let Some(before) = before
-            && let Err(fault) = check_next(segment, &before)
-        {
-            self.found.damage.extend(damage_of(fault));
-        }
-        self.found.segments += 1;
-        let length = segment.file.length().map_err(Fault::io("read the length of", &segment.name))?;
-        let mut end = End::start_of(&segment.header);
-        loop {
-            let until = end.next.plus(CHUNK_EVENTS);
-            let from = end;
-            let (index, walked) = self.walk(segment, from, until)?;
-            self.found.appends += walked.appends;
-            self.found.events += u64::from(index.count());
-            for run in runs {
-                let differs = compare(run, from.next, &index)?;
-                let damage = differs.map(|problem| Fault::damaged(run.name(), 0, Some(from.next), problem));
-                self.found.damage.extend(damage.and_then(damage_of));
-            }
-            end = walked;
-            if end.next < until {
-                break;
-            }
-        }
-        let store = segment.header.store;
-        let proof = self.proof.get_or_insert_with(|| Proof::begin(store));
-        // Behind damage there is no digest.
-        if proof.next() == segment.base() {
-            let stored = Proof::read(disk, store, Position::MAX);
-            if stored.next() > proof.next() && stored.next() <= end.next {
-                proof.extend(segment, stored.next())?;
-                if proof.next() != stored.next() || proof.digest().log() != stored.digest().log() {
-                    let problem = "the digest that is stored is not that of the log";
-                    let damage = Fault::damaged(Proof::NAME, 0, Some(stored.next()), problem);
-                    self.found.damage.extend(damage_of(damage));
-                }
-            }
-            proof.extend(segment, end.next)?;
-        }
-        self.found.bytes += length;
-        match next {
-            None => {
-                check_end(segment, &end)?;
-                remains(segment, &end)?;
-            }
-            Some(next) if end.next != next => {
-                let problem = format!("a frame is broken, and the next segment begins at position {next}");
-                return Err(Fault::damaged(&segment.name, end.byte, Some(end.next), problem));
-            }
-            Some(_) => {}
-        }
-        Ok(end)
-    }
-
-    /// Walks a part of a segment; returns its index, and where it ends.
-    fn walk(&mut self, segment: &Segment, from: End, until: Position) -> Result<(MemoryIndex, End), Fault> {
-        let mut builder = Builder::default();
-        let versions = &mut self.versions;
-        let mut wrong = Vec::new();
-        let end = walk(&*segment.file, &segment.header, from, until, |frame| {
-            frame.records(|byte, record| {
-                let body = crate::body::Body::read(record.body)?;
-                let version = versions.entry(xxh3_64(body.stream)).or_default();
-                if record.version.get() != *version + 1 {
-                    let stream = String::from_utf8_lossy(body.stream);
-                    let problem =
-                        format!("stream `{stream}` goes from version {version} to {}", record.version);
-                    wrong.push(Fault::damaged(&segment.name, byte, Some(record.position), problem));
-                }
-                *version = record.version.get();
-                Ok(())
-            })?;
-            builder.add(frame)
-        })?;
-        self.found.damage.extend(wrong.into_iter().filter_map(damage_of));
-        Ok((builder.index, end))
+    /// The last pass that reached the end, as far as it is remembered.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn last_pass(&self) -> Result<Option<LastPass>> {
+        Ok(standing::last(&*self.log().disk, Some(self.log().id))?)
     }
 }
 
-fn damage_of(fault: Fault) -> Option<(Place, String)> {
-    match fault {
-        Fault::Damaged { place, problem } => Some((place, problem)),
-        Fault::Io { .. } => None,
+/// The log of a store that nobody has open.
+fn closed(disk: &dyn Disk) -> Result<pass::Extent, Fault> {
+    let names = disk.list().map_err(Fault::io("list", "the log"))?;
+    let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
+    bases.sort_unstable();
+    Ok(pass::Extent { bases, head: None })
+}
+
+/// The disk of a store that nobody has open; to read, if it cannot be written.
+fn look_at(directory: &Path) -> Result<Box<dyn Disk>> {
+    let name = directory.display().to_string();
+    if !directory.join("log").is_dir() {
+        return Err(Error::Unavailable(format!("{name} holds no store").into()));
     }
+    let disk = FileDisk::open(directory).or_else(|error| match error.kind() {
+        std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+            FileDisk::look(directory)
+        }
+        _ => Err(error),
+    });
+    let disk = disk.map_err(|error| {
+        Error::Unavailable(if error.kind() == std::io::ErrorKind::WouldBlock {
+            format!("{name} is open in another process; stop it to verify").into()
+        } else {
+            Box::new(Fault::io("open", &name)(error))
+        })
+    })?;
+    Ok(Box::new(disk))
 }

@@ -6,6 +6,7 @@ use annals_core::{EventStore, Limits};
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
+use crate::upkeep::Upkeep;
 
 /// Shared by all requests.
 pub(crate) struct App {
@@ -15,6 +16,10 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     /// How large the body of a request may be.
     pub(crate) body_bytes_max: usize,
+    /// The care that the store is given, if it is given any.
+    pub(crate) upkeep: Option<Arc<dyn Upkeep>>,
+    /// Held while a backup is made.
+    pub(crate) backing_up: Arc<tokio::sync::Mutex<()>>,
     /// What is counted.
     pub(crate) metrics: Metrics,
     /// Entries of the console's navigation beside its own: name and path.

@@ -4,6 +4,7 @@
 //! connections.rs   accepts, ends gracefully
 //! routes.rs        every method and path, and the layers around them
 //!   append.rs read.rs live.rs      the API          health.rs metrics.rs openapi.rs   for operators
+//!   upkeep.rs                                                                         backups and figures of the store
 //!   console.rs                     for people       problem.rs                        what fails, how it is told
 //! event_json.rs    the one JSON form of an event, also of the command line's export and import
 //! ```
@@ -29,6 +30,7 @@ mod read;
 mod health;
 mod metrics;
 mod openapi;
+mod upkeep;
 
 mod console;
 
@@ -45,6 +47,7 @@ use tokio::sync::watch;
 
 pub use problem::Problem;
 pub use routes::served;
+pub use upkeep::{Figure, Upkeep};
 
 /// A server over a store, to be furnished and then started with [`serve`](Self::serve).
 pub struct Server {
@@ -52,6 +55,7 @@ pub struct Server {
     limits: Limits,
     body_bytes_max: Option<usize>,
     grace: Duration,
+    upkeep: Option<Arc<dyn Upkeep>>,
     mounted: Vec<(String, Router)>,
     links: Vec<(String, String)>,
 }
@@ -64,6 +68,7 @@ impl Server {
             limits: Limits::default(),
             body_bytes_max: None,
             grace: Duration::from_secs(10),
+            upkeep: None,
             mounted: Vec::new(),
             links: Vec::new(),
         }
@@ -87,6 +92,13 @@ impl Server {
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// Takes care of the store: lets backups be asked for, and shows its figures.
+    #[must_use]
+    pub fn upkeep(mut self, upkeep: Arc<dyn Upkeep>) -> Self {
+        self.upkeep = Some(upkeep);
         self
     }
 
@@ -116,7 +128,9 @@ impl Server {
             store: self.store,
             body_bytes_max: self.body_bytes_max.unwrap_or_else(|| body_bytes_for(&self.limits)),
             limits: self.limits,
-            metrics: metrics::Metrics::new(),
+            metrics: metrics::Metrics::new(self.upkeep.clone()),
+            upkeep: self.upkeep,
+            backing_up: Arc::default(),
             links: self.links,
             stopping,
         };

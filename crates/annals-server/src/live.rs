@@ -200,7 +200,9 @@ mod tests {
             store: Arc::clone(&store) as Arc<dyn EventStore>,
             limits: Limits::default(),
             body_bytes_max: 0,
-            metrics: Metrics::new(),
+            metrics: Metrics::new(None),
+            upkeep: None,
+            backing_up: Arc::default(),
             links: Vec::new(),
             stopping,
         };

@@ -19,6 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::app::App;
 use crate::params::Params;
 use crate::problem::Problem;
+use crate::upkeep::{Figures, Upkeep};
 
 /// Upper bounds of the classes of latency, in seconds.
 const LATENCY_SECONDS: [f64; 14] =
@@ -50,8 +51,8 @@ struct RouteLabels {
 }
 
 impl Metrics {
-    /// All figures at zero, but for the time of the start.
-    pub(crate) fn new() -> Self {
+    /// All figures at zero, but for the time of the start; with those of the care for the store.
+    pub(crate) fn new(upkeep: Option<Arc<dyn Upkeep>>) -> Self {
         let mut registry = Registry::default();
         let this = Self {
             requests: Family::default(),
@@ -83,6 +84,9 @@ impl Metrics {
         let started = Gauge::<f64, AtomicU64>::default();
         started.set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()));
         registry.register_with_unit("process_start_time", "When the server started", Unit::Seconds, started);
+        if let Some(upkeep) = upkeep {
+            registry.register_collector(Box::new(Figures(upkeep)));
+        }
         Self { registry, ..this }
     }
 

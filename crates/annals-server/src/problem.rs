@@ -72,6 +72,8 @@ impl Problem {
             "shutting-down" => "The server is shutting down",
             "not-found" => "There is nothing here",
             "method-not-allowed" => "This cannot be done here",
+            "backup-failed" => "There is no new backup",
+            "busy" => "This is being done already",
             "too-large" => "The request is too large",
             "too-slow" => "The request took too long to arrive",
             "unsupported-media-type" => "The body is of another type",

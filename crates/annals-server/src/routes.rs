@@ -13,7 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
 use crate::problem::Problem;
-use crate::{append, console, health, live, metrics, openapi, read};
+use crate::{append, console, health, live, metrics, openapi, read, upkeep};
 
 /// One method of one path.
 type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
@@ -26,6 +26,7 @@ fn routes() -> Vec<Route> {
         ("GET", "/v1/streams", get(read::streams)),
         ("GET", "/v1/events", get(read::log)),
         ("GET", "/v1/events/live", get(live::live)),
+        ("POST", "/v1/backup", post(upkeep::backup)),
         ("GET", "/health/live", get(health::live)),
         ("GET", "/health/ready", get(health::ready)),
         ("GET", "/metrics", get(metrics::metrics)),

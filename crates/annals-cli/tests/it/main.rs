@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 mod bring_in;
+mod care;
 mod demo;
 mod one_event;
 mod proof;

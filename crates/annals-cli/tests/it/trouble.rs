@@ -29,7 +29,9 @@ fn a_wrong_command_line_is_told_in_one_line_with_code_2() {
 #[test]
 fn a_store_that_is_not_there_is_not_created_by_reading() {
     let place = Place::new();
-    for line in ["read --all", "streams", "export", "verify"] {
+    for line in
+        ["read --all", "streams", "export", "verify", "verify --last", "repair --to file:m", "backup b"]
+    {
         assert_eq!(place.fails(1, line), "there is no store at file:data", "{line}");
         assert!(!place.path("data").exists());
     }
@@ -71,7 +73,9 @@ fn a_store_that_another_process_has_open_is_told_so() {
 #[test]
 fn help_has_examples_and_the_version_is_said() {
     let place = Place::new();
-    for command in ["serve", "append", "read", "streams", "import", "export", "verify"] {
+    for command in
+        ["serve", "append", "read", "streams", "import", "export", "verify", "repair", "backup", "restore"]
+    {
         let help = place.ok(&format!("{command} --help"));
         assert!(help.contains("Example"), "{command}");
         assert!(help.contains("ANNALS_STORE"), "{command}");

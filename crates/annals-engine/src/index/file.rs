@@ -105,6 +105,15 @@ impl FileIndex {
         Ok(numbers.take(count as usize).map(|number| Position::new(get_u64(number))).collect())
     }
 
+    /// Reads all of the file, for the checksums of its blocks.
+    pub fn check_blocks(&self) -> Result<(), Fault> {
+        const AT_ONCE: u32 = 64;
+        for first in (0..self.layout.blocks).step_by(AT_ONCE as usize) {
+            self.file.read(first, AT_ONCE.min(self.layout.blocks - first))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn file(&self) -> &BlockFile {
         &self.file
     }

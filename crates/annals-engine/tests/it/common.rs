@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use annals_core::{
-    Append, Appended, EventStoreExt, Expected, NewEvent, Position, Query, RecordedEvent, StreamId,
+    Append, Appended, EventStore, EventStoreExt, Expected, NewEvent, Position, Query, RecordedEvent, StreamId,
 };
 use annals_engine::disk::faulty::FaultyDisk;
+use annals_engine::disk::{Disk, File};
 use annals_engine::{EngineStore, Options};
 
 pub fn stream(name: &str) -> StreamId {
@@ -102,4 +103,81 @@ pub async fn join<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Out
         std::task::Poll::Ready(outputs.iter_mut().map(|output| output.take().unwrap()).collect())
     })
     .await
+}
+
+/// What is asked before each read: the file's name, and the first byte that is read and the one behind the last.
+pub type OnRead = Arc<dyn Fn(&str, u64, u64) -> std::io::Result<()> + Send + Sync>;
+
+/// A disk whose reads are looked at, and may fail.
+pub struct Observed(pub FaultyDisk, pub OnRead);
+
+struct ObservedFile(Arc<dyn File>, String, OnRead);
+
+impl Observed {
+    fn observe(&self, file: std::io::Result<Arc<dyn File>>, name: &str) -> std::io::Result<Arc<dyn File>> {
+        Ok(Arc::new(ObservedFile(file?, name.to_owned(), self.1.clone())))
+    }
+}
+
+impl Disk for Observed {
+    fn list(&self) -> std::io::Result<Vec<String>> {
+        self.0.list()
+    }
+    fn open(&self, name: &str) -> std::io::Result<Arc<dyn File>> {
+        self.observe(self.0.open(name), name)
+    }
+    fn create(&self, name: &str) -> std::io::Result<Arc<dyn File>> {
+        self.observe(self.0.create(name), name)
+    }
+    fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> std::io::Result<()> {
+        self.0.remove(name)
+    }
+    fn sync_directory(&self) -> std::io::Result<()> {
+        self.0.sync_directory()
+    }
+}
+
+impl File for ObservedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        (self.2)(&self.1, offset, offset + buffer.len() as u64)?;
+        self.0.read_at(buffer, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+        self.0.write_at(bytes, offset)
+    }
+    fn allocate(&self, end: u64) -> std::io::Result<()> {
+        self.0.allocate(end)
+    }
+    fn truncate(&self, length: u64) -> std::io::Result<()> {
+        self.0.truncate(length)
+    }
+    fn sync(&self) -> std::io::Result<()> {
+        self.0.sync()
+    }
+    fn length(&self) -> std::io::Result<u64> {
+        self.0.length()
+    }
+}
+
+/// A closed log of several segments: its disk and its events.
+pub async fn several_segments(appends: usize) -> (FaultyDisk, Vec<RecordedEvent>) {
+    let disk = FaultyDisk::new();
+    let store = open(&disk, small_segments()).unwrap();
+    for number in 0..appends {
+        let key = annals_core::IdempotencyKey::new(format!("key {number}")).unwrap();
+        let append = append(&format!("account-{}", number % 5), number, 1 + number % 3).once(key);
+        store.append(append).await.unwrap();
+    }
+    let events = all(&store).await;
+    store.close().await.unwrap();
+    drop(store);
+    (disk, events)
+}
+
+/// Names of the segments on a disk, in order.
+pub fn segments(disk: &FaultyDisk) -> Vec<String> {
+    disk.files().into_keys().filter(|name| name.ends_with(".seg")).collect()
 }

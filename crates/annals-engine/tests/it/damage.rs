@@ -75,7 +75,7 @@ async fn damage_in_a_sealed_segment_is_reported_by_reads() {
     assert_eq!(store.read_log(after).await.unwrap().events.len(), 5);
     drop(store);
     let report = verify_disk(&disk, &mut |_, _| {}).unwrap();
-    assert_eq!(report.damage[0].0.position, Some(position));
+    assert_eq!(report.damage[0].place.position, Some(position));
 }
 
 /// A segment that is gone is damage, not a shorter log.

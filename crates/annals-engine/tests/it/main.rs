@@ -6,6 +6,7 @@ mod common;
 mod contract;
 
 mod again;
+mod backup;
 mod close;
 mod crash;
 mod cut;
@@ -20,5 +21,7 @@ mod planted;
 mod queries;
 mod receipts;
 mod reopen;
+mod repair;
 mod sim;
 mod small;
+mod verify;

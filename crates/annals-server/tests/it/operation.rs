@@ -115,3 +115,52 @@ fn other_routes_are_served_beside_and_shown_in_the_navigation() {
     assert!(server.get("/").text.contains(r#"<a href="/shop/hello">Shop</a>"#));
     assert!(server.get("/metrics").text.contains(r#"route="/shop/hello",status="200""#));
 }
+
+/// Care for a store that answers when it is let.
+struct Care(std::sync::Mutex<std::sync::mpsc::Receiver<Result<u64, String>>>);
+
+impl annals_server::Upkeep for Care {
+    fn backup(&self) -> Result<serde_json::Value, String> {
+        let made = self.0.lock().unwrap().recv().unwrap()?;
+        Ok(serde_json::json!({"backup": made}))
+    }
+
+    fn backs_up(&self) -> bool {
+        true
+    }
+
+    fn figures(&self) -> Vec<annals_server::Figure> {
+        let figure = |name, value, counter| annals_server::Figure { name, help: "A figure", value, counter };
+        vec![figure("annals_verify_damage", 2.0, false), figure("annals_backup_failures", 1.0, true)]
+    }
+}
+
+#[test]
+fn a_backup_is_made_on_request_one_at_a_time() {
+    assert_eq!(Running::start().post("/v1/backup", &[], "").status, 404);
+    let (let_go, wait) = std::sync::mpsc::channel();
+    let care = Arc::new(Care(std::sync::Mutex::new(wait)));
+    let server = Running::with(Arc::new(MemoryStore::new()), |server| server.upkeep(care));
+    std::thread::scope(|scope| {
+        let (first, second) = (
+            scope.spawn(|| server.post("/v1/backup", &[], "")),
+            scope.spawn(|| server.post("/v1/backup", &[], "")),
+        );
+        // One of the two waits for this, the other is refused, whichever came first.
+        while !first.is_finished() && !second.is_finished() {
+            std::thread::yield_now();
+        }
+        let_go.send(Ok(7)).unwrap();
+        let mut answers = [first.join().unwrap(), second.join().unwrap()];
+        answers.sort_by_key(|answer| answer.status);
+        assert_eq!((answers[0].status, answers[0].json()["backup"].as_u64()), (201, Some(7)));
+        assert_eq!((answers[1].status, answers[1].json()["code"].as_str()), (409, Some("busy")));
+    });
+    let_go.send(Err("the bucket is gone".to_owned())).unwrap();
+    let failed = server.post("/v1/backup", &[], "");
+    assert_eq!((failed.status, failed.json()["code"].as_str()), (503, Some("backup-failed")));
+    assert!(failed.text.contains("the bucket is gone"), "{}", failed.text);
+    let text = server.get("/metrics").text;
+    assert!(text.lines().any(|line| line == "annals_verify_damage 2.0"), "{text}");
+    assert!(text.lines().any(|line| line == "annals_backup_failures_total 1.0"), "{text}");
+}

@@ -1,0 +1,87 @@
+//! Where backups go: a directory, or object storage by its URL. The only place that knows which there are.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use annals_engine::{Depot, DiskDepot};
+use anyhow::Context as _;
+#[cfg(not(feature = "object-storage"))]
+use anyhow::bail;
+
+#[cfg(feature = "object-storage")]
+mod object;
+
+/// Why something failed that reads or writes backups. What is unavailable then is not the store, as the error of a
+/// store would say, but what its cause names.
+pub(crate) fn cause(error: annals_core::Error) -> anyhow::Error {
+    match error {
+        annals_core::Error::Unavailable(cause) => anyhow::Error::from_boxed(cause),
+        error => error.into(),
+    }
+}
+
+/// Schemes of object storage.
+const SCHEMES: [&str; 3] = ["s3", "gs", "az"];
+
+/// A place for backups, as it was named.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination(String);
+
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::str::FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.strip_prefix("file:").unwrap_or(text);
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        match scheme {
+            _ if text.is_empty() => Err("is empty; name a directory, or s3://BUCKET/PATH".to_owned()),
+            Some(scheme) if !SCHEMES.contains(&scheme) => Err(format!(
+                "`{scheme}://` is no place for backups; name a directory, or s3://, gs:// or az://"
+            )),
+            _ => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl Destination {
+    /// The place, to write backups to.
+    pub(crate) fn open(&self) -> anyhow::Result<Arc<dyn Depot>> {
+        if self.is_remote() {
+            return self.remote();
+        }
+        let depot = DiskDepot::open(Path::new(&self.0)).map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => anyhow::anyhow!("another process writes backups there"),
+            _ => error.into(),
+        });
+        Ok(Arc::new(depot.with_context(|| format!("cannot use {self}"))?))
+    }
+
+    /// The place, to read backups from.
+    pub(crate) fn read(&self) -> anyhow::Result<Arc<dyn Depot>> {
+        if self.is_remote() {
+            return self.remote();
+        }
+        let depot = DiskDepot::reading(Path::new(&self.0));
+        Ok(Arc::new(depot.with_context(|| format!("cannot read {self}"))?))
+    }
+
+    fn is_remote(&self) -> bool {
+        self.0.contains("://")
+    }
+
+    #[cfg(feature = "object-storage")]
+    fn remote(&self) -> anyhow::Result<Arc<dyn Depot>> {
+        Ok(Arc::new(object::ObjectDepot::open(&self.0).with_context(|| format!("cannot use {self}"))?))
+    }
+
+    #[cfg(not(feature = "object-storage"))]
+    fn remote(&self) -> anyhow::Result<Arc<dyn Depot>> {
+        bail!("cannot use {self}: this program was built without the feature `object-storage`")
+    }
+}

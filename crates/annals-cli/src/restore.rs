@@ -1,0 +1,100 @@
+//! `annals restore`: brings a backup back to a new directory, up to a position or a time.
+
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use annals_core::{Position, Timestamp};
+use annals_engine::disk::Fresh;
+use annals_engine::{Point, RestoreOptions, Work, restore};
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::json;
+
+use crate::depot::{Destination, cause};
+use crate::output::{Output, thousands};
+use crate::progress;
+use crate::store::StoreOption;
+
+/// Restore a store from a backup, up to a position or a time
+#[derive(Args)]
+#[command(after_help = "Examples:
+  annals restore ./backups --store file:./restored
+  annals restore ./backups --store file:./restored --to 2017-04-15T13:00:00Z
+  annals restore s3://bucket/annals --store file:./restored --to 170000 --backup 12
+
+The directory must not exist; it appears when the log in it is whole and verified. It is the
+same log, with the same identity, at an earlier time: do not run both. Events after the point
+are not in it. ANNALS_STORE is not asked, so that a store at work is never named by mistake.")]
+pub(crate) struct Restore {
+    /// Where the backups are: a directory, s3://BUCKET/PATH, gs://… or az://…
+    #[arg(value_name = "SOURCE")]
+    source: Destination,
+    /// The new store: `file:DIRECTORY`, which must not exist
+    #[arg(long = "store", value_name = "URL")]
+    store: annals_core::StoreUrl,
+    /// Up to here: a position, or a time such as 2017-04-15T13:00:00Z [default: all of it]
+    #[arg(long, value_name = "POSITION|TIME")]
+    to: Option<To>,
+    /// From this backup, by its number in `annals backup --list` [default: the newest]
+    #[arg(long, value_name = "NUMBER", value_parser = crate::whole_number)]
+    backup: Option<u64>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct To(Point);
+
+impl FromStr for To {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(position) = text.parse() {
+            return Ok(Self(Point::Position(Position::new(position))));
+        }
+        let time: Result<Timestamp, _> = text.parse();
+        let wrong =
+            |_| format!("`{text}` is not a position, nor a time like 2017-04-15T13:00:00Z or 2017-04-15");
+        time.map(|time| Self(Point::Time(time))).map_err(wrong)
+    }
+}
+
+impl Restore {
+    /// Restores the store and tells what it holds.
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let store = StoreOption { url: self.store };
+        let directory = store.directory("restore to")?.to_owned();
+        let depot = self.source.read()?;
+        let failed = || format!("nothing was restored to {}", store.url);
+        let fresh = Fresh::begin(&directory).with_context(failed)?;
+        let (work, disk) = (Work::new(None), fresh.disk());
+        let options = RestoreOptions { work: work.clone(), backup: self.backup, to: self.to.map(|to| to.0) };
+        let restored = progress::of(&work, "restoring", move || restore(&*depot, disk, &options)).await?;
+        let restored = restored.map_err(cause).with_context(failed)?;
+        fresh.finish().with_context(failed)?;
+        let mut output = Output::standard();
+        let events = restored.verification.events;
+        if self.json {
+            output.line(
+                &json!({
+                    "store": restored.store.to_string(), "backup": restored.backup, "head": restored.head.get(),
+                    "recorded_at": restored.recorded_at.map(|time| time.to_string()), "events": events,
+                    "bytes": restored.bytes, "digest": restored.verification.digest,
+                })
+                .to_string(),
+            )?;
+        } else {
+            let last = match restored.recorded_at {
+                Some(time) => format!("position {}, recorded {time}", restored.head),
+                None => "no event".to_owned(),
+            };
+            let (url, backup) = (&store.url, restored.backup);
+            output.line(&format!("restored {url} from backup {backup}: up to {last}"))?;
+            output.line(&format!("{} events, verified: it is whole", thousands(events)))?;
+            output.line(&format!("it is the log {}, as it was then", restored.store))?;
+        }
+        output.flush()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,258 @@
+//! The care that a store is given while it is served: verification in the background, backups on request, figures of
+//! both. Between the server, which knows no store, and the engine, which knows no server.
+//!
+//! A pass goes over the whole log at its rate; the next one begins an hour after, or goes on where the process was
+//! stopped. Damage is logged when its segment is done, and counts until a pass finds less.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{Clock as _, Error, SystemClock, Timestamp};
+use annals_engine::{BackupOptions, Damage, EngineStore, Verification, VerifyOptions, Work, backups};
+use annals_server::{Figure, Upkeep};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use crate::depot::{Destination, cause};
+
+/// From the end of a pass to the beginning of the next.
+const REST: Duration = Duration::from_secs(3600);
+/// How often a rest is looked up from.
+const NAP: Duration = Duration::from_millis(200);
+
+/// The care for one store.
+pub(crate) struct Care {
+    store: Arc<EngineStore>,
+    destination: Option<Destination>,
+    keep: Option<usize>,
+    known: Mutex<Known>,
+}
+
+/// What is known, and what is under way.
+#[derive(Default)]
+struct Known {
+    stopping: bool,
+    /// The pass or backup that runs, to be stopped.
+    verifying: Option<Arc<Work>>,
+    backing_up: Option<Arc<Work>>,
+    /// When the last pass ended.
+    verified_at: Option<Timestamp>,
+    /// Places that were damaged then.
+    damage: u64,
+    /// Places that the pass that is under way has found.
+    damage_now: u64,
+    passes: u64,
+    backed_up_at: Option<Timestamp>,
+    backups: u64,
+    backup_failures: u64,
+}
+
+impl Care {
+    /// Care for this store, with its backups going there.
+    pub(crate) fn new(
+        store: Arc<EngineStore>,
+        destination: Option<Destination>,
+        keep: Option<usize>,
+    ) -> Arc<Self> {
+        let mut known = Known::default();
+        if let Ok(Some(last)) = store.last_pass() {
+            (known.verified_at, known.damage) = (Some(last.finished_at), last.damage);
+        }
+        Arc::new(Self { store, destination, keep, known: Mutex::new(known) })
+    }
+
+    /// Looks when the last backup was made, so that its age is known from the start; on a thread that may block.
+    pub(crate) fn look_at_backups(&self) {
+        let Some(destination) = &self.destination else { return };
+        match destination.read().and_then(|depot| backups(&*depot).map_err(cause)) {
+            Ok(found) => {
+                let mut known = self.known.lock();
+                let made = found.into_iter().filter_map(|backup| backup.manifest.ok());
+                known.backed_up_at = known.backed_up_at.max(made.map(|backup| backup.created_at).max());
+            }
+            // A directory appears with the first backup.
+            Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(is_missing) => {}
+            Err(error) => tracing::warn!("the backups in {destination} cannot be read: {error:#}"),
+        }
+    }
+
+    /// Verifies the store again and again on a thread of its own, until it is told to stop.
+    pub(crate) fn verify_for_ever(self: Arc<Self>, rate: u64) -> JoinHandle<()> {
+        tokio::task::spawn_blocking(move || {
+            while let Some(work) = self.next_pass(rate) {
+                let care = self.clone();
+                let on_damage = move |damage: &Damage| {
+                    care.known.lock().damage_now += 1;
+                    tracing::error!(
+                        file = damage.place.file,
+                        offset = damage.place.offset,
+                        position = damage.place.position.map(annals_core::Position::get),
+                        "damage: {}; {}",
+                        damage.problem,
+                        damage.lost
+                    );
+                };
+                let options = VerifyOptions { work, resume: true, on_damage: Some(Arc::new(on_damage)) };
+                let found = self.store.verify(&options);
+                self.verified(found);
+            }
+        })
+    }
+
+    /// Rests until the next pass is due; nothing, if there shall be none any more.
+    fn next_pass(&self, rate: u64) -> Option<Arc<Work>> {
+        loop {
+            let mut known = self.known.lock();
+            if known.stopping {
+                return None;
+            }
+            if known.verified_at.is_none_or(|at| SystemClock.now().since(at) >= REST) {
+                let work = Work::new(Some(rate));
+                known.verifying = Some(work.clone());
+                known.damage_now = 0;
+                return Some(work);
+            }
+            drop(known);
+            std::thread::sleep(NAP);
+        }
+    }
+
+    fn verified(&self, found: Result<Verification, Error>) {
+        let mut known = self.known.lock();
+        known.verifying = None;
+        match found {
+            Ok(found) if found.finished => {
+                known.verified_at = Some(SystemClock.now());
+                known.damage = found.damage.len() as u64;
+                known.passes += 1;
+                let (events, head) = (found.events, found.head.get());
+                if known.damage == 0 {
+                    tracing::info!(events, head, "verified: the store is whole");
+                } else {
+                    let places = known.damage;
+                    tracing::error!(
+                        events,
+                        head,
+                        places,
+                        "verified: the store is damaged; see `annals verify`"
+                    );
+                }
+            }
+            Ok(found) => {
+                tracing::info!(head = found.head.get(), "the verification goes on at the next start")
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = error.chain(),
+                    "the store cannot be verified; it is tried again in an hour"
+                );
+                // As if it had been done: but no figure says so.
+                drop(known);
+                self.rest();
+            }
+        }
+    }
+
+    fn rest(&self) {
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < REST && !self.known.lock().stopping {
+            std::thread::sleep(NAP);
+        }
+    }
+
+    /// Stops what is under way: the verification goes on at the next start, a backup is not made.
+    pub(crate) fn stop(&self) {
+        let mut known = self.known.lock();
+        known.stopping = true;
+        known.verifying.iter().chain(&known.backing_up).for_each(|work| work.stop());
+    }
+
+    fn make_backup(&self, work: Arc<Work>) -> anyhow::Result<annals_engine::Backup> {
+        let destination = self.destination.as_ref().ok_or_else(|| anyhow::anyhow!("no place was named"))?;
+        let depot = destination.open()?;
+        let options = BackupOptions { work, verify: false, keep: self.keep };
+        self.store.backup(&*depot, &options).map_err(cause)
+    }
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
+}
+
+impl Upkeep for Care {
+    fn backup(&self) -> Result<Value, String> {
+        let work = Work::new(None);
+        {
+            let mut known = self.known.lock();
+            if known.stopping {
+                return Err("the server is shutting down".to_owned());
+            }
+            known.backing_up = Some(work.clone());
+        }
+        let made = self.make_backup(work);
+        let mut known = self.known.lock();
+        known.backing_up = None;
+        match made {
+            Ok(made) => {
+                known.backups += 1;
+                known.backed_up_at = Some(made.manifest.created_at);
+                let (number, head, bytes) =
+                    (made.manifest.number, made.manifest.head.get(), made.copied_bytes);
+                tracing::info!(number, head, bytes, "backed up");
+                Ok(crate::backup::in_json(&made))
+            }
+            Err(error) => {
+                known.backup_failures += 1;
+                tracing::error!("there is no new backup: {error:#}");
+                Err(format!("{error:#}"))
+            }
+        }
+    }
+
+    fn backs_up(&self) -> bool {
+        self.destination.is_some()
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let known = self.known.lock();
+        let mut figures = Vec::new();
+        let mut add = |name, help, value, counter| figures.push(Figure { name, help, value, counter });
+        let seconds = |time: Timestamp| time.as_micros() as f64 / 1e6;
+        let age = |time: Timestamp| SystemClock.now().since(time).as_secs_f64();
+        let damage = known.damage.max(known.damage_now) as f64;
+        add(
+            "annals_verify_damage",
+            "Places that are damaged, as the last pass found or this one has",
+            damage,
+            false,
+        );
+        add("annals_verify_passes", "Passes over the whole log since the start", known.passes as f64, true);
+        if let Some(at) = known.verified_at {
+            add("annals_verify_last_timestamp_seconds", "When the last pass ended", seconds(at), false);
+            add("annals_verify_last_age_seconds", "Time since the last pass ended", age(at), false);
+        }
+        let (done, total) = known.verifying.as_ref().map_or((0, 0), |work| work.progress());
+        add("annals_verify_done_bytes", "Bytes that the pass under way has read", done as f64, false);
+        add("annals_verify_total_bytes", "Bytes that the pass under way has to read", total as f64, false);
+        if self.destination.is_some() {
+            add("annals_backups", "Backups since the start", known.backups as f64, true);
+            add(
+                "annals_backup_failures",
+                "Backups that failed since the start",
+                known.backup_failures as f64,
+                true,
+            );
+            if let Some(at) = known.backed_up_at {
+                add(
+                    "annals_backup_last_timestamp_seconds",
+                    "When the last backup was begun",
+                    seconds(at),
+                    false,
+                );
+                add("annals_backup_last_age_seconds", "Time since the last backup was begun", age(at), false);
+            }
+        }
+        figures
+    }
+}
