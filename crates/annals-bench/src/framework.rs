@@ -9,8 +9,8 @@ use annals_core::{Append, Error, EventStore, Expected, NewEvent, StreamId, Strea
 use crate::account::{Account, AccountError, AccountEvent, Deposit};
 use crate::{Figures, Load};
 
-/// Commands from several callers at once, each to accounts of its own, through the framework. `round` names them, so
-/// that rounds on one store do not meet.
+/// Commands from several callers at once, each to an account of its own, through the framework, which keeps the states
+/// in memory, as who does it by hand does. `round` names them, so that rounds on one store do not meet.
 ///
 /// # Errors
 /// As the store's.
@@ -20,7 +20,7 @@ pub async fn commands(
     round: usize,
 ) -> Result<Figures, AccountError> {
     let annals = Annals::with_store(store.clone(), State::memory()).await?;
-    let accounts = annals.repository::<Account>();
+    let accounts = annals.repository::<Account>().cache(load.writers);
     let started = Instant::now();
     let callers: Vec<_> = (0..load.writers)
         .map(|caller| {
@@ -111,7 +111,7 @@ pub async fn rehydrated(
     times: usize,
 ) -> Result<(Figures, Figures), AccountError> {
     let annals = Annals::with_store(store.clone(), State::memory()).await?;
-    let accounts = annals.repository::<Account>().cache(0);
+    let accounts = annals.repository::<Account>();
     let id = format!("rehydrated-{events}");
     for _ in 0..events.div_ceil(100) {
         accounts.execute(&id, Deposit(100)).await?;

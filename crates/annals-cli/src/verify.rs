@@ -4,6 +4,7 @@
 //! the contract promises of every log is checked.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use annals_core::{
@@ -15,6 +16,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
+use crate::head::{Published, embedded};
 use crate::output::{Output, Style, plain, thousands};
 use crate::progress;
 use crate::repair::lost_in_json;
@@ -25,6 +27,7 @@ use crate::store::StoreOption;
 #[command(after_help = "Example:
   annals verify --store file:./data
   annals verify --store file:./data --rate 20 --resume
+  annals verify --store file:./data --head head.json
 
 No other process may have the store open; `annals serve --verify-rate` verifies a store while it
 is served. The exit code is 1 if anything is wrong, and if it was stopped before the end.
@@ -37,8 +40,11 @@ pub(crate) struct Verify {
     #[arg(long)]
     resume: bool,
     /// Say when the whole store was verified last, and verify nothing
-    #[arg(long, conflicts_with_all = ["rate", "resume"])]
+    #[arg(long, conflicts_with_all = ["rate", "resume", "head"])]
     last: bool,
+    /// Prove too that the log still begins as this published head says: `annals head --json`
+    #[arg(long, visible_alias = "chain", value_name = "FILE")]
+    head: Option<PathBuf>,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -52,6 +58,7 @@ impl Verify {
         if self.last {
             return self.tell_last();
         }
+        let head = self.head.as_deref().map(Published::read).transpose()?;
         let found = match &self.store.url {
             StoreUrl::File(directory) => {
                 self.store.must_exist()?;
@@ -68,14 +75,30 @@ impl Verify {
             }
             _ => check(&*self.store.open().await?).await?,
         };
+        // What is damaged proves nothing.
+        let proved = match &head {
+            Some(head) if found.damage.is_empty() => Some(embedded(&self.store)?.begins_with(head)?),
+            head => head.map(|_| false),
+        };
         let mut output = Output::standard();
         if self.json {
-            output.line(&in_json(&found))?;
+            output.line(&in_json(&found, proved))?;
         } else {
             self.tell(&found, &mut output)?;
+            if let (Some(head), Some(proved)) = (&head, proved) {
+                let verdict = if proved { "as it was" } else { "not as it was" };
+                output.line(&format!(
+                    "up to position {} it is {verdict} when the head was published",
+                    head.position
+                ))?;
+            }
         }
         output.flush()?;
-        Ok(if found.damage.is_empty() && found.finished { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if found.damage.is_empty() && found.finished && proved != Some(false) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 
     fn tell_last(&self) -> anyhow::Result<ExitCode> {
@@ -153,7 +176,7 @@ fn counted(count: u64, name: &str) -> String {
     format!("{} {plural}", thousands(count))
 }
 
-fn in_json(found: &Verification) -> String {
+fn in_json(found: &Verification, proved: Option<bool>) -> String {
     let damage: Vec<_> = found
         .damage
         .iter()
@@ -169,7 +192,7 @@ fn in_json(found: &Verification) -> String {
         "whole": found.damage.is_empty() && found.finished, "finished": found.finished,
         "resumed": found.resumed.map(Position::get), "head": found.head.get(), "store": found.store.map(|id| id.to_string()),
         "segments": found.segments, "appends": found.appends, "events": found.events, "bytes": found.bytes,
-        "indexes": found.indexes, "digest": found.digest, "damage": damage,
+        "indexes": found.indexes, "digest": found.digest, "as_published": proved, "damage": damage,
     })
     .to_string()
 }

@@ -198,6 +198,17 @@ impl EngineStore {
         Ok(receipt::head(&view, proof, until)?)
     }
 
+    /// Whether the log begins with just the events that this head is of: nothing in front of it was changed, removed or
+    /// reordered since it was published. Reads the log from its beginning up to there, on this thread.
+    ///
+    /// # Errors
+    /// `Unavailable` if the disk refuses; `Damaged`.
+    pub fn begins_with(&self, head: &Head) -> Result<bool> {
+        // What is kept of the digest is no proof: it lies beside the log.
+        let found = receipt::head(&self.log.view(), Proof::begin(self.log.id), Some(head.position))?;
+        Ok(found.as_ref() == Some(head))
+    }
+
     /// Proof that an event stands in the log up to this head, for somebody without the store; nothing if there is no such
     /// event, or if no append ends at the head. Reads the log from its beginning, on this thread.
     ///

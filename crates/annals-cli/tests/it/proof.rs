@@ -8,12 +8,19 @@ fn an_event_is_proved_to_somebody_who_has_only_a_published_head() {
     for version in 0..5 {
         place.ok(&format!(r#"append account-42 --type account.booked --data {{"n":{version}}}"#));
     }
-    place.write("receipt.json", &place.ok("receipt account-42 3"));
-    place.write("early.json", &place.ok("head --to 2 --json"));
+    place.write("receipt.json", place.ok("receipt account-42 3"));
+    place.write("early.json", place.ok("head --to 2 --json"));
     place.ok("append account-43 --type account.opened");
-    place.write("late.json", &place.ok("head --json"));
-    place.write("later.json", &place.ok("receipt account-42 3"));
+    place.write("late.json", place.ok("head --json"));
+    place.write("later.json", place.ok("receipt account-42 3"));
     assert!(place.ok("head").starts_with("log "));
+
+    let verified = place.ok("verify --head early.json");
+    assert!(verified.contains("up to position 2 it is as it was when the head was published"), "{verified}");
+    assert_eq!(place.json("verify --chain late.json --json")["as_published"], true);
+    place.write("forged.json", place.read("early.json").replace("\"position\":2", "\"position\":3"));
+    let forged = place.annals("verify --head forged.json");
+    assert!(forged.code == 1 && forged.out.contains("it is not as it was"), "{}", forged.out);
 
     let proved = place.ok("receipt --check later.json --head late.json");
     assert!(proved.starts_with("proved: account-42 version 3, account.booked at position 3"), "{proved}");
@@ -35,7 +42,7 @@ fn an_event_is_proved_to_somebody_who_has_only_a_published_head() {
 fn what_cannot_be_proved_is_said() {
     let place = Place::new();
     place.ok("append a-1 --type opened");
-    place.write("head.json", &place.ok("head --json"));
+    place.write("head.json", place.ok("head --json"));
     for (line, why) in [
         ("receipt a-1 2", "there is no event 2 of stream a-1"),
         ("head --to 7", "no append ends at position 7"),
