@@ -221,7 +221,7 @@ fn answers_before_publication_are_caught() {
 
 #[test]
 fn a_view_that_takes_the_lists_first_is_caught() {
-    is_caught(Bug::TakesTheListsFirst, ORDERS * 10, a_store);
+    is_caught(Bug::TakesTheListsFirst, ORDERS * 100, a_store);
 }
 
 #[test]
