@@ -23,6 +23,7 @@ mod receipt;
 mod serve;
 mod store;
 mod streams;
+mod torture;
 mod verify;
 
 use std::io::{self, Write as _};
@@ -52,6 +53,9 @@ enum Command {
     Head(head::Head),
     Receipt(receipt::Receipt),
     Bench(bench::Bench),
+    Torture(torture::Torture),
+    #[command(hide = true)]
+    TortureChild(torture::Child),
 }
 
 impl Command {
@@ -68,6 +72,8 @@ impl Command {
             Self::Head(head) => head.run(),
             Self::Receipt(receipt) => receipt.run(),
             Self::Bench(bench) => bench.run().await,
+            Self::Torture(torture) => torture.run().await,
+            Self::TortureChild(child) => child.run().await,
         }
     }
 }
