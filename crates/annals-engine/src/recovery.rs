@@ -174,6 +174,11 @@ impl Opening<'_> {
         loop {
             let next = self.segments.get(number + 1).cloned();
             if let Some(next) = next.filter(|next| next.base() == end.next) {
+                if next.header.link != end.link {
+                    // A run may end in front of marks, and these belong to the link of the next segment.
+                    let Segment { file, header, .. } = &*self.segments[number];
+                    end = walk(&**file, header, end, Position::MAX, |_| Ok(()))?;
+                }
                 check_next(&next, &end)?;
                 number += 1;
                 end = End::start_of(&next.header);
