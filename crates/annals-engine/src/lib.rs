@@ -54,6 +54,10 @@ mod verify;
 pub mod disk;
 mod error;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use receipt::{Head, NoProof, Receipt};
 pub use scan::ScannedEvent;
 pub use store::{EngineStore, Options};

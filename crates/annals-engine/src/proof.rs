@@ -123,7 +123,10 @@ impl Proof {
         } else if self.segment != Position::ZERO {
             self.digest.next_segment();
         }
-        assert_eq!(from.next, self.next, "a digest goes on where it stopped");
+        if from.next != self.next {
+            let problem = "it does not go on where this log does; remove it, and it is made again";
+            return Err(Fault::damaged(NAME, 0, Some(self.next), problem));
+        }
         self.segment = segment.base();
         let digest = &mut self.digest;
         let end = walk(&*segment.file, &segment.header, from, until, |frame| {

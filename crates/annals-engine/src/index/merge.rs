@@ -99,7 +99,7 @@ fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Re
             if next[index].as_ref().is_none_or(|term| (term.0, &term.1) != (kind, &name)) {
                 continue;
             }
-            let postings = cursor.term()?.expect("it was there").postings();
+            let postings = cursor.term()?.expect("it was there").postings()?;
             if places.is_empty() {
                 first_version = postings.first_version;
             }

@@ -11,6 +11,7 @@ mod crash;
 mod cut;
 mod damage;
 mod full;
+mod fuzzed;
 mod kill;
 mod queries;
 mod receipts;
