@@ -86,11 +86,10 @@ impl Torture {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         self.prepare()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let interrupted = stop.clone();
+        let (told, interrupted) = (crate::serve::told_to_stop()?, stop.clone());
         tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                interrupted.store(true, Ordering::SeqCst);
-            }
+            told.await;
+            interrupted.store(true, Ordering::SeqCst);
         });
         let seed = self.seed.unwrap_or_else(|| u64::from_le_bytes(uuid_bytes()) >> 1);
         let runtime = tokio::runtime::Handle::current();
@@ -222,7 +221,7 @@ impl Run {
     fn cycle(&mut self) -> anyhow::Result<()> {
         let tamper = self.torture.tamper.filter(|_| self.cycle >= 2);
         if let Some(tamper) = tamper {
-            tamper.before(&self.path("store"))?;
+            tamper.before(&self.path("store"), &self.path("seen"))?;
         }
         let load = Duration::from_micros(2_000 << self.random.below(10))
             * (50 + self.random.below(100) as u32)
@@ -239,7 +238,7 @@ impl Run {
             self.kill(moment)?;
         }
         if let Some(tamper) = tamper {
-            tamper.after(&self.path("store"), &self.path("witness"))?;
+            tamper.after(&self.path("store"), &self.path("seen"), &self.path("witness"))?;
         }
         self.check()
     }
@@ -413,8 +412,10 @@ impl Run {
     }
 
     /// Prints what was found; removes the directory if that is nothing.
-    fn summary(self) -> anyhow::Result<ExitCode> {
+    fn summary(mut self) -> anyhow::Result<ExitCode> {
         let held = self.violations.is_empty();
+        // What is worst comes first.
+        self.violations.sort_by_key(|violation| violation.kind);
         let mut output = Output::standard();
         if self.torture.json {
             output.line(&self.json().to_string())?

@@ -20,7 +20,7 @@ pub(super) struct Violation {
     pub(super) text: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Lost,
     Half,

@@ -9,7 +9,8 @@ use clap::ValueEnum;
 /// What is done to the store after a kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tamper {
-    /// It is put back to what it was before: what was acknowledged since is gone, as if it had not been synced.
+    /// It is put back to what it was before, and so is what the consumer saw: what was acknowledged since is gone, as
+    /// if it had not been synced.
     Lose,
     /// A byte of an event is changed.
     Change,
@@ -19,21 +20,23 @@ pub(crate) enum Tamper {
 
 impl Tamper {
     /// Before a child runs.
-    pub(super) fn before(self, store: &Path) -> io::Result<()> {
-        if self == Self::Lose && store.exists() {
+    pub(super) fn before(self, store: &Path, seen: &Path) -> io::Result<()> {
+        if self == Self::Lose && store.exists() && seen.exists() {
             copy(store, &store.with_extension("before"))?;
+            fs::copy(seen, seen.with_extension("before"))?;
         }
         Ok(())
     }
 
     /// After it was killed.
-    pub(super) fn after(self, store: &Path, witness: &Path) -> io::Result<()> {
+    pub(super) fn after(self, store: &Path, seen: &Path, witness: &Path) -> io::Result<()> {
         match self {
             Self::Lose => {
                 let before = store.with_extension("before");
                 if before.exists() {
                     fs::remove_dir_all(store)?;
                     fs::rename(before, store)?;
+                    fs::rename(seen.with_extension("before"), seen)?;
                 }
                 Ok(())
             }

@@ -67,3 +67,21 @@ fn a_directory_that_holds_something_is_not_touched() {
     assert_eq!(said, ". is not empty");
     assert!(place.path("mine").exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn a_torture_that_is_interrupted_ends_with_its_answer() {
+    let place = Place::new();
+    let child = place.command(["torture", "--dir", "torture", "--minutes", "60", "--json"]).spawn().unwrap();
+    // It has begun as soon as a child has a witness.
+    while !place.path("torture/witness-0").exists() {
+        std::thread::yield_now();
+    }
+    let asked = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(asked.success());
+    let Answer { code, out, err } = child.wait_with_output().unwrap().into();
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&json["lost"], &json["full_file_system"]), (&Value::from(0), &Value::from("not tried")));
+    assert!(!place.path("torture").exists());
+}
