@@ -277,7 +277,7 @@ fn must_be_told(error: &annals_core::Error) {
 fn file(kind: u8, number: u8, mut content: Vec<u8>) -> (String, Vec<u8>) {
     let mends = kind & 0x80 != 0;
     let (name, mend): (String, fn(&mut Vec<u8>)) = match kind & 7 {
-        0 | 1 => (file_name(Position::new(1 + u64::from(number))), mend_segment),
+        0 | 1 => (file_name(Position::new(1 + u64::from(number))), |bytes| mend_segment(bytes)),
         2 | 3 => {
             // As its header says, so that it is not put aside at once.
             let first = content.get(8..16).map_or(1, get_u64);
@@ -286,7 +286,7 @@ fn file(kind: u8, number: u8, mut content: Vec<u8>) -> (String, Vec<u8>) {
             (index_name(Position::new(first), Position::new(last)), mend_index)
         }
         4 => (identity::NAME.to_owned(), mend_identity),
-        5 => ("digest".to_owned(), mend_end),
+        5 => ("digest".to_owned(), |bytes| mend_end(bytes)),
         6 => (format!("{}.tmp", file_name(Position::new(1 + u64::from(number)))), |_| {}),
         _ => (format!("{number}.seg"), |_| {}),
     };
@@ -303,13 +303,13 @@ fn mend_segment_header(bytes: &mut [u8]) {
 }
 
 /// Makes the checksums of a segment right, frame by frame, as far as there are any.
-fn mend_segment(bytes: &mut Vec<u8>) {
+fn mend_segment(bytes: &mut [u8]) {
     if bytes.len() < HEADER_BYTES as usize {
         return;
     }
     mend_segment_header(bytes);
     let base = Position::new(get_u64(&bytes[32..]));
-    let disk = FaultyDisk::with_files([(file_name(base), bytes.clone())]);
+    let disk = FaultyDisk::with_files([(file_name(base), bytes.to_vec())]);
     let file = disk.open(&file_name(base)).expect("the file is there");
     let Ok(header) = SegmentHeader::read(&*file, base) else { return };
     let mut at = HEADER_BYTES as usize;
@@ -332,7 +332,7 @@ fn mend_identity(bytes: &mut Vec<u8>) {
 }
 
 /// Makes the last four bytes the checksum of the others.
-fn mend_end(bytes: &mut Vec<u8>) {
+fn mend_end(bytes: &mut [u8]) {
     if let Some(end) = bytes.len().checked_sub(4) {
         let crc = crc32c::crc32c(&bytes[..end]);
         put_u32(&mut bytes[end..], crc);

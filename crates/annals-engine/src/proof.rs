@@ -134,6 +134,10 @@ impl Proof {
             digest.append(frame.header.first, recorded_at, &events);
             Ok(())
         })?;
+        if end.next == from.next && end.next < until {
+            let problem = "there is no whole frame, and the log goes on";
+            return Err(Fault::damaged(&segment.name, end.byte, Some(end.next), problem));
+        }
         (self.byte, self.next) = (end.byte, end.next);
         Ok(())
     }

@@ -158,7 +158,7 @@ fn events_between(
             break;
         }
         let rank = |version: Version| (version.get() - part.first.get()) as u32;
-        let ranks = rank(from.max(part.first))..rank(to.min(part.last)) + 1;
+        let ranks = rank(from.max(part.first))..rank(to.min(part.last)).saturating_add(1);
         let mut places = part.run.index().ranked(&part.postings, ranks)?;
         if !forward {
             places.reverse();
@@ -184,7 +184,7 @@ pub fn stream_info(view: &View, stream: &StreamId) -> Result<Option<StreamInfo>,
 impl Part {
     fn last_position(&self) -> Result<Position, Fault> {
         let rank = (self.last.get() - self.first.get()) as u32;
-        let places = self.run.index().ranked(&self.postings, rank..rank + 1)?;
+        let places = self.run.index().ranked(&self.postings, rank..rank.saturating_add(1))?;
         let place = *places.first().ok_or_else(|| wrong(&self.run))?;
         Ok(self.run.position(place))
     }

@@ -64,6 +64,9 @@ struct Seen {
     wrong: Vec<Violation>,
 }
 
+/// An append as far as it has been read: its first position, its name, the hashes of its events, and its streams.
+type Group = (Position, Name, Vec<Hash>, BTreeMap<String, Version>);
+
 struct Found {
     place: Acknowledged,
     hash: Hash,
@@ -122,7 +125,7 @@ impl Check<'_> {
         let mut log = Seen::default();
         let mut next = Position::FIRST;
         let mut recorded_at = Timestamp::MIN;
-        let mut group: Option<(Position, Name, Vec<Hash>, BTreeMap<String, Version>)> = None;
+        let mut group: Option<Group> = None;
         let end = self.store.scan(Position::FIRST, |event| {
             let position = event.position();
             let wrong =
@@ -365,7 +368,7 @@ impl Seen {
     }
 
     /// Takes in an append that has been read to its end.
-    fn close(&mut self, group: Option<(Position, Name, Vec<Hash>, BTreeMap<String, Version>)>) {
+    fn close(&mut self, group: Option<Group>) {
         let Some((first, name, hashes, streams)) = group else { return };
         let events = hashes.len() as u64;
         let place = Acknowledged { first, last: first.plus(events - 1), streams };

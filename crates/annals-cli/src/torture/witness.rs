@@ -42,8 +42,7 @@ impl Witness {
                 }
                 let written = synced.write_all(text.as_bytes()).and_then(|()| synced.sync_data());
                 for answer in answers {
-                    let written =
-                        written.as_ref().map(|()| ()).map_err(|error| io::Error::from(error.kind()));
+                    let written = written.as_ref().copied().map_err(|error| io::Error::from(error.kind()));
                     // A writer that has gone away needs no answer.
                     let _ = answer.send(written);
                 }

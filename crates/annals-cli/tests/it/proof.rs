@@ -8,11 +8,11 @@ fn an_event_is_proved_to_somebody_who_has_only_a_published_head() {
     for version in 0..5 {
         place.ok(&format!(r#"append account-42 --type account.booked --data {{"n":{version}}}"#));
     }
-    place.write("receipt.json", &place.ok("receipt account-42 3"));
-    place.write("early.json", &place.ok("head --to 2 --json"));
+    place.write("receipt.json", place.ok("receipt account-42 3"));
+    place.write("early.json", place.ok("head --to 2 --json"));
     place.ok("append account-43 --type account.opened");
-    place.write("late.json", &place.ok("head --json"));
-    place.write("later.json", &place.ok("receipt account-42 3"));
+    place.write("late.json", place.ok("head --json"));
+    place.write("later.json", place.ok("receipt account-42 3"));
     assert!(place.ok("head").starts_with("log "));
 
     let proved = place.ok("receipt --check later.json --head late.json");
@@ -35,7 +35,7 @@ fn an_event_is_proved_to_somebody_who_has_only_a_published_head() {
 fn what_cannot_be_proved_is_said() {
     let place = Place::new();
     place.ok("append a-1 --type opened");
-    place.write("head.json", &place.ok("head --json"));
+    place.write("head.json", place.ok("head --json"));
     for (line, why) in [
         ("receipt a-1 2", "there is no event 2 of stream a-1"),
         ("head --to 7", "no append ends at position 7"),

@@ -489,7 +489,8 @@ impl Index for FileIndex {
             }
             first = false;
             if term.name != after {
-                streams.push((String::from_utf8_lossy(term.name).into_owned(), term.postings()?));
+                let name = String::from_utf8(term.name.to_vec());
+                streams.push((name.map_err(|_| term.index.wrong(term.number))?, term.postings()?));
             }
             cursor.advance();
         }

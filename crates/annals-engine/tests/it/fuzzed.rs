@@ -66,7 +66,7 @@ fn change((name, target): Target, seed: u64) {
         assert!(failed.is_ok(), "{name}: mutation {number} of {file} with ANNALS_SEED={seed}: {changed:?}");
         number += 1;
     }
-    println!("{name}: {number} mutations of {} seeds in {:?}", seeds.len(), started.elapsed());
+    assert!(number > 0, "{name} was not tried at all");
 }
 
 fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
