@@ -55,7 +55,9 @@ impl Proof {
     /// As far as the file says; from the beginning, if it cannot be used for a log that goes on at `end`.
     pub fn read(disk: &dyn Disk, store: StoreId, end: Position) -> Self {
         let stored = Self::stored(disk, store).ok().flatten();
-        stored.filter(|proof| proof.next <= end).unwrap_or_else(|| Self::begin(store))
+        stored
+            .filter(|proof| (Position::FIRST..=end).contains(&proof.next))
+            .unwrap_or_else(|| Self::begin(store))
     }
 
     fn stored(disk: &dyn Disk, store: StoreId) -> std::io::Result<Option<Self>> {
