@@ -27,6 +27,7 @@ mod restore;
 mod serve;
 mod store;
 mod streams;
+mod torture;
 mod upkeep;
 mod verify;
 
@@ -60,6 +61,9 @@ enum Command {
     Head(head::Head),
     Receipt(receipt::Receipt),
     Bench(bench::Bench),
+    Torture(torture::Torture),
+    #[command(hide = true)]
+    TortureChild(torture::Child),
 }
 
 impl Command {
@@ -79,6 +83,8 @@ impl Command {
             Self::Head(head) => head.run(),
             Self::Receipt(receipt) => receipt.run(),
             Self::Bench(bench) => bench.run().await,
+            Self::Torture(torture) => torture.run().await,
+            Self::TortureChild(child) => child.run().await,
         }
     }
 }

@@ -29,6 +29,11 @@ pub(crate) fn purchases(total: u64) -> ProgressBar {
     bar(Some(total), "{bar:32} {percent:>3}%  {human_pos}/{human_len} purchases  {per_sec}  {eta} left")
 }
 
+/// Progress through this much time.
+pub(crate) fn time(total: Duration) -> ProgressBar {
+    bar(Some(total.as_secs()), "{bar:32} {percent:>3}%  {msg}  {eta} left")
+}
+
 fn bar(total: Option<u64>, template: &str) -> ProgressBar {
     // Hidden by indicatif itself if standard error is not a terminal.
     let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);

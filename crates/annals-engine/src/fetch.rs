@@ -148,9 +148,20 @@ fn locate<'a>(view: &'a View, run: &Run, places: &[u32]) -> Result<Vec<Located<'
             (segment, positions) = view.segment_of(position);
         }
         let at = (place - known.start) as usize;
-        let byte = offsets[at].byte();
+        let wrong = || {
+            let name = run.file_name().unwrap_or("the index in memory");
+            Fault::damaged(name, 0, Some(position), "the index says of an event what cannot be")
+        };
+        let byte = offsets.get(at).ok_or_else(wrong)?.byte();
         let next = offsets.get(at + 1).filter(|_| positions.contains(&position.next()));
-        let end = next.map_or(byte + RECORD_BYTES_GUESS, |next| next.byte());
+        let mut end = next.map_or(byte + RECORD_BYTES_GUESS, |next| next.byte());
+        if end.saturating_sub(byte) > PIECE_BYTES_MAX {
+            // Memory is taken for what is there only.
+            end = end.min(segment.file.length().map_err(Fault::io("read the length of", &segment.name))?);
+        }
+        if end <= byte {
+            return Err(wrong());
+        }
         records.push(Located { segment, position, byte, end });
     }
     Ok(records)

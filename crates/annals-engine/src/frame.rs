@@ -494,6 +494,26 @@ pub fn record<'a>(bytes: &'a [u8], position: Position, origin: &Origin) -> Resul
     fields.record(bytes, position, origin)
 }
 
+/// Makes the checksums at the front of these bytes those of the frame that they look like, so that what is behind the
+/// checksums is reached; returns how long the frame is. For the fuzzing of decoders only.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn mend(bytes: &mut [u8], origin: &Origin) -> Option<usize> {
+    let header = peek(bytes, origin).ok()?;
+    let frame = bytes.get_mut(..header.length)?;
+    let mut crc = crc32c::crc32c_append(origin.salt, frame.get(8..header.records_at)?);
+    let mut at = header.records_at;
+    for index in 0..u64::from(header.count) {
+        let record = peek_record(frame.get(at..)?).ok()?;
+        let expected = record.crc(&frame[at..], header.first.plus(index), origin).ok()?;
+        put_u32(&mut frame[at..], expected);
+        crc = crc32c::crc32c_append(crc, &expected.to_le_bytes());
+        at += record.length;
+    }
+    crc = crc32c::crc32c_append(crc, &frame[4..8]);
+    put_u32(frame, crc);
+    Some(header.length)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

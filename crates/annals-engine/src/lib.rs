@@ -69,6 +69,10 @@ mod work;
 pub mod disk;
 mod error;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use backup::{
     Backup, BackupOptions, Depot, DiskDepot, Listed, Manifest, Point, RestoreOptions, Restored,
     StoredSegment, backups, restore, verify_backup,

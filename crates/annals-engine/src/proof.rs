@@ -63,7 +63,9 @@ impl Proof {
     /// As far as the file says; from the beginning, if it cannot be used for a log that goes on at `end`.
     pub fn read(disk: &dyn Disk, store: StoreId, end: Position) -> Self {
         let stored = Self::stored(disk, store).ok().flatten();
-        stored.filter(|proof| proof.next <= end).unwrap_or_else(|| Self::begin(store))
+        stored
+            .filter(|proof| (Position::FIRST..=end).contains(&proof.next))
+            .unwrap_or_else(|| Self::begin(store))
     }
 
     fn stored(disk: &dyn Disk, store: StoreId) -> std::io::Result<Option<Self>> {
@@ -139,7 +141,10 @@ impl Proof {
         } else if self.segment != Position::ZERO {
             self.digest.next_segment();
         }
-        assert_eq!(from.next, self.next, "a digest goes on where it stopped");
+        if from.next != self.next {
+            let problem = "it does not go on where this log does; remove it, and it is made again";
+            return Err(Fault::damaged(Self::NAME, 0, Some(self.next), problem));
+        }
         self.segment = segment.base();
         let digest = &mut self.digest;
         let end = walk(&*segment.file, &segment.header, from, until, |frame| add(digest, frame))?;

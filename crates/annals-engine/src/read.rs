@@ -100,7 +100,7 @@ fn parts(view: &View, stream: &StreamId, from: Version) -> Result<Vec<Part>, Fau
             continue;
         }
         let first = Version::new(postings.first_version);
-        let last = Version::new(postings.first_version + u64::from(count) - 1);
+        let last = first.plus(u64::from(count) - 1);
         parts.push(Part { run: run.clone(), postings, first, last });
         if first <= from.max(Version::FIRST) {
             break;
@@ -158,7 +158,7 @@ fn events_between(
             break;
         }
         let rank = |version: Version| (version.get() - part.first.get()) as u32;
-        let ranks = rank(from.max(part.first))..rank(to.min(part.last)) + 1;
+        let ranks = rank(from.max(part.first))..rank(to.min(part.last)).saturating_add(1);
         let mut places = part.run.index().ranked(&part.postings, ranks)?;
         if !forward {
             places.reverse();
@@ -184,10 +184,16 @@ pub fn stream_info(view: &View, stream: &StreamId) -> Result<Option<StreamInfo>,
 impl Part {
     fn last_position(&self) -> Result<Position, Fault> {
         let rank = (self.last.get() - self.first.get()) as u32;
-        let places = self.run.index().ranked(&self.postings, rank..rank + 1)?;
-        let place = *places.first().expect("a part has a last event");
+        let places = self.run.index().ranked(&self.postings, rank..rank.saturating_add(1))?;
+        let place = *places.first().ok_or_else(|| wrong(&self.run))?;
         Ok(self.run.position(place))
     }
+}
+
+/// An index that says of a stream what cannot be.
+fn wrong(run: &Run) -> Fault {
+    let name = run.file_name().unwrap_or("the index in memory");
+    Fault::damaged(name, 0, Some(run.base), "the index says of a stream what cannot be")
 }
 
 /// Streams in the order of their names.
@@ -211,7 +217,7 @@ pub fn streams(view: &View, list: &StreamList) -> Result<Vec<StreamInfo>, Fault>
     while found.len() < limit {
         let (page, complete_to) = merged(view, after.as_deref(), limit)?;
         for (name, part) in page {
-            let stream = StreamId::new(name).expect("only names that were accepted are indexed");
+            let stream = StreamId::new(name).map_err(|_| wrong(&part.run))?;
             match &list.category {
                 Some(category) if stream.category() == *category => {}
                 Some(category) if stream.as_str() > &*format!("{category}-\u{10ffff}") => return Ok(found),
@@ -253,7 +259,7 @@ fn merged(
             let count = run.index().count_below(&postings, visible);
             if count > 0 {
                 let first = Version::new(postings.first_version);
-                let last = Version::new(postings.first_version + u64::from(count) - 1);
+                let last = first.plus(u64::from(count) - 1);
                 // Runs come in order, so the newest part of a stream wins.
                 streams.insert(name, Part { run: run.clone(), postings, first, last });
             }

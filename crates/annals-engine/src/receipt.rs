@@ -153,7 +153,12 @@ pub fn receipt(
     let mut after = Vec::new();
     let mut next = own.next;
     while next <= until {
-        let leaves = Leaves::of(view.segment_of(next).0, until, None)?;
+        let segment = view.segment_of(next).0;
+        let leaves = Leaves::of(segment, until, None)?;
+        if leaves.next == next {
+            let problem = "there is no whole frame, and the log goes on";
+            return Err(Fault::damaged(&segment.name, 0, Some(next), problem));
+        }
         after.push(digest::tree(&leaves.digests));
         next = leaves.next;
     }

@@ -17,12 +17,13 @@
 
 use std::sync::Arc;
 
-use annals_core::{Clock, Position, StoreId, Timestamp};
+use annals_core::{Clock, Position, StoreId, StreamId, Timestamp};
 use parking_lot::RwLock;
 
 use crate::Options;
 use crate::commit::Active;
 use crate::disk::Disk;
+use crate::encoding::Malformed;
 use crate::error::Fault;
 use crate::frame;
 use crate::identity;
@@ -362,6 +363,12 @@ impl From<Fault> for Unusable {
     }
 }
 
+/// A checksum that is right does not make a name of every bytes: what is indexed can be handed out.
+fn check_name(stream: &[u8]) -> Result<(), Malformed> {
+    let name = std::str::from_utf8(stream).ok().filter(|name| StreamId::new(*name).is_ok());
+    name.map(drop).ok_or(Malformed::Field("stream"))
+}
+
 /// Builds an index from frames.
 #[derive(Default)]
 pub(crate) struct Builder {
@@ -376,6 +383,7 @@ impl Builder {
         let mut first = true;
         frame.records(|byte, record| {
             let mut body = crate::body::Body::read(record.body)?;
+            check_name(body.stream)?;
             body.key = body.key.filter(|_| !Planted::here().is(Bug::ForgetsKeysAtOpen));
             self.hashes.clear();
             hashes_of(&body, &mut self.hashes);

@@ -104,6 +104,9 @@ impl SegmentHeader {
         if bytes[12..16] != [0; 4] || bytes[64..124] != [0; 60] {
             return Err(Malformed::Field("reserved"));
         }
+        if get_u64(&bytes[32..]) == 0 {
+            return Err(Malformed::Field("base"));
+        }
         Ok(Self {
             store: StoreId::from_bytes(bytes[16..32].try_into().expect("16 bytes")),
             base: Position::new(get_u64(&bytes[32..])),

@@ -8,4 +8,5 @@ mod one_event;
 mod proof;
 mod serve;
 mod support;
+mod torture;
 mod trouble;

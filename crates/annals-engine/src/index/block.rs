@@ -92,6 +92,10 @@ impl BlockFile {
 
     /// So many blocks from this one on, past the cache; their payloads, one after the other.
     pub fn read(&self, number: u32, count: u32) -> Result<Vec<u8>, Fault> {
+        // Memory is taken for what is there only.
+        if u64::from(number) + u64::from(count) > self.checked.len() as u64 * 64 {
+            return Err(self.damaged(number, "ends too early"));
+        }
         let mut bytes = vec![0; BLOCK_BYTES * count as usize];
         let offset = u64::from(number) * BLOCK_BYTES as u64;
         let read = self.file.read_at(&mut bytes, offset).map_err(Fault::io("read", &self.name))?;

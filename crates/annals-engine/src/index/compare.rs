@@ -9,6 +9,9 @@ use crate::error::Fault;
 /// What is wrong with the index where it speaks of these events, the first of which is at this position; nothing if it
 /// is right, or does not speak of them.
 pub fn compare(run: &FileIndex, first: Position, events: &MemoryIndex) -> Result<Option<String>, Fault> {
+    if run.base() > first.plus(u64::from(events.count())) || run.last() < first {
+        return Ok(None);
+    }
     // Places in the run are `shift` larger than those among the events.
     let shift = first.get() as i64 - run.base().get() as i64;
     let low = (-shift).max(0);

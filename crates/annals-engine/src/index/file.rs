@@ -72,6 +72,9 @@ impl FileIndex {
         if layout.count == 0 || file.blocks()? != u64::from(layout.blocks) {
             return Err(file.damaged(0, "has not the length that its header says"));
         }
+        if !fits(&layout) {
+            return Err(file.damaged(0, "has a part that goes beyond its end"));
+        }
         Ok(Self { file, layout, ending })
     }
 
@@ -141,20 +144,31 @@ impl FileIndex {
         let mut number = self.layout.root;
         for _ in 0..self.layout.depth {
             let block = self.block(number)?;
-            let next = partition(&block, |entry| (entry.kind, entry.name) <= (kind as u8, name)).max(1) - 1;
-            number = Entry::at(&block, next).child();
+            let next = partition(&block, |entry| (entry.kind, entry.name) <= (kind as u8, name));
+            let next = next.ok_or_else(|| self.wrong(number))?.max(1) - 1;
+            let child = Entry::at(&block, next).and_then(|entry| entry.child());
+            number = child.ok_or_else(|| self.wrong(number))?;
             above.push((block, next));
         }
         let block = self.block(number)?;
         let at = partition(&block, |entry| (entry.kind, entry.name) < (kind as u8, name));
-        Ok(Cursor { index: self, above, block, at })
+        let at = at.ok_or_else(|| self.wrong(number))?;
+        Ok(Cursor { index: self, above, block, number, at })
+    }
+
+    /// A block whose checksum is right, and which holds what nobody writes.
+    fn wrong(&self, number: u32) -> Fault {
+        self.file.damaged(number, "a block holds what cannot be in it")
     }
 
     /// The places of a block of postings: rank of the first, and the places.
     fn postings_block(&self, number: u32) -> Result<(u32, Vec<u32>), Fault> {
         let block = self.block(number)?;
         let count = u16::from_le_bytes([block[4], block[5]]);
-        Ok((get_u32(&block), Numbers { bytes: &block[6..] }.places(u32::from(count))))
+        let first = get_u32(&block);
+        let places = Numbers { bytes: &block[6..] }.places(u32::from(count));
+        let places = places.filter(|places| first.checked_add(places.len() as u32).is_some());
+        Ok((first, places.ok_or_else(|| self.wrong(number))?))
     }
 
     /// The first of these blocks that holds what is wanted: `beyond` says of a block's first rank and first
@@ -163,8 +177,9 @@ impl FileIndex {
         let (mut low, mut high) = (0, blocks);
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            let block = self.block(start + middle)?;
-            let first = Numbers { bytes: &block[6..] }.next() as u32;
+            let number = start.saturating_add(middle);
+            let block = self.block(number)?;
+            let first = Numbers { bytes: &block[6..] }.number().ok_or_else(|| self.wrong(number))?;
             if beyond(get_u32(&block), first) { high = middle } else { low = middle }
         }
         Ok(low)
@@ -175,11 +190,12 @@ impl FileIndex {
         match postings.source {
             Source::Inline(places) => Ok(places),
             Source::Blocks(start, blocks) => {
-                let mut places = Vec::with_capacity(postings.count as usize);
+                let mut places = Vec::new();
                 let bytes = self.file.read(start, blocks)?;
                 for block in bytes.chunks(PAYLOAD_BYTES) {
                     let count = u16::from_le_bytes([block[4], block[5]]);
-                    places.extend(Numbers { bytes: &block[6..] }.places(u32::from(count)));
+                    let of_block = Numbers { bytes: &block[6..] }.places(u32::from(count));
+                    places.extend(of_block.ok_or_else(|| self.wrong(start))?);
                 }
                 Ok(places)
             }
@@ -188,18 +204,33 @@ impl FileIndex {
     }
 }
 
+/// Whether every part that the header names lies in the file.
+fn fits(layout: &Layout) -> bool {
+    /// Levels of the tree of terms: each has two children at least, and a file fewer blocks than this would need.
+    const DEPTH_MAX: u32 = 32;
+    let part = |at: u32, things: u32, per_block: usize| {
+        u64::from(at) + u64::from(things).div_ceil(per_block as u64) <= u64::from(layout.blocks)
+    };
+    part(1, layout.count, OFFSETS_PER_BLOCK)
+        && part(layout.ids, layout.count, IDS_PER_BLOCK)
+        && part(layout.segments, layout.segment_count, SEGMENTS_PER_BLOCK)
+        && part(layout.filter, layout.lines.max(1), LINES_PER_BLOCK)
+        && layout.root < layout.blocks
+        && layout.depth <= DEPTH_MAX
+}
+
 /// How many entries of a block of terms come before the first for which `before` is false.
-fn partition(block: &[u8], before: impl Fn(&Entry<'_>) -> bool) -> usize {
+fn partition(block: &[u8], before: impl Fn(&Entry<'_>) -> bool) -> Option<usize> {
     let (mut low, mut high) = (0, Entry::count(block));
     while low < high {
         let middle = low + (high - low) / 2;
-        if before(&Entry::at(block, middle)) { low = middle + 1 } else { high = middle }
+        if before(&Entry::at(block, middle)?) { low = middle + 1 } else { high = middle }
     }
-    low
+    Some(low)
 }
 
-/// An entry of a block of terms: its term, and what follows. The block's checksum was right, so what stands in it is
-/// what was written.
+/// An entry of a block of terms: its term, and what follows. What is read of it is nothing if it cannot have been
+/// written.
 struct Entry<'a> {
     kind: u8,
     name: &'a [u8],
@@ -211,29 +242,30 @@ impl<'a> Entry<'a> {
         usize::from(u16::from_le_bytes([block[0], block[1]]))
     }
 
-    fn at(block: &'a [u8], index: usize) -> Self {
-        let at = usize::from(u16::from_le_bytes([block[2 + 2 * index], block[3 + 2 * index]]));
-        let mut numbers = Numbers { bytes: &block[at + 1..] };
-        let length = numbers.next() as usize;
-        let (name, rest) = numbers.bytes.split_at(length);
-        Self { kind: block[at], name, rest }
+    fn at(block: &'a [u8], index: usize) -> Option<Self> {
+        let at = u16::from_le_bytes(*block.get(2 + 2 * index..)?.first_chunk()?);
+        let (&kind, rest) = block.get(usize::from(at)..)?.split_first()?;
+        let mut numbers = Numbers { bytes: rest };
+        let length = numbers.number()? as usize;
+        let (name, rest) = numbers.bytes.split_at_checked(length)?;
+        Some(Self { kind, name, rest })
     }
 
     /// Of an inner block.
-    fn child(&self) -> u32 {
-        Numbers { bytes: self.rest }.next() as u32
+    fn child(&self) -> Option<u32> {
+        Numbers { bytes: self.rest }.number()
     }
 
     /// Of a leaf.
-    fn postings(&self) -> Postings {
+    fn postings(&self) -> Option<Postings> {
         let mut numbers = Numbers { bytes: self.rest };
-        let first_version = numbers.next();
-        let count = numbers.next() as u32;
-        let source = match numbers.next() {
-            0 => Source::Blocks(numbers.next() as u32, numbers.next() as u32),
-            _ => Source::Inline(numbers.places(count)),
+        let first_version = numbers.next()?;
+        let count = numbers.number()?;
+        let source = match numbers.next()? {
+            0 => Source::Blocks(numbers.number()?, numbers.number()?),
+            _ => Source::Inline(numbers.places(count)?),
         };
-        Postings { first_version, count, source }
+        Some(Postings { first_version, count, source })
     }
 }
 
@@ -242,18 +274,21 @@ struct Numbers<'a> {
 }
 
 impl Numbers<'_> {
-    fn next(&mut self) -> u64 {
-        let (number, length) =
-            get_varint(self.bytes).expect("a block with a right checksum is as it was written");
+    fn next(&mut self) -> Option<u64> {
+        let (number, length) = get_varint(self.bytes)?;
         self.bytes = &self.bytes[length..];
-        number
+        Some(number)
     }
 
-    fn places(&mut self, count: u32) -> Vec<u32> {
-        let mut before = 0;
+    fn number(&mut self) -> Option<u32> {
+        u32::try_from(self.next()?).ok()
+    }
+
+    fn places(&mut self, count: u32) -> Option<Vec<u32>> {
+        let mut before = 0_u32;
         let place = |_| {
-            before += self.next() as u32;
-            before
+            before = before.checked_add(self.number()?)?;
+            Some(before)
         };
         (0..count).map(place).collect()
     }
@@ -265,6 +300,8 @@ pub struct Cursor<'a> {
     /// The inner blocks above, from the root, each with the entry that leads here.
     above: Vec<(Block, usize)>,
     block: Block,
+    /// Which block that is.
+    number: u32,
     at: usize,
 }
 
@@ -273,11 +310,13 @@ pub struct TermAt<'a> {
     pub kind: u8,
     pub name: &'a [u8],
     entry: Entry<'a>,
+    index: &'a FileIndex,
+    number: u32,
 }
 
 impl TermAt<'_> {
-    pub fn postings(&self) -> Postings {
-        self.entry.postings()
+    pub fn postings(&self) -> Result<Postings, Fault> {
+        self.entry.postings().ok_or_else(|| self.index.wrong(self.number))
     }
 }
 
@@ -292,8 +331,9 @@ impl<'a> Cursor<'a> {
         if self.at >= Entry::count(&self.block) && !self.next_leaf()? {
             return Ok(None);
         }
-        let entry = Entry::at(&self.block, self.at);
-        Ok(Some(TermAt { kind: entry.kind, name: entry.name, entry }))
+        let Self { index, number, .. } = *self;
+        let entry = Entry::at(&self.block, self.at).ok_or_else(|| index.wrong(number))?;
+        Ok(Some(TermAt { kind: entry.kind, name: entry.name, entry, index, number }))
     }
 
     /// Goes on to the next term.
@@ -314,11 +354,13 @@ impl<'a> Cursor<'a> {
         }
         for level in 0..levels {
             let (block, at) = self.above.last().expect("there is a block above");
-            let child = self.index.block(Entry::at(block, *at).child())?;
+            let number = Entry::at(block, *at).and_then(|entry| entry.child());
+            let number = number.ok_or_else(|| self.index.wrong(self.number))?;
+            let child = self.index.block(number)?;
             if level + 1 < levels {
                 self.above.push((child, 0));
             } else {
-                (self.block, self.at) = (child, 0);
+                (self.block, self.number, self.at) = (child, number, 0);
             }
         }
         Ok(true)
@@ -356,7 +398,7 @@ impl Index for FileIndex {
         }
         let mut cursor = self.seek_term(kind, name)?;
         let term = cursor.term()?.filter(|term| term.kind == kind as u8 && term.name == name);
-        Ok(term.map(|term| term.postings()))
+        term.map(|term| term.postings()).transpose()
     }
 
     fn places(&self, postings: &Postings, range: Range<u32>) -> Result<Vec<u32>, Fault> {
@@ -371,7 +413,7 @@ impl Index for FileIndex {
         };
         let mut found = Vec::new();
         for block in self.seek_place(start, blocks, |_, place| place > range.start)?..blocks {
-            let (_, places) = self.postings_block(start + block)?;
+            let (_, places) = self.postings_block(start.saturating_add(block))?;
             if places.first().is_none_or(|&place| place >= range.end) {
                 break;
             }
@@ -391,7 +433,7 @@ impl Index for FileIndex {
         };
         let mut found = Vec::new();
         for block in self.seek_place(start, blocks, |rank, _| rank > ranks.start)?..blocks {
-            let (first, places) = self.postings_block(start + block)?;
+            let (first, places) = self.postings_block(start.saturating_add(block))?;
             if first >= ranks.end {
                 break;
             }
@@ -438,15 +480,26 @@ impl Index for FileIndex {
     }
 
     fn streams_after(&self, name: Option<&str>, limit: usize) -> Result<Vec<(String, Postings)>, Fault> {
-        let mut streams = Vec::new();
+        let mut streams: Vec<(String, Postings)> = Vec::new();
+        let mut first = true;
         let after = name.unwrap_or_default().as_bytes();
         let mut cursor = self.seek_term(Kind::Stream, after)?;
         while let Some(term) = cursor.term()? {
             if term.kind != Kind::Stream as u8 || streams.len() == limit {
                 break;
             }
+            // Names that do not rise might never end.
+            let rises = match streams.last() {
+                Some((before, _)) => term.name > before.as_bytes(),
+                None => term.name > after || (first && term.name == after),
+            };
+            if !rises {
+                return Err(term.index.wrong(term.number));
+            }
+            first = false;
             if term.name != after {
-                streams.push((String::from_utf8_lossy(term.name).into_owned(), term.postings()));
+                let name = String::from_utf8(term.name.to_vec());
+                streams.push((name.map_err(|_| term.index.wrong(term.number))?, term.postings()?));
             }
             cursor.advance();
         }

@@ -100,7 +100,7 @@ fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Re
             if next[index].as_ref().is_none_or(|term| (term.0, &term.1) != (kind, &name)) {
                 continue;
             }
-            let postings = cursor.term()?.expect("it was there").postings();
+            let postings = cursor.term()?.expect("it was there").postings()?;
             if index + 1 == runs.len() && Planted::here().is(Bug::MergesWithoutTheLastRun) {
                 cursor.advance();
                 next[index] = cursor.term()?.map(|term| (term.kind, term.name.to_vec()));

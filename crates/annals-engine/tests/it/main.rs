@@ -13,6 +13,7 @@ mod cut;
 mod damage;
 mod digest;
 mod full;
+mod fuzzed;
 mod histories;
 mod kill;
 mod marks;

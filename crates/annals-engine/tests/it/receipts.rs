@@ -1,6 +1,6 @@
 //! Receipts and heads: an event is proved to be in the log, and nothing else is.
 
-use annals_core::{EventStore, EventStoreExt, Position, Query, Version};
+use annals_core::{Error, EventStore, EventStoreExt, Position, Query, Version};
 use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{NoProof, Options, verify_disk};
 
@@ -81,4 +81,23 @@ async fn every_event_is_proved_and_no_other() {
         store.head_digest(Some(Position::ZERO)).unwrap().map(|head| head.position),
         Some(Position::ZERO)
     );
+}
+
+/// G9: a broken frame in front of the head ends neither the digest nor the wait for it.
+#[tokio::test]
+async fn damage_in_front_of_a_head_is_told() {
+    let disk = FaultyDisk::new();
+    let store = open(&disk, small_segments()).unwrap();
+    for number in 0..60 {
+        store.append(append("account-1", number, 1)).await.unwrap();
+    }
+    drop(store);
+    let mut files = disk.files();
+    files.remove("digest");
+    let (_, second) = files.iter_mut().filter(|(name, _)| name.ends_with(".seg")).nth(1).unwrap();
+    second[200] ^= 1;
+    let store = open(&FaultyDisk::with_files(files), small_segments()).unwrap();
+    assert!(matches!(store.head_digest(None), Err(Error::Damaged { .. })));
+    let first = store.receipt(&stream("account-1"), Version::FIRST, None);
+    assert!(matches!(first, Err(Error::Damaged { .. })));
 }

@@ -268,3 +268,19 @@ async fn the_index_of_another_log_is_built_again() {
     check(&open(&disk, small_segments()).unwrap(), &ours.1).await;
     assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
 }
+
+/// A run that ends with the last event of its segment, in front of the mark of a close, which the next segment links to.
+#[tokio::test]
+async fn a_segment_follows_a_run_that_ends_in_front_of_a_mark() {
+    let disk = FaultyDisk::new();
+    let options = Options { run_events: 4, ..small_segments() };
+    let mut done = Vec::new();
+    for bytes in [10, 5_000, 10] {
+        let store = open(&disk, options.clone()).unwrap_or_else(|error| panic!("{}", error.chain()));
+        check(&store, &done).await;
+        let mut append = append("account-1", bytes, 4);
+        append.writes[0].event.data = vec![b' '; bytes].into();
+        done.push((append.clone(), store.append(append).await.unwrap()));
+    }
+    check(&open(&disk, options).unwrap(), &done).await;
+}

@@ -101,3 +101,20 @@ fn a_bad_line_is_refused_by_the_name_of_the_field() {
         assert!(event_json::parse_line(bad.as_bytes()).is_err(), "{bad}");
     }
 }
+
+/// The seeds of the fuzzer, whole and cut anywhere: an event, or refused.
+#[test]
+fn every_seed_is_an_event_or_refused() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/event_json");
+    let mut events = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        for end in 0..=bytes.len() {
+            if let Ok(event) = event_json::parse_line(&bytes[..end]) {
+                events += 1;
+                assert_eq!(event_json::parse_line(&event_json::line(&event)), Ok(event));
+            }
+        }
+    }
+    assert!(events > 1, "the seeds hold events");
+}

@@ -1,0 +1,591 @@
+//! `annals torture`: proves on the user's own disk that nothing acknowledged is lost when the process is killed.
+//!
+//! A child writes and reads; it is killed at a random moment, while it opens the store, works or closes it; then this
+//! process opens the store and checks everything against a witness that the child kept outside. Again and again.
+//!
+//! The files: `load` (what is written), `child` (the process that is killed), `witness` (what it was told), `check`
+//! (what must hold), `full` (a full disk), `tamper` (proof that a torture can fail).
+
+mod check;
+mod child;
+mod full;
+mod load;
+mod tamper;
+mod witness;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use annals_engine::{EngineStore, Head, verify};
+use anyhow::{Context as _, bail};
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use self::check::{Check, Kind, Tally, Violation};
+pub(crate) use self::child::Child;
+use self::full::Full;
+use self::load::{Random, Shape};
+use self::tamper::Tamper;
+use self::witness::{Ledger, State, Witness};
+use crate::output::{Output, Style, thousands};
+use crate::progress;
+
+/// Kill writers on this disk, again and again, and check that nothing acknowledged is lost
+#[derive(Args)]
+#[command(after_help = "Examples:
+  annals torture --dir /mnt/data/torture --minutes 10
+  annals torture --dir ./torture --minutes 1 --writers 64 --json
+
+Child processes write to a store in the directory and are killed, while they open it, work or close
+it. After each kill every append that was acknowledged must be there, byte for byte; every other is
+there as a whole or not at all. Exit code 1 if anything is lost, half or wrong; the directory is kept
+then, and otherwise removed.
+
+A kill is not a power cut: what the system had in its cache survives a kill.")]
+pub(crate) struct Torture {
+    /// A directory on the disk to be tried; it must be empty or not there
+    #[arg(long, value_name = "DIRECTORY")]
+    dir: PathBuf,
+    /// How long; a part of a minute is a number such as 0.5
+    #[arg(long, value_name = "MINUTES", value_parser = minutes)]
+    minutes: Duration,
+    /// Repeats the choices of another run; when exactly a kill comes is not repeated
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Writers at once, at most
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    writers: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Damages the store, so that the torture must fail
+    #[arg(long, hide = true)]
+    tamper: Option<Tamper>,
+}
+
+fn minutes(text: &str) -> Result<Duration, &'static str> {
+    let minutes: f64 = text.parse().map_err(|_| "is not a number of minutes")?;
+    Duration::try_from_secs_f64(minutes * 60.0).map_err(|_| "is not a number of minutes")
+}
+
+/// A store is left for a new one when its log has so many bytes: checks take longer the longer it is.
+const STORE_BYTES_MAX: u64 = 48 << 20;
+/// Longer than this nothing takes that works.
+const HANGS: Duration = Duration::from_secs(120);
+/// So many violations are told one by one.
+const VIOLATIONS_TOLD: usize = 20;
+
+impl Torture {
+    /// Runs until the time is over, something is wrong, or it is interrupted.
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        self.prepare()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (told, interrupted) = (crate::serve::told_to_stop()?, stop.clone());
+        tokio::spawn(async move {
+            told.await;
+            interrupted.store(true, Ordering::SeqCst);
+        });
+        let seed = self.seed.unwrap_or_else(|| u64::from_le_bytes(uuid_bytes()) >> 1);
+        let runtime = tokio::runtime::Handle::current();
+        let work = move || {
+            let mut run = Run::new(self, seed, stop, runtime);
+            let ended = run.go();
+            (run, ended)
+        };
+        let (run, ended) = tokio::task::spawn_blocking(work).await?;
+        run.bar.finish_and_clear();
+        ended.with_context(|| format!("seed {seed}; {} is kept", run.torture.dir.display()))?;
+        run.summary()
+    }
+
+    fn prepare(&self) -> anyhow::Result<()> {
+        let name = || format!("cannot use {}", self.dir.display());
+        if self.dir.exists() && std::fs::read_dir(&self.dir).with_context(name)?.next().is_some() {
+            bail!("{} is not empty", self.dir.display());
+        }
+        std::fs::create_dir_all(&self.dir).with_context(name)
+    }
+}
+
+fn uuid_bytes() -> [u8; 8] {
+    let (_, low) = uuid::Uuid::new_v4().as_u64_pair();
+    low.to_le_bytes()
+}
+
+/// Where a kill strikes.
+#[derive(Clone, Copy)]
+enum Moment {
+    /// While the store is opened, so long after it has begun.
+    Open(Duration),
+    /// Under load, so long after it was opened.
+    Load(Duration),
+    /// Under load for so long, then so long after closing has begun.
+    Close(Duration, Duration),
+}
+
+/// Kills, by moment.
+#[derive(Default)]
+struct Kills {
+    open: u64,
+    load: u64,
+    close: u64,
+}
+
+struct Run {
+    torture: Torture,
+    seed: u64,
+    stop: Arc<AtomicBool>,
+    runtime: tokio::runtime::Handle,
+    random: Random,
+    bar: ProgressBar,
+    started: Instant,
+    /// Which store this is: each has a witness of its own.
+    store: u64,
+    ledger: Ledger,
+    head: Option<Head>,
+    cycle: u64,
+    kills: Kills,
+    /// How long it took to open and to close, lately.
+    opening: Duration,
+    closing: Duration,
+    acknowledged: u64,
+    total: Tally,
+    violations: Vec<Violation>,
+    full: Option<Full>,
+}
+
+impl Run {
+    fn new(torture: Torture, seed: u64, stop: Arc<AtomicBool>, runtime: tokio::runtime::Handle) -> Self {
+        let short = Duration::from_millis(5);
+        Self {
+            bar: progress::time(torture.minutes),
+            torture,
+            seed,
+            stop,
+            runtime,
+            random: Random::new(seed, &[]),
+            started: Instant::now(),
+            store: 0,
+            ledger: Ledger::default(),
+            head: None,
+            cycle: 0,
+            kills: Kills::default(),
+            opening: short,
+            closing: short,
+            acknowledged: 0,
+            total: Tally::default(),
+            violations: Vec::new(),
+            full: None,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.torture.dir.join(format!("{name}-{}", self.store))
+    }
+
+    fn over(&self) -> bool {
+        self.stop.load(Ordering::SeqCst) || self.started.elapsed() >= self.torture.minutes
+    }
+
+    /// Cycles until the time is over; then the full disk.
+    fn go(&mut self) -> anyhow::Result<()> {
+        while !self.over() && self.violations.is_empty() {
+            self.cycle()?;
+            self.tell();
+            if self.violations.is_empty() && bytes_of(&self.path("store").join("log")) > STORE_BYTES_MAX {
+                self.end_store()?;
+            }
+        }
+        if self.violations.is_empty() {
+            self.end_store()?;
+        }
+        if self.violations.is_empty() && !self.stop.load(Ordering::SeqCst) {
+            self.bar.set_message("a full disk");
+            let full = full::full(&self.torture.dir.join("full"), self.seed)?;
+            if let Full::Broken(problem) = &full {
+                let text = format!("full file system {problem}");
+                self.violations.push(Violation { kind: Kind::Wrong, text });
+            }
+            self.full = Some(full);
+        }
+        Ok(())
+    }
+
+    /// Some kills, and a check.
+    fn cycle(&mut self) -> anyhow::Result<()> {
+        let tamper = self.torture.tamper.filter(|_| self.cycle >= 2);
+        if let Some(tamper) = tamper {
+            tamper.before(&self.path("store"), &self.path("seen"))?;
+        }
+        let load = Duration::from_micros(2_000 << self.random.below(10))
+            * (50 + self.random.below(100) as u32)
+            / 100;
+        let moment = if self.random.below(4) == 0 {
+            Moment::Close(load, portion(&mut self.random, self.closing))
+        } else {
+            Moment::Load(load)
+        };
+        self.kill(moment)?;
+        // Recovery is killed too, sometimes again and again.
+        while self.random.below(2) == 0 && !self.over() && self.violations.is_empty() {
+            let moment = Moment::Open(portion(&mut self.random, self.opening));
+            self.kill(moment)?;
+        }
+        if let Some(tamper) = tamper {
+            tamper.after(&self.path("store"), &self.path("seen"), &self.path("witness"))?;
+        }
+        self.check()
+    }
+
+    /// Starts a child and kills it.
+    fn kill(&mut self, moment: Moment) -> anyhow::Result<()> {
+        self.cycle += 1;
+        let errors = self.torture.dir.join("child.err");
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("torture-child");
+        for (name, path) in [("--store", "store"), ("--witness", "witness"), ("--seen", "seen")] {
+            command.arg(name).arg(self.path(path));
+        }
+        for (name, number) in
+            [("--cycle", self.cycle), ("--seed", self.seed), ("--writers", self.torture.writers)]
+        {
+            command.arg(name).arg(number.to_string());
+        }
+        if let Moment::Close(load, _) = moment {
+            command.arg("--close").arg(load.as_millis().to_string());
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(std::fs::File::create(&errors)?);
+        // Ctrl-C is for this process: it ends the child itself.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = Running::start(command.spawn().context("cannot start a child")?);
+        let struck = self.strike(&mut child, moment);
+        let status = child.kill()?;
+        self.total_kill(moment);
+        if let Err(problem) = struck? {
+            let said = std::fs::read_to_string(&errors).unwrap_or_default();
+            let text = format!("child {}: {problem} ({status}) {}", self.cycle, said.trim());
+            self.violations.push(Violation { kind: Kind::Wrong, text });
+        }
+        Ok(())
+    }
+
+    /// Waits for the moment; says what is wrong if the child does not come to it.
+    fn strike(&mut self, child: &mut Running, moment: Moment) -> anyhow::Result<Result<(), String>> {
+        let started = Instant::now();
+        let mut waits = vec![("opening", None)];
+        match moment {
+            Moment::Open(after) => waits.push(("open", Some(after))),
+            Moment::Load(after) => waits.extend([("open", None), ("never", Some(after))]),
+            Moment::Close(_, after) => {
+                waits.extend([("open", None), ("closing", None), ("closed", Some(after))])
+            }
+        }
+        let mut last = started;
+        for (word, limit) in waits {
+            match child.said(word, limit.unwrap_or(HANGS)) {
+                Said::Yes => {}
+                Said::Gone => return Ok(Err(format!("has ended by itself while `{word}` was to come"))),
+                Said::No if limit.is_some() => return Ok(Ok(())),
+                Said::No => return Ok(Err(format!("hangs while `{word}` was to come"))),
+            }
+            match word {
+                "open" => self.opening = last.elapsed(),
+                "closed" => self.closing = last.elapsed(),
+                _ => {}
+            }
+            last = Instant::now();
+        }
+        Ok(Ok(()))
+    }
+
+    fn total_kill(&mut self, moment: Moment) {
+        *match moment {
+            Moment::Open(_) => &mut self.kills.open,
+            Moment::Load(_) => &mut self.kills.load,
+            Moment::Close(..) => &mut self.kills.close,
+        } += 1;
+    }
+
+    /// Opens the store and checks it.
+    fn check(&mut self) -> anyhow::Result<()> {
+        if !self.violations.is_empty() {
+            return Ok(());
+        }
+        self.ledger.read_on(&self.path("witness"))?;
+        let store = match self.open()? {
+            Ok(store) => store,
+            Err(problem) => {
+                let known = self.acknowledged_now();
+                let text = format!("the store does not open, with {known} appends acknowledged: {problem}");
+                self.violations.push(Violation { kind: Kind::Wrong, text });
+                return Ok(());
+            }
+        };
+        let witness = Witness::open(&self.path("witness-of-retries"))?;
+        let seen = self.path("seen");
+        let mut check = Check {
+            store: &store,
+            ledger: &mut self.ledger,
+            seed: self.seed,
+            random: Random::new(self.seed, &[self.cycle, 2]),
+            tally: Tally::default(),
+            violations: Vec::new(),
+        };
+        let checked = self.runtime.block_on(check.run(&seen, &witness, &mut self.head));
+        let Check { tally, mut violations, .. } = check;
+        if let Err(error) = checked {
+            violations
+                .push(Violation { kind: Kind::Wrong, text: format!("the store cannot be read: {error:#}") });
+        }
+        self.violations.extend(violations);
+        self.total.checked += tally.checked;
+        self.total.found += tally.found;
+        self.total.absent += tally.absent;
+        self.total.retried += tally.retried;
+        self.total.seen = tally.seen;
+        Ok(())
+    }
+
+    /// Opens the store, in a time that has an end.
+    fn open(&self) -> anyhow::Result<Result<EngineStore, String>> {
+        let shape = Shape::of(self.seed, self.cycle, self.torture.writers);
+        let (opened, store) = mpsc::channel();
+        let path = self.path("store");
+        std::thread::spawn(move || {
+            // Nobody waits any more for one that hangs.
+            let _ = opened.send(EngineStore::open(path, shape.options));
+        });
+        Ok(match store.recv_timeout(HANGS) {
+            Ok(opened) => opened.map_err(|error| error.chain()),
+            Err(RecvTimeoutError::Timeout) => Err("it hangs".into()),
+            Err(RecvTimeoutError::Disconnected) => Err("opening has panicked".into()),
+        })
+    }
+
+    fn acknowledged_now(&self) -> u64 {
+        let known = self.ledger.appends.values();
+        known.filter(|known| matches!(known.state, State::Acknowledged(_))).count() as u64
+    }
+
+    /// Verifies a store from end to end, and begins another one.
+    fn end_store(&mut self) -> anyhow::Result<()> {
+        if self.path("store").join("log").exists() {
+            match verify(self.path("store"), &mut |_, _| {}) {
+                Ok(found) => {
+                    let wrong =
+                        found.damage.iter().map(|annals_engine::Damage { place, problem, .. }| Violation {
+                            kind: Kind::Wrong,
+                            text: format!("verification finds damage at {place}: {problem}"),
+                        });
+                    self.violations.extend(wrong);
+                }
+                Err(error) => {
+                    let text = format!("the store cannot be verified: {}", error.chain());
+                    self.violations.push(Violation { kind: Kind::Wrong, text });
+                }
+            }
+        }
+        self.acknowledged += self.acknowledged_now();
+        if self.violations.is_empty() {
+            for name in ["store", "witness", "witness-of-retries", "seen"] {
+                remove(&self.path(name))?;
+            }
+            self.store += 1;
+            self.ledger = Ledger::default();
+            self.head = None;
+        }
+        Ok(())
+    }
+
+    /// Moves the bar on.
+    fn tell(&self) {
+        self.bar.set_position(self.started.elapsed().as_secs());
+        let kills = self.kills.open + self.kills.load + self.kills.close;
+        self.bar.set_message(format!(
+            "{} kills, {} appends checked",
+            thousands(kills),
+            thousands(self.total.checked)
+        ));
+    }
+
+    /// Prints what was found; removes the directory if that is nothing.
+    fn summary(mut self) -> anyhow::Result<ExitCode> {
+        let held = self.violations.is_empty();
+        // What is worst comes first.
+        self.violations.sort_by_key(|violation| violation.kind);
+        let mut output = Output::standard();
+        if self.torture.json {
+            output.line(&self.json().to_string())?
+        } else {
+            self.lines(&mut output)?
+        }
+        output.flush()?;
+        if held {
+            std::fs::remove_dir_all(&self.torture.dir)
+                .with_context(|| format!("cannot remove {}", self.torture.dir.display()))?;
+        }
+        Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn count(&self, kind: Kind) -> u64 {
+        self.violations.iter().filter(|violation| violation.kind == kind).count() as u64
+    }
+
+    /// Appends that were acknowledged in all.
+    fn acknowledged(&self) -> u64 {
+        self.acknowledged + if self.violations.is_empty() { 0 } else { self.acknowledged_now() }
+    }
+
+    fn lines(&self, output: &mut Output) -> anyhow::Result<()> {
+        let Kills { open, load, close } = self.kills;
+        let Tally { checked, found, absent, retried, .. } = self.total;
+        output.line(&format!(
+            "{} kills in {:.0} s: {} under load, {} while opening, {} while closing; {} stores",
+            thousands(open + load + close),
+            self.started.elapsed().as_secs_f64(),
+            thousands(load),
+            thousands(open),
+            thousands(close),
+            self.store.max(1)
+        ))?;
+        output.line(&format!(
+            "{} appends acknowledged, looked for {} times; {} sent again",
+            thousands(self.acknowledged()),
+            thousands(checked),
+            thousands(retried)
+        ))?;
+        output.line(&format!(
+            "{} in flight at a kill: {} there as a whole, {} not there",
+            thousands(found + absent),
+            thousands(found),
+            thousands(absent)
+        ))?;
+        match &self.full {
+            Some(Full::Held(said)) => output.line(&format!("full file system: {said}"))?,
+            Some(Full::Broken(_)) => output.line("full file system: broken")?,
+            Some(Full::NotTried(why)) => output.line(&format!("full file system: not tried, {why}"))?,
+            None => output.line("full file system: not tried, it did not come to that")?,
+        }
+        for violation in self.violations.iter().take(VIOLATIONS_TOLD) {
+            output.line(&format!("{}: {}", violation.kind.name(), crate::output::plain(&violation.text)))?;
+        }
+        if self.violations.len() > VIOLATIONS_TOLD {
+            output.line(&format!("… and {} more", self.violations.len() - VIOLATIONS_TOLD))?;
+        }
+        let counts =
+            [Kind::Lost, Kind::Half, Kind::Wrong].map(|kind| format!("{} {}", kind.name(), self.count(kind)));
+        let line = format!("{}; seed {}", counts.join(", "), self.seed);
+        output.line(&output.styled(&line, Style::Strong))?;
+        if self.violations.is_empty() {
+            output.line(
+                "A kill is not a power cut: what the system had in its cache has survived every kill here.",
+            )?;
+        } else {
+            output.line(&format!("{} is kept", self.torture.dir.display()))?;
+        }
+        Ok(())
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let full = match &self.full {
+            Some(Full::Held(_)) => "held",
+            Some(Full::Broken(_)) => "broken",
+            Some(Full::NotTried(_)) | None => "not tried",
+        };
+        let told = self.violations.iter().take(VIOLATIONS_TOLD);
+        let told: Vec<_> =
+            told.map(|violation| json!({ "kind": violation.kind.name(), "text": violation.text })).collect();
+        json!({
+            "seed": self.seed,
+            "seconds": self.started.elapsed().as_secs_f64(),
+            "stores": self.store.max(1),
+            "kills": { "open": self.kills.open, "load": self.kills.load, "close": self.kills.close },
+            "acknowledged": self.acknowledged(),
+            "checked": self.total.checked,
+            "sent_again": self.total.retried,
+            "in_flight": { "found": self.total.found, "not_found": self.total.absent },
+            "full_file_system": full,
+            "lost": self.count(Kind::Lost),
+            "half": self.count(Kind::Half),
+            "wrong": self.count(Kind::Wrong),
+            "violations": told,
+        })
+    }
+}
+
+/// Some part of a time, or a little more than all of it.
+fn portion(random: &mut Random, of: Duration) -> Duration {
+    of * (random.below(130) as u32) / 100
+}
+
+fn bytes_of(log: &Path) -> u64 {
+    let files = std::fs::read_dir(log).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A child and what it says.
+struct Running {
+    child: process::Child,
+    lines: mpsc::Receiver<String>,
+}
+
+enum Said {
+    Yes,
+    No,
+    Gone,
+}
+
+impl Running {
+    fn start(mut child: process::Child) -> Self {
+        let out = child.stdout.take().expect("the output was asked for as a pipe");
+        let (line, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for text in BufReader::new(out).lines().map_while(Result::ok) {
+                if line.send(text).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// Waits until the child says this.
+    fn said(&self, word: &str, limit: Duration) -> Said {
+        let until = Instant::now() + limit;
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) if line == word => return Said::Yes,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return Said::No,
+                Err(RecvTimeoutError::Disconnected) => return Said::Gone,
+            }
+        }
+    }
+
+    fn kill(&mut self) -> anyhow::Result<process::ExitStatus> {
+        self.child.kill().context("cannot kill the child")?;
+        Ok(self.child.wait()?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Killed already, unless something went wrong in between.
+        let _ = self.child.kill();
+    }
+}
