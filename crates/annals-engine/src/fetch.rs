@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use annals_core::{Position, RecordedEvent};
+use annals_core::{Position, RecordedEvent, Timestamp, Version};
 use bytes::Bytes;
 
 use crate::encoding::Malformed;
@@ -69,50 +69,92 @@ pub fn events(view: &View, run: &Run, places: &[u32], bytes_max: usize) -> Resul
 
 /// Events in a row, in the bytes that they were read into.
 pub struct Block<'a> {
-    /// The records, each with where it is in the bytes.
-    records: Vec<(Located<'a>, usize)>,
+    records: Vec<Checked<'a>>,
     /// The bytes.
     pub bytes: Vec<u8>,
     /// The position behind the last one.
     pub next: Position,
+    /// What is wrong with the record at `next`.
+    fault: Option<Fault>,
 }
 
-/// Reads a block: the events from this position on, as many as are worth reading at once, into these bytes.
+/// A record whose checksum was right, and where its body is in the bytes.
+struct Checked<'a> {
+    located: Located<'a>,
+    version: Version,
+    append: Position,
+    recorded_at: Timestamp,
+    body: Range<usize>,
+}
+
+/// Reads and checks a block: the events from this position on, as many as are worth reading at once, into these bytes.
 pub fn block<'a>(view: &'a View, from: Position, mut bytes: Vec<u8>) -> Result<Block<'a>, Fault> {
     let run = view.run_of(from);
     let first = (from.get() - run.base.get()) as u32;
     let places: Vec<u32> = (first..view.visible(run)).take(BLOCK_EVENTS_MAX).collect();
-    let mut records = locate(view, run, &places)?;
-    let batch = Batch::of(&records);
+    let located = locate(view, run, &places)?;
+    let batch = Batch::of(&located);
     batch.read(&mut bytes)?;
     let at: Vec<usize> = batch.places().map(|(_, at)| at).collect();
-    records.truncate(at.len());
-    let next = run.position(first + at.len() as u32);
-    Ok(Block { records: records.into_iter().zip(at).collect(), bytes, next })
+    let mut block = Block { records: Vec::with_capacity(at.len()), bytes, next: from, fault: None };
+    for (located, at) in located.into_iter().zip(at) {
+        match Checked::of(located, at, &mut block.bytes) {
+            Ok(checked) => block.records.push(checked),
+            Err(fault) => {
+                block.fault = Some(fault);
+                break;
+            }
+        }
+        block.next = block.next.next();
+    }
+    Ok(block)
+}
+
+impl<'a> Checked<'a> {
+    /// Checks the record that begins there. One that is longer than was known before is read again, to the end.
+    fn of(located: Located<'a>, at: usize, bytes: &mut Vec<u8>) -> Result<Self, Fault> {
+        let known = at..bytes.len().min(at + (located.end - located.byte) as usize);
+        let origin = &located.segment.origin;
+        let record = frame::record(&bytes[known.clone()], located.position, origin);
+        let (start, record) = match record {
+            Err(Malformed::Short(_)) => {
+                let whole = located.whole(&bytes[known])?;
+                let start = bytes.len();
+                bytes.extend_from_slice(&whole);
+                (start, frame::record(&bytes[start..], located.position, origin))
+            }
+            record => (known.start, record),
+        };
+        let record = record.map_err(|malformed| located.wrong(malformed))?;
+        let body = start + record.body_at..start + record.body_at + record.body.len();
+        let Record { version, append, recorded_at, .. } = record;
+        Ok(Self { version, append, recorded_at, body, located })
+    }
 }
 
 impl Block<'_> {
     /// Hands out the records, borrowed from the bytes, until it is told to stop; the position behind the last one if so.
     pub fn each(
-        &self,
+        self,
         mut each: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, Malformed>,
-    ) -> Result<ControlFlow<Position>, Fault> {
-        for (located, at) in &self.records {
-            let end = self.bytes.len().min(at + (located.end - located.byte) as usize);
-            let known = &self.bytes[*at..end];
-            let whole;
-            let record = match frame::record(known, located.position, &located.segment.origin) {
-                Err(Malformed::Short(_)) => {
-                    whole = located.whole(known)?;
-                    frame::record(&whole, located.position, &located.segment.origin)
-                }
-                record => record,
+    ) -> Result<ControlFlow<Position, Vec<u8>>, Fault> {
+        for Checked { located, version, append, recorded_at, body } in &self.records {
+            let record = Record {
+                position: located.position,
+                version: *version,
+                append: *append,
+                recorded_at: *recorded_at,
+                body: &self.bytes[body.clone()],
+                body_at: 0,
             };
-            if record.and_then(&mut each).map_err(|malformed| located.wrong(malformed))?.is_break() {
+            if each(record).map_err(|malformed| located.wrong(malformed))?.is_break() {
                 return Ok(ControlFlow::Break(located.position.next()));
             }
         }
-        Ok(ControlFlow::Continue(()))
+        match self.fault {
+            Some(fault) => Err(fault),
+            None => Ok(ControlFlow::Continue(self.bytes)),
+        }
     }
 }
 

@@ -100,6 +100,8 @@ pub struct Record<'a> {
     pub recorded_at: Timestamp,
     /// What the caller gave.
     pub body: &'a [u8],
+    /// Bytes in front of it.
+    pub body_at: usize,
 }
 
 impl Record<'_> {
@@ -476,7 +478,7 @@ impl Fields {
             return Err(Malformed::Field("version"));
         }
         let version = Version::new(self.version);
-        Ok(Record { position, version, append, recorded_at, body })
+        Ok(Record { position, version, append, recorded_at, body, body_at: self.body_at })
     }
 }
 

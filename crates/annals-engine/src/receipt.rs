@@ -114,7 +114,7 @@ impl Receipt {
     pub fn event(&self) -> Option<RecordedEvent> {
         let (position, version, append, recorded_at) =
             (self.position, self.version, self.append, self.recorded_at);
-        let record = Record { position, version, append, recorded_at, body: &self.body };
+        let record = Record { position, version, append, recorded_at, body: &self.body, body_at: 0 };
         record.event(&self.body).ok()
     }
 }

@@ -112,15 +112,16 @@ pub fn scan(
     let mut bytes = Vec::new();
     while next <= view.head {
         let block = fetch::block(view, next, bytes)?;
-        if let ControlFlow::Break(stopped) = block.each(|record| Ok(each(&ScannedEvent::of(record)?)))? {
-            return Ok(stopped);
-        }
         next = block.next;
-        bytes = block.bytes;
+        match block.each(|record| Ok(each(&ScannedEvent::of(record)?)))? {
+            ControlFlow::Break(stopped) => return Ok(stopped),
+            ControlFlow::Continue(used) => bytes = used,
+        }
     }
     Ok(next)
 }
 
+/// Reads and checks on another thread what is handed out here next.
 fn scan_ahead(
     view: &View,
     from: Position,
@@ -133,10 +134,11 @@ fn scan_ahead(
             let mut next = from;
             while next <= view.head {
                 let block = fetch::block(view, next, free.try_recv().unwrap_or_default());
-                let failed = block.is_err();
+                // Behind what is wrong nothing is asked for.
+                let went_on = block.as_ref().is_ok_and(|block| block.next > next);
                 next = block.as_ref().map_or(next, |block| block.next);
                 // Whoever scans may have stopped.
-                if blocks.send(block).is_err() || failed {
+                if blocks.send(block).is_err() || !went_on {
                     return;
                 }
             }
@@ -144,12 +146,12 @@ fn scan_ahead(
         let mut next = from;
         for block in read {
             let block = block?;
-            if let ControlFlow::Break(stopped) = block.each(|record| Ok(each(&ScannedEvent::of(record)?)))? {
-                return Ok(stopped);
-            }
             next = block.next;
-            // If nothing more is to be read, nobody needs it.
-            let _ = used.send(block.bytes);
+            match block.each(|record| Ok(each(&ScannedEvent::of(record)?)))? {
+                ControlFlow::Break(stopped) => return Ok(stopped),
+                // If nothing more is to be read, nobody needs it.
+                ControlFlow::Continue(bytes) => drop(used.send(bytes)),
+            }
         }
         Ok(next)
     })
