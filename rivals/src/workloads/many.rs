@@ -112,6 +112,8 @@ fn probe(bench: &mut Bench, peers: &[Peer], asked: &dyn Fn(&str) -> bool) -> Res
         drop(small);
         let small = bench.opener.open(peer, &bench.place(SMALL, peer))?;
         let large = bench.opener.open(peer, &bench.place(LARGE, peer))?;
+        // What was measured before has made the system forget it.
+        disk::recall(&bench.place(LARGE, peer))?;
         pairs.push(Pair { peer, small, large });
     }
     let probes: [(&'static str, Probe); 3] =
