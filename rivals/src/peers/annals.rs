@@ -4,8 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use annals_core::{
-    Append, Error, EventStore, EventType, Expected, NewEvent, Position, StreamId, StreamRead,
-    Version,
+    Append, Error, EventStore, EventType, Expected, NewEvent, Position, StreamId, StreamRead, Version,
 };
 use annals_engine::{EngineStore, Options};
 use anyhow::Result;
