@@ -489,7 +489,14 @@ fn says_it_was_durable(
     const FIELDS: usize = 32;
     if bytes.len() >= FIELDS {
         // Cheap to see: most bytes are no frame, or say that nothing of interest was durable.
+        if !frame::is_kind(&bytes[frame::KIND_AT]) {
+            return Ok(false);
+        }
         let Ok(header) = frame::peek(bytes, &segment.origin) else { return Ok(false) };
+        let length = segment.file.length().map_err(Fault::io("read the length of", &segment.name))?;
+        if header.length as u64 > length - byte {
+            return Ok(false);
+        }
         if header.durable < end.next || header.first.get() - end.next.get() > u64::from(u32::MAX) {
             return Ok(false);
         }
