@@ -453,6 +453,7 @@ pub(crate) fn remains(segment: &Segment, end: &End) -> Result<u64, Fault> {
     let Segment { file, name, origin, .. } = segment;
     let mut reader = BlockReader::new(&**file, name, *origin);
     let mut frames = BlockReader::new(&**file, name, *origin);
+    let length = file.length().map_err(Fault::io("read the length of", name))?;
     let mut last = end.byte;
     let mut byte = end.byte;
     loop {
@@ -465,7 +466,7 @@ pub(crate) fn remains(segment: &Segment, end: &End) -> Result<u64, Fault> {
             for at in 0..=at {
                 let here = byte + at as u64;
                 if !Planted::here().is(Bug::TakesDamageForTheEnd)
-                    && says_it_was_durable(&mut frames, segment, end, here, &block[at..])?
+                    && says_it_was_durable(&mut frames, segment, end, (here, length - here), &block[at..])?
                 {
                     let problem =
                         format!("a frame is broken that was durable: the frame at byte {here} says so");
@@ -482,21 +483,17 @@ fn says_it_was_durable(
     frames: &mut BlockReader<'_>,
     segment: &Segment,
     end: &End,
-    byte: u64,
+    (byte, left): (u64, u64),
     bytes: &[u8],
 ) -> Result<bool, Fault> {
     /// A header has so many bytes at the most.
     const FIELDS: usize = 32;
     if bytes.len() >= FIELDS {
         // Cheap to see: most bytes are no frame, or say that nothing of interest was durable.
-        if !frame::is_kind(&bytes[frame::KIND_AT]) {
+        if !frame::may_begin(bytes, left, &segment.origin) {
             return Ok(false);
         }
         let Ok(header) = frame::peek(bytes, &segment.origin) else { return Ok(false) };
-        let length = segment.file.length().map_err(Fault::io("read the length of", &segment.name))?;
-        if header.length as u64 > length - byte {
-            return Ok(false);
-        }
         if header.durable < end.next || header.first.get() - end.next.get() > u64::from(u32::MAX) {
             return Ok(false);
         }
