@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use annals::{Annals, State};
 use annals_core::{Append, Error, EventStore, Expected, NewEvent, StreamId, StreamRead, Version};
 
+use tokio::task::JoinHandle;
+
 use crate::account::{Account, AccountError, AccountEvent, Deposit};
 use crate::{Figures, Load};
 
@@ -38,15 +40,7 @@ pub async fn commands(
             })
         })
         .collect();
-    let mut latencies = Vec::new();
-    let mut digest = 0;
-    for caller in callers {
-        let (waited, version) = caller.await.expect("a caller does not panic")?;
-        latencies.extend(waited);
-        digest += version.get();
-    }
-    let elapsed = started.elapsed();
-    Ok(Figures::new((latencies.len() * load.batch) as u64, elapsed, latencies, digest))
+    gathered(callers, load, started).await
 }
 
 /// The same deposits by hand: events made, appended on the condition of the version that the caller knows, and folded.
@@ -83,6 +77,18 @@ pub async fn commands_by_hand(
             })
         })
         .collect();
+    gathered(callers, load, started).await
+}
+
+/// What a caller tells: how long each request took, and how far its account has come.
+type Told = (Vec<Duration>, Version);
+
+/// The figures of all callers.
+async fn gathered<E>(
+    callers: Vec<JoinHandle<Result<Told, E>>>,
+    load: Load,
+    started: Instant,
+) -> Result<Figures, E> {
     let mut latencies = Vec::new();
     let mut digest = 0;
     for caller in callers {
