@@ -123,11 +123,16 @@ pub fn write(
         let mut next = 0;
         encoded.place(&placement, frames, |record| {
             let offset = Offset::new(start + record.at as u64, next == 0);
-            let body = Body::read(record.body).expect("what was encoded is read");
-            let keeps_old = writer.log.planted.is(Bug::KeepsOldVersions);
-            if index.insert(&body, record.hashes, versions[next], offset) && !keeps_old {
-                // From now on the newest run knows.
-                writer.heads.0.remove(&append.writes[next].stream);
+            let write = &append.writes[next];
+            if record.is_alike {
+                index.insert_alike(write.event.id, record.hashes[0], offset);
+            } else {
+                let body = Body::read(record.body).expect("what was encoded is read");
+                let keeps_old = writer.log.planted.is(Bug::KeepsOldVersions);
+                if index.insert(&body, record.hashes, versions[next], offset) && !keeps_old {
+                    // From now on the newest run knows.
+                    writer.heads.0.remove(&write.stream);
+                }
             }
             next += 1;
         })
