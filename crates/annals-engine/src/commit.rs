@@ -8,9 +8,9 @@
 //! - C2  Space and segment are there before an append is staged, so a full disk refuses appends and breaks nothing (G9).
 //! - C3  A frame lies in one segment, and one segment is written at a time. The next one begins when this one has
 //!       an event: two segments never have one name; and when everything in this one is durable.
-//! - C4  A run lies in one segment, and is sealed when everything in it is durable.
+//! - C4  A run lies in one segment; it ends with a group, and `sync` has it sealed when that is durable.
 //!
-//! Next below: `stage` (judgement and frames of one group), then `sync`; finished runs go to `seal`.
+//! Next below: `stage` (judgement and frames of one group), then `sync`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::index::{IdRange, MemoryIndex};
 use crate::log::{Log, Run, RunIndex};
 use crate::outcome::{Outcome, Reply};
 use crate::planted::Bug;
-use crate::seal::{Sealable, Sealer};
+use crate::seal::Sealable;
 use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, link};
 use crate::stage::{self, Heads, Stage};
 use crate::sync::{Answer, Group, Poison, Syncer};
@@ -38,6 +38,8 @@ const GROUP_BYTES: usize = 1 << 20;
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 /// ... to this one, each as large as what is there already.
 const ALLOCATE_BYTES_MAX: u64 = 16 << 20;
+/// The same where no zeros are written: an allocation waits for what the file system has under way.
+const RESERVE_BYTES_MAX: u64 = 64 << 20;
 /// Where groups have so many bytes no zeros are written in front of them: that would be work done twice, and their syncs
 /// take long enough for some metadata.
 const LARGE_BYTES: u64 = 128 << 10;
@@ -78,10 +80,8 @@ pub struct Writer {
     pub active: Active,
     /// Where the log ends, staged appends included.
     pub tail: End,
-    /// Makes groups durable.
+    /// Makes groups durable, and has the runs sealed that end with them.
     pub syncer: Syncer,
-    /// Makes finished runs small.
-    pub sealer: Sealer,
     /// Versions of streams that are not in the newest run.
     pub heads: Heads,
     /// What is staged and not handed over yet.
@@ -176,8 +176,7 @@ impl Writer {
         if self.tail.byte + bytes > self.options.segment_bytes && has_events {
             self.roll()?;
         } else if self.run_is_full() {
-            self.settle_unless(Bug::SealsBeforeAllIsDurable)?;
-            self.seal();
+            self.end_run();
         }
         let room = self.allocate(self.tail.byte + bytes);
         if room.is_err() && self.log.planted.is(Bug::KeepsThePositionsOfTheRefused) {
@@ -201,11 +200,12 @@ impl Writer {
         if end <= self.active.allocated {
             return Ok(());
         }
-        let step = self.active.allocated.clamp(ALLOCATE_BYTES_MIN, ALLOCATE_BYTES_MAX);
-        let generous = (self.active.allocated + step).min(self.options.segment_bytes).max(end);
         let Segment { file, name, .. } = &*self.active.segment;
         let staged = self.group.frames.len() as u64 + (end - self.tail.byte);
         let large = staged.max(self.last_bytes) >= LARGE_BYTES;
+        let step_max = if large { RESERVE_BYTES_MAX } else { ALLOCATE_BYTES_MAX };
+        let step = self.active.allocated.clamp(ALLOCATE_BYTES_MIN, step_max);
+        let generous = (self.active.allocated + step).min(self.options.segment_bytes).max(end);
         let allocate = |end| if large { file.reserve(end) } else { file.allocate(end) };
         let allocated = allocate(generous).map(|()| generous).or_else(|_| allocate(end).map(|()| end));
         self.active.allocated = allocated.map_err(Fault::io("make room in", name))?;
@@ -214,12 +214,15 @@ impl Writer {
 
     /// What is staged.
     fn staged(&mut self) -> Option<Group> {
+        (!self.group.answers.is_empty()).then(|| self.group(None))
+    }
+
+    fn group(&mut self, ended: Option<Sealable>) -> Group {
         let Staged { frames, answers } = std::mem::take(&mut self.group);
         self.last_bytes = frames.len() as u64;
         let start = self.tail.byte - self.last_bytes;
         let head = self.tail.next.previous();
-        let group = Group { segment: self.active.segment.clone(), start, frames, head, answers };
-        (!group.answers.is_empty()).then_some(group)
+        Group { segment: self.active.segment.clone(), start, frames, head, answers, ended }
     }
 
     /// Hands over what is staged.
@@ -245,8 +248,8 @@ impl Writer {
         self.settle()
     }
 
-    /// Ends the newest run, in which everything is durable, and begins the next.
-    fn seal(&mut self) {
+    /// Ends the newest run, and begins the next. What is staged is handed over, and the run with it.
+    fn end_run(&mut self) {
         if self.active.index.read().count() == 0 {
             self.active.from = self.tail;
             return;
@@ -257,12 +260,17 @@ impl Writer {
         drop(ended);
         let run = Run { base: self.tail.next, index: RunIndex::Memory(index.clone()) };
         self.log.change(|lists| lists.runs.push(Arc::new(run)));
-        self.sealer.seal(Sealable {
+        let ended = Sealable {
             segment: self.active.segment.clone(),
             from: std::mem::replace(&mut self.active.from, self.tail),
             end: self.tail,
             index: std::mem::replace(&mut self.active.index, index),
-        });
+        };
+        if self.log.planted.is(Bug::SealsBeforeAllIsDurable) {
+            return self.syncer.seal_at_once(ended);
+        }
+        let group = self.group(Some(ended));
+        self.syncer.hand_over(group);
     }
 
     /// Ends the active segment and begins the next.
@@ -287,7 +295,7 @@ impl Writer {
             }
             error
         })?;
-        self.seal();
+        self.end_run();
         self.mark(Mark::End);
         // What was allocated and not needed. If this fails, the zeros stay: they do no harm.
         let _ = self.active.segment.file.truncate(self.tail.byte);
@@ -316,17 +324,18 @@ impl Writer {
             frames,
             head: durable,
             answers: vec![],
+            ended: None,
         });
         self.tail.frame = (self.tail.byte, crc);
         self.tail.byte = end;
         self.tail.link = link(self.tail.link, crc);
     }
 
-    /// Marks the end: whatever is found broken before the mark later on was durable once, so is damage.
+    /// Marks the end: whatever is found broken before the mark later on was durable once, so is damage. Waits until
+    /// the runs that ended are sealed.
     fn close(mut self) {
         if self.settle().is_ok() {
             self.mark(Mark::Close);
         }
-        self.sealer.finish();
     }
 }

@@ -70,9 +70,11 @@ impl Sealer {
             let _ = finished.send(run);
         }
     }
+}
 
+impl Drop for Sealer {
     /// Waits until all is sealed. What is being merged is given up.
-    pub fn finish(&mut self) {
+    fn drop(&mut self) {
         self.finished = None;
         self.stopping.store(true, Ordering::Relaxed);
         if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
@@ -158,7 +160,9 @@ impl Sealing {
     /// Goes on with the digest of the log if it is more than so many events behind what is sealed; whether it has.
     fn digest_some(&mut self, lag: u64) -> bool {
         let view = self.log.view();
-        let sealed = view.runs().last().expect("the newest run is there").base;
+        let newest = view.runs().last().expect("the newest run is there");
+        // The runs in front of it may have events that are not durable yet.
+        let sealed = newest.base.min(view.head.next());
         let (disk, id) = (&*self.log.disk, self.log.id);
         let proof = self.proof.get_or_insert_with(|| Proof::read(disk, id, sealed));
         if proof.next().plus(lag) >= sealed || self.stop.load(Ordering::Relaxed) {

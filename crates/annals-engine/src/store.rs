@@ -30,7 +30,6 @@ use crate::planted::{Bug, Planted};
 use crate::proof::Proof;
 use crate::receipt::{self, Head, Receipt};
 use crate::scan::{self, ScannedEvent};
-use crate::seal::Sealer;
 use crate::stage::Heads;
 use crate::sync::{Poison, Syncer};
 use crate::thread::{self, AtomicU64, AtomicUsize, JoinHandle, Mutex};
@@ -144,7 +143,6 @@ impl EngineStore {
             active: recovered.active,
             tail: recovered.tail,
             syncer: Syncer::start(log.clone(), poison.clone()).map_err(cannot_start)?,
-            sealer: Sealer::start(log.clone()).map_err(cannot_start)?,
             heads: Heads::new(HEADS),
             group: Staged::default(),
             last_bytes: 0,

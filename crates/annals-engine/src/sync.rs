@@ -6,7 +6,8 @@
 //! - Y1  Groups become durable in the order in which they were handed over, all in one segment: before the next one
 //!       begins, the writer waits for [`Syncer::settle`].
 //! - Y2  An append is acknowledged after the sync of its frame, and published before it is acknowledged (G1).
-//! - Y3  After a failed write or sync nothing more is written: the store is poisoned (G9).
+//! - Y3  A run is sealed after the sync of its last frame.
+//! - Y4  After a failed write or sync nothing more is written: the store is poisoned (G9).
 //!
 //! Next above: `commit`; next below: `disk`.
 
@@ -21,6 +22,7 @@ use crate::error::Fault;
 use crate::log::Log;
 use crate::outcome::{Outcome, Reply};
 use crate::planted::Bug;
+use crate::seal::{Sealable, Sealer};
 use crate::segment::Segment;
 use crate::thread::{self, AtomicU64, Condvar, Instant, JoinHandle, Mutex};
 
@@ -41,6 +43,8 @@ pub struct Group {
     pub head: Position,
     /// Their answers, and those to appends that were judged against them.
     pub answers: Vec<Answer>,
+    /// A run of which they are the end: it is sealed when they are durable.
+    pub ended: Option<Sealable>,
 }
 
 /// An answer that waits for the group to be durable.
@@ -82,6 +86,7 @@ pub struct Syncer {
 struct Shared {
     log: Arc<Log>,
     poison: Arc<Poison>,
+    sealer: Sealer,
     state: Mutex<State>,
     changed: Condvar,
     /// How long the last write and sync took, in microseconds.
@@ -99,8 +104,14 @@ struct State {
 impl Syncer {
     /// Starts the thread.
     pub fn start(log: Arc<Log>, poison: Arc<Poison>) -> std::io::Result<Self> {
-        let took = AtomicU64::new(u64::MAX);
-        let shared = Arc::new(Shared { log, poison, state: Mutex::default(), changed: Condvar::new(), took });
+        let shared = Arc::new(Shared {
+            sealer: Sealer::start(log.clone())?,
+            log,
+            poison,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            took: AtomicU64::new(u64::MAX),
+        });
         let thread = thread::Builder::new().name("annals-sync".into());
         let thread = thread.spawn({
             let shared = shared.clone();
@@ -134,6 +145,11 @@ impl Syncer {
     pub fn make_durable(&self, group: Group) {
         self.settle();
         self.shared.make_durable(vec![group]);
+    }
+
+    /// Seals a run, whether it is durable or not: only a bug does that.
+    pub fn seal_at_once(&self, run: Sealable) {
+        self.shared.sealer.seal(run);
     }
 
     /// Waits until all that was handed over is durable, or has failed.
@@ -194,7 +210,9 @@ impl Shared {
         };
         let late = groups.last().map(|group| group.head);
         let late = late.filter(|_| answered.is_ok() && self.log.planted.is(Bug::PublishesAfterTheAnswers));
-        for Answer { to, outcome, append, _permit } in groups.into_iter().flat_map(|group| group.answers) {
+        let (answers, ended): (Vec<_>, Vec<_>) =
+            groups.into_iter().map(|group| (group.answers, group.ended)).unzip();
+        for Answer { to, outcome, append, _permit } in answers.into_iter().flatten() {
             // Nobody listens any more if the caller has gone.
             drop(to.send(match &answered {
                 Ok(()) => Ok((outcome, append)),
@@ -206,6 +224,9 @@ impl Shared {
         }
         if let Some(head) = late {
             self.log.publish(head);
+        }
+        if answered.is_ok() {
+            ended.into_iter().flatten().for_each(|run| self.sealer.seal(run));
         }
     }
 

@@ -8,7 +8,7 @@
 mod system {
     pub use std::sync::atomic::{AtomicU64, AtomicUsize};
     pub use std::sync::mpsc;
-    pub use std::thread::{Builder, JoinHandle};
+    pub use std::thread::{Builder, JoinHandle, yield_now};
     pub use std::time::Instant;
 
     pub use parking_lot::{Condvar, Mutex};
@@ -28,7 +28,7 @@ mod system {
     use shuttle::rand::Rng as _;
     pub use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
     pub use shuttle::sync::mpsc;
-    pub use shuttle::thread::{Builder, JoinHandle};
+    pub use shuttle::thread::{Builder, JoinHandle, yield_now};
 
     pub fn next<T>(queue: &mut tokio::sync::mpsc::UnboundedReceiver<T>) -> Option<T> {
         shuttle::future::block_on(queue.recv())
@@ -44,7 +44,7 @@ mod system {
 
         /// No time at all, or long: whatever depends on it is tried both ways.
         pub fn elapsed(&self) -> Duration {
-            Duration::from_millis(shuttle::rand::thread_rng().gen_range(0..2))
+            Duration::from_secs(shuttle::rand::thread_rng().gen_range(0..2))
         }
     }
 
