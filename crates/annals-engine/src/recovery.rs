@@ -21,7 +21,6 @@ use annals_core::{Clock, Position, StoreId, StreamId, Timestamp};
 use parking_lot::RwLock;
 
 use crate::Options;
-use crate::commit::Active;
 use crate::disk::Disk;
 use crate::encoding::Malformed;
 use crate::error::Fault;
@@ -32,6 +31,7 @@ use crate::log::{Lists, Run, RunIndex};
 use crate::planted::{Bug, Planted};
 use crate::seal::{Sealable, seal};
 use crate::segment::{BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, run_of, walk};
+use crate::writer::Active;
 
 /// What is cleared or written again at once.
 const MEND_BYTES: usize = 64 << 10;

@@ -14,7 +14,6 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::body::Body;
-use crate::commit::Writer;
 use crate::error::Fault;
 use crate::fetch;
 use crate::frame::{Encoded, Placement};
@@ -24,6 +23,7 @@ use crate::outcome::Outcome;
 use crate::planted::Bug;
 use crate::read::keyed;
 use crate::segment::link;
+use crate::writer::Writer;
 
 /// Versions of streams that were looked up in older runs lately and have no event in the newest; 0 for those that have
 /// none anywhere.

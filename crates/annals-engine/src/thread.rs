@@ -11,12 +11,7 @@ mod system {
     pub use std::thread::{Builder, JoinHandle, yield_now};
     pub use std::time::Instant;
 
-    pub use parking_lot::{Condvar, Mutex};
-
-    /// Waits for the next thing; nothing if none can come any more.
-    pub fn next<T>(queue: &mut tokio::sync::mpsc::UnboundedReceiver<T>) -> Option<T> {
-        queue.blocking_recv()
-    }
+    pub use parking_lot::{Condvar, Mutex, MutexGuard};
 }
 
 #[cfg(all(test, feature = "shuttle"))]
@@ -29,10 +24,6 @@ mod system {
     pub use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
     pub use shuttle::sync::mpsc;
     pub use shuttle::thread::{Builder, JoinHandle, yield_now};
-
-    pub fn next<T>(queue: &mut tokio::sync::mpsc::UnboundedReceiver<T>) -> Option<T> {
-        shuttle::future::block_on(queue.recv())
-    }
 
     /// A time at which nothing is known of how long anything takes.
     pub struct Instant;
@@ -87,20 +78,17 @@ mod system {
         }
     }
 
+    #[derive(Default)]
     pub struct Condvar(shuttle::sync::Condvar);
 
     impl Condvar {
-        pub fn new() -> Self {
-            Self(shuttle::sync::Condvar::new())
-        }
-
         pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
             let held = guard.0.take().expect("it is only away while it waits");
             guard.0 = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
         }
 
-        pub fn notify_all(&self) {
-            self.0.notify_all();
+        pub fn notify_one(&self) {
+            self.0.notify_one();
         }
     }
 }
