@@ -41,8 +41,9 @@ const BUFFER_BYTES_MAX: usize = 4 << 20;
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 /// ... to this one, each as large as what is there already.
 const ALLOCATE_BYTES_MAX: u64 = 16 << 20;
-/// The same where no zeros are written: an allocation waits for what the file system has under way.
-const RESERVE_BYTES_MAX: u64 = 64 << 20;
+/// The same where no zeros are written: an allocation waits for what the file system has under way. All of it may have to
+/// be looked through when the store is opened.
+const RESERVE_BYTES_MAX: u64 = 32 << 20;
 /// Where groups have so many bytes no zeros are written in front of them: that would be work done twice, and their syncs
 /// take long enough for some metadata.
 const LARGE_BYTES: u64 = 128 << 10;
