@@ -357,11 +357,20 @@ pub fn may_begin(bytes: &[u8], left: u64, origin: &Origin) -> bool {
         KIND_APPEND if header.count > 0 => {
             // A record of which not even the fields are among the bytes may be one.
             let first = bytes.get(header.records_at..).map(peek_record);
-            !matches!(first, Some(Ok(first)) if first.index != 0 || first.length > header.length)
+            let Some(Ok(first)) = first else { return true };
+            let room = header.length.saturating_sub(header.records_at);
+            first.index == 0 && if header.count == 1 { first.length == room } else { first.length < room }
         }
         KIND_CLOSE | KIND_END => header.count == 0,
         _ => false,
     }
+}
+
+/// Whether the first record of the frame at the start of the bytes is seen to be broken: all of it is among them, and its
+/// checksum is another.
+pub fn first_is_wrong(bytes: &[u8], header: &Header, origin: &Origin) -> bool {
+    let first = bytes.get(header.records_at..).filter(|_| header.count > 0);
+    first.is_some_and(|first| matches!(record(first, header.first, origin), Err(Malformed::Checksum(_))))
 }
 
 /// The salt with which the frame at the start of the bytes would be whole, if all of its bytes are there: what the
