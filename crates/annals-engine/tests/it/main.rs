@@ -23,6 +23,7 @@ mod queries;
 mod receipts;
 mod reopen;
 mod repair;
+mod scan;
 mod sim;
 mod small;
 mod verify;
