@@ -171,8 +171,9 @@ impl Sealing {
         let until = sealed.min(proof.next().plus(DIGEST_EVENTS));
         let (segment, positions) = view.segment_of(proof.next());
         let extended = proof.extend(segment, until.min(positions.end));
-        let written = extended
-            .and_then(|()| if proof.next() == sealed { proof.write(&*self.log.disk) } else { Ok(()) });
+        let written = extended.and_then(|()| {
+            if proof.next().plus(lag) >= sealed { proof.write(&*self.log.disk) } else { Ok(()) }
+        });
         if let Err(fault) = &written {
             tracing::warn!(error = fault as &dyn std::error::Error, "the digest of the log does not go on");
         }

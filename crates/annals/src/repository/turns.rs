@@ -32,7 +32,12 @@ impl Turns {
             }
             Entry::Occupied(mut others) => {
                 let (next, waiting) = oneshot::channel();
-                others.get_mut().push_back(next);
+                let others = others.get_mut();
+                // Those who have given up are forgotten before there is room for more: they do not pile up.
+                if others.len() == others.capacity() {
+                    others.retain(|other: &oneshot::Sender<Turn>| !other.is_closed());
+                }
+                others.push_back(next);
                 waiting
             }
         };
