@@ -106,8 +106,8 @@ fn append(name: &str, number: usize) -> Append {
 /// Two writers and a reader, on runs and segments so small that they are sealed and rolled meanwhile.
 fn a_store() {
     let options = Options {
-        segment_bytes: 400,
-        run_events: 2,
+        segment_bytes: 600,
+        run_events: 4,
         clock: Arc::new(TestClock::at(Timestamp::from_micros(0))),
         ..Options::default()
     };
