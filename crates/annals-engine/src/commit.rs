@@ -107,7 +107,13 @@ impl Commit {
     fn stage_queued(&self, desk: &mut Desk) {
         let Some(writer) = &mut desk.writer else { return };
         for _ in 0..ROUNDS {
-            let mut queued = std::mem::take(&mut self.queue.lock().requests).into_iter();
+            let mut queue = self.queue.lock();
+            // What has no room stays where it is, or a crowd would be moved by everyone who joins it.
+            if !queue.requests.first().is_some_and(|first| writer.has_room(&first.encoded)) {
+                return;
+            }
+            let mut queued = std::mem::take(&mut queue.requests).into_iter();
+            drop(queue);
             while let Some(request) = queued.next() {
                 if writer.has_room(&request.encoded) {
                     self.guarded(|| writer.take(request));
@@ -125,7 +131,8 @@ impl Commit {
         let Some(mut desk) = self.desk.try_lock() else { return Some(request) };
         let Desk { writer: Some(writer), turn } = &mut *desk else { return Some(request) };
         let is_free = *turn == Turn::Free || self.log.planted.is(Bug::TakesATurnThatIsTaken);
-        if !is_free || !self.syncer.is_quick() {
+        // What needs a new run, segment or space is for the thread: that may take long on any disk.
+        if !is_free || !self.syncer.is_quick() || !writer.has_room(&request.encoded) {
             return Some(request);
         }
         *turn = Turn::Taken;
@@ -184,6 +191,7 @@ impl Commit {
                 let writer = desk.writer.take();
                 drop(desk);
                 self.guarded(|| writer.map(Writer::close));
+                self.syncer.finish();
                 self.log.progress.send_modify(|progress| progress.closed = true);
                 return;
             }

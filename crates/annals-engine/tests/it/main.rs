@@ -15,6 +15,7 @@ mod digest;
 mod full;
 mod fuzzed;
 mod histories;
+mod hostile;
 mod kill;
 mod marks;
 #[cfg(feature = "planted")]
