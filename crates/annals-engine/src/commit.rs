@@ -33,7 +33,7 @@ pub struct Commit {
     syncer: Arc<Syncer>,
     desk: Mutex<Desk>,
     queue: Mutex<Queue>,
-    called: Condvar,
+    wake: Condvar,
 }
 
 /// The writer, and who has the turn. No writer is there any more when the log is closed.
@@ -54,7 +54,7 @@ enum Turn {
 struct Queue {
     requests: Vec<Request>,
     /// Whether there may be something to do for the thread.
-    called: bool,
+    due: bool,
     closing: bool,
 }
 
@@ -75,7 +75,7 @@ impl Commit {
             syncer: writer.syncer.clone(),
             desk: Mutex::new(Desk { writer: Some(writer), turn: Turn::Free }),
             queue: Mutex::default(),
-            called: Condvar::default(),
+            wake: Condvar::default(),
         }
     }
 
@@ -168,9 +168,9 @@ impl Commit {
     }
 
     fn call(&self, queue: &mut Queue) {
-        queue.called = true;
+        queue.due = true;
         if !self.log.planted.is(Bug::ForgetsToWake) {
-            self.called.notify_one();
+            self.wake.notify_one();
         }
     }
 
@@ -180,10 +180,10 @@ impl Commit {
         loop {
             let closing = {
                 let mut queue = self.queue.lock();
-                while !queue.called {
-                    self.called.wait(&mut queue);
+                while !queue.due {
+                    self.wake.wait(&mut queue);
                 }
-                queue.called = false;
+                queue.due = false;
                 queue.closing
             };
             let Some(mut desk) = self.work() else { continue };

@@ -216,7 +216,7 @@ fn within(seconds: u64, what: String) -> impl Drop {
                 return;
             }
         }
-        eprintln!("{what} did not end");
+        let _ = io::Write::write_all(&mut io::stderr(), format!("{what} did not end\n").as_bytes());
         std::process::abort();
     });
     Watch(over)
