@@ -76,7 +76,7 @@ pub fn settle() {
 }
 
 /// Windows of 20 milliseconds: a store that has not begun anything in so many has nothing left to do.
-const RESTED_WINDOWS: u32 = 10;
+const RESTED_WINDOWS: u32 = 6;
 /// What the system counts the processors' time in.
 const TICK: Duration = Duration::from_millis(10);
 

@@ -131,9 +131,12 @@ impl Commit {
         let Some(mut desk) = self.desk.try_lock() else { return Some(request) };
         let Desk { writer: Some(writer), turn } = &mut *desk else { return Some(request) };
         let is_free = *turn == Turn::Free || self.log.planted.is(Bug::TakesATurnThatIsTaken);
-        // What needs a new run, segment or space is for the thread: that may take long on any disk.
-        if !is_free || !self.syncer.is_quick() || !writer.has_room(&request.encoded) {
+        if !is_free {
             return Some(request);
+        }
+        // What needs a new run, segment or space is for the thread: that may take long on any disk.
+        if !self.syncer.is_quick() || !writer.has_room(&request.encoded) {
+            return self.guarded(|| writer.answer_at_once(request)).flatten();
         }
         *turn = Turn::Taken;
         let group = self.guarded(|| {

@@ -25,7 +25,7 @@ use crate::error::Fault;
 use crate::frame::{self, Encoded, Mark};
 use crate::index::{IdRange, MemoryIndex};
 use crate::log::{Log, Run, RunIndex};
-use crate::outcome::{Outcome, Reply};
+use crate::outcome::{Answered, Outcome, Reply};
 use crate::planted::Bug;
 use crate::seal::Sealable;
 use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, link};
@@ -126,6 +126,19 @@ impl Writer {
             }
             Err(error) => drop(answer.send(Err(error))),
         }
+    }
+
+    /// Answers an append that is not to be written, if nothing is staged or under way; gives it back if it is to be.
+    pub fn answer_at_once(&mut self, request: Request) -> Option<Request> {
+        let judged = match self.syncer.poison.error() {
+            Some(poisoned) => Err(poisoned),
+            None => Stage::of(self).judge(&request.append),
+        };
+        let Some(judged) = judged.transpose() else { return Some(request) };
+        let Request { append, encoded, answer, .. } = request;
+        // Nobody listens any more if the caller has gone.
+        drop(answer.send(judged.map(|outcome| Answered { outcome, append, _encoded: encoded })));
+        None
     }
 
     /// Whether there is room for such an append already.
