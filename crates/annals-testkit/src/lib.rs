@@ -47,6 +47,9 @@
 
 mod trial;
 
+#[cfg(unix)]
+pub mod server;
+
 mod contract;
 mod given;
 mod history;

@@ -1,0 +1,86 @@
+-- Writes a group of appends behind the end of the log, if what it assumes of the log is so; says behind what it stands.
+-- Returns no row, and has written nothing, if it is not so: a stream is at another version, or a key or an id is used.
+--
+-- Each statement of the function sees everything that was committed before it begins. So what comes after the lock
+-- sees all that the one who held it before has written.
+CREATE FUNCTION append_group(
+    -- The streams that it writes or assumes something of.
+    stream_ids text[],
+    stream_types text[],
+    stream_assumed bigint[], -- the version that it must have; NULL if any will do
+    stream_counts bigint[],  -- how many events it gets
+    stream_lasts bigint[],   -- the place of the last of them among the events, from 1
+    -- The events, in order. Numbers are places among them, from 1; a version is one among the stream's.
+    event_streams bigint[],
+    event_versions bigint[],
+    event_appends bigint[],
+    event_ids uuid[],
+    event_types text[],
+    event_schemas integer[],
+    event_contents text[],
+    event_texts text[],
+    event_binaries bytea[],
+    event_tags_json text[],
+    event_triggers text[],
+    event_processes text[],
+    event_initiators text[],
+    event_traces text[],
+    event_metadata text[],
+    event_occurred timestamptz[],
+    event_recorded timestamptz[],
+    event_keys text[]
+) RETURNS TABLE (behind bigint, held timestamptz, versions bigint[])
+LANGUAGE plpgsql
+-- Plans made while a table is small must be right when it is large.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+#variable_conflict use_variable
+BEGIN
+    SELECT l.position, l.recorded_at INTO STRICT behind, held FROM log AS l FOR NO KEY UPDATE;
+
+    versions := ARRAY(
+        SELECT coalesce((SELECT e.entity_version FROM entities AS e WHERE e.entity_id = s.id), 0)
+        FROM unnest(stream_ids) WITH ORDINALITY AS s (id, place) ORDER BY s.place);
+    IF EXISTS (SELECT FROM unnest(stream_assumed, versions) AS v (assumed, found) WHERE v.assumed <> v.found) THEN
+        RETURN;
+    END IF;
+
+    BEGIN
+        INSERT INTO events AS e (
+            position, append_position, entity_type, entity_id, entity_version, event_id, event_type, schema_version,
+            content_type, event_data, event_binary, tags, triggering_event, process_id, initiator, trace, metadata,
+            occurred_at, recorded_at, idempotency_key)
+        SELECT
+            behind + n.place, behind + n.append, stream_types[n.stream], stream_ids[n.stream],
+            versions[n.stream] + n.version, n.id, n.kind, n.shape, n.content, n.words, n.bytes, n.tags::jsonb,
+            n.cause, n.process, n.initiator, n.trace, n.own::jsonb, n.occurred, greatest(n.recorded, held), n.key
+        FROM unnest(
+            event_streams, event_versions, event_appends, event_ids, event_types, event_schemas, event_contents,
+            event_texts, event_binaries, event_tags_json, event_triggers, event_processes, event_initiators,
+            event_traces, event_metadata, event_occurred, event_recorded, event_keys
+        ) WITH ORDINALITY AS n (
+            stream, version, append, id, kind, shape, content, words, bytes, tags, cause, process, initiator,
+            trace, own, occurred, recorded, key, place);
+    EXCEPTION WHEN unique_violation THEN
+        RETURN;
+    END;
+
+    INSERT INTO event_tags AS t (tag, position)
+    SELECT DISTINCT w.tag, behind + n.place
+    FROM unnest(event_tags_json) WITH ORDINALITY AS n (tags, place), jsonb_array_elements_text(n.tags::jsonb) AS w (tag)
+    WHERE n.tags IS NOT NULL;
+
+    INSERT INTO entities AS e (entity_type, entity_id, entity_version, position)
+    SELECT s.kind, s.id, s.found + s.count, behind + s.last
+    FROM unnest(stream_types, stream_ids, versions, stream_counts, stream_lasts) AS s (kind, id, found, count, last)
+    WHERE s.count > 0
+    ON CONFLICT (entity_id)
+    DO UPDATE SET entity_version = excluded.entity_version, position = excluded.position;
+
+    UPDATE log AS l SET
+        position = behind + cardinality(event_ids),
+        recorded_at = greatest(held, event_recorded[cardinality(event_recorded)]);
+
+    RETURN NEXT;
+END
+$$;

@@ -1,0 +1,4 @@
+//! The store on PostgreSQL, on real servers that the tests start themselves.
+
+mod contract;
+mod support;
