@@ -1,4 +1,5 @@
 //! The store on PostgreSQL, on real servers that the tests start themselves.
 
 mod contract;
+mod order;
 mod support;

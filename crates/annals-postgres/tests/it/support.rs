@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use annals_testkit::server::{self, Server};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 /// Which server.
 #[derive(Clone, Copy, Debug)]
@@ -27,4 +29,18 @@ pub fn fresh_log(which: Which) -> String {
     });
     let more = if url.contains('?') { '&' } else { '?' };
     format!("{url}{more}schema=test_{}_{number}", std::process::id())
+}
+
+/// The schema that a URL of [`fresh_log`] names.
+pub fn schema_of(url: &str) -> &str {
+    url.rsplit_once("schema=").map_or("annals", |(_, schema)| schema)
+}
+
+/// A connection beside the store, to the same tables.
+pub async fn connect(url: &str) -> PgConnection {
+    let (place, _) = url.split_once('?').unwrap_or((url, ""));
+    let mut connection = PgConnection::connect(place).await.unwrap();
+    let set = format!("SET search_path TO {}", schema_of(url));
+    connection.execute(AssertSqlSafe(set)).await.unwrap();
+    connection
 }
