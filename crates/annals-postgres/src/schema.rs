@@ -6,7 +6,7 @@
 //! - M3  Tables that are newer than this version are refused, and left as they are.
 
 use annals_core::{Error, Invalid, Result, StoreId};
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use uuid::Uuid;
 
@@ -31,13 +31,16 @@ pub async fn migrate(url: &str) -> Result<usize> {
 }
 
 /// The identity of the log; makes its tables, or brings them up to date, if need be.
-pub(crate) async fn open(pool: &PgPool, address: &Address) -> Result<StoreId> {
-    let mut connection = pool.acquire().await.map_err(failed)?;
+///
+/// By a connection of its own: a pool would try for long to reach a server that is not there.
+pub(crate) async fn open(address: &Address, options: &Options) -> Result<StoreId> {
+    let mut connection = session::connect(address, options).await.map_err(failed)?;
     if steps_done(&mut connection, &address.schema).await? < STEPS.len() {
         run(&mut connection, &address.schema).await?;
     }
-    let row = sqlx::query("SELECT store_id FROM log").fetch_one(&mut *connection).await.map_err(failed)?;
+    let row = sqlx::query("SELECT store_id FROM log").fetch_one(&mut connection).await.map_err(failed)?;
     let id: Uuid = row.try_get(0).map_err(failed)?;
+    connection.close().await.map_err(failed)?;
     Ok(StoreId::from_bytes(id.into_bytes()))
 }
 

@@ -15,7 +15,7 @@ use crate::options::Address;
 pub(crate) const IDLE: Duration = Duration::from_secs(1);
 
 /// Connections for reads.
-pub(crate) async fn pool(address: &Address, options: &Options) -> PgPool {
+pub(crate) fn pool(address: &Address, options: &Options) -> PgPool {
     let set = settings(address, options);
     PgPoolOptions::new()
         // One more is the listener's.

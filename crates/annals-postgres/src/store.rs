@@ -34,8 +34,8 @@ impl PostgresStore {
     /// reached or refuses.
     pub async fn open(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
-        let pool = session::pool(&address, &options).await;
-        let id = schema::open(&pool, &address).await?;
+        let id = schema::open(&address, &options).await?;
+        let pool = session::pool(&address, &options);
         let progress = Progress::at(read::head(&pool).await.map_err(failed)?);
         let written = watch::Sender::new(progress.head());
         let watch = Watch::start(pool.clone(), id, options.poll, written.subscribe(), progress.clone());

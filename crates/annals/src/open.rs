@@ -33,9 +33,15 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
                 Err(stopped) => Err(annals_core::Error::Unavailable(Box::new(stopped))),
             }
         }
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => {
+            use annals_postgres::{Options, PostgresStore};
+            let options = Options { clock, ..Options::default() };
+            Ok(Arc::new(PostgresStore::open(url.expose(), options).await?))
+        }
         #[allow(unreachable_patterns)] // Which kinds are left depends on the features.
         other => {
-            let problem = format!("`{other}` is of a kind that this build does not have");
+            let problem = format!("`{other}` is of a kind that this build does not have; see the features of `annals`");
             Err(annals_core::Invalid::new("store", problem).into())
         }
     }
