@@ -24,7 +24,8 @@ impl FromStr for StoreUrl {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let known = "`memory:`, `file:DIRECTORY`, `postgres://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE`";
+        let known =
+            "`memory:`, `file:DIRECTORY`, `postgres://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE`";
         match text.split_once(':') {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("file", "")) => Err(Invalid::new(

@@ -3,7 +3,9 @@
 use std::time::Instant as Moment;
 
 use annals_core::{Direction, EventId, IdempotencyKey, Position, Query, StreamId, Version};
-use annals_sql::{Asked, Database, Facts, Failure, Staged, Stored, Tail, own_to_json, tags_to_json};
+use annals_sql::{
+    Asked, Database, Facts, Failure, Matching, Staged, Stored, Tail, own_to_json, tags_to_json,
+};
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor, Postgres, Row};
@@ -11,7 +13,6 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::error::{Step, failure};
-use crate::meant::Matching;
 use crate::options::Address;
 use crate::row::Instant;
 use crate::{Options, read, session};
@@ -98,7 +99,8 @@ async fn lock(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Facts,
     }
     if !asked.keys.is_empty() {
         let keys: Vec<&str> = asked.keys.iter().map(|key| key.as_str()).collect();
-        let rows = sqlx::query("SELECT idempotency_key, position FROM events WHERE idempotency_key = ANY($1)");
+        let rows =
+            sqlx::query("SELECT idempotency_key, position FROM events WHERE idempotency_key = ANY($1)");
         for row in rows.bind(&keys).fetch_all(&mut *connection).await? {
             let position = Position::new(read::number(row.try_get(1)?));
             facts.keys.insert(name(row.try_get(0)?, IdempotencyKey::new)?, position);
@@ -113,11 +115,7 @@ async fn lock(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Facts,
 }
 
 /// Which ids are used, and what stands where an append with them may stand already.
-async fn ids(
-    connection: &mut PgConnection,
-    asked: &Asked<'_>,
-    facts: &mut Facts,
-) -> Result<(), sqlx::Error> {
+async fn ids(connection: &mut PgConnection, asked: &Asked<'_>, facts: &mut Facts) -> Result<(), sqlx::Error> {
     let streams: Vec<&str> = asked.ids.iter().map(|(stream, _)| stream.as_str()).collect();
     let ids: Vec<Uuid> = asked.ids.iter().map(|(_, id)| Uuid::from_bytes(*id.as_bytes())).collect();
     let rows = sqlx::query(include_str!("../sql/ids.sql")).bind(&streams).bind(&ids);

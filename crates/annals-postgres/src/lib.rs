@@ -12,14 +12,13 @@
 //!
 //! What becomes of an append is judged by `annals_core::admit`, in `annals_sql`. The SQL is in `sql/`.
 //!
-//! The files, in the order in which they are best read: `store`, `append` (writes groups), `read`, `meant` (queries),
+//! The files, in the order in which they are best read: `store`, `append` (writes groups), `read`,
 //! `watch` (wakes who waits), `schema` (migrations), `options`, `session`, `row`, `error`.
 #![forbid(unsafe_code)]
 
 mod store;
 
 mod append;
-mod meant;
 mod read;
 mod watch;
 

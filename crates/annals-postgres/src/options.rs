@@ -77,7 +77,9 @@ mod tests {
         assert_eq!(schema("postgres://localhost/db").unwrap(), "annals");
         assert_eq!(schema("postgres://localhost/db?schema=shop_1").unwrap(), "shop_1");
         assert_eq!(schema("postgres://localhost/db?sslmode=require&schema=shop").unwrap(), "shop");
-        for wrong in ["postgres://localhost/db?schema=", "postgres://localhost/db?schema=Shop", "postgres://h:x/"] {
+        for wrong in
+            ["postgres://localhost/db?schema=", "postgres://localhost/db?schema=Shop", "postgres://h:x/"]
+        {
             assert!(matches!(schema(wrong), Err(Error::Invalid(_))), "{wrong}");
         }
     }

@@ -4,12 +4,11 @@ use annals_core::{
     Appended, Direction, IdempotencyKey, LogPage, LogRead, Position, Result, StreamId, StreamInfo,
     StreamList, StreamPage, StreamRead, Version,
 };
-use annals_sql::{PAGE_BYTES, log_page, log_span, stream_page, stream_span};
+use annals_sql::{Matching, PAGE_BYTES, log_page, log_span, order, stream_page, stream_span};
 use sqlx::postgres::{PgArguments, PgExecutor, PgPool, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row};
 
-use crate::meant::{Matching, Value, order};
 use crate::row::{self, Instant};
 use crate::session::failed;
 
@@ -24,7 +23,7 @@ fn page(end: &str, events: &str, by: &str, direction: Direction) -> String {
 }
 
 /// The statement for a page of the log.
-fn log_statement(read: &LogRead) -> (String, Vec<Value>) {
+fn log_statement(read: &LogRead) -> (String, Vec<String>) {
     let Matching { sql, values } = Matching::of(&read.query, read.direction, 5);
     // Without a query the positions are no choice.
     let events = match values.is_empty() {
@@ -36,12 +35,9 @@ fn log_statement(read: &LogRead) -> (String, Vec<Value>) {
 
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-pub(crate) fn bind(mut statement: Statement<'_>, values: Vec<Value>) -> Statement<'_> {
+pub(crate) fn bind(mut statement: Statement<'_>, values: Vec<String>) -> Statement<'_> {
     for value in values {
-        statement = match value {
-            Value::Text(text) => statement.bind(text),
-            Value::Texts(texts) => statement.bind(texts),
-        };
+        statement = statement.bind(value);
     }
     statement
 }
@@ -81,9 +77,7 @@ fn events(rows: &[PgRow], limit: i64) -> Result<(Vec<annals_core::RecordedEvent>
         events.extend(row::event(row)?);
     }
     let cut = match rows.last() {
-        Some(last) if !events.is_empty() => {
-            events.len() as i64 >= limit || row::bytes(last)? >= PAGE_BYTES
-        }
+        Some(last) if !events.is_empty() => events.len() as i64 >= limit || row::bytes(last)? >= PAGE_BYTES,
         _ => false,
     };
     Ok((events, !cut))

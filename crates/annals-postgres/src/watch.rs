@@ -18,7 +18,9 @@ use crate::read;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Two tasks that tell and hear, until this is dropped.
-pub(crate) struct Watch(#[allow(dead_code, reason = "holds the tasks as long as the store lives")] JoinSet<()>);
+pub(crate) struct Watch(
+    #[allow(dead_code, reason = "holds the tasks as long as the store lives")] JoinSet<()>,
+);
 
 impl Watch {
     /// Begins to tell what is `written`, and to hear of `progress`.

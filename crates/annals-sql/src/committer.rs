@@ -97,9 +97,7 @@ async fn answer<S: EventStore + ?Sized>(store: &S, append: &Append, outcome: Out
             let gone = || Error::Unavailable(format!("the append at position {first} is not there").into());
             store.outcome(key).await?.ok_or_else(gone)
         }
-        Outcome::Repeated(first) => {
-            Ok(Appended::of(&events(store, first, append.writes.len()).await?, true))
-        }
+        Outcome::Repeated(first) => Ok(Appended::of(&events(store, first, append.writes.len()).await?, true)),
         Outcome::Invalid(invalid) => Err(invalid.into()),
         Outcome::Refused(violated) => {
             let conflict = Conflict::explain(store, &append.conditions, violated).await?;

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use annals_core::{
-    Append, Condition, EventId, Expected, IdempotencyKey, Position, Query, StreamId, Version,
-};
+use annals_core::{Append, Condition, EventId, Expected, IdempotencyKey, Position, Query, StreamId, Version};
 
 /// What is known of the log, as far as a group must know it. What is not in here is not in the log.
 #[derive(Clone, Debug, Default)]

@@ -13,11 +13,11 @@
 //!       itself; one that is refused takes no row and no position.
 //! - Q3  Only what may have been committed is [`Failure::Indeterminate`].
 //!
-//! Knows no database and no SQL but the shape of a query ([`Meant`]); those are in `annals-postgres` and
+//! Knows no database and no SQL but the shape of a query ([`Matching`]); those are in `annals-postgres` and
 //! `annals-mysql`.
 //!
 //! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `database`, `row`, `page`,
-//! `meant`, `progress`.
+//! `matching`, `progress`.
 #![forbid(unsafe_code)]
 
 mod committer;
@@ -25,7 +25,7 @@ mod database;
 mod facts;
 mod stage;
 
-mod meant;
+mod matching;
 mod page;
 mod progress;
 mod row;
@@ -33,7 +33,7 @@ mod row;
 pub use committer::Committer;
 pub use database::{Database, Failure, Tail};
 pub use facts::{Asked, Facts};
-pub use meant::{Arm, Meant, Property};
+pub use matching::{Matching, order};
 pub use page::{PAGE_BYTES, log_page, log_span, stream_page, stream_span};
 pub use progress::Progress;
 pub use row::{EventRow, Stored, own_to_json, tags_to_json};

@@ -1,8 +1,6 @@
 //! Pages: which rows are read for one, and what it says about the next. The same for every database.
 
-use annals_core::{
-    Direction, LogPage, LogRead, Position, RecordedEvent, StreamPage, StreamRead, Version,
-};
+use annals_core::{Direction, LogPage, LogRead, Position, RecordedEvent, StreamPage, StreamRead, Version};
 
 /// A page holds no more events once those in it have this many bytes.
 pub const PAGE_BYTES: i64 = 8 << 20;

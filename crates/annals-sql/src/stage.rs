@@ -116,9 +116,9 @@ impl<'a> Staged<'a> {
     /// The outcome of the append whose events these are, once it is known behind what they were written.
     pub fn appended(&self, start: usize, count: usize, tail: &Tail) -> Appended {
         let events = &self.events[start..start + count];
-        let places = events.iter().map(|event| {
-            (&self.streams[event.stream].id, tail.versions[event.stream].plus(event.version))
-        });
+        let places = events
+            .iter()
+            .map(|event| (&self.streams[event.stream].id, tail.versions[event.stream].plus(event.version)));
         let recorded_at = events[0].recorded_at.max(tail.recorded_at);
         Appended::new(tail.position.plus(start as u64 + 1), recorded_at, places, false)
     }
@@ -201,9 +201,9 @@ impl LogView for Staged<'_> {
     }
 
     fn event_at(&self, position: Position) -> Result<Option<(StreamId, Version, EventId)>, Infallible> {
-        let staged = self.staged(position).map(|event| {
-            (event.write.stream.clone(), self.version_of(event), event.write.event.id)
-        });
+        let staged = self
+            .staged(position)
+            .map(|event| (event.write.stream.clone(), self.version_of(event), event.write.event.id));
         Ok(staged.or_else(|| self.facts.places.get(&position).cloned()))
     }
 

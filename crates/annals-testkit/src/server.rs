@@ -66,7 +66,12 @@ const NO_POSTGRES: &str = "no PostgreSQL is installed: `cargo xtask test` instal
 fn postgres_folders() -> Vec<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
     let in_folder = |folder: &str| {
-        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>()
+        std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect::<Vec<_>>()
     };
     let version = |path: &Path, prefix: &str| {
         let name = path.file_name()?.to_str()?.strip_prefix(prefix)?;
@@ -200,7 +205,14 @@ impl Server {
             Program::Postgres(folder) => {
                 let mut initdb = as_nobody(folder.join("initdb"));
                 initdb.arg("-D").arg(data);
-                initdb.args(["-Upostgres", "-Atrust", "-EUTF8", "--locale=C", "--no-sync", "--no-instructions"]);
+                initdb.args([
+                    "-Upostgres",
+                    "-Atrust",
+                    "-EUTF8",
+                    "--locale=C",
+                    "--no-sync",
+                    "--no-instructions",
+                ]);
                 initdb.current_dir("/").output()
             }
             Program::MariaDb(_) => {
@@ -226,9 +238,9 @@ impl Server {
     fn lets_in(&self) -> bool {
         match &self.program {
             Program::Postgres(_) => {
-                TcpStream::connect(("127.0.0.1", self.port)).is_ok() && self.said().lines().any(|line| {
-                    line.contains("database system is ready to accept")
-                }) && !self.is_starting()
+                TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+                    && self.said().lines().any(|line| line.contains("database system is ready to accept"))
+                    && !self.is_starting()
             }
             Program::MariaDb(_) => {
                 let mut client = Command::new("mariadb");

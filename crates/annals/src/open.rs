@@ -41,7 +41,8 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
         }
         #[allow(unreachable_patterns)] // Which kinds are left depends on the features.
         other => {
-            let problem = format!("`{other}` is of a kind that this build does not have; see the features of `annals`");
+            let problem =
+                format!("`{other}` is of a kind that this build does not have; see the features of `annals`");
             Err(annals_core::Invalid::new("store", problem).into())
         }
     }

@@ -61,7 +61,9 @@ async fn until_waiting(connection: &mut PgConnection, count: i64) {
 }
 
 /// Two processes append while the append of a third is held open, and a subscriber reads. `end` ends the third.
-async fn others_wait(end: impl AsyncFnOnce(&mut PgConnection, &mut PgConnection)) -> (Vec<Appended>, Vec<Position>) {
+async fn others_wait(
+    end: impl AsyncFnOnce(&mut PgConnection, &mut PgConnection),
+) -> (Vec<Appended>, Vec<Position>) {
     let url = fresh_log(Which::Oldest);
     let stores = [open(&url).await, open(&url).await];
     let reader = open(&url).await;
