@@ -1,4 +1,4 @@
--- A page: {end} is how far the whole goes; of the events, those that {events} names, until the page has its bytes.
+-- A page: `whole` is how far the log or the stream goes; of the events, those that are named, until the page has its bytes.
 SELECT whole.until, page.*
 FROM ({end}) AS whole (until)
 LEFT JOIN (

@@ -59,9 +59,11 @@ impl Matching {
     fn property(&mut self, property: Property<'_>, looked_up: bool, next: usize) {
         let (before, values, after) = match property {
             Property::Tag(tag) if looked_up => ("t.tag IN (", vec![tag], ")"),
-            Property::Tag(tag) => {
-                ("EXISTS (SELECT 1 FROM event_tags AS x WHERE x.position = e.position AND x.tag IN (", vec![tag], "))")
-            }
+            Property::Tag(tag) => (
+                "EXISTS (SELECT 1 FROM event_tags AS x WHERE x.position = e.position AND x.tag IN (",
+                vec![tag],
+                "))",
+            ),
             Property::Process(process) => ("e.process_id IN (", vec![process], ")"),
             Property::Initiator(initiator) => ("e.initiator IN (", vec![initiator], ")"),
             Property::Type(name) => ("e.event_type IN (", vec![name], ")"),

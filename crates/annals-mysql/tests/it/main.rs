@@ -1,0 +1,4 @@
+//! The store on MariaDB, on a real server that the tests start themselves.
+
+mod contract;
+mod support;
