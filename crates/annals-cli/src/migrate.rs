@@ -28,6 +28,7 @@ impl Migrate {
         let url = &self.store.url;
         let steps = match url {
             StoreUrl::Postgres(address) => annals_postgres::migrate(address.expose()).await,
+            StoreUrl::MySql(address) => annals_mysql::migrate(address.expose()).await,
             other => bail!("cannot migrate {other}: it is no database"),
         };
         let mut output = Output::standard();

@@ -39,6 +39,12 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
             let options = Options { clock, ..Options::default() };
             Ok(Arc::new(PostgresStore::open(url.expose(), options).await?))
         }
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(url) => {
+            use annals_mysql::{MySqlStore, Options};
+            let options = Options { clock, ..Options::default() };
+            Ok(Arc::new(MySqlStore::open(url.expose(), options).await?))
+        }
         #[allow(unreachable_patterns)] // Which kinds are left depends on the features.
         other => {
             let problem =

@@ -43,6 +43,11 @@ fn postgres_is_a_store_like_any_other() {
 }
 
 #[test]
+fn mariadb_is_a_store_like_any_other() {
+    a_store_like_any_other(&server::mariadb(&[]));
+}
+
+#[test]
 fn a_database_that_is_not_there_is_named_without_its_password() {
     let place = Place::new();
     let said = place.fails(1, "streams --store postgres://kim:secret@127.0.0.1:1/shop");

@@ -1,4 +1,5 @@
 //! The store on MariaDB, on a real server that the tests start themselves.
 
 mod contract;
+mod order;
 mod support;
