@@ -15,6 +15,7 @@ CREATE PROCEDURE append_group(
     IN in_data LONGBLOB,
     IN in_count BIGINT,       -- how many events
     IN in_recorded BIGINT,    -- when the last of them is recorded
+    IN in_tagged BOOLEAN,     -- whether any of them has a tag
     IN whole BOOLEAN
 )
 append_group: BEGIN
@@ -68,7 +69,7 @@ append_group: BEGIN
         at BIGINT PATH '$.at',
         bytes BIGINT PATH '$.bytes',
         tags MEDIUMTEXT CHARACTER SET utf8mb4 PATH '$.tags',
-        cause TEXT CHARACTER SET utf8mb4 PATH '$.cause',
+        cause VARCHAR(1024) CHARACTER SET utf8mb4 PATH '$.cause',
         process VARCHAR(1024) CHARACTER SET utf8mb4 PATH '$.process',
         initiator VARCHAR(1024) CHARACTER SET utf8mb4 PATH '$.initiator',
         trace TEXT CHARACTER SET utf8mb4 PATH '$.trace',
@@ -79,13 +80,15 @@ append_group: BEGIN
     )) AS n
     LEFT JOIN entities AS e ON e.entity_id = CAST(n.stream AS BINARY);
 
-    INSERT INTO event_tags (tag, position)
-    SELECT DISTINCT CAST(n.tag AS BINARY), behind + n.place
-    FROM JSON_TABLE(in_events, '$[*]' COLUMNS (
-        place FOR ORDINALITY,
-        NESTED PATH '$.words[*]' COLUMNS (tag VARCHAR(256) CHARACTER SET utf8mb4 PATH '$')
-    )) AS n
-    WHERE n.tag IS NOT NULL;
+    IF in_tagged THEN
+        INSERT INTO event_tags (tag, position)
+        SELECT DISTINCT CAST(n.tag AS BINARY), behind + n.place
+        FROM JSON_TABLE(in_events, '$[*]' COLUMNS (
+            place FOR ORDINALITY,
+            NESTED PATH '$.words[*]' COLUMNS (tag VARCHAR(256) CHARACTER SET utf8mb4 PATH '$')
+        )) AS n
+        WHERE n.tag IS NOT NULL;
+    END IF;
 
     INSERT INTO entities (entity_type, entity_id, entity_version, position)
     SELECT CAST(s.kind AS BINARY), CAST(s.id AS BINARY), s.count, behind + s.last

@@ -62,6 +62,11 @@ impl Database for Writer {
     async fn commit(&mut self, staged: &Staged<'_>) -> Result<Tail, Failure> {
         let (mut connection, _) =
             self.connection.take().ok_or_else(|| Failure::unavailable("the log is not locked"))?;
+        if let Some(tail) = staged.nothing() {
+            connection.execute("ROLLBACK").await.map_err(|error| failure(error, Step::Read))?;
+            self.put_back(connection);
+            return Ok(tail);
+        }
         let written = append(&mut connection, staged, false).await;
         let written = written.map_err(|error| failure(error, Step::Read))?;
         let changed = "the tables were changed by somebody who does not lock the log";
@@ -144,12 +149,13 @@ async fn append(
 ) -> Result<Option<Tail>, sqlx::Error> {
     let (events, data) = events(staged);
     let last = staged.events.last().map_or(Timestamp::MIN, |event| event.recorded_at);
-    let call = sqlx::query("CALL append_group(?, ?, ?, ?, ?, ?)")
+    let call = sqlx::query("CALL append_group(?, ?, ?, ?, ?, ?, ?)")
         .bind(streams(staged))
         .bind(events)
         .bind(data)
         .bind(staged.events.len() as i64)
         .bind(last.as_micros())
+        .bind(staged.events.iter().any(|event| !event.write.event.tags.is_empty()))
         .bind(whole);
     let row = call.fetch_optional(connection).await?;
     row.map(|row| {

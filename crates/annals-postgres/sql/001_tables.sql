@@ -5,7 +5,9 @@ CREATE TABLE log (
     alone boolean PRIMARY KEY DEFAULT true CHECK (alone),
     store_id uuid NOT NULL,
     position bigint NOT NULL DEFAULT 0,
-    recorded_at timestamptz NOT NULL DEFAULT '-infinity'
+    recorded_at timestamptz NOT NULL DEFAULT '-infinity',
+    -- When the last event before the newest transaction was recorded.
+    held_at timestamptz NOT NULL DEFAULT '-infinity'
 ) WITH (fillfactor = 10);
 
 CREATE TABLE events (

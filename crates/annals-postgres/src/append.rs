@@ -77,6 +77,11 @@ impl Database for Writer {
     async fn commit(&mut self, staged: &Staged<'_>) -> Result<Tail, Failure> {
         let (mut connection, _) =
             self.connection.take().ok_or_else(|| Failure::unavailable("the log is not locked"))?;
+        if let Some(tail) = staged.nothing() {
+            connection.execute("ROLLBACK").await.map_err(|error| failure(error, Step::Read))?;
+            self.put_back(connection);
+            return Ok(tail);
+        }
         let written = append(&mut connection, staged).await.map_err(|error| failure(error, Step::Read))?;
         let changed = "the tables were changed by somebody who does not lock the log";
         let tail = written.ok_or_else(|| Failure::unavailable(changed))?;
@@ -91,9 +96,10 @@ async fn lock(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Facts,
     connection.execute("BEGIN; SELECT FROM log FOR NO KEY UPDATE").await?;
     let head = read::head(&mut *connection).await?;
     let mut facts = Facts { head, ..Facts::default() };
+    let kinds: Vec<String> = asked.streams.iter().map(|stream| stream.category().to_string()).collect();
     let streams: Vec<&str> = asked.streams.iter().map(|stream| stream.as_str()).collect();
-    let rows = sqlx::query("SELECT entity_id, entity_version FROM entities WHERE entity_id = ANY($1)");
-    for row in rows.bind(&streams).fetch_all(&mut *connection).await? {
+    let rows = sqlx::query(include_str!("../sql/streams.sql")).bind(&kinds).bind(&streams);
+    for row in rows.fetch_all(&mut *connection).await? {
         let version = Version::new(read::number(row.try_get(1)?));
         facts.versions.insert(name(row.try_get(0)?, StreamId::new)?, version);
     }
@@ -186,6 +192,12 @@ fn bind<'a>(staged: &'a Staged<'_>) -> sqlx::query::Query<'a, Postgres, PgArgume
             staged.events.iter().map(|$event| $column).collect::<Vec<_>>()
         };
     }
+    // A column in which there is nothing costs nothing.
+    macro_rules! optional {
+        ($event:ident => $column:expr) => {
+            Some(events!($event => $column)).filter(|column| column.iter().any(Option::is_some))
+        };
+    }
     let kinds: Vec<_> = staged.streams.iter().map(|stream| stream.id.category()).collect();
     sqlx::query(APPEND)
         .bind(streams!(stream => stream.id.as_str()))
@@ -194,23 +206,25 @@ fn bind<'a>(staged: &'a Staged<'_>) -> sqlx::query::Query<'a, Postgres, PgArgume
         .bind(streams!(stream => count(stream.count)))
         .bind(streams!(stream => count(stream.last)))
         .bind(events!(event => count(event.stream as u64 + 1)))
+        .bind(events!(event => event.write.stream.as_str()))
+        .bind(events!(event => kinds[event.stream].as_str().to_owned()))
         .bind(events!(event => count(event.version)))
         .bind(events!(event => count(event.append)))
         .bind(events!(event => Uuid::from_bytes(*event.write.event.id.as_bytes())))
         .bind(events!(event => event.write.event.event_type.as_str()))
         .bind(events!(event => i32::from(event.write.event.schema_version)))
-        .bind(events!(event => content_type(&event.write.event.content_type)))
+        .bind(optional!(event => content_type(&event.write.event.content_type)))
         .bind(events!(event => Stored::of(&event.write.event.data).text()))
-        .bind(events!(event => Stored::of(&event.write.event.data).binary()))
-        .bind(events!(event => tags_to_json(&event.write.event.tags)))
-        .bind(events!(event => event.write.event.metadata.predecessor.as_deref()))
-        .bind(events!(event => event.write.event.metadata.process.as_deref()))
-        .bind(events!(event => event.write.event.metadata.initiator.as_deref()))
-        .bind(events!(event => event.write.event.metadata.trace.as_deref()))
-        .bind(events!(event => own_to_json(&event.write.event.metadata.own)))
-        .bind(events!(event => event.write.event.occurred_at.map(Instant)))
+        .bind(optional!(event => Stored::of(&event.write.event.data).binary()))
+        .bind(optional!(event => tags_to_json(&event.write.event.tags)))
+        .bind(optional!(event => event.write.event.metadata.predecessor.as_deref()))
+        .bind(optional!(event => event.write.event.metadata.process.as_deref()))
+        .bind(optional!(event => event.write.event.metadata.initiator.as_deref()))
+        .bind(optional!(event => event.write.event.metadata.trace.as_deref()))
+        .bind(optional!(event => own_to_json(&event.write.event.metadata.own)))
+        .bind(optional!(event => event.write.event.occurred_at.map(Instant)))
         .bind(events!(event => Instant(event.recorded_at)))
-        .bind(events!(event => event.key.map(IdempotencyKey::as_str)))
+        .bind(optional!(event => event.key.map(IdempotencyKey::as_str)))
 }
 
 /// The media type; JSON needs none.

@@ -17,6 +17,9 @@ use crate::read;
 /// Between two notifications of one process. What is written meanwhile is told by the next.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// A notification is a commit, which need not wait for the disk.
+const TELL: &str = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)";
+
 /// Two tasks that tell and hear, until this is dropped.
 pub(crate) struct Watch(
     #[allow(dead_code, reason = "holds the tasks as long as the store lives")] JoinSet<()>,
@@ -42,7 +45,7 @@ impl Watch {
 async fn tell(pool: PgPool, channel: String, mut written: watch::Receiver<Position>) {
     while written.changed().await.is_ok() {
         let head = *written.borrow_and_update();
-        let statement = sqlx::query("SELECT pg_notify($1, $2)").bind(&channel).bind(head.to_string());
+        let statement = sqlx::query(TELL).bind(&channel).bind(head.to_string());
         if let Err(error) = statement.execute(&pool).await {
             tracing::debug!(%error, "nobody is told how far the log has come; they will look");
         }

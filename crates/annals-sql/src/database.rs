@@ -20,7 +20,7 @@ pub trait Database: Send + 'static {
     /// Locks the log and reads what a group must know of it. The lock is held until [`commit`](Self::commit).
     async fn lock(&mut self, asked: &Asked<'_>) -> Result<Facts, Failure>;
 
-    /// Writes what was staged on the facts that were read under the lock, commits and unlocks.
+    /// Writes what was staged on the facts that were read under the lock, if anything, commits and unlocks.
     async fn commit(&mut self, staged: &Staged<'_>) -> Result<Tail, Failure>;
 }
 

@@ -108,6 +108,12 @@ impl<'a> Staged<'a> {
         self.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Written { .. }))
     }
 
+    /// The end of the log as it stays, if the group has nothing to write. Only for facts that were read.
+    pub fn nothing(&self) -> Option<Tail> {
+        let tail = Tail { position: self.facts.head, recorded_at: Timestamp::MIN, versions: Vec::new() };
+        self.events.is_empty().then_some(tail)
+    }
+
     /// What became of each append, in their order.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes

@@ -39,7 +39,6 @@ pub async fn follow(store: Store, is_last: impl Fn(&RecordedEvent) -> bool) -> V
             Err(error) => panic!("a subscription fails: {}", error.chain()),
         }
     }
-    seen
 }
 
 /// Appends again and again until it is known what became of it; counts the answers that do not say.
