@@ -33,6 +33,8 @@ CREATE FUNCTION append_group(
     event_keys text[]
 ) RETURNS TABLE (behind bigint, held timestamptz, versions bigint[])
 LANGUAGE plpgsql
+-- Its statements are the same whatever the values: they are planned once.
+SET plan_cache_mode TO force_generic_plan
 AS $$
 #variable_conflict use_variable
 DECLARE

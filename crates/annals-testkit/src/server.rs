@@ -92,18 +92,33 @@ fn postgres_folders() -> Vec<PathBuf> {
 impl Server {
     /// Makes an empty server and starts it.
     fn create(program: Program, settings: &[&str]) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = std::env::temp_dir().join(format!("annals-server-{}-{number}", std::process::id()));
-        std::fs::create_dir(&directory).expect("a directory for the server can be made");
-        if is_root() {
-            std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
-        }
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { program, directory, port: free_port(), settings, running: None };
+        let mut server = Self { program, directory: directory(), port: free_port(), settings, running: None };
         server.initialise();
         server.start();
         server
+    }
+
+    /// A server that follows this PostgreSQL server and only reads, until it is promoted (`SELECT pg_promote()`). It has
+    /// the settings of this one.
+    pub fn standby(&self) -> Self {
+        let Program::Postgres(folder) = &self.program else { panic!("only PostgreSQL has standbys here") };
+        let mut standby = Self { running: None, directory: directory(), port: free_port(), ..self.copy() };
+        let mut copy = as_nobody(folder.join("pg_basebackup"));
+        copy.args(["-h127.0.0.1", "-Upostgres", "-R", "-Xstream", "-cfast", "--no-sync"]);
+        copy.arg(format!("-p{}", self.port)).arg("-D").arg(standby.data()).current_dir("/");
+        let output = copy.output().expect("pg_basebackup can be run");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "the standby cannot be made: {said}");
+        standby.place_sockets();
+        standby.start();
+        standby
+    }
+
+    fn copy(&self) -> Self {
+        let Self { program, directory, port, settings, .. } = self;
+        let (program, directory, settings) = (program.clone(), directory.clone(), settings.clone());
+        Self { program, directory, port: *port, settings, running: None }
     }
 
     /// The address of a database of this server, which it has: `postgres` or `mysql`.
@@ -225,14 +240,20 @@ impl Server {
         let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "the files of the server cannot be made: {said}");
         if matches!(self.program, Program::Postgres(_)) {
-            // Sockets in the directory, so that nothing has to be writable elsewhere.
-            let own = format!(
-                "unix_socket_directories = '{}'\nlisten_addresses = '127.0.0.1'\nmax_connections = 200\n",
-                self.directory.display()
-            );
-            let path = self.data().join("postgresql.auto.conf");
-            std::fs::write(path, own).expect("the settings can be written");
+            self.place_sockets();
         }
+    }
+
+    /// Sockets in the directory, so that nothing has to be writable elsewhere.
+    fn place_sockets(&self) {
+        let own = format!(
+            "unix_socket_directories = '{}'\nlisten_addresses = '127.0.0.1'\nmax_connections = 200\n",
+            self.directory.display()
+        );
+        let path = self.data().join("postgresql.auto.conf");
+        // What a standby follows stands there already.
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        std::fs::write(path, before + &own).expect("the settings can be written");
     }
 
     fn lets_in(&self) -> bool {
@@ -272,6 +293,18 @@ impl Server {
     pub fn said(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
+}
+
+/// An empty directory of nobody's.
+fn directory() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let directory = std::env::temp_dir().join(format!("annals-server-{}-{number}", std::process::id()));
+    std::fs::create_dir(&directory).expect("a directory for the server can be made");
+    if is_root() {
+        std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+    }
+    directory
 }
 
 fn as_nobody(program: impl AsRef<std::ffi::OsStr>) -> Command {
