@@ -1,10 +1,10 @@
 //! Reads: each is one statement, so what it answers is one moment of the log.
 
 use annals_core::{
-    Appended, Direction, IdempotencyKey, LogPage, LogRead, Position, RecordedEvent, Result, StreamId,
-    StreamInfo, StreamList, StreamPage, StreamRead, Timestamp, Version,
+    Direction, IdempotencyKey, LogPage, LogRead, Position, RecordedEvent, Result, StreamId, StreamInfo,
+    StreamList, StreamPage, StreamRead, Version,
 };
-use annals_sql::{Matching, PAGE_BYTES, log_page, log_span, order, stream_page, stream_span};
+use annals_sql::{Hints, Matching, PAGE_BYTES, log_page, log_span, order, stream_page, stream_span};
 use sqlx::mysql::{MySqlArguments, MySqlExecutor, MySqlPool, MySqlRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, MySql, Row};
@@ -46,7 +46,7 @@ impl Statement {
 
     /// The first position from this one on that a query means.
     pub(crate) fn first_match(query: &annals_core::Query, from: Position) -> Self {
-        let Matching { sql, values } = Matching::of(query, Direction::Forward, 4);
+        let Matching { sql, values } = Matching::of(query, Direction::Forward, 4, Hints::Force);
         let from = i64::try_from(from.get()).unwrap_or(i64::MAX);
         Self::numbered(&sql, &with([from, i64::MAX, 1], values))
     }
@@ -79,7 +79,7 @@ fn page(end: &str, events: &str, direction: Direction, values: &[Value]) -> Stat
 pub(crate) fn log_statement(read: &LogRead) -> Statement {
     let (first, last, limit) = log_span(read);
     let order = order(read.direction);
-    let Matching { sql, values } = Matching::of(&read.query, read.direction, 5);
+    let Matching { sql, values } = Matching::of(&read.query, read.direction, 5, Hints::Force);
     // Without a query the positions are no choice.
     let events = if values.is_empty() {
         format!(
@@ -163,16 +163,11 @@ fn stream_info(row: &MySqlRow) -> Result<StreamInfo, sqlx::Error> {
     Ok(StreamInfo { stream, version, position: Position::new(number(row.try_get(2)?)) })
 }
 
-pub(crate) async fn outcome(pool: &MySqlPool, key: &IdempotencyKey) -> Result<Option<Appended>> {
-    let statement = sqlx::query(include_str!("../sql/outcome.sql")).bind(key.as_str().as_bytes());
-    let rows = statement.fetch_all(pool).await.map_err(failed)?;
-    let Some(first) = rows.first() else { return Ok(None) };
-    let places: Result<Vec<_>, _> = rows.iter().map(place).collect();
-    let places = places.map_err(failed)?;
-    let position = Position::new(number(first.try_get(2).map_err(failed)?));
-    let recorded_at = Timestamp::from_micros(first.try_get(3).map_err(failed)?);
-    let places = places.iter().map(|(stream, version)| (stream, *version));
-    Ok(Some(Appended::new(position, recorded_at, places, true)))
+/// Position of the first event of the append that had this key.
+pub(crate) async fn keyed(pool: &MySqlPool, key: &IdempotencyKey) -> Result<Option<Position>> {
+    let sql = "SELECT position FROM events WHERE idempotency_key = ?";
+    let row = sqlx::query(sql).bind(key.as_str().as_bytes()).fetch_optional(pool).await.map_err(failed)?;
+    row.map(|row| Ok(Position::new(number(row.try_get(0).map_err(failed)?)))).transpose()
 }
 
 /// A stream and a version, in the first two columns.

@@ -32,17 +32,20 @@ pub async fn migrate(url: &str) -> Result<usize> {
     Ok(missing)
 }
 
-/// The identity of the log; makes its tables, or brings them up to date, if need be.
-pub(crate) async fn open(address: &Address, options: &Options) -> Result<StoreId> {
+/// The identity of the log, and how many bytes a packet may have; makes its tables, or brings them up to date, if need
+/// be.
+pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreId, usize)> {
     let mut connection = session::connect(address, options).await.map_err(failed)?;
     if steps_done(&mut connection).await? < STEPS.len() {
         run(&mut connection, &address.database).await?;
     }
     warn(&mut connection).await?;
-    let row = sqlx::query("SELECT store_id FROM log").fetch_one(&mut connection).await.map_err(failed)?;
+    let sql = "SELECT store_id, CAST(@@max_allowed_packet AS SIGNED) FROM log";
+    let row = sqlx::query(sql).fetch_one(&mut connection).await.map_err(failed)?;
     let id = row::id(&row, 0).map_err(failed)?;
+    let packet: i64 = row.try_get(1).map_err(failed)?;
     connection.close().await.map_err(failed)?;
-    Ok(StoreId::from_bytes(id))
+    Ok((StoreId::from_bytes(id), usize::try_from(packet).unwrap_or(usize::MAX)))
 }
 
 /// Says what the server is set to that takes from the guarantees.

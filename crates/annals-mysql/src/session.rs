@@ -51,10 +51,11 @@ pub(crate) async fn connect(address: &Address, options: &Options) -> Result<MySq
 
 /// What the store relies on, whatever the server or the user is set to.
 fn settings(options: &Options) -> String {
+    let patience = seconds(options);
     format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-         SET SESSION innodb_lock_wait_timeout = {}, SESSION group_concat_max_len = 67108864",
-        seconds(options)
+         SET SESSION innodb_lock_wait_timeout = {patience}, SESSION lock_wait_timeout = {patience}, \
+         SESSION group_concat_max_len = 67108864",
     )
 }
 

@@ -4,7 +4,7 @@ use annals_core::{
     Append, Appended, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position, Result, StoreId,
     StreamInfo, StreamList, StreamPage, StreamRead,
 };
-use annals_sql::{Committer, Progress};
+use annals_sql::{Committer, Progress, outcome_at};
 use async_trait::async_trait;
 use sqlx::mysql::MySqlPool;
 
@@ -33,11 +33,18 @@ impl MySqlStore {
     /// reached or refuses.
     pub async fn open(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
-        let id = schema::open(&address, &options).await?;
+        let (id, packet) = schema::open(&address, &options).await?;
         let pool = session::pool(&address, &options);
         let progress = Progress::at(read::head(&pool).await.map_err(failed)?);
         let watch = Watch::start(pool.clone(), options.poll, progress.clone());
-        let (limits, clock) = (options.limits, options.clock.clone());
+        // A packet has the names and the metadata beside the data.
+        let bytes_max = packet / 2;
+        let limits = Limits {
+            event_bytes_max: options.limits.event_bytes_max.min(bytes_max),
+            append_bytes_max: options.limits.append_bytes_max.min(bytes_max),
+            ..options.limits
+        };
+        let clock = options.clock.clone();
         let committer = Committer::start(Writer::new(address, options), clock, progress.clone());
         Ok(Self { id, limits, pool, committer, progress, _watch: watch })
     }
@@ -74,7 +81,10 @@ impl EventStore for MySqlStore {
     }
 
     async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
-        read::outcome(&self.pool, key).await
+        match read::keyed(&self.pool, key).await? {
+            Some(first) => outcome_at(self, first).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn head(&self) -> Result<Position> {

@@ -4,7 +4,7 @@ use std::time::Instant as Moment;
 
 use annals_core::{Direction, EventId, IdempotencyKey, Position, Query, StreamId, Version};
 use annals_sql::{
-    Asked, Database, Facts, Failure, Matching, Staged, Stored, Tail, own_to_json, tags_to_json,
+    Asked, Database, Facts, Failure, Hints, Matching, Staged, Stored, Tail, own_to_json, tags_to_json,
 };
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgConnection};
@@ -149,7 +149,7 @@ async fn first_match(
     query: &Query,
     after: Position,
 ) -> Result<Option<Position>, sqlx::Error> {
-    let Matching { sql, values } = Matching::of(query, Direction::Forward, 4);
+    let Matching { sql, values } = Matching::of(query, Direction::Forward, 4, Hints::None);
     let statement = sqlx::query(AssertSqlSafe(sql)).bind(column(after.next())).bind(i64::MAX).bind(1_i64);
     let row = read::bind(statement, values).fetch_optional(connection).await?;
     row.map(|row| Ok(Position::new(read::number(row.try_get(0)?)))).transpose()

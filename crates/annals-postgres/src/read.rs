@@ -1,15 +1,15 @@
 //! Reads: each is one statement, so what it answers is one moment of the log.
 
 use annals_core::{
-    Appended, Direction, IdempotencyKey, LogPage, LogRead, Position, Result, StreamId, StreamInfo,
-    StreamList, StreamPage, StreamRead, Version,
+    Direction, IdempotencyKey, LogPage, LogRead, Position, Result, StreamId, StreamInfo, StreamList,
+    StreamPage, StreamRead, Version,
 };
-use annals_sql::{Matching, PAGE_BYTES, log_page, log_span, order, stream_page, stream_span};
+use annals_sql::{Hints, Matching, PAGE_BYTES, log_page, log_span, order, stream_page, stream_span};
 use sqlx::postgres::{PgArguments, PgExecutor, PgPool, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row};
 
-use crate::row::{self, Instant};
+use crate::row;
 use crate::session::failed;
 
 const READ: &str = include_str!("../sql/read.sql");
@@ -24,7 +24,7 @@ fn page(end: &str, events: &str, by: &str, direction: Direction) -> String {
 
 /// The statement for a page of the log.
 fn log_statement(read: &LogRead) -> (String, Vec<String>) {
-    let Matching { sql, values } = Matching::of(&read.query, read.direction, 5);
+    let Matching { sql, values } = Matching::of(&read.query, read.direction, 5, Hints::None);
     // Without a query the positions are no choice.
     let events = match values.is_empty() {
         true => "events WHERE position BETWEEN $1 AND $2".to_owned(),
@@ -107,22 +107,11 @@ fn stream_info(row: &PgRow) -> Result<StreamInfo, sqlx::Error> {
     })
 }
 
-pub(crate) async fn outcome(pool: &PgPool, key: &IdempotencyKey) -> Result<Option<Appended>> {
-    let statement = sqlx::query(include_str!("../sql/outcome.sql")).bind(key.as_str());
-    let rows = statement.fetch_all(pool).await.map_err(failed)?;
-    let Some(first) = rows.first() else { return Ok(None) };
-    let places: Result<Vec<_>, _> = rows.iter().map(place).collect();
-    let places = places.map_err(failed)?;
-    let position = Position::new(number(first.try_get(2).map_err(failed)?));
-    let recorded_at: Instant = first.try_get(3).map_err(failed)?;
-    let places = places.iter().map(|(stream, version)| (stream, *version));
-    Ok(Some(Appended::new(position, recorded_at.0, places, true)))
-}
-
-fn place(row: &PgRow) -> Result<(StreamId, Version), sqlx::Error> {
-    let stream = StreamId::new(row.try_get::<String, _>(0)?);
-    let stream = stream.map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))?;
-    Ok((stream, Version::new(number(row.try_get(1)?))))
+/// Position of the first event of the append that had this key.
+pub(crate) async fn keyed(pool: &PgPool, key: &IdempotencyKey) -> Result<Option<Position>> {
+    let sql = "SELECT position FROM events WHERE idempotency_key = $1";
+    let row = sqlx::query(sql).bind(key.as_str()).fetch_optional(pool).await.map_err(failed)?;
+    row.map(|row| Ok(Position::new(number(row.try_get(0).map_err(failed)?)))).transpose()
 }
 
 pub(crate) async fn head(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {

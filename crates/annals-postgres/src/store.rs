@@ -4,7 +4,7 @@ use annals_core::{
     Append, Appended, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position, Result, StoreId,
     StreamInfo, StreamList, StreamPage, StreamRead,
 };
-use annals_sql::{Committer, Progress};
+use annals_sql::{Committer, Progress, outcome_at};
 use async_trait::async_trait;
 use sqlx::postgres::PgPool;
 use tokio::sync::watch;
@@ -76,7 +76,10 @@ impl EventStore for PostgresStore {
     }
 
     async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
-        read::outcome(&self.pool, key).await
+        match read::keyed(&self.pool, key).await? {
+            Some(first) => outcome_at(self, first).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn head(&self) -> Result<Position> {

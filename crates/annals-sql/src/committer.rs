@@ -92,11 +92,7 @@ fn kib(append: &Append) -> u32 {
 /// Reads what the answer to an append says beside what became of it.
 async fn answer<S: EventStore + ?Sized>(store: &S, append: &Append, outcome: Outcome) -> Result<Appended> {
     match outcome {
-        Outcome::Keyed(first) => {
-            let key = append.key.as_ref().expect("only an append with a key is known by it");
-            let gone = || Error::Unavailable(format!("the append at position {first} is not there").into());
-            store.outcome(key).await?.ok_or_else(gone)
-        }
+        Outcome::Keyed(first) => outcome_at(store, first).await,
         Outcome::Repeated(first) => Ok(Appended::of(&events(store, first, append.writes.len()).await?, true)),
         Outcome::Invalid(invalid) => Err(invalid.into()),
         Outcome::Refused(violated) => {
@@ -104,6 +100,31 @@ async fn answer<S: EventStore + ?Sized>(store: &S, append: &Append, outcome: Out
             Err(Error::Conflict(Box::new(conflict)))
         }
         Outcome::Written { .. } => unreachable!("what was written is answered by the committer"),
+    }
+}
+
+/// Events that are read at once to see how far an append goes: most have few.
+const OUTCOME_EVENTS: usize = 16;
+
+/// The outcome of the append that begins at this position, marked as a duplicate.
+///
+/// # Errors
+/// As the store's reads.
+pub async fn outcome_at<S: EventStore + ?Sized>(store: &S, first: Position) -> Result<Appended> {
+    let mut events: Vec<RecordedEvent> = Vec::new();
+    loop {
+        let read = LogRead::forward(first.plus(events.len() as u64)).limit(OUTCOME_EVENTS);
+        let mut page = store.read_log(read).await?;
+        let of_append = page.events.iter().take_while(|event| event.append == first).count();
+        let ended = page.end || of_append < page.events.len();
+        page.events.truncate(of_append);
+        events.extend(page.events);
+        if ended && events.is_empty() {
+            return Err(Error::Unavailable(format!("the append at position {first} is not there").into()));
+        }
+        if ended {
+            return Ok(Appended::of(&events, true));
+        }
     }
 }
 

@@ -30,10 +30,10 @@ mod page;
 mod progress;
 mod row;
 
-pub use committer::Committer;
+pub use committer::{Committer, outcome_at};
 pub use database::{Database, Failure, Tail};
 pub use facts::{Asked, Facts};
-pub use matching::{Matching, order};
+pub use matching::{Hints, Matching, order};
 pub use page::{PAGE_BYTES, log_page, log_span, stream_page, stream_span};
 pub use progress::Progress;
 pub use row::{EventRow, Stored, own_to_json, tags_to_json};

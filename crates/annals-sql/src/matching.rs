@@ -20,10 +20,19 @@ pub struct Matching {
     pub values: Vec<String>,
 }
 
+/// Whether the database is told which index to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hints {
+    /// It finds it by itself.
+    None,
+    /// MariaDB and MySQL would go through an index from where the type begins, and not from the position.
+    Force,
+}
+
 impl Matching {
     /// The positions between `$1` and `$2` that this query means, in this direction, at most `$3`. Its own values are
     /// bound from `$next` on; it has none if it means every event.
-    pub fn of(query: &Query, direction: Direction, next: usize) -> Self {
+    pub fn of(query: &Query, direction: Direction, next: usize, hints: Hints) -> Self {
         let order = order(direction);
         let mut matching = Self { sql: "SELECT position FROM ".to_owned(), values: Vec::new() };
         if query.is_all() {
@@ -31,7 +40,7 @@ impl Matching {
         } else {
             for (index, arm) in query.items.iter().flat_map(arms).enumerate() {
                 matching.sql.push_str(if index == 0 { "(" } else { " UNION " });
-                matching.arm(&arm, direction, next);
+                matching.arm(&arm, direction, next, hints);
             }
             matching.sql.push_str(") AS arms");
         }
@@ -39,15 +48,22 @@ impl Matching {
         matching
     }
 
-    fn arm(&mut self, arm: &Arm<'_>, direction: Direction, next: usize) {
+    fn arm(&mut self, arm: &Arm<'_>, direction: Direction, next: usize, hints: Hints) {
         let from = match arm.by {
             // The rest of a tag's event is needed only if there is something to filter by.
             Property::Tag(_) if arm.filters.is_empty() => "event_tags AS t",
             Property::Tag(_) => "event_tags AS t JOIN events AS e ON e.position = t.position",
             _ => "events AS e",
         };
+        let hint = match (hints, arm.by) {
+            (Hints::None, _) | (_, Property::Tag(_)) => "",
+            (_, Property::Process(_)) => " FORCE INDEX (events_by_process)",
+            (_, Property::Initiator(_)) => " FORCE INDEX (events_by_initiator)",
+            (_, Property::Type(_) | Property::TypeOf(_)) => " FORCE INDEX (events_by_type)",
+            (_, Property::Category(_)) => " FORCE INDEX (events_by_category)",
+        };
         let place = if matches!(arm.by, Property::Tag(_)) { "t.position" } else { "e.position" };
-        let _ = write!(self.sql, "(SELECT {place} FROM {from} WHERE {place} BETWEEN $1 AND $2 AND ");
+        let _ = write!(self.sql, "(SELECT {place} FROM {from}{hint} WHERE {place} BETWEEN $1 AND $2 AND ");
         self.property(arm.by, true, next);
         for filter in &arm.filters {
             self.sql.push_str(" AND ");

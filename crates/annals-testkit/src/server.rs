@@ -268,7 +268,7 @@ impl Server {
                 client.args(["--no-defaults", "-uroot", "-h127.0.0.1", "--protocol=tcp"]);
                 client.arg(format!("-P{}", self.port)).arg("-e").arg(
                     "CREATE DATABASE IF NOT EXISTS annals CHARACTER SET utf8mb4; \
-                     CREATE USER IF NOT EXISTS annals@'%'; GRANT ALL ON *.* TO annals@'%'",
+                     CREATE USER IF NOT EXISTS annals@'%'; GRANT ALL ON *.* TO annals@'%' WITH GRANT OPTION",
                 );
                 client.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
             }

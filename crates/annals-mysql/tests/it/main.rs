@@ -2,4 +2,6 @@
 
 mod contract;
 mod order;
+mod outages;
+mod plans;
 mod support;

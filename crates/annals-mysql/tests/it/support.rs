@@ -7,9 +7,9 @@ use annals_testkit::server::{self, Server};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
-/// Nothing that these tests show needs the disk; the largest append must fit into a packet.
+/// Nothing that these tests show needs the disk, only the system; the largest append must fit into a packet.
 pub const SETTINGS: [&str; 4] = [
-    "innodb-flush-log-at-trx-commit=0",
+    "innodb-flush-log-at-trx-commit=2",
     "max-allowed-packet=256M",
     "innodb-buffer-pool-size=256M",
     "innodb-log-file-size=256M",
