@@ -58,6 +58,14 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
 pub(crate) fn state_of(url: &StoreUrl) -> State {
     match url {
         StoreUrl::File(directory) => State::directory(directory),
-        _ => State::memory(),
+        StoreUrl::Memory => State::memory(),
+        database => {
+            // What it means to lose them is for the service to judge: subscribers begin anew.
+            tracing::warn!(
+                "snapshots, checkpoints and read models of {database} end with the process; \
+                 give `Annals::with_store` a directory to keep them in"
+            );
+            State::memory()
+        }
     }
 }

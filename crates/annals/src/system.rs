@@ -28,6 +28,9 @@ impl Annals {
     /// Opens the store with this address: `file:./data` for a directory, `postgres://…` or `mysql://…` for a database,
     /// `memory:` for as long as the process lives. Creates what is not there.
     ///
+    /// The state beside the log is kept in the directory, or else in memory: a subscriber over a database begins anew with
+    /// the process. [`with_store`](Self::with_store) takes a directory to keep it in.
+    ///
     /// # Errors
     /// [`Error::Invalid`] if there is no such kind of store; else as the store says.
     pub async fn open(url: &str) -> Result<Self> {
