@@ -14,7 +14,7 @@ use crate::session::failed;
 use crate::{Options, row, session};
 
 /// What each step does, from 1 on. A step that was released does not change.
-const STEPS: &[&[&'static str]] = &[
+const STEPS: &[&[&str]] = &[
     &[include_str!("../sql/001_tables.sql")],
     &["DROP PROCEDURE IF EXISTS append_group", include_str!("../sql/002_append.sql")],
 ];

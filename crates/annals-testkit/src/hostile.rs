@@ -100,7 +100,10 @@ pub async fn others_wait(
 ///
 /// # Panics
 /// If it is otherwise.
-pub async fn nothing_is_lost_or_done_twice(stores: &[Store], mut cut: impl AsyncFnMut() -> usize) {
+pub async fn nothing_is_lost_or_done_twice(
+    stores: &[Store],
+    mut cut: impl AsyncFnMut() -> usize,
+) -> Survived {
     const WRITERS: usize = 12;
     const CUTS: usize = 20;
     let (stop, unknown) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -132,7 +135,6 @@ pub async fn nothing_is_lost_or_done_twice(stores: &[Store], mut cut: impl Async
     }
     done.push(("end".to_owned(), persist(&*reader, &keyed("end-1", "end"), &unknown).await));
     let (total, unknown) = (done.len() as u64, unknown.load(Ordering::Relaxed));
-    println!("{cuts} connections cut, {unknown} outcomes unknown, {total} appends acknowledged");
     let log = reader.log_events(Query::all()).await.expect("the log can be read when all is over");
     assert_eq!(log.len() as u64, total, "each append is there once");
     for (name, appended) in &done {
@@ -149,4 +151,16 @@ pub async fn nothing_is_lost_or_done_twice(stores: &[Store], mut cut: impl Async
         (1..=total).map(Position::new).collect::<Vec<_>>(),
         "nothing is skipped, nothing comes twice"
     );
+    Survived { cuts, unknown, acknowledged: done.len() }
+}
+
+/// What a store has survived.
+#[derive(Clone, Copy, Debug)]
+pub struct Survived {
+    /// Connections that were cut.
+    pub cuts: usize,
+    /// Answers that did not say what became of the append.
+    pub unknown: usize,
+    /// Appends that were acknowledged.
+    pub acknowledged: usize,
 }

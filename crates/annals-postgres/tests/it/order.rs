@@ -9,6 +9,7 @@ use annals_postgres::{Options, PostgresStore};
 use annals_testkit::{hostile, server};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
+use tokio::sync::Mutex;
 
 use crate::support::{Which, connect, fresh_log, schema_of};
 
@@ -52,12 +53,12 @@ async fn others_wait(end: impl AsyncFnOnce(&mut PgConnection, &mut PgConnection)
     let stores = open_three(&url).await;
     let (mut held, mut other, mut looking) = (connect(&url).await, connect(&url).await, connect(&url).await);
     let pid: i32 = sqlx::query("SELECT pg_backend_pid()").fetch_one(&mut held).await.unwrap().get(0);
-    let held = std::cell::RefCell::new(&mut held);
+    let held = Mutex::new(&mut held);
     hostile::others_wait(
         stores,
-        async || hold_open(&mut held.borrow_mut()).await,
+        async || hold_open(*held.lock().await).await,
         async || until_two_wait(&mut looking, pid).await,
-        async || end(&mut held.borrow_mut(), &mut other).await,
+        async || end(*held.lock().await, &mut other).await,
         last,
     )
     .await
@@ -66,8 +67,9 @@ async fn others_wait(end: impl AsyncFnOnce(&mut PgConnection, &mut PgConnection)
 /// G4: whoever began first comes first; the others wait, and the reader sees all of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_that_is_held_open_is_not_skipped() {
-    let end =
-        async |held: &mut PgConnection, _: &mut PgConnection| drop(held.execute("COMMIT").await.unwrap());
+    let end = async |held: &mut PgConnection, _: &mut PgConnection| {
+        held.execute("COMMIT").await.unwrap();
+    };
     assert_eq!(others_wait(end, 10).await, [3, 4, 5, 6, 7, 8, 9, 10], "position 2 was held open");
 }
 
@@ -96,7 +98,9 @@ async fn killed_backends_lose_nothing_and_do_nothing_twice() {
     let server = server::newest_postgres(&["fsync=off"]);
     let mut connection = connect(&server.url()).await;
     let stores = open_three(&server.url()).await;
-    hostile::nothing_is_lost_or_done_twice(&stores, async || kill(&mut connection).await).await;
+    let survived =
+        hostile::nothing_is_lost_or_done_twice(&stores, async || kill(&mut connection).await).await;
+    println!("{survived:?}");
 }
 
 /// Two processes that open a database without tables at once make them once.
