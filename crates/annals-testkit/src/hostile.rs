@@ -95,17 +95,17 @@ pub async fn others_wait(
 }
 
 /// Writers over each of these stores, which are of one log, send every append again until it is answered, while
-/// `cut` cuts connections: it says how many it has cut. After twenty cuts, what was acknowledged is there once, where it
+/// `cut` cuts connections: it says how many it has cut. After so many times, what was acknowledged is there once, where it
 /// was said to be, and a subscriber of the last store has seen all of it in order.
 ///
 /// # Panics
 /// If it is otherwise.
 pub async fn nothing_is_lost_or_done_twice(
     stores: &[Store],
+    times: usize,
     mut cut: impl AsyncFnMut() -> usize,
 ) -> Survived {
     const WRITERS: usize = 12;
-    const CUTS: usize = 20;
     let (stop, unknown) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let reader = stores.last().expect("there are stores").clone();
     let following = tokio::spawn(follow(reader.clone(), |event| event.stream.as_str() == "end-1"));
@@ -125,7 +125,7 @@ pub async fn nothing_is_lost_or_done_twice(
         })
         .collect();
     let mut cuts = 0;
-    while cuts < CUTS {
+    while cuts < times {
         cuts += cut().await;
     }
     stop.store(true, Ordering::Relaxed);

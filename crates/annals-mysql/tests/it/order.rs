@@ -104,7 +104,7 @@ async fn killed_connections_lose_nothing_and_do_nothing_twice() {
     let mut connection = connect(&server.url()).await;
     let stores = open_three(&server.url()).await;
     let survived =
-        hostile::nothing_is_lost_or_done_twice(&stores, async || kill(&mut connection).await).await;
+        hostile::nothing_is_lost_or_done_twice(&stores, 20, async || kill(&mut connection).await).await;
     println!("{survived:?}");
 }
 

@@ -6,6 +6,7 @@
 )]
 
 mod contract;
+mod failover;
 mod order;
 mod outages;
 mod plans;
