@@ -44,7 +44,7 @@ impl Scale {
     /// About two minutes.
     pub const QUICK: Self = Self {
         rounds: 5,
-        round: Duration::from_millis(200),
+        round: Duration::from_millis(400),
         device_writes: 100,
         large_writes: 6,
         bulk_requests: 40,

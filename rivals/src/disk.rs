@@ -58,21 +58,25 @@ fn written(file: &File, length: u64) -> Result<u64> {
 }
 
 /// Waits until what was written before is on the disk and this process rests: what one store still does after its
-/// round must not be paid by the next. Waits a moment for the rest of the machine too, but not longer: others may
-/// go on for hours.
+/// round must not be paid by the next. Some work begins only when nothing was appended for a while, so it must have
+/// rested for a while. Waits a moment for the rest of the machine too, but not longer: others may go on for hours.
 pub fn settle() {
     rustix::fs::sync();
-    for window in 0..150 {
+    let mut rested = 0;
+    for window in 0..300 {
         let before = Used::now();
         std::thread::sleep(Duration::from_millis(20));
         let now = Used::now();
+        rested = if now.own - before.own < Duration::from_millis(2) { rested + 1 } else { 0 };
         let others_rest = now.busy - before.busy <= TICK;
-        if now.own - before.own < Duration::from_millis(2) && (others_rest || window >= 4) {
+        if rested >= RESTED_WINDOWS && (others_rest || window >= 2 * RESTED_WINDOWS) {
             return;
         }
     }
 }
 
+/// Windows of 20 milliseconds: a store that has not begun anything in so many has nothing left to do.
+const RESTED_WINDOWS: u32 = 10;
 /// What the system counts the processors' time in.
 const TICK: Duration = Duration::from_millis(10);
 

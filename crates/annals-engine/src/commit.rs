@@ -1,332 +1,235 @@
-//! The writer: one thread through which every append goes.
+//! Who does what of an append, so that nobody waits for more than the disk.
 //!
-//! It takes what has come in, judges each append against the log and against what is staged before it, and stages what
-//! may be written. What it has staged when nothing more has come in is a group, which it hands to `sync`; and while
-//! that one is written and synced, it stages the next. There is no timer.
+//! An append is put into the queue; one of the callers at a time is at the *desk*, and stages what all have queued: it is
+//! where they are, and in their processor's cache. What is staged is a group: whoever has the *turn* takes it, and writes
+//! and syncs it while others stage the next. There is no timer. A thread takes the turn when it is called, and stages what
+//! is left in the queue, which may be what needs a new segment first. An append that comes alone is carried out by its
+//! caller, who takes the turn for it: two changes of threads take longer than a fast disk.
 //!
-//! - C1  Nothing that is judged against staged events is answered before these are durable: answers go with groups.
-//! - C2  Space and segment are there before an append is staged, so a full disk refuses appends and breaks nothing (G9).
-//! - C3  A frame lies in one segment, and one segment is written at a time. The next one begins when this one has
-//!       an event: two segments never have one name; and when everything in this one is durable.
-//! - C4  A run lies in one segment, and is sealed when everything in it is durable.
+//! - C1  One has the turn at a time, so groups become durable in the order in which they were staged.
+//! - C2  Whoever queues or stages calls the thread, unless it was called already or has the turn; who gives the turn
+//!       back calls it if anything waits. So nothing waits for ever.
+//! - C3  The log is closed by the thread, with the turn, when nothing waits; from then on appends are refused.
 //!
-//! Next below: `stage` (judgement and frames of one group), then `sync`; finished runs go to `seal`.
+//! Next below: `writer` (what is staged, and where), then `sync`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use annals_core::{Append, Error};
-use parking_lot::RwLock;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use annals_core::Error;
 
-use crate::Options;
-use crate::error::Fault;
-use crate::frame::{self, Encoded, Mark};
-use crate::index::{IdRange, MemoryIndex};
-use crate::log::{Log, Run, RunIndex};
-use crate::outcome::{Outcome, Reply};
+use crate::log::Log;
 use crate::planted::Bug;
-use crate::seal::{Sealable, Sealer};
-use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, link};
-use crate::stage::{self, Heads, Stage};
-use crate::sync::{Answer, Group, Poison, Syncer};
-use crate::thread::{self, Mutex};
+use crate::sync::{Group, Syncer};
+use crate::thread::{self, Condvar, Mutex, MutexGuard};
+use crate::writer::{Request, Writer};
 
-/// A group is handed over when its frames are this large.
-const GROUP_BYTES: usize = 1 << 20;
-/// Space in a segment is allocated in steps from this size ...
-const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
-/// ... to this one, each as large as what is there already.
-const ALLOCATE_BYTES_MAX: u64 = 16 << 20;
-/// Where groups have so many bytes no zeros are written in front of them: that would be work done twice, and their syncs
-/// take long enough for some metadata.
-const LARGE_BYTES: u64 = 128 << 10;
+/// How often a caller looks for what others have queued while it staged, before it leaves the rest to the thread.
+const ROUNDS: usize = 8;
 
-/// An append on its way to the writer.
-pub struct Request {
-    /// What to append; it has passed validation.
-    pub append: Append,
-    /// The same as bytes.
-    pub encoded: Encoded,
-    /// Where the answer goes.
-    pub answer: oneshot::Sender<Reply>,
-    /// The append's share of the memory that waiting appends may take.
-    pub permit: OwnedSemaphorePermit,
+/// Where appends come in, for callers and for the thread.
+pub struct Commit {
+    log: Arc<Log>,
+    syncer: Arc<Syncer>,
+    desk: Mutex<Desk>,
+    queue: Mutex<Queue>,
+    called: Condvar,
 }
 
-/// The segment that is being written, and the newest run.
-pub struct Active {
-    /// The segment.
-    pub segment: Arc<Segment>,
-    /// How far its file reaches, with zeros from the tail on.
-    pub allocated: u64,
-    /// Where the run begins.
-    pub from: End,
-    /// The index of the run.
-    pub index: Arc<RwLock<MemoryIndex>>,
+/// The writer, and who has the turn. No writer is there any more when the log is closed.
+struct Desk {
+    writer: Option<Writer>,
+    turn: Turn,
 }
 
-/// The one writer of a log.
-pub struct Writer {
-    /// What readers see.
-    pub log: Arc<Log>,
-    /// Set after a failed write.
-    pub poison: Arc<Poison>,
-    /// How the store was opened.
-    pub options: Options,
-    /// Where it writes.
-    pub active: Active,
-    /// Where the log ends, staged appends included.
-    pub tail: End,
-    /// Makes groups durable.
-    pub syncer: Syncer,
-    /// Makes finished runs small.
-    pub sealer: Sealer,
-    /// Versions of streams that are not in the newest run.
-    pub heads: Heads,
-    /// What is staged and not handed over yet.
-    pub group: Staged,
-    /// Bytes of the last group.
-    pub last_bytes: u64,
-    /// The ids of all runs but the newest.
-    pub older_ids: IdRange,
-    /// Whether the last group had one append only.
-    pub alone: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Free,
+    /// The thread was called, and will take it.
+    Called,
+    Taken,
 }
 
-/// Appends that will be handed over together.
 #[derive(Default)]
-pub struct Staged {
-    frames: Vec<u8>,
-    answers: Vec<Answer>,
+struct Queue {
+    requests: Vec<Request>,
+    /// Whether there may be something to do for the thread.
+    called: bool,
+    closing: bool,
 }
 
-/// Writes what comes in until nothing can come any more; then closes the log. If an invariant turns out to be broken,
-/// the store is poisoned, and nothing is written any more.
-pub fn run(
-    writer: &Mutex<Option<Writer>>,
-    mut requests: mpsc::UnboundedReceiver<Request>,
-    log: &Log,
-    poison: &Poison,
-) {
-    log.planted.take_along();
-    guarded(poison, || {
-        while let Some(first) = thread::next(&mut requests) {
-            writer.lock().as_mut().expect("the writer is there until the end").write(first, &mut requests);
+impl Desk {
+    /// Keeps a buffer for the next group.
+    fn take_back(&mut self, buffer: Vec<u8>) {
+        if let Some(writer) = &mut self.writer {
+            writer.take_back(buffer);
         }
-    });
-    let writer = writer.lock().take();
-    guarded(poison, || writer.map(Writer::close));
-    log.progress.send_modify(|progress| progress.closed = true);
-}
-
-/// Does what may find an invariant broken; if it does, the store is poisoned.
-pub fn guarded<T>(poison: &Poison, work: impl FnOnce() -> T) {
-    if catch_unwind(AssertUnwindSafe(work)).is_err() {
-        poison.set("the writer found an invariant broken and stopped");
     }
 }
 
-impl Writer {
-    /// Takes what has come in, and hands it over.
-    fn write(&mut self, first: Request, requests: &mut mpsc::UnboundedReceiver<Request>) {
-        let mut next = Some(first);
-        while let Some(request) = next {
-            self.take(request);
-            next = if self.group.frames.len() < GROUP_BYTES { requests.try_recv().ok() } else { None };
-        }
-        self.hand_over();
-    }
-
-    /// Carries out one append that comes alone, on the thread of its caller. Only if the disk is slow, another thread
-    /// waits for it.
-    pub fn carry_out(&mut self, request: Request) {
-        self.take(request);
-        let Some(group) = self.staged() else { return };
-        if group.frames.is_empty() || self.syncer.is_quick() {
-            self.syncer.make_durable(group);
-        } else {
-            self.syncer.hand_over(group);
+impl Commit {
+    /// Takes appends in for this writer.
+    pub fn new(writer: Writer) -> Self {
+        Self {
+            log: writer.log.clone(),
+            syncer: writer.syncer.clone(),
+            desk: Mutex::new(Desk { writer: Some(writer), turn: Turn::Free }),
+            queue: Mutex::default(),
+            called: Condvar::default(),
         }
     }
 
-    /// Judges an append, and stages it if it is to be written.
-    fn take(&mut self, request: Request) {
-        let Request { append, encoded, answer, permit } = request;
-        let outcome = match self.poison.error() {
-            Some(poisoned) => Err(poisoned),
-            None => self.decide(&append, &encoded),
-        };
-        // Nobody listens any more if the caller has gone; what was decided is carried out all the same.
-        match outcome {
-            Ok(outcome) => self.group.answers.push(Answer { to: answer, outcome, append, _permit: permit }),
-            Err(error) => drop(answer.send(Err(error))),
+    /// Queues an append, and stages what is queued, if nobody else does.
+    ///
+    /// # Errors
+    /// `Unavailable` if the log is closed, or about to be.
+    pub fn submit(&self, request: Request) -> Result<(), Error> {
+        {
+            let mut queue = self.queue.lock();
+            if queue.closing {
+                return Err(closed());
+            }
+            queue.requests.push(request);
         }
-    }
-
-    fn decide(&mut self, append: &Append, encoded: &Encoded) -> Result<Outcome, Error> {
-        let stage = Stage::of(self);
-        if let Some(outcome) = stage.judge(append)? {
-            return Ok(outcome);
+        if let Some(mut desk) = self.desk.try_lock() {
+            self.stage_queued(&mut desk);
+            if desk.turn != Turn::Free {
+                return Ok(());
+            }
+            desk.turn = Turn::Called;
         }
-        let versions = stage.versions(append)?;
-        let bytes = encoded.bytes_max() as u64;
-        // A segment without events keeps its name, even if marks of closes stand in it.
-        let has_events = self.tail.next > self.active.segment.base();
-        if self.tail.byte + bytes > self.options.segment_bytes && has_events {
-            self.roll()?;
-        } else if self.run_is_full() {
-            self.settle_unless(Bug::SealsBeforeAllIsDurable)?;
-            self.seal();
-        }
-        let room = self.allocate(self.tail.byte + bytes);
-        if room.is_err() && self.log.planted.is(Bug::KeepsThePositionsOfTheRefused) {
-            self.tail.next = self.tail.next.plus(versions.len() as u64);
-        }
-        room.map_err(|fault| Error::Unavailable(Box::new(fault)))?;
-        let now = self.options.clock.now();
-        let mut frames = std::mem::take(&mut self.group.frames);
-        let outcome = stage::write(self, append, encoded, versions, now, &mut frames);
-        self.group.frames = frames;
-        Ok(outcome)
-    }
-
-    fn run_is_full(&self) -> bool {
-        let bytes = self.tail.byte - self.active.from.byte;
-        self.active.index.read().count() >= self.options.run_events || bytes >= self.options.run_bytes
-    }
-
-    /// Makes the active segment's file reach to `end` at least.
-    fn allocate(&mut self, end: u64) -> Result<(), Fault> {
-        if end <= self.active.allocated {
-            return Ok(());
-        }
-        let step = self.active.allocated.clamp(ALLOCATE_BYTES_MIN, ALLOCATE_BYTES_MAX);
-        let generous = (self.active.allocated + step).min(self.options.segment_bytes).max(end);
-        let Segment { file, name, .. } = &*self.active.segment;
-        let staged = self.group.frames.len() as u64 + (end - self.tail.byte);
-        let large = staged.max(self.last_bytes) >= LARGE_BYTES;
-        let allocate = |end| if large { file.reserve(end) } else { file.allocate(end) };
-        let allocated = allocate(generous).map(|()| generous).or_else(|_| allocate(end).map(|()| end));
-        self.active.allocated = allocated.map_err(Fault::io("make room in", name))?;
+        // Whoever has the desk may have looked at the queue before.
+        self.call(&mut self.queue.lock());
         Ok(())
     }
 
-    /// What is staged.
-    fn staged(&mut self) -> Option<Group> {
-        let Staged { frames, answers } = std::mem::take(&mut self.group);
-        self.last_bytes = frames.len() as u64;
-        let start = self.tail.byte - self.last_bytes;
-        let head = self.tail.next.previous();
-        let group = Group { segment: self.active.segment.clone(), start, frames, head, answers };
-        (!group.answers.is_empty()).then_some(group)
-    }
-
-    /// Hands over what is staged.
-    fn hand_over(&mut self) {
-        let Some(group) = self.staged() else { return };
-        let alone = std::mem::replace(&mut self.alone, group.answers.len() == 1);
-        if alone && self.alone { self.syncer.make_durable(group) } else { self.syncer.hand_over(group) }
-    }
-
-    /// Waits until everything that was staged is durable.
-    fn settle(&mut self) -> Result<(), Error> {
-        self.hand_over();
-        self.syncer.settle();
-        self.poison.error().map_or(Ok(()), Err)
-    }
-
-    /// As [`settle`](Self::settle). With this bug nobody waits.
-    fn settle_unless(&mut self, bug: Bug) -> Result<(), Error> {
-        if self.log.planted.is(bug) {
-            self.hand_over();
-            return Ok(());
-        }
-        self.settle()
-    }
-
-    /// Ends the newest run, in which everything is durable, and begins the next.
-    fn seal(&mut self) {
-        if self.active.index.read().count() == 0 {
-            self.active.from = self.tail;
-            return;
-        }
-        let ended = self.active.index.read();
-        self.older_ids = self.older_ids.with(ended.id_range());
-        let index = Arc::new(RwLock::new(MemoryIndex::like(&ended)));
-        drop(ended);
-        let run = Run { base: self.tail.next, index: RunIndex::Memory(index.clone()) };
-        self.log.change(|lists| lists.runs.push(Arc::new(run)));
-        self.sealer.seal(Sealable {
-            segment: self.active.segment.clone(),
-            from: std::mem::replace(&mut self.active.from, self.tail),
-            end: self.tail,
-            index: std::mem::replace(&mut self.active.index, index),
-        });
-    }
-
-    /// Ends the active segment and begins the next.
-    fn roll(&mut self) -> Result<(), Error> {
-        self.settle_unless(Bug::RollsBeforeAllIsDurable)?;
-        let header = SegmentHeader {
-            store: self.log.id,
-            base: self.tail.next,
-            created_at: self.options.clock.now(),
-            link: self.tail.link,
-            recorded_at: self.tail.recorded_at,
-        };
-        if self.log.planted.is(Bug::MarksTheEndFirst) {
-            let tail = self.tail;
-            self.mark(Mark::End);
-            self.tail = tail;
-        }
-        let file = header.create(&*self.log.disk).map_err(|(fault, begun)| {
-            let error = Error::Unavailable(Box::new(fault));
-            if begun {
-                self.poison.set(&error.chain());
+    /// Stages what is queued as long as there is room for it.
+    fn stage_queued(&self, desk: &mut Desk) {
+        let Some(writer) = &mut desk.writer else { return };
+        for _ in 0..ROUNDS {
+            let mut queued = std::mem::take(&mut self.queue.lock().requests).into_iter();
+            while let Some(request) = queued.next() {
+                if writer.has_room(&request.encoded) {
+                    self.guarded(|| writer.take(request));
+                    continue;
+                }
+                let rest = std::iter::once(request).chain(queued);
+                self.queue.lock().requests.splice(0..0, rest);
+                return;
             }
-            error
-        })?;
-        self.seal();
-        self.mark(Mark::End);
-        // What was allocated and not needed. If this fails, the zeros stay: they do no harm.
-        let _ = self.active.segment.file.truncate(self.tail.byte);
-        let segment = Arc::new(Segment::new(header, file));
-        self.log.change(|lists| lists.segments.push(segment.clone()));
-        self.tail = End::start_of(&header);
-        self.active.segment = segment;
-        self.active.allocated = HEADER_BYTES;
-        self.active.from = self.tail;
-        self.poison.error().map_or(Ok(()), Err)
+        }
     }
 
-    /// Writes a mark behind everything, if there is room for it: no promise needs it.
-    fn mark(&mut self, mark: Mark) {
-        let segment = self.active.segment.clone();
-        let durable = self.tail.next.previous();
-        let (frames, crc) = frame::mark(mark, durable, segment.origin);
-        let end = self.tail.byte + frames.len() as u64;
-        if let Err(fault) = self.allocate(end) {
-            tracing::warn!(error = &fault as &dyn std::error::Error, "the log goes without a mark");
-            return;
+    /// Carries an append out, if nobody has the turn and the disk is quick; gives it back if not.
+    pub fn carry_out(&self, request: Request) -> Option<Request> {
+        let Some(mut desk) = self.desk.try_lock() else { return Some(request) };
+        let Desk { writer: Some(writer), turn } = &mut *desk else { return Some(request) };
+        let is_free = *turn == Turn::Free || self.log.planted.is(Bug::TakesATurnThatIsTaken);
+        if !is_free || !self.syncer.is_quick() {
+            return Some(request);
         }
-        self.syncer.make_durable(Group {
-            segment,
-            start: self.tail.byte,
-            frames,
-            head: durable,
-            answers: vec![],
+        *turn = Turn::Taken;
+        let group = self.guarded(|| {
+            writer.take(request);
+            writer.group()
         });
-        self.tail.frame = (self.tail.byte, crc);
-        self.tail.byte = end;
-        self.tail.link = link(self.tail.link, crc);
+        drop(desk);
+        let buffer = self.make_durable(group.flatten());
+        let mut desk = self.desk.lock();
+        desk.take_back(buffer);
+        self.give_back(desk);
+        None
     }
 
-    /// Marks the end: whatever is found broken before the mark later on was durable once, so is damage.
-    fn close(mut self) {
-        if self.settle().is_ok() {
-            self.mark(Mark::Close);
+    /// Gives the turn back; whatever waits is for the thread.
+    fn give_back(&self, mut desk: MutexGuard<'_, Desk>) {
+        let mut queue = self.queue.lock();
+        let is_staged = desk.writer.as_ref().is_some_and(Writer::has_staged);
+        if is_staged || !queue.requests.is_empty() || queue.closing {
+            desk.turn = Turn::Called;
+            self.call(&mut queue);
+        } else {
+            desk.turn = Turn::Free;
         }
-        self.sealer.finish();
     }
+
+    /// Closes the log when nothing waits any more.
+    pub fn close(&self) {
+        let mut queue = self.queue.lock();
+        queue.closing = true;
+        self.call(&mut queue);
+    }
+
+    fn call(&self, queue: &mut Queue) {
+        queue.called = true;
+        if !self.log.planted.is(Bug::ForgetsToWake) {
+            self.called.notify_one();
+        }
+    }
+
+    /// What the thread does: all that waits, as often as it is called, until the log is closed.
+    pub fn run(&self) {
+        self.log.planted.take_along();
+        loop {
+            let closing = {
+                let mut queue = self.queue.lock();
+                while !queue.called {
+                    self.called.wait(&mut queue);
+                }
+                queue.called = false;
+                queue.closing
+            };
+            let Some(mut desk) = self.work() else { continue };
+            if closing {
+                let writer = desk.writer.take();
+                drop(desk);
+                self.guarded(|| writer.map(Writer::close));
+                self.log.progress.send_modify(|progress| progress.closed = true);
+                return;
+            }
+            self.give_back(desk);
+        }
+    }
+
+    /// Takes the turn, and makes durable what waits, until nothing does; nothing if somebody else has the turn.
+    fn work(&self) -> Option<MutexGuard<'_, Desk>> {
+        let mut desk = self.desk.lock();
+        if desk.turn == Turn::Taken {
+            return None;
+        }
+        desk.turn = Turn::Taken;
+        loop {
+            let queued = std::mem::take(&mut self.queue.lock().requests);
+            let writer = desk.writer.as_mut().expect("the writer is there until the log is closed");
+            let group = self.guarded(|| {
+                queued.into_iter().for_each(|request| writer.take(request));
+                writer.group()
+            });
+            let Some(group) = group.flatten() else { return Some(desk) };
+            drop(desk);
+            let buffer = self.make_durable(Some(group));
+            // Those who were answered come again: what they bring is one group rather than two.
+            thread::yield_now();
+            desk = self.desk.lock();
+            desk.take_back(buffer);
+        }
+    }
+
+    fn make_durable(&self, group: Option<Group>) -> Vec<u8> {
+        group.and_then(|group| self.guarded(|| self.syncer.make_durable(group))).unwrap_or_default()
+    }
+
+    /// Does what may find an invariant broken; if it does, the store is poisoned.
+    fn guarded<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(work));
+        if done.is_err() {
+            self.syncer.poison.set("an invariant was found broken, and the writer stopped");
+        }
+        done.ok()
+    }
+}
+
+/// The error for an append to a log that is closed.
+pub fn closed() -> Error {
+    Error::Unavailable("the store is closed".into())
 }

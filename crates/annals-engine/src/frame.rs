@@ -24,12 +24,12 @@
 //!
 //! Knows nothing of files. The body, what the caller gave, is `body`'s. Next above: `segment`.
 
-use annals_core::{Append, Position, RecordedEvent, Timestamp, Version};
+use annals_core::{Append, Metadata, Position, RecordedEvent, Timestamp, Version, Write};
 use bytes::Bytes;
 
 use crate::body::{self, Body};
 use crate::encoding::{Malformed, Reader, get_u32, put_signed, put_u32, put_varint};
-use crate::index::hashes_of;
+use crate::index::{hashes_of, id_hash};
 use crate::planted::{Bug, Planted};
 
 /// Events that a frame can hold.
@@ -132,6 +132,7 @@ struct EncodedEvent {
     end: usize,
     hashes_end: usize,
     crc: u32,
+    is_alike: bool,
 }
 
 /// What only the writer knows of an append.
@@ -154,8 +155,10 @@ pub struct Placed<'a> {
     pub at: usize,
     /// Its body.
     pub body: &'a [u8],
-    /// The hashes that an index finds it by, as `hashes_of` gives them.
+    /// The hashes that an index finds it by, as `hashes_of` gives them; only that of its id if it is alike.
     pub hashes: &'a [u64],
+    /// Whether it is found by the same terms as the one before.
+    pub is_alike: bool,
 }
 
 impl Encoded {
@@ -172,11 +175,17 @@ impl Encoded {
             let key = append.key.as_ref().filter(|_| index == 0);
             body::encode(&mut encoded.bodies, &write.stream, &write.event, key);
             let body = &encoded.bodies[start..];
-            hashes_of(&Body::read(body).expect("what was encoded is read"), &mut encoded.hashes);
+            let is_alike = is_alike(append, index);
+            if is_alike {
+                encoded.hashes.push(id_hash(write.event.id));
+            } else {
+                hashes_of(&Body::read(body).expect("what was encoded is read"), &mut encoded.hashes);
+            }
             encoded.events.push(EncodedEvent {
                 crc: crc32c::crc32c(body),
                 end: encoded.bodies.len(),
                 hashes_end: encoded.hashes.len(),
+                is_alike,
             });
         }
         encoded
@@ -218,11 +227,26 @@ impl Encoded {
             out.extend_from_slice(body);
             crc = crc32c::crc32c_append(crc, &record_crc.to_le_bytes());
             let hashes = &self.hashes[hashes_at..event.hashes_end];
-            each(Placed { at: at - start, body, hashes });
+            each(Placed { at: at - start, body, hashes, is_alike: event.is_alike });
             (body_at, hashes_at) = (event.end, event.hashes_end);
         }
         finish(&mut out[start..], crc)
     }
+}
+
+/// Whether this event of the append has just the terms of the one in front of it: most have.
+fn is_alike(append: &Append, index: usize) -> bool {
+    let Some(before) = index.checked_sub(1).map(|before| &append.writes[before]) else { return false };
+    let Write { stream, event } = &append.writes[index];
+    let has_key = index == 1 && append.key.is_some();
+    let same_cause = |one: &Metadata, other: &Metadata| {
+        (&one.process, &one.initiator) == (&other.process, &other.initiator)
+    };
+    !has_key
+        && before.stream == *stream
+        && before.event.event_type == event.event_type
+        && before.event.tags == event.tags
+        && same_cause(&before.event.metadata, &event.metadata)
 }
 
 /// A frame without events, written when everything up to `durable`, the end of the log, is durable; and its checksum.
@@ -333,11 +357,20 @@ pub fn may_begin(bytes: &[u8], left: u64, origin: &Origin) -> bool {
         KIND_APPEND if header.count > 0 => {
             // A record of which not even the fields are among the bytes may be one.
             let first = bytes.get(header.records_at..).map(peek_record);
-            !matches!(first, Some(Ok(first)) if first.index != 0 || first.length > header.length)
+            let Some(Ok(first)) = first else { return true };
+            let room = header.length.saturating_sub(header.records_at);
+            first.index == 0 && if header.count == 1 { first.length == room } else { first.length < room }
         }
         KIND_CLOSE | KIND_END => header.count == 0,
         _ => false,
     }
+}
+
+/// Whether the first record of the frame at the start of the bytes is seen to be broken: all of it is among them, and its
+/// checksum is another.
+pub fn first_is_wrong(bytes: &[u8], header: &Header, origin: &Origin) -> bool {
+    let first = bytes.get(header.records_at..).filter(|_| header.count > 0);
+    first.is_some_and(|first| matches!(record(first, header.first, origin), Err(Malformed::Checksum(_))))
 }
 
 /// The salt with which the frame at the start of the bytes would be whole, if all of its bytes are there: what the

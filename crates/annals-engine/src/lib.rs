@@ -28,6 +28,7 @@ mod commit;
 mod outcome;
 mod stage;
 mod sync;
+mod writer;
 
 mod thread;
 

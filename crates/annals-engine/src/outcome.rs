@@ -2,6 +2,8 @@
 
 use annals_core::{Append, Error, Invalid, Position, Timestamp, Version, Violated};
 
+use crate::frame::Encoded;
+
 /// What became of an append that was judged.
 #[derive(Debug)]
 pub enum Outcome {
@@ -17,5 +19,15 @@ pub enum Outcome {
     Invalid(Invalid),
 }
 
-/// What an append is answered: what became of it, and itself, for whoever has to explain that.
-pub type Reply = Result<(Outcome, Append), Error>;
+/// What an append is answered.
+pub struct Answered {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Itself, for whoever has to explain that.
+    pub append: Append,
+    /// Its bytes, to be dropped by whoever has made them: that is cheaper there.
+    pub _encoded: Encoded,
+}
+
+/// The same, or why it cannot be answered.
+pub type Reply = Result<Answered, Error>;

@@ -47,9 +47,9 @@ pub enum Bug {
     ShowsWhatIsStaged,
     /// A view takes the lists first, and then the head.
     TakesTheListsFirst,
-    /// Who waits for all that is under way does not wait for the group that is being written.
-    DoesNotAwaitTheBusy,
-    /// Who hands over a group does not wake the thread that waits for one.
+    /// An append that comes alone is carried out although somebody else writes.
+    TakesATurnThatIsTaken,
+    /// Who calls the thread does not wake it.
     ForgetsToWake,
 }
 

@@ -21,7 +21,6 @@ use annals_core::{Clock, Position, StoreId, StreamId, Timestamp};
 use parking_lot::RwLock;
 
 use crate::Options;
-use crate::commit::Active;
 use crate::disk::Disk;
 use crate::encoding::Malformed;
 use crate::error::Fault;
@@ -32,6 +31,7 @@ use crate::log::{Lists, Run, RunIndex};
 use crate::planted::{Bug, Planted};
 use crate::seal::{Sealable, seal};
 use crate::segment::{BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, run_of, walk};
+use crate::writer::Active;
 
 /// What is cleared or written again at once.
 const MEND_BYTES: usize = 64 << 10;
@@ -445,6 +445,11 @@ fn clear_and_sync(segment: &Segment, end: &End, remains: u64) -> Result<(), Faul
     file.sync().map_err(Fault::io("sync", name))
 }
 
+/// Bytes that are looked through at once.
+const BLOCK_BYTES: usize = 64 << 10;
+/// So many bytes tell of most that they begin no frame.
+const FIELDS_BYTES: usize = frame::HEADER_BYTES_MAX + frame::RECORD_HEADER_BYTES_MAX;
+
 /// Where the remains behind the last whole frame end: at its own end, if there are none.
 ///
 /// # Errors
@@ -457,11 +462,13 @@ pub(crate) fn remains(segment: &Segment, end: &End) -> Result<u64, Fault> {
     let mut last = end.byte;
     let mut byte = end.byte;
     loop {
-        let block = reader.bytes(byte, 64 << 10)?;
+        // What a frame begins with is whole, wherever it begins in the block.
+        let block = reader.bytes(byte, BLOCK_BYTES + FIELDS_BYTES)?;
         if block.is_empty() {
             return Ok(last);
         }
-        if let Some(at) = block.iter().rposition(|&byte| byte != 0) {
+        let here = &block[..block.len().min(BLOCK_BYTES)];
+        if let Some(at) = here.iter().rposition(|&byte| byte != 0) {
             last = byte + at as u64 + 1;
             for at in 0..=at {
                 let here = byte + at as u64;
@@ -474,7 +481,7 @@ pub(crate) fn remains(segment: &Segment, end: &End) -> Result<u64, Fault> {
                 }
             }
         }
-        byte += block.len() as u64;
+        byte += here.len() as u64;
     }
 }
 
@@ -486,15 +493,16 @@ fn says_it_was_durable(
     (byte, left): (u64, u64),
     bytes: &[u8],
 ) -> Result<bool, Fault> {
-    /// A header has so many bytes at the most.
-    const FIELDS: usize = 32;
-    if bytes.len() >= FIELDS {
+    if bytes.len() >= FIELDS_BYTES {
         // Cheap to see: most bytes are no frame, or say that nothing of interest was durable.
         if !frame::may_begin(bytes, left, &segment.origin) {
             return Ok(false);
         }
         let Ok(header) = frame::peek(bytes, &segment.origin) else { return Ok(false) };
         if header.durable < end.next || header.first.get() - end.next.get() > u64::from(u32::MAX) {
+            return Ok(false);
+        }
+        if frame::first_is_wrong(bytes, &header, &segment.origin) {
             return Ok(false);
         }
     }

@@ -1,8 +1,8 @@
 //! Sealing: turns the index of a finished run into a file, in the background, and merges those of many.
 //!
 //! Until that is done, and if it fails, the index in memory serves on. A file appears whole or not at all; if it is
-//! missing or broken at the next open, it is built again from the segment. When there is nothing to seal or to merge, the
-//! digest of the log goes on.
+//! missing or broken at the next open, it is built again from the segment. When the writer is at rest, runs become few,
+//! and the digest of the log goes on.
 //!
 //! Next below: `index`.
 
@@ -20,12 +20,15 @@ use crate::log::{Log, Run, RunIndex};
 use crate::proof::Proof;
 use crate::segment::{End, Segment, index_name};
 use crate::thread::mpsc::{self, RecvTimeoutError, TryRecvError};
-use crate::thread::{self, JoinHandle};
+use crate::thread::{self, Instant, JoinHandle};
 
 /// Sealing is never more than so many runs behind: the writer waits, for their indexes are in memory.
 const BEHIND_MAX: usize = 4;
-/// Events that are digested before it is looked whether a run waits to be sealed.
+/// Events that are digested before it is looked whether a run waits to be sealed, or the writer is at work.
 const DIGEST_EVENTS: u64 = 4_096;
+/// By so many events the digest may stay behind while the writer is at work: whoever asks for it waits for no more than
+/// these, about two seconds.
+const DIGEST_LAG_MAX: u64 = 4 << 20;
 
 /// A run in which everything is durable.
 pub struct Sealable {
@@ -67,9 +70,11 @@ impl Sealer {
             let _ = finished.send(run);
         }
     }
+}
 
+impl Drop for Sealer {
     /// Waits until all is sealed. What is being merged is given up.
-    pub fn finish(&mut self) {
+    fn drop(&mut self) {
         self.finished = None;
         self.stopping.store(true, Ordering::Relaxed);
         if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
@@ -89,7 +94,8 @@ impl Sealing {
     fn run(mut self, runs: &mpsc::Receiver<Sealable>) {
         loop {
             let run = match runs.try_recv() {
-                Err(TryRecvError::Empty) if self.merge_some(BUSY) || self.digest_some() => continue,
+                Err(TryRecvError::Empty) if self.merge_some(BUSY) => continue,
+                Err(TryRecvError::Empty) if self.digest_some(DIGEST_LAG_MAX) => continue,
                 Err(TryRecvError::Empty) => self.wait(runs),
                 taken => taken.ok(),
             };
@@ -98,21 +104,25 @@ impl Sealing {
         }
     }
 
-    /// Waits for a run, and merges more of those that there are when nothing is appended for a while; nothing at the end.
-    fn wait(&self, runs: &mpsc::Receiver<Sealable>) -> Option<Sealable> {
-        let mut head = self.log.head();
-        while mergeable(&self.log, IDLE).is_some() {
-            match runs.recv_timeout(IDLE_AFTER) {
-                Err(RecvTimeoutError::Timeout) if self.log.head() == head => {
-                    if !self.merge_some(IDLE) {
-                        break;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => head = self.log.head(),
+    /// Waits for a run, and does what can wait as long as the writer is at rest; nothing at the end.
+    fn wait(&mut self, runs: &mpsc::Receiver<Sealable>) -> Option<Sealable> {
+        let (mut since, mut head) = (Instant::now(), self.log.head());
+        let mut rests = false;
+        loop {
+            match runs.recv_timeout(if rests { Duration::ZERO } else { REST }) {
+                Err(RecvTimeoutError::Timeout) => {}
                 taken => return taken.ok(),
             }
+            if since.elapsed() >= REST {
+                let now = self.log.head();
+                rests = now <= head.plus(REST_EVENTS);
+                (since, head) = (Instant::now(), now);
+            }
+            if rests && !self.merge_some(IDLE) && !self.digest_some(0) {
+                // There is nothing to do until the next run is there.
+                return runs.recv().ok();
+            }
         }
-        runs.recv().ok()
     }
 
     fn seal(&self, run: &Sealable) {
@@ -147,13 +157,15 @@ impl Sealing {
         merged.is_ok()
     }
 
-    /// Goes on with the digest of the log, as far as runs are sealed; whether there was anything to do.
-    fn digest_some(&mut self) -> bool {
+    /// Goes on with the digest of the log if it is more than so many events behind what is sealed; whether it has.
+    fn digest_some(&mut self, lag: u64) -> bool {
         let view = self.log.view();
-        let sealed = view.runs().last().expect("the newest run is there").base;
+        let newest = view.runs().last().expect("the newest run is there");
+        // The runs in front of it may have events that are not durable yet.
+        let sealed = newest.base.min(view.head.next());
         let (disk, id) = (&*self.log.disk, self.log.id);
         let proof = self.proof.get_or_insert_with(|| Proof::read(disk, id, sealed));
-        if proof.next() >= sealed || self.stop.load(Ordering::Relaxed) {
+        if proof.next().plus(lag) >= sealed || self.stop.load(Ordering::Relaxed) {
             return false;
         }
         let until = sealed.min(proof.next().plus(DIGEST_EVENTS));
@@ -219,10 +231,12 @@ fn create(
 type Worth = (u64, u64);
 /// While the writer is at work, eight runs of one size become one: each event is written about once for eightfold growth.
 const BUSY: Worth = (1, 7);
-/// When it is not, runs become few: of several, each has more than eight times the events of all newer ones.
+/// When it is at rest, runs become few: of several, each has more than eight times the events of all newer ones.
 const IDLE: Worth = (8, 1);
-/// The writer is not at work if nothing was appended for so long.
-const IDLE_AFTER: Duration = Duration::from_millis(100);
+/// The writer is at rest if in so long ...
+const REST: Duration = Duration::from_millis(100);
+/// ... no more than so many events were appended.
+const REST_EVENTS: u64 = 1_000;
 
 /// The newest runs that are worth to be merged.
 fn mergeable(log: &Log, (times, by): Worth) -> Option<Vec<Arc<FileIndex>>> {

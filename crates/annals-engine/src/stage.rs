@@ -14,7 +14,6 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::body::Body;
-use crate::commit::Writer;
 use crate::error::Fault;
 use crate::fetch;
 use crate::frame::{Encoded, Placement};
@@ -24,6 +23,7 @@ use crate::outcome::Outcome;
 use crate::planted::Bug;
 use crate::read::keyed;
 use crate::segment::link;
+use crate::writer::Writer;
 
 /// Versions of streams that were looked up in older runs lately and have no event in the newest; 0 for those that have
 /// none anywhere.
@@ -123,11 +123,16 @@ pub fn write(
         let mut next = 0;
         encoded.place(&placement, frames, |record| {
             let offset = Offset::new(start + record.at as u64, next == 0);
-            let body = Body::read(record.body).expect("what was encoded is read");
-            let keeps_old = writer.log.planted.is(Bug::KeepsOldVersions);
-            if index.insert(&body, record.hashes, versions[next], offset) && !keeps_old {
-                // From now on the newest run knows.
-                writer.heads.0.remove(&append.writes[next].stream);
+            let write = &append.writes[next];
+            if record.is_alike {
+                index.insert_alike(write.event.id, record.hashes[0], offset);
+            } else {
+                let body = Body::read(record.body).expect("what was encoded is read");
+                let keeps_old = writer.log.planted.is(Bug::KeepsOldVersions);
+                if index.insert(&body, record.hashes, versions[next], offset) && !keeps_old {
+                    // From now on the newest run knows.
+                    writer.heads.0.remove(&write.stream);
+                }
             }
             next += 1;
         })

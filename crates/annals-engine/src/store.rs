@@ -1,10 +1,10 @@
 //! The embedded store: the contract of `annals_core::store` on a directory.
 //!
-//! An append is checked and turned into bytes on the caller's thread, then handed to the writer (`commit`); the
-//! answer comes back when it is durable. One that comes alone is carried out by its caller, as the writer would: two
-//! changes of threads take longer than a fast disk. Reads take a view of the log and go to `read`; they never wait for
-//! the writer. They are done on the caller's thread: a page is a bounded piece of work.
+//! An append is checked and turned into bytes on the caller's thread, then goes to `commit`; the answer comes back when
+//! it is durable. Reads take a view of the log and go to `read`; they never wait for the writer. They are done on the
+//! caller's thread: a page is a bounded piece of work.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,24 +16,23 @@ use annals_core::{
     Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock, Version,
 };
 use async_trait::async_trait;
-use parking_lot::RwLock;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
-use crate::commit::{self, Request, Staged, Writer};
+use crate::commit::{Commit, closed};
 use crate::disk::{Disk, FileDisk};
 use crate::error::Fault;
 use crate::frame::{self, Encoded};
 use crate::index::{BlockCache, IdRange, Offset};
 use crate::log::Log;
-use crate::outcome::Outcome;
+use crate::outcome::{Answered, Outcome};
 use crate::planted::{Bug, Planted};
 use crate::proof::Proof;
 use crate::receipt::{self, Head, Receipt};
 use crate::scan::{self, ScannedEvent};
-use crate::seal::Sealer;
 use crate::stage::Heads;
 use crate::sync::{Poison, Syncer};
 use crate::thread::{self, AtomicU64, AtomicUsize, JoinHandle, Mutex};
+use crate::writer::{Request, Staged, Writer};
 use crate::{read, recovery};
 
 /// How a store is opened.
@@ -86,9 +85,8 @@ pub struct EngineStore {
     limits: Limits,
     callers_may_wait: bool,
     poison: Arc<Poison>,
-    queue: RwLock<Option<mpsc::UnboundedSender<Request>>>,
+    commit: Arc<Commit>,
     room: Arc<Semaphore>,
-    writer: Arc<Mutex<Option<Writer>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     under_way: AtomicUsize,
     alone: AtomicU64,
@@ -139,23 +137,21 @@ impl EngineStore {
         let cannot_start = |error: std::io::Error| Error::Unavailable(Box::new(error));
         let writer = Writer {
             log: log.clone(),
-            poison: poison.clone(),
             options,
             active: recovered.active,
             tail: recovered.tail,
-            syncer: Syncer::start(log.clone(), poison.clone()).map_err(cannot_start)?,
-            sealer: Sealer::start(log.clone()).map_err(cannot_start)?,
+            syncer: Arc::new(Syncer::start(log.clone(), poison.clone()).map_err(cannot_start)?),
             heads: Heads::new(HEADS),
-            group: Staged::default(),
+            groups: VecDeque::new(),
+            staged: Staged::default(),
+            buffers: Vec::new(),
             last_bytes: 0,
             older_ids,
-            alone: false,
         };
-        let writer = Arc::new(Mutex::new(Some(writer)));
-        let (queue, requests) = mpsc::unbounded_channel();
+        let commit = Arc::new(Commit::new(writer));
         let thread = thread::Builder::new().name("annals-write".into()).spawn({
-            let (writer, log, poison) = (writer.clone(), log.clone(), poison.clone());
-            move || commit::run(&writer, requests, &log, &poison)
+            let commit = commit.clone();
+            move || commit.run()
         });
         let thread = thread.map_err(cannot_start)?;
         Ok(Self {
@@ -163,9 +159,8 @@ impl EngineStore {
             limits,
             callers_may_wait,
             poison,
-            queue: RwLock::new(Some(queue)),
+            commit,
             room: Arc::new(Semaphore::new(QUEUE_KIB)),
-            writer,
             thread: Mutex::new(Some(thread)),
             under_way: AtomicUsize::new(0),
             alone: AtomicU64::new(0),
@@ -250,7 +245,7 @@ impl EngineStore {
     }
 
     fn stop(&self) {
-        drop(self.queue.write().take());
+        self.commit.close();
         if let Some(Err(_)) = self.thread.lock().take().map(JoinHandle::join) {
             tracing::error!("the writer has panicked");
         }
@@ -267,13 +262,10 @@ impl EngineStore {
         let request = Request { append, encoded, answer, permit };
         let _under_way = UnderWay::new(&self.under_way);
         if let Some(request) = self.carry_out_alone(request).await {
-            // The queue is held for no longer than this: who closes the store waits until nobody holds it.
-            match &*self.queue.read() {
-                Some(queue) => queue.send(request).map_err(|_| closed())?,
-                None => return Err(closed()),
-            }
+            self.commit.submit(request)?;
         }
-        answered.await.map_err(|_| unknown())?
+        let Answered { outcome, append, .. } = answered.await.map_err(|_| unknown())??;
+        Ok((outcome, append))
     }
 
     /// Carries an append out on this thread, if nobody else is about to; gives it back if not.
@@ -287,14 +279,7 @@ impl EngineStore {
                 return Some(request);
             }
         }
-        let Some(mut writer) = self.writer.try_lock() else { return Some(request) };
-        match &mut *writer {
-            Some(writer) => {
-                commit::guarded(&self.poison, || writer.carry_out(request));
-                None
-            }
-            None => Some(request),
-        }
+        self.commit.carry_out(request)
     }
 }
 
@@ -329,10 +314,6 @@ async fn others_first() {
 
 fn unknown() -> Error {
     Error::Indeterminate("the writer stopped before it answered".into())
-}
-
-fn closed() -> Error {
-    Error::Unavailable("the store is closed".into())
 }
 
 #[async_trait]

@@ -1,16 +1,13 @@
 //! Making durable: groups of appends are written and synced here, and nowhere else; then published and answered.
 //!
-//! A thread does it while the writer judges and stages the next group, so that neither waits for the other. An append
-//! that comes alone is made durable by the writer itself: handing it over would only take time.
-//!
-//! - Y1  Groups become durable in the order in which they were handed over, all in one segment: before the next one
-//!       begins, the writer waits for [`Syncer::settle`].
+//! - Y1  One group at a time, in the order in which they were staged, all of a group in one segment: whoever has the
+//!       turn (`commit`) does it.
 //! - Y2  An append is acknowledged after the sync of its frame, and published before it is acknowledged (G1).
-//! - Y3  After a failed write or sync nothing more is written: the store is poisoned (G9).
+//! - Y3  A run is sealed after the sync of its last frame.
+//! - Y4  After a failed write or sync nothing more is written: the store is poisoned (G9).
 //!
-//! Next above: `commit`; next below: `disk`.
+//! Next above: `writer`; next below: `disk`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
@@ -18,14 +15,14 @@ use annals_core::{Append, Error, Position};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::Fault;
+use crate::frame::Encoded;
 use crate::log::Log;
-use crate::outcome::{Outcome, Reply};
+use crate::outcome::{Answered, Outcome, Reply};
 use crate::planted::Bug;
+use crate::seal::{Sealable, Sealer};
 use crate::segment::Segment;
-use crate::thread::{self, AtomicU64, Condvar, Instant, JoinHandle, Mutex};
+use crate::thread::{AtomicU64, Instant};
 
-/// The writer waits when so much was handed over and is not durable yet.
-const WAITING_BYTES_MAX: usize = 16 << 20;
 /// A disk that takes no longer than this is fast: nobody minds a thread that waits for it.
 const QUICK_MICROS: u64 = 500;
 
@@ -41,6 +38,8 @@ pub struct Group {
     pub head: Position,
     /// Their answers, and those to appends that were judged against them.
     pub answers: Vec<Answer>,
+    /// Runs that end among them: they are sealed when these are durable.
+    pub ended: Vec<Sealable>,
 }
 
 /// An answer that waits for the group to be durable.
@@ -51,6 +50,8 @@ pub struct Answer {
     pub outcome: Outcome,
     /// The append.
     pub append: Append,
+    /// Its bytes: they go back to whoever has made them.
+    pub encoded: Encoded,
     /// Its share of the memory that waiting appends may take.
     pub _permit: OwnedSemaphorePermit,
 }
@@ -75,115 +76,35 @@ impl Poison {
 
 /// Makes groups durable, one after the other.
 pub struct Syncer {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-struct Shared {
     log: Arc<Log>,
-    poison: Arc<Poison>,
-    state: Mutex<State>,
-    changed: Condvar,
+    /// Set after a failed write.
+    pub poison: Arc<Poison>,
+    sealer: Sealer,
     /// How long the last write and sync took, in microseconds.
     took: AtomicU64,
 }
 
-#[derive(Default)]
-struct State {
-    waiting: Vec<Group>,
-    waiting_bytes: usize,
-    busy: bool,
-    ended: bool,
-}
-
 impl Syncer {
-    /// Starts the thread.
+    /// Makes groups of this log durable.
     pub fn start(log: Arc<Log>, poison: Arc<Poison>) -> std::io::Result<Self> {
-        let took = AtomicU64::new(u64::MAX);
-        let shared = Arc::new(Shared { log, poison, state: Mutex::default(), changed: Condvar::new(), took });
-        let thread = thread::Builder::new().name("annals-sync".into());
-        let thread = thread.spawn({
-            let shared = shared.clone();
-            move || {
-                shared.log.planted.take_along();
-                shared.run();
-            }
-        })?;
-        Ok(Self { shared, thread: Some(thread) })
-    }
-
-    /// Hands a group over to the thread. Waits if much is waiting already.
-    pub fn hand_over(&self, group: Group) {
-        let mut state = self.shared.state.lock();
-        while state.waiting_bytes > WAITING_BYTES_MAX {
-            self.shared.changed.wait(&mut state);
-        }
-        state.waiting_bytes += group.frames.len();
-        state.waiting.push(group);
-        if !self.shared.log.planted.is(Bug::ForgetsToWake) {
-            self.shared.changed.notify_all();
-        }
+        Ok(Self { sealer: Sealer::start(log.clone())?, log, poison, took: AtomicU64::new(u64::MAX) })
     }
 
     /// Whether a write and a sync take so little that a caller can wait for them.
     pub fn is_quick(&self) -> bool {
-        self.shared.took.load(Ordering::Relaxed) <= QUICK_MICROS
+        self.took.load(Ordering::Relaxed) <= QUICK_MICROS
     }
 
-    /// Makes a group durable now, on this thread, after those that were handed over.
-    pub fn make_durable(&self, group: Group) {
-        self.settle();
-        self.shared.make_durable(vec![group]);
+    /// Seals a run in which everything is durable.
+    pub fn seal(&self, run: Sealable) {
+        self.sealer.seal(run);
     }
 
-    /// Waits until all that was handed over is durable, or has failed.
-    pub fn settle(&self) {
-        let mut state = self.shared.state.lock();
-        let awaits_busy = !self.shared.log.planted.is(Bug::DoesNotAwaitTheBusy);
-        while awaits_busy && state.busy || !state.waiting.is_empty() {
-            self.shared.changed.wait(&mut state);
-        }
-    }
-}
-
-impl Drop for Syncer {
-    fn drop(&mut self) {
-        self.shared.state.lock().ended = true;
-        self.shared.changed.notify_all();
-        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
-            tracing::error!("the thread that syncs has panicked");
-        }
-    }
-}
-
-impl Shared {
-    fn run(&self) {
-        loop {
-            let groups = {
-                let mut state = self.state.lock();
-                state.busy = false;
-                self.changed.notify_all();
-                while state.waiting.is_empty() {
-                    if state.ended {
-                        return;
-                    }
-                    self.changed.wait(&mut state);
-                }
-                state.busy = true;
-                state.waiting_bytes = 0;
-                std::mem::take(&mut state.waiting)
-            };
-            if catch_unwind(AssertUnwindSafe(|| self.make_durable(groups))).is_err() {
-                self.poison.set("an invariant was found broken while appends were made durable");
-            }
-        }
-    }
-
-    /// Writes, syncs, publishes, answers.
-    fn make_durable(&self, groups: Vec<Group>) {
+    /// Writes, syncs, publishes, answers. Returns the buffer, for another group.
+    pub fn make_durable(&self, group: Group) -> Vec<u8> {
         let answered = match self.poison.error() {
             Some(poisoned) => Err((poisoned.chain(), false)),
-            None => self.write(&groups).map_err(|fault| {
+            None => self.write(&group).map_err(|fault| {
                 let forgiven = matches!(fault, Fault::Io { action, .. } if self.log.planted.forgives(action));
                 let why = Error::Unavailable(Box::new(fault)).chain();
                 if !forgiven {
@@ -192,50 +113,49 @@ impl Shared {
                 (why, true)
             }),
         };
-        let late = groups.last().map(|group| group.head);
-        let late = late.filter(|_| answered.is_ok() && self.log.planted.is(Bug::PublishesAfterTheAnswers));
-        for Answer { to, outcome, append, _permit } in groups.into_iter().flat_map(|group| group.answers) {
+        let late = answered.is_ok() && self.log.planted.is(Bug::PublishesAfterTheAnswers);
+        for Answer { to, outcome, append, encoded, _permit } in group.answers {
             // Nobody listens any more if the caller has gone.
             drop(to.send(match &answered {
-                Ok(()) => Ok((outcome, append)),
+                Ok(()) => Ok(Answered { outcome, append, _encoded: encoded }),
                 Err((why, true)) if matches!(outcome, Outcome::Written(..)) => {
                     Err(Error::Indeterminate(why.clone().into()))
                 }
                 Err((why, _)) => Err(Error::Poisoned(why.clone().into())),
             }));
         }
-        if let Some(head) = late {
-            self.log.publish(head);
+        if late {
+            self.log.publish(group.head);
         }
+        if answered.is_ok() {
+            group.ended.into_iter().for_each(|run| self.seal(run));
+        }
+        group.frames
     }
 
-    fn write(&self, groups: &[Group]) -> Result<(), Fault> {
+    fn write(&self, Group { segment, start, frames, head, .. }: &Group) -> Result<(), Fault> {
+        if frames.is_empty() {
+            return Ok(());
+        }
         let began = Instant::now();
         let planted = self.log.planted;
-        let mut written: Option<&Group> = None;
-        if planted.is(Bug::AcknowledgesBeforeTheSync)
-            && let Some(Group { segment, .. }) = groups.first()
-        {
-            segment.file.sync().map_err(Fault::io("sync", &segment.name))?;
+        let sync = || segment.file.sync().map_err(Fault::io("sync", &segment.name));
+        let early = planted.is(Bug::AcknowledgesBeforeTheSync);
+        if early {
+            sync()?;
         }
-        for group in groups.iter().filter(|group| !group.frames.is_empty()) {
-            let segment = &group.segment;
-            segment.file.write_at(&group.frames, group.start).map_err(Fault::io("write", &segment.name))?;
-            written = Some(group);
+        segment.file.write_at(frames, *start).map_err(Fault::io("write", &segment.name))?;
+        if planted.is(Bug::PublishesBeforeTheSync) {
+            self.log.publish(*head);
         }
-        if let Some(Group { segment, head, .. }) = written {
-            if planted.is(Bug::PublishesBeforeTheSync) {
-                self.log.publish(*head);
-            }
-            if !planted.is(Bug::AcknowledgesBeforeTheSync) {
-                segment.file.sync().map_err(Fault::io("sync", &segment.name))?;
-            }
-            if !planted.is(Bug::PublishesAfterTheAnswers) {
-                self.log.publish(*head);
-            }
-            let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.took.store(took, Ordering::Relaxed);
+        if !early {
+            sync()?;
         }
+        if !planted.is(Bug::PublishesAfterTheAnswers) {
+            self.log.publish(*head);
+        }
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.took.store(took, Ordering::Relaxed);
         Ok(())
     }
 }

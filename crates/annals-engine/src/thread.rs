@@ -8,15 +8,10 @@
 mod system {
     pub use std::sync::atomic::{AtomicU64, AtomicUsize};
     pub use std::sync::mpsc;
-    pub use std::thread::{Builder, JoinHandle};
+    pub use std::thread::{Builder, JoinHandle, yield_now};
     pub use std::time::Instant;
 
-    pub use parking_lot::{Condvar, Mutex};
-
-    /// Waits for the next thing; nothing if none can come any more.
-    pub fn next<T>(queue: &mut tokio::sync::mpsc::UnboundedReceiver<T>) -> Option<T> {
-        queue.blocking_recv()
-    }
+    pub use parking_lot::{Condvar, Mutex, MutexGuard};
 }
 
 #[cfg(all(test, feature = "shuttle"))]
@@ -28,11 +23,7 @@ mod system {
     use shuttle::rand::Rng as _;
     pub use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
     pub use shuttle::sync::mpsc;
-    pub use shuttle::thread::{Builder, JoinHandle};
-
-    pub fn next<T>(queue: &mut tokio::sync::mpsc::UnboundedReceiver<T>) -> Option<T> {
-        shuttle::future::block_on(queue.recv())
-    }
+    pub use shuttle::thread::{Builder, JoinHandle, yield_now};
 
     /// A time at which nothing is known of how long anything takes.
     pub struct Instant;
@@ -44,7 +35,7 @@ mod system {
 
         /// No time at all, or long: whatever depends on it is tried both ways.
         pub fn elapsed(&self) -> Duration {
-            Duration::from_millis(shuttle::rand::thread_rng().gen_range(0..2))
+            Duration::from_secs(shuttle::rand::thread_rng().gen_range(0..2))
         }
     }
 
@@ -87,20 +78,17 @@ mod system {
         }
     }
 
+    #[derive(Default)]
     pub struct Condvar(shuttle::sync::Condvar);
 
     impl Condvar {
-        pub fn new() -> Self {
-            Self(shuttle::sync::Condvar::new())
-        }
-
         pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
             let held = guard.0.take().expect("it is only away while it waits");
             guard.0 = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
         }
 
-        pub fn notify_all(&self) {
-            self.0.notify_all();
+        pub fn notify_one(&self) {
+            self.0.notify_one();
         }
     }
 }

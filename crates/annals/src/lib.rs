@@ -70,7 +70,6 @@ pub mod testing;
 
 mod backoff;
 mod failure;
-mod lru;
 mod progress;
 mod recorded;
 mod shared;

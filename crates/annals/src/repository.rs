@@ -25,7 +25,6 @@ pub(crate) use folded::Folded;
 pub use history::{Change, History};
 pub(crate) use turns::Turns;
 
-use crate::lru::Lru;
 use crate::shared::Shared;
 use crate::snapshot::{Policy, Snapshot, SnapshotStore, Snapshots};
 
@@ -40,7 +39,7 @@ pub struct Repository<A: Aggregate> {
     retries: u32,
 }
 
-type Cache<A> = Mutex<Lru<StreamId, Folded<A>>>;
+type Cache<A> = Mutex<quick_cache::unsync::Cache<StreamId, Folded<A>>>;
 
 impl<A: Aggregate> Clone for Repository<A> {
     fn clone(&self) -> Self {
@@ -87,7 +86,7 @@ impl<A: Aggregate> Repository<A> {
     /// by the condition of every append, and by a look at the stream before anything is refused.
     #[must_use]
     pub fn cache(mut self, aggregates_max: usize) -> Self {
-        self.cache = Some(Arc::new(Mutex::new(Lru::new(aggregates_max.max(1)))));
+        self.cache = Some(Arc::new(Mutex::new(quick_cache::unsync::Cache::new(aggregates_max.max(1)))));
         self
     }
 
@@ -193,7 +192,7 @@ impl<A: Aggregate> Repository<A> {
     /// The newest state that is at hand: the cached one, which may be old, or else the stream folded to its end.
     async fn current(&self, id: &str, stream: &StreamId) -> Result<Folded<A>, LoadError> {
         if let Some(cache) = &self.cache
-            && let Some(folded) = cache.lock().get_mut(stream)
+            && let Some(folded) = cache.lock().get(stream)
         {
             return Ok(folded.clone());
         }
@@ -217,7 +216,7 @@ impl<A: Aggregate> Repository<A> {
             snapshots.take_if_due(stream, folded, self.shared.clock.now()).await;
         }
         if let Some(cache) = &self.cache {
-            cache.lock().put(stream.clone(), folded.clone());
+            cache.lock().insert(stream.clone(), folded.clone());
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use annals_bench::Figures;
 use anyhow::Result;
+use bytes::Bytes;
 
 use crate::bench::{Bench, agreed, check, check_count};
 use crate::disk::settle;
@@ -31,6 +32,9 @@ const STREAM_APPENDS: usize = 30;
 /// Stream numbers that a round may use, and a writer in it.
 const ROUND_STREAMS: u64 = 640_000;
 const WRITER_STREAMS: u64 = 5_000;
+/// So many events are made before the time is taken, for each second that is taken: making them is work that no store
+/// does. A store that is faster has some made while it runs.
+const AHEAD_PER_SECOND: f64 = 2_000_000.0;
 /// A small write of the bare device: an event with its names.
 const SMALL_BYTES: usize = 512;
 
@@ -57,6 +61,10 @@ pub fn write(
     let first_of = move |caller: usize| round as u64 * ROUND_STREAMS + caller as u64 * WRITER_STREAMS;
     let done = together(&bench.runtime, drive, writers, |caller| {
         let store = store.clone();
+        let ahead = (AHEAD_PER_SECOND * lasting.as_secs_f64()) as usize / (writers * batch) + 1;
+        let mut made =
+            (0..ahead.min(appends)).map(|append| data(first_of(caller), append, batch)).collect::<Vec<_>>();
+        made.reverse();
         async move {
             let (mut stream, mut seen) = (first_of(caller), Seen::default());
             let mut latencies = Vec::new();
@@ -65,7 +73,7 @@ pub fn write(
                 if !latencies.is_empty() && latencies.len() % STREAM_APPENDS == 0 {
                     (stream, seen) = (stream + 1, Seen::default());
                 }
-                let data = orders(stream, seen.version + 1, batch);
+                let data = made.pop().unwrap_or_else(|| data(first_of(caller), latencies.len(), batch));
                 let part = Part { stream: stream_name(stream), seen, data };
                 let request = Request { parts: vec![part], conditional: true };
                 let asked = Instant::now();
@@ -73,13 +81,20 @@ pub fn write(
                 latencies.push(asked.elapsed());
                 seen.version += batch as u64;
             }
-            Ok(latencies)
+            // What is left is dropped when the time was taken.
+            Ok((latencies, made))
         }
     })?;
-    let latencies: Vec<_> = done.each.into_iter().flatten().collect();
+    let latencies: Vec<_> = done.each.into_iter().flat_map(|(latencies, _)| latencies).collect();
     let events = (latencies.len() * batch) as u64;
     let figures = Figures::new(events, done.elapsed, latencies, 0);
     Ok(Written { figures, streams: (0..writers).map(first_of).collect() })
+}
+
+/// The data of a writer's append with this number.
+fn data(first_stream: u64, append: usize, batch: usize) -> Vec<Bytes> {
+    let stream = first_stream + (append / STREAM_APPENDS) as u64;
+    orders(stream, (append % STREAM_APPENDS * batch) as u64 + 1, batch)
 }
 
 struct Contender {

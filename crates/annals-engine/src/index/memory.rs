@@ -34,6 +34,8 @@ pub struct MemoryIndex {
     streams: Mutex<Arc<[u32]>>,
     stream_count: usize,
     id_range: IdRange,
+    /// Numbers of the terms of the event that was added last.
+    latest: SmallVec<[u32; 8]>,
     /// Number of the newest event's term, for each kind: most often it is the next one's too.
     newest: [u32; Kind::COUNT],
 }
@@ -59,19 +61,14 @@ impl MemoryIndex {
     /// Adds the next event. `hashes` are those of [`hashes_of`](super::hashes_of). Returns whether it is the first of its
     /// stream in this run.
     pub fn insert(&mut self, event: &Body<'_>, hashes: &[u64], version: Version, offset: Offset) -> bool {
-        let place =
-            u32::try_from(self.offsets.len()).expect("a run has fewer events than a segment has bytes");
-        let mut hashes = hashes.iter().copied();
-        let mut hash = || hashes.next().expect("every term has its hash");
-        let identity = hash();
-        self.id_range.add(event.id);
-        self.offsets.push(offset);
-        self.identities.push((0, event.id));
-        let identities = &self.identities;
-        self.ids.insert_unique(identity, place, |&place| id_hash(identities[place as usize].1));
+        let (&id_hash, hashes) = hashes.split_first().expect("an event has an id");
+        let place = self.add(event.id, id_hash, offset);
+        let mut hashes = hashes.iter();
         let mut first_of_stream = false;
+        self.latest.clear();
         terms_of(event, |kind, name| {
-            let number = self.number(kind, name, hash());
+            let number = self.number(kind, name, *hashes.next().expect("every term has its hash"));
+            self.latest.push(number);
             let term = &mut self.terms[number as usize];
             if kind == Kind::Stream {
                 self.identities[place as usize].0 = number;
@@ -83,6 +80,25 @@ impl MemoryIndex {
             term.places.push(place);
         });
         first_of_stream
+    }
+
+    /// Adds the next event, which has the same terms as the one that was added last.
+    pub fn insert_alike(&mut self, id: EventId, id_hash: u64, offset: Offset) {
+        let place = self.add(id, id_hash, offset);
+        self.identities[place as usize].0 = self.identities[place as usize - 1].0;
+        for &number in &self.latest {
+            self.terms[number as usize].places.push(place);
+        }
+    }
+
+    fn add(&mut self, id: EventId, hash: u64, offset: Offset) -> u32 {
+        let place = self.count();
+        self.id_range.add(id);
+        self.offsets.push(offset);
+        self.identities.push((0, id));
+        let identities = &self.identities;
+        self.ids.insert_unique(hash, place, |&place| id_hash(identities[place as usize].1));
+        place
     }
 
     /// An index with room for as much as another one has.

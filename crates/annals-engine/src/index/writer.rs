@@ -148,13 +148,15 @@ pub fn write(
     for offset in index.all_offsets() {
         out.offset(offset.raw())?;
     }
-    let mut ids: Vec<(u64, u32)> = index.all_ids().map(|(place, id)| (id_hash(id), place)).collect();
-    ids.sort_unstable_by_key(|&(hash, place)| (short(hash), place));
+    // Hash and place in one number, by which they are in order.
+    let in_order = |(place, id)| u64::from(short(id_hash(id))) << 32 | u64::from(place);
+    let mut ids: Vec<u64> = index.all_ids().map(in_order).collect();
+    ids.sort_unstable();
     let terms = index.sorted_terms();
     let filtered = terms.iter().filter(|term| term.kind.is_filtered()).count() as u64;
     out.begin_ids(filtered)?;
-    for &(hash, place) in &ids {
-        out.id(short(hash), place)?;
+    for id in ids {
+        out.id((id >> 32) as u32, id as u32)?;
     }
     out.begin_terms(&[ending.segment])?;
     for term in terms {

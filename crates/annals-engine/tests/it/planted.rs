@@ -79,7 +79,6 @@ planted! {
     a_last_group_that_is_not_written_again_is_caught: DoesNotWriteAgain by Failures, Lives;
     what_is_found_and_not_synced_is_caught: DoesNotSyncWhatItFound by Stops, Failures, Lives;
     a_merge_that_drops_a_run_is_caught: MergesWithoutTheLastRun by Stops, Lives;
-    a_settle_that_does_not_await_the_busy_is_caught: DoesNotAwaitTheBusy by Groups;
 }
 
 fn history_is_caught(name: &str) {

@@ -3,33 +3,40 @@
 //! This is about speed only. What keeps writers from undoing each other is the condition of the append, which
 //! also holds against other processes.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use annals_core::StreamId;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
-type Queue = Arc<tokio::sync::Mutex<()>>;
+/// The queues of the aggregates that somebody works on just now: those who wait, in the order in which they came.
+type Queues = Mutex<HashMap<StreamId, VecDeque<oneshot::Sender<Turn>>>>;
 
-/// The queues of the aggregates that somebody works on just now.
+/// Who may work on which aggregate.
 #[derive(Clone, Default)]
-pub(crate) struct Turns(Arc<Mutex<HashMap<StreamId, Queue>>>);
+pub(crate) struct Turns(Arc<Queues>);
 
-/// A place in the queue of an aggregate, and in time its head. Dropping it lets the next one on.
-pub(crate) struct Turn {
-    queues: Arc<Mutex<HashMap<StreamId, Queue>>>,
-    stream: StreamId,
-    queue: Queue,
-    held: Option<tokio::sync::OwnedMutexGuard<()>>,
-}
+/// The right to work on an aggregate. Dropping it lets the next one on.
+pub(crate) struct Turn(Option<(Arc<Queues>, StreamId)>);
 
 impl Turns {
     /// Waits until it is one's turn.
     pub async fn take(&self, stream: &StreamId) -> Turn {
-        let queue = self.0.lock().entry(stream.clone()).or_default().clone();
-        let mut turn = Turn { queues: self.0.clone(), stream: stream.clone(), queue, held: None };
-        turn.held = Some(turn.queue.clone().lock_owned().await);
-        turn
+        let turn = || Turn(Some((self.0.clone(), stream.clone())));
+        let waiting = match self.0.lock().entry(stream.clone()) {
+            Entry::Vacant(nobody) => {
+                nobody.insert(VecDeque::new());
+                return turn();
+            }
+            Entry::Occupied(mut others) => {
+                let (next, waiting) = oneshot::channel();
+                others.get_mut().push_back(next);
+                waiting
+            }
+        };
+        waiting.await.expect("a turn is handed on as long as somebody waits")
     }
 
     #[cfg(test)]
@@ -40,19 +47,25 @@ impl Turns {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.held = None;
-        let mut queues = self.queues.lock();
-        // Let go of while the map is locked: of two who leave at once, the second finds nobody else.
-        drop(std::mem::take(&mut self.queue));
-        // The map's alone: nobody else waits, and nobody can come while the map is locked.
-        if queues.get(&self.stream).is_some_and(|queue| Arc::strong_count(queue) == 1) {
-            queues.remove(&self.stream);
+        let Some((queues, stream)) = self.0.take() else { return };
+        let mut turn = Turn(Some((queues.clone(), stream.clone())));
+        let mut queues = queues.lock();
+        while let Some(next) = queues.get_mut(&stream).and_then(VecDeque::pop_front) {
+            // One who has given up meanwhile gives it back, or drops it, which hands it on as well.
+            match next.send(turn) {
+                Ok(()) => return,
+                Err(back) => turn = back,
+            }
         }
+        queues.remove(&stream);
+        turn.0 = None;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -60,12 +73,43 @@ mod tests {
         let turns = Turns::default();
         let stream = StreamId::new("account-1").unwrap();
         let first = turns.take(&stream).await;
-        let given_up = tokio::time::timeout(std::time::Duration::ZERO, turns.take(&stream)).await;
+        let given_up = tokio::time::timeout(Duration::ZERO, turns.take(&stream)).await;
         assert!(given_up.is_err(), "the second has to wait");
         assert_eq!(turns.len(), 1);
         drop(first);
         assert_eq!(turns.len(), 0);
         drop(turns.take(&stream).await);
+        assert_eq!(turns.len(), 0);
+    }
+
+    /// Callers come and give up at any time, also in the moment in which it would be their turn.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_at_a_time_and_nobody_is_forgotten() {
+        let turns = Turns::default();
+        let stream = StreamId::new("account-1").unwrap();
+        let working = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let callers: Vec<_> = (0..8_u64)
+            .map(|caller| {
+                let (turns, stream, working) = (turns.clone(), stream.clone(), working.clone());
+                tokio::spawn(async move {
+                    for round in 0..500 {
+                        let patience = Duration::from_micros((caller * 37 + round * 11) % 60);
+                        let turn = if caller % 2 == 0 {
+                            Some(turns.take(&stream).await)
+                        } else {
+                            tokio::time::timeout(patience, turns.take(&stream)).await.ok()
+                        };
+                        let Some(_turn) = turn else { continue };
+                        assert_eq!(working.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                        tokio::task::yield_now().await;
+                        working.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
+        }
         assert_eq!(turns.len(), 0);
     }
 }

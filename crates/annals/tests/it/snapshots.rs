@@ -276,10 +276,10 @@ async fn memory_holds_the_snapshots_of_so_many_streams_and_no_more() {
     for id in ["a1", "a2", "a3"] {
         accounts.execute(id, Bank::Open("kim")).await.unwrap();
     }
-    let mut held = Vec::new();
+    let mut held = 0;
     for id in ["a1", "a2", "a3"] {
         let stream = StreamId::of("account", id).unwrap();
-        held.push(snapshots.nearest(&stream, "account/1", Version::MAX).await.unwrap().is_some());
+        held += usize::from(snapshots.nearest(&stream, "account/1", Version::MAX).await.unwrap().is_some());
     }
-    assert_eq!(held, [false, true, true]);
+    assert_eq!(held, 2);
 }

@@ -1,0 +1,318 @@
+//! The writer of a log: where its end is, and what is staged there.
+//!
+//! It judges each append against the log and against what is staged before it, and stages what may be written: its
+//! frame goes to the group, its events to the index of the newest run. Whoever has its lock may stage; to write, or to
+//! make room, one must have the turn as well: `commit` sees to both.
+//!
+//! - W1  Nothing that is judged against staged events is answered before these are durable: answers go with groups.
+//! - W2  Space and segment are there before an append is staged, so a full disk refuses appends and breaks nothing (G9).
+//! - W3  A frame lies in one segment, and one segment is written at a time. The next one begins when this one has
+//!       an event: two segments never have one name; and when everything in this one is durable.
+//! - W4  A run lies in one segment; it ends with a group, and `sync` has it sealed when that is durable.
+//!
+//! Next below: `stage` (judgement and frames), then `sync`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use annals_core::{Append, Error};
+use parking_lot::RwLock;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::Options;
+use crate::error::Fault;
+use crate::frame::{self, Encoded, Mark};
+use crate::index::{IdRange, MemoryIndex};
+use crate::log::{Log, Run, RunIndex};
+use crate::outcome::{Outcome, Reply};
+use crate::planted::Bug;
+use crate::seal::Sealable;
+use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, link};
+use crate::stage::{self, Heads, Stage};
+use crate::sync::{Answer, Group, Syncer};
+
+/// A group ends when its frames are this large.
+const GROUP_BYTES: usize = 2 << 20;
+/// So many buffers for groups are kept at the most ...
+const BUFFERS_MAX: usize = 4;
+/// ... and none that is larger than this.
+const BUFFER_BYTES_MAX: usize = 4 << 20;
+/// Space in a segment is allocated in steps from this size ...
+const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
+/// ... to this one, each as large as what is there already.
+const ALLOCATE_BYTES_MAX: u64 = 16 << 20;
+/// The same where no zeros are written: an allocation waits for what the file system has under way. All of it may have to
+/// be looked through when the store is opened.
+const RESERVE_BYTES_MAX: u64 = 32 << 20;
+/// Where groups have so many bytes no zeros are written in front of them: that would be work done twice, and their syncs
+/// take long enough for some metadata.
+const LARGE_BYTES: u64 = 128 << 10;
+
+/// An append on its way to the writer.
+pub struct Request {
+    /// What to append; it has passed validation.
+    pub append: Append,
+    /// The same as bytes.
+    pub encoded: Encoded,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Reply>,
+    /// The append's share of the memory that waiting appends may take.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// The segment that is being written, and the newest run.
+pub struct Active {
+    /// The segment.
+    pub segment: Arc<Segment>,
+    /// How far its file reaches, with zeros from the tail on.
+    pub allocated: u64,
+    /// Where the run begins.
+    pub from: End,
+    /// The index of the run.
+    pub index: Arc<RwLock<MemoryIndex>>,
+}
+
+/// The one writer of a log.
+pub struct Writer {
+    /// What readers see.
+    pub log: Arc<Log>,
+    /// How the store was opened.
+    pub options: Options,
+    /// Where it writes.
+    pub active: Active,
+    /// Where the log ends, staged appends included.
+    pub tail: End,
+    /// Makes groups durable.
+    pub syncer: Arc<Syncer>,
+    /// Versions of streams that are not in the newest run.
+    pub heads: Heads,
+    /// Groups that are large enough and not under way yet.
+    pub groups: VecDeque<Group>,
+    /// What is staged behind them.
+    pub staged: Staged,
+    /// Buffers for more groups.
+    pub buffers: Vec<Vec<u8>>,
+    /// Bytes of the last group.
+    pub last_bytes: u64,
+    /// The ids of all runs but the newest.
+    pub older_ids: IdRange,
+}
+
+/// Appends that will be made durable together.
+#[derive(Default)]
+pub struct Staged {
+    frames: Vec<u8>,
+    answers: Vec<Answer>,
+    ended: Vec<Sealable>,
+}
+
+impl Writer {
+    /// Judges an append, and stages it if it is to be written. Makes room for it if need be: for who has the turn.
+    pub fn take(&mut self, request: Request) {
+        let Request { append, encoded, answer, permit } = request;
+        let outcome = match self.syncer.poison.error() {
+            Some(poisoned) => Err(poisoned),
+            None => self.decide(&append, &encoded),
+        };
+        // Nobody listens any more if the caller has gone; what was decided is carried out all the same.
+        match outcome {
+            Ok(outcome) => {
+                self.staged.answers.push(Answer { to: answer, outcome, append, encoded, _permit: permit });
+                if self.staged.frames.len() >= GROUP_BYTES {
+                    let group = self.end_group();
+                    self.groups.push_back(group);
+                }
+            }
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    /// Whether there is room for such an append already.
+    pub fn has_room(&self, encoded: &Encoded) -> bool {
+        let end = self.tail.byte + encoded.bytes_max() as u64;
+        end <= self.active.allocated.min(self.options.segment_bytes) && !self.run_is_full()
+    }
+
+    fn decide(&mut self, append: &Append, encoded: &Encoded) -> Result<Outcome, Error> {
+        let stage = Stage::of(self);
+        if let Some(outcome) = stage.judge(append)? {
+            return Ok(outcome);
+        }
+        let versions = stage.versions(append)?;
+        let bytes = encoded.bytes_max() as u64;
+        // A segment without events keeps its name, even if marks of closes stand in it.
+        let has_events = self.tail.next > self.active.segment.base();
+        if self.tail.byte + bytes > self.options.segment_bytes && has_events {
+            self.roll()?;
+        } else if self.run_is_full() {
+            self.end_run();
+        }
+        let room = self.allocate(self.tail.byte + bytes);
+        if room.is_err() && self.log.planted.is(Bug::KeepsThePositionsOfTheRefused) {
+            self.tail.next = self.tail.next.plus(versions.len() as u64);
+        }
+        room.map_err(|fault| Error::Unavailable(Box::new(fault)))?;
+        let now = self.options.clock.now();
+        let mut frames = std::mem::take(&mut self.staged.frames);
+        let outcome = stage::write(self, append, encoded, versions, now, &mut frames);
+        self.staged.frames = frames;
+        Ok(outcome)
+    }
+
+    fn run_is_full(&self) -> bool {
+        let bytes = self.tail.byte - self.active.from.byte;
+        self.active.index.read().count() >= self.options.run_events || bytes >= self.options.run_bytes
+    }
+
+    /// Makes the active segment's file reach to `end` at least.
+    fn allocate(&mut self, end: u64) -> Result<(), Fault> {
+        if end <= self.active.allocated {
+            return Ok(());
+        }
+        let Segment { file, name, .. } = &*self.active.segment;
+        let staged = self.staged.frames.len() as u64 + (end - self.tail.byte);
+        let large = staged.max(self.last_bytes) >= LARGE_BYTES;
+        let step_max = if large { RESERVE_BYTES_MAX } else { ALLOCATE_BYTES_MAX };
+        let step = self.active.allocated.clamp(ALLOCATE_BYTES_MIN, step_max);
+        let generous = (self.active.allocated + step).min(self.options.segment_bytes).max(end);
+        let allocate = |end| if large { file.reserve(end) } else { file.allocate(end) };
+        let allocated = allocate(generous).map(|()| generous).or_else(|_| allocate(end).map(|()| end));
+        self.active.allocated = allocated.map_err(Fault::io("make room in", name))?;
+        Ok(())
+    }
+
+    /// Whether there is anything that waits to be made durable.
+    pub fn has_staged(&self) -> bool {
+        !self.groups.is_empty() || !self.staged.answers.is_empty()
+    }
+
+    /// Takes the first of what is staged.
+    pub fn group(&mut self) -> Option<Group> {
+        let group = self.groups.pop_front();
+        group.or_else(|| (!self.staged.answers.is_empty()).then(|| self.end_group()))
+    }
+
+    fn end_group(&mut self) -> Group {
+        let frames = self.buffers.pop().unwrap_or_default();
+        let next = Staged { frames, ..Staged::default() };
+        let Staged { frames, answers, ended } = std::mem::replace(&mut self.staged, next);
+        self.last_bytes = frames.len() as u64;
+        let start = self.tail.byte - self.last_bytes;
+        let head = self.tail.next.previous();
+        Group { segment: self.active.segment.clone(), start, frames, head, answers, ended }
+    }
+
+    /// Keeps a buffer for another group: memory that was used before costs less than memory from the system.
+    pub fn take_back(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= BUFFER_BYTES_MAX && self.buffers.len() < BUFFERS_MAX {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+
+    /// Makes all that is staged durable.
+    fn flush(&mut self) -> Result<(), Error> {
+        while let Some(group) = self.group() {
+            self.syncer.make_durable(group);
+        }
+        self.syncer.poison.error().map_or(Ok(()), Err)
+    }
+
+    /// Ends the newest run, and begins the next.
+    fn end_run(&mut self) {
+        if self.active.index.read().count() == 0 {
+            self.active.from = self.tail;
+            return;
+        }
+        let ended = self.active.index.read();
+        self.older_ids = self.older_ids.with(ended.id_range());
+        let index = Arc::new(RwLock::new(MemoryIndex::like(&ended)));
+        drop(ended);
+        let run = Run { base: self.tail.next, index: RunIndex::Memory(index.clone()) };
+        self.log.change(|lists| lists.runs.push(Arc::new(run)));
+        let ended = Sealable {
+            segment: self.active.segment.clone(),
+            from: std::mem::replace(&mut self.active.from, self.tail),
+            end: self.tail,
+            index: std::mem::replace(&mut self.active.index, index),
+        };
+        if !self.has_staged() || self.log.planted.is(Bug::SealsBeforeAllIsDurable) {
+            self.syncer.seal(ended);
+        } else if let Some(last) = self.groups.back_mut().filter(|_| self.staged.answers.is_empty()) {
+            last.ended.push(ended);
+        } else {
+            self.staged.ended.push(ended);
+        }
+    }
+
+    /// Ends the active segment and begins the next.
+    fn roll(&mut self) -> Result<(), Error> {
+        let late = self.log.planted.is(Bug::RollsBeforeAllIsDurable);
+        if !late {
+            self.flush()?;
+        }
+        let header = SegmentHeader {
+            store: self.log.id,
+            base: self.tail.next,
+            created_at: self.options.clock.now(),
+            link: self.tail.link,
+            recorded_at: self.tail.recorded_at,
+        };
+        if self.log.planted.is(Bug::MarksTheEndFirst) {
+            let tail = self.tail;
+            self.mark(Mark::End);
+            self.tail = tail;
+        }
+        let file = header.create(&*self.log.disk).map_err(|(fault, begun)| {
+            let error = Error::Unavailable(Box::new(fault));
+            if begun {
+                self.syncer.poison.set(&error.chain());
+            }
+            error
+        })?;
+        if late {
+            self.flush()?;
+        }
+        self.end_run();
+        self.mark(Mark::End);
+        // What was allocated and not needed. If this fails, the zeros stay: they do no harm.
+        let _ = self.active.segment.file.truncate(self.tail.byte);
+        let segment = Arc::new(Segment::new(header, file));
+        self.log.change(|lists| lists.segments.push(segment.clone()));
+        self.tail = End::start_of(&header);
+        self.active.segment = segment;
+        self.active.allocated = HEADER_BYTES;
+        self.active.from = self.tail;
+        self.syncer.poison.error().map_or(Ok(()), Err)
+    }
+
+    /// Writes a mark behind everything, if there is room for it: no promise needs it.
+    fn mark(&mut self, mark: Mark) {
+        let segment = self.active.segment.clone();
+        let durable = self.tail.next.previous();
+        let (frames, crc) = frame::mark(mark, durable, segment.origin);
+        let end = self.tail.byte + frames.len() as u64;
+        if let Err(fault) = self.allocate(end) {
+            tracing::warn!(error = &fault as &dyn std::error::Error, "the log goes without a mark");
+            return;
+        }
+        self.syncer.make_durable(Group {
+            segment,
+            start: self.tail.byte,
+            frames,
+            head: durable,
+            answers: vec![],
+            ended: vec![],
+        });
+        self.tail.frame = (self.tail.byte, crc);
+        self.tail.byte = end;
+        self.tail.link = link(self.tail.link, crc);
+    }
+
+    /// Marks the end: whatever is found broken before the mark later on was durable once, so is damage.
+    pub fn close(mut self) {
+        if self.flush().is_ok() {
+            self.mark(Mark::Close);
+        }
+    }
+}
