@@ -8,7 +8,8 @@
 -- in_streams  [{"id", "kind", "assumed", "count", "last"}]: the streams that it writes or assumes something of. `assumed`
 --             is the version that it must have, null if any will do; `last` the place of its last event, from 1.
 -- in_events   [{...}]: the events in order. Numbers are places among them, from 1; a version is one among the stream's.
--- in_data     the data of all of them, one after the other: `at` and `bytes` say where each lies.
+-- in_data     what may be long, of all of them, one after the other: the data of an event, then its tags, the writer's own
+--             keys and the trace, if it has them. `at` says where it begins, and each has its number of bytes.
 CREATE PROCEDURE append_group(
     IN in_streams LONGTEXT CHARACTER SET utf8mb4,
     IN in_events LONGTEXT CHARACTER SET utf8mb4,
@@ -53,8 +54,12 @@ append_group: BEGIN
         COALESCE(e.entity_version, 0) + n.version, UNHEX(n.id), CAST(n.type AS BINARY), n.shape, n.content,
         IF(n.text, CONVERT(SUBSTRING(in_data, n.at + 1, n.bytes) USING utf8mb4), NULL),
         IF(n.text, NULL, SUBSTRING(in_data, n.at + 1, n.bytes)),
-        n.bytes, n.tags, n.cause, CAST(n.process AS BINARY), CAST(n.initiator AS BINARY), n.trace, n.own, n.occurred,
-        GREATEST(n.recorded, held), CAST(n.name AS BINARY)
+        n.bytes,
+        IF(n.tags > 0, CONVERT(SUBSTRING(in_data, n.at + 1 + n.bytes, n.tags) USING utf8mb4), NULL),
+        n.cause, CAST(n.process AS BINARY), CAST(n.initiator AS BINARY),
+        IF(n.trace >= 0, CONVERT(SUBSTRING(in_data, n.at + 1 + n.bytes + n.tags + n.own, n.trace) USING utf8mb4), NULL),
+        IF(n.own > 0, CONVERT(SUBSTRING(in_data, n.at + 1 + n.bytes + n.tags, n.own) USING utf8mb4), NULL),
+        n.occurred, GREATEST(n.recorded, held), CAST(n.name AS BINARY)
     FROM JSON_TABLE(in_events, '$[*]' COLUMNS (
         place FOR ORDINALITY,
         append BIGINT PATH '$.append',
@@ -68,12 +73,12 @@ append_group: BEGIN
         text BOOLEAN PATH '$.text',
         at BIGINT PATH '$.at',
         bytes BIGINT PATH '$.bytes',
-        tags MEDIUMTEXT CHARACTER SET utf8mb4 PATH '$.tags',
+        tags BIGINT PATH '$.tags',
+        own BIGINT PATH '$.own',
+        trace BIGINT PATH '$.trace',
         cause VARCHAR(1024) CHARACTER SET utf8mb4 PATH '$.cause',
         process VARCHAR(1024) CHARACTER SET utf8mb4 PATH '$.process',
         initiator VARCHAR(1024) CHARACTER SET utf8mb4 PATH '$.initiator',
-        trace TEXT CHARACTER SET utf8mb4 PATH '$.trace',
-        own MEDIUMTEXT CHARACTER SET utf8mb4 PATH '$.own',
         occurred BIGINT PATH '$.occurred',
         recorded BIGINT PATH '$.recorded',
         name VARCHAR(2048) CHARACTER SET utf8mb4 PATH '$.key'

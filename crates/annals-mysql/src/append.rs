@@ -188,18 +188,23 @@ fn events(staged: &Staged<'_>) -> (String, Vec<u8>) {
     let events = staged.events.iter().map(|event| {
         let (of_group, event) = (event, &event.write.event);
         let at = data.len();
+        let (tags, own) = (tags_to_json(&event.tags), own_to_json(&event.metadata.own));
         data.extend_from_slice(&event.data);
+        for text in [tags.as_deref(), own.as_deref(), event.metadata.trace.as_deref()] {
+            data.extend_from_slice(text.unwrap_or_default().as_bytes());
+        }
         let stream = &of_group.write.stream;
         json!({
             "append": of_group.append, "kind": stream.category().as_str(), "stream": stream.as_str(),
             "version": of_group.version, "id": hex(event.id), "type": event.event_type.as_str(),
             "shape": event.schema_version, "text": u8::from(Stored::of(&event.data).text().is_some()),
             "content": (event.content_type != ContentType::Json).then(|| event.content_type.as_str()),
-            "at": at, "bytes": event.data.len(), "tags": tags_to_json(&event.tags),
+            "at": at, "bytes": event.data.len(), "tags": tags.map_or(0, |tags| tags.len()),
+            "own": own.map_or(0, |own| own.len()), "trace": event.metadata.trace.as_ref().map(|trace| trace.len()),
             "words": event.tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(),
             "cause": event.metadata.predecessor.as_deref(), "process": event.metadata.process.as_deref(),
-            "initiator": event.metadata.initiator.as_deref(), "trace": event.metadata.trace.as_deref(),
-            "own": own_to_json(&event.metadata.own), "occurred": event.occurred_at.map(Timestamp::as_micros),
+            "initiator": event.metadata.initiator.as_deref(),
+            "occurred": event.occurred_at.map(Timestamp::as_micros),
             "recorded": of_group.recorded_at.as_micros(), "key": of_group.key.map(IdempotencyKey::as_str),
         })
     });

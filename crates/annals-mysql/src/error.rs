@@ -12,8 +12,8 @@ pub(crate) enum Step {
     Commit,
 }
 
-/// The server goes down, or the connection was ended by somebody.
-const ENDED: [u16; 4] = [1053, 1077, 1317, 1927];
+/// The server goes down, the connection or the statement was ended by somebody, or the commit itself has failed.
+const ENDED: [u16; 5] = [1053, 1077, 1180, 1317, 1927];
 
 /// What this error means for what was under way.
 pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
@@ -56,7 +56,7 @@ fn hint(error: &sqlx::Error) -> &'static str {
         }
         (1969 | 3024, _) => "the statement took longer than the server allows",
         (1021 | 1030 | 1040 | 1041 | 1114 | 1203, _) => "the database has run out of something",
-        (number, _) if ENDED.contains(&number) => "the database has ended the connection",
+        (number, _) if ENDED.contains(&number) => "the database has ended the statement",
         _ => "the database refuses",
     }
 }

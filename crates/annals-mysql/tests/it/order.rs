@@ -25,7 +25,7 @@ async fn open_three(url: &str) -> [Arc<dyn EventStore>; 3] {
 async fn hold_open(connection: &mut MySqlConnection) {
     let streams = r#"[{"id": "held-1", "kind": "held", "assumed": 0, "count": 1, "last": 1}]"#;
     let events = r#"[{"append": 1, "kind": "held", "stream": "held-1", "version": 1, "type": "thing.held", "shape": 1,
-        "id": "0190d7c27b1c7e9c8f6e1d4b5e3a2c10", "text": 1, "at": 0, "bytes": 2, "words": [], "recorded": 0,
+        "id": "0190d7c27b1c7e9c8f6e1d4b5e3a2c10", "text": 1, "at": 0, "bytes": 2, "tags": 0, "own": 0, "words": [], "recorded": 0,
         "key": "held"}]"#;
     connection.execute("START TRANSACTION").await.unwrap();
     let call = sqlx::query("CALL append_group(?, ?, '{}', 1, 0, FALSE, FALSE)").bind(streams).bind(events);
