@@ -56,7 +56,7 @@ fn settings(address: &Address, options: &Options) -> String {
     // one that is frequent.
     format!(
         "SET plan_cache_mode TO force_custom_plan; \
-         SET enable_seqscan TO off; SET enable_hashjoin TO off; SET enable_mergejoin TO off; SET jit TO off; \
+         SET enable_seqscan TO off; SET enable_bitmapscan TO off; SET enable_hashjoin TO off; SET enable_mergejoin TO off; SET jit TO off; \
          SET search_path TO \"{}\"; \
          SET default_transaction_isolation TO 'read committed'; \
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; \

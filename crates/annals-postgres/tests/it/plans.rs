@@ -61,6 +61,8 @@ async fn what_is_looked_at_does_not_grow_with_the_log() {
             } else {
                 connection.execute("ANALYZE").await.unwrap();
             }
+            // What loading has looked at is not counted afterwards.
+            connection.execute("SELECT pg_stat_force_next_flush()").await.unwrap();
             connection.execute("SELECT pg_stat_reset()").await.unwrap();
             hot::calls(&store, &format!("{size} {fresh}")).await;
             // A backend that ends has counted everything.
