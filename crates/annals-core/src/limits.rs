@@ -1,6 +1,6 @@
 //! How large things may be. A request beyond a limit is refused with the limit in the message.
 
-use crate::{Append, Invalid, NewEvent, Tag};
+use crate::{Append, ContentType, Invalid, NewEvent, Tag};
 
 /// How large an append may be. The lengths of names are fixed by their types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,9 @@ impl Limits {
                 return Err(Invalid::new("metadata", "contains a NUL character"));
             }
         }
-        crate::text::check_name("content_type", event.content_type.as_str(), 256)?;
+        if let ContentType::Other(name) = &event.content_type {
+            crate::text::check_name("content_type", name, 256)?;
+        }
         let tag_bytes: usize = event.tags.iter().map(|tag: &Tag| tag.as_str().len()).sum();
         let event_bytes = event.data.len() + metadata_bytes + tag_bytes;
         if event_bytes > self.event_bytes_max {

@@ -33,7 +33,7 @@ pub struct Commit {
     syncer: Arc<Syncer>,
     desk: Mutex<Desk>,
     queue: Mutex<Queue>,
-    called: Condvar,
+    wake: Condvar,
 }
 
 /// The writer, and who has the turn. No writer is there any more when the log is closed.
@@ -54,7 +54,7 @@ enum Turn {
 struct Queue {
     requests: Vec<Request>,
     /// Whether there may be something to do for the thread.
-    called: bool,
+    due: bool,
     closing: bool,
 }
 
@@ -75,7 +75,7 @@ impl Commit {
             syncer: writer.syncer.clone(),
             desk: Mutex::new(Desk { writer: Some(writer), turn: Turn::Free }),
             queue: Mutex::default(),
-            called: Condvar::default(),
+            wake: Condvar::default(),
         }
     }
 
@@ -107,7 +107,13 @@ impl Commit {
     fn stage_queued(&self, desk: &mut Desk) {
         let Some(writer) = &mut desk.writer else { return };
         for _ in 0..ROUNDS {
-            let mut queued = std::mem::take(&mut self.queue.lock().requests).into_iter();
+            let mut queue = self.queue.lock();
+            // What has no room stays where it is, or a crowd would be moved by everyone who joins it.
+            if !queue.requests.first().is_some_and(|first| writer.has_room(&first.encoded)) {
+                return;
+            }
+            let mut queued = std::mem::take(&mut queue.requests).into_iter();
+            drop(queue);
             while let Some(request) = queued.next() {
                 if writer.has_room(&request.encoded) {
                     self.guarded(|| writer.take(request));
@@ -125,7 +131,8 @@ impl Commit {
         let Some(mut desk) = self.desk.try_lock() else { return Some(request) };
         let Desk { writer: Some(writer), turn } = &mut *desk else { return Some(request) };
         let is_free = *turn == Turn::Free || self.log.planted.is(Bug::TakesATurnThatIsTaken);
-        if !is_free || !self.syncer.is_quick() {
+        // What needs a new run, segment or space is for the thread: that may take long on any disk.
+        if !is_free || !self.syncer.is_quick() || !writer.has_room(&request.encoded) {
             return Some(request);
         }
         *turn = Turn::Taken;
@@ -161,9 +168,9 @@ impl Commit {
     }
 
     fn call(&self, queue: &mut Queue) {
-        queue.called = true;
+        queue.due = true;
         if !self.log.planted.is(Bug::ForgetsToWake) {
-            self.called.notify_one();
+            self.wake.notify_one();
         }
     }
 
@@ -173,10 +180,10 @@ impl Commit {
         loop {
             let closing = {
                 let mut queue = self.queue.lock();
-                while !queue.called {
-                    self.called.wait(&mut queue);
+                while !queue.due {
+                    self.wake.wait(&mut queue);
                 }
-                queue.called = false;
+                queue.due = false;
                 queue.closing
             };
             let Some(mut desk) = self.work() else { continue };
@@ -184,6 +191,7 @@ impl Commit {
                 let writer = desk.writer.take();
                 drop(desk);
                 self.guarded(|| writer.map(Writer::close));
+                self.syncer.finish();
                 self.log.progress.send_modify(|progress| progress.closed = true);
                 return;
             }

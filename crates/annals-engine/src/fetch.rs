@@ -87,11 +87,14 @@ struct Checked<'a> {
     body: Range<usize>,
 }
 
-/// Reads and checks a block: the events from this position on, as many as are worth reading at once, into these bytes.
-pub fn block<'a>(view: &'a View, from: Position, mut bytes: Vec<u8>) -> Result<Block<'a>, Fault> {
+/// Reads and checks a block: the first of the events at these positions, as many as are worth reading at once, into these
+/// bytes.
+pub fn block<'a>(view: &'a View, wanted: Range<Position>, mut bytes: Vec<u8>) -> Result<Block<'a>, Fault> {
+    let from = wanted.start;
     let run = view.run_of(from);
     let first = (from.get() - run.base.get()) as u32;
-    let places: Vec<u32> = (first..view.visible(run)).take(BLOCK_EVENTS_MAX).collect();
+    let count = usize::try_from(wanted.end.get() - from.get()).unwrap_or(usize::MAX).min(BLOCK_EVENTS_MAX);
+    let places: Vec<u32> = (first..view.visible(run)).take(count).collect();
     let located = locate(view, run, &places)?;
     let batch = Batch::of(&located);
     batch.read(&mut bytes)?;

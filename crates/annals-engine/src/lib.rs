@@ -19,8 +19,8 @@
 //! # }
 //! ```
 //!
-//! From an append to the bytes, one file a hop: `store` -> `commit` -> `stage` -> `frame`, and then `sync` -> `disk`; a
-//! read goes `store` -> `read` -> `index` -> `fetch` -> `disk`.
+//! From an append to the bytes, one file a hop: `store` -> `commit` -> `writer` -> `stage` -> `frame`, and then `sync` ->
+//! `disk`; a read goes `store` -> `read` -> `index` -> `fetch` -> `disk`.
 
 mod store;
 

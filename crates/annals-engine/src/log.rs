@@ -4,7 +4,8 @@
 //! durable. A view that is held stays right while the log goes on: what it names only grows, and a run that was sealed
 //! or merged differs from what it was only in where its index lies. No reader waits for the writer.
 //!
-//! Next below: `segment` and `index`. `read` answers reads from a view; `commit` moves the head and adds to the lists.
+//! Next below: `segment` and `index`. `read` answers reads from a view; `sync` moves the head, and `writer` adds to
+//! the lists.
 
 use std::ops::Range;
 use std::sync::Arc;

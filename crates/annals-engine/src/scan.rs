@@ -95,7 +95,11 @@ impl<'a> ScannedEvent<'a> {
 
 /// Fewer events than this are read when they are needed; of more, the next ones are read while these are handed out.
 const READ_AHEAD_EVENTS_MIN: u64 = 16 << 10;
-/// So many blocks are read ahead.
+/// So many threads read ahead, each every so manieth stretch of the log.
+const READERS: u64 = 2;
+/// Events of a stretch.
+const STRETCH_EVENTS: u64 = 4 << 10;
+/// So many blocks are read ahead by each.
 const BLOCKS_AHEAD: usize = 2;
 
 /// Hands out the events from this position on until there are no more or it is told to stop; returns the position to go
@@ -111,7 +115,7 @@ pub fn scan(
     }
     let mut bytes = Vec::new();
     while next <= view.head {
-        let block = fetch::block(view, next, bytes)?;
+        let block = fetch::block(view, next..view.head.next(), bytes)?;
         next = block.next;
         match block.each(|record| Ok(each(&ScannedEvent::of(record)?)))? {
             ControlFlow::Break(stopped) => return Ok(stopped),
@@ -121,36 +125,53 @@ pub fn scan(
     Ok(next)
 }
 
-/// Reads and checks on another thread what is handed out here next.
+/// Reads and checks on other threads what is handed out here next.
 fn scan_ahead(
     view: &View,
     from: Position,
     mut each: impl FnMut(&ScannedEvent<'_>) -> ControlFlow<()>,
 ) -> Result<Position, Fault> {
+    let end_of = |stretch: Position| stretch.plus(STRETCH_EVENTS).min(view.head.next());
     std::thread::scope(|threads| {
-        let (blocks, read) = mpsc::sync_channel(BLOCKS_AHEAD);
-        let (used, free) = mpsc::channel();
-        threads.spawn(move || {
-            let mut next = from;
-            while next <= view.head {
-                let block = fetch::block(view, next, free.try_recv().unwrap_or_default());
-                // Behind what is wrong nothing is asked for.
-                let went_on = block.as_ref().is_ok_and(|block| block.next > next);
-                next = block.as_ref().map_or(next, |block| block.next);
-                // Whoever scans may have stopped.
-                if blocks.send(block).is_err() || !went_on {
-                    return;
+        let reader = |number: u64| {
+            let (blocks, read) = mpsc::sync_channel(BLOCKS_AHEAD);
+            let (used, free) = mpsc::channel();
+            threads.spawn(move || {
+                let mut stretch = from.plus(number * STRETCH_EVENTS);
+                while stretch <= view.head {
+                    let (mut next, end) = (stretch, end_of(stretch));
+                    while next < end {
+                        let block = fetch::block(view, next..end, free.try_recv().unwrap_or_default());
+                        // Behind what is wrong nothing is asked for.
+                        let went_on = block.as_ref().is_ok_and(|block| block.next > next);
+                        next = block.as_ref().map_or(next, |block| block.next);
+                        // Whoever scans may have stopped.
+                        if blocks.send(block).is_err() || !went_on {
+                            return;
+                        }
+                    }
+                    stretch = stretch.plus(READERS * STRETCH_EVENTS);
+                }
+            });
+            (read, used)
+        };
+        let readers: Vec<_> = (0..READERS).map(reader).collect();
+        let mut next = from;
+        for (read, used) in readers.iter().cycle() {
+            let end = end_of(next);
+            while next < end {
+                // A reader ends before only behind what was wrong, and has told so.
+                let Ok(block) = read.recv() else { return Ok(next) };
+                let block = block?;
+                next = block.next;
+                match block.each(|record| Ok(each(&ScannedEvent::of(record)?)))? {
+                    ControlFlow::Break(stopped) => return Ok(stopped),
+                    // If nothing more is to be read, nobody needs it.
+                    ControlFlow::Continue(bytes) => drop(used.send(bytes)),
                 }
             }
-        });
-        let mut next = from;
-        for block in read {
-            let block = block?;
-            next = block.next;
-            match block.each(|record| Ok(each(&ScannedEvent::of(record)?)))? {
-                ControlFlow::Break(stopped) => return Ok(stopped),
-                // If nothing more is to be read, nobody needs it.
-                ControlFlow::Continue(bytes) => drop(used.send(bytes)),
+            if next > view.head {
+                break;
             }
         }
         Ok(next)

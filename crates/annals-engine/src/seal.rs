@@ -171,8 +171,9 @@ impl Sealing {
         let until = sealed.min(proof.next().plus(DIGEST_EVENTS));
         let (segment, positions) = view.segment_of(proof.next());
         let extended = proof.extend(segment, until.min(positions.end));
-        let written = extended
-            .and_then(|()| if proof.next() == sealed { proof.write(&*self.log.disk) } else { Ok(()) });
+        let written = extended.and_then(|()| {
+            if proof.next().plus(lag) >= sealed { proof.write(&*self.log.disk) } else { Ok(()) }
+        });
         if let Err(fault) = &written {
             tracing::warn!(error = fault as &dyn std::error::Error, "the digest of the log does not go on");
         }
@@ -276,4 +277,42 @@ fn merge(log: &Log, runs: &[Arc<FileIndex>], stop: &AtomicBool) -> Result<(), Fa
         let _ = log.disk.remove(run.name());
     }
     Ok(())
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use annals_core::{Append, EventStore, Expected, NewEvent, StreamId};
+
+    use super::*;
+    use crate::disk::faulty::FaultyDisk;
+    use crate::{EngineStore, Options, recovery};
+
+    /// Whoever asks for the digest goes on from what is written: that is never further behind than is said.
+    #[tokio::test]
+    async fn the_digest_is_written_although_the_writer_never_rests() {
+        let disk = FaultyDisk::new();
+        let options = Options { run_events: 100, ..Options::default() };
+        {
+            let store = EngineStore::on(Arc::new(disk.clone()), options.clone()).unwrap();
+            for _ in 0..100 {
+                let events = (0..100).map(|_| NewEvent::new("thing.happened", "1").unwrap());
+                let events = events.collect::<Vec<_>>();
+                store.append(Append::to(StreamId::new("a").unwrap(), Expected::Any, events)).await.unwrap();
+            }
+        }
+        let files = disk.files().into_iter().filter(|(name, _)| name != Proof::NAME);
+        let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::with_files(files));
+        let cache = Arc::new(BlockCache::new(0));
+        let recovered = recovery::open(&*disk, &cache, &options).unwrap();
+        let head = recovered.tail.next.previous();
+        let log = Arc::new(Log::new(recovered.id, disk.clone(), cache, recovered.lists, head));
+        let mut sealing = Sealing { log: log.clone(), stop: Arc::default(), proof: None };
+        let lag = 2_000;
+        while sealing.digest_some(lag) {}
+        let written = Proof::read(&*disk, log.id, head.next()).next();
+        assert!(
+            written.plus(lag) >= head,
+            "the digest that is written goes up to {written}, the log to {head}"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! What is staged stands in the newest run's index, where readers do not see it yet; so an append is judged
 //! against what will be there when its turn comes. The judgement itself is `annals_core::admit`, the same for
-//! every store. Next above: `commit`.
+//! every store. Next above: `writer`.
 
 use annals_core::{
     Admission, Append, Direction, Error, EventId, IdempotencyKey, LogView, Position, Query, StreamId,

@@ -21,7 +21,7 @@ use crate::outcome::{Answered, Outcome, Reply};
 use crate::planted::Bug;
 use crate::seal::{Sealable, Sealer};
 use crate::segment::Segment;
-use crate::thread::{AtomicU64, Instant};
+use crate::thread::{AtomicU64, Instant, Mutex};
 
 /// A disk that takes no longer than this is fast: nobody minds a thread that waits for it.
 const QUICK_MICROS: u64 = 500;
@@ -79,7 +79,8 @@ pub struct Syncer {
     log: Arc<Log>,
     /// Set after a failed write.
     pub poison: Arc<Poison>,
-    sealer: Sealer,
+    /// Nothing once the log is closed.
+    sealer: Mutex<Option<Sealer>>,
     /// How long the last write and sync took, in microseconds.
     took: AtomicU64,
 }
@@ -87,7 +88,8 @@ pub struct Syncer {
 impl Syncer {
     /// Makes groups of this log durable.
     pub fn start(log: Arc<Log>, poison: Arc<Poison>) -> std::io::Result<Self> {
-        Ok(Self { sealer: Sealer::start(log.clone())?, log, poison, took: AtomicU64::new(u64::MAX) })
+        let sealer = Mutex::new(Some(Sealer::start(log.clone())?));
+        Ok(Self { sealer, log, poison, took: AtomicU64::new(u64::MAX) })
     }
 
     /// Whether a write and a sync take so little that a caller can wait for them.
@@ -97,7 +99,14 @@ impl Syncer {
 
     /// Seals a run in which everything is durable.
     pub fn seal(&self, run: Sealable) {
-        self.sealer.seal(run);
+        if let Some(sealer) = &*self.sealer.lock() {
+            sealer.seal(run);
+        }
+    }
+
+    /// Waits until all is sealed, and ends what goes on in the background.
+    pub fn finish(&self) {
+        drop(self.sealer.lock().take());
     }
 
     /// Writes, syncs, publishes, answers. Returns the buffer, for another group.

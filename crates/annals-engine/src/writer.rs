@@ -4,7 +4,8 @@
 //! frame goes to the group, its events to the index of the newest run. Whoever has its lock may stage; to write, or to
 //! make room, one must have the turn as well: `commit` sees to both.
 //!
-//! - W1  Nothing that is judged against staged events is answered before these are durable: answers go with groups.
+//! - W1  Nothing that is judged against staged events is answered before these are durable, and not if they fail: answers
+//!       go with groups.
 //! - W2  Space and segment are there before an append is staged, so a full disk refuses appends and breaks nothing (G9).
 //! - W3  A frame lies in one segment, and one segment is written at a time. The next one begins when this one has
 //!       an event: two segments never have one name; and when everything in this one is durable.
@@ -204,7 +205,8 @@ impl Writer {
 
     /// Keeps a buffer for another group: memory that was used before costs less than memory from the system.
     pub fn take_back(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= BUFFER_BYTES_MAX && self.buffers.len() < BUFFERS_MAX {
+        let fits = (1..=BUFFER_BYTES_MAX).contains(&buffer.capacity());
+        if fits && self.buffers.len() < BUFFERS_MAX {
             buffer.clear();
             self.buffers.push(buffer);
         }

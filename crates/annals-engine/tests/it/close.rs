@@ -122,7 +122,7 @@ async fn settle() {
     }
 }
 
-/// C2, G9: what an append is told because of one before it is told when that one is durable, and not if it failed.
+/// W1, G9: what an append is told because of one before it is told when that one is durable, and not if it failed.
 #[tokio::test]
 async fn nothing_is_answered_from_what_fails() {
     let disk = Gated::new();

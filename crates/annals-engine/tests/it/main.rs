@@ -15,6 +15,7 @@ mod digest;
 mod full;
 mod fuzzed;
 mod histories;
+mod hostile;
 mod kill;
 mod marks;
 #[cfg(feature = "planted")]
@@ -23,6 +24,7 @@ mod queries;
 mod receipts;
 mod reopen;
 mod repair;
+mod scan;
 mod sim;
 mod small;
 mod verify;

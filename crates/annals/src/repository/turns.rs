@@ -32,7 +32,12 @@ impl Turns {
             }
             Entry::Occupied(mut others) => {
                 let (next, waiting) = oneshot::channel();
-                others.get_mut().push_back(next);
+                let others = others.get_mut();
+                // Those who have given up are forgotten before there is room for more: they do not pile up.
+                if others.len() == others.capacity() {
+                    others.retain(|other: &oneshot::Sender<Turn>| !other.is_closed());
+                }
+                others.push_back(next);
                 waiting
             }
         };
@@ -80,6 +85,20 @@ mod tests {
         assert_eq!(turns.len(), 0);
         drop(turns.take(&stream).await);
         assert_eq!(turns.len(), 0);
+    }
+
+    /// Whoever gives up and asks again leaves nothing behind, however long somebody else works.
+    #[tokio::test]
+    async fn those_who_have_given_up_do_not_pile_up() {
+        let turns = Turns::default();
+        let stream = StreamId::new("account-1").unwrap();
+        let _first = turns.take(&stream).await;
+        for _ in 0..1_000 {
+            let given_up = tokio::time::timeout(Duration::ZERO, turns.take(&stream)).await;
+            assert!(given_up.is_err(), "somebody works");
+        }
+        let waiting = turns.0.lock()[&stream].len();
+        assert!(waiting < 100, "{waiting} are remembered, and nobody waits");
     }
 
     /// Callers come and give up at any time, also in the moment in which it would be their turn.
