@@ -103,7 +103,13 @@ impl Server {
     /// the settings of this one.
     pub fn standby(&self) -> Self {
         let Program::Postgres(folder) = &self.program else { panic!("only PostgreSQL has standbys here") };
-        let mut standby = Self { running: None, directory: directory(), port: free_port(), ..self.copy() };
+        let mut standby = Self {
+            program: self.program.clone(),
+            directory: directory(),
+            port: free_port(),
+            settings: self.settings.clone(),
+            running: None,
+        };
         let mut copy = as_nobody(folder.join("pg_basebackup"));
         copy.args(["-h127.0.0.1", "-Upostgres", "-R", "-Xstream", "-cfast", "--no-sync"]);
         copy.arg(format!("-p{}", self.port)).arg("-D").arg(standby.data()).current_dir("/");
@@ -113,12 +119,6 @@ impl Server {
         standby.place_sockets();
         standby.start();
         standby
-    }
-
-    fn copy(&self) -> Self {
-        let Self { program, directory, port, settings, .. } = self;
-        let (program, directory, settings) = (program.clone(), directory.clone(), settings.clone());
-        Self { program, directory, port: *port, settings, running: None }
     }
 
     /// The address of a database of this server, which it has: `postgres` or `mysql`.
@@ -292,6 +292,15 @@ impl Server {
     /// What it has written to its log.
     pub fn said(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The shell of one that runs removes the directory; nobody else does after a crash.
+        if self.running.is_none() {
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
     }
 }
 
