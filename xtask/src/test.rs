@@ -9,7 +9,7 @@ use crate::{needs, tree};
 
 /// Runs the tests of these crates, and for the engine the tests of its tests: planted bugs, and the model of its threads.
 pub fn run(crates: &[String]) -> Outcome {
-    needs::meet()?;
+    needs::meet(crates)?;
     let mut skipped = Skipped::default();
     let mut command = run::cargo("test");
     command.args(["--locked", "--no-fail-fast"]).args(crates);

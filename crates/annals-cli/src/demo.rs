@@ -37,11 +37,13 @@ use crate::serve;
   annals demo
   annals demo --once --json
   annals demo --input cdnow.txt --store file:./cdnow
+  annals demo --store postgres://shop@localhost/shop
 
 The purchases are those of the CD shop CDNOW in 1997 and 1998; without --input, those of every tenth customer.
 Run again, the demo adds nothing; killed, it goes on where it was.")]
 pub(crate) struct Demo {
-    /// The store: `file:DIRECTORY` (created if need be), or `memory:`, which ends with the command
+    /// The store: `file:DIRECTORY` (created if need be), `postgres://…`, `mysql://…`, or `memory:`, which ends with the
+    /// command
     #[arg(long, env = "ANNALS_STORE", value_name = "URL", default_value = "file:./annals-demo")]
     store: StoreUrl,
     /// The address of console and shop; 127.0.0.1:2113 if nothing is said, none with --once
@@ -67,7 +69,7 @@ impl Demo {
         serve::log("warn");
         let purchases = self.purchases()?;
         let listener = self.listener().await?;
-        let annals = Annals::open(&self.store.to_string()).await;
+        let annals = Annals::open_at(&self.store).await;
         let annals = annals.with_context(|| format!("cannot open {}", self.store))?;
         let shop = Shop::start(&annals).await?;
         let served = listener.map(|listener| Served::start(listener, &annals, &shop)).transpose()?;
@@ -129,7 +131,8 @@ impl Demo {
                 let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
                 format!("The data lies in {}.", whole.display())
             }
-            _ => "The data is in memory and ends with the demo.".to_owned(),
+            StoreUrl::Memory => "The data is in memory and ends with the demo.".to_owned(),
+            database => format!("The data lies in {database}."),
         };
         self.note(&lies)?;
         match served {

@@ -18,6 +18,7 @@ mod export;
 mod files;
 mod head;
 mod import;
+mod migrate;
 mod output;
 mod progress;
 mod read;
@@ -54,6 +55,7 @@ enum Command {
     Streams(streams::Streams),
     Import(import::Import),
     Export(export::Export),
+    Migrate(migrate::Migrate),
     Verify(verify::Verify),
     Repair(repair::Repair),
     Backup(backup::Backup),
@@ -76,6 +78,7 @@ impl Command {
             Self::Streams(streams) => streams.run().await,
             Self::Import(import) => import.run().await,
             Self::Export(export) => export.run().await,
+            Self::Migrate(migrate) => migrate.run().await,
             Self::Verify(verify) => verify.run().await,
             Self::Repair(repair) => repair.run().await,
             Self::Backup(backup) => backup.run().await,

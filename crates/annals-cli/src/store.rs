@@ -11,7 +11,8 @@ use clap::Args;
 /// The option that names a store.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StoreOption {
-    /// The store: `file:DIRECTORY` (created if need be), or `memory:`, which ends with the command
+    /// The store: `file:DIRECTORY` (created if need be), `postgres://…`, `mysql://…`, or `memory:`, which ends with the
+    /// command
     #[arg(long = "store", env = "ANNALS_STORE", value_name = "URL")]
     pub(crate) url: StoreUrl,
 }

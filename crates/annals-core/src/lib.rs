@@ -66,4 +66,4 @@ pub use stream::{Category, StreamId};
 pub use subscription::Subscription;
 pub use text::Text;
 pub use time::{Clock, SystemClock, TestClock, Timestamp};
-pub use url::StoreUrl;
+pub use url::{DatabaseUrl, StoreUrl};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::Invalid;
 
-/// The address of a store: `memory:` or `file:DIRECTORY`.
+/// The address of a store: `memory:`, `file:DIRECTORY`, `postgres://…` or `mysql://…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreUrl {
@@ -14,13 +14,18 @@ pub enum StoreUrl {
     Memory,
     /// The embedded store in this directory.
     File(PathBuf),
+    /// A log in a PostgreSQL database: `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`.
+    Postgres(DatabaseUrl),
+    /// A log in a MariaDB or MySQL database: `mysql://USER:PASSWORD@HOST:PORT/DATABASE`.
+    MySql(DatabaseUrl),
 }
 
 impl FromStr for StoreUrl {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let known = "`memory:` or `file:DIRECTORY`";
+        let known =
+            "`memory:`, `file:DIRECTORY`, `postgres://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE`";
         match text.split_once(':') {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("file", "")) => Err(Invalid::new(
@@ -28,6 +33,8 @@ impl FromStr for StoreUrl {
                 "names no directory; write `file:DIRECTORY`, such as `file:./data`",
             )),
             Some(("file", path)) => Ok(Self::File(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(DatabaseUrl(text.to_owned()))),
+            Some(("mysql" | "mariadb", _)) => Ok(Self::MySql(DatabaseUrl(text.to_owned()))),
             Some((scheme, _)) => {
                 Err(Invalid::new("store", format!("`{scheme}:` is not a kind of store; write {known}")))
             }
@@ -37,11 +44,50 @@ impl FromStr for StoreUrl {
 }
 
 impl fmt::Display for StoreUrl {
+    /// Without a password, should there be one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory:"),
             Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Postgres(url) | Self::MySql(url) => url.fmt(f),
         }
+    }
+}
+
+/// The address of a database. It may have a password in it, which is not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// The whole address, with the password.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (place, query) = self.0.split_once('?').map_or((&*self.0, None), |(a, b)| (a, Some(b)));
+        let (scheme, rest) = place.split_once("://").unwrap_or(("", place));
+        let shown = match rest.rsplit_once('@') {
+            Some((user, host)) => match user.split_once(':') {
+                Some((user, _)) => format!("{scheme}://{user}:***@{host}"),
+                None => place.to_owned(),
+            },
+            None => place.to_owned(),
+        };
+        f.write_str(&shown)?;
+        let pairs = query.into_iter().flat_map(|query| query.split('&'));
+        for (index, pair) in pairs.filter(|pair| !pair.starts_with("password=")).enumerate() {
+            write!(f, "{}{pair}", if index == 0 { '?' } else { '&' })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -60,6 +106,20 @@ mod tests {
             assert_eq!(url.to_string(), text);
         }
         assert_eq!("file:///var".parse::<StoreUrl>().unwrap(), StoreUrl::File("/var".into()));
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        for (text, shown) in [
+            ("postgres://kim:s3:cr@t@db/shop?schema=a", "postgres://kim:***@db/shop?schema=a"),
+            ("postgres://kim@db/shop", "postgres://kim@db/shop"),
+            ("mysql://db/shop?password=secret&x=1", "mysql://db/shop?x=1"),
+        ] {
+            let url: StoreUrl = text.parse().unwrap();
+            assert_eq!(url.to_string(), shown);
+            assert!(!format!("{url:?}").contains("cr@t"), "{url:?}");
+            assert!(matches!(url, StoreUrl::Postgres(url) | StoreUrl::MySql(url) if url.expose() == text));
+        }
     }
 
     #[test]

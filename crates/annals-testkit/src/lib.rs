@@ -42,10 +42,18 @@
 //! against a plain model; when it fails it prints the seed, and `ANNALS_SEED` repeats it.
 //!
 //! The files, in reading order: `trial` (how a store is opened for a clause), `contract` (the list), the files
-//! under `contract/` (the clauses), `history` (random histories and their checker).
+//! under `contract/` (the clauses), `history` (random histories and their checker); for stores on databases `hostile`
+//! (several processes, and connections that are cut), `hot` (calls that must not cost more in a large log) and `server` (a
+//! real one, started by the test).
 #![forbid(unsafe_code)]
 
 mod trial;
+
+#[cfg(unix)]
+pub mod server;
+
+pub mod hostile;
+pub mod hot;
 
 mod contract;
 mod given;

@@ -33,9 +33,22 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
                 Err(stopped) => Err(annals_core::Error::Unavailable(Box::new(stopped))),
             }
         }
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => {
+            use annals_postgres::{Options, PostgresStore};
+            let options = Options { clock, ..Options::default() };
+            Ok(Arc::new(PostgresStore::open(url.expose(), options).await?))
+        }
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(url) => {
+            use annals_mysql::{MySqlStore, Options};
+            let options = Options { clock, ..Options::default() };
+            Ok(Arc::new(MySqlStore::open(url.expose(), options).await?))
+        }
         #[allow(unreachable_patterns)] // Which kinds are left depends on the features.
         other => {
-            let problem = format!("`{other}` is of a kind that this build does not have");
+            let problem =
+                format!("`{other}` is of a kind that this build does not have; see the features of `annals`");
             Err(annals_core::Invalid::new("store", problem).into())
         }
     }
@@ -45,6 +58,14 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
 pub(crate) fn state_of(url: &StoreUrl) -> State {
     match url {
         StoreUrl::File(directory) => State::directory(directory),
-        _ => State::memory(),
+        StoreUrl::Memory => State::memory(),
+        database => {
+            // What it means to lose them is for the service to judge: subscribers begin anew.
+            tracing::warn!(
+                "snapshots, checkpoints and read models of {database} end with the process; \
+                 give `Annals::with_store` a directory to keep them in"
+            );
+            State::memory()
+        }
     }
 }

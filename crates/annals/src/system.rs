@@ -25,15 +25,25 @@ pub struct Annals {
 }
 
 impl Annals {
-    /// Opens the store with this address: `file:./data` for a directory, `memory:` for as long as the process
-    /// lives. Creates what is not there.
+    /// Opens the store with this address: `file:./data` for a directory, `postgres://…` or `mysql://…` for a database,
+    /// `memory:` for as long as the process lives. Creates what is not there.
+    ///
+    /// The state beside the log is kept in the directory, or else in memory: a subscriber over a database begins anew with
+    /// the process. [`with_store`](Self::with_store) takes a directory to keep it in.
     ///
     /// # Errors
     /// [`Error::Invalid`] if there is no such kind of store; else as the store says.
     pub async fn open(url: &str) -> Result<Self> {
-        let url: StoreUrl = url.parse()?;
-        let store = open::open_store(&url).await?;
-        Self::with_store(store, open::state_of(&url)).await
+        Self::open_at(&url.parse()?).await
+    }
+
+    /// The same with an address that was read before.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_at(url: &StoreUrl) -> Result<Self> {
+        let store = open::open_store(url).await?;
+        Self::with_store(store, open::state_of(url)).await
     }
 
     /// A system on a store that is open already.

@@ -12,7 +12,7 @@ use crate::support::Place;
 const SAMPLE: &str = include_str!("../../../../examples/shop/data/cdnow-sample.txt");
 
 /// The heading and the first purchases of the sample.
-fn some(purchases: usize) -> String {
+pub fn some(purchases: usize) -> String {
     SAMPLE.split_inclusive('\n').take(purchases + 1).collect()
 }
 
@@ -21,7 +21,7 @@ fn dollars(cents: u64) -> f64 {
 }
 
 /// What the demo must print as JSON, by a plain walk over the lines that shares nothing with the shop.
-fn expected(text: &str) -> Value {
+pub fn expected(text: &str) -> Value {
     let mut months = BTreeMap::<String, u64>::new();
     let mut customers = BTreeMap::<String, (u64, u64, u64)>::new();
     let (mut purchases, mut cds, mut revenue) = (0_u64, 0, 0);

@@ -3,6 +3,7 @@
 
 mod bring_in;
 mod care;
+mod databases;
 mod demo;
 mod one_event;
 mod proof;

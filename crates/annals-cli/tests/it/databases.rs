@@ -1,0 +1,56 @@
+//! A log in a database is a store like any other: only the URL changes.
+
+use annals_testkit::server::{self, Server};
+use serde_json::Value;
+
+use crate::demo::{expected, some};
+use crate::support::Place;
+
+/// What people do with a store, on this one.
+fn a_store_like_any_other(server: &Server) {
+    let (place, url) = (Place::new(), server.url());
+    place.write("purchases.txt", some(300));
+    let line = format!("demo --once --json --input purchases.txt --store {url}");
+    let first = place.annals(&line);
+    assert_eq!(first.code, 0, "{}", first.err);
+    assert_eq!(serde_json::from_str::<Value>(&first.out).unwrap(), expected(&some(300)));
+    let log = place.ok(&format!("read --all --json --store {url}"));
+    let again = place.annals(&line);
+    assert_eq!((again.code, again.out), (0, first.out), "{}", again.err);
+    assert!(log == place.ok(&format!("read --all --json --store {url}")), "run again it adds nothing");
+
+    let migrated = place.ok(&format!("migrate --store {url}"));
+    assert!(migrated.trim_end().ends_with("is up to date"), "{migrated}");
+    let append = format!("append account-42 --type account.opened --data {{}} --expect none --store {url}");
+    place.ok(&append);
+    let refused = place.fails(1, &append);
+    assert!(refused.contains("exists already, at version 1"), "{refused}");
+    assert!(place.ok(&format!("streams --category account --store {url}")).contains("account-42"));
+
+    // There and back: the same log comes out of a database and of a directory.
+    place.ok(&format!("verify --store {url}"));
+    let export = place.annals(&format!("export -o log.jsonl --store {url}"));
+    assert_eq!(export.code, 0, "{}", export.err);
+    let import = place.annals("import log.jsonl --store file:copy");
+    assert_eq!(import.code, 0, "{}", import.err);
+    let copied = place.ok("read --all --json --store file:copy");
+    assert!(copied == place.ok(&format!("read --all --json --store {url}")));
+}
+
+#[test]
+fn postgres_is_a_store_like_any_other() {
+    a_store_like_any_other(&server::newest_postgres(&["fsync=off"]));
+}
+
+#[test]
+fn mariadb_is_a_store_like_any_other() {
+    a_store_like_any_other(&server::mariadb(&[]));
+}
+
+#[test]
+fn a_database_that_is_not_there_is_named_without_its_password() {
+    let place = Place::new();
+    let said = place.fails(1, "streams --store postgres://kim:secret@127.0.0.1:1/shop");
+    assert!(said.starts_with("cannot open postgres://kim:***@127.0.0.1:1/shop: "), "{said}");
+    assert!(!said.contains("secret"), "{said}");
+}

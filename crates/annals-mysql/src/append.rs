@@ -1,0 +1,213 @@
+//! Writing: one call of a procedure a group, or, when something has to be read under the lock first, one transaction.
+
+use std::time::Instant as Moment;
+
+use annals_core::{ContentType, EventId, IdempotencyKey, Position, StreamId, Timestamp, Version};
+use annals_sql::{Asked, Database, Facts, Failure, Staged, Stored, Tail, own_to_json, tags_to_json};
+use async_trait::async_trait;
+use serde_json::{Value as Json, json};
+use sqlx::mysql::MySqlConnection;
+use sqlx::{Connection, Executor, Row};
+
+use crate::error::{Step, failure};
+use crate::options::Address;
+use crate::read::Statement;
+use crate::{Options, read, row, session};
+
+/// The connection that writes.
+pub(crate) struct Writer {
+    address: Address,
+    options: Options,
+    connection: Option<(MySqlConnection, Moment)>,
+}
+
+impl Writer {
+    pub(crate) fn new(address: Address, options: Options) -> Self {
+        Self { address, options, connection: None }
+    }
+
+    /// Takes the connection out, or makes a new one. It is put back when all has gone well.
+    async fn take(&mut self) -> Result<MySqlConnection, Failure> {
+        if let Some((mut connection, used)) = self.connection.take()
+            && (used.elapsed() < session::IDLE || connection.ping().await.is_ok())
+        {
+            return Ok(connection);
+        }
+        let connecting = session::connect(&self.address, &self.options).await;
+        connecting.map_err(|error| failure(error, Step::Read))
+    }
+
+    fn put_back(&mut self, connection: MySqlConnection) {
+        self.connection = Some((connection, Moment::now()));
+    }
+}
+
+#[async_trait]
+impl Database for Writer {
+    async fn write(&mut self, staged: &Staged<'_>) -> Result<Option<Tail>, Failure> {
+        let mut connection = self.take().await?;
+        let tail = append(&mut connection, staged, true).await;
+        let tail = tail.map_err(|error| failure(error, Step::Commit))?;
+        self.put_back(connection);
+        Ok(tail)
+    }
+
+    async fn lock(&mut self, asked: &Asked<'_>) -> Result<Facts, Failure> {
+        let mut connection = self.take().await?;
+        let facts = lock(&mut connection, asked).await.map_err(|error| failure(error, Step::Read))?;
+        self.put_back(connection);
+        Ok(facts)
+    }
+
+    async fn commit(&mut self, staged: &Staged<'_>) -> Result<Tail, Failure> {
+        let (mut connection, _) =
+            self.connection.take().ok_or_else(|| Failure::unavailable("the log is not locked"))?;
+        if let Some(tail) = staged.nothing() {
+            connection.execute("ROLLBACK").await.map_err(|error| failure(error, Step::Read))?;
+            self.put_back(connection);
+            return Ok(tail);
+        }
+        let written = append(&mut connection, staged, false).await;
+        let written = written.map_err(|error| failure(error, Step::Read))?;
+        let changed = "the tables were changed by somebody who does not lock the log";
+        let tail = written.ok_or_else(|| Failure::unavailable(changed))?;
+        connection.execute("COMMIT").await.map_err(|error| failure(error, Step::Commit))?;
+        self.put_back(connection);
+        Ok(tail)
+    }
+}
+
+async fn lock(connection: &mut MySqlConnection, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
+    connection.execute("START TRANSACTION").await?;
+    let row = sqlx::query("SELECT position FROM log FOR UPDATE").fetch_one(&mut *connection).await?;
+    let head = Position::new(read::number(row.try_get(0)?));
+    let mut facts = Facts { head, ..Facts::default() };
+    let streams = Json::from_iter(asked.streams.iter().map(|stream| stream.as_str())).to_string();
+    let rows = sqlx::query(include_str!("../sql/streams.sql")).bind(&streams);
+    for row in rows.fetch_all(&mut *connection).await? {
+        let (stream, version) = read::place(&row)?;
+        facts.versions.insert(stream, version);
+    }
+    if !asked.keys.is_empty() {
+        let keys = Json::from_iter(asked.keys.iter().map(|key| key.as_str())).to_string();
+        let rows = sqlx::query(include_str!("../sql/keys.sql")).bind(&keys);
+        for row in rows.fetch_all(&mut *connection).await? {
+            let key = IdempotencyKey::new(row::text(&row, 0)?);
+            let key = key.map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))?;
+            facts.keys.insert(key, Position::new(read::number(row.try_get(1)?)));
+        }
+    }
+    ids(connection, asked, &mut facts).await?;
+    for &(query, after) in &asked.matches {
+        let statement = Statement::first_match(query, after.next());
+        let row = statement.query().fetch_optional(&mut *connection).await?;
+        let first = row.map(|row| row.try_get(0)).transpose()?;
+        facts.matches.push((query.clone(), after, first.map(|first| Position::new(read::number(first)))));
+    }
+    Ok(facts)
+}
+
+/// Which ids are used, and what stands where an append with them may stand already.
+async fn ids(
+    connection: &mut MySqlConnection,
+    asked: &Asked<'_>,
+    facts: &mut Facts,
+) -> Result<(), sqlx::Error> {
+    let wanted = asked.ids.iter().map(|(stream, id)| json!([stream.as_str(), hex(*id)]));
+    let wanted = Json::from_iter(wanted).to_string();
+    let rows = sqlx::query(include_str!("../sql/ids.sql")).bind(&wanted);
+    for row in rows.fetch_all(&mut *connection).await? {
+        let stream = stream(row::text(&row, 0)?)?;
+        let position = Position::new(read::number(row.try_get(2)?));
+        facts.ids.entry(stream).or_default().insert(EventId::from_bytes(row::id(&row, 1)?), position);
+    }
+    for (first, last) in asked.ranges(facts) {
+        let column = |position: Position| i64::try_from(position.get()).unwrap_or(i64::MAX);
+        let rows = sqlx::query(include_str!("../sql/places.sql")).bind(column(first)).bind(column(last));
+        for row in rows.fetch_all(&mut *connection).await? {
+            let position = Position::new(read::number(row.try_get(0)?));
+            let version = Version::new(read::number(row.try_get(2)?));
+            let place = (stream(row::text(&row, 1)?)?, version, EventId::from_bytes(row::id(&row, 3)?));
+            facts.places.insert(position, place);
+        }
+    }
+    Ok(())
+}
+
+fn stream(name: String) -> Result<StreamId, sqlx::Error> {
+    StreamId::new(name).map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))
+}
+
+fn hex(id: EventId) -> String {
+    id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn append(
+    connection: &mut MySqlConnection,
+    staged: &Staged<'_>,
+    whole: bool,
+) -> Result<Option<Tail>, sqlx::Error> {
+    let (events, data) = events(staged);
+    let last = staged.events.last().map_or(Timestamp::MIN, |event| event.recorded_at);
+    let call = sqlx::query("CALL append_group(?, ?, ?, ?, ?, ?, ?)")
+        .bind(streams(staged))
+        .bind(events)
+        .bind(data)
+        .bind(staged.events.len() as i64)
+        .bind(last.as_micros())
+        .bind(staged.events.iter().any(|event| !event.write.event.tags.is_empty()))
+        .bind(whole);
+    let row = call.fetch_optional(connection).await?;
+    row.map(|row| {
+        let versions: Option<String> = row.try_get(2)?;
+        let versions = versions.unwrap_or_default();
+        let versions: Result<_, _> = versions.split_whitespace().map(str::parse).collect();
+        Ok(Tail {
+            position: Position::new(read::number(row.try_get(0)?)),
+            recorded_at: Timestamp::from_micros(row.try_get(1)?),
+            versions: versions.map_err(|error: annals_core::Invalid| sqlx::Error::Decode(Box::new(error)))?,
+        })
+    })
+    .transpose()
+}
+
+/// The streams of a group, as the procedure takes them.
+fn streams(staged: &Staged<'_>) -> String {
+    let streams = staged.streams.iter().map(|stream| {
+        json!({
+            "id": stream.id.as_str(), "kind": stream.id.category().as_str(),
+            "assumed": stream.assumed.map(Version::get), "count": stream.count, "last": stream.last,
+        })
+    });
+    Json::from_iter(streams).to_string()
+}
+
+/// The events of a group and their data, as the procedure takes them.
+fn events(staged: &Staged<'_>) -> (String, Vec<u8>) {
+    let mut data = Vec::new();
+    let events = staged.events.iter().map(|event| {
+        let (of_group, event) = (event, &event.write.event);
+        let at = data.len();
+        let (tags, own) = (tags_to_json(&event.tags), own_to_json(&event.metadata.own));
+        data.extend_from_slice(&event.data);
+        for text in [tags.as_deref(), own.as_deref(), event.metadata.trace.as_deref()] {
+            data.extend_from_slice(text.unwrap_or_default().as_bytes());
+        }
+        let stream = &of_group.write.stream;
+        json!({
+            "append": of_group.append, "kind": stream.category().as_str(), "stream": stream.as_str(),
+            "version": of_group.version, "id": hex(event.id), "type": event.event_type.as_str(),
+            "shape": event.schema_version, "text": u8::from(Stored::of(&event.data).text().is_some()),
+            "content": (event.content_type != ContentType::Json).then(|| event.content_type.as_str()),
+            "at": at, "bytes": event.data.len(), "tags": tags.map_or(0, |tags| tags.len()),
+            "own": own.map_or(0, |own| own.len()), "trace": event.metadata.trace.as_ref().map(|trace| trace.len()),
+            "words": event.tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(),
+            "cause": event.metadata.predecessor.as_deref(), "process": event.metadata.process.as_deref(),
+            "initiator": event.metadata.initiator.as_deref(),
+            "occurred": event.occurred_at.map(Timestamp::as_micros),
+            "recorded": of_group.recorded_at.as_micros(), "key": of_group.key.map(IdempotencyKey::as_str),
+        })
+    });
+    let events = Json::from_iter(events).to_string();
+    (events, data)
+}

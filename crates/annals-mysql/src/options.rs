@@ -1,0 +1,72 @@
+//! How a store on MariaDB or MySQL is opened, and where it is.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{Clock, Error, Invalid, Limits, Result, SystemClock};
+use sqlx::mysql::MySqlConnectOptions;
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// How large an append may be. What the server's `max_allowed_packet` does not let through is refused as well.
+    pub limits: Limits,
+    /// Where recorded times come from.
+    pub clock: Arc<dyn Clock>,
+    /// Connections for reads. Beside them a store has one that writes. 8 by default.
+    pub connections_max: u32,
+    /// How long a read waits for a connection, and an append for the lock of the log. 10 seconds by default.
+    pub patience: Duration,
+    /// How often the head is looked at while somebody waits: so long may it take to hear of what another process has
+    /// written. 25 milliseconds by default.
+    pub poll: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            clock: Arc::new(SystemClock),
+            connections_max: 8,
+            patience: Duration::from_secs(10),
+            poll: Duration::from_millis(25),
+        }
+    }
+}
+
+/// Where a log is: a server, and a database that is the log's.
+#[derive(Clone)]
+pub(crate) struct Address {
+    pub(crate) connect: MySqlConnectOptions,
+    pub(crate) database: String,
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    /// Reads `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, with what else sqlx knows of.
+    fn from_str(url: &str) -> Result<Self> {
+        let connect = MySqlConnectOptions::from_str(url).map_err(|error| {
+            let problem = format!("is no URL of a MariaDB or MySQL database: {error}");
+            Error::from(Invalid::new("store", problem))
+        })?;
+        let database = connect.get_database().map(str::to_owned);
+        let database = database.ok_or_else(|| Invalid::new("store", "names no database"))?;
+        Ok(Self { connect: connect.charset("utf8mb4"), database })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_database_is_named() {
+        let database = |url: &str| url.parse::<Address>().map(|address| address.database);
+        assert_eq!(database("mysql://kim@localhost/shop").unwrap(), "shop");
+        for wrong in ["mysql://localhost", "mysql://localhost:x/shop"] {
+            assert!(matches!(database(wrong), Err(Error::Invalid(_))), "{wrong}");
+        }
+    }
+}

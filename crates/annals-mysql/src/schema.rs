@@ -1,0 +1,122 @@
+//! Migrations: the tables of a log are made, and brought to what this version of Annals knows.
+//!
+//! - M1  Two processes that migrate at once do it one after the other, under a lock of the server (`GET_LOCK`); the
+//!       second finds nothing left to do.
+//! - M2  The database cannot take back what made a table, so each step can be done again if it was done half.
+//! - M3  Tables that are newer than this version are refused, and left as they are.
+
+use annals_core::{Error, Invalid, Result, StoreId, Timestamp};
+use sqlx::mysql::MySqlConnection;
+use sqlx::{Connection, Executor, Row};
+
+use crate::options::Address;
+use crate::session::failed;
+use crate::{Options, row, session};
+
+/// What each step does, from 1 on. A step that was released does not change.
+const STEPS: &[&[&str]] = &[
+    &[include_str!("../sql/001_tables.sql")],
+    &["DROP PROCEDURE IF EXISTS append_group", include_str!("../sql/002_append.sql")],
+];
+
+/// Makes the tables of the log with this address, or brings them up to date. Returns how many steps were missing.
+///
+/// # Errors
+/// `Invalid` if the address is none or the tables are newer than this version of Annals; `Unavailable` if the server is
+/// not reached or refuses.
+pub async fn migrate(url: &str) -> Result<usize> {
+    let address: Address = url.parse()?;
+    let mut connection = session::connect(&address, &Options::default()).await.map_err(failed)?;
+    let missing = run(&mut connection, &address.database).await?;
+    connection.close().await.map_err(failed)?;
+    Ok(missing)
+}
+
+/// The identity of the log, and how many bytes a packet may have; makes its tables, or brings them up to date, if need
+/// be.
+pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreId, usize)> {
+    let mut connection = session::connect(address, options).await.map_err(failed)?;
+    if steps_done(&mut connection).await? < STEPS.len() {
+        run(&mut connection, &address.database).await?;
+    }
+    warn(&mut connection).await?;
+    let sql = "SELECT store_id, CAST(@@max_allowed_packet AS SIGNED) FROM log";
+    let row = sqlx::query(sql).fetch_one(&mut connection).await.map_err(failed)?;
+    let id = row::id(&row, 0).map_err(failed)?;
+    let packet: i64 = row.try_get(1).map_err(failed)?;
+    connection.close().await.map_err(failed)?;
+    Ok((StoreId::from_bytes(id), usize::try_from(packet).unwrap_or(usize::MAX)))
+}
+
+/// Says what the server is set to that takes from the guarantees.
+async fn warn(connection: &mut MySqlConnection) -> Result<()> {
+    let sql = "SELECT CAST(@@innodb_flush_log_at_trx_commit AS SIGNED), CAST(@@log_bin AS SIGNED),
+        CAST(@@sync_binlog AS SIGNED)";
+    let row = sqlx::query(sql).fetch_one(connection).await.map_err(failed)?;
+    let setting = |column: usize| row.try_get::<i64, _>(column).map_err(failed);
+    if setting(0)? != 1 {
+        tracing::warn!(
+            "innodb_flush_log_at_trx_commit is not 1: acknowledged events may be lost with the machine"
+        );
+    }
+    if setting(1)? != 1 || setting(2)? != 1 {
+        tracing::info!(
+            "without log_bin and sync_binlog=1 events may be read some moments before they are durable"
+        );
+    }
+    Ok(())
+}
+
+async fn run(connection: &mut MySqlConnection, database: &str) -> Result<usize> {
+    // The name of a lock has at most 64 characters.
+    let locked = sqlx::query("SELECT GET_LOCK(CONCAT('annals ', LEFT(SHA2(?, 256), 40)), 60)").bind(database);
+    let locked = locked.fetch_one(&mut *connection).await.map_err(failed)?;
+    if locked.try_get::<Option<i64>, _>(0).map_err(failed)? != Some(1) {
+        return Err(Error::Unavailable("another process has been migrating for a minute".into()));
+    }
+    let done = migrate_locked(connection).await;
+    connection.execute("DO RELEASE_ALL_LOCKS()").await.map_err(failed)?;
+    done
+}
+
+async fn migrate_locked(connection: &mut MySqlConnection) -> Result<usize> {
+    let done = steps_done(connection).await?;
+    let begin = "CREATE TABLE IF NOT EXISTS migrations (
+        step INTEGER NOT NULL PRIMARY KEY, done_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE = InnoDB";
+    connection.execute(begin).await.map_err(failed)?;
+    for (index, step) in STEPS.iter().enumerate().skip(done) {
+        for sql in *step {
+            connection.execute(sqlx::raw_sql(*sql)).await.map_err(failed)?;
+        }
+        if index == 0 {
+            let identity = sqlx::query("INSERT IGNORE INTO log (store_id, recorded_at) VALUES (?, ?)");
+            let identity =
+                identity.bind(&StoreId::generate().as_bytes()[..]).bind(Timestamp::MIN.as_micros());
+            identity.execute(&mut *connection).await.map_err(failed)?;
+        }
+        let mark = sqlx::query("INSERT IGNORE INTO migrations (step) VALUES (?)").bind(index as i32 + 1);
+        mark.execute(&mut *connection).await.map_err(failed)?;
+    }
+    Ok(STEPS.len() - done)
+}
+
+/// How many steps were done.
+async fn steps_done(connection: &mut MySqlConnection) -> Result<usize> {
+    let there = "SELECT COUNT(*) FROM information_schema.tables
+        WHERE table_schema = DATABASE() AND table_name = 'migrations'";
+    let there = sqlx::query(there).fetch_one(&mut *connection).await.map_err(failed)?;
+    if there.try_get::<i64, _>(0).map_err(failed)? == 0 {
+        return Ok(0);
+    }
+    let newest = sqlx::query("SELECT CAST(COALESCE(MAX(step), 0) AS SIGNED) FROM migrations");
+    let newest = newest.fetch_one(&mut *connection).await.map_err(failed)?;
+    let done = newest.try_get::<i64, _>(0).map_err(failed)? as usize;
+    if done > STEPS.len() {
+        let problem = format!(
+            "has tables of step {done}, this version of Annals knows {}: use a newer one",
+            STEPS.len()
+        );
+        return Err(Error::from(Invalid::new("store", problem)));
+    }
+    Ok(done)
+}

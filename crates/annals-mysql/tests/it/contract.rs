@@ -1,0 +1,26 @@
+//! The contract of the stores, on MariaDB.
+
+use std::sync::Arc;
+
+use annals_core::TestClock;
+use annals_mysql::{MySqlStore, Options};
+use annals_testkit::Subject;
+
+use crate::support::fresh_log;
+
+/// A database of its own for each clause.
+struct Database(String);
+
+impl Subject for Database {
+    type Store = MySqlStore;
+
+    async fn open(&self, clock: Arc<TestClock>) -> MySqlStore {
+        MySqlStore::open(&self.0, Options { clock, ..Options::default() }).await.unwrap()
+    }
+
+    async fn close(&self, store: MySqlStore) {
+        store.close().await;
+    }
+}
+
+annals_testkit::contract!(open: Database(fresh_log().await));

@@ -1,0 +1,20 @@
+-- A page: `whole` is how far the log or the stream goes; of the events, those that are named, until the page has its bytes.
+SELECT whole.until, page.*
+FROM ({end}) AS whole (until)
+LEFT JOIN (
+    SELECT
+        e.*,
+        (sum(e.size) OVER (ORDER BY e.position {direction} ROWS UNBOUNDED PRECEDING))::bigint AS bytes
+    FROM (
+        SELECT
+            position, append_position, entity_id, entity_version, event_id, event_type, schema_version, content_type,
+            event_data, event_binary, tags::text, triggering_event, process_id, initiator, trace, metadata::text,
+            occurred_at, recorded_at, idempotency_key,
+            coalesce(octet_length(event_data), octet_length(event_binary))
+                + coalesce(pg_column_size(metadata), 0) + 256 AS size
+        FROM {events}
+        ORDER BY {order} {direction}
+        LIMIT $3
+    ) AS e
+) AS page ON page.bytes - page.size < $4
+ORDER BY page.position {direction}

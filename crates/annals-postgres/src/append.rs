@@ -1,0 +1,233 @@
+//! Writing: one statement a group, or, when something has to be read under the lock first, one transaction.
+
+use std::time::Instant as Moment;
+
+use annals_core::{Direction, EventId, IdempotencyKey, Position, Query, StreamId, Version};
+use annals_sql::{
+    Asked, Database, Facts, Failure, Hints, Matching, Staged, Stored, Tail, own_to_json, tags_to_json,
+};
+use async_trait::async_trait;
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, Postgres, Row};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::error::{Step, failure};
+use crate::options::Address;
+use crate::row::Instant;
+use crate::{Options, read, session};
+
+const APPEND: &str = include_str!("../sql/append.sql");
+
+/// The connection that writes.
+pub(crate) struct Writer {
+    address: Address,
+    options: Options,
+    connection: Option<(PgConnection, Moment)>,
+    /// The head that this process has written, for those who tell others.
+    written: watch::Sender<Position>,
+}
+
+impl Writer {
+    pub(crate) fn new(address: Address, options: Options, written: watch::Sender<Position>) -> Self {
+        Self { address, options, connection: None, written }
+    }
+
+    /// Takes the connection out, or makes a new one. It is put back when all has gone well.
+    async fn take(&mut self) -> Result<PgConnection, Failure> {
+        if let Some((mut connection, used)) = self.connection.take()
+            && (used.elapsed() < session::IDLE || connection.ping().await.is_ok())
+        {
+            return Ok(connection);
+        }
+        let connecting = session::connect(&self.address, &self.options).await;
+        connecting.map_err(|error| failure(error, Step::Read))
+    }
+
+    fn put_back(&mut self, connection: PgConnection) {
+        self.connection = Some((connection, Moment::now()));
+    }
+
+    fn told(&self, tail: &Tail, staged: &Staged<'_>) {
+        if !staged.events.is_empty() {
+            self.written.send_replace(tail.position.plus(staged.events.len() as u64));
+        }
+    }
+}
+
+#[async_trait]
+impl Database for Writer {
+    async fn write(&mut self, staged: &Staged<'_>) -> Result<Option<Tail>, Failure> {
+        let mut connection = self.take().await?;
+        let tail = append(&mut connection, staged).await.map_err(|error| failure(error, Step::Commit))?;
+        self.put_back(connection);
+        if let Some(tail) = &tail {
+            self.told(tail, staged);
+        }
+        Ok(tail)
+    }
+
+    async fn lock(&mut self, asked: &Asked<'_>) -> Result<Facts, Failure> {
+        let mut connection = self.take().await?;
+        let facts = lock(&mut connection, asked).await.map_err(|error| failure(error, Step::Read))?;
+        self.put_back(connection);
+        Ok(facts)
+    }
+
+    async fn commit(&mut self, staged: &Staged<'_>) -> Result<Tail, Failure> {
+        let (mut connection, _) =
+            self.connection.take().ok_or_else(|| Failure::unavailable("the log is not locked"))?;
+        if let Some(tail) = staged.nothing() {
+            connection.execute("ROLLBACK").await.map_err(|error| failure(error, Step::Read))?;
+            self.put_back(connection);
+            return Ok(tail);
+        }
+        let written = append(&mut connection, staged).await.map_err(|error| failure(error, Step::Read))?;
+        let changed = "the tables were changed by somebody who does not lock the log";
+        let tail = written.ok_or_else(|| Failure::unavailable(changed))?;
+        connection.execute("COMMIT").await.map_err(|error| failure(error, Step::Commit))?;
+        self.put_back(connection);
+        self.told(&tail, staged);
+        Ok(tail)
+    }
+}
+
+async fn lock(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
+    connection.execute("BEGIN; SELECT FROM log FOR NO KEY UPDATE").await?;
+    let head = read::head(&mut *connection).await?;
+    let mut facts = Facts { head, ..Facts::default() };
+    let kinds: Vec<String> = asked.streams.iter().map(|stream| stream.category().to_string()).collect();
+    let streams: Vec<&str> = asked.streams.iter().map(|stream| stream.as_str()).collect();
+    let rows = sqlx::query(include_str!("../sql/streams.sql")).bind(&kinds).bind(&streams);
+    for row in rows.fetch_all(&mut *connection).await? {
+        let version = Version::new(read::number(row.try_get(1)?));
+        facts.versions.insert(name(row.try_get(0)?, StreamId::new)?, version);
+    }
+    if !asked.keys.is_empty() {
+        let keys: Vec<&str> = asked.keys.iter().map(|key| key.as_str()).collect();
+        let rows =
+            sqlx::query("SELECT idempotency_key, position FROM events WHERE idempotency_key = ANY($1)");
+        for row in rows.bind(&keys).fetch_all(&mut *connection).await? {
+            let position = Position::new(read::number(row.try_get(1)?));
+            facts.keys.insert(name(row.try_get(0)?, IdempotencyKey::new)?, position);
+        }
+    }
+    ids(connection, asked, &mut facts).await?;
+    for &(query, after) in &asked.matches {
+        let first = first_match(connection, query, after).await?;
+        facts.matches.push((query.clone(), after, first));
+    }
+    Ok(facts)
+}
+
+/// Which ids are used, and what stands where an append with them may stand already.
+async fn ids(connection: &mut PgConnection, asked: &Asked<'_>, facts: &mut Facts) -> Result<(), sqlx::Error> {
+    let streams: Vec<&str> = asked.ids.iter().map(|(stream, _)| stream.as_str()).collect();
+    let ids: Vec<Uuid> = asked.ids.iter().map(|(_, id)| Uuid::from_bytes(*id.as_bytes())).collect();
+    let rows = sqlx::query(include_str!("../sql/ids.sql")).bind(&streams).bind(&ids);
+    for row in rows.fetch_all(&mut *connection).await? {
+        let stream = name(row.try_get(0)?, StreamId::new)?;
+        let id = EventId::from_bytes(row.try_get::<Uuid, _>(1)?.into_bytes());
+        let position = Position::new(read::number(row.try_get(2)?));
+        facts.ids.entry(stream).or_default().insert(id, position);
+    }
+    for (first, last) in asked.ranges(facts) {
+        let rows = sqlx::query(include_str!("../sql/places.sql")).bind(column(first)).bind(column(last));
+        for row in rows.fetch_all(&mut *connection).await? {
+            let position = Position::new(read::number(row.try_get(0)?));
+            let stream = name(row.try_get(1)?, StreamId::new)?;
+            let version = Version::new(read::number(row.try_get(2)?));
+            let id = EventId::from_bytes(row.try_get::<Uuid, _>(3)?.into_bytes());
+            facts.places.insert(position, (stream, version, id));
+        }
+    }
+    Ok(())
+}
+
+async fn first_match(
+    connection: &mut PgConnection,
+    query: &Query,
+    after: Position,
+) -> Result<Option<Position>, sqlx::Error> {
+    let Matching { sql, values } = Matching::of(query, Direction::Forward, 4, Hints::None);
+    let statement = sqlx::query(AssertSqlSafe(sql)).bind(column(after.next())).bind(i64::MAX).bind(1_i64);
+    let row = read::bind(statement, values).fetch_optional(connection).await?;
+    row.map(|row| Ok(Position::new(read::number(row.try_get(0)?)))).transpose()
+}
+
+fn column(position: Position) -> i64 {
+    i64::try_from(position.get()).unwrap_or(i64::MAX)
+}
+
+fn name<T>(
+    text: String,
+    read: impl FnOnce(String) -> Result<T, annals_core::Invalid>,
+) -> Result<T, sqlx::Error> {
+    read(text).map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))
+}
+
+async fn append(connection: &mut PgConnection, staged: &Staged<'_>) -> Result<Option<Tail>, sqlx::Error> {
+    let row = bind(staged).fetch_optional(connection).await?;
+    row.map(|row| {
+        let versions: Vec<i64> = row.try_get(2)?;
+        Ok(Tail {
+            position: Position::new(read::number(row.try_get(0)?)),
+            recorded_at: row.try_get::<Instant, _>(1)?.0,
+            versions: versions.into_iter().map(|version| Version::new(read::number(version))).collect(),
+        })
+    })
+    .transpose()
+}
+
+/// The statement with the rows of a group, column by column.
+fn bind<'a>(staged: &'a Staged<'_>) -> sqlx::query::Query<'a, Postgres, PgArguments> {
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    macro_rules! streams {
+        ($stream:ident => $column:expr) => {
+            staged.streams.iter().map(|$stream| $column).collect::<Vec<_>>()
+        };
+    }
+    macro_rules! events {
+        ($event:ident => $column:expr) => {
+            staged.events.iter().map(|$event| $column).collect::<Vec<_>>()
+        };
+    }
+    // A column in which there is nothing costs nothing.
+    macro_rules! optional {
+        ($event:ident => $column:expr) => {
+            Some(events!($event => $column)).filter(|column| column.iter().any(Option::is_some))
+        };
+    }
+    let kinds: Vec<_> = staged.streams.iter().map(|stream| stream.id.category()).collect();
+    sqlx::query(APPEND)
+        .bind(streams!(stream => stream.id.as_str()))
+        .bind(kinds.iter().map(|kind| kind.as_str().to_owned()).collect::<Vec<_>>())
+        .bind(streams!(stream => stream.assumed.map(|version| count(version.get()))))
+        .bind(streams!(stream => count(stream.count)))
+        .bind(streams!(stream => count(stream.last)))
+        .bind(events!(event => count(event.stream as u64 + 1)))
+        .bind(events!(event => event.write.stream.as_str()))
+        .bind(events!(event => kinds[event.stream].as_str().to_owned()))
+        .bind(events!(event => count(event.version)))
+        .bind(events!(event => count(event.append)))
+        .bind(events!(event => Uuid::from_bytes(*event.write.event.id.as_bytes())))
+        .bind(events!(event => event.write.event.event_type.as_str()))
+        .bind(events!(event => i32::from(event.write.event.schema_version)))
+        .bind(optional!(event => content_type(&event.write.event.content_type)))
+        .bind(events!(event => Stored::of(&event.write.event.data).text()))
+        .bind(optional!(event => Stored::of(&event.write.event.data).binary()))
+        .bind(optional!(event => tags_to_json(&event.write.event.tags)))
+        .bind(optional!(event => event.write.event.metadata.predecessor.as_deref()))
+        .bind(optional!(event => event.write.event.metadata.process.as_deref()))
+        .bind(optional!(event => event.write.event.metadata.initiator.as_deref()))
+        .bind(optional!(event => event.write.event.metadata.trace.as_deref()))
+        .bind(optional!(event => own_to_json(&event.write.event.metadata.own)))
+        .bind(optional!(event => event.write.event.occurred_at.map(Instant)))
+        .bind(events!(event => Instant(event.recorded_at)))
+        .bind(optional!(event => event.key.map(IdempotencyKey::as_str)))
+}
+
+/// The media type; JSON needs none.
+fn content_type(content_type: &annals_core::ContentType) -> Option<&str> {
+    (*content_type != annals_core::ContentType::Json).then(|| content_type.as_str())
+}

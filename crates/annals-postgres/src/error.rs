@@ -1,0 +1,65 @@
+//! What an error of PostgreSQL means to the caller of the store: by its code, never by its text.
+
+use annals_sql::Failure;
+use sqlx::postgres::PgDatabaseError;
+
+/// What was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing that writes, or nothing that could have been committed yet.
+    Read,
+    /// A commit, or a statement that commits by itself.
+    Commit,
+}
+
+/// What this error means for what was under way.
+pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
+    let refused = match &error {
+        // The server has answered, so it has rolled back, unless it is going down with the commit under way.
+        sqlx::Error::Database(refused) => {
+            let refused = refused.downcast_ref::<PgDatabaseError>();
+            !(refused.code().starts_with("57P") || refused.code().starts_with("08"))
+        }
+        // Nothing was sent.
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Encode(_) => true,
+        _ => false,
+    };
+    let told = Told { hint: hint(&error), error };
+    match step {
+        Step::Commit if !refused => Failure::indeterminate(told),
+        _ => Failure::unavailable(told),
+    }
+}
+
+/// What can be done about it.
+fn hint(error: &sqlx::Error) -> &'static str {
+    let sqlx::Error::Database(refused) = error else {
+        return match error {
+            sqlx::Error::PoolTimedOut => {
+                "no connection in time: the server is not reached, or all of them are busy"
+            }
+            sqlx::Error::Io(_) => "the connection to PostgreSQL is lost, or there is none",
+            _ => "PostgreSQL did not answer",
+        };
+    };
+    match refused.downcast_ref::<PgDatabaseError>().code() {
+        "25006" => "this server only reads, it is a standby: name the primary",
+        "42P01" | "42883" | "3F000" => "there is no log here, or an older one: run `annals migrate`",
+        "42501" => "the role may not do this: grant it the tables of the schema",
+        "55P03" => "another process holds the log for too long",
+        "57014" => "the statement was cancelled or took longer than statement_timeout",
+        code if code.starts_with("28") => "PostgreSQL does not let this role in",
+        code if code.starts_with("53") => "PostgreSQL has run out of something",
+        code if code.starts_with("57P") || code.starts_with("08") => "PostgreSQL has ended the connection",
+        _ => "PostgreSQL refuses",
+    }
+}
+
+/// An error of the driver and what can be done about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{hint}")]
+struct Told {
+    hint: &'static str,
+    #[source]
+    error: sqlx::Error,
+}

@@ -1,0 +1,34 @@
+//! The store on PostgreSQL: the contract of `annals_core::EventStore` on tables that any SQL client can read.
+//!
+//! - P1  An append is one transaction and one round trip. It locks the row of `log` before it takes positions, and
+//!       holds the lock until its end. PostgreSQL makes a commit durable (on synchronous standbys as well), then visible
+//!       to new snapshots, and only then lets go of its row locks. So whoever takes the next positions begins when
+//!       those before are durable and visible: the order of positions is the order of commit and of visibility, there
+//!       are no gaps, and what is rolled back has taken nothing (G4). A standby replays commits in the same order.
+//! - P2  Everything that is read in one call is read in one statement, so in one snapshot.
+//! - P3  A connection lost while a commit may have been under way is `Indeterminate`, never `Unavailable`.
+//! - P4  Statements of a transaction see what was committed before each (READ COMMITTED, set on every connection): what
+//!       is read after the lock is what the one who held it before has left.
+//!
+//! What becomes of an append is judged by `annals_core::admit`, in `annals_sql`. The SQL is in `sql/`.
+//!
+//! The files, in the order in which they are best read: `store`, `append` (writes groups), `read`,
+//! `watch` (wakes who waits), `schema` (migrations), `options`, `session`, `row`, `error`.
+#![forbid(unsafe_code)]
+
+mod store;
+
+mod append;
+mod read;
+mod watch;
+
+mod options;
+mod schema;
+mod session;
+
+mod error;
+mod row;
+
+pub use options::Options;
+pub use schema::migrate;
+pub use store::PostgresStore;

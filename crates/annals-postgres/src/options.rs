@@ -1,0 +1,86 @@
+//! How a store on PostgreSQL is opened, and where it is: the parts of its URL.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{Clock, Error, Invalid, Limits, Result, SystemClock};
+use sqlx::postgres::PgConnectOptions;
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// How large an append may be.
+    pub limits: Limits,
+    /// Where recorded times come from.
+    pub clock: Arc<dyn Clock>,
+    /// Connections for reads. Beside them a store has one that writes and one that listens. 8 by default.
+    pub connections_max: u32,
+    /// How long a read waits for a connection, and an append for the lock of the log. 10 seconds by default.
+    pub patience: Duration,
+    /// How often the head is looked at while somebody waits, in case that no notification comes. 1 second by default.
+    pub poll: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            clock: Arc::new(SystemClock),
+            connections_max: 8,
+            patience: Duration::from_secs(10),
+            poll: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The schema that a log lies in if the URL names none.
+const SCHEMA: &str = "annals";
+
+/// Where a log is: a server, a database, and a schema in it.
+#[derive(Clone)]
+pub(crate) struct Address {
+    pub(crate) connect: PgConnectOptions,
+    pub(crate) schema: String,
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    /// Reads `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`, with what else PostgreSQL's URLs may have.
+    fn from_str(url: &str) -> Result<Self> {
+        let (place, query) = url.split_once('?').unwrap_or((url, ""));
+        let (own, theirs): (Vec<_>, Vec<_>) =
+            query.split('&').filter(|pair| !pair.is_empty()).partition(|pair| pair.starts_with("schema="));
+        let schema = own.last().map_or(SCHEMA, |pair| &pair["schema=".len()..]);
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if schema.is_empty() || schema.len() > 48 || !schema.chars().all(plain) {
+            let problem = format!("`schema={schema}` must be 1 to 48 of a to z, 0 to 9 and _");
+            return Err(Invalid::new("store", problem).into());
+        }
+        let url = if theirs.is_empty() { place.to_owned() } else { format!("{place}?{}", theirs.join("&")) };
+        let connect = PgConnectOptions::from_str(&url).map_err(|error| {
+            let problem = format!("is no URL of a PostgreSQL database: {error}");
+            Error::from(Invalid::new("store", problem))
+        })?;
+        Ok(Self { connect: connect.application_name("annals"), schema: schema.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_is_taken_from_the_url() {
+        let schema = |url: &str| url.parse::<Address>().map(|address| address.schema);
+        assert_eq!(schema("postgres://localhost/db").unwrap(), "annals");
+        assert_eq!(schema("postgres://localhost/db?schema=shop_1").unwrap(), "shop_1");
+        assert_eq!(schema("postgres://localhost/db?sslmode=require&schema=shop").unwrap(), "shop");
+        for wrong in
+            ["postgres://localhost/db?schema=", "postgres://localhost/db?schema=Shop", "postgres://h:x/"]
+        {
+            assert!(matches!(schema(wrong), Err(Error::Invalid(_))), "{wrong}");
+        }
+    }
+}

