@@ -13,7 +13,6 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Where `cargo xtask test` puts servers that the system has no package of.
@@ -162,7 +161,8 @@ impl Server {
                     "--bind-address=127.0.0.1".to_owned(),
                     format!("--datadir={}", self.data().display()),
                     format!("--socket={}", self.directory.join("socket").display()),
-                    "--innodb-use-native-aio=0".to_owned(),
+                    // One that starts removes what it finds there, also the temporary tables of another that runs.
+                    format!("--tmpdir={}", self.directory.display()),
                 ];
                 (program.clone(), Vec::from(place))
             }
@@ -235,9 +235,6 @@ impl Server {
             Program::MariaDb(_) => {
                 let mut install = as_nobody("mariadb-install-db");
                 install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-                // Several at once get in each other's way, seldom and for reasons that they do not tell.
-                static ALONE: Mutex<()> = Mutex::new(());
-                let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
                 install
                     .args(["--innodb-use-native-aio=0", &format!("--tmpdir={}", self.directory.display())]);
                 install.arg(format!("--datadir={}", data.display())).current_dir("/").output()

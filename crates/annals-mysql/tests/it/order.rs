@@ -88,7 +88,7 @@ async fn an_append_whose_connection_is_killed_leaves_no_hole() {
 async fn kill(connection: &mut MySqlConnection) -> usize {
     let sql = "SELECT CAST(id AS SIGNED) FROM information_schema.processlist
         WHERE db = 'annals' AND id <> CONNECTION_ID() AND (info LIKE '%append_group%' OR info LIKE '%log FOR UPDATE%')
-        ORDER BY RAND() LIMIT 1";
+        LIMIT 1";
     tokio::time::sleep(Duration::from_millis(5)).await;
     let Some(row) = sqlx::query(sql).fetch_optional(&mut *connection).await.unwrap() else { return 0 };
     let kill = format!("KILL {}", row.get::<i64, _>(0));
