@@ -185,7 +185,8 @@ struct Directory(PathBuf);
 
 impl Directory {
     fn new(below: &std::path::Path) -> Result<Self> {
-        let directory = below.canonicalize()?.join(format!("rivals-{}", std::process::id()));
+        let below = below.canonicalize().with_context(|| format!("cannot work below {}", below.display()))?;
+        let directory = below.join(format!("rivals-{}", std::process::id()));
         std::fs::create_dir(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         Ok(Self(directory))
     }
