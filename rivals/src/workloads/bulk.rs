@@ -18,6 +18,8 @@ use crate::rival::{Drive, Part, Request, Rival, Seen};
 const NAME: &str = "bulk";
 const STREAMS: u64 = 40;
 const EVENTS: u64 = 25;
+/// Bytes that a request has in a log: events of 256 bytes with their names.
+const REQUEST_BYTES: usize = 320_000;
 /// Requests of each way in which a store is called before the rounds.
 const WARM_REQUESTS: usize = 10;
 
@@ -60,7 +62,7 @@ fn run_group(bench: &mut Bench, peers: &[Peer]) -> Result<()> {
         for turn in Bench::turn(&turns, round) {
             settle();
             let Some((peer, store, drive, written)) = contenders.get_mut(turn) else {
-                bench.large_writes(NAME)?;
+                device(bench)?;
                 continue;
             };
             *written += made.len() as u64;
@@ -85,6 +87,14 @@ fn run_group(bench: &mut Bench, peers: &[Peer]) -> Result<()> {
     let digest = agreed(NAME, &digests)?;
     let (events, hash) = (digest.events, digest.hash);
     bench.report.note(NAME, format!("all: the same {events} events were read back, digest {hash:016x}"));
+    Ok(())
+}
+
+/// What the disk does by itself with writes of as many bytes as a request has, a sync after each, over zeros.
+fn device(bench: &mut Bench) -> Result<()> {
+    let figures = annals_bench::bare(&bench.directory, REQUEST_BYTES, bench.scale.bulk_requests)?;
+    let rate = figures.requests_per_second() * (STREAMS * EVENTS) as f64;
+    bench.report.add(NAME, Who::Device, Round::rate(rate, &figures));
     Ok(())
 }
 
