@@ -19,6 +19,7 @@ use std::sync::Arc;
 use annals_core::Error;
 
 use crate::log::Log;
+use crate::outcome::Answered;
 use crate::planted::Bug;
 use crate::sync::{Group, Syncer};
 use crate::thread::{self, Condvar, Mutex, MutexGuard};
@@ -136,7 +137,13 @@ impl Commit {
         }
         // What needs a new run, segment or space is for the thread: that may take long on any disk.
         if !self.syncer.is_quick() || !writer.has_room(&request.encoded) {
-            return self.guarded(|| writer.answer_at_once(request)).flatten();
+            let judged = self.guarded(|| writer.judged(&request.append)).flatten();
+            drop(desk);
+            let Some(judged) = judged else { return Some(request) };
+            let Request { append, encoded, answer, .. } = request;
+            // Nobody listens any more if the caller has gone.
+            drop(answer.send(judged.map(|outcome| Answered { outcome, append, _encoded: encoded })));
+            return None;
         }
         *turn = Turn::Taken;
         let group = self.guarded(|| {

@@ -46,8 +46,8 @@ pub struct Group {
 pub struct Answer {
     /// Who waits for it.
     pub to: oneshot::Sender<Reply>,
-    /// What became of the append.
-    pub outcome: Outcome,
+    /// What became of the append, or why it could not be judged.
+    pub outcome: Result<Outcome, Error>,
     /// The append.
     pub append: Append,
     /// Its bytes: they go back to whoever has made them.
@@ -124,12 +124,11 @@ impl Syncer {
         };
         let late = answered.is_ok() && self.log.planted.is(Bug::PublishesAfterTheAnswers);
         for Answer { to, outcome, append, encoded, _permit } in group.answers {
+            let written = matches!(outcome, Ok(Outcome::Written(..)));
             // Nobody listens any more if the caller has gone.
             drop(to.send(match &answered {
-                Ok(()) => Ok(Answered { outcome, append, _encoded: encoded }),
-                Err((why, true)) if matches!(outcome, Outcome::Written(..)) => {
-                    Err(Error::Indeterminate(why.clone().into()))
-                }
+                Ok(()) => outcome.map(|outcome| Answered { outcome, append, _encoded: encoded }),
+                Err((why, true)) if written => Err(Error::Indeterminate(why.clone().into())),
                 Err((why, _)) => Err(Error::Poisoned(why.clone().into())),
             }));
         }

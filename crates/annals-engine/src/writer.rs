@@ -25,7 +25,7 @@ use crate::error::Fault;
 use crate::frame::{self, Encoded, Mark};
 use crate::index::{IdRange, MemoryIndex};
 use crate::log::{Log, Run, RunIndex};
-use crate::outcome::{Answered, Outcome, Reply};
+use crate::outcome::{Outcome, Reply};
 use crate::planted::Bug;
 use crate::seal::Sealable;
 use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, link};
@@ -115,30 +115,20 @@ impl Writer {
             Some(poisoned) => Err(poisoned),
             None => self.decide(&append, &encoded),
         };
-        // Nobody listens any more if the caller has gone; what was decided is carried out all the same.
-        match outcome {
-            Ok(outcome) => {
-                self.staged.answers.push(Answer { to: answer, outcome, append, encoded, _permit: permit });
-                if self.staged.frames.len() >= GROUP_BYTES {
-                    let group = self.end_group();
-                    self.groups.push_back(group);
-                }
-            }
-            Err(error) => drop(answer.send(Err(error))),
+        // Whoever is answered may do anything, so nobody is as long as the writer is held.
+        self.staged.answers.push(Answer { to: answer, outcome, append, encoded, _permit: permit });
+        if self.staged.frames.len() >= GROUP_BYTES {
+            let group = self.end_group();
+            self.groups.push_back(group);
         }
     }
 
-    /// Answers an append that is not to be written, if nothing is staged or under way; gives it back if it is to be.
-    pub fn answer_at_once(&mut self, request: Request) -> Option<Request> {
-        let judged = match self.syncer.poison.error() {
-            Some(poisoned) => Err(poisoned),
-            None => Stage::of(self).judge(&request.append),
-        };
-        let Some(judged) = judged.transpose() else { return Some(request) };
-        let Request { append, encoded, answer, .. } = request;
-        // Nobody listens any more if the caller has gone.
-        drop(answer.send(judged.map(|outcome| Answered { outcome, append, _encoded: encoded })));
-        None
+    /// What becomes of an append that is not to be written, if nothing is staged or under way; nothing if it is to be.
+    pub fn judged(&mut self, append: &Append) -> Option<Result<Outcome, Error>> {
+        match self.syncer.poison.error() {
+            Some(poisoned) => Some(Err(poisoned)),
+            None => Stage::of(self).judge(append).transpose(),
+        }
     }
 
     /// Whether there is room for such an append already.
