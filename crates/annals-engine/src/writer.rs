@@ -124,7 +124,7 @@ impl Writer {
     }
 
     /// What becomes of an append that is not to be written, if nothing is staged or under way; nothing if it is to be.
-    pub fn judged(&mut self, append: &Append) -> Option<Result<Outcome, Error>> {
+    pub fn judged(&self, append: &Append) -> Option<Result<Outcome, Error>> {
         match self.syncer.poison.error() {
             Some(poisoned) => Some(Err(poisoned)),
             None => Stage::of(self).judge(append).transpose(),

@@ -34,10 +34,8 @@ pub struct MemoryIndex {
     streams: Mutex<Arc<[u32]>>,
     stream_count: usize,
     id_range: IdRange,
-    /// Numbers of the terms of the event that was added last.
+    /// Numbers of the terms of the event that was added last: most often they are the next one's too.
     latest: SmallVec<[u32; 8]>,
-    /// Number of the newest event's term, for each kind: most often it is the next one's too.
-    newest: [u32; Kind::COUNT],
 }
 
 struct Term {
@@ -65,9 +63,10 @@ impl MemoryIndex {
         let place = self.add(event.id, id_hash, offset);
         let mut hashes = hashes.iter();
         let mut first_of_stream = false;
-        self.latest.clear();
+        let before = std::mem::take(&mut self.latest);
         terms_of(event, |kind, name| {
-            let number = self.number(kind, name, *hashes.next().expect("every term has its hash"));
+            let hash = *hashes.next().expect("every term has its hash");
+            let number = self.number(&before, kind, name, hash);
             self.latest.push(number);
             let term = &mut self.terms[number as usize];
             if kind == Kind::Stream {
@@ -114,15 +113,12 @@ impl MemoryIndex {
         }
     }
 
-    /// The number of a term, which it gets if it has none.
-    fn number(&mut self, kind: Kind, name: &[u8], hash: u64) -> u32 {
-        let newest = self.newest[kind as usize - 1];
-        if self.terms.get(newest as usize).is_some_and(|term| self.is_term(term, kind, name, hash)) {
-            return newest;
-        }
-        let number = self.find_number(kind, name, hash).unwrap_or_else(|| self.add_term(kind, name, hash));
-        self.newest[kind as usize - 1] = number;
-        number
+    /// The number of a term, which it gets if it has none; most often it is one of these.
+    fn number(&mut self, likely: &[u32], kind: Kind, name: &[u8], hash: u64) -> u32 {
+        let is_it = |number: &&u32| self.is_term(&self.terms[**number as usize], kind, name, hash);
+        let known = likely.iter().find(is_it).copied();
+        let known = known.or_else(|| self.find_number(kind, name, hash));
+        known.unwrap_or_else(|| self.add_term(kind, name, hash))
     }
 
     fn add_term(&mut self, kind: Kind, name: &[u8], hash: u64) -> u32 {

@@ -60,9 +60,6 @@ impl Kind {
         xxh3_64_with_seed(name, self as u64)
     }
 
-    /// How many kinds there are: their numbers begin with 1.
-    const COUNT: usize = 7;
-
     /// The kind with this number.
     fn of(number: u8) -> Option<Self> {
         use Kind::*;
