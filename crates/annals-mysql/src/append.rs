@@ -27,7 +27,7 @@ impl Writer {
     }
 
     /// Takes the connection out, or makes a new one. It is put back when all has gone well.
-    async fn take(&mut self) -> Result<MySqlConnection, Failure> {
+    pub(crate) async fn take(&mut self) -> Result<MySqlConnection, Failure> {
         if let Some((mut connection, used)) = self.connection.take()
             && (used.elapsed() < session::IDLE || connection.ping().await.is_ok())
         {
@@ -37,8 +37,24 @@ impl Writer {
         connecting.map_err(|error| failure(error, Step::Read))
     }
 
-    fn put_back(&mut self, connection: MySqlConnection) {
+    pub(crate) fn put_back(&mut self, connection: MySqlConnection) {
         self.connection = Some((connection, Moment::now()));
+    }
+
+    /// Takes the connection out on which a transaction is open.
+    pub(crate) fn locked(&mut self) -> Result<MySqlConnection, Failure> {
+        let open = self.connection.take().map(|(connection, _)| connection);
+        open.ok_or_else(|| Failure::unavailable("the log is not locked"))
+    }
+
+    /// The same, where it is.
+    pub(crate) fn open(&mut self) -> Option<&mut MySqlConnection> {
+        self.connection.as_mut().map(|(connection, _)| connection)
+    }
+
+    /// The database that is the log's.
+    pub(crate) fn home(&self) -> &str {
+        &self.address.database
     }
 }
 
@@ -60,8 +76,7 @@ impl Database for Writer {
     }
 
     async fn commit(&mut self, staged: &Staged<'_>) -> Result<Tail, Failure> {
-        let (mut connection, _) =
-            self.connection.take().ok_or_else(|| Failure::unavailable("the log is not locked"))?;
+        let mut connection = self.locked()?;
         if let Some(tail) = staged.nothing() {
             connection.execute("ROLLBACK").await.map_err(|error| failure(error, Step::Read))?;
             self.put_back(connection);
@@ -69,12 +84,16 @@ impl Database for Writer {
         }
         let written = append(&mut connection, staged, false).await;
         let written = written.map_err(|error| failure(error, Step::Read))?;
-        let changed = "the tables were changed by somebody who does not lock the log";
-        let tail = written.ok_or_else(|| Failure::unavailable(changed))?;
+        let tail = written.ok_or_else(changed)?;
         connection.execute("COMMIT").await.map_err(|error| failure(error, Step::Commit))?;
         self.put_back(connection);
         Ok(tail)
     }
+}
+
+/// What was read under the lock is not so when it is written.
+pub(crate) fn changed() -> Failure {
+    Failure::unavailable("the tables were changed by somebody who does not lock the log")
 }
 
 async fn lock(connection: &mut MySqlConnection, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
@@ -142,7 +161,7 @@ fn hex(id: EventId) -> String {
     id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn append(
+pub(crate) async fn append(
     connection: &mut MySqlConnection,
     staged: &Staged<'_>,
     whole: bool,

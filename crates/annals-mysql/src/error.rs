@@ -13,7 +13,7 @@ pub(crate) enum Step {
 }
 
 /// The server goes down, the connection or the statement was ended by somebody, or the commit itself has failed.
-const ENDED: [u16; 5] = [1053, 1077, 1180, 1317, 1927];
+pub(crate) const ENDED: [u16; 5] = [1053, 1077, 1180, 1317, 1927];
 
 /// What this error means for what was under way.
 pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {

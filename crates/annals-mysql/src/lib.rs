@@ -19,14 +19,19 @@
 //! server has the same syntax and the same locks; the tests run on MariaDB.
 //!
 //! The files, in the order in which they are best read: `store`, `append` (writes groups), `read`, `watch` (wakes who
-//! waits), `schema` (migrations), `options`, `session`, `row`, `error`.
+//! waits), `schema` (migrations), `options`, `session`, `row`, `error`; `inline` (projections in the transaction of an
+//! append); `state` and `value` for what lies beside a log.
 #![forbid(unsafe_code)]
 
 mod store;
 
 mod append;
+mod inline;
 mod read;
 mod watch;
+
+mod state;
+mod value;
 
 mod options;
 mod schema;
@@ -37,4 +42,5 @@ mod row;
 
 pub use options::Options;
 pub use schema::migrate;
+pub use state::MySqlState;
 pub use store::MySqlStore;

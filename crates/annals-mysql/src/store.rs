@@ -4,7 +4,7 @@ use annals_core::{
     Append, Appended, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position, Result, StoreId,
     StreamInfo, StreamList, StreamPage, StreamRead,
 };
-use annals_sql::{Committer, Progress, outcome_at};
+use annals_sql::{Committer, Inlines, Progress, outcome_at};
 use async_trait::async_trait;
 use sqlx::mysql::MySqlPool;
 
@@ -21,6 +21,7 @@ pub struct MySqlStore {
     pool: MySqlPool,
     committer: Committer,
     progress: Progress,
+    inlines: Inlines,
     _watch: Watch,
 }
 
@@ -45,8 +46,14 @@ impl MySqlStore {
             ..options.limits
         };
         let clock = options.clock.clone();
-        let committer = Committer::start(Writer::new(address, options), clock, progress.clone());
-        Ok(Self { id, limits, pool, committer, progress, _watch: watch })
+        let (writer, inlines) = (Writer::new(address, options), Inlines::default());
+        let committer = Committer::start(writer, clock, progress.clone(), inlines.clone());
+        Ok(Self { id, limits, pool, committer, progress, inlines, _watch: watch })
+    }
+
+    /// The projections that take events in the transaction of their append.
+    pub fn inlines(&self) -> &Inlines {
+        &self.inlines
     }
 
     /// Finishes the appends that are under way and gives the connections back.

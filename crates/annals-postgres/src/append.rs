@@ -34,7 +34,7 @@ impl Writer {
     }
 
     /// Takes the connection out, or makes a new one. It is put back when all has gone well.
-    async fn take(&mut self) -> Result<PgConnection, Failure> {
+    pub(crate) async fn take(&mut self) -> Result<PgConnection, Failure> {
         if let Some((mut connection, used)) = self.connection.take()
             && (used.elapsed() < session::IDLE || connection.ping().await.is_ok())
         {
@@ -44,11 +44,22 @@ impl Writer {
         connecting.map_err(|error| failure(error, Step::Read))
     }
 
-    fn put_back(&mut self, connection: PgConnection) {
+    pub(crate) fn put_back(&mut self, connection: PgConnection) {
         self.connection = Some((connection, Moment::now()));
     }
 
-    fn told(&self, tail: &Tail, staged: &Staged<'_>) {
+    /// Takes the connection out on which a transaction is open.
+    pub(crate) fn locked(&mut self) -> Result<PgConnection, Failure> {
+        let open = self.connection.take().map(|(connection, _)| connection);
+        open.ok_or_else(|| Failure::unavailable("the log is not locked"))
+    }
+
+    /// The same, where it is.
+    pub(crate) fn open(&mut self) -> Option<&mut PgConnection> {
+        self.connection.as_mut().map(|(connection, _)| connection)
+    }
+
+    pub(crate) fn told(&self, tail: &Tail, staged: &Staged<'_>) {
         if !staged.events.is_empty() {
             self.written.send_replace(tail.position.plus(staged.events.len() as u64));
         }
@@ -75,21 +86,24 @@ impl Database for Writer {
     }
 
     async fn commit(&mut self, staged: &Staged<'_>) -> Result<Tail, Failure> {
-        let (mut connection, _) =
-            self.connection.take().ok_or_else(|| Failure::unavailable("the log is not locked"))?;
+        let mut connection = self.locked()?;
         if let Some(tail) = staged.nothing() {
             connection.execute("ROLLBACK").await.map_err(|error| failure(error, Step::Read))?;
             self.put_back(connection);
             return Ok(tail);
         }
         let written = append(&mut connection, staged).await.map_err(|error| failure(error, Step::Read))?;
-        let changed = "the tables were changed by somebody who does not lock the log";
-        let tail = written.ok_or_else(|| Failure::unavailable(changed))?;
+        let tail = written.ok_or_else(changed)?;
         connection.execute("COMMIT").await.map_err(|error| failure(error, Step::Commit))?;
         self.put_back(connection);
         self.told(&tail, staged);
         Ok(tail)
     }
+}
+
+/// What was read under the lock is not so when it is written.
+pub(crate) fn changed() -> Failure {
+    Failure::unavailable("the tables were changed by somebody who does not lock the log")
 }
 
 async fn lock(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
@@ -166,7 +180,10 @@ fn name<T>(
     read(text).map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))
 }
 
-async fn append(connection: &mut PgConnection, staged: &Staged<'_>) -> Result<Option<Tail>, sqlx::Error> {
+pub(crate) async fn append(
+    connection: &mut PgConnection,
+    staged: &Staged<'_>,
+) -> Result<Option<Tail>, sqlx::Error> {
     let row = bind(staged).fetch_optional(connection).await?;
     row.map(|row| {
         let versions: Vec<i64> = row.try_get(2)?;

@@ -13,14 +13,19 @@
 //! What becomes of an append is judged by `annals_core::admit`, in `annals_sql`. The SQL is in `sql/`.
 //!
 //! The files, in the order in which they are best read: `store`, `append` (writes groups), `read`,
-//! `watch` (wakes who waits), `schema` (migrations), `options`, `session`, `row`, `error`.
+//! `watch` (wakes who waits), `schema` (migrations), `options`, `session`, `row`, `error`; `inline` (projections in the
+//! transaction of an append); `state` and `value` for what lies beside a log.
 #![forbid(unsafe_code)]
 
 mod store;
 
 mod append;
+mod inline;
 mod read;
 mod watch;
+
+mod state;
+mod value;
 
 mod options;
 mod schema;
@@ -31,4 +36,5 @@ mod row;
 
 pub use options::Options;
 pub use schema::migrate;
+pub use state::PostgresState;
 pub use store::PostgresStore;

@@ -3,6 +3,7 @@
 //! One task a store, one connection. It ends when the store is dropped, after what came in before. Appends of other
 //! processes meet its own at the lock of the log, nowhere else. Next below: `stage`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use annals_core::{
@@ -11,6 +12,7 @@ use annals_core::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::inline::{self, Inline, Inlines, Transactional, Undone};
 use crate::stage::Outcome;
 use crate::{Asked, Database, Facts, Failure, Progress, Staged, Tail};
 
@@ -42,10 +44,16 @@ enum Answer {
 }
 
 impl Committer {
-    /// Begins to carry out appends on this database, in a task of the runtime that this is called on.
-    pub fn start(database: impl Database, clock: Arc<dyn Clock>, progress: Progress) -> Self {
+    /// Begins to carry out appends on this database, in a task of the runtime that this is called on; with the rows of
+    /// the projections that are registered here.
+    pub fn start(
+        database: impl Transactional,
+        clock: Arc<dyn Clock>,
+        progress: Progress,
+        inlines: Inlines,
+    ) -> Self {
         let (queue, requests) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(database, clock, progress, requests));
+        let task = tokio::spawn(run(database, clock, progress, inlines, requests));
         Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), task }
     }
 
@@ -147,9 +155,10 @@ async fn events<S: EventStore + ?Sized>(
 }
 
 async fn run(
-    mut database: impl Database,
+    mut database: impl Transactional,
     clock: Arc<dyn Clock>,
     progress: Progress,
+    inlines: Inlines,
     mut requests: mpsc::UnboundedReceiver<Request>,
 ) {
     while let Some(first) = requests.recv().await {
@@ -165,8 +174,11 @@ async fn run(
                 next = requests.try_recv().ok();
             }
         }
-        if !group.is_empty() {
-            carry_out(&mut database, &*clock, &progress, group).await;
+        let inlines = inlines.all();
+        match (group.is_empty(), inlines.is_empty()) {
+            (true, _) => {}
+            (false, true) => carry_out(&mut database, &*clock, &progress, group).await,
+            (false, false) => carry_out_inline(&mut database, &*clock, &progress, &inlines, group).await,
         }
     }
 }
@@ -180,18 +192,51 @@ async fn carry_out(
 ) {
     let appends: Vec<_> = group.iter().map(|request| request.append.clone()).collect();
     let appends: Vec<&Append> = appends.iter().map(AsRef::as_ref).collect();
-    match write(database, clock, &appends).await {
+    let written = write(database, clock, &appends).await;
+    tell(group, written, progress);
+}
+
+/// Answers everybody of a group.
+fn tell(group: Vec<Request>, written: Result<(Staged<'_>, Tail), Failure>, progress: &Progress) {
+    // Whoever has gone away does not want an answer.
+    match written {
         Ok((staged, tail)) => {
             progress.passed(tail.position.plus(staged.events.len() as u64));
             let answers = staged.answers(&tail);
             for (request, answer) in group.into_iter().zip(answers) {
-                // Whoever has gone away does not want it.
                 let _ = request.answer.send(Ok(answer));
             }
         }
         Err(failure) => {
             for request in group {
                 let _ = request.answer.send(Err(failure.clone()));
+            }
+        }
+    }
+}
+
+/// Carries out a group together with the rows of these projections; if one of them refuses, each append by itself.
+async fn carry_out_inline(
+    database: &mut impl Transactional,
+    clock: &dyn Clock,
+    progress: &Progress,
+    inlines: &[Arc<dyn Inline>],
+    group: Vec<Request>,
+) {
+    let mut groups = VecDeque::from([group]);
+    while let Some(mut group) = groups.pop_front() {
+        let appends: Vec<_> = group.iter().map(|request| request.append.clone()).collect();
+        let appends: Vec<&Append> = appends.iter().map(AsRef::as_ref).collect();
+        match inline::write(database, clock, &appends, inlines).await {
+            Ok(written) => tell(group, Ok(written), progress),
+            Err(Undone::Failed(failure)) => tell(group, Err(failure), progress),
+            Err(Undone::Refused(_)) if group.len() > 1 => {
+                groups.extend(group.into_iter().map(|request| vec![request]));
+            }
+            Err(Undone::Refused(problem)) => {
+                for request in group.drain(..) {
+                    let _ = request.answer.send(Ok(Answer::Other(Outcome::Invalid(problem.clone()))));
+                }
             }
         }
     }

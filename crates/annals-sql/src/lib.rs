@@ -17,12 +17,14 @@
 //! `annals-mysql`.
 //!
 //! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `database`, `row`, `page`,
-//! `matching`, `progress`.
+//! `matching`, `progress`; `inline` (projections in the transaction of an append); for the state beside a log `session`,
+//! `dialect`, `value`.
 #![forbid(unsafe_code)]
 
 mod committer;
 mod database;
 mod facts;
+mod inline;
 mod stage;
 
 mod matching;
@@ -30,11 +32,19 @@ mod page;
 mod progress;
 mod row;
 
+mod dialect;
+mod session;
+mod value;
+
 pub use committer::{Committer, outcome_at};
 pub use database::{Database, Failure, Tail};
+pub use dialect::{Allowed, Dialect, Translated};
 pub use facts::{Asked, Facts};
+pub use inline::{Group, Inline, Inlines, NotTaken, Registered, Transactional};
 pub use matching::{Hints, Matching, order};
 pub use page::{PAGE_BYTES, log_page, log_span, stream_page, stream_span};
 pub use progress::Progress;
 pub use row::{EventRow, Stored, own_to_json, tags_to_json};
+pub use session::{Answer, Fault, Session, Sessions, run};
 pub use stage::{Staged, StagedEvent, StagedStream};
+pub use value::Value;
