@@ -2,8 +2,8 @@
 
 use annals_sql::{Fault, Value};
 use sqlx::error::BoxDynError;
-use sqlx::mysql::{MySqlArguments, MySqlColumn, MySqlRow, MySqlValueRef};
-use sqlx::{Arguments, Column, Decode, MySql, Row, TypeInfo, ValueRef};
+use sqlx::mysql::{MySqlArguments, MySqlColumn, MySqlRow, MySqlTypeInfo, MySqlValueRef};
+use sqlx::{Arguments, Column, Decode, MySql, Row, Type, TypeInfo, ValueRef};
 
 /// Adds a value to those of a statement.
 pub(crate) fn add(arguments: &mut MySqlArguments, value: &Value) -> Result<(), BoxDynError> {
@@ -26,7 +26,7 @@ pub(crate) fn columns(row: &MySqlRow) -> Result<Vec<Value>, Fault> {
         if value.is_null() {
             return Ok(Value::Null);
         }
-        read(value, column.type_info().name()).map_err(|problem| Fault::Column {
+        read(value, column.type_info()).map_err(|problem| Fault::Column {
             column: format!("`{}`", column.name()),
             problem: problem.to_string(),
         })
@@ -34,8 +34,12 @@ pub(crate) fn columns(row: &MySqlRow) -> Result<Vec<Value>, Fault> {
     row.columns().iter().map(read).collect()
 }
 
-fn read(value: MySqlValueRef<'_>, kind: &str) -> Result<Value, BoxDynError> {
-    Ok(match kind {
+fn read(value: MySqlValueRef<'_>, info: &MySqlTypeInfo) -> Result<Value, BoxDynError> {
+    // By name, text that is compared as bytes would be bytes.
+    if <str as Type<MySql>>::compatible(info) {
+        return Ok(Value::Text(<&str as Decode<MySql>>::decode(value)?.to_owned()));
+    }
+    Ok(match info.name() {
         "NULL" => Value::Null,
         "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" => Value::Integer(<i64 as Decode<MySql>>::decode(value)?),
         unsigned if unsigned.ends_with("UNSIGNED") => {
@@ -48,9 +52,7 @@ fn read(value: MySqlValueRef<'_>, kind: &str) -> Result<Value, BoxDynError> {
             let words = <&str as Decode<MySql>>::decode(value)?;
             Value::of_decimal(words).ok_or("is no number")?
         }
-        "CHAR" | "VARCHAR" | "TINYTEXT" | "TEXT" | "MEDIUMTEXT" | "LONGTEXT" | "ENUM" | "SET" | "JSON" => {
-            Value::Text(<&str as Decode<MySql>>::decode(value)?.to_owned())
-        }
+        "JSON" => Value::Text(<&str as Decode<MySql>>::decode(value)?.to_owned()),
         "BINARY" | "VARBINARY" | "TINYBLOB" | "BLOB" | "MEDIUMBLOB" | "LONGBLOB" => {
             Value::Blob(<&[u8] as Decode<MySql>>::decode(value)?.to_owned())
         }

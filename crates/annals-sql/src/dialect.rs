@@ -85,7 +85,7 @@ impl Dialect {
         if most < values {
             return Err(format!("`{sql}` names {most} values, as ?1, ?2, …, and is given {values}"));
         }
-        if self != Self::MySql {
+        if self == Self::Sqlite {
             translated.places = (0..values).collect();
         }
         Ok(translated)
@@ -94,10 +94,14 @@ impl Dialect {
     fn mark(self, translated: &mut Translated, number: usize) {
         match self {
             Self::Sqlite => translated.sql.push_str(&format!("?{number}")),
-            Self::Postgres => translated.sql.push_str(&format!("${number}")),
-            Self::MySql => {
-                translated.sql.push('?');
+            Self::Postgres => {
+                // Each has the type of its place, also if the same value stands in several.
                 translated.places.push(number - 1);
+                translated.sql.push_str(&format!("${}", translated.places.len()));
+            }
+            Self::MySql => {
+                translated.places.push(number - 1);
+                translated.sql.push('?');
             }
         }
     }
@@ -195,12 +199,13 @@ mod tests {
         let sql = "UPDATE t SET a = a + ?2, b = ?2 WHERE id = ?1";
         let of = |dialect: Dialect| dialect.translate(sql, 2).unwrap();
         assert_eq!(of(Dialect::Sqlite).sql, sql);
-        assert_eq!(of(Dialect::Postgres).sql, "UPDATE t SET a = a + $2, b = $2 WHERE id = $1");
-        assert_eq!(of(Dialect::Postgres).places, [0, 1]);
+        assert_eq!(of(Dialect::Postgres).sql, "UPDATE t SET a = a + $1, b = $2 WHERE id = $3");
+        assert_eq!(of(Dialect::Postgres).places, [1, 1, 0]);
         assert_eq!(of(Dialect::MySql).sql, "UPDATE t SET a = a + ?, b = ? WHERE id = ?");
         assert_eq!(of(Dialect::MySql).places, [1, 1, 0]);
         let many = "SELECT ?10, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9";
-        assert!(Dialect::Postgres.translate(many, 10).unwrap().sql.starts_with("SELECT $10, $1, $2,"));
+        let many = Dialect::Postgres.translate(many, 10).unwrap();
+        assert!(many.sql.starts_with("SELECT $1, $2, ") && many.places.starts_with(&[9, 0, 1]));
     }
 
     #[test]

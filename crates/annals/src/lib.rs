@@ -70,6 +70,7 @@ pub mod testing;
 
 mod backoff;
 mod failure;
+mod follow;
 mod progress;
 mod recorded;
 mod shared;
@@ -98,7 +99,7 @@ pub use projection::{Project, Projection, ProjectionHandle, View, ViewError};
 pub use recorded::Recorded;
 pub use repository::{Change, Committed, Execute, ExecuteError, History, LoadError, Loaded, Repository};
 pub use snapshot::{MemorySnapshots, Policy, Snapshot, SnapshotStore, StoredSnapshot, every, older_than};
-pub use sql::{Column, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
+pub use sql::{Column, Dialect, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
 pub use state::State;
 pub use subscriber::{Handling, Subscribe};
 pub use system::Annals;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use annals_core::{Clock, EventStore, Limits, MemoryStore, Result, StoreUrl, SystemClock};
+use annals_sql::Sessions;
 
 use crate::State;
 
@@ -46,26 +47,44 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
             Ok(Arc::new(MySqlStore::open(url.expose(), options).await?))
         }
         #[allow(unreachable_patterns)] // Which kinds are left depends on the features.
-        other => {
-            let problem =
-                format!("`{other}` is of a kind that this build does not have; see the features of `annals`");
-            Err(annals_core::Invalid::new("store", problem).into())
-        }
+        other => Err(unknown("store", other)),
     }
 }
 
-/// Where the state beside the store with this address is kept.
-pub(crate) fn state_of(url: &StoreUrl) -> State {
+/// Opens the store with this address and says where the state beside it is kept: in its directory or database.
+pub(crate) async fn open_with_state(url: &StoreUrl) -> Result<(Arc<dyn EventStore>, State)> {
     match url {
-        StoreUrl::File(directory) => State::directory(directory),
-        StoreUrl::Memory => State::memory(),
-        database => {
-            // What it means to lose them is for the service to judge: subscribers begin anew.
-            tracing::warn!(
-                "snapshots, checkpoints and read models of {database} end with the process; \
-                 give `Annals::with_store` a directory to keep them in"
-            );
-            State::memory()
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(address) => {
+            let store = annals_postgres::PostgresStore::open(address.expose(), Default::default()).await?;
+            let state = State::of_log(url, store.inlines().clone());
+            Ok((Arc::new(store), state))
         }
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(address) => {
+            let store = annals_mysql::MySqlStore::open(address.expose(), Default::default()).await?;
+            let state = State::of_log(url, store.inlines().clone());
+            Ok((Arc::new(store), state))
+        }
+        StoreUrl::File(directory) => Ok((open_store(url).await?, State::directory(directory))),
+        _ => Ok((open_store(url).await?, State::memory())),
     }
+}
+
+/// The database with this address, for state.
+pub(crate) fn sessions(url: &StoreUrl) -> Result<Arc<dyn Sessions>> {
+    match url {
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => {
+            Ok(Arc::new(annals_postgres::PostgresState::at(url.expose(), Default::default())?))
+        }
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(url) => Ok(Arc::new(annals_mysql::MySqlState::at(url.expose(), Default::default())?)),
+        other => Err(unknown("state", other)),
+    }
+}
+
+fn unknown(what: &str, url: &StoreUrl) -> annals_core::Error {
+    let problem = format!("`{url}` is of a kind that this build does not have; see the features of `annals`");
+    annals_core::Invalid::new(what, problem).into()
 }

@@ -13,6 +13,8 @@ pub enum Phase {
     Live,
     /// An event failed and is tried again; the ones after it wait.
     Retrying,
+    /// Another process does it, on the same database; this one takes over when that ends.
+    Standby,
     /// Stopped, with everything that it finished kept.
     Stopped,
 }
@@ -93,10 +95,30 @@ impl Progress {
     /// Everything up to here is finished.
     pub fn reached(&self, position: Position) {
         self.0.send_if_modified(|standing| {
-            let moved = standing.position != position;
-            standing.position = position;
+            let moved = position > standing.position;
+            standing.position = standing.position.max(position);
             moved
         });
+    }
+
+    /// It goes on from here, perhaps from further back: somebody has begun the rows anew.
+    pub fn goes_on_from(&self, position: Position) {
+        self.0.send_modify(|standing| standing.position = position);
+    }
+
+    /// Whether anybody waits for it.
+    pub fn is_waited_for(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
+    /// Another process does it.
+    pub fn stands_by(&self) {
+        self.0.send_modify(|standing| (standing.phase, standing.failing) = (Phase::Standby, None));
+    }
+
+    /// This process does it from now on.
+    pub fn takes_over(&self) {
+        self.0.send_modify(|standing| standing.phase = Phase::CatchingUp);
     }
 
     /// What was tried has worked.

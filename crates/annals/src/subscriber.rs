@@ -5,6 +5,8 @@
 //!   command that the event led to is carried out once all the same (`Handling::execute`).
 //! - U3  The events of one stream come in order, one after the other. An event that fails is tried again until
 //!   it works, and holds back what comes after it in its stream.
+//! - U4  Of several processes on one database, one at a time is active under a name; when it ends, another goes on from
+//!   the checkpoint. One that loses its connection drops what it is at.
 //!
 //! The files: `handling` (what a handler sees), `checkpoint` (how far it has come), `run` (the task).
 
@@ -143,15 +145,14 @@ impl Subscribe {
         }
         let query = crate::projection::query_of(&types)?;
         let place = tasks.subscribers.reserve("subscriber", &name)?;
-        let checkpoints = Checkpoints::new(shared.database.clone(), &name);
+        let checkpoints = Checkpoints::new(&shared.state, &name);
         let after = checkpoints.begin(&*shared.store, from_now).await?;
         let progress = Arc::new(Progress::from(after));
         place.fill(progress.clone());
         let handlers = handlers.into();
         let name = name.into();
-        let delivery =
-            Delivery { name, handlers, shared, progress, checkpoints, concurrency, backoff, query, after };
-        tasks.spawn(delivery.run(tasks.stop()));
+        let delivery = Delivery { name, handlers, shared, progress, checkpoints, concurrency, backoff, query };
+        tasks.spawn(delivery.run(after, tasks.stop()));
         Ok(())
     }
 }

@@ -1,0 +1,200 @@
+//! Several processes on one database: each name is done by one of them, all see the rows, and when one ends another goes
+//! on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use annals::{Annals, Phase, Position, Recorded, Version};
+use parking_lot::Mutex;
+
+use crate::counter::{CounterEvent, QUICKLY, Sums, increase, sum, until};
+use crate::place::Place;
+
+on_each_database! {
+    all_read_what_one_of_them_fills,
+    another_version_does_not_disturb_the_one_that_is_in_use,
+    a_subscriber_is_active_in_one_process,
+    a_subscriber_skips_nothing_when_connections_are_cut,
+    no_event_has_its_effect_twice_when_connections_are_cut,
+}
+
+async fn all_read_what_one_of_them_fills(place: Place) {
+    let systems = [Annals::open(&place.url).await.unwrap(), Annals::open(&place.url).await.unwrap()];
+    let sums: Vec<Sums> = (0..2).map(|_| Sums::default()).collect();
+    for (annals, sums) in systems.iter().zip(&sums) {
+        annals.project(sums.clone()).start().await.unwrap();
+    }
+    let (one, two) = (&systems[0], &systems[1]);
+    until(two, "sums", |status| status.phase == Phase::Standby).await;
+    for round in 1..=10 {
+        for writer in &systems {
+            let position = increase(writer, "a", 1).await;
+            for reader in &systems {
+                let (amount, _) = sum::<1>(reader, "a", position).await.unwrap();
+                assert!(amount >= 2 * round - 1, "{amount} in round {round}");
+            }
+        }
+    }
+    // A position of no concern is passed by the others as well.
+    let other = annals::Append::to(
+        annals::StreamId::new("other-1").unwrap(),
+        annals::Expected::Any,
+        [annals::NewEvent::new("other.happened", "{}").unwrap()],
+    );
+    let position = one.store().append(other).await.unwrap().last;
+    assert_eq!(sum::<1>(two, "a", position).await, Some((20, 20)));
+    let applied = |of: usize| sums[of].applied.load(Ordering::SeqCst);
+    assert_eq!((applied(0), applied(1)), (20, 0), "one of them does the work");
+    one.shutdown().await;
+    let position = increase(two, "a", 5).await;
+    assert_eq!(sum::<1>(two, "a", position).await, Some((25, 21)), "the other goes on");
+    assert_eq!(applied(1), 1);
+    two.settle().await.unwrap();
+}
+
+async fn another_version_does_not_disturb_the_one_that_is_in_use(place: Place) {
+    let prefix = format!("{}$", place.name);
+    let schemas = |versions: &[u32]| versions.iter().map(|v| format!("{prefix}sums_v{v}")).collect::<Vec<_>>();
+    let mut beside = place.beside().await;
+    let old = Annals::open(&place.url).await.unwrap();
+    old.project(Sums::<1>::default()).start().await.unwrap();
+    let position = increase(&old, "a", 5).await;
+    assert_eq!(sum::<1>(&old, "a", position).await, Some((5, 1)));
+
+    // While the new rows cannot be made, the old ones answer.
+    let new = Annals::open(&place.url).await.unwrap();
+    let sums = Sums::<2>::default();
+    let superstitious = sums.superstitious.clone();
+    superstitious.store(true, Ordering::SeqCst);
+    let position = increase(&old, "a", 13).await;
+    assert_eq!(sum::<1>(&old, "a", position).await, Some((18, 2)));
+    new.project(sums).retry(QUICKLY).start().await.unwrap();
+    until(&new, "sums", |status| status.phase == Phase::Retrying).await;
+    assert_eq!(sum::<2>(&new, "a", Position::ZERO).await, Some((18, 2)), "the old rows answer");
+    superstitious.store(false, Ordering::SeqCst);
+    assert_eq!(sum::<2>(&new, "a", position).await, Some((18, 2)));
+    new.settle().await.unwrap();
+
+    // Both go on, each with its own.
+    assert_eq!(beside.schemas(&prefix).await, schemas(&[1, 2]));
+    let position = increase(&new, "a", 1).await;
+    assert_eq!(sum::<1>(&old, "a", position).await, Some((19, 3)));
+    assert_eq!(sum::<2>(&new, "a", position).await, Some((19, 3)));
+
+    // The old rows are removed by whoever starts when nobody uses them any more.
+    old.shutdown().await;
+    new.shutdown().await;
+    drop((old, new));
+    for _ in 0..600 {
+        let newest = Annals::open(&place.url).await.unwrap();
+        newest.project(Sums::<2>::default()).start().await.unwrap();
+        newest.settle().await.unwrap();
+        newest.shutdown().await;
+        if beside.schemas(&prefix).await == schemas(&[2]) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{:?}", beside.schemas(&prefix).await);
+}
+
+/// What the handlers of several processes were told: which process, which event.
+type Told = Arc<Mutex<Vec<(usize, String, Version)>>>;
+
+async fn subscribe(annals: &Annals, process: usize, told: &Told) {
+    let told = told.clone();
+    let subscriber = annals.subscribe("told").concurrency(4).retry(QUICKLY);
+    let subscriber = subscriber.on(move |event: Recorded<CounterEvent>, _| {
+        told.lock().push((process, event.stream.to_string(), event.version));
+        std::future::ready(Ok(()))
+    });
+    subscriber.start().await.unwrap();
+}
+
+async fn a_subscriber_is_active_in_one_process(place: Place) {
+    let told = Told::default();
+    let systems = [Annals::open(&place.url).await.unwrap(), Annals::open(&place.url).await.unwrap()];
+    for (process, annals) in systems.iter().enumerate() {
+        subscribe(annals, process, &told).await;
+    }
+    for number in 0..20 {
+        increase(&systems[1], &format!("c{}", number % 3), 1).await;
+    }
+    systems[1].settle().await.unwrap();
+    systems[0].settle().await.unwrap();
+    assert_eq!(told.lock().len(), 20);
+    assert!(told.lock().iter().all(|(process, ..)| *process == 0), "the first one is told all");
+    systems[0].shutdown().await;
+    increase(&systems[1], "c0", 1).await;
+    systems[1].settle().await.unwrap();
+    assert_eq!(told.lock().last().unwrap().0, 1, "then the second one");
+    assert_eq!(told.lock().len(), 21);
+}
+
+/// In each stream everything is told, and never something before what comes before it.
+fn in_order(told: &Told, streams: usize, events: u64) {
+    let mut newest: HashMap<String, u64> = HashMap::new();
+    for (_, stream, version) in told.lock().iter() {
+        let newest = newest.entry(stream.clone()).or_default();
+        assert!(version.get() <= *newest + 1, "{stream}: {version} was told after {newest}");
+        *newest = version.get().max(*newest);
+    }
+    assert_eq!(newest.len(), streams);
+    assert!(newest.values().all(|newest| *newest == events), "{newest:?}");
+}
+
+/// Writes events in these streams while connections are cut; whoever cannot write tries again.
+async fn write_while_connections_are_cut(place: &Place, writer: &Annals, streams: usize, events: u64) {
+    let cuts = AtomicUsize::new(0);
+    let writing = async {
+        for round in 1..=events {
+            for stream in 0..streams {
+                let key = format!("{stream}/{round}");
+                let counters = writer.repository::<crate::counter::Counter>();
+                let once = || counters.execute(format!("c{stream}"), crate::counter::Increase(1)).once(key.clone());
+                while once().await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            }
+        }
+    };
+    let cutting = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            cuts.fetch_add(place.cut().await, Ordering::Relaxed);
+        }
+    };
+    tokio::select! {
+        () = async { tokio::join!(writing, async { while cuts.load(Ordering::Relaxed) < 20 { tokio::time::sleep(Duration::from_millis(5)).await } }); } => {}
+        () = cutting => {}
+    }
+}
+
+async fn a_subscriber_skips_nothing_when_connections_are_cut(place: Place) {
+    let told = Told::default();
+    let systems = [Annals::open(&place.url).await.unwrap(), Annals::open(&place.url).await.unwrap()];
+    for (process, annals) in systems.iter().enumerate() {
+        subscribe(annals, process, &told).await;
+    }
+    write_while_connections_are_cut(&place, &systems[0], 3, 60).await;
+    for annals in &systems {
+        until(annals, "told", |status| status.position.get() == 180).await;
+    }
+    in_order(&told, 3, 60);
+}
+
+async fn no_event_has_its_effect_twice_when_connections_are_cut(place: Place) {
+    let systems = [Annals::open(&place.url).await.unwrap(), Annals::open(&place.url).await.unwrap()];
+    for annals in &systems {
+        annals.project(Sums::<1>::default()).batch(7).retry(QUICKLY).start().await.unwrap();
+    }
+    write_while_connections_are_cut(&place, &systems[0], 3, 60).await;
+    for annals in &systems {
+        until(annals, "sums", |status| status.position.get() == 180).await;
+        for stream in ["c0", "c1", "c2"] {
+            assert_eq!(sum::<1>(annals, stream, Position::new(180)).await, Some((60, 60)));
+        }
+    }
+}
