@@ -18,8 +18,7 @@ use crate::{Options, schema, session, value};
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Quotes and concatenation as the standard, PostgreSQL and SQLite have them; and what does not fit is refused, not cut.
-pub(crate) const MODE: &str =
-    "SET SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'";
+pub(crate) const MODE: &str = "SET SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'";
 
 /// A database with the state beside a log in it.
 pub struct MySqlState {
@@ -206,7 +205,9 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
             };
             format!("the database: {}{hint}", refused.message()).into()
         }
-        sqlx::Error::PoolTimedOut => "no connection in time: the server is not reached, or all of them are busy".into(),
+        sqlx::Error::PoolTimedOut => {
+            "no connection in time: the server is not reached, or all of them are busy".into()
+        }
         error => Box::new(error),
     };
     if refused { Fault::Refused(told) } else { Fault::Unavailable(told) }

@@ -41,10 +41,15 @@ fn read(value: MySqlValueRef<'_>, info: &MySqlTypeInfo) -> Result<Value, BoxDynE
     }
     Ok(match info.name() {
         "NULL" => Value::Null,
-        "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" => Value::Integer(<i64 as Decode<MySql>>::decode(value)?),
+        "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" => {
+            Value::Integer(<i64 as Decode<MySql>>::decode(value)?)
+        }
         unsigned if unsigned.ends_with("UNSIGNED") => {
             let number = <u64 as Decode<MySql>>::decode(value)?;
-            Value::Integer(i64::try_from(number).map_err(|_| format!("is {number}, which is too large: cast it to text"))?)
+            Value::Integer(
+                i64::try_from(number)
+                    .map_err(|_| format!("is {number}, which is too large: cast it to text"))?,
+            )
         }
         "FLOAT" => Value::Real(<f32 as Decode<MySql>>::decode(value)?.into()),
         "DOUBLE" => Value::Real(<f64 as Decode<MySql>>::decode(value)?),

@@ -12,8 +12,8 @@ use futures::{FutureExt, TryStreamExt};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError, PgPool, PgPoolOptions};
 use sqlx::{
-    Arguments, AssertSqlSafe, Column, ConnectOptions, Connection, Either, Executor, Postgres, Row, SqlSafeStr,
-    Statement, ValueRef,
+    Arguments, AssertSqlSafe, Column, ConnectOptions, Connection, Either, Executor, Postgres, Row,
+    SqlSafeStr, Statement, ValueRef,
 };
 
 use crate::options::Address;
@@ -193,7 +193,11 @@ async fn try_run(connection: &mut PgConnection, sql: &str, values: &[&Value]) ->
         _ => &[],
     };
     if types.len() != values.len() {
-        return Err(Fault::refused(format!("`{sql}` names {} values, is given {}", types.len(), values.len())));
+        return Err(Fault::refused(format!(
+            "`{sql}` names {} values, is given {}",
+            types.len(),
+            values.len()
+        )));
     }
     let mut arguments = PgArguments::default();
     for (place, (value, info)) in values.iter().zip(types).enumerate() {
@@ -237,7 +241,11 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
             let code = refused.downcast_ref::<PgDatabaseError>().code();
             // A statement whose table was made anew meanwhile is to be sent again.
             let anew = code == "0A000" && refused.message().contains("cached plan");
-            !anew && ["0A", "21", "22", "23", "25", "2B", "42", "44", "P0", "3F"].contains(&code.get(..2).unwrap_or(""))
+            let silent = code == "25P03";
+            !anew
+                && !silent
+                && ["0A", "21", "22", "23", "25", "2B", "42", "44", "P0", "3F"]
+                    .contains(&code.get(..2).unwrap_or(""))
         }
         sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
         _ => false,
@@ -253,7 +261,9 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
             let detail = refused.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
             format!("PostgreSQL: {}{detail}{hint}", refused.message()).into()
         }
-        sqlx::Error::PoolTimedOut => "no connection in time: the server is not reached, or all of them are busy".into(),
+        sqlx::Error::PoolTimedOut => {
+            "no connection in time: the server is not reached, or all of them are busy".into()
+        }
         error => Box::new(error),
     };
     if refused { Fault::Refused(told) } else { Fault::Unavailable(told) }

@@ -54,12 +54,18 @@ impl Type<Postgres> for Cell<'_> {
 
 impl Encode<'_, Postgres> for Cell<'_> {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        let text = |kind| matches!(kind, oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::UNKNOWN | oid::JSON);
+        let text = |kind| {
+            matches!(kind, oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::UNKNOWN | oid::JSON)
+        };
         match (self.value, number(&self.info)) {
             (Value::Null, _) => return Ok(IsNull::Yes),
             (Value::Integer(number), oid::INT8) => buffer.extend_from_slice(&number.to_be_bytes()),
-            (Value::Integer(number), oid::INT4) => buffer.extend_from_slice(&i32::try_from(*number)?.to_be_bytes()),
-            (Value::Integer(number), oid::INT2) => buffer.extend_from_slice(&i16::try_from(*number)?.to_be_bytes()),
+            (Value::Integer(number), oid::INT4) => {
+                buffer.extend_from_slice(&i32::try_from(*number)?.to_be_bytes())
+            }
+            (Value::Integer(number), oid::INT2) => {
+                buffer.extend_from_slice(&i16::try_from(*number)?.to_be_bytes())
+            }
             (Value::Integer(number @ (0 | 1)), oid::BOOL) => buffer.push(u8::from(*number == 1)),
             (Value::Integer(number), oid::NUMERIC) => buffer.extend_from_slice(&numeric(*number)),
             (Value::Integer(micros), oid::TIMESTAMP | oid::TIMESTAMPTZ) => {
@@ -67,8 +73,12 @@ impl Encode<'_, Postgres> for Cell<'_> {
                 buffer.extend_from_slice(&micros.to_be_bytes());
             }
             #[allow(clippy::cast_precision_loss, reason = "the column is not more exact")]
-            (Value::Integer(number), oid::FLOAT8) => buffer.extend_from_slice(&(*number as f64).to_be_bytes()),
-            (Value::Integer(number), kind) if text(kind) => buffer.extend_from_slice(number.to_string().as_bytes()),
+            (Value::Integer(number), oid::FLOAT8) => {
+                buffer.extend_from_slice(&(*number as f64).to_be_bytes())
+            }
+            (Value::Integer(number), kind) if text(kind) => {
+                buffer.extend_from_slice(number.to_string().as_bytes())
+            }
             (Value::Real(number), oid::FLOAT8) => buffer.extend_from_slice(&number.to_be_bytes()),
             #[allow(clippy::cast_possible_truncation, reason = "the column is not more exact")]
             (Value::Real(number), oid::FLOAT4) => buffer.extend_from_slice(&(*number as f32).to_be_bytes()),
@@ -82,7 +92,8 @@ impl Encode<'_, Postgres> for Cell<'_> {
             (Value::Blob(bytes), oid::UUID) => buffer.extend_from_slice(Uuid::from_slice(bytes)?.as_bytes()),
             (value, _) => {
                 let (given, kind) = (kind_of(value), self.info.name().to_lowercase());
-                let problem = format!("PostgreSQL takes `{kind}` there and is given {given}: cast it in the statement");
+                let problem =
+                    format!("PostgreSQL takes `{kind}` there and is given {given}: cast it in the statement");
                 return Err(problem.into());
             }
         }
@@ -111,7 +122,8 @@ fn kind_of(value: &Value) -> &'static str {
 pub(crate) fn read(value: &PgValueRef<'_>, info: &PgTypeInfo) -> Result<Value, BoxDynError> {
     let bytes = value.as_bytes()?;
     let words = || Ok::<_, BoxDynError>(Value::Text(std::str::from_utf8(bytes)?.to_owned()));
-    let micros = || Ok::<_, BoxDynError>(Value::Integer(i64::from_be_bytes(bytes.try_into()?).saturating_add(EPOCH)));
+    let micros =
+        || Ok::<_, BoxDynError>(Value::Integer(i64::from_be_bytes(bytes.try_into()?).saturating_add(EPOCH)));
     match number(info) {
         oid::VOID => Ok(Value::Null),
         oid::BOOL => Ok(Value::Integer(i64::from(bytes.first() == Some(&1)))),

@@ -108,7 +108,8 @@ impl Dialect {
 
     /// How many bytes at the beginning of this are quoted or commented.
     fn verbatim(self, sql: &str, before: Option<char>) -> usize {
-        let until = |end: &str, from: usize| sql[from..].find(end).map_or(sql.len(), |at| from + at + end.len());
+        let until =
+            |end: &str, from: usize| sql[from..].find(end).map_or(sql.len(), |at| from + at + end.len());
         let bytes = sql.as_bytes();
         match bytes[0] {
             b'\'' if self == Self::Postgres && matches!(before, Some('e' | 'E')) => escaped(sql),
@@ -122,7 +123,9 @@ impl Dialect {
             b'#' if self == Self::MySql => until("\n", 1),
             b'/' if sql.starts_with("/*") => comment(sql, self == Self::Postgres),
             b'$' if self == Self::Postgres && !before.is_some_and(|c| c.is_alphanumeric() || c == '_') => {
-                let tag = sql[1..].find(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(sql.len(), |at| at + 1);
+                let tag = sql[1..]
+                    .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+                    .map_or(sql.len(), |at| at + 1);
                 let is_tag = bytes.get(tag) == Some(&b'$') && !bytes[1].is_ascii_digit();
                 if is_tag { until(&sql[..=tag], tag + 1) } else { 0 }
             }
@@ -143,7 +146,8 @@ impl Dialect {
                 _ => break rest.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default(),
             }
         };
-        let (reads, writes) = (["SELECT", "WITH", "VALUES"], ["INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE"]);
+        let (reads, writes) =
+            (["SELECT", "WITH", "VALUES"], ["INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE"]);
         let is_one = |words: &[&str]| words.iter().any(|word| begins.eq_ignore_ascii_case(word));
         match allowed {
             _ if is_one(&reads) => None,
@@ -229,7 +233,9 @@ mod tests {
 
     #[test]
     fn other_values_than_are_named_are_refused() {
-        for (sql, values) in [("SELECT ?2", 1), ("SELECT ?0", 1), ("SELECT ?1", 2), ("SELECT ?", 1), ("SELECT 1", 1)] {
+        for (sql, values) in
+            [("SELECT ?2", 1), ("SELECT ?0", 1), ("SELECT ?1", 2), ("SELECT ?", 1), ("SELECT 1", 1)]
+        {
             for dialect in [Dialect::Postgres, Dialect::MySql] {
                 let refused = dialect.translate(sql, values).unwrap_err();
                 assert!(refused.contains(sql), "{refused}");
@@ -240,7 +246,12 @@ mod tests {
     #[test]
     fn only_rows_are_read_and_changed() {
         for dialect in [Dialect::Postgres, Dialect::MySql] {
-            for sql in ["select 1", " (SELECT 1) UNION (SELECT 2)", "-- x\nWITH a AS (SELECT 1) SELECT 1", "/* x */ SELECT 1"] {
+            for sql in [
+                "select 1",
+                " (SELECT 1) UNION (SELECT 2)",
+                "-- x\nWITH a AS (SELECT 1) SELECT 1",
+                "/* x */ SELECT 1",
+            ] {
                 assert_eq!(dialect.refuses(sql, Allowed::Read), None, "{sql}");
                 assert_eq!(dialect.refuses(sql, Allowed::Write), None, "{sql}");
             }
@@ -248,7 +259,15 @@ mod tests {
                 assert_eq!(dialect.refuses(sql, Allowed::Write), None, "{sql}");
                 assert!(dialect.refuses(sql, Allowed::Read).is_some(), "{sql}");
             }
-            for sql in ["COMMIT", "/* SELECT */ ROLLBACK", "SAVEPOINT a", "CREATE TABLE t (a INT)", "", "-", "SET x = 1"] {
+            for sql in [
+                "COMMIT",
+                "/* SELECT */ ROLLBACK",
+                "SAVEPOINT a",
+                "CREATE TABLE t (a INT)",
+                "",
+                "-",
+                "SET x = 1",
+            ] {
                 assert!(dialect.refuses(sql, Allowed::Write).is_some(), "{sql}");
             }
         }

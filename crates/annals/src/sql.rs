@@ -10,8 +10,8 @@ mod row;
 mod rows;
 mod value;
 
-pub(crate) use database::{Database, Place, blocking, remove};
 pub use annals_sql::Dialect;
+pub(crate) use database::{Database, Place, blocking, remove};
 pub(crate) use line::{Line, carry, carry_out};
 pub(crate) use row::read;
 pub use row::{Column, FromRow, Row};

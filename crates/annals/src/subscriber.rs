@@ -29,6 +29,9 @@ use crate::shared::Shared;
 use crate::tasks::Tasks;
 use crate::{Failure, Recorded};
 
+/// How long the name of a subscriber may be, which is a key of a table.
+const NAME_BYTES_MAX: usize = 1_000;
+
 /// A subscriber that is to be started.
 #[must_use = "a subscriber hears nothing until it is started"]
 pub struct Subscribe {
@@ -134,8 +137,10 @@ impl Subscribe {
     pub async fn start(self) -> Result<()> {
         let Self { shared, tasks, name, handlers, concurrency, backoff, from_now } = self;
         let types: Vec<&str> = handlers.iter().flat_map(|handler| handler.types()).copied().collect();
-        if name.is_empty() || name.contains('/') {
-            return Err(Invalid::new("subscriber", format!("`{name}` is empty or contains `/`")).into());
+        if name.is_empty() || name.contains('/') || name.len() > NAME_BYTES_MAX {
+            let problem =
+                format!("`{name}` is empty, contains `/`, or is longer than {NAME_BYTES_MAX} bytes");
+            return Err(Invalid::new("subscriber", problem).into());
         }
         if types.is_empty() {
             return Err(Invalid::new("subscriber", format!("`{name}` has no handler")).into());
@@ -151,7 +156,8 @@ impl Subscribe {
         place.fill(progress.clone());
         let handlers = handlers.into();
         let name = name.into();
-        let delivery = Delivery { name, handlers, shared, progress, checkpoints, concurrency, backoff, query };
+        let delivery =
+            Delivery { name, handlers, shared, progress, checkpoints, concurrency, backoff, query };
         tasks.spawn(delivery.run(after, tasks.stop()));
         Ok(())
     }

@@ -184,7 +184,9 @@ where
 {
     let database = Database::open(&Place::Memory).expect("SQLite opens in memory");
     database
-        .write_now(|connection| -> Result<(), SqlError> { Ok(connection.execute_batch(P::schema(Dialect::Sqlite))?) })
+        .write_now(|connection| -> Result<(), SqlError> {
+            Ok(connection.execute_batch(P::schema(Dialect::Sqlite))?)
+        })
         .expect("SQLite takes the schema");
     let mut versions = std::collections::HashMap::<String, u64>::new();
     for (index, (stream, event)) in events.into_iter().enumerate() {

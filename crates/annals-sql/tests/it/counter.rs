@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use annals::{
-    Aggregate, Annals, Backoff, Context, Decide, Decision, Event, Failure, Params, Position, Projection, Recorded,
-    Rows, Snapshot, SqlError, Status, ViewError, emit,
+    Aggregate, Annals, Backoff, Context, Decide, Decision, Event, Failure, Params, Position, Projection,
+    Recorded, Rows, Snapshot, SqlError, Status, ViewError, emit,
 };
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +86,11 @@ pub async fn increase(annals: &Annals, counter: &str, by: u64) -> Position {
 }
 
 /// What the rows say of a counter: its sum, and of how many events. Connections may have been cut meanwhile.
-pub async fn sum<const VERSION: u32>(annals: &Annals, counter: &str, at_least: Position) -> Option<(u64, u64)> {
+pub async fn sum<const VERSION: u32>(
+    annals: &Annals,
+    counter: &str,
+    at_least: Position,
+) -> Option<(u64, u64)> {
     let view = annals.view::<Sums<VERSION>>().at_least(at_least).within(Duration::from_secs(120));
     let sql = "SELECT amount, events FROM sums WHERE counter = ?1";
     loop {

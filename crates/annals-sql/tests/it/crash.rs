@@ -52,12 +52,18 @@ async fn a_process_that_dies_between_rows_and_checkpoint_leaves_both_or_neither(
     for (batch, done) in [(1_000, 0), (3, 6), (1, 7)] {
         let died = die("dies_in_the_middle_of_a_batch", &place, batch).output().unwrap();
         assert!(!died.status.success(), "it was to die");
-        let rows = beside.number(&format!("SELECT CAST(COALESCE(SUM(events), 0) AS {}) FROM {schema}.sums", place.whole())).await;
+        let rows = beside
+            .number(&format!("SELECT CAST(COALESCE(SUM(events), 0) AS {}) FROM {schema}.sums", place.whole()))
+            .await;
         let checkpoint = beside.number(&format!("SELECT position FROM {schema}.annals_checkpoint")).await;
         assert_eq!((rows, checkpoint), (done, done), "batches of {batch}");
     }
     annals.project(Sums::<1>::default()).start().await.unwrap();
-    assert_eq!(sum::<1>(&annals, "a", Position::new(10)).await, Some((10, 10)), "each event has its effect once");
+    assert_eq!(
+        sum::<1>(&annals, "a", Position::new(10)).await,
+        Some((10, 10)),
+        "each event has its effect once"
+    );
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use annals::{Annals, Append, Error, Event, Expected, NewEvent, Phase, Position, Query, StreamId};
 use annals::EventStoreExt as _;
+use annals::{Annals, Append, Error, Event, Expected, NewEvent, Phase, Position, Query, StreamId};
 
 use crate::counter::{CounterEvent, QUICKLY, Sums, increase, sum, until};
 use crate::place::Place;
@@ -16,6 +16,7 @@ on_each_database! {
     several_processes_append_with_it,
     nothing_is_half_there_when_connections_are_cut,
     an_older_event_that_fails_holds_up_no_append,
+    rows_that_are_gone_hold_up_no_append,
 }
 
 async fn open(place: &Place, sums: &Sums) -> Annals {
@@ -31,7 +32,11 @@ fn event(by: u64) -> NewEvent {
 }
 
 fn append(stream: &str, by: &[u64]) -> Append {
-    Append::to(StreamId::new(format!("counter-{stream}")).unwrap(), Expected::Any, by.iter().map(|by| event(*by)))
+    Append::to(
+        StreamId::new(format!("counter-{stream}")).unwrap(),
+        Expected::Any,
+        by.iter().map(|by| event(*by)),
+    )
 }
 
 async fn rows_are_there_when_the_append_is(place: Place) {
@@ -40,7 +45,8 @@ async fn rows_are_there_when_the_append_is(place: Place) {
     for round in 1..=20 {
         increase(&annals, "a", 2).await;
         let rows = beside.number(&format!("SELECT events FROM {0}$sums_v1.sums", place.name)).await;
-        let checkpoint = beside.number(&format!("SELECT position FROM {0}$sums_v1.annals_checkpoint", place.name)).await;
+        let checkpoint =
+            beside.number(&format!("SELECT position FROM {0}$sums_v1.annals_checkpoint", place.name)).await;
         assert_eq!((rows, checkpoint), (round, round), "seen by others without waiting");
     }
     // A retry with a key, and an append that is refused, leave the rows.
@@ -76,7 +82,12 @@ async fn an_append_that_is_refused_by_a_projection_writes_nothing(place: Place) 
             Err(Error::Invalid(invalid)) => {
                 assert_eq!((by, invalid.field.as_str()), (13, "events[1]"));
                 let said = invalid.to_string();
-                assert!(said.contains("`sums`") && said.contains("bad luck") && said.contains("counter.increased"), "{said}");
+                assert!(
+                    said.contains("`sums`")
+                        && said.contains("bad luck")
+                        && said.contains("counter.increased"),
+                    "{said}"
+                );
             }
             Err(error) => panic!("{}", error.chain()),
         }
@@ -86,7 +97,8 @@ async fn an_append_that_is_refused_by_a_projection_writes_nothing(place: Place) 
     assert_eq!(log.len(), 60);
     assert!(log.iter().zip(1..).all(|(event, place)| event.position.get() == place), "without holes");
     let view = annals.view::<Sums>().at_least(Position::new(60));
-    let rows = view.query("SELECT amount, events FROM sums", (), |row| row.read::<(u64, u64)>()).await.unwrap();
+    let rows =
+        view.query("SELECT amount, events FROM sums", (), |row| row.read::<(u64, u64)>()).await.unwrap();
     assert_eq!(rows, vec![(3, 2); 30]);
     // A refusal is an answer; the next append goes on.
     sums.superstitious.store(false, Ordering::SeqCst);
@@ -164,7 +176,8 @@ async fn nothing_is_half_there_when_connections_are_cut(place: Place) {
         while annals.store().append(append.clone()).await.is_err() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let sql = format!("SELECT l.position - s.events FROM {0}.log AS l, {0}$sums_v1.sums AS s", place.name);
+        let sql =
+            format!("SELECT l.position - s.events FROM {0}.log AS l, {0}$sums_v1.sums AS s", place.name);
         assert_eq!(beside.number(&sql).await, 0, "log and rows are one, append {number}");
     }
     cutting.await.unwrap();
@@ -190,4 +203,18 @@ async fn an_older_event_that_fails_holds_up_no_append(place: Place) {
     // From here on it refuses again.
     sums.superstitious.store(true, Ordering::SeqCst);
     assert!(matches!(annals.store().append(append("a", &[13])).await, Err(Error::Invalid(_))));
+}
+
+async fn rows_that_are_gone_hold_up_no_append(place: Place) {
+    let annals = open(&place, &Sums::default()).await;
+    increase(&annals, "a", 1).await;
+    let kind = if place.is_postgres() { ("SCHEMA", "CASCADE") } else { ("DATABASE", "") };
+    place.beside().await.run(&format!("DROP {} {}$sums_v1 {}", kind.0, place.name, kind.1)).await;
+    let position = increase(&annals, "a", 1).await;
+    assert_eq!(position.get(), 2);
+    until(&annals, "sums", |status| status.phase == Phase::Retrying).await;
+    annals.shutdown().await;
+    // Started again, it makes them again.
+    let annals = open(&place, &Sums::default()).await;
+    assert_eq!(sum::<1>(&annals, "a", position).await, Some((2, 2)));
 }

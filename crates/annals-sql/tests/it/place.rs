@@ -34,11 +34,19 @@ fn with_user(url: &str, user: &str) -> String {
 impl Place {
     pub async fn postgres() -> Self {
         static SERVER: OnceLock<Server> = OnceLock::new();
-        let owner = SERVER.get_or_init(|| server::newest_postgres(&["fsync=off", "log_min_messages=warning"])).url();
+        let owner =
+            SERVER.get_or_init(|| server::newest_postgres(&["fsync=off", "log_min_messages=warning"])).url();
         let name = number();
-        let place = Self { url: format!("{}?schema={name}", with_user(&owner, &name)), name, owner, is_postgres: true };
+        let place = Self {
+            url: format!("{}?schema={name}", with_user(&owner, &name)),
+            name,
+            owner,
+            is_postgres: true,
+        };
         let mut other = place.beside().await;
-        other.run(&format!("CREATE ROLE {0} LOGIN; GRANT CREATE ON DATABASE postgres TO {0}", place.name)).await;
+        other
+            .run(&format!("CREATE ROLE {0} LOGIN; GRANT CREATE ON DATABASE postgres TO {0}", place.name))
+            .await;
         place
     }
 
@@ -48,7 +56,8 @@ impl Place {
         let owner = SERVER.get_or_init(|| server::mariadb(&settings)).url();
         let name = number();
         let (server, _) = owner.rsplit_once('/').unwrap();
-        let place = Self { url: format!("{}/{name}", with_user(server, &name)), name, owner, is_postgres: false };
+        let place =
+            Self { url: format!("{}/{name}", with_user(server, &name)), name, owner, is_postgres: false };
         let pattern = place.name.replace('_', "\\_");
         let mut other = place.beside().await;
         other

@@ -56,7 +56,8 @@ async fn all_read_what_one_of_them_fills(place: Place) {
 
 async fn another_version_does_not_disturb_the_one_that_is_in_use(place: Place) {
     let prefix = format!("{}$", place.name);
-    let schemas = |versions: &[u32]| versions.iter().map(|v| format!("{prefix}sums_v{v}")).collect::<Vec<_>>();
+    let schemas =
+        |versions: &[u32]| versions.iter().map(|v| format!("{prefix}sums_v{v}")).collect::<Vec<_>>();
     let mut beside = place.beside().await;
     let old = Annals::open(&place.url).await.unwrap();
     old.project(Sums::<1>::default()).start().await.unwrap();
@@ -153,7 +154,8 @@ async fn write_while_connections_are_cut(place: &Place, writer: &Annals, streams
             for stream in 0..streams {
                 let key = format!("{stream}/{round}");
                 let counters = writer.repository::<crate::counter::Counter>();
-                let once = || counters.execute(format!("c{stream}"), crate::counter::Increase(1)).once(key.clone());
+                let once =
+                    || counters.execute(format!("c{stream}"), crate::counter::Increase(1)).once(key.clone());
                 while once().await.is_err() {
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }

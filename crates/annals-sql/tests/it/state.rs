@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use annals::{
-    Annals, Error, EventStore, Failure, MemoryStore, Position, Projection, Recorded, Rows, State, Version, every,
+    Annals, Error, EventStore, Failure, MemoryStore, Position, Projection, Recorded, Rows, State, Version,
+    every,
 };
 
 use crate::counter::{Counter, CounterEvent, Increase, QUICKLY, Sums, increase, sum};
@@ -42,7 +43,11 @@ async fn everything_goes_on_after_a_restart(place: Place) {
         let position = increase(&annals, "a", round).await;
         assert_eq!(sum::<1>(&annals, "a", position).await, Some(((1..=round).sum(), round)));
         annals.settle().await.unwrap();
-        assert_eq!((applied.load(Ordering::SeqCst), heard.load(Ordering::SeqCst)), (1, round), "only what is new");
+        assert_eq!(
+            (applied.load(Ordering::SeqCst), heard.load(Ordering::SeqCst)),
+            (1, round),
+            "only what is new"
+        );
         annals.shutdown().await;
     }
     let mut beside = place.beside().await;
@@ -70,7 +75,11 @@ async fn snapshots_are_kept_and_used(place: Place) {
     let lie = format!("UPDATE {}.snapshots SET snapshot_json = '{{\"sum\":1000}}'", place.name);
     beside.run(&lie).await;
     assert_eq!(counters.load("a").await.unwrap().state.sum, 1_000);
-    let zero = if place.is_postgres() { "'00000000-0000-0000-0000-000000000000'" } else { "x'00000000000000000000000000000000'" };
+    let zero = if place.is_postgres() {
+        "'00000000-0000-0000-0000-000000000000'"
+    } else {
+        "x'00000000000000000000000000000000'"
+    };
     beside.run(&format!("UPDATE {}.snapshots SET event_id = {zero}", place.name)).await;
     assert_eq!(counters.load("a").await.unwrap().state.sum, 20);
     let wrong = format!("{count} WHERE event_id = {zero}");
@@ -128,7 +137,11 @@ async fn what_is_unfinished_or_somebody_elses_is_told_apart(place: Place) {
     beside.run(&format!("CREATE TABLE {schema}.theirs (a INTEGER)")).await;
     let refused = annals.project(Sums::<1>::default()).start().await.unwrap_err();
     assert!(matches!(refused, Error::Invalid(_)), "{}", refused.chain());
-    assert_eq!(beside.number(&format!("SELECT count(*) FROM {schema}.theirs")).await, 0, "it is left as it is");
+    assert_eq!(
+        beside.number(&format!("SELECT count(*) FROM {schema}.theirs")).await,
+        0,
+        "it is left as it is"
+    );
     // What a process leaves that dies before the row of the checkpoint is written.
     let columns = "projection VARCHAR(100), store_id VARCHAR(1), definition VARCHAR(1), position BIGINT, event_id VARCHAR(1)";
     beside.run(&format!("CREATE TABLE {schema}.annals_checkpoint ({columns})")).await;
@@ -176,7 +189,8 @@ async fn an_event_that_fails_is_tried_again_and_leaves_nothing(place: Place) {
         increase(&annals, "a", by).await;
     }
     annals.project(sums).retry(QUICKLY).start().await.unwrap();
-    let failing = |status: &annals::Status| status.failing.as_ref().is_some_and(|failing| failing.attempts > 3);
+    let failing =
+        |status: &annals::Status| status.failing.as_ref().is_some_and(|failing| failing.attempts > 3);
     let status = crate::counter::until(&annals, "sums", failing).await;
     assert_eq!(status.position.get(), 2);
     let failing = status.failing.unwrap();
@@ -225,7 +239,11 @@ async fn rows_that_the_log_does_not_know_are_made_again(place: Place) {
     annals.shutdown().await;
     let mut beside = place.beside().await;
     let schema = format!("{}$sums_v1", place.name);
-    let zero = if place.is_postgres() { "'00000000-0000-0000-0000-000000000000'" } else { "x'00000000000000000000000000000000'" };
+    let zero = if place.is_postgres() {
+        "'00000000-0000-0000-0000-000000000000'"
+    } else {
+        "x'00000000000000000000000000000000'"
+    };
     for lie in ["position = 7".to_owned(), format!("event_id = {zero}")] {
         beside.run(&format!("UPDATE {schema}.sums SET amount = 1000")).await;
         beside.run(&format!("UPDATE {schema}.annals_checkpoint SET {lie}")).await;

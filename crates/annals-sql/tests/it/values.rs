@@ -50,7 +50,8 @@ impl Projection for Kinds {
         let nothing: (Option<i64>, Option<String>, Option<f64>) = (None, None, None);
         let (number, words, fraction) = nothing;
         rows.execute(insert, (9, number, number, fraction, &words, &words, number, number))?;
-        let count = rows.one("SELECT COUNT(*) FROM kinds WHERE small = ?1", (-5,), |row| row.get::<u64>(0))?;
+        let count =
+            rows.one("SELECT COUNT(*) FROM kinds WHERE small = ?1", (-5,), |row| row.get::<u64>(0))?;
         assert_eq!(count, Some(3), "what was written is seen");
         let (bytes, id) = (vec![0_u8, 1, 255], event.id.as_bytes().to_vec());
         rows.execute("INSERT INTO bytes VALUES (?1, ?2, ?3, ?4)", (bytes, id, event.time(), "{\"a\": 1}"))?;
@@ -77,7 +78,8 @@ async fn values_come_out_as_they_went_in(place: Place) {
         assert_eq!(row.read::<Columns>().unwrap(), expected);
     }
     assert_eq!(rows[3].values(), vec![Value::Null; 8]);
-    let found = view.query("SELECT id FROM kinds WHERE words = ?1", (EVERYTHING[2],), |row| row.get::<u64>(0));
+    let found =
+        view.query("SELECT id FROM kinds WHERE words = ?1", (EVERYTHING[2],), |row| row.get::<u64>(0));
     assert_eq!(found.await.unwrap(), [2]);
     let none = view.query("SELECT id FROM kinds WHERE words = ?1", ("trailing",), |row| row.get::<u64>(0));
     assert!(none.await.unwrap().is_empty(), "text is compared to the last blank");
@@ -104,7 +106,8 @@ async fn types_of_the_database_are_read(place: Place) {
     assert_eq!((&row[4], &row[5], &row[6]), (&Value::Integer(1), &Value::Null, &Value::Text("ab".into())));
     assert_eq!(row[7], Value::Real(2.5));
     // A parameter of a sum, of a page, of a list.
-    let having = "SELECT flag FROM kinds GROUP BY flag HAVING SUM(small) < ?1 ORDER BY flag LIMIT ?2 OFFSET ?3";
+    let having =
+        "SELECT flag FROM kinds GROUP BY flag HAVING SUM(small) < ?1 ORDER BY flag LIMIT ?2 OFFSET ?3";
     assert_eq!(view.query(having, (-14, 10, 0), |row| row.get::<bool>(0)).await.unwrap(), [true]);
     let unknown = view.rows("SELECT CURRENT_DATE", ()).await.unwrap_err().to_string();
     assert!(unknown.contains("cast it"), "{unknown}");
@@ -180,7 +183,11 @@ async fn no_statement_of_a_projection_can_part_rows_from_checkpoint(place: Place
         assert_eq!(rows.await.unwrap(), (1..=taken).collect::<Vec<_>>(), "{ends}");
         annals.shutdown().await;
         let schema = format!("{}$ending_v1", place.name);
-        let drop = if place.is_postgres() { format!("DROP SCHEMA \"{schema}\" CASCADE") } else { format!("DROP DATABASE `{schema}`") };
+        let drop = if place.is_postgres() {
+            format!("DROP SCHEMA \"{schema}\" CASCADE")
+        } else {
+            format!("DROP DATABASE `{schema}`")
+        };
         place.beside().await.run(&drop).await;
     }
 }

@@ -39,7 +39,9 @@ impl Home {
     /// Opens the rows of this version, or begins them.
     pub async fn open<P: Projection>(shared: &Shared) -> Result<Self> {
         match &shared.state {
-            Opened::Sqlite(_, views) => ViewFile::open::<P>(&*shared.store, views.clone()).await.map(Self::File),
+            Opened::Sqlite(_, views) => {
+                ViewFile::open::<P>(&*shared.store, views.clone()).await.map(Self::File)
+            }
             Opened::Database(database) => {
                 ViewSchema::open::<P>(&*shared.store, database).await.map(Self::Schema)
             }

@@ -4,8 +4,8 @@
 //!       commits with the append.
 //! - X2  They are a little behind: what is missing is taken first, in the same transaction. It is committed already, and the
 //!       log is locked, so nothing comes in between.
-//! - X3  They are far behind, or one of the missing events fails: the group is written without them, and the task of the
-//!       projection catches up.
+//! - X3  They are far behind, or gone, or one of the missing events fails: the group is written without them, and the task of
+//!       the projection catches up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +42,7 @@ enum Left {
 
 impl<P: Projection> InlineProjection<P> {
     async fn go_on(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<(), Left> {
+        session.enter(self.place.schema()).await.map_err(|fault| Left::behind(&fault))?;
         // Without a lock, so as not to wait for whoever makes the rows.
         let far = |position: Position| group.behind.get().saturating_sub(position.get()) > BEHIND_MAX;
         if far(Position::new(self.known.load(Ordering::Relaxed))) && far(self.position(session).await?) {
@@ -125,7 +126,6 @@ impl Left {
 impl<P: Projection> Inline for InlineProjection<P> {
     async fn take(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<bool, NotTaken> {
         let lost = |fault: annals_sql::Fault| NotTaken::Unavailable(Box::new(SqlError::from(fault)));
-        session.enter(self.place.schema()).await.map_err(lost)?;
         session.script("SAVEPOINT annals_inline").await.map_err(lost)?;
         match self.go_on(session, group).await {
             Ok(()) => Ok(true),

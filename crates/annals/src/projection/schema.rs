@@ -178,7 +178,8 @@ pub(super) async fn take<P: Projection>(
                 projection.apply(&event, &rows)?;
                 Ok(rows.still_one_transaction()?)
             });
-            taken.map_err(|failure| NotTaken { failed: FailedAt { index, failure }, lost: line.is_lost() })?;
+            taken
+                .map_err(|failure| NotTaken { failed: FailedAt { index, failure }, lost: line.is_lost() })?;
         }
         Ok(())
     };

@@ -19,11 +19,13 @@ impl SnapshotStore for DatabaseSnapshots {
         let insert = self.0.insert_unless_there(
             "{state}.snapshots (entity_type, entity_id, entity_version, snapshot_type, snapshot_json, event_id, position, taken_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "entity_version",
         );
         let json = String::from_utf8(state.to_vec())?;
         let id = event_id.as_bytes().as_slice();
         let category = stream.category().to_string();
-        let values = (category, stream.as_str(), version, schema.as_str(), json, id, position, taken_at).values()?;
+        let values =
+            (category, stream.as_str(), version, schema.as_str(), json, id, position, taken_at).values()?;
         transaction.run(&insert, &values).await?;
         let others = "DELETE FROM {state}.snapshots WHERE entity_id = ?1 AND snapshot_type <> ?2";
         transaction.run(others, &(stream.as_str(), schema.as_str()).values()?).await?;

@@ -88,10 +88,12 @@ pub(crate) async fn carry<T: Send + 'static>(
         // Whoever has gone away does not want the answer.
         let _ = answer.send(carry_out(session, dialect, place, &sql, &values).await);
     }
-    working.await.map_err(|stopped| SqlError::Stopped(match stopped.try_into_panic() {
-        Ok(panic) => crate::failure::panic_message(&*panic).into(),
-        Err(cancelled) => Cause::from(cancelled),
-    }))
+    working.await.map_err(|stopped| {
+        SqlError::Stopped(match stopped.try_into_panic() {
+            Ok(panic) => crate::failure::panic_message(&*panic).into(),
+            Err(cancelled) => Cause::from(cancelled),
+        })
+    })
 }
 
 /// Carries out a statement of a user's. Connections keep statements by their text, and the same text means other tables

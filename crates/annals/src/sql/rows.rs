@@ -59,9 +59,7 @@ impl<'a> Rows<'a> {
             Over::Sqlite(connection) => {
                 Ok(prepare(connection, sql)?.execute(params_from_iter(values.iter().map(Cell)))?)
             }
-            Over::Database(line) => {
-                Ok(usize::try_from(line.run(sql, values)?.changed).unwrap_or(usize::MAX))
-            }
+            Over::Database(line) => Ok(usize::try_from(line.run(sql, values)?.changed).unwrap_or(usize::MAX)),
         }
     }
 

@@ -30,14 +30,17 @@ impl StateDatabase {
         let database = Self(Arc::new(Parts { sessions, inlines, guard, store }));
         if database.bound_to().await.map_err(unavailable)?.is_none() {
             let id = Value::Blob(store.as_bytes().to_vec());
-            database.write(&database.insert_unless_there("{state}.state (store_id) VALUES (?1)"), &[id]).await.map_err(unavailable)?;
+            let insert = database.insert_unless_there("{state}.state (store_id) VALUES (?1)", "alone");
+            database.write(&insert, &[id]).await.map_err(unavailable)?;
         }
         match database.bound_to().await.map_err(unavailable)? {
             Some(id) if id == *store.as_bytes() => Ok(database),
             other => {
                 let other = other.map_or_else(String::new, |id| StoreId::from_bytes(id).to_string());
                 let home = database.home();
-                let problem = format!("`{home}` has the state of the log {other}, not of {store}; name another schema for this one's, or drop it");
+                let problem = format!(
+                    "`{home}` has the state of the log {other}, not of {store}; name another schema for this one's, or drop it"
+                );
                 Err(Invalid::new("state", problem).into())
             }
         }
@@ -74,10 +77,11 @@ impl StateDatabase {
         self.0.store
     }
 
-    /// An insert that does nothing if a row with the same key is there.
-    pub fn insert_unless_there(&self, what: &str) -> String {
+    /// An insert that does nothing if a row with the same key is there, of which this is a column.
+    pub fn insert_unless_there(&self, what: &str, key: &str) -> String {
         match self.dialect() {
-            Dialect::MySql => format!("INSERT IGNORE INTO {what}"),
+            // `INSERT IGNORE` would also cut what is too long.
+            Dialect::MySql => format!("INSERT INTO {what} ON DUPLICATE KEY UPDATE {key} = {key}"),
             _ => format!("INSERT INTO {what} ON CONFLICT DO NOTHING"),
         }
     }

@@ -158,8 +158,11 @@ impl Keeping {
 
     /// All locks are lost with the connection.
     fn give_up(&mut self, fault: &Fault) {
-        tracing::warn!(%fault, locks = self.held.len(), "the connection that holds locks is lost; another is made");
-        self.session = None;
+        if self.session.take().is_some() {
+            tracing::warn!(%fault, locks = self.held.len(), "the connection that holds locks is lost; another is made");
+        } else {
+            tracing::debug!(%fault, "there is no connection that could hold locks");
+        }
         for (_, lost) in self.held.drain() {
             lost.send_replace(true);
         }

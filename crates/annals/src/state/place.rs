@@ -43,7 +43,9 @@ impl ViewPlace {
         let schema = format!("{}{version}", before_version(database, projection));
         let most = if database.dialect() == Dialect::MySql { 64 } else { 63 };
         if schema.len() > most {
-            let problem = format!("`{projection}` is too long: its schema would be `{schema}`, which may have {most} letters");
+            let problem = format!(
+                "`{projection}` is too long: its schema would be `{schema}`, which may have {most} letters"
+            );
             return Err(Invalid::new("projection", problem));
         }
         Ok(Self { database: database.clone(), schema: schema.into(), projection: projection.into(), version })
@@ -107,7 +109,9 @@ impl ViewPlace {
         let prefix = prefix(self.database.sessions(), self.database.store());
         while !try_lock(&mut *session, &prefix, dialect, &format!("place {}", self.schema)).await? {
             if begun.elapsed() > PATIENCE {
-                return Err(Error::Unavailable(format!("others have been making `{}` for a minute", self.schema).into()));
+                return Err(Error::Unavailable(
+                    format!("others have been making `{}` for a minute", self.schema).into(),
+                ));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -126,7 +130,9 @@ impl ViewPlace {
         let mut versions: Vec<u32> = answer.rows.iter().filter_map(version).collect();
         versions.retain(|version| *version < self.version);
         versions.sort_unstable();
-        let places = versions.into_iter().filter_map(|version| Self::of(&self.database, &self.projection, version).ok());
+        let places = versions
+            .into_iter()
+            .filter_map(|version| Self::of(&self.database, &self.projection, version).ok());
         Ok(places.collect())
     }
 
@@ -171,10 +177,12 @@ impl Work {
         }
         let schema = self.place.schema.clone();
         if !tables.iter().any(|table| table == "annals_checkpoint") {
-            let problem = format!("finds other tables than a projection's in `{schema}`, where its rows would lie");
+            let problem =
+                format!("finds other tables than a projection's in `{schema}`, where its rows would lie");
             return Err(Invalid::new("projection", problem).into());
         }
-        let sql = "SELECT position, event_id, store_id, definition, projection FROM {place}.annals_checkpoint";
+        let sql =
+            "SELECT position, event_id, store_id, definition, projection FROM {place}.annals_checkpoint";
         let answer = self.run(sql, &[]).await?;
         let Some([position, event, store, Value::Text(definition), Value::Text(projection)]) =
             answer.rows.first().map(Vec::as_slice)
@@ -182,7 +190,10 @@ impl Work {
             return Ok(None);
         };
         if **projection != *self.place.projection {
-            let problem = format!("`{}` would have its rows in `{schema}`, which has those of `{projection}`: call it otherwise", self.place.projection);
+            let problem = format!(
+                "`{}` would have its rows in `{schema}`, which has those of `{projection}`: call it otherwise",
+                self.place.projection
+            );
             return Err(Invalid::new("projection", problem).into());
         }
         let (position, witness) = position_of(&[position.clone(), event.clone()]);
@@ -223,7 +234,8 @@ impl Work {
 
     /// This process uses the rows.
     pub async fn hold(&mut self, instance: &str) -> Result<(), Fault> {
-        let sql = self.place.database.insert_unless_there("{place}.annals_holders (instance) VALUES (?1)");
+        let what = "{place}.annals_holders (instance) VALUES (?1)";
+        let sql = self.place.database.insert_unless_there(what, "instance");
         self.run(&sql, &[Value::Text(instance.to_owned())]).await.map(drop)
     }
 

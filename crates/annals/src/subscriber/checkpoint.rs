@@ -35,8 +35,9 @@ impl Checkpoints {
     /// Where to go on: after the checkpoint, or at the first start where that begins. A checkpoint that the log
     /// does not know is dropped with a warning.
     pub async fn begin(&self, store: &dyn EventStore, from_now: bool) -> Result<Position> {
-        let head = store.head().await?;
+        // In this order: others may append and move it meanwhile.
         let found = self.read().await.map_err(unavailable)?;
+        let head = store.head().await?;
         if let Some((position, witness)) = found {
             let reason = match witness {
                 _ if position > head => "it is beyond the end of the log",
@@ -126,8 +127,10 @@ impl Checkpoints {
             let sql = "DELETE FROM {state}.checkpoints WHERE subscriber = ?1 AND position = ?2";
             transaction.run(sql, &(self.subscriber.as_str(), position).values()?).await?;
         }
-        let insert =
-            database.insert_unless_there("{state}.checkpoints (subscriber, position, event_id) VALUES (?1, ?2, ?3)");
+        let insert = database.insert_unless_there(
+            "{state}.checkpoints (subscriber, position, event_id) VALUES (?1, ?2, ?3)",
+            "subscriber",
+        );
         let id = witness.map(|witness| witness.id.as_bytes().to_vec());
         let position = witness.map_or(Position::ZERO, |witness| witness.position);
         transaction.run(&insert, &(self.subscriber.as_str(), position, id).values()?).await?;
