@@ -74,6 +74,8 @@ pub(crate) struct Standing {
     pub phase: Phase,
     pub position: Position,
     pub failing: Option<Failing>,
+    /// Whether there is nothing for this process to do, as others do all of it.
+    pub idle: bool,
 }
 
 /// The runner's side.
@@ -81,7 +83,7 @@ pub(crate) struct Progress(watch::Sender<Standing>);
 
 impl Progress {
     pub fn from(position: Position) -> Self {
-        Self(watch::Sender::new(Standing { phase: Phase::CatchingUp, position, failing: None }))
+        Self(watch::Sender::new(Standing { phase: Phase::CatchingUp, position, failing: None, idle: false }))
     }
 
     pub fn watch(&self) -> watch::Receiver<Standing> {
@@ -162,6 +164,26 @@ impl Progress {
             tried = attempts;
         });
         tried
+    }
+
+    /// Others do all of it, and how far they are is not known here.
+    pub fn has_no_share(&self) {
+        self.stands_by();
+        self.0.send_modify(|standing| standing.idle = true);
+    }
+
+    /// It consists of these, the least of which has come to here.
+    pub fn shares(&self, least: Position, shares: Vec<Standing>) {
+        self.0.send_modify(|standing| {
+            (standing.position, standing.idle) = (least, false);
+            let live = shares.iter().all(|share| share.phase == Phase::Live);
+            standing.failing = shares.into_iter().find_map(|share| share.failing);
+            standing.phase = match (&standing.failing, live) {
+                (Some(_), _) => Phase::Retrying,
+                (None, true) => Phase::Live,
+                (None, false) => Phase::CatchingUp,
+            };
+        });
     }
 
     /// It does nothing any more.

@@ -143,7 +143,7 @@ impl Annals {
             for (name, known) in self.tasks.progress() {
                 let mut standing = known.progress().watch();
                 let reached = standing.wait_for(|standing| is_settled(&known, standing, head)).await;
-                if reached.is_ok_and(|standing| standing.position < head) {
+                if reached.is_ok_and(|standing| standing.position < head && !standing.idle) {
                     return Err(
                         Invalid::new(name, "is stopped and will not come to the end of the log").into()
                     );

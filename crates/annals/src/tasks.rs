@@ -107,6 +107,12 @@ impl Known {
 #[derive(Clone)]
 pub(crate) struct Stop(watch::Receiver<bool>);
 
+impl From<watch::Receiver<bool>> for Stop {
+    fn from(asked: watch::Receiver<bool>) -> Self {
+        Self(asked)
+    }
+}
+
 impl Stop {
     /// Waits until a stop is asked for.
     pub async fn asked(&mut self) {
@@ -195,5 +201,5 @@ pub(crate) fn status(name: &str, known: &Known, head: Position) -> Status {
 
 /// Whether a task has come as far as this and shows it, or never will.
 pub(crate) fn is_settled(known: &Known, standing: &Standing, head: Position) -> bool {
-    (standing.position >= head && known.shows_it()) || standing.phase == Phase::Stopped
+    (standing.position >= head && known.shows_it()) || standing.idle || standing.phase == Phase::Stopped
 }

@@ -18,6 +18,9 @@ on_each_database! {
     a_subscriber_is_active_in_one_process,
     a_subscriber_skips_nothing_when_connections_are_cut,
     no_event_has_its_effect_twice_when_connections_are_cut,
+    a_group_shares_the_streams,
+    a_group_skips_nothing_when_connections_are_cut,
+    a_group_that_is_divided_otherwise_goes_on,
 }
 
 async fn all_read_what_one_of_them_fills(place: Place) {
@@ -105,8 +108,12 @@ async fn another_version_does_not_disturb_the_one_that_is_in_use(place: Place) {
 type Told = Arc<Mutex<Vec<(usize, String, Version)>>>;
 
 async fn subscribe(annals: &Annals, process: usize, told: &Told) {
+    subscribe_in_group(annals, process, told, 1).await;
+}
+
+async fn subscribe_in_group(annals: &Annals, process: usize, told: &Told, shares: usize) {
     let told = told.clone();
-    let subscriber = annals.subscribe("told").concurrency(4).retry(QUICKLY);
+    let subscriber = annals.subscribe("told").concurrency(4).group(shares).retry(QUICKLY);
     let subscriber = subscriber.on(move |event: Recorded<CounterEvent>, _| {
         told.lock().push((process, event.stream.to_string(), event.version));
         std::future::ready(Ok(()))
@@ -199,4 +206,115 @@ async fn no_event_has_its_effect_twice_when_connections_are_cut(place: Place) {
             assert_eq!(sum::<1>(annals, stream, Position::new(180)).await, Some((60, 60)));
         }
     }
+}
+
+const STREAMS: u64 = 30;
+
+/// Writes an event to each stream, and waits until all that were written are told.
+async fn write_and_settle(systems: &[&Annals], told: &Told, from: usize) {
+    for stream in 0..STREAMS {
+        increase(systems[0], &format!("c{stream}"), 1).await;
+    }
+    while told.lock().len() < from + STREAMS as usize {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Which processes were told something since.
+fn busy(told: &Told, from: usize) -> Vec<usize> {
+    let mut busy: Vec<_> = told.lock()[from..].iter().map(|(process, ..)| *process).collect();
+    busy.sort_unstable();
+    busy.dedup();
+    busy
+}
+
+/// Writes until these processes, and no others, are told what is written.
+async fn until_busy(systems: &[&Annals], told: &Told, wanted: &[usize]) {
+    let all = async {
+        loop {
+            let from = told.lock().len();
+            write_and_settle(systems, told, from).await;
+            if busy(told, from) == wanted {
+                return;
+            }
+        }
+    };
+    let shown = || busy(told, 0);
+    tokio::time::timeout(Duration::from_secs(120), all).await.unwrap_or_else(|_| panic!("{:?}", shown()));
+}
+
+async fn a_group_shares_the_streams(place: Place) {
+    let told = Told::default();
+    let one = Annals::open(&place.url).await.unwrap();
+    subscribe_in_group(&one, 1, &told, 8).await;
+    until_busy(&[&one], &told, &[1]).await;
+    let two = Annals::open(&place.url).await.unwrap();
+    subscribe_in_group(&two, 2, &told, 8).await;
+    until_busy(&[&one], &told, &[1, 2]).await;
+    // Once it is divided it stays so: each stream is one process's.
+    let stays = async {
+        loop {
+            let from = told.lock().len();
+            for round in 0..5 {
+                write_and_settle(&[&one], &told, from + round * STREAMS as usize).await;
+            }
+            let mut of: HashMap<String, Vec<usize>> = HashMap::new();
+            for (process, stream, _) in told.lock()[from..].iter() {
+                of.entry(stream.clone()).or_default().push(*process);
+            }
+            if of.values().all(|processes| processes.iter().all(|process| *process == processes[0])) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), stays).await.expect("it stays so");
+    one.settle().await.unwrap();
+    two.settle().await.unwrap();
+    one.shutdown().await;
+    until_busy(&[&two], &told, &[2]).await;
+    let events = told.lock().len() as u64 / STREAMS;
+    assert_eq!(told.lock().len() as u64, events * STREAMS, "nothing came twice");
+    in_order(&told, STREAMS as usize, events);
+}
+
+async fn a_group_skips_nothing_when_connections_are_cut(place: Place) {
+    let told = Told::default();
+    let systems = [Annals::open(&place.url).await.unwrap(), Annals::open(&place.url).await.unwrap()];
+    for (process, annals) in systems.iter().enumerate() {
+        subscribe_in_group(annals, process, &told, 3).await;
+    }
+    write_while_connections_are_cut(&place, &systems[0], 5, 40).await;
+    let all = async {
+        loop {
+            let streams: HashMap<String, u64> =
+                told.lock().iter().map(|(_, stream, version)| (stream.clone(), version.get())).collect();
+            if streams.len() == 5 && streams.values().all(|newest| *newest == 40) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), all).await.unwrap();
+    in_order(&told, 5, 40);
+}
+
+async fn a_group_that_is_divided_otherwise_goes_on(place: Place) {
+    let told = Told::default();
+    let mut written = 0;
+    for shares in [1, 4, 3, 1] {
+        let annals = Annals::open(&place.url).await.unwrap();
+        subscribe_in_group(&annals, shares, &told, shares).await;
+        let from = told.lock().len();
+        write_and_settle(&[&annals], &told, from).await;
+        written += 1;
+        annals.settle().await.unwrap();
+        in_order(&told, STREAMS as usize, written);
+        annals.shutdown().await;
+    }
+    let mut beside = place.beside().await;
+    let rows = beside.number(&format!("SELECT count(*) FROM {}.checkpoints", place.name)).await;
+    assert_eq!(rows, 1, "those of other divisions are gone");
+    // A share without events of its own holds the others back, by what was written last.
+    let again = told.lock().len() as u64 - written * STREAMS;
+    assert!(again <= 2 * STREAMS, "{again}");
 }

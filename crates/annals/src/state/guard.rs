@@ -28,6 +28,10 @@ pub(crate) struct Guard {
 enum Ask {
     /// Wants to have the lock of this name.
     Hold(String, oneshot::Sender<Held>),
+    /// Wants it if it is free now.
+    Try(String, oneshot::Sender<Option<Held>>),
+    /// Wants to know how many of these anybody has.
+    Count(Vec<String>, oneshot::Sender<Result<usize, Fault>>),
     LetGo(String),
     /// Wants to know that the connection stands.
     Ready(oneshot::Sender<Result<(), Fault>>),
@@ -89,6 +93,24 @@ impl Guard {
         }
     }
 
+    /// The lock of this name, if it is free.
+    pub async fn try_hold(&self, name: String) -> Option<Held> {
+        let (granted, held) = oneshot::channel();
+        self.asks.send(Ask::Try(name, granted)).ok()?;
+        held.await.ok()?
+    }
+
+    /// How many of these locks anybody has.
+    ///
+    /// # Errors
+    /// If there is no connection.
+    pub async fn count(&self, names: Vec<String>) -> Result<usize, Fault> {
+        let (count, counted) = oneshot::channel();
+        let stopped = || Fault::unavailable("the system is stopped");
+        self.asks.send(Ask::Count(names, count)).map_err(|_| stopped())?;
+        counted.await.map_err(|_| stopped())?
+    }
+
     /// The name of this process, under which it has a lock.
     ///
     /// # Errors
@@ -129,6 +151,13 @@ impl Keeping {
                         self.wanted.push((name, granted));
                         drop(self.go_on().await);
                     }
+                    Some(Ask::Try(name, granted)) => {
+                        let held = self.within(async |keeping| keeping.take(&name).await).await;
+                        drop(granted.send(held.ok().flatten()));
+                    }
+                    Some(Ask::Count(names, count)) => {
+                        drop(count.send(self.within(async |keeping| keeping.count(&names).await).await));
+                    }
                     Some(Ask::LetGo(name)) => self.let_go(&name).await,
                     Some(Ask::Ready(ready)) => drop(ready.send(self.go_on().await)),
                     None => return,
@@ -145,15 +174,20 @@ impl Keeping {
 
     /// Tries the connection and what is wanted.
     async fn go_on(&mut self) -> Result<(), Fault> {
-        let tried = tokio::time::timeout(SILENCE, async {
+        self.within(async |keeping| keeping.try_wanted().await).await
+    }
+
+    /// Does this on the connection, which is made if need be, and given up if that fails or takes too long.
+    async fn within<T>(&mut self, work: impl AsyncFnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+        let done = tokio::time::timeout(SILENCE, async {
             self.connect().await?;
-            self.try_wanted().await
+            work(self).await
         });
-        let tried = tried.await.unwrap_or_else(|_| Err(Fault::unavailable("the server does not answer")));
-        if let Err(fault) = &tried {
+        let done = done.await.unwrap_or_else(|_| Err(Fault::unavailable("the server does not answer")));
+        if let Err(fault) = &done {
             self.give_up(fault);
         }
-        tried
+        done
     }
 
     /// All locks are lost with the connection.
@@ -183,23 +217,49 @@ impl Keeping {
     }
 
     async fn try_wanted(&mut self) -> Result<(), Fault> {
-        let Some(session) = &mut self.session else { return Ok(()) };
-        let mut index = 0;
-        while index < self.wanted.len() {
-            let (name, granted) = &self.wanted[index];
-            // A session gets a lock that it has again, and would have to let it go twice.
-            let free = !granted.is_closed() && !self.held.contains_key(name);
-            if !free || !try_lock(&mut **session, &self.prefix, self.sessions.dialect(), name).await? {
-                index += 1;
+        for (name, granted) in std::mem::take(&mut self.wanted) {
+            if granted.is_closed() {
                 continue;
             }
-            let (name, granted) = self.wanted.swap_remove(index);
-            let (sender, lost) = watch::channel(false);
-            self.held.insert(name.clone(), sender);
-            // If nobody wants it any more, what comes back lets it go.
-            let _ = granted.send(Held { name, lost, asks: self.asks.clone() });
+            match self.take(&name).await? {
+                // If nobody wants it any more, it is let go.
+                Some(held) => drop(granted.send(held)),
+                None => self.wanted.push((name, granted)),
+            }
         }
         Ok(())
+    }
+
+    /// Takes a lock if it is free.
+    async fn take(&mut self, name: &str) -> Result<Option<Held>, Fault> {
+        let Some(session) = &mut self.session else { return Ok(None) };
+        // A session gets a lock that it has again, and would have to let it go twice.
+        if self.held.contains_key(name)
+            || !try_lock(&mut **session, &self.prefix, self.sessions.dialect(), name).await?
+        {
+            return Ok(None);
+        }
+        let (sender, lost) = watch::channel(false);
+        self.held.insert(name.to_owned(), sender);
+        Ok(Some(Held { name: name.to_owned(), lost, asks: self.asks.clone() }))
+    }
+
+    async fn count(&mut self, names: &[String]) -> Result<usize, Fault> {
+        let Some(session) = &mut self.session else { return Ok(0) };
+        let dialect = self.sessions.dialect();
+        let sql = match dialect {
+            Dialect::MySql => "SELECT IS_USED_LOCK(CONCAT('annals ', LEFT(SHA2(?1, 256), 40))) IS NOT NULL",
+            _ => {
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                 AND ((classid::bigint << 32) | objid::bigint) = hashtextextended(?1, 0))"
+            }
+        };
+        let mut count = 0;
+        for name in names {
+            count += usize::from(lock_call(&mut **session, sql, dialect, &self.prefix, name).await?);
+        }
+        Ok(count)
     }
 
     async fn let_go(&mut self, name: &str) {

@@ -1,8 +1,10 @@
 //! How far a subscriber has come: a row of `state.sqlite`, or of the table `checkpoints` of a database.
 
 use annals_core::{EventId, EventStore, Position, Result};
+use annals_sql::Value;
 use rusqlite::{OptionalExtension, params};
 
+use super::group::Share;
 use crate::projection::Witness;
 use crate::sql::{Database, Params, SqlError, ToValue, whole};
 use crate::state::{Held, Opened, StateDatabase, position_of, unavailable};
@@ -55,6 +57,49 @@ impl Checkpoints {
             }
             Kept::Database(database) => self.put_anew(database, found, witness).await.map_err(unavailable),
         }
+    }
+
+    /// That of one share of a group.
+    pub fn of_share(&self, share: Share) -> Self {
+        // No subscriber has `/` in its name.
+        Self { kept: self.kept.clone(), subscriber: format!("{}/{share}", self.subscriber) }
+    }
+
+    /// Has rows for this division of the work and no others: if it was divided otherwise, all of them stand where the
+    /// slowest one was. Files know no division.
+    pub async fn divide(&self, shares: &[Share]) -> Result<(), SqlError> {
+        let Kept::Database(database) = &self.kept else { return Ok(()) };
+        let mut wanted: Vec<String> = match shares {
+            [] => vec![self.subscriber.clone()],
+            shares => shares.iter().map(|share| self.of_share(*share).subscriber).collect(),
+        };
+        let (name, shares, end) =
+            (&self.subscriber, format!("{}/", self.subscriber), format!("{}0", self.subscriber));
+        let range = (name.as_str(), shares.as_str(), end.as_str()).values()?;
+        // `0` is the sign behind `/`.
+        let of_all =
+            "FROM {state}.checkpoints WHERE subscriber = ?1 OR (subscriber > ?2 AND subscriber < ?3)";
+        let mut transaction = database.begin().await?;
+        let rows = format!("SELECT position, event_id, subscriber {of_all} FOR UPDATE");
+        let rows = transaction.run(&rows, &range).await?.rows;
+        let mut found: Vec<_> = rows.iter().filter_map(|row| text_of(&row[2])).collect();
+        wanted.sort();
+        found.sort();
+        if rows.is_empty() || found == wanted {
+            transaction.rollback().await;
+            return Ok(());
+        }
+        let slowest = rows.iter().map(|row| position_of(row)).min_by_key(|(position, _)| *position);
+        let (position, witness) = slowest.unwrap_or_default();
+        tracing::info!(subscriber = self.subscriber, %position, "the work is divided otherwise from here on");
+        transaction.run(&format!("DELETE {of_all}"), &range).await?;
+        for share in wanted {
+            let insert =
+                "INSERT INTO {state}.checkpoints (subscriber, position, event_id) VALUES (?1, ?2, ?3)";
+            let id = witness.map(|witness| witness.id.as_bytes().to_vec());
+            transaction.run(insert, &(share, position, id).values()?).await?;
+        }
+        Ok(transaction.commit().await?)
     }
 
     /// Where it stands now.
@@ -164,5 +209,14 @@ impl Checkpoints {
             Ok::<_, SqlError>(found.optional()?)
         };
         database.read(read).await
+    }
+}
+
+/// A name in a column, which has bytes in MariaDB and MySQL.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::Text(name) => Some(name.clone()),
+        Value::Blob(bytes) => String::from_utf8(bytes.clone()).ok(),
+        _ => None,
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::checkpoint::Checkpoints;
+use super::group::Share;
 use super::{Handler, Handling};
 use crate::Failure;
 use crate::backoff::Backoff;
@@ -42,6 +43,8 @@ pub(super) struct Delivery {
     pub concurrency: usize,
     pub backoff: Backoff,
     pub query: Query,
+    /// If only the streams of a share are its concern.
+    pub share: Option<Share>,
 }
 
 /// An event in the window.
@@ -103,7 +106,7 @@ impl Delivery {
     }
 
     /// Goes on where whoever was active before has left off.
-    async fn deliver_held(&self, stop: &mut Stop) {
+    pub(super) async fn deliver_held(&self, stop: &mut Stop) {
         match self.checkpoints.position().await {
             Ok(after) => self.deliver_from(after, stop.clone()).await,
             Err(error) => {
@@ -161,7 +164,7 @@ impl Delivery {
         loop {
             self.start(&mut window, &mut running, &stop);
             tokio::select! {
-                Some(page) = pages.recv(), if window.slots.len() < WINDOW * self.concurrency => window.push(page),
+                Some(page) = pages.recv(), if window.slots.len() < WINDOW * self.concurrency => window.push(page, self.share),
                 Some(done) = running.join_next() => window.done(done),
                 () = stop.asked() => break,
             }
@@ -272,8 +275,9 @@ impl Delivery {
 }
 
 impl Window {
-    fn push(&mut self, page: LogPage) {
-        self.slots.extend(page.events.into_iter().map(|event| Slot {
+    fn push(&mut self, page: LogPage, share: Option<Share>) {
+        let is_meant = |event: &RecordedEvent| share.is_none_or(|share| share.has(&event.stream));
+        self.slots.extend(page.events.into_iter().filter(is_meant).map(|event| Slot {
             position: event.position,
             stream: event.stream.clone(),
             place: Place::Waiting(Box::new(event)),
