@@ -18,6 +18,7 @@ on_each_database! {
     a_subscriber_is_active_in_one_process,
     a_subscriber_skips_nothing_when_connections_are_cut,
     no_event_has_its_effect_twice_when_connections_are_cut,
+    what_another_process_has_taken_is_not_taken_again,
     a_group_shares_the_streams,
     a_group_skips_nothing_when_connections_are_cut,
     a_group_that_is_divided_otherwise_goes_on,
@@ -317,4 +318,37 @@ async fn a_group_that_is_divided_otherwise_goes_on(place: Place) {
     // A share without events of its own holds the others back, by what was written last.
     let again = told.lock().len() as u64 - written * STREAMS;
     assert!(again <= 2 * STREAMS, "{again}");
+}
+
+/// Two processes believe to have the lock: while one is about to take an event, the other has taken it.
+async fn what_another_process_has_taken_is_not_taken_again(place: Place) {
+    let annals = Annals::open(&place.url).await.unwrap();
+    annals.project(Sums::<1>::default()).start().await.unwrap();
+    until(&annals, "sums", |status| status.phase == Phase::Live).await;
+    let (mut other, mut looking) = (place.beside().await, place.beside().await);
+    let schema = format!("{}$sums_v1", place.name);
+    other.run("BEGIN").await;
+    other.run(&format!("SELECT position FROM {schema}.annals_checkpoint FOR UPDATE")).await;
+    increase(&annals, "a", 5).await;
+    let waiting = match place.is_postgres() {
+        true => format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock'",
+            place.name
+        ),
+        false => format!(
+            "SELECT count(*) FROM information_schema.innodb_trx AS t, information_schema.processlist AS p
+             WHERE t.trx_mysql_thread_id = p.id AND p.user = '{}' AND t.trx_state = 'LOCK WAIT'",
+            place.name
+        ),
+    };
+    while looking.number(&waiting).await == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    other.run(&format!("INSERT INTO {schema}.sums VALUES ('a', 5, 1)")).await;
+    other.run(&format!("UPDATE {schema}.annals_checkpoint SET position = 1")).await;
+    other.run("COMMIT").await;
+    annals.settle().await.unwrap();
+    assert_eq!(sum::<1>(&annals, "a", Position::FIRST).await, Some((5, 1)));
+    let position = increase(&annals, "a", 1).await;
+    assert_eq!(sum::<1>(&annals, "a", position).await, Some((6, 2)), "it goes on behind that");
 }
