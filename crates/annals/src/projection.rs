@@ -116,6 +116,15 @@ impl<P: Projection> Project<P> {
     /// nothing. While the rows are far behind the log (they are being made, or processes without this projection append)
     /// they are filled as those of any other, until they have caught up. Every append of every process waits for it: do
     /// little.
+    ///
+    /// ```no_run
+    /// # use annals::{Annals, Projection};
+    /// # async fn start(accounts: impl Projection) -> annals::Result<()> {
+    /// let annals = Annals::open("postgres://service@localhost/bank").await?;
+    /// annals.project(accounts).inline().start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn inline(mut self) -> Self {
         self.inline = true;
         self

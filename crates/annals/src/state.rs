@@ -68,6 +68,16 @@ impl State {
     /// need be. It may be another than the log's, also of an embedded log. Any number of processes may use it, all of
     /// them with the same log.
     ///
+    /// ```no_run
+    /// # use annals::{Annals, State};
+    /// # async fn start() -> annals::Result<()> {
+    /// let store = annals::open_store(&"file:./data".parse()?).await?;
+    /// let state = State::database("postgres://service@localhost/bank?schema=shop")?;
+    /// let annals = Annals::with_store(store, state).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Invalid`] if this is no address of a database.
     pub fn database(url: &str) -> Result<Self> {

@@ -145,6 +145,17 @@ impl Subscribe {
     ///
     /// Give all processes the same number. To change it, stop all of them: what the slowest share has not finished is told
     /// again. Over an embedded log, which has one process, this changes nothing.
+    ///
+    /// ```
+    /// # use annals::{Annals, Event, Failure, Recorded};
+    /// # #[derive(Event, serde::Serialize, serde::Deserialize, Clone)]
+    /// # #[event(prefix = "order")]
+    /// # enum OrderEvent { Placed { member: String } }
+    /// # async fn send(event: Recorded<OrderEvent>) -> Result<(), Failure> { Ok(()) }
+    /// # async fn start(annals: &Annals) -> annals::Result<()> {
+    /// annals.subscribe("mail").group(16).on(|event, _| send(event)).start().await
+    /// # }
+    /// ```
     pub fn group(mut self, shares: usize) -> Self {
         self.shares = shares.clamp(1, SHARES_MAX);
         self
