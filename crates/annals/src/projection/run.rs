@@ -94,15 +94,14 @@ impl<P: Projection> Filling<P> {
         Some(held)
     }
 
-    /// Goes on from where others have brought the rows meanwhile; whether they have.
-    async fn go_on_from_others(&mut self) -> Result<bool, SqlError> {
-        let Home::Schema(schema) = &self.home else { return Ok(false) };
+    /// Goes on from where others have brought the rows meanwhile.
+    async fn go_on_from_others(&mut self) -> Result<(), SqlError> {
+        let Home::Schema(schema) = &self.home else { return Ok(()) };
         let found = schema.place().checkpoint().await?;
-        let moved = found != self.written;
-        if moved {
+        if found != self.written {
             self.go_on_from(found);
         }
-        Ok(moved)
+        Ok(())
     }
 
     /// Takes the next page, or waits for it. Nothing, if a stop is asked for.
