@@ -217,7 +217,7 @@ mod tests {
         for (dialect, sql, translated) in [
             (Dialect::Postgres, "SELECT '?1', 'it''s ?1', ?1", "SELECT '?1', 'it''s ?1', $1"),
             (Dialect::Postgres, r"SELECT E'\'?1', '\', ?1", r"SELECT E'\'?1', '\', $1"),
-            (Dialect::Postgres, "SELECT \"?1\", ?1 -- ?1\n, ?1", "SELECT \"?1\", $1 -- ?1\n, $1"),
+            (Dialect::Postgres, "SELECT \"?1\", ?1 -- ?1\n, ?1", "SELECT \"?1\", $1 -- ?1\n, $2"),
             (Dialect::Postgres, "SELECT $$ ?1 $$, $a$ ?1 $$ $a$, ?1", "SELECT $$ ?1 $$, $a$ ?1 $$ $a$, $1"),
             (Dialect::Postgres, "/* /* ?1 */ ?1 */ SELECT ?1", "/* /* ?1 */ ?1 */ SELECT $1"),
             (Dialect::Postgres, "SELECT tags ? 'a' AND n = ?1", "SELECT tags ? 'a' AND n = $1"),
