@@ -7,6 +7,7 @@ use annals_testkit::server::{self, Server};
 use sqlx::mysql::MySqlConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use tokio::sync::Mutex;
 
 /// Where the log of a test is.
 #[derive(Clone, Debug)]
@@ -34,8 +35,8 @@ fn with_user(url: &str, user: &str) -> String {
 impl Place {
     pub async fn postgres() -> Self {
         static SERVER: OnceLock<Server> = OnceLock::new();
-        let owner =
-            SERVER.get_or_init(|| server::newest_postgres(&["fsync=off", "log_min_messages=warning"])).url();
+        let settings = ["fsync=off", "log_min_messages=warning", "max_connections=1000"];
+        let owner = SERVER.get_or_init(|| server::newest_postgres(&settings)).url();
         let name = number();
         let place = Self {
             url: format!("{}?schema={name}", with_user(&owner, &name)),
@@ -43,6 +44,9 @@ impl Place {
             owner,
             is_postgres: true,
         };
+        // PostgreSQL refuses to grant on one database in two sessions at once.
+        static ONE: Mutex<()> = Mutex::const_new(());
+        let _one = ONE.lock().await;
         let mut other = place.beside().await;
         other
             .run(&format!("CREATE ROLE {0} LOGIN; GRANT CREATE ON DATABASE postgres TO {0}", place.name))
@@ -52,7 +56,8 @@ impl Place {
 
     pub async fn mariadb() -> Self {
         static SERVER: OnceLock<Server> = OnceLock::new();
-        let settings = ["innodb-flush-log-at-trx-commit=2", "innodb-buffer-pool-size=256M"];
+        let settings =
+            ["innodb-flush-log-at-trx-commit=2", "innodb-buffer-pool-size=256M", "max-connections=1000"];
         let owner = SERVER.get_or_init(|| server::mariadb(&settings)).url();
         let name = number();
         let (server, _) = owner.rsplit_once('/').unwrap();

@@ -216,15 +216,16 @@ impl Keeping {
         Ok(())
     }
 
+    /// What is not granted stays wanted, also if this fails or is given up half way.
     async fn try_wanted(&mut self) -> Result<(), Fault> {
-        for (name, granted) in std::mem::take(&mut self.wanted) {
-            if granted.is_closed() {
-                continue;
-            }
-            match self.take(&name).await? {
+        let mut index = 0;
+        while let Some((name, granted)) = self.wanted.get(index) {
+            let name = name.clone();
+            let held = if granted.is_closed() { None } else { self.take(&name).await? };
+            match held {
                 // If nobody wants it any more, it is let go.
-                Some(held) => drop(granted.send(held)),
-                None => self.wanted.push((name, granted)),
+                Some(held) => drop(self.wanted.swap_remove(index).1.send(held)),
+                None => index += 1,
             }
         }
         Ok(())
