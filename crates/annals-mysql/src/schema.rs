@@ -25,7 +25,7 @@ const LOG: Part = Part {
     migrations: "migrations",
     steps: &[
         &[include_str!("../sql/001_tables.sql")],
-        &["DROP PROCEDURE IF EXISTS append_group", include_str!("../sql/002_append.sql")],
+        &["DROP PROCEDURE IF EXISTS append_begin", include_str!("../sql/002_append.sql")],
     ],
 };
 

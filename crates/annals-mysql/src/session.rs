@@ -56,7 +56,8 @@ pub(crate) fn settings(options: &Options) -> String {
     format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SET SESSION innodb_lock_wait_timeout = {patience}, SESSION lock_wait_timeout = {patience}, \
-         SESSION group_concat_max_len = 67108864",
+         SESSION group_concat_max_len = 67108864, \
+         SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
     )
 }
 

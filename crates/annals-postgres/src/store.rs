@@ -4,7 +4,7 @@ use annals_core::{
     Append, Appended, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position, Result, StoreId,
     StreamInfo, StreamList, StreamPage, StreamRead,
 };
-use annals_sql::{Committer, Inlines, Progress, outcome_at};
+use annals_sql::{Committer, GROUP_BYTES_MAX, Inlines, Progress, outcome_at};
 use async_trait::async_trait;
 use sqlx::postgres::PgPool;
 use tokio::sync::watch;
@@ -42,7 +42,7 @@ impl PostgresStore {
         let watch = Watch::start(pool.clone(), id, options.poll, written.subscribe(), progress.clone());
         let (limits, clock) = (options.limits, options.clock.clone());
         let (writer, inlines) = (Writer::new(address, options, written), Inlines::default());
-        let committer = Committer::start(writer, clock, progress.clone(), inlines.clone());
+        let committer = Committer::start(writer, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX);
         Ok(Self { id, limits, pool, committer, progress, inlines, _watch: watch })
     }
 

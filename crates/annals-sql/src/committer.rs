@@ -18,8 +18,10 @@ use crate::{Asked, Database, Facts, Failure, Progress, Staged, Tail};
 
 /// Most appends of a group.
 const GROUP_APPENDS_MAX: usize = 1_024;
-/// A group that has this many bytes takes no more.
-const GROUP_KIB_MAX: u32 = 4 << 10;
+/// A group has no more than this many bytes, unless one append has.
+pub const GROUP_BYTES_MAX: usize = 4 << 20;
+/// What an event takes beside its data.
+const EVENT_BYTES: usize = 512;
 /// Bytes of appends that may wait. A larger append waits until nothing else does.
 const QUEUE_KIB: u32 = 256 << 10;
 
@@ -45,15 +47,18 @@ enum Answer {
 
 impl Committer {
     /// Begins to carry out appends on this database, in a task of the runtime that this is called on; with the rows of
-    /// the projections that are registered here.
+    /// the projections that are registered here. A group has at most so many bytes ([`weight`]), unless one append has
+    /// more.
     pub fn start(
         database: impl Transactional,
         clock: Arc<dyn Clock>,
         progress: Progress,
         inlines: Inlines,
+        group_bytes_max: usize,
     ) -> Self {
         let (queue, requests) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(database, clock, progress, inlines, requests));
+        let kib_max = u32::try_from(group_bytes_max >> 10).unwrap_or(u32::MAX);
+        let task = tokio::spawn(run(database, clock, progress, inlines, requests, kib_max));
         Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), task }
     }
 
@@ -92,9 +97,13 @@ impl Committer {
     }
 }
 
+/// Bytes that an append takes on its way to the database, or less.
+pub fn weight(append: &Append) -> usize {
+    append.writes.iter().map(|write| write.event.data.len() + EVENT_BYTES).sum()
+}
+
 fn kib(append: &Append) -> u32 {
-    let bytes: usize = append.writes.iter().map(|write| write.event.data.len() + 512).sum();
-    u32::try_from(bytes >> 10).unwrap_or(u32::MAX).clamp(1, QUEUE_KIB)
+    u32::try_from(weight(append) >> 10).unwrap_or(u32::MAX).clamp(1, QUEUE_KIB)
 }
 
 /// Reads what the answer to an append says beside what became of it.
@@ -160,17 +169,23 @@ async fn run(
     progress: Progress,
     inlines: Inlines,
     mut requests: mpsc::UnboundedReceiver<Request>,
+    kib_max: u32,
 ) {
-    while let Some(first) = requests.recv().await {
+    let mut first = requests.recv().await;
+    while let Some(request) = first.take() {
         let (mut group, mut kib) = (Vec::new(), 0);
-        let mut next = Some(first);
+        let mut next = Some(request);
         while let Some(request) = next.take() {
+            if !group.is_empty() && kib + request.kib > kib_max {
+                first = Some(request);
+                break;
+            }
             // Whoever has gone away need not be written for.
             if !request.answer.is_closed() {
                 kib += request.kib;
                 group.push(request);
             }
-            if group.len() < GROUP_APPENDS_MAX && kib < GROUP_KIB_MAX {
+            if group.len() < GROUP_APPENDS_MAX {
                 next = requests.try_recv().ok();
             }
         }
@@ -179,6 +194,9 @@ async fn run(
             (true, _) => {}
             (false, true) => carry_out(&mut database, &*clock, &progress, group).await,
             (false, false) => carry_out_inline(&mut database, &*clock, &progress, &inlines, group).await,
+        }
+        if first.is_none() {
+            first = requests.recv().await;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Inline projections: rows that are written in the transaction of the append that they are made of.
 //!
 //! ```text
-//! BEGIN · append_group · for each inline projection: its rows and its checkpoint · COMMIT
+//! BEGIN · the rows of the group · for each inline projection: its rows and its checkpoint · COMMIT
 //! ```
 //!
 //! - I1  The rows that a group makes are committed with it or not at all.

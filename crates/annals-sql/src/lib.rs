@@ -36,7 +36,7 @@ mod dialect;
 mod session;
 mod value;
 
-pub use committer::{Committer, outcome_at};
+pub use committer::{Committer, GROUP_BYTES_MAX, outcome_at, weight};
 pub use database::{Database, Failure, Tail};
 pub use dialect::{Allowed, Dialect, Translated};
 pub use facts::{Asked, Facts};
