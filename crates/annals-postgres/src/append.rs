@@ -17,6 +17,7 @@ use crate::options::Address;
 use crate::row::Instant;
 use crate::{Options, read, session};
 
+const LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock('log'::regclass::oid::integer, 1)";
 const APPEND: &str = include_str!("../sql/append.sql");
 
 /// The connection that writes.
@@ -107,12 +108,11 @@ pub(crate) fn changed() -> Failure {
 }
 
 async fn lock(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
-    connection.execute("BEGIN; SELECT FROM log FOR NO KEY UPDATE").await?;
+    connection.execute(LOCK).await?;
     let head = read::head(&mut *connection).await?;
     let mut facts = Facts { head, ..Facts::default() };
-    let kinds: Vec<String> = asked.streams.iter().map(|stream| stream.category().to_string()).collect();
     let streams: Vec<&str> = asked.streams.iter().map(|stream| stream.as_str()).collect();
-    let rows = sqlx::query(include_str!("../sql/streams.sql")).bind(&kinds).bind(&streams);
+    let rows = sqlx::query(include_str!("../sql/streams.sql")).bind(&streams);
     for row in rows.fetch_all(&mut *connection).await? {
         let version = Version::new(read::number(row.try_get(1)?));
         facts.versions.insert(name(row.try_get(0)?, StreamId::new)?, version);
@@ -180,11 +180,16 @@ fn name<T>(
     read(text).map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))
 }
 
+/// Writes a group, if what it assumes is so. If it is not so, the transaction can only be rolled back.
 pub(crate) async fn append(
     connection: &mut PgConnection,
     staged: &Staged<'_>,
 ) -> Result<Option<Tail>, sqlx::Error> {
-    let row = bind(staged).fetch_optional(connection).await?;
+    let row = match bind(staged).fetch_optional(connection).await {
+        // A key, an id or a version is there already.
+        Err(sqlx::Error::Database(refused)) if refused.is_unique_violation() => return Ok(None),
+        row => row?,
+    };
     row.map(|row| {
         let versions: Vec<i64> = row.try_get(2)?;
         Ok(Tail {
@@ -218,10 +223,7 @@ fn bind<'a>(staged: &'a Staged<'_>) -> sqlx::query::Query<'a, Postgres, PgArgume
     let kinds: Vec<_> = staged.streams.iter().map(|stream| stream.id.category()).collect();
     sqlx::query(APPEND)
         .bind(streams!(stream => stream.id.as_str()))
-        .bind(kinds.iter().map(|kind| kind.as_str().to_owned()).collect::<Vec<_>>())
         .bind(streams!(stream => stream.assumed.map(|version| count(version.get()))))
-        .bind(streams!(stream => count(stream.count)))
-        .bind(streams!(stream => count(stream.last)))
         .bind(events!(event => count(event.stream as u64 + 1)))
         .bind(events!(event => event.write.stream.as_str()))
         .bind(events!(event => kinds[event.stream].as_str().to_owned()))
