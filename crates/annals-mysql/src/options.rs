@@ -47,7 +47,8 @@ impl FromStr for Address {
 
     /// Reads `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, with what else sqlx knows of.
     fn from_str(url: &str) -> Result<Self> {
-        let connect = MySqlConnectOptions::from_str(url).map_err(|error| {
+        let (url, _) = annals_sql::split_replica(url)?;
+        let connect = MySqlConnectOptions::from_str(&url).map_err(|error| {
             let problem = format!("is no URL of a MariaDB or MySQL database: {error}");
             Error::from(Invalid::new("store", problem))
         })?;

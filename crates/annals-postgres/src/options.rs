@@ -49,7 +49,8 @@ impl FromStr for Address {
 
     /// Reads `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`, with what else PostgreSQL's URLs may have.
     fn from_str(url: &str) -> Result<Self> {
-        let (place, query) = url.split_once('?').unwrap_or((url, ""));
+        let (url, _) = annals_sql::split_replica(url)?;
+        let (place, query) = url.split_once('?').unwrap_or((&url, ""));
         let (own, theirs): (Vec<_>, Vec<_>) =
             query.split('&').filter(|pair| !pair.is_empty()).partition(|pair| pair.starts_with("schema="));
         let schema = own.last().map_or(SCHEMA, |pair| &pair["schema=".len()..]);

@@ -17,7 +17,7 @@
 //! `annals-mysql`.
 //!
 //! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `database`, `row`, `page`,
-//! `matching`, `progress`; `inline` (projections in the transaction of an append); for the state beside a log `session`,
+//! `matching`, `progress`; `replicated` (reads from a replica); `inline` (projections in the transaction of an append); for the state beside a log `session`,
 //! `dialect`, `value`.
 #![forbid(unsafe_code)]
 
@@ -30,6 +30,7 @@ mod stage;
 mod matching;
 mod page;
 mod progress;
+mod replicated;
 mod row;
 
 mod dialect;
@@ -44,6 +45,7 @@ pub use inline::{Group, Inline, Inlines, NotTaken, Registered, Transactional};
 pub use matching::{Hints, Matching, order};
 pub use page::{PAGE_BYTES, log_page, log_span, stream_page, stream_span};
 pub use progress::Progress;
+pub use replicated::{OpenReplica, Replicated, split_replica};
 pub use row::{EventRow, Stored, own_to_json, tags_to_json};
 pub use session::{Answer, Fault, Session, Sessions, run};
 pub use stage::{Staged, StagedEvent, StagedStream};

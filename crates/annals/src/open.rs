@@ -5,6 +5,10 @@
 use std::sync::Arc;
 
 use annals_core::{Clock, EventStore, Limits, MemoryStore, Result, StoreUrl, SystemClock};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use annals_core::DatabaseUrl;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use annals_sql::Inlines;
 use annals_sql::Sessions;
 
 use crate::State;
@@ -35,20 +39,53 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
             }
         }
         #[cfg(feature = "postgres")]
-        StoreUrl::Postgres(url) => {
-            use annals_postgres::{Options, PostgresStore};
-            let options = Options { clock, ..Options::default() };
-            Ok(Arc::new(PostgresStore::open(url.expose(), options).await?))
-        }
+        StoreUrl::Postgres(url) => Ok(open_postgres(url, clock).await?.0),
         #[cfg(feature = "mysql")]
-        StoreUrl::MySql(url) => {
-            use annals_mysql::{MySqlStore, Options};
-            let options = Options { clock, ..Options::default() };
-            Ok(Arc::new(MySqlStore::open(url.expose(), options).await?))
-        }
+        StoreUrl::MySql(url) => Ok(open_mysql(url, clock).await?.0),
         #[allow(unreachable_patterns)] // Which kinds are left depends on the features.
         other => Err(unknown("store", other)),
     }
+}
+
+#[cfg(feature = "postgres")]
+async fn open_postgres(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<dyn EventStore>, Inlines)> {
+    use annals_postgres::{Options, PostgresStore};
+    let options = Options { clock, ..Options::default() };
+    let open = move |url: String| {
+        let options = options.clone();
+        async move { PostgresStore::open(&url, options).await }
+    };
+    open_database(url, PostgresStore::inlines, open).await
+}
+
+#[cfg(feature = "mysql")]
+async fn open_mysql(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<dyn EventStore>, Inlines)> {
+    use annals_mysql::{MySqlStore, Options};
+    let options = Options { clock, ..Options::default() };
+    let open = move |url: String| {
+        let options = options.clone();
+        async move { MySqlStore::open(&url, options).await }
+    };
+    open_database(url, MySqlStore::inlines, open).await
+}
+
+/// Opens a log in a database, read from a replica if the address names one, and says what takes events with an append.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn open_database<S: EventStore, O: Future<Output = Result<S>> + Send + 'static>(
+    url: &DatabaseUrl,
+    inlines: fn(&S) -> &Inlines,
+    open: impl Fn(String) -> O + Send + Sync + 'static,
+) -> Result<(Arc<dyn EventStore>, Inlines)> {
+    let (primary, replica) = annals_sql::split_replica(url.expose())?;
+    let store = open(primary).await?;
+    let inlines = inlines(&store).clone();
+    let store: Arc<dyn EventStore> = Arc::new(store);
+    let Some(replica) = replica else { return Ok((store, inlines)) };
+    let open: annals_sql::OpenReplica = Arc::new(move || {
+        let opening = open(replica.clone());
+        Box::pin(async move { Ok(Arc::new(opening.await?) as Arc<dyn EventStore>) })
+    });
+    Ok((Arc::new(annals_sql::Replicated::open(store, open).await?), inlines))
 }
 
 /// Opens the store with this address and says where the state beside it is kept: in its directory or database.
@@ -56,15 +93,13 @@ pub(crate) async fn open_with_state(url: &StoreUrl) -> Result<(Arc<dyn EventStor
     match url {
         #[cfg(feature = "postgres")]
         StoreUrl::Postgres(address) => {
-            let store = annals_postgres::PostgresStore::open(address.expose(), Default::default()).await?;
-            let state = State::of_log(url, store.inlines().clone());
-            Ok((Arc::new(store), state))
+            let (store, inlines) = open_postgres(address, Arc::new(SystemClock)).await?;
+            Ok((store, State::of_log(url, inlines)))
         }
         #[cfg(feature = "mysql")]
         StoreUrl::MySql(address) => {
-            let store = annals_mysql::MySqlStore::open(address.expose(), Default::default()).await?;
-            let state = State::of_log(url, store.inlines().clone());
-            Ok((Arc::new(store), state))
+            let (store, inlines) = open_mysql(address, Arc::new(SystemClock)).await?;
+            Ok((store, State::of_log(url, inlines)))
         }
         StoreUrl::File(directory) => Ok((open_store(url).await?, State::directory(directory))),
         _ => Ok((open_store(url).await?, State::memory())),
