@@ -13,8 +13,12 @@ CREATE PROCEDURE append_begin(
 BEGIN
     DECLARE versions LONGTEXT;
     DECLARE otherwise INTEGER;
+    DECLARE has_moved BOOLEAN;
 
-    SELECT l.position, l.recorded_at INTO @annals_position, @annals_recorded FROM log AS l FOR UPDATE;
+    SELECT l.position, l.recorded_at, l.moved INTO @annals_position, @annals_recorded, has_moved FROM log AS l FOR UPDATE;
+    IF has_moved AND @annals_moving IS NULL THEN
+        SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 9001, MESSAGE_TEXT = 'this log has moved to another database';
+    END IF;
 
     IF in_streams IS NULL THEN
         SELECT COALESCE((SELECT e.entity_version FROM entities AS e WHERE e.entity_id = in_stream), 0) INTO versions;

@@ -19,7 +19,7 @@
 //! server has the same syntax and the same locks; the tests run on MariaDB.
 //!
 //! The files, in the order in which they are best read: `store`, `append` (writes groups), `group` (as text), `read`, `watch` (wakes who
-//! waits), `schema` (migrations), `options`, `session`, `row`, `error`; `inline` (projections in the transaction of an
+//! waits), `schema` (migrations), `moving` (to another database), `options`, `session`, `row`, `error`; `inline` (projections in the transaction of an
 //! append); `state` and `value` for what lies beside a log.
 #![forbid(unsafe_code)]
 
@@ -39,8 +39,10 @@ mod schema;
 mod session;
 
 mod error;
+mod moving;
 mod row;
 
+pub use moving::{adopt, fence};
 pub use options::Options;
 pub use schema::migrate;
 pub use state::MySqlState;

@@ -47,6 +47,9 @@ pub(crate) async fn connect(address: &Address, options: &Options) -> Result<MySq
     // One that has gone silent with the lock of the log held is thrown out by the server.
     let silent = format!("SET SESSION wait_timeout = {}", seconds(options) * 2);
     connection.execute(AssertSqlSafe(silent)).await?;
+    if options.moving {
+        connection.execute("SET @annals_moving = TRUE").await?;
+    }
     Ok(connection)
 }
 

@@ -36,15 +36,17 @@ SET plan_cache_mode TO force_generic_plan
 AS $$
 #variable_conflict use_variable
 DECLARE
+    has_moved boolean;
     otherwise boolean;
     version bigint;
 BEGIN
     -- Waits for whoever holds it, and goes on from what they have left.
     PERFORM pg_advisory_xact_lock('log'::regclass::oid::integer, 1);
-    SELECT e.position, e.recorded_at INTO behind, held FROM events AS e ORDER BY e.position DESC LIMIT 1;
-    IF NOT FOUND THEN
-        behind := 0;
-        held := '-infinity';
+    SELECT coalesce(e.position, 0), coalesce(e.recorded_at, '-infinity'), l.moved INTO behind, held, has_moved
+    FROM log AS l
+    LEFT JOIN LATERAL (SELECT n.position, n.recorded_at FROM events AS n ORDER BY n.position DESC LIMIT 1) AS e ON true;
+    IF has_moved AND coalesce(current_setting('annals.moving', true), '') <> 'on' THEN
+        RAISE EXCEPTION SQLSTATE 'AN001' USING MESSAGE = 'this log has moved to another database';
     END IF;
 
     IF cardinality(stream_ids) = 1 THEN

@@ -17,7 +17,8 @@ use crate::options::Address;
 use crate::row::Instant;
 use crate::{Options, read, session};
 
-const LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock('log'::regclass::oid::integer, 1)";
+/// Begins a transaction, and locks the log until its end.
+pub(crate) const LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock('log'::regclass::oid::integer, 1)";
 const APPEND: &str = include_str!("../sql/append.sql");
 
 /// The connection that writes.

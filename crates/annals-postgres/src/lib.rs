@@ -14,7 +14,7 @@
 //! What becomes of an append is judged by `annals_core::admit`, in `annals_sql`. The SQL is in `sql/`.
 //!
 //! The files, in the order in which they are best read: `store`, `append` (writes groups), `read`,
-//! `watch` (wakes who waits), `schema` (migrations), `options`, `session`, `row`, `error`; `inline` (projections in the
+//! `watch` (wakes who waits), `schema` (migrations), `moving` (to another database), `options`, `session`, `row`, `error`; `inline` (projections in the
 //! transaction of an append); `state` and `value` for what lies beside a log.
 #![forbid(unsafe_code)]
 
@@ -33,8 +33,10 @@ mod schema;
 mod session;
 
 mod error;
+mod moving;
 mod row;
 
+pub use moving::{adopt, fence};
 pub use options::Options;
 pub use schema::migrate;
 pub use state::PostgresState;

@@ -20,6 +20,8 @@ pub struct Options {
     pub patience: Duration,
     /// How often the head is looked at while somebody waits, in case that no notification comes. 1 second by default.
     pub poll: Duration,
+    /// Whether appends are carried out although the log is fenced: for the copy of a log that moves.
+    pub moving: bool,
 }
 
 impl Default for Options {
@@ -30,6 +32,7 @@ impl Default for Options {
             connections_max: 8,
             patience: Duration::from_secs(10),
             poll: Duration::from_secs(1),
+            moving: false,
         }
     }
 }

@@ -45,6 +45,9 @@ pub(crate) async fn connect(address: &Address, options: &Options) -> Result<PgCo
     let connected = tokio::time::timeout(options.patience, connecting).await;
     let mut connection = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
     connection.execute(AssertSqlSafe(settings(address, options))).await?;
+    if options.moving {
+        connection.execute("SET annals.moving TO 'on'").await?;
+    }
     Ok(connection)
 }
 

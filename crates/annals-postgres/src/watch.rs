@@ -110,7 +110,9 @@ async fn listen(pool: &PgPool, channel: &str) -> Result<PgListener, Deaf> {
     let mut listener = PgListener::connect_with(pool).await.map_err(|_| Deaf::Away)?;
     match listener.listen(channel).await {
         Ok(()) => Ok(listener),
-        Err(sqlx::Error::Database(refused)) if refused.code().as_deref() == Some("25006") => Err(Deaf::Standby),
+        Err(sqlx::Error::Database(refused)) if refused.code().as_deref() == Some("25006") => {
+            Err(Deaf::Standby)
+        }
         Err(_) => Err(Deaf::Away),
     }
 }

@@ -38,7 +38,7 @@ mod session;
 mod value;
 
 pub use committer::{Committer, GROUP_BYTES_MAX, outcome_at, weight};
-pub use database::{Database, Failure, Tail};
+pub use database::{Database, Failure, Moved, Tail, has_moved};
 pub use dialect::{Allowed, Dialect, Translated};
 pub use facts::{Asked, Facts};
 pub use inline::{Group, Inline, Inlines, NotTaken, Registered, Transactional};

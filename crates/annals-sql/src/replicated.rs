@@ -16,8 +16,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use annals_core::{
-    Append, Appended, Direction, Error, EventStore, IdempotencyKey, Invalid, LogPage, LogRead, Position, Result,
-    StoreId, StreamInfo, StreamList, StreamPage, StreamRead,
+    Append, Appended, Direction, Error, EventStore, IdempotencyKey, Invalid, LogPage, LogRead, Position,
+    Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead,
 };
 use async_trait::async_trait;
 use tokio::task::AbortHandle;
@@ -56,7 +56,10 @@ impl Replicated {
             }
             Err(Error::Invalid(invalid)) => return Err(invalid.into()),
             Err(error) => {
-                tracing::warn!(error = error.chain(), "the replica is away; the primary is read until it is there");
+                tracing::warn!(
+                    error = error.chain(),
+                    "the replica is away; the primary is read until it is there"
+                );
                 looking = Some(tokio::spawn(look(primary.id(), replica, found.clone())).abort_handle());
             }
         }
@@ -70,7 +73,8 @@ impl Replicated {
             Direction::Backward => Position::ZERO,
         };
         let page = self.replica.get()?.read_log(read.clone()).await;
-        let page = page.inspect_err(|error| tracing::debug!(error = error.chain(), "the replica did not answer"));
+        let page =
+            page.inspect_err(|error| tracing::debug!(error = error.chain(), "the replica did not answer"));
         let needed = Position::new(self.needed.load(Ordering::Relaxed)).max(seen);
         page.ok().filter(|page| page.head >= needed)
     }
@@ -204,7 +208,9 @@ mod tests {
             split("mysql://one/shop?replica=two"),
             ("mysql://one/shop".to_owned(), Some("mysql://two/shop".to_owned()))
         );
-        for wrong in ["postgres://one/shop?replica=", "postgres://one/shop?replica=x@two", "postgres:?replica=two"] {
+        for wrong in
+            ["postgres://one/shop?replica=", "postgres://one/shop?replica=x@two", "postgres:?replica=two"]
+        {
             assert!(split_replica(wrong).is_err(), "{wrong}");
         }
     }

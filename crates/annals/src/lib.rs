@@ -50,7 +50,7 @@
 //! ```
 //!
 //! The files, in the order in which they are best read: `system` (the system as a whole), `repository`
-//! (aggregates and commands), `snapshot`, `projection` (rows), `subscriber`, `testing`; below them `sql`, `state` and `tasks`.
+//! (aggregates and commands), `snapshot`, `projection` (rows), `subscriber`, `tenants`, `testing`; below them `sql`, `state` and `tasks`.
 //! `open` is the only one that knows which stores there are.
 #![forbid(unsafe_code)]
 
@@ -65,6 +65,8 @@ mod snapshot;
 
 mod projection;
 mod subscriber;
+
+mod tenants;
 
 pub mod testing;
 
@@ -103,3 +105,4 @@ pub use sql::{Column, Dialect, FromRow, FromValue, Params, Row, Rows, SqlError, 
 pub use state::State;
 pub use subscriber::{Handling, Subscribe};
 pub use system::Annals;
+pub use tenants::{Moving, Tenants};

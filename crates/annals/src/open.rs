@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use annals_core::{Clock, EventStore, Limits, MemoryStore, Result, StoreUrl, SystemClock};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use annals_core::DatabaseUrl;
+use annals_core::{Clock, EventStore, Limits, MemoryStore, Position, Result, StoreId, StoreUrl, SystemClock};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use annals_sql::Inlines;
 use annals_sql::Sessions;
@@ -39,18 +39,22 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
             }
         }
         #[cfg(feature = "postgres")]
-        StoreUrl::Postgres(url) => Ok(open_postgres(url, clock).await?.0),
+        StoreUrl::Postgres(url) => Ok(open_postgres(url, clock, false).await?.0),
         #[cfg(feature = "mysql")]
-        StoreUrl::MySql(url) => Ok(open_mysql(url, clock).await?.0),
+        StoreUrl::MySql(url) => Ok(open_mysql(url, clock, false).await?.0),
         #[allow(unreachable_patterns)] // Which kinds are left depends on the features.
         other => Err(unknown("store", other)),
     }
 }
 
 #[cfg(feature = "postgres")]
-async fn open_postgres(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<dyn EventStore>, Inlines)> {
+async fn open_postgres(
+    url: &DatabaseUrl,
+    clock: Arc<dyn Clock>,
+    moving: bool,
+) -> Result<(Arc<dyn EventStore>, Inlines)> {
     use annals_postgres::{Options, PostgresStore};
-    let options = Options { clock, ..Options::default() };
+    let options = Options { clock, moving, ..Options::default() };
     let open = move |url: String| {
         let options = options.clone();
         async move { PostgresStore::open(&url, options).await }
@@ -59,9 +63,13 @@ async fn open_postgres(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<
 }
 
 #[cfg(feature = "mysql")]
-async fn open_mysql(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<dyn EventStore>, Inlines)> {
+async fn open_mysql(
+    url: &DatabaseUrl,
+    clock: Arc<dyn Clock>,
+    moving: bool,
+) -> Result<(Arc<dyn EventStore>, Inlines)> {
     use annals_mysql::{MySqlStore, Options};
-    let options = Options { clock, ..Options::default() };
+    let options = Options { clock, moving, ..Options::default() };
     let open = move |url: String| {
         let options = options.clone();
         async move { MySqlStore::open(&url, options).await }
@@ -93,12 +101,12 @@ pub(crate) async fn open_with_state(url: &StoreUrl) -> Result<(Arc<dyn EventStor
     match url {
         #[cfg(feature = "postgres")]
         StoreUrl::Postgres(address) => {
-            let (store, inlines) = open_postgres(address, Arc::new(SystemClock)).await?;
+            let (store, inlines) = open_postgres(address, Arc::new(SystemClock), false).await?;
             Ok((store, State::of_log(url, inlines)))
         }
         #[cfg(feature = "mysql")]
         StoreUrl::MySql(address) => {
-            let (store, inlines) = open_mysql(address, Arc::new(SystemClock)).await?;
+            let (store, inlines) = open_mysql(address, Arc::new(SystemClock), false).await?;
             Ok((store, State::of_log(url, inlines)))
         }
         StoreUrl::File(directory) => Ok((open_store(url).await?, State::directory(directory))),
@@ -116,6 +124,48 @@ pub(crate) fn sessions(url: &StoreUrl) -> Result<Arc<dyn Sessions>> {
         #[cfg(feature = "mysql")]
         StoreUrl::MySql(url) => Ok(Arc::new(annals_mysql::MySqlState::at(url.expose(), Default::default())?)),
         other => Err(unknown("state", other)),
+    }
+}
+
+/// Makes the log with this address, if need be, and gives it this identity, if it has no event yet.
+pub(crate) async fn adopt(url: &StoreUrl, id: StoreId) -> Result<()> {
+    match url {
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => annals_postgres::adopt(url.expose(), id).await,
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(url) => annals_mysql::adopt(url.expose(), id).await,
+        other => {
+            let _ = id;
+            Err(unknown("store", other))
+        }
+    }
+}
+
+/// Opens the copy of a log that moves, with a clock from which it takes the times.
+pub(crate) async fn open_copy(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Arc<dyn EventStore>> {
+    match url {
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => Ok(open_postgres(url, clock, true).await?.0),
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(url) => Ok(open_mysql(url, clock, true).await?.0),
+        other => {
+            let _ = clock;
+            Err(unknown("store", other))
+        }
+    }
+}
+
+/// The log with this address takes no appends any more, or takes them again. Returns its head.
+pub(crate) async fn fence(url: &StoreUrl, moved: bool) -> Result<Position> {
+    match url {
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => annals_postgres::fence(url.expose(), moved).await,
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(url) => annals_mysql::fence(url.expose(), moved).await,
+        other => {
+            let _ = moved;
+            Err(unknown("store", other))
+        }
     }
 }
 

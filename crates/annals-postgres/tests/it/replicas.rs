@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{Error, EventStore, EventStoreExt, LogRead, Position, Query, StreamList, StreamRead, Version};
+use annals_core::{
+    Error, EventStore, EventStoreExt, LogRead, Position, Query, StreamList, StreamRead, Version,
+};
 use annals_postgres::{Options, PostgresStore};
 use annals_sql::{OpenReplica, Replicated};
 use annals_testkit::hostile;

@@ -27,4 +27,5 @@ mod crash;
 mod inline;
 mod processes;
 mod state;
+mod tenants;
 mod values;

@@ -75,6 +75,11 @@ impl Place {
         place
     }
 
+    /// Another one, in a database of the same kind.
+    pub async fn another(&self) -> Self {
+        if self.is_postgres { Self::postgres().await } else { Self::mariadb().await }
+    }
+
     /// A connection of the server's owner.
     pub async fn beside(&self) -> Beside {
         match self.is_postgres {
