@@ -5,14 +5,14 @@
 //! | appends, outcomes, the head, reads of one stream | the primary: a command is decided on what is newest |
 //! | reads of the log, waiting, lists of streams | the replica: subscriptions, projections, exports |
 //!
-//! - R1  A replica shows the log up to some position, which a page says (`LogPage::head`). Whoever has seen more is answered by
-//!       the primary, so nobody goes back in time.
+//! - R1  A replica shows the log up to some position, which a page says (`LogPage::head`). Whoever reads on from what it does not
+//!       have, or back from there, is answered by the primary. A list of streams may be older than the one before.
 //! - R2  A replica that is away, or does not get what the primary has had for [`LAG_MAX`], holds nobody up: the primary
 //!       answers until it is back.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use annals_core::{
@@ -24,16 +24,30 @@ use tokio::task::AbortHandle;
 
 /// So long is waited for the replica to get what the primary has.
 const LAG_MAX: Duration = Duration::from_secs(1);
-/// A replica that was away at the start is looked for in this interval.
+/// One that has not answered for so long is away.
+const SILENCE: Duration = Duration::from_secs(5);
+/// One that is away is looked for in this interval.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// A log on a primary that is read from a replica.
 pub struct Replicated {
     primary: Arc<dyn EventStore>,
-    replica: Arc<OnceLock<Arc<dyn EventStore>>>,
+    replica: Arc<OnceLock<Replica>>,
     /// What the replica must have to be asked.
     needed: AtomicU64,
     looking: Option<AbortHandle>,
+}
+
+struct Replica {
+    store: Arc<dyn EventStore>,
+    /// It has not answered, and is not asked until it does.
+    away: AtomicBool,
+}
+
+impl From<Arc<dyn EventStore>> for Replica {
+    fn from(store: Arc<dyn EventStore>) -> Self {
+        Self { store, away: AtomicBool::new(false) }
+    }
 }
 
 /// Opens the store on a replica.
@@ -52,7 +66,7 @@ impl Replicated {
         match replica().await {
             Ok(replica) => {
                 same_log(primary.id(), &*replica)?;
-                let _ = found.set(replica);
+                let _ = found.set(replica.into());
             }
             Err(Error::Invalid(invalid)) => return Err(invalid.into()),
             Err(error) => {
@@ -66,17 +80,37 @@ impl Replicated {
         Ok(Self { primary, replica: found, needed: AtomicU64::new(0), looking })
     }
 
+    /// The replica, if it is there.
+    fn replica(&self) -> Option<&Arc<dyn EventStore>> {
+        let replica = self.replica.get()?;
+        (!replica.away.load(Ordering::Relaxed)).then_some(&replica.store)
+    }
+
+    /// What the replica answers. One that does not is not asked again until it is there: to look for it takes long.
+    async fn answer<T>(&self, answer: impl Future<Output = Result<T>>) -> Option<T> {
+        let answer = tokio::time::timeout(SILENCE, answer).await;
+        let error = match answer {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => error.chain(),
+            Err(_) => "it is silent".to_owned(),
+        };
+        let replica = self.replica.get()?;
+        if !replica.away.swap(true, Ordering::Relaxed) {
+            tracing::warn!(error, "the replica does not answer; the primary is read until it does");
+            tokio::spawn(come_back(Arc::downgrade(&self.replica)));
+        }
+        None
+    }
+
     /// What the replica answers, if it is there and has what is needed.
     async fn of_replica(&self, read: &LogRead) -> Option<LogPage> {
         let seen = match read.direction {
             Direction::Forward => read.from.previous(),
-            Direction::Backward => Position::ZERO,
+            Direction::Backward => read.from,
         };
-        let page = self.replica.get()?.read_log(read.clone()).await;
-        let page =
-            page.inspect_err(|error| tracing::debug!(error = error.chain(), "the replica did not answer"));
+        let page = self.answer(self.replica()?.read_log(read.clone())).await?;
         let needed = Position::new(self.needed.load(Ordering::Relaxed)).max(seen);
-        page.ok().filter(|page| page.head >= needed)
+        (page.head >= needed).then_some(page)
     }
 
     /// Waits until the primary is beyond this position, and the replica has had its time to get there.
@@ -101,7 +135,20 @@ fn same_log(id: StoreId, replica: &dyn EventStore) -> Result<(), Invalid> {
     if replica.id() == id { Ok(()) } else { Err(Invalid::new("replica", problem())) }
 }
 
-async fn look(id: StoreId, replica: OpenReplica, found: Arc<OnceLock<Arc<dyn EventStore>>>) {
+/// Waits until a replica that went away answers.
+async fn come_back(found: Weak<OnceLock<Replica>>) {
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        let Some(found) = found.upgrade() else { return };
+        let Some(replica) = found.get() else { return };
+        if let Ok(Ok(_)) = tokio::time::timeout(SILENCE, replica.store.head()).await {
+            tracing::info!("the replica answers again");
+            return replica.away.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn look(id: StoreId, replica: OpenReplica, found: Arc<OnceLock<Replica>>) {
     loop {
         tokio::time::sleep(AGAIN).await;
         let opened = match replica().await {
@@ -111,7 +158,7 @@ async fn look(id: StoreId, replica: OpenReplica, found: Arc<OnceLock<Arc<dyn Eve
         match opened {
             Ok(replica) => {
                 tracing::info!("the replica is there");
-                let _ = found.set(replica);
+                let _ = found.set(replica.into());
                 return;
             }
             Err(error) => tracing::debug!(error = error.chain(), "the replica cannot be used"),
@@ -141,8 +188,8 @@ impl EventStore for Replicated {
     }
 
     async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
-        if let Some(replica) = self.replica.get()
-            && let Ok(listed) = replica.list_streams(list.clone()).await
+        if let Some(replica) = self.replica()
+            && let Some(listed) = self.answer(replica.list_streams(list.clone())).await
         {
             return Ok(listed);
         }
@@ -158,7 +205,7 @@ impl EventStore for Replicated {
     }
 
     async fn wait(&self, after: Position) -> Result<Position> {
-        let Some(replica) = self.replica.get() else { return self.primary.wait(after).await };
+        let Some(replica) = self.replica() else { return self.primary.wait(after).await };
         tokio::select! {
             head = replica.wait(after) => head,
             head = self.overdue(after) => head,

@@ -263,7 +263,8 @@ pub(crate) struct Witness {
 impl Witness {
     /// The event that stands there now; nothing beyond the end.
     pub async fn at(store: &dyn annals_core::EventStore, position: Position) -> Result<Option<Self>> {
-        let read = annals_core::LogRead::forward(position).limit(1);
+        // Backward: a replica that does not have this position yet does not answer then.
+        let read = annals_core::LogRead::backward(position).limit(1);
         let found = store.read_log(read).await?.events.into_iter().find(|event| event.position == position);
         Ok(found.map(|event| Self { position, id: event.id }))
     }

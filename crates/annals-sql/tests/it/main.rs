@@ -26,6 +26,7 @@ mod place;
 mod crash;
 mod inline;
 mod processes;
+mod replicas;
 mod state;
 mod tenants;
 mod values;

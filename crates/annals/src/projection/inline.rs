@@ -107,7 +107,7 @@ impl<P: Projection> InlineProjection<P> {
             let taken = take(session, &self.place, self.projection.clone(), events).await;
             taken.map_err(|not_taken| not_taken.failed.failure)?;
             if page.next <= read.from {
-                break;
+                return Err(Failure::new("a replica does not show yet what is missing"));
             }
             read.from = page.next;
         }
