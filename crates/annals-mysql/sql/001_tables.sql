@@ -8,7 +8,9 @@ CREATE TABLE IF NOT EXISTS log (
     position BIGINT NOT NULL DEFAULT 0,
     recorded_at BIGINT NOT NULL,
     -- Whether it has moved to another database and takes no appends here any more.
-    moved BOOLEAN NOT NULL DEFAULT FALSE
+    moved BOOLEAN NOT NULL DEFAULT FALSE,
+    -- The newest move that has said so or the contrary.
+    move_number BIGINT NOT NULL DEFAULT 0
 ) ENGINE = InnoDB;
 
 CREATE TABLE IF NOT EXISTS events (

@@ -3,7 +3,7 @@
 use std::time::Instant as Moment;
 
 use annals_core::{EventId, IdempotencyKey, Position, StreamId, Timestamp, Version};
-use annals_sql::{Asked, Database, Facts, Failure, Staged, Tail};
+use annals_sql::{Asked, Database, Facts, Failure, Moved, Staged, Tail};
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
@@ -74,6 +74,11 @@ impl Database for Writer {
     async fn lock(&mut self, asked: &Asked<'_>) -> Result<Facts, Failure> {
         let mut connection = self.take().await?;
         let facts = lock(&mut connection, asked).await.map_err(|error| failure(error, Step::Read))?;
+        let (facts, has_moved) = facts;
+        if has_moved && !self.options.moving {
+            // With the connection the lock is given up.
+            return Err(Failure::unavailable(Moved));
+        }
         self.put_back(connection);
         Ok(facts)
     }
@@ -99,10 +104,11 @@ pub(crate) fn changed() -> Failure {
     Failure::unavailable("the tables were changed by somebody who does not lock the log")
 }
 
-async fn lock(connection: &mut MySqlConnection, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
+/// What must be known of the log, and whether it has moved.
+async fn lock(connection: &mut MySqlConnection, asked: &Asked<'_>) -> Result<(Facts, bool), sqlx::Error> {
     connection.execute("START TRANSACTION").await?;
-    let row = sqlx::query("SELECT position FROM log FOR UPDATE").fetch_one(&mut *connection).await?;
-    let head = Position::new(read::number(row.try_get(0)?));
+    let row = sqlx::query("SELECT position, moved FROM log FOR UPDATE").fetch_one(&mut *connection).await?;
+    let (head, has_moved) = (Position::new(read::number(row.try_get(0)?)), row.try_get(1)?);
     let mut facts = Facts { head, ..Facts::default() };
     let streams = Json::from_iter(asked.streams.iter().map(|stream| stream.as_str())).to_string();
     let rows = sqlx::query(include_str!("../sql/streams.sql")).bind(&streams);
@@ -126,7 +132,7 @@ async fn lock(connection: &mut MySqlConnection, asked: &Asked<'_>) -> Result<Fac
         let first = row.map(|row| row.try_get(0)).transpose()?;
         facts.matches.push((query.clone(), after, first.map(|first| Position::new(read::number(first)))));
     }
-    Ok(facts)
+    Ok((facts, has_moved))
 }
 
 /// Which ids are used, and what stands where an append with them may stand already.

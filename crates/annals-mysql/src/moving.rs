@@ -1,6 +1,6 @@
 //! What it takes to move a log to another database: the old one takes no appends any more, the new one gets its identity.
 
-use annals_core::{Invalid, Position, Result, StoreId};
+use annals_core::{Error, Invalid, Position, Result, StoreId};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Connection, Executor, Row};
 
@@ -14,37 +14,58 @@ async fn connect(url: &str) -> Result<(Address, MySqlConnection)> {
     Ok((address, connection))
 }
 
-/// The log with this address takes no appends any more, because it has moved; or takes them again. Returns its head.
+/// The log with this address takes no appends any more, because it has moved; or takes them again. Returns its head. Moves have
+/// numbers: one that a newer one has overtaken changes nothing.
 ///
 /// # Errors
-/// `Unavailable` if the server is not reached or refuses.
-pub async fn fence(url: &str, moved: bool) -> Result<Position> {
+/// `Invalid` if a newer move has begun; `Unavailable` if the server is not reached or refuses.
+pub async fn fence(url: &str, moved: bool, number: u64) -> Result<Position> {
     let (_, mut connection) = connect(url).await?;
-    let fenced = async {
-        // Whoever has the lock is done before; whoever gets it later sees the fence.
-        connection.execute("START TRANSACTION").await?;
-        let head = sqlx::query("SELECT position FROM log FOR UPDATE").fetch_one(&mut connection).await?;
-        sqlx::query("UPDATE log SET moved = ?").bind(moved).execute(&mut connection).await?;
-        connection.execute("COMMIT").await?;
-        Ok(Position::new(read::number(head.try_get(0)?)))
-    };
-    fenced.await.map_err(failed)
+    // Whoever has the lock is done before; whoever gets it later sees the fence.
+    connection.execute("START TRANSACTION").await.map_err(failed)?;
+    let row = sqlx::query("SELECT position, move_number FROM log FOR UPDATE").fetch_one(&mut connection);
+    let row = row.await.map_err(failed)?;
+    if row.try_get::<i64, _>(1).map_err(failed)? > column(number) {
+        return Err(overtaken());
+    }
+    let fence = sqlx::query("UPDATE log SET moved = ?, move_number = ?").bind(moved).bind(column(number));
+    fence.execute(&mut connection).await.map_err(failed)?;
+    connection.execute("COMMIT").await.map_err(failed)?;
+    Ok(Position::new(read::number(row.try_get(0).map_err(failed)?)))
 }
 
 /// Makes the log with this address, if need be, and gives it this identity, if it has no event yet. It takes no appends but
 /// those of a store that is opened as [`moving`](Options::moving), until its fence is gone.
 ///
 /// # Errors
-/// `Invalid` if another log is there already; `Unavailable` if the server is not reached or refuses.
-pub async fn adopt(url: &str, id: StoreId) -> Result<()> {
+/// `Invalid` if another log is there already, or a newer move has begun; `Unavailable` if the server is not reached or refuses.
+pub async fn adopt(url: &str, id: StoreId, number: u64) -> Result<()> {
     let (address, mut connection) = connect(url).await?;
     schema::open(&address, &Options::default()).await?;
-    let adopt = sqlx::query("UPDATE log SET store_id = ?, moved = TRUE WHERE position = 0");
-    adopt.bind(&id.as_bytes()[..]).execute(&mut connection).await.map_err(failed)?;
-    let row = sqlx::query("SELECT store_id FROM log").fetch_one(&mut connection).await.map_err(failed)?;
+    // One that has begun already has done this, and may have ended.
+    let adopt = sqlx::query(
+        "UPDATE log SET store_id = ?, moved = TRUE, move_number = ?
+        WHERE move_number < ? AND (store_id = ? OR position = 0)",
+    );
+    let (bytes, column) = (&id.as_bytes()[..], column(number));
+    let adopt = adopt.bind(bytes).bind(column).bind(column).bind(bytes);
+    adopt.execute(&mut connection).await.map_err(failed)?;
+    let row = sqlx::query("SELECT store_id, move_number FROM log").fetch_one(&mut connection).await;
+    let row = row.map_err(failed)?;
     let there = StoreId::from_bytes(row::id(&row, 0).map_err(failed)?);
     if there != id {
         return Err(Invalid::new("store", format!("has the log {there} already, with events in it")).into());
     }
+    if row.try_get::<i64, _>(1).map_err(failed)? > column {
+        return Err(overtaken());
+    }
     connection.close().await.map_err(failed)
+}
+
+fn column(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn overtaken() -> Error {
+    Invalid::new("store", "is moved by another move that has begun later").into()
 }

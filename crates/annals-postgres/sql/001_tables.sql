@@ -1,10 +1,12 @@
 -- The tables of a log. `docs/sql-stores.md` describes them for those who read them with other tools.
 
--- One row: the identity of the log, and whether it has moved to another database and takes no appends here any more.
+-- One row: the identity of the log, whether it has moved to another database and takes no appends here any more, and the
+-- number of the newest move that has said so or the contrary.
 CREATE TABLE log (
     alone boolean PRIMARY KEY DEFAULT true CHECK (alone),
     store_id uuid NOT NULL,
-    moved boolean NOT NULL DEFAULT false
+    moved boolean NOT NULL DEFAULT false,
+    move_number bigint NOT NULL DEFAULT 0
 );
 
 -- Only ever inserted into: nothing is updated with an append, so a transaction that stays open for long, as that of a dump

@@ -4,7 +4,7 @@ use std::time::Instant as Moment;
 
 use annals_core::{Direction, EventId, IdempotencyKey, Position, Query, StreamId, Version};
 use annals_sql::{
-    Asked, Database, Facts, Failure, Hints, Matching, Staged, Stored, Tail, own_to_json, tags_to_json,
+    Asked, Database, Facts, Failure, Hints, Matching, Moved, Staged, Stored, Tail, own_to_json, tags_to_json,
 };
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgConnection};
@@ -83,6 +83,11 @@ impl Database for Writer {
     async fn lock(&mut self, asked: &Asked<'_>) -> Result<Facts, Failure> {
         let mut connection = self.take().await?;
         let facts = lock(&mut connection, asked).await.map_err(|error| failure(error, Step::Read))?;
+        let (facts, has_moved) = facts;
+        if has_moved && !self.options.moving {
+            // With the connection the lock is given up.
+            return Err(Failure::unavailable(Moved));
+        }
         self.put_back(connection);
         Ok(facts)
     }
@@ -108,9 +113,12 @@ pub(crate) fn changed() -> Failure {
     Failure::unavailable("the tables were changed by somebody who does not lock the log")
 }
 
-async fn lock(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
+/// What must be known of the log, and whether it has moved.
+async fn lock(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<(Facts, bool), sqlx::Error> {
     connection.execute(LOCK).await?;
-    let head = read::head(&mut *connection).await?;
+    let end = "SELECT coalesce((SELECT max(position) FROM events), 0), moved FROM log";
+    let end = sqlx::query(end).fetch_one(&mut *connection).await?;
+    let (head, has_moved) = (Position::new(read::number(end.try_get(0)?)), end.try_get(1)?);
     let mut facts = Facts { head, ..Facts::default() };
     let streams: Vec<&str> = asked.streams.iter().map(|stream| stream.as_str()).collect();
     let rows = sqlx::query(include_str!("../sql/streams.sql")).bind(&streams);
@@ -132,7 +140,7 @@ async fn lock(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Facts,
         let first = first_match(connection, query, after).await?;
         facts.matches.push((query.clone(), after, first));
     }
-    Ok(facts)
+    Ok((facts, has_moved))
 }
 
 /// Which ids are used, and what stands where an append with them may stand already.

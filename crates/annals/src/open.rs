@@ -39,22 +39,18 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
             }
         }
         #[cfg(feature = "postgres")]
-        StoreUrl::Postgres(url) => Ok(open_postgres(url, clock, false).await?.0),
+        StoreUrl::Postgres(url) => Ok(open_postgres(url, clock).await?.0),
         #[cfg(feature = "mysql")]
-        StoreUrl::MySql(url) => Ok(open_mysql(url, clock, false).await?.0),
+        StoreUrl::MySql(url) => Ok(open_mysql(url, clock).await?.0),
         #[allow(unreachable_patterns)] // Which kinds are left depends on the features.
         other => Err(unknown("store", other)),
     }
 }
 
 #[cfg(feature = "postgres")]
-async fn open_postgres(
-    url: &DatabaseUrl,
-    clock: Arc<dyn Clock>,
-    moving: bool,
-) -> Result<(Arc<dyn EventStore>, Inlines)> {
+async fn open_postgres(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<dyn EventStore>, Inlines)> {
     use annals_postgres::{Options, PostgresStore};
-    let options = Options { clock, moving, ..Options::default() };
+    let options = Options { clock, ..Options::default() };
     let open = move |url: String| {
         let options = options.clone();
         async move { PostgresStore::open(&url, options).await }
@@ -63,13 +59,9 @@ async fn open_postgres(
 }
 
 #[cfg(feature = "mysql")]
-async fn open_mysql(
-    url: &DatabaseUrl,
-    clock: Arc<dyn Clock>,
-    moving: bool,
-) -> Result<(Arc<dyn EventStore>, Inlines)> {
+async fn open_mysql(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<dyn EventStore>, Inlines)> {
     use annals_mysql::{MySqlStore, Options};
-    let options = Options { clock, moving, ..Options::default() };
+    let options = Options { clock, ..Options::default() };
     let open = move |url: String| {
         let options = options.clone();
         async move { MySqlStore::open(&url, options).await }
@@ -101,12 +93,12 @@ pub(crate) async fn open_with_state(url: &StoreUrl) -> Result<(Arc<dyn EventStor
     match url {
         #[cfg(feature = "postgres")]
         StoreUrl::Postgres(address) => {
-            let (store, inlines) = open_postgres(address, Arc::new(SystemClock), false).await?;
+            let (store, inlines) = open_postgres(address, Arc::new(SystemClock)).await?;
             Ok((store, State::of_log(url, inlines)))
         }
         #[cfg(feature = "mysql")]
         StoreUrl::MySql(address) => {
-            let (store, inlines) = open_mysql(address, Arc::new(SystemClock), false).await?;
+            let (store, inlines) = open_mysql(address, Arc::new(SystemClock)).await?;
             Ok((store, State::of_log(url, inlines)))
         }
         StoreUrl::File(directory) => Ok((open_store(url).await?, State::directory(directory))),
@@ -127,27 +119,36 @@ pub(crate) fn sessions(url: &StoreUrl) -> Result<Arc<dyn Sessions>> {
     }
 }
 
-/// Makes the log with this address, if need be, and gives it this identity, if it has no event yet.
-pub(crate) async fn adopt(url: &StoreUrl, id: StoreId) -> Result<()> {
+/// Makes the log with this address, if need be, and gives it this identity, if it has no event yet; for the move with this
+/// number.
+pub(crate) async fn adopt(url: &StoreUrl, id: StoreId, number: u64) -> Result<()> {
     match url {
         #[cfg(feature = "postgres")]
-        StoreUrl::Postgres(url) => annals_postgres::adopt(url.expose(), id).await,
+        StoreUrl::Postgres(url) => annals_postgres::adopt(url.expose(), id, number).await,
         #[cfg(feature = "mysql")]
-        StoreUrl::MySql(url) => annals_mysql::adopt(url.expose(), id).await,
+        StoreUrl::MySql(url) => annals_mysql::adopt(url.expose(), id, number).await,
         other => {
-            let _ = id;
+            let _ = (id, number);
             Err(unknown("store", other))
         }
     }
 }
 
-/// Opens the copy of a log that moves, with a clock from which it takes the times.
-pub(crate) async fn open_copy(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Arc<dyn EventStore>> {
+/// Opens a log that moves, or the copy of it, with a clock from which it takes the times. It is not read from a replica.
+pub(crate) async fn open_moving(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Arc<dyn EventStore>> {
     match url {
         #[cfg(feature = "postgres")]
-        StoreUrl::Postgres(url) => Ok(open_postgres(url, clock, true).await?.0),
+        StoreUrl::Postgres(url) => {
+            use annals_postgres::{Options, PostgresStore};
+            let options = Options { clock, moving: true, ..Options::default() };
+            Ok(Arc::new(PostgresStore::open(url.expose(), options).await?))
+        }
         #[cfg(feature = "mysql")]
-        StoreUrl::MySql(url) => Ok(open_mysql(url, clock, true).await?.0),
+        StoreUrl::MySql(url) => {
+            use annals_mysql::{MySqlStore, Options};
+            let options = Options { clock, moving: true, ..Options::default() };
+            Ok(Arc::new(MySqlStore::open(url.expose(), options).await?))
+        }
         other => {
             let _ = clock;
             Err(unknown("store", other))
@@ -155,15 +156,15 @@ pub(crate) async fn open_copy(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<A
     }
 }
 
-/// The log with this address takes no appends any more, or takes them again. Returns its head.
-pub(crate) async fn fence(url: &StoreUrl, moved: bool) -> Result<Position> {
+/// The log with this address takes no appends any more, or takes them again, for the move with this number. Returns its head.
+pub(crate) async fn fence(url: &StoreUrl, moved: bool, number: u64) -> Result<Position> {
     match url {
         #[cfg(feature = "postgres")]
-        StoreUrl::Postgres(url) => annals_postgres::fence(url.expose(), moved).await,
+        StoreUrl::Postgres(url) => annals_postgres::fence(url.expose(), moved, number).await,
         #[cfg(feature = "mysql")]
-        StoreUrl::MySql(url) => annals_mysql::fence(url.expose(), moved).await,
+        StoreUrl::MySql(url) => annals_mysql::fence(url.expose(), moved, number).await,
         other => {
-            let _ = moved;
+            let _ = (moved, number);
             Err(unknown("store", other))
         }
     }

@@ -10,6 +10,8 @@
 //! - V2  The copy has the identity of the log and every event as it was: positions, versions, times, keys. Checkpoints
 //!       hold, and an append that is sent again is known.
 //! - V3  Whoever stops in the middle has lost nothing: the move is begun again and goes on where it was.
+//! - V4  A move has a number, by the directory. A place heeds no move that is older than another that it has heard of, so
+//!       whoever was held up in the middle, and overtaken, opens and closes nothing.
 //!
 //! The files: `route` (what the directory says), `routed` (a log that is followed), `copy` (the events).
 
@@ -19,15 +21,19 @@ mod routed;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use annals_core::{Error, EventStore, Invalid, Position, Query, Result, StoreUrl, Subscription};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use crate::{Annals, ExecuteError, open};
+use crate::{Annals, ExecuteError, Loaded, open};
 use copy::Unbounded;
 use route::{Move, NoRoute, Tenant};
 use routed::Routed;
+
+/// When to try again to follow a log whose new place does not answer.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The tenants of a service, and where their logs are. A clone is the same.
 #[derive(Clone)]
@@ -72,8 +78,10 @@ impl Tenants {
     ) -> Result<Self> {
         let directory = Annals::open(url).await?;
         let log = directory.store().clone();
+        // Before any log is opened: no move of one is missed.
+        let moves = Subscription::new(log.clone(), log.head().await?, Query::all());
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
-            following: tokio::spawn(follow(log, shared.clone())).abort_handle(),
+            following: tokio::spawn(follow(moves, shared.clone())).abort_handle(),
             directory,
             addresses: Box::new(addresses),
             open: Mutex::default(),
@@ -104,7 +112,10 @@ impl Tenants {
         let at = self.shared.place_of(tenant).await?;
         let store = self.shared.store(&at).await?;
         let routed = Arc::new(Routed::new(tenant, at, store, Arc::downgrade(&self.shared)));
-        Ok(self.shared.open.lock().entry(tenant.to_owned()).or_insert(routed).clone())
+        let routed = self.shared.open.lock().entry(tenant.to_owned()).or_insert(routed).clone();
+        // It may have moved while it was opened, before there was anybody to follow.
+        routed.follow().await?;
+        Ok(routed)
     }
 
     /// Where the log of a tenant is; nothing if there is no such tenant.
@@ -112,50 +123,53 @@ impl Tenants {
     /// # Errors
     /// If the directory cannot be read.
     pub async fn place(&self, tenant: &str) -> Result<Option<String>> {
-        Ok(self.shared.tenant(tenant).await?.at)
+        Ok(self.shared.load(tenant).await?.state.at)
     }
 
     /// Moves the log of a tenant to the database with this address, which must have no log yet, or an older state of this
-    /// one. Appends go on all the while but for a moment. To go on with a move that was broken off, call it again.
+    /// one. Appends go on all the while but for a moment. To go on with a move that was broken off, call it again; to call it
+    /// off, move the log to where it is.
     ///
     /// The old place keeps its events and takes no appends; remove it when you like. State beside the log does not move: keep
     /// that of a log that may move elsewhere ([`State::database`](crate::State::database)).
     ///
     /// # Errors
-    /// `Invalid` if there is no such tenant, it is being moved to another place, or there is another log; `Unavailable` if
-    /// a database is away. Nothing is lost: the move can be begun again.
+    /// `Invalid` if there is no such tenant, it is being moved to another place, there is another log, or another move has
+    /// begun meanwhile; `Unavailable` if a database is away. Nothing is lost: the move can be begun again.
     pub async fn move_to(&self, tenant: &str, url: &str, mut told: impl FnMut(Moving) + Send) -> Result<()> {
         check(url)?;
-        let Tenant { at, to } = self.shared.tenant(tenant).await?;
-        let at = at.ok_or_else(|| no_tenant(tenant))?;
-        if at == url && to.is_none() {
-            return Ok(());
-        }
         self.shared.say(tenant, Move::Begin { to: url.to_owned() }).await?;
+        // What stands there now is what counts, and its version is the number of the move.
+        let Loaded { state: Tenant { at, to }, version, .. } = self.shared.load(tenant).await?;
+        let at = at.ok_or_else(|| no_tenant(tenant))?;
+        match to {
+            None if at == url => return Ok(()),
+            Some(to) if to == url => {}
+            _ => return Err(Invalid::new("tenant", "was moved by somebody else meanwhile").into()),
+        }
+        let number = version.get();
         let (old, new) = (self.shared.address(&at)?, self.shared.address(url)?);
-        let source = open::open_store(&old).await?;
-        open::adopt(&new, source.id()).await?;
-        let target = open::open_copy(&new, Arc::new(Unbounded)).await?;
+        let source = open::open_moving(&old, Arc::new(Unbounded)).await?;
+        open::adopt(&new, source.id(), number).await?;
+        let target = open::open_moving(&new, Arc::new(Unbounded)).await?;
         let head = source.head().await?;
         copy::copy(&*source, &*target, head, |copied| told(Moving { copied, head, fenced: false })).await?;
-        let head = open::fence(&old, true).await?;
+        let head = open::fence(&old, true, number).await?;
         copy::copy(&*source, &*target, head, |copied| told(Moving { copied, head, fenced: true })).await?;
         // From now on it is the log, although not everybody knows yet.
-        open::fence(&new, false).await?;
-        self.shared.say(tenant, Move::Finish).await
+        open::fence(&new, false, number).await?;
+        self.shared.say(tenant, Move::Finish { from: at, to: url.to_owned() }).await
     }
 }
 
 impl Shared {
-    async fn tenant(&self, tenant: &str) -> Result<Tenant> {
-        match self.directory.repository::<Tenant>().load(tenant).await {
-            Ok(loaded) => Ok(loaded.state),
-            Err(error) => Err(Error::Unavailable(Box::new(error))),
-        }
+    async fn load(&self, tenant: &str) -> Result<Loaded<Tenant>> {
+        let loaded = self.directory.repository::<Tenant>().load(tenant).await;
+        loaded.map_err(|error| Error::Unavailable(Box::new(error)))
     }
 
     async fn place_of(&self, tenant: &str) -> Result<String> {
-        self.tenant(tenant).await?.at.ok_or_else(|| no_tenant(tenant).into())
+        self.load(tenant).await?.state.at.ok_or_else(|| no_tenant(tenant).into())
     }
 
     async fn say(&self, tenant: &str, command: Move) -> Result<()> {
@@ -182,28 +196,33 @@ impl Drop for Shared {
 }
 
 /// Hears of moves, and has the logs that are open follow.
-async fn follow(directory: Arc<dyn EventStore>, shared: Weak<Shared>) {
-    let head = directory.head().await.unwrap_or_default();
-    let mut moves = Subscription::new(directory, head, Query::all());
+async fn follow(mut moves: Subscription, shared: Weak<Shared>) {
     loop {
         let heard = moves.next().await;
         let Some(shared) = shared.upgrade() else { return };
         match heard {
             Ok(event) => {
                 let tenant = event.stream.as_str().strip_prefix("tenant-").unwrap_or_default();
-                let routed = shared.open.lock().get(tenant).cloned();
-                if let Some(routed) = routed
-                    && let Err(error) = routed.follow().await
-                {
-                    tracing::warn!(tenant, error = error.chain(), "a log that has moved is not followed yet");
+                if let Some(routed) = shared.open.lock().get(tenant) {
+                    tokio::spawn(follow_one(tenant.to_owned(), Arc::downgrade(routed)));
                 }
             }
             Err(error) => {
                 tracing::debug!(error = error.chain(), "the directory cannot be read");
                 drop(shared);
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(AGAIN).await;
             }
         }
+    }
+}
+
+/// Has one log follow, also if the directory or the new place is away for a while; the others do not wait for it.
+async fn follow_one(tenant: String, routed: Weak<Routed>) {
+    while let Some(routed) = routed.upgrade() {
+        let Err(error) = routed.follow().await else { return };
+        drop(routed);
+        tracing::warn!(tenant, error = error.chain(), "a log that has moved is not followed yet");
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

@@ -17,6 +17,12 @@ on_each_database! {
     a_tenant_moves_there_and_back,
     what_cannot_be_moved_is_refused,
     another_process_follows_a_move,
+    a_place_that_is_away_for_a_moment_is_followed_later,
+    a_move_that_was_overtaken_opens_nothing,
+    a_move_that_was_overtaken_closes_nothing,
+    a_move_that_was_overtaken_says_nothing,
+    a_move_can_be_called_off,
+    what_reads_the_log_at_the_old_place_is_not_decided_there,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -243,4 +249,145 @@ async fn another_process_follows_a_move(place: Place) {
         "who waits is told of what comes at the new place"
     );
     assert_eq!(log.append(append("a-1", 2)).await.unwrap().first, head.next());
+}
+
+/// A new place that does not answer at once is followed when it does, also by who only reads.
+async fn a_place_that_is_away_for_a_moment_is_followed_later(place: Place) {
+    let (tenants, _, two) = tenants(&place).await;
+    tenants.log("acme").await.unwrap().append(append("a-1", 0)).await.unwrap();
+    let away = Arc::new(AtomicU64::new(2));
+    let other = Tenants::with_addresses(&place.url, {
+        let (two, away) = (two.clone(), away.clone());
+        move |at| {
+            let is_away = at == two && away.load(Ordering::SeqCst) > 0;
+            if is_away {
+                away.fetch_sub(1, Ordering::SeqCst);
+            }
+            if is_away { "postgres://kim@127.0.0.1:1/away".to_owned() } else { at.to_owned() }
+        }
+    });
+    let other = other.await.unwrap();
+    let log = other.log("acme").await.unwrap();
+    tenants.move_to("acme", &two, |_| {}).await.unwrap();
+    let head = tenants.log("acme").await.unwrap().append(append("a-1", 1)).await.unwrap().last;
+    assert_eq!(log.wait(head.previous()).await.unwrap(), head);
+    assert_eq!(away.load(Ordering::SeqCst), 0, "it was away");
+}
+
+/// Does this in the middle of a move, which waits for it.
+fn meanwhile(work: impl Future<Output = ()>) {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work));
+}
+
+/// Two processes move the log to the same place. One is held up behind the fence; the other finishes, and the log has moved on
+/// when the first goes on: it does not let appends in at a place that the log has left.
+async fn a_move_that_was_overtaken_opens_nothing(place: Place) {
+    let (tenants, _, two) = tenants(&place).await;
+    let three = place.another().await.url;
+    let log = tenants.log("acme").await.unwrap();
+    log.append(append("a-1", 0)).await.unwrap();
+    let other = Tenants::open(&place.url).await.unwrap();
+    let mut overtaken = false;
+    let overtake = |moving: annals::Moving| {
+        if moving.fenced && !std::mem::replace(&mut overtaken, true) {
+            meanwhile(async {
+                other.move_to("acme", &two, |_| {}).await.unwrap();
+                log.append(append("a-1", 1)).await.unwrap();
+                other.move_to("acme", &three, |_| {}).await.unwrap();
+            });
+        }
+    };
+    // What became of it is its own affair.
+    let _ = tenants.move_to("acme", &two, overtake).await;
+    assert_eq!(tenants.place("acme").await.unwrap().as_deref(), Some(three.as_str()));
+    let refused = store(&two).await.append(append("a-1", 2)).await.unwrap_err();
+    assert!(refused.chain().contains("has moved"), "{}", refused.chain());
+    let appended = log.append(append("a-1", 3)).await.unwrap();
+    assert_eq!(store(&three).await.head().await.unwrap(), appended.last);
+}
+
+/// The same, held up before the fence, and the log is back where it was: it is not closed again.
+async fn a_move_that_was_overtaken_closes_nothing(place: Place) {
+    let (tenants, one, two) = tenants(&place).await;
+    let log = tenants.log("acme").await.unwrap();
+    log.append(append("a-1", 0)).await.unwrap();
+    let other = Tenants::open(&place.url).await.unwrap();
+    let mut overtaken = false;
+    let overtake = |moving: annals::Moving| {
+        if moving.copied == moving.head && !std::mem::replace(&mut overtaken, true) {
+            meanwhile(async {
+                other.move_to("acme", &two, |_| {}).await.unwrap();
+                log.append(append("a-1", 1)).await.unwrap();
+                other.move_to("acme", &one, |_| {}).await.unwrap();
+            });
+        }
+    };
+    let _ = tenants.move_to("acme", &two, overtake).await;
+    assert_eq!(tenants.place("acme").await.unwrap().as_deref(), Some(one.as_str()));
+    store(&one).await.append(append("a-1", 2)).await.unwrap();
+    let refused = store(&two).await.append(append("a-1", 3)).await.unwrap_err();
+    assert!(refused.chain().contains("has moved"), "{}", refused.chain());
+}
+
+/// The same, and the next move has only begun: it is not said to be done.
+async fn a_move_that_was_overtaken_says_nothing(place: Place) {
+    let (tenants, _, two) = tenants(&place).await;
+    let three = place.another().await.url;
+    let log = tenants.log("acme").await.unwrap();
+    log.append(append("a-1", 0)).await.unwrap();
+    let other = Tenants::open(&place.url).await.unwrap();
+    let mut overtaken = false;
+    let overtake = |moving: annals::Moving| {
+        if moving.fenced && !std::mem::replace(&mut overtaken, true) {
+            meanwhile(async {
+                other.move_to("acme", &two, |_| {}).await.unwrap();
+                let (other, three) = (other.clone(), three.clone());
+                let begun =
+                    async move { other.move_to("acme", &three, |_| panic!("that is far enough")).await };
+                assert!(tokio::spawn(begun).await.is_err(), "it was broken off");
+            });
+        }
+    };
+    let _ = tenants.move_to("acme", &two, overtake).await;
+    assert_eq!(tenants.place("acme").await.unwrap().as_deref(), Some(two.as_str()));
+    let appended = log.append(append("a-1", 1)).await.unwrap();
+    other.move_to("acme", &three, |_| {}).await.unwrap();
+    assert_eq!(store(&three).await.head().await.unwrap(), appended.last);
+}
+
+/// A place that turns out to be wrong does not hold a log for ever.
+async fn a_move_can_be_called_off(place: Place) {
+    let (tenants, one, two) = tenants(&place).await;
+    let log = tenants.log("acme").await.unwrap();
+    log.append(append("a-1", 0)).await.unwrap();
+    let nowhere = "postgres://kim@127.0.0.1:1/nowhere";
+    assert!(tenants.move_to("acme", nowhere, |_| {}).await.is_err());
+    let refused = tenants.move_to("acme", &two, |_| {}).await.unwrap_err();
+    assert!(refused.chain().contains(nowhere), "{}", refused.chain());
+    tenants.move_to("acme", &one, |_| {}).await.unwrap();
+    log.append(append("a-1", 1)).await.unwrap();
+    // Also behind the fence.
+    let moving = tokio::spawn({
+        let (tenants, two) = (tenants.clone(), two.clone());
+        async move { tenants.move_to("acme", &two, |moving| assert!(!moving.fenced, "that is far enough")).await }
+    });
+    assert!(moving.await.is_err(), "it was broken off");
+    tenants.move_to("acme", &one, |_| {}).await.unwrap();
+    assert_eq!(tenants.place("acme").await.unwrap().as_deref(), Some(one.as_str()));
+    log.append(append("a-1", 2)).await.unwrap();
+    tenants.move_to("acme", &two, |_| {}).await.unwrap();
+    assert_eq!(store(&two).await.head().await.unwrap(), log.head().await.unwrap());
+}
+
+/// A condition that must be looked up is not answered from a log that has moved.
+async fn what_reads_the_log_at_the_old_place_is_not_decided_there(place: Place) {
+    let (tenants, one, two) = tenants(&place).await;
+    tenants.log("acme").await.unwrap().append(append("a-1", 0)).await.unwrap();
+    let old = store(&one).await;
+    tenants.move_to("acme", &two, |_| {}).await.unwrap();
+    tenants.log("acme").await.unwrap().append(append("a-2", 0)).await.unwrap();
+    let events = [NewEvent::new("thing.done", "{}").unwrap()];
+    let refused = old.append(Append::to(StreamId::new("a-2").unwrap(), Expected::Exists, events)).await;
+    let refused = refused.unwrap_err();
+    assert!(refused.chain().contains("has moved"), "{}", refused.chain());
 }

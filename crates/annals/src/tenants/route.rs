@@ -23,7 +23,7 @@ pub(super) enum Routing {
 pub(super) enum Move {
     Place { at: String },
     Begin { to: String },
-    Finish,
+    Finish { from: String, to: String },
 }
 
 /// Why it is not so.
@@ -59,13 +59,23 @@ impl Decide<Move> for Tenant {
                 reject(NoRoute(format!("has its log at {there} already")))
             }
             (_, None, _) => reject(NoRoute("is not known: add it first".to_owned())),
+            (Move::Begin { to }, Some(at), None) if to == at => nothing(),
             (Move::Begin { to }, Some(_), None) => emit(Routing::MoveBegun { to: to.clone() }),
             (Move::Begin { to }, Some(_), Some(under_way)) if to == under_way => nothing(),
-            (Move::Begin { .. }, Some(_), Some(under_way)) => {
-                reject(NoRoute(format!("is being moved to {under_way}: finish that first")))
+            // To stay is to call off.
+            (Move::Begin { to }, Some(at), Some(_)) if to == at => {
+                emit(Routing::MoveBegun { to: to.clone() })
             }
-            (Move::Finish, Some(_), Some(to)) => emit(Routing::Moved { to: to.clone() }),
-            (Move::Finish, Some(_), None) => nothing(),
+            (Move::Begin { .. }, Some(at), Some(under_way)) => reject(NoRoute(format!(
+                "is being moved to {under_way}: finish that first, or call it off by moving it to {at}"
+            ))),
+            (Move::Finish { from, to }, Some(at), Some(under_way)) if from == at && to == under_way => {
+                emit(Routing::Moved { to: to.clone() })
+            }
+            (Move::Finish { to, .. }, Some(at), None) if to == at => nothing(),
+            (Move::Finish { .. }, Some(_), _) => {
+                reject(NoRoute("was moved by somebody else meanwhile".to_owned()))
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use annals_core::{
     StreamInfo, StreamList, StreamPage, StreamRead,
 };
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use super::Shared;
@@ -23,6 +23,8 @@ pub(super) struct Routed {
     id: StoreId,
     shared: Weak<Shared>,
     now: watch::Sender<Place>,
+    /// One follows at a time: who looked first does not lead back who looked last.
+    following: Mutex<()>,
 }
 
 #[derive(Clone)]
@@ -34,7 +36,13 @@ struct Place {
 impl Routed {
     pub fn new(tenant: &str, at: String, store: Arc<dyn EventStore>, shared: Weak<Shared>) -> Self {
         let id = store.id();
-        Self { tenant: tenant.to_owned(), id, shared, now: watch::Sender::new(Place { at, store }) }
+        Self {
+            tenant: tenant.to_owned(),
+            id,
+            shared,
+            now: watch::Sender::new(Place { at, store }),
+            following: Mutex::default(),
+        }
     }
 
     fn store(&self) -> Arc<dyn EventStore> {
@@ -45,6 +53,7 @@ impl Routed {
     pub async fn follow(&self) -> Result<()> {
         let gone = || Error::Unavailable("the directory of the tenants is closed".into());
         let shared = self.shared.upgrade().ok_or_else(gone)?;
+        let _one = self.following.lock().await;
         let at = shared.place_of(&self.tenant).await?;
         if at != self.now.borrow().at {
             let store = shared.store(&at).await?;
