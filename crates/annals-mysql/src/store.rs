@@ -42,7 +42,7 @@ impl MySqlStore {
         let watch = Watch::start(pool.clone(), options.poll, progress.clone());
         let clock = options.clock.clone();
         let limits = options.limits;
-        // Two digits a byte, and some space for long names and metadata.
+        // Two digits a byte, and some space for what stands around them.
         let weight_max = packet / 5 * 2;
         let (writer, inlines) = (Writer::new(address, options), Inlines::default());
         let committer = Committer::start(

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use annals_core::{
-    Append, Appended, Clock, Conflict, Error, EventStore, LogRead, Position, RecordedEvent, Result,
+    Append, Appended, Clock, Condition, Conflict, Error, EventStore, LogRead, Position, RecordedEvent,
+    Result, Write,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -20,8 +21,12 @@ use crate::{Asked, Database, Facts, Failure, Progress, Staged, Tail};
 const GROUP_APPENDS_MAX: usize = 1_024;
 /// A group has no more than this many bytes, unless one append has.
 pub const GROUP_BYTES_MAX: usize = 4 << 20;
-/// What an event takes beside its data.
+/// What an event takes beside what is counted.
 const EVENT_BYTES: usize = 512;
+/// How often the name of a stream is written with an event, at the most.
+const STREAM_TIMES: usize = 5;
+/// What a tag takes beside its name, which is written twice.
+const TAG_BYTES: usize = 32;
 /// Bytes of appends that may wait. A larger append waits until nothing else does.
 const QUEUE_KIB: u32 = 256 << 10;
 
@@ -99,7 +104,32 @@ impl Committer {
 
 /// Bytes that an append takes on its way to the database, or less.
 pub fn weight(append: &Append) -> usize {
-    append.writes.iter().map(|write| write.event.data.len() + EVENT_BYTES).sum()
+    let conditions = append.conditions.iter().map(|condition| match condition {
+        Condition::Version { stream, .. } => STREAM_TIMES * stream.as_str().len(),
+        _ => 0,
+    });
+    let key = append.key.as_ref().map_or(0, |key| key.as_str().len());
+    conditions.chain(append.writes.iter().map(weight_of_event)).sum::<usize>() + key
+}
+
+fn weight_of_event(write: &Write) -> usize {
+    let (event, metadata) = (&write.event, &write.event.metadata);
+    let tags = event.tags.iter().map(|tag| in_json(tag.as_str()) + tag.as_str().len() + TAG_BYTES);
+    let own = metadata.own.iter().map(|(key, value)| in_json(key) + in_json(value) + TAG_BYTES);
+    let named = [&metadata.process, &metadata.initiator, &metadata.predecessor, &metadata.trace];
+    let named = named.into_iter().flatten().map(|text| text.len());
+    let names = STREAM_TIMES * write.stream.as_str().len();
+    event.data.len() + EVENT_BYTES + names + tags.chain(own).chain(named).sum::<usize>()
+}
+
+/// How long a text is in JSON.
+fn in_json(text: &str) -> usize {
+    let long = |byte| match byte {
+        0..=0x1f => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    };
+    text.bytes().map(long).sum()
 }
 
 fn kib(append: &Append) -> u32 {

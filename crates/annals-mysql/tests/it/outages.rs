@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{Append, Error, EventStore, EventStoreExt, LogRead, Position, Query};
+use annals_core::{Append, Error, EventId, EventStore, EventStoreExt, LogRead, Position, Query, StreamId};
 use annals_mysql::{MySqlStore, Options};
 use annals_testkit::{hostile, server};
 use sqlx::Executor;
@@ -118,4 +118,26 @@ async fn an_append_that_is_larger_than_a_packet_is_refused() {
     for appended in futures::future::join_all(crowd).await {
         appended.unwrap();
     }
+    // Names, tags and metadata count as well.
+    let crowd = (50..90).map(|number| {
+        let mut append = append(number);
+        append.writes[0].event.metadata.own = [("note".into(), "x".repeat(60 << 10).into())].into();
+        store.append(append)
+    });
+    for appended in futures::future::join_all(crowd).await {
+        appended.unwrap();
+    }
+    let mut large = append(100);
+    let one = large.writes[0].clone();
+    large.writes = (0..500)
+        .map(|number| {
+            let mut write = one.clone();
+            write.stream = StreamId::new(format!("{}-{number}", "x".repeat(1_000))).unwrap();
+            write.event.id = EventId::generate();
+            write
+        })
+        .collect();
+    large.conditions.clear();
+    let refused = store.append(large).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
 }
