@@ -139,6 +139,8 @@ impl Dialect {
         let begins = loop {
             rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
             match rest.chars().next() {
+                // MariaDB and MySQL carry out what stands in these.
+                _ if self == Self::MySql && (rest.starts_with("/*!") || rest.starts_with("/*M!")) => break "",
                 Some('-' | '/' | '#') => match self.verbatim(rest, None) {
                     0 => break "",
                     comment => rest = &rest[comment..],
@@ -239,6 +241,16 @@ mod tests {
             for dialect in [Dialect::Postgres, Dialect::MySql] {
                 let refused = dialect.translate(sql, values).unwrap_err();
                 assert!(refused.contains(sql), "{refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_comment_that_is_carried_out_does_not_begin_a_statement() {
+        for sql in ["/*! CREATE TABLE t AS */ SELECT 1", "-- x\n/*M!100000 COMMIT */ SELECT 1"] {
+            for allowed in [Allowed::Read, Allowed::Write] {
+                assert!(Dialect::MySql.refuses(sql, allowed).is_some(), "{sql}");
+                assert_eq!(Dialect::Postgres.refuses(sql, allowed), None, "{sql}");
             }
         }
     }
