@@ -39,7 +39,8 @@ impl PostgresStore {
         let pool = session::pool(&address, &options);
         let progress = Progress::at(read::head(&pool).await.map_err(failed)?);
         let written = watch::Sender::new(progress.head());
-        let watch = Watch::start(pool.clone(), id, options.poll, written.subscribe(), progress.clone());
+        let watch =
+            Watch::start(pool.clone(), &address.schema, options.poll, written.subscribe(), progress.clone());
         let (limits, clock) = (options.limits, options.clock.clone());
         let (writer, inlines) = (Writer::new(address, options, written), Inlines::default());
         let committer = Committer::start(writer, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX);

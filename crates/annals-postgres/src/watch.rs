@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use annals_core::{Position, StoreId};
+use annals_core::Position;
 use annals_sql::Progress;
 use sqlx::postgres::{PgListener, PgPool};
 use tokio::sync::watch;
@@ -33,12 +33,13 @@ impl Watch {
     /// Begins to tell what is `written`, and to hear of `progress`.
     pub(crate) fn start(
         pool: PgPool,
-        id: StoreId,
+        schema: &str,
         poll: Duration,
         written: watch::Receiver<Position>,
         progress: Progress,
     ) -> Self {
-        let channel = format!("annals {id}");
+        // Notifications are of one database. Not by identity: the copy of a log that has moved has the same.
+        let channel = format!("annals {schema}");
         let mut tasks = JoinSet::new();
         tasks.spawn(tell(pool.clone(), channel.clone(), written));
         tasks.spawn(hear(pool, channel, poll, progress));

@@ -270,7 +270,7 @@ async fn a_place_that_is_away_for_a_moment_is_followed_later(place: Place) {
     let log = other.log("acme").await.unwrap();
     tenants.move_to("acme", &two, |_| {}).await.unwrap();
     let head = tenants.log("acme").await.unwrap().append(append("a-1", 1)).await.unwrap().last;
-    assert_eq!(log.wait(head.previous()).await.unwrap(), head);
+    assert_eq!(log.wait(head.previous()).await.unwrap(), head, "not told of what is elsewhere either");
     assert_eq!(away.load(Ordering::SeqCst), 0, "it was away");
 }
 
