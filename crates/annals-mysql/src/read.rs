@@ -5,12 +5,13 @@ use annals_core::{
     StreamList, StreamPage, StreamRead, Version,
 };
 use annals_sql::{Hints, Matching, PAGE_BYTES, log_page, log_span, order, stream_page, stream_span};
-use sqlx::mysql::{MySqlArguments, MySqlExecutor, MySqlPool, MySqlRow};
+use sqlx::mysql::{MySqlArguments, MySqlPool, MySqlRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, MySql, Row};
 
 use crate::row;
 use crate::session::failed;
+use crate::state::Lent;
 
 const READ: &str = include_str!("../sql/read.sql");
 /// What an event takes in a page beside its data, roughly.
@@ -95,7 +96,7 @@ pub(crate) fn log_statement(read: &LogRead) -> Statement {
 }
 
 pub(crate) async fn log(pool: &MySqlPool, read: &LogRead) -> Result<LogPage> {
-    let rows = log_statement(read).query().fetch_all(pool).await.map_err(failed)?;
+    let rows = rows(pool, log_statement(read).query()).await.map_err(failed)?;
     let head = until(&rows)?;
     let (mut events, whole) = events(&rows, log_span(read).2)?;
     match read.direction {
@@ -115,7 +116,7 @@ pub(crate) async fn stream(pool: &MySqlPool, read: &StreamRead) -> Result<Stream
     );
     let values = with([first, last, limit, PAGE_BYTES], vec![read.stream.to_string()]);
     let statement = page(end, &events_of, read.direction, &values);
-    let rows = statement.query().fetch_all(pool).await.map_err(failed)?;
+    let rows = rows(pool, statement.query()).await.map_err(failed)?;
     let version = until(&rows)?;
     let (mut events, whole) = events(&rows, limit)?;
     match read.direction {
@@ -154,7 +155,7 @@ pub(crate) async fn streams(pool: &MySqlPool, list: &StreamList) -> Result<Vec<S
             .bind(after.as_bytes())
             .bind(category.as_str().as_bytes().to_vec()),
     };
-    let rows = statement.bind(limit).fetch_all(pool).await.map_err(failed)?;
+    let rows = rows(pool, statement.bind(limit)).await.map_err(failed)?;
     rows.iter().map(|row| stream_info(row).map_err(failed)).collect()
 }
 
@@ -166,8 +167,8 @@ fn stream_info(row: &MySqlRow) -> Result<StreamInfo, sqlx::Error> {
 /// Position of the first event of the append that had this key.
 pub(crate) async fn keyed(pool: &MySqlPool, key: &IdempotencyKey) -> Result<Option<Position>> {
     let sql = "SELECT position FROM events WHERE idempotency_key = ?";
-    let row = sqlx::query(sql).bind(key.as_str().as_bytes()).fetch_optional(pool).await.map_err(failed)?;
-    row.map(|row| Ok(Position::new(number(row.try_get(0).map_err(failed)?)))).transpose()
+    let found = rows(pool, sqlx::query(sql).bind(key.as_str().as_bytes())).await.map_err(failed)?;
+    found.first().map(|row| Ok(Position::new(number(row.try_get(0).map_err(failed)?)))).transpose()
 }
 
 /// A stream and a version, in the first two columns.
@@ -177,9 +178,21 @@ pub(crate) fn place(row: &MySqlRow) -> Result<(StreamId, Version), sqlx::Error> 
     Ok((stream, Version::new(number(row.try_get(1)?))))
 }
 
-pub(crate) async fn head(executor: impl MySqlExecutor<'_>) -> Result<Position, sqlx::Error> {
-    let row = sqlx::query("SELECT position FROM log").fetch_one(executor).await?;
+pub(crate) async fn head(pool: &MySqlPool) -> Result<Position, sqlx::Error> {
+    let rows = rows(pool, sqlx::query("SELECT position FROM log")).await?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Ok(Position::new(number(row.try_get(0)?)))
+}
+
+/// What a statement answers. Whoever asks may go away in the middle.
+async fn rows(
+    pool: &MySqlPool,
+    statement: Query<'_, MySql, MySqlArguments>,
+) -> Result<Vec<MySqlRow>, sqlx::Error> {
+    let mut lent = Lent::of(pool.acquire().await?);
+    let rows = statement.fetch_all(&mut *lent.connection).await;
+    lent.done = matches!(rows, Ok(_) | Err(sqlx::Error::Database(_)));
+    rows
 }
 
 /// A number of a column that is never below 0.

@@ -90,14 +90,15 @@ impl Sessions for MySqlState {
     }
 }
 
-/// A connection of a pool.
-struct Lent {
-    connection: PoolConnection<MySql>,
-    done: bool,
+/// A connection of a pool. Dropped before it is done it is closed: the driver would take the rest of an answer that nobody
+/// waited for to be that of the next question.
+pub(crate) struct Lent {
+    pub(crate) connection: PoolConnection<MySql>,
+    pub(crate) done: bool,
 }
 
 impl Lent {
-    fn of(connection: PoolConnection<MySql>) -> Self {
+    pub(crate) fn of(connection: PoolConnection<MySql>) -> Self {
         Self { connection, done: false }
     }
 }
