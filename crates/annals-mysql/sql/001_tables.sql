@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS events (
     triggering_event TEXT,
     process_id VARBINARY(1024),
     initiator VARBINARY(1024),
-    trace TEXT,
+    trace MEDIUMTEXT,
     metadata MEDIUMTEXT,
     -- Microseconds since 1970.
     occurred_at BIGINT,

@@ -10,6 +10,9 @@ on_each_database! {
     types_of_the_database_are_read,
     a_query_cannot_write_and_says_what_is_wrong_with_it,
     no_statement_of_a_projection_can_part_rows_from_checkpoint,
+    versions_at_the_end_are_refused_as_others,
+    metadata_at_the_limit_is_kept,
+    callers_that_go_away_leave_everything_whole,
 }
 
 const EVERYTHING: [&str; 3] = ["it's ?1 -- \"text\" \\ 한글", "", "trailing "];
@@ -189,5 +192,73 @@ async fn no_statement_of_a_projection_can_part_rows_from_checkpoint(place: Place
             format!("DROP DATABASE `{schema}`")
         };
         place.beside().await.run(&drop).await;
+    }
+}
+
+/// Versions that no column holds are refused as any other that is not so, also in an append to several streams.
+async fn versions_at_the_end_are_refused_as_others(place: Place) {
+    let store = annals::open_store(&place.url.parse().unwrap()).await.unwrap();
+    let write = |stream: &str| {
+        let events = [annals::NewEvent::new("thing.done", "{}").unwrap()];
+        annals::Append::to(annals::StreamId::new(stream).unwrap(), annals::Expected::Any, events)
+    };
+    store.append(write("a-1")).await.unwrap();
+    for version in [u64::MAX, u64::MAX - 1, i64::MAX as u64, i64::MAX as u64 + 1] {
+        for stream in ["a-1", "b-1"] {
+            let mut append = write("a-1");
+            append.writes.extend(write("c-1").writes);
+            append.conditions = vec![annals_core::Condition::Version {
+                stream: annals::StreamId::new(stream).unwrap(),
+                expected: annals::Expected::Exact(annals::Version::new(version)),
+            }];
+            let answer = store.append(append).await;
+            assert!(matches!(answer, Err(annals::Error::Conflict(_))), "{version} {stream}: {answer:?}");
+        }
+    }
+    assert_eq!(store.head().await.unwrap(), annals::Position::FIRST);
+}
+
+/// What passes the limits passes the columns.
+async fn metadata_at_the_limit_is_kept(place: Place) {
+    let store = annals::open_store(&place.url.parse().unwrap()).await.unwrap();
+    for number in 0..3 {
+        let mut event = annals::NewEvent::new("thing.done", "{}").unwrap();
+        let most = 64 << 10;
+        match number {
+            0 => event.metadata.trace = Some("x".repeat(most).into()),
+            1 => event.metadata.own = [("k".into(), "\u{1f}".repeat(most - 1).into())].into(),
+            _ => {
+                event.metadata.own =
+                    [("\"".repeat(most / 2).into(), "\u{1f600}".repeat(most / 8).into())].into()
+            }
+        }
+        let stream = annals::StreamId::new("a-1").unwrap();
+        let append = annals::Append::to(stream, annals::Expected::Any, [event.clone()]);
+        let appended = store.append(append).await.unwrap();
+        let page = store.read_log(annals_core::LogRead::forward(appended.last)).await.unwrap();
+        assert!(page.events[0].metadata == event.metadata, "{number}");
+    }
+}
+
+/// Callers that go away in the middle leave a store that goes on, and appends that are there whole or not at all.
+async fn callers_that_go_away_leave_everything_whole(place: Place) {
+    let store = annals::open_store(&place.url.parse().unwrap()).await.unwrap();
+    for number in 0..300_u64 {
+        let events = (0..3).map(|_| annals::NewEvent::new("thing.done", "{}").unwrap());
+        let mut append = annals::Append::to(
+            annals::StreamId::new("a-1").unwrap(),
+            if number % 2 == 0 { annals::Expected::Any } else { annals::Expected::Exists },
+            events.collect::<Vec<_>>(),
+        );
+        append.key = Some(format!("{number}").parse().unwrap());
+        let patience = std::time::Duration::from_micros(number * 17 % 4_000);
+        let _ = tokio::time::timeout(patience, store.append(append)).await;
+        let read = annals_core::LogRead::forward(annals::Position::FIRST);
+        let _ = tokio::time::timeout(patience / 2, store.read_log(read)).await;
+    }
+    let events = annals::EventStoreExt::log_events(&*store, annals::Query::all()).await.unwrap();
+    assert!(events.iter().zip(1..).all(|(event, place)| event.position.get() == place));
+    for append in events.chunks(3) {
+        assert!(append.len() == 3 && append.iter().all(|event| event.append == append[0].position));
     }
 }
