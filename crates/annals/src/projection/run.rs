@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use annals_core::{LogPage, LogRead, Position, Query, RecordedEvent};
+use annals_core::{Backoff, LogPage, LogRead, Position, Query, RecordedEvent};
 
 use super::file::{ViewFile, checkpoint, set_checkpoint};
 use super::{Projected, Projection, Witness};
-use crate::backoff::Backoff;
 use crate::shared::Shared;
 use crate::sql::{Database, Rows, SqlError};
 use crate::tasks::Stop;

@@ -10,14 +10,13 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use annals_core::{Error, LogPage, LogRead, Position, Query, RecordedEvent, StreamId};
+use annals_core::{Backoff, Error, LogPage, LogRead, Position, Query, RecordedEvent, StreamId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::checkpoint::Checkpoints;
 use super::{Handler, Handling};
 use crate::Failure;
-use crate::backoff::Backoff;
 use crate::progress::Progress;
 use crate::projection::Witness;
 use crate::shared::Shared;
