@@ -10,7 +10,7 @@ use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlRow};
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
 #[cfg(feature = "sqlite")]
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{Executor as _, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
 use annals_core::Invalid;
 
@@ -118,6 +118,29 @@ macro_rules! bound {
     }};
 }
 
+/// A pool of this kind whose database is reached now: a pool would try for long to reach one that is not there.
+macro_rules! opened {
+    ($kind:ident, $db:ty, $url:expr) => {{
+        type Options = <<$db as sqlx::Database>::Connection as sqlx::Connection>::Options;
+        let options: Options = $url.parse().map_err(|error| {
+            // What is wrong with it, which does not tell a password.
+            Invalid::new("database", format!("has a URL that cannot be read: {error}"))
+        })?;
+        options
+            .connect()
+            .await
+            .map_err(crate::Error::Database)?
+            .close()
+            .await
+            .map_err(crate::Error::Database)?;
+        let pool = sqlx::pool::PoolOptions::<$db>::new().acquire_timeout(PATIENCE);
+        Ok(Self::$kind(pool.connect_lazy_with(options)))
+    }};
+}
+
+/// How long a pool that is made here waits for a connection.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 impl Pool {
     /// Connects to the database with this URL: `postgres://…`, `mysql://…` or `sqlite:FILE` (`sqlite:FILE?mode=rwc` makes
     /// the file if need be).
@@ -125,14 +148,13 @@ impl Pool {
     /// # Errors
     /// `Invalid` if the URL is none, or of a database that this build does not have; `Database` if it is not reached.
     pub async fn connect(url: &str) -> crate::Result<Self> {
-        let failed = crate::Error::Database;
         match url.split_once(':').map(|(scheme, _)| scheme) {
             #[cfg(feature = "postgres")]
-            Some("postgres" | "postgresql") => PgPool::connect(url).await.map(Self::Postgres).map_err(failed),
+            Some("postgres" | "postgresql") => opened!(Postgres, sqlx::Postgres, url),
             #[cfg(feature = "mysql")]
-            Some("mysql" | "mariadb") => MySqlPool::connect(url).await.map(Self::MySql).map_err(failed),
+            Some("mysql" | "mariadb") => opened!(MySql, sqlx::MySql, url),
             #[cfg(feature = "sqlite")]
-            Some("sqlite") => SqlitePool::connect(url).await.map(Self::Sqlite).map_err(failed),
+            Some("sqlite") => opened!(Sqlite, sqlx::Sqlite, url),
             // Not the URL itself, which may have a password in it.
             _ => {
                 let problem =

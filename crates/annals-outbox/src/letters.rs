@@ -7,7 +7,7 @@ use std::time::Duration;
 use annals_core::{EventId, Timestamp};
 
 use crate::database::Value;
-use crate::pending::{MESSAGE, message};
+use crate::pending::{MESSAGE, id, message};
 use crate::{Error, Message, Outbox, Result};
 
 /// Most failing aggregates that a status tells of.
@@ -92,7 +92,7 @@ impl Outbox {
                 Ok(Failing {
                     aggregate_type: row.text(0)?,
                     aggregate_id: row.text(1)?,
-                    id: row.text(2)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+                    id: id(&row, 2)?,
                     attempts: u32::try_from(row.int(3)?).unwrap_or(u32::MAX),
                     error: row.text(4)?,
                     next_attempt_at: Timestamp::from_micros(row.int(5)?),
@@ -136,6 +136,25 @@ impl Outbox {
     /// `NoDeadLetter` if there is none with this id; `NoTables`, `Database`.
     pub async fn retry(&self, id: EventId) -> Result<()> {
         self.let_go(id, false).await
+    }
+
+    /// Lets every dead letter that is there now be tried again; says how many.
+    ///
+    /// # Errors
+    /// `NoTables`, `Database`. Those before the error are retried.
+    pub async fn retry_all(&self) -> Result<u64> {
+        let sql = "SELECT @text(o.id) FROM outbox_failures f JOIN outbox o ON o.position = f.position
+            WHERE f.dead = TRUE ORDER BY f.position";
+        let mut retried = 0;
+        for row in self.fetch(sql, &[]).await? {
+            match self.retry(self.read(|| id(&row, 0))?).await {
+                Ok(()) => retried += 1,
+                // Somebody else was faster.
+                Err(Error::NoDeadLetter(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(retried)
     }
 
     /// Gives a dead letter up: it will never be published, and what waited behind it goes on. Its row counts as processed

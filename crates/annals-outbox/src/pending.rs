@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use annals_core::{Bytes, ContentType, Timestamp};
+use annals_core::{Bytes, ContentType, EventId, Timestamp};
 
 use crate::database::{Row, Value};
 use crate::message::{Aggregate, Message};
@@ -203,7 +203,7 @@ pub(crate) fn message(row: &Row) -> Result<Message, sqlx::Error> {
     };
     let headers = row.maybe_text(9)?.map(|headers| serde_json::from_str(&headers)).transpose();
     Ok(Message {
-        id: row.text(1)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        id: id(row, 1)?,
         aggregate_type: row.text(2)?,
         aggregate_id: row.text(3)?,
         sequence: row.int(4)?.unsigned_abs(),
@@ -215,6 +215,11 @@ pub(crate) fn message(row: &Row) -> Result<Message, sqlx::Error> {
         attempt: 0,
         position: row.int(0)?,
     })
+}
+
+/// An id, which is read as text.
+pub(crate) fn id(row: &Row, column: usize) -> Result<EventId, sqlx::Error> {
+    row.text(column)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 /// Lists of these numbers as the ends of statements: `IN (?, ?)`. Rests are filled up with the last number again.
