@@ -8,6 +8,8 @@
 //! | `@micros(x)` | a time as microseconds since 1970 |
 //! | `@id` | a value that is an id |
 //! | `@text(x)` | an id as text |
+//! | `@pending` | behind `outbox o`: by the index of what is pending, whatever the database believes |
+//! | `@aggregate` | behind `UPDATE outbox`: by the index of aggregates, so that no row of another one is touched |
 //! | `outbox` | the name of the table, which the names of all others begin with |
 
 /// How a database speaks.
@@ -21,13 +23,16 @@ pub(crate) enum Dialect {
 impl Dialect {
     /// The statement as this database reads it, for the outbox of this name.
     pub(crate) fn spell(self, name: &str, statement: &str) -> String {
-        let [now, later, micros, id, text] = match self {
+        let [now, later, micros, id, text, pending, aggregate] = match self {
             Self::Postgres => [
                 "now()",
                 "now() + ? * interval '1 microsecond'",
                 "(extract(epoch FROM {}) * 1000000)::bigint",
                 "CAST(? AS uuid)",
                 "CAST({} AS text)",
+                // It has no hints; `ORDER BY o.held` leaves it no other index that is in order.
+                "",
+                "",
             ],
             Self::MySql => [
                 "UTC_TIMESTAMP(6)",
@@ -35,6 +40,8 @@ impl Dialect {
                 "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {})",
                 "?",
                 "{}",
+                "FORCE INDEX (outbox_pending)",
+                "FORCE INDEX (outbox_sequence)",
             ],
             Self::Sqlite => [
                 "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
@@ -42,10 +49,13 @@ impl Dialect {
                 "{}",
                 "?",
                 "{}",
+                "INDEXED BY outbox_pending",
+                "",
             ],
         };
         let spelt = around(&around(statement, "@micros(", micros), "@text(", text);
         let spelt = spelt.replace("@now", now).replace("@later", later).replace("@id", id);
+        let spelt = spelt.replace("@pending", pending).replace("@aggregate", aggregate);
         self.numbered(&spelt.replace("outbox", name))
     }
 

@@ -72,10 +72,12 @@ impl Outbox {
         let mut status = Status::default();
         let mut oldest = None;
         for (held, count) in [("FALSE", &mut status.pending), ("TRUE", &mut status.held)] {
-            let waits = format!("FROM outbox WHERE processed = FALSE AND held = {held}");
+            let waits = format!("FROM outbox o @pending WHERE o.processed = FALSE AND o.held = {held}");
             *count =
                 self.number(&format!("SELECT COUNT(*) {waits}")).await?.unwrap_or_default().unsigned_abs();
-            let age = format!("SELECT @micros(@now) - @micros(created_at) {waits} ORDER BY position LIMIT 1");
+            let age = format!(
+                "SELECT @micros(@now) - @micros(o.created_at) {waits} ORDER BY o.held, o.position LIMIT 1"
+            );
             oldest = oldest.max(self.number(&age).await?);
         }
         status.oldest = oldest.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or_default()));
@@ -188,7 +190,7 @@ impl Outbox {
                 WHERE position = ?";
             self.run(&mut transaction, self.spell(dialect, drop), &position).await?;
         }
-        let free = "UPDATE outbox SET held = FALSE WHERE aggregate_type = ? AND aggregate_id = ? AND processed = FALSE";
+        let free = "UPDATE outbox @aggregate SET held = FALSE WHERE aggregate_type = ? AND aggregate_id = ? AND processed = FALSE";
         self.run(&mut transaction, self.spell(dialect, free), &aggregate).await?;
         self.commit(transaction).await
     }

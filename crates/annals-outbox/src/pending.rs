@@ -55,7 +55,7 @@ impl Outbox {
     ) -> Result<Vec<Message>> {
         let mut sql = "SELECT o.position, COALESCE(OCTET_LENGTH(o.event_data), OCTET_LENGTH(o.event_binary), 0),
                 CASE WHEN f.position = o.position THEN f.attempts ELSE 0 END
-            FROM outbox o LEFT JOIN outbox_failures f
+            FROM outbox o @pending LEFT JOIN outbox_failures f
                 ON f.aggregate_type = o.aggregate_type AND f.aggregate_id = o.aggregate_id
             WHERE o.processed = FALSE AND o.held = FALSE AND (f.next_attempt_at IS NULL OR f.next_attempt_at <= @now)"
             .to_owned();
@@ -66,7 +66,7 @@ impl Outbox {
             sql.push_str(" AND NOT (o.aggregate_type = ? AND o.aggregate_id = ?)");
             values.extend([Value::Text(kind), Value::Text(id)]);
         }
-        sql.push_str(" ORDER BY o.position LIMIT ?");
+        sql.push_str(" ORDER BY o.held, o.position LIMIT ?");
         values.push(Value::Int(whole(limit)));
         let mut attempts = HashMap::new();
         let mut bytes = 0;
@@ -134,7 +134,7 @@ impl Outbox {
         if again.is_none() {
             for sql in [
                 "UPDATE outbox_aggregates SET held = TRUE WHERE aggregate_type = ? AND aggregate_id = ?",
-                "UPDATE outbox SET held = TRUE WHERE aggregate_type = ? AND aggregate_id = ? AND processed = FALSE",
+                "UPDATE outbox @aggregate SET held = TRUE WHERE aggregate_type = ? AND aggregate_id = ? AND processed = FALSE",
             ] {
                 self.run(&mut transaction, self.spell(dialect, sql), &aggregate).await?;
             }

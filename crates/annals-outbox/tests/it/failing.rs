@@ -7,7 +7,7 @@ use std::time::Duration;
 use annals_core::Backoff;
 use annals_outbox::{Error, Options};
 
-use crate::support::{Place, Taker, Verdict, assert_in_order, options, types, until};
+use crate::support::{Place, Taker, Verdict, about, assert_in_order, options, types, until};
 
 /// O3: what is behind a refused message waits for it, and nothing else does.
 pub async fn only_the_aggregate_that_fails_waits(place: Place) {
@@ -45,7 +45,7 @@ pub async fn only_the_aggregate_that_fails_waits(place: Place) {
     publisher.stop().await;
 
     // Attempts are counted on by the next publisher, which comes to it when it is due.
-    place.run(&format!("UPDATE outbox_failures SET next_attempt_at = failed_at")).await;
+    place.run("UPDATE outbox_failures SET next_attempt_at = failed_at").await;
     let publisher = place.outbox.publisher(taker.clone()).options(options()).start().await.unwrap();
     let taken = taker.count(6).await;
     assert_eq!(types(&taken, "1"), ["order.placed", "order.bad", "order.paid", "order.sent"]);
@@ -203,5 +203,35 @@ pub async fn a_sink_that_panics_has_refused(place: Place) {
     place.write("1", "order.placed").await;
     let publisher = place.outbox.publisher(taker.clone()).options(options()).start().await.unwrap();
     assert_eq!(taker.count(1).await[0].attempt, 2);
+    publisher.stop().await;
+}
+
+/// A transaction of the service that is open for long holds up its own aggregate, and nothing that a publisher does.
+pub async fn an_open_transaction_holds_up_nobody_else(place: Place) {
+    let mut open = place.begin().await;
+    for order in ["0", "5", "9"] {
+        open.write(&place.outbox, &about(order, "order.open")).await.unwrap();
+    }
+    let good = Arc::new(AtomicBool::new(false));
+    let taker = Taker::judging({
+        let good = good.clone();
+        move |message| match message.aggregate_id.as_str() {
+            "6" if !good.load(Ordering::SeqCst) => Verdict::Refuse,
+            _ => Verdict::Take,
+        }
+    });
+    let options = Options { attempts_max: 2, keep: Duration::ZERO, ..options() };
+    let publisher = place.outbox.publisher(taker.clone()).options(options).start().await.unwrap();
+    for order in ["4", "6", "7"] {
+        place.write(order, "order.placed").await;
+    }
+    taker.count(2).await;
+    until("it is dead", async || place.outbox.status().await.unwrap().dead_letters == 1).await;
+    good.store(true, Ordering::SeqCst);
+    assert_eq!(place.outbox.retry_all().await.unwrap(), 1);
+    taker.count(3).await;
+    until("all is deleted", async || place.number("SELECT COUNT(*) FROM outbox").await == 0).await;
+    open.commit().await;
+    taker.count(6).await;
     publisher.stop().await;
 }

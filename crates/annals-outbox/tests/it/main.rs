@@ -56,6 +56,7 @@ on! {
     [oldest_postgres newest_postgres mariadb],
     writing::one_aggregate_is_written_by_one_transaction_at_a_time,
     publishing::a_message_that_is_committed_late_is_not_skipped,
+    failing::an_open_transaction_holds_up_nobody_else,
 }
 
 on! {
