@@ -105,8 +105,8 @@ impl Outbox {
         let positions: Vec<i64> = published.iter().map(|published| published.position).collect();
         let had_failed = published.iter().filter(|published| published.failed);
         let had_failed: Vec<i64> = had_failed.map(|published| published.position).collect();
-        let mark =
-            "UPDATE outbox SET processed = TRUE, processed_at = @now WHERE processed = FALSE AND position";
+        // By nothing but positions: MySQL waits for every row that it looks at, also for those of open transactions.
+        let mark = "UPDATE outbox SET processed = TRUE, processed_at = @now WHERE position";
         if had_failed.is_empty() {
             for (list, values) in lists(&positions) {
                 self.execute(&format!("{mark} {list}"), &values).await?;

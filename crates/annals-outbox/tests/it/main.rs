@@ -48,6 +48,7 @@ on! {
     failing::a_sink_that_panics_has_refused,
     several::one_publishes_and_the_next_takes_over,
     several::a_lease_that_is_lost_ends_publishing,
+    several::a_lease_that_is_lost_ends_a_worker,
     kill::nothing_is_lost_at_any_step,
     kill::nothing_is_lost_under_load,
 }
