@@ -24,7 +24,7 @@ const GAP_BYTES_MAX: u64 = 2 << 10;
 /// At most this much is read together, unless one record is larger.
 const PIECE_BYTES_MAX: u64 = 1 << 20;
 /// Events of a block, at most.
-const BLOCK_EVENTS_MAX: usize = 4 << 10;
+const BLOCK_EVENTS_MAX: usize = 1 << 10;
 /// Records of one call to the disk, at most.
 const RECORDS_MAX: usize = 512;
 /// How many pieces ahead memory is told what will be read.
@@ -87,30 +87,46 @@ struct Checked<'a> {
     body: Range<usize>,
 }
 
-/// Reads and checks a block: the first of the events at these positions, as many as are worth reading at once, into these
-/// bytes.
-pub fn block<'a>(view: &'a View, wanted: Range<Position>, mut bytes: Vec<u8>) -> Result<Block<'a>, Fault> {
-    let from = wanted.start;
-    let run = view.run_of(from);
-    let first = (from.get() - run.base.get()) as u32;
-    let count = usize::try_from(wanted.end.get() - from.get()).unwrap_or(usize::MAX).min(BLOCK_EVENTS_MAX);
-    let places: Vec<u32> = (first..view.visible(run)).take(count).collect();
-    let located = locate(view, run, &places)?;
-    let batch = Batch::of(&located);
-    batch.read(&mut bytes)?;
-    let at: Vec<usize> = batch.places().map(|(_, at)| at).collect();
-    let mut block = Block { records: Vec::with_capacity(at.len()), bytes, next: from, fault: None };
-    for (located, at) in located.into_iter().zip(at) {
-        match Checked::of(located, at, &mut block.bytes) {
-            Ok(checked) => block.records.push(checked),
-            Err(fault) => {
-                block.fault = Some(fault);
-                break;
+/// Where a block is: the first of some events, as many as are worth reading at once.
+pub struct Plan<'a> {
+    located: Vec<Located<'a>>,
+    /// The position behind the last one.
+    pub next: Position,
+}
+
+impl<'a> Plan<'a> {
+    /// Finds the first of the events at these positions, of which there must be one.
+    pub fn of(view: &'a View, wanted: Range<Position>) -> Result<Self, Fault> {
+        let from = wanted.start;
+        let run = view.run_of(from);
+        let first = (from.get() - run.base.get()) as u32;
+        let count =
+            usize::try_from(wanted.end.get() - from.get()).unwrap_or(usize::MAX).min(BLOCK_EVENTS_MAX);
+        let places: Vec<u32> = (first..view.visible(run)).take(count).collect();
+        let mut located = locate(view, run, &places)?;
+        let taken = Batch::of(&located).taken();
+        located.truncate(taken);
+        Ok(Self { next: from.plus(taken as u64), located })
+    }
+
+    /// Reads and checks the block, into these bytes.
+    pub fn read(self, mut bytes: Vec<u8>) -> Result<Block<'a>, Fault> {
+        let batch = Batch::of(&self.located);
+        batch.read(&mut bytes)?;
+        let at: Vec<usize> = batch.places().map(|(_, at)| at).collect();
+        let mut block = Block { records: Vec::with_capacity(at.len()), bytes, next: self.next, fault: None };
+        for (located, at) in self.located.into_iter().zip(at) {
+            let position = located.position;
+            match Checked::of(located, at, &mut block.bytes) {
+                Ok(checked) => block.records.push(checked),
+                Err(fault) => {
+                    (block.fault, block.next) = (Some(fault), position);
+                    break;
+                }
             }
         }
-        block.next = block.next.next();
+        Ok(block)
     }
-    Ok(block)
 }
 
 impl<'a> Checked<'a> {

@@ -3,15 +3,17 @@
 //! For whoever goes through the whole log once: a read model that is built again, an export, a search. Every event's
 //! checksum is looked at, as by any other read. Next below: `fetch`.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::mpsc;
 
 use annals_core::{EventId, Position, Timestamp, Version};
+use parking_lot::Mutex;
 
 use crate::body::Body;
 use crate::encoding::Malformed;
 use crate::error::Fault;
-use crate::fetch;
+use crate::fetch::{Block, Plan};
 use crate::frame::Record;
 use crate::log::View;
 
@@ -95,11 +97,9 @@ impl<'a> ScannedEvent<'a> {
 
 /// Fewer events than this are read when they are needed; of more, the next ones are read while these are handed out.
 const READ_AHEAD_EVENTS_MIN: u64 = 16 << 10;
-/// So many threads read ahead, each every so manieth stretch of the log.
-const READERS: u64 = 2;
-/// Events of a stretch.
-const STRETCH_EVENTS: u64 = 4 << 10;
-/// So many blocks are read ahead by each.
+/// So many threads read ahead, at most, beside the one that hands out.
+const READERS_MAX: usize = 2;
+/// So many blocks lie ready, at most, in each of the two places where they wait.
 const BLOCKS_AHEAD: usize = 2;
 
 /// Hands out the events from this position on until there are no more or it is told to stop; returns the position to go
@@ -115,7 +115,7 @@ pub fn scan(
     }
     let mut bytes = Vec::new();
     while next <= view.head {
-        let block = fetch::block(view, next..view.head.next(), bytes)?;
+        let block = Plan::of(view, next..view.head.next())?.read(bytes)?;
         next = block.next;
         match block.each(|record| Ok(each(&ScannedEvent::of(record)?)))? {
             ControlFlow::Break(stopped) => return Ok(stopped),
@@ -125,55 +125,74 @@ pub fn scan(
     Ok(next)
 }
 
-/// Reads and checks on other threads what is handed out here next.
+/// The same with threads that read and check what comes next. Whoever hands out does so too as long as the next block is
+/// not there: so no processor waits, and most of what is handed out was read where it is handed out.
 fn scan_ahead(
     view: &View,
     from: Position,
     mut each: impl FnMut(&ScannedEvent<'_>) -> ControlFlow<()>,
 ) -> Result<Position, Fault> {
-    let end_of = |stretch: Position| stretch.plus(STRETCH_EVENTS).min(view.head.next());
+    let ahead = Ahead { view, next: Mutex::new((0, from)), used: Mutex::default() };
+    let ahead = &ahead;
+    let readers = std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1);
     std::thread::scope(|threads| {
-        let reader = |number: u64| {
-            let (blocks, read) = mpsc::sync_channel(BLOCKS_AHEAD);
-            let (used, free) = mpsc::channel();
+        let (blocks, read) = mpsc::sync_channel(BLOCKS_AHEAD);
+        for _ in 0..readers.clamp(1, READERS_MAX) {
+            let blocks = blocks.clone();
             threads.spawn(move || {
-                let mut stretch = from.plus(number * STRETCH_EVENTS);
-                while stretch <= view.head {
-                    let (mut next, end) = (stretch, end_of(stretch));
-                    while next < end {
-                        let block = fetch::block(view, next..end, free.try_recv().unwrap_or_default());
-                        // Behind what is wrong nothing is asked for.
-                        let went_on = block.as_ref().is_ok_and(|block| block.next > next);
-                        next = block.as_ref().map_or(next, |block| block.next);
-                        // Whoever scans may have stopped.
-                        if blocks.send(block).is_err() || !went_on {
-                            return;
-                        }
+                while let Some(numbered) = ahead.read() {
+                    // Whoever scans may have stopped.
+                    if blocks.send(numbered).is_err() {
+                        return;
                     }
-                    stretch = stretch.plus(READERS * STRETCH_EVENTS);
                 }
             });
-            (read, used)
-        };
-        let readers: Vec<_> = (0..READERS).map(reader).collect();
-        let mut next = from;
-        for (read, used) in readers.iter().cycle() {
-            let end = end_of(next);
-            while next < end {
-                // A reader ends before only behind what was wrong, and has told so.
-                let Ok(block) = read.recv() else { return Ok(next) };
-                let block = block?;
-                next = block.next;
-                match block.each(|record| Ok(each(&ScannedEvent::of(record)?)))? {
-                    ControlFlow::Break(stopped) => return Ok(stopped),
-                    // If nothing more is to be read, nobody needs it.
-                    ControlFlow::Continue(bytes) => drop(used.send(bytes)),
-                }
-            }
-            if next > view.head {
-                break;
+        }
+        drop(blocks);
+        let (mut number, mut next) = (0, from);
+        let mut ready: BTreeMap<u64, Result<Block<'_>, Fault>> = BTreeMap::new();
+        while next <= view.head {
+            let Some(block) = ready.remove(&number) else {
+                let come = read.try_recv().ok();
+                let own = || if ready.len() < BLOCKS_AHEAD { ahead.read() } else { None };
+                // What nobody has read yet and is not to be read here is being read.
+                let Some((other, block)) = come.or_else(own).or_else(|| read.recv().ok()) else { break };
+                ready.insert(other, block);
+                continue;
+            };
+            let block = block?;
+            (number, next) = (number + 1, block.next);
+            match block.each(|record| Ok(each(&ScannedEvent::of(record)?)))? {
+                ControlFlow::Break(stopped) => return Ok(stopped),
+                ControlFlow::Continue(bytes) => ahead.used.lock().push(bytes),
             }
         }
         Ok(next)
     })
+}
+
+/// What is read by whoever comes next.
+struct Ahead<'a> {
+    view: &'a View,
+    /// The number of the next block, and where it begins.
+    next: Mutex<(u64, Position)>,
+    /// Memory that was read into before.
+    used: Mutex<Vec<Vec<u8>>>,
+}
+
+impl<'a> Ahead<'a> {
+    /// Reads the next block; nothing if there is none, or one before was wrong.
+    fn read(&self) -> Option<(u64, Result<Block<'a>, Fault>)> {
+        let mut next = self.next.lock();
+        let (number, from) = *next;
+        let end = self.view.head.next();
+        if from >= end {
+            return None;
+        }
+        let plan = Plan::of(self.view, from..end);
+        *next = (number + 1, plan.as_ref().map_or(end, |plan| plan.next));
+        drop(next);
+        let bytes = self.used.lock().pop().unwrap_or_default();
+        Some((number, plan.and_then(|plan| plan.read(bytes))))
+    }
 }
