@@ -14,6 +14,7 @@
 
 /// How a database speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "a build may have some of them only")]
 pub(crate) enum Dialect {
     Postgres,
     MySql,

@@ -48,5 +48,6 @@ pub async fn start(outbox: &Outbox, log: Arc<dyn EventStore>) -> Result<Option<P
 
 /// Whether something was written, and all of it is published and marked.
 async fn publisher_has_marked(outbox: &Outbox) -> bool {
-    outbox.status().await.is_ok_and(|status| status.pending == 0) && die::has_written()
+    // In this order: otherwise it may be written between the two.
+    die::has_written() && outbox.status().await.is_ok_and(|status| status.pending == 0)
 }
