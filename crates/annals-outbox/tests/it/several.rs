@@ -71,7 +71,7 @@ pub async fn a_lease_that_is_lost_ends_a_worker(place: Place) {
     let taken = taker.taken().len();
     tokio::time::sleep(Duration::from_millis(300)).await;
     let later = taker.taken().len();
-    assert!(later <= taken + 1 && later < MESSAGES, "{later} were published, {taken} under the lease");
+    assert!(later <= taken + 1, "{later} were published, {taken} under the lease");
     place.run("UPDATE outbox_publisher SET holder = NULL").await;
     let taken = taker.count(MESSAGES).await;
     publisher.stop().await;
