@@ -6,7 +6,9 @@ CREATE TABLE IF NOT EXISTS log (
     alone BOOLEAN NOT NULL DEFAULT TRUE PRIMARY KEY CHECK (alone),
     store_id BINARY(16) NOT NULL,
     position BIGINT NOT NULL DEFAULT 0,
-    recorded_at BIGINT NOT NULL
+    recorded_at BIGINT NOT NULL,
+    -- Whether it has moved to another database and takes no appends here any more.
+    moved BOOLEAN NOT NULL DEFAULT FALSE
 ) ENGINE = InnoDB;
 
 CREATE TABLE IF NOT EXISTS events (

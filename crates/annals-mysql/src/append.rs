@@ -1,18 +1,21 @@
-//! Writing: one call of a procedure a group, or, when something has to be read under the lock first, one transaction.
+//! Writing: one text a group, in one round trip, or, when something has to be read under the lock first, one transaction.
 
 use std::time::Instant as Moment;
 
-use annals_core::{ContentType, EventId, IdempotencyKey, Position, StreamId, Timestamp, Version};
-use annals_sql::{Asked, Database, Facts, Failure, Staged, Stored, Tail, own_to_json, tags_to_json};
+use annals_core::{EventId, IdempotencyKey, Position, StreamId, Timestamp, Version};
+use annals_sql::{Asked, Database, Facts, Failure, Staged, Tail};
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
-use sqlx::mysql::MySqlConnection;
-use sqlx::{Connection, Executor, Row};
+use sqlx::mysql::{MySqlConnection, MySqlRow};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
-use crate::error::{Step, failure};
+use crate::error::{Step, failure, number};
 use crate::options::Address;
 use crate::read::Statement;
-use crate::{Options, read, row, session};
+use crate::{Options, group, read, row, session};
+
+/// A key, an id or a version is there already, or a stream is at another version.
+const NOT_AS_ASSUMED: [u16; 2] = [1062, 1644];
 
 /// The connection that writes.
 pub(crate) struct Writer {
@@ -27,7 +30,7 @@ impl Writer {
     }
 
     /// Takes the connection out, or makes a new one. It is put back when all has gone well.
-    async fn take(&mut self) -> Result<MySqlConnection, Failure> {
+    pub(crate) async fn take(&mut self) -> Result<MySqlConnection, Failure> {
         if let Some((mut connection, used)) = self.connection.take()
             && (used.elapsed() < session::IDLE || connection.ping().await.is_ok())
         {
@@ -37,8 +40,24 @@ impl Writer {
         connecting.map_err(|error| failure(error, Step::Read))
     }
 
-    fn put_back(&mut self, connection: MySqlConnection) {
+    pub(crate) fn put_back(&mut self, connection: MySqlConnection) {
         self.connection = Some((connection, Moment::now()));
+    }
+
+    /// Takes the connection out on which a transaction is open.
+    pub(crate) fn locked(&mut self) -> Result<MySqlConnection, Failure> {
+        let open = self.connection.take().map(|(connection, _)| connection);
+        open.ok_or_else(|| Failure::unavailable("the log is not locked"))
+    }
+
+    /// The same, where it is.
+    pub(crate) fn open(&mut self) -> Option<&mut MySqlConnection> {
+        self.connection.as_mut().map(|(connection, _)| connection)
+    }
+
+    /// The database that is the log's.
+    pub(crate) fn home(&self) -> &str {
+        &self.address.database
     }
 }
 
@@ -60,8 +79,7 @@ impl Database for Writer {
     }
 
     async fn commit(&mut self, staged: &Staged<'_>) -> Result<Tail, Failure> {
-        let (mut connection, _) =
-            self.connection.take().ok_or_else(|| Failure::unavailable("the log is not locked"))?;
+        let mut connection = self.locked()?;
         if let Some(tail) = staged.nothing() {
             connection.execute("ROLLBACK").await.map_err(|error| failure(error, Step::Read))?;
             self.put_back(connection);
@@ -69,12 +87,16 @@ impl Database for Writer {
         }
         let written = append(&mut connection, staged, false).await;
         let written = written.map_err(|error| failure(error, Step::Read))?;
-        let changed = "the tables were changed by somebody who does not lock the log";
-        let tail = written.ok_or_else(|| Failure::unavailable(changed))?;
+        let tail = written.ok_or_else(changed)?;
         connection.execute("COMMIT").await.map_err(|error| failure(error, Step::Commit))?;
         self.put_back(connection);
         Ok(tail)
     }
+}
+
+/// What was read under the lock is not so when it is written.
+pub(crate) fn changed() -> Failure {
+    Failure::unavailable("the tables were changed by somebody who does not lock the log")
 }
 
 async fn lock(connection: &mut MySqlConnection, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
@@ -142,72 +164,30 @@ fn hex(id: EventId) -> String {
     id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn append(
+/// Writes a group, if what it assumes is so; as a transaction of its own, if `whole`. If it is not so, the transaction is
+/// rolled back.
+pub(crate) async fn append(
     connection: &mut MySqlConnection,
     staged: &Staged<'_>,
     whole: bool,
 ) -> Result<Option<Tail>, sqlx::Error> {
-    let (events, data) = events(staged);
-    let last = staged.events.last().map_or(Timestamp::MIN, |event| event.recorded_at);
-    let call = sqlx::query("CALL append_group(?, ?, ?, ?, ?, ?, ?)")
-        .bind(streams(staged))
-        .bind(events)
-        .bind(data)
-        .bind(staged.events.len() as i64)
-        .bind(last.as_micros())
-        .bind(staged.events.iter().any(|event| !event.write.event.tags.is_empty()))
-        .bind(whole);
-    let row = call.fetch_optional(connection).await?;
-    row.map(|row| {
-        let versions: Option<String> = row.try_get(2)?;
-        let versions = versions.unwrap_or_default();
-        let versions: Result<_, _> = versions.split_whitespace().map(str::parse).collect();
-        Ok(Tail {
-            position: Position::new(read::number(row.try_get(0)?)),
-            recorded_at: Timestamp::from_micros(row.try_get(1)?),
-            versions: versions.map_err(|error: annals_core::Invalid| sqlx::Error::Decode(Box::new(error)))?,
-        })
-    })
-    .transpose()
-}
-
-/// The streams of a group, as the procedure takes them.
-fn streams(staged: &Staged<'_>) -> String {
-    let streams = staged.streams.iter().map(|stream| {
-        json!({
-            "id": stream.id.as_str(), "kind": stream.id.category().as_str(),
-            "assumed": stream.assumed.map(Version::get), "count": stream.count, "last": stream.last,
-        })
-    });
-    Json::from_iter(streams).to_string()
-}
-
-/// The events of a group and their data, as the procedure takes them.
-fn events(staged: &Staged<'_>) -> (String, Vec<u8>) {
-    let mut data = Vec::new();
-    let events = staged.events.iter().map(|event| {
-        let (of_group, event) = (event, &event.write.event);
-        let at = data.len();
-        let (tags, own) = (tags_to_json(&event.tags), own_to_json(&event.metadata.own));
-        data.extend_from_slice(&event.data);
-        for text in [tags.as_deref(), own.as_deref(), event.metadata.trace.as_deref()] {
-            data.extend_from_slice(text.unwrap_or_default().as_bytes());
+    let text = AssertSqlSafe(group::text(staged, whole));
+    match connection.fetch_all(sqlx::raw_sql(text)).await {
+        Ok(rows) => rows.first().map(tail).transpose(),
+        Err(error) if NOT_AS_ASSUMED.contains(&number(&error)) => {
+            connection.execute("ROLLBACK").await?;
+            Ok(None)
         }
-        let stream = &of_group.write.stream;
-        json!({
-            "append": of_group.append, "kind": stream.category().as_str(), "stream": stream.as_str(),
-            "version": of_group.version, "id": hex(event.id), "type": event.event_type.as_str(),
-            "shape": event.schema_version, "text": u8::from(Stored::of(&event.data).text().is_some()),
-            "content": (event.content_type != ContentType::Json).then(|| event.content_type.as_str()),
-            "at": at, "bytes": event.data.len(), "tags": tags.map_or(0, |tags| tags.len()),
-            "own": own.map_or(0, |own| own.len()), "trace": event.metadata.trace.as_ref().map(|trace| trace.len()),
-            "words": event.tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(),
-            "cause": event.metadata.predecessor.as_deref(), "process": event.metadata.process.as_deref(),
-            "initiator": event.metadata.initiator.as_deref(),
-            "occurred": event.occurred_at.map(Timestamp::as_micros),
-            "recorded": of_group.recorded_at.as_micros(), "key": of_group.key.map(IdempotencyKey::as_str),
-        })
-    });
-    let events = Json::from_iter(events).to_string();
-    (events, data)
+        Err(error) => Err(error),
+    }
+}
+
+fn tail(row: &MySqlRow) -> Result<Tail, sqlx::Error> {
+    let versions: String = row.try_get(2)?;
+    let versions: Result<_, _> = versions.split_whitespace().map(str::parse).collect();
+    Ok(Tail {
+        position: Position::new(read::number(row.try_get(0)?)),
+        recorded_at: Timestamp::from_micros(row.try_get(1)?),
+        versions: versions.map_err(|error: annals_core::Invalid| sqlx::Error::Decode(Box::new(error)))?,
+    })
 }

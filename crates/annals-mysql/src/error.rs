@@ -1,6 +1,6 @@
 //! What an error of MariaDB or MySQL means to the caller of the store: by its number, never by its text.
 
-use annals_sql::Failure;
+use annals_sql::{Failure, Moved};
 use sqlx::mysql::MySqlDatabaseError;
 
 /// What was under way.
@@ -13,7 +13,10 @@ pub(crate) enum Step {
 }
 
 /// The server goes down, the connection or the statement was ended by somebody, or the commit itself has failed.
-const ENDED: [u16; 5] = [1053, 1077, 1180, 1317, 1927];
+pub(crate) const ENDED: [u16; 5] = [1053, 1077, 1180, 1317, 1927];
+
+/// The log has moved: what `append_begin` raises.
+const MOVED: u16 = 9001;
 
 /// What this error means for what was under way.
 pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
@@ -24,6 +27,9 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Encode(_) => true,
         _ => false,
     };
+    if number(&error) == MOVED {
+        return Failure::unavailable(Moved);
+    }
     let told = Told { hint: hint(&error), error };
     match step {
         Step::Commit if !refused => Failure::indeterminate(told),

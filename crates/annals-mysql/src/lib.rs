@@ -18,23 +18,32 @@
 //! What becomes of an append is judged by `annals_core::admit`, in `annals_sql`. The SQL is in `sql/`. MySQL's own
 //! server has the same syntax and the same locks; the tests run on MariaDB.
 //!
-//! The files, in the order in which they are best read: `store`, `append` (writes groups), `read`, `watch` (wakes who
-//! waits), `schema` (migrations), `options`, `session`, `row`, `error`.
+//! The files, in the order in which they are best read: `store`, `append` (writes groups), `group` (as text), `read`, `watch` (wakes who
+//! waits), `schema` (migrations), `moving` (to another database), `options`, `session`, `row`, `error`; `inline` (projections in the transaction of an
+//! append); `state` and `value` for what lies beside a log.
 #![forbid(unsafe_code)]
 
 mod store;
 
 mod append;
+mod group;
+mod inline;
 mod read;
 mod watch;
+
+mod state;
+mod value;
 
 mod options;
 mod schema;
 mod session;
 
 mod error;
+mod moving;
 mod row;
 
+pub use moving::{adopt, fence};
 pub use options::Options;
 pub use schema::migrate;
+pub use state::MySqlState;
 pub use store::MySqlStore;

@@ -21,6 +21,8 @@ pub struct Options {
     /// How often the head is looked at while somebody waits: so long may it take to hear of what another process has
     /// written. 25 milliseconds by default.
     pub poll: Duration,
+    /// Whether appends are carried out although the log is fenced: for the copy of a log that moves.
+    pub moving: bool,
 }
 
 impl Default for Options {
@@ -31,6 +33,7 @@ impl Default for Options {
             connections_max: 8,
             patience: Duration::from_secs(10),
             poll: Duration::from_millis(25),
+            moving: false,
         }
     }
 }
@@ -47,7 +50,8 @@ impl FromStr for Address {
 
     /// Reads `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, with what else sqlx knows of.
     fn from_str(url: &str) -> Result<Self> {
-        let connect = MySqlConnectOptions::from_str(url).map_err(|error| {
+        let (url, _) = annals_sql::split_replica(url)?;
+        let connect = MySqlConnectOptions::from_str(&url).map_err(|error| {
             let problem = format!("is no URL of a MariaDB or MySQL database: {error}");
             Error::from(Invalid::new("store", problem))
         })?;

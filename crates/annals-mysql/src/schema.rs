@@ -7,19 +7,34 @@
 
 use annals_core::{Error, Invalid, Result, StoreId, Timestamp};
 use sqlx::mysql::MySqlConnection;
-use sqlx::{Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
 use crate::options::Address;
 use crate::session::failed;
 use crate::{Options, row, session};
 
-/// What each step does, from 1 on. A step that was released does not change.
-const STEPS: &[&[&str]] = &[
-    &[include_str!("../sql/001_tables.sql")],
-    &["DROP PROCEDURE IF EXISTS append_group", include_str!("../sql/002_append.sql")],
-];
+/// Tables that belong together, and where it is noted how far they are.
+struct Part {
+    /// The table of the steps that were done.
+    migrations: &'static str,
+    /// What each step does, from 1 on. A step that was released does not change.
+    steps: &'static [&'static [&'static str]],
+}
 
-/// Makes the tables of the log with this address, or brings them up to date. Returns how many steps were missing.
+const LOG: Part = Part {
+    migrations: "migrations",
+    steps: &[
+        &[include_str!("../sql/001_tables.sql")],
+        &["DROP PROCEDURE IF EXISTS append_begin", include_str!("../sql/002_append.sql")],
+    ],
+};
+
+/// The state beside a log, which may lie elsewhere.
+const STATE: Part =
+    Part { migrations: "state_migrations", steps: &[&[include_str!("../sql/state/001_tables.sql")]] };
+
+/// Makes the tables of the log with this address and of the state beside it, or brings them up to date. Returns how many
+/// steps were missing.
 ///
 /// # Errors
 /// `Invalid` if the address is none or the tables are newer than this version of Annals; `Unavailable` if the server is
@@ -27,17 +42,27 @@ const STEPS: &[&[&str]] = &[
 pub async fn migrate(url: &str) -> Result<usize> {
     let address: Address = url.parse()?;
     let mut connection = session::connect(&address, &Options::default()).await.map_err(failed)?;
-    let missing = run(&mut connection, &address.database).await?;
+    let mut missing = run(&mut connection, &address.database, &LOG).await?;
+    missing += run(&mut connection, &address.database, &STATE).await?;
     connection.close().await.map_err(failed)?;
     Ok(missing)
+}
+
+/// Makes the tables of the state with this address, or brings them up to date, if need be.
+pub(crate) async fn open_state(address: &Address, options: &Options) -> Result<()> {
+    let mut connection = session::connect(address, options).await.map_err(failed)?;
+    if steps_done(&mut connection, &STATE).await? < STATE.steps.len() {
+        run(&mut connection, &address.database, &STATE).await?;
+    }
+    connection.close().await.map_err(failed)
 }
 
 /// The identity of the log, and how many bytes a packet may have; makes its tables, or brings them up to date, if need
 /// be.
 pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreId, usize)> {
     let mut connection = session::connect(address, options).await.map_err(failed)?;
-    if steps_done(&mut connection).await? < STEPS.len() {
-        run(&mut connection, &address.database).await?;
+    if steps_done(&mut connection, &LOG).await? < LOG.steps.len() {
+        run(&mut connection, &address.database, &LOG).await?;
     }
     warn(&mut connection).await?;
     let sql = "SELECT store_id, CAST(@@max_allowed_packet AS SIGNED) FROM log";
@@ -67,54 +92,60 @@ async fn warn(connection: &mut MySqlConnection) -> Result<()> {
     Ok(())
 }
 
-async fn run(connection: &mut MySqlConnection, database: &str) -> Result<usize> {
+async fn run(connection: &mut MySqlConnection, database: &str, part: &Part) -> Result<usize> {
     // The name of a lock has at most 64 characters.
     let locked = sqlx::query("SELECT GET_LOCK(CONCAT('annals ', LEFT(SHA2(?, 256), 40)), 60)").bind(database);
     let locked = locked.fetch_one(&mut *connection).await.map_err(failed)?;
     if locked.try_get::<Option<i64>, _>(0).map_err(failed)? != Some(1) {
         return Err(Error::Unavailable("another process has been migrating for a minute".into()));
     }
-    let done = migrate_locked(connection).await;
+    let done = migrate_locked(connection, part).await;
     connection.execute("DO RELEASE_ALL_LOCKS()").await.map_err(failed)?;
     done
 }
 
-async fn migrate_locked(connection: &mut MySqlConnection) -> Result<usize> {
-    let done = steps_done(connection).await?;
-    let begin = "CREATE TABLE IF NOT EXISTS migrations (
-        step INTEGER NOT NULL PRIMARY KEY, done_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE = InnoDB";
-    connection.execute(begin).await.map_err(failed)?;
-    for (index, step) in STEPS.iter().enumerate().skip(done) {
+async fn migrate_locked(connection: &mut MySqlConnection, part: &Part) -> Result<usize> {
+    let Part { migrations, steps } = part;
+    let done = steps_done(connection, part).await?;
+    let begin = format!(
+        "CREATE TABLE IF NOT EXISTS {migrations} (
+        step INTEGER NOT NULL PRIMARY KEY, done_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE = InnoDB"
+    );
+    connection.execute(AssertSqlSafe(begin)).await.map_err(failed)?;
+    for (index, step) in steps.iter().enumerate().skip(done) {
         for sql in *step {
             connection.execute(sqlx::raw_sql(*sql)).await.map_err(failed)?;
         }
-        if index == 0 {
+        if *migrations == LOG.migrations && index == 0 {
             let identity = sqlx::query("INSERT IGNORE INTO log (store_id, recorded_at) VALUES (?, ?)");
             let identity =
                 identity.bind(&StoreId::generate().as_bytes()[..]).bind(Timestamp::MIN.as_micros());
             identity.execute(&mut *connection).await.map_err(failed)?;
         }
-        let mark = sqlx::query("INSERT IGNORE INTO migrations (step) VALUES (?)").bind(index as i32 + 1);
+        let mark = format!("INSERT IGNORE INTO {migrations} (step) VALUES (?)");
+        let mark = sqlx::query(AssertSqlSafe(mark)).bind(index as i32 + 1);
         mark.execute(&mut *connection).await.map_err(failed)?;
     }
-    Ok(STEPS.len() - done)
+    Ok(steps.len() - done)
 }
 
 /// How many steps were done.
-async fn steps_done(connection: &mut MySqlConnection) -> Result<usize> {
+async fn steps_done(connection: &mut MySqlConnection, part: &Part) -> Result<usize> {
+    let Part { migrations, steps } = part;
     let there = "SELECT COUNT(*) FROM information_schema.tables
-        WHERE table_schema = DATABASE() AND table_name = 'migrations'";
-    let there = sqlx::query(there).fetch_one(&mut *connection).await.map_err(failed)?;
+        WHERE table_schema = DATABASE() AND table_name = ?";
+    let there = sqlx::query(there).bind(migrations).fetch_one(&mut *connection).await.map_err(failed)?;
     if there.try_get::<i64, _>(0).map_err(failed)? == 0 {
         return Ok(0);
     }
-    let newest = sqlx::query("SELECT CAST(COALESCE(MAX(step), 0) AS SIGNED) FROM migrations");
+    let newest = format!("SELECT CAST(COALESCE(MAX(step), 0) AS SIGNED) FROM {migrations}");
+    let newest = sqlx::query(AssertSqlSafe(newest));
     let newest = newest.fetch_one(&mut *connection).await.map_err(failed)?;
     let done = newest.try_get::<i64, _>(0).map_err(failed)? as usize;
-    if done > STEPS.len() {
+    if done > steps.len() {
         let problem = format!(
             "has tables of step {done}, this version of Annals knows {}: use a newer one",
-            STEPS.len()
+            steps.len()
         );
         return Err(Error::from(Invalid::new("store", problem)));
     }

@@ -1,10 +1,10 @@
 //! A log in a MariaDB or MySQL database: the parts of the store, and what each call goes to.
 
 use annals_core::{
-    Append, Appended, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position, Result, StoreId,
-    StreamInfo, StreamList, StreamPage, StreamRead,
+    Append, Appended, EventStore, IdempotencyKey, Invalid, Limits, LogPage, LogRead, Position, Result,
+    StoreId, StreamInfo, StreamList, StreamPage, StreamRead,
 };
-use annals_sql::{Committer, Progress, outcome_at};
+use annals_sql::{Committer, GROUP_BYTES_MAX, Inlines, Progress, outcome_at, weight};
 use async_trait::async_trait;
 use sqlx::mysql::MySqlPool;
 
@@ -18,9 +18,12 @@ use crate::{Options, read, schema, session};
 pub struct MySqlStore {
     id: StoreId,
     limits: Limits,
+    /// What an append may weigh, so that the server lets it through.
+    weight_max: usize,
     pool: MySqlPool,
     committer: Committer,
     progress: Progress,
+    inlines: Inlines,
     _watch: Watch,
 }
 
@@ -37,16 +40,24 @@ impl MySqlStore {
         let pool = session::pool(&address, &options);
         let progress = Progress::at(read::head(&pool).await.map_err(failed)?);
         let watch = Watch::start(pool.clone(), options.poll, progress.clone());
-        // A packet has the names and the metadata beside the data.
-        let bytes_max = packet / 2;
-        let limits = Limits {
-            event_bytes_max: options.limits.event_bytes_max.min(bytes_max),
-            append_bytes_max: options.limits.append_bytes_max.min(bytes_max),
-            ..options.limits
-        };
         let clock = options.clock.clone();
-        let committer = Committer::start(Writer::new(address, options), clock, progress.clone());
-        Ok(Self { id, limits, pool, committer, progress, _watch: watch })
+        let limits = options.limits;
+        // Two digits a byte, and some space for long names and metadata.
+        let weight_max = packet / 5 * 2;
+        let (writer, inlines) = (Writer::new(address, options), Inlines::default());
+        let committer = Committer::start(
+            writer,
+            clock,
+            progress.clone(),
+            inlines.clone(),
+            GROUP_BYTES_MAX.min(weight_max),
+        );
+        Ok(Self { id, limits, weight_max, pool, committer, progress, inlines, _watch: watch })
+    }
+
+    /// The projections that take events in the transaction of their append.
+    pub fn inlines(&self) -> &Inlines {
+        &self.inlines
     }
 
     /// Finishes the appends that are under way and gives the connections back.
@@ -65,6 +76,15 @@ impl EventStore for MySqlStore {
 
     async fn append(&self, append: Append) -> Result<Appended> {
         append.validate(&self.limits)?;
+        let weight = weight(&append);
+        if weight > self.weight_max {
+            let problem = format!(
+                "takes {weight} bytes of {} that the server's max_allowed_packet lets through: raise that, or append less at \
+                 once",
+                self.weight_max
+            );
+            return Err(Invalid::new("append", problem).into());
+        }
         self.committer.append(self, append).await
     }
 

@@ -1,15 +1,14 @@
 -- The tables of a log. `docs/sql-stores.md` describes them for those who read them with other tools.
 
--- One row: the end of the log. Whoever appends locks it until the end of the transaction.
+-- One row: the identity of the log, and whether it has moved to another database and takes no appends here any more.
 CREATE TABLE log (
     alone boolean PRIMARY KEY DEFAULT true CHECK (alone),
     store_id uuid NOT NULL,
-    position bigint NOT NULL DEFAULT 0,
-    recorded_at timestamptz NOT NULL DEFAULT '-infinity',
-    -- When the last event before the newest transaction was recorded.
-    held_at timestamptz NOT NULL DEFAULT '-infinity'
-) WITH (fillfactor = 10);
+    moved boolean NOT NULL DEFAULT false
+);
 
+-- Only ever inserted into: nothing is updated with an append, so a transaction that stays open for long, as that of a dump
+-- does, slows no append down.
 CREATE TABLE events (
     position bigint PRIMARY KEY,
     append_position bigint NOT NULL,
@@ -39,6 +38,9 @@ CREATE TABLE events (
 CREATE UNIQUE INDEX events_key ON events (idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX events_by_type ON events (event_type, position);
 CREATE INDEX events_by_category ON events (entity_type, position);
+-- The streams: the first event of each.
+CREATE INDEX events_first ON events (entity_id) WHERE entity_version = 1;
+CREATE INDEX events_first_by_category ON events (entity_type, entity_id) WHERE entity_version = 1;
 CREATE INDEX events_by_process ON events (process_id, position) WHERE process_id IS NOT NULL;
 CREATE INDEX events_by_initiator ON events (initiator, position) WHERE initiator IS NOT NULL;
 
@@ -49,11 +51,11 @@ CREATE TABLE event_tags (
 );
 
 -- Each stream: its version and the position of its newest event.
-CREATE TABLE entities (
-    entity_type text COLLATE "C" NOT NULL,
-    entity_id text COLLATE "C" PRIMARY KEY,
-    entity_version bigint NOT NULL,
-    position bigint NOT NULL
-) WITH (fillfactor = 80);
-
-CREATE INDEX entities_by_category ON entities (entity_type, entity_id);
+CREATE VIEW entities AS
+SELECT first.entity_type, first.entity_id, newest.entity_version, newest.position
+FROM events AS first
+CROSS JOIN LATERAL (
+    SELECT e.entity_version, e.position FROM events AS e
+    WHERE e.entity_id = first.entity_id ORDER BY e.entity_version DESC LIMIT 1
+) AS newest
+WHERE first.entity_version = 1;

@@ -17,6 +17,8 @@ use crate::options::Address;
 use crate::row::Instant;
 use crate::{Options, read, session};
 
+/// Begins a transaction, and locks the log until its end.
+pub(crate) const LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock('log'::regclass::oid::integer, 1)";
 const APPEND: &str = include_str!("../sql/append.sql");
 
 /// The connection that writes.
@@ -34,7 +36,7 @@ impl Writer {
     }
 
     /// Takes the connection out, or makes a new one. It is put back when all has gone well.
-    async fn take(&mut self) -> Result<PgConnection, Failure> {
+    pub(crate) async fn take(&mut self) -> Result<PgConnection, Failure> {
         if let Some((mut connection, used)) = self.connection.take()
             && (used.elapsed() < session::IDLE || connection.ping().await.is_ok())
         {
@@ -44,11 +46,22 @@ impl Writer {
         connecting.map_err(|error| failure(error, Step::Read))
     }
 
-    fn put_back(&mut self, connection: PgConnection) {
+    pub(crate) fn put_back(&mut self, connection: PgConnection) {
         self.connection = Some((connection, Moment::now()));
     }
 
-    fn told(&self, tail: &Tail, staged: &Staged<'_>) {
+    /// Takes the connection out on which a transaction is open.
+    pub(crate) fn locked(&mut self) -> Result<PgConnection, Failure> {
+        let open = self.connection.take().map(|(connection, _)| connection);
+        open.ok_or_else(|| Failure::unavailable("the log is not locked"))
+    }
+
+    /// The same, where it is.
+    pub(crate) fn open(&mut self) -> Option<&mut PgConnection> {
+        self.connection.as_mut().map(|(connection, _)| connection)
+    }
+
+    pub(crate) fn told(&self, tail: &Tail, staged: &Staged<'_>) {
         if !staged.events.is_empty() {
             self.written.send_replace(tail.position.plus(staged.events.len() as u64));
         }
@@ -75,16 +88,14 @@ impl Database for Writer {
     }
 
     async fn commit(&mut self, staged: &Staged<'_>) -> Result<Tail, Failure> {
-        let (mut connection, _) =
-            self.connection.take().ok_or_else(|| Failure::unavailable("the log is not locked"))?;
+        let mut connection = self.locked()?;
         if let Some(tail) = staged.nothing() {
             connection.execute("ROLLBACK").await.map_err(|error| failure(error, Step::Read))?;
             self.put_back(connection);
             return Ok(tail);
         }
         let written = append(&mut connection, staged).await.map_err(|error| failure(error, Step::Read))?;
-        let changed = "the tables were changed by somebody who does not lock the log";
-        let tail = written.ok_or_else(|| Failure::unavailable(changed))?;
+        let tail = written.ok_or_else(changed)?;
         connection.execute("COMMIT").await.map_err(|error| failure(error, Step::Commit))?;
         self.put_back(connection);
         self.told(&tail, staged);
@@ -92,13 +103,17 @@ impl Database for Writer {
     }
 }
 
+/// What was read under the lock is not so when it is written.
+pub(crate) fn changed() -> Failure {
+    Failure::unavailable("the tables were changed by somebody who does not lock the log")
+}
+
 async fn lock(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
-    connection.execute("BEGIN; SELECT FROM log FOR NO KEY UPDATE").await?;
+    connection.execute(LOCK).await?;
     let head = read::head(&mut *connection).await?;
     let mut facts = Facts { head, ..Facts::default() };
-    let kinds: Vec<String> = asked.streams.iter().map(|stream| stream.category().to_string()).collect();
     let streams: Vec<&str> = asked.streams.iter().map(|stream| stream.as_str()).collect();
-    let rows = sqlx::query(include_str!("../sql/streams.sql")).bind(&kinds).bind(&streams);
+    let rows = sqlx::query(include_str!("../sql/streams.sql")).bind(&streams);
     for row in rows.fetch_all(&mut *connection).await? {
         let version = Version::new(read::number(row.try_get(1)?));
         facts.versions.insert(name(row.try_get(0)?, StreamId::new)?, version);
@@ -166,8 +181,16 @@ fn name<T>(
     read(text).map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))
 }
 
-async fn append(connection: &mut PgConnection, staged: &Staged<'_>) -> Result<Option<Tail>, sqlx::Error> {
-    let row = bind(staged).fetch_optional(connection).await?;
+/// Writes a group, if what it assumes is so. If it is not so, the transaction can only be rolled back.
+pub(crate) async fn append(
+    connection: &mut PgConnection,
+    staged: &Staged<'_>,
+) -> Result<Option<Tail>, sqlx::Error> {
+    let row = match bind(staged).fetch_optional(connection).await {
+        // A key, an id or a version is there already.
+        Err(sqlx::Error::Database(refused)) if refused.is_unique_violation() => return Ok(None),
+        row => row?,
+    };
     row.map(|row| {
         let versions: Vec<i64> = row.try_get(2)?;
         Ok(Tail {
@@ -201,10 +224,7 @@ fn bind<'a>(staged: &'a Staged<'_>) -> sqlx::query::Query<'a, Postgres, PgArgume
     let kinds: Vec<_> = staged.streams.iter().map(|stream| stream.id.category()).collect();
     sqlx::query(APPEND)
         .bind(streams!(stream => stream.id.as_str()))
-        .bind(kinds.iter().map(|kind| kind.as_str().to_owned()).collect::<Vec<_>>())
         .bind(streams!(stream => stream.assumed.map(|version| count(version.get()))))
-        .bind(streams!(stream => count(stream.count)))
-        .bind(streams!(stream => count(stream.last)))
         .bind(events!(event => count(event.stream as u64 + 1)))
         .bind(events!(event => event.write.stream.as_str()))
         .bind(events!(event => kinds[event.stream].as_str().to_owned()))

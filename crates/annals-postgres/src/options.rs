@@ -20,6 +20,8 @@ pub struct Options {
     pub patience: Duration,
     /// How often the head is looked at while somebody waits, in case that no notification comes. 1 second by default.
     pub poll: Duration,
+    /// Whether appends are carried out although the log is fenced: for the copy of a log that moves.
+    pub moving: bool,
 }
 
 impl Default for Options {
@@ -30,6 +32,7 @@ impl Default for Options {
             connections_max: 8,
             patience: Duration::from_secs(10),
             poll: Duration::from_secs(1),
+            moving: false,
         }
     }
 }
@@ -49,7 +52,8 @@ impl FromStr for Address {
 
     /// Reads `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`, with what else PostgreSQL's URLs may have.
     fn from_str(url: &str) -> Result<Self> {
-        let (place, query) = url.split_once('?').unwrap_or((url, ""));
+        let (url, _) = annals_sql::split_replica(url)?;
+        let (place, query) = url.split_once('?').unwrap_or((&url, ""));
         let (own, theirs): (Vec<_>, Vec<_>) =
             query.split('&').filter(|pair| !pair.is_empty()).partition(|pair| pair.starts_with("schema="));
         let schema = own.last().map_or(SCHEMA, |pair| &pair["schema=".len()..]);

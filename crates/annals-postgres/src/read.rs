@@ -12,6 +12,8 @@ use sqlx::{AssertSqlSafe, Postgres, Row};
 use crate::row;
 use crate::session::failed;
 
+/// The end of the log.
+const HEAD: &str = "SELECT coalesce(max(position), 0) FROM events";
 const READ: &str = include_str!("../sql/read.sql");
 
 /// The statement for a page of these events.
@@ -30,7 +32,7 @@ fn log_statement(read: &LogRead) -> (String, Vec<String>) {
         true => "events WHERE position BETWEEN $1 AND $2".to_owned(),
         false => format!("({sql}) AS meant JOIN events USING (position)"),
     };
-    (page("SELECT position FROM log", &events, "position", read.direction), values)
+    (page(HEAD, &events, "position", read.direction), values)
 }
 
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
@@ -54,7 +56,7 @@ pub(crate) async fn log(pool: &PgPool, read: &LogRead) -> Result<LogPage> {
 
 pub(crate) async fn stream(pool: &PgPool, read: &StreamRead) -> Result<StreamPage> {
     let (first, last, limit) = stream_span(read);
-    let end = "SELECT coalesce((SELECT entity_version FROM entities WHERE entity_id = $5), 0)";
+    let end = "SELECT coalesce(max(entity_version), 0) FROM events WHERE entity_id = $5";
     let events_of = "events WHERE entity_id = $5 AND entity_version BETWEEN $1 AND $2";
     let sql = page(end, events_of, "entity_version", read.direction);
     let statement = sqlx::query(AssertSqlSafe(sql)).bind(first).bind(last).bind(limit).bind(PAGE_BYTES);
@@ -115,7 +117,7 @@ pub(crate) async fn keyed(pool: &PgPool, key: &IdempotencyKey) -> Result<Option<
 }
 
 pub(crate) async fn head(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {
-    let row = sqlx::query("SELECT position FROM log").fetch_one(executor).await?;
+    let row = sqlx::query(HEAD).fetch_one(executor).await?;
     Ok(Position::new(number(row.try_get(0)?)))
 }
 

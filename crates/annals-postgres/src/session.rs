@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use annals_core::Result;
 use futures::FutureExt;
+use sqlx::pool::PoolConnectionMetadata;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
@@ -22,20 +23,20 @@ pub(crate) fn pool(address: &Address, options: &Options) -> PgPool {
         .max_connections(options.connections_max + 1)
         .acquire_timeout(options.patience)
         .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            async move {
-                if meta.idle_for < IDLE {
-                    return Ok(true);
-                }
-                Ok(connection.ping().await.is_ok())
-            }
-            .boxed()
-        })
+        .before_acquire(|connection, meta| is_there(connection, meta).boxed())
         .after_connect(move |connection, _| {
             let set = set.clone();
             async move { connection.execute(AssertSqlSafe(set)).await.map(drop) }.boxed()
         })
         .connect_lazy_with(address.connect.clone())
+}
+
+/// Whether a connection of a pool can be used.
+pub(crate) async fn is_there(
+    connection: &mut PgConnection,
+    meta: PoolConnectionMetadata,
+) -> Result<bool, sqlx::Error> {
+    Ok(meta.idle_for < IDLE || connection.ping().await.is_ok())
 }
 
 /// A connection that writes.
@@ -44,6 +45,9 @@ pub(crate) async fn connect(address: &Address, options: &Options) -> Result<PgCo
     let connected = tokio::time::timeout(options.patience, connecting).await;
     let mut connection = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
     connection.execute(AssertSqlSafe(settings(address, options))).await?;
+    if options.moving {
+        connection.execute("SET annals.moving TO 'on'").await?;
+    }
     Ok(connection)
 }
 

@@ -4,7 +4,7 @@ use annals_core::{
     Append, Appended, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position, Result, StoreId,
     StreamInfo, StreamList, StreamPage, StreamRead,
 };
-use annals_sql::{Committer, Progress, outcome_at};
+use annals_sql::{Committer, GROUP_BYTES_MAX, Inlines, Progress, outcome_at};
 use async_trait::async_trait;
 use sqlx::postgres::PgPool;
 use tokio::sync::watch;
@@ -22,6 +22,7 @@ pub struct PostgresStore {
     pool: PgPool,
     committer: Committer,
     progress: Progress,
+    inlines: Inlines,
     _watch: Watch,
 }
 
@@ -40,8 +41,14 @@ impl PostgresStore {
         let written = watch::Sender::new(progress.head());
         let watch = Watch::start(pool.clone(), id, options.poll, written.subscribe(), progress.clone());
         let (limits, clock) = (options.limits, options.clock.clone());
-        let committer = Committer::start(Writer::new(address, options, written), clock, progress.clone());
-        Ok(Self { id, limits, pool, committer, progress, _watch: watch })
+        let (writer, inlines) = (Writer::new(address, options, written), Inlines::default());
+        let committer = Committer::start(writer, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX);
+        Ok(Self { id, limits, pool, committer, progress, inlines, _watch: watch })
+    }
+
+    /// The projections that take events in the transaction of their append.
+    pub fn inlines(&self) -> &Inlines {
+        &self.inlines
     }
 
     /// Finishes the appends that are under way and gives the connections back.

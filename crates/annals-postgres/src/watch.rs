@@ -2,9 +2,10 @@
 //!
 //! A notification says how far the log has come. It is sent behind the commit, by itself: PostgreSQL commits
 //! transactions that notify one after the other in the whole server, which an append must not wait for. So it may be
-//! lost with the process that should have sent it; whoever waits looks at the head by itself from time to time.
+//! lost with the process that should have sent it; whoever waits looks at the head by itself from time to time. On a
+//! standby nothing can be listened to: there it is looked often.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annals_core::{Position, StoreId};
 use annals_sql::Progress;
@@ -16,6 +17,9 @@ use crate::read;
 
 /// Between two notifications of one process. What is written meanwhile is told by the next.
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// Between two looks at the head of a standby.
+const LOOK: Duration = Duration::from_millis(25);
 
 /// A notification is a commit, which need not wait for the disk.
 const TELL: &str = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)";
@@ -55,9 +59,15 @@ async fn tell(pool: PgPool, channel: String, mut written: watch::Receiver<Positi
 
 async fn hear(pool: PgPool, channel: String, poll: Duration, progress: Progress) {
     let mut listener = None;
+    let mut tried = None;
+    let mut pause = poll;
     loop {
-        if listener.is_none() {
-            listener = listen(&pool, &channel).await;
+        // A standby may be promoted, and then be listened to.
+        if listener.is_none() && tried.is_none_or(|tried: Instant| tried.elapsed() >= poll) {
+            tried = Some(Instant::now());
+            let listening = listen(&pool, &channel).await;
+            pause = if matches!(listening, Err(Deaf::Standby)) { LOOK.min(poll) } else { poll };
+            listener = listening.ok();
         }
         let heard = async {
             match &mut listener {
@@ -65,7 +75,7 @@ async fn hear(pool: PgPool, channel: String, poll: Duration, progress: Progress)
                 None => std::future::pending().await,
             }
         };
-        match tokio::time::timeout(poll, heard).await {
+        match tokio::time::timeout(pause, heard).await {
             Ok(Ok(Some(notification))) => {
                 if let Ok(head) = notification.payload().parse() {
                     progress.passed(head);
@@ -89,8 +99,20 @@ async fn hear(pool: PgPool, channel: String, poll: Duration, progress: Progress)
     }
 }
 
-async fn listen(pool: &PgPool, channel: &str) -> Option<PgListener> {
-    let mut listener = PgListener::connect_with(pool).await.ok()?;
-    listener.listen(channel).await.ok()?;
-    Some(listener)
+/// Why nothing is heard.
+enum Deaf {
+    /// A server that only reads.
+    Standby,
+    Away,
+}
+
+async fn listen(pool: &PgPool, channel: &str) -> Result<PgListener, Deaf> {
+    let mut listener = PgListener::connect_with(pool).await.map_err(|_| Deaf::Away)?;
+    match listener.listen(channel).await {
+        Ok(()) => Ok(listener),
+        Err(sqlx::Error::Database(refused)) if refused.code().as_deref() == Some("25006") => {
+            Err(Deaf::Standby)
+        }
+        Err(_) => Err(Deaf::Away),
+    }
 }

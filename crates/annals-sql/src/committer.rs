@@ -3,6 +3,7 @@
 //! One task a store, one connection. It ends when the store is dropped, after what came in before. Appends of other
 //! processes meet its own at the lock of the log, nowhere else. Next below: `stage`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use annals_core::{
@@ -11,13 +12,16 @@ use annals_core::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::inline::{self, Inline, Inlines, Transactional, Undone};
 use crate::stage::Outcome;
 use crate::{Asked, Database, Facts, Failure, Progress, Staged, Tail};
 
 /// Most appends of a group.
 const GROUP_APPENDS_MAX: usize = 1_024;
-/// A group that has this many bytes takes no more.
-const GROUP_KIB_MAX: u32 = 4 << 10;
+/// A group has no more than this many bytes, unless one append has.
+pub const GROUP_BYTES_MAX: usize = 4 << 20;
+/// What an event takes beside its data.
+const EVENT_BYTES: usize = 512;
 /// Bytes of appends that may wait. A larger append waits until nothing else does.
 const QUEUE_KIB: u32 = 256 << 10;
 
@@ -42,10 +46,19 @@ enum Answer {
 }
 
 impl Committer {
-    /// Begins to carry out appends on this database, in a task of the runtime that this is called on.
-    pub fn start(database: impl Database, clock: Arc<dyn Clock>, progress: Progress) -> Self {
+    /// Begins to carry out appends on this database, in a task of the runtime that this is called on; with the rows of
+    /// the projections that are registered here. A group has at most so many bytes ([`weight`]), unless one append has
+    /// more.
+    pub fn start(
+        database: impl Transactional,
+        clock: Arc<dyn Clock>,
+        progress: Progress,
+        inlines: Inlines,
+        group_bytes_max: usize,
+    ) -> Self {
         let (queue, requests) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(database, clock, progress, requests));
+        let kib_max = u32::try_from(group_bytes_max >> 10).unwrap_or(u32::MAX);
+        let task = tokio::spawn(run(database, clock, progress, inlines, requests, kib_max));
         Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), task }
     }
 
@@ -84,9 +97,13 @@ impl Committer {
     }
 }
 
+/// Bytes that an append takes on its way to the database, or less.
+pub fn weight(append: &Append) -> usize {
+    append.writes.iter().map(|write| write.event.data.len() + EVENT_BYTES).sum()
+}
+
 fn kib(append: &Append) -> u32 {
-    let bytes: usize = append.writes.iter().map(|write| write.event.data.len() + 512).sum();
-    u32::try_from(bytes >> 10).unwrap_or(u32::MAX).clamp(1, QUEUE_KIB)
+    u32::try_from(weight(append) >> 10).unwrap_or(u32::MAX).clamp(1, QUEUE_KIB)
 }
 
 /// Reads what the answer to an append says beside what became of it.
@@ -147,26 +164,39 @@ async fn events<S: EventStore + ?Sized>(
 }
 
 async fn run(
-    mut database: impl Database,
+    mut database: impl Transactional,
     clock: Arc<dyn Clock>,
     progress: Progress,
+    inlines: Inlines,
     mut requests: mpsc::UnboundedReceiver<Request>,
+    kib_max: u32,
 ) {
-    while let Some(first) = requests.recv().await {
+    let mut first = requests.recv().await;
+    while let Some(request) = first.take() {
         let (mut group, mut kib) = (Vec::new(), 0);
-        let mut next = Some(first);
+        let mut next = Some(request);
         while let Some(request) = next.take() {
+            if !group.is_empty() && kib + request.kib > kib_max {
+                first = Some(request);
+                break;
+            }
             // Whoever has gone away need not be written for.
             if !request.answer.is_closed() {
                 kib += request.kib;
                 group.push(request);
             }
-            if group.len() < GROUP_APPENDS_MAX && kib < GROUP_KIB_MAX {
+            if group.len() < GROUP_APPENDS_MAX {
                 next = requests.try_recv().ok();
             }
         }
-        if !group.is_empty() {
-            carry_out(&mut database, &*clock, &progress, group).await;
+        let inlines = inlines.all();
+        match (group.is_empty(), inlines.is_empty()) {
+            (true, _) => {}
+            (false, true) => carry_out(&mut database, &*clock, &progress, group).await,
+            (false, false) => carry_out_inline(&mut database, &*clock, &progress, &inlines, group).await,
+        }
+        if first.is_none() {
+            first = requests.recv().await;
         }
     }
 }
@@ -180,18 +210,51 @@ async fn carry_out(
 ) {
     let appends: Vec<_> = group.iter().map(|request| request.append.clone()).collect();
     let appends: Vec<&Append> = appends.iter().map(AsRef::as_ref).collect();
-    match write(database, clock, &appends).await {
+    let written = write(database, clock, &appends).await;
+    tell(group, written, progress);
+}
+
+/// Answers everybody of a group.
+fn tell(group: Vec<Request>, written: Result<(Staged<'_>, Tail), Failure>, progress: &Progress) {
+    // Whoever has gone away does not want an answer.
+    match written {
         Ok((staged, tail)) => {
             progress.passed(tail.position.plus(staged.events.len() as u64));
             let answers = staged.answers(&tail);
             for (request, answer) in group.into_iter().zip(answers) {
-                // Whoever has gone away does not want it.
                 let _ = request.answer.send(Ok(answer));
             }
         }
         Err(failure) => {
             for request in group {
                 let _ = request.answer.send(Err(failure.clone()));
+            }
+        }
+    }
+}
+
+/// Carries out a group together with the rows of these projections; if one of them refuses, each append by itself.
+async fn carry_out_inline(
+    database: &mut impl Transactional,
+    clock: &dyn Clock,
+    progress: &Progress,
+    inlines: &[Arc<dyn Inline>],
+    group: Vec<Request>,
+) {
+    let mut groups = VecDeque::from([group]);
+    while let Some(mut group) = groups.pop_front() {
+        let appends: Vec<_> = group.iter().map(|request| request.append.clone()).collect();
+        let appends: Vec<&Append> = appends.iter().map(AsRef::as_ref).collect();
+        match inline::write(database, clock, &appends, inlines).await {
+            Ok(written) => tell(group, Ok(written), progress),
+            Err(Undone::Failed(failure)) => tell(group, Err(failure), progress),
+            Err(Undone::Refused(_)) if group.len() > 1 => {
+                groups.extend(group.into_iter().map(|request| vec![request]));
+            }
+            Err(Undone::Refused(problem)) => {
+                for request in group.drain(..) {
+                    let _ = request.answer.send(Ok(Answer::Other(Outcome::Invalid(problem.clone()))));
+                }
             }
         }
     }

@@ -65,6 +65,17 @@ impl From<Failure> for Error {
     }
 }
 
+/// Why a log takes no appends: it goes on in another database.
+#[derive(Debug, thiserror::Error)]
+#[error("the log has moved to another database: ask where, and send it there")]
+pub struct Moved;
+
+/// Whether an append was not carried out because the log has moved.
+pub fn has_moved(error: &Error) -> bool {
+    let Error::Unavailable(cause) = error else { return false };
+    cause.downcast_ref::<SharedCause>().is_some_and(|shared| shared.0.is::<Moved>())
+}
+
 /// A cause that several callers are told.
 #[derive(Clone)]
 pub struct SharedCause(Arc<dyn std::error::Error + Send + Sync>);

@@ -17,24 +17,36 @@
 //! `annals-mysql`.
 //!
 //! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `database`, `row`, `page`,
-//! `matching`, `progress`.
+//! `matching`, `progress`; `replicated` (reads from a replica); `inline` (projections in the transaction of an append); for the state beside a log `session`,
+//! `dialect`, `value`.
 #![forbid(unsafe_code)]
 
 mod committer;
 mod database;
 mod facts;
+mod inline;
 mod stage;
 
 mod matching;
 mod page;
 mod progress;
+mod replicated;
 mod row;
 
-pub use committer::{Committer, outcome_at};
-pub use database::{Database, Failure, Tail};
+mod dialect;
+mod session;
+mod value;
+
+pub use committer::{Committer, GROUP_BYTES_MAX, outcome_at, weight};
+pub use database::{Database, Failure, Moved, Tail, has_moved};
+pub use dialect::{Allowed, Dialect, Translated};
 pub use facts::{Asked, Facts};
+pub use inline::{Group, Inline, Inlines, NotTaken, Registered, Transactional};
 pub use matching::{Hints, Matching, order};
 pub use page::{PAGE_BYTES, log_page, log_span, stream_page, stream_span};
 pub use progress::Progress;
+pub use replicated::{OpenReplica, Replicated, split_replica};
 pub use row::{EventRow, Stored, own_to_json, tags_to_json};
+pub use session::{Answer, Fault, Session, Sessions, run};
 pub use stage::{Staged, StagedEvent, StagedStream};
+pub use value::Value;

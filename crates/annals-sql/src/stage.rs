@@ -129,6 +129,22 @@ impl<'a> Staged<'a> {
         Appended::new(tail.position.plus(start as u64 + 1), recorded_at, places, false)
     }
 
+    /// The events of the group as they stand in the log, once it is known behind what they were written.
+    pub(crate) fn recorded_behind(&self, tail: &Tail) -> Vec<RecordedEvent> {
+        let recorded = self.events.iter().zip(1..).map(|(event, place)| {
+            RecordedEvent::record(
+                event.write.event.clone(),
+                event.write.stream.clone(),
+                tail.position.plus(place),
+                tail.versions[event.stream].plus(event.version),
+                tail.position.plus(event.append),
+                event.recorded_at.max(tail.recorded_at),
+                event.key.cloned(),
+            )
+        });
+        recorded.collect()
+    }
+
     fn write(&mut self, append: &'a Append, now: Timestamp) -> Outcome {
         let held = self.events.last().map_or(Timestamp::MIN, |event| event.recorded_at);
         let recorded_at = append.recorded_at.unwrap_or(now).min(now).max(held);

@@ -50,7 +50,7 @@
 //! ```
 //!
 //! The files, in the order in which they are best read: `system` (the system as a whole), `repository`
-//! (aggregates and commands), `snapshot`, `projection` (rows), `subscriber`, `testing`; below them `sql`, `state` and `tasks`.
+//! (aggregates and commands), `snapshot`, `projection` (rows), `subscriber`, `tenants`, `testing`; below them `sql`, `state` and `tasks`.
 //! `open` is the only one that knows which stores there are.
 #![forbid(unsafe_code)]
 
@@ -66,9 +66,12 @@ mod snapshot;
 mod projection;
 mod subscriber;
 
+mod tenants;
+
 pub mod testing;
 
 mod failure;
+mod follow;
 mod progress;
 mod recorded;
 mod shared;
@@ -96,7 +99,8 @@ pub use projection::{Project, Projection, ProjectionHandle, View, ViewError};
 pub use recorded::Recorded;
 pub use repository::{Change, Committed, Execute, ExecuteError, History, LoadError, Loaded, Repository};
 pub use snapshot::{MemorySnapshots, Policy, Snapshot, SnapshotStore, StoredSnapshot, every, older_than};
-pub use sql::{Column, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
+pub use sql::{Column, Dialect, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
 pub use state::State;
 pub use subscriber::{Handling, Subscribe};
 pub use system::Annals;
+pub use tenants::{Moving, Tenants};

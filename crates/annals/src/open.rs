@@ -4,7 +4,12 @@
 
 use std::sync::Arc;
 
-use annals_core::{Clock, EventStore, Limits, MemoryStore, Result, StoreUrl, SystemClock};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use annals_core::DatabaseUrl;
+use annals_core::{Clock, EventStore, Limits, MemoryStore, Position, Result, StoreId, StoreUrl, SystemClock};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use annals_sql::Inlines;
+use annals_sql::Sessions;
 
 use crate::State;
 
@@ -34,38 +39,137 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
             }
         }
         #[cfg(feature = "postgres")]
-        StoreUrl::Postgres(url) => {
-            use annals_postgres::{Options, PostgresStore};
-            let options = Options { clock, ..Options::default() };
-            Ok(Arc::new(PostgresStore::open(url.expose(), options).await?))
+        StoreUrl::Postgres(url) => Ok(open_postgres(url, clock, false).await?.0),
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(url) => Ok(open_mysql(url, clock, false).await?.0),
+        #[allow(unreachable_patterns)] // Which kinds are left depends on the features.
+        other => Err(unknown("store", other)),
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn open_postgres(
+    url: &DatabaseUrl,
+    clock: Arc<dyn Clock>,
+    moving: bool,
+) -> Result<(Arc<dyn EventStore>, Inlines)> {
+    use annals_postgres::{Options, PostgresStore};
+    let options = Options { clock, moving, ..Options::default() };
+    let open = move |url: String| {
+        let options = options.clone();
+        async move { PostgresStore::open(&url, options).await }
+    };
+    open_database(url, PostgresStore::inlines, open).await
+}
+
+#[cfg(feature = "mysql")]
+async fn open_mysql(
+    url: &DatabaseUrl,
+    clock: Arc<dyn Clock>,
+    moving: bool,
+) -> Result<(Arc<dyn EventStore>, Inlines)> {
+    use annals_mysql::{MySqlStore, Options};
+    let options = Options { clock, moving, ..Options::default() };
+    let open = move |url: String| {
+        let options = options.clone();
+        async move { MySqlStore::open(&url, options).await }
+    };
+    open_database(url, MySqlStore::inlines, open).await
+}
+
+/// Opens a log in a database, read from a replica if the address names one, and says what takes events with an append.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn open_database<S: EventStore, O: Future<Output = Result<S>> + Send + 'static>(
+    url: &DatabaseUrl,
+    inlines: fn(&S) -> &Inlines,
+    open: impl Fn(String) -> O + Send + Sync + 'static,
+) -> Result<(Arc<dyn EventStore>, Inlines)> {
+    let (primary, replica) = annals_sql::split_replica(url.expose())?;
+    let store = open(primary).await?;
+    let inlines = inlines(&store).clone();
+    let store: Arc<dyn EventStore> = Arc::new(store);
+    let Some(replica) = replica else { return Ok((store, inlines)) };
+    let open: annals_sql::OpenReplica = Arc::new(move || {
+        let opening = open(replica.clone());
+        Box::pin(async move { Ok(Arc::new(opening.await?) as Arc<dyn EventStore>) })
+    });
+    Ok((Arc::new(annals_sql::Replicated::open(store, open).await?), inlines))
+}
+
+/// Opens the store with this address and says where the state beside it is kept: in its directory or database.
+pub(crate) async fn open_with_state(url: &StoreUrl) -> Result<(Arc<dyn EventStore>, State)> {
+    match url {
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(address) => {
+            let (store, inlines) = open_postgres(address, Arc::new(SystemClock), false).await?;
+            Ok((store, State::of_log(url, inlines)))
         }
         #[cfg(feature = "mysql")]
-        StoreUrl::MySql(url) => {
-            use annals_mysql::{MySqlStore, Options};
-            let options = Options { clock, ..Options::default() };
-            Ok(Arc::new(MySqlStore::open(url.expose(), options).await?))
+        StoreUrl::MySql(address) => {
+            let (store, inlines) = open_mysql(address, Arc::new(SystemClock), false).await?;
+            Ok((store, State::of_log(url, inlines)))
         }
-        #[allow(unreachable_patterns)] // Which kinds are left depends on the features.
+        StoreUrl::File(directory) => Ok((open_store(url).await?, State::directory(directory))),
+        _ => Ok((open_store(url).await?, State::memory())),
+    }
+}
+
+/// The database with this address, for state.
+pub(crate) fn sessions(url: &StoreUrl) -> Result<Arc<dyn Sessions>> {
+    match url {
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => {
+            Ok(Arc::new(annals_postgres::PostgresState::at(url.expose(), Default::default())?))
+        }
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(url) => Ok(Arc::new(annals_mysql::MySqlState::at(url.expose(), Default::default())?)),
+        other => Err(unknown("state", other)),
+    }
+}
+
+/// Makes the log with this address, if need be, and gives it this identity, if it has no event yet.
+pub(crate) async fn adopt(url: &StoreUrl, id: StoreId) -> Result<()> {
+    match url {
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => annals_postgres::adopt(url.expose(), id).await,
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(url) => annals_mysql::adopt(url.expose(), id).await,
         other => {
-            let problem =
-                format!("`{other}` is of a kind that this build does not have; see the features of `annals`");
-            Err(annals_core::Invalid::new("store", problem).into())
+            let _ = id;
+            Err(unknown("store", other))
         }
     }
 }
 
-/// Where the state beside the store with this address is kept.
-pub(crate) fn state_of(url: &StoreUrl) -> State {
+/// Opens the copy of a log that moves, with a clock from which it takes the times.
+pub(crate) async fn open_copy(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Arc<dyn EventStore>> {
     match url {
-        StoreUrl::File(directory) => State::directory(directory),
-        StoreUrl::Memory => State::memory(),
-        database => {
-            // What it means to lose them is for the service to judge: subscribers begin anew.
-            tracing::warn!(
-                "snapshots, checkpoints and read models of {database} end with the process; \
-                 give `Annals::with_store` a directory to keep them in"
-            );
-            State::memory()
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => Ok(open_postgres(url, clock, true).await?.0),
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(url) => Ok(open_mysql(url, clock, true).await?.0),
+        other => {
+            let _ = clock;
+            Err(unknown("store", other))
         }
     }
+}
+
+/// The log with this address takes no appends any more, or takes them again. Returns its head.
+pub(crate) async fn fence(url: &StoreUrl, moved: bool) -> Result<Position> {
+    match url {
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => annals_postgres::fence(url.expose(), moved).await,
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(url) => annals_mysql::fence(url.expose(), moved).await,
+        other => {
+            let _ = moved;
+            Err(unknown("store", other))
+        }
+    }
+}
+
+fn unknown(what: &str, url: &StoreUrl) -> annals_core::Error {
+    let problem = format!("`{url}` is of a kind that this build does not have; see the features of `annals`");
+    annals_core::Invalid::new(what, problem).into()
 }

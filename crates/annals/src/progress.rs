@@ -13,6 +13,8 @@ pub enum Phase {
     Live,
     /// An event failed and is tried again; the ones after it wait.
     Retrying,
+    /// Another process does it, on the same database; this one takes over when that ends.
+    Standby,
     /// Stopped, with everything that it finished kept.
     Stopped,
 }
@@ -72,6 +74,8 @@ pub(crate) struct Standing {
     pub phase: Phase,
     pub position: Position,
     pub failing: Option<Failing>,
+    /// Whether there is nothing for this process to do, as others do all of it.
+    pub idle: bool,
 }
 
 /// The runner's side.
@@ -79,7 +83,7 @@ pub(crate) struct Progress(watch::Sender<Standing>);
 
 impl Progress {
     pub fn from(position: Position) -> Self {
-        Self(watch::Sender::new(Standing { phase: Phase::CatchingUp, position, failing: None }))
+        Self(watch::Sender::new(Standing { phase: Phase::CatchingUp, position, failing: None, idle: false }))
     }
 
     pub fn watch(&self) -> watch::Receiver<Standing> {
@@ -93,10 +97,30 @@ impl Progress {
     /// Everything up to here is finished.
     pub fn reached(&self, position: Position) {
         self.0.send_if_modified(|standing| {
-            let moved = standing.position != position;
-            standing.position = position;
+            let moved = position > standing.position;
+            standing.position = standing.position.max(position);
             moved
         });
+    }
+
+    /// It goes on from here, perhaps from further back: somebody has begun the rows anew.
+    pub fn goes_on_from(&self, position: Position) {
+        self.0.send_modify(|standing| standing.position = position);
+    }
+
+    /// Whether anybody waits for it.
+    pub fn is_waited_for(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
+    /// Another process does it.
+    pub fn stands_by(&self) {
+        self.0.send_modify(|standing| (standing.phase, standing.failing) = (Phase::Standby, None));
+    }
+
+    /// This process does it from now on.
+    pub fn takes_over(&self) {
+        self.0.send_modify(|standing| standing.phase = Phase::CatchingUp);
     }
 
     /// What was tried has worked.
@@ -140,6 +164,26 @@ impl Progress {
             tried = attempts;
         });
         tried
+    }
+
+    /// Others do all of it, and how far they are is not known here.
+    pub fn has_no_share(&self) {
+        self.stands_by();
+        self.0.send_modify(|standing| standing.idle = true);
+    }
+
+    /// It consists of these, the least of which has come to here.
+    pub fn shares(&self, least: Position, shares: Vec<Standing>) {
+        self.0.send_modify(|standing| {
+            (standing.position, standing.idle) = (least, false);
+            let live = shares.iter().all(|share| share.phase == Phase::Live);
+            standing.failing = shares.into_iter().find_map(|share| share.failing);
+            standing.phase = match (&standing.failing, live) {
+                (Some(_), _) => Phase::Retrying,
+                (None, true) => Phase::Live,
+                (None, false) => Phase::CatchingUp,
+            };
+        });
     }
 
     /// It does nothing any more.

@@ -1,16 +1,23 @@
-//! Projections: rows in SQLite, made of the events of the log, to be queried.
+//! Projections: rows in a database, made of the events of the log, to be queried.
 //!
 //! - J1  The rows that an event makes and the checkpoint that says so are one transaction. So every event has
 //!   its effect exactly once, whenever the process ends.
 //! - J2  An event that fails is tried again until it works. Those before it are done, those after it wait, and
 //!   the status says so. Nothing else in the system waits.
-//! - J3  Another `VERSION` is another file. It is filled beside the old one, which answers until the new one has
-//!   come to the end of the log, and is removed then.
+//! - J3  Another `VERSION` is another file, or in PostgreSQL, MariaDB and MySQL another schema. It is filled beside the old
+//!   one, which answers until the new one has come to the end of the log, and is removed then, or when no process uses it
+//!   any more.
+//! - J4  Of several processes on one database, one at a time fills the rows, and all read them. The checkpoint is locked and
+//!   compared in each transaction, so J1 does not depend on that.
 //!
-//! The files: `file` (the rows and the checkpoint), `run` (the task that fills them), `view` (the queries).
+//! The files: `file` and `schema` (the rows and the checkpoint, in SQLite and elsewhere), `home` (either), `run` (the task
+//! that fills them), `inline` (filled in the transaction of an append), `view` (the queries).
 
 mod file;
+mod home;
+mod inline;
 mod run;
+mod schema;
 mod view;
 
 use std::sync::Arc;
@@ -18,26 +25,34 @@ use std::sync::Arc;
 use annals_core::{Backoff, Event, EventType, Invalid, Position, Query, Result};
 use parking_lot::RwLock;
 
-use file::ViewFile;
+use home::{Answering, Home};
 use run::Filling;
 pub use view::{View, ViewError};
 
 use crate::progress::{Progress, Status};
 use crate::shared::Shared;
-use crate::sql::{Database, Rows};
+use crate::sql::{Dialect, Rows};
+use crate::state::Opened;
 use crate::tasks::{Known, Tasks};
 use crate::{Failure, Recorded};
 
 /// Rows made of events.
 pub trait Projection: Send + Sync + 'static {
-    /// Its name, which is also that of its file: letters, digits, `-`, `_` and `.`.
+    /// Its name, which is also that of its file or schema: letters, digits, `-`, `_` and `.`.
     const NAME: &'static str;
 
     /// Raise this whenever the rows come out differently: they are made again from the first event.
     const VERSION: u32 = 1;
 
-    /// The tables and indexes, as SQL: `CREATE TABLE …; CREATE INDEX …;`.
+    /// The tables and indexes, as SQL: `CREATE TABLE …; CREATE INDEX …;`. `docs/sql-stores.md` says what works in every
+    /// database.
     const SCHEMA: &'static str;
+
+    /// The same for one kind of database, where it must differ; [`SCHEMA`](Self::SCHEMA) if nothing is said.
+    fn schema(dialect: Dialect) -> &'static str {
+        let _ = dialect;
+        Self::SCHEMA
+    }
 
     /// The events that it takes. For those of several aggregates, an enum with `#[event(union)]`.
     type Event: Event;
@@ -57,6 +72,7 @@ pub struct Project<P> {
     projection: P,
     batch: usize,
     backoff: Backoff,
+    inline: bool,
 }
 
 /// What is known of a running projection by everybody but its task.
@@ -69,14 +85,14 @@ pub(crate) struct Projected {
 /// The database that answers queries, and whether it is that of an older version.
 #[derive(Clone)]
 pub(crate) struct Serving {
-    pub database: Database,
+    pub database: Answering,
     pub older: Option<u32>,
 }
 
 impl<P: Projection> Project<P> {
     pub(crate) fn new(shared: Arc<Shared>, tasks: Arc<Tasks>, projection: P) -> Self {
         let backoff = crate::tasks::BACKOFF;
-        Self { shared, tasks, projection, batch: 1_000, backoff }
+        Self { shared, tasks, projection, batch: 1_000, backoff, inline: false }
     }
 
     /// At most this many events in one transaction; 1,000 by default.
@@ -92,20 +108,56 @@ impl<P: Projection> Project<P> {
         self
     }
 
+    /// Has the rows written in the transaction of the append: once an append is acknowledged, the rows show it. For logs
+    /// in a database that were opened with [`Annals::open`](crate::Annals::open).
+    ///
+    /// An append of which it refuses an event is refused with [`Error::Invalid`](annals_core::Error::Invalid) and writes
+    /// nothing. While the rows are far behind the log (they are being made, or processes without this projection append)
+    /// they are filled as those of any other, until they have caught up. Every append of every process waits for it: do
+    /// little.
+    ///
+    /// ```no_run
+    /// # use annals::{Annals, Projection};
+    /// # async fn start(accounts: impl Projection) -> annals::Result<()> {
+    /// let annals = Annals::open("postgres://service@localhost/bank").await?;
+    /// annals.project(accounts).inline().start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn inline(mut self) -> Self {
+        self.inline = true;
+        self
+    }
+
     /// Starts it: from its checkpoint on, and then live, until the system stops.
     ///
     /// # Errors
-    /// If it is started already, its name or schema is not acceptable, or its file cannot be used.
+    /// If it is started already, its name or schema is not acceptable, or its rows cannot be used.
     pub async fn start(self) -> Result<()> {
         check_name(P::NAME)?;
-        let Self { shared, tasks, projection, batch, backoff } = self;
+        let Self { shared, tasks, projection, batch, backoff, inline } = self;
+        let inlines = match (&shared.state, inline) {
+            (_, false) => None,
+            (Opened::Database(database), true) if database.inlines().is_some() => database.inlines().cloned(),
+            _ => {
+                let problem = format!(
+                    "`{}` cannot be inline: its rows would have to lie in the database of the log, opened with \
+                     `Annals::open(\"postgres://…\")` or `mysql://…`; start it without `inline()`",
+                    P::NAME
+                );
+                return Err(Invalid::new("projection", problem).into());
+            }
+        };
         let query = query_of(P::Event::TYPES)?;
         let place = tasks.projections.reserve("projection", P::NAME)?;
-        let file = ViewFile::open::<P>(&shared).await?;
-        let progress = Progress::from(file.checkpoint());
-        let projected = Arc::new(Projected { progress, serving: RwLock::new(file.serving()) });
+        let home = Home::open::<P>(&shared).await?;
+        let progress = Progress::from(home.checkpoint());
+        let projected = Arc::new(Projected { progress, serving: RwLock::new(home.serving()) });
         place.fill(projected.clone());
-        let mut filling = Filling::new(projection, file, shared, projected, query);
+        let mut filling = Filling::new(projection, home, shared, projected, query);
+        if let Some(inlines) = inlines {
+            filling.take_inline(&inlines);
+        }
         filling.read.limit = batch;
         filling.backoff = backoff;
         tasks.spawn(filling.run(tasks.stop()));
@@ -146,6 +198,57 @@ fn check_name(name: &str) -> Result<(), Invalid> {
         return Err(Invalid::new("projection", problem));
     }
     Ok(())
+}
+
+/// What rows say of themselves.
+pub(crate) struct Bound {
+    /// The log that they are made of.
+    pub store: [u8; 16],
+    /// The text of the schema.
+    pub schema: String,
+    /// Everything up to here is in them.
+    pub position: Position,
+    /// The event there.
+    pub witness: Option<Witness>,
+}
+
+/// Why rows cannot be gone on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    OtherLog,
+    OtherSchema,
+    Beyond,
+    OtherHistory,
+}
+
+impl Bound {
+    /// Why the rows cannot be gone on with for this log and this schema.
+    async fn unusable(&self, schema: &str, store: &dyn annals_core::EventStore) -> Result<Option<Unusable>> {
+        if self.store != *store.id().as_bytes() {
+            return Ok(Some(Unusable::OtherLog));
+        }
+        if self.schema != schema {
+            return Ok(Some(Unusable::OtherSchema));
+        }
+        if self.position > store.head().await? {
+            return Ok(Some(Unusable::Beyond));
+        }
+        match self.witness {
+            Some(witness) if !witness.holds(store).await? => Ok(Some(Unusable::OtherHistory)),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::OtherLog => "they are of another log",
+            Self::OtherSchema => "the schema has changed without another VERSION",
+            Self::Beyond => "they reach beyond the end of the log",
+            Self::OtherHistory => "the log has another history",
+        })
+    }
 }
 
 /// The event at a checkpoint, to tell when the log has been brought back and has gone another way since. A

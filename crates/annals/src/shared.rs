@@ -7,15 +7,12 @@ use std::sync::Arc;
 
 use annals_core::{Clock, EventStore};
 
-use crate::State;
 use crate::repository::Turns;
-use crate::sql::Database;
+use crate::state::Opened;
 
 pub(crate) struct Shared {
     pub store: Arc<dyn EventStore>,
-    pub state: State,
-    /// `state.sqlite`.
-    pub database: Database,
+    pub state: Opened,
     pub clock: Arc<dyn Clock>,
     /// One command at a time for each aggregate in this process.
     pub turns: Turns,

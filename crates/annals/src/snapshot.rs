@@ -5,8 +5,9 @@
 //! - N2  A snapshot holds the effect of its own version's event. Loading goes on with the one after it.
 //! - N3  To fail to keep one is a warning, never an error of the command.
 //!
-//! The files: `policy` (when), `memory` and `sqlite` (where).
+//! The files: `policy` (when), `memory`, `sqlite` and `database` (where).
 
+mod database;
 mod memory;
 mod policy;
 mod sqlite;
@@ -25,6 +26,7 @@ pub use policy::{Policy, every, older_than};
 
 use crate::repository::Folded;
 use crate::shared::Shared;
+use crate::state::Opened;
 
 /// An aggregate of which snapshots can be kept. It must also be `Serialize` and `DeserializeOwned`.
 pub trait Snapshot: Aggregate {
@@ -73,12 +75,12 @@ pub trait SnapshotStore: Send + Sync + 'static {
     async fn forget(&self, stream: &StreamId) -> Result<(), Cause>;
 }
 
-/// The store beside the log: `state.sqlite`, or in memory if there is no directory.
+/// The store beside the log: the database, `state.sqlite`, or in memory if there is no directory.
 pub(crate) fn beside(shared: &Shared) -> Arc<dyn SnapshotStore> {
-    if shared.state.is_durable() {
-        Arc::new(sqlite::SqliteSnapshots(shared.database.clone()))
-    } else {
-        Arc::new(MemorySnapshots::new(10_000))
+    match &shared.state {
+        Opened::Database(database) => Arc::new(database::DatabaseSnapshots(database.clone())),
+        Opened::Sqlite(database, Some(_)) => Arc::new(sqlite::SqliteSnapshots(database.clone())),
+        Opened::Sqlite(_, None) => Arc::new(MemorySnapshots::new(10_000)),
     }
 }
 

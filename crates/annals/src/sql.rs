@@ -1,27 +1,38 @@
-//! What SQLite sees of us, and we of it: values, rows, and databases that are one file each.
+//! What databases see of us, and we of them: values, rows, statements.
 //!
-//! No type of the SQLite library is public, so that its version is not part of ours. The files: `value` (one
-//! cell), `row` (one line, and the statements that a projection may run), `database` (one file).
+//! No type of a library for databases is public, so that its version is not part of ours. The files: `value` (one
+//! cell), `row` (one line of an answer), `rows` (the statements that a projection may run), `database` (SQLite: one
+//! file), `line` (PostgreSQL, MariaDB and MySQL: statements of code that is not async).
 
 mod database;
+mod line;
 mod row;
+mod rows;
 mod value;
 
+pub use annals_sql::Dialect;
 pub(crate) use database::{Database, Place, blocking, remove};
-pub(crate) use row::select;
-pub use row::{Column, FromRow, Row, Rows};
+pub(crate) use line::{Line, carry, carry_out};
+pub(crate) use row::read;
+pub use row::{Column, FromRow, Row};
+pub use rows::Rows;
+pub(crate) use rows::select;
 pub use value::{FromValue, Params, ToValue, Value};
 
 use annals_core::Cause;
+use annals_sql::Fault;
 
-/// Why SQLite, or the reading of what it answered, failed.
+/// Why a database, or the reading of what it answered, failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SqlError {
-    /// SQLite refused the statement.
-    #[error("SQLite: {0}")]
+    /// The database refused the statement, and would again.
+    #[error("{0}")]
     Statement(Cause),
-    /// A value does not fit SQLite: its whole numbers end at 9,223,372,036,854,775,807.
+    /// The database does not answer, or not now: the connection is lost, a lock is held for too long.
+    #[error("{0}")]
+    Unavailable(Cause),
+    /// A value does not fit a column: whole numbers end at 9,223,372,036,854,775,807.
     #[error("{0} is too large for a column")]
     TooLarge(u64),
     /// A column is missing or holds something else.
@@ -37,8 +48,23 @@ pub enum SqlError {
     Stopped(Cause),
 }
 
+/// A number for a column.
+pub(crate) fn whole(number: u64) -> Result<i64, SqlError> {
+    i64::try_from(number).map_err(|_| SqlError::TooLarge(number))
+}
+
 impl From<rusqlite::Error> for SqlError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Statement(Box::new(error))
+        Self::Statement(format!("SQLite: {error}").into())
+    }
+}
+
+impl From<Fault> for SqlError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Refused(cause) => Self::Statement(cause),
+            Fault::Unavailable(cause) => Self::Unavailable(cause),
+            Fault::Column { column, problem } => Self::Column { column, problem },
+        }
     }
 }

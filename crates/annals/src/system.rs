@@ -28,8 +28,10 @@ impl Annals {
     /// Opens the store with this address: `file:./data` for a directory, `postgres://…` or `mysql://…` for a database,
     /// `memory:` for as long as the process lives. Creates what is not there.
     ///
-    /// The state beside the log is kept in the directory, or else in memory: a subscriber over a database begins anew with
-    /// the process. [`with_store`](Self::with_store) takes a directory to keep it in.
+    /// The state beside the log (snapshots, checkpoints of subscribers, rows of projections) is kept where the log is: in
+    /// the directory, or in the same database, which several processes may have open at once. Each subscriber and each
+    /// projection then runs in one of them at a time, and the others read its rows.
+    /// [`with_store`](Self::with_store) keeps the state elsewhere.
     ///
     /// # Errors
     /// [`Error::Invalid`] if there is no such kind of store; else as the store says.
@@ -42,20 +44,18 @@ impl Annals {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_at(url: &StoreUrl) -> Result<Self> {
-        let store = open::open_store(url).await?;
-        Self::with_store(store, open::state_of(url)).await
+        let (store, state) = open::open_with_state(url).await?;
+        Self::with_store(store, state).await
     }
 
     /// A system on a store that is open already.
     ///
     /// # Errors
-    /// If the state beside the log cannot be used.
+    /// If the state beside the log cannot be used; [`Error::Invalid`] if it is in a database, and another log's.
     pub async fn with_store(store: Arc<dyn EventStore>, state: State) -> Result<Self> {
-        let (id, kept) = (store.id(), state.clone());
-        let opened = tokio::task::spawn_blocking(move || kept.open(id)).await;
-        let database = opened.map_err(|stopped| Error::Unavailable(Box::new(stopped)))??;
+        let state = state.open(store.id()).await?;
         let clock = Arc::new(SystemClock);
-        let shared = Arc::new(Shared { store, state, database, clock, turns: Turns::default() });
+        let shared = Arc::new(Shared { store, state, clock, turns: Turns::default() });
         Ok(Self { shared, tasks: Arc::new(Tasks::new()) })
     }
 
@@ -63,14 +63,8 @@ impl Annals {
     /// decisions the time; recorded times are the store's.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        let Shared { store, state, database, turns, .. } = &*self.shared;
-        let shared = Shared {
-            store: store.clone(),
-            state: state.clone(),
-            database: database.clone(),
-            turns: turns.clone(),
-            clock,
-        };
+        let Shared { store, state, turns, .. } = &*self.shared;
+        let shared = Shared { store: store.clone(), state: state.clone(), turns: turns.clone(), clock };
         Self { shared: Arc::new(shared), tasks: self.tasks }
     }
 
@@ -149,7 +143,7 @@ impl Annals {
             for (name, known) in self.tasks.progress() {
                 let mut standing = known.progress().watch();
                 let reached = standing.wait_for(|standing| is_settled(&known, standing, head)).await;
-                if reached.is_ok_and(|standing| standing.position < head) {
+                if reached.is_ok_and(|standing| standing.position < head && !standing.idle) {
                     return Err(
                         Invalid::new(name, "is stopped and will not come to the end of the log").into()
                     );

@@ -106,11 +106,22 @@ impl Known {
 #[derive(Clone)]
 pub(crate) struct Stop(watch::Receiver<bool>);
 
+impl From<watch::Receiver<bool>> for Stop {
+    fn from(asked: watch::Receiver<bool>) -> Self {
+        Self(asked)
+    }
+}
+
 impl Stop {
     /// Waits until a stop is asked for.
     pub async fn asked(&mut self) {
         // An error means that the last handle is gone, which asks for the same.
         let _ = self.0.wait_for(|stop| *stop).await;
+    }
+
+    /// Whether a stop is asked for.
+    pub fn is_asked(&self) -> bool {
+        *self.0.borrow() || self.0.has_changed().is_err()
     }
 
     /// Does this unless a stop is asked for, also half way: only for what may be dropped anywhere.
@@ -189,5 +200,5 @@ pub(crate) fn status(name: &str, known: &Known, head: Position) -> Status {
 
 /// Whether a task has come as far as this and shows it, or never will.
 pub(crate) fn is_settled(known: &Known, standing: &Standing, head: Position) -> bool {
-    (standing.position >= head && known.shows_it()) || standing.phase == Phase::Stopped
+    (standing.position >= head && known.shows_it()) || standing.idle || standing.phase == Phase::Stopped
 }

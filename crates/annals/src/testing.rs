@@ -41,7 +41,7 @@ use annals_core::{
     Aggregate, Context, Decide, Event, EventId, EventMetadata, Position, StreamId, Timestamp, Version,
 };
 
-use crate::sql::{Database, Params, Place, Row, Rows, SqlError, Value, select};
+use crate::sql::{Database, Dialect, Params, Place, Row, Rows, SqlError, Value, select};
 use crate::{Projection, Recorded};
 
 /// An aggregate to which these events have happened. Its id is `test`.
@@ -184,7 +184,9 @@ where
 {
     let database = Database::open(&Place::Memory).expect("SQLite opens in memory");
     database
-        .write_now(|connection| -> Result<(), SqlError> { Ok(connection.execute_batch(P::SCHEMA)?) })
+        .write_now(|connection| -> Result<(), SqlError> {
+            Ok(connection.execute_batch(P::schema(Dialect::Sqlite))?)
+        })
         .expect("SQLite takes the schema");
     let mut versions = std::collections::HashMap::<String, u64>::new();
     for (index, (stream, event)) in events.into_iter().enumerate() {

@@ -7,7 +7,7 @@
 //! address.rs     an e-mail address, which belongs to one member at a time
 //! registry.rs    what changes a member and an address at once: registration, another address, withdrawal
 //! password.rs    passwords, of which nothing but a salted hash is kept
-//! view.rs        the list of members, in SQLite
+//! view.rs        the list of members
 //! rest.rs        all of it over HTTP
 //! ```
 //!

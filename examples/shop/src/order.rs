@@ -6,7 +6,7 @@
 //! aggregate.rs   what it decides, and what becomes of it
 //! catalogue.rs   its own copy of what it must know of products and members
 //! backorders.rs  hears of products which items have to wait
-//! view.rs        the orders with their member, delivery and items, in SQLite
+//! view.rs        the orders with their member, delivery and items
 //! rest.rs        all of it over HTTP
 //! ```
 //!

@@ -79,7 +79,7 @@ fn document(base: &str, main: &Markup) -> Markup {
                 }
                 main { (main) }
                 footer {
-                    span { "Made of events, answered from SQLite." }
+                    span { "Made of events, answered from tables." }
                     nav aria-label="Machines" {
                         @for (name, path) in [
                             ("Orders", "/orders"), ("Products", "/products"), ("Members", "/members"),

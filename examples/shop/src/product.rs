@@ -5,7 +5,7 @@
 //! event.rs       what can happen to it
 //! aggregate.rs   what it decides, and what becomes of it
 //! selling.rs     hears of orders and takes their items out of the stock
-//! view.rs        the list of products, in SQLite
+//! view.rs        the list of products
 //! rest.rs        all of it over HTTP
 //! ```
 //!

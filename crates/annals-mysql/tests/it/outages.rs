@@ -99,7 +99,8 @@ async fn a_server_that_only_reads_refuses_appends_alone() {
     assert!(!store.append(append(1)).await.unwrap().duplicate);
 }
 
-/// G9: an append that is larger than what the server lets through is refused, and others are not.
+/// G9: an append that is larger than what the server lets through is refused, and others are not; nor are many that are
+/// so only together.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_that_is_larger_than_a_packet_is_refused() {
     let server = server::mariadb(&["max-allowed-packet=1M"]);
@@ -109,4 +110,12 @@ async fn an_append_that_is_larger_than_a_packet_is_refused() {
     let refused = store.append(large).await;
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     store.append(append(0)).await.unwrap();
+    let crowd = (1..41).map(|number| {
+        let mut append = append(number);
+        append.writes[0].event.data = vec![b'x'; 100 << 10].into();
+        store.append(append)
+    });
+    for appended in futures::future::join_all(crowd).await {
+        appended.unwrap();
+    }
 }

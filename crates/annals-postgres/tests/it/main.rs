@@ -10,4 +10,5 @@ mod failover;
 mod order;
 mod outages;
 mod plans;
+mod replicas;
 mod support;

@@ -24,7 +24,7 @@ async fn open_three(url: &str) -> [Arc<dyn EventStore>; 3] {
 /// Begins an append by hand and leaves its transaction open, the event written and the position taken.
 async fn hold_open(connection: &mut PgConnection) {
     let sql = "BEGIN; SELECT * FROM append_group(
-        '{held-1}', '{held}', '{0}', '{1}', '{1}', '{1}', '{held-1}', '{held}', '{1}', '{1}', ARRAY[gen_random_uuid()], '{thing.held}',
+        '{held-1}', '{0}', '{1}', '{held-1}', '{held}', '{1}', '{1}', ARRAY[gen_random_uuid()], '{thing.held}',
         '{1}', NULL, '{\"{}\"}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
         '{2017-04-15}', '{held}')";
     connection.execute(sql).await.unwrap();

@@ -21,15 +21,12 @@ async fn load(connection: &mut PgConnection, up_to: i64) {
             CASE WHEN n % 1000 = 0 THEN 'rare.noted' ELSE 'bulk.noted' END, 1, '{}',
             CASE WHEN n % 1000 = 0 THEN jsonb_build_array('common', 'rare:' || n) ELSE '[\"common\"]' END,
             CASE WHEN n % 1000 = 0 THEN 'process-' || n END, now(), CASE WHEN n % 1000 = 0 THEN 'key-' || n END
-        FROM generate_series((SELECT position + 1 FROM log), $1) AS n";
+        FROM generate_series((SELECT max(position) + 1 FROM events), $1) AS n";
     sqlx::query(sql).bind(up_to).execute(&mut *connection).await.unwrap();
     let rest = "
         INSERT INTO event_tags SELECT 'common', position FROM events WHERE entity_type = 'bulk' ON CONFLICT DO NOTHING;
         INSERT INTO event_tags SELECT 'rare:' || position, position FROM events WHERE event_type = 'rare.noted'
-            ON CONFLICT DO NOTHING;
-        INSERT INTO entities SELECT 'bulk', entity_id, max(entity_version), max(position) FROM events
-            WHERE entity_type = 'bulk' GROUP BY entity_id ON CONFLICT DO NOTHING;
-        UPDATE log SET position = (SELECT max(position) FROM events)";
+            ON CONFLICT DO NOTHING";
     connection.execute(rest).await.unwrap();
 }
 

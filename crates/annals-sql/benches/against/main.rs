@@ -19,9 +19,13 @@ mod peers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use annals::{Append, Expected, NewEvent, StreamId, Tenants};
 use annals_testkit::server;
+use sqlx::mysql::MySqlConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use crate::peers::{Annals, MessageDb, MySqlTable, Peer, PostgresTable};
 
@@ -48,6 +52,8 @@ async fn main() {
         ];
         side_by_side("postgres", &annals, &peers, rounds, length).await;
         waking(&Annals::on_postgres(&url).await, Annals::on_postgres(&url).await, "postgres").await;
+        let place = |name: &str| format!("{url}?schema={name}");
+        moving([place("directory"), place("old"), place("new")], "postgres").await;
     }
     let mariadb = server::mariadb(&["max-connections=200"]);
     println!("{}", mariadb.version());
@@ -56,6 +62,64 @@ async fn main() {
     let peers: [(&str, Arc<dyn Peer>); 1] = [("table", Arc::new(MySqlTable::new(&url).await))];
     side_by_side("mariadb", &annals, &peers, rounds, length).await;
     waking(&Annals::on_mysql(&url).await, Annals::on_mysql(&url).await, "mariadb").await;
+    let mut owner = MySqlConnection::connect(&url).await.unwrap();
+    let server = url.strip_suffix("/annals").unwrap();
+    let place = |name: &str| format!("{server}/{name}");
+    for name in ["directory", "old", "new"] {
+        owner.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+    }
+    moving([place("directory"), place("old"), place("new")], "mariadb").await;
+}
+
+/// Moves a log of twenty thousand events while somebody appends: events a second, and how long the longest append took.
+async fn moving([directory, old, new]: [String; 3], server: &str) {
+    const EVENTS: u64 = 20_000;
+    let tenants = Tenants::open(&directory).await.unwrap();
+    tenants.add("acme", &old).await.unwrap();
+    let log = tenants.log("acme").await.unwrap();
+    let append = async |stream: &str| {
+        let event = NewEvent::new("account.noted", peers::data()).unwrap();
+        log.append(Append::to(StreamId::new(stream).unwrap(), Expected::Any, [event])).await.unwrap();
+    };
+    for _ in 0..EVENTS / 1_000 {
+        futures_of(1_000, || append("account-1")).await;
+    }
+    let begun = Instant::now();
+    let mut longest = Duration::ZERO;
+    let mut moved = std::pin::pin!(tenants.move_to("acme", &new, |_| {}));
+    let took = loop {
+        let sent = Instant::now();
+        let mut appending = std::pin::pin!(append("account-2"));
+        tokio::select! {
+            () = &mut appending => longest = longest.max(sent.elapsed()),
+            done = &mut moved => {
+                done.unwrap();
+                let took = begun.elapsed();
+                appending.await;
+                longest = longest.max(sent.elapsed());
+                break took;
+            }
+        }
+    };
+    let rate = EVENTS as f64 / took.as_secs_f64();
+    println!(
+        "move {server} {rate:.0} events/s, longest append meanwhile {:.0} ms",
+        longest.as_secs_f64() * 1e3
+    );
+}
+
+/// Runs so many at once, and waits for all.
+async fn futures_of<F: Future<Output = ()>>(count: usize, make: impl Fn() -> F) {
+    let mut under_way: Vec<_> = (0..count).map(|_| Some(Box::pin(make()))).collect();
+    std::future::poll_fn(move |context| {
+        for slot in &mut under_way {
+            if slot.as_mut().is_some_and(|future| future.as_mut().poll(context).is_ready()) {
+                *slot = None;
+            }
+        }
+        if under_way.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// Runs Annals and its peers in turns and prints their rates and ratios.

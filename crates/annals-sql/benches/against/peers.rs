@@ -12,7 +12,7 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::sync::mpsc;
 
 /// 256 bytes of JSON.
-fn data() -> String {
+pub fn data() -> String {
     format!("{{\"note\":\"{}\"}}", "x".repeat(245))
 }
 

@@ -13,9 +13,8 @@ use std::path::{Path, PathBuf};
 use annals_core::{Error, EventId, EventStore, Position, Result};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
-use super::{Projection, Serving, Witness};
-use crate::shared::Shared;
-use crate::sql::{Database, Place, SqlError, ToValue, blocking, remove};
+use super::{Answering, Bound, Projection, Serving, Witness};
+use crate::sql::{Database, Dialect, Place, SqlError, blocking, remove, whole};
 use crate::state::unavailable;
 
 /// A projection's database, and that of the version before as long as it answers.
@@ -33,14 +32,6 @@ struct Older {
     database: Database,
 }
 
-/// What a file says of itself.
-struct Bound {
-    store: Vec<u8>,
-    schema: String,
-    position: Position,
-    witness: Option<Witness>,
-}
-
 /// What is at the path of a file.
 enum Found {
     /// No file, or one that was never begun.
@@ -51,10 +42,9 @@ enum Found {
 }
 
 impl ViewFile {
-    /// Opens the file of this version, or begins it.
-    pub async fn open<P: Projection>(shared: &Shared) -> Result<Self> {
-        let directory = shared.state.views();
-        let store = &*shared.store;
+    /// Opens the file of this version in this directory, or begins it; without a directory it is in memory.
+    pub async fn open<P: Projection>(store: &dyn EventStore, directory: Option<PathBuf>) -> Result<Self> {
+        let schema = P::schema(Dialect::Sqlite);
         let (name, version) = (P::NAME, P::VERSION);
         let place = directory.as_ref().map(|directory| path(directory, name, version));
         let mut checkpoint = Position::ZERO;
@@ -65,10 +55,10 @@ impl ViewFile {
             });
             let reason = match found.await? {
                 Found::Nothing => None,
-                Found::Broken => Some("the file is not a database"),
+                Found::Broken => Some("the file is not a database".to_owned()),
                 Found::Bound(bound) => {
                     checkpoint = bound.position;
-                    unusable::<P>(&bound, store).await?
+                    bound.unusable(schema, store).await?.map(|unusable| unusable.to_string())
                 }
             };
             if let Some(reason) = reason {
@@ -80,7 +70,7 @@ impl ViewFile {
         let id = store.id();
         let database = off_thread(move || {
             let database = Database::open(&place.map_or(Place::Memory, Place::File))?;
-            database.write_now(|connection| begin(connection, id.as_bytes(), P::SCHEMA))?;
+            database.write_now(|connection| begin(connection, id.as_bytes(), schema))?;
             Ok(database)
         })
         .await?;
@@ -99,8 +89,10 @@ impl ViewFile {
     /// The database that answers queries: the one of the version before, as long as there is one.
     pub fn serving(&self) -> Serving {
         match &self.older {
-            Some(older) => Serving { database: older.database.clone(), older: Some(older.version) },
-            None => Serving { database: self.database.clone(), older: None },
+            Some(older) => {
+                Serving { database: Answering::File(older.database.clone()), older: Some(older.version) }
+            }
+            None => Serving { database: Answering::File(self.database.clone()), older: None },
         }
     }
 
@@ -136,7 +128,8 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<Position, SqlError> 
 /// Notes in the transaction of the rows that everything up to this event is in them.
 pub(super) fn set_checkpoint(connection: &Connection, at: Witness) -> Result<(), SqlError> {
     let sql = "UPDATE annals_checkpoint SET position = ?1, witness_position = ?1, witness_id = ?2";
-    connection.prepare_cached(sql)?.execute(params![at.position.to_value()?, at.id.as_bytes()])?;
+    let position = whole(at.position.get())?;
+    connection.prepare_cached(sql)?.execute(params![position, at.id.as_bytes()])?;
     Ok(())
 }
 
@@ -239,23 +232,6 @@ fn bound(connection: &Connection) -> rusqlite::Result<Option<Bound>> {
         })
     });
     read.optional()
-}
-
-/// Why the rows cannot be gone on with.
-async fn unusable<P: Projection>(bound: &Bound, store: &dyn EventStore) -> Result<Option<&'static str>> {
-    if bound.store != store.id().as_bytes() {
-        return Ok(Some("they are of another log"));
-    }
-    if bound.schema != P::SCHEMA {
-        return Ok(Some("the schema has changed without another VERSION"));
-    }
-    if bound.position > store.head().await? {
-        return Ok(Some("they reach beyond the end of the log"));
-    }
-    match bound.witness {
-        Some(witness) if !witness.holds(store).await? => Ok(Some("the log has another history")),
-        _ => Ok(None),
-    }
 }
 
 async fn off_thread<T: Send + 'static>(

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use annals_core::{Backoff, LogPage, LogRead, Position, Query, RecordedEvent};
+use annals_sql::{Inlines, Registered};
 
-use super::file::{ViewFile, checkpoint, set_checkpoint};
-use super::{Projected, Projection, Witness};
+use super::file::{checkpoint, set_checkpoint};
+use super::inline::InlineProjection;
+use super::{Home, Projected, Projection, Witness};
+use crate::follow::{Followed, follow};
 use crate::shared::Shared;
 use crate::sql::{Database, Rows, SqlError};
+use crate::state::Held;
 use crate::tasks::Stop;
 use crate::{Failure, Recorded};
 
@@ -18,37 +22,93 @@ const PASSED_MAX: u64 = 10_000;
 /// A projection on its way through the log.
 pub(super) struct Filling<P> {
     pub projection: Arc<P>,
-    pub file: ViewFile,
+    pub home: Home,
     pub shared: Arc<Shared>,
     pub projected: Arc<Projected>,
     pub backoff: Backoff,
     pub read: LogRead,
-    /// The checkpoint in the file.
+    /// The checkpoint with the rows.
     pub written: Position,
+    /// If appends take it with them.
+    inline: Option<Registered>,
 }
 
 impl<P: Projection> Filling<P> {
     pub fn new(
         projection: P,
-        file: ViewFile,
+        home: Home,
         shared: Arc<Shared>,
         projected: Arc<Projected>,
         query: Query,
     ) -> Self {
-        let written = file.checkpoint();
+        let written = home.checkpoint();
         let read = LogRead::forward(written.next()).matching(query);
         let (projection, backoff) = (Arc::new(projection), crate::tasks::BACKOFF);
-        Self { projection, file, shared, projected, backoff, read, written }
+        Self { projection, home, shared, projected, backoff, read, written, inline: None }
+    }
+
+    /// Has appends take it with them from now on, as long as this goes on.
+    pub fn take_inline(&mut self, inlines: &Inlines) {
+        let Home::Schema(schema) = &self.home else { return };
+        let inline = InlineProjection {
+            projection: self.projection.clone(),
+            place: schema.place().clone(),
+            store: self.shared.store.clone(),
+            projected: self.projected.clone(),
+            query: self.read.query.clone(),
+            known: self.written.get().into(),
+        };
+        self.inline = Some(inlines.register(Arc::new(inline)));
     }
 
     /// Goes on until the system stops. A transaction that is under way then is finished first.
     pub async fn run(mut self, mut stop: Stop) {
-        while self.go_on(&mut stop).await.is_some() {}
+        while let Some(held) = self.turn(&mut stop).await {
+            while !held.as_ref().is_some_and(Held::is_lost) {
+                if self.go_on(&mut stop).await.is_none() {
+                    return self.projected.progress.stopped();
+                }
+            }
+        }
         self.projected.progress.stopped();
+    }
+
+    /// Waits until it is the turn of this process to fill the rows, and follows what is done meanwhile. Nothing, if a stop
+    /// is asked for.
+    async fn turn(&mut self, stop: &mut Stop) -> Option<Option<Held>> {
+        let Home::Schema(schema) = &self.home else { return Some(None) };
+        let place = schema.place().clone();
+        let (store, query, projected) =
+            (self.shared.store.clone(), self.read.query.clone(), self.projected.clone());
+        let name = format!("projection {}", place.schema());
+        let held = stop.or(async {
+            tokio::select! {
+                biased;
+                held = place.database().guard().hold(name) => Some(held),
+                () = follow(P::NAME, store, &query, &projected.progress, self) => None,
+            }
+        });
+        let held = held.await?;
+        self.projected.progress.takes_over();
+        Some(held)
+    }
+
+    /// Goes on from where others have brought the rows meanwhile.
+    async fn go_on_from_others(&mut self) -> Result<(), SqlError> {
+        let Home::Schema(schema) = &self.home else { return Ok(()) };
+        let found = schema.place().checkpoint().await?;
+        if found != self.written {
+            self.go_on_from(found);
+        }
+        Ok(())
     }
 
     /// Takes the next page, or waits for it. Nothing, if a stop is asked for.
     async fn go_on(&mut self, stop: &mut Stop) -> Option<()> {
+        // What appends or other processes have done need not be read.
+        if let Err(error) = self.go_on_from_others().await {
+            return self.wait_after(error.to_string(), None, stop).await;
+        }
         let store = self.shared.store.clone();
         let error = match stop.or(store.read_log(self.read.clone())).await? {
             Ok(page) if page.next > self.read.from => return self.take(page, stop).await,
@@ -110,13 +170,24 @@ impl<P: Projection> Filling<P> {
         Some(())
     }
 
-    /// Somebody else has filled the same file up to here: what was read is not what comes next.
+    /// Somebody else has brought the rows up to here: what was read is not what comes next.
     fn go_on_from(&mut self, position: Position) -> Option<()> {
-        tracing::warn!(projection = P::NAME, %position, "another task fills the same file; it goes on from there");
+        match self.home {
+            Home::File(_) => {
+                tracing::warn!(projection = P::NAME, %position, "another task fills the same file; it goes on from there");
+            }
+            Home::Schema(_) => {
+                tracing::debug!(projection = P::NAME, %position, "it goes on where others have brought the rows");
+            }
+        }
+        let anew = position < self.written;
         self.written = position;
         self.read.from = position.next();
         self.projected.progress.worked();
-        self.projected.progress.reached(position);
+        match anew {
+            true => self.projected.progress.goes_on_from(position),
+            false => self.projected.progress.reached(position),
+        }
         Some(())
     }
 
@@ -136,16 +207,21 @@ impl<P: Projection> Filling<P> {
     }
 
     async fn commit(&mut self, events: &[RecordedEvent], at: Witness) -> Result<(), NotApplied> {
-        apply(&self.file.database, self.projection.clone(), events.to_vec(), self.written, at).await?;
+        self.home.apply(self.projection.clone(), events.to_vec(), self.written, at).await?;
         self.written = at.position;
         Ok(())
     }
 
-    async fn at_the_end(&mut self) {
-        if let Some(serving) = self.file.caught_up() {
+    /// The rows show all of the log: this version answers.
+    async fn serve(&mut self) {
+        if let Some(serving) = self.home.caught_up() {
             *self.projected.serving.write() = serving;
-            self.file.remove_older().await;
+            self.home.remove_older().await;
         }
+    }
+
+    async fn at_the_end(&mut self) {
+        self.serve().await;
         self.projected.progress.worked();
         self.projected.progress.caught_up();
     }
@@ -157,17 +233,30 @@ impl<P: Projection> Filling<P> {
     }
 }
 
+impl<P: Projection> Followed for Filling<P> {
+    async fn checkpoint(&self) -> Result<Position, Failure> {
+        match &self.home {
+            Home::File(file) => Ok(file.checkpoint()),
+            Home::Schema(schema) => Ok(schema.place().checkpoint().await?),
+        }
+    }
+
+    async fn caught_up(&mut self) {
+        self.serve().await;
+    }
+}
+
 /// A failure at one event of several.
-struct FailedAt {
+pub(super) struct FailedAt {
     /// Its place among them.
-    index: usize,
-    failure: Failure,
+    pub index: usize,
+    pub failure: Failure,
 }
 
 /// Why events were not applied. Nothing of them was.
-enum NotApplied {
+pub(super) enum NotApplied {
     Failed(FailedAt),
-    /// The checkpoint in the file is not where it was left.
+    /// The checkpoint with the rows is not where it was left.
     Moved(Position),
 }
 
@@ -180,7 +269,7 @@ impl From<SqlError> for NotApplied {
 
 /// Applies events in one transaction with the checkpoint before and after them, so that two tasks on one file
 /// cannot both apply them. A panic of the projection is a failure of the event that it met.
-async fn apply<P: Projection>(
+pub(super) async fn apply<P: Projection>(
     database: &Database,
     projection: Arc<P>,
     events: Vec<RecordedEvent>,

@@ -8,7 +8,7 @@ use annals_core::Position;
 
 use super::{Projected, Projection, Serving};
 use crate::progress::Phase;
-use crate::sql::{Params, Row, SqlError, select};
+use crate::sql::{Params, Row, SqlError};
 
 /// How long a query waits for the rows to be as new as was asked for, if nothing else is said.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -64,11 +64,11 @@ pub enum ViewError {
         name: &'static str,
         /// The version whose rows answer for now.
         version: u32,
-        /// What SQLite said.
+        /// What the database said.
         #[source]
         cause: SqlError,
     },
-    /// SQLite refused, or a row could not be read.
+    /// The database refused, or a row could not be read.
     #[error(transparent)]
     Sql(#[from] SqlError),
 }
@@ -142,11 +142,10 @@ impl<P: Projection> View<P> {
         let (sql, params): (Arc<str>, Arc<[_]>) = (sql.into(), params.values()?.into());
         loop {
             let Serving { database, older } = self.serving().await?;
-            let (sql, params) = (sql.clone(), params.clone());
-            let answer = database.read(move |connection| select(connection, &sql, &params)).await;
+            let answer = database.select(sql.clone(), params.clone()).await;
             return match (answer, older) {
                 (Ok(rows), _) => Ok(rows),
-                // Its file may be gone because the new rows have taken over just now.
+                // It may be gone because the new rows have taken over just now.
                 (Err(_), Some(_)) if self.projected()?.serving.read().older.is_none() => continue,
                 (Err(cause), Some(version)) => Err(ViewError::Rebuilding { name: P::NAME, version, cause }),
                 (Err(cause), None) => Err(ViewError::Sql(cause)),

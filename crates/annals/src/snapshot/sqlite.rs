@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use rusqlite::{OptionalExtension, params};
 
 use super::{KEPT, SnapshotStore, StoredSnapshot};
-use crate::sql::{Database, SqlError, ToValue};
+use crate::sql::{Database, SqlError, whole};
 
 pub(super) struct SqliteSnapshots(pub Database);
 
@@ -14,7 +14,7 @@ impl SnapshotStore for SqliteSnapshots {
     async fn put(&self, snapshot: StoredSnapshot) -> Result<(), Cause> {
         let write = move |connection: &rusqlite::Connection| -> Result<(), SqlError> {
             let StoredSnapshot { stream, schema, version, event_id, position, taken_at, state } = snapshot;
-            let (stream, version) = (stream.as_str(), version.to_value()?);
+            let (stream, version) = (stream.as_str(), whole(version.get())?);
             connection
                 .prepare_cached("DELETE FROM snapshots WHERE stream = ?1 AND schema <> ?2")?
                 .execute(params![stream, schema])?;
@@ -25,8 +25,8 @@ impl SnapshotStore for SqliteSnapshots {
                     schema,
                     version,
                     event_id.as_bytes(),
-                    position.to_value()?,
-                    taken_at.to_value()?,
+                    whole(position.get())?,
+                    taken_at.as_micros(),
                     &state[..]
                 ])?;
             connection

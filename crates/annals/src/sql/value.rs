@@ -1,46 +1,33 @@
 //! One cell: what can be put into a column, and what can be read from it.
 
 use annals_core::{Bytes, EventId, EventType, Position, StreamId, Tag, Text, Timestamp, Version};
-use rusqlite::types::{ToSqlOutput, Value as Cell, ValueRef};
+pub use annals_sql::Value;
+use rusqlite::types::{ToSqlOutput, Value as Owned, ValueRef};
 
 use super::SqlError;
 
-/// The content of one column of one row.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Value {
-    /// Nothing.
-    #[default]
-    Null,
-    /// A whole number.
-    Integer(i64),
-    /// A number with a fraction.
-    Real(f64),
-    /// Text.
-    Text(String),
-    /// Bytes.
-    Blob(Vec<u8>),
-}
-
-impl Value {
-    pub(super) fn of(value: ValueRef<'_>) -> Self {
-        match value {
-            ValueRef::Null => Self::Null,
-            ValueRef::Integer(number) => Self::Integer(number),
-            ValueRef::Real(number) => Self::Real(number),
-            ValueRef::Text(text) => Self::Text(String::from_utf8_lossy(text).into_owned()),
-            ValueRef::Blob(bytes) => Self::Blob(bytes.to_vec()),
-        }
+/// What a column of SQLite says.
+pub(super) fn read(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Integer(number),
+        ValueRef::Real(number) => Value::Real(number),
+        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
     }
 }
 
-impl rusqlite::ToSql for Value {
+/// A value for a column of SQLite.
+pub(super) struct Cell<'a>(pub &'a Value);
+
+impl rusqlite::ToSql for Cell<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(match self {
-            Self::Null => ToSqlOutput::Owned(Cell::Null),
-            Self::Integer(number) => ToSqlOutput::Owned(Cell::Integer(*number)),
-            Self::Real(number) => ToSqlOutput::Owned(Cell::Real(*number)),
-            Self::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
-            Self::Blob(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
+        Ok(match self.0 {
+            Value::Null => ToSqlOutput::Owned(Owned::Null),
+            Value::Integer(number) => ToSqlOutput::Owned(Owned::Integer(*number)),
+            Value::Real(number) => ToSqlOutput::Owned(Owned::Real(*number)),
+            Value::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Value::Blob(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
         })
     }
 }
@@ -51,7 +38,7 @@ pub trait ToValue {
     /// The content of the column.
     ///
     /// # Errors
-    /// [`SqlError::TooLarge`] if SQLite has no such number.
+    /// [`SqlError::TooLarge`] if databases have no such number.
     fn to_value(&self) -> Result<Value, SqlError>;
 }
 
@@ -132,7 +119,7 @@ impl FromValue for f64 {
     fn from_value(value: &Value) -> Option<Self> {
         match value {
             Value::Real(number) => Some(*number),
-            #[allow(clippy::cast_precision_loss)] // SQLite itself stores whole reals as integers.
+            #[allow(clippy::cast_precision_loss)] // Databases may answer with whole ones as integers.
             Value::Integer(number) => Some(*number as f64),
             _ => None,
         }
@@ -239,7 +226,7 @@ pub trait Params {
     /// The values, in order.
     ///
     /// # Errors
-    /// [`SqlError::TooLarge`] if SQLite has no such number.
+    /// [`SqlError::TooLarge`] if databases have no such number.
     fn values(&self) -> Result<Vec<Value>, SqlError>;
 }
 

@@ -15,12 +15,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::checkpoint::Checkpoints;
+use super::group::Share;
 use super::{Handler, Handling};
 use crate::Failure;
+use crate::follow::{Followed, follow};
 use crate::progress::Progress;
 use crate::projection::Witness;
 use crate::shared::Shared;
-use crate::state::unavailable;
+use crate::state::{Held, unavailable};
 use crate::tasks::Stop;
 
 /// Events that are read ahead for each stream that may be handled at once.
@@ -40,7 +42,8 @@ pub(super) struct Delivery {
     pub concurrency: usize,
     pub backoff: Backoff,
     pub query: Query,
-    pub after: Position,
+    /// If only the streams of a share are its concern.
+    pub share: Option<Share>,
 }
 
 /// An event in the window.
@@ -68,18 +71,63 @@ struct Window {
 }
 
 impl Delivery {
-    pub async fn run(self, stop: Stop) {
-        let (pages, received) = mpsc::channel(1);
-        let reading = self.read_ahead(pages);
-        tokio::select! {
-            () = reading => {}
-            () = self.deliver(received, stop.clone()) => {}
+    /// Goes on until the system stops: after this position, or, if there may be other processes, after the checkpoint that
+    /// they have left.
+    pub async fn run(self, after: Position, mut stop: Stop) {
+        while !stop.is_asked() {
+            let Some(held) = stop.or(self.turn()).await else { break };
+            let Some(mut held) = held else {
+                self.deliver_from(after, stop.clone()).await;
+                break;
+            };
+            tokio::select! {
+                () = self.deliver_held(&mut stop) => {}
+                // Handlers that are at work are dropped.
+                () = held.lost() => {
+                    tracing::warn!(subscriber = %self.name, "another process may go on with this subscriber");
+                }
+            }
         }
         self.progress.stopped();
     }
 
-    async fn read_ahead(&self, pages: mpsc::Sender<LogPage>) {
-        let mut read = LogRead::forward(self.after.next()).matching(self.query.clone());
+    /// Waits until it is the turn of this process, and follows what is done meanwhile.
+    async fn turn(&self) -> Option<Held> {
+        let mut followed = self.checkpoints.clone();
+        let store = self.shared.store.clone();
+        let held = tokio::select! {
+            biased;
+            held = self.checkpoints.hold() => held,
+            () = follow(&self.name, store, &self.query, &self.progress, &mut followed) => None,
+        };
+        self.progress.takes_over();
+        held
+    }
+
+    /// Goes on where whoever was active before has left off.
+    pub(super) async fn deliver_held(&self, stop: &mut Stop) {
+        match self.checkpoints.position().await {
+            Ok(after) => self.deliver_from(after, stop.clone()).await,
+            Err(error) => {
+                let error = unavailable(error).chain();
+                tracing::warn!(subscriber = %self.name, error, "the checkpoint cannot be read; it tries again");
+                let attempts = self.progress.failed(error, None, self.shared.clock.now());
+                stop.or(tokio::time::sleep(self.backoff.before(attempts))).await;
+            }
+        }
+    }
+
+    async fn deliver_from(&self, after: Position, stop: Stop) {
+        let (pages, received) = mpsc::channel(1);
+        let reading = self.read_ahead(after, pages);
+        tokio::select! {
+            () = reading => {}
+            () = self.deliver(after, received, stop) => {}
+        }
+    }
+
+    async fn read_ahead(&self, after: Position, pages: mpsc::Sender<LogPage>) {
+        let mut read = LogRead::forward(after.next()).matching(self.query.clone());
         read.limit = WINDOW * self.concurrency;
         loop {
             let error = match self.shared.store.read_log(read.clone()).await {
@@ -108,14 +156,14 @@ impl Delivery {
         }
     }
 
-    async fn deliver(&self, mut pages: mpsc::Receiver<LogPage>, mut stop: Stop) {
-        let mut window = Window { slots: VecDeque::new(), through: self.after, witness: None, end: false };
+    async fn deliver(&self, after: Position, mut pages: mpsc::Receiver<LogPage>, mut stop: Stop) {
+        let mut window = Window { slots: VecDeque::new(), through: after, witness: None, end: false };
         let mut running: JoinSet<Option<Witness>> = JoinSet::new();
-        let mut written = self.after;
+        let mut written = after;
         loop {
             self.start(&mut window, &mut running, &stop);
             tokio::select! {
-                Some(page) = pages.recv(), if window.slots.len() < WINDOW * self.concurrency => window.push(page),
+                Some(page) = pages.recv(), if window.slots.len() < WINDOW * self.concurrency => window.push(page, self.share),
                 Some(done) = running.join_next() => window.done(done),
                 () = stop.asked() => break,
             }
@@ -199,6 +247,14 @@ impl Delivery {
     }
 }
 
+impl Followed for Checkpoints {
+    async fn checkpoint(&self) -> Result<Position, Failure> {
+        Ok(self.position().await?)
+    }
+
+    async fn caught_up(&mut self) {}
+}
+
 impl Delivery {
     /// Moves the checkpoint to the newest event that is handled and, far behind it, to one that is of no concern.
     async fn write_checkpoint(
@@ -218,8 +274,9 @@ impl Delivery {
 }
 
 impl Window {
-    fn push(&mut self, page: LogPage) {
-        self.slots.extend(page.events.into_iter().map(|event| Slot {
+    fn push(&mut self, page: LogPage, share: Option<Share>) {
+        let is_meant = |event: &RecordedEvent| share.is_none_or(|share| share.has(&event.stream));
+        self.slots.extend(page.events.into_iter().filter(is_meant).map(|event| Slot {
             position: event.position,
             stream: event.stream.clone(),
             place: Place::Waiting(Box::new(event)),

@@ -32,9 +32,9 @@ impl Projection for Members {
     const NAME: &'static str = "members";
     const SCHEMA: &'static str = "
         CREATE TABLE members (
-            id TEXT PRIMARY KEY, name TEXT NOT NULL, email TEXT NOT NULL, address TEXT, profile TEXT,
-            since INTEGER NOT NULL, signed_in INTEGER NOT NULL DEFAULT 0
-        ) WITHOUT ROWID;";
+            id VARCHAR(40) PRIMARY KEY, name TEXT NOT NULL, email TEXT NOT NULL, address TEXT, profile TEXT,
+            since BIGINT NOT NULL, signed_in INTEGER NOT NULL DEFAULT 0
+        );";
     type Event = MemberEvent;
 
     fn apply(&self, event: &Recorded<MemberEvent>, rows: &Rows<'_>) -> Result<(), Failure> {

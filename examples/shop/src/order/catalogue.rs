@@ -50,9 +50,9 @@ impl Projection for Catalogue {
     const NAME: &'static str = "order-catalogue";
     const SCHEMA: &'static str = "
         CREATE TABLE products (
-            id TEXT PRIMARY KEY, name TEXT NOT NULL, price INTEGER NOT NULL, stock INTEGER NOT NULL DEFAULT 0
-        ) WITHOUT ROWID;
-        CREATE TABLE members (id TEXT PRIMARY KEY, session TEXT UNIQUE) WITHOUT ROWID;";
+            id VARCHAR(40) PRIMARY KEY, name TEXT NOT NULL, price BIGINT NOT NULL, stock BIGINT NOT NULL DEFAULT 0
+        );
+        CREATE TABLE members (id VARCHAR(40) PRIMARY KEY, session VARCHAR(64) UNIQUE);";
     type Event = Foreign;
 
     fn apply(&self, event: &Recorded<Foreign>, rows: &Rows<'_>) -> Result<(), Failure> {
@@ -113,9 +113,10 @@ pub(super) async fn look_up(
     lines: &[Line],
 ) -> Result<Known, ViewError> {
     // One query, so that member and products are as of one moment: the first row is the member's.
-    let marks = vec!["?"; lines.len()].join(", ");
+    let marks: Vec<String> = (2..=lines.len() + 1).map(|number| format!("?{number}")).collect();
+    let marks = marks.join(", ");
     let sql = format!(
-        "SELECT NULL, NULL, NULL, count(*) FROM members WHERE id = ?
+        "SELECT NULL AS id, NULL AS name, NULL AS price, count(*) AS stock FROM members WHERE id = ?1
          UNION ALL SELECT id, name, price, stock FROM products WHERE id IN ({marks})"
     );
     let ids: Vec<String> =

@@ -56,13 +56,13 @@ impl Projection for Orders {
     const NAME: &'static str = "orders";
     const SCHEMA: &'static str = "
         CREATE TABLE orders (
-            id TEXT PRIMARY KEY, placed_at INTEGER NOT NULL, position INTEGER NOT NULL, member TEXT NOT NULL,
-            delivery TEXT NOT NULL, items TEXT NOT NULL, amount INTEGER NOT NULL,
-            waiting INTEGER NOT NULL DEFAULT 0
+            id VARCHAR(40) PRIMARY KEY, placed_at BIGINT NOT NULL, position BIGINT NOT NULL,
+            member VARCHAR(40) NOT NULL, delivery TEXT NOT NULL, items TEXT NOT NULL, amount BIGINT NOT NULL,
+            waiting BIGINT NOT NULL DEFAULT 0
         );
         CREATE INDEX orders_by_time ON orders (placed_at, position);
         CREATE INDEX orders_by_member ON orders (member, placed_at, position);
-        CREATE TABLE members (id TEXT PRIMARY KEY, name TEXT NOT NULL, email TEXT NOT NULL) WITHOUT ROWID;";
+        CREATE TABLE members (id VARCHAR(40) PRIMARY KEY, name TEXT NOT NULL, email TEXT NOT NULL);";
     type Event = Seen;
 
     fn apply(&self, event: &Recorded<Seen>, rows: &Rows<'_>) -> Result<(), Failure> {

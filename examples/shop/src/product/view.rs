@@ -32,10 +32,10 @@ impl Projection for Products {
     const NAME: &'static str = "products";
     const SCHEMA: &'static str = "
         CREATE TABLE products (
-            id TEXT PRIMARY KEY, name TEXT NOT NULL, price INTEGER NOT NULL,
-            stock INTEGER NOT NULL DEFAULT 0, sold INTEGER NOT NULL DEFAULT 0,
-            waiting INTEGER NOT NULL DEFAULT 0
-        ) WITHOUT ROWID;
+            id VARCHAR(40) PRIMARY KEY, name VARCHAR(100) NOT NULL, price BIGINT NOT NULL,
+            stock BIGINT NOT NULL DEFAULT 0, sold BIGINT NOT NULL DEFAULT 0,
+            waiting BIGINT NOT NULL DEFAULT 0
+        );
         CREATE INDEX products_by_name ON products (name, id);";
     type Event = ProductEvent;
 

@@ -1,6 +1,6 @@
 //! The sums, kept up to date with every order, so that no question has to add anything up.
 
-use annals::{Failure, Projection, Recorded, Row, Rows, SqlError, View, ViewError};
+use annals::{Failure, Params, Projection, Recorded, Row, Rows, SqlError, View, ViewError};
 use serde::Serialize;
 
 use crate::order::OrderEvent;
@@ -57,13 +57,15 @@ impl Projection for Sales {
     const NAME: &'static str = "sales";
     const SCHEMA: &'static str = "
         CREATE TABLE months (
-            month TEXT PRIMARY KEY, purchases INTEGER NOT NULL, pieces INTEGER NOT NULL, revenue INTEGER NOT NULL,
-            customers INTEGER NOT NULL
-        ) WITHOUT ROWID;
-        CREATE TABLE month_customers (month TEXT, customer TEXT, PRIMARY KEY (month, customer)) WITHOUT ROWID;
+            month VARCHAR(7) PRIMARY KEY, purchases BIGINT NOT NULL, pieces BIGINT NOT NULL, revenue BIGINT NOT NULL,
+            customers BIGINT NOT NULL
+        );
+        CREATE TABLE month_customers (
+            month VARCHAR(7), customer VARCHAR(40), purchases BIGINT NOT NULL, PRIMARY KEY (month, customer)
+        );
         CREATE TABLE customers (
-            customer TEXT PRIMARY KEY, purchases INTEGER NOT NULL, pieces INTEGER NOT NULL, money INTEGER NOT NULL
-        ) WITHOUT ROWID;
+            customer VARCHAR(40) PRIMARY KEY, purchases BIGINT NOT NULL, pieces BIGINT NOT NULL, money BIGINT NOT NULL
+        );
         CREATE INDEX customers_by_money ON customers (money DESC, customer);";
     type Event = OrderEvent;
 
@@ -74,19 +76,34 @@ impl Projection for Sales {
         let month = placed.get(..7).ok_or_else(|| Failure::new("a time without a month"))?;
         let pieces: u64 = items.iter().map(|item| u64::from(item.quantity.get())).sum();
         let money: Cents = items.iter().map(|item| item.amount).sum();
-        let first = rows.execute("INSERT OR IGNORE INTO month_customers VALUES (?1, ?2)", (month, member))?;
-        rows.execute(
-            "INSERT INTO months VALUES (?1, 1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET
-             purchases = purchases + 1, pieces = pieces + ?2, revenue = revenue + ?3, customers = customers + ?4",
-            (month, pieces, money, first),
+        let again = "UPDATE month_customers SET purchases = purchases + 1 WHERE month = ?1 AND customer = ?2";
+        let first = "INSERT INTO month_customers VALUES (?1, ?2, 1)";
+        let is_first = add(rows, again, first, (month, member))?;
+        add(
+            rows,
+            "UPDATE months SET purchases = purchases + 1, pieces = pieces + ?2, revenue = revenue + ?3,
+             customers = customers + ?4 WHERE month = ?1",
+            "INSERT INTO months VALUES (?1, 1, ?2, ?3, ?4)",
+            (month, pieces, money, is_first),
         )?;
-        rows.execute(
-            "INSERT INTO customers VALUES (?1, 1, ?2, ?3) ON CONFLICT DO UPDATE SET
-             purchases = purchases + 1, pieces = pieces + ?2, money = money + ?3",
+        add(
+            rows,
+            "UPDATE customers SET purchases = purchases + 1, pieces = pieces + ?2, money = money + ?3
+             WHERE customer = ?1",
+            "INSERT INTO customers VALUES (?1, 1, ?2, ?3)",
             (member, pieces, money),
         )?;
         Ok(())
     }
+}
+
+/// Changes a row, or makes it if it is not there; says whether it was made. So every database understands it.
+fn add(rows: &Rows<'_>, change: &str, make: &str, values: impl Params) -> Result<bool, SqlError> {
+    let is_new = rows.execute(change, &values)? == 0;
+    if is_new {
+        rows.execute(make, &values)?;
+    }
+    Ok(is_new)
 }
 
 pub(super) async fn totals(view: &View<Sales>) -> Result<Totals, ViewError> {

@@ -1,0 +1,52 @@
+//! What it takes to move a log to another database: the old one takes no appends any more, the new one gets its identity.
+
+use annals_core::{Invalid, Position, Result, StoreId};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor, Row};
+use uuid::Uuid;
+
+use crate::options::Address;
+use crate::session::failed;
+use crate::{Options, append, read, schema, session};
+
+async fn connect(url: &str) -> Result<(Address, PgConnection)> {
+    let address: Address = url.parse()?;
+    let connection = session::connect(&address, &Options::default()).await.map_err(failed)?;
+    Ok((address, connection))
+}
+
+/// The log with this address takes no appends any more, because it has moved; or takes them again. Returns its head.
+///
+/// # Errors
+/// `Unavailable` if PostgreSQL is not reached or refuses.
+pub async fn fence(url: &str, moved: bool) -> Result<Position> {
+    let (_, mut connection) = connect(url).await?;
+    let fenced = async {
+        // Whoever has the lock is done before; whoever gets it later sees the fence.
+        connection.execute(append::LOCK).await?;
+        sqlx::query("UPDATE log SET moved = $1").bind(moved).execute(&mut connection).await?;
+        let head = read::head(&mut connection).await?;
+        connection.execute("COMMIT").await?;
+        Ok(head)
+    };
+    fenced.await.map_err(failed)
+}
+
+/// Makes the log with this address, if need be, and gives it this identity, if it has no event yet. It takes no appends but
+/// those of a store that is opened as [`moving`](Options::moving), until its fence is gone.
+///
+/// # Errors
+/// `Invalid` if another log is there already; `Unavailable` if PostgreSQL is not reached or refuses.
+pub async fn adopt(url: &str, id: StoreId) -> Result<()> {
+    let (address, mut connection) = connect(url).await?;
+    schema::open(&address, &Options::default()).await?;
+    let adopt =
+        sqlx::query("UPDATE log SET store_id = $1, moved = true WHERE NOT EXISTS (SELECT FROM events)");
+    adopt.bind(Uuid::from_bytes(*id.as_bytes())).execute(&mut connection).await.map_err(failed)?;
+    let row = sqlx::query("SELECT store_id FROM log").fetch_one(&mut connection).await.map_err(failed)?;
+    let there = StoreId::from_bytes(row.try_get::<Uuid, _>(0).map_err(failed)?.into_bytes());
+    if there != id {
+        return Err(Invalid::new("store", format!("has the log {there} already, with events in it")).into());
+    }
+    connection.close().await.map_err(failed)
+}

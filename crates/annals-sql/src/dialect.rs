@@ -1,0 +1,275 @@
+//! The SQL of users, which is written once: what each database wants otherwise.
+//!
+//! - W1  Values are `?1`, `?2`, … everywhere. What is quoted or commented is left as it is, and so is a `?` without a
+//!       number, which is an operator in PostgreSQL.
+//! - W2  Only statements that read or change rows are let through. None of them begins or ends a transaction, in MariaDB
+//!       and MySQL not even unseen, as one that makes a table does.
+//!
+//! Knows how databases write what they have in common, and no statement.
+
+use std::fmt;
+
+/// The SQL that a database speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// SQLite: beside an embedded log.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB and MySQL.
+    MySql,
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+            Self::MySql => "MariaDB or MySQL",
+        })
+    }
+}
+
+/// What a statement may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// Read rows.
+    Read,
+    /// Read and change rows.
+    Write,
+}
+
+/// A statement as a database wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Translated {
+    /// The text.
+    pub sql: String,
+    /// Which values it takes, in their order: places among those that were given, from 0 on.
+    pub places: Vec<usize>,
+}
+
+impl Dialect {
+    /// The statement with the marks of this database instead of `?1`, `?2`, …, for that many values.
+    ///
+    /// # Errors
+    /// In words, if it names other values than it is given.
+    pub fn translate(self, sql: &str, values: usize) -> Result<Translated, String> {
+        let mut translated = Translated { sql: String::with_capacity(sql.len() + 8), places: Vec::new() };
+        let (mut rest, mut most) = (sql, 0);
+        while !rest.is_empty() {
+            let verbatim = self.verbatim(rest, translated.sql.chars().next_back());
+            if verbatim > 0 {
+                translated.sql.push_str(&rest[..verbatim]);
+                rest = &rest[verbatim..];
+                continue;
+            }
+            let number = rest.strip_prefix('?').map_or("", |behind| {
+                let digits = behind.bytes().take_while(u8::is_ascii_digit).count();
+                &behind[..digits]
+            });
+            if number.is_empty() {
+                let next = rest.chars().next().map_or(0, char::len_utf8);
+                translated.sql.push_str(&rest[..next]);
+                rest = &rest[next..];
+                continue;
+            }
+            let number: usize = number.parse().unwrap_or(usize::MAX);
+            if number == 0 || number > values {
+                return Err(format!("`{sql}` names ?{number} and is given {values} values"));
+            }
+            most = most.max(number);
+            self.mark(&mut translated, number);
+            rest = rest[1..].trim_start_matches(|c: char| c.is_ascii_digit());
+        }
+        if most < values {
+            return Err(format!("`{sql}` names {most} values, as ?1, ?2, …, and is given {values}"));
+        }
+        if self == Self::Sqlite {
+            translated.places = (0..values).collect();
+        }
+        Ok(translated)
+    }
+
+    fn mark(self, translated: &mut Translated, number: usize) {
+        match self {
+            Self::Sqlite => translated.sql.push_str(&format!("?{number}")),
+            Self::Postgres => {
+                // Each has the type of its place, also if the same value stands in several.
+                translated.places.push(number - 1);
+                translated.sql.push_str(&format!("${}", translated.places.len()));
+            }
+            Self::MySql => {
+                translated.places.push(number - 1);
+                translated.sql.push('?');
+            }
+        }
+    }
+
+    /// How many bytes at the beginning of this are quoted or commented.
+    fn verbatim(self, sql: &str, before: Option<char>) -> usize {
+        let until =
+            |end: &str, from: usize| sql[from..].find(end).map_or(sql.len(), |at| from + at + end.len());
+        let bytes = sql.as_bytes();
+        match bytes[0] {
+            b'\'' if self == Self::Postgres && matches!(before, Some('e' | 'E')) => escaped(sql),
+            quote @ (b'\'' | b'"' | b'`') => until(&char::from(quote).to_string(), 1),
+            // MariaDB takes it for two signs of minus if nothing blank follows.
+            b'-' if sql.starts_with("--")
+                && (self != Self::MySql || bytes.get(2).is_none_or(u8::is_ascii_whitespace)) =>
+            {
+                until("\n", 2)
+            }
+            b'#' if self == Self::MySql => until("\n", 1),
+            b'/' if sql.starts_with("/*") => comment(sql, self == Self::Postgres),
+            b'$' if self == Self::Postgres && !before.is_some_and(|c| c.is_alphanumeric() || c == '_') => {
+                let tag = sql[1..]
+                    .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+                    .map_or(sql.len(), |at| at + 1);
+                let is_tag = bytes.get(tag) == Some(&b'$') && !bytes[1].is_ascii_digit();
+                if is_tag { until(&sql[..=tag], tag + 1) } else { 0 }
+            }
+            _ => 0,
+        }
+    }
+
+    /// Says in words why this statement is not for here, if it is not.
+    pub fn refuses(self, sql: &str, allowed: Allowed) -> Option<String> {
+        let mut rest = sql;
+        let begins = loop {
+            rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+            match rest.chars().next() {
+                Some('-' | '/' | '#') => match self.verbatim(rest, None) {
+                    0 => break "",
+                    comment => rest = &rest[comment..],
+                },
+                _ => break rest.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default(),
+            }
+        };
+        let (reads, writes) =
+            (["SELECT", "WITH", "VALUES"], ["INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE"]);
+        let is_one = |words: &[&str]| words.iter().any(|word| begins.eq_ignore_ascii_case(word));
+        match allowed {
+            _ if is_one(&reads) => None,
+            Allowed::Write if is_one(&writes) => None,
+            Allowed::Write => Some(format!(
+                "`{sql}` is not for here: a projection reads and changes rows; transactions are the framework's, and \
+                 tables are made by its SCHEMA"
+            )),
+            Allowed::Read => Some(format!("`{sql}` is not for here: a view only reads")),
+        }
+    }
+}
+
+/// How long a string is in which a backslash escapes.
+fn escaped(sql: &str) -> usize {
+    let (mut bytes, mut skipped) = (sql.bytes().enumerate().skip(1), false);
+    bytes
+        .find(|(_, byte)| {
+            let ends = !skipped && *byte == b'\'';
+            skipped = !skipped && *byte == b'\\';
+            ends
+        })
+        .map_or(sql.len(), |(at, _)| at + 1)
+}
+
+/// How long a comment is that begins here.
+fn comment(sql: &str, nested: bool) -> usize {
+    let (mut depth, mut at) = (0_u32, 0);
+    while at < sql.len() {
+        let rest = &sql.as_bytes()[at..];
+        if rest.starts_with(b"/*") && (nested || depth == 0) {
+            depth += 1;
+            at += 2;
+        } else if rest.starts_with(b"*/") {
+            depth -= 1;
+            at += 2;
+            if depth == 0 {
+                return at;
+            }
+        } else {
+            at += 1;
+        }
+    }
+    sql.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_marked_as_each_database_wants() {
+        let sql = "UPDATE t SET a = a + ?2, b = ?2 WHERE id = ?1";
+        let of = |dialect: Dialect| dialect.translate(sql, 2).unwrap();
+        assert_eq!(of(Dialect::Sqlite).sql, sql);
+        assert_eq!(of(Dialect::Postgres).sql, "UPDATE t SET a = a + $1, b = $2 WHERE id = $3");
+        assert_eq!(of(Dialect::Postgres).places, [1, 1, 0]);
+        assert_eq!(of(Dialect::MySql).sql, "UPDATE t SET a = a + ?, b = ? WHERE id = ?");
+        assert_eq!(of(Dialect::MySql).places, [1, 1, 0]);
+        let many = "SELECT ?10, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9";
+        let many = Dialect::Postgres.translate(many, 10).unwrap();
+        assert!(many.sql.starts_with("SELECT $1, $2, ") && many.places.starts_with(&[9, 0, 1]));
+    }
+
+    #[test]
+    fn what_is_quoted_or_commented_is_left() {
+        for (dialect, sql, translated) in [
+            (Dialect::Postgres, "SELECT '?1', 'it''s ?1', ?1", "SELECT '?1', 'it''s ?1', $1"),
+            (Dialect::Postgres, r"SELECT E'\'?1', '\', ?1", r"SELECT E'\'?1', '\', $1"),
+            (Dialect::Postgres, "SELECT \"?1\", ?1 -- ?1\n, ?1", "SELECT \"?1\", $1 -- ?1\n, $2"),
+            (Dialect::Postgres, "SELECT $$ ?1 $$, $a$ ?1 $$ $a$, ?1", "SELECT $$ ?1 $$, $a$ ?1 $$ $a$, $1"),
+            (Dialect::Postgres, "/* /* ?1 */ ?1 */ SELECT ?1", "/* /* ?1 */ ?1 */ SELECT $1"),
+            (Dialect::Postgres, "SELECT tags ? 'a' AND n = ?1", "SELECT tags ? 'a' AND n = $1"),
+            (Dialect::Postgres, "SELECT '한글 ?1', ?1", "SELECT '한글 ?1', $1"),
+            (Dialect::MySql, "SELECT `?1`, '\\', ?1 # ?1", "SELECT `?1`, '\\', ? # ?1"),
+            (Dialect::MySql, "/* /* ?1 */ SELECT 5--?1 -- ?1", "/* /* ?1 */ SELECT 5--? -- ?1"),
+            (Dialect::MySql, "SELECT '?1 unended, ?1", "SELECT '?1 unended, ?1"),
+        ] {
+            let values = usize::from(sql != translated);
+            assert_eq!(dialect.translate(sql, values).unwrap().sql, translated);
+        }
+    }
+
+    #[test]
+    fn other_values_than_are_named_are_refused() {
+        for (sql, values) in
+            [("SELECT ?2", 1), ("SELECT ?0", 1), ("SELECT ?1", 2), ("SELECT ?", 1), ("SELECT 1", 1)]
+        {
+            for dialect in [Dialect::Postgres, Dialect::MySql] {
+                let refused = dialect.translate(sql, values).unwrap_err();
+                assert!(refused.contains(sql), "{refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_rows_are_read_and_changed() {
+        for dialect in [Dialect::Postgres, Dialect::MySql] {
+            for sql in [
+                "select 1",
+                " (SELECT 1) UNION (SELECT 2)",
+                "-- x\nWITH a AS (SELECT 1) SELECT 1",
+                "/* x */ SELECT 1",
+            ] {
+                assert_eq!(dialect.refuses(sql, Allowed::Read), None, "{sql}");
+                assert_eq!(dialect.refuses(sql, Allowed::Write), None, "{sql}");
+            }
+            for sql in ["INSERT INTO t VALUES (1)", "update t set a = 1", "DELETE FROM t"] {
+                assert_eq!(dialect.refuses(sql, Allowed::Write), None, "{sql}");
+                assert!(dialect.refuses(sql, Allowed::Read).is_some(), "{sql}");
+            }
+            for sql in [
+                "COMMIT",
+                "/* SELECT */ ROLLBACK",
+                "SAVEPOINT a",
+                "CREATE TABLE t (a INT)",
+                "",
+                "-",
+                "SET x = 1",
+            ] {
+                assert!(dialect.refuses(sql, Allowed::Write).is_some(), "{sql}");
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A log that is read from a replica: appends, and whatever must not be old, go to the primary.
+//!
+//! | what | where |
+//! |---|---|
+//! | appends, outcomes, the head, reads of one stream | the primary: a command is decided on what is newest |
+//! | reads of the log, waiting, lists of streams | the replica: subscriptions, projections, exports |
+//!
+//! - R1  A replica shows the log up to some position, which a page says (`LogPage::head`). Whoever has seen more is answered by
+//!       the primary, so nobody goes back in time.
+//! - R2  A replica that is away, or does not get what the primary has had for [`LAG_MAX`], holds nobody up: the primary
+//!       answers until it is back.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use annals_core::{
+    Append, Appended, Direction, Error, EventStore, IdempotencyKey, Invalid, LogPage, LogRead, Position,
+    Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead,
+};
+use async_trait::async_trait;
+use tokio::task::AbortHandle;
+
+/// So long is waited for the replica to get what the primary has.
+const LAG_MAX: Duration = Duration::from_secs(1);
+/// A replica that was away at the start is looked for in this interval.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// A log on a primary that is read from a replica.
+pub struct Replicated {
+    primary: Arc<dyn EventStore>,
+    replica: Arc<OnceLock<Arc<dyn EventStore>>>,
+    /// What the replica must have to be asked.
+    needed: AtomicU64,
+    looking: Option<AbortHandle>,
+}
+
+/// Opens the store on a replica.
+pub type OpenReplica = Arc<dyn Fn() -> Opening + Send + Sync>;
+
+type Opening = Pin<Box<dyn Future<Output = Result<Arc<dyn EventStore>>> + Send>>;
+
+impl Replicated {
+    /// Reads this log from the replica that this opens. One that is away is looked for until it is there.
+    ///
+    /// # Errors
+    /// `Invalid` if the replica has another log, or its address is none.
+    pub async fn open(primary: Arc<dyn EventStore>, replica: OpenReplica) -> Result<Self> {
+        let found = Arc::new(OnceLock::new());
+        let mut looking = None;
+        match replica().await {
+            Ok(replica) => {
+                same_log(primary.id(), &*replica)?;
+                let _ = found.set(replica);
+            }
+            Err(Error::Invalid(invalid)) => return Err(invalid.into()),
+            Err(error) => {
+                tracing::warn!(
+                    error = error.chain(),
+                    "the replica is away; the primary is read until it is there"
+                );
+                looking = Some(tokio::spawn(look(primary.id(), replica, found.clone())).abort_handle());
+            }
+        }
+        Ok(Self { primary, replica: found, needed: AtomicU64::new(0), looking })
+    }
+
+    /// What the replica answers, if it is there and has what is needed.
+    async fn of_replica(&self, read: &LogRead) -> Option<LogPage> {
+        let seen = match read.direction {
+            Direction::Forward => read.from.previous(),
+            Direction::Backward => Position::ZERO,
+        };
+        let page = self.replica.get()?.read_log(read.clone()).await;
+        let page =
+            page.inspect_err(|error| tracing::debug!(error = error.chain(), "the replica did not answer"));
+        let needed = Position::new(self.needed.load(Ordering::Relaxed)).max(seen);
+        page.ok().filter(|page| page.head >= needed)
+    }
+
+    /// Waits until the primary is beyond this position, and the replica has had its time to get there.
+    async fn overdue(&self, after: Position) -> Result<Position> {
+        let head = self.primary.wait(after).await?;
+        tokio::time::sleep(LAG_MAX).await;
+        self.needed.fetch_max(head.get(), Ordering::Relaxed);
+        Ok(head)
+    }
+}
+
+impl Drop for Replicated {
+    fn drop(&mut self) {
+        if let Some(looking) = &self.looking {
+            looking.abort();
+        }
+    }
+}
+
+fn same_log(id: StoreId, replica: &dyn EventStore) -> Result<(), Invalid> {
+    let problem = || format!("has the log {}, and the primary the log {id}", replica.id());
+    if replica.id() == id { Ok(()) } else { Err(Invalid::new("replica", problem())) }
+}
+
+async fn look(id: StoreId, replica: OpenReplica, found: Arc<OnceLock<Arc<dyn EventStore>>>) {
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        let opened = match replica().await {
+            Ok(replica) => same_log(id, &*replica).map(|()| replica).map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok(replica) => {
+                tracing::info!("the replica is there");
+                let _ = found.set(replica);
+                return;
+            }
+            Err(error) => tracing::debug!(error = error.chain(), "the replica cannot be used"),
+        }
+    }
+}
+
+#[async_trait]
+impl EventStore for Replicated {
+    fn id(&self) -> StoreId {
+        self.primary.id()
+    }
+
+    async fn append(&self, append: Append) -> Result<Appended> {
+        self.primary.append(append).await
+    }
+
+    async fn read_log(&self, read: LogRead) -> Result<LogPage> {
+        match self.of_replica(&read).await {
+            Some(page) => Ok(page),
+            None => self.primary.read_log(read).await,
+        }
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
+        self.primary.read_stream(read).await
+    }
+
+    async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
+        if let Some(replica) = self.replica.get()
+            && let Ok(listed) = replica.list_streams(list.clone()).await
+        {
+            return Ok(listed);
+        }
+        self.primary.list_streams(list).await
+    }
+
+    async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
+        self.primary.outcome(key).await
+    }
+
+    async fn head(&self) -> Result<Position> {
+        self.primary.head().await
+    }
+
+    async fn wait(&self, after: Position) -> Result<Position> {
+        let Some(replica) = self.replica.get() else { return self.primary.wait(after).await };
+        tokio::select! {
+            head = replica.wait(after) => head,
+            head = self.overdue(after) => head,
+        }
+    }
+}
+
+/// The address of a log without `replica=HOST:PORT`, and that of the replica: the same but for the place.
+///
+/// # Errors
+/// `Invalid` if the replica's place is empty or the address has none.
+pub fn split_replica(url: &str) -> Result<(String, Option<String>), Invalid> {
+    let (place, query) = url.split_once('?').unwrap_or((url, ""));
+    let (own, theirs): (Vec<_>, Vec<_>) =
+        query.split('&').filter(|pair| !pair.is_empty()).partition(|pair| pair.starts_with("replica="));
+    let query = if theirs.is_empty() { String::new() } else { format!("?{}", theirs.join("&")) };
+    let Some(replica) = own.last().map(|pair| &pair["replica=".len()..]) else {
+        return Ok((url.to_owned(), None));
+    };
+    let parts = place.split_once("://").and_then(|(scheme, rest)| {
+        let (authority, path) = rest.split_once('/')?;
+        let user = authority.rfind('@').map_or("", |at| &authority[..=at]);
+        Some((scheme, user, path))
+    });
+    match parts {
+        Some((scheme, user, path)) if !replica.is_empty() && !replica.contains(['/', '@']) => {
+            Ok((format!("{place}{query}"), Some(format!("{scheme}://{user}{replica}/{path}{query}"))))
+        }
+        _ => Err(Invalid::new("store", format!("`replica={replica}` must be HOST or HOST:PORT"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_replica_is_the_same_log_at_another_place() {
+        let split = |url: &str| split_replica(url).unwrap();
+        let plain = "postgres://kim:secret@one/shop?schema=orders";
+        assert_eq!(split(plain), (plain.to_owned(), None));
+        assert_eq!(
+            split("postgres://kim:secret@one/shop?replica=two:5433&schema=orders"),
+            (plain.to_owned(), Some("postgres://kim:secret@two:5433/shop?schema=orders".to_owned()))
+        );
+        assert_eq!(
+            split("mysql://one/shop?replica=two"),
+            ("mysql://one/shop".to_owned(), Some("mysql://two/shop".to_owned()))
+        );
+        for wrong in
+            ["postgres://one/shop?replica=", "postgres://one/shop?replica=x@two", "postgres:?replica=two"]
+        {
+            assert!(split_replica(wrong).is_err(), "{wrong}");
+        }
+    }
+}

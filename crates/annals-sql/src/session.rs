@@ -1,0 +1,111 @@
+//! A connection to a database with state in it, as the framework sees it: statements and values, no library.
+
+use std::sync::Arc;
+
+use annals_core::{Cause, Error};
+use async_trait::async_trait;
+
+use crate::{Dialect, Value};
+
+/// A connection on which statements are carried out one after the other.
+///
+/// Dropped without [`Session::done`] it is closed, so that nothing which was begun on it stays open.
+#[async_trait]
+pub trait Session: Send {
+    /// From here on bare names of tables are those of this schema; in MariaDB and MySQL, of this database.
+    async fn enter(&mut self, place: &str) -> Result<(), Fault>;
+
+    /// Carries out statements without values and without an answer, several in one text.
+    async fn script(&mut self, sql: &str) -> Result<(), Fault>;
+
+    /// Carries out one statement in the database's own words, with its marks for these values.
+    async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault>;
+
+    /// Says that nothing is open on it: others may have it.
+    fn done(&mut self);
+}
+
+/// What a statement has answered.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// How many rows it has changed.
+    pub changed: u64,
+    /// The names of the columns; none if there is no row.
+    pub columns: Arc<[String]>,
+    /// The rows, each with a value for each column.
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// A database with state in it.
+#[async_trait]
+pub trait Sessions: Send + Sync + 'static {
+    /// What it speaks.
+    fn dialect(&self) -> Dialect;
+
+    /// The schema, or in MariaDB and MySQL the database, in which the state lies.
+    fn home(&self) -> &str;
+
+    /// Makes the tables of the state, or brings them up to date, if need be.
+    async fn migrate(&self) -> Result<(), Error>;
+
+    /// A connection of the pool of those that only read.
+    async fn reader(&self) -> Result<Box<dyn Session>, Fault>;
+
+    /// A connection of the pool of those that write.
+    async fn writer(&self) -> Result<Box<dyn Session>, Fault>;
+
+    /// A new connection that belongs to nobody else: for locks that last as long as it.
+    async fn alone(&self) -> Result<Box<dyn Session>, Fault>;
+}
+
+/// Why a statement was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The database refuses it, and would again.
+    #[error("{0}")]
+    Refused(Cause),
+    /// Not now: the connection is lost, a lock is held for too long, the server is busy. It may work later.
+    #[error("{0}")]
+    Unavailable(Cause),
+    /// A value of the answer is of a kind that is not known here.
+    #[error("column {column} {problem}")]
+    Column {
+        /// The column's name.
+        column: String,
+        /// What is wrong with it, and what can be done.
+        problem: String,
+    },
+}
+
+impl Fault {
+    /// The database refuses, because of this.
+    pub fn refused(cause: impl Into<Cause>) -> Self {
+        Self::Refused(cause.into())
+    }
+
+    /// Not now, because of this.
+    pub fn unavailable(cause: impl Into<Cause>) -> Self {
+        Self::Unavailable(cause.into())
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::Unavailable(Box::new(fault))
+    }
+}
+
+/// Carries out one statement that is written for all databases, with `?1`, `?2`, … for its values.
+///
+/// # Errors
+/// As the database says.
+pub async fn run(
+    session: &mut (dyn Session + '_),
+    dialect: Dialect,
+    sql: &str,
+    values: &[Value],
+) -> Result<Answer, Fault> {
+    let translated = dialect.translate(sql, values.len()).map_err(Fault::refused)?;
+    let values: Vec<&Value> = translated.places.iter().map(|place| &values[*place]).collect();
+    session.run(&translated.sql, &values).await
+}

@@ -1,0 +1,31 @@
+//! The framework on databases: what lies beside a log, on real servers that the tests start themselves. Every test runs on
+//! PostgreSQL and on MariaDB, as a role that may do no more than `docs/sql-stores.md` says.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+
+/// Tests for each database.
+macro_rules! on_each_database {
+    ($($name:ident,)*) => {
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                super::$name(crate::place::Place::postgres().await).await;
+            })*
+        }
+        mod mariadb {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                super::$name(crate::place::Place::mariadb().await).await;
+            })*
+        }
+    };
+}
+
+mod counter;
+mod place;
+
+mod crash;
+mod inline;
+mod processes;
+mod state;
+mod tenants;
+mod values;

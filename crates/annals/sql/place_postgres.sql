@@ -1,0 +1,13 @@
+-- What every schema of a read model has beside the tables of its projection.
+
+-- One row: what the rows are made of, and up to where. It is written last, so without it nothing here counts.
+CREATE TABLE annals_checkpoint (
+    projection text NOT NULL,
+    store_id uuid NOT NULL,
+    definition text NOT NULL,
+    position bigint NOT NULL,
+    event_id uuid
+);
+
+-- Who has the rows in use. Each has the lock of its name; one without has ended.
+CREATE TABLE annals_holders (instance text PRIMARY KEY);

@@ -1,0 +1,96 @@
+//! Where the rows of a projection lie: in a file, or in a schema of a database.
+
+use std::sync::Arc;
+
+use annals_core::{Position, RecordedEvent, Result};
+use annals_sql::Value;
+
+use super::file::ViewFile;
+use super::run::{self, NotApplied};
+use super::schema::{self, ViewSchema};
+use super::{Projection, Serving, Witness};
+use crate::shared::Shared;
+use crate::sql::{Database, Row, SqlError, select};
+use crate::state::{Opened, ViewPlace};
+
+/// Where the rows of a projection lie, with those of the version before as long as they answer.
+pub(super) enum Home {
+    File(ViewFile),
+    Schema(ViewSchema),
+}
+
+/// What answers queries.
+#[derive(Clone)]
+pub(crate) enum Answering {
+    File(Database),
+    Schema(ViewPlace),
+}
+
+impl Answering {
+    pub async fn select(&self, sql: Arc<str>, params: Arc<[Value]>) -> Result<Vec<Row>, SqlError> {
+        match self {
+            Self::File(database) => database.read(move |connection| select(connection, &sql, &params)).await,
+            Self::Schema(place) => place.select(&sql, &params).await,
+        }
+    }
+}
+
+impl Home {
+    /// Opens the rows of this version, or begins them.
+    pub async fn open<P: Projection>(shared: &Shared) -> Result<Self> {
+        match &shared.state {
+            Opened::Sqlite(_, views) => {
+                ViewFile::open::<P>(&*shared.store, views.clone()).await.map(Self::File)
+            }
+            Opened::Database(database) => {
+                ViewSchema::open::<P>(&*shared.store, database).await.map(Self::Schema)
+            }
+        }
+    }
+
+    /// Everything up to here was in the rows when they were opened.
+    pub fn checkpoint(&self) -> Position {
+        match self {
+            Self::File(file) => file.checkpoint(),
+            Self::Schema(schema) => schema.checkpoint(),
+        }
+    }
+
+    /// What answers queries: the version before, as long as there is one.
+    pub fn serving(&self) -> Serving {
+        match self {
+            Self::File(file) => file.serving(),
+            Self::Schema(schema) => schema.serving(),
+        }
+    }
+
+    /// It has come to the end of the log: this version answers from now on, if an older one did so far.
+    pub fn caught_up(&mut self) -> Option<Serving> {
+        match self {
+            Self::File(file) => file.caught_up(),
+            Self::Schema(schema) => schema.caught_up(),
+        }
+    }
+
+    /// Removes the rows of older versions, once nobody is sent to them any more.
+    pub async fn remove_older(&mut self) {
+        match self {
+            Self::File(file) => file.remove_older().await,
+            Self::Schema(schema) => schema.remove_older().await,
+        }
+    }
+
+    /// Applies events in one transaction with the checkpoint before and after them.
+    pub async fn apply<P: Projection>(
+        &self,
+        projection: Arc<P>,
+        events: Vec<RecordedEvent>,
+        before: Position,
+        at: Witness,
+    ) -> Result<(), NotApplied> {
+        match self {
+            Self::File(file) => run::apply(&file.database, projection, events, before, at).await,
+            Self::Schema(schema) => schema::apply(schema.place(), projection, events, before, at).await,
+        }
+    }
+}

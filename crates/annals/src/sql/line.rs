@@ -1,0 +1,112 @@
+//! From the code of a projection, which is not async, to the connection that carries out its statements.
+//!
+//! ```text
+//! a thread for blocking work                      the task
+//! apply -> Rows -> Line ---- statement, values ---> Session
+//!                       <--------- answer ---------
+//! ```
+//!
+//! - L1  The task carries out one statement after the other, and the thread waits for each. If the task is given up, the
+//!       thread is told so and ends.
+//! - L2  A statement that failed has undone what came before it in its transaction: nothing more is carried out.
+
+use std::cell::{Cell, RefCell};
+
+use annals_core::Cause;
+use annals_sql::{Allowed, Answer, Dialect, Fault, Session, Value};
+use tokio::sync::{mpsc, oneshot};
+
+use super::SqlError;
+
+/// The thread's end.
+pub(crate) struct Line {
+    dialect: Dialect,
+    statements: mpsc::UnboundedSender<Statement>,
+    /// Why nothing more is carried out.
+    broken: RefCell<Option<String>>,
+    /// Whether that was the database's fault and not the statement's.
+    lost: Cell<bool>,
+}
+
+struct Statement {
+    sql: String,
+    values: Vec<Value>,
+    answer: oneshot::Sender<Result<Answer, Fault>>,
+}
+
+impl Line {
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Whether the database does not answer as it should, whatever was asked.
+    pub fn is_lost(&self) -> bool {
+        self.lost.get()
+    }
+
+    pub fn still_whole(&self) -> Result<(), SqlError> {
+        match &*self.broken.borrow() {
+            None => Ok(()),
+            Some(before) => {
+                let problem = format!("a statement failed and has undone the transaction: {before}");
+                Err(SqlError::Statement(problem.into()))
+            }
+        }
+    }
+
+    /// Has a statement carried out.
+    pub fn run(&self, sql: &str, values: Vec<Value>) -> Result<Answer, SqlError> {
+        if let Some(problem) = self.dialect.refuses(sql, Allowed::Write) {
+            return Err(SqlError::Statement(problem.into()));
+        }
+        let (answer, answered) = oneshot::channel();
+        let statement = Statement { sql: sql.to_owned(), values, answer };
+        let sent = self.statements.send(statement).ok();
+        let done = sent.and_then(|()| answered.blocking_recv().ok());
+        let done = done.unwrap_or_else(|| Err(Fault::unavailable("the work was given up")));
+        done.map_err(|fault| {
+            self.lost.set(matches!(fault, Fault::Unavailable(_)));
+            *self.broken.borrow_mut() = Some(fault.to_string());
+            fault.into()
+        })
+    }
+}
+
+/// Does this work on a thread for blocking work, with its statements carried out on this connection, for the rows of this
+/// place.
+pub(crate) async fn carry<T: Send + 'static>(
+    session: &mut (dyn Session + '_),
+    dialect: Dialect,
+    place: &str,
+    work: impl FnOnce(&Line) -> T + Send + 'static,
+) -> Result<T, SqlError> {
+    let (statements, mut asked) = mpsc::unbounded_channel();
+    let working = tokio::task::spawn_blocking(move || {
+        work(&Line { dialect, statements, broken: RefCell::default(), lost: Cell::default() })
+    });
+    while let Some(Statement { sql, values, answer }) = asked.recv().await {
+        // Whoever has gone away does not want the answer.
+        let _ = answer.send(carry_out(session, dialect, place, &sql, &values).await);
+    }
+    working.await.map_err(|stopped| {
+        SqlError::Stopped(match stopped.try_into_panic() {
+            Ok(panic) => crate::failure::panic_message(&*panic).into(),
+            Err(cancelled) => Cause::from(cancelled),
+        })
+    })
+}
+
+/// Carries out a statement of a user's. Connections keep statements by their text, and the same text means other tables
+/// in another place.
+pub(crate) async fn carry_out(
+    session: &mut (dyn Session + '_),
+    dialect: Dialect,
+    place: &str,
+    sql: &str,
+    values: &[Value],
+) -> Result<Answer, Fault> {
+    let translated = dialect.translate(sql, values.len()).map_err(Fault::refused)?;
+    let values: Vec<&Value> = translated.places.iter().map(|place| &values[*place]).collect();
+    let sql = format!("/* {} */ {}", place.replace(['*', '/'], "_"), translated.sql);
+    session.run(&sql, &values).await
+}

@@ -1,0 +1,126 @@
+//! The statements that a projection may run while it takes an event.
+
+use std::sync::Arc;
+
+use annals_sql::Dialect;
+use rusqlite::{CachedStatement, Connection, params_from_iter};
+
+use super::value::{self, Cell};
+use super::{Line, Params, Row, SqlError, Value, row};
+
+/// The rows of a projection while it takes an event: everything done here and the checkpoint are one
+/// transaction.
+///
+/// Values are `?1`, `?2`, … in every database; `docs/sql-stores.md` says which SQL works in all of them.
+pub struct Rows<'a>(Over<'a>);
+
+enum Over<'a> {
+    Sqlite(&'a Connection),
+    Database(&'a Line),
+}
+
+impl<'a> Rows<'a> {
+    pub(crate) fn new(connection: &'a Connection) -> Self {
+        Self(Over::Sqlite(connection))
+    }
+
+    pub(crate) fn on(line: &'a Line) -> Self {
+        Self(Over::Database(line))
+    }
+
+    /// The SQL that the database speaks, for what cannot be said in all of them.
+    pub fn dialect(&self) -> Dialect {
+        match &self.0 {
+            Over::Sqlite(_) => Dialect::Sqlite,
+            Over::Database(line) => line.dialect(),
+        }
+    }
+
+    /// Fails if the transaction is undone already: SQLite may do so by itself after some errors, and the other databases
+    /// go on after none. Whoever passed over such an error would write the rest without what came before.
+    pub(crate) fn still_one_transaction(&self) -> Result<(), SqlError> {
+        match &self.0 {
+            Over::Sqlite(connection) if connection.is_autocommit() => {
+                Err(SqlError::Statement("a statement failed and has undone the transaction".into()))
+            }
+            Over::Sqlite(_) => Ok(()),
+            Over::Database(line) => line.still_whole(),
+        }
+    }
+
+    /// Runs a statement and returns how many rows it changed; an update also counts rows that were so already.
+    ///
+    /// # Errors
+    /// If the database refuses. Except in SQLite, the event has failed then.
+    pub fn execute(&self, sql: &str, params: impl Params) -> Result<usize, SqlError> {
+        self.still_one_transaction()?;
+        let values = params.values()?;
+        match &self.0 {
+            Over::Sqlite(connection) => {
+                Ok(prepare(connection, sql)?.execute(params_from_iter(values.iter().map(Cell)))?)
+            }
+            Over::Database(line) => Ok(usize::try_from(line.run(sql, values)?.changed).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// Runs a query and reads every row of the answer.
+    ///
+    /// # Errors
+    /// If the database refuses or a row cannot be read.
+    pub fn query<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&Row) -> Result<T, SqlError>,
+    ) -> Result<Vec<T>, SqlError> {
+        self.select(sql, params)?.iter().map(read).collect()
+    }
+
+    /// Runs a query and reads the first row of the answer, if there is one.
+    ///
+    /// # Errors
+    /// If the database refuses or the row cannot be read.
+    pub fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row) -> Result<T, SqlError>,
+    ) -> Result<Option<T>, SqlError> {
+        self.select(sql, params)?.first().map(read).transpose()
+    }
+
+    fn select(&self, sql: &str, params: impl Params) -> Result<Vec<Row>, SqlError> {
+        self.still_one_transaction()?;
+        let values = params.values()?;
+        match &self.0 {
+            Over::Sqlite(connection) => select(connection, sql, &values),
+            Over::Database(line) => Ok(row::read(line.run(sql, values)?)),
+        }
+    }
+}
+
+/// Prepares a statement of a user's. Neither a projection nor a query begins or ends a transaction.
+fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<'a>, SqlError> {
+    let statement = connection.prepare_cached(sql)?;
+    // What changes nothing by itself and answers with nothing: `BEGIN`, `COMMIT`, `SAVEPOINT` and the like.
+    if statement.readonly() && statement.column_count() == 0 {
+        return Err(SqlError::Statement(
+            format!("`{sql}` is not for here: transactions are the framework's").into(),
+        ));
+    }
+    Ok(statement)
+}
+
+/// The rows of an answer of SQLite.
+pub(crate) fn select(connection: &Connection, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
+    let mut statement = prepare(connection, sql)?;
+    let columns: Arc<[String]> = statement.column_names().into_iter().map(String::from).collect();
+    let mut answer = statement.query(params_from_iter(params.iter().map(Cell)))?;
+    let mut rows = Vec::new();
+    while let Some(row) = answer.next()? {
+        let values = (0..columns.len()).map(|place| row.get_ref(place).map(value::read));
+        let values = values.collect::<Result<_, _>>()?;
+        rows.push(Row { columns: columns.clone(), values });
+    }
+    Ok(rows)
+}

@@ -1,0 +1,320 @@
+//! Who does what, of several processes that share a database: whoever has the lock of a name does it.
+//!
+//! - G1  Locks are those of a session of the server. One connection of a process has all of its locks, so they are free
+//!       when the process ends, however that is, and the others look every second.
+//! - G2  That connection is tried every second. Once it is lost, so are the locks, and whoever had one is told. Some
+//!       moments may pass in which two believe to have it: what must not happen twice is bound to more than a lock.
+//! - G3  A process has the lock of its own name, its instance, as long as it has that connection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{EventId, StoreId};
+use annals_sql::{Dialect, Fault, Session, Sessions, Value};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How often the connection is tried, and locks that others have.
+const PULSE: Duration = Duration::from_secs(1);
+/// A connection that does not answer for this long is lost.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// The locks of this process.
+pub(crate) struct Guard {
+    asks: mpsc::UnboundedSender<Ask>,
+    instance: String,
+}
+
+enum Ask {
+    /// Wants to have the lock of this name.
+    Hold(String, oneshot::Sender<Held>),
+    /// Wants it if it is free now.
+    Try(String, oneshot::Sender<Option<Held>>),
+    /// Wants to know how many of these anybody has.
+    Count(Vec<String>, oneshot::Sender<Result<usize, Fault>>),
+    LetGo(String),
+    /// Wants to know that the connection stands.
+    Ready(oneshot::Sender<Result<(), Fault>>),
+}
+
+/// The lock of a name, until this is dropped.
+pub(crate) struct Held {
+    name: String,
+    lost: watch::Receiver<bool>,
+    asks: mpsc::WeakUnboundedSender<Ask>,
+}
+
+impl Held {
+    /// Whether the lock was lost.
+    pub fn is_lost(&self) -> bool {
+        *self.lost.borrow() || self.lost.has_changed().is_err()
+    }
+
+    /// Waits until the lock is lost.
+    pub async fn lost(&mut self) {
+        // An error means that the guard has ended, and its connection with it.
+        let _ = self.lost.wait_for(|lost| *lost).await;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(asks) = self.asks.upgrade() {
+            let _ = asks.send(Ask::LetGo(std::mem::take(&mut self.name)));
+        }
+    }
+}
+
+impl Guard {
+    pub fn start(sessions: Arc<dyn Sessions>, store: StoreId) -> Self {
+        let (asks, asked) = mpsc::unbounded_channel();
+        let instance = EventId::generate().to_string();
+        let keeping = Keeping {
+            prefix: prefix(&*sessions, store),
+            sessions,
+            instance: instance.clone(),
+            session: None,
+            held: HashMap::new(),
+            wanted: Vec::new(),
+            asks: asks.downgrade(),
+        };
+        tokio::spawn(keeping.run(asked));
+        Self { asks, instance }
+    }
+
+    /// Waits until this process has the lock of this name.
+    pub async fn hold(&self, name: String) -> Held {
+        let (granted, held) = oneshot::channel();
+        let sent = self.asks.send(Ask::Hold(name, granted));
+        match (sent, held.await) {
+            (Ok(()), Ok(held)) => held,
+            // Only when the runtime ends.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// The lock of this name, if it is free.
+    pub async fn try_hold(&self, name: String) -> Option<Held> {
+        let (granted, held) = oneshot::channel();
+        self.asks.send(Ask::Try(name, granted)).ok()?;
+        held.await.ok()?
+    }
+
+    /// How many of these locks anybody has.
+    ///
+    /// # Errors
+    /// If there is no connection.
+    pub async fn count(&self, names: Vec<String>) -> Result<usize, Fault> {
+        let (count, counted) = oneshot::channel();
+        let stopped = || Fault::unavailable("the system is stopped");
+        self.asks.send(Ask::Count(names, count)).map_err(|_| stopped())?;
+        counted.await.map_err(|_| stopped())?
+    }
+
+    /// The name of this process, under which it has a lock.
+    ///
+    /// # Errors
+    /// If there is no connection.
+    pub async fn instance(&self) -> Result<&str, Fault> {
+        let (ready, is_ready) = oneshot::channel();
+        let stopped = || Fault::unavailable("the system is stopped");
+        self.asks.send(Ask::Ready(ready)).map_err(|_| stopped())?;
+        is_ready.await.map_err(|_| stopped())??;
+        Ok(&self.instance)
+    }
+}
+
+/// What all locks of this state begin with.
+pub(super) fn prefix(sessions: &dyn Sessions, store: StoreId) -> String {
+    format!("annals {store} {} ", sessions.home())
+}
+
+/// The task.
+struct Keeping {
+    sessions: Arc<dyn Sessions>,
+    prefix: String,
+    instance: String,
+    session: Option<Box<dyn Session>>,
+    held: HashMap<String, watch::Sender<bool>>,
+    wanted: Vec<(String, oneshot::Sender<Held>)>,
+    asks: mpsc::WeakUnboundedSender<Ask>,
+}
+
+impl Keeping {
+    async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Ask>) {
+        let mut pulse = tokio::time::interval(PULSE);
+        pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                ask = asked.recv() => match ask {
+                    Some(Ask::Hold(name, granted)) => {
+                        self.wanted.push((name, granted));
+                        drop(self.go_on().await);
+                    }
+                    Some(Ask::Try(name, granted)) => {
+                        let held = self.within(async |keeping| keeping.take(&name).await).await;
+                        drop(granted.send(held.ok().flatten()));
+                    }
+                    Some(Ask::Count(names, count)) => {
+                        drop(count.send(self.within(async |keeping| keeping.count(&names).await).await));
+                    }
+                    Some(Ask::LetGo(name)) => self.let_go(&name).await,
+                    Some(Ask::Ready(ready)) => drop(ready.send(self.go_on().await)),
+                    None => return,
+                },
+                _ = pulse.tick() => {
+                    self.wanted.retain(|(_, granted)| !granted.is_closed());
+                    if self.session.is_some() || !self.wanted.is_empty() {
+                        drop(self.go_on().await);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tries the connection and what is wanted.
+    async fn go_on(&mut self) -> Result<(), Fault> {
+        self.within(async |keeping| keeping.try_wanted().await).await
+    }
+
+    /// Does this on the connection, which is made if need be, and given up if that fails or takes too long.
+    async fn within<T>(&mut self, work: impl AsyncFnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+        let done = tokio::time::timeout(SILENCE, async {
+            self.connect().await?;
+            work(self).await
+        });
+        let done = done.await.unwrap_or_else(|_| Err(Fault::unavailable("the server does not answer")));
+        if let Err(fault) = &done {
+            self.give_up(fault);
+        }
+        done
+    }
+
+    /// All locks are lost with the connection.
+    fn give_up(&mut self, fault: &Fault) {
+        if self.session.take().is_some() {
+            tracing::warn!(%fault, locks = self.held.len(), "the connection that holds locks is lost; another is made");
+        } else {
+            tracing::debug!(%fault, "there is no connection that could hold locks");
+        }
+        for (_, lost) in self.held.drain() {
+            lost.send_replace(true);
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(), Fault> {
+        if let Some(session) = &mut self.session {
+            return session.run("SELECT 1", &[]).await.map(drop);
+        }
+        let mut session = self.sessions.alone().await?;
+        let instance = instance_lock(&self.instance);
+        if !try_lock(&mut *session, &self.prefix, self.sessions.dialect(), &instance).await? {
+            // The server has not noticed yet that the connection before is lost.
+            return Err(Fault::unavailable("the locks of this process are not free yet"));
+        }
+        self.session = Some(session);
+        Ok(())
+    }
+
+    /// What is not granted stays wanted, also if this fails or is given up half way.
+    async fn try_wanted(&mut self) -> Result<(), Fault> {
+        let mut index = 0;
+        while let Some((name, granted)) = self.wanted.get(index) {
+            let name = name.clone();
+            let held = if granted.is_closed() { None } else { self.take(&name).await? };
+            match held {
+                // If nobody wants it any more, it is let go.
+                Some(held) => drop(self.wanted.swap_remove(index).1.send(held)),
+                None => index += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a lock if it is free.
+    async fn take(&mut self, name: &str) -> Result<Option<Held>, Fault> {
+        let Some(session) = &mut self.session else { return Ok(None) };
+        // A session gets a lock that it has again, and would have to let it go twice.
+        if self.held.contains_key(name)
+            || !try_lock(&mut **session, &self.prefix, self.sessions.dialect(), name).await?
+        {
+            return Ok(None);
+        }
+        let (sender, lost) = watch::channel(false);
+        self.held.insert(name.to_owned(), sender);
+        Ok(Some(Held { name: name.to_owned(), lost, asks: self.asks.clone() }))
+    }
+
+    async fn count(&mut self, names: &[String]) -> Result<usize, Fault> {
+        let Some(session) = &mut self.session else { return Ok(0) };
+        let dialect = self.sessions.dialect();
+        let sql = match dialect {
+            Dialect::MySql => "SELECT IS_USED_LOCK(CONCAT('annals ', LEFT(SHA2(?1, 256), 40))) IS NOT NULL",
+            _ => {
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                 AND ((classid::bigint << 32) | objid::bigint) = hashtextextended(?1, 0))"
+            }
+        };
+        let mut count = 0;
+        for name in names {
+            count += usize::from(lock_call(&mut **session, sql, dialect, &self.prefix, name).await?);
+        }
+        Ok(count)
+    }
+
+    async fn let_go(&mut self, name: &str) {
+        if self.held.remove(name).is_none() {
+            return;
+        }
+        if let Some(session) = &mut self.session
+            && let Err(fault) = unlock(&mut **session, &self.prefix, self.sessions.dialect(), name).await
+        {
+            self.give_up(&fault);
+        }
+    }
+}
+
+pub(super) fn instance_lock(instance: &str) -> String {
+    format!("instance {instance}")
+}
+
+/// The name of a lock is a number in PostgreSQL, and has at most 64 characters in MariaDB and MySQL.
+async fn lock_call(
+    session: &mut (dyn Session + '_),
+    sql: &str,
+    dialect: Dialect,
+    prefix: &str,
+    name: &str,
+) -> Result<bool, Fault> {
+    let answer = annals_sql::run(session, dialect, sql, &[Value::Text(format!("{prefix}{name}"))]).await?;
+    Ok(answer.rows.first().is_some_and(|row| row[0] == Value::Integer(1)))
+}
+
+/// Takes a lock if it is free.
+pub(super) async fn try_lock(
+    session: &mut (dyn Session + '_),
+    prefix: &str,
+    dialect: Dialect,
+    name: &str,
+) -> Result<bool, Fault> {
+    let sql = match dialect {
+        Dialect::MySql => "SELECT GET_LOCK(CONCAT('annals ', LEFT(SHA2(?1, 256), 40)), 0)",
+        _ => "SELECT pg_try_advisory_lock(hashtextextended(?1, 0))",
+    };
+    lock_call(session, sql, dialect, prefix, name).await
+}
+
+/// Lets a lock go that this session has.
+pub(super) async fn unlock(
+    session: &mut (dyn Session + '_),
+    prefix: &str,
+    dialect: Dialect,
+    name: &str,
+) -> Result<bool, Fault> {
+    let sql = match dialect {
+        Dialect::MySql => "SELECT RELEASE_LOCK(CONCAT('annals ', LEFT(SHA2(?1, 256), 40)))",
+        _ => "SELECT pg_advisory_unlock(hashtextextended(?1, 0))",
+    };
+    lock_call(session, sql, dialect, prefix, name).await
+}

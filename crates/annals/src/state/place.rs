@@ -1,0 +1,316 @@
+//! The schema of a projection: its rows, and the checkpoint that says up to where they are made. In MariaDB and MySQL it is
+//! a database.
+//!
+//! ```text
+//! annals$revenue_v1     answers while the next one is being filled, and as long as any process is of that version
+//! annals$revenue_v2     the projection's tables, `annals_checkpoint`, `annals_holders`
+//! ```
+//!
+//! - Y1  Before `$` stands the schema of the state, so that no two logs have a schema in common.
+//! - Y2  The row of `annals_checkpoint` is written last. A schema without it is unfinished: it is removed and begun anew.
+//!       One that has other tables only is somebody else's, and is refused.
+//! - Y3  Whoever makes, takes into use or removes one has its lock. Whoever uses it stands in `annals_holders` and has the
+//!       lock of its name (`guard`): it is not removed under anybody's feet.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use annals_core::{Error, Invalid, Position, Result};
+use annals_sql::{Dialect, Fault, Session, Value};
+
+use super::database::quoted;
+use super::guard::{instance_lock, prefix, try_lock, unlock};
+use super::{StateDatabase, Transaction, id_of, position_of};
+use crate::projection::Bound;
+use crate::sql::{Row, SqlError};
+
+/// How long others may take to make the same schema.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether they have.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The schema of one version of a projection. A clone is the same.
+#[derive(Clone)]
+pub(crate) struct ViewPlace {
+    database: StateDatabase,
+    schema: Arc<str>,
+    projection: Arc<str>,
+    version: u32,
+}
+
+impl ViewPlace {
+    pub fn of(database: &StateDatabase, projection: &str, version: u32) -> Result<Self, Invalid> {
+        let schema = format!("{}{version}", before_version(database, projection));
+        let most = if database.dialect() == Dialect::MySql { 64 } else { 63 };
+        if schema.len() > most {
+            let problem = format!(
+                "`{projection}` is too long: its schema would be `{schema}`, which may have {most} letters"
+            );
+            return Err(Invalid::new("projection", problem));
+        }
+        Ok(Self { database: database.clone(), schema: schema.into(), projection: projection.into(), version })
+    }
+
+    pub fn database(&self) -> &StateDatabase {
+        &self.database
+    }
+
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Everything up to here is in the rows.
+    pub async fn checkpoint(&self) -> Result<Position, Fault> {
+        let sql = self.named("SELECT position FROM {place}.annals_checkpoint");
+        let answer = self.database.read(&sql, &[]).await?;
+        Ok(answer.rows.first().map_or(Position::ZERO, |row| position_of(row).0))
+    }
+
+    /// Runs a query of a user's.
+    pub async fn select(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, SqlError> {
+        let dialect = self.database.dialect();
+        if let Some(problem) = dialect.refuses(sql, annals_sql::Allowed::Read) {
+            return Err(SqlError::Statement(problem.into()));
+        }
+        // A connection that was lost while nobody used it is not worth an error.
+        let answer = match self.select_once(sql, values).await {
+            Err(Fault::Unavailable(_)) => self.select_once(sql, values).await,
+            answer => answer,
+        };
+        Ok(crate::sql::read(answer?))
+    }
+
+    async fn select_once(&self, sql: &str, values: &[Value]) -> Result<annals_sql::Answer, Fault> {
+        let mut session = self.database.sessions().reader().await?;
+        session.enter(&self.schema).await?;
+        let dialect = self.database.dialect();
+        let answer = crate::sql::carry_out(&mut *session, dialect, &self.schema, sql, values).await;
+        if !matches!(answer, Err(Fault::Unavailable(_))) {
+            session.done();
+        }
+        answer
+    }
+
+    /// Begins a transaction on the rows.
+    pub async fn begin(&self) -> Result<Transaction, Fault> {
+        let mut transaction = self.database.begin().await?;
+        transaction.session().enter(&self.schema).await?;
+        Ok(transaction)
+    }
+
+    /// Has the schema for oneself, to make it, to take it into use, or to remove it.
+    pub async fn work(&self) -> Result<Work> {
+        let mut session = self.database.sessions().alone().await?;
+        let (dialect, begun) = (self.database.dialect(), Instant::now());
+        let prefix = prefix(self.database.sessions(), self.database.store());
+        while !try_lock(&mut *session, &prefix, dialect, &format!("place {}", self.schema)).await? {
+            if begun.elapsed() > PATIENCE {
+                return Err(Error::Unavailable(
+                    format!("others have been making `{}` for a minute", self.schema).into(),
+                ));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(Work { place: self.clone(), prefix, session })
+    }
+
+    /// The schemas of older versions, oldest first.
+    pub async fn older(&self) -> Result<Vec<Self>, Fault> {
+        let sql = "SELECT schema_name FROM information_schema.schemata ORDER BY schema_name";
+        let answer = self.database.read(sql, &[]).await?;
+        let prefix = before_version(&self.database, &self.projection);
+        let version = |row: &Vec<Value>| match row.first() {
+            Some(Value::Text(name)) => name.strip_prefix(&prefix)?.parse::<u32>().ok(),
+            _ => None,
+        };
+        let mut versions: Vec<u32> = answer.rows.iter().filter_map(version).collect();
+        versions.retain(|version| *version < self.version);
+        versions.sort_unstable();
+        let places = versions
+            .into_iter()
+            .filter_map(|version| Self::of(&self.database, &self.projection, version).ok());
+        Ok(places.collect())
+    }
+
+    fn named(&self, sql: &str) -> String {
+        sql.replace("{place}", &quoted(&self.schema))
+    }
+}
+
+/// The name of a projection's schemas, up to the version. Names that differ in signs only have it in common, which the
+/// row of `annals_checkpoint` tells.
+fn before_version(database: &StateDatabase, projection: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let projection: String = projection.chars().map(plain).collect();
+    format!("{}${projection}_v", database.home())
+}
+
+/// A schema that nobody else works on.
+pub(crate) struct Work {
+    place: ViewPlace,
+    prefix: String,
+    session: Box<dyn Session>,
+}
+
+impl Work {
+    fn dialect(&self) -> Dialect {
+        self.place.database.dialect()
+    }
+
+    async fn run(&mut self, sql: &str, values: &[Value]) -> Result<annals_sql::Answer, Fault> {
+        let (dialect, sql) = (self.dialect(), self.place.named(sql));
+        annals_sql::run(&mut *self.session, dialect, &sql, values).await
+    }
+
+    /// What the schema says of itself; nothing if it is not there or unfinished.
+    ///
+    /// # Errors
+    /// `Invalid` if it is somebody else's.
+    pub async fn bound(&mut self) -> Result<Option<Bound>> {
+        let tables = self.tables().await?;
+        if tables.is_empty() {
+            return Ok(None);
+        }
+        let schema = self.place.schema.clone();
+        if !tables.iter().any(|table| table == "annals_checkpoint") {
+            let problem =
+                format!("finds other tables than a projection's in `{schema}`, where its rows would lie");
+            return Err(Invalid::new("projection", problem).into());
+        }
+        let sql =
+            "SELECT position, event_id, store_id, definition, projection FROM {place}.annals_checkpoint";
+        let answer = self.run(sql, &[]).await?;
+        let Some([position, event, store, Value::Text(definition), Value::Text(projection)]) =
+            answer.rows.first().map(Vec::as_slice)
+        else {
+            return Ok(None);
+        };
+        if **projection != *self.place.projection {
+            let problem = format!(
+                "`{}` would have its rows in `{schema}`, which has those of `{projection}`: call it otherwise",
+                self.place.projection
+            );
+            return Err(Invalid::new("projection", problem).into());
+        }
+        let (position, witness) = position_of(&[position.clone(), event.clone()]);
+        let store = id_of(store).unwrap_or_default();
+        Ok(Some(Bound { store, schema: definition.clone(), position, witness }))
+    }
+
+    async fn tables(&mut self) -> Result<Vec<String>, Fault> {
+        let sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = ?1";
+        let schema = Value::Text(self.place.schema.to_string());
+        let answer = self.run(sql, &[schema]).await?;
+        let name = |row: Vec<Value>| match row.into_iter().next() {
+            Some(Value::Text(name)) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        };
+        Ok(answer.rows.into_iter().filter_map(name).collect())
+    }
+
+    /// Whether anybody but this process uses the rows. Forgets those who have ended.
+    pub async fn is_used_by_others(&mut self, own: &str) -> Result<bool, Fault> {
+        let answer = self.run("SELECT instance FROM {place}.annals_holders", &[]).await?;
+        let mut used = false;
+        for row in answer.rows {
+            let Some(Value::Text(instance)) = row.into_iter().next() else { continue };
+            if instance == own {
+                continue;
+            }
+            let (dialect, lock) = (self.dialect(), instance_lock(&instance));
+            if try_lock(&mut *self.session, &self.prefix, dialect, &lock).await? {
+                unlock(&mut *self.session, &self.prefix, dialect, &lock).await?;
+                self.let_go(&instance).await?;
+            } else {
+                used = true;
+            }
+        }
+        Ok(used)
+    }
+
+    /// This process uses the rows.
+    pub async fn hold(&mut self, instance: &str) -> Result<(), Fault> {
+        let what = "{place}.annals_holders (instance) VALUES (?1)";
+        let sql = self.place.database.insert_unless_there(what, "instance");
+        self.run(&sql, &[Value::Text(instance.to_owned())]).await.map(drop)
+    }
+
+    pub async fn let_go(&mut self, instance: &str) -> Result<(), Fault> {
+        let sql = "DELETE FROM {place}.annals_holders WHERE instance = ?1";
+        self.run(sql, &[Value::Text(instance.to_owned())]).await.map(drop)
+    }
+
+    /// Makes the tables anew, without a row.
+    pub async fn make(&mut self, definition: &str) -> Result<(), Fault> {
+        let transactional = self.dialect() != Dialect::MySql;
+        if transactional {
+            self.session.script("BEGIN").await?;
+        }
+        match self.try_make(definition).await {
+            Ok(()) if transactional => self.session.script("COMMIT").await,
+            Ok(()) => Ok(()),
+            // The connection may be in any state; it ends with this.
+            Err(fault) if transactional => Err(fault),
+            Err(fault) => {
+                self.remove().await?;
+                Err(fault)
+            }
+        }
+    }
+
+    async fn try_make(&mut self, definition: &str) -> Result<(), Fault> {
+        if !self.tables().await?.is_empty() {
+            self.remove().await?;
+        }
+        let schema = self.place.schema.clone();
+        let there = "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = ?1";
+        let there = self.run(there, &[Value::Text(schema.to_string())]).await?;
+        if there.rows.first().is_none_or(|row| row[0] == Value::Integer(0)) {
+            let create = self.create().await?;
+            self.session.script(&create).await?;
+        }
+        self.session.enter(&schema).await?;
+        let own = match self.dialect() {
+            Dialect::MySql => include_str!("../../sql/place_mysql.sql"),
+            _ => include_str!("../../sql/place_postgres.sql"),
+        };
+        self.session.script(own).await?;
+        if !definition.trim().is_empty() {
+            self.session.script(definition).await?;
+        }
+        let sql = "INSERT INTO {place}.annals_checkpoint (projection, store_id, definition, position) VALUES (?1, ?2, ?3, 0)";
+        let values = [
+            Value::Text(self.place.projection.to_string()),
+            Value::Blob(self.place.database.store().as_bytes().to_vec()),
+            Value::Text(definition.to_owned()),
+        ];
+        self.run(sql, &values).await.map(drop)
+    }
+
+    /// The statement that makes the schema. Text is compared byte by byte, as SQLite does and PostgreSQL.
+    async fn create(&mut self) -> Result<String, Fault> {
+        if self.dialect() != Dialect::MySql {
+            return Ok(self.place.named("CREATE SCHEMA {place}"));
+        }
+        let sql = "SELECT collation_name FROM information_schema.collations
+            WHERE collation_name IN ('utf8mb4_nopad_bin', 'utf8mb4_0900_bin')";
+        let collation = match self.run(sql, &[]).await?.rows.into_iter().flatten().next() {
+            Some(Value::Text(name)) => name,
+            _ => "utf8mb4_bin".to_owned(),
+        };
+        Ok(self.place.named(&format!("CREATE DATABASE {{place}} CHARACTER SET utf8mb4 COLLATE {collation}")))
+    }
+
+    /// Removes the schema with all that is in it.
+    pub async fn remove(&mut self) -> Result<(), Fault> {
+        let sql = match self.dialect() {
+            Dialect::MySql => "DROP DATABASE IF EXISTS {place}",
+            _ => "DROP SCHEMA IF EXISTS {place} CASCADE",
+        };
+        self.session.script(&self.place.named(sql)).await
+    }
+}

@@ -1,0 +1,227 @@
+//! Tenants: a log for each, spread over databases, and moved from one to another while it is in use.
+//!
+//! Where a tenant's log is stands in a log of its own, the *directory*. Moving a log is four steps, each of which can be
+//! repeated: the directory says that it moves; what is there is copied, while the old place takes appends; the old place is
+//! fenced, and takes no more; the rest is copied, and the directory says that it has moved. Appends wait from the third step
+//! to the fourth, and go on at the new place.
+//!
+//! - V1  The fence is set under the lock under which appends commit. So nothing is appended to the old place behind what is
+//!       copied, whoever may still have it open. The new place is fenced until it has everything.
+//! - V2  The copy has the identity of the log and every event as it was: positions, versions, times, keys. Checkpoints
+//!       hold, and an append that is sent again is known.
+//! - V3  Whoever stops in the middle has lost nothing: the move is begun again and goes on where it was.
+//!
+//! The files: `route` (what the directory says), `routed` (a log that is followed), `copy` (the events).
+
+mod copy;
+mod route;
+mod routed;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use annals_core::{Error, EventStore, Invalid, Position, Query, Result, StoreUrl, Subscription};
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+
+use crate::{Annals, ExecuteError, open};
+use copy::Unbounded;
+use route::{Move, NoRoute, Tenant};
+use routed::Routed;
+
+/// The tenants of a service, and where their logs are. A clone is the same.
+#[derive(Clone)]
+pub struct Tenants {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    directory: Annals,
+    addresses: Box<dyn Fn(&str) -> String + Send + Sync>,
+    open: Mutex<HashMap<String, Arc<Routed>>>,
+    following: AbortHandle,
+}
+
+/// How far a move has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moving {
+    /// Events that are at the new place.
+    pub copied: Position,
+    /// Events that there are.
+    pub head: Position,
+    /// Whether appends wait.
+    pub fenced: bool,
+}
+
+impl Tenants {
+    /// Opens the directory with this address, which is a log like any other; creates it if need be.
+    ///
+    /// # Errors
+    /// As [`Annals::open`].
+    pub async fn open(url: &str) -> Result<Self> {
+        Self::with_addresses(url, str::to_owned).await
+    }
+
+    /// The same with what makes an address of what the directory says: passwords do not belong into a log.
+    ///
+    /// # Errors
+    /// As [`Annals::open`].
+    pub async fn with_addresses(
+        url: &str,
+        addresses: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let directory = Annals::open(url).await?;
+        let log = directory.store().clone();
+        let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
+            following: tokio::spawn(follow(log, shared.clone())).abort_handle(),
+            directory,
+            addresses: Box::new(addresses),
+            open: Mutex::default(),
+        });
+        Ok(Self { shared })
+    }
+
+    /// Makes a log for a new tenant in the database with this address.
+    ///
+    /// # Errors
+    /// `Invalid` if there is such a tenant already, elsewhere, or the address is no database's or has a password in it; as
+    /// [`Annals::open`].
+    pub async fn add(&self, tenant: &str, url: &str) -> Result<()> {
+        check(url)?;
+        // Made before it is known: whoever asks for it finds it.
+        self.shared.store(url).await?;
+        self.shared.say(tenant, Move::Place { at: url.to_owned() }).await
+    }
+
+    /// The log of a tenant. It stays the same wherever it is moved to.
+    ///
+    /// # Errors
+    /// `Invalid` if there is no such tenant; as [`Annals::open`].
+    pub async fn log(&self, tenant: &str) -> Result<Arc<dyn EventStore>> {
+        if let Some(routed) = self.shared.open.lock().get(tenant) {
+            return Ok(routed.clone());
+        }
+        let at = self.shared.place_of(tenant).await?;
+        let store = self.shared.store(&at).await?;
+        let routed = Arc::new(Routed::new(tenant, at, store, Arc::downgrade(&self.shared)));
+        Ok(self.shared.open.lock().entry(tenant.to_owned()).or_insert(routed).clone())
+    }
+
+    /// Where the log of a tenant is; nothing if there is no such tenant.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub async fn place(&self, tenant: &str) -> Result<Option<String>> {
+        Ok(self.shared.tenant(tenant).await?.at)
+    }
+
+    /// Moves the log of a tenant to the database with this address, which must have no log yet, or an older state of this
+    /// one. Appends go on all the while but for a moment. To go on with a move that was broken off, call it again.
+    ///
+    /// The old place keeps its events and takes no appends; remove it when you like. State beside the log does not move: keep
+    /// that of a log that may move elsewhere ([`State::database`](crate::State::database)).
+    ///
+    /// # Errors
+    /// `Invalid` if there is no such tenant, it is being moved to another place, or there is another log; `Unavailable` if
+    /// a database is away. Nothing is lost: the move can be begun again.
+    pub async fn move_to(&self, tenant: &str, url: &str, mut told: impl FnMut(Moving) + Send) -> Result<()> {
+        check(url)?;
+        let Tenant { at, to } = self.shared.tenant(tenant).await?;
+        let at = at.ok_or_else(|| no_tenant(tenant))?;
+        if at == url && to.is_none() {
+            return Ok(());
+        }
+        self.shared.say(tenant, Move::Begin { to: url.to_owned() }).await?;
+        let (old, new) = (self.shared.address(&at)?, self.shared.address(url)?);
+        let source = open::open_store(&old).await?;
+        open::adopt(&new, source.id()).await?;
+        let target = open::open_copy(&new, Arc::new(Unbounded)).await?;
+        let head = source.head().await?;
+        copy::copy(&*source, &*target, head, |copied| told(Moving { copied, head, fenced: false })).await?;
+        let head = open::fence(&old, true).await?;
+        copy::copy(&*source, &*target, head, |copied| told(Moving { copied, head, fenced: true })).await?;
+        // From now on it is the log, although not everybody knows yet.
+        open::fence(&new, false).await?;
+        self.shared.say(tenant, Move::Finish).await
+    }
+}
+
+impl Shared {
+    async fn tenant(&self, tenant: &str) -> Result<Tenant> {
+        match self.directory.repository::<Tenant>().load(tenant).await {
+            Ok(loaded) => Ok(loaded.state),
+            Err(error) => Err(Error::Unavailable(Box::new(error))),
+        }
+    }
+
+    async fn place_of(&self, tenant: &str) -> Result<String> {
+        self.tenant(tenant).await?.at.ok_or_else(|| no_tenant(tenant).into())
+    }
+
+    async fn say(&self, tenant: &str, command: Move) -> Result<()> {
+        match self.directory.repository::<Tenant>().execute(tenant, command).await {
+            Ok(_) => Ok(()),
+            Err(ExecuteError::Rejected(NoRoute(problem))) => Err(Invalid::new("tenant", problem).into()),
+            Err(error) => Err(Error::Unavailable(Box::new(error))),
+        }
+    }
+
+    fn address(&self, place: &str) -> Result<StoreUrl> {
+        Ok((self.addresses)(place).parse()?)
+    }
+
+    async fn store(&self, place: &str) -> Result<Arc<dyn EventStore>> {
+        open::open_store(&self.address(place)?).await
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.following.abort();
+    }
+}
+
+/// Hears of moves, and has the logs that are open follow.
+async fn follow(directory: Arc<dyn EventStore>, shared: Weak<Shared>) {
+    let head = directory.head().await.unwrap_or_default();
+    let mut moves = Subscription::new(directory, head, Query::all());
+    loop {
+        let heard = moves.next().await;
+        let Some(shared) = shared.upgrade() else { return };
+        match heard {
+            Ok(event) => {
+                let tenant = event.stream.as_str().strip_prefix("tenant-").unwrap_or_default();
+                let routed = shared.open.lock().get(tenant).cloned();
+                if let Some(routed) = routed
+                    && let Err(error) = routed.follow().await
+                {
+                    tracing::warn!(tenant, error = error.chain(), "a log that has moved is not followed yet");
+                }
+            }
+            Err(error) => {
+                tracing::debug!(error = error.chain(), "the directory cannot be read");
+                drop(shared);
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn no_tenant(tenant: &str) -> Invalid {
+    Invalid::new("tenant", format!("`{tenant}` is not known: add it first"))
+}
+
+/// An address that can stand in a log.
+fn check(url: &str) -> Result<(), Invalid> {
+    let authority = url.split_once("://").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+    if user.contains(':') {
+        let problem = "has a password in it, and the directory keeps what it is told for ever: leave it out, and put it in \
+                       with `Tenants::with_addresses`";
+        return Err(Invalid::new("store", problem));
+    }
+    match url.parse()? {
+        StoreUrl::Postgres(_) | StoreUrl::MySql(_) => Ok(()),
+        _ => Err(Invalid::new("store", format!("`{url}` is no database; tenants are in databases"))),
+    }
+}

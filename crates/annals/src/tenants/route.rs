@@ -1,0 +1,71 @@
+//! What the directory says of a tenant: where its log is, and where it moves to.
+
+use annals_core::{Aggregate, Context, Decide, Decision, emit, nothing, reject};
+use serde::{Deserialize, Serialize};
+
+/// Where a tenant's log is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tenant {
+    pub at: Option<String>,
+    pub to: Option<String>,
+}
+
+#[derive(annals_macros::Event, Serialize, Deserialize, Clone, Debug)]
+#[event(prefix = "tenant")]
+pub(super) enum Routing {
+    Placed { at: String },
+    MoveBegun { to: String },
+    Moved { to: String },
+}
+
+/// What is said to the directory.
+#[derive(Clone, Debug)]
+pub(super) enum Move {
+    Place { at: String },
+    Begin { to: String },
+    Finish,
+}
+
+/// Why it is not so.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoRoute(pub String);
+
+impl Aggregate for Tenant {
+    const NAME: &'static str = "tenant";
+    type Event = Routing;
+
+    fn initial(_: &str) -> Self {
+        Self::default()
+    }
+
+    fn evolve(&mut self, event: &Routing) {
+        match event {
+            Routing::Placed { at } => self.at = Some(at.clone()),
+            Routing::MoveBegun { to } => self.to = Some(to.clone()),
+            Routing::Moved { to } => (self.at, self.to) = (Some(to.clone()), None),
+        }
+    }
+}
+
+impl Decide<Move> for Tenant {
+    type Error = NoRoute;
+
+    fn decide(&self, command: &Move, _: &Context) -> Decision<Self, NoRoute> {
+        match (command, &self.at, &self.to) {
+            (Move::Place { at }, None, _) => emit(Routing::Placed { at: at.clone() }),
+            (Move::Place { at }, Some(there), None) if at == there => nothing(),
+            (Move::Place { .. }, Some(there), _) => {
+                reject(NoRoute(format!("has its log at {there} already")))
+            }
+            (_, None, _) => reject(NoRoute("is not known: add it first".to_owned())),
+            (Move::Begin { to }, Some(_), None) => emit(Routing::MoveBegun { to: to.clone() }),
+            (Move::Begin { to }, Some(_), Some(under_way)) if to == under_way => nothing(),
+            (Move::Begin { .. }, Some(_), Some(under_way)) => {
+                reject(NoRoute(format!("is being moved to {under_way}: finish that first")))
+            }
+            (Move::Finish, Some(_), Some(to)) => emit(Routing::Moved { to: to.clone() }),
+            (Move::Finish, Some(_), None) => nothing(),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! A log that is where the directory says.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use annals_core::{
+    Append, Appended, Error, EventStore, IdempotencyKey, LogPage, LogRead, Position, Result, StoreId,
+    StreamInfo, StreamList, StreamPage, StreamRead,
+};
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Shared;
+
+/// So long an append waits for a move that is at its last step.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at the directory meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+
+pub(super) struct Routed {
+    tenant: String,
+    id: StoreId,
+    shared: Weak<Shared>,
+    now: watch::Sender<Place>,
+}
+
+#[derive(Clone)]
+struct Place {
+    at: String,
+    store: Arc<dyn EventStore>,
+}
+
+impl Routed {
+    pub fn new(tenant: &str, at: String, store: Arc<dyn EventStore>, shared: Weak<Shared>) -> Self {
+        let id = store.id();
+        Self { tenant: tenant.to_owned(), id, shared, now: watch::Sender::new(Place { at, store }) }
+    }
+
+    fn store(&self) -> Arc<dyn EventStore> {
+        self.now.borrow().store.clone()
+    }
+
+    /// Goes to where the directory says that the log is.
+    pub async fn follow(&self) -> Result<()> {
+        let gone = || Error::Unavailable("the directory of the tenants is closed".into());
+        let shared = self.shared.upgrade().ok_or_else(gone)?;
+        let at = shared.place_of(&self.tenant).await?;
+        if at != self.now.borrow().at {
+            let store = shared.store(&at).await?;
+            self.now.send_replace(Place { at, store });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl EventStore for Routed {
+    fn id(&self) -> StoreId {
+        self.id
+    }
+
+    async fn append(&self, append: Append) -> Result<Appended> {
+        let began = Instant::now();
+        loop {
+            match self.store().append(append.clone()).await {
+                // Nothing was written here, and nothing will be: it goes on there.
+                Err(error) if annals_sql::has_moved(&error) && began.elapsed() < PATIENCE => {
+                    self.follow().await?;
+                    tokio::time::sleep(LOOK).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn read_log(&self, read: LogRead) -> Result<LogPage> {
+        self.store().read_log(read).await
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
+        self.store().read_stream(read).await
+    }
+
+    async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
+        self.store().list_streams(list).await
+    }
+
+    async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
+        self.store().outcome(key).await
+    }
+
+    async fn head(&self) -> Result<Position> {
+        self.store().head().await
+    }
+
+    async fn wait(&self, after: Position) -> Result<Position> {
+        let mut moved = self.now.subscribe();
+        loop {
+            let store = moved.borrow_and_update().store.clone();
+            tokio::select! {
+                head = store.wait(after) => return head,
+                _ = moved.changed() => {}
+            }
+        }
+    }
+}
