@@ -119,3 +119,31 @@ async fn an_append_that_is_larger_than_a_packet_is_refused() {
         appended.unwrap();
     }
 }
+
+/// G9: a full disk refuses appends, with a clear error, and nothing else; with room again they go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_appends_and_nothing_else() {
+    // One file for all tables, with an end: what the server says is the same as of a disk.
+    let room = |megabytes: usize| format!("innodb-data-file-path=ibdata1:12M:autoextend:max:{megabytes}M");
+    let others =
+        ["innodb-flush-log-at-trx-commit=2", "innodb-file-per-table=OFF", "innodb-autoextend-increment=2"];
+    let mut server = server::mariadb(&[others[0], others[1], others[2], &room(30)]);
+    let store = impatient(&server.url()).await;
+    hostile::a_full_disk_refuses_appends_and_nothing_else(store, async || {
+        server.stop();
+        server.set(&[others[0], others[1], others[2], &room(100)]);
+        server.start();
+    })
+    .await;
+}
+
+/// A clock that jumps changes no order: recorded times never decrease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_changes_no_order() {
+    let url = fresh_log().await;
+    hostile::a_clock_that_jumps_changes_no_order(async |clock| {
+        Arc::new(MySqlStore::open(&url, Options { clock, ..Options::default() }).await.unwrap())
+            as Arc<dyn EventStore>
+    })
+    .await;
+}

@@ -159,3 +159,35 @@ async fn a_role_that_may_only_append_and_read_is_enough() {
     unavailable(store.append(append(1)).await, "the role may not do this");
     unavailable(store.head().await, "the role may not do this");
 }
+
+/// G9: a full disk refuses appends, with a clear error, and nothing else; with room again they go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_appends_and_nothing_else() {
+    let Some((server, small)) = server::postgres_with_small_disk("8m") else {
+        println!("not tried: the right to mount a small file system is missing");
+        return;
+    };
+    let store = impatient(&server.url()).await;
+    let mut owner = connect(&format!("{}?schema=annals", server.url())).await;
+    let place = format!("CREATE TABLESPACE small LOCATION '{}'", small.display());
+    owner.execute(AssertSqlSafe(place)).await.unwrap();
+    owner.execute("CREATE TABLE filler (bytes bytea STORAGE EXTERNAL) TABLESPACE small").await.unwrap();
+    owner.execute("INSERT INTO filler SELECT convert_to(repeat('x', 2000000), 'UTF8')").await.unwrap();
+    owner.execute("ALTER TABLE events SET TABLESPACE small").await.unwrap();
+    hostile::a_full_disk_refuses_appends_and_nothing_else(store, async || {
+        owner.execute("DROP TABLE filler").await.unwrap();
+        owner.execute("CHECKPOINT").await.unwrap();
+    })
+    .await;
+}
+
+/// A clock that jumps changes no order: recorded times never decrease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_changes_no_order() {
+    let url = fresh_log(Which::Newest);
+    hostile::a_clock_that_jumps_changes_no_order(async |clock| {
+        Arc::new(PostgresStore::open(&url, Options { clock, ..Options::default() }).await.unwrap())
+            as Arc<dyn EventStore>
+    })
+    .await;
+}
