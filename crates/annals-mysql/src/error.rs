@@ -1,16 +1,7 @@
 //! What an error of MariaDB or MySQL means to the caller of the store: by its number, never by its text.
 
-use annals_sql::{Failure, Moved};
+use annals_sql::{Failure, Moved, Step};
 use sqlx::mysql::MySqlDatabaseError;
-
-/// What was under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Nothing that writes, or nothing that could have been committed yet.
-    Read,
-    /// A commit, or a statement that commits by itself.
-    Commit,
-}
 
 /// The server goes down, the connection or the statement was ended by somebody, or the commit itself has failed.
 pub(crate) const ENDED: [u16; 5] = [1053, 1077, 1180, 1317, 1927];
@@ -30,11 +21,8 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
     if number(&error) == MOVED {
         return Failure::unavailable(Moved);
     }
-    let told = Told { hint: hint(&error), error };
-    match step {
-        Step::Commit if !refused => Failure::indeterminate(told),
-        _ => Failure::unavailable(told),
-    }
+    let hint = hint(&error);
+    Failure::at(step, error, refused, hint)
 }
 
 /// The server's number of an error; 0 if it is none of the server's.
@@ -67,11 +55,7 @@ fn hint(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// An error of the driver and what can be done about it.
-#[derive(Debug, thiserror::Error)]
-#[error("{hint}")]
-struct Told {
-    hint: &'static str,
-    #[source]
-    error: sqlx::Error,
+/// A read that failed, for the caller.
+pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
+    failure(error, Step::Read).into()
 }

@@ -19,15 +19,13 @@
 //! server has the same syntax and the same locks; the tests run on MariaDB.
 //!
 //! The files, in the order in which they are best read: `store`, `append` (writes groups), `group` (as text), `read`, `watch` (wakes who
-//! waits), `schema` (migrations), `moving` (to another database), `options`, `session`, `row`, `error`; `inline` (projections in the transaction of an
-//! append); `state` and `value` for what lies beside a log.
+//! waits), `schema` (migrations), `moving` (to another database), `options`, `session`, `row`, `error`; `state` and `value` for what lies beside a log.
 #![forbid(unsafe_code)]
 
 mod store;
 
 mod append;
 mod group;
-mod inline;
 mod read;
 mod watch;
 

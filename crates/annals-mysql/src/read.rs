@@ -9,8 +9,8 @@ use sqlx::mysql::{MySqlArguments, MySqlExecutor, MySqlPool, MySqlRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, MySql, Row};
 
+use crate::error::failed;
 use crate::row;
-use crate::session::failed;
 
 const READ: &str = include_str!("../sql/read.sql");
 /// What an event takes in a page beside its data, roughly.

@@ -14,14 +14,12 @@
 //! What becomes of an append is judged by `annals_core::admit`, in `annals_sql`. The SQL is in `sql/`.
 //!
 //! The files, in the order in which they are best read: `store`, `append` (writes groups), `read`,
-//! `watch` (wakes who waits), `schema` (migrations), `moving` (to another database), `options`, `session`, `row`, `error`; `inline` (projections in the
-//! transaction of an append); `state` and `value` for what lies beside a log.
+//! `watch` (wakes who waits), `schema` (migrations), `moving` (to another database), `options`, `session`, `row`, `error`; `state` and `value` for what lies beside a log.
 #![forbid(unsafe_code)]
 
 mod store;
 
 mod append;
-mod inline;
 mod read;
 mod watch;
 
