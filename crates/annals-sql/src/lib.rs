@@ -16,9 +16,9 @@
 //! Knows no database and no SQL but the shape of a query ([`Matching`]); those are in `annals-postgres` and
 //! `annals-mysql`.
 //!
-//! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `writer`, `database`, `failure`, `row`, `page`,
-//! `matching`, `progress`; `replicated` (reads from a replica); `inline` (projections in the transaction of an append); for the state beside a log `session`,
-//! `dialect`, `value`.
+//! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `writer`, `database` (what a store
+//! says in its database's words), `failure`; `row`, `page`, `matching`, `progress`; `replicated` (reads from a replica);
+//! `inline` (projections in the transaction of an append); for the state beside a log `session`, `dialect`, `value`.
 #![forbid(unsafe_code)]
 
 mod committer;
