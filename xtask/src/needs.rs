@@ -14,10 +14,10 @@ pub fn meet(crates: &[String]) -> Outcome {
     package("a C compiler", find(&compiler), &["gcc", "libc6-dev"], how)?;
     let any_of =
         |named: &[&str]| crates.iter().any(|name| name == "--workspace" || named.contains(&name.as_str()));
-    if any_of(&["annals-postgres", "annals-cli"]) {
+    if any_of(&["annals-postgres", "annals-outbox", "annals-orders", "annals-cli"]) {
         postgres()?;
     }
-    if any_of(&["annals-mysql", "annals-cli"]) {
+    if any_of(&["annals-mysql", "annals-outbox", "annals-orders", "annals-cli"]) {
         let how = "install MariaDB (Debian: apt-get install mariadb-server)";
         package("MariaDB", find("/usr/sbin/mariadbd"), &["mariadb-server"], how)?;
     }

@@ -19,6 +19,7 @@ mod files;
 mod head;
 mod import;
 mod migrate;
+mod outbox;
 mod output;
 mod progress;
 mod read;
@@ -56,6 +57,7 @@ enum Command {
     Import(import::Import),
     Export(export::Export),
     Migrate(migrate::Migrate),
+    Outbox(outbox::Outbox),
     Verify(verify::Verify),
     Repair(repair::Repair),
     Backup(backup::Backup),
@@ -79,6 +81,7 @@ impl Command {
             Self::Import(import) => import.run().await,
             Self::Export(export) => export.run().await,
             Self::Migrate(migrate) => migrate.run().await,
+            Self::Outbox(outbox) => outbox.run().await,
             Self::Verify(verify) => verify.run().await,
             Self::Repair(repair) => repair.run().await,
             Self::Backup(backup) => backup.run().await,

@@ -48,12 +48,15 @@ impl Serve {
         let listener = listen(&self.listen).await?;
         if self.verify_rate.is_none() && self.backup.is_none() {
             let store = self.store.open().await?;
+            // Whoever reads that it serves may stop it at once.
+            let told = told_to_stop()?;
             announce(&listener, &format!("serving {}", self.store.url))?;
-            Server::new(store).serve(listener, told_to_stop()?).await?;
+            Server::new(store).serve(listener, told).await?;
             return Ok(ExitCode::SUCCESS);
         }
         let store = self.store.create_embedded("verify or back up").await?;
         let care = Care::new(store.clone(), self.backup, self.keep);
+        let told = told_to_stop()?;
         announce(&listener, &format!("serving {}", self.store.url))?;
         let verifying = self.verify_rate.map(|rate| care.clone().verify_for_ever(rate));
         tokio::task::spawn_blocking({
@@ -61,7 +64,6 @@ impl Serve {
             move || care.look_at_backups()
         });
         let server = Server::new(store).upkeep(care.clone());
-        let told = told_to_stop()?;
         let served = server.serve(listener, async {
             told.await;
             // At once, so that who waits for a backup is answered before the server goes.

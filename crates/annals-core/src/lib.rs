@@ -46,6 +46,7 @@ mod admission;
 mod memory;
 
 mod aggregate;
+mod backoff;
 mod url;
 
 pub use admission::{Admission, LogView, admit};
@@ -53,6 +54,7 @@ pub use aggregate::{
     Aggregate, CodecError, Context, Decide, Decision, Event, Events, emit, emit_all, nothing, reject,
 };
 pub use append::{Append, Appended, Condition, Expected, IdempotencyKey, Write};
+pub use backoff::Backoff;
 pub use bytes::Bytes;
 pub use error::{Cause, Conflict, Error, Invalid, Place, Result, Violated, Violation};
 pub use event::{ContentType, EventId, EventMetadata, EventType, Metadata, NewEvent, RecordedEvent, Tag};

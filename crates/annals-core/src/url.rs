@@ -58,6 +58,15 @@ impl fmt::Display for StoreUrl {
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
+impl FromStr for DatabaseUrl {
+    type Err = std::convert::Infallible;
+
+    /// Takes any text: what is wrong with it, the database's driver says.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
 impl DatabaseUrl {
     /// The whole address, with the password.
     pub fn expose(&self) -> &str {
@@ -68,14 +77,13 @@ impl DatabaseUrl {
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (place, query) = self.0.split_once('?').map_or((&*self.0, None), |(a, b)| (a, Some(b)));
-        let (scheme, rest) = place.split_once("://").unwrap_or(("", place));
-        let shown = match rest.rsplit_once('@') {
-            Some((user, host)) => match user.split_once(':') {
-                Some((user, _)) => format!("{scheme}://{user}:***@{host}"),
+        // What is no `scheme://` is a file, and has neither user nor password.
+        let parts = place.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
+        let shown =
+            match parts.and_then(|(scheme, (user, host))| Some((scheme, user.split_once(':')?.0, host))) {
+                Some((scheme, user, host)) => format!("{scheme}://{user}:***@{host}"),
                 None => place.to_owned(),
-            },
-            None => place.to_owned(),
-        };
+            };
         f.write_str(&shown)?;
         let pairs = query.into_iter().flat_map(|query| query.split('&'));
         for (index, pair) in pairs.filter(|pair| !pair.starts_with("password=")).enumerate() {
@@ -120,6 +128,12 @@ mod tests {
             assert!(!format!("{url:?}").contains("cr@t"), "{url:?}");
             assert!(matches!(url, StoreUrl::Postgres(url) | StoreUrl::MySql(url) if url.expose() == text));
         }
+    }
+
+    #[test]
+    fn a_file_has_no_password() {
+        let url: DatabaseUrl = "sqlite:a:b@c.db?mode=rwc".parse().unwrap();
+        assert_eq!(url.to_string(), "sqlite:a:b@c.db?mode=rwc");
     }
 
     #[test]

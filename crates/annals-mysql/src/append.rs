@@ -1,107 +1,85 @@
 //! Writing: one text a group, in one round trip, or, when something has to be read under the lock first, one transaction.
 
-use std::time::Instant as Moment;
-
 use annals_core::{EventId, IdempotencyKey, Position, StreamId, Timestamp, Version};
-use annals_sql::{Asked, Database, Facts, Failure, Moved, Staged, Tail};
+use annals_sql::{Asked, Database, Facts, Failure, Session, Staged, Step, Tail};
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
-use crate::error::{Step, failure, number};
+use crate::error::{failure, moved, number};
 use crate::options::Address;
 use crate::read::Statement;
-use crate::{Options, group, read, row, session};
+use crate::state::Held;
+use crate::{Options, group, read, row, session, state};
 
 /// A key, an id or a version is there already, or a stream is at another version.
 const NOT_AS_ASSUMED: [u16; 2] = [1062, 1644];
 
-/// The connection that writes.
-pub(crate) struct Writer {
-    address: Address,
-    options: Options,
-    connection: Option<(MySqlConnection, Moment)>,
-}
-
-impl Writer {
-    pub(crate) fn new(address: Address, options: Options) -> Self {
-        Self { address, options, connection: None }
-    }
-
-    /// Takes the connection out, or makes a new one. It is put back when all has gone well.
-    pub(crate) async fn take(&mut self) -> Result<MySqlConnection, Failure> {
-        if let Some((mut connection, used)) = self.connection.take()
-            && (used.elapsed() < session::IDLE || connection.ping().await.is_ok())
-        {
-            return Ok(connection);
-        }
-        let connecting = session::connect(&self.address, &self.options).await;
-        connecting.map_err(|error| failure(error, Step::Read))
-    }
-
-    pub(crate) fn put_back(&mut self, connection: MySqlConnection) {
-        self.connection = Some((connection, Moment::now()));
-    }
-
-    /// Takes the connection out on which a transaction is open.
-    pub(crate) fn locked(&mut self) -> Result<MySqlConnection, Failure> {
-        let open = self.connection.take().map(|(connection, _)| connection);
-        open.ok_or_else(|| Failure::unavailable("the log is not locked"))
-    }
-
-    /// The same, where it is.
-    pub(crate) fn open(&mut self) -> Option<&mut MySqlConnection> {
-        self.connection.as_mut().map(|(connection, _)| connection)
-    }
-
-    /// The database that is the log's.
-    pub(crate) fn home(&self) -> &str {
-        &self.address.database
-    }
+/// How the log is reached, for the writer.
+pub(crate) struct Link {
+    pub(crate) address: Address,
+    pub(crate) options: Options,
 }
 
 #[async_trait]
-impl Database for Writer {
-    async fn write(&mut self, staged: &Staged<'_>) -> Result<Option<Tail>, Failure> {
-        let mut connection = self.take().await?;
-        let tail = append(&mut connection, staged, true).await;
-        let tail = tail.map_err(|error| failure(error, Step::Commit))?;
-        self.put_back(connection);
-        Ok(tail)
+impl Database for Link {
+    type Connection = MySqlConnection;
+    type Error = sqlx::Error;
+
+    async fn connect(&self) -> Result<MySqlConnection, sqlx::Error> {
+        session::connect(&self.address, &self.options).await
     }
 
-    async fn lock(&mut self, asked: &Asked<'_>) -> Result<Facts, Failure> {
-        let mut connection = self.take().await?;
-        let facts = lock(&mut connection, asked).await.map_err(|error| failure(error, Step::Read))?;
-        let (facts, has_moved) = facts;
-        if has_moved && !self.options.moving {
-            // With the connection the lock is given up.
-            return Err(Failure::unavailable(Moved));
+    async fn answers(&self, connection: &mut MySqlConnection) -> bool {
+        connection.ping().await.is_ok()
+    }
+
+    async fn append(
+        &self,
+        connection: &mut MySqlConnection,
+        staged: &Staged<'_>,
+        whole: bool,
+    ) -> Result<Option<Tail>, sqlx::Error> {
+        let text = AssertSqlSafe(group::text(staged, whole));
+        match connection.fetch_all(sqlx::raw_sql(text)).await {
+            Ok(rows) => rows.first().map(tail).transpose(),
+            Err(error) if NOT_AS_ASSUMED.contains(&number(&error)) => {
+                self.roll_back(connection).await?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        self.put_back(connection);
-        Ok(facts)
     }
 
-    async fn commit(&mut self, staged: &Staged<'_>) -> Result<Tail, Failure> {
-        let mut connection = self.locked()?;
-        if let Some(tail) = staged.nothing() {
-            connection.execute("ROLLBACK").await.map_err(|error| failure(error, Step::Read))?;
-            self.put_back(connection);
-            return Ok(tail);
+    async fn begin(&self, connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+        connection.execute("START TRANSACTION").await.map(drop)
+    }
+
+    async fn lock(&self, connection: &mut MySqlConnection, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
+        match lock(connection, asked).await? {
+            (_, true) if !self.options.moving => Err(moved()),
+            (facts, _) => Ok(facts),
         }
-        let written = append(&mut connection, staged, false).await;
-        let written = written.map_err(|error| failure(error, Step::Read))?;
-        let tail = written.ok_or_else(changed)?;
-        connection.execute("COMMIT").await.map_err(|error| failure(error, Step::Commit))?;
-        self.put_back(connection);
-        Ok(tail)
     }
-}
 
-/// What was read under the lock is not so when it is written.
-pub(crate) fn changed() -> Failure {
-    Failure::unavailable("the tables were changed by somebody who does not lock the log")
+    fn session<'a>(&self, connection: &'a mut MySqlConnection) -> Box<dyn Session + 'a> {
+        Box::new(Held::Open(connection))
+    }
+
+    async fn commit(&self, connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+        let sql = format!("{}; COMMIT", state::enter(&self.address.database));
+        connection.execute(AssertSqlSafe(sql)).await.map(drop)
+    }
+
+    async fn roll_back(&self, connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+        let sql = format!("ROLLBACK; {}", state::enter(&self.address.database));
+        connection.execute(AssertSqlSafe(sql)).await.map(drop)
+    }
+
+    fn failure(error: sqlx::Error, step: Step) -> Failure {
+        failure(error, step)
+    }
 }
 
 /// What must be known of the log, and whether it has moved.
@@ -168,24 +146,6 @@ fn stream(name: String) -> Result<StreamId, sqlx::Error> {
 
 fn hex(id: EventId) -> String {
     id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Writes a group, if what it assumes is so; as a transaction of its own, if `whole`. If it is not so, the transaction is
-/// rolled back.
-pub(crate) async fn append(
-    connection: &mut MySqlConnection,
-    staged: &Staged<'_>,
-    whole: bool,
-) -> Result<Option<Tail>, sqlx::Error> {
-    let text = AssertSqlSafe(group::text(staged, whole));
-    match connection.fetch_all(sqlx::raw_sql(text)).await {
-        Ok(rows) => rows.first().map(tail).transpose(),
-        Err(error) if NOT_AS_ASSUMED.contains(&number(&error)) => {
-            connection.execute("ROLLBACK").await?;
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 fn tail(row: &MySqlRow) -> Result<Tail, sqlx::Error> {

@@ -1,22 +1,18 @@
 //! What an error of MariaDB or MySQL means to the caller of the store: by its number, never by its text.
 
-use annals_sql::{Failure, Moved};
+use annals_sql::{Failure, Moved, Step};
 use sqlx::mysql::MySqlDatabaseError;
-
-/// What was under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Nothing that writes, or nothing that could have been committed yet.
-    Read,
-    /// A commit, or a statement that commits by itself.
-    Commit,
-}
 
 /// The server goes down, the connection or the statement was ended by somebody, or the commit itself has failed.
 pub(crate) const ENDED: [u16; 5] = [1053, 1077, 1180, 1317, 1927];
 
 /// The log has moved: what `append_begin` raises.
 const MOVED: u16 = 9001;
+
+/// The same, read under the lock.
+pub(crate) fn moved() -> sqlx::Error {
+    sqlx::Error::Configuration(Box::new(Moved))
+}
 
 /// What this error means for what was under way.
 pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
@@ -27,14 +23,12 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Encode(_) => true,
         _ => false,
     };
-    if number(&error) == MOVED {
+    let is_said = matches!(&error, sqlx::Error::Configuration(cause) if cause.is::<Moved>());
+    if is_said || number(&error) == MOVED {
         return Failure::unavailable(Moved);
     }
-    let told = Told { hint: hint(&error), error };
-    match step {
-        Step::Commit if !refused => Failure::indeterminate(told),
-        _ => Failure::unavailable(told),
-    }
+    let hint = hint(&error);
+    Failure::at(step, error, refused, hint)
 }
 
 /// The server's number of an error; 0 if it is none of the server's.
@@ -67,11 +61,7 @@ fn hint(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// An error of the driver and what can be done about it.
-#[derive(Debug, thiserror::Error)]
-#[error("{hint}")]
-struct Told {
-    hint: &'static str,
-    #[source]
-    error: sqlx::Error,
+/// A read that failed, for the caller.
+pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
+    failure(error, Step::Read).into()
 }

@@ -4,8 +4,8 @@ use annals_core::{Error, Invalid, Position, Result, StoreId};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Connection, Executor, Row};
 
+use crate::error::failed;
 use crate::options::Address;
-use crate::session::failed;
 use crate::{Options, read, row, schema, session};
 
 async fn connect(url: &str) -> Result<(Address, MySqlConnection)> {

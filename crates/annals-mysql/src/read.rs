@@ -4,14 +4,16 @@ use annals_core::{
     Direction, IdempotencyKey, LogPage, LogRead, Position, RecordedEvent, Result, StreamId, StreamInfo,
     StreamList, StreamPage, StreamRead, Version,
 };
-use annals_sql::{Hints, Matching, PAGE_BYTES, log_page, log_span, order, stream_page, stream_span};
+use annals_sql::{
+    Hints, Matching, PAGE_BYTES, Session as _, log_page, log_span, order, stream_page, stream_span,
+};
 use sqlx::mysql::{MySqlArguments, MySqlPool, MySqlRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, MySql, Row};
 
+use crate::error::failed;
 use crate::row;
-use crate::session::failed;
-use crate::state::Lent;
+use crate::state::Held;
 
 const READ: &str = include_str!("../sql/read.sql");
 /// What an event takes in a page beside its data, roughly.
@@ -189,9 +191,11 @@ async fn rows(
     pool: &MySqlPool,
     statement: Query<'_, MySql, MySqlArguments>,
 ) -> Result<Vec<MySqlRow>, sqlx::Error> {
-    let mut lent = Lent::of(pool.acquire().await?);
-    let rows = statement.fetch_all(&mut *lent.connection).await;
-    lent.done = matches!(rows, Ok(_) | Err(sqlx::Error::Database(_)));
+    let mut lent = Held::lent(pool.acquire().await?);
+    let rows = statement.fetch_all(lent.connection()).await;
+    if matches!(rows, Ok(_) | Err(sqlx::Error::Database(_))) {
+        lent.done();
+    }
     rows
 }
 

@@ -5,7 +5,7 @@ use annals_sql::EventRow;
 use sqlx::mysql::MySqlRow;
 use sqlx::{Row, ValueRef};
 
-use crate::session::failed;
+use crate::error::failed;
 
 /// The event in this row, whose columns are those of `read.sql`; nothing if the row has none.
 pub(crate) fn event(row: &MySqlRow) -> Result<Option<RecordedEvent>> {

@@ -9,8 +9,8 @@ use annals_core::{Error, Invalid, Result, StoreId, Timestamp};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
+use crate::error::failed;
 use crate::options::Address;
-use crate::session::failed;
 use crate::{Options, row, session};
 
 /// Tables that belong together, and where it is noted how far they are.

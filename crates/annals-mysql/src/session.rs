@@ -1,23 +1,21 @@
 //! What every connection is set to, and the pool of those that read.
 
-use std::time::Duration;
-
-use annals_core::Result;
+use annals_sql::IDLE;
 use futures::FutureExt;
 use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::pool::PoolConnectionMetadata;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
 use crate::Options;
-use crate::error;
 use crate::options::Address;
-
-/// A connection that was not used for this long is tried before it is used.
-pub(crate) const IDLE: Duration = Duration::from_secs(1);
 
 /// Connections for reads.
 pub(crate) fn pool(address: &Address, options: &Options) -> MySqlPool {
-    let set = settings(options);
+    pool_of(options, settings(options)).connect_lazy_with(address.connect.clone())
+}
+
+/// A pool whose connections are set to this.
+pub(crate) fn pool_of(options: &Options, set: String) -> MySqlPoolOptions {
     MySqlPoolOptions::new()
         .max_connections(options.connections_max)
         .acquire_timeout(options.patience)
@@ -27,35 +25,43 @@ pub(crate) fn pool(address: &Address, options: &Options) -> MySqlPool {
             let set = set.clone();
             async move { connection.execute(AssertSqlSafe(set)).await.map(drop) }.boxed()
         })
-        .connect_lazy_with(address.connect.clone())
 }
 
 /// Whether a connection of a pool can be used.
-pub(crate) async fn is_there(
+async fn is_there(
     connection: &mut MySqlConnection,
     meta: PoolConnectionMetadata,
 ) -> Result<bool, sqlx::Error> {
     Ok(meta.idle_for < IDLE || connection.ping().await.is_ok())
 }
 
-/// A connection that writes.
+/// A connection that writes. One that has gone silent with the lock of the log held is thrown out by the server.
 pub(crate) async fn connect(address: &Address, options: &Options) -> Result<MySqlConnection, sqlx::Error> {
-    let connecting = address.connect.connect();
-    let connected = tokio::time::timeout(options.patience, connecting).await;
-    let mut connection = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
-    connection.execute(AssertSqlSafe(settings(options))).await?;
-    // One that has gone silent with the lock of the log held is thrown out by the server.
-    let silent = format!("SET SESSION wait_timeout = {}", seconds(options) * 2);
-    connection.execute(AssertSqlSafe(silent)).await?;
+    let silent = seconds(options) * 2;
+    let set = format!("{}; SET SESSION wait_timeout = {silent}", settings(options));
+    let mut connection = connect_set(address, options, set).await?;
     if options.moving {
         connection.execute("SET @annals_moving = TRUE").await?;
     }
     Ok(connection)
 }
 
+/// A connection of nobody else's that is set to this.
+pub(crate) async fn connect_set(
+    address: &Address,
+    options: &Options,
+    set: String,
+) -> Result<MySqlConnection, sqlx::Error> {
+    let connected = tokio::time::timeout(options.patience, address.connect.connect()).await;
+    let mut connection = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
+    connection.execute(AssertSqlSafe(set)).await?;
+    Ok(connection)
+}
+
 /// What the store relies on, whatever the server or the user is set to.
 pub(crate) fn settings(options: &Options) -> String {
     let patience = seconds(options);
+    // Quotes and concatenation as the standard, PostgreSQL and SQLite have them; and what does not fit is refused, not cut.
     format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SET SESSION innodb_lock_wait_timeout = {patience}, SESSION lock_wait_timeout = {patience}, \
@@ -66,9 +72,4 @@ pub(crate) fn settings(options: &Options) -> String {
 
 fn seconds(options: &Options) -> u64 {
     options.patience.as_secs().max(1)
-}
-
-/// A read that failed, for the caller.
-pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
-    error::failure(error, error::Step::Read).into()
 }

@@ -1,14 +1,15 @@
-//! The state beside a log, in a database: connections for the framework, which knows the tables.
+//! The state beside a log, in a database: connections for the framework, which knows the tables. What is said over one is
+//! said in the same way in the transaction of an append, for inline projections.
 
 use std::time::Duration;
 
 use annals_core::{Error, Result};
 use annals_sql::{Answer, Dialect, Fault, Session, Sessions, Value};
 use async_trait::async_trait;
-use futures::{FutureExt, TryStreamExt};
-use sqlx::mysql::{MySqlArguments, MySqlConnection, MySqlPool, MySqlPoolOptions};
+use futures::TryStreamExt;
+use sqlx::mysql::{MySqlArguments, MySqlConnection, MySqlPool};
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, Column, ConnectOptions, Either, Executor, MySql, Row};
+use sqlx::{AssertSqlSafe, Column, Either, Executor, MySql, Row};
 
 use crate::error::{ENDED, number};
 use crate::options::Address;
@@ -16,9 +17,6 @@ use crate::{Options, schema, session, value};
 
 /// A connection of a pool that nobody used for this long is given up.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// Quotes and concatenation as the standard, PostgreSQL and SQLite have them; and what does not fit is refused, not cut.
-pub(crate) const MODE: &str = "SET SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'";
 
 /// A database with the state beside a log in it.
 pub struct MySqlState {
@@ -43,18 +41,8 @@ impl MySqlState {
 }
 
 fn pool(address: &Address, options: &Options, own: &str) -> MySqlPool {
-    let set = format!("{}; {MODE}; {own}", session::settings(options));
-    MySqlPoolOptions::new()
-        .max_connections(options.connections_max)
-        .acquire_timeout(options.patience)
-        .idle_timeout(IDLE)
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| session::is_there(connection, meta).boxed())
-        .after_connect(move |connection, _| {
-            let set = set.clone();
-            async move { connection.execute(AssertSqlSafe(set)).await.map(drop) }.boxed()
-        })
-        .connect_lazy_with(address.connect.clone())
+    let set = format!("{}; {own}", session::settings(options));
+    session::pool_of(options, set).idle_timeout(IDLE).connect_lazy_with(address.connect.clone())
 }
 
 #[async_trait]
@@ -72,82 +60,74 @@ impl Sessions for MySqlState {
     }
 
     async fn reader(&self) -> Result<Box<dyn Session>, Fault> {
-        Ok(Box::new(Lent::of(self.readers.acquire().await.map_err(fault)?)))
+        Ok(Box::new(Held::lent(self.readers.acquire().await.map_err(fault)?)))
     }
 
     async fn writer(&self) -> Result<Box<dyn Session>, Fault> {
-        Ok(Box::new(Lent::of(self.writers.acquire().await.map_err(fault)?)))
+        Ok(Box::new(Held::lent(self.writers.acquire().await.map_err(fault)?)))
     }
 
     async fn alone(&self) -> Result<Box<dyn Session>, Fault> {
-        let connecting = tokio::time::timeout(self.options.patience, self.address.connect.connect());
-        let connected = connecting.await.map_err(|_| fault(sqlx::Error::PoolTimedOut))?;
-        let mut connection = connected.map_err(fault)?;
         // Whoever falls silent with something locked is thrown out.
-        let set = format!("{}; {MODE}; SET SESSION wait_timeout = 30", session::settings(&self.options));
-        connection.execute(AssertSqlSafe(set)).await.map_err(fault)?;
-        Ok(Box::new(Alone(connection)))
+        let set = format!("{}; SET SESSION wait_timeout = 30", session::settings(&self.options));
+        let connecting = session::connect_set(&self.address, &self.options, set);
+        Ok(Box::new(Held::Alone(connecting.await.map_err(fault)?)))
     }
 }
 
-/// A connection of a pool. Dropped before it is done it is closed: the driver would take the rest of an answer that nobody
-/// waited for to be that of the next question.
-pub(crate) struct Lent {
-    pub(crate) connection: PoolConnection<MySql>,
-    pub(crate) done: bool,
+/// A connection, and whose it is.
+pub(crate) enum Held<'a> {
+    /// A pool's, which it goes back to.
+    Lent { connection: PoolConnection<MySql>, done: bool },
+    /// Nobody else's: it ends with this.
+    Alone(MySqlConnection),
+    /// The writer's, with the transaction of a group open.
+    Open(&'a mut MySqlConnection),
 }
 
-impl Lent {
-    pub(crate) fn of(connection: PoolConnection<MySql>) -> Self {
-        Self { connection, done: false }
+impl Held<'_> {
+    /// What a pool lends, which ends with this unless it is said that nothing is open on it: the driver would take the rest of
+    /// an answer that nobody waited for to be that of the next question.
+    pub(crate) fn lent(connection: PoolConnection<MySql>) -> Self {
+        Self::Lent { connection, done: false }
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut MySqlConnection {
+        match self {
+            Self::Lent { connection, .. } => connection,
+            Self::Alone(connection) => connection,
+            Self::Open(connection) => connection,
+        }
     }
 }
 
-impl Drop for Lent {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if !self.done {
-            self.connection.close_on_drop();
+        if let Self::Lent { connection, done: false } = self {
+            connection.close_on_drop();
         }
     }
 }
 
 #[async_trait]
-impl Session for Lent {
+impl Session for Held<'_> {
     async fn enter(&mut self, place: &str) -> Result<(), Fault> {
-        script(&mut self.connection, &enter(place)).await
+        self.script(&enter(place)).await
     }
 
     async fn script(&mut self, sql: &str) -> Result<(), Fault> {
-        script(&mut self.connection, sql).await
+        self.connection().execute(AssertSqlSafe(sql)).await.map(drop).map_err(fault)
     }
 
     async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
-        run(&mut self.connection, sql, values).await
+        run(self.connection(), sql, values).await
     }
 
     fn done(&mut self) {
-        self.done = true;
+        if let Self::Lent { done, .. } = self {
+            *done = true;
+        }
     }
-}
-
-/// A connection that ends with this.
-struct Alone(MySqlConnection);
-
-#[async_trait]
-impl Session for Alone {
-    async fn enter(&mut self, place: &str) -> Result<(), Fault> {
-        script(&mut self.0, &enter(place)).await
-    }
-
-    async fn script(&mut self, sql: &str) -> Result<(), Fault> {
-        script(&mut self.0, sql).await
-    }
-
-    async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
-        run(&mut self.0, sql, values).await
-    }
-
-    fn done(&mut self) {}
 }
 
 /// From here on names of tables are those of this database.
@@ -155,15 +135,7 @@ pub(crate) fn enter(database: &str) -> String {
     format!("USE `{}`", database.replace('`', "``"))
 }
 
-pub(crate) async fn script(connection: &mut MySqlConnection, sql: &str) -> Result<(), Fault> {
-    connection.execute(AssertSqlSafe(sql)).await.map(drop).map_err(fault)
-}
-
-pub(crate) async fn run(
-    connection: &mut MySqlConnection,
-    sql: &str,
-    values: &[&Value],
-) -> Result<Answer, Fault> {
+async fn run(connection: &mut MySqlConnection, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
     let mut arguments = MySqlArguments::default();
     for value in values {
         value::add(&mut arguments, value).map_err(Fault::refused)?;

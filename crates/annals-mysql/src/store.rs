@@ -8,9 +8,9 @@ use annals_sql::{Committer, GROUP_BYTES_MAX, Inlines, Progress, outcome_at, weig
 use async_trait::async_trait;
 use sqlx::mysql::MySqlPool;
 
-use crate::append::Writer;
+use crate::append::Link;
+use crate::error::failed;
 use crate::options::Address;
-use crate::session::failed;
 use crate::watch::Watch;
 use crate::{Options, read, schema, session};
 
@@ -44,14 +44,9 @@ impl MySqlStore {
         let limits = options.limits;
         // Two digits a byte, and some space for what stands around them.
         let weight_max = packet / 5 * 2;
-        let (writer, inlines) = (Writer::new(address, options), Inlines::default());
-        let committer = Committer::start(
-            writer,
-            clock,
-            progress.clone(),
-            inlines.clone(),
-            GROUP_BYTES_MAX.min(weight_max),
-        );
+        let (link, inlines) = (Link { address, options }, Inlines::default());
+        let committer =
+            Committer::start(link, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX.min(weight_max));
         Ok(Self { id, limits, weight_max, pool, committer, progress, inlines, _watch: watch })
     }
 

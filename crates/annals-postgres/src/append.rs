@@ -1,10 +1,9 @@
 //! Writing: one statement a group, or, when something has to be read under the lock first, one transaction.
 
-use std::time::Instant as Moment;
-
 use annals_core::{Direction, EventId, IdempotencyKey, Position, Query, StreamId, Version};
 use annals_sql::{
-    Asked, Database, Facts, Failure, Hints, Matching, Moved, Staged, Stored, Tail, own_to_json, tags_to_json,
+    Asked, Database, Facts, Failure, Hints, Matching, Session, Staged, Step, Stored, Tail, own_to_json,
+    tags_to_json,
 };
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgConnection};
@@ -12,105 +11,81 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Postgres, Row};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::error::{Step, failure};
+use crate::error::{failure, moved};
 use crate::options::Address;
 use crate::row::Instant;
+use crate::state::Held;
 use crate::{Options, read, session};
 
 /// Begins a transaction, and locks the log until its end.
 pub(crate) const LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock('log'::regclass::oid::integer, 1)";
 const APPEND: &str = include_str!("../sql/append.sql");
 
-/// The connection that writes.
-pub(crate) struct Writer {
-    address: Address,
-    options: Options,
-    connection: Option<(PgConnection, Moment)>,
+/// How the log is reached, for the writer.
+pub(crate) struct Link {
+    pub(crate) address: Address,
+    pub(crate) options: Options,
     /// The head that this process has written, for those who tell others.
-    written: watch::Sender<Position>,
-}
-
-impl Writer {
-    pub(crate) fn new(address: Address, options: Options, written: watch::Sender<Position>) -> Self {
-        Self { address, options, connection: None, written }
-    }
-
-    /// Takes the connection out, or makes a new one. It is put back when all has gone well.
-    pub(crate) async fn take(&mut self) -> Result<PgConnection, Failure> {
-        if let Some((mut connection, used)) = self.connection.take()
-            && (used.elapsed() < session::IDLE || connection.ping().await.is_ok())
-        {
-            return Ok(connection);
-        }
-        let connecting = session::connect(&self.address, &self.options).await;
-        connecting.map_err(|error| failure(error, Step::Read))
-    }
-
-    pub(crate) fn put_back(&mut self, connection: PgConnection) {
-        self.connection = Some((connection, Moment::now()));
-    }
-
-    /// Takes the connection out on which a transaction is open.
-    pub(crate) fn locked(&mut self) -> Result<PgConnection, Failure> {
-        let open = self.connection.take().map(|(connection, _)| connection);
-        open.ok_or_else(|| Failure::unavailable("the log is not locked"))
-    }
-
-    /// The same, where it is.
-    pub(crate) fn open(&mut self) -> Option<&mut PgConnection> {
-        self.connection.as_mut().map(|(connection, _)| connection)
-    }
-
-    pub(crate) fn told(&self, tail: &Tail, staged: &Staged<'_>) {
-        if !staged.events.is_empty() {
-            self.written.send_replace(tail.position.plus(staged.events.len() as u64));
-        }
-    }
+    pub(crate) written: watch::Sender<Position>,
 }
 
 #[async_trait]
-impl Database for Writer {
-    async fn write(&mut self, staged: &Staged<'_>) -> Result<Option<Tail>, Failure> {
-        let mut connection = self.take().await?;
-        let tail = append(&mut connection, staged).await.map_err(|error| failure(error, Step::Commit))?;
-        self.put_back(connection);
-        if let Some(tail) = &tail {
-            self.told(tail, staged);
+impl Database for Link {
+    type Connection = PgConnection;
+    type Error = sqlx::Error;
+
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        session::connect(&self.address, &self.options).await
+    }
+
+    async fn answers(&self, connection: &mut PgConnection) -> bool {
+        connection.ping().await.is_ok()
+    }
+
+    async fn append(
+        &self,
+        connection: &mut PgConnection,
+        staged: &Staged<'_>,
+        whole: bool,
+    ) -> Result<Option<Tail>, sqlx::Error> {
+        // Outside of a transaction a statement is one.
+        let tail = append(connection, staged).await?;
+        if tail.is_none() && !whole {
+            self.roll_back(connection).await?;
         }
         Ok(tail)
     }
 
-    async fn lock(&mut self, asked: &Asked<'_>) -> Result<Facts, Failure> {
-        let mut connection = self.take().await?;
-        let facts = lock(&mut connection, asked).await.map_err(|error| failure(error, Step::Read))?;
-        let (facts, has_moved) = facts;
-        if has_moved && !self.options.moving {
-            // With the connection the lock is given up.
-            return Err(Failure::unavailable(Moved));
-        }
-        self.put_back(connection);
-        Ok(facts)
+    async fn begin(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        connection.execute("BEGIN").await.map(drop)
     }
 
-    async fn commit(&mut self, staged: &Staged<'_>) -> Result<Tail, Failure> {
-        let mut connection = self.locked()?;
-        if let Some(tail) = staged.nothing() {
-            connection.execute("ROLLBACK").await.map_err(|error| failure(error, Step::Read))?;
-            self.put_back(connection);
-            return Ok(tail);
+    async fn lock(&self, connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
+        match lock(connection, asked).await? {
+            (_, true) if !self.options.moving => Err(moved()),
+            (facts, _) => Ok(facts),
         }
-        let written = append(&mut connection, staged).await.map_err(|error| failure(error, Step::Read))?;
-        let tail = written.ok_or_else(changed)?;
-        connection.execute("COMMIT").await.map_err(|error| failure(error, Step::Commit))?;
-        self.put_back(connection);
-        self.told(&tail, staged);
-        Ok(tail)
     }
-}
 
-/// What was read under the lock is not so when it is written.
-pub(crate) fn changed() -> Failure {
-    Failure::unavailable("the tables were changed by somebody who does not lock the log")
+    fn session<'a>(&self, connection: &'a mut PgConnection) -> Box<dyn Session + 'a> {
+        Box::new(Held::Open(connection))
+    }
+
+    async fn commit(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        connection.execute("COMMIT").await.map(drop)
+    }
+
+    async fn roll_back(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        connection.execute("ROLLBACK").await.map(drop)
+    }
+
+    fn failure(error: sqlx::Error, step: Step) -> Failure {
+        failure(error, step)
+    }
+
+    fn written(&self, head: Position) {
+        self.written.send_replace(head);
+    }
 }
 
 /// What must be known of the log, and whether it has moved.
@@ -190,10 +165,7 @@ fn name<T>(
 }
 
 /// Writes a group, if what it assumes is so. If it is not so, the transaction can only be rolled back.
-pub(crate) async fn append(
-    connection: &mut PgConnection,
-    staged: &Staged<'_>,
-) -> Result<Option<Tail>, sqlx::Error> {
+async fn append(connection: &mut PgConnection, staged: &Staged<'_>) -> Result<Option<Tail>, sqlx::Error> {
     let row = match bind(staged).fetch_optional(connection).await {
         // A key, an id or a version is there already.
         Err(sqlx::Error::Database(refused)) if refused.is_unique_violation() => return Ok(None),

@@ -1,16 +1,7 @@
 //! What an error of PostgreSQL means to the caller of the store: by its code, never by its text.
 
-use annals_sql::{Failure, Moved};
+use annals_sql::{Failure, Moved, Step};
 use sqlx::postgres::PgDatabaseError;
-
-/// What was under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Nothing that writes, or nothing that could have been committed yet.
-    Read,
-    /// A commit, or a statement that commits by itself.
-    Commit,
-}
 
 /// The log has moved: what `append_group` raises.
 const MOVED: &str = "AN001";
@@ -23,6 +14,11 @@ fn code(error: &sqlx::Error) -> &str {
     }
 }
 
+/// The same, read under the lock.
+pub(crate) fn moved() -> sqlx::Error {
+    sqlx::Error::Configuration(Box::new(Moved))
+}
+
 /// What this error means for what was under way.
 pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
     let refused = match &error {
@@ -32,14 +28,12 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Encode(_) => true,
         _ => false,
     };
-    if code(&error) == MOVED {
+    let is_said = matches!(&error, sqlx::Error::Configuration(cause) if cause.is::<Moved>());
+    if is_said || code(&error) == MOVED {
         return Failure::unavailable(Moved);
     }
-    let told = Told { hint: hint(&error), error };
-    match step {
-        Step::Commit if !refused => Failure::indeterminate(told),
-        _ => Failure::unavailable(told),
-    }
+    let hint = hint(&error);
+    Failure::at(step, error, refused, hint)
 }
 
 /// What can be done about it.
@@ -64,11 +58,7 @@ fn hint(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// An error of the driver and what can be done about it.
-#[derive(Debug, thiserror::Error)]
-#[error("{hint}")]
-struct Told {
-    hint: &'static str,
-    #[source]
-    error: sqlx::Error,
+/// A read that failed, for the caller.
+pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
+    failure(error, Step::Read).into()
 }

@@ -5,8 +5,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
 use uuid::Uuid;
 
+use crate::error::failed;
 use crate::options::Address;
-use crate::session::failed;
 use crate::{Options, append, read, schema, session};
 
 async fn connect(url: &str) -> Result<(Address, PgConnection)> {

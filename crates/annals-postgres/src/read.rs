@@ -9,8 +9,8 @@ use sqlx::postgres::{PgArguments, PgExecutor, PgPool, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row};
 
+use crate::error::failed;
 use crate::row;
-use crate::session::failed;
 
 /// The end of the log.
 const HEAD: &str = "SELECT coalesce(max(position), 0) FROM events";

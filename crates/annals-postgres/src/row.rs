@@ -8,7 +8,7 @@ use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, PgValu
 use sqlx::{Decode, Encode, Postgres, Row, Type, ValueRef};
 use uuid::Uuid;
 
-use crate::session::failed;
+use crate::error::failed;
 
 /// A point in time as `timestamptz`: microseconds since 2000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use uuid::Uuid;
 
+use crate::error::failed;
 use crate::options::Address;
-use crate::session::failed;
 use crate::{Options, session};
 
 /// Tables that belong together, and where it is noted how far they are.

@@ -1,26 +1,26 @@
 //! What every connection is set to, and the pool of those that read.
 
-use std::time::Duration;
-
-use annals_core::Result;
+use annals_sql::IDLE;
 use futures::FutureExt;
 use sqlx::pool::PoolConnectionMetadata;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
 use crate::Options;
-use crate::error;
 use crate::options::Address;
-
-/// A connection that was not used for this long is tried before it is used.
-pub(crate) const IDLE: Duration = Duration::from_secs(1);
 
 /// Connections for reads.
 pub(crate) fn pool(address: &Address, options: &Options) -> PgPool {
-    let set = settings(address, options);
-    PgPoolOptions::new()
-        // One more is the listener's.
+    // One more is the listener's.
+    pool_of(options, settings(address, options))
         .max_connections(options.connections_max + 1)
+        .connect_lazy_with(address.connect.clone())
+}
+
+/// A pool whose connections are set to this.
+pub(crate) fn pool_of(options: &Options, set: String) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(options.connections_max)
         .acquire_timeout(options.patience)
         .test_before_acquire(false)
         .before_acquire(|connection, meta| is_there(connection, meta).boxed())
@@ -28,26 +28,31 @@ pub(crate) fn pool(address: &Address, options: &Options) -> PgPool {
             let set = set.clone();
             async move { connection.execute(AssertSqlSafe(set)).await.map(drop) }.boxed()
         })
-        .connect_lazy_with(address.connect.clone())
 }
 
 /// Whether a connection of a pool can be used.
-pub(crate) async fn is_there(
-    connection: &mut PgConnection,
-    meta: PoolConnectionMetadata,
-) -> Result<bool, sqlx::Error> {
+async fn is_there(connection: &mut PgConnection, meta: PoolConnectionMetadata) -> Result<bool, sqlx::Error> {
     Ok(meta.idle_for < IDLE || connection.ping().await.is_ok())
 }
 
 /// A connection that writes.
 pub(crate) async fn connect(address: &Address, options: &Options) -> Result<PgConnection, sqlx::Error> {
-    let connecting = address.connect.connect();
-    let connected = tokio::time::timeout(options.patience, connecting).await;
-    let mut connection = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
-    connection.execute(AssertSqlSafe(settings(address, options))).await?;
+    let mut connection = connect_set(address, options, settings(address, options)).await?;
     if options.moving {
         connection.execute("SET annals.moving TO 'on'").await?;
     }
+    Ok(connection)
+}
+
+/// A connection of nobody else's that is set to this.
+pub(crate) async fn connect_set(
+    address: &Address,
+    options: &Options,
+    set: String,
+) -> Result<PgConnection, sqlx::Error> {
+    let connected = tokio::time::timeout(options.patience, address.connect.connect()).await;
+    let mut connection = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
+    connection.execute(AssertSqlSafe(set)).await?;
     Ok(connection)
 }
 
@@ -68,9 +73,4 @@ fn settings(address: &Address, options: &Options) -> String {
          SET idle_in_transaction_session_timeout TO {patience}",
         address.schema
     )
-}
-
-/// A read that failed, for the caller.
-pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
-    error::failure(error, error::Step::Read).into()
 }

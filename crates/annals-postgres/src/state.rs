@@ -1,4 +1,5 @@
-//! The state beside a log, in a schema: connections for the framework, which knows the tables.
+//! The state beside a log, in a schema: connections for the framework, which knows the tables. What is said over one is
+//! said in the same way in the transaction of an append, for inline projections.
 //!
 //! What is committed here can be made again from the log, so a commit does not wait for the disk; a crash of the server
 //! may take back the last ones, whole ones only.
@@ -8,12 +9,12 @@ use std::time::Duration;
 use annals_core::{Error, Result};
 use annals_sql::{Answer, Dialect, Fault, Session, Sessions, Value};
 use async_trait::async_trait;
-use futures::{FutureExt, TryStreamExt};
+use futures::TryStreamExt;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError, PgPool};
 use sqlx::{
-    Arguments, AssertSqlSafe, Column, ConnectOptions, Connection, Either, Executor, Postgres, Row,
-    SqlSafeStr, Statement, ValueRef,
+    Arguments, AssertSqlSafe, Column, Connection, Either, Executor, Postgres, Row, SqlSafeStr, Statement,
+    ValueRef,
 };
 
 use crate::options::Address;
@@ -47,17 +48,7 @@ impl PostgresState {
 
 fn pool(address: &Address, options: &Options, own: &str) -> PgPool {
     let set = format!("{}; {own}", settings(address, options));
-    PgPoolOptions::new()
-        .max_connections(options.connections_max)
-        .acquire_timeout(options.patience)
-        .idle_timeout(IDLE)
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| session::is_there(connection, meta).boxed())
-        .after_connect(move |connection, _| {
-            let set = set.clone();
-            async move { connection.execute(AssertSqlSafe(set)).await.map(drop) }.boxed()
-        })
-        .connect_lazy_with(address.connect.clone())
+    session::pool_of(options, set).idle_timeout(IDLE).connect_lazy_with(address.connect.clone())
 }
 
 /// What the state relies on. Whoever falls silent with something locked is thrown out.
@@ -88,96 +79,88 @@ impl Sessions for PostgresState {
     }
 
     async fn reader(&self) -> Result<Box<dyn Session>, Fault> {
-        Ok(Box::new(Lent::of(self.readers.acquire().await.map_err(fault)?)))
+        Ok(Box::new(Held::lent(self.readers.acquire().await.map_err(fault)?)))
     }
 
     async fn writer(&self) -> Result<Box<dyn Session>, Fault> {
-        Ok(Box::new(Lent::of(self.writers.acquire().await.map_err(fault)?)))
+        Ok(Box::new(Held::lent(self.writers.acquire().await.map_err(fault)?)))
     }
 
     async fn alone(&self) -> Result<Box<dyn Session>, Fault> {
-        let connecting = tokio::time::timeout(self.options.patience, self.address.connect.connect());
-        let connected = connecting.await.map_err(|_| fault(sqlx::Error::PoolTimedOut))?;
-        let mut connection = connected.map_err(fault)?;
         let set = format!(
             "{}; SELECT set_config('idle_session_timeout', '30000', false) \
              WHERE current_setting('idle_session_timeout', true) IS NOT NULL",
             settings(&self.address, &self.options)
         );
-        connection.execute(AssertSqlSafe(set)).await.map_err(fault)?;
-        Ok(Box::new(Alone(connection)))
+        let connecting = session::connect_set(&self.address, &self.options, set);
+        Ok(Box::new(Held::Alone(connecting.await.map_err(fault)?)))
     }
 }
 
-/// A connection of a pool.
-struct Lent {
-    connection: PoolConnection<Postgres>,
-    done: bool,
+/// A connection, and whose it is.
+pub(crate) enum Held<'a> {
+    /// A pool's, which it goes back to.
+    Lent { connection: PoolConnection<Postgres>, done: bool },
+    /// Nobody else's: it ends with this.
+    Alone(PgConnection),
+    /// The writer's, with the transaction of a group open.
+    Open(&'a mut PgConnection),
 }
 
-impl Lent {
-    fn of(connection: PoolConnection<Postgres>) -> Self {
-        Self { connection, done: false }
+impl Held<'_> {
+    /// What a pool lends, which ends with this unless it is said that nothing is open on it.
+    fn lent(connection: PoolConnection<Postgres>) -> Self {
+        Self::Lent { connection, done: false }
+    }
+
+    fn connection(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Lent { connection, .. } => connection,
+            Self::Alone(connection) => connection,
+            Self::Open(connection) => connection,
+        }
     }
 }
 
-impl Drop for Lent {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if !self.done {
-            self.connection.close_on_drop();
+        if let Self::Lent { connection, done: false } = self {
+            connection.close_on_drop();
         }
     }
 }
 
 #[async_trait]
-impl Session for Lent {
+impl Session for Held<'_> {
     async fn enter(&mut self, place: &str) -> Result<(), Fault> {
-        script(&mut self.connection, &format!("SET search_path TO \"{place}\"")).await
+        let set = match self {
+            // Until its end; and the statements of users are planned as usual.
+            Self::Open(_) => format!(
+                "SET LOCAL search_path TO \"{place}\"; SET LOCAL enable_seqscan TO on; SET LOCAL enable_bitmapscan TO on; \
+                 SET LOCAL enable_hashjoin TO on; SET LOCAL enable_mergejoin TO on"
+            ),
+            _ => format!("SET search_path TO \"{place}\""),
+        };
+        self.script(&set).await
     }
 
     async fn script(&mut self, sql: &str) -> Result<(), Fault> {
-        script(&mut self.connection, sql).await
+        self.connection().execute(AssertSqlSafe(sql)).await.map(drop).map_err(fault)
     }
 
     async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
-        run(&mut self.connection, sql, values).await
+        run(self.connection(), sql, values).await
     }
 
     fn done(&mut self) {
-        self.done = true;
+        if let Self::Lent { done, .. } = self {
+            *done = true;
+        }
     }
-}
-
-/// A connection that ends with this.
-struct Alone(PgConnection);
-
-#[async_trait]
-impl Session for Alone {
-    async fn enter(&mut self, place: &str) -> Result<(), Fault> {
-        script(&mut self.0, &format!("SET search_path TO \"{place}\"")).await
-    }
-
-    async fn script(&mut self, sql: &str) -> Result<(), Fault> {
-        script(&mut self.0, sql).await
-    }
-
-    async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
-        run(&mut self.0, sql, values).await
-    }
-
-    fn done(&mut self) {}
-}
-
-pub(crate) async fn script(connection: &mut PgConnection, sql: &str) -> Result<(), Fault> {
-    connection.execute(AssertSqlSafe(sql)).await.map(drop).map_err(fault)
 }
 
 /// Carries out a statement. The server is asked first which types it takes, so that what SQL means is left to it.
-pub(crate) async fn run(
-    connection: &mut PgConnection,
-    sql: &str,
-    values: &[&Value],
-) -> Result<Answer, Fault> {
+async fn run(connection: &mut PgConnection, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
     let done = try_run(connection, sql, values).await;
     if let Err(Fault::Unavailable(_)) = done {
         // A table may have been made again with other columns; the statement is prepared anew.

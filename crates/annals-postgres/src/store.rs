@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use sqlx::postgres::PgPool;
 use tokio::sync::watch;
 
-use crate::append::Writer;
+use crate::append::Link;
+use crate::error::failed;
 use crate::options::Address;
-use crate::session::failed;
 use crate::watch::Watch;
 use crate::{Options, read, schema, session};
 
@@ -42,8 +42,8 @@ impl PostgresStore {
         let watch =
             Watch::start(pool.clone(), &address.schema, options.poll, written.subscribe(), progress.clone());
         let (limits, clock) = (options.limits, options.clock.clone());
-        let (writer, inlines) = (Writer::new(address, options, written), Inlines::default());
-        let committer = Committer::start(writer, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX);
+        let (link, inlines) = (Link { address, options, written }, Inlines::default());
+        let committer = Committer::start(link, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX);
         Ok(Self { id, limits, pool, committer, progress, inlines, _watch: watch })
     }
 

@@ -13,9 +13,10 @@ use annals_core::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::inline::{self, Inline, Inlines, Transactional, Undone};
+use crate::inline::{self, Inline, Inlines, Undone};
 use crate::stage::Outcome;
-use crate::{Asked, Database, Facts, Failure, Progress, Staged, Tail};
+use crate::writer::Writer;
+use crate::{Database, Failure, Progress, Staged, Tail};
 
 /// Most appends of a group.
 const GROUP_APPENDS_MAX: usize = 1_024;
@@ -55,7 +56,7 @@ impl Committer {
     /// the projections that are registered here. A group has at most so many bytes ([`weight`]), unless one append has
     /// more.
     pub fn start(
-        database: impl Transactional,
+        database: impl Database,
         clock: Arc<dyn Clock>,
         progress: Progress,
         inlines: Inlines,
@@ -63,7 +64,7 @@ impl Committer {
     ) -> Self {
         let (queue, requests) = mpsc::unbounded_channel();
         let kib_max = u32::try_from(group_bytes_max >> 10).unwrap_or(u32::MAX);
-        let task = tokio::spawn(run(database, clock, progress, inlines, requests, kib_max));
+        let task = tokio::spawn(run(Writer::new(database), clock, progress, inlines, requests, kib_max));
         Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), task }
     }
 
@@ -194,7 +195,7 @@ async fn events<S: EventStore + ?Sized>(
 }
 
 async fn run(
-    mut database: impl Transactional,
+    mut writer: Writer<impl Database>,
     clock: Arc<dyn Clock>,
     progress: Progress,
     inlines: Inlines,
@@ -222,8 +223,8 @@ async fn run(
         let inlines = inlines.all();
         match (group.is_empty(), inlines.is_empty()) {
             (true, _) => {}
-            (false, true) => carry_out(&mut database, &*clock, &progress, group).await,
-            (false, false) => carry_out_inline(&mut database, &*clock, &progress, &inlines, group).await,
+            (false, true) => carry_out(&mut writer, &*clock, &progress, group).await,
+            (false, false) => carry_out_inline(&mut writer, &*clock, &progress, &inlines, group).await,
         }
         if first.is_none() {
             first = requests.recv().await;
@@ -233,14 +234,14 @@ async fn run(
 
 /// Carries out a group and answers everybody.
 async fn carry_out(
-    database: &mut impl Database,
+    writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
     progress: &Progress,
     group: Vec<Request>,
 ) {
     let appends: Vec<_> = group.iter().map(|request| request.append.clone()).collect();
     let appends: Vec<&Append> = appends.iter().map(AsRef::as_ref).collect();
-    let written = write(database, clock, &appends).await;
+    let written = write(writer, clock, &appends).await;
     tell(group, written, progress);
 }
 
@@ -265,7 +266,7 @@ fn tell(group: Vec<Request>, written: Result<(Staged<'_>, Tail), Failure>, progr
 
 /// Carries out a group together with the rows of these projections; if one of them refuses, each append by itself.
 async fn carry_out_inline(
-    database: &mut impl Transactional,
+    writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
     progress: &Progress,
     inlines: &[Arc<dyn Inline>],
@@ -275,7 +276,7 @@ async fn carry_out_inline(
     while let Some(mut group) = groups.pop_front() {
         let appends: Vec<_> = group.iter().map(|request| request.append.clone()).collect();
         let appends: Vec<&Append> = appends.iter().map(AsRef::as_ref).collect();
-        match inline::write(database, clock, &appends, inlines).await {
+        match inline::write(writer, clock, &appends, inlines).await {
             Ok(written) => tell(group, Ok(written), progress),
             Err(Undone::Failed(failure)) => tell(group, Err(failure), progress),
             Err(Undone::Refused(_)) if group.len() > 1 => {
@@ -303,20 +304,20 @@ impl Staged<'_> {
 
 /// Judges the group on what is assumed and writes it; if that is not so, judges it again on what is so, under the lock.
 async fn write<'a>(
-    database: &mut impl Database,
+    writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
     appends: &[&'a Append],
 ) -> Result<(Staged<'a>, Tail), Failure> {
-    if let Some(assumed) = Facts::assumed(appends.iter().copied()) {
-        let staged = Staged::judge(assumed, appends, clock.now());
-        if staged.is_written_whole()
-            && let Some(tail) = database.write(&staged).await?
-        {
-            return Ok((staged, tail));
-        }
+    if let Some(staged) = Staged::assuming(appends, clock.now())
+        && let Some(tail) = writer.write(&staged).await?
+    {
+        return Ok((staged, tail));
     }
-    let facts = database.lock(&Asked::of(appends.to_vec())).await?;
-    let staged = Staged::judge(facts, appends, clock.now());
-    let tail = database.commit(&staged).await?;
+    let (staged, tail) = writer.begin_locked(clock, appends).await?;
+    if staged.events.is_empty() {
+        writer.undo().await;
+    } else {
+        writer.finish(&staged, &tail).await?;
+    }
     Ok((staged, tail))
 }

@@ -1,27 +1,56 @@
-//! What a database does for the committer: it writes what is assumed to be right, or is locked, asked, and written.
+//! What a database is to the writer: how it is reached, and what is said to it. The flow of it is `writer`'s.
 
-use std::fmt;
-use std::sync::Arc;
-
-use annals_core::{Cause, Error, Position, Timestamp, Version};
+use annals_core::{Position, Timestamp, Version};
 use async_trait::async_trait;
 
-use crate::{Asked, Facts, Staged};
+use crate::{Asked, Facts, Failure, Session, Staged, Step};
 
-/// A connection of the committer's own, over which groups of appends are written.
+/// A database with a log in it, as it is written to.
 ///
-/// After a failure the connection is given up with whatever was not committed on it, and the next call begins anew.
+/// After an error the connection is given up, with whatever was not committed on it.
 #[async_trait]
-pub trait Database: Send + 'static {
-    /// Checks under the lock of the log what the group assumes, and writes it: one transaction, one round trip.
-    /// Nothing if what it assumes is not so; then nothing was written.
-    async fn write(&mut self, staged: &Staged<'_>) -> Result<Option<Tail>, Failure>;
+pub trait Database: Send + Sync + 'static {
+    /// A connection that writes.
+    type Connection: Send + 'static;
+    /// What the driver says when something fails.
+    type Error: Send;
 
-    /// Locks the log and reads what a group must know of it. The lock is held until [`commit`](Self::commit).
-    async fn lock(&mut self, asked: &Asked<'_>) -> Result<Facts, Failure>;
+    /// Makes a connection.
+    async fn connect(&self) -> Result<Self::Connection, Self::Error>;
 
-    /// Writes what was staged on the facts that were read under the lock, if anything, commits and unlocks.
-    async fn commit(&mut self, staged: &Staged<'_>) -> Result<Tail, Failure>;
+    /// Whether the server still answers on this connection.
+    async fn answers(&self, connection: &mut Self::Connection) -> bool;
+
+    /// Checks under the lock of the log what the group assumes, and writes it: in one round trip, and as a transaction of its
+    /// own if `whole`, else in the one that is open. Nothing if what it assumes is not so; then nothing was written, and no
+    /// transaction is open any more.
+    async fn append(
+        &self,
+        connection: &mut Self::Connection,
+        staged: &Staged<'_>,
+        whole: bool,
+    ) -> Result<Option<Tail>, Self::Error>;
+
+    /// Begins a transaction.
+    async fn begin(&self, connection: &mut Self::Connection) -> Result<(), Self::Error>;
+
+    /// Begins a transaction, locks the log until its end, and reads what a group must know of it.
+    async fn lock(&self, connection: &mut Self::Connection, asked: &Asked<'_>) -> Result<Facts, Self::Error>;
+
+    /// The transaction that is open, for statements of others.
+    fn session<'a>(&self, connection: &'a mut Self::Connection) -> Box<dyn Session + 'a>;
+
+    /// Commits. Bare names of tables are those of the log again, whatever a session has entered.
+    async fn commit(&self, connection: &mut Self::Connection) -> Result<(), Self::Error>;
+
+    /// Takes back what is open. Bare names of tables are those of the log again.
+    async fn roll_back(&self, connection: &mut Self::Connection) -> Result<(), Self::Error>;
+
+    /// What an error means that came at this step.
+    fn failure(error: Self::Error, step: Step) -> Failure;
+
+    /// The log has come to here, by what this process has committed.
+    fn written(&self, _head: Position) {}
 }
 
 /// The end of the log as a group found it.
@@ -33,67 +62,4 @@ pub struct Tail {
     pub recorded_at: Timestamp,
     /// The version of each of the group's streams in front of it, in their order.
     pub versions: Vec<Version>,
-}
-
-/// Why a group was not carried out. All of its appends get the same answer, so it can be copied.
-#[derive(Clone, Debug)]
-pub enum Failure {
-    /// Nothing was written.
-    Unavailable(SharedCause),
-    /// It may have been committed.
-    Indeterminate(SharedCause),
-}
-
-impl Failure {
-    /// Nothing was written, because of this.
-    pub fn unavailable(cause: impl Into<Cause>) -> Self {
-        Self::Unavailable(SharedCause(cause.into().into()))
-    }
-
-    /// It may have been committed: this came in between.
-    pub fn indeterminate(cause: impl Into<Cause>) -> Self {
-        Self::Indeterminate(SharedCause(cause.into().into()))
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Unavailable(cause) => Self::Unavailable(Box::new(cause)),
-            Failure::Indeterminate(cause) => Self::Indeterminate(Box::new(cause)),
-        }
-    }
-}
-
-/// Why a log takes no appends: it goes on in another database.
-#[derive(Debug, thiserror::Error)]
-#[error("the log has moved to another database: ask where, and send it there")]
-pub struct Moved;
-
-/// Whether an append was not carried out because the log has moved.
-pub fn has_moved(error: &Error) -> bool {
-    let Error::Unavailable(cause) = error else { return false };
-    cause.downcast_ref::<SharedCause>().is_some_and(|shared| shared.0.is::<Moved>())
-}
-
-/// A cause that several callers are told.
-#[derive(Clone)]
-pub struct SharedCause(Arc<dyn std::error::Error + Send + Sync>);
-
-impl fmt::Display for SharedCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Debug for SharedCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-impl std::error::Error for SharedCause {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
-    }
 }

@@ -17,7 +17,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use annals_core::{Append, Cause, Clock, Invalid, Position, RecordedEvent};
 use async_trait::async_trait;
 
-use crate::{Asked, Database, Facts, Failure, Session, Staged, Tail};
+use crate::writer::Writer;
+use crate::{Database, Failure, Session, Staged, Tail};
 
 /// A projection that takes events in the transaction of their append.
 #[async_trait]
@@ -83,26 +84,6 @@ impl Drop for Registered {
     }
 }
 
-/// A database in which a group can be written without being committed at once.
-#[async_trait]
-pub trait Transactional: Database {
-    /// Begins a transaction, checks under the lock of the log what the group assumes, and writes it. Nothing if what it
-    /// assumes is not so; then nothing was written, and no transaction is open.
-    async fn begin(&mut self, staged: &Staged<'_>) -> Result<Option<Tail>, Failure>;
-
-    /// Writes what was staged on the facts that were read under the lock, which is held, if it is anything.
-    async fn stage(&mut self, staged: &Staged<'_>) -> Result<Tail, Failure>;
-
-    /// The transaction that is open.
-    fn session(&mut self) -> Option<Box<dyn Session + '_>>;
-
-    /// Commits what is open.
-    async fn finish(&mut self, staged: &Staged<'_>, tail: &Tail) -> Result<(), Failure>;
-
-    /// Takes back what is open.
-    async fn undo(&mut self);
-}
-
 /// Why a group was undone.
 pub(crate) enum Undone {
     Failed(Failure),
@@ -118,27 +99,27 @@ impl From<Failure> for Undone {
 
 /// Carries out a group with the rows of these projections.
 pub(crate) async fn write<'a>(
-    database: &mut impl Transactional,
+    writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
     appends: &[&'a Append],
     inlines: &[Arc<dyn Inline>],
 ) -> Result<(Staged<'a>, Tail), Undone> {
-    let (staged, tail) = stage(database, clock, appends).await?;
+    let (staged, tail) = begin(writer, clock, appends).await?;
     if staged.events.is_empty() {
-        database.undo().await;
+        writer.undo().await;
         return Ok((staged, tail));
     }
     let group = Group { behind: tail.position, events: staged.recorded_behind(&tail).into() };
     let mut took = Vec::new();
     for inline in inlines {
-        let mut session = database.session().ok_or_else(|| Failure::unavailable("no transaction is open"))?;
+        let mut session = writer.session().ok_or_else(|| Failure::unavailable("no transaction is open"))?;
         let taken = inline.take(&mut *session, &group).await;
         drop(session);
         match taken {
             Ok(true) => took.push(inline),
             Ok(false) => {}
             Err(not_taken) => {
-                database.undo().await;
+                writer.undo().await;
                 return Err(match not_taken {
                     NotTaken::Refused { event, mut problem } => {
                         let place = event + 1 - staged.events[event].append as usize;
@@ -150,7 +131,7 @@ pub(crate) async fn write<'a>(
             }
         }
     }
-    database.finish(&staged, &tail).await?;
+    writer.finish(&staged, &tail).await?;
     let head = tail.position.plus(staged.events.len() as u64);
     for inline in took {
         inline.committed(head);
@@ -158,24 +139,15 @@ pub(crate) async fn write<'a>(
     Ok((staged, tail))
 }
 
-async fn stage<'a>(
-    database: &mut impl Transactional,
+async fn begin<'a>(
+    writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
     appends: &[&'a Append],
 ) -> Result<(Staged<'a>, Tail), Failure> {
-    if let Some(assumed) = Facts::assumed(appends.iter().copied()) {
-        let staged = Staged::judge(assumed, appends, clock.now());
-        if staged.is_written_whole()
-            && let Some(tail) = database.begin(&staged).await?
-        {
-            return Ok((staged, tail));
-        }
+    if let Some(staged) = Staged::assuming(appends, clock.now())
+        && let Some(tail) = writer.begin(&staged).await?
+    {
+        return Ok((staged, tail));
     }
-    let facts = database.lock(&Asked::of(appends.to_vec())).await?;
-    let staged = Staged::judge(facts, appends, clock.now());
-    let tail = match staged.nothing() {
-        Some(tail) => tail,
-        None => database.stage(&staged).await?,
-    };
-    Ok((staged, tail))
+    writer.begin_locked(clock, appends).await
 }

@@ -2,7 +2,7 @@
 //! out by the database, together with those that came in while the last ones were committed.
 //!
 //! ```text
-//! append -> committer -> stage (admit) -> rows -> Database::write        one statement, one transaction
+//! append -> committer -> stage (admit) -> writer -> Database::append     one round trip, one transaction
 //!                          ^                          | what was assumed of the log is not so
 //!                          +------- facts <- Database::lock              read under the lock
 //! ```
@@ -16,16 +16,18 @@
 //! Knows no database and no SQL but the shape of a query ([`Matching`]); those are in `annals-postgres` and
 //! `annals-mysql`.
 //!
-//! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `database`, `row`, `page`,
-//! `matching`, `progress`; `replicated` (reads from a replica); `inline` (projections in the transaction of an append); for the state beside a log `session`,
-//! `dialect`, `value`.
+//! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `writer`, `database` (what a store
+//! says in its database's words), `failure`; `row`, `page`, `matching`, `progress`; `replicated` (reads from a replica);
+//! `inline` (projections in the transaction of an append); for the state beside a log `session`, `dialect`, `value`.
 #![forbid(unsafe_code)]
 
 mod committer;
 mod database;
 mod facts;
+mod failure;
 mod inline;
 mod stage;
+mod writer;
 
 mod matching;
 mod page;
@@ -38,10 +40,11 @@ mod session;
 mod value;
 
 pub use committer::{Committer, GROUP_BYTES_MAX, outcome_at, weight};
-pub use database::{Database, Failure, Moved, Tail, has_moved};
+pub use database::{Database, Tail};
 pub use dialect::{Allowed, Dialect, Translated};
 pub use facts::{Asked, Facts};
-pub use inline::{Group, Inline, Inlines, NotTaken, Registered, Transactional};
+pub use failure::{Failure, Moved, Step, has_moved};
+pub use inline::{Group, Inline, Inlines, NotTaken, Registered};
 pub use matching::{Hints, Matching, order};
 pub use page::{PAGE_BYTES, log_page, log_span, stream_page, stream_span};
 pub use progress::Progress;
@@ -50,3 +53,4 @@ pub use row::{EventRow, Stored, own_to_json, tags_to_json};
 pub use session::{Answer, Fault, Session, Sessions, run};
 pub use stage::{Staged, StagedEvent, StagedStream};
 pub use value::Value;
+pub use writer::IDLE;

@@ -73,6 +73,14 @@ pub enum Outcome {
 }
 
 impl<'a> Staged<'a> {
+    /// These appends, judged on what they assume themselves of the log; nothing if that does not tell that every one of
+    /// them is to be written.
+    pub fn assuming(appends: &[&'a Append], now: Timestamp) -> Option<Self> {
+        let staged = Self::judge(Facts::assumed(appends.iter().copied())?, appends, now);
+        let whole = staged.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Written { .. }));
+        whole.then_some(staged)
+    }
+
     /// Judges these appends on these facts. `now` is what the store's clock shows.
     pub fn judge(facts: Facts, appends: &[&'a Append], now: Timestamp) -> Self {
         let mut staged = Self {
@@ -101,11 +109,6 @@ impl<'a> Staged<'a> {
             staged.stream(&stream);
         }
         staged
-    }
-
-    /// Whether every append of the group is to be written.
-    pub fn is_written_whole(&self) -> bool {
-        self.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Written { .. }))
     }
 
     /// The end of the log as it stays, if the group has nothing to write. Only for facts that were read.

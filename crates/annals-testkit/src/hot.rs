@@ -9,6 +9,18 @@ use annals_core::{
 
 use crate::given::{category, done, event, event_type, key, read, stream, tag};
 
+/// How large logs are at which the calls are made: these, or, to see it at more, up to the one that
+/// `ANNALS_HOT_EVENTS` says.
+///
+/// # Panics
+/// If that is no number.
+pub fn sizes(usual: [i64; 2]) -> [i64; 2] {
+    match std::env::var("ANNALS_HOT_EVENTS") {
+        Ok(events) => [usual[0], events.parse().expect("ANNALS_HOT_EVENTS is a number of events")],
+        Err(_) => usual,
+    }
+}
+
 /// The names in a log that was loaded: event `n` (from 1) is of the stream `bulk-{n / 10}`, of the type `bulk.noted` and
 /// has the tag `common`; every thousandth is of the type `rare.noted` instead and has the tag `rare:{n}`, the process
 /// `process-{n}`, and the key `key-{n}`.

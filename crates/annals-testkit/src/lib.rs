@@ -43,12 +43,14 @@
 //!
 //! The files, in reading order: `trial` (how a store is opened for a clause), `contract` (the list), the files
 //! under `contract/` (the clauses), `history` (random histories and their checker); for stores on databases `hostile`
-//! (several processes, and connections that are cut), `hot` (calls that must not cost more in a large log) and `server` (a
+//! (several processes, and connections that are cut), `outages` (a server that goes away or makes wait), `hot` (calls that must not cost more in a large log) and `server` (a
 //! real one, started by the test).
 #![forbid(unsafe_code)]
 
 mod trial;
 
+#[cfg(unix)]
+pub mod outages;
 #[cfg(unix)]
 pub mod server;
 

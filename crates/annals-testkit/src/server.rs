@@ -28,6 +28,8 @@ pub struct Server {
     directory: PathBuf,
     port: u16,
     settings: Vec<String>,
+    /// How large a file system it has of its own, if it has one.
+    small: Option<String>,
     running: Option<Child>,
 }
 
@@ -50,6 +52,23 @@ pub fn oldest_postgres(settings: &[&str]) -> Server {
 pub fn newest_postgres(settings: &[&str]) -> Server {
     let found = postgres_folders();
     Server::create(Program::Postgres(found.last().expect(NO_POSTGRES).clone()), settings)
+}
+
+/// A PostgreSQL server with a small file system of its own, of so many bytes (`8m`), for a tablespace; and where that is. It is
+/// in memory, and gone when the server is. Nothing where the right to mount is missing.
+pub fn postgres_with_small_disk(size: &str) -> Option<(Server, PathBuf)> {
+    let mut probe = Command::new("unshare");
+    probe.args(["--mount", "mount", "-t", "tmpfs", "annals", "/mnt"]).stderr(Stdio::null());
+    if !is_root() || !probe.status().is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let program = Program::Postgres(postgres_folders().last().expect(NO_POSTGRES).clone());
+    let mut server = Server::made(program, &["fsync=off"]);
+    let small = server.directory.join("small");
+    std::fs::create_dir(&small).expect("a directory can be made");
+    server.small = Some(size.to_owned());
+    server.start();
+    Some((server, small))
 }
 
 /// A MariaDB server with these settings (`name=value`).
@@ -92,10 +111,17 @@ fn postgres_folders() -> Vec<PathBuf> {
 impl Server {
     /// Makes an empty server and starts it.
     fn create(program: Program, settings: &[&str]) -> Self {
-        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { program, directory: directory(), port: free_port(), settings, running: None };
-        server.initialise();
+        let mut server = Self::made(program, settings);
         server.start();
+        server
+    }
+
+    /// Makes an empty server.
+    fn made(program: Program, settings: &[&str]) -> Self {
+        let (directory, port) = (directory(), free_port());
+        let mut server = Self { program, directory, port, settings: Vec::new(), small: None, running: None };
+        server.set(settings);
+        server.initialise();
         server
     }
 
@@ -108,6 +134,7 @@ impl Server {
             directory: directory(),
             port: free_port(),
             settings: self.settings.clone(),
+            small: None,
             running: None,
         };
         let mut copy = as_nobody(folder.join("pg_basebackup"));
@@ -176,7 +203,18 @@ impl Server {
         // The shell reads until nobody can write any more, which is when the test's process has ended.
         let script = r#"log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & pid=$!; echo $pid; exec >/dev/null
             cat >/dev/null; kill -QUIT $pid 2>/dev/null; wait $pid; [ -e "$(dirname "$log")/kept" ] || rm -rf "$(dirname "$log")""#;
-        let mut shell = as_nobody("sh");
+        let mut shell = match &self.small {
+            None => as_nobody("sh"),
+            Some(size) => {
+                let mount = format!(
+                    r#"mount -t tmpfs -o size={size},uid={NOBODY},gid={NOBODY},mode=700 annals "$0" && \
+                       exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups sh "$@""#
+                );
+                let mut apart = Command::new("unshare");
+                apart.args(["--mount", "sh", "-c", &mount]).arg(self.directory.join("small"));
+                apart
+            }
+        };
         shell.args(["-c", script, "sh"]).arg(self.log()).arg(program).args(arguments).current_dir("/");
         let child = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         self.running = Some(child.expect("a shell can be started"));
@@ -185,6 +223,11 @@ impl Server {
             assert!(begun.elapsed() < HANG, "the server does not start: {}", self.said());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Gives it these settings instead of those that it has, from its next start on.
+    pub fn set(&mut self, settings: &[&str]) {
+        self.settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
     }
 
     /// Ends it at once, as a crash would: with SIGKILL for MariaDB, with SIGQUIT for PostgreSQL and all of its parts.

@@ -70,7 +70,6 @@ mod tenants;
 
 pub mod testing;
 
-mod backoff;
 mod failure;
 mod follow;
 mod progress;
@@ -85,15 +84,14 @@ pub mod derived;
 
 pub use annals_core as core;
 pub use annals_core::{
-    Aggregate, Append, Appended, Bytes, Category, Clock, CodecError, Context, Decide, Decision, Error, Event,
-    EventId, EventMetadata, EventStore, EventStoreExt, EventType, Events, Expected, IdempotencyKey, Invalid,
-    MemoryStore, Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent, Result, StoreId, StoreUrl,
-    StreamId, StreamInfo, StreamList, Subscription, SystemClock, Tag, TestClock, Text, Timestamp, Version,
-    emit, emit_all, nothing, reject,
+    Aggregate, Append, Appended, Backoff, Bytes, Category, Clock, CodecError, Context, Decide, Decision,
+    Error, Event, EventId, EventMetadata, EventStore, EventStoreExt, EventType, Events, Expected,
+    IdempotencyKey, Invalid, MemoryStore, Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent,
+    Result, StoreId, StoreUrl, StreamId, StreamInfo, StreamList, Subscription, SystemClock, Tag, TestClock,
+    Text, Timestamp, Version, emit, emit_all, nothing, reject,
 };
 pub use annals_macros::Event;
 
-pub use backoff::Backoff;
 pub use failure::Failure;
 pub use open::{open_store, open_store_with};
 pub use progress::{Failing, Kind, Phase, Status};

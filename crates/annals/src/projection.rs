@@ -22,14 +22,13 @@ mod view;
 
 use std::sync::Arc;
 
-use annals_core::{Event, EventType, Invalid, Position, Query, Result};
+use annals_core::{Backoff, Event, EventType, Invalid, Position, Query, Result};
 use parking_lot::RwLock;
 
 use home::{Answering, Home};
 use run::Filling;
 pub use view::{View, ViewError};
 
-use crate::backoff::Backoff;
 use crate::progress::{Progress, Status};
 use crate::shared::Shared;
 use crate::sql::{Dialect, Rows};

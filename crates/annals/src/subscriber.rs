@@ -19,14 +19,13 @@ mod run;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use annals_core::{Event, EventType, Invalid, RecordedEvent, Result};
+use annals_core::{Backoff, Event, EventType, Invalid, RecordedEvent, Result};
 
 use checkpoint::Checkpoints;
 use group::{Group, Share};
 pub use handling::Handling;
 use run::Delivery;
 
-use crate::backoff::Backoff;
 use crate::progress::Progress;
 use crate::shared::Shared;
 use crate::state::{Opened, unavailable};

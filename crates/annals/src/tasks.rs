@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{Invalid, Position};
+use annals_core::{Backoff, Invalid, Position};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::backoff::Backoff;
 use crate::progress::{Kind, Phase, Progress, Standing, Status};
 use crate::projection::Projected;
 

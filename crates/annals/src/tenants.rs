@@ -36,6 +36,27 @@ use routed::Routed;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The tenants of a service, and where their logs are. A clone is the same.
+///
+/// ```no_run
+/// # async fn run() -> annals::Result<()> {
+/// use annals::{Annals, State, Tenants};
+///
+/// let tenants = Tenants::open("postgres://shop@one/directory").await?;
+/// tenants.add("acme", "postgres://shop@one/shop?schema=acme").await?;
+///
+/// // It follows the tenant wherever it goes; the state beside it stays.
+/// let log = tenants.log("acme").await?;
+/// let state = State::database("postgres://shop@one/state?schema=acme")?;
+/// let annals = Annals::with_store(log, state).await?;
+///
+/// tenants
+///     .move_to("acme", "postgres://shop@two/shop?schema=acme", |moving| {
+///         println!("{} of {}", moving.copied, moving.head);
+///     })
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Tenants {
     shared: Arc<Shared>,

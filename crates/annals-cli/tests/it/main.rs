@@ -6,6 +6,7 @@ mod care;
 mod databases;
 mod demo;
 mod one_event;
+mod outbox;
 mod proof;
 mod serve;
 mod support;

@@ -3,84 +3,41 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{Append, Error, EventId, EventStore, EventStoreExt, LogRead, Position, Query, StreamId};
+use annals_core::{Error, EventId, EventStore, EventStoreExt, Query, StreamId};
 use annals_mysql::{MySqlStore, Options};
-use annals_testkit::{hostile, server};
+use annals_testkit::outages::{append, unavailable};
+use annals_testkit::{hostile, outages, server};
 use sqlx::Executor;
+use tokio::sync::Mutex;
 
 use crate::support::{SETTINGS, connect, fresh_log};
 
 /// A store that does not wait for long.
-async fn impatient(url: &str) -> Arc<MySqlStore> {
+async fn impatient(url: &str) -> Arc<dyn EventStore> {
     let options = Options { patience: Duration::from_secs(1), connections_max: 2, ..Options::default() };
     Arc::new(MySqlStore::open(url, options).await.unwrap())
-}
-
-fn append(number: usize) -> Append {
-    hostile::keyed("a-1", &format!("key-{number}"))
-}
-
-#[track_caller]
-fn unavailable<T: std::fmt::Debug>(answer: Result<T, Error>, why: &str) {
-    match answer {
-        Err(Error::Unavailable(cause)) => assert!(cause.to_string().contains(why), "{cause}"),
-        other => panic!("it should be unavailable because {why}, and is {other:?}"),
-    }
 }
 
 /// G9: a server that goes away takes nothing with it that was acknowledged, and when it is back everything goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_is_survived() {
-    let mut server = server::mariadb(&SETTINGS);
-    let store = impatient(&server.url()).await;
-    let mut acknowledged = 0;
-    for number in 0..3 {
-        store.append(append(number)).await.unwrap();
-        acknowledged += 1;
-        if number == 1 {
-            server.crash()
-        } else {
-            server.stop()
-        }
-        let answer = store.append(append(100 + number)).await;
-        assert!(matches!(answer, Err(Error::Unavailable(_) | Error::Indeterminate(_))), "{answer:?}");
-        unavailable(store.append(append(200 + number)).await, "there is none");
-        unavailable(store.head().await, "connection");
-        unavailable(store.read_log(LogRead::forward(Position::FIRST)).await, "connection");
-        server.start();
-        acknowledged += usize::from(!store.append(append(100 + number)).await.unwrap().duplicate);
-        assert_eq!(store.log_events(Query::all()).await.unwrap().len(), acknowledged);
-    }
-    // Whoever waits is woken by what comes after all of this.
-    let waiting = tokio::spawn({
-        let (store, head) = (impatient(&server.url()).await, store.head().await.unwrap());
-        async move { store.wait(head).await.unwrap() }
-    });
-    let last = store.append(append(1_000)).await.unwrap().last;
-    assert!(waiting.await.unwrap() >= last);
+    outages::a_restart_is_survived(server::mariadb(&SETTINGS), async |url| impatient(url).await).await;
 }
 
 /// G9: when every connection is taken, or a lock is held for too long, calls end in time.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_has_to_wait_for_too_long_is_told() {
     let url = fresh_log().await;
-    let store = impatient(&url).await;
-    store.append(append(0)).await.unwrap();
-    let mut holder = connect(&url).await;
-    holder.execute("LOCK TABLES events WRITE, log WRITE").await.unwrap();
-    let reads: Vec<_> = (0..12)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move { store.read_log(LogRead::forward(Position::FIRST)).await })
-        })
-        .collect();
-    for read in reads {
-        unavailable(read.await.unwrap(), "");
-    }
-    unavailable(store.append(append(1)).await, "another process holds the log for too long");
-    holder.execute("UNLOCK TABLES").await.unwrap();
-    assert_eq!(store.log_events(Query::all()).await.unwrap().len(), 1);
-    assert!(!store.append(append(1)).await.unwrap().duplicate, "nothing was written before");
+    let holder = Mutex::new(connect(&url).await);
+    let say = async |sql| {
+        holder.lock().await.execute(sql).await.unwrap();
+    };
+    outages::whoever_has_to_wait_for_too_long_is_told(
+        impatient(&url).await,
+        async || say("LOCK TABLES events WRITE, log WRITE").await,
+        async || say("UNLOCK TABLES").await,
+    )
+    .await;
 }
 
 /// G9: a server that only reads says so, and takes appends again when it writes.
@@ -140,4 +97,32 @@ async fn an_append_that_is_larger_than_a_packet_is_refused() {
     large.conditions.clear();
     let refused = store.append(large).await;
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+}
+
+/// G9: a full disk refuses appends, with a clear error, and nothing else; with room again they go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_appends_and_nothing_else() {
+    // One file for all tables, with an end: what the server says is the same as of a disk.
+    let room = |megabytes: usize| format!("innodb-data-file-path=ibdata1:12M:autoextend:max:{megabytes}M");
+    let others =
+        ["innodb-flush-log-at-trx-commit=2", "innodb-file-per-table=OFF", "innodb-autoextend-increment=2"];
+    let mut server = server::mariadb(&[others[0], others[1], others[2], &room(30)]);
+    let store = impatient(&server.url()).await;
+    hostile::a_full_disk_refuses_appends_and_nothing_else(store, async || {
+        server.stop();
+        server.set(&[others[0], others[1], others[2], &room(100)]);
+        server.start();
+    })
+    .await;
+}
+
+/// A clock that jumps changes no order: recorded times never decrease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_changes_no_order() {
+    let url = fresh_log().await;
+    hostile::a_clock_that_jumps_changes_no_order(async |clock| {
+        Arc::new(MySqlStore::open(&url, Options { clock, ..Options::default() }).await.unwrap())
+            as Arc<dyn EventStore>
+    })
+    .await;
 }

@@ -17,13 +17,19 @@ async fn load(connection: &mut MySqlConnection, up_to: i64) {
     let events = "
         INSERT INTO events (position, append_position, entity_type, entity_id, entity_version, event_id, event_type,
             schema_version, event_data, event_bytes, tags, process_id, recorded_at, idempotency_key)
-        SELECT n, n, 'bulk', CONCAT('bulk-', n DIV 10), n % 10 + 1, RANDOM_BYTES(16),
+        SELECT n, n, 'bulk', CONCAT('bulk-', n DIV 10), n % 10 + 1, UNHEX(LPAD(HEX(n), 32, '0')),
             IF(n % 1000 = 0, 'rare.noted', 'bulk.noted'), 1, '{}', 2,
             IF(n % 1000 = 0, CONCAT('[\"common\",\"rare:', n, '\"]'), '[\"common\"]'),
             IF(n % 1000 = 0, CONCAT('process-', n), NULL), 0, IF(n % 1000 = 0, CONCAT('key-', n), NULL)
-        FROM (SELECT seq AS n FROM seq_1_to_1000000) AS s
-        WHERE n > (SELECT position FROM log) AND n <= ?";
-    sqlx::query(events).bind(up_to).execute(&mut *connection).await.unwrap();
+        FROM (SELECT seq AS n FROM seq_1_to_100000000) AS s
+        WHERE n BETWEEN ? AND ?";
+    let head: i64 = connection.fetch_one("SELECT position FROM log").await.unwrap().get(0);
+    let mut from = head + 1;
+    while from <= up_to {
+        let last = up_to.min(from + 499_999);
+        sqlx::query(events).bind(from).bind(last).execute(&mut *connection).await.unwrap();
+        from = last + 1;
+    }
     for sql in [
         "INSERT IGNORE INTO event_tags SELECT 'common', position FROM events WHERE entity_type = 'bulk'",
         "INSERT IGNORE INTO event_tags
@@ -53,7 +59,7 @@ async fn what_is_looked_at_does_not_grow_with_the_log() {
     let poll = std::time::Duration::from_secs(3_600);
     let store = MySqlStore::open(&url, Options { poll, ..Options::default() }).await.unwrap();
     let mut connection = connect(&url).await;
-    for size in [10_000, 300_000] {
+    for size in hot::sizes([10_000, 300_000]) {
         for fresh in [false, true] {
             if fresh {
                 connection.execute("ANALYZE TABLE events, event_tags, entities").await.unwrap();

@@ -3,84 +3,42 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{Append, Error, EventStore, EventStoreExt, LogRead, Position, Query};
+use annals_core::{Error, EventStore, EventStoreExt, LogRead, Position, Query};
 use annals_postgres::{Options, PostgresStore};
-use annals_testkit::{hostile, server};
+use annals_testkit::outages::{append, unavailable};
+use annals_testkit::{hostile, outages, server};
 use sqlx::{AssertSqlSafe, Executor};
+use tokio::sync::Mutex;
 
 use crate::support::{Which, connect, fresh_log};
 
 /// A store that does not wait for long.
-async fn impatient(url: &str) -> Arc<PostgresStore> {
+async fn impatient(url: &str) -> Arc<dyn EventStore> {
     let options = Options { patience: Duration::from_millis(400), connections_max: 2, ..Options::default() };
     Arc::new(PostgresStore::open(url, options).await.unwrap())
-}
-
-fn append(number: usize) -> Append {
-    hostile::keyed("a-1", &format!("key-{number}"))
-}
-
-#[track_caller]
-fn unavailable<T: std::fmt::Debug>(answer: Result<T, Error>, why: &str) {
-    match answer {
-        Err(Error::Unavailable(cause)) => assert!(cause.to_string().contains(why), "{cause}"),
-        other => panic!("it should be unavailable because {why}, and is {other:?}"),
-    }
 }
 
 /// G9: a server that goes away takes nothing with it that was acknowledged, and when it is back everything goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_is_survived() {
-    let mut server = server::newest_postgres(&["fsync=off"]);
-    let store = impatient(&server.url()).await;
-    let mut acknowledged = 0;
-    for number in 0..3 {
-        store.append(append(number)).await.unwrap();
-        acknowledged += 1;
-        if number == 1 {
-            server.crash()
-        } else {
-            server.stop()
-        }
-        let answer = store.append(append(100 + number)).await;
-        assert!(matches!(answer, Err(Error::Unavailable(_) | Error::Indeterminate(_))), "{answer:?}");
-        unavailable(store.append(append(200 + number)).await, "there is none");
-        unavailable(store.head().await, "connection");
-        unavailable(store.read_log(LogRead::forward(Position::FIRST)).await, "connection");
-        server.start();
-        acknowledged += usize::from(!store.append(append(100 + number)).await.unwrap().duplicate);
-        assert_eq!(store.log_events(Query::all()).await.unwrap().len(), acknowledged);
-    }
-    // Whoever waits is woken by what comes after all of this.
-    let waiting = tokio::spawn({
-        let (store, head) = (impatient(&server.url()).await, store.head().await.unwrap());
-        async move { store.wait(head).await.unwrap() }
-    });
-    let last = store.append(append(1_000)).await.unwrap().last;
-    assert!(waiting.await.unwrap() >= last);
+    outages::a_restart_is_survived(server::newest_postgres(&["fsync=off"]), async |url| impatient(url).await)
+        .await;
 }
 
 /// G9: when every connection is taken, or a lock is held for too long, calls end in time.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_has_to_wait_for_too_long_is_told() {
     let url = fresh_log(Which::Oldest);
-    let store = impatient(&url).await;
-    store.append(append(0)).await.unwrap();
-    let mut holder = connect(&url).await;
-    holder.execute("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    let reads: Vec<_> = (0..12)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move { store.read_log(LogRead::forward(Position::FIRST)).await })
-        })
-        .collect();
-    for read in reads {
-        unavailable(read.await.unwrap(), "");
-    }
-    unavailable(store.append(append(1)).await, "another process holds the log for too long");
-    holder.execute("ROLLBACK").await.unwrap();
-    assert_eq!(store.log_events(Query::all()).await.unwrap().len(), 1);
-    assert!(!store.append(append(1)).await.unwrap().duplicate, "nothing was written before");
+    let holder = Mutex::new(connect(&url).await);
+    let say = async |sql| {
+        holder.lock().await.execute(sql).await.unwrap();
+    };
+    outages::whoever_has_to_wait_for_too_long_is_told(
+        impatient(&url).await,
+        async || say("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await,
+        async || say("ROLLBACK").await,
+    )
+    .await;
 }
 
 /// G9: a read that takes longer than the server allows ends; a commit has no such limit.
@@ -158,4 +116,36 @@ async fn a_role_that_may_only_append_and_read_is_enough() {
         .unwrap();
     unavailable(store.append(append(1)).await, "the role may not do this");
     unavailable(store.head().await, "the role may not do this");
+}
+
+/// G9: a full disk refuses appends, with a clear error, and nothing else; with room again they go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_appends_and_nothing_else() {
+    let Some((server, small)) = server::postgres_with_small_disk("8m") else {
+        println!("not tried: the right to mount a small file system is missing");
+        return;
+    };
+    let store = impatient(&server.url()).await;
+    let mut owner = connect(&format!("{}?schema=annals", server.url())).await;
+    let place = format!("CREATE TABLESPACE small LOCATION '{}'", small.display());
+    owner.execute(AssertSqlSafe(place)).await.unwrap();
+    owner.execute("CREATE TABLE filler (bytes bytea STORAGE EXTERNAL) TABLESPACE small").await.unwrap();
+    owner.execute("INSERT INTO filler SELECT convert_to(repeat('x', 2000000), 'UTF8')").await.unwrap();
+    owner.execute("ALTER TABLE events SET TABLESPACE small").await.unwrap();
+    hostile::a_full_disk_refuses_appends_and_nothing_else(store, async || {
+        owner.execute("DROP TABLE filler").await.unwrap();
+        owner.execute("CHECKPOINT").await.unwrap();
+    })
+    .await;
+}
+
+/// A clock that jumps changes no order: recorded times never decrease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_changes_no_order() {
+    let url = fresh_log(Which::Newest);
+    hostile::a_clock_that_jumps_changes_no_order(async |clock| {
+        Arc::new(PostgresStore::open(&url, Options { clock, ..Options::default() }).await.unwrap())
+            as Arc<dyn EventStore>
+    })
+    .await;
 }

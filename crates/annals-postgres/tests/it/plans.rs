@@ -17,7 +17,7 @@ async fn load(connection: &mut PgConnection, up_to: i64) {
     let sql = "
         INSERT INTO events (position, append_position, entity_type, entity_id, entity_version, event_id, event_type,
             schema_version, event_data, tags, process_id, recorded_at, idempotency_key)
-        SELECT n, n, 'bulk', 'bulk-' || n / 10, n % 10 + 1, gen_random_uuid(),
+        SELECT n, n, 'bulk', 'bulk-' || n / 10, n % 10 + 1, lpad(to_hex(n), 32, '0')::uuid,
             CASE WHEN n % 1000 = 0 THEN 'rare.noted' ELSE 'bulk.noted' END, 1, '{}',
             CASE WHEN n % 1000 = 0 THEN jsonb_build_array('common', 'rare:' || n) ELSE '[\"common\"]' END,
             CASE WHEN n % 1000 = 0 THEN 'process-' || n END, now(), CASE WHEN n % 1000 = 0 THEN 'key-' || n END
@@ -46,7 +46,7 @@ async fn what_is_looked_at_does_not_grow_with_the_log() {
     let url = server.url();
     let open = async || PostgresStore::open(&url, Options::default()).await.unwrap();
     let mut connection = connect(&format!("{url}?schema=annals")).await;
-    for size in [10_000, 1_000_000] {
+    for size in hot::sizes([10_000, 1_000_000]) {
         for fresh in [false, true] {
             let store = open().await;
             if !fresh {

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use annals_core::{LogPage, LogRead, Position, Query, RecordedEvent};
+use annals_core::{Backoff, LogPage, LogRead, Position, Query, RecordedEvent};
 use annals_sql::{Inlines, Registered};
 
 use super::file::{checkpoint, set_checkpoint};
 use super::inline::InlineProjection;
 use super::{Home, Projected, Projection, Witness};
-use crate::backoff::Backoff;
 use crate::follow::{Followed, follow};
 use crate::shared::Shared;
 use crate::sql::{Database, Rows, SqlError};

@@ -14,13 +14,12 @@
 use std::time::Duration;
 
 use annals_core::{
-    Aggregate, Append, Appended, CodecError, Conflict, Decide, Error, Event, EventId, Expected,
+    Aggregate, Append, Appended, Backoff, CodecError, Conflict, Decide, Error, Event, EventId, Expected,
     IdempotencyKey, LogRead, NewEvent, RecordedEvent, StreamId, Tag, Version, Violated, Violation,
 };
 
 use super::execute::Mode;
 use super::{Committed, Execute, ExecuteError, Folded, LoadError};
-use crate::backoff::Backoff;
 
 /// Between attempts after others were faster.
 const AFTER_CONFLICT: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));

@@ -10,7 +10,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use annals_core::{Error, LogPage, LogRead, Position, Query, RecordedEvent, StreamId};
+use annals_core::{Backoff, Error, LogPage, LogRead, Position, Query, RecordedEvent, StreamId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -18,7 +18,6 @@ use super::checkpoint::Checkpoints;
 use super::group::Share;
 use super::{Handler, Handling};
 use crate::Failure;
-use crate::backoff::Backoff;
 use crate::follow::{Followed, follow};
 use crate::progress::Progress;
 use crate::projection::Witness;

@@ -1,0 +1,203 @@
+//! For the person on call: how an outbox stands, and its dead letters.
+//!
+//! A dead letter keeps its place. While it lies, the messages of its aggregate wait; retried, it comes first.
+
+use std::time::Duration;
+
+use annals_core::{EventId, Timestamp};
+
+use crate::database::Value;
+use crate::pending::{MESSAGE, id, message};
+use crate::{Error, Message, Outbox, Result};
+
+/// Most failing aggregates that a status tells of.
+const FAILING_MAX: i64 = 100;
+
+/// How an outbox stands.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Status {
+    /// Messages that are to be published, without those that are held.
+    pub pending: u64,
+    /// Dead letters, and messages that wait behind one.
+    pub held: u64,
+    /// How old the oldest of all these is.
+    pub oldest: Option<Duration>,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Aggregates whose next message was refused and will be tried again: the first hundred.
+    pub failing: Vec<Failing>,
+    /// Whether some publisher has the lease.
+    pub publishing: bool,
+}
+
+/// A message that was refused and will be tried again.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Failing {
+    /// What it is about.
+    pub aggregate_type: String,
+    /// Which one.
+    pub aggregate_id: String,
+    /// The message.
+    pub id: EventId,
+    /// How often it was refused.
+    pub attempts: u32,
+    /// Why, the last time.
+    pub error: String,
+    /// When it will be tried again.
+    pub next_attempt_at: Timestamp,
+}
+
+/// A message that was refused too often.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// The message; `attempt` is how often it was tried.
+    pub message: Message,
+    /// Why it was refused, the last time.
+    pub error: String,
+    /// When that was.
+    pub failed_at: Timestamp,
+    /// How many messages of its aggregate wait behind it.
+    pub waiting: u64,
+}
+
+impl Outbox {
+    /// How the outbox stands. Counts what waits, so its cost grows with that.
+    ///
+    /// # Errors
+    /// `NoTables`, `Database`.
+    pub async fn status(&self) -> Result<Status> {
+        let mut status = Status::default();
+        let mut oldest = None;
+        for (held, count) in [("FALSE", &mut status.pending), ("TRUE", &mut status.held)] {
+            let waits = format!("FROM outbox o @pending WHERE o.processed = FALSE AND o.held = {held}");
+            *count =
+                self.number(&format!("SELECT COUNT(*) {waits}")).await?.unwrap_or_default().unsigned_abs();
+            let age = format!(
+                "SELECT @micros(@now) - @micros(o.created_at) {waits} ORDER BY o.held, o.position LIMIT 1"
+            );
+            oldest = oldest.max(self.number(&age).await?);
+        }
+        status.oldest = oldest.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or_default()));
+        let dead = "SELECT COUNT(*) FROM outbox_failures WHERE dead = TRUE";
+        status.dead_letters = self.number(dead).await?.unwrap_or_default().unsigned_abs();
+        let leases = "SELECT COUNT(*) FROM outbox_publisher WHERE lease_until >= @now";
+        status.publishing = self.number(leases).await? > Some(0);
+        let failing = "SELECT o.aggregate_type, o.aggregate_id, @text(o.id), f.attempts, f.last_error,
+                @micros(f.next_attempt_at)
+            FROM outbox_failures f JOIN outbox o ON o.position = f.position
+            WHERE f.dead = FALSE ORDER BY f.position LIMIT ?";
+        for row in self.fetch(failing, &[Value::Int(FAILING_MAX)]).await? {
+            status.failing.push(self.read(|| {
+                Ok(Failing {
+                    aggregate_type: row.text(0)?,
+                    aggregate_id: row.text(1)?,
+                    id: id(&row, 2)?,
+                    attempts: u32::try_from(row.int(3)?).unwrap_or(u32::MAX),
+                    error: row.text(4)?,
+                    next_attempt_at: Timestamp::from_micros(row.int(5)?),
+                })
+            })?);
+        }
+        Ok(status)
+    }
+
+    /// The oldest dead letters.
+    ///
+    /// # Errors
+    /// `NoTables`, `Database`.
+    pub async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
+        let sql = format!(
+            "SELECT {MESSAGE}, f.attempts, f.last_error, @micros(f.failed_at),
+                (SELECT COUNT(*) FROM outbox w WHERE w.aggregate_type = o.aggregate_type
+                    AND w.aggregate_id = o.aggregate_id AND w.sequence > o.sequence)
+            FROM outbox_failures f JOIN outbox o ON o.position = f.position
+            WHERE f.dead = TRUE ORDER BY f.position LIMIT ?"
+        );
+        let rows = self.fetch(&sql, &[Value::Int(i64::try_from(limit).unwrap_or(i64::MAX))]).await?;
+        let letter = |row: &_| -> Result<DeadLetter, sqlx::Error> {
+            let row: &crate::database::Row = row;
+            let mut message = message(row)?;
+            message.attempt = u32::try_from(row.int(11)?).unwrap_or(u32::MAX);
+            Ok(DeadLetter {
+                message,
+                error: row.text(12)?,
+                failed_at: Timestamp::from_micros(row.int(13)?),
+                waiting: row.int(14)?.unsigned_abs(),
+            })
+        };
+        rows.iter().map(|row| self.read(|| letter(row))).collect()
+    }
+
+    /// Lets a dead letter be tried again, as if it had never failed. It keeps its place: it is the first of its aggregate,
+    /// and what waited comes behind it.
+    ///
+    /// # Errors
+    /// `NoDeadLetter` if there is none with this id; `NoTables`, `Database`.
+    pub async fn retry(&self, id: EventId) -> Result<()> {
+        self.let_go(id, false).await
+    }
+
+    /// Lets every dead letter that is there now be tried again; says how many.
+    ///
+    /// # Errors
+    /// `NoTables`, `Database`. Those before the error are retried.
+    pub async fn retry_all(&self) -> Result<u64> {
+        let sql = "SELECT @text(o.id) FROM outbox_failures f JOIN outbox o ON o.position = f.position
+            WHERE f.dead = TRUE ORDER BY f.position";
+        let mut retried = 0;
+        for row in self.fetch(sql, &[]).await? {
+            match self.retry(self.read(|| id(&row, 0))?).await {
+                Ok(()) => retried += 1,
+                // Somebody else was faster.
+                Err(Error::NoDeadLetter(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(retried)
+    }
+
+    /// Gives a dead letter up: it will never be published, and what waited behind it goes on. Its row counts as processed
+    /// and dropped, and is kept as long as those.
+    ///
+    /// # Errors
+    /// `NoDeadLetter` if there is none with this id; `NoTables`, `Database`.
+    pub async fn discard(&self, id: EventId) -> Result<()> {
+        self.let_go(id, true).await
+    }
+
+    async fn let_go(&self, id: EventId, dropped: bool) -> Result<()> {
+        let text = id.to_string();
+        let sql = "SELECT aggregate_type, aggregate_id, position FROM outbox WHERE id = @id";
+        let found = self.fetch(sql, &[Value::Text(&text)]).await?;
+        let row = found.first().ok_or(Error::NoDeadLetter(id))?;
+        let (kind, name, position) = self.read(|| Ok((row.text(0)?, row.text(1)?, row.int(2)?)))?;
+        let (aggregate, position) = ([Value::Text(&kind), Value::Text(&name)], [Value::Int(position)]);
+
+        let dialect = self.pool.dialect();
+        let mut transaction = self.begin().await?;
+        let lock = "UPDATE outbox_aggregates SET held = FALSE WHERE aggregate_type = ? AND aggregate_id = ?";
+        self.run(&mut transaction, self.spell(dialect, lock), &aggregate).await?;
+        let forget = "DELETE FROM outbox_failures WHERE position = ? AND dead = TRUE";
+        if self.run(&mut transaction, self.spell(dialect, forget), &position).await? == 0 {
+            // Dropped, the transaction is rolled back.
+            return Err(Error::NoDeadLetter(id));
+        }
+        if dropped {
+            let drop = "UPDATE outbox SET processed = TRUE, processed_at = @now, dropped = TRUE, held = FALSE
+                WHERE position = ?";
+            self.run(&mut transaction, self.spell(dialect, drop), &position).await?;
+        }
+        let free = "UPDATE outbox @aggregate SET held = FALSE WHERE aggregate_type = ? AND aggregate_id = ? AND processed = FALSE";
+        self.run(&mut transaction, self.spell(dialect, free), &aggregate).await?;
+        self.commit(transaction).await
+    }
+
+    /// The number that is asked for, if there is a row.
+    async fn number(&self, statement: &str) -> Result<Option<i64>> {
+        let rows = self.fetch(statement, &[]).await?;
+        rows.first().map(|row| self.read(|| row.int(0))).transpose()
+    }
+}

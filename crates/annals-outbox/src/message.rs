@@ -1,0 +1,203 @@
+//! Messages: as a service writes them, and as a sink is given them.
+
+use std::collections::BTreeMap;
+
+use annals_core::{Bytes, ContentType, EventId, Invalid, Timestamp};
+
+/// Longest name of an aggregate's type, an aggregate's id, an event's type or a content type, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Most bytes of a message's data: 8 MiB.
+pub const DATA_BYTES_MAX: usize = 8 << 20;
+/// Most bytes of a message's headers, keys and values together: 64 KiB.
+pub const HEADERS_BYTES_MAX: usize = 64 << 10;
+
+/// A message that is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMessage {
+    /// Identity, by which consumers know a message that comes twice.
+    pub id: EventId,
+    /// What kind of thing it is about: `order`.
+    pub aggregate_type: String,
+    /// Which one. The messages of one aggregate are published in the order in which they were committed.
+    pub aggregate_id: String,
+    /// What happened, in the past tense: `order.placed`.
+    pub event_type: String,
+    /// How `data` is to be understood.
+    pub content_type: ContentType,
+    /// What happened, in detail. Kept byte for byte.
+    pub data: Bytes,
+    /// What else a consumer may want to know.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl NewMessage {
+    /// A message with a new id whose data is this value as JSON.
+    ///
+    /// # Errors
+    /// `Invalid` if the value cannot be written as JSON. Everything else is checked when the message is written.
+    pub fn json(
+        aggregate_type: impl Into<String>,
+        aggregate_id: impl Into<String>,
+        event_type: impl Into<String>,
+        data: &(impl serde::Serialize + ?Sized),
+    ) -> Result<Self, Invalid> {
+        let data = serde_json::to_vec(data);
+        let data =
+            data.map_err(|error| Invalid::new("data", format!("cannot be written as JSON: {error}")))?;
+        Ok(Self::bytes(aggregate_type, aggregate_id, event_type, ContentType::Json, data))
+    }
+
+    /// A message with a new id and these bytes.
+    pub fn bytes(
+        aggregate_type: impl Into<String>,
+        aggregate_id: impl Into<String>,
+        event_type: impl Into<String>,
+        content_type: ContentType,
+        data: impl Into<Bytes>,
+    ) -> Self {
+        Self {
+            id: EventId::generate(),
+            aggregate_type: aggregate_type.into(),
+            aggregate_id: aggregate_id.into(),
+            event_type: event_type.into(),
+            content_type,
+            data: data.into(),
+            headers: BTreeMap::new(),
+        }
+    }
+
+    /// The same message with this id.
+    #[must_use]
+    pub fn with_id(mut self, id: EventId) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// The same message with one header more.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.insert(name.into(), value.into());
+        self
+    }
+
+    /// Checks all that can be checked without a database.
+    ///
+    /// # Errors
+    /// [`Invalid`], naming the field.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        check_name("aggregate_type", &self.aggregate_type)?;
+        check_name("aggregate_id", &self.aggregate_id)?;
+        check_name("event_type", &self.event_type)?;
+        check_name("content_type", self.content_type.as_str())?;
+        if self.data.len() > DATA_BYTES_MAX {
+            let problem = format!("has {} bytes, the limit is {DATA_BYTES_MAX}", self.data.len());
+            return Err(Invalid::new("data", problem));
+        }
+        if self.content_type == ContentType::Json
+            && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&self.data)
+        {
+            let problem = format!("is not JSON, which it is said to be: {error}");
+            return Err(Invalid::new("data", problem));
+        }
+        let bytes: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > HEADERS_BYTES_MAX {
+            let problem = format!("has {bytes} bytes, the limit is {HEADERS_BYTES_MAX}");
+            return Err(Invalid::new("headers", problem));
+        }
+        if self.headers.contains_key("") {
+            return Err(Invalid::new("headers", "has a header without a name"));
+        }
+        Ok(())
+    }
+}
+
+/// A name must be the same name in every database: some take blanks at its end away.
+fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
+    let problem = if name.is_empty() {
+        "is empty".to_owned()
+    } else if name.len() > NAME_BYTES_MAX {
+        format!("is {} bytes long, the limit is {NAME_BYTES_MAX}", name.len())
+    } else if name.contains('\0') {
+        "contains a NUL character".to_owned()
+    } else if name.trim() != name {
+        format!("`{name}` begins or ends with a blank")
+    } else {
+        return Ok(());
+    };
+    Err(Invalid::new(field, problem))
+}
+
+/// A message that is to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message {
+    /// Identity. A message may come more than once, always with the same id.
+    pub id: EventId,
+    /// What kind of thing it is about.
+    pub aggregate_type: String,
+    /// Which one.
+    pub aggregate_id: String,
+    /// Its place among the messages of the aggregate: 1, 2, 3, without gaps.
+    pub sequence: u64,
+    /// What happened.
+    pub event_type: String,
+    /// How `data` is to be understood.
+    pub content_type: ContentType,
+    /// What happened, in detail.
+    pub data: Bytes,
+    /// What else the writer wanted to say.
+    pub headers: BTreeMap<String, String>,
+    /// When it was written, by the clock of the database.
+    pub created_at: Timestamp,
+    /// Which attempt to publish it this is, from 1 on, as far as attempts were refused. Another number does not mean that
+    /// the message has not come before.
+    pub attempt: u32,
+    /// Its place in the table.
+    pub(crate) position: i64,
+}
+
+/// Whose messages keep their order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Aggregate {
+    pub(crate) kind: String,
+    pub(crate) id: String,
+}
+
+impl Message {
+    pub(crate) fn aggregate(&self) -> Aggregate {
+        Aggregate { kind: self.aggregate_type.clone(), id: self.aggregate_id.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_message_is_named() {
+        let good =
+            || NewMessage::json("order", "1", "order.placed", &serde_json::json!({"total": 1})).unwrap();
+        assert_eq!(good().validate(), Ok(()));
+        let wrong = |change: fn(&mut NewMessage)| {
+            let mut message = good();
+            change(&mut message);
+            message.validate().unwrap_err().to_string()
+        };
+        assert_eq!(wrong(|m| m.aggregate_type.clear()), "aggregate_type is empty");
+        assert_eq!(wrong(|m| m.aggregate_id = "1 ".into()), "aggregate_id `1 ` begins or ends with a blank");
+        assert_eq!(wrong(|m| m.event_type = "a\0b".into()), "event_type contains a NUL character");
+        assert_eq!(
+            wrong(|m| m.aggregate_id = "x".repeat(256)),
+            "aggregate_id is 256 bytes long, the limit is 255"
+        );
+        assert!(wrong(|m| m.data = "{".into()).starts_with("data is not JSON, which it is said to be: EOF"));
+        assert!(wrong(|m| m.data = vec![0; DATA_BYTES_MAX + 1].into()).contains("the limit is 8388608"));
+        assert_eq!(wrong(|m| m.content_type = ContentType::new("")), "content_type is empty");
+        assert_eq!(
+            wrong(|m| drop(m.headers.insert("".into(), "x".into()))),
+            "headers has a header without a name"
+        );
+        let big = wrong(|m| drop(m.headers.insert("x".into(), "x".repeat(HEADERS_BYTES_MAX))));
+        assert_eq!(big, "headers has 65537 bytes, the limit is 65536");
+    }
+}

@@ -1,0 +1,82 @@
+//! Where messages are published to: a trait with one method, closures, and a log of Annals.
+
+use std::sync::Arc;
+
+use annals_core::{
+    Append, Error, EventStore, Expected, IdempotencyKey, Invalid, Metadata, NewEvent, StreamId, Text,
+};
+use async_trait::async_trait;
+
+use crate::{Failure, Message};
+
+/// Takes messages and publishes them.
+///
+/// A message may come again, also after it was published: consumers know it by its id. Messages of one aggregate come one
+/// after the other, in order; those of others may come at the same time. A call that takes longer than the publisher's
+/// `timeout` is dropped.
+#[async_trait]
+pub trait Sink: Send + Sync + 'static {
+    /// Publishes a message, and returns when it is where it has to be, durably.
+    ///
+    /// # Errors
+    /// [`Failure`], which says whether it is because of this message.
+    async fn publish(&self, message: &Message) -> Result<(), Failure>;
+}
+
+#[async_trait]
+impl<F, Fut> Sink for F
+where
+    F: Fn(Message) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Failure>> + Send,
+{
+    async fn publish(&self, message: &Message) -> Result<(), Failure> {
+        self(message.clone()).await
+    }
+}
+
+/// A sink that appends messages to a log of Annals, each once, however often it comes: its id is the key of the append.
+///
+/// The message of `order` `42` becomes an event of the stream `order-42`, with the message's id, type and data. The headers
+/// `process`, `initiator`, `predecessor` and `trace` become what these mean to Annals, the others the event's own metadata.
+pub struct LogSink(Arc<dyn EventStore>);
+
+impl LogSink {
+    /// A sink that appends to this log.
+    pub fn new(store: Arc<dyn EventStore>) -> Self {
+        Self(store)
+    }
+}
+
+#[async_trait]
+impl Sink for LogSink {
+    async fn publish(&self, message: &Message) -> Result<(), Failure> {
+        let append = append(message).map_err(Failure::refused)?;
+        match self.0.append(append).await {
+            Ok(_) => Ok(()),
+            Err(error @ (Error::Conflict(_) | Error::Invalid(_))) => Err(Failure::refused(error)),
+            // It may have been written: the next attempt has the same key.
+            Err(error) => Err(Failure::unavailable(error)),
+        }
+    }
+}
+
+fn append(message: &Message) -> Result<Append, Invalid> {
+    let stream = StreamId::of(&message.aggregate_type, &message.aggregate_id)?;
+    let mut metadata = Metadata::default();
+    for (name, value) in &message.headers {
+        let value = Text::from(value);
+        match name.as_str() {
+            "process" => metadata.process = Some(value),
+            "initiator" => metadata.initiator = Some(value),
+            "predecessor" => metadata.predecessor = Some(value),
+            "trace" => metadata.trace = Some(value),
+            name => drop(metadata.own.insert(Text::from(name), value)),
+        }
+    }
+    let mut event = NewEvent::new(message.event_type.as_str(), message.data.clone())?;
+    event = event.with_id(message.id).with_metadata(metadata);
+    event.content_type = message.content_type.clone();
+    event.occurred_at = Some(message.created_at);
+    let key = IdempotencyKey::new(message.id.to_string())?;
+    Ok(Append::to(stream, Expected::Any, [event]).once(key))
+}

@@ -1,0 +1,237 @@
+//! Messages that are refused, dead letters, and sinks that are away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use annals_core::Backoff;
+use annals_outbox::{Error, Options};
+
+use crate::support::{Place, Taker, Verdict, about, assert_in_order, options, types, until};
+
+/// O3: what is behind a refused message waits for it, and nothing else does.
+pub async fn only_the_aggregate_that_fails_waits(place: Place) {
+    let refused = Arc::new(AtomicU32::new(0));
+    let taker = Taker::judging({
+        let refused = refused.clone();
+        move |message| match message.event_type.as_str() {
+            "order.bad" if refused.fetch_add(1, Ordering::SeqCst) < 4 => Verdict::Refuse,
+            _ => Verdict::Take,
+        }
+    });
+    for event_type in ["order.placed", "order.bad", "order.paid"] {
+        place.write("1", event_type).await;
+    }
+    place.write("2", "order.placed").await;
+    // It is refused once, and then waits for ever, as it seems.
+    let long = Options {
+        backoff: Backoff::new(Duration::from_secs(9_000), Duration::from_secs(9_000)),
+        ..options()
+    };
+    let publisher = place.outbox.publisher(taker.clone()).options(long).start().await.unwrap();
+    taker.count(2).await;
+    place.write("1", "order.sent").await;
+    place.write("3", "order.placed").await;
+    let taken = taker.count(3).await;
+    assert_eq!(types(&taken, "1"), ["order.placed"]);
+    until("it is recorded", async || place.outbox.status().await.unwrap().failing.len() == 1).await;
+    let status = place.outbox.status().await.unwrap();
+    assert_eq!((status.pending, status.held, status.dead_letters), (3, 0, 0));
+    assert!(status.publishing && status.oldest.is_some());
+    let failing = &status.failing[0];
+    assert_eq!((failing.aggregate_type.as_str(), failing.aggregate_id.as_str()), ("order", "1"));
+    assert_eq!((failing.attempts, failing.error.as_str()), (1, "it is not liked"));
+    assert_eq!(publisher.health().refused, 1);
+    publisher.stop().await;
+
+    // Attempts are counted on by the next publisher, which comes to it when it is due.
+    place.run("UPDATE outbox_failures SET next_attempt_at = failed_at").await;
+    let publisher = place.outbox.publisher(taker.clone()).options(options()).start().await.unwrap();
+    let taken = taker.count(6).await;
+    assert_eq!(types(&taken, "1"), ["order.placed", "order.bad", "order.paid", "order.sent"]);
+    assert_eq!(taken.iter().find(|message| message.event_type == "order.bad").unwrap().attempt, 5);
+    assert_in_order(&taken);
+    publisher.stop().await;
+    let status = place.outbox.status().await.unwrap();
+    assert_eq!((status.pending, status.failing.len()), (0, 0));
+}
+
+/// What is bad until it is said to be good, and a publisher that gives up after three attempts.
+async fn a_dead_letter(place: &Place) -> (Taker, Arc<AtomicBool>, annals_outbox::Publishing) {
+    let good = Arc::new(AtomicBool::new(false));
+    let taker = Taker::judging({
+        let good = good.clone();
+        move |message| match message.event_type.as_str() {
+            "order.bad" if !good.load(Ordering::SeqCst) => Verdict::Refuse,
+            _ => Verdict::Take,
+        }
+    });
+    for event_type in ["order.placed", "order.bad", "order.paid"] {
+        place.write("1", event_type).await;
+    }
+    let few = Options { attempts_max: 3, ..options() };
+    let publisher = place.outbox.publisher(taker.clone()).options(few).start().await.unwrap();
+    until("it is dead", async || place.outbox.status().await.unwrap().dead_letters == 1).await;
+    // What is written from now on waits as well; the others go on.
+    place.write("1", "order.sent").await;
+    place.write("2", "order.placed").await;
+    let taken = taker.count(2).await;
+    assert_eq!(types(&taken, "1"), ["order.placed"]);
+    let status = place.outbox.status().await.unwrap();
+    assert_eq!((status.held, status.dead_letters, status.failing.len()), (3, 1, 0));
+    let letters = place.outbox.dead_letters(10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    let letter = &letters[0];
+    assert_eq!((letter.message.event_type.as_str(), letter.message.attempt), ("order.bad", 3));
+    assert_eq!((letter.error.as_str(), letter.waiting), ("it is not liked", 2));
+    assert_eq!(place.outbox.dead_letters(0).await.unwrap().len(), 0);
+    (taker, good, publisher)
+}
+
+/// O3: retried, it comes in its place, and what waited comes behind it. If it is refused again, it is dead again.
+pub async fn a_dead_letter_keeps_its_place(place: Place) {
+    let (taker, good, publisher) = a_dead_letter(&place).await;
+    let id = place.outbox.dead_letters(1).await.unwrap()[0].message.id;
+    place.outbox.retry(id).await.unwrap();
+    until("it is dead again", async || place.outbox.status().await.unwrap().dead_letters == 1).await;
+    assert_eq!(place.outbox.dead_letters(1).await.unwrap()[0].message.attempt, 3);
+    good.store(true, Ordering::SeqCst);
+    place.outbox.retry(id).await.unwrap();
+    let taken = taker.count(5).await;
+    assert_eq!(types(&taken, "1"), ["order.placed", "order.bad", "order.paid", "order.sent"]);
+    assert_in_order(&taken);
+    place.write("1", "order.done").await;
+    taker.count(6).await;
+    publisher.stop().await;
+    for again in [place.outbox.retry(id).await, place.outbox.discard(id).await] {
+        assert!(matches!(again, Err(Error::NoDeadLetter(other)) if other == id), "{again:?}");
+    }
+    let status = place.outbox.status().await.unwrap();
+    assert_eq!((status.pending, status.held, status.dead_letters), (0, 0, 0));
+}
+
+/// O3: discarded, it never comes, and its row says so.
+pub async fn a_dead_letter_that_is_discarded_lets_others_go_on(place: Place) {
+    let (taker, _, publisher) = a_dead_letter(&place).await;
+    let id = place.outbox.dead_letters(1).await.unwrap()[0].message.id;
+    place.outbox.discard(id).await.unwrap();
+    place.write("1", "order.done").await;
+    let taken = taker.count(5).await;
+    publisher.stop().await;
+    assert_eq!(types(&taken, "1"), ["order.placed", "order.paid", "order.sent", "order.done"]);
+    assert!(matches!(place.outbox.discard(id).await, Err(Error::NoDeadLetter(_))));
+    assert_eq!(
+        place.number("SELECT COUNT(*) FROM outbox WHERE dropped = TRUE AND processed = TRUE").await,
+        1
+    );
+    assert_eq!(place.number("SELECT COUNT(*) FROM outbox WHERE processed = FALSE").await, 0);
+    assert_eq!(place.number("SELECT COUNT(*) FROM outbox_failures").await, 0);
+}
+
+/// A sink that is away makes no dead letters, however long it is.
+pub async fn a_sink_that_is_away_is_waited_for(place: Place) {
+    let (asked, back) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+    let taker = Taker::judging({
+        let (asked, back) = (asked.clone(), back.clone());
+        move |_| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            if back.load(Ordering::SeqCst) { Verdict::Take } else { Verdict::Away }
+        }
+    });
+    for order in ["1", "2", "1"] {
+        place.write(order, "order.changed").await;
+    }
+    let impatient = Options { attempts_max: 1, ..options() };
+    let publisher = place.outbox.publisher(taker.clone()).options(impatient).start().await.unwrap();
+    until("it was tried again", async || asked.load(Ordering::SeqCst) > 4).await;
+    assert_eq!(publisher.health().problem.as_deref(), Some("the broker is away"));
+    back.store(true, Ordering::SeqCst);
+    let taken = taker.count(3).await;
+    until("it is well again", async || publisher.health().problem.is_none()).await;
+    publisher.stop().await;
+    assert_in_order(&taken);
+    assert!(taken.iter().all(|message| message.attempt == 1), "nothing was counted");
+}
+
+/// No answer is a refusal if others get one, and otherwise the sink is away.
+pub async fn a_sink_that_hangs_holds_up_one_aggregate(place: Place) {
+    let hangs = Arc::new(AtomicBool::new(true));
+    let taker = Taker::judging({
+        let hangs = hangs.clone();
+        move |message| match message.aggregate_id.as_str() {
+            "bad" => Verdict::Hang,
+            _ if hangs.load(Ordering::SeqCst) => Verdict::Hang,
+            _ => Verdict::Take,
+        }
+    });
+    place.write("bad", "order.placed").await;
+    place.write("1", "order.placed").await;
+    let impatient = Options {
+        timeout: Duration::from_millis(150),
+        lease: Duration::from_secs(60),
+        attempts_max: 2,
+        ..options()
+    };
+    let publisher = place.outbox.publisher(taker.clone()).options(impatient).start().await.unwrap();
+    until("nothing gets through", async || publisher.health().problem.is_some()).await;
+    assert_eq!(publisher.health().problem.as_deref(), Some("the sink did not answer within 150ms"));
+    let status = place.outbox.status().await.unwrap();
+    assert_eq!((status.pending, status.failing.len(), status.dead_letters), (2, 0, 0));
+
+    hangs.store(false, Ordering::SeqCst);
+    let mut written = 1;
+    until("the bad one is dead", async || {
+        place.write(&written.to_string(), "order.placed").await;
+        written += 1;
+        place.outbox.status().await.unwrap().dead_letters == 1
+    })
+    .await;
+    let all = |taken: &[annals_outbox::Message]| {
+        (1..written).all(|order: usize| taken.iter().any(|message| message.aggregate_id == order.to_string()))
+    };
+    taker.until(all).await;
+    publisher.stop().await;
+    assert_eq!(place.outbox.dead_letters(9).await.unwrap()[0].message.aggregate_id, "bad");
+}
+
+/// A panic is an error like any other.
+pub async fn a_sink_that_panics_has_refused(place: Place) {
+    let taker = Taker::judging(|message| match message.attempt {
+        1 => Verdict::Panic,
+        _ => Verdict::Take,
+    });
+    place.write("1", "order.placed").await;
+    let publisher = place.outbox.publisher(taker.clone()).options(options()).start().await.unwrap();
+    assert_eq!(taker.count(1).await[0].attempt, 2);
+    publisher.stop().await;
+}
+
+/// A transaction of the service that is open for long holds up its own aggregate, and nothing that a publisher does.
+pub async fn an_open_transaction_holds_up_nobody_else(place: Place) {
+    let mut open = place.begin().await;
+    for order in ["0", "5", "9"] {
+        open.write(&place.outbox, &about(order, "order.open")).await.unwrap();
+    }
+    let good = Arc::new(AtomicBool::new(false));
+    let taker = Taker::judging({
+        let good = good.clone();
+        move |message| match message.aggregate_id.as_str() {
+            "6" if !good.load(Ordering::SeqCst) => Verdict::Refuse,
+            _ => Verdict::Take,
+        }
+    });
+    let options = Options { attempts_max: 2, keep: Duration::ZERO, ..options() };
+    let publisher = place.outbox.publisher(taker.clone()).options(options).start().await.unwrap();
+    for order in ["4", "6", "7"] {
+        place.write(order, "order.placed").await;
+    }
+    taker.count(2).await;
+    until("it is dead", async || place.outbox.status().await.unwrap().dead_letters == 1).await;
+    good.store(true, Ordering::SeqCst);
+    assert_eq!(place.outbox.retry_all().await.unwrap(), 1);
+    taker.count(3).await;
+    until("all is deleted", async || place.number("SELECT COUNT(*) FROM outbox").await == 0).await;
+    open.commit().await;
+    taker.count(6).await;
+    publisher.stop().await;
+}

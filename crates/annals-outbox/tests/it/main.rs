@@ -1,0 +1,66 @@
+//! An outbox on every database that it can be in: one suite, on real servers that the tests start themselves, and on SQLite.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests may fail the test, and say what they saw"
+)]
+
+mod support;
+
+mod failing;
+mod kill;
+mod outages;
+mod publishing;
+mod several;
+mod writing;
+
+/// Each of these, on each of these databases, by its own name.
+macro_rules! on {
+    ($databases:tt, $($suite:ident::$test:ident,)*) => { $(on!(@each $databases $suite $test);)* };
+    (@each [$($database:ident)*] $suite:ident $test:ident) => {
+        mod $test {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $database() {
+                    crate::$suite::$test(crate::support::Place::$database().await).await;
+                }
+            )*
+        }
+    };
+}
+
+on! {
+    [oldest_postgres newest_postgres mariadb sqlite],
+    writing::a_message_comes_as_it_was_written,
+    writing::what_is_rolled_back_is_not_published,
+    writing::what_is_not_acceptable_is_refused_before_anything_is_written,
+    writing::tables_are_made_once_and_known,
+    publishing::messages_of_an_aggregate_keep_their_order,
+    publishing::a_wake_is_heard_at_once,
+    publishing::what_was_published_is_kept_for_a_while_and_then_deleted,
+    publishing::a_stop_finishes_what_is_under_way,
+    publishing::a_log_has_each_message_once,
+    failing::only_the_aggregate_that_fails_waits,
+    failing::a_dead_letter_keeps_its_place,
+    failing::a_dead_letter_that_is_discarded_lets_others_go_on,
+    failing::a_sink_that_is_away_is_waited_for,
+    failing::a_sink_that_hangs_holds_up_one_aggregate,
+    failing::a_sink_that_panics_has_refused,
+    several::one_publishes_and_the_next_takes_over,
+    several::a_lease_that_is_lost_ends_publishing,
+    several::a_lease_that_is_lost_ends_a_worker,
+    kill::nothing_is_lost_at_any_step,
+    kill::nothing_is_lost_under_load,
+}
+
+on! {
+    [oldest_postgres newest_postgres mariadb],
+    writing::one_aggregate_is_written_by_one_transaction_at_a_time,
+    publishing::a_message_that_is_committed_late_is_not_skipped,
+    failing::an_open_transaction_holds_up_nobody_else,
+}
+
+on! {
+    [oldest_postgres newest_postgres],
+    publishing::a_notification_is_heard_at_once,
+}

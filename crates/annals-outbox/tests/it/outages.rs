@@ -1,0 +1,70 @@
+//! The database goes away under a publisher, and comes back.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use annals_outbox::{Outbox, Pool};
+use annals_testkit::server::{self, Server};
+use sqlx::mysql::MySqlPoolOptions;
+use sqlx::postgres::PgPoolOptions;
+
+use crate::support::{Place, Taker, assert_in_order, options};
+
+/// The same outbox on connections that nobody waits for: who has to is told soon that the server is away.
+fn impatient(place: &Place) -> Outbox {
+    let patience = Duration::from_millis(300);
+    let pool: Pool = match &place.pool {
+        Pool::Postgres(pool) => PgPoolOptions::new()
+            .acquire_timeout(patience)
+            .connect_lazy_with((*pool.connect_options()).clone())
+            .into(),
+        Pool::MySql(pool) => MySqlPoolOptions::new()
+            .acquire_timeout(patience)
+            .connect_lazy_with((*pool.connect_options()).clone())
+            .into(),
+        other => panic!("{other:?} has no server"),
+    };
+    Outbox::named(pool, &place.name).unwrap()
+}
+
+/// Writers that write all the time, as far as they can; the server crashes and is started again. What was committed comes.
+async fn an_outage_is_survived(mut server: Server) {
+    let place = Place::new(&server.url(), None).await;
+    let taker = Taker::new();
+    let publisher = impatient(&place).publisher(taker.clone()).options(options()).start().await.unwrap();
+    let mut known = HashSet::new();
+    for round in 0..3 {
+        for order in 0..20 {
+            known.insert(place.write(&(order % 4).to_string(), "order.changed").await.id);
+        }
+        if round == 0 {
+            taker.count(20).await;
+        }
+        if round < 2 {
+            if round == 0 {
+                server.stop()
+            } else {
+                server.crash()
+            }
+            crate::support::until("it is noticed", async || publisher.health().problem.is_some()).await;
+            server.start();
+        }
+    }
+    let taken =
+        taker.until(|taken| known.iter().all(|id| taken.iter().any(|message| message.id == *id))).await;
+    publisher.stop().await;
+    assert_in_order(&taken);
+    let ids: HashSet<_> = taken.iter().map(|message| message.id).collect();
+    assert_eq!(ids, known);
+    assert_eq!(place.outbox.status().await.unwrap().pending, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_postgres_is_survived() {
+    an_outage_is_survived(server::newest_postgres(&["fsync=off"])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_mariadb_is_survived() {
+    an_outage_is_survived(server::mariadb(&["innodb-flush-log-at-trx-commit=2"])).await;
+}

@@ -1,0 +1,90 @@
+//! Several publishers of one outbox.
+
+use std::time::Duration;
+
+use annals_outbox::{Failure, Message, Options, Sink};
+
+use crate::support::{Place, Taker, about, assert_in_order, options, until};
+
+/// O4: one publishes; when it stops, the next does, at once.
+pub async fn one_publishes_and_the_next_takes_over(place: Place) {
+    let taker = Taker::new();
+    let mut publishers = Vec::new();
+    for _ in 0..3 {
+        publishers.push(place.outbox.publisher(taker.clone()).options(options()).start().await.unwrap());
+    }
+    let mut written = 0;
+    while !publishers.is_empty() {
+        until("one is active", async || publishers.iter().any(|publisher| publisher.health().active)).await;
+        for _ in 0..10 {
+            place.write(&(written % 3).to_string(), "order.changed").await;
+            written += 1;
+        }
+        taker.count(written).await;
+        let active: Vec<_> =
+            (0..publishers.len()).filter(|&index| publishers[index].health().active).collect();
+        assert_eq!(active.len(), 1, "one publishes");
+        assert!(place.outbox.status().await.unwrap().publishing);
+        publishers.remove(active[0]).stop().await;
+    }
+    assert!(!place.outbox.status().await.unwrap().publishing);
+    assert_in_order(&taker.taken());
+    assert_eq!(taker.taken().len(), written, "nothing comes twice");
+}
+
+/// L3: who has lost the lease, because it was silent for too long, publishes nothing until it has it again.
+pub async fn a_lease_that_is_lost_ends_publishing(place: Place) {
+    let taker = Taker::new();
+    let short =
+        Options { timeout: Duration::from_millis(300), lease: Duration::from_millis(600), ..options() };
+    let publisher = place.outbox.publisher(taker.clone()).options(short).start().await.unwrap();
+    until("it is active", async || publisher.health().active).await;
+    // Another has it, and will not give it up.
+    place.run("UPDATE outbox_publisher SET holder = 'another', lease_until = NULL").await;
+    until("it knows", async || !publisher.health().active).await;
+    place.write("1", "order.placed").await;
+    // Nothing can be waited for: what must not come would come within this time.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(taker.taken().len(), 0);
+    place.run("UPDATE outbox_publisher SET lease_until = (SELECT created_at FROM outbox)").await;
+    taker.count(1).await;
+    publisher.stop().await;
+}
+
+/// L3: also one that is in the middle of an aggregate's messages.
+pub async fn a_lease_that_is_lost_ends_a_worker(place: Place) {
+    const MESSAGES: usize = 100;
+    let mut transaction = place.begin().await;
+    for _ in 0..MESSAGES {
+        transaction.write(&place.outbox, &about("1", "order.changed")).await.unwrap();
+    }
+    transaction.commit().await;
+    let taker = Taker::new();
+    let sink = Slow(taker.clone());
+    let short =
+        Options { timeout: Duration::from_millis(300), lease: Duration::from_millis(600), ..options() };
+    let publisher = place.outbox.publisher(sink).options(short).start().await.unwrap();
+    taker.count(1).await;
+    place.run("UPDATE outbox_publisher SET holder = 'another', lease_until = NULL").await;
+    until("it knows", async || !publisher.health().active).await;
+    // One may be under way. What must not come would come within this time.
+    let taken = taker.taken().len();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let later = taker.taken().len();
+    assert!(later <= taken + 1, "{later} were published, {taken} under the lease");
+    place.run("UPDATE outbox_publisher SET holder = NULL").await;
+    let taken = taker.count(MESSAGES).await;
+    publisher.stop().await;
+    assert_in_order(&taken);
+}
+
+/// Takes twenty milliseconds for a message.
+struct Slow(Taker);
+
+#[async_trait::async_trait]
+impl Sink for Slow {
+    async fn publish(&self, message: &Message) -> Result<(), Failure> {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.0.publish(message).await
+    }
+}
