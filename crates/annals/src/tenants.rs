@@ -27,15 +27,16 @@ use annals_core::{Error, EventStore, Invalid, Position, Query, Result, StoreUrl,
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use crate::{Annals, ExecuteError, Loaded, open};
+use crate::{Aggregate, Annals, Committed, ExecuteError, Loaded, open};
 use copy::Unbounded;
-use route::{Move, NoRoute, Tenant};
+use route::{Move, NoRoute, Place, Take, Tenant};
 use routed::Routed;
 
 /// When to try again to follow a log whose new place does not answer.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The tenants of a service, and where their logs are. A clone is the same.
+/// The tenants of a service, and where their logs are. A clone is the same. Keep it as long as the logs that it has handed out:
+/// without it they follow no move.
 ///
 /// ```no_run
 /// # async fn run() -> annals::Result<()> {
@@ -113,16 +114,20 @@ impl Tenants {
     /// Makes a log for a new tenant in the database with this address.
     ///
     /// # Errors
-    /// `Invalid` if there is such a tenant already, elsewhere, or the address is no database's or has a password in it; as
-    /// [`Annals::open`].
+    /// `Invalid` if there is such a tenant already, elsewhere, if the place is another tenant's, or if the address is no
+    /// database's or has a password in it; as [`Annals::open`].
     pub async fn add(&self, tenant: &str, url: &str) -> Result<()> {
         check(url)?;
-        // Made before it is known: whoever asks for it finds it.
-        self.shared.store(url).await?;
+        // Taken, and made, before it is known: whoever asks for it finds it. A tenant that is elsewhere is refused below.
+        if self.place(tenant).await?.is_none_or(|at| at == url) {
+            self.shared.take(url, tenant).await?;
+            self.shared.store(url).await?;
+        }
         self.shared.say(tenant, Move::Place { at: url.to_owned() }).await
     }
 
-    /// The log of a tenant. It stays the same wherever it is moved to.
+    /// The log of a tenant. It stays the same wherever it is moved to. It is kept open, with its connections, as long as
+    /// this.
     ///
     /// # Errors
     /// `Invalid` if there is no such tenant; as [`Annals::open`].
@@ -159,6 +164,11 @@ impl Tenants {
     /// begun meanwhile; `Unavailable` if a database is away. Nothing is lost: the move can be begun again.
     pub async fn move_to(&self, tenant: &str, url: &str, mut told: impl FnMut(Moving) + Send) -> Result<()> {
         check(url)?;
+        let Tenant { at, to } = self.shared.load(tenant).await?.state;
+        // What is refused takes nothing.
+        if at.is_some() && to.is_none_or(|to| to == url) {
+            self.shared.take(url, tenant).await?;
+        }
         self.shared.say(tenant, Move::Begin { to: url.to_owned() }).await?;
         // What stands there now is what counts, and its version is the number of the move.
         let Loaded { state: Tenant { at, to }, version, .. } = self.shared.load(tenant).await?;
@@ -194,11 +204,12 @@ impl Shared {
     }
 
     async fn say(&self, tenant: &str, command: Move) -> Result<()> {
-        match self.directory.repository::<Tenant>().execute(tenant, command).await {
-            Ok(_) => Ok(()),
-            Err(ExecuteError::Rejected(NoRoute(problem))) => Err(Invalid::new("tenant", problem).into()),
-            Err(error) => Err(Error::Unavailable(Box::new(error))),
-        }
+        said(self.directory.repository::<Tenant>().execute(tenant, command).await)
+    }
+
+    /// Takes the place for this tenant, whose it stays.
+    async fn take(&self, place: &str, tenant: &str) -> Result<()> {
+        said(self.directory.repository::<Place>().execute(place, Take(tenant.to_owned())).await)
     }
 
     fn address(&self, place: &str) -> Result<StoreUrl> {
@@ -244,6 +255,14 @@ async fn follow_one(tenant: String, routed: Weak<Routed>) {
         drop(routed);
         tracing::warn!(tenant, error = error.chain(), "a log that has moved is not followed yet");
         tokio::time::sleep(AGAIN).await;
+    }
+}
+
+fn said<A: Aggregate>(answer: Result<Committed<A>, ExecuteError<NoRoute>>) -> Result<()> {
+    match answer {
+        Ok(_) => Ok(()),
+        Err(ExecuteError::Rejected(NoRoute(problem))) => Err(Invalid::new("tenant", problem).into()),
+        Err(error) => Err(Error::Unavailable(Box::new(error))),
     }
 }
 

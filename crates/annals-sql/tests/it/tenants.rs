@@ -221,9 +221,14 @@ async fn what_cannot_be_moved_is_refused(place: Place) {
     };
     invalid(tenants.add("acme", &two).await, "already");
     tenants.add("acme", &one).await.unwrap();
+    invalid(tenants.add("other", &one).await, "is the tenant `acme`'s");
+    let third = place.another().await.url;
+    tenants.add("other", &third).await.unwrap();
+    invalid(tenants.move_to("acme", &third, |_| {}).await, "is the tenant `other`'s");
+    assert_eq!(tenants.place("acme").await.unwrap().as_deref(), Some(one.as_str()), "it does not move");
     invalid(tenants.move_to("nobody", &two, |_| {}).await, "not known");
-    invalid(tenants.add("other", "file:./data").await, "no database");
-    invalid(tenants.add("other", "postgres://kim:secret@localhost/shop").await, "password");
+    invalid(tenants.add("new", "file:./data").await, "no database");
+    invalid(tenants.add("new", "postgres://kim:secret@localhost/shop").await, "password");
     assert!(tenants.log("nobody").await.is_err());
     // There is another log: it is left as it is.
     let there = store(&two).await;

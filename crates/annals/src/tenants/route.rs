@@ -1,4 +1,4 @@
-//! What the directory says of a tenant: where its log is, and where it moves to.
+//! What the directory says: of a tenant, where its log is and where it moves to; of a place, whose it is.
 
 use annals_core::{Aggregate, Context, Decide, Decision, emit, nothing, reject};
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,47 @@ impl Decide<Move> for Tenant {
             (Move::Finish { .. }, Some(_), _) => {
                 reject(NoRoute("was moved by somebody else meanwhile".to_owned()))
             }
+        }
+    }
+}
+
+/// A place, by its address: two tenants never share a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    of: Option<String>,
+}
+
+#[derive(annals_macros::Event, Serialize, Deserialize, Clone, Debug)]
+#[event(prefix = "place")]
+pub(super) enum Placing {
+    Taken { tenant: String },
+}
+
+/// Takes the place for a tenant.
+#[derive(Clone, Debug)]
+pub(super) struct Take(pub String);
+
+impl Aggregate for Place {
+    const NAME: &'static str = "place";
+    type Event = Placing;
+
+    fn initial(_: &str) -> Self {
+        Self::default()
+    }
+
+    fn evolve(&mut self, Placing::Taken { tenant }: &Placing) {
+        self.of = Some(tenant.clone());
+    }
+}
+
+impl Decide<Take> for Place {
+    type Error = NoRoute;
+
+    fn decide(&self, Take(tenant): &Take, _: &Context) -> Decision<Self, NoRoute> {
+        match &self.of {
+            None => emit(Placing::Taken { tenant: tenant.clone() }),
+            Some(of) if of == tenant => nothing(),
+            Some(of) => reject(NoRoute(format!("cannot be there: that place is the tenant `{of}`'s"))),
         }
     }
 }
