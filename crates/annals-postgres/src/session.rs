@@ -59,8 +59,8 @@ pub(crate) async fn connect_set(
 /// What the store relies on, whatever the server or the role is set to.
 fn settings(address: &Address, options: &Options) -> String {
     let patience = options.patience.as_millis();
-    // A commit that is cancelled while it waits for a standby counts as done, so a writer has no statement timeout;
-    // the lock of the log is given up when its holder has gone silent.
+    // A commit that is cancelled while it waits for a standby counts as done; `statement_timeout` is none of that, for
+    // PostgreSQL disarms it before it commits. The lock of the log is given up when its holder has gone silent.
     // Every question is answered from an index, and planned for its own values: a type that is rare is not looked for as
     // one that is frequent.
     format!(
