@@ -13,6 +13,7 @@ const RULES: &[(&str, Rule)] = &[
     ("a file is at most 800 lines long", lengths),
     ("a page has no tabs and no blanks at the ends of lines", blanks),
     ("no file speaks of a place on somebody's machine", places),
+    ("`cargo run` runs `annals`", one_program),
     ("every error code has its page", documents::error_pages),
     ("every test that the guarantees name exists", documents::named_tests),
     ("every clause is listed under its guarantee", documents::clauses),
@@ -34,6 +35,26 @@ pub fn run() -> Outcome {
     }
     println!("tidy: {} rules, {} files", RULES.len(), tree.files.len());
     if count == 0 { Ok(()) } else { Err(format!("{count} things are not tidy")) }
+}
+
+fn one_program(tree: &Tree) -> Vec<String> {
+    let manifest = tree.file("Cargo.toml").map_or("", |file| file.text.as_str());
+    let members =
+        manifest.lines().find_map(|line| line.strip_prefix("default-members = ")).unwrap_or_default();
+    let folders: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
+    let is_run = |path: &str| {
+        let Some(package) = path.strip_suffix("/src/main.rs") else { return false };
+        folders.iter().any(|folder| match folder.strip_suffix("/*") {
+            Some(parent) => package.rsplit_once('/').is_some_and(|(above, _)| above == parent),
+            None => package == *folder,
+        })
+    };
+    let programs: Vec<&str> =
+        tree.files.iter().map(|file| file.path.as_str()).filter(|path| is_run(path)).collect();
+    if programs == ["crates/annals-cli/src/main.rs"] {
+        return Vec::new();
+    }
+    vec![format!("Cargo.toml: the default members have the programs {programs:?}, and `cargo run` wants one")]
 }
 
 fn heads(tree: &Tree) -> Vec<String> {
