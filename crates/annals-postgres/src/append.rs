@@ -195,12 +195,12 @@ fn bind<'a>(staged: &'a Staged<'_>) -> sqlx::query::Query<'a, Postgres, PgArgume
             staged.events.iter().map(|$event| $column).collect::<Vec<_>>()
         };
     }
-    // A column in which there is nothing costs nothing.
     macro_rules! optional {
         ($event:ident => $column:expr) => {
-            Some(events!($event => $column)).filter(|column| column.iter().any(Option::is_some))
+            unless_empty(events!($event => $column))
         };
     }
+    let stored: Vec<_> = staged.events.iter().map(|event| Stored::of(&event.write.event.data)).collect();
     let kinds: Vec<_> = staged.streams.iter().map(|stream| stream.id.category()).collect();
     sqlx::query(APPEND)
         .bind(streams!(stream => stream.id.as_str()))
@@ -214,8 +214,8 @@ fn bind<'a>(staged: &'a Staged<'_>) -> sqlx::query::Query<'a, Postgres, PgArgume
         .bind(events!(event => event.write.event.event_type.as_str()))
         .bind(events!(event => i32::from(event.write.event.schema_version)))
         .bind(optional!(event => content_type(&event.write.event.content_type)))
-        .bind(events!(event => Stored::of(&event.write.event.data).text()))
-        .bind(optional!(event => Stored::of(&event.write.event.data).binary()))
+        .bind(stored.iter().map(|data| data.text()).collect::<Vec<_>>())
+        .bind(unless_empty(stored.iter().map(|data| data.binary()).collect()))
         .bind(optional!(event => tags_to_json(&event.write.event.tags)))
         .bind(optional!(event => event.write.event.metadata.predecessor.as_deref()))
         .bind(optional!(event => event.write.event.metadata.process.as_deref()))
@@ -225,6 +225,11 @@ fn bind<'a>(staged: &'a Staged<'_>) -> sqlx::query::Query<'a, Postgres, PgArgume
         .bind(optional!(event => event.write.event.occurred_at.map(Instant)))
         .bind(events!(event => Instant(event.recorded_at)))
         .bind(optional!(event => event.key.map(IdempotencyKey::as_str)))
+}
+
+/// A column, unless there is nothing in it: then it costs nothing.
+fn unless_empty<T>(column: Vec<Option<T>>) -> Option<Vec<Option<T>>> {
+    Some(column).filter(|column| column.iter().any(Option::is_some))
 }
 
 /// The media type; JSON needs none.

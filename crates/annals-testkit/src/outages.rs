@@ -1,14 +1,19 @@
-//! G9 for a store on a database: a server that goes away, one that makes everybody wait, tables that many make at once.
-//! Every call ends in an error of the right kind, and later calls work.
+//! G9 for a store on a database: a server that goes away, one that makes everybody wait, a full disk, a clock that jumps,
+//! tables that many make at once. Every call ends in an error of the right kind, and later calls work.
 //!
 //! How a table is locked or a log is migrated, only the tests of the store know; what must come of it is here.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
-use annals_core::{Append, Appended, Error, EventStoreExt, LogRead, Position, Query, Result};
+use annals_core::{
+    Append, Appended, Clock, Error, EventStoreExt, LogRead, Position, Query, Result, SystemClock, TestClock,
+    Timestamp,
+};
 
 use crate::given::{Store, joined};
-use crate::hostile::keyed;
+use crate::hostile::{keyed, persist};
 use crate::server::Server;
 
 /// An append of one event, with the key of this number.
@@ -112,4 +117,62 @@ where
         steps.push(joined(migrated).await.expect("the tables are made"));
     }
     assert_eq!(steps.iter().filter(|missing| **missing > 0).count(), 1, "{steps:?}");
+}
+
+/// Appends large events until the database has no room for more: each is acknowledged or refused as unavailable with what to
+/// do, reads go on, and what was refused is not there. After `make_room`, what was refused is taken.
+///
+/// # Panics
+/// If it is otherwise.
+pub async fn a_full_disk_refuses_appends_and_nothing_else(store: Store, make_room: impl AsyncFnOnce()) {
+    let large = |number: usize| {
+        let mut append = keyed("a-1", &format!("key-{number}"));
+        // What cannot be made smaller: a database may compress.
+        let bytes = (0..400_000_u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8);
+        append.writes[0].event.data = bytes.map(|byte| byte ^ number as u8).collect::<Vec<_>>().into();
+        append
+    };
+    let mut acknowledged = 0;
+    let refused = loop {
+        assert!(acknowledged < 1_000, "the disk is never full");
+        match store.append(large(acknowledged)).await {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(acknowledged > 0, "there was room for some");
+    assert!(matches!(refused, Error::Unavailable(_)), "{}", refused.chain());
+    assert!(refused.chain().contains("has run out of something"), "{}", refused.chain());
+    let again = store.append(large(acknowledged)).await;
+    assert!(matches!(again, Err(Error::Unavailable(_))), "it stays so: {again:?}");
+    let log = store.log_events(Query::all()).await.expect("reads go on");
+    assert_eq!(log.len(), acknowledged, "what was refused is not there");
+    make_room().await;
+    // To make room may have cost a connection.
+    let appended = persist(&*store, &large(acknowledged), &AtomicUsize::new(0)).await;
+    assert_eq!(appended.first, Position::new(acknowledged as u64 + 1), "there is no gap");
+}
+
+/// Two stores of one log, of which one has a clock that jumps back by a day and forward by a year: positions are as they
+/// were, and recorded times never decrease.
+///
+/// # Panics
+/// If it is otherwise.
+pub async fn a_clock_that_jumps_changes_no_order(open: impl AsyncFn(Arc<dyn Clock>) -> Store) {
+    const START: i64 = 1_700_000_000_000_000;
+    const DAY: i64 = 24 * 60 * 60 * 1_000_000;
+    let clock = Arc::new(TestClock::at(Timestamp::from_micros(START)));
+    let (jumping, steady) = (open(clock.clone()).await, open(Arc::new(SystemClock)).await);
+    let mut positions = Vec::new();
+    for (number, time) in [0, -1, 1, 365, 0, 10_000, -1, 0].into_iter().enumerate() {
+        clock.set(Timestamp::from_micros(START + time * DAY));
+        positions.push(
+            jumping.append(keyed("a-1", &format!("jumping-{number}"))).await.expect("it is taken").first,
+        );
+        positions
+            .push(steady.append(keyed("b-1", &format!("steady-{number}"))).await.expect("it is taken").first);
+    }
+    assert_eq!(positions, (1..=16).map(Position::new).collect::<Vec<_>>());
+    let log = steady.log_events(Query::all()).await.expect("the log can be read");
+    assert!(log.is_sorted_by_key(|event| event.recorded_at), "recorded times decrease");
 }

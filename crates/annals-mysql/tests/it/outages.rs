@@ -6,7 +6,7 @@ use std::time::Duration;
 use annals_core::{Error, EventId, EventStore, EventStoreExt, Query, StreamId};
 use annals_mysql::{MySqlStore, Options};
 use annals_testkit::outages::{append, unavailable};
-use annals_testkit::{hostile, outages, server};
+use annals_testkit::{outages, server};
 use sqlx::Executor;
 use tokio::sync::Mutex;
 
@@ -108,7 +108,7 @@ async fn a_full_disk_refuses_appends_and_nothing_else() {
         ["innodb-flush-log-at-trx-commit=2", "innodb-file-per-table=OFF", "innodb-autoextend-increment=2"];
     let mut server = server::mariadb(&[others[0], others[1], others[2], &room(30)]);
     let store = impatient(&server.url()).await;
-    hostile::a_full_disk_refuses_appends_and_nothing_else(store, async || {
+    outages::a_full_disk_refuses_appends_and_nothing_else(store, async || {
         server.stop();
         server.set(&[others[0], others[1], others[2], &room(100)]);
         server.start();
@@ -120,7 +120,7 @@ async fn a_full_disk_refuses_appends_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_changes_no_order() {
     let url = fresh_log().await;
-    hostile::a_clock_that_jumps_changes_no_order(async |clock| {
+    outages::a_clock_that_jumps_changes_no_order(async |clock| {
         Arc::new(MySqlStore::open(&url, Options { clock, ..Options::default() }).await.unwrap())
             as Arc<dyn EventStore>
     })

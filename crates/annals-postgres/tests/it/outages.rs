@@ -6,7 +6,7 @@ use std::time::Duration;
 use annals_core::{Error, EventStore, EventStoreExt, LogRead, Position, Query};
 use annals_postgres::{Options, PostgresStore};
 use annals_testkit::outages::{append, unavailable};
-use annals_testkit::{hostile, outages, server};
+use annals_testkit::{outages, server};
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::Mutex;
 
@@ -132,7 +132,7 @@ async fn a_full_disk_refuses_appends_and_nothing_else() {
     owner.execute("CREATE TABLE filler (bytes bytea STORAGE EXTERNAL) TABLESPACE small").await.unwrap();
     owner.execute("INSERT INTO filler SELECT convert_to(repeat('x', 2000000), 'UTF8')").await.unwrap();
     owner.execute("ALTER TABLE events SET TABLESPACE small").await.unwrap();
-    hostile::a_full_disk_refuses_appends_and_nothing_else(store, async || {
+    outages::a_full_disk_refuses_appends_and_nothing_else(store, async || {
         owner.execute("DROP TABLE filler").await.unwrap();
         owner.execute("CHECKPOINT").await.unwrap();
     })
@@ -143,7 +143,7 @@ async fn a_full_disk_refuses_appends_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_changes_no_order() {
     let url = fresh_log(Which::Newest);
-    hostile::a_clock_that_jumps_changes_no_order(async |clock| {
+    outages::a_clock_that_jumps_changes_no_order(async |clock| {
         Arc::new(PostgresStore::open(&url, Options { clock, ..Options::default() }).await.unwrap())
             as Arc<dyn EventStore>
     })

@@ -279,9 +279,19 @@ async fn a_place_that_is_away_for_a_moment_is_followed_later(place: Place) {
     assert_eq!(away.load(Ordering::SeqCst), 0, "it was away");
 }
 
-/// Does this in the middle of a move, which waits for it.
-fn meanwhile(work: impl Future<Output = ()>) {
-    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work));
+/// Does this in the middle of a move, the first time that it is there; the move waits for it.
+fn meanwhile(
+    is_there: impl Fn(&annals::Moving) -> bool,
+    work: impl Future<Output = ()>,
+) -> impl FnMut(annals::Moving) {
+    let mut work = Some(work);
+    move |moving| {
+        if is_there(&moving)
+            && let Some(work) = work.take()
+        {
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work));
+        }
+    }
 }
 
 /// Two processes move the log to the same place. One is held up behind the fence; the other finishes, and the log has moved on
@@ -292,16 +302,11 @@ async fn a_move_that_was_overtaken_opens_nothing(place: Place) {
     let log = tenants.log("acme").await.unwrap();
     log.append(append("a-1", 0)).await.unwrap();
     let other = Tenants::open(&place.url).await.unwrap();
-    let mut overtaken = false;
-    let overtake = |moving: annals::Moving| {
-        if moving.fenced && !std::mem::replace(&mut overtaken, true) {
-            meanwhile(async {
-                other.move_to("acme", &two, |_| {}).await.unwrap();
-                log.append(append("a-1", 1)).await.unwrap();
-                other.move_to("acme", &three, |_| {}).await.unwrap();
-            });
-        }
-    };
+    let overtake = meanwhile(|moving| moving.fenced, async {
+        other.move_to("acme", &two, |_| {}).await.unwrap();
+        log.append(append("a-1", 1)).await.unwrap();
+        other.move_to("acme", &three, |_| {}).await.unwrap();
+    });
     // What became of it is its own affair.
     let _ = tenants.move_to("acme", &two, overtake).await;
     assert_eq!(tenants.place("acme").await.unwrap().as_deref(), Some(three.as_str()));
@@ -317,16 +322,11 @@ async fn a_move_that_was_overtaken_closes_nothing(place: Place) {
     let log = tenants.log("acme").await.unwrap();
     log.append(append("a-1", 0)).await.unwrap();
     let other = Tenants::open(&place.url).await.unwrap();
-    let mut overtaken = false;
-    let overtake = |moving: annals::Moving| {
-        if moving.copied == moving.head && !std::mem::replace(&mut overtaken, true) {
-            meanwhile(async {
-                other.move_to("acme", &two, |_| {}).await.unwrap();
-                log.append(append("a-1", 1)).await.unwrap();
-                other.move_to("acme", &one, |_| {}).await.unwrap();
-            });
-        }
-    };
+    let overtake = meanwhile(|moving| moving.copied == moving.head, async {
+        other.move_to("acme", &two, |_| {}).await.unwrap();
+        log.append(append("a-1", 1)).await.unwrap();
+        other.move_to("acme", &one, |_| {}).await.unwrap();
+    });
     let _ = tenants.move_to("acme", &two, overtake).await;
     assert_eq!(tenants.place("acme").await.unwrap().as_deref(), Some(one.as_str()));
     store(&one).await.append(append("a-1", 2)).await.unwrap();
@@ -341,18 +341,12 @@ async fn a_move_that_was_overtaken_says_nothing(place: Place) {
     let log = tenants.log("acme").await.unwrap();
     log.append(append("a-1", 0)).await.unwrap();
     let other = Tenants::open(&place.url).await.unwrap();
-    let mut overtaken = false;
-    let overtake = |moving: annals::Moving| {
-        if moving.fenced && !std::mem::replace(&mut overtaken, true) {
-            meanwhile(async {
-                other.move_to("acme", &two, |_| {}).await.unwrap();
-                let (other, three) = (other.clone(), three.clone());
-                let begun =
-                    async move { other.move_to("acme", &three, |_| panic!("that is far enough")).await };
-                assert!(tokio::spawn(begun).await.is_err(), "it was broken off");
-            });
-        }
-    };
+    let overtake = meanwhile(|moving| moving.fenced, async {
+        other.move_to("acme", &two, |_| {}).await.unwrap();
+        let (other, three) = (other.clone(), three.clone());
+        let begun = async move { other.move_to("acme", &three, |_| panic!("that is far enough")).await };
+        assert!(tokio::spawn(begun).await.is_err(), "it was broken off");
+    });
     let _ = tenants.move_to("acme", &two, overtake).await;
     assert_eq!(tenants.place("acme").await.unwrap().as_deref(), Some(two.as_str()));
     let appended = log.append(append("a-1", 1)).await.unwrap();
