@@ -108,6 +108,10 @@ impl Replicated {
             Direction::Forward => read.from.previous(),
             Direction::Backward => read.from,
         };
+        // Which is the newest, only the primary knows.
+        if seen == Position::MAX {
+            return None;
+        }
         let page = self.answer(self.replica()?.read_log(read.clone())).await?;
         let needed = Position::new(self.needed.load(Ordering::Relaxed)).max(seen);
         (page.head >= needed).then_some(page)
