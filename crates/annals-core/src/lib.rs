@@ -21,7 +21,7 @@
 //! ```
 //!
 //! The files, in the order in which they are best read: `stream`, `event`, `query`, `append`, `read`,
-//! `error`, `store`, `subscription`, `admission`, `memory`, and for the domain side `aggregate`.
+//! `error`, `store`, `subscription`, `witness`, `admission`, `memory`, and for the domain side `aggregate`.
 #![forbid(unsafe_code)]
 
 mod text;
@@ -41,6 +41,7 @@ mod error;
 
 mod store;
 mod subscription;
+mod witness;
 
 mod admission;
 mod memory;
@@ -69,3 +70,4 @@ pub use subscription::Subscription;
 pub use text::Text;
 pub use time::{Clock, SystemClock, TestClock, Timestamp};
 pub use url::{DatabaseUrl, StoreUrl};
+pub use witness::Witness;

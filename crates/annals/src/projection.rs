@@ -22,7 +22,7 @@ mod view;
 
 use std::sync::Arc;
 
-use annals_core::{Backoff, Event, EventType, Invalid, Position, Query, Result};
+use annals_core::{Backoff, Event, EventType, Invalid, Position, Query, Result, Witness};
 use parking_lot::RwLock;
 
 use home::{Answering, Home};
@@ -248,28 +248,5 @@ impl std::fmt::Display for Unusable {
             Self::Beyond => "they reach beyond the end of the log",
             Self::OtherHistory => "the log has another history",
         })
-    }
-}
-
-/// The event at a checkpoint, to tell when the log has been brought back and has gone another way since. A
-/// checkpoint stands at its witness and never behind it: what lies between would be passed over unseen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Witness {
-    pub position: Position,
-    pub id: annals_core::EventId,
-}
-
-impl Witness {
-    /// The event that stands there now; nothing beyond the end.
-    pub async fn at(store: &dyn annals_core::EventStore, position: Position) -> Result<Option<Self>> {
-        // Backward: a replica that does not have this position yet does not answer then.
-        let read = annals_core::LogRead::backward(position).limit(1);
-        let found = store.read_log(read).await?.events.into_iter().find(|event| event.position == position);
-        Ok(found.map(|event| Self { position, id: event.id }))
-    }
-
-    /// Whether the log still has this event there.
-    pub async fn holds(self, store: &dyn annals_core::EventStore) -> Result<bool> {
-        Ok(Self::at(store, self.position).await? == Some(self))
     }
 }

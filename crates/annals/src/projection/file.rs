@@ -10,10 +10,10 @@
 
 use std::path::{Path, PathBuf};
 
-use annals_core::{Error, EventId, EventStore, Position, Result};
+use annals_core::{Error, EventId, EventStore, Position, Result, Witness};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
-use super::{Answering, Bound, Projection, Serving, Witness};
+use super::{Answering, Bound, Projection, Serving};
 use crate::sql::{Database, Dialect, Place, SqlError, blocking, remove, whole};
 use crate::state::unavailable;
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use annals_core::{Position, RecordedEvent, Result};
+use annals_core::{Position, RecordedEvent, Result, Witness};
 use annals_sql::Value;
 
 use super::file::ViewFile;
 use super::run::{self, NotApplied};
 use super::schema::{self, ViewSchema};
-use super::{Projection, Serving, Witness};
+use super::{Projection, Serving};
 use crate::shared::Shared;
 use crate::sql::{Database, Row, SqlError, select};
 use crate::state::{Opened, ViewPlace};

@@ -10,12 +10,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use annals_core::{Event, EventStore, Invalid, LogRead, Position, Query, RecordedEvent};
+use annals_core::{Event, EventStore, Invalid, LogRead, Position, Query, RecordedEvent, Witness};
 use annals_sql::{Group, Inline, NotTaken, Session};
 use async_trait::async_trait;
 
 use super::schema::{lock, set_checkpoint, take};
-use super::{Projected, Projection, Witness};
+use super::{Projected, Projection};
 use crate::Failure;
 use crate::sql::SqlError;
 use crate::state::{ViewPlace, position_of};
@@ -78,7 +78,7 @@ impl<P: Projection> InlineProjection<P> {
             })
         })?;
         let last = group.events.last().ok_or(Left::Behind)?;
-        let at = Witness { position: last.position, id: last.id };
+        let at = Witness::of(last);
         set_checkpoint(session, &self.place, at).await.map_err(|error| Left::behind(&error))?;
         self.known.store(at.position.get(), Ordering::Relaxed);
         Ok(())

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use annals_core::{Backoff, LogPage, LogRead, Position, Query, RecordedEvent};
+use annals_core::{Backoff, LogPage, LogRead, Position, Query, RecordedEvent, Witness};
 use annals_sql::{Inlines, Registered};
 
 use super::file::{checkpoint, set_checkpoint};
 use super::inline::InlineProjection;
-use super::{Home, Projected, Projection, Witness};
+use super::{Home, Projected, Projection};
 use crate::follow::{Followed, follow};
 use crate::shared::Shared;
 use crate::sql::{Database, Rows, SqlError};
@@ -194,7 +194,7 @@ impl<P: Projection> Filling<P> {
     /// Applies events, and leaves the checkpoint at the last one.
     async fn apply(&mut self, events: &[RecordedEvent]) -> Result<(), NotApplied> {
         let Some(last) = events.last() else { return Ok(()) };
-        self.commit(events, Witness { position: last.position, id: last.id }).await
+        self.commit(events, Witness::of(last)).await
     }
 
     /// Moves the checkpoint over events that are of no concern, to one of them.

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use annals_core::{EventStore, Invalid, Position, RecordedEvent, Result};
+use annals_core::{EventStore, Invalid, Position, RecordedEvent, Result, Witness};
 use annals_sql::{Fault, Session, Value};
 
 use super::run::{FailedAt, NotApplied};
-use super::{Answering, Projection, Serving, Unusable, Witness};
+use super::{Answering, Projection, Serving, Unusable};
 use crate::sql::{Line, Params, Rows, SqlError, carry};
 use crate::state::{StateDatabase, ViewPlace, position_of, unavailable};
 use crate::{Failure, Recorded};

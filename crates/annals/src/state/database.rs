@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 
-use annals_core::{EventId, Invalid, Position, Result, StoreId};
+use annals_core::{EventId, Invalid, Position, Result, StoreId, Witness};
 use annals_sql::{Answer, Dialect, Fault, Inlines, Session, Sessions, Value};
 
 use super::guard::Guard;
 use super::unavailable;
-use crate::projection::Witness;
 
 /// State in a database. A clone is the same.
 #[derive(Clone)]

@@ -1,11 +1,10 @@
 //! How far a subscriber has come: a row of `state.sqlite`, or of the table `checkpoints` of a database.
 
-use annals_core::{EventId, EventStore, Position, Result};
+use annals_core::{EventId, EventStore, Position, Result, Witness};
 use annals_sql::Value;
 use rusqlite::{OptionalExtension, params};
 
 use super::group::Share;
-use crate::projection::Witness;
 use crate::sql::{Database, Params, SqlError, ToValue, whole};
 use crate::state::{Held, Opened, StateDatabase, position_of, unavailable};
 

@@ -10,7 +10,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use annals_core::{Backoff, Error, LogPage, LogRead, Position, Query, RecordedEvent, StreamId};
+use annals_core::{Backoff, Error, LogPage, LogRead, Position, Query, RecordedEvent, StreamId, Witness};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -20,7 +20,6 @@ use super::{Handler, Handling};
 use crate::Failure;
 use crate::follow::{Followed, follow};
 use crate::progress::Progress;
-use crate::projection::Witness;
 use crate::shared::Shared;
 use crate::state::{Held, unavailable};
 use crate::tasks::Stop;
@@ -213,7 +212,7 @@ impl Delivery {
         let (name, handlers, shared) = (self.name.clone(), self.handlers.clone(), self.shared.clone());
         let (progress, backoff) = (self.progress.clone(), self.backoff);
         async move {
-            let witness = Witness { position: event.position, id: event.id };
+            let witness = Witness::of(&event);
             for attempt in 1.. {
                 let Err(failure) = tell(&handlers, &event, &shared, &name, attempt).await else {
                     progress.worked_at(event.position);

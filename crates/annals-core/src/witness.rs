@@ -1,0 +1,113 @@
+//! A position that says which history it belongs to.
+//!
+//! A position alone does not tell whether the log is still the one it was read from: a restored backup, a standby that
+//! lost the newest events, or another log behind the same address has other events at the same positions. A
+//! [`Witness`] names the event too, so the difference is noticed when the position is used again.
+
+use std::fmt;
+
+use crate::{EventId, EventStore, Invalid, LogRead, Position, RecordedEvent, Result, StoreId};
+
+/// A position and the id of the event there; at position 0, the id of the log.
+///
+/// Every place that hands out a position to be brought back later (a checkpoint, a `Last-Event-ID`, a cursor) hands
+/// out a witness. As text it is the position, `@` and the id: `42@0f8fad5b-d9cb-469f-a165-70867728950e`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Witness {
+    /// The position.
+    pub position: Position,
+    /// The id of the event at that position, or of the log if the position is 0.
+    pub id: EventId,
+}
+
+impl Witness {
+    /// The witness of an event.
+    pub fn of(event: &RecordedEvent) -> Self {
+        Self { position: event.position, id: event.id }
+    }
+
+    /// The witness of the place before the first event of a log.
+    pub fn origin(log: StoreId) -> Self {
+        Self { position: Position::ZERO, id: EventId::from_bytes(*log.as_bytes()) }
+    }
+
+    /// The witness at a position of this store. `None` beyond its head.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn at(store: &dyn EventStore, position: Position) -> Result<Option<Self>> {
+        if position == Position::ZERO {
+            return Ok(Some(Self::origin(store.id())));
+        }
+        // Backward: a replica that does not have this position yet does not answer then.
+        let read = LogRead::backward(position).limit(1);
+        let found = store.read_log(read).await?.events.into_iter().find(|event| event.position == position);
+        Ok(found.as_ref().map(Self::of))
+    }
+
+    /// Whether the store still has this event at this position.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn holds(self, store: &dyn EventStore) -> Result<bool> {
+        Ok(Self::at(store, self.position).await? == Some(self))
+    }
+}
+
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.position, self.id)
+    }
+}
+
+impl std::str::FromStr for Witness {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let parts = text
+            .split_once('@')
+            .and_then(|(position, id)| Some(Self { position: position.parse().ok()?, id: id.parse().ok()? }));
+        parts.ok_or_else(|| {
+            Invalid::new("witness", format!("`{text}` is not a position and an event id, such as `42@UUID`"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Append, Expected, MemoryStore, NewEvent, StreamId};
+
+    async fn log(events: u64) -> MemoryStore {
+        let store = MemoryStore::new();
+        for _ in 0..events {
+            let event = NewEvent::new("thing.done", "{}").unwrap();
+            store
+                .append(Append::to(StreamId::new("thing-1").unwrap(), Expected::Any, [event]))
+                .await
+                .unwrap();
+        }
+        store
+    }
+
+    #[tokio::test]
+    async fn a_witness_holds_in_its_own_history_only() {
+        let (one, other) = (log(2).await, log(2).await);
+        for position in 0..=2 {
+            let witness = Witness::at(&one, Position::new(position)).await.unwrap().unwrap();
+            assert!(witness.holds(&one).await.unwrap(), "{witness}");
+            assert!(!witness.holds(&other).await.unwrap(), "{witness}");
+            assert_eq!(witness.to_string().parse(), Ok(witness));
+        }
+        assert_eq!(Witness::at(&one, Position::new(3)).await.unwrap(), None);
+    }
+
+    #[test]
+    fn a_witness_is_read_whole() {
+        for text in
+            ["42", "42@", "@0f8fad5b-d9cb-469f-a165-70867728950e", "x@0f8fad5b-d9cb-469f-a165-70867728950e"]
+        {
+            assert!(text.parse::<Witness>().is_err(), "{text}");
+        }
+    }
+}
