@@ -21,7 +21,7 @@ use std::time::Instant;
 const USAGE: &str = "\
 cargo xtask test [-p CRATE ...]   the tests, of the whole workspace unless crates are named
 cargo xtask sim --hours N [--seed S]   simulated disasters of the engine, for N hours (0.1 will do), from seed S on
-cargo xtask ci [-p CRATE ...]     format, lints, docs, style, then the tests
+cargo xtask ci [-p CRATE ...]     format, lints, docs, style, then `cargo xtask test`
 cargo xtask tidy                  the checks of style
 ";
 

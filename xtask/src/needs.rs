@@ -14,10 +14,10 @@ pub fn meet(crates: &[String]) -> Outcome {
     package("a C compiler", find(&compiler), &["gcc", "libc6-dev"], how)?;
     let any_of =
         |named: &[&str]| crates.iter().any(|name| name == "--workspace" || named.contains(&name.as_str()));
-    if any_of(&["annals-postgres", "annals-outbox", "annals-orders", "annals-cli"]) {
+    if any_of(&["annals-postgres", "annals-sql", "annals-outbox", "annals-orders", "annals-cli"]) {
         postgres()?;
     }
-    if any_of(&["annals-mysql", "annals-outbox", "annals-orders", "annals-cli"]) {
+    if any_of(&["annals-mysql", "annals-sql", "annals-outbox", "annals-orders", "annals-cli"]) {
         let how = "install MariaDB (Debian: apt-get install mariadb-server)";
         package("MariaDB", find("/usr/sbin/mariadbd"), &["mariadb-server"], how)?;
     }
@@ -71,8 +71,10 @@ fn postgres() -> Outcome {
     Ok(())
 }
 
+/// Runs `apt-get`, and waits for another process that installs packages: a fresh machine often runs one after its start.
 fn apt(prefix: &[&str], arguments: &[&str]) -> Outcome {
-    let words: Vec<&str> = prefix.iter().chain(&["apt-get"]).chain(arguments).copied().collect();
+    let command = ["apt-get", "-o", "DPkg::Lock::Timeout=600"];
+    let words: Vec<&str> = prefix.iter().chain(&command).chain(arguments).copied().collect();
     run::succeed(Command::new(words[0]).args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 

@@ -1,8 +1,9 @@
-//! `cargo xtask test`: passes the tests and says aloud what was skipped, and why.
+//! `cargo xtask test`: runs the tests, and reports how long each suite took and which tests were skipped, and why.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::run::{self, Outcome};
 use crate::{needs, tree};
@@ -10,43 +11,76 @@ use crate::{needs, tree};
 /// Runs the tests of these crates, and for the engine the tests of its tests: planted bugs, and the model of its threads.
 pub fn run(crates: &[String]) -> Outcome {
     needs::meet(crates)?;
-    let mut skipped = Skipped::default();
-    let mut command = run::cargo("test");
-    command.args(["--locked", "--no-fail-fast"]).args(crates);
-    pass_on(command, &mut skipped)?;
-    if has_engine(crates) {
-        let mut command = run::cargo("test");
-        command.args(["--locked", "--no-fail-fast", "-p", "annals-engine"]).args(WITH_BUGS);
-        command.args(["--lib", "--test", "it", "--", "model::", "planted::"]);
-        pass_on(command, &mut skipped)?;
+    let mut report = Report::default();
+    let crates: Vec<&str> = crates.iter().map(String::as_str).collect();
+    let mut outcome = pass(&crates, &[], &mut report);
+    if outcome.is_ok() && has_engine(&crates) {
+        let engine = [&["-p", "annals-engine", "--lib", "--test", "it"], &WITH_BUGS[..]].concat();
+        outcome = pass(&engine, &["model::", "planted::"], &mut report);
     }
-    print!("{}", skipped.report(asks_for_slow()));
-    Ok(())
+    print!("{}", report.print(asks_for_slow()));
+    outcome
 }
 
 /// How the engine is built to have bugs on purpose, and threads that a scheduler orders.
 pub const WITH_BUGS: [&str; 2] = ["--features", "planted,shuttle"];
 
 /// Whether the engine is among these crates.
-pub fn has_engine(crates: &[String]) -> bool {
-    crates.iter().any(|name| name == "--workspace" || name == "annals-engine")
+pub fn has_engine(crates: &[impl AsRef<str>]) -> bool {
+    crates.iter().any(|name| matches!(name.as_ref(), "--workspace" | "annals-engine"))
 }
 
-/// Runs tests and passes on what they print.
-fn pass_on(mut command: Command, skipped: &mut Skipped) -> Outcome {
-    command.stdout(Stdio::piped());
-    let said = run::spell(&command);
-    let mut child = command.spawn().map_err(|error| format!("`{said}` cannot be run: {error}"))?;
-    let output = child.stdout.take().expect("the output was asked for as a pipe");
-    // Every line is passed on as it comes: the counts that the tests print stay visible.
+/// Builds tests, then runs those that the filters choose. What they print is passed on line by line.
+fn pass(selection: &[&str], filters: &[&str], report: &mut Report) -> Outcome {
+    let cargo_test = || {
+        let mut command = run::cargo("test");
+        command.args(["--locked", "--no-fail-fast"]).args(selection);
+        command
+    };
+    let started = Instant::now();
+    report.programs.extend(build(cargo_test())?);
+    report.suites.push(("build".to_owned(), started.elapsed()));
+    let mut command = cargo_test();
+    command.arg("--").args(filters);
+    let spelled = run::spell(&command);
+    let cannot = |error: std::io::Error| format!("the output of `{spelled}` cannot be read: {error}");
+    // One pipe for both outputs, so that the name of a suite comes before its tests.
+    let (output, input) = std::io::pipe().map_err(cannot)?;
+    command.stdout(input.try_clone().map_err(cannot)?).stderr(input);
+    let child = command.spawn();
+    // It holds the other end of the pipe, which would keep the loop below from ending.
+    drop(command);
+    let mut child = child.map_err(|error| format!("`{spelled}` cannot be run: {error}"))?;
     for line in BufReader::new(output).split(b'\n') {
-        let line = line.map_err(|error| format!("the output of `{said}` cannot be read: {error}"))?;
+        let line = line.map_err(cannot)?;
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(&line).and_then(|()| stdout.write_all(b"\n")).map_err(|error| error.to_string())?;
-        skipped.look_at(&String::from_utf8_lossy(&line));
+        report.read(&String::from_utf8_lossy(&line), Instant::now());
     }
+    report.end_suite(Instant::now());
     let status = child.wait().map_err(|error| error.to_string())?;
-    if status.success() { Ok(()) } else { Err(format!("`{said}` failed ({status})")) }
+    if status.success() { Ok(()) } else { Err(format!("`{spelled}` failed ({status})")) }
+}
+
+/// Builds tests. Returns the crate of each test program, by the program's file name.
+fn build(mut command: Command) -> Result<BTreeMap<String, String>, String> {
+    command.args(["--no-run", "--message-format=json-render-diagnostics"]);
+    let spelled = run::spell(&command);
+    let built = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output();
+    let built = built.map_err(|error| format!("`{spelled}` cannot be run: {error}"))?;
+    if !built.status.success() {
+        return Err(format!("`{spelled}` failed ({})", built.status));
+    }
+    let messages = String::from_utf8_lossy(&built.stdout);
+    Ok(messages.lines().filter_map(program_of).collect())
+}
+
+/// The file name of a test program and its crate, from a message of cargo about a program that it built.
+fn program_of(message: &str) -> Option<(String, String)> {
+    let field = |name: &str| message.split_once(&format!("\"{name}\":\""))?.1.split('"').next();
+    let (executable, package) = (field("executable")?, field("manifest_path")?);
+    let name = |path: &str| Some(std::path::Path::new(path).file_name()?.to_str()?.to_owned());
+    Some((name(executable)?, name(package.strip_suffix("/Cargo.toml")?)?))
 }
 
 /// Whether there are slow tests and they were not asked for.
@@ -55,25 +89,54 @@ fn asks_for_slow() -> bool {
     std::env::var_os("ANNALS_SLOW").is_none() && tree::Tree::read(&run::root()).files.iter().any(named)
 }
 
-/// Tests that were left out, by reason.
+/// What is worth repeating at the end: the time of each suite, and the tests that were skipped.
 #[derive(Default)]
-struct Skipped(BTreeMap<String, usize>);
+struct Report {
+    /// The crate of each test program, by the program's file name.
+    programs: BTreeMap<String, String>,
+    suites: Vec<(String, Duration)>,
+    running: Option<(String, Instant)>,
+    skipped: BTreeMap<String, usize>,
+}
 
-impl Skipped {
-    fn look_at(&mut self, line: &str) {
-        if !line.starts_with("test ") {
-            return;
+impl Report {
+    /// Reads a line of the output, at the time when it came.
+    fn read(&mut self, line: &str, now: Instant) {
+        if let Some(suite) = self.suite(line.trim_start()) {
+            self.end_suite(now);
+            self.running = Some((suite, now));
         }
-        if let Some((_, reason)) = line.split_once("... ignored") {
+        if line.starts_with("test ")
+            && let Some((_, reason)) = line.split_once("... ignored")
+        {
             let reason = reason.trim_start_matches(',').trim();
             let reason = if reason.is_empty() { "no reason is given" } else { reason };
-            *self.0.entry(reason.to_owned()).or_default() += 1;
+            *self.skipped.entry(reason.to_owned()).or_default() += 1;
         }
     }
 
-    fn report(&self, slow: bool) -> String {
+    /// The suite that begins with this line.
+    fn suite(&self, line: &str) -> Option<String> {
+        if let Some(name) = line.strip_prefix("Doc-tests ") {
+            return Some(format!("{name} examples in docs"));
+        }
+        let (source, program) = line.strip_prefix("Running ")?.trim_end_matches(')').split_once(" (")?;
+        let program = program.rsplit('/').next()?;
+        Some(format!("{} {source}", self.programs.get(program).map_or(program, String::as_str)))
+    }
+
+    fn end_suite(&mut self, now: Instant) {
+        if let Some((suite, since)) = self.running.take() {
+            self.suites.push((suite, now - since));
+        }
+    }
+
+    fn print(&self, slow: bool) -> String {
         let mut report = String::new();
-        for (reason, count) in &self.0 {
+        for (suite, took) in &self.suites {
+            report.push_str(&format!("{:7.1} s  {suite}\n", took.as_secs_f64()));
+        }
+        for (reason, count) in &self.skipped {
             report.push_str(&format!("skipped {count}: {reason}\n"));
         }
         if slow {
@@ -88,22 +151,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_skipped_is_said_with_its_reason() {
-        let mut skipped = Skipped::default();
-        for line in [
+    fn suites_are_timed_and_what_is_skipped_is_reported_with_its_reason() {
+        let mut report = Report::default();
+        let built = r#"{"reason":"compiler-artifact","manifest_path":"/a/crates/annals-core/Cargo.toml","executable":"/a/deps/it-52c0"}"#;
+        report.programs.extend(program_of(built));
+        let started = Instant::now();
+        for (second, line) in [
+            "     Running tests/it/main.rs (target/debug/deps/it-52c0)",
             "test a ... ok",
             "test b ... ignored, ends with the process",
             "test c ... ignored, ends with the process",
+            "   Doc-tests annals_core",
             "test d ... ignored",
             "thread says ... ignored",
-        ] {
-            skipped.look_at(line);
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            report.read(line, started + Duration::from_secs(second as u64));
         }
+        report.end_suite(started + Duration::from_secs(7));
         assert_eq!(
-            skipped.report(false),
-            "skipped 2: ends with the process\nskipped 1: no reason is given\n"
+            report.print(true),
+            "    4.0 s  annals-core tests/it/main.rs\n    3.0 s  annals_core examples in docs\n\
+             skipped 2: ends with the process\nskipped 1: no reason is given\n\
+             skipped the slow tests: ANNALS_SLOW=1 runs them\n"
         );
-        assert!(skipped.report(true).ends_with("ANNALS_SLOW=1 runs them\n"));
-        assert_eq!(Skipped::default().report(false), "");
+        assert_eq!(Report::default().print(false), "");
+        assert_eq!(program_of(r#"{"reason":"build-finished","success":true}"#), None);
     }
 }
