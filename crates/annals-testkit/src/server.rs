@@ -38,8 +38,12 @@ pub struct Server {
 enum Program {
     /// PostgreSQL: the folder of its programs.
     Postgres(PathBuf),
-    /// MariaDB: the server itself.
+    /// MariaDB of the system: the server itself.
     MariaDb(PathBuf),
+    /// A newer MariaDB: the folder of all of it.
+    NewestMariaDb(PathBuf),
+    /// MySQL: the folder of all of it.
+    MySql(PathBuf),
 }
 
 /// A PostgreSQL server of the oldest version that is found, with these settings (`name=value`).
@@ -71,7 +75,37 @@ pub fn postgres_with_small_disk(size: &str) -> Option<(Server, PathBuf)> {
     Some((server, small))
 }
 
-/// A MariaDB server with these settings (`name=value`).
+/// A MariaDB server of the newest version that is found, with these settings (`name=value`).
+///
+/// # Panics
+/// If there is none but the system's: `cargo xtask test` fetches it.
+pub fn newest_mariadb(settings: &[&str]) -> Server {
+    Server::create(Program::NewestMariaDb(fetched("mariadb-", "bin/mariadbd")), settings)
+}
+
+/// A MySQL server with these settings (`name=value`).
+///
+/// # Panics
+/// If there is none: `cargo xtask test` fetches it.
+pub fn mysql(settings: &[&str]) -> Server {
+    Server::create(Program::MySql(fetched("mysql-", "bin/mysqld")), settings)
+}
+
+/// The fetched folder whose name begins like this and that holds this program.
+fn fetched(prefix: &str, program: &str) -> PathBuf {
+    let folders = std::fs::read_dir(FETCHED).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = folders
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix)))
+        .map(|entry| entry.path())
+        .filter(|folder| folder.join(program).is_file())
+        .collect();
+    folders.sort();
+    folders
+        .pop()
+        .unwrap_or_else(|| panic!("there is no {prefix}* in {FETCHED}: `cargo xtask test` fetches it"))
+}
+
+/// A server of the system's MariaDB with these settings (`name=value`).
 pub fn mariadb(settings: &[&str]) -> Server {
     let found = ["/usr/sbin/mariadbd", "/usr/local/bin/mariadbd"].map(PathBuf::from);
     let found = found.into_iter().find(|path| path.is_file());
@@ -106,6 +140,32 @@ fn postgres_folders() -> Vec<PathBuf> {
     found.retain(|(_, folder)| folder.join("postgres").is_file());
     found.sort();
     found.into_iter().map(|(_, folder)| folder).collect()
+}
+
+impl Program {
+    /// The server program, with the options and variables that it needs wherever it runs.
+    fn server(&self) -> Command {
+        match self {
+            Self::Postgres(folder) => Command::new(folder.join("postgres")),
+            Self::MariaDb(program) => {
+                let mut server = Command::new(program);
+                server.arg("--no-defaults");
+                server
+            }
+            Self::NewestMariaDb(folder) => {
+                let mut server = Command::new(folder.join("bin/mariadbd"));
+                server.args(["--no-defaults", &format!("--basedir={}", folder.display())]);
+                server
+            }
+            Self::MySql(folder) => {
+                let mut server = Command::new(folder.join("bin/mysqld"));
+                server.env("LD_LIBRARY_PATH", folder.join("lib/private"));
+                // Without its second port, which only one server of a machine can have.
+                server.args(["--no-defaults", "--mysqlx=OFF", &format!("--basedir={}", folder.display())]);
+                server
+            }
+        }
+    }
 }
 
 impl Server {
@@ -152,17 +212,15 @@ impl Server {
     pub fn url(&self) -> String {
         match self.program {
             Program::Postgres(_) => format!("postgres://postgres@127.0.0.1:{}/postgres", self.port),
-            Program::MariaDb(_) => format!("mysql://annals@127.0.0.1:{}/annals", self.port),
+            Program::MariaDb(_) | Program::NewestMariaDb(_) | Program::MySql(_) => {
+                format!("mysql://annals@127.0.0.1:{}/annals", self.port)
+            }
         }
     }
 
     /// Which version it is, as its program says.
     pub fn version(&self) -> String {
-        let program = match &self.program {
-            Program::Postgres(folder) => folder.join("postgres"),
-            Program::MariaDb(program) => program.clone(),
-        };
-        let said = Command::new(program).arg("--version").output().expect("the server says its version");
+        let said = self.program.server().arg("--version").output().expect("the server says its version");
         String::from_utf8_lossy(&said.stdout).trim().to_owned()
     }
 
@@ -176,28 +234,22 @@ impl Server {
     /// # Panics
     /// If it does not; what it said is printed.
     pub fn start(&mut self) {
-        let (program, mut arguments) = match &self.program {
-            Program::Postgres(folder) => {
-                let place = [format!("-p{}", self.port), format!("-D{}", self.data().display())];
-                (folder.join("postgres"), Vec::from(place))
-            }
-            Program::MariaDb(program) => {
-                let place = [
-                    "--no-defaults".to_owned(),
-                    format!("--port={}", self.port),
-                    "--bind-address=127.0.0.1".to_owned(),
-                    format!("--datadir={}", self.data().display()),
-                    format!("--socket={}", self.directory.join("socket").display()),
-                    // One that starts removes what it finds there, also the temporary tables of another that runs.
-                    format!("--tmpdir={}", self.directory.display()),
-                ];
-                (program.clone(), Vec::from(place))
-            }
+        let mut arguments = match &self.program {
+            Program::Postgres(_) => vec![format!("-p{}", self.port), format!("-D{}", self.data().display())],
+            Program::MariaDb(_) | Program::NewestMariaDb(_) | Program::MySql(_) => vec![
+                format!("--port={}", self.port),
+                "--bind-address=127.0.0.1".to_owned(),
+                format!("--datadir={}", self.data().display()),
+                format!("--socket={}", self.directory.join("socket").display()),
+                format!("--pid-file={}", self.directory.join("pid").display()),
+                // A server that starts removes what it finds there, also the temporary tables of another that runs.
+                format!("--tmpdir={}", self.directory.display()),
+            ],
         };
         for setting in &self.settings {
             match &self.program {
                 Program::Postgres(_) => arguments.extend(["-c".to_owned(), setting.clone()]),
-                Program::MariaDb(_) => arguments.push(format!("--{setting}")),
+                _ => arguments.push(format!("--{setting}")),
             }
         }
         // The shell reads until nobody can write any more, which is when the test's process has ended.
@@ -215,7 +267,12 @@ impl Server {
                 apart
             }
         };
-        shell.args(["-c", script, "sh"]).arg(self.log()).arg(program).args(arguments).current_dir("/");
+        shell.args(["-c", script, "sh"]).arg(self.log());
+        let server = self.program.server();
+        for (name, value) in server.get_envs() {
+            shell.env(name, value.expect("no variable is removed"));
+        }
+        shell.arg(server.get_program()).args(server.get_args()).args(arguments).current_dir("/");
         let child = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         self.running = Some(child.expect("a shell can be started"));
         let begun = Instant::now();
@@ -275,12 +332,16 @@ impl Server {
                 ]);
                 initdb.current_dir("/").output()
             }
-            Program::MariaDb(_) => {
-                let mut install = as_nobody("mariadb-install-db");
-                install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-                install
-                    .args(["--innodb-use-native-aio=0", &format!("--tmpdir={}", self.directory.display())]);
-                install.arg(format!("--datadir={}", data.display())).current_dir("/").output()
+            Program::MariaDb(_) => self.install_mariadb(as_nobody("mariadb-install-db"), &[]),
+            Program::NewestMariaDb(folder) => {
+                let install = as_nobody(folder.join("scripts/mariadb-install-db"));
+                self.install_mariadb(install, &[format!("--basedir={}", folder.display())])
+            }
+            Program::MySql(_) => {
+                let mut server = self.program.server();
+                server.args(["--initialize-insecure", &format!("--tmpdir={}", self.directory.display())]);
+                run_as_nobody(&mut server);
+                server.arg(format!("--datadir={}", data.display())).current_dir("/").output()
             }
         };
         let output = output.expect("the program that makes the files of a server can be run");
@@ -289,6 +350,17 @@ impl Server {
         if matches!(self.program, Program::Postgres(_)) {
             self.place_sockets();
         }
+    }
+
+    fn install_mariadb(
+        &self,
+        mut install: Command,
+        more: &[String],
+    ) -> std::io::Result<std::process::Output> {
+        install.arg("--no-defaults").args(more);
+        install.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
+        install.args(["--innodb-use-native-aio=0", &format!("--tmpdir={}", self.directory.display())]);
+        install.arg(format!("--datadir={}", self.data().display())).current_dir("/").output()
     }
 
     /// Sockets in the directory, so that nothing has to be writable elsewhere.
@@ -310,7 +382,7 @@ impl Server {
                     && self.said().lines().any(|line| line.contains("database system is ready to accept"))
                     && !self.is_starting()
             }
-            Program::MariaDb(_) => {
+            Program::MariaDb(_) | Program::NewestMariaDb(_) | Program::MySql(_) => {
                 let mut client = Command::new("mariadb");
                 client.args(["--no-defaults", "-uroot", "-h127.0.0.1", "--protocol=tcp"]);
                 client.arg(format!("-P{}", self.port)).arg("-e").arg(
@@ -365,10 +437,14 @@ fn directory() -> PathBuf {
 
 fn as_nobody(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
+    run_as_nobody(&mut command);
+    command
+}
+
+fn run_as_nobody(command: &mut Command) {
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
-    command
 }
 
 fn is_root() -> bool {

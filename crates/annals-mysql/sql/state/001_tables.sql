@@ -3,7 +3,7 @@
 
 -- One row: the log that this is the state of.
 CREATE TABLE IF NOT EXISTS state (
-    alone BOOLEAN NOT NULL DEFAULT TRUE PRIMARY KEY CHECK (alone),
+    alone BOOLEAN NOT NULL DEFAULT TRUE PRIMARY KEY CHECK (alone = TRUE),
     store_id BINARY(16) NOT NULL
 ) ENGINE = InnoDB;
 

@@ -1,4 +1,4 @@
-//! The contract of the stores, on MariaDB.
+//! The contract of the stores, on each kind of server.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use annals_core::TestClock;
 use annals_mysql::{MySqlStore, Options};
 use annals_testkit::Subject;
 
-use crate::support::fresh_log;
+use crate::support::Kind;
 
 /// A database of its own for each clause.
 struct Database(String);
@@ -23,4 +23,14 @@ impl Subject for Database {
     }
 }
 
-annals_testkit::contract!(open: Database(fresh_log().await));
+mod mariadb {
+    annals_testkit::contract!(open: super::Database(super::Kind::MariaDb.fresh_log().await));
+}
+
+mod newest_mariadb {
+    annals_testkit::contract!(open: super::Database(super::Kind::NewestMariaDb.fresh_log().await));
+}
+
+mod mysql {
+    annals_testkit::contract!(open: super::Database(super::Kind::MySql.fresh_log().await));
+}

@@ -15,15 +15,45 @@ pub const SETTINGS: [&str; 4] = [
     "innodb-log-file-size=256M",
 ];
 
+/// A kind of server that the store runs on.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    MariaDb,
+    NewestMariaDb,
+    MySql,
+}
+
+impl Kind {
+    /// The server of this kind that all tests of this binary share.
+    fn url(self) -> String {
+        static SERVERS: [OnceLock<Server>; 3] = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
+        let server = SERVERS[self as usize].get_or_init(|| match self {
+            Self::MariaDb => server::mariadb(&SETTINGS),
+            Self::NewestMariaDb => server::newest_mariadb(&SETTINGS),
+            Self::MySql => server::mysql(&SETTINGS),
+        });
+        server.url()
+    }
+
+    /// The address of a log that nobody else uses, on a server of this kind.
+    pub async fn fresh_log(self) -> String {
+        fresh_database(&self.url()).await
+    }
+}
+
 /// The address of a log that nobody else uses.
 pub async fn fresh_log() -> String {
-    static SERVER: OnceLock<Server> = OnceLock::new();
+    match std::env::var("ANNALS_MYSQL_URL") {
+        Ok(url) => fresh_database(&url).await,
+        Err(_) => Kind::MariaDb.fresh_log().await,
+    }
+}
+
+async fn fresh_database(url: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let url = std::env::var("ANNALS_MYSQL_URL")
-        .unwrap_or_else(|_| SERVER.get_or_init(|| server::mariadb(&SETTINGS)).url());
     let database = format!("test_{}_{number}", std::process::id());
-    let mut connection = connect(&url).await;
+    let mut connection = connect(url).await;
     connection.execute(AssertSqlSafe(format!("CREATE DATABASE {database}"))).await.unwrap();
     let (place, _) = url.rsplit_once('/').unwrap();
     format!("{place}/{database}")
