@@ -228,7 +228,7 @@ pub async fn an_append_after_the_newest_event_continues_the_stream(trial: &mut T
     let append = after("order-7", 2, seven[1].id).after_event(stream("order-8"), Version::FIRST, eight[0].id);
     let third = new(store.append(append.clone()).await);
     assert_eq!(third.version(), Version::new(3));
-    let again = store.append(append).await.unwrap();
+    let again = store.append(append).await.expect("the same append is known");
     assert!(again.duplicate, "the same append is known, although its event is not the newest any more");
     let third = events_of(store, "order-7").await[2].id;
     assert_eq!(new(store.append(after("order-7", 3, third)).await).version(), Version::new(4));
