@@ -103,6 +103,7 @@ fn wanted_there(append: &Append, wanted: &StreamId, at: Version) -> bool {
             Expected::Exists => at > Version::FIRST,
             expected => expected.version().is_none_or(|before| before.next() == at),
         },
+        Condition::Newest { stream, version, .. } if stream == wanted => version.next() == at,
         _ => true,
     })
 }
@@ -138,9 +139,30 @@ fn violated<V: LogView>(view: &V, condition: &Condition) -> Result<Option<Violat
                 actual,
             })
         }
+        Condition::Newest { stream, version, event } => newest(view, stream, *version, *event)?,
         Condition::NoMatch { query, after } => {
             view.first_match(query, *after)?.map(|position| Violated::NoMatch { after: *after, position })
         }
+    })
+}
+
+/// How it is not so that the newest event of the stream is this one.
+fn newest<V: LogView>(
+    view: &V,
+    stream: &StreamId,
+    seen: Version,
+    event: EventId,
+) -> Result<Option<Violated>, V::Error> {
+    let actual = view.stream_version(stream)?;
+    let there = match view.event_with_id(stream, event)? {
+        Some(position) => view.event_at(position)?.is_some_and(|(of, at, _)| of == *stream && at == seen),
+        None => false,
+    };
+    let stream = stream.clone();
+    Ok(match there {
+        false => Some(Violated::History { stream, version: seen, actual }),
+        true if actual != seen => Some(Violated::Version { stream, expected: Expected::Exact(seen), actual }),
+        true => None,
     })
 }
 
@@ -170,7 +192,8 @@ impl Conflict {
                 (Violated::NoMatch { position, .. }, Condition::NoMatch { query, .. }) => {
                     unseen_matches(store, query, *position).await?
                 }
-                (Violated::NoMatch { .. }, Condition::Version { .. }) => (Vec::new(), false),
+                // What is to be read of a stream with another history is all of it.
+                (Violated::History { .. } | Violated::NoMatch { .. }, _) => (Vec::new(), false),
             };
             violations.push(Violation { condition, violated, unseen, unseen_complete });
         }

@@ -64,6 +64,15 @@ pub enum CodecError {
         #[source]
         cause: Cause,
     },
+    /// `evolve` panicked over the event.
+    #[error("an event of type `{event_type}` cannot be folded")]
+    Fold {
+        /// The stored name.
+        event_type: String,
+        /// What the panic said.
+        #[source]
+        cause: Cause,
+    },
     /// The event cannot be written.
     #[error("an event of type `{event_type}` cannot be written")]
     Encode {
@@ -86,7 +95,8 @@ pub trait Aggregate: Sized + Clone + Send + Sync + 'static {
     /// The state before anything has happened.
     fn initial(id: &str) -> Self;
 
-    /// The state after an event. An event is a fact: this neither validates nor fails.
+    /// The state after an event. An event is a fact: this neither validates nor fails. A panic over an event that a command
+    /// has just led to refuses the command; over one that is in the log, the aggregate cannot be loaded.
     fn evolve(&mut self, event: &Self::Event);
 
     /// The state after these events.

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::text::name_type;
-use crate::{Invalid, Limits, NewEvent, Position, Query, RecordedEvent, StreamId, Timestamp, Version};
+use crate::{
+    EventId, Invalid, Limits, NewEvent, Position, Query, RecordedEvent, StreamId, Timestamp, Version,
+};
 
 name_type! {
     /// The caller's name for one append: a second append with the same key is not carried out but answered
@@ -85,6 +87,17 @@ pub enum Condition {
         /// What is expected of its version before the append.
         expected: Expected,
     },
+    /// The newest event of the stream is this one. A version alone does not tell whether the log still has the history
+    /// that the caller has seen: after a restore, or a failover to a standby that had lost the newest events, other events
+    /// have the same versions. The id tells.
+    Newest {
+        /// The stream.
+        stream: StreamId,
+        /// The version of its newest event; not 0.
+        version: Version,
+        /// The id of that event.
+        event: EventId,
+    },
     /// No event matches this query after this position.
     NoMatch {
         /// The events that must not be there.
@@ -153,6 +166,13 @@ impl Append {
     #[must_use]
     pub fn expecting(mut self, stream: impl Into<StreamId>, expected: Expected) -> Self {
         self.conditions.push(Condition::Version { stream: stream.into(), expected });
+        self
+    }
+
+    /// Appends only if the newest event of this stream, written or not, is still this one.
+    #[must_use]
+    pub fn after_event(mut self, stream: impl Into<StreamId>, version: Version, event: EventId) -> Self {
+        self.conditions.push(Condition::Newest { stream: stream.into(), version, event });
         self
     }
 

@@ -151,6 +151,15 @@ pub enum Violated {
         /// The version that the stream has; 0 if it does not exist.
         actual: Version,
     },
+    /// The stream does not have the event that the caller has seen: the log has another history since.
+    History {
+        /// The stream.
+        stream: StreamId,
+        /// The version at which the caller has seen the event.
+        version: Version,
+        /// The version that the stream has; 0 if it does not exist.
+        actual: Version,
+    },
     /// An event matches the query.
     NoMatch {
         /// The position after which nothing should match.
@@ -165,7 +174,7 @@ impl Violated {
     pub fn is_stale(&self) -> bool {
         match self {
             Self::Version { expected, actual, .. } => expected.version().is_some_and(|seen| seen < *actual),
-            Self::NoMatch { .. } => true,
+            Self::History { .. } | Self::NoMatch { .. } => true,
         }
     }
 }
@@ -182,6 +191,11 @@ impl fmt::Display for Violated {
             Self::Version { stream, expected, actual } => {
                 write!(f, "stream `{stream}` is at version {actual}, not {expected}")
             }
+            Self::History { stream, version, actual } => write!(
+                f,
+                "stream `{stream}`, at version {actual}, does not have the event that was seen at version {version}: \
+                 the log has another history"
+            ),
             Self::NoMatch { after, position } => {
                 write!(f, "an event at position {position} matches the query after position {after}")
             }

@@ -6,8 +6,9 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use annals_core::{ContentType, IdempotencyKey, Timestamp};
+use annals_core::{ContentType, EventId, IdempotencyKey, Timestamp};
 use annals_sql::{Staged, StagedEvent, StagedStream, Stored, own_to_json, tags_to_json};
+use serde_json::{Value as Json, json};
 
 /// Bytes of text that an event takes beside twice its own, at the most, if it has no metadata.
 pub(crate) const EVENT_BYTES: usize = 512;
@@ -34,14 +35,27 @@ pub(crate) fn text(staged: &Staged<'_>, whole: bool) -> String {
 
 /// Locks the log and checks what is assumed of the streams.
 fn begin(text: &mut Text, streams: &[StagedStream]) {
+    let seen = newest(text, streams);
     text.raw("CALL append_begin(");
     if let [stream] = streams {
-        text.bytes(stream.id.as_str()).raw(", ").maybe_number(assumed(stream)).raw(", NULL");
+        text.bytes(stream.id.as_str());
+        match seen {
+            0 => text.raw(", ").maybe_number(assumed(stream)),
+            _ => text.raw(", IF(@annals_seen = 1, ").maybe_number(assumed(stream)).raw(", -1)"),
+        };
+        text.raw(", NULL");
     } else {
-        let streams = streams.iter().map(|stream| (stream.id.as_str(), assumed(stream)));
-        let streams =
-            serde_json::Value::from_iter(streams.map(|(id, assumed)| serde_json::json!([id, assumed])));
-        text.raw("NULL, NULL, ").text(&streams.to_string());
+        let all = streams.iter().map(|stream| json!([stream.id.as_str(), assumed(stream)]));
+        let all = Json::from_iter(all).to_string();
+        match seen {
+            0 => text.raw("NULL, NULL, ").text(&all),
+            // A version that no stream has.
+            seen => {
+                let none = json!([[streams[0].id.as_str(), -1]]).to_string();
+                text.raw("NULL, NULL, IF(@annals_seen = ").number(seen).raw(", ");
+                text.text(&all).raw(", ").text(&none).raw(")")
+            }
+        };
     }
     text.raw(");\n");
     // The version of a stream of which nothing is assumed.
@@ -51,6 +65,28 @@ fn begin(text: &mut Text, streams: &[StagedStream]) {
             .raw(" = COALESCE((SELECT entity_version FROM entities WHERE entity_id = ");
         text.bytes(stream.id.as_str()).raw("), 0);\n");
     }
+}
+
+/// Counts those of the events that must be the newest of their streams that are there at all, and returns how many must be.
+/// An event that is there stays there, so the lock of the log is not needed.
+fn newest(text: &mut Text, streams: &[StagedStream]) -> u64 {
+    let seen = streams.iter().filter_map(|stream| Some((stream, assumed(stream)?, stream.newest?)));
+    let seen: Vec<_> = seen.collect();
+    if let [(stream, version, event)] = &*seen {
+        text.raw("SET @annals_seen = (SELECT COUNT(*) FROM events WHERE entity_id = ")
+            .bytes(stream.id.as_str());
+        text.raw(" AND entity_version = ").number(*version).raw(" AND event_id = ");
+        text.bytes(event.as_bytes()).raw(");\n");
+    } else if !seen.is_empty() {
+        let hex =
+            |event: &EventId| event.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let all =
+            seen.iter().map(|(stream, version, event)| json!([stream.id.as_str(), version, hex(event)]));
+        text.raw("SET @annals_seen = (SELECT COUNT(*) FROM JSON_TABLE(");
+        text.text(&Json::from_iter(all).to_string()).raw(include_str!("../sql/seen.sql").trim_end());
+        text.raw(";\n");
+    }
+    seen.len() as u64
 }
 
 /// The version that a stream must have; no column holds a larger one than this.

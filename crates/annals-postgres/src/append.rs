@@ -225,6 +225,7 @@ fn bind<'a>(staged: &'a Staged<'_>) -> sqlx::query::Query<'a, Postgres, PgArgume
         .bind(optional!(event => event.write.event.occurred_at.map(Instant)))
         .bind(events!(event => Instant(event.recorded_at)))
         .bind(optional!(event => event.key.map(IdempotencyKey::as_str)))
+        .bind(unless_empty(streams!(stream => stream.newest.map(|id| Uuid::from_bytes(*id.as_bytes())))))
 }
 
 /// A column, unless there is nothing in it: then it costs nothing.

@@ -106,7 +106,9 @@ impl Committer {
 /// Bytes that an append takes on its way to the database, or less.
 pub fn weight(append: &Append) -> usize {
     let conditions = append.conditions.iter().map(|condition| match condition {
-        Condition::Version { stream, .. } => STREAM_TIMES * stream.as_str().len(),
+        Condition::Version { stream, .. } | Condition::Newest { stream, .. } => {
+            STREAM_TIMES * stream.as_str().len()
+        }
         _ => 0,
     });
     let key = append.key.as_ref().map_or(0, |key| key.as_str().len());

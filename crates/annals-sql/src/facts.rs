@@ -17,6 +17,9 @@ pub struct Facts {
     pub ids: HashMap<StreamId, HashMap<EventId, Position>>,
     /// The events that stand where an append's may stand already.
     pub places: BTreeMap<Position, (StreamId, Version, EventId)>,
+    /// The newest events of streams, where one is assumed: it must be there. It always stays there once it is, so it need not
+    /// be looked for under the lock, but on the connection on which the group is written.
+    pub newest: HashMap<StreamId, EventId>,
     /// The first event that matches, for each condition in the order of [`Asked::matches`].
     pub matches: Vec<(Query, Position, Option<Position>)>,
 }
@@ -27,23 +30,40 @@ impl Facts {
     ///
     /// The head is not assumed, so no position that is judged on these facts means anything.
     pub fn assumed<'a>(appends: impl IntoIterator<Item = &'a Append>) -> Option<Self> {
-        let mut versions: HashMap<StreamId, Version> = HashMap::new();
+        let mut assumed = Self::default();
         let mut staged: HashMap<&StreamId, u64> = HashMap::new();
         for append in appends {
             for condition in &append.conditions {
-                let Condition::Version { stream, expected } = condition else { return None };
-                if *expected == Expected::Any || versions.contains_key(stream) {
-                    continue;
+                let before = |stream| staged.get(stream).copied().unwrap_or(0);
+                match condition {
+                    Condition::Version { expected: Expected::Any, .. } => {}
+                    Condition::Version { stream, expected } if !assumed.versions.contains_key(stream) => {
+                        let version = expected.version()?.get().checked_sub(before(stream))?;
+                        assumed.versions.insert(stream.clone(), Version::new(version));
+                    }
+                    Condition::Version { .. } => {}
+                    // What the group itself writes is not seen by anybody yet.
+                    Condition::Newest { stream, version, event } if before(stream) == 0 => {
+                        assumed.assume_newest(stream, *version, *event);
+                    }
+                    _ => return None,
                 }
-                let before = staged.get(stream).copied().unwrap_or(0);
-                let version = expected.version()?.get().checked_sub(before)?;
-                versions.insert(stream.clone(), Version::new(version));
             }
             for write in &append.writes {
                 *staged.entry(&write.stream).or_default() += 1;
             }
         }
-        Some(Self { versions, ..Self::default() })
+        Some(assumed)
+    }
+
+    /// Assumes that this is the newest event of the stream. Its position is not known; one that no log has stands for it.
+    fn assume_newest(&mut self, stream: &StreamId, version: Version, event: EventId) {
+        self.versions.entry(stream.clone()).or_insert(version);
+        if self.newest.insert(stream.clone(), event).is_none() {
+            let position = Position::new(u64::MAX - self.places.len() as u64);
+            self.ids.entry(stream.clone()).or_default().insert(event, position);
+            self.places.insert(position, (stream.clone(), version, event));
+        }
     }
 
     /// Where the event with this id stands in this stream.
@@ -64,12 +84,14 @@ pub struct Asked<'a> {
     pub ids: Vec<(&'a StreamId, EventId)>,
     /// Queries that must match nothing after a position.
     pub matches: Vec<(&'a Query, Position)>,
+    /// Events that must be the newest of their stream.
+    seen: Vec<(&'a StreamId, EventId)>,
 }
 
 impl<'a> Asked<'a> {
     /// What these appends need.
     pub fn of(appends: Vec<&'a Append>) -> Self {
-        let (mut streams, mut ids, mut matches) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut streams, mut ids, mut matches, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for append in &appends {
             for write in &append.writes {
                 ids.push((&write.stream, write.event.id));
@@ -78,6 +100,11 @@ impl<'a> Asked<'a> {
             for condition in &append.conditions {
                 match condition {
                     Condition::Version { stream, .. } => streams.push(stream),
+                    Condition::Newest { stream, event, .. } => {
+                        streams.push(stream);
+                        ids.push((stream, *event));
+                        seen.push((stream, *event));
+                    }
                     Condition::NoMatch { query, after } => matches.push((query, *after)),
                     _ => {}
                 }
@@ -86,18 +113,19 @@ impl<'a> Asked<'a> {
         streams.sort_unstable();
         streams.dedup();
         let keys = appends.iter().filter_map(|append| append.key.as_ref()).collect();
-        Self { appends, streams, keys, ids, matches }
+        Self { appends, streams, keys, ids, matches, seen }
     }
 
-    /// The positions at which an append's events may stand already, once it is known where its first event stands:
-    /// each range inclusive.
+    /// The positions at which an append's events may stand already, once it is known where its first event stands, and
+    /// those of the events that must be the newest: each range inclusive.
     pub fn ranges(&self, facts: &Facts) -> Vec<(Position, Position)> {
         let ranges = self.appends.iter().filter_map(|append| {
             let write = append.writes.first()?;
             let first = facts.position_of(&write.stream, write.event.id)?;
             Some((first, first.plus(append.writes.len() as u64 - 1)))
         });
-        ranges.collect()
+        let seen = self.seen.iter().filter_map(|(stream, event)| facts.position_of(stream, *event));
+        ranges.chain(seen.map(|position| (position, position))).collect()
     }
 }
 
@@ -128,6 +156,19 @@ mod tests {
         let group = [append("a", Expected::Any, 2), append("a", at(5), 1)];
         assert_eq!(assumed(&group), Some(vec![("a".into(), 3)]), "what is staged in front counts");
         assert_eq!(assumed(&[append("a", Expected::Any, 2)]), Some(vec![]));
+    }
+
+    #[test]
+    fn a_newest_event_is_assumed_with_its_version() {
+        let stream = StreamId::new("a").unwrap();
+        let event = EventId::from_name(b"third");
+        let after = append("a", Expected::Any, 1).after_event(&stream, Version::new(3), event);
+        let facts = Facts::assumed(&[after.clone()]).unwrap();
+        assert_eq!((facts.versions[&stream], facts.newest[&stream]), (Version::new(3), event));
+        assert!(
+            Facts::assumed(&[append("a", Expected::Any, 1), after]).is_none(),
+            "it is written by the group"
+        );
     }
 
     #[test]

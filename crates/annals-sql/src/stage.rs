@@ -34,6 +34,8 @@ pub struct StagedStream {
     pub id: StreamId,
     /// The version that it must have in front of the group; nothing if the group goes with any.
     pub assumed: Option<Version>,
+    /// The event that must be there at that version; `None` if the version is enough.
+    pub newest: Option<EventId>,
     /// How many events of the group it gets.
     pub count: u64,
     /// The place among the group's events of the last of them, from 1; 0 if there is none.
@@ -176,7 +178,8 @@ impl<'a> Staged<'a> {
             return place;
         }
         let assumed = self.facts.versions.get(id).copied();
-        self.streams.push(StagedStream { id: id.clone(), assumed, count: 0, last: 0 });
+        let newest = self.facts.newest.get(id).copied();
+        self.streams.push(StagedStream { id: id.clone(), assumed, newest, count: 0, last: 0 });
         self.by_name.insert(id.clone(), self.streams.len() - 1);
         self.streams.len() - 1
     }

@@ -41,6 +41,9 @@ macro_rules! __clauses {
                 of_many_creators_one_wins,
                 of_many_updaters_one_wins,
                 writers_who_decide_again_lose_no_update,
+                an_append_after_the_newest_event_continues_the_stream,
+                an_append_after_another_event_than_the_newest_changes_nothing,
+                of_many_who_append_after_one_event_one_wins,
             }
             conditions: {
                 a_condition_on_an_unwritten_stream_guards_the_append,

@@ -4,25 +4,29 @@
 //! append, and again if others were faster) -> `annals_core::EventStore::append`. Loading is in `folded`.
 
 mod attempt;
+mod encoded;
 mod error;
 mod execute;
 mod folded;
 mod history;
+mod key;
 mod turns;
 
 use std::sync::Arc;
 
 use annals_core::{
-    Aggregate, Decide, Direction, EventStoreExt, Position, StreamId, StreamRead, Timestamp, Version,
+    Aggregate, Decide, Direction, EventId, EventStoreExt, Position, StreamId, StreamRead, Timestamp, Version,
 };
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use encoded::{Beside, Encoded, encode};
 pub use error::{ExecuteError, LoadError};
 pub use execute::{Committed, Execute};
 pub(crate) use folded::Folded;
 pub use history::{Change, History};
+pub(crate) use key::Cause;
 pub(crate) use turns::Turns;
 
 use crate::shared::Shared;
@@ -62,6 +66,8 @@ pub struct Loaded<A> {
     pub version: Version,
     /// Position of its newest event.
     pub position: Position,
+    /// The id of its newest event; `None` if nothing has happened yet.
+    pub event: Option<EventId>,
 }
 
 impl<A> Loaded<A> {
@@ -73,7 +79,7 @@ impl<A> Loaded<A> {
 
 impl<A> From<Folded<A>> for Loaded<A> {
     fn from(folded: Folded<A>) -> Self {
-        Self { state: folded.state, version: folded.version, position: folded.position }
+        Self { state: folded.state, version: folded.version, position: folded.position, event: folded.last }
     }
 }
 
@@ -82,8 +88,9 @@ impl<A: Aggregate> Repository<A> {
         Self { shared, snapshots: None, cache: None, retries: RETRIES }
     }
 
-    /// Keeps the folded state of this many aggregates in memory. What others wrote meanwhile is still noticed:
-    /// by the condition of every append, and by a look at the stream before anything is refused.
+    /// Keeps the folded state of this many aggregates in memory. What others wrote meanwhile is still noticed, also
+    /// that the log has lost events since: by the condition of every append, which names the newest event of the aggregate,
+    /// and by a look at the stream before anything is refused.
     #[must_use]
     pub fn cache(mut self, aggregates_max: usize) -> Self {
         self.cache = Some(Arc::new(Mutex::new(quick_cache::unsync::Cache::new(aggregates_max.max(1)))));
@@ -128,12 +135,10 @@ impl<A: Aggregate> Repository<A> {
     pub async fn load(&self, id: impl AsRef<str>) -> Result<Loaded<A>, LoadError> {
         let id = id.as_ref();
         let stream = StreamId::of(A::NAME, id)?;
-        let mut folded = self.current(id, &stream).await?;
-        let actual = folded.catch_up(&*self.shared.store, &stream, Version::MAX).await?;
-        if actual < folded.version {
-            self.forget(&stream);
-            folded = self.folded(id, &stream, Version::MAX).await?;
-        }
+        let mut folded = match self.cached(&stream) {
+            Some(folded) => self.caught_up(id, &stream, folded).await?,
+            None => self.folded(id, &stream, Version::MAX).await?,
+        };
         self.keep(&stream, &mut folded).await;
         Ok(folded.into())
     }
@@ -191,23 +196,53 @@ impl<A: Aggregate> Repository<A> {
 
     /// The newest state that is at hand: the cached one, which may be old, or else the stream folded to its end.
     async fn current(&self, id: &str, stream: &StreamId) -> Result<Folded<A>, LoadError> {
-        if let Some(cache) = &self.cache
-            && let Some(folded) = cache.lock().get(stream)
-        {
-            return Ok(folded.clone());
+        match self.cached(stream) {
+            Some(folded) => Ok(folded),
+            None => self.folded(id, stream, Version::MAX).await,
         }
+    }
+
+    fn cached(&self, stream: &StreamId) -> Option<Folded<A>> {
+        self.cache.as_ref().and_then(|cache| cache.lock().get(stream).cloned())
+    }
+
+    /// A state with everything that has happened since; folded again from the beginning if the log has another history.
+    async fn caught_up(
+        &self,
+        id: &str,
+        stream: &StreamId,
+        mut folded: Folded<A>,
+    ) -> Result<Folded<A>, LoadError> {
+        if folded.catch_up(&*self.shared.store, stream, Version::MAX).await? {
+            return Ok(folded);
+        }
+        self.other_history(stream);
         self.folded(id, stream, Version::MAX).await
     }
 
     /// The stream folded up to a version, from a snapshot on if there is one that fits.
     async fn folded(&self, id: &str, stream: &StreamId, up_to: Version) -> Result<Folded<A>, LoadError> {
-        let snapshot = match &self.snapshots {
-            Some(snapshots) => snapshots.nearest(&*self.shared.store, stream, up_to).await?,
-            None => None,
-        };
-        let mut folded = snapshot.unwrap_or_else(|| Folded::initial(id));
-        folded.catch_up(&*self.shared.store, stream, up_to).await?;
+        let store = &*self.shared.store;
+        if let Some(snapshots) = &self.snapshots
+            && let Some(mut folded) = snapshots.nearest(stream, up_to).await
+        {
+            if folded.catch_up(store, stream, up_to).await? {
+                return Ok(folded);
+            }
+            snapshots.forget(stream, "the log has another history").await;
+        }
+        let mut folded = Folded::initial(id);
+        folded.catch_up(store, stream, up_to).await?;
         Ok(folded)
+    }
+
+    /// Drops the cached states of all aggregates: what was folded of one has been lost, and so may be what was folded of
+    /// others.
+    fn other_history(&self, stream: &StreamId) {
+        tracing::warn!(%stream, "the log has another history than before; states in memory are folded again");
+        if let Some(cache) = &self.cache {
+            cache.lock().clear();
+        }
     }
 
     /// Keeps a state for the next time, in the cache and, if it is due, as a snapshot.

@@ -1,5 +1,8 @@
 //! Given, when, then: for aggregates and for projections. Nothing is opened, nothing waits.
 //!
+//! Events take the way that they take to a log: encoded, read back, folded, and checked as an append with its names, tags and
+//! limits. So a test that passes here does not meet a refusal in production.
+//!
 //! ```
 //! # use annals::{Aggregate, Context, Decide, Decision, Event, emit, reject};
 //! # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
@@ -38,9 +41,11 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use annals_core::{
-    Aggregate, Context, Decide, Event, EventId, EventMetadata, Position, StreamId, Timestamp, Version,
+    Aggregate, Append, Context, Decide, Event, EventId, EventMetadata, Expected, Limits, NewEvent, Position,
+    StreamId, Timestamp, Version,
 };
 
+use crate::repository::{Beside, Encoded, encode};
 use crate::sql::{Database, Dialect, Params, Place, Row, Rows, SqlError, Value, select};
 use crate::{Projection, Recorded};
 
@@ -48,10 +53,32 @@ use crate::{Projection, Recorded};
 pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<A> {
     let mut state = A::initial("test");
     for event in events {
-        // As from the log: what cannot be read back would not be there.
-        state.evolve(&read_back(&event));
+        // Each by itself: they need not have been one append.
+        state = appended(&state, std::slice::from_ref(&event)).state;
     }
     Given { state, context: Context::at(TIME) }
+}
+
+/// These events as an append to the stream of the aggregate.
+#[track_caller]
+fn appended<A: Aggregate>(state: &A, events: &[A::Event]) -> Encoded<A> {
+    let stream =
+        StreamId::of(A::NAME, "test").unwrap_or_else(|invalid| panic!("no stream can be made: {invalid}"));
+    let encoded = Encoded::of(state, events, &Beside::default())
+        .unwrap_or_else(|error| panic!("an event cannot be written: {}", chain(&error)));
+    if !encoded.new.is_empty() {
+        let append = Append::to(stream, Expected::Any, encoded.new.clone());
+        if let Err(invalid) = append.validate(&Limits::default()) {
+            panic!("the append would be refused: {invalid}");
+        }
+    }
+    encoded
+}
+
+/// An error and everything behind it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 /// What decisions are told as the time, if nothing else is said: 2017-04-15T13:00:00Z.
@@ -101,23 +128,20 @@ where
     A::Event: Debug + PartialEq,
     R: Debug,
 {
-    /// These events are what happens. Returns the state after them.
+    /// These events are what happens, and a log takes them. Returns the state after them.
     ///
     /// # Panics
     /// If it is not so.
     #[track_caller]
-    pub fn then(mut self, expected: impl IntoIterator<Item = A::Event>) -> A {
+    pub fn then(self, expected: impl IntoIterator<Item = A::Event>) -> A {
         let expected: Vec<_> = expected.into_iter().collect();
         match &self.decision {
             Ok(events) => assert_eq!(*events, expected, "other events than expected"),
             Err(refusal) => panic!("expected {expected:?}, but the command was refused: {refusal:?}"),
         }
-        for event in &expected {
-            let read = read_back(event);
-            assert_eq!(read, *event, "the event is another one when it is read back");
-            self.state.evolve(&read);
-        }
-        self.state
+        let encoded = appended(&self.state, &expected);
+        assert_eq!(encoded.read, expected, "an event is another one when it is read back");
+        encoded.state
     }
 
     /// Nothing happens, and the command is not refused either.
@@ -145,10 +169,16 @@ where
     }
 }
 
+/// An event as it is appended to this stream and read back.
 #[track_caller]
-fn read_back<E: Event>(event: &E) -> E {
-    let data = event.encode().expect("an event can be written");
-    E::decode(event.event_type(), event.schema_version(), &data).expect("an event can be read back")
+fn read_back<E: Event>(stream: &StreamId, event: &E) -> (NewEvent, E) {
+    let encoded = encode(event, &Beside::default())
+        .unwrap_or_else(|error| panic!("an event cannot be written: {}", chain(&error)));
+    let append = Append::to(stream, Expected::Any, [encoded.0.clone()]);
+    if let Err(invalid) = append.validate(&Limits::default()) {
+        panic!("the append would be refused: {invalid}");
+    }
+    encoded
 }
 
 /// A projection that has taken these events, each with the name of its stream: `("account-a1", Opened { … })`.
@@ -193,16 +223,18 @@ where
         let index = index as u64 + 1;
         let version = versions.entry(stream.as_ref().to_owned()).or_default();
         *version += 1;
+        let stream = StreamId::new(stream.as_ref()).expect("the name of a stream");
+        let (new, read) = read_back(&stream, &event);
         let recorded = Recorded {
             position: Position::new(index),
-            stream: StreamId::new(stream.as_ref()).expect("the name of a stream"),
+            stream,
             version: Version::new(*version),
             id: EventId::from_name(&index.to_be_bytes()),
             recorded_at: TIME.plus(Duration::from_secs(index)),
             occurred_at: None,
-            tags: event.tags().expect("acceptable tags"),
+            tags: new.tags,
             metadata: EventMetadata::default(),
-            event: read_back(&event),
+            event: read,
         };
         let applied = database.write_now(|connection| projection.apply(&recorded, &Rows::new(connection)));
         if let Err(failure) = applied {

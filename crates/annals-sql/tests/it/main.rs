@@ -23,6 +23,7 @@ macro_rules! on_each_database {
 mod counter;
 mod place;
 
+mod cache_after_failover;
 mod crash;
 mod inline;
 mod processes;

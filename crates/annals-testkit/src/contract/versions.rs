@@ -1,6 +1,6 @@
 //! Clauses on expected versions: what an append may expect of a stream, and what it is told if it is wrong.
 
-use annals_core::{Append, EventStore, Expected, Position, StreamId, Version, Violated};
+use annals_core::{Append, EventId, EventStore, Expected, Position, StreamId, Version, Violated};
 
 use crate::Trial;
 use crate::given::{Picture, at, done, event, events, events_of, new, race, refused, some, stream};
@@ -212,4 +212,80 @@ pub async fn after_a_refusal_the_right_version_is_let_through(trial: &mut Trial)
     let writes = late.writes.into_iter().map(|write| write.event);
     let again = Append::to(stream("order-7"), Expected::Exact(actual), writes);
     assert_eq!(done(store.append(again).await).version(), Version::new(3));
+}
+
+/// An append of one event after this one.
+fn after(name: &str, version: u64, event: EventId) -> Append {
+    some(name, Expected::Any, 1).after_event(stream(name), Version::new(version), event)
+}
+
+/// G3: an append that names the newest event of its stream, and of another, is written.
+pub async fn an_append_after_the_newest_event_continues_the_stream(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("order-7", Expected::NoStream, 2)).await);
+    new(store.append(some("order-8", Expected::NoStream, 1)).await);
+    let (seven, eight) = (events_of(store, "order-7").await, events_of(store, "order-8").await);
+    let append = after("order-7", 2, seven[1].id).after_event(stream("order-8"), Version::FIRST, eight[0].id);
+    let third = new(store.append(append.clone()).await);
+    assert_eq!(third.version(), Version::new(3));
+    let again = store.append(append).await.expect("the same append is known");
+    assert!(again.duplicate, "the same append is known, although its event is not the newest any more");
+    let third = events_of(store, "order-7").await[2].id;
+    assert_eq!(new(store.append(after("order-7", 3, third)).await).version(), Version::new(4));
+}
+
+/// G3: an event that the stream does not have, or has at another version, is not taken for its newest, whatever its version is.
+pub async fn an_append_after_another_event_than_the_newest_changes_nothing(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("order-7", Expected::NoStream, 3)).await);
+    new(store.append(some("order-8", Expected::NoStream, 1)).await);
+    let before = Picture::of(store).await;
+    let (events, elsewhere) = (events_of(store, "order-7").await, events_of(store, "order-8").await);
+    let history = |version| Violated::History {
+        stream: stream("order-7"),
+        version: Version::new(version),
+        actual: Version::new(3),
+    };
+    let lost = EventId::from_name(b"an event that was lost");
+    for (version, event) in [(3, lost), (2, lost), (4, lost), (3, events[1].id), (1, elsewhere[0].id)] {
+        let conflict = refused(store.append(after("order-7", version, event)).await);
+        assert_eq!(conflict.violations[0].violated, history(version), "{version} {event}");
+        assert!(conflict.is_stale(), "to read the stream again helps");
+    }
+    // Together with others that may be written, and as a condition on a stream that is not written.
+    let guarded =
+        some("order-9", Expected::NoStream, 1).after_event(stream("order-7"), Version::new(3), lost);
+    assert_eq!(refused(store.append(guarded).await).violations[0].violated, history(3));
+    // An event that is there, and is not the newest any more: what came after it is told.
+    let conflict = refused(store.append(after("order-7", 2, events[1].id)).await);
+    let violation = &conflict.violations[0];
+    assert_eq!(
+        violation.violated,
+        Violated::Version { stream: stream("order-7"), expected: at(2), actual: Version::new(3) }
+    );
+    assert_eq!((&*violation.unseen, violation.unseen_complete), (&events[2..], true));
+    let none = refused(store.append(after("order-6", 1, events[0].id)).await);
+    assert!(matches!(none.violations[0].violated, Violated::History { actual: Version::ZERO, .. }));
+    assert_eq!(Picture::of(store).await, before);
+}
+
+/// G3: many append after the same event at once; one is written, and the others are told of it.
+pub async fn of_many_who_append_after_one_event_one_wins(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("order-7", Expected::NoStream, 1)).await);
+    for version in 1..=8 {
+        let newest = events_of(store, "order-7").await.pop().expect("the stream has events").id;
+        let answers = race(8, |_| {
+            let store = store.clone();
+            async move { store.append(after("order-7", version, newest)).await }
+        })
+        .await;
+        let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        assert_eq!(won.len(), 1, "one append wins at version {version}");
+        for lost in lost {
+            let violated = refused(lost).violations.remove(0).violated;
+            assert!(matches!(violated, Violated::Version { .. }), "{violated}");
+        }
+        assert_eq!(events_of(store, "order-7").await.len() as u64, version + 1);
+    }
 }

@@ -42,6 +42,9 @@ pub enum Fault {
     TakesExistsForAny,
     TakesZeroForAny,
     TakesStaleVersions,
+    LooksForTheNewestBehindIt,
+    LooksAtVersionsOnly,
+    IgnoresTheNewest,
     IgnoresUnwrittenStreams,
     IgnoresQueries,
     LooksAtTheFirstTagOnly,
@@ -246,6 +249,16 @@ impl Faulty {
                 LooksAtTheFirstTagOnly => query.items.iter_mut().for_each(|item| item.tags.truncate(1)),
                 LooksAtTheFirstItemOnly => query.items.truncate(1),
                 CountsFromThePositionItself => *after = after.previous(),
+                _ => {}
+            },
+            Condition::Newest { stream, version, .. } => match self.fault {
+                LooksForTheNewestBehindIt => *version = version.next(),
+                LooksAtVersionsOnly | IgnoresTheNewest => {
+                    let any = self.fault == IgnoresTheNewest;
+                    let expected = if any { Expected::Any } else { Expected::Exact(*version) };
+                    *condition = Condition::Version { stream: stream.clone(), expected };
+                }
+                FoldsCase => *stream = lower(stream),
                 _ => {}
             },
             _ => {}

@@ -100,6 +100,15 @@ a_broken_store_is_caught! {
         exists_is_refused_where_there_is_no_stream, an_unwritten_stream_may_be_expected_to_exist_or_not,
     ];
     one_that_takes_zero_for_any: TakesZeroForAny => [exact_zero_expects_no_stream];
+    one_that_looks_for_the_newest_event_behind_it: LooksForTheNewestBehindIt => [
+        an_append_after_the_newest_event_continues_the_stream,
+    ];
+    one_that_looks_at_versions_only: LooksAtVersionsOnly => [
+        an_append_after_another_event_than_the_newest_changes_nothing,
+    ];
+    one_that_ignores_the_newest_event: IgnoresTheNewest => [
+        an_append_after_another_event_than_the_newest_changes_nothing, of_many_who_append_after_one_event_one_wins,
+    ];
     one_that_takes_stale_versions: TakesStaleVersions => [
         a_stale_append_changes_nothing, of_many_updaters_one_wins, random_histories_have_one_order,
         a_version_ahead_of_the_stream_is_refused_and_not_stale,

@@ -6,20 +6,25 @@
 //!   is unknown can be sent again (G5).
 //! - A3  A refusal is given on a state that was looked up in the store after the command came in, never on a
 //!   cached one alone.
-//! - A4  What cannot be read back is not written, and the state goes on with what was read back: so it is what a
-//!   replay makes of the log, also where a codec loses something (a skipped field, `Some(NaN)` as `null`).
+//! - A4  What cannot be read back or folded is not written (see `encoded`). The code of the aggregate may panic: that is an
+//!   error of the command, and nothing is written.
+//! - A5  The append names the event on which it was decided, not its version alone. So nothing is appended that was decided
+//!   on events which the log has lost, whatever is at their versions now.
 //!
 //! Next: `annals_core::EventStore::append`.
 
 use std::time::Duration;
 
 use annals_core::{
-    Aggregate, Append, Appended, Backoff, CodecError, Conflict, Decide, Error, Event, EventId, Expected,
-    IdempotencyKey, LogRead, NewEvent, RecordedEvent, StreamId, Tag, Version, Violated, Violation,
+    Aggregate, Append, Appended, Backoff, Conflict, Decide, Error, Event, EventId, Expected, LogRead,
+    NewEvent, RecordedEvent, StreamId, Version, Violated, Violation,
 };
 
+use super::encoded::{Beside, Encoded};
 use super::execute::Mode;
+use super::key::Keys;
 use super::{Committed, Execute, ExecuteError, Folded, LoadError};
+use crate::failure::caught;
 
 /// Between attempts after others were faster.
 const AFTER_CONFLICT: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));
@@ -29,8 +34,8 @@ const WHILE_AWAY: Backoff = Backoff::new(Duration::from_millis(20), Duration::fr
 pub(super) struct Attempt<A: Aggregate, C> {
     execute: Execute<A, C>,
     stream: StreamId,
-    key: Option<IdempotencyKey>,
-    tags: Vec<Tag>,
+    keys: Option<Keys>,
+    beside: Beside,
     /// Whether the state at hand was looked up in the store after the command came in.
     looked_up: bool,
     retries_left: u32,
@@ -47,9 +52,6 @@ enum Sent {
     Conflict(Box<Conflict>),
 }
 
-/// Events as they are stored, and as they are read back.
-type Encoded<A> = (Vec<NewEvent>, Vec<<A as Aggregate>::Event>);
-
 type Answer<A, C> = Result<Committed<A>, ExecuteError<<A as Decide<C>>::Error>>;
 
 impl<A, C> Attempt<A, C>
@@ -59,11 +61,12 @@ where
 {
     pub fn new(execute: Execute<A, C>) -> Result<Self, ExecuteError<A::Error>> {
         let stream = StreamId::of(A::NAME, &execute.id)?;
-        let key = execute.key()?.map(|key| scoped(&stream, &key)).transpose()?;
-        let tags = execute.tags()?;
+        let keys = execute.keys(&stream)?;
+        let (metadata, occurred_at) = (execute.metadata.clone(), execute.occurred_at);
+        let beside = Beside { metadata, occurred_at, tags: execute.tags()? };
         let looked_up = execute.repository.cache.is_none();
         let retries_left = execute.repository.retries;
-        Ok(Self { execute, stream, key, tags, looked_up, retries_left, conflicts: 0, failures: 0 })
+        Ok(Self { execute, stream, keys, beside, looked_up, retries_left, conflicts: 0, failures: 0 })
     }
 
     pub async fn run(mut self) -> Answer<A, C> {
@@ -86,17 +89,14 @@ where
             if events.is_empty() {
                 return Ok(self.committed(folded, events).await);
             }
-            let (new_events, events) = self.encode(&events)?;
-            let last = new_events.last().map(|event| event.id);
-            match self.send(folded.version, new_events).await? {
+            let Encoded { new, read, state } = self.encode(&folded, &events)?;
+            let last = new.last().map(|event| event.id);
+            match self.send(&folded, new).await? {
                 Sent::Written(appended) => {
-                    for event in &events {
-                        folded.state.evolve(event);
-                    }
-                    (folded.version, folded.position, folded.last) =
-                        (appended.version(), appended.last, last);
+                    (folded.state, folded.last) = (state, last);
+                    (folded.version, folded.position) = (appended.version(), appended.last);
                     folded.since.get_or_insert(appended.recorded_at);
-                    return Ok(self.committed(folded, events).await);
+                    return Ok(self.committed(folded, read).await);
                 }
                 Sent::Duplicate(outcome) => return self.answer_again(outcome).await,
                 Sent::Conflict(conflict) => self.learn(&mut folded, *conflict).await?,
@@ -106,12 +106,23 @@ where
 
     /// What the command led to before, if it has a key and was carried out.
     async fn earlier_outcome(&mut self) -> Result<Option<Appended>, ExecuteError<A::Error>> {
-        let Some(key) = self.key.clone() else { return Ok(None) };
+        let Some(Keys { key, earlier }) = self.keys.clone() else { return Ok(None) };
         let store = self.execute.repository.shared.store.clone();
+        let of_earlier = async || match &earlier {
+            // Whatever is before the cause was led to by another event with the same id.
+            Some((key, cause)) => {
+                let outcome = store.outcome(key).await?;
+                Ok(outcome.filter(|outcome| outcome.first > *cause))
+            }
+            None => Ok(None),
+        };
         loop {
-            match store.outcome(&key).await {
+            match tokio::try_join!(store.outcome(&key), of_earlier()) {
                 Err(Error::Unavailable(_)) if self.wait().await => {}
-                answer => return Ok(answer?),
+                answer => {
+                    let (outcome, earlier) = answer?;
+                    return Ok(outcome.or(earlier));
+                }
             }
         }
     }
@@ -139,7 +150,8 @@ where
 
     fn decide(&self, folded: &Folded<A>) -> Result<Vec<A::Event>, ExecuteError<A::Error>> {
         let (stream, actual) = (self.stream.clone(), folded.version);
-        if let Some(expected) = self.execute.at.filter(|expected| *expected != actual) {
+        let on_another = self.execute.on.is_some_and(|event| folded.last != Some(event));
+        if let Some(expected) = self.execute.at.filter(|expected| *expected != actual || on_another) {
             return Err(ExecuteError::Conflict { stream, expected, actual });
         }
         match self.execute.mode {
@@ -148,61 +160,53 @@ where
             _ => {}
         }
         let context = self.execute.context(self.execute.repository.shared.clock.now());
-        let decision = folded.state.decide(&self.execute.command, &context);
+        let decision = caught(|| Ok(folded.state.decide(&self.execute.command, &context)));
+        let decision =
+            decision.map_err(|panic| ExecuteError::Panicked { stream, message: panic.to_string() })?;
         decision.map(|events| events.0).map_err(ExecuteError::Rejected)
     }
 
-    /// Takes what others wrote since; or everything anew, if the stream is shorter than what was folded.
+    /// Takes what others wrote since; or everything again, if the log has another history than the one that was folded.
     async fn look_up(&mut self, folded: &mut Folded<A>) -> Result<(), ExecuteError<A::Error>> {
         self.looked_up = true;
         let repository = self.execute.repository.clone();
         let store = &*repository.shared.store;
-        let actual = loop {
+        let same_history = loop {
             // What was taken before the store went away is taken once: the rest follows on it.
             match folded.catch_up(store, &self.stream, Version::MAX).await {
                 Err(LoadError::Store(Error::Unavailable(_))) if self.wait().await => {}
                 answer => break answer?,
             }
         };
-        if actual < folded.version {
-            repository.forget(&self.stream);
-            *folded = repository.folded(&self.execute.id, &self.stream, Version::MAX).await?;
+        if !same_history {
+            repository.other_history(&self.stream);
+            *folded = self.load().await?;
         }
         Ok(())
     }
 
-    fn encode(&self, events: &[A::Event]) -> Result<Encoded<A>, ExecuteError<A::Error>> {
-        let encode = |event| self.encode_one(event);
-        let encoded: Result<_, _> = events.iter().map(encode).collect();
-        encoded.map_err(|cause| ExecuteError::Unwritable { stream: self.stream.clone(), cause })
+    fn encode(&self, folded: &Folded<A>, events: &[A::Event]) -> Result<Encoded<A>, ExecuteError<A::Error>> {
+        Encoded::of(&folded.state, events, &self.beside)
+            .map_err(|cause| ExecuteError::Unwritable { stream: self.stream.clone(), cause })
     }
 
-    fn encode_one(&self, event: &A::Event) -> Result<(NewEvent, A::Event), CodecError> {
-        let (event_type, data) = (event.event_type(), event.encode()?);
-        // JSON writes some values that it cannot read, such as a number that is none.
-        let read_back = A::Event::decode(event_type, event.schema_version(), &data)?;
-        let mut new = NewEvent::new(event_type, data).map_err(|invalid| CodecError::Encode {
-            event_type: event_type.to_owned(),
-            cause: Box::new(invalid),
-        })?;
-        new.schema_version = event.schema_version();
-        new.metadata = self.execute.metadata.clone();
-        new.occurred_at = self.execute.occurred_at;
-        for tag in event.tags()?.into_iter().chain(self.tags.iter().cloned()) {
-            new = new.with_tag(tag);
-        }
-        Ok((new, read_back))
-    }
-
-    /// Appends, and does so again while the store is away or does not know what became of it.
+    /// Appends after the event that was folded last, and does so again while the store is away or does not know what became
+    /// of it.
     async fn send(
         &mut self,
-        version: Version,
+        folded: &Folded<A>,
         events: Vec<NewEvent>,
     ) -> Result<Sent, ExecuteError<A::Error>> {
         let first = events[0].id;
-        let mut append = Append::to(&self.stream, Expected::Exact(version), events);
-        append.key.clone_from(&self.key);
+        let mut append = match folded.last {
+            Some(last) => Append::to(&self.stream, Expected::Any, events).after_event(
+                &self.stream,
+                folded.version,
+                last,
+            ),
+            None => Append::to(&self.stream, Expected::NoStream, events),
+        };
+        append.key = self.keys.as_ref().map(|keys| keys.key.clone());
         let store = self.execute.repository.shared.store.clone();
         let mut unknown = None;
         loop {
@@ -317,15 +321,11 @@ where
     }
 }
 
-/// The caller's key, bound to the aggregate. The characters that could blur the border are escaped.
-fn scoped(stream: &StreamId, key: &str) -> Result<IdempotencyKey, annals_core::Invalid> {
-    let stream = stream.as_str().replace('%', "%25").replace('/', "%2F");
-    IdempotencyKey::new(format!("{stream}/{key}"))
-}
-
 fn stream_violation(conflict: Conflict, of: &StreamId) -> Option<(Violation, Version)> {
     conflict.violations.into_iter().find_map(|violation| match &violation.violated {
-        Violated::Version { stream, actual, .. } if stream == of => {
+        Violated::Version { stream, actual, .. } | Violated::History { stream, actual, .. }
+            if stream == of =>
+        {
             let actual = *actual;
             Some((violation, actual))
         }
@@ -342,17 +342,4 @@ fn read<A: Aggregate>(stored: &RecordedEvent) -> Result<A::Event, LoadError> {
             cause,
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_of_different_streams_never_meet() {
-        let key = |stream: &str, key| scoped(&StreamId::new(stream).unwrap(), key).unwrap();
-        assert_eq!(key("account-a1", "request-1").as_str(), "account-a1/request-1");
-        assert_ne!(key("account-a/b", "c"), key("account-a", "b/c"));
-        assert_ne!(key("account-a%2Fb", "c"), key("account-a/b", "c"));
-    }
 }

@@ -64,9 +64,9 @@ pub enum ExecuteError<R> {
         /// The stream.
         stream: StreamId,
     },
-    /// The aggregate is not at the version that the caller asked for; or, if the caller asked for none, others
-    /// were faster every time that it was tried.
-    #[error("`{stream}` is at version {actual}, not {expected}")]
+    /// The aggregate is not at the version that the caller asked for, or has another event there; or, if the caller asked
+    /// for none, others were faster every time that it was tried.
+    #[error("{}", conflict(stream, *expected, *actual))]
     Conflict {
         /// The stream.
         stream: StreamId,
@@ -88,7 +88,15 @@ pub enum ExecuteError<R> {
         #[source]
         cause: CodecError,
     },
-    /// An event that was decided cannot be written, or could not be read back.
+    /// The aggregate panicked while it decided: an error in its code.
+    #[error("the aggregate of `{stream}` {message}")]
+    Panicked {
+        /// The stream.
+        stream: StreamId,
+        /// What the panic said.
+        message: String,
+    },
+    /// An event that was decided cannot be written, read back or folded.
     #[error("an event for stream `{stream}` cannot be written")]
     Unwritable {
         /// The stream.
@@ -100,6 +108,15 @@ pub enum ExecuteError<R> {
     /// The store refused.
     #[error(transparent)]
     Store(Error),
+}
+
+fn conflict(stream: &StreamId, expected: Version, actual: Version) -> String {
+    match expected == actual {
+        true => format!(
+            "`{stream}` has another event at version {actual} than before: the log has another history"
+        ),
+        false => format!("`{stream}` is at version {actual}, not {expected}"),
+    }
 }
 
 impl<R> ExecuteError<R> {

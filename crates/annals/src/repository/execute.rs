@@ -4,11 +4,13 @@ use std::future::IntoFuture;
 use std::pin::Pin;
 
 use annals_core::{
-    Aggregate, Context, Decide, EventId, EventMetadata, Invalid, Position, Tag, Text, Timestamp, Version,
+    Aggregate, Context, Decide, EventId, EventMetadata, Invalid, Position, StreamId, Tag, Text, Timestamp,
+    Version,
 };
 
 use super::attempt::Attempt;
-use super::{ExecuteError, Repository};
+use super::key::{Cause, Keys};
+use super::{ExecuteError, Loaded, Repository};
 use crate::Recorded;
 
 /// What a command led to.
@@ -35,23 +37,13 @@ pub struct Execute<A: Aggregate, C> {
     pub(super) command: C,
     pub(super) mode: Mode,
     pub(super) at: Option<Version>,
+    /// The newest event that the aggregate must have at that version.
+    pub(super) on: Option<EventId>,
     pub(super) metadata: EventMetadata,
     pub(super) tags: Vec<String>,
     pub(super) occurred_at: Option<Timestamp>,
     pub(super) once: Option<String>,
     pub(super) cause: Option<Cause>,
-}
-
-/// How the keys begin that follow from a cause. A caller's own may not: it may come from outside, and would be
-/// taken for a command that was carried out because of the event.
-const CAUSED: &str = "caused:";
-
-/// The event that led to a command.
-pub(super) struct Cause {
-    /// The part of the key that it gives.
-    key: String,
-    /// Whether it has led to another command for the same aggregate already.
-    again: bool,
 }
 
 /// Whether the aggregate must exist.
@@ -70,6 +62,7 @@ impl<A: Aggregate, C> Execute<A, C> {
             command,
             mode: Mode::Either,
             at: None,
+            on: None,
             metadata: EventMetadata::default(),
             tags: Vec::new(),
             occurred_at: None,
@@ -113,31 +106,33 @@ impl<A: Aggregate, C> Execute<A, C> {
     ///
     /// If one event leads to several commands for the same aggregate, tell them apart: `.once("refund")`.
     pub fn caused_by<E>(self, event: &Recorded<E>) -> Self {
-        self.caused(event.id, &event.metadata, None, false)
+        let (stream, id) = (event.stream.clone(), event.id);
+        // It may have been read from another log than the command is for.
+        let cause = Cause { stream, id, position: None, subscriber: String::new(), again: false };
+        self.caused(cause, &event.metadata)
     }
 
-    pub(crate) fn caused(
-        mut self,
-        id: EventId,
-        by: &EventMetadata,
-        subscriber: Option<&str>,
-        again: bool,
-    ) -> Self {
+    pub(crate) fn caused(mut self, cause: Cause, by: &EventMetadata) -> Self {
         let metadata = &mut self.metadata;
-        metadata.predecessor = Some(Text::from(id.to_string()));
+        metadata.predecessor = Some(Text::from(cause.id.to_string()));
         metadata.process = metadata.process.take().or_else(|| by.process.clone());
         metadata.initiator = metadata.initiator.take().or_else(|| by.initiator.clone());
         metadata.trace = metadata.trace.take().or_else(|| by.trace.clone());
-        // Two subscribers may react to one event with commands for one aggregate: both are meant.
-        // Nobody's name is empty, so what is given outside of any subscriber meets none of their keys.
-        let key = format!("{id}/{}", subscriber.unwrap_or_default());
-        self.cause = Some(Cause { key, again });
+        self.cause = Some(cause);
         self
     }
 
     /// Carries the command out only if the aggregate is at this version, and does not try again.
     pub fn at_version(mut self, version: impl Into<Version>) -> Self {
         self.at = Some(version.into());
+        self
+    }
+
+    /// Carries the command out only if nothing has happened to the aggregate since it was loaded, and does not try again. In
+    /// contrast to [`at_version`](Self::at_version) this also notices that the log has another history since: after a restore
+    /// or a failover that has lost events, another event may have the same version.
+    pub fn unchanged_since(mut self, loaded: &Loaded<A>) -> Self {
+        (self.at, self.on) = (Some(loaded.version), loaded.event);
         self
     }
 
@@ -174,29 +169,9 @@ impl<A: Aggregate, C> Execute<A, C> {
         context
     }
 
-    /// The key under which the command is carried out once, before it is bound to the aggregate.
-    pub(super) fn key(&self) -> Result<Option<String>, Invalid> {
-        Ok(match (&self.cause, &self.once) {
-            (None, None) => None,
-            (_, Some(key)) if key.is_empty() => return Err(Invalid::new("idempotency key", "is empty")),
-            (None, Some(key)) if key.starts_with(CAUSED) => {
-                return Err(Invalid::new(
-                    "idempotency key",
-                    format!("begins with `{CAUSED}`, which is for causes"),
-                ));
-            }
-            (None, Some(key)) => Some(key.clone()),
-            (Some(Cause { again: true, .. }), None) => {
-                let problem = format!(
-                    "is missing: the event has led to another command for `{}` already; \
-                     tell them apart with `.once(..)`",
-                    self.id
-                );
-                return Err(Invalid::new("idempotency key", problem));
-            }
-            (Some(cause), None) => Some(format!("{CAUSED}{}", cause.key)),
-            (Some(cause), Some(key)) => Some(format!("{CAUSED}{}/{key}", cause.key)),
-        })
+    /// The keys under which the command is executed once.
+    pub(super) fn keys(&self, stream: &StreamId) -> Result<Option<Keys>, Invalid> {
+        Keys::of(stream, self.once.as_deref(), self.cause.as_ref())
     }
 
     pub(super) fn tags(&self) -> Result<Vec<Tag>, Invalid> {

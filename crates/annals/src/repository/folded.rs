@@ -2,7 +2,9 @@
 //!
 //! - F1  Events are taken in the order of their versions, each once: the version comes from the store, and one
 //!   that is not the next is damage.
-//! - F2  An event that cannot be read stops the fold. It is never passed over.
+//! - F2  An event that cannot be read or folded stops the fold. It is never passed over.
+//! - F3  What follows is read together with the last event that was taken, and its id is compared: a version alone does not
+//!   tell whether the log still has the history that was folded.
 
 use annals_core::{
     Aggregate, Error, Event, EventId, EventStore, Place, Position, RecordedEvent, StreamId, StreamRead,
@@ -10,6 +12,7 @@ use annals_core::{
 };
 
 use super::LoadError;
+use super::encoded::evolve;
 
 /// The state of an aggregate at a version.
 #[derive(Clone, Debug)]
@@ -50,14 +53,15 @@ impl<A: Aggregate> Folded<A> {
             let cause = format!("version {} follows version {}", stored.version, self.version).into();
             return Err(LoadError::Store(Error::Damaged { place, cause }));
         }
-        let event = A::Event::decode(stored.event_type.as_str(), stored.schema_version, &stored.data)
-            .map_err(|cause| LoadError::Unreadable {
-                stream: stored.stream.clone(),
-                version: stored.version,
-                position: stored.position,
-                cause,
-            })?;
-        self.state.evolve(&event);
+        let event_type = stored.event_type.as_str();
+        let taken = A::Event::decode(event_type, stored.schema_version, &stored.data)
+            .and_then(|event| evolve(&mut self.state, &event, event_type));
+        taken.map_err(|cause| LoadError::Unreadable {
+            stream: stored.stream.clone(),
+            version: stored.version,
+            position: stored.position,
+            cause,
+        })?;
         self.version = stored.version;
         self.position = stored.position;
         self.last = Some(stored.id);
@@ -65,24 +69,31 @@ impl<A: Aggregate> Folded<A> {
         Ok(())
     }
 
-    /// Takes everything that follows in the stream, up to this version. Returns the version that the stream
-    /// has, which may be below the one folded if the stream is not the one that was folded before.
+    /// Takes everything that follows in the stream, up to this version. Returns whether the stream still has the event that
+    /// was taken last. If it does not, the log has another history, and this state is to be dropped.
     pub async fn catch_up(
         &mut self,
         store: &dyn EventStore,
         stream: &StreamId,
         up_to: Version,
-    ) -> Result<Version, LoadError> {
+    ) -> Result<bool, LoadError> {
+        let mut known = self.last.map(|last| (self.version, last));
         loop {
-            let left = up_to.get().saturating_sub(self.version.get());
+            let from = known.map_or(self.version.next(), |(version, _)| version);
+            let left = up_to.get().saturating_sub(from.get()).saturating_add(1);
             let limit = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, 1_000);
-            let page =
-                store.read_stream(StreamRead::forward(stream, self.version.next()).limit(limit)).await?;
-            for stored in page.events.iter().take_while(|stored| stored.version <= up_to) {
+            let page = store.read_stream(StreamRead::forward(stream, from).limit(limit)).await?;
+            let mut events = page.events.iter();
+            if let Some((version, id)) = known.take()
+                && events.next().is_none_or(|event| event.version != version || event.id != id)
+            {
+                return Ok(false);
+            }
+            for stored in events.take_while(|stored| stored.version <= up_to) {
                 self.take(stored)?;
             }
             if page.end || self.version >= up_to {
-                return Ok(page.version);
+                return Ok(true);
             }
         }
     }

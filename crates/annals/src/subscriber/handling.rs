@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use annals_core::{Aggregate, Decide, EventId, EventMetadata, StreamId};
+use annals_core::{Aggregate, Decide, EventId, EventMetadata, Position, StreamId};
 use parking_lot::Mutex;
 
-use crate::repository::{Execute, Repository};
+use crate::repository::{Cause, Execute, Repository};
 use crate::shared::Shared;
 
 /// The delivery of one event to one subscriber.
@@ -14,6 +14,8 @@ use crate::shared::Shared;
 pub struct Handling {
     pub(super) shared: Arc<Shared>,
     pub(super) subscriber: Arc<str>,
+    pub(super) stream: StreamId,
+    pub(super) position: Position,
     pub(super) event_id: EventId,
     pub(super) metadata: EventMetadata,
     pub(super) attempt: u32,
@@ -65,6 +67,13 @@ impl Handling {
         // A name that is not acceptable is refused when the command is awaited.
         let stream = StreamId::of(A::NAME, &id).map_or_else(|_| id.clone(), |stream| stream.to_string());
         let again = !self.commanded.lock().insert(stream);
-        repository.execute(id, command).caused(self.event_id, &self.metadata, Some(&self.subscriber), again)
+        let cause = Cause {
+            stream: self.stream.clone(),
+            id: self.event_id,
+            position: Some(self.position),
+            subscriber: self.subscriber.to_string(),
+            again,
+        };
+        repository.execute(id, command).caused(cause, &self.metadata)
     }
 }

@@ -316,6 +316,8 @@ async fn tell(
         let handling = Handling {
             shared: shared.clone(),
             subscriber: subscriber.clone(),
+            stream: event.stream.clone(),
+            position: event.position,
             event_id: event.id,
             metadata: event.metadata.clone(),
             attempt,

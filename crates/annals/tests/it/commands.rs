@@ -378,6 +378,124 @@ async fn a_cached_state_spares_the_reads() {
     assert_eq!(store.stream_reads.load(Ordering::SeqCst), reads);
 }
 
+/// A standby that is promoted may lack the newest events, and others have their versions then.
+#[tokio::test]
+async fn a_cached_state_whose_events_are_lost_is_never_decided_on() {
+    let store = FaultyStore::new([]);
+    let annals = on(store.clone()).await;
+    open_with(&annals, "a1", 1_000).await;
+    open_with(&annals, "a2", 1_000).await;
+    let cached = annals.repository::<Account>().cache(10);
+    let loaded = cached.load("a1").await.unwrap();
+    cached.load("a2").await.unwrap();
+    // The log as it was after the first event, and others have appended since.
+    let promoted = FaultyStore::brought_back(&store.store, 1).await;
+    store.lead_to(&promoted.store);
+    let deposit = NewEvent::new("account.deposited", r#"{"amount":1}"#).unwrap();
+    promoted.store.append(Append::to(stream("account-a1"), Expected::Any, [deposit])).await.unwrap();
+    let held = cached.execute("a1", Bank::Deposit(1)).unchanged_since(&loaded).await.unwrap_err();
+    assert!(matches!(held, ExecuteError::Conflict { .. }), "{held:?}");
+    let done = cached.execute("a1", Bank::Deposit(1)).await.unwrap();
+    assert_eq!((done.version.get(), done.state.balance), (3, 2));
+    assert_eq!(done.state, annals.repository::<Account>().load("a1").await.unwrap().state);
+    let refused = cached.execute("a2", Bank::Withdraw(1)).await.unwrap_err();
+    assert_eq!(refused.rejection(), Some(&Refused::NotOpen), "nothing has happened to it in this history");
+    let done =
+        cached.execute("a1", Bank::Deposit(1)).unchanged_since(&cached.load("a1").await.unwrap()).await;
+    assert_eq!(done.unwrap().state.balance, 3);
+}
+
+/// Conflicts carry events that follow on the version that was seen, not on the events.
+#[tokio::test]
+async fn unseen_events_are_not_taken_on_top_of_a_lost_state() {
+    let store = FaultyStore::new([]);
+    let annals = on(store.clone()).await;
+    open_with(&annals, "a1", 1_000).await;
+    let cached = annals.repository::<Account>().cache(10);
+    cached.load("a1").await.unwrap();
+    let promoted = FaultyStore::brought_back(&store.store, 1).await;
+    store.lead_to(&promoted.store);
+    for amount in ["1", "2", "3"] {
+        let deposit = NewEvent::new("account.deposited", format!(r#"{{"amount":{amount}}}"#)).unwrap();
+        promoted.store.append(Append::to(stream("account-a1"), Expected::Any, [deposit])).await.unwrap();
+    }
+    let done = cached.execute("a1", Bank::Deposit(1)).await.unwrap();
+    assert_eq!((done.version.get(), done.state.balance), (5, 7));
+}
+
+// Code of the aggregate that panics.
+
+mod fragile {
+    use annals::{Aggregate, Context, Decide, Decision, Event, emit};
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
+    #[event(prefix = "vase")]
+    pub enum VaseEvent {
+        Filled { litres: u8 },
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Vase(pub u8);
+
+    impl Aggregate for Vase {
+        const NAME: &'static str = "vase";
+        type Event = VaseEvent;
+        fn initial(_: &str) -> Self {
+            Self::default()
+        }
+        fn evolve(&mut self, VaseEvent::Filled { litres }: &VaseEvent) {
+            self.0 = self.0.checked_add(*litres).expect("it overflows");
+        }
+    }
+
+    impl Decide<u8> for Vase {
+        type Error = std::convert::Infallible;
+        fn decide(&self, litres: &u8, _: &Context) -> Decision<Self, Self::Error> {
+            assert!(*litres != 13, "superstition");
+            emit(VaseEvent::Filled { litres: *litres })
+        }
+    }
+}
+
+/// What is in the log cannot be taken out of it: an aggregate with such an event could never be loaded again.
+#[tokio::test]
+async fn an_event_that_cannot_be_folded_is_not_written() {
+    let annals = bank().await;
+    annals.repository::<fragile::Vase>().execute("v", 100_u8).await.unwrap();
+    for vases in [annals.repository::<fragile::Vase>(), annals.repository::<fragile::Vase>().cache(10)] {
+        let unwritable = vases.execute("v", 200_u8).await.unwrap_err();
+        assert!(
+            matches!(&unwritable, ExecuteError::Unwritable { cause: CodecError::Fold { .. }, .. }),
+            "{unwritable:?}"
+        );
+        let panicked = vases.execute("v", 13_u8).await.unwrap_err();
+        assert!(panicked.to_string().contains("superstition"), "{panicked}");
+        assert_eq!(versions(&annals, "vase-v").await, 1);
+        assert_eq!(vases.load("v").await.unwrap().state, fragile::Vase(100));
+    }
+    let event = NewEvent::new("vase.filled", r#"{"litres":200}"#).unwrap();
+    annals.store().append(Append::to(stream("vase-v"), Expected::Any, [event])).await.unwrap();
+    let unreadable = annals.repository::<fragile::Vase>().load("v").await.unwrap_err();
+    assert!(
+        matches!(unreadable, LoadError::Unreadable { version, .. } if version.get() == 2),
+        "{unreadable:?}"
+    );
+}
+
+/// Every name that is allowed can be commanded, with and without a key.
+#[tokio::test]
+async fn a_key_fits_every_name() {
+    let annals = bank().await;
+    let id = "/".repeat(1_016);
+    open_with(&annals, &id, 1).await;
+    let accounts = annals.repository::<Account>();
+    let done = accounts.execute(&*id, Bank::Deposit(1)).once("request-1").await;
+    assert!(done.is_ok(), "{}", done.unwrap_err());
+    assert!(accounts.execute(&*id, Bank::Deposit(1)).once("request-1").await.unwrap().duplicate);
+    assert_eq!(accounts.execute(&*id, Bank::Deposit(1)).once("request-2").await.unwrap().state.balance, 3);
+}
+
 // What cannot be read.
 
 #[tokio::test]

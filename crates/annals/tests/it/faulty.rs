@@ -29,6 +29,8 @@ pub enum Fault {
 
 pub struct FaultyStore {
     pub store: Arc<MemoryStore>,
+    /// Where the address leads now, if it is elsewhere.
+    elsewhere: Mutex<Option<Arc<MemoryStore>>>,
     id: StoreId,
     faults: Mutex<VecDeque<Fault>>,
     pub appends: AtomicUsize,
@@ -53,6 +55,7 @@ impl FaultyStore {
         let (stream_reads_to_fail, log_reads_to_fail) = Default::default();
         Arc::new(Self {
             store,
+            elsewhere: Mutex::default(),
             id,
             faults,
             appends,
@@ -79,10 +82,19 @@ impl FaultyStore {
         self.faults.lock().unwrap().push_back(fault);
     }
 
+    /// From now on the address leads to this log, which is taken for the same one.
+    pub fn lead_to(&self, store: &Arc<MemoryStore>) {
+        *self.elsewhere.lock().unwrap() = Some(store.clone());
+    }
+
+    fn now(&self) -> Arc<MemoryStore> {
+        self.elsewhere.lock().unwrap().as_ref().unwrap_or(&self.store).clone()
+    }
+
     async fn overtake(&self, append: &Append, event_type: &str, data: &'static str) {
         let stream: StreamId = append.writes[0].stream.clone();
         let event = NewEvent::new(event_type, data).unwrap();
-        self.store.append(Append::to(stream, Expected::Any, [event])).await.unwrap();
+        self.now().append(Append::to(stream, Expected::Any, [event])).await.unwrap();
     }
 }
 
@@ -103,19 +115,19 @@ impl EventStore for FaultyStore {
         self.appends.fetch_add(1, Ordering::SeqCst);
         let fault = self.faults.lock().unwrap().pop_front();
         match fault {
-            None => self.store.append(append).await,
+            None => self.now().append(append).await,
             Some(Fault::Overtaken(event_type, data)) => {
                 self.overtake(&append, event_type, data).await;
-                self.store.append(append).await
+                self.now().append(append).await
             }
             Some(Fault::Unavailable) => Err(Error::Unavailable("away".into())),
             Some(Fault::AnswerLost) => {
-                self.store.append(append).await?;
+                self.now().append(append).await?;
                 Err(Error::Indeterminate("the connection broke".into()))
             }
             Some(Fault::RequestLost) => Err(Error::Indeterminate("the connection broke".into())),
             Some(Fault::AnswerLostThenOvertaken(event_type, data)) => {
-                self.store.append(append.clone()).await?;
+                self.now().append(append.clone()).await?;
                 self.overtake(&append, event_type, data).await;
                 Err(Error::Indeterminate("the connection broke".into()))
             }
@@ -125,30 +137,30 @@ impl EventStore for FaultyStore {
 
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
         fail_once(&self.log_reads_to_fail)?;
-        self.store.read_log(read).await
+        self.now().read_log(read).await
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
         self.stream_reads.fetch_add(1, Ordering::SeqCst);
         fail_once(&self.stream_reads_to_fail)?;
-        let page = self.store.read_stream(read).await?;
+        let page = self.now().read_stream(read).await?;
         self.events_read.fetch_add(page.events.len(), Ordering::SeqCst);
         Ok(page)
     }
 
     async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
-        self.store.list_streams(list).await
+        self.now().list_streams(list).await
     }
 
     async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
-        self.store.outcome(key).await
+        self.now().outcome(key).await
     }
 
     async fn head(&self) -> Result<Position> {
-        self.store.head().await
+        self.now().head().await
     }
 
     async fn wait(&self, after: Position) -> Result<Position> {
-        self.store.wait(after).await
+        self.now().wait(after).await
     }
 }

@@ -283,3 +283,105 @@ async fn memory_holds_the_snapshots_of_so_many_streams_and_no_more() {
     }
     assert_eq!(held, 2);
 }
+
+#[derive(annals::Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[event(prefix = "probe")]
+enum ProbeEvent {
+    Begun,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+struct Probe {
+    lowest: Option<f64>,
+    answered: Option<Option<String>>,
+}
+
+impl Aggregate for Probe {
+    const NAME: &'static str = "probe";
+    type Event = ProbeEvent;
+    fn initial(_: &str) -> Self {
+        Self { lowest: Some(f64::INFINITY), answered: None }
+    }
+    fn evolve(&mut self, _: &ProbeEvent) {
+        self.answered = Some(None);
+    }
+}
+
+impl Snapshot for Probe {}
+
+struct Begin;
+
+impl annals::Decide<Begin> for Probe {
+    type Error = std::convert::Infallible;
+    fn decide(&self, _: &Begin, _: &annals::Context) -> annals::Decision<Self, Self::Error> {
+        annals::emit(ProbeEvent::Begun)
+    }
+}
+
+/// N1: a state is what the log makes of it, with and without snapshots.
+#[tokio::test]
+async fn a_snapshot_that_says_less_than_the_state_is_not_used() {
+    let annals = bank().await;
+    let quick = annals.repository::<Probe>().snapshots(every(1));
+    quick.execute("p", Begin).await.unwrap();
+    let replayed = annals.repository::<Probe>().load("p").await.unwrap().state;
+    assert_eq!(quick.load("p").await.unwrap().state, replayed);
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+struct Sample {
+    #[serde(skip)]
+    taken: u32,
+}
+
+impl Aggregate for Sample {
+    const NAME: &'static str = "sample";
+    type Event = ProbeEvent;
+    fn initial(_: &str) -> Self {
+        Self::default()
+    }
+    fn evolve(&mut self, _: &ProbeEvent) {
+        self.taken += 1;
+    }
+}
+
+impl Snapshot for Sample {
+    fn is_same(&self, read_back: &Self) -> bool {
+        self == read_back
+    }
+}
+
+impl annals::Decide<Begin> for Sample {
+    type Error = std::convert::Infallible;
+    fn decide(&self, _: &Begin, _: &annals::Context) -> annals::Decision<Self, Self::Error> {
+        annals::emit(ProbeEvent::Begun)
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_without_a_field_of_the_state_is_not_kept() {
+    let annals = bank().await;
+    let snapshots = Noted::new();
+    let samples = annals.repository::<Sample>().snapshots_in(snapshots.clone(), every(1));
+    for taken in 1..=3 {
+        assert_eq!(samples.execute("s", Begin).await.unwrap().state.taken, taken);
+    }
+    assert!(snapshots.put.lock().unwrap().is_empty());
+}
+
+/// A clock that was ahead must not put off every snapshot until the time that it showed.
+#[tokio::test]
+async fn a_snapshot_from_the_future_does_not_put_off_the_next_one() {
+    let clock = Arc::new(TestClock::at("2024-01-01T00:00:00Z".parse().unwrap()));
+    let annals = bank().await.with_clock(clock.clone());
+    let snapshots = Noted::new();
+    let accounts = annals
+        .repository::<Account>()
+        .snapshots_in(snapshots.clone(), older_than(Duration::from_secs(3_600)));
+    open_with(&annals, "a1", 10).await;
+    accounts.execute("a1", Bank::Deposit(1)).await.unwrap();
+    clock.set("2023-01-01T00:00:00Z".parse().unwrap());
+    accounts.execute("a1", Bank::Deposit(1)).await.unwrap();
+    accounts.execute("a1", Bank::Deposit(1)).await.unwrap();
+    assert_eq!(*snapshots.put.lock().unwrap(), [3, 4]);
+}

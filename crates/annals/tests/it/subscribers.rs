@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use annals::{
-    Annals, Append, Backoff, Error, Event, EventStore, EventStoreExt, Expected, Failure, Kind, MemoryStore,
-    NewEvent, Phase, State, StreamId,
+    Annals, Append, Backoff, Error, Event, EventId, EventStore, EventStoreExt, Expected, Failure, Kind,
+    MemoryStore, NewEvent, Phase, Recorded, State, StreamId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -445,4 +445,73 @@ async fn a_subscriber_needs_a_name_a_handler_and_a_name_that_is_free() {
     ] {
         assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     }
+}
+
+/// An id belongs to an event within its stream: the same one elsewhere is another event, and another cause.
+#[tokio::test]
+async fn one_id_in_two_streams_is_two_causes() {
+    let annals = bank().await;
+    open_with(&annals, "total", 0).await;
+    annals
+        .subscribe("total")
+        .on(|event: Recorded<AccountEvent>, handling| async move {
+            if let AccountEvent::Deposited { amount } = event.event
+                && event.aggregate_id() != "total"
+            {
+                handling.execute::<Account, _>("total", Bank::Deposit(amount)).await?;
+            }
+            Ok(())
+        })
+        .start()
+        .await
+        .unwrap();
+    let mut append = Append::new();
+    for (stream, amount) in [("account-a", 3), ("account-b", 4)] {
+        let data = AccountEvent::Deposited { amount }.encode().unwrap();
+        let mut event = NewEvent::new("account.deposited", data).unwrap();
+        event.id = EventId::from_name(b"transfer 7");
+        append = append.and_to(StreamId::new(stream).unwrap(), Expected::Any, [event]);
+    }
+    annals.store().append(append).await.unwrap();
+    annals.settle().await.unwrap();
+    let total = annals.repository::<Account>().load("total").await.unwrap();
+    assert_eq!(total.state.balance, 7);
+}
+
+/// What an event led to before the stream was part of the key.
+#[tokio::test]
+async fn an_event_that_an_earlier_version_handled_is_not_handled_again() {
+    let annals = bank().await;
+    open_with(&annals, "total", 0).await;
+    let deposit = |amount: u64| {
+        let data = AccountEvent::Deposited { amount }.encode().unwrap();
+        NewEvent::new("account.deposited", data).unwrap()
+    };
+    let cause = deposit(3);
+    let id = cause.id;
+    let stream = |name: &str| StreamId::new(name).unwrap();
+    annals.store().append(Append::to(stream("account-a"), Expected::Any, [cause])).await.unwrap();
+    let key = annals::IdempotencyKey::new(format!("account-total/caused:{id}/total")).unwrap();
+    let led_to = Append::to(stream("account-total"), Expected::Any, [deposit(3)]).once(key);
+    annals.store().append(led_to).await.unwrap();
+    // The same id in another stream, and after it was handled: another event, which nobody has handled.
+    let mut other = deposit(4);
+    other.id = id;
+    annals.store().append(Append::to(stream("account-b"), Expected::Any, [other])).await.unwrap();
+    annals
+        .subscribe("total")
+        .on(|event: Recorded<AccountEvent>, handling| async move {
+            if let AccountEvent::Deposited { amount } = event.event
+                && event.aggregate_id() != "total"
+            {
+                handling.execute::<Account, _>("total", Bank::Deposit(amount)).await?;
+            }
+            Ok(())
+        })
+        .start()
+        .await
+        .unwrap();
+    annals.settle().await.unwrap();
+    let total = annals.repository::<Account>().load("total").await.unwrap();
+    assert_eq!(total.state.balance, 7);
 }
