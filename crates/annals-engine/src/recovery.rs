@@ -21,10 +21,11 @@ use annals_core::{Clock, Position, StoreId, StreamId, Timestamp};
 use parking_lot::RwLock;
 
 use crate::Options;
-use crate::disk::Disk;
+use crate::candidate::{Candidates, Found};
+use crate::disk::{Disk, File};
 use crate::encoding::Malformed;
 use crate::error::Fault;
-use crate::frame;
+use crate::frame::Origin;
 use crate::identity;
 use crate::index::{BlockCache, FileIndex, MemoryIndex, Offset, hashes_of};
 use crate::log::{Lists, Run, RunIndex};
@@ -447,8 +448,6 @@ fn clear_and_sync(segment: &Segment, end: &End, remains: u64) -> Result<(), Faul
 
 /// Bytes that are looked through at once.
 const BLOCK_BYTES: usize = 64 << 10;
-/// So many bytes tell of most that they begin no frame.
-const FIELDS_BYTES: usize = frame::HEADER_BYTES_MAX + frame::RECORD_HEADER_BYTES_MAX;
 
 /// Where the remains behind the last whole frame end: at its own end, if there are none.
 ///
@@ -456,55 +455,43 @@ const FIELDS_BYTES: usize = frame::HEADER_BYTES_MAX + frame::RECORD_HEADER_BYTES
 /// Damage, if they had been durable.
 pub(crate) fn remains(segment: &Segment, end: &End) -> Result<u64, Fault> {
     let Segment { file, name, origin, .. } = segment;
-    let mut reader = BlockReader::new(&**file, name, *origin);
-    let mut frames = BlockReader::new(&**file, name, *origin);
-    let length = file.length().map_err(Fault::io("read the length of", name))?;
-    let mut last = end.byte;
+    let last = last_used(&**file, name, *origin, end.byte)?;
+    if last == end.byte || Planted::here().is(Bug::TakesDamageForTheEnd) {
+        return Ok(last);
+    }
+    let mut candidates = Candidates::new(&**file, name, *origin, end.byte)?;
     let mut byte = end.byte;
+    while let Some(candidate) = candidates.next(byte)? {
+        let header = candidate.header;
+        byte = candidate.byte + 1;
+        // Cheap to see: most that look like a frame say that nothing of interest was durable.
+        if header.durable < end.next || header.first.get() - end.next.get() > u64::from(u32::MAX) {
+            continue;
+        }
+        match candidates.look(&candidate, Some(origin.salt))? {
+            Found::Broken(next) => byte = next,
+            Found::Whole(_) => {
+                let here = candidate.byte;
+                let problem = format!("a frame is broken that was durable: the frame at byte {here} says so");
+                return Err(Fault::damaged(name, end.byte, Some(end.next), problem));
+            }
+        }
+    }
+    Ok(last)
+}
+
+/// The byte behind the last one from there on that is not zero.
+pub(crate) fn last_used(file: &dyn File, name: &str, origin: Origin, from: u64) -> Result<u64, Fault> {
+    let mut reader = BlockReader::new(file, name, origin);
+    let (mut last, mut byte) = (from, from);
     loop {
-        // What a frame begins with is whole, wherever it begins in the block.
-        let block = reader.bytes(byte, BLOCK_BYTES + FIELDS_BYTES)?;
+        let block = reader.bytes(byte, BLOCK_BYTES)?;
         if block.is_empty() {
             return Ok(last);
         }
-        let here = &block[..block.len().min(BLOCK_BYTES)];
-        if let Some(at) = here.iter().rposition(|&byte| byte != 0) {
+        if let Some(at) = block.iter().rposition(|&byte| byte != 0) {
             last = byte + at as u64 + 1;
-            for at in 0..=at {
-                let here = byte + at as u64;
-                if !Planted::here().is(Bug::TakesDamageForTheEnd)
-                    && says_it_was_durable(&mut frames, segment, end, (here, length - here), &block[at..])?
-                {
-                    let problem =
-                        format!("a frame is broken that was durable: the frame at byte {here} says so");
-                    return Err(Fault::damaged(name, end.byte, Some(end.next), problem));
-                }
-            }
         }
-        byte += here.len() as u64;
+        byte += block.len() as u64;
     }
-}
-
-/// Whether at this byte there is a whole frame that was written after the one that is broken was durable.
-fn says_it_was_durable(
-    frames: &mut BlockReader<'_>,
-    segment: &Segment,
-    end: &End,
-    (byte, left): (u64, u64),
-    bytes: &[u8],
-) -> Result<bool, Fault> {
-    if bytes.len() >= FIELDS_BYTES {
-        // Cheap to see: most bytes are no frame, or say that nothing of interest was durable.
-        if !frame::may_begin(bytes, left, &segment.origin) {
-            return Ok(false);
-        }
-        let Ok(header) = frame::peek(bytes, &segment.origin) else { return Ok(false) };
-        if header.durable < end.next || header.first.get() - end.next.get() > u64::from(u32::MAX) {
-            return Ok(false);
-        }
-        if frame::first_is_wrong(bytes, &header, &segment.origin) {
-            return Ok(false);
-        }
-    }
-    Ok(matches!(frames.frame(byte)?, Some((_, Ok(found))) if found.durable >= end.next))
 }

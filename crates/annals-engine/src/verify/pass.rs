@@ -16,9 +16,10 @@ use crate::digest::LogDigest;
 use crate::disk::Disk;
 use crate::error::Fault;
 use crate::frame::Mark;
+use crate::headless::Headless;
 use crate::identity;
 use crate::proof::{self, Proof};
-use crate::recovery::{Builder, check_next, check_runs, remains};
+use crate::recovery::{Builder, check_next, check_runs, last_used, remains};
 use crate::salvage::{self, Piece, Spot};
 use crate::segment::{End, Segment, SegmentHeader, file_name, walk};
 use crate::work::{Watched, Work};
@@ -260,7 +261,10 @@ impl<'a> Pass<'a> {
             }
             Ok(header) => self.known(&Segment::new(header, watched.clone()), limit, &mut findings)?,
             Err(Fault::Damaged { place, problem }) => {
-                let origin = salvage::timeless_origin(&*watched, base, next)?;
+                let (disk, store, work) = (self.disk, self.store, &self.work);
+                let before = Timestamp::MIN;
+                let headless = Headless { disk, file: &*watched, base, next, store, before, work };
+                let origin = headless.timeless_origin()?;
                 let lost = if origin.is_some() { Lost::Nothing } else { limit.lost_from(base) };
                 findings.tell(&place.file, place.offset, place.position, problem, lost);
                 findings.digest = None;
@@ -446,6 +450,10 @@ impl<'a> Pass<'a> {
         }
         if !told && !is_end && lost != Lost::Nothing {
             let problem = "a frame is broken, and no frame behind it is whole".to_owned();
+            findings.tell(name, end.byte, Some(end.next), problem, lost);
+        }
+        if !told && is_end && last_used(segment.file, name, segment.origin, end.byte)? > end.byte {
+            let problem = "what stands there is no whole frame of this log".to_owned();
             findings.tell(name, end.byte, Some(end.next), problem, lost);
         }
         Ok(end.next)
