@@ -55,6 +55,7 @@ mod receipt;
 mod seal;
 
 mod candidate;
+mod durable;
 mod identity;
 mod recovery;
 mod verify;

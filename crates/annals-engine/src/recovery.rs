@@ -7,22 +7,24 @@
 //!       replaced by zeros before anything is written. It is damage instead if any whole frame behind says that
 //!       the broken one had been durable (F3 of `frame`).
 //! - R4  Each segment begins where the one in front ends, by position, time and link: anything else is damage. So is an
-//!       index of events that are not there, a segment that says that another follows if none does, and an identity
-//!       without any segment.
+//!       index of events that are not there, a segment that says that another follows if none does, an identity
+//!       without any segment, and a log that ends before what is known to be durable.
 //! - R5  What was found is made durable before it is shown or written behind. Whoever wrote it may have been killed
 //!       before the sync, or the sync may have failed (D4 of `disk`): the last group is written again, and synced,
 //!       and so is the directory.
+//! - R6  A disk that cannot be written is read as it is: nothing is cleared, and what is not sealed is indexed in memory.
 //!
 //! Next below: `segment::walk`.
 
 use std::sync::Arc;
 
-use annals_core::{Clock, Position, StoreId, StreamId, Timestamp};
+use annals_core::{Clock, Position, StoreId, StreamId, Timestamp, Witness};
 use parking_lot::RwLock;
 
 use crate::Options;
 use crate::candidate::{Candidates, Found};
 use crate::disk::{Disk, File};
+use crate::durable;
 use crate::encoding::Malformed;
 use crate::error::Fault;
 use crate::frame::Origin;
@@ -47,17 +49,21 @@ pub struct Recovered {
     pub active: Active,
     /// Where the log ends.
     pub tail: End,
+    /// The event up to which it was known to be durable.
+    pub durable: Option<Witness>,
 }
 
 /// Opens the log on this disk; creates it if there is none.
 pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, options: &Options) -> Result<Recovered, Fault> {
     let mut names = disk.list().map_err(Fault::io("list", "the log"))?;
-    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
-        disk.remove(name).map_err(Fault::io("remove", name))?;
+    if disk.is_writable() {
+        for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+            disk.remove(name).map_err(Fault::io("remove", name))?;
+        }
+        disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
     }
     names.sort_unstable();
     let bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
-    disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
     let identity = identity::read(disk, &names)?;
     identity::check(identity, bases.len())?;
     check_runs(&names, if bases.is_empty() { Position::ZERO } else { Position::MAX })?;
@@ -68,6 +74,7 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, options: &Options) -> Resu
         Opening { disk, cache, options, names: &names, segments, runs: Vec::new() }.take_up()?
     };
     if identity.is_none()
+        && disk.is_writable()
         && let Err(fault) = identity::write(disk, recovered.id)
     {
         // A full disk does not keep a store from being opened (G9); the next open tries again.
@@ -154,6 +161,7 @@ fn create(disk: &dyn Disk, clock: &dyn Clock) -> Result<Recovered, Fault> {
         lists: Lists { segments: vec![segment.clone()], runs: vec![run] },
         active: Active { segment, allocated: HEADER_BYTES, from: tail, index },
         tail,
+        durable: None,
     })
 }
 
@@ -197,7 +205,15 @@ impl Opening<'_> {
         let segment = self.segments[number].clone();
         check_end(&segment, &tail)?;
         check_runs(self.names, tail.next.previous())?;
-        mend(&segment, &tail)?;
+        let durable = durable::known(self.disk, self.names, id);
+        if !Planted::here().is(Bug::IgnoresALostEnd) {
+            durable::check_end(durable, &segment.name, tail.byte, tail.next.previous())?;
+        }
+        if self.disk.is_writable() {
+            mend(&segment, &tail)?;
+        } else {
+            remains(&segment, &tail)?;
+        }
         let newest = sealable.pop().expect("the newest run is there, if only empty");
         for run in sealable {
             self.seal(run);
@@ -211,6 +227,7 @@ impl Opening<'_> {
             lists: Lists { segments: self.segments, runs: self.runs },
             active: Active { segment, allocated, from: newest.from, index: newest.index },
             tail,
+            durable,
         })
     }
 
@@ -278,7 +295,7 @@ impl Opening<'_> {
     /// those that were built again under another name.
     fn remove_unused(&self) {
         let used: Vec<&str> = self.runs.iter().filter_map(|run| run.file_name()).collect();
-        for name in self.names {
+        for name in self.names.iter().filter(|_| self.disk.is_writable()) {
             if run_of(name).is_some() && !used.contains(&name.as_str()) {
                 // One that cannot be removed now is removed at the next open.
                 let _ = self.disk.remove(name);
@@ -313,6 +330,10 @@ impl Opening<'_> {
     /// opened (G9).
     fn seal(&mut self, run: Sealable) {
         let id = run.segment.header.store;
+        if !self.disk.is_writable() {
+            self.runs.push(Arc::new(Run { base: run.from.next, index: RunIndex::Memory(run.index) }));
+            return;
+        }
         let index = match seal(self.disk, id, &run, self.cache) {
             Ok(index) => RunIndex::File(Arc::new(index)),
             Err(fault) => {

@@ -23,6 +23,7 @@ use annals_core::{
 };
 
 use crate::disk::{Disk, File};
+use crate::durable;
 use crate::error::Fault;
 use crate::frame::{Mark, Origin};
 use crate::headless::Headless;
@@ -219,6 +220,14 @@ impl Copy<'_> {
         };
         if let Err(Fault::Damaged { place, problem }) = whole {
             self.left(&place.file, place.offset, expected, problem, Lost::Rest { first: expected })?;
+            return gone::tell(self);
+        }
+        // A file that is broken says nothing.
+        let known = durable::read(self.source, names, self.done.source).ok().flatten();
+        if let Some(known) = known.filter(|known| known.position >= expected) {
+            let problem = format!("the log was durable up to position {}", known.position);
+            let lost = Lost::between(expected, known.position.next());
+            self.left(durable::NAME, 24, expected, problem, lost)?;
             gone::tell(self)?;
         }
         Ok(())
