@@ -59,7 +59,8 @@ pub(crate) fn embedded(store: &StoreOption) -> anyhow::Result<EngineStore> {
     let StoreUrl::File(directory) = &store.url else {
         bail!("{} is not an embedded store; name one as file:DIRECTORY", store.url);
     };
-    EngineStore::open(directory, Options::default()).with_context(|| format!("cannot open {}", store.url))
+    EngineStore::open_to_read(directory, Options::default())
+        .with_context(|| format!("cannot open {}", store.url))
 }
 
 /// A head as it is published.

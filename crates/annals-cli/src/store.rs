@@ -26,20 +26,25 @@ impl StoreOption {
         annals::open_store(&self.url).await.with_context(|| format!("cannot open {}", self.url))
     }
 
-    /// Opens the store to read it: one that is not there is not created, for its name is a mistake.
+    /// Opens the store to read it, also from a read-only medium: one that is not there is not created, for its name is a
+    /// mistake.
     pub(crate) async fn open_existing(&self) -> anyhow::Result<Arc<dyn EventStore>> {
-        self.must_exist()?;
-        self.open().await
+        match &self.url {
+            StoreUrl::File(_) => Ok(self.open_embedded("read").await?),
+            _ => self.open().await,
+        }
     }
 
-    /// Opens an embedded store that exists as what it is, for what only that kind can do.
+    /// The same of an embedded store, as what it is, for what only that kind can do.
     pub(crate) async fn open_embedded(&self, to: &str) -> anyhow::Result<Arc<EngineStore>> {
-        self.directory(to)?;
+        let directory = self.directory(to)?.to_owned();
         self.must_exist()?;
-        self.create_embedded(to).await
+        let open = move || EngineStore::open_to_read(directory, Options::default());
+        let opened = tokio::task::spawn_blocking(open).await?;
+        Ok(Arc::new(opened.with_context(|| format!("cannot open {}", self.url))?))
     }
 
-    /// The same; creates it if need be.
+    /// Opens an embedded store to write to it; creates it if need be.
     pub(crate) async fn create_embedded(&self, to: &str) -> anyhow::Result<Arc<EngineStore>> {
         let directory = self.directory(to)?.to_owned();
         let open = move || EngineStore::open(directory, Options::default());

@@ -143,7 +143,7 @@ impl EngineStore {
     /// `Invalid` if the depot holds the backups of another log; `Damaged` if the log is; `Unavailable` if one of the
     /// two cannot be read or written. Then the backups that were there are as they were.
     pub fn backup(&self, depot: &dyn Depot, options: &BackupOptions) -> Result<Backup> {
-        let log = self.log();
+        let log = self.log()?;
         let names = depot.list().map_err(Fault::io("list", "the backups"))?;
         let (last, mut unreadable) = newest(depot, &names)?;
         let number = numbers(&names).last().map_or(1, |number| number + 1);
@@ -170,6 +170,7 @@ impl EngineStore {
         let manifest =
             Manifest { store: log.id, number, created_at, head: copy.view.head, recorded_at, segments };
         manifest.write(depot)?;
+        log.note_durable(manifest.head);
         if options.verify {
             verify_backup(depot, &manifest, &options.work)?;
         }

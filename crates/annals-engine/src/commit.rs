@@ -217,12 +217,18 @@ impl Commit {
         }
         desk.turn = Turn::Taken;
         loop {
-            let queued = std::mem::take(&mut self.queue.lock().requests);
+            let mut queued = std::mem::take(&mut self.queue.lock().requests).into_iter();
             let writer = desk.writer.as_mut().expect("the writer is there until the log is closed");
             let group = self.guarded(|| {
-                queued.into_iter().for_each(|request| writer.take(request));
+                while !writer.has_whole_group()
+                    && let Some(request) = queued.next()
+                {
+                    writer.take(request);
+                }
                 writer.group()
             });
+            // What comes behind a whole group is staged when that one is under way.
+            self.queue.lock().requests.splice(0..0, queued);
             let Some(group) = group.flatten() else { return Some(desk) };
             drop(desk);
             let buffer = self.make_durable(Some(group));

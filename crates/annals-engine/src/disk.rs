@@ -14,7 +14,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 #[cfg(target_os = "linux")]
@@ -65,6 +65,21 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// As the operating system's.
     fn sync_directory(&self) -> io::Result<()>;
+
+    /// Whether files may be changed.
+    fn is_writable(&self) -> bool {
+        true
+    }
+
+    /// Whether an open file is still the one of this name: what is written to one that is not may be gone with its last
+    /// user.
+    ///
+    /// # Errors
+    /// As the operating system's.
+    fn is_in_place(&self, name: &str, file: &dyn File) -> io::Result<bool> {
+        let _ = (name, file);
+        Ok(true)
+    }
 }
 
 /// An open file.
@@ -124,15 +139,30 @@ pub trait File: Send + Sync + 'static {
     /// # Errors
     /// As the operating system's.
     fn length(&self) -> io::Result<u64>;
+
+    /// By what the operating system knows the file, whatever its name; `None` where nothing tells.
+    fn number(&self) -> Option<FileNumber> {
+        None
+    }
 }
 
+/// A device, and the number of a file on it.
+pub type FileNumber = (u64, u64);
+
 /// A directory of the operating system, which one process at a time may hold.
+///
+/// What is held is the directory itself, which cannot be removed and made again without losing what is in it, and the
+/// file `LOCK`: earlier versions hold only that, and not every file system has locks on directories.
 pub struct FileDisk {
     directory: PathBuf,
     /// Whether files may be changed.
     writable: bool,
-    /// Held for as long as the disk is: the lock goes with it, also when the process is killed.
-    lock: Option<fs::File>,
+    /// Held for as long as the disk is: they go with it, also when the process is killed.
+    locks: Vec<fs::File>,
+    /// The lock that must be in its place, if the directory itself cannot be locked.
+    watched_lock: Option<(PathBuf, FileNumber)>,
+    /// Whether files here keep their numbers: on some file systems they do not.
+    keeps_numbers: bool,
 }
 
 impl FileDisk {
@@ -144,6 +174,17 @@ impl FileDisk {
         Self::hold(root, root.join("log"))
     }
 
+    /// As [`open`](Self::open); as [`look`](Self::look), if nothing can be written there.
+    ///
+    /// # Errors
+    /// As of both.
+    pub fn open_or_look(root: &Path) -> io::Result<Self> {
+        Self::open(root).or_else(|error| match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Self::look(root),
+            _ => Err(error),
+        })
+    }
+
     /// Takes hold of a directory in which the files lie side by side; creates it if need be.
     ///
     /// # Errors
@@ -152,20 +193,22 @@ impl FileDisk {
         Self::hold(directory, directory.to_owned())
     }
 
-    /// Takes hold of a directory to read the files in `log/`. Creates and changes nothing, so it may lie on a disk
-    /// that cannot be written. If nobody ever had it open there is no lock, and nobody is kept away.
+    /// Takes hold of a directory to read the files in `log/`, beside others who only read. Creates and changes nothing,
+    /// so it may lie on a disk that cannot be written.
     ///
     /// # Errors
     /// As [`open`](Self::open), and if there is no such directory.
     pub fn look(root: &Path) -> io::Result<Self> {
         let directory = root.join("log");
         fs::read_dir(&directory)?;
-        let lock = match fs::File::open(root.join(LOCK)) {
-            Ok(lock) => Some(locked(lock)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        let mut locks = Vec::new();
+        match fs::File::open(root.join(LOCK)) {
+            Ok(lock) => locks.push(locked(lock, false)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
-        };
-        Ok(Self { directory, writable: false, lock })
+        }
+        locks.extend(locked_directory(&directory, false)?);
+        Ok(Self { locks, ..Self::unlocked(directory) })
     }
 
     /// The files of a directory side by side, to read them, whoever else has it.
@@ -174,37 +217,64 @@ impl FileDisk {
     /// As the operating system's, and if there is no such directory.
     pub fn reading(directory: &Path) -> io::Result<Self> {
         fs::read_dir(directory)?;
-        Ok(Self { directory: directory.to_owned(), writable: false, lock: None })
+        Ok(Self::unlocked(directory.to_owned()))
+    }
+
+    fn unlocked(directory: PathBuf) -> Self {
+        Self { directory, writable: false, locks: Vec::new(), watched_lock: None, keeps_numbers: false }
     }
 
     fn hold(root: &Path, directory: PathBuf) -> io::Result<Self> {
         let missing: Vec<_> = directory.ancestors().skip(1).take_while(|above| !above.exists()).collect();
         fs::create_dir_all(&directory)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(root.join(LOCK))?;
-        let lock = locked(lock)?;
+        let path = root.join(LOCK);
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+        let lock = locked(lock, true)?;
+        let number = number_of(&lock.metadata()?);
+        let keeps_numbers = fs::metadata(&path).is_ok_and(|found| number_of(&found) == number);
+        let mut locks = vec![lock];
+        let of_directory = locked_directory(&directory, true)?;
+        let watched_lock = (of_directory.is_none() && keeps_numbers).then_some((path, number));
+        locks.extend(of_directory);
         // What was created must survive a crash: each directory is an entry of the one above it.
         for created in missing {
             let above = created.parent().filter(|above| !above.as_os_str().is_empty());
             fs::File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
         }
         fs::File::open(root)?.sync_all()?;
-        Ok(Self { directory, writable: true, lock: Some(lock) })
+        Ok(Self { directory, writable: true, locks, watched_lock, keeps_numbers })
     }
 
     fn may_write(&self) -> io::Result<()> {
         if self.writable { Ok(()) } else { Err(io::ErrorKind::ReadOnlyFilesystem.into()) }
+    }
+
+    fn file(&self, file: fs::File, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(OsFile::new(file, name, self.keeps_numbers)?))
     }
 }
 
 /// The file that the process holds which has the directory.
 const LOCK: &str = "LOCK";
 
-fn locked(lock: fs::File) -> io::Result<fs::File> {
-    match lock.try_lock() {
+fn locked(lock: fs::File, alone: bool) -> io::Result<fs::File> {
+    match if alone { lock.try_lock() } else { lock.try_lock_shared() } {
         Ok(()) => Ok(lock),
         Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
         Err(fs::TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// The directory itself, locked; `None` if the file system has no such locks.
+fn locked_directory(directory: &Path, alone: bool) -> io::Result<Option<fs::File>> {
+    match locked(fs::File::open(directory)?, alone) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Ok(None),
+        held => held.map(Some),
+    }
+}
+
+fn number_of(found: &fs::Metadata) -> FileNumber {
+    (found.dev(), found.ino())
 }
 
 impl Disk for FileDisk {
@@ -215,14 +285,14 @@ impl Disk for FileDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let file = OpenOptions::new().read(true).write(self.writable).open(self.directory.join(name))?;
-        Ok(Arc::new(if self.lock.is_some() { OsFile::new(file, name)? } else { OsFile::of_others(file) }))
+        if self.locks.is_empty() { Ok(Arc::new(OsFile::of_others(file))) } else { self.file(file, name) }
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.may_write()?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
-        Ok(Arc::new(OsFile::new(options.open(self.directory.join(name))?, name)?))
+        self.file(options.open(self.directory.join(name))?, name)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -238,13 +308,31 @@ impl Disk for FileDisk {
     fn sync_directory(&self) -> io::Result<()> {
         fs::File::open(&self.directory)?.sync_all()
     }
+
+    fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    fn is_in_place(&self, name: &str, file: &dyn File) -> io::Result<bool> {
+        let is_there = |path: &Path, number: FileNumber| match fs::metadata(path) {
+            Ok(found) => Ok(number_of(&found) == number),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        };
+        if let Some((path, number)) = &self.watched_lock
+            && !is_there(path, *number)?
+        {
+            return Ok(false);
+        }
+        file.number().map_or(Ok(true), |number| is_there(&self.directory.join(name), number))
+    }
 }
 
-/// Reads of so many bytes or more are calls to the system: for those a map gains nothing.
+/// Reads of that many bytes or more are calls to the system: for those a map gains nothing.
 const MAPPED_BYTES_MAX: usize = 64 << 10;
 /// The same of files that are read in blocks, which are kept: only what is read past them gains.
 const MAPPED_BYTES_OF_BLOCKS_MAX: usize = 1 << 10;
-/// A map is at least so large: a file may grow into it.
+/// A map is at least this large: a file may grow into it.
 const MAP_BYTES_MIN: u64 = 256 << 20;
 
 struct OsFile {
@@ -253,17 +341,20 @@ struct OsFile {
     length: AtomicU64,
     /// Whether small reads are of places far apart.
     sparse: bool,
+    /// By what the system knows it, if that stays.
+    number: Option<FileNumber>,
     /// Made at the first small read; nothing, if it cannot be had.
     #[cfg(target_os = "linux")]
     map: OnceLock<Option<map::Map>>,
 }
 
 impl OsFile {
-    fn new(file: fs::File, name: &str) -> io::Result<Self> {
-        let length = file.metadata()?.len().into();
+    fn new(file: fs::File, name: &str, keeps_number: bool) -> io::Result<Self> {
+        let found = file.metadata()?;
         Ok(Self {
             file,
-            length,
+            length: found.len().into(),
+            number: keeps_number.then(|| number_of(&found)),
             // Other files are small and dense: their neighbours are soon needed too.
             sparse: name.ends_with(".seg"),
             #[cfg(target_os = "linux")]
@@ -276,6 +367,7 @@ impl OsFile {
         Self {
             file,
             length: 0.into(),
+            number: None,
             sparse: false,
             #[cfg(target_os = "linux")]
             map: OnceLock::new(),
@@ -388,6 +480,10 @@ impl File for OsFile {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn number(&self) -> Option<FileNumber> {
+        self.number
     }
 }
 

@@ -202,7 +202,7 @@ fn locate<'a>(view: &'a View, run: &Run, places: &[u32]) -> Result<Vec<Located<'
             let following = places[index..].iter().zip(place..).take_while(|(place, next)| **place == *next);
             known = place..place + following.count() as u32;
             offsets.clear();
-            run.index().offsets(known.start..count.min(known.end + 1), &mut offsets)?;
+            run.index().unchecked_offsets(known.start..count.min(known.end + 1), &mut offsets)?;
         }
         let position = run.position(place);
         if !positions.contains(&position) {

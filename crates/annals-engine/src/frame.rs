@@ -73,8 +73,8 @@ pub struct Origin {
 pub struct Header {
     /// Bytes of the frame.
     pub length: usize,
-    /// Bytes of the frame in front of its records.
-    records_at: usize,
+    /// Bytes of the frame before its records.
+    pub records_at: usize,
     /// Events; none in a mark.
     pub count: u32,
     /// Position of the first event; in a mark, of the next one.
@@ -366,41 +366,50 @@ pub fn may_begin(bytes: &[u8], left: u64, origin: &Origin) -> bool {
     }
 }
 
-/// Whether the first record of the frame at the start of the bytes is seen to be broken: all of it is among them, and its
-/// checksum is another.
-pub fn first_is_wrong(bytes: &[u8], header: &Header, origin: &Origin) -> bool {
-    let first = bytes.get(header.records_at..).filter(|_| header.count > 0);
-    first.is_some_and(|first| matches!(record(first, header.first, origin), Err(Malformed::Checksum(_))))
+/// What a checksum began with, if it ended with `crc` after these bytes: a step of it can be undone, byte by byte.
+fn undone(crc: u32, covered: &[u8]) -> u32 {
+    let state = covered.iter().rev().fold(!crc, |state, &byte| {
+        let (low, added) = BY_TOP[(state >> 24) as usize];
+        ((state ^ added) << 8) | u32::from(low ^ byte)
+    });
+    !state
 }
 
-/// The salt with which the frame at the start of the bytes would be whole, if all of its bytes are there: what the
-/// checksum began with, found by undoing it byte by byte. Whether it is the right one, the records tell: [`header`].
-pub fn salt_of(bytes: &[u8], origin: &Origin) -> Option<u32> {
-    let header = peek(bytes, origin).ok()?;
-    let frame = bytes.get(..header.length)?;
-    let mut covered = frame.get(8..header.records_at)?.to_vec();
-    let mut at = header.records_at;
-    for _ in 0..header.count {
-        let record = frame.get(at..at + 4)?;
-        covered.extend_from_slice(record);
-        at += peek_record(&frame[at..]).ok()?.length;
+/// What a step of the checksum adds for each byte that leaves it, and which byte that is, by the top byte of what it adds.
+const BY_TOP: [(u8, u32); 256] = {
+    let mut by_top = [(0, 0); 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut crc, mut bit) = (byte as u32, 0);
+        while bit < 8 {
+            crc = (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+            bit += 1;
+        }
+        by_top[(crc >> 24) as usize] = (byte as u8, crc);
+        byte += 1;
     }
-    covered.extend_from_slice(&frame[4..8]);
-    // What a step of the checksum adds for each value of the byte that leaves it: `step(0, byte)`.
-    let step = |byte: u8| {
-        (0..8).fold(u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
-    };
-    let mut by_top = [(0_u8, 0_u32); 256];
-    for byte in 0..=255 {
-        let added = step(byte);
-        by_top[(added >> 24) as usize] = (byte, added);
+    by_top
+};
+
+/// The checksum of a frame whose bytes are not all at hand, from the checksums of its records.
+pub struct Sum(u32);
+
+impl Sum {
+    /// Of the fields of the frame at the start of the bytes.
+    pub fn begin(bytes: &[u8], header: &Header, salt: u32) -> Self {
+        Self(crc32c::crc32c_append(salt, &bytes[KIND_AT..header.records_at]))
     }
-    let mut state = !header.crc;
-    for &byte in covered.iter().rev() {
-        let (low, added) = by_top[(state >> 24) as usize];
-        state = ((state ^ added) << 8) | u32::from(low ^ byte);
+
+    /// Adds the record at the start of the bytes.
+    pub fn add(&mut self, record: &[u8]) {
+        self.0 = crc32c::crc32c_append(self.0, &record[..4]);
     }
-    Some(!state)
+
+    /// Whether it is the one that stands in the frame.
+    pub fn agrees(&self, header: &Header) -> bool {
+        let length = u32::try_from(header.length).unwrap_or_default();
+        crc32c::crc32c_append(self.0, &length.to_le_bytes()) == header.crc
+    }
 }
 
 /// Reads the frame at the start of the bytes and checks all of it.
@@ -462,16 +471,19 @@ pub fn records<'a>(
     Ok(())
 }
 
-/// The fields of a record in front of its body.
-struct Fields {
-    length: usize,
+/// The fields of a record before its body.
+pub struct Fields {
+    /// Bytes of the record.
+    pub length: usize,
     index: u64,
     version: u64,
     time: i64,
-    body_at: usize,
+    /// Bytes of it before its body.
+    pub body_at: usize,
 }
 
-fn peek_record(bytes: &[u8]) -> Result<Fields, Malformed> {
+/// Reads the fields of the record at the start of the bytes. Nothing of it is checked; it may be anything.
+pub fn peek_record(bytes: &[u8]) -> Result<Fields, Malformed> {
     let mut reader = Reader::new(bytes);
     reader.take(4, "record")?;
     let behind = usize::try_from(reader.varint("record")?).map_err(|_| Malformed::Short("record"))?;
@@ -491,6 +503,17 @@ impl Fields {
     fn crc(&self, bytes: &[u8], position: Position, origin: &Origin) -> Result<u32, Malformed> {
         let body = bytes.get(self.body_at..self.length).ok_or(Malformed::Short("record"))?;
         Ok(record_crc(origin.salt, position, &bytes[4..self.body_at], crc32c::crc32c(body)))
+    }
+
+    /// Whether the checksum of the record at the start of the bytes is right, if its body has this one.
+    pub fn are_right(&self, bytes: &[u8], position: Position, salt: u32, body_crc: u32) -> bool {
+        record_crc(salt, position, &bytes[4..self.body_at], body_crc) == get_u32(bytes)
+    }
+
+    /// The salt with which the record would be whole.
+    pub fn salt(&self, bytes: &[u8], position: Position, body_crc: u32) -> u32 {
+        let covered = [&position.get().to_le_bytes()[..], &bytes[4..self.body_at], &body_crc.to_le_bytes()];
+        undone(get_u32(bytes), &covered.concat())
     }
 
     fn record<'a>(

@@ -19,7 +19,7 @@ use crate::encoding::{get_u32, get_u64, put_u32};
 use crate::error::Fault;
 use crate::frame::{self, Origin};
 use crate::index::{
-    BlockCache, FileIndex, Index, Kind, MemoryIndex, compare, hashes_of, id_hash, search, terms_of,
+    BlockCache, FileIndex, IdentityHashes, Index, Kind, MemoryIndex, compare, hashes_of, search, terms_of,
 };
 use crate::log::Log;
 use crate::proof::Proof;
@@ -190,7 +190,8 @@ fn ask(index: &FileIndex) -> Result<(), Fault> {
     let _ = index.offsets(all.end - 1..all.end, &mut offsets);
     let _ = compare(index, index.base(), &MemoryIndex::default());
     let id = EventId::from_name(b"an event");
-    let _ = index.with_id(id, id_hash(id));
+    let stream = b"account-1";
+    let _ = index.with_id(stream, id, IdentityHashes::of(stream, id));
     let names = ["account-1", "account", "thing.happened", "blue", "", "\u{ff}"];
     let kinds =
         [Kind::Stream, Kind::Category, Kind::Type, Kind::Tag, Kind::Process, Kind::Initiator, Kind::Key];

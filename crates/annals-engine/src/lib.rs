@@ -54,11 +54,14 @@ mod proof;
 mod receipt;
 mod seal;
 
+mod candidate;
+mod durable;
 mod identity;
 mod recovery;
 mod verify;
 
 mod backup;
+mod headless;
 #[cfg(not(feature = "planted"))]
 mod planted;
 #[cfg(feature = "planted")]

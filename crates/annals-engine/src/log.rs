@@ -11,12 +11,15 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use annals_core::{Position, StoreId};
+use annals_core::{Position, RecordedEvent, StoreId, Witness};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::disk::Disk;
+use crate::durable;
+use crate::error::Fault;
+use crate::fetch;
 use crate::index::{BlockCache, FileIndex, Index, MemoryIndex};
 use crate::planted::{Bug, Planted};
 use crate::segment::Segment;
@@ -91,6 +94,8 @@ pub struct Log {
     pub progress: watch::Sender<Progress>,
     /// What is wrong with it on purpose, if anything is.
     pub planted: Planted,
+    /// Position up to which it is written beside the log that it is durable.
+    durable: Mutex<Position>,
     head: AtomicU64,
     lists: ArcSwap<Lists>,
     changing: Mutex<()>,
@@ -118,6 +123,7 @@ impl Log {
             cache,
             progress: watch::Sender::new(Progress { head, closed: false }),
             planted: Planted::here(),
+            durable: Mutex::default(),
             head: AtomicU64::new(head.get()),
             lists: ArcSwap::from_pointee(lists),
             changing: Mutex::new(()),
@@ -133,6 +139,59 @@ impl Log {
     pub fn publish(&self, head: Position) {
         self.head.store(head.get(), Ordering::Release);
         self.progress.send_replace(Progress { head, closed: false });
+    }
+
+    /// Checks that the event is there that is known to be durable, and writes that all up to the head is.
+    pub fn begin(&self, known: Option<Witness>) -> Result<(), Fault> {
+        if let Some(known) = known {
+            *self.durable.lock() = known.position;
+            // One that cannot be read is reported when somebody reads it.
+            if known.position <= self.head()
+                && let Ok(event) = self.event_at(known.position)
+            {
+                durable::check_event(known, Witness::of(&event))?;
+            }
+        }
+        self.note_durable(self.head());
+        Ok(())
+    }
+
+    /// Writes beside the log that everything up to there is durable, unless that is known. No promise needs it.
+    pub fn note_durable(&self, position: Position) {
+        if position == Position::ZERO || !self.disk.is_writable() || *self.durable.lock() >= position {
+            return;
+        }
+        let noted = self.event_at(position).and_then(|event| {
+            let mut known = self.durable.lock();
+            if *known < position {
+                durable::write(&*self.disk, self.id, Witness::of(&event))?;
+                *known = position;
+            }
+            Ok(())
+        });
+        if let Err(fault) = noted {
+            tracing::warn!(
+                error = &fault as &dyn std::error::Error,
+                "how far the log is durable cannot be written: if its end is lost, that is not noticed"
+            );
+        }
+    }
+
+    fn event_at(&self, position: Position) -> Result<RecordedEvent, Fault> {
+        let view = self.view_of_staged();
+        let run = view.run_of(position);
+        fetch::event(&view, run, (position.get() - run.base.get()) as u32)
+    }
+
+    /// An error if this segment's file is not the one of its name any more.
+    pub fn check_place(&self, segment: &Segment) -> Result<(), Fault> {
+        let keep = |error| Fault::io("keep", &segment.name)(error);
+        if self.disk.is_in_place(&segment.name, &*segment.file).map_err(keep)? {
+            return Ok(());
+        }
+        let why = "the file that is written to is not the one of this name any more: its directory was removed, renamed, \
+                   replaced or unmounted; put it back or restore a backup, and open the store again";
+        Err(keep(std::io::Error::new(std::io::ErrorKind::NotFound, why)))
     }
 
     /// The log now.

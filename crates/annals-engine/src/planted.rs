@@ -43,6 +43,10 @@ pub enum Bug {
     DoesNotSyncWhatItFound,
     /// A merged index lacks the terms of the last of its runs.
     MergesWithoutTheLastRun,
+    /// It is written down that events are durable before their sync.
+    NotesBeforeTheSync,
+    /// A log that ends before what was durable is taken as it is.
+    IgnoresALostEnd,
     /// Reads see what is staged.
     ShowsWhatIsStaged,
     /// A view takes the lists first, and then the head.

@@ -7,24 +7,27 @@
 //!       replaced by zeros before anything is written. It is damage instead if any whole frame behind says that
 //!       the broken one had been durable (F3 of `frame`).
 //! - R4  Each segment begins where the one in front ends, by position, time and link: anything else is damage. So is an
-//!       index of events that are not there, a segment that says that another follows if none does, and an identity
-//!       without any segment.
+//!       index of events that are not there, a segment that says that another follows if none does, an identity
+//!       without any segment, and a log that ends before what is known to be durable.
 //! - R5  What was found is made durable before it is shown or written behind. Whoever wrote it may have been killed
 //!       before the sync, or the sync may have failed (D4 of `disk`): the last group is written again, and synced,
 //!       and so is the directory.
+//! - R6  A disk that cannot be written is read as it is: nothing is cleared, and what is not sealed is indexed in memory.
 //!
 //! Next below: `segment::walk`.
 
 use std::sync::Arc;
 
-use annals_core::{Clock, Position, StoreId, StreamId, Timestamp};
+use annals_core::{Clock, Position, StoreId, StreamId, Timestamp, Witness};
 use parking_lot::RwLock;
 
 use crate::Options;
-use crate::disk::Disk;
+use crate::candidate::{Candidates, Found};
+use crate::disk::{Disk, File};
+use crate::durable;
 use crate::encoding::Malformed;
 use crate::error::Fault;
-use crate::frame;
+use crate::frame::Origin;
 use crate::identity;
 use crate::index::{BlockCache, FileIndex, MemoryIndex, Offset, hashes_of};
 use crate::log::{Lists, Run, RunIndex};
@@ -46,17 +49,21 @@ pub struct Recovered {
     pub active: Active,
     /// Where the log ends.
     pub tail: End,
+    /// The event up to which it was known to be durable.
+    pub durable: Option<Witness>,
 }
 
 /// Opens the log on this disk; creates it if there is none.
 pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, options: &Options) -> Result<Recovered, Fault> {
     let mut names = disk.list().map_err(Fault::io("list", "the log"))?;
-    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
-        disk.remove(name).map_err(Fault::io("remove", name))?;
+    if disk.is_writable() {
+        for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+            disk.remove(name).map_err(Fault::io("remove", name))?;
+        }
+        disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
     }
     names.sort_unstable();
     let bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
-    disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
     let identity = identity::read(disk, &names)?;
     identity::check(identity, bases.len())?;
     check_runs(&names, if bases.is_empty() { Position::ZERO } else { Position::MAX })?;
@@ -67,6 +74,7 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, options: &Options) -> Resu
         Opening { disk, cache, options, names: &names, segments, runs: Vec::new() }.take_up()?
     };
     if identity.is_none()
+        && disk.is_writable()
         && let Err(fault) = identity::write(disk, recovered.id)
     {
         // A full disk does not keep a store from being opened (G9); the next open tries again.
@@ -153,6 +161,7 @@ fn create(disk: &dyn Disk, clock: &dyn Clock) -> Result<Recovered, Fault> {
         lists: Lists { segments: vec![segment.clone()], runs: vec![run] },
         active: Active { segment, allocated: HEADER_BYTES, from: tail, index },
         tail,
+        durable: None,
     })
 }
 
@@ -196,7 +205,15 @@ impl Opening<'_> {
         let segment = self.segments[number].clone();
         check_end(&segment, &tail)?;
         check_runs(self.names, tail.next.previous())?;
-        mend(&segment, &tail)?;
+        let durable = durable::known(self.disk, self.names, id);
+        if !Planted::here().is(Bug::IgnoresALostEnd) {
+            durable::check_end(durable, &segment.name, tail.byte, tail.next.previous())?;
+        }
+        if self.disk.is_writable() {
+            mend(&segment, &tail)?;
+        } else {
+            remains(&segment, &tail)?;
+        }
         let newest = sealable.pop().expect("the newest run is there, if only empty");
         for run in sealable {
             self.seal(run);
@@ -210,6 +227,7 @@ impl Opening<'_> {
             lists: Lists { segments: self.segments, runs: self.runs },
             active: Active { segment, allocated, from: newest.from, index: newest.index },
             tail,
+            durable,
         })
     }
 
@@ -277,7 +295,7 @@ impl Opening<'_> {
     /// those that were built again under another name.
     fn remove_unused(&self) {
         let used: Vec<&str> = self.runs.iter().filter_map(|run| run.file_name()).collect();
-        for name in self.names {
+        for name in self.names.iter().filter(|_| self.disk.is_writable()) {
             if run_of(name).is_some() && !used.contains(&name.as_str()) {
                 // One that cannot be removed now is removed at the next open.
                 let _ = self.disk.remove(name);
@@ -312,6 +330,10 @@ impl Opening<'_> {
     /// opened (G9).
     fn seal(&mut self, run: Sealable) {
         let id = run.segment.header.store;
+        if !self.disk.is_writable() {
+            self.runs.push(Arc::new(Run { base: run.from.next, index: RunIndex::Memory(run.index) }));
+            return;
+        }
         let index = match seal(self.disk, id, &run, self.cache) {
             Ok(index) => RunIndex::File(Arc::new(index)),
             Err(fault) => {
@@ -447,8 +469,6 @@ fn clear_and_sync(segment: &Segment, end: &End, remains: u64) -> Result<(), Faul
 
 /// Bytes that are looked through at once.
 const BLOCK_BYTES: usize = 64 << 10;
-/// So many bytes tell of most that they begin no frame.
-const FIELDS_BYTES: usize = frame::HEADER_BYTES_MAX + frame::RECORD_HEADER_BYTES_MAX;
 
 /// Where the remains behind the last whole frame end: at its own end, if there are none.
 ///
@@ -456,55 +476,43 @@ const FIELDS_BYTES: usize = frame::HEADER_BYTES_MAX + frame::RECORD_HEADER_BYTES
 /// Damage, if they had been durable.
 pub(crate) fn remains(segment: &Segment, end: &End) -> Result<u64, Fault> {
     let Segment { file, name, origin, .. } = segment;
-    let mut reader = BlockReader::new(&**file, name, *origin);
-    let mut frames = BlockReader::new(&**file, name, *origin);
-    let length = file.length().map_err(Fault::io("read the length of", name))?;
-    let mut last = end.byte;
+    let last = last_used(&**file, name, *origin, end.byte)?;
+    if last == end.byte || Planted::here().is(Bug::TakesDamageForTheEnd) {
+        return Ok(last);
+    }
+    let mut candidates = Candidates::new(&**file, name, *origin, end.byte)?;
     let mut byte = end.byte;
+    while let Some(candidate) = candidates.next(byte)? {
+        let header = candidate.header;
+        byte = candidate.byte + 1;
+        // Cheap to see: most that look like a frame say that nothing of interest was durable.
+        if header.durable < end.next || header.first.get() - end.next.get() > u64::from(u32::MAX) {
+            continue;
+        }
+        match candidates.look(&candidate, Some(origin.salt))? {
+            Found::Broken(next) => byte = next,
+            Found::Whole(_) => {
+                let here = candidate.byte;
+                let problem = format!("a frame is broken that was durable: the frame at byte {here} says so");
+                return Err(Fault::damaged(name, end.byte, Some(end.next), problem));
+            }
+        }
+    }
+    Ok(last)
+}
+
+/// The byte behind the last one from there on that is not zero.
+pub(crate) fn last_used(file: &dyn File, name: &str, origin: Origin, from: u64) -> Result<u64, Fault> {
+    let mut reader = BlockReader::new(file, name, origin);
+    let (mut last, mut byte) = (from, from);
     loop {
-        // What a frame begins with is whole, wherever it begins in the block.
-        let block = reader.bytes(byte, BLOCK_BYTES + FIELDS_BYTES)?;
+        let block = reader.bytes(byte, BLOCK_BYTES)?;
         if block.is_empty() {
             return Ok(last);
         }
-        let here = &block[..block.len().min(BLOCK_BYTES)];
-        if let Some(at) = here.iter().rposition(|&byte| byte != 0) {
+        if let Some(at) = block.iter().rposition(|&byte| byte != 0) {
             last = byte + at as u64 + 1;
-            for at in 0..=at {
-                let here = byte + at as u64;
-                if !Planted::here().is(Bug::TakesDamageForTheEnd)
-                    && says_it_was_durable(&mut frames, segment, end, (here, length - here), &block[at..])?
-                {
-                    let problem =
-                        format!("a frame is broken that was durable: the frame at byte {here} says so");
-                    return Err(Fault::damaged(name, end.byte, Some(end.next), problem));
-                }
-            }
         }
-        byte += here.len() as u64;
+        byte += block.len() as u64;
     }
-}
-
-/// Whether at this byte there is a whole frame that was written after the one that is broken was durable.
-fn says_it_was_durable(
-    frames: &mut BlockReader<'_>,
-    segment: &Segment,
-    end: &End,
-    (byte, left): (u64, u64),
-    bytes: &[u8],
-) -> Result<bool, Fault> {
-    if bytes.len() >= FIELDS_BYTES {
-        // Cheap to see: most bytes are no frame, or say that nothing of interest was durable.
-        if !frame::may_begin(bytes, left, &segment.origin) {
-            return Ok(false);
-        }
-        let Ok(header) = frame::peek(bytes, &segment.origin) else { return Ok(false) };
-        if header.durable < end.next || header.first.get() - end.next.get() > u64::from(u32::MAX) {
-            return Ok(false);
-        }
-        if frame::first_is_wrong(bytes, &header, &segment.origin) {
-            return Ok(false);
-        }
-    }
-    Ok(matches!(frames.frame(byte)?, Some((_, Ok(found))) if found.durable >= end.next))
 }

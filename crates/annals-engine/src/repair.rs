@@ -23,11 +23,13 @@ use annals_core::{
 };
 
 use crate::disk::{Disk, File};
+use crate::durable;
 use crate::error::Fault;
 use crate::frame::{Mark, Origin};
+use crate::headless::Headless;
 use crate::identity;
-use crate::recovery::{check_runs, remains};
-use crate::salvage::{self, Headless, Piece, Spot};
+use crate::recovery::{check_runs, last_used, remains};
+use crate::salvage::{self, Piece, Spot};
 use crate::segment::{End, Segment, SegmentHeader, base_of, file_name, walk};
 use crate::verify::{Damage, Lost};
 use crate::work::{Watched, Work};
@@ -218,6 +220,14 @@ impl Copy<'_> {
         };
         if let Err(Fault::Damaged { place, problem }) = whole {
             self.left(&place.file, place.offset, expected, problem, Lost::Rest { first: expected })?;
+            return gone::tell(self);
+        }
+        // A file that is broken says nothing.
+        let known = durable::read(self.source, names, self.done.source).ok().flatten();
+        if let Some(known) = known.filter(|known| known.position >= expected) {
+            let problem = format!("the log was durable up to position {}", known.position);
+            let lost = Lost::between(expected, known.position.next());
+            self.left(durable::NAME, 24, expected, problem, lost)?;
             gone::tell(self)?;
         }
         Ok(())
@@ -313,6 +323,10 @@ impl Copy<'_> {
         if let Some(next) = next.filter(|next| end.next < *next) {
             let problem = "a frame is broken, and no frame behind it is whole".to_owned();
             self.left(&name, end.byte, end.next, problem, Lost::between(end.next, next))?;
+        } else if last_used(&*file, &name, origin, end.byte)? > end.byte {
+            let problem = "what stands there is no whole frame of this log".to_owned();
+            let lost = next.map_or(Lost::Rest { first: end.next }, |_| Lost::Nothing);
+            self.left(&name, end.byte, end.next, problem, lost)?;
         }
         // It may have been read twice.
         work.set_done(done + end.byte);

@@ -252,7 +252,7 @@ fn mergeable(log: &Log, (times, by): Worth) -> Option<Vec<Arc<FileIndex>>> {
             continue;
         };
         let count = u64::from(index.count());
-        if events + count > MERGE_EVENTS_MAX {
+        if events + count > MERGE_EVENTS_MAX || !index.can_be_merged() {
             break;
         }
         newest.push(index.clone());

@@ -17,7 +17,7 @@ use crate::body::Body;
 use crate::error::Fault;
 use crate::fetch;
 use crate::frame::{Encoded, Placement};
-use crate::index::{Kind, Offset, id_hash, search};
+use crate::index::{IdentityHashes, Kind, Offset, id_hash, search};
 use crate::log::{Run, RunIndex, View};
 use crate::outcome::Outcome;
 use crate::planted::Bug;
@@ -181,21 +181,20 @@ impl LogView for Stage<'_> {
     }
 
     fn event_with_id(&self, stream: &StreamId, id: EventId) -> Result<Option<Position>, Fault> {
-        let hash = id_hash(id);
+        let name = stream.as_str().as_bytes();
+        let hashes = IdentityHashes { id: id_hash(id), stream: stream_hash(stream) };
         // An id that carries the time when it was made is none of an older run.
         let runs = if self.writer.older_ids.may_have(id) { usize::MAX } else { 1 };
         for run in self.view.runs().iter().rev().take(runs) {
-            for place in run.index().with_id(id, hash)? {
-                let found = match &run.index {
-                    RunIndex::Memory(index) => {
-                        index.read().identity(place).map(|(stream, _, id)| (stream, id))
-                    }
+            for place in run.index().with_id(name, id, hashes)? {
+                let is_it = match &run.index {
+                    RunIndex::Memory(_) => true,
                     RunIndex::File(_) => {
                         let event = fetch::event(&self.view, run, place)?;
-                        Some((event.stream, event.id))
+                        event.stream == *stream && event.id == id
                     }
                 };
-                if found.is_some_and(|found| found.0 == *stream && found.1 == id) {
+                if is_it {
                     return Ok(Some(run.position(place)));
                 }
             }

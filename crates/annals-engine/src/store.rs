@@ -23,7 +23,7 @@ use crate::disk::{Disk, FileDisk};
 use crate::error::Fault;
 use crate::frame::{self, Encoded};
 use crate::index::{BlockCache, IdRange, Offset};
-use crate::log::Log;
+use crate::log::{Log, View};
 use crate::outcome::{Answered, Outcome};
 use crate::planted::{Bug, Planted};
 use crate::proof::Proof;
@@ -91,6 +91,10 @@ pub struct EngineStore {
     thread: Mutex<Option<JoinHandle<()>>>,
     under_way: AtomicUsize,
     alone: AtomicU64,
+    /// Whether it can be written to.
+    writable: bool,
+    /// The process that opened it. One that forked from that shares its locks, and has none of its threads.
+    process: u32,
 }
 
 impl EngineStore {
@@ -101,14 +105,22 @@ impl EngineStore {
     /// options that cannot be.
     pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
         let directory = directory.as_ref();
-        let disk = FileDisk::open(directory).map_err(|error| {
-            let name = directory.display().to_string();
-            Error::Unavailable(if error.kind() == std::io::ErrorKind::WouldBlock {
-                format!("{name} is open in another process; one process at a time may have it").into()
-            } else {
-                Box::new(Fault::io("open", &name)(error))
-            })
-        })?;
+        let disk = FileDisk::open(directory).map_err(cannot_open(directory))?;
+        Self::on(Arc::new(disk), options)
+    }
+
+    /// Opens the store in this directory to read it. Where nothing can be written, as on a read-only medium, it is read as
+    /// it is, and takes no appends; elsewhere this is [`open`](Self::open), but for a store that is not there, which is not
+    /// created.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); `Unavailable` if there is no store.
+    pub fn open_to_read(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
+        let directory = directory.as_ref();
+        if !directory.join("log").is_dir() {
+            return Err(Error::Unavailable(format!("{} holds no store", directory.display()).into()));
+        }
+        let disk = FileDisk::open_or_look(directory).map_err(cannot_open(directory))?;
         Self::on(Arc::new(disk), options)
     }
 
@@ -125,6 +137,7 @@ impl EngineStore {
             let problem = format!("can be at most {}", frame::EVENTS_MAX);
             return Err(annals_core::Invalid::new("append_events_max", problem).into());
         }
+        let writable = disk.is_writable();
         let cache = Arc::new(BlockCache::new(CACHE_BYTES));
         let recovered = recovery::open(&*disk, &cache, &options)?;
         let head = recovered.tail.next.previous();
@@ -133,6 +146,7 @@ impl EngineStore {
         let older_ids =
             older.iter().map(|run| run.index().id_range()).fold(IdRange::default(), IdRange::with);
         let log = Arc::new(Log::new(recovered.id, disk, cache, recovered.lists, head));
+        log.begin(recovered.durable)?;
         let poison = Arc::new(Poison::default());
         let (limits, callers_may_wait) = (options.limits, options.callers_may_wait);
         let cannot_start = |error: std::io::Error| Error::Unavailable(Box::new(error));
@@ -150,11 +164,16 @@ impl EngineStore {
             older_ids,
         };
         let commit = Arc::new(Commit::new(writer));
-        let thread = thread::Builder::new().name("annals-write".into()).spawn({
-            let commit = commit.clone();
-            move || commit.run()
-        });
-        let thread = thread.map_err(cannot_start)?;
+        let thread = if writable {
+            let writer = thread::Builder::new().name("annals-write".into()).spawn({
+                let commit = commit.clone();
+                move || commit.run()
+            });
+            Some(writer.map_err(cannot_start)?)
+        } else {
+            log.progress.send_modify(|progress| progress.closed = true);
+            None
+        };
         Ok(Self {
             log,
             limits,
@@ -162,7 +181,9 @@ impl EngineStore {
             poison,
             commit,
             room: Arc::new(Semaphore::new(QUEUE_KIB)),
-            thread: Mutex::new(Some(thread)),
+            thread: Mutex::new(thread),
+            writable,
+            process: std::process::id(),
             under_way: AtomicUsize::new(0),
             alone: AtomicU64::new(0),
         })
@@ -179,7 +200,7 @@ impl EngineStore {
         from: Position,
         each: impl FnMut(&ScannedEvent<'_>) -> ControlFlow<()>,
     ) -> Result<Position> {
-        Ok(scan::scan(&self.log.view(), from, each)?)
+        Ok(scan::scan(&self.view()?, from, each)?)
     }
 
     /// What the log up to this position is, or all of it: to be published, so that nothing in front of it can be changed
@@ -189,7 +210,7 @@ impl EngineStore {
     /// # Errors
     /// `Unavailable` if the disk refuses; `Damaged`.
     pub fn head_digest(&self, until: Option<Position>) -> Result<Option<Head>> {
-        let view = self.log.view();
+        let view = self.view()?;
         let proof = Proof::read(&*self.log.disk, self.log.id, view.head.next());
         Ok(receipt::head(&view, proof, until)?)
     }
@@ -201,7 +222,7 @@ impl EngineStore {
     /// `Unavailable` if the disk refuses; `Damaged`.
     pub fn begins_with(&self, head: &Head) -> Result<bool> {
         // What is kept of the digest is no proof: it lies beside the log.
-        let found = receipt::head(&self.log.view(), Proof::begin(self.log.id), Some(head.position))?;
+        let found = receipt::head(&self.view()?, Proof::begin(self.log.id), Some(head.position))?;
         Ok(found.as_ref() == Some(head))
     }
 
@@ -216,7 +237,7 @@ impl EngineStore {
         version: Version,
         until: Option<Position>,
     ) -> Result<Option<Receipt>> {
-        let view = self.log.view();
+        let view = self.view()?;
         let until = until.unwrap_or(view.head);
         if until > view.head {
             return Ok(None);
@@ -236,16 +257,54 @@ impl EngineStore {
     /// # Errors
     /// `Poisoned` if a write had failed, so that the end of the log could not be marked.
     pub async fn close(&self) -> Result<()> {
+        self.check_process()?;
         self.stop();
         self.poison.error().map_or(Ok(()), Err)
     }
 
     /// What readers see: for `verify` and `backup`.
-    pub(crate) fn log(&self) -> &Log {
-        &self.log
+    pub(crate) fn log(&self) -> Result<&Log> {
+        self.check_process()?;
+        Ok(&self.log)
+    }
+
+    fn view(&self) -> Result<View> {
+        Ok(self.log()?.view())
+    }
+
+    fn check_process(&self) -> Result<()> {
+        if self.process == std::process::id() {
+            return Ok(());
+        }
+        let why = "the store belongs to the process that opened it, from which this one was forked; open it after the fork";
+        Err(Error::Unavailable(why.into()))
+    }
+
+    /// An error if the store takes no appends.
+    fn check_writable(&self) -> Result<()> {
+        self.check_process()?;
+        if !self.writable {
+            let why = "the store was opened to be read only: nothing can be written where it lies";
+            return Err(Error::Unavailable(why.into()));
+        }
+        self.poison.error().map_or(Ok(()), Err)
+    }
+
+    /// An error if the files are not in their place, and from then on. What is written makes sure of that by itself.
+    pub(crate) fn check_place(&self) -> Result<()> {
+        let view = self.view()?;
+        let segment = view.segments().last().expect("there is a segment");
+        self.log.check_place(segment).map_err(|fault| {
+            let error = Error::from(fault);
+            self.poison.set(&error.chain());
+            error
+        })
     }
 
     fn stop(&self) {
+        if self.check_process().is_err() {
+            return;
+        }
         self.commit.close();
         if let Some(Err(_)) = self.thread.lock().take().map(JoinHandle::join) {
             tracing::error!("the writer has panicked");
@@ -281,6 +340,18 @@ impl EngineStore {
             }
         }
         self.commit.carry_out(request)
+    }
+}
+
+/// Why the directory of a store cannot be opened.
+fn cannot_open(directory: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let name = directory.display().to_string();
+    move |error| {
+        Error::Unavailable(if error.kind() == std::io::ErrorKind::WouldBlock {
+            format!("{name} is open in another process; one process at a time may have it").into()
+        } else {
+            Box::new(Fault::io("open", &name)(error))
+        })
     }
 }
 
@@ -325,17 +396,18 @@ impl EventStore for EngineStore {
 
     async fn append(&self, append: Append) -> Result<Appended> {
         append.validate(&self.limits)?;
-        if let Some(poisoned) = self.poison.error() {
-            return Err(poisoned);
-        }
+        self.check_writable()?;
         let (outcome, append) = self.submit(append).await?;
+        if !matches!(outcome, Outcome::Written(..)) {
+            self.check_place()?;
+        }
         match outcome {
             Outcome::Written(first, recorded_at, versions) => {
                 let streams = append.writes.iter().map(|write| &write.stream);
                 Ok(Appended::new(first, recorded_at, streams.zip(versions), false))
             }
-            Outcome::Keyed(first) => Ok(read::appended(&self.log.view(), first)?),
-            Outcome::Repeated(first) => Ok(read::repeated(&self.log.view(), first, append.writes.len())?),
+            Outcome::Keyed(first) => Ok(read::appended(&self.view()?, first)?),
+            Outcome::Repeated(first) => Ok(read::repeated(&self.view()?, first, append.writes.len())?),
             Outcome::Invalid(invalid) => Err(invalid.into()),
             Outcome::Refused(violated) => {
                 let conflict = Conflict::explain(self, &append.conditions, violated).await?;
@@ -345,27 +417,27 @@ impl EventStore for EngineStore {
     }
 
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
-        Ok(read::log(&self.log.view(), &read)?)
+        Ok(read::log(&self.view()?, &read)?)
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
-        Ok(read::stream(&self.log.view(), &read)?)
+        Ok(read::stream(&self.view()?, &read)?)
     }
 
     async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
-        Ok(read::streams(&self.log.view(), &list)?)
+        Ok(read::streams(&self.view()?, &list)?)
     }
 
     async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
-        Ok(read::outcome(&self.log.view(), key)?)
+        Ok(read::outcome(&self.view()?, key)?)
     }
 
     async fn head(&self) -> Result<Position> {
-        Ok(self.log.head())
+        Ok(self.log()?.head())
     }
 
     async fn wait(&self, after: Position) -> Result<Position> {
-        let mut progress = self.log.progress.subscribe();
+        let mut progress = self.log()?.progress.subscribe();
         let moved = progress.wait_for(|progress| progress.head > after || progress.closed).await;
         let progress = *moved.expect("the sender lives as long as the store");
         if progress.head > after { Ok(progress.head) } else { Err(closed()) }

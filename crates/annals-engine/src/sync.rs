@@ -5,6 +5,8 @@
 //! - Y2  An append is acknowledged after the sync of its frame, and published before it is acknowledged (G1).
 //! - Y3  A run is sealed after the sync of its last frame.
 //! - Y4  After a failed write or sync nothing more is written: the store is poisoned (G9).
+//! - Y5  What was written to a file that is not the one of its name any more is not acknowledged: it may be gone with the
+//!       process.
 //!
 //! Next above: `writer`; next below: `disk`.
 
@@ -79,7 +81,7 @@ pub struct Syncer {
     log: Arc<Log>,
     /// Set after a failed write.
     pub poison: Arc<Poison>,
-    /// Nothing once the log is closed.
+    /// `None` once the log is closed, or if it cannot be written.
     sealer: Mutex<Option<Sealer>>,
     /// How long the last write and sync took, in microseconds.
     took: AtomicU64,
@@ -88,8 +90,8 @@ pub struct Syncer {
 impl Syncer {
     /// Makes groups of this log durable.
     pub fn start(log: Arc<Log>, poison: Arc<Poison>) -> std::io::Result<Self> {
-        let sealer = Mutex::new(Some(Sealer::start(log.clone())?));
-        Ok(Self { sealer, log, poison, took: AtomicU64::new(u64::MAX) })
+        let sealer = if log.disk.is_writable() { Some(Sealer::start(log.clone())?) } else { None };
+        Ok(Self { sealer: Mutex::new(sealer), log, poison, took: AtomicU64::new(u64::MAX) })
     }
 
     /// Whether a write and a sync take so little that a caller can wait for them.
@@ -156,9 +158,13 @@ impl Syncer {
         if planted.is(Bug::PublishesBeforeTheSync) {
             self.log.publish(*head);
         }
+        if planted.is(Bug::NotesBeforeTheSync) {
+            self.log.note_durable(*head);
+        }
         if !early {
             sync()?;
         }
+        self.log.check_place(segment)?;
         if !planted.is(Bug::PublishesAfterTheAnswers) {
             self.log.publish(*head);
         }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use annals_core::{Error, Place, Position, Result, StoreId, Timestamp};
 
 use crate::disk::{Disk, FileDisk};
+use crate::durable;
 use crate::error::Fault;
 use crate::segment::base_of;
 use crate::store::EngineStore;
@@ -163,7 +164,7 @@ pub struct LastPass {
 /// If the directory is not a store, is in use, or cannot be read.
 pub fn verify_with(directory: impl AsRef<Path>, options: &VerifyOptions) -> Result<Verification> {
     let disk = look_at(directory.as_ref())?;
-    pass::run(&*disk, options, true, &mut || closed(&*disk))
+    verify_disk_with(&*disk, options)
 }
 
 /// As [`verify_with`], from the beginning. `progress` is told bytes read and bytes in all.
@@ -181,7 +182,7 @@ pub fn verify(directory: impl AsRef<Path>, progress: &mut dyn FnMut(u64, u64)) -
 /// If the disk cannot be read.
 pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Verification> {
     let options = VerifyOptions::default();
-    let found = pass::run(disk, &options, false, &mut || closed(disk))?;
+    let (found, _) = pass::run(disk, &options, false, &mut || closed(disk))?;
     let (done, total) = options.work.progress();
     progress(done, total);
     Ok(found)
@@ -192,7 +193,17 @@ pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Resul
 /// # Errors
 /// If the disk cannot be read.
 pub fn verify_disk_with(disk: &dyn Disk, options: &VerifyOptions) -> Result<Verification> {
-    pass::run(disk, options, true, &mut || closed(disk))
+    let (found, durable) = pass::run(disk, options, true, &mut || closed(disk))?;
+    if let (Some(store), Some(durable)) = (found.store, durable)
+        && disk.is_writable()
+        && let Err(fault) = durable::write(disk, store, durable)
+    {
+        tracing::warn!(
+            error = &fault as &dyn std::error::Error,
+            "how far the log was verified to be durable cannot be written"
+        );
+    }
+    Ok(found)
 }
 
 /// The last pass over the store in this directory that reached the end, as far as it is remembered; also while a
@@ -213,12 +224,17 @@ impl EngineStore {
     /// # Errors
     /// If the log cannot be read.
     pub fn verify(&self, options: &VerifyOptions) -> Result<Verification> {
-        let log = self.log();
-        pass::run(&*log.disk, options, true, &mut || {
+        let log = self.log()?;
+        self.check_place()?;
+        let (found, durable) = pass::run(&*log.disk, options, true, &mut || {
             let view = log.view();
             let bases = view.segments().iter().map(|segment| segment.base()).collect();
             Ok(pass::Extent { bases, head: Some(view.head) })
-        })
+        })?;
+        if let Some(durable) = durable {
+            log.note_durable(durable.position);
+        }
+        Ok(found)
     }
 
     /// The last pass that reached the end, as far as it is remembered.
@@ -226,7 +242,7 @@ impl EngineStore {
     /// # Errors
     /// If the log cannot be read.
     pub fn last_pass(&self) -> Result<Option<LastPass>> {
-        Ok(standing::last(&*self.log().disk, Some(self.log().id))?)
+        Ok(standing::last(&*self.log()?.disk, Some(self.log()?.id))?)
     }
 }
 
@@ -244,13 +260,7 @@ fn look_at(directory: &Path) -> Result<Box<dyn Disk>> {
     if !directory.join("log").is_dir() {
         return Err(Error::Unavailable(format!("{name} holds no store").into()));
     }
-    let disk = FileDisk::open(directory).or_else(|error| match error.kind() {
-        std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
-            FileDisk::look(directory)
-        }
-        _ => Err(error),
-    });
-    let disk = disk.map_err(|error| {
+    let disk = FileDisk::open_or_look(directory).map_err(|error| {
         Error::Unavailable(if error.kind() == std::io::ErrorKind::WouldBlock {
             format!("{name} is open in another process; stop it to verify").into()
         } else {

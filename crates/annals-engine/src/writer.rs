@@ -9,6 +9,7 @@
 //! - W2  Space and segment are there before an append is staged, so a full disk refuses appends and breaks nothing (G9).
 //! - W3  A frame lies in one segment, and one segment is written at a time. The next one begins when this one has
 //!       an event: two segments never have one name; and when everything in this one is durable.
+//! - W5  No more than one group is staged behind the one that is under way.
 //! - W4  A run lies in one segment; it ends with a group, and `sync` has it sealed when that is durable.
 //!
 //! Next below: `stage` (judgement and frames), then `sync`.
@@ -134,7 +135,14 @@ impl Writer {
     /// Whether there is room for such an append already.
     pub fn has_room(&self, encoded: &Encoded) -> bool {
         let end = self.tail.byte + encoded.bytes_max() as u64;
-        end <= self.active.allocated.min(self.options.segment_bytes) && !self.run_is_full()
+        let fits = end <= self.active.allocated.min(self.options.segment_bytes) && !self.run_is_full();
+        fits && !self.has_whole_group()
+    }
+
+    /// Whether a group waits that is as large as groups get. What comes behind it is staged when that one is under way: so
+    /// its frames say that the one before was durable, and of no more than two groups nothing does (F3 of `frame`).
+    pub fn has_whole_group(&self) -> bool {
+        !self.groups.is_empty()
     }
 
     fn decide(&mut self, append: &Append, encoded: &Encoded) -> Result<Outcome, Error> {
@@ -318,6 +326,9 @@ impl Writer {
     pub fn close(mut self) {
         if self.flush().is_ok() {
             self.mark(Mark::Close);
+            if self.syncer.poison.error().is_none() {
+                self.log.note_durable(self.tail.next.previous());
+            }
         }
     }
 }

@@ -113,7 +113,7 @@ pub fn restore(depot: &dyn Depot, disk: Arc<dyn Disk>, options: &RestoreOptions)
     }
     disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
     let store = EngineStore::on(disk.clone(), Options::default())?;
-    let head = store.log().view().head;
+    let head = store.log()?.view().head;
     assert!(head == end.head && store.id() == backup.store, "what is opened is what was restored");
     drop(store);
     let bytes = work.progress().0;

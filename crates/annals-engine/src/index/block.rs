@@ -37,8 +37,8 @@ pub struct BlockFile {
     file: Arc<dyn File>,
     number: u64,
     cache: Arc<BlockCache>,
-    /// A bit for each block: whether its checksum was found right.
-    checked: Vec<AtomicU64>,
+    /// Blocks that it had when it was opened.
+    blocks: u64,
 }
 
 impl BlockFile {
@@ -46,8 +46,7 @@ impl BlockFile {
     pub fn new(name: &str, file: Arc<dyn File>, cache: Arc<BlockCache>) -> Self {
         let number = cache.files.fetch_add(1, Ordering::Relaxed);
         let blocks = file.length().unwrap_or(0).div_ceil(BLOCK_BYTES as u64);
-        let checked = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Self { name: name.to_owned(), file, number, cache, checked }
+        Self { name: name.to_owned(), file, number, cache, blocks }
     }
 
     /// Its name.
@@ -75,25 +74,18 @@ impl BlockFile {
         Ok(block)
     }
 
-    /// Fills the buffer from this byte of a block on, past the cache: what is small and asked for often is not worth
-    /// to keep a block for. The block's checksum is looked at the first time only.
+    /// Fills the buffer from this byte of a block on, past the cache and past the block's checksum: for what carries a
+    /// checksum of its own, or leads to something that does.
     pub fn peek(&self, number: u32, at: usize, buffer: &mut [u8]) -> Result<(), Fault> {
-        let bit = 1 << (number % 64);
-        let word =
-            self.checked.get(number as usize / 64).ok_or_else(|| self.damaged(number, "ends too early"))?;
-        if word.load(Ordering::Relaxed) & bit == 0 {
-            self.read(number, 1)?;
-            word.fetch_or(bit, Ordering::Relaxed);
-        }
         let offset = u64::from(number) * BLOCK_BYTES as u64 + at as u64;
         let read = self.file.read_at(buffer, offset).map_err(Fault::io("read", &self.name))?;
         if read < buffer.len() { Err(self.damaged(number, "ends too early")) } else { Ok(()) }
     }
 
-    /// So many blocks from this one on, past the cache; their payloads, one after the other.
+    /// That many blocks from this one on, past the cache; their payloads, one after the other.
     pub fn read(&self, number: u32, count: u32) -> Result<Vec<u8>, Fault> {
         // Memory is taken for what is there only.
-        if u64::from(number) + u64::from(count) > self.checked.len() as u64 * 64 {
+        if u64::from(number) + u64::from(count) > self.blocks {
             return Err(self.damaged(number, "ends too early"));
         }
         let mut bytes = vec![0; BLOCK_BYTES * count as usize];

@@ -3,7 +3,7 @@
 use annals_core::Position;
 
 use super::writer::short;
-use super::{FileIndex, Index, Kind, MemoryIndex, id_hash};
+use super::{FileIndex, IdentityHashes, Index, Kind, MemoryIndex};
 use crate::error::Fault;
 
 /// What is wrong with the index where it speaks of these events, the first of which is at this position; nothing if it
@@ -33,11 +33,11 @@ pub fn compare(run: &FileIndex, first: Position, events: &MemoryIndex) -> Result
         return wrong("places of events");
     }
     // In the order in which they stand in the index: so each of its blocks is read once.
-    let ids = events.all_ids().filter(|(place, _)| (low..high).contains(place));
-    let mut ids: Vec<_> = ids.map(|(place, id)| (id_hash(id), place, id)).collect();
-    ids.sort_unstable_by_key(|(hash, place, _)| (short(*hash), *place));
-    for (hash, place, id) in ids {
-        if !run.with_id(id, hash)?.contains(&there(place)) {
+    let mut ids: Vec<_> = events.all_ids().filter(|(place, _)| (low..high).contains(place)).collect();
+    ids.sort_unstable_by_key(|(place, hash)| (short(*hash), *place));
+    for (place, _) in ids {
+        let (stream, id) = events.identity_at(place);
+        if !run.with_id(stream, id, IdentityHashes::of(stream, id))?.contains(&there(place)) {
             return wrong("ids");
         }
     }

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use annals_core::{EventId, Position, StoreId};
 
 use super::block::{Block, BlockCache, BlockFile, PAYLOAD_BYTES};
-use super::filter::{LINE_BYTES, line_of, may_have};
+use super::filter::{LINE_BYTES, line_of, may_have, may_have_unsummed};
 use super::writer::{
-    Ending, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, OFFSETS_PER_BLOCK, SEGMENTS_PER_BLOCK,
-    filter_hash, short,
+    Ending, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, MAGIC_BEFORE, OFFSETS_PER_BLOCK,
+    SEGMENTS_PER_BLOCK, filter_hash, short,
 };
-use super::{IdRange, Index, Kind, Offset, Postings, Source};
+use super::{IdRange, IdentityHashes, Index, Kind, Offset, Postings, Source};
 use crate::disk::File;
 use crate::encoding::{get_time, get_u32, get_u64, get_varint};
 use crate::error::Fault;
 
-/// So many offsets are not worth to keep their block for.
+/// This many offsets are not worth keeping their block for.
 const FEW_OFFSETS: usize = 8;
 
 /// The index of a sealed run, on disk.
@@ -26,6 +26,8 @@ pub struct FileIndex {
     file: BlockFile,
     layout: Layout,
     ending: Ending,
+    /// Whether it is of the version before.
+    is_old: bool,
 }
 
 impl FileIndex {
@@ -38,7 +40,8 @@ impl FileIndex {
     ) -> Result<Self, Fault> {
         let file = BlockFile::new(name, file, cache);
         let header = file.read(0, 1)?;
-        if &header[..8] != MAGIC {
+        let is_old = &header[..8] == MAGIC_BEFORE;
+        if &header[..8] != MAGIC && !is_old {
             return Err(file.damaged(0, "is not an index of this version"));
         }
         let number = |at: usize| get_u32(&header[16 + 4 * at..]);
@@ -75,7 +78,12 @@ impl FileIndex {
         if !fits(&layout) {
             return Err(file.damaged(0, "has a part that goes beyond its end"));
         }
-        Ok(Self { file, layout, ending })
+        Ok(Self { file, layout, ending, is_old })
+    }
+
+    /// Whether it can be merged with others: one of the version before cannot.
+    pub fn can_be_merged(&self) -> bool {
+        !self.is_old
     }
 
     /// Name of the file.
@@ -133,9 +141,40 @@ impl FileIndex {
     fn may_have(&self, hash: u64) -> Result<bool, Fault> {
         let line = line_of(hash, self.layout.lines);
         let number = self.layout.filter + line / LINES_PER_BLOCK as u32;
+        let at = (line as usize % LINES_PER_BLOCK) * LINE_BYTES;
         let mut bytes = [0; LINE_BYTES];
-        self.file.peek(number, (line as usize % LINES_PER_BLOCK) * LINE_BYTES, &mut bytes)?;
-        Ok(may_have(&bytes, hash))
+        if self.is_old {
+            // Its lines have no checksum: that of the block is looked at.
+            bytes.copy_from_slice(&self.block(number)?[at..at + LINE_BYTES]);
+            return Ok(may_have_unsummed(&bytes, hash));
+        }
+        self.file.peek(number, at, &mut bytes)?;
+        may_have(&bytes, hash)
+            .ok_or_else(|| self.file.damaged(number, "the checksum of a line of the filter does not match"))
+    }
+
+    /// Places of the ids with this hash, ascending.
+    fn places_by_hash(&self, short: u32) -> Result<Vec<u32>, Fault> {
+        let entry = |number: usize| {
+            let block = self.block(self.layout.ids + (number / IDS_PER_BLOCK) as u32)?;
+            let at = number % IDS_PER_BLOCK * 8;
+            Ok::<_, Fault>((get_u32(&block[at..]), get_u32(&block[at + 4..])))
+        };
+        let (mut low, mut high) = (0, self.layout.count as usize);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if entry(middle)?.0 < short { low = middle + 1 } else { high = middle }
+        }
+        let mut places = Vec::new();
+        while low < self.layout.count as usize {
+            let (found, place) = entry(low)?;
+            if found != short {
+                break;
+            }
+            places.push(place);
+            low += 1;
+        }
+        Ok(places)
     }
 
     /// The first entry whose term is this one or comes after it, of the leaf in which the term is, if it is anywhere.
@@ -265,6 +304,8 @@ impl<'a> Entry<'a> {
             0 => Source::Blocks(numbers.number()?, numbers.number()?),
             _ => Source::Inline(numbers.places(count)?),
         };
+        // A term has an event, and the version of its last one is a number.
+        first_version.checked_add(u64::from(count)).filter(|_| count > 0)?;
         Some(Postings { first_version, count, source })
     }
 }
@@ -375,20 +416,25 @@ impl Index for FileIndex {
     fn offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault> {
         let mut place = places.start as usize;
         while place < places.end as usize {
-            let block = 1 + (place / OFFSETS_PER_BLOCK) as u32;
+            let block = self.block(1 + (place / OFFSETS_PER_BLOCK) as u32)?;
             let from = place % OFFSETS_PER_BLOCK;
             let until = OFFSETS_PER_BLOCK.min(from + places.end as usize - place);
-            if until - from <= FEW_OFFSETS {
-                let mut few = [0; 4 * FEW_OFFSETS];
-                let few = &mut few[..4 * (until - from)];
-                self.file.peek(block, 4 * from, few)?;
-                to.extend(few.chunks_exact(4).map(|raw| Offset(get_u32(raw))));
-            } else {
-                let block = self.block(block)?;
-                to.extend(block[4 * from..4 * until].chunks_exact(4).map(|raw| Offset(get_u32(raw))));
-            }
+            to.extend(block[4 * from..4 * until].chunks_exact(4).map(|raw| Offset(get_u32(raw))));
             place += until - from;
         }
+        Ok(())
+    }
+
+    fn unchecked_offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault> {
+        let count = places.len();
+        let from = places.start as usize % OFFSETS_PER_BLOCK;
+        if count > FEW_OFFSETS || from + count > OFFSETS_PER_BLOCK {
+            return self.offsets(places, to);
+        }
+        let mut few = [0; 4 * FEW_OFFSETS];
+        let few = &mut few[..4 * count];
+        self.file.peek(1 + (places.start as usize / OFFSETS_PER_BLOCK) as u32, 4 * from, few)?;
+        to.extend(few.chunks_exact(4).map(|raw| Offset(get_u32(raw))));
         Ok(())
     }
 
@@ -452,29 +498,22 @@ impl Index for FileIndex {
         self.layout.id_range
     }
 
-    fn with_id(&self, id: EventId, hash: u64) -> Result<Vec<u32>, Fault> {
-        let short = short(hash);
+    fn with_id(&self, stream: &[u8], id: EventId, hashes: IdentityHashes) -> Result<Vec<u32>, Fault> {
+        let short = short(if self.is_old { hashes.id } else { hashes.both() });
         if !self.layout.id_range.may_have(id) || !self.may_have(filter_hash(short))? {
             return Ok(Vec::new());
         }
-        let entry = |number: usize| {
-            let block = self.block(self.layout.ids + (number / IDS_PER_BLOCK) as u32)?;
-            let at = number % IDS_PER_BLOCK * 8;
-            Ok::<_, Fault>((get_u32(&block[at..]), get_u32(&block[at + 4..])))
-        };
-        let (mut low, mut high) = (0, self.layout.count as usize);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if entry(middle)?.0 < short { low = middle + 1 } else { high = middle }
+        // In the version before the hash is that of the id alone, which many streams may have.
+        if self.is_old && self.find(Kind::Stream, stream, hashes.stream)?.is_none() {
+            return Ok(Vec::new());
         }
-        let mut places = Vec::new();
-        while low < self.layout.count as usize {
-            let (found, place) = entry(low)?;
-            if found != short {
-                break;
-            }
-            places.push(place);
-            low += 1;
+        let mut places = self.places_by_hash(short)?;
+        if let [first, .., last] = places[..] {
+            let Some(postings) = self.find(Kind::Stream, stream, hashes.stream)? else {
+                return Ok(Vec::new());
+            };
+            let of_stream = self.places(&postings, first..last.saturating_add(1))?;
+            places.retain(|place| of_stream.binary_search(place).is_ok());
         }
         Ok(places)
     }

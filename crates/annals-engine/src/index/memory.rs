@@ -13,7 +13,9 @@ use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
-use super::{IdRange, Index, Kind, Offset, Postings, Source, id_hash, terms_of};
+use super::{
+    IdRange, IdentityHashes, Index, Kind, Offset, Postings, Source, id_hash, identity_hash, terms_of,
+};
 use crate::body::Body;
 use crate::error::Fault;
 
@@ -23,7 +25,7 @@ pub struct MemoryIndex {
     offsets: Vec<Offset>,
     /// The stream (by number of its term) and id of each event.
     identities: Vec<(u32, EventId)>,
-    /// Places, by the hash of the event's id.
+    /// Places, by the hash of the event's id and stream.
     ids: HashTable<u32>,
     /// Numbers of terms, by their hash.
     numbers: HashTable<u32>,
@@ -60,9 +62,10 @@ impl MemoryIndex {
     /// stream in this run.
     pub fn insert(&mut self, event: &Body<'_>, hashes: &[u64], version: Version, offset: Offset) -> bool {
         let (&id_hash, hashes) = hashes.split_first().expect("an event has an id");
-        let place = self.add(event.id, id_hash, offset);
+        let &stream_hash = hashes.first().expect("an event has a stream");
+        let place = self.count();
         let mut hashes = hashes.iter();
-        let mut first_of_stream = false;
+        let (mut first_of_stream, mut stream) = (false, 0);
         let before = std::mem::take(&mut self.latest);
         terms_of(event, |kind, name| {
             let hash = *hashes.next().expect("every term has its hash");
@@ -70,7 +73,7 @@ impl MemoryIndex {
             self.latest.push(number);
             let term = &mut self.terms[number as usize];
             if kind == Kind::Stream {
-                self.identities[place as usize].0 = number;
+                stream = number;
                 if term.places.is_empty() {
                     term.first_version = version.get();
                     first_of_stream = true;
@@ -78,26 +81,31 @@ impl MemoryIndex {
             }
             term.places.push(place);
         });
+        self.add(event.id, stream, identity_hash(id_hash, stream_hash), offset);
         first_of_stream
     }
 
     /// Adds the next event, which has the same terms as the one that was added last.
     pub fn insert_alike(&mut self, id: EventId, id_hash: u64, offset: Offset) {
-        let place = self.add(id, id_hash, offset);
-        self.identities[place as usize].0 = self.identities[place as usize - 1].0;
+        let place = self.count();
+        let stream = self.identities[place as usize - 1].0;
+        let hash = identity_hash(id_hash, self.terms[stream as usize].hash);
         for &number in &self.latest {
             self.terms[number as usize].places.push(place);
         }
+        self.add(id, stream, hash, offset);
     }
 
-    fn add(&mut self, id: EventId, hash: u64, offset: Offset) -> u32 {
+    fn add(&mut self, id: EventId, stream: u32, hash: u64, offset: Offset) {
         let place = self.count();
         self.id_range.add(id);
         self.offsets.push(offset);
-        self.identities.push((0, id));
-        let identities = &self.identities;
-        self.ids.insert_unique(hash, place, |&place| id_hash(identities[place as usize].1));
-        place
+        self.identities.push((stream, id));
+        let (identities, terms) = (&self.identities, &self.terms);
+        self.ids.insert_unique(hash, place, |&place| {
+            let (stream, id) = identities[place as usize];
+            identity_hash(id_hash(id), terms[stream as usize].hash)
+        });
     }
 
     /// An index with room for as much as another one has.
@@ -172,8 +180,17 @@ impl MemoryIndex {
         &self.offsets
     }
 
-    pub(super) fn all_ids(&self) -> impl Iterator<Item = (u32, EventId)> + '_ {
-        self.identities.iter().enumerate().map(|(place, &(_, id))| (place as u32, id))
+    /// Place and hash of the id and stream of every event.
+    pub(super) fn all_ids(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let hash =
+            |&(stream, id): &(u32, EventId)| identity_hash(id_hash(id), self.terms[stream as usize].hash);
+        self.identities.iter().enumerate().map(move |(place, identity)| (place as u32, hash(identity)))
+    }
+
+    /// Stream and id of the event at this place.
+    pub(super) fn identity_at(&self, place: u32) -> (&[u8], EventId) {
+        let (stream, id) = self.identities[place as usize];
+        (&self.names[self.terms[stream as usize].name.clone()], id)
     }
 
     /// Every term, in the order of kinds and then of the bytes of names.
@@ -264,13 +281,16 @@ impl Index for RwLock<MemoryIndex> {
         self.read().id_range
     }
 
-    fn with_id(&self, id: EventId, hash: u64) -> Result<Vec<u32>, Fault> {
+    fn with_id(&self, stream: &[u8], id: EventId, hashes: IdentityHashes) -> Result<Vec<u32>, Fault> {
         let index = self.read();
         if !index.id_range.may_have(id) {
             return Ok(Vec::new());
         }
-        let found = index.ids.iter_hash(hash).copied();
-        Ok(found.filter(|&place| index.identities[place as usize].1 == id).collect())
+        let Some(stream) = index.find_number(Kind::Stream, stream, hashes.stream) else {
+            return Ok(Vec::new());
+        };
+        let found = index.ids.find(hashes.both(), |&place| index.identities[place as usize] == (stream, id));
+        Ok(found.copied().into_iter().collect())
     }
 
     fn streams_after(&self, name: Option<&str>, limit: usize) -> Result<Vec<(String, Postings)>, Fault> {

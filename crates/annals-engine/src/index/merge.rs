@@ -7,6 +7,7 @@ use annals_core::Position;
 
 use super::block::PAYLOAD_BYTES;
 use super::file::Cursor;
+use super::filter;
 use super::writer::{IDS_PER_BLOCK, OFFSETS_PER_BLOCK, RunWriter};
 use super::{FileIndex, IdRange, Index, Kind};
 use crate::disk::File;
@@ -45,7 +46,7 @@ pub fn merge(
         }
     }
     // Filters are as large as the sum of what is in them: a stream of several runs is counted more than once.
-    let things: u64 = runs.iter().map(|run| u64::from(run.layout().lines)).sum::<u64>() * 52;
+    let things: u64 = runs.iter().map(|run| filter::things(run.layout().lines)).sum();
     out.begin_ids(things.saturating_sub(u64::from(count)))?;
     ids(runs, &shifts, &mut out)?;
     let mut segments = Vec::new();
@@ -112,6 +113,12 @@ fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Re
             places.extend(runs[index].all_places(postings)?.into_iter().map(|place| place + shifts[index]));
             cursor.advance();
             next[index] = cursor.term()?.map(|term| (term.kind, term.name.to_vec()));
+        }
+        // Terms that do not rise might never end.
+        if next.iter().flatten().min().is_some_and(|following| *following <= (kind, name.clone())) {
+            return Err(runs[0]
+                .file()
+                .damaged(0, "or an index that is merged with it has terms out of order"));
         }
         let Some(kind) = Kind::of(kind) else {
             return Err(runs[0].file().damaged(0, "has a term of an unknown kind"));

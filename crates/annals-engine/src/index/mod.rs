@@ -77,6 +77,32 @@ pub fn id_hash(id: EventId) -> u64 {
     xxh3_64(id.as_bytes())
 }
 
+/// The hash of an event's id and of its stream, by the hashes of both: one id may be that of an event in many streams.
+/// Filters on disk are made of it, so it never changes.
+pub fn identity_hash(id_hash: u64, stream_hash: u64) -> u64 {
+    (id_hash ^ stream_hash.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stream_hash
+}
+
+/// The hashes by which an event is found that has some id in some stream.
+#[derive(Clone, Copy, Debug)]
+pub struct IdentityHashes {
+    /// Of the id.
+    pub id: u64,
+    /// Of the stream.
+    pub stream: u64,
+}
+
+impl IdentityHashes {
+    /// Of this id in the stream of this name.
+    pub fn of(stream: &[u8], id: EventId) -> Self {
+        Self { id: id_hash(id), stream: Kind::Stream.hash(stream) }
+    }
+
+    fn both(self) -> u64 {
+        identity_hash(self.id, self.stream)
+    }
+}
+
 /// The terms of an event, each once.
 pub fn terms_of<'a>(event: &Body<'a>, mut each: impl FnMut(Kind, &'a [u8])) {
     each(Kind::Stream, event.stream);
@@ -199,6 +225,12 @@ pub trait Index: Send + Sync {
     /// Adds where the records at these places begin.
     fn offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault>;
 
+    /// The same, perhaps past the checksum of the index: only for who reads the records there, each of which is trusted
+    /// nowhere but where it stands.
+    fn unchecked_offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault> {
+        self.offsets(places, to)
+    }
+
     /// The places of a term, if it has any.
     fn find(&self, kind: Kind, name: &[u8], hash: u64) -> Result<Option<Postings>, Fault>;
 
@@ -214,8 +246,8 @@ pub trait Index: Send + Sync {
     /// The smallest and the largest id.
     fn id_range(&self) -> IdRange;
 
-    /// Places of the events with this id, and perhaps of others: the event itself tells.
-    fn with_id(&self, id: EventId, hash: u64) -> Result<Vec<u32>, Fault>;
+    /// Places of the events of a stream with this id, and perhaps of others of the stream: the event itself tells.
+    fn with_id(&self, stream: &[u8], id: EventId, hashes: IdentityHashes) -> Result<Vec<u32>, Fault>;
 
     /// The streams whose names come after this one (from the first, if none is given), in the order of their
     /// bytes, at most this many.

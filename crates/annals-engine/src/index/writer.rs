@@ -3,11 +3,11 @@
 //! ```text
 //! block 0     header: what is where, and where the run ends
 //! blocks      offsets    u32 an event: where its record begins; the top bit marks the first of a frame
-//! blocks      ids        (hash u32, place u32) an event, ascending
+//! blocks      ids        (hash of stream and id u32, place u32) an event, ascending
 //! blocks      segments   u64 each: the position with which a segment begins that has events of the run
 //! blocks      terms      leaves, and between them the places of terms that have many, in the order of the terms
 //! blocks      inner      (first term of child, child) for each child, level upon level to one root
-//! blocks      filter     lines of 64 bytes: a Bloom filter over streams, keys and event ids
+//! blocks      filter     lines of 64 bytes: a Bloom filter over streams, keys and hashes of stream and id
 //!
 //! leaf, inner     u16 count | u16 where each entry begins | entries
 //! entry of leaf   kind u8 | name | first version | count | bytes | deltas             few places
@@ -18,6 +18,7 @@
 //!
 //! A block is 4,096 bytes, the last four of them the CRC32C of the others. Numbers are varints where no size is given.
 //! The file is written from front to back, so a run of any length is written in little memory, but for the filter.
+//! Files of the version before are read, and never merged: their ids have the hash of the id alone.
 //! Next: `file` reads it.
 
 use std::sync::Arc;
@@ -28,13 +29,15 @@ use annals_core::{Position, StoreId, Timestamp};
 use super::block::{BLOCK_BYTES, PAYLOAD_BYTES};
 use super::filter::{self, LINE_BYTES};
 use super::memory::MemoryIndex;
-use super::{IdRange, Kind, id_hash};
+use super::{IdRange, Kind};
 use crate::disk::File;
 use crate::encoding::{put_u32, put_u64, put_varint};
 use crate::error::Fault;
 
 /// The first bytes of an index file.
-pub const MAGIC: &[u8; 8] = b"ANNALSX2";
+pub const MAGIC: &[u8; 8] = b"ANNALSX3";
+/// The same of the version before.
+pub const MAGIC_BEFORE: &[u8; 8] = b"ANNALSX2";
 /// Offsets in a block.
 pub const OFFSETS_PER_BLOCK: usize = PAYLOAD_BYTES / 4;
 /// Ids in a block.
@@ -149,7 +152,7 @@ pub fn write(
         out.offset(offset.raw())?;
     }
     // Hash and place in one number, by which they are in order.
-    let in_order = |(place, id)| u64::from(short(id_hash(id))) << 32 | u64::from(place);
+    let in_order = |(place, hash)| u64::from(short(hash)) << 32 | u64::from(place);
     let mut ids: Vec<u64> = index.all_ids().map(in_order).collect();
     ids.sort_unstable();
     let terms = index.sorted_terms();
@@ -165,7 +168,7 @@ pub fn write(
     out.finish(ending)
 }
 
-/// The part of an id's hash that ids are sorted by. The filter is made of it too, so that runs can be merged.
+/// The part of the hash of stream and id that ids are sorted by. The filter is made of it too, so that runs can be merged.
 pub fn short(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
@@ -301,7 +304,8 @@ impl<'a> RunWriter<'a> {
         }
         self.layout.root = level.first().map_or(0, |&(_, block)| block);
         self.layout.filter = self.next();
-        let filter = std::mem::take(&mut self.filter);
+        let mut filter = std::mem::take(&mut self.filter);
+        filter.chunks_exact_mut(LINE_BYTES).for_each(filter::finish);
         for payload in filter.chunks(LINES_PER_BLOCK * LINE_BYTES) {
             self.push(payload)?;
         }

@@ -4,21 +4,23 @@
 //! middle of one is as if it had not begun with it. Next below: `segment::walk`; `salvage` behind damage; `runs`
 //! compares the indexes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use annals_core::{Position, RecordedEvent, Result, StoreId, SystemClock, Timestamp};
+use annals_core::{Position, RecordedEvent, Result, StoreId, SystemClock, Timestamp, Witness};
 
 use super::runs::Runs;
 use super::standing::{self, Begun, Standing};
 use super::{Damage, LastPass, Lost, OnDamage, Verification, VerifyOptions};
 use crate::digest::LogDigest;
 use crate::disk::Disk;
+use crate::durable;
 use crate::error::Fault;
-use crate::frame::Mark;
+use crate::frame::{Header, Mark};
+use crate::headless::Headless;
 use crate::identity;
 use crate::proof::{self, Proof};
-use crate::recovery::{Builder, check_next, check_runs, remains};
+use crate::recovery::{Builder, check_next, check_runs, last_used, remains};
 use crate::salvage::{self, Piece, Spot};
 use crate::segment::{End, Segment, SegmentHeader, file_name, walk};
 use crate::work::{Watched, Work};
@@ -31,13 +33,14 @@ pub struct Extent {
     pub head: Option<Position>,
 }
 
-/// Verifies the log on this disk; `extent` says how far it reaches now.
+/// Verifies the log on this disk; `extent` says how far it reaches now. Returns also the event up to which the log is known
+/// to be durable, if that is more than was known and nothing is wrong.
 pub fn run(
     disk: &dyn Disk,
     options: &VerifyOptions,
     remember: bool,
     extent: &mut dyn FnMut() -> Result<Extent, Fault>,
-) -> Result<Verification> {
+) -> Result<(Verification, Option<Witness>)> {
     let mut log = extent()?;
     let names = disk.list().map_err(Fault::io("list", "the log"))?;
     let mut pass = Pass::new(disk, options);
@@ -49,6 +52,10 @@ pub fn run(
         }
     };
     pass.store = identity;
+    match durable::read(disk, &names, identity) {
+        Ok(durable) => pass.durable = durable,
+        Err(fault) => pass.note(fault, Lost::Nothing)?,
+    }
     pass.proof = identity.map(|store| Proof::read(disk, store, Position::MAX));
     let mut standing = Standing::default();
     if remember {
@@ -76,7 +83,7 @@ pub fn run(
             Err(Fault::Io { .. }) if options.work.is_stopped() => {
                 pass.found.finished = false;
                 pass.save(&mut standing, remember, base, true);
-                return Ok(pass.found);
+                return Ok((pass.found, None));
             }
             Err(fault) => return Err(fault.into()),
         }
@@ -96,7 +103,10 @@ pub fn run(
     if remember {
         pass.remember(&mut standing);
     }
-    Ok(pass.found)
+    let known = pass.durable.map_or(Position::ZERO, |known| known.position);
+    let durable = if log.head.is_some() { pass.last } else { pass.proven };
+    let durable = durable.filter(|durable| durable.position > known && pass.found.damage.is_empty());
+    Ok((pass.found, durable))
 }
 
 fn total(disk: &dyn Disk, bases: &[Position]) -> Result<u64, Fault> {
@@ -122,6 +132,12 @@ struct Pass<'a> {
     digest: Option<LogDigest>,
     /// What the store has written of the digest.
     proof: Option<Proof>,
+    /// The event up to which it has written that the log is durable.
+    durable: Option<Witness>,
+    /// The last event that was looked at.
+    last: Option<Witness>,
+    /// The last event of which a later frame says that it was durable.
+    proven: Option<Witness>,
     runs: Runs,
     /// Whether the last segment says that another one follows.
     goes_on: bool,
@@ -147,9 +163,26 @@ pub struct Findings {
     digest: Option<LogDigest>,
     /// Whether the segment says that another one follows.
     goes_on: bool,
+    /// The last event that was looked at.
+    last: Option<Witness>,
+    /// Frames of which no later one says that they were durable: their positions, each with the event before it.
+    unproven: VecDeque<(Position, Option<Witness>)>,
 }
 
 impl Findings {
+    /// Begins with the next frame, which says up to where the log was durable.
+    fn follow_frame(&mut self, header: &Header) {
+        while self.unproven.front().is_some_and(|(first, _)| *first <= header.durable) {
+            self.unproven.pop_front();
+        }
+        self.unproven.push_back((header.first, self.last));
+    }
+
+    /// The last event of which a later frame says that it was durable.
+    fn proven(&self) -> Option<Witness> {
+        self.unproven.front().map_or(self.last, |(_, before)| *before)
+    }
+
     /// Looks at the next event, which begins at this byte of the file.
     fn follow(&mut self, before: &HashMap<u64, u64>, event: &RecordedEvent, byte: u64, name: &str) {
         let hash = xxhash_rust::xxh3::xxh3_64(event.stream.as_str().as_bytes());
@@ -162,6 +195,15 @@ impl Findings {
         }
         self.versions.insert(hash, version);
         self.events += 1;
+        self.last = Some(Witness::of(event));
+    }
+
+    /// Compares an event with the one that is known to be durable.
+    fn compare(&mut self, durable: Option<Witness>) -> Result<(), Fault> {
+        match (durable, self.last) {
+            (Some(known), Some(last)) => self.note(durable::check_event(known, last)),
+            _ => Ok(()),
+        }
     }
 
     /// Takes damage down by which no event is lost; anything else ends the verification.
@@ -193,6 +235,9 @@ impl<'a> Pass<'a> {
             expected: Position::FIRST,
             digest: Some(LogDigest::default()),
             proof: None,
+            durable: None,
+            last: None,
+            proven: None,
             runs: Runs::default(),
             goes_on: false,
             versions: HashMap::new(),
@@ -240,8 +285,12 @@ impl<'a> Pass<'a> {
     ) -> Result<(), Fault> {
         let name = file_name(base);
         let limit = Limit { base, next, head };
-        let mut findings =
-            Findings { lossy: self.is_lossy(), digest: self.digest.clone(), ..Findings::default() };
+        let mut findings = Findings {
+            lossy: self.is_lossy(),
+            digest: self.digest.clone(),
+            last: self.last,
+            ..Findings::default()
+        };
         if base > self.expected {
             let problem =
                 format!("the log has no segment with position {}; this one comes next", self.expected);
@@ -260,7 +309,10 @@ impl<'a> Pass<'a> {
             }
             Ok(header) => self.known(&Segment::new(header, watched.clone()), limit, &mut findings)?,
             Err(Fault::Damaged { place, problem }) => {
-                let origin = salvage::timeless_origin(&*watched, base, next)?;
+                let (disk, store, work) = (self.disk, self.store, &self.work);
+                let before = Timestamp::MIN;
+                let headless = Headless { disk, file: &*watched, base, next, store, before, work };
+                let origin = headless.timeless_origin()?;
                 let lost = if origin.is_some() { Lost::Nothing } else { limit.lost_from(base) };
                 findings.tell(&place.file, place.offset, place.position, problem, lost);
                 findings.digest = None;
@@ -290,6 +342,7 @@ impl<'a> Pass<'a> {
         self.found.head = end.previous();
         self.expected = next.unwrap_or(end);
         self.goes_on = findings.goes_on;
+        (self.last, self.proven) = (findings.last, findings.proven());
         self.digest = findings.digest.filter(|_| !findings.lossy);
         self.found.segments += 1;
         self.found.appends += findings.appends;
@@ -345,10 +398,15 @@ impl<'a> Pass<'a> {
             let until = self.runs.part(from).min(head).min(proven.unwrap_or(Position::MAX));
             let is_indexed = self.runs.speak_of(from);
             let mut builder = Builder::default();
+            let mut compared = Ok(());
             end = walk(&*segment.file, &segment.header, end, until, |frame| {
+                findings.follow_frame(&frame.header);
                 frame.records(|byte, record| {
                     let event = record.event(frame.bytes)?;
                     findings.follow(&self.versions, &event, byte, &segment.name);
+                    if compared.is_ok() {
+                        compared = findings.compare(self.durable);
+                    }
                     Ok(())
                 })?;
                 if let Some(digest) = &mut findings.digest {
@@ -356,6 +414,7 @@ impl<'a> Pass<'a> {
                 }
                 if is_indexed { builder.add(frame) } else { Ok(()) }
             })?;
+            compared?;
             appends += end.appends;
             findings.appends = appends;
             self.runs.check(segment, from, &end, &builder.index, findings)?;
@@ -448,6 +507,10 @@ impl<'a> Pass<'a> {
             let problem = "a frame is broken, and no frame behind it is whole".to_owned();
             findings.tell(name, end.byte, Some(end.next), problem, lost);
         }
+        if !told && is_end && last_used(segment.file, name, segment.origin, end.byte)? > end.byte {
+            let problem = "what stands there is no whole frame of this log".to_owned();
+            findings.tell(name, end.byte, Some(end.next), problem, lost);
+        }
         Ok(end.next)
     }
 
@@ -466,7 +529,14 @@ impl<'a> Pass<'a> {
         } else {
             identity::check(self.store, segments).and_then(|()| check_runs(&names, head))
         };
-        whole.or_else(|fault| self.note(fault, Lost::Rest { first: self.expected }))
+        if let Err(fault) = whole {
+            return self.note(fault, Lost::Rest { first: self.expected });
+        }
+        let Some(known) = self.durable.filter(|known| known.position > head) else { return Ok(()) };
+        let problem =
+            format!("the log ends at position {head}, and was durable up to it: {}", durable::REMEDY);
+        let lost = Lost::between(self.expected, known.position.next());
+        self.note(Fault::damaged(durable::NAME, 24, Some(known.position), problem), lost)
     }
 
     /// Writes down that the pass has come to this segment; not each time, if there is much to write.

@@ -78,6 +78,8 @@ planted! {
     remains_that_are_left_are_caught: LeavesRemains by Groups;
     a_last_group_that_is_not_written_again_is_caught: DoesNotWriteAgain by Failures, Lives;
     what_is_found_and_not_synced_is_caught: DoesNotSyncWhatItFound by Stops, Failures, Lives;
+    what_is_noted_to_be_durable_before_the_sync_is_caught: NotesBeforeTheSync by Stops, Failures;
+    a_lost_end_that_is_taken_for_the_end_is_caught: IgnoresALostEnd by Cuts;
     a_merge_that_drops_a_run_is_caught: MergesWithoutTheLastRun by Stops, Lives;
 }
 

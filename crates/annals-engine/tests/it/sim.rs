@@ -35,6 +35,8 @@ pub enum Family {
     Looks,
     /// A bit flips at rest.
     Flips,
+    /// The end of the last segment is gone.
+    Cuts,
     /// The disk is full, and has room again.
     Full,
     /// The machine stops while groups of appends are written, on a slow disk, again and again.
@@ -43,9 +45,9 @@ pub enum Family {
     Lives,
 }
 
-const FAMILIES: [Family; 8] = {
+const FAMILIES: [Family; 9] = {
     use Family::*;
-    [Stops, Failures, Breaks, Looks, Flips, Full, Groups, Lives]
+    [Stops, Failures, Breaks, Looks, Flips, Cuts, Full, Groups, Lives]
 };
 
 /// All that is left to chance.
@@ -173,7 +175,7 @@ pub fn schedules(family: Family, seeds: std::ops::Range<u64>, each: u64) -> impl
         let ats: Vec<u64> = match family {
             Family::Stops | Family::Failures | Family::Breaks => (1..=operations + 1).collect(),
             Family::Looks => (0..each * 8).map(|_| 1 + random.below(looks)).collect(),
-            Family::Flips => vec![0; each as usize * 8],
+            Family::Flips | Family::Cuts => vec![0; each as usize * 8],
             Family::Full => (0..each).map(|_| random.below(3_000)).collect(),
             Family::Groups | Family::Lives => vec![0],
         };
@@ -205,6 +207,7 @@ pub fn of(family: Family) -> impl Iterator<Item = Schedule> {
         Family::Breaks => (4, 1),
         Family::Looks => (16, 2),
         Family::Flips => (16, 4),
+        Family::Cuts => (8, 2),
         Family::Full => (20, 3),
         Family::Groups => (150, 1),
         Family::Lives => (80, 1),
@@ -255,6 +258,12 @@ fn nothing_wrong_is_answered_when_reads_fail() {
 #[test]
 fn flipped_bits_are_never_believed() {
     survives(Family::Flips);
+}
+
+/// G9: a log that was closed and has lost its end is not a shorter log.
+#[test]
+fn a_lost_end_is_never_taken_for_the_end() {
+    survives(Family::Cuts);
 }
 
 /// G9: the disk fills, and has room again.

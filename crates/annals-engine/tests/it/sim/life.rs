@@ -42,10 +42,12 @@ impl Life {
         self.setting.options.run_events = [2, 5, 20, 1 << 16][self.random.below(4) as usize];
     }
 
-    /// Somebody removes an index: it is made of the segments again.
-    fn lose_an_index(&mut self) {
+    /// Somebody removes a derived file: an index, which is made of the segments again, or what says how far the log is
+    /// durable.
+    fn lose_a_derived_file(&mut self) {
         let mut files = self.disk.files();
-        let names: Vec<_> = files.keys().filter(|name| name.ends_with(".idx")).cloned().collect();
+        let is_derived = |name: &&String| name.ends_with(".idx") || *name == "durable";
+        let names: Vec<_> = files.keys().filter(is_derived).cloned().collect();
         if names.is_empty() {
             return;
         }
@@ -73,7 +75,7 @@ impl Life {
                     let survivors = life.random.next();
                     life.end(power_fails.then_some(survivors)).await;
                     if power_fails && life.random.below(4) == 0 {
-                        life.lose_an_index();
+                        life.lose_a_derived_file();
                     }
                     if life.random.below(3) == 0 {
                         life.choose_sizes([300, 700, 2 << 10, 16 << 10]);
@@ -90,6 +92,10 @@ impl Life {
             Family::Flips => {
                 life.process(Plan::default()).await;
                 life.flip(left).await;
+            }
+            Family::Cuts => {
+                life.process(Plan::default()).await;
+                life.cut(left).await;
             }
             Family::Full => {
                 for _ in 0..4 {
@@ -258,6 +264,26 @@ impl Life {
         self.witness.examine_flipped(&self.disk, &self.setting).await;
     }
 
+    /// Cuts the last segment of what a process has left in good order.
+    async fn cut(&mut self, which: u64) {
+        self.disk.plan(Plan::default());
+        self.witness.examine(&self.disk, &self.setting, true).await;
+        {
+            let store = open(&self.disk, &self.setting).unwrap();
+            self.witness.consume(&store).await;
+            store.close().await.unwrap();
+        }
+        let mut files = self.disk.files();
+        let (_, bytes) = files.iter_mut().rfind(|(name, _)| name.ends_with(".seg")).unwrap();
+        let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
+        let end = Random::new(which).below(used as u64 + 1) as usize;
+        bytes.truncate(end);
+        // A copy that broke off, or space that was allocated and not written.
+        bytes.resize(if which.is_multiple_of(2) { end } else { used }, 0);
+        self.disk = FaultyDisk::with_files(files);
+        self.witness.examine_flipped(&self.disk, &self.setting).await;
+    }
+
     /// Works on a disk that is nearly full, and then has room again.
     async fn fill(&mut self, room: u64) {
         let store = open(&self.disk, &self.setting)
@@ -280,6 +306,6 @@ fn plan(family: Family, at: u64, seed: u64) -> Plan {
         Family::Breaks => Plan { fail_at: Some(at), for_good: true, ..none },
         Family::Looks if seed.is_multiple_of(2) => Plan { look_fails_at: Some(at), ..none },
         Family::Looks => Plan { look_flips_at: Some(at), ..none },
-        Family::Flips | Family::Full | Family::Groups | Family::Lives => none,
+        Family::Flips | Family::Cuts | Family::Full | Family::Groups | Family::Lives => none,
     }
 }

@@ -1,0 +1,65 @@
+//! What released versions have written is opened and read.
+
+use annals_core::{EventStore, IdempotencyKey};
+use annals_engine::disk::faulty::FaultyDisk;
+use annals_engine::{Options, verify_disk};
+
+use crate::common::{all, append, check, open, stream};
+
+/// The files of a fixture.
+fn fixture(name: &str) -> FaultyDisk {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    FaultyDisk::with_files(std::fs::read_dir(directory).unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
+    }))
+}
+
+fn key(number: usize) -> IdempotencyKey {
+    IdempotencyKey::new(format!("key {number}")).unwrap()
+}
+
+/// Indexes of the version before, whose filters have no checksum of their own and whose ids have the hash of the id
+/// alone: they answer, are no damage, and are used beside newer ones.
+#[tokio::test]
+async fn indexes_of_the_version_before_are_read() {
+    let disk = fixture("index-2");
+    assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
+    let options = Options { run_events: 20, ..Options::default() };
+    let is_old = |(_, bytes): &(String, Vec<u8>)| bytes.starts_with(b"ANNALSX2");
+    let before: Vec<_> = disk.files().into_iter().filter(is_old).collect();
+    assert_eq!(before.len(), 3);
+    for _ in 0..2 {
+        let store = open(&disk, options.clone()).unwrap();
+        let log = all(&store).await;
+        assert!(log.len() >= 135);
+        check(&store, &[]).await;
+        for number in 0..90 {
+            let known = store.outcome(&key(number)).await.unwrap().unwrap();
+            let events: Vec<_> = log.iter().filter(|event| event.append == known.first).collect();
+            // It is known by its key, and without it by its events.
+            let mut again = append(&format!("account-{}", number % 30), number, events.len());
+            for (write, event) in again.writes.iter_mut().zip(&events) {
+                write.event = event.to_new();
+            }
+            let repeated = store.append(again).await.unwrap();
+            assert!(repeated.duplicate && repeated.first == known.first, "append {number}");
+        }
+        // The same id in another stream is another event.
+        let mut other = append("other", 0, 1);
+        other.writes[0].event.id = log[3].id;
+        store.append(other).await.unwrap();
+        assert!(store.outcome(&key(1_000)).await.unwrap().is_none());
+        let none = annals_core::StreamRead::forward(stream("none"), annals_core::Version::FIRST);
+        assert!(store.read_stream(none).await.unwrap().events.is_empty());
+        for number in 0..30 {
+            store.append(append(&format!("new-{number}"), number, 1)).await.unwrap();
+        }
+        store.close().await.unwrap();
+    }
+    assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
+    let after: Vec<_> = disk.files().into_iter().filter(is_old).collect();
+    assert_eq!(before, after, "they are as they were");
+    let newer = |(name, bytes): (String, Vec<u8>)| name.ends_with(".idx") && bytes.starts_with(b"ANNALSX3");
+    assert!(disk.files().into_iter().any(newer));
+}

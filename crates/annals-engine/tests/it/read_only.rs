@@ -1,0 +1,131 @@
+//! A store on a medium that cannot be written is read as it is.
+
+use std::io;
+use std::sync::Arc;
+
+use annals_core::{Error, EventStore, EventStoreExt, IdempotencyKey, StreamList};
+use annals_engine::disk::faulty::FaultyDisk;
+use annals_engine::disk::{Disk, File};
+use annals_engine::{
+    BackupOptions, DiskDepot, EngineStore, Options, RestoreOptions, VerifyOptions, backups, restore,
+};
+
+use crate::common::{all, append, open, several_segments, small_segments, stream};
+
+/// A disk that refuses every change.
+struct Medium(FaultyDisk);
+
+struct MediumFile(Arc<dyn File>);
+
+fn refused<T>() -> io::Result<T> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+impl Disk for Medium {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(MediumFile(self.0.open(name)?)))
+    }
+    fn create(&self, _: &str) -> io::Result<Arc<dyn File>> {
+        refused()
+    }
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        refused()
+    }
+    fn remove(&self, _: &str) -> io::Result<()> {
+        refused()
+    }
+    fn sync_directory(&self) -> io::Result<()> {
+        refused()
+    }
+    fn is_writable(&self) -> bool {
+        false
+    }
+}
+
+impl File for MediumFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        refused()
+    }
+    fn allocate(&self, _: u64) -> io::Result<()> {
+        refused()
+    }
+    fn truncate(&self, _: u64) -> io::Result<()> {
+        refused()
+    }
+    fn sync(&self) -> io::Result<()> {
+        refused()
+    }
+    fn length(&self) -> io::Result<u64> {
+        self.0.length()
+    }
+}
+
+fn look(disk: &FaultyDisk) -> annals_core::Result<EngineStore> {
+    EngineStore::on(Arc::new(Medium(disk.clone())), small_segments())
+}
+
+/// G8: everything is read, in every way, and what would be written is refused.
+#[tokio::test]
+async fn a_read_only_medium_is_read_and_takes_no_appends() {
+    let (disk, log) = several_segments(60).await;
+    // As it was closed; as it was killed, with the remains of an append; without its indexes and its identity.
+    let killed = {
+        let disk = FaultyDisk::with_files(disk.files());
+        let store = open(&disk, small_segments()).unwrap();
+        let mut files = disk.files();
+        std::mem::forget(store);
+        let (_, bytes) = files.iter_mut().rfind(|(name, _)| name.ends_with(".seg")).unwrap();
+        let used = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+        bytes.truncate(used + 3);
+        bytes.extend([7; 100]);
+        FaultyDisk::with_files(files)
+    };
+    let bare = FaultyDisk::with_files(disk.files().into_iter().filter(|(name, _)| name.ends_with(".seg")));
+    for disk in [disk, killed, bare] {
+        let before = (disk.files(), disk.operations());
+        let store = look(&disk).unwrap_or_else(|error| panic!("{}", error.chain()));
+        assert_eq!(all(&store).await, log);
+        let of_stream: Vec<_> =
+            log.iter().filter(|event| event.stream == stream("account-1")).cloned().collect();
+        assert_eq!(store.stream_events(&stream("account-1")).await.unwrap(), of_stream);
+        assert_eq!(store.list_streams(StreamList::default()).await.unwrap().len(), 5);
+        let key = IdempotencyKey::new("key 7").unwrap();
+        assert!(store.outcome(&key).await.unwrap().is_some());
+        assert!(store.head_digest(None).unwrap().is_some());
+        let refused = store.append(append("account-1", 0, 1)).await.unwrap_err();
+        assert!(matches!(refused, Error::Unavailable(_)), "{}", refused.chain());
+        // Nobody waits for what will not come.
+        let head = store.head().await.unwrap();
+        assert!(matches!(store.wait(head).await.unwrap_err(), Error::Unavailable(_)));
+        assert_eq!(store.verify(&VerifyOptions::default()).unwrap().damage, []);
+        // It is backed up from there, and restored elsewhere.
+        let depot = DiskDepot::new(Arc::new(FaultyDisk::new()));
+        store.backup(&depot, &BackupOptions::default()).unwrap();
+        assert_eq!(backups(&depot).unwrap().len(), 1);
+        let target = FaultyDisk::new();
+        restore(&depot, Arc::new(target.clone()), &RestoreOptions::default()).unwrap();
+        assert_eq!(all(&open(&target, small_segments()).unwrap()).await, log);
+        store.close().await.unwrap();
+        drop(store);
+        assert_eq!((disk.files(), disk.operations()), before, "nothing was changed");
+    }
+}
+
+/// G9: damage is damage there too, and an empty medium holds no store.
+#[tokio::test]
+async fn a_read_only_medium_hides_no_damage() {
+    let (disk, _) = several_segments(30).await;
+    let (name, _) = disk.files().into_iter().rfind(|(name, _)| name.ends_with(".seg")).unwrap();
+    disk.flip(&name, 200, 1);
+    assert!(matches!(look(&disk).err().unwrap(), Error::Damaged { .. }));
+    assert!(matches!(look(&FaultyDisk::new()).err().unwrap(), Error::Unavailable(_)));
+    let none =
+        EngineStore::open_to_read(tempfile::tempdir().unwrap().path().join("none"), Options::default());
+    assert!(matches!(none.err().unwrap(), Error::Unavailable(_)));
+}
