@@ -21,7 +21,7 @@
 //! ```
 //!
 //! The files, in the order in which they are best read: `stream`, `event`, `query`, `append`, `read`,
-//! `error`, `store`, `subscription`, `witness`, `admission`, `memory`, and for the domain side `aggregate`; `json` checks
+//! `error`, `store`, `subscription`, `witness`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`; `json` checks
 //! data that says it is JSON.
 #![forbid(unsafe_code)]
 
@@ -46,6 +46,7 @@ mod witness;
 
 mod admission;
 mod memory;
+mod reuse;
 
 mod aggregate;
 mod backoff;
@@ -67,10 +68,11 @@ pub use memory::MemoryStore;
 pub use number::{Position, Version};
 pub use query::{Query, QueryItem};
 pub use read::{Direction, LogPage, LogRead, StreamInfo, StreamList, StreamPage, StreamRead};
+pub use reuse::{KeyReuse, Reused};
 pub use store::{EventStore, EventStoreExt, StoreId};
 pub use stream::{Category, StreamId};
 pub use subscription::Subscription;
-pub use text::Text;
+pub use text::{Text, shortened};
 pub use time::{Clock, SystemClock, TestClock, Timestamp};
 pub use url::{DatabaseUrl, StoreUrl};
 pub use witness::Witness;

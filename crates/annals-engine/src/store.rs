@@ -334,8 +334,10 @@ impl EventStore for EngineStore {
                 let streams = append.writes.iter().map(|write| &write.stream);
                 Ok(Appended::new(first, recorded_at, streams.zip(versions), false))
             }
-            Outcome::Keyed(first) => Ok(read::appended(&self.log.view(), first)?),
-            Outcome::Repeated(first) => Ok(read::repeated(&self.log.view(), first, append.writes.len())?),
+            Outcome::Keyed(first) => read::appended(&self.log.view(), first)?.checked(self, &append).await,
+            Outcome::Repeated(first) => {
+                read::repeated(&self.log.view(), first, append.writes.len())?.checked(self, &append).await
+            }
             Outcome::Invalid(invalid) => Err(invalid.into()),
             Outcome::Refused(violated) => {
                 let conflict = Conflict::explain(self, &append.conditions, violated).await?;

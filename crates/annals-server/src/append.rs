@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use annals_core::{
-    Append, Appended, Category, Condition, EventType, Expected, IdempotencyKey, Invalid, Position, Query,
-    QueryItem, StreamId, Tag, Text, Version, Write,
+    Append, Appended, Category, Condition, EventType, Expected, IdempotencyKey, Invalid, KeyReuse, Position,
+    Query, QueryItem, StreamId, Tag, Text, Version, Write,
 };
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -47,7 +47,7 @@ pub(crate) async fn to_stream(
         }
         events.push(event.into_event().map_err(|wrong| unreadable(&body, index, &wrong))?);
     }
-    let append = Append { key, ..Append::to(stream, expected, events) };
+    let append = Append { key, key_reuse: reuse_header(&headers)?, ..Append::to(stream, expected, events) };
     carry_out(&app, append).await
 }
 
@@ -74,7 +74,7 @@ pub(crate) async fn to_streams(
             }
             (header, body) => header.or(body),
         };
-    let mut append = Append { key, ..Append::new() };
+    let mut append = Append { key, key_reuse: reuse_header(&headers)?, ..Append::new() };
     for (index, Object(mut event)) in request.events.into_iter().enumerate() {
         let Some(stream) = event.stream.take() else {
             return Err(Problem::invalid(format!("events[{index}].stream"), "is missing"));
@@ -282,6 +282,17 @@ fn in_event(index: usize, invalid: Invalid) -> Problem {
 fn key_header(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let key = text_header(headers, "idempotency-key")?.map(IdempotencyKey::new).transpose();
     key.map_err(|invalid| Problem::invalid("Idempotency-Key", invalid.problem))
+}
+
+/// What it means if the key was used before.
+fn reuse_header(headers: &HeaderMap) -> Result<KeyReuse, Problem> {
+    match text_header(headers, "idempotency-reuse")? {
+        None | Some("refuse") => Ok(KeyReuse::Refuse),
+        Some("original") => Ok(KeyReuse::Original),
+        Some(other) => {
+            Err(Problem::invalid("Idempotency-Reuse", format!("`{other}` is not `refuse` or `original`")))
+        }
+    }
 }
 
 /// The text of a header that may be given once.

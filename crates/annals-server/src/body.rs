@@ -26,6 +26,11 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> R
         let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail);
         return Err(problem.with("field", "Content-Type"));
     }
+    if let Some(coding) = packed(headers) {
+        let detail = format!("the body is packed ({coding}); send it as it is");
+        let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail);
+        return Err(problem.with("field", "Content-Encoding").accepting("identity"));
+    }
     let too_large = || {
         let detail = format!("the body is larger than {bytes_max} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
@@ -48,6 +53,17 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> R
             }
         }
     }
+}
+
+/// The coding in which the body is packed, if it is.
+fn packed(headers: &HeaderMap) -> Option<String> {
+    let codings = |name| headers.get_all(name).into_iter();
+    let content = codings(header::CONTENT_ENCODING).map(|value| (value, "identity"));
+    let transfer = codings(header::TRANSFER_ENCODING).map(|value| (value, "chunked"));
+    content.chain(transfer).find_map(|(value, plain)| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        value.split(',').map(str::trim).find(|one| !one.eq_ignore_ascii_case(plain)).map(str::to_owned)
+    })
 }
 
 /// Reads JSON; what is wrong is named by its path below `root`, its line and its column.

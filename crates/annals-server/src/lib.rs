@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! connections.rs   accepts, ends gracefully
+//! guard.rs         refuses what a page of another site may have sent
 //! routes.rs        every method and path, and the layers around them
 //!   append.rs read.rs live.rs      the API          health.rs metrics.rs openapi.rs   for operators
 //!   upkeep.rs                                                                         backups and figures of the store
@@ -17,6 +18,7 @@
 
 mod app;
 mod connections;
+mod guard;
 mod routes;
 
 mod append;
@@ -56,6 +58,7 @@ pub struct Server {
     body_bytes_max: Option<usize>,
     grace: Duration,
     upkeep: Option<Arc<dyn Upkeep>>,
+    hosts: Vec<String>,
     mounted: Vec<(String, Router)>,
     links: Vec<(String, String)>,
 }
@@ -69,6 +72,7 @@ impl Server {
             body_bytes_max: None,
             grace: Duration::from_secs(10),
             upkeep: None,
+            hosts: Vec::new(),
             mounted: Vec::new(),
             links: Vec::new(),
         }
@@ -102,6 +106,17 @@ impl Server {
         self
     }
 
+    /// Answers under this name too.
+    ///
+    /// On a loopback address only the names of this machine and those given here are answered, so that no page of
+    /// another site can reach the server by a name that was made to point to it. On other addresses any name is
+    /// answered unless one is given here. A proxy's name is to be given if the proxy does not keep `Host`.
+    #[must_use]
+    pub fn host(mut self, name: impl Into<String>) -> Self {
+        self.hosts.push(name.into());
+        self
+    }
+
     /// Serves these routes too, below a path such as `/shop`.
     #[must_use]
     pub fn mount(mut self, path: impl Into<String>, router: Router) -> Self {
@@ -130,6 +145,7 @@ impl Server {
             limits: self.limits,
             metrics: metrics::Metrics::new(self.upkeep.clone()),
             upkeep: self.upkeep,
+            hosts: guard::Hosts { loopback: address.ip().to_canonical().is_loopback(), named: self.hosts },
             backing_up: Arc::default(),
             links: self.links,
             stopping,

@@ -202,6 +202,7 @@ mod tests {
             body_bytes_max: 0,
             metrics: Metrics::new(None),
             upkeep: None,
+            hosts: crate::guard::Hosts { loopback: true, named: Vec::new() },
             backing_up: Arc::default(),
             links: Vec::new(),
             stopping,

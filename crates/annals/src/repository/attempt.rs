@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use annals_core::{
     Aggregate, Append, Appended, Backoff, CodecError, Conflict, Decide, Error, Event, EventId, Expected,
-    IdempotencyKey, LogRead, NewEvent, RecordedEvent, StreamId, Tag, Version, Violated, Violation,
+    IdempotencyKey, KeyReuse, LogRead, NewEvent, RecordedEvent, StreamId, Tag, Version, Violated, Violation,
 };
 
 use super::execute::Mode;
@@ -203,6 +203,8 @@ where
         let first = events[0].id;
         let mut append = Append::to(&self.stream, Expected::Exact(version), events);
         append.key.clone_from(&self.key);
+        // A command that is repeated may decide otherwise by now: its key stands for the command.
+        append.key_reuse = KeyReuse::Original;
         let store = self.execute.repository.shared.store.clone();
         let mut unknown = None;
         loop {
