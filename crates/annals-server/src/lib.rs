@@ -49,6 +49,7 @@ use tokio::sync::watch;
 
 pub use problem::Problem;
 pub use routes::served;
+use upkeep::Figures;
 pub use upkeep::{Figure, Upkeep};
 
 /// A server over a store, to be furnished and then started with [`serve`](Self::serve).
@@ -59,6 +60,7 @@ pub struct Server {
     grace: Duration,
     upkeep: Option<Arc<dyn Upkeep>>,
     hosts: Vec<String>,
+    figures: Vec<Figures>,
     mounted: Vec<(String, Router)>,
     links: Vec<(String, String)>,
 }
@@ -73,6 +75,7 @@ impl Server {
             grace: Duration::from_secs(10),
             upkeep: None,
             hosts: Vec::new(),
+            figures: Vec::new(),
             mounted: Vec::new(),
             links: Vec::new(),
         }
@@ -102,7 +105,14 @@ impl Server {
     /// Takes care of the store: lets backups be asked for, and shows its figures.
     #[must_use]
     pub fn upkeep(mut self, upkeep: Arc<dyn Upkeep>) -> Self {
-        self.upkeep = Some(upkeep);
+        self.upkeep = Some(Arc::clone(&upkeep));
+        self.figures(move || upkeep.figures())
+    }
+
+    /// Shows these figures at `/metrics` too. They are asked for at each request and must not block.
+    #[must_use]
+    pub fn figures(mut self, figures: impl Fn() -> Vec<Figure> + Send + Sync + 'static) -> Self {
+        self.figures.push(Figures(Arc::new(figures)));
         self
     }
 
@@ -143,7 +153,7 @@ impl Server {
             store: self.store,
             body_bytes_max: self.body_bytes_max.unwrap_or_else(|| body_bytes_for(&self.limits)),
             limits: self.limits,
-            metrics: metrics::Metrics::new(self.upkeep.clone()),
+            metrics: metrics::Metrics::new(self.figures),
             upkeep: self.upkeep,
             hosts: guard::Hosts { loopback: address.ip().to_canonical().is_loopback(), named: self.hosts },
             backing_up: Arc::default(),

@@ -200,7 +200,7 @@ mod tests {
             store: Arc::clone(&store) as Arc<dyn EventStore>,
             limits: Limits::default(),
             body_bytes_max: 0,
-            metrics: Metrics::new(None),
+            metrics: Metrics::new(Vec::new()),
             upkeep: None,
             hosts: crate::guard::Hosts { loopback: true, named: Vec::new() },
             backing_up: Arc::default(),
