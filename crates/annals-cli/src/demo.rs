@@ -66,7 +66,7 @@ pub(crate) struct Demo {
 impl Demo {
     /// Feeds the shop, says what came of it, and serves on.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        serve::log("warn");
+        crate::logging::start("warn");
         let purchases = self.purchases()?;
         let listener = self.listener().await?;
         let annals = Annals::open_at(&self.store).await;

@@ -18,6 +18,7 @@ mod export;
 mod files;
 mod head;
 mod import;
+mod logging;
 mod migrate;
 mod outbox;
 mod output;
@@ -105,7 +106,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
-    match runtime.block_on(command.run()) {
+    let done = runtime.block_on(command.run());
+    logging::flush();
+    match done {
         Ok(code) => code,
         Err(error) => fail(&error),
     }

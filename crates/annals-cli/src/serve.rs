@@ -1,15 +1,17 @@
 //! `annals serve`: the server over a store, until it is told to stop.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use annals_core::EventStore;
 use annals_server::Server;
 use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
 use crate::depot::Destination;
+use crate::logging;
 use crate::output::Output;
 use crate::store::StoreOption;
 use crate::upkeep::Care;
@@ -30,6 +32,10 @@ pub(crate) struct Serve {
     /// The address to answer at; port 0 takes any that is free
     #[arg(long, default_value = "127.0.0.1:2113", value_name = "ADDRESS")]
     listen: String,
+    /// A name under which the server is reached, such as that of a proxy; may be repeated. On a loopback address only
+    /// localhost and these are answered
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
     /// Verify the store in the background, again and again, reading at most this many MiB a second
     #[arg(long, value_name = "MIB", value_parser = crate::rate)]
     verify_rate: Option<u64>,
@@ -44,14 +50,14 @@ pub(crate) struct Serve {
 impl Serve {
     /// Serves until a signal comes.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        log("info");
+        logging::start("info");
         let listener = listen(&self.listen).await?;
         if self.verify_rate.is_none() && self.backup.is_none() {
             let store = self.store.open().await?;
             // Whoever reads that it serves may stop it at once.
             let told = told_to_stop()?;
             announce(&listener, &format!("serving {}", self.store.url))?;
-            Server::new(store).serve(listener, told).await?;
+            server(store, self.hosts).serve(listener, told).await?;
             return Ok(ExitCode::SUCCESS);
         }
         let store = self.store.create_embedded("verify or back up").await?;
@@ -63,7 +69,7 @@ impl Serve {
             let care = care.clone();
             move || care.look_at_backups()
         });
-        let server = Server::new(store).upkeep(care.clone());
+        let server = server(store, self.hosts).upkeep(care.clone());
         let served = server.serve(listener, async {
             told.await;
             // At once, so that who waits for a backup is answered before the server goes.
@@ -79,14 +85,9 @@ impl Serve {
     }
 }
 
-/// Writes structured logs to standard error; `RUST_LOG` says which, otherwise `default`.
-pub(crate) fn log(default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .init();
+/// The server over this store, which is reached under these names.
+fn server(store: Arc<dyn EventStore>, hosts: Vec<String>) -> Server {
+    hosts.into_iter().fold(Server::new(store), Server::host).figures(logging::figures)
 }
 
 /// Takes the address; warns if others than this machine can reach it.
@@ -98,11 +99,14 @@ pub(crate) async fn listen(address: &str) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Prints the one line that says what runs where.
+/// Prints the one line that says what runs where. A standard output that nobody reads is no reason not to serve.
 pub(crate) fn announce(listener: &TcpListener, what: &str) -> anyhow::Result<()> {
+    let line = format!("annals: {what} at http://{}", listener.local_addr()?);
     let mut output = Output::standard();
-    output.line(&format!("annals: {what} at http://{}", listener.local_addr()?))?;
-    Ok(output.flush()?)
+    if let Err(error) = output.line(&line).and_then(|()| output.flush()) {
+        tracing::warn!("standard output cannot be written ({error}): {line}");
+    }
+    Ok(())
 }
 
 /// Completes when the process is asked to stop.

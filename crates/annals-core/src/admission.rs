@@ -2,7 +2,8 @@
 //!
 //! The order of the questions is part of the contract:
 //!
-//! 1. Is its idempotency key known? Then it is a duplicate, whatever else it says.
+//! 1. Is its idempotency key known? Then it is a duplicate, whatever else it says; whether it is the same append
+//!    is compared when it is answered ([`Appended::checked`](crate::Appended::checked)).
 //! 2. Do its events stand in the log already, by id, one after the other, where it wants to put them? Then it
 //!    is a duplicate as well.
 //! 3. Is one of its event ids used in that stream already? Then it is invalid.
@@ -166,15 +167,20 @@ fn newest<V: LogView>(
     })
 }
 
-/// Most unseen events that a violation carries.
+/// Most unseen events that a conflict carries, over all of its violations.
 const UNSEEN_EVENTS_MAX: usize = 256;
-/// Most bytes of data that a violation carries; one event is carried whatever its size.
+/// Most bytes of unseen events that a conflict carries, over all of its violations; one event is carried whatever
+/// its size.
 const UNSEEN_BYTES_MAX: usize = 4 << 20;
 
 impl Conflict {
     /// The full answer to a refused append: reads the events that the caller has not seen, by the store's
     /// ordinary reads, so outside of whatever lock the judgement was made under. For those who implement a
     /// store.
+    ///
+    /// A conflict carries at most 256 events or 4 MiB in all, however many conditions do not hold. Once that is
+    /// used up, and for a condition that the append has given before, a violation carries no events and says that
+    /// they are not complete.
     ///
     /// # Errors
     /// As the store's reads.
@@ -183,17 +189,14 @@ impl Conflict {
         conditions: &[Condition],
         refused: Vec<(usize, Violated)>,
     ) -> Result<Self> {
+        let mut room = Room { events: UNSEEN_EVENTS_MAX, bytes: UNSEEN_BYTES_MAX };
+        let mut explained = HashSet::new();
         let mut violations = Vec::with_capacity(refused.len());
         for (condition, violated) in refused {
-            let (unseen, unseen_complete) = match (&violated, &conditions[condition]) {
-                (Violated::Version { stream, expected, actual }, _) => {
-                    unseen_of_stream(store, stream, *expected, *actual).await?
-                }
-                (Violated::NoMatch { position, .. }, Condition::NoMatch { query, .. }) => {
-                    unseen_matches(store, query, *position).await?
-                }
-                // What is to be read of a stream with another history is all of it.
-                (Violated::History { .. } | Violated::NoMatch { .. }, _) => (Vec::new(), false),
+            let (unseen, unseen_complete) = if explained.insert(&conditions[condition]) {
+                unseen(store, &conditions[condition], &violated, &mut room).await?
+            } else {
+                (Vec::new(), false)
             };
             violations.push(Violation { condition, violated, unseen, unseen_complete });
         }
@@ -201,47 +204,70 @@ impl Conflict {
     }
 }
 
-async fn unseen_of_stream<S: EventStore + ?Sized>(
-    store: &S,
-    stream: &StreamId,
-    expected: Expected,
-    actual: Version,
-) -> Result<(Vec<RecordedEvent>, bool)> {
-    let Some(seen) = expected.version().filter(|seen| *seen < actual) else { return Ok((Vec::new(), true)) };
-    let missed = usize::try_from(actual.get() - seen.get()).unwrap_or(usize::MAX);
-    let read = StreamRead {
-        stream: stream.clone(),
-        from: seen.next(),
-        direction: Direction::Forward,
-        limit: missed.min(UNSEEN_EVENTS_MAX),
-    };
-    let events = cut(store.read_stream(read).await?.events);
-    let complete = events.len() == missed;
-    Ok((events, complete))
+/// What a conflict may still carry.
+struct Room {
+    events: usize,
+    bytes: usize,
 }
 
-async fn unseen_matches<S: EventStore + ?Sized>(
+/// The events that explain one violation, as far as there is room for them, and whether they are all.
+async fn unseen<S: EventStore + ?Sized>(
     store: &S,
-    query: &Query,
-    first: Position,
+    condition: &Condition,
+    violated: &Violated,
+    room: &mut Room,
 ) -> Result<(Vec<RecordedEvent>, bool)> {
-    let read = LogRead::forward(first).matching(query.clone()).limit(UNSEEN_EVENTS_MAX);
-    let page = store.read_log(read).await?;
-    let found = page.events.len();
-    let events = cut(page.events);
-    let complete = page.end && events.len() == found;
-    Ok((events, complete))
+    match (violated, condition) {
+        (Violated::Version { stream, expected, actual }, _) => {
+            let Some(seen) = expected.version().filter(|seen| seen < actual) else {
+                return Ok((Vec::new(), true));
+            };
+            if room.events == 0 {
+                return Ok((Vec::new(), false));
+            }
+            let missed = usize::try_from(actual.get() - seen.get()).unwrap_or(usize::MAX);
+            let read = StreamRead {
+                stream: stream.clone(),
+                from: seen.next(),
+                direction: Direction::Forward,
+                limit: missed.min(room.events),
+            };
+            let events = room.take(store.read_stream(read).await?.events);
+            let complete = events.len() == missed;
+            Ok((events, complete))
+        }
+        (Violated::NoMatch { position, .. }, Condition::NoMatch { query, .. }) => {
+            if room.events == 0 {
+                return Ok((Vec::new(), false));
+            }
+            let read = LogRead::forward(*position).matching(query.clone()).limit(room.events);
+            let page = store.read_log(read).await?;
+            let found = page.events.len();
+            let events = room.take(page.events);
+            let complete = page.end && events.len() == found;
+            Ok((events, complete))
+        }
+        // What is to be read of a stream with another history is all of it.
+        (Violated::History { .. } | Violated::NoMatch { .. }, _) => Ok((Vec::new(), false)),
+    }
 }
 
-fn cut(mut events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
-    let mut bytes = 0;
-    let fits = events
-        .iter()
-        .take_while(|event| {
-            bytes += event.data.len();
-            bytes <= UNSEEN_BYTES_MAX
-        })
-        .count();
-    events.truncate(fits.max(1));
-    events
+impl Room {
+    /// The first of these events that fit; whatever does not fit closes the room.
+    fn take(&mut self, mut events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+        let found = events.len();
+        let empty = self.events == UNSEEN_EVENTS_MAX;
+        let mut fits = 0;
+        for event in &events {
+            let bytes = event.bytes();
+            if bytes > self.bytes && !(empty && fits == 0) {
+                break;
+            }
+            self.bytes = self.bytes.saturating_sub(bytes);
+            fits += 1;
+        }
+        events.truncate(fits);
+        self.events = if fits < found || self.bytes == 0 { 0 } else { self.events - fits };
+        events
+    }
 }

@@ -5,12 +5,12 @@ use std::fmt;
 
 use crate::text::name_type;
 use crate::{
-    EventId, Invalid, Limits, NewEvent, Position, Query, RecordedEvent, StreamId, Timestamp, Version,
+    EventId, Invalid, KeyReuse, Limits, NewEvent, Position, Query, RecordedEvent, StreamId, Timestamp, Version,
 };
 
 name_type! {
-    /// The caller's name for one append: a second append with the same key is not carried out but answered
-    /// with the outcome of the first (G5). At most 2,048 bytes.
+    /// The caller's name for one append: the same append with the same key again is not executed but answered
+    /// with the outcome of the first; another one is refused (G5). At most 2,048 bytes.
     IdempotencyKey, "idempotency key", 2048
 }
 
@@ -77,7 +77,7 @@ impl std::str::FromStr for Expected {
 }
 
 /// What must hold for an append to be carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Condition {
     /// The stream is at the expected version. It need not be a stream that the append writes.
@@ -125,6 +125,8 @@ pub struct Append {
     pub conditions: Vec<Condition>,
     /// The caller's name for this append.
     pub key: Option<IdempotencyKey>,
+    /// What it means if the key was used before.
+    pub key_reuse: KeyReuse,
     /// The recorded time, for bringing back a log that was recorded before; otherwise the store's clock.
     ///
     /// It is held between the time of the log's last event and now, so recorded times never decrease.
@@ -183,10 +185,17 @@ impl Append {
         self
     }
 
-    /// Carried out once: a second append with this key is answered with the outcome of the first.
+    /// Executed once: the same append with this key again gets the outcome of the first, another one is refused.
     #[must_use]
     pub fn once(mut self, key: IdempotencyKey) -> Self {
         self.key = Some(key);
+        self
+    }
+
+    /// If its key was used before, it gets the original outcome, whatever its events are.
+    #[must_use]
+    pub fn or_original(mut self) -> Self {
+        self.key_reuse = KeyReuse::Original;
         self
     }
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::{Expected, Position, RecordedEvent, StreamId, Version};
+use crate::text::shortened;
+use crate::{Expected, Position, RecordedEvent, Reused, StreamId, Version};
 
 /// What a store answers with.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,6 +21,9 @@ pub enum Error {
     /// Wrong as asked; asking again will not help. Nothing was written.
     #[error("invalid request: {0}")]
     Invalid(Invalid),
+    /// The key, or the ids, of the append belong to an earlier one with other events. Nothing was written.
+    #[error("{0}; nothing was written")]
+    Reused(Box<Reused>),
     /// Nothing was written; the same request may succeed later.
     #[error("the store is unavailable")]
     Unavailable(#[source] Cause),
@@ -47,6 +51,7 @@ impl Error {
         match self {
             Self::Conflict(_) => "conflict",
             Self::Invalid(_) => "invalid",
+            Self::Reused(_) => "reused",
             Self::Unavailable(_) => "unavailable",
             Self::Indeterminate(_) => "indeterminate",
             Self::Poisoned(_) => "poisoned",
@@ -77,10 +82,20 @@ pub struct Invalid {
     pub problem: String,
 }
 
+/// Most bytes of a field's name in an [`Invalid`]: longer than any name that is accepted.
+const FIELD_BYTES_MAX: usize = 2 << 10;
+/// Most bytes of the problem in an [`Invalid`].
+const PROBLEM_BYTES_MAX: usize = 4 << 10;
+
 impl Invalid {
     /// This part of the request has this problem.
+    ///
+    /// Problems quote what is wrong, which may be as long as a request: of long texts the middle is left out.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into() }
+        Self {
+            field: shortened(field.into(), FIELD_BYTES_MAX),
+            problem: shortened(problem.into(), PROBLEM_BYTES_MAX),
+        }
     }
 }
 
@@ -112,15 +127,23 @@ impl Conflict {
     }
 }
 
+/// How many violations the text of a conflict names.
+const NAMED_VIOLATIONS: usize = 3;
+
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, violation) in self.violations.iter().enumerate() {
+        for (index, violation) in self.violations.iter().take(NAMED_VIOLATIONS).enumerate() {
             if index > 0 {
                 f.write_str("; ")?;
             }
             violation.violated.fmt(f)?;
         }
-        Ok(())
+        match self.violations.len() {
+            count if count > NAMED_VIOLATIONS => {
+                write!(f, "; and {} more of {count} conditions do not hold", count - NAMED_VIOLATIONS)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -134,7 +157,7 @@ pub struct Violation {
     /// The events that the caller has not seen, oldest first: those of the stream after the expected version,
     /// or those that match the query.
     pub unseen: Vec<RecordedEvent>,
-    /// Whether `unseen` is all of them; a store stops at 256 events or 4 MiB.
+    /// Whether `unseen` is all of them. A conflict carries at most 256 events or 4 MiB over all of its violations.
     pub unseen_complete: bool,
 }
 
@@ -227,6 +250,31 @@ impl fmt::Display for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_problem_that_quotes_a_long_text_is_short() {
+        let long = "한".repeat(1 << 20);
+        let invalid = Invalid::new(format!("events[0].{long}"), format!("`{long}` is not a UUID"));
+        assert!(
+            invalid.field.len() <= 2 << 10 && invalid.field.starts_with("events[0].한"),
+            "{}",
+            invalid.field
+        );
+        assert!(invalid.problem.len() <= 4 << 10 && invalid.problem.ends_with("` is not a UUID"));
+    }
+
+    #[test]
+    fn a_conflict_names_the_first_violations_and_how_many_there_are() {
+        let violated = Violated::NoMatch { after: Position::ZERO, position: Position::FIRST };
+        let violation = |condition| Violation {
+            condition,
+            violated: violated.clone(),
+            unseen: Vec::new(),
+            unseen_complete: false,
+        };
+        let text = Conflict { violations: (0..1_000).map(violation).collect() }.to_string();
+        assert!(text.len() < 300 && text.ends_with("and 997 more of 1000 conditions do not hold"), "{text}");
+    }
 
     #[test]
     fn a_chain_says_everything_once() {

@@ -1,12 +1,14 @@
 //! Events: as a caller writes them, and as a store returns them.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
 use crate::text::name_type;
-use crate::{IdempotencyKey, Invalid, Position, StreamId, Text, Timestamp, Version};
+use crate::{IdempotencyKey, Invalid, Position, StreamId, Text, Timestamp, Version, check_json};
 
 name_type! {
     /// The stored name of a kind of event, in the past tense: `account.opened`. At most 256 bytes.
@@ -19,13 +21,19 @@ name_type! {
 }
 
 /// Identity of an event: a UUID, the caller's or made here. Unique within a stream (G5).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EventId(uuid::Uuid);
+///
+/// An id also remembers whether [`generate`](Self::generate) made it: such an id does not say which event the caller
+/// means when a key is used again. It is no part of the identity.
+#[derive(Clone, Copy)]
+pub struct EventId {
+    uuid: uuid::Uuid,
+    made: bool,
+}
 
 impl EventId {
     /// A new id: UUID version 7, so ids made later sort later.
     pub fn generate() -> Self {
-        Self(uuid::Uuid::now_v7())
+        Self { uuid: uuid::Uuid::now_v7(), made: true }
     }
 
     /// The id that always comes out for this name: UUID version 5 of the name.
@@ -34,29 +42,64 @@ impl EventId {
     /// writes them once.
     pub fn from_name(name: &[u8]) -> Self {
         const ANNALS: uuid::Uuid = uuid::Uuid::from_u128(0x616e_6e61_6c73_4e53_a5c1_7d3f_0e2b_9c41);
-        Self(uuid::Uuid::new_v5(&ANNALS, name))
+        Self::given(uuid::Uuid::new_v5(&ANNALS, name))
     }
 
     /// The id with these 16 bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(uuid::Uuid::from_bytes(bytes))
+        Self::given(uuid::Uuid::from_bytes(bytes))
     }
 
     /// The 16 bytes of the id.
     pub const fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
+        self.uuid.as_bytes()
+    }
+
+    const fn given(uuid: uuid::Uuid) -> Self {
+        Self { uuid, made: false }
+    }
+
+    /// Whether it was made here, and not given by the caller.
+    pub(crate) fn is_made(self) -> bool {
+        self.made
+    }
+}
+
+impl PartialEq for EventId {
+    fn eq(&self, other: &Self) -> bool {
+        self.uuid == other.uuid
+    }
+}
+
+impl Eq for EventId {}
+
+impl Hash for EventId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.uuid.hash(state);
+    }
+}
+
+impl PartialOrd for EventId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for EventId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.uuid.cmp(&other.uuid)
     }
 }
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        fmt::Display::fmt(&self.uuid, f)
     }
 }
 
 impl fmt::Debug for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        fmt::Display::fmt(&self.uuid, f)
     }
 }
 
@@ -64,7 +107,7 @@ impl std::str::FromStr for EventId {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
         uuid::Uuid::parse_str(text)
-            .map(Self)
+            .map(Self::given)
             .map_err(|_| Invalid::new("id", format!("`{text}` is not a UUID")))
     }
 }
@@ -100,6 +143,12 @@ impl ContentType {
             Self::Binary => "application/octet-stream",
             Self::Other(media_type) => media_type,
         }
+    }
+
+    /// Whether data of this type is JSON: `application/json` or any `…+json`.
+    pub fn is_json(&self) -> bool {
+        let essence = self.as_str().split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
     }
 }
 
@@ -232,6 +281,20 @@ impl NewEvent {
         self
     }
 
+    /// Checks that data that says it is JSON is JSON that every reader can read ([`check_json`]).
+    ///
+    /// Stores take any bytes, so that a log can be brought back as it is. Each place where new events enter from
+    /// outside (HTTP, the command line, an import) calls this first.
+    ///
+    /// # Errors
+    /// [`Invalid`], naming `data`.
+    pub fn check_data(&self) -> Result<(), Invalid> {
+        if !self.content_type.is_json() {
+            return Ok(());
+        }
+        check_json(&self.data).map_err(|invalid| Invalid::new("data", invalid.to_string()))
+    }
+
     /// The same event with this metadata.
     #[must_use]
     pub fn with_metadata(mut self, metadata: impl Into<EventMetadata>) -> Self {
@@ -308,6 +371,18 @@ impl RecordedEvent {
     /// When it happened: as the writer said, or else when it was recorded.
     pub fn time(&self) -> Timestamp {
         self.occurred_at.unwrap_or(self.recorded_at)
+    }
+
+    /// About how many bytes it takes: its data, names, tags and metadata.
+    pub fn bytes(&self) -> usize {
+        let metadata = &self.metadata;
+        let named = [&metadata.process, &metadata.initiator, &metadata.predecessor, &metadata.trace];
+        let named: usize = named.into_iter().flatten().map(|text| text.len()).sum();
+        let own: usize = metadata.own.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let tags: usize = self.tags.iter().map(|tag| tag.as_str().len()).sum();
+        let key = self.idempotency_key.as_ref().map_or(0, |key| key.as_str().len());
+        let names = self.stream.as_str().len() + self.event_type.as_str().len();
+        self.data.len() + names + tags + key + named + own
     }
 
     /// The event as it was given to the store.

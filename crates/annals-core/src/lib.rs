@@ -21,7 +21,8 @@
 //! ```
 //!
 //! The files, in the order in which they are best read: `stream`, `event`, `query`, `append`, `read`,
-//! `error`, `store`, `subscription`, `witness`, `admission`, `memory`, and for the domain side `aggregate`.
+//! `error`, `store`, `subscription`, `witness`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`; `json` checks
+//! data that says it is JSON.
 #![forbid(unsafe_code)]
 
 mod text;
@@ -45,9 +46,11 @@ mod witness;
 
 mod admission;
 mod memory;
+mod reuse;
 
 mod aggregate;
 mod backoff;
+mod json;
 mod redaction;
 mod url;
 
@@ -60,16 +63,18 @@ pub use backoff::Backoff;
 pub use bytes::Bytes;
 pub use error::{Cause, Conflict, Error, Invalid, Place, Result, Violated, Violation};
 pub use event::{ContentType, EventId, EventMetadata, EventType, Metadata, NewEvent, RecordedEvent, Tag};
+pub use json::{InvalidJson, JSON_DEPTH_MAX, check_json};
 pub use limits::Limits;
 pub use memory::MemoryStore;
 pub use number::{Position, Version};
 pub use query::{Query, QueryItem};
 pub use read::{Direction, LogPage, LogRead, StreamInfo, StreamList, StreamPage, StreamRead};
 pub use redaction::{redacted, without_secrets};
+pub use reuse::{KeyReuse, Reused};
 pub use store::{EventStore, EventStoreExt, StoreId};
 pub use stream::{Category, StreamId};
 pub use subscription::Subscription;
-pub use text::Text;
+pub use text::{Text, shortened};
 pub use time::{Clock, SystemClock, TestClock, Timestamp};
 pub use url::{DatabaseUrl, StoreUrl};
 pub use witness::Witness;

@@ -168,6 +168,7 @@ impl EventStore for MemoryStore {
     async fn append(&self, append: Append) -> Result<Appended> {
         append.validate(&self.limits)?;
         match self.try_append(&append) {
+            Ok(appended) if appended.duplicate => appended.checked(self, &append).await,
             Ok(appended) => Ok(appended),
             Err(Refusal::Error(error)) => Err(error),
             Err(Refusal::Conflict(violated)) => {

@@ -3,14 +3,14 @@
 use crate::{Category, EventType, RecordedEvent, StreamId, Tag, Text};
 
 /// A choice of events. The items are OR-ed; a query without items means every event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Query {
     /// An event is meant if any of these means it.
     pub items: Vec<QueryItem>,
 }
 
 /// One alternative of a [`Query`]. What is given must all hold; an item that gives nothing means every event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct QueryItem {
     /// The event's stream is of this category.
     pub category: Option<Category>,

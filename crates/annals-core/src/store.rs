@@ -28,7 +28,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// - G3: if a condition does not hold, nothing is written, and the error names every violated condition.
     /// - G4: the events get consecutive positions. Whoever has read position n never sees a smaller one appear.
     /// - G5: if the key, or the same events by id, are there already, the outcome is the original one, marked
-    ///   as a duplicate, whatever the conditions say.
+    ///   as a duplicate, whatever the conditions say. If the append is not the same as the original one, it is
+    ///   refused, unless [`Append::key_reuse`] asks for the original outcome.
     ///
     /// # Errors
     /// Any [`Error`](crate::Error). Only after [`Indeterminate`](crate::Error::Indeterminate) may the events

@@ -115,6 +115,22 @@ pub(crate) fn check_name(field: &'static str, text: &str, bytes_max: usize) -> R
     Ok(())
 }
 
+/// The text without its middle if it has more bytes than this: for messages that quote what may be as long as a
+/// request.
+pub fn shortened(text: String, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text;
+    }
+    let (mut head, mut tail) = (bytes_max / 2, text.len() - bytes_max / 4);
+    while !text.is_char_boundary(head) {
+        head -= 1;
+    }
+    while !text.is_char_boundary(tail) {
+        tail += 1;
+    }
+    format!("{} … {}", &text[..head], &text[tail..])
+}
+
 /// A newtype over [`Text`] whose only way in is a checked one.
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $field:literal, $bytes_max:literal) => {

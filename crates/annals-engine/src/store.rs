@@ -406,8 +406,10 @@ impl EventStore for EngineStore {
                 let streams = append.writes.iter().map(|write| &write.stream);
                 Ok(Appended::new(first, recorded_at, streams.zip(versions), false))
             }
-            Outcome::Keyed(first) => Ok(read::appended(&self.view()?, first)?),
-            Outcome::Repeated(first) => Ok(read::repeated(&self.view()?, first, append.writes.len())?),
+            Outcome::Keyed(first) => read::appended(&self.view()?, first)?.checked(self, &append).await,
+            Outcome::Repeated(first) => {
+                read::repeated(&self.view()?, first, append.writes.len())?.checked(self, &append).await
+            }
             Outcome::Invalid(invalid) => Err(invalid.into()),
             Outcome::Refused(violated) => {
                 let conflict = Conflict::explain(self, &append.conditions, violated).await?;

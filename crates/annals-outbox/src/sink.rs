@@ -53,7 +53,9 @@ impl Sink for LogSink {
         let append = append(message).map_err(Failure::refused)?;
         match self.0.append(append).await {
             Ok(_) => Ok(()),
-            Err(error @ (Error::Conflict(_) | Error::Invalid(_))) => Err(Failure::refused(error)),
+            Err(error @ (Error::Conflict(_) | Error::Invalid(_) | Error::Reused(_))) => {
+                Err(Failure::refused(error))
+            }
             // It may have been written: the next attempt has the same key.
             Err(error) => Err(Failure::unavailable(error)),
         }

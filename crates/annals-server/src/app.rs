@@ -5,6 +5,7 @@ use std::sync::Arc;
 use annals_core::{EventStore, Limits};
 use tokio::sync::watch;
 
+use crate::guard::Hosts;
 use crate::metrics::Metrics;
 use crate::upkeep::Upkeep;
 
@@ -18,6 +19,8 @@ pub(crate) struct App {
     pub(crate) body_bytes_max: usize,
     /// The care that the store is given, if it is given any.
     pub(crate) upkeep: Option<Arc<dyn Upkeep>>,
+    /// The names under which the server answers.
+    pub(crate) hosts: Hosts,
     /// Held while a backup is made.
     pub(crate) backing_up: Arc<tokio::sync::Mutex<()>>,
     /// What is counted.

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use annals_core::{
-    Append, Appended, Category, Condition, EventType, Expected, IdempotencyKey, Invalid, Position, Query,
-    QueryItem, StreamId, Tag, Text, Version, Write,
+    Append, Appended, Category, Condition, EventType, Expected, IdempotencyKey, Invalid, KeyReuse, Position,
+    Query, QueryItem, StreamId, Tag, Text, Version, Write,
 };
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::app::App;
-use crate::event_json::{Incoming, Object};
+use crate::event_json::{Incoming, Object, Unreadable};
 use crate::params::{Params, StreamInPath};
 use crate::problem::Problem;
 use crate::{body, links};
@@ -45,9 +45,9 @@ pub(crate) async fn to_stream(
             let problem = format!("is not `{stream}`; for several streams there is /v1/append");
             return Err(Problem::invalid(format!("events[{index}].stream"), problem));
         }
-        events.push(event.into_event().map_err(|invalid| in_event(index, invalid))?);
+        events.push(event.into_event().map_err(|wrong| unreadable(&body, index, &wrong))?);
     }
-    let append = Append { key, ..Append::to(stream, expected, events) };
+    let append = Append { key, key_reuse: reuse_header(&headers)?, ..Append::to(stream, expected, events) };
     carry_out(&app, append).await
 }
 
@@ -64,8 +64,8 @@ pub(crate) async fn to_streams(
         return Err(Problem::invalid("Expected-Version", problem));
     }
     let named_by_header = key_header(&headers)?;
-    let body = body::read(&headers, body, app.body_bytes_max).await?;
-    let Object::<Request<'_>>(request) = body::json(&body, "")?;
+    let text = body::read(&headers, body, app.body_bytes_max).await?;
+    let Object::<Request<'_>>(request) = body::json(&text, "")?;
     let named_by_body = request.key.map(|key| IdempotencyKey::new(&*key)).transpose();
     let key =
         match (named_by_header, named_by_body.map_err(|invalid| Problem::invalid("key", invalid.problem))?) {
@@ -74,13 +74,13 @@ pub(crate) async fn to_streams(
             }
             (header, body) => header.or(body),
         };
-    let mut append = Append { key, ..Append::new() };
+    let mut append = Append { key, key_reuse: reuse_header(&headers)?, ..Append::new() };
     for (index, Object(mut event)) in request.events.into_iter().enumerate() {
         let Some(stream) = event.stream.take() else {
             return Err(Problem::invalid(format!("events[{index}].stream"), "is missing"));
         };
         let stream = StreamId::new(&*stream).map_err(|invalid| in_event(index, invalid))?;
-        let event = event.into_event().map_err(|invalid| in_event(index, invalid))?;
+        let event = event.into_event().map_err(|wrong| unreadable(&text, index, &wrong))?;
         append.writes.push(Write { stream, event });
     }
     for (index, Object(condition)) in request.conditions.into_iter().enumerate() {
@@ -263,6 +263,18 @@ impl<'de> Deserialize<'de> for ExpectedJson {
     }
 }
 
+/// What is wrong with an event of this body, with its line and column if they are known.
+fn unreadable(body: &[u8], index: usize, wrong: &Unreadable<'_>) -> Problem {
+    let problem = in_event(index, wrong.invalid.clone());
+    let Some(place) = wrong.place else { return problem };
+    // What is wrong was read from the body without a copy, so it is a part of it.
+    let offset = (place.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+    match body.get(..offset) {
+        Some(before) => body::located(problem, body::place_after(before)),
+        None => problem,
+    }
+}
+
 fn in_event(index: usize, invalid: Invalid) -> Problem {
     Problem::invalid(format!("events[{index}].{}", invalid.field), invalid.problem)
 }
@@ -270,6 +282,17 @@ fn in_event(index: usize, invalid: Invalid) -> Problem {
 fn key_header(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let key = text_header(headers, "idempotency-key")?.map(IdempotencyKey::new).transpose();
     key.map_err(|invalid| Problem::invalid("Idempotency-Key", invalid.problem))
+}
+
+/// What it means if the key was used before.
+fn reuse_header(headers: &HeaderMap) -> Result<KeyReuse, Problem> {
+    match text_header(headers, "idempotency-reuse")? {
+        None | Some("refuse") => Ok(KeyReuse::Refuse),
+        Some("original") => Ok(KeyReuse::Original),
+        Some(other) => {
+            Err(Problem::invalid("Idempotency-Reuse", format!("`{other}` is not `refuse` or `original`")))
+        }
+    }
 }
 
 /// The text of a header that may be given once.

@@ -26,6 +26,11 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> R
         let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail);
         return Err(problem.with("field", "Content-Type"));
     }
+    if let Some(coding) = packed(headers) {
+        let detail = format!("the body is packed ({coding}); send it as it is");
+        let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail);
+        return Err(problem.with("field", "Content-Encoding").accepting("identity"));
+    }
     let too_large = || {
         let detail = format!("the body is larger than {bytes_max} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
@@ -50,6 +55,17 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> R
     }
 }
 
+/// The coding in which the body is packed, if it is.
+fn packed(headers: &HeaderMap) -> Option<String> {
+    let codings = |name| headers.get_all(name).into_iter();
+    let content = codings(header::CONTENT_ENCODING).map(|value| (value, "identity"));
+    let transfer = codings(header::TRANSFER_ENCODING).map(|value| (value, "chunked"));
+    content.chain(transfer).find_map(|(value, plain)| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        value.split(',').map(str::trim).find(|one| !one.eq_ignore_ascii_case(plain)).map(str::to_owned)
+    })
+}
+
 /// Reads JSON; what is wrong is named by its path below `root`, its line and its column.
 pub(crate) fn json<'de, T: Deserialize<'de>>(body: &'de [u8], root: &str) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
@@ -66,6 +82,13 @@ pub(crate) fn json<'de, T: Deserialize<'de>>(body: &'de [u8], root: &str) -> Res
     Ok(value)
 }
 
-fn located(problem: Problem, (line, column): (usize, usize)) -> Problem {
+/// The problem with its line and column.
+pub(crate) fn located(problem: Problem, (line, column): (usize, usize)) -> Problem {
     problem.with("line", line).with("column", column)
+}
+
+/// Line and column of the byte that follows these.
+pub(crate) fn place_after(before: &[u8]) -> (usize, usize) {
+    let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    (1 + before.iter().filter(|&&byte| byte == b'\n').count(), before.len() - line_start + 1)
 }

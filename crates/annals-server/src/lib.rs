@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! connections.rs   accepts, ends gracefully
+//! guard.rs         refuses what a page of another site may have sent
 //! routes.rs        every method and path, and the layers around them
 //!   append.rs read.rs live.rs      the API          health.rs metrics.rs openapi.rs   for operators
 //!   upkeep.rs                                                                         backups and figures of the store
@@ -17,6 +18,7 @@
 
 mod app;
 mod connections;
+mod guard;
 mod routes;
 
 mod append;
@@ -47,6 +49,7 @@ use tokio::sync::watch;
 
 pub use problem::Problem;
 pub use routes::served;
+use upkeep::Figures;
 pub use upkeep::{Figure, Upkeep};
 
 /// A server over a store, to be furnished and then started with [`serve`](Self::serve).
@@ -56,6 +59,8 @@ pub struct Server {
     body_bytes_max: Option<usize>,
     grace: Duration,
     upkeep: Option<Arc<dyn Upkeep>>,
+    hosts: Vec<String>,
+    figures: Vec<Figures>,
     mounted: Vec<(String, Router)>,
     links: Vec<(String, String)>,
 }
@@ -69,6 +74,8 @@ impl Server {
             body_bytes_max: None,
             grace: Duration::from_secs(10),
             upkeep: None,
+            hosts: Vec::new(),
+            figures: Vec::new(),
             mounted: Vec::new(),
             links: Vec::new(),
         }
@@ -98,7 +105,25 @@ impl Server {
     /// Takes care of the store: lets backups be asked for, and shows its figures.
     #[must_use]
     pub fn upkeep(mut self, upkeep: Arc<dyn Upkeep>) -> Self {
-        self.upkeep = Some(upkeep);
+        self.upkeep = Some(Arc::clone(&upkeep));
+        self.figures(move || upkeep.figures())
+    }
+
+    /// Shows these figures at `/metrics` too. They are asked for at each request and must not block.
+    #[must_use]
+    pub fn figures(mut self, figures: impl Fn() -> Vec<Figure> + Send + Sync + 'static) -> Self {
+        self.figures.push(Figures(Arc::new(figures)));
+        self
+    }
+
+    /// Answers under this name too.
+    ///
+    /// On a loopback address only the names of this machine and those given here are answered, so that no page of
+    /// another site can reach the server by a name that was made to point to it. On other addresses any name is
+    /// answered unless one is given here. A proxy's name is to be given if the proxy does not keep `Host`.
+    #[must_use]
+    pub fn host(mut self, name: impl Into<String>) -> Self {
+        self.hosts.push(name.into());
         self
     }
 
@@ -128,8 +153,9 @@ impl Server {
             store: self.store,
             body_bytes_max: self.body_bytes_max.unwrap_or_else(|| body_bytes_for(&self.limits)),
             limits: self.limits,
-            metrics: metrics::Metrics::new(self.upkeep.clone()),
+            metrics: metrics::Metrics::new(self.figures),
             upkeep: self.upkeep,
+            hosts: guard::Hosts { loopback: address.ip().to_canonical().is_loopback(), named: self.hosts },
             backing_up: Arc::default(),
             links: self.links,
             stopping,

@@ -19,7 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::app::App;
 use crate::params::Params;
 use crate::problem::Problem;
-use crate::upkeep::{Figures, Upkeep};
+use crate::upkeep::Figures;
 
 /// Upper bounds of the classes of latency, in seconds.
 const LATENCY_SECONDS: [f64; 14] =
@@ -51,8 +51,8 @@ struct RouteLabels {
 }
 
 impl Metrics {
-    /// All figures at zero, but for the time of the start; with those of the care for the store.
-    pub(crate) fn new(upkeep: Option<Arc<dyn Upkeep>>) -> Self {
+    /// All figures at zero, but for the time of the start; with others that are made when they are asked for.
+    pub(crate) fn new(figures: Vec<Figures>) -> Self {
         let mut registry = Registry::default();
         let this = Self {
             requests: Family::default(),
@@ -84,8 +84,8 @@ impl Metrics {
         let started = Gauge::<f64, AtomicU64>::default();
         started.set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()));
         registry.register_with_unit("process_start_time", "When the server started", Unit::Seconds, started);
-        if let Some(upkeep) = upkeep {
-            registry.register_collector(Box::new(Figures(upkeep)));
+        for figures in figures {
+            registry.register_collector(Box::new(figures));
         }
         Self { registry, ..this }
     }

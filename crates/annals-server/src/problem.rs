@@ -10,7 +10,7 @@
 
 use std::fmt::Display;
 
-use annals_core::{Conflict, Error, Invalid, Version, Violated, Violation};
+use annals_core::{Conflict, Error, Invalid, Reused, Version, Violated, Violation, shortened};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
@@ -21,6 +21,9 @@ use crate::event_json;
 /// The media type of a problem document.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
+/// Most bytes of an explanation: it may quote what is as long as a request.
+const DETAIL_BYTES_MAX: usize = 8 << 10;
+
 /// A request that failed, and how the client is told.
 #[derive(Debug)]
 pub struct Problem {
@@ -30,12 +33,14 @@ pub struct Problem {
     field: Option<String>,
     more: Map<String, Value>,
     violations: Option<Box<RawValue>>,
+    accepting: Option<&'static str>,
 }
 
 impl Problem {
     /// A problem with this status, code and explanation.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), field: None, more: Map::new(), violations: None }
+        let detail = shortened(detail.into(), DETAIL_BYTES_MAX);
+        Self { status, code, detail, field: None, more: Map::new(), violations: None, accepting: None }
     }
 
     /// This part of the request has this problem.
@@ -60,11 +65,23 @@ impl Problem {
         self
     }
 
+    /// The same problem; the answer says which `Content-Encoding` would be taken.
+    #[must_use]
+    pub(crate) fn accepting(mut self, coding: &'static str) -> Self {
+        self.accepting = Some(coding);
+        self
+    }
+
     /// The short, fixed name of this kind of problem, for people.
     pub fn title(&self) -> &'static str {
         match self.code {
             "conflict" => "A condition of the append does not hold",
             "invalid" => "The request is invalid",
+            "reused" => "The key or the ids belong to another append",
+            "foreign-host" => "The server does not answer under this name",
+            "foreign-origin" => "The request was sent by a page of another site",
+            "other-history" => "The log has another history",
+            "overloaded" => "The server has no room for this at the moment",
             "unavailable" => "The store is unavailable",
             "indeterminate" => "The outcome of the append is unknown",
             "poisoned" => "The store takes no appends until it is opened again",
@@ -96,6 +113,7 @@ impl From<Error> for Problem {
         let status = match error {
             Error::Conflict(conflict) => return Self::from(*conflict),
             Error::Invalid(invalid) => return Self::from(invalid),
+            Error::Reused(reused) => return Self::from(*reused),
             Error::Unavailable(_) | Error::Indeterminate(_) | Error::Poisoned(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -119,6 +137,16 @@ impl From<Conflict> for Problem {
         let text = serde_json::value::to_raw_value(&violations);
         problem.violations = Some(text.expect("a violation has only text for keys, so it is JSON"));
         problem
+    }
+}
+
+impl From<Reused> for Problem {
+    fn from(reused: Reused) -> Self {
+        let detail = format!("{reused}; nothing was written");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "reused", detail)
+            .with("first_position", reused.first.get())
+            .with("stream", reused.stream.as_str())
+            .with("differs", reused.field)
     }
 }
 
@@ -198,6 +226,9 @@ impl IntoResponse for Problem {
         let mut response = (self.status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Some(coding) = self.accepting {
+            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static(coding));
         }
         response
     }

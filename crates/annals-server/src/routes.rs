@@ -12,6 +12,7 @@ use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
+use crate::guard::guard;
 use crate::problem::Problem;
 use crate::{append, console, health, live, metrics, openapi, read, upkeep};
 
@@ -53,6 +54,7 @@ pub(crate) fn router(app: Arc<App>, mounted: Vec<(String, Router)>) -> Router {
     let all = mounted.into_iter().fold(own, |router, (path, mounted)| router.nest(&path, mounted));
     all.fallback(no_such_route)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
         .layer(middleware::map_response(harden))
         .layer(middleware::from_fn_with_state(app, metrics::observe))
 }
@@ -81,7 +83,12 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 
 /// Browsers take every answer for what it says it is.
 async fn harden(mut response: Response) -> Response {
-    let name = HeaderName::from_static("x-content-type-options");
-    response.headers_mut().insert(name, HeaderValue::from_static("nosniff"));
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        // No page of another site may embed an answer.
+        ("cross-origin-resource-policy", "same-origin"),
+    ] {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
     response
 }

@@ -69,8 +69,9 @@ pub(crate) async fn backup(
     Ok((StatusCode::CREATED, Json(made.map_err(failed)?)))
 }
 
-/// The figures, whenever they are asked for.
-pub(crate) struct Figures(pub(crate) Arc<dyn Upkeep>);
+/// Figures that are made whenever they are asked for.
+#[derive(Clone)]
+pub(crate) struct Figures(pub(crate) Arc<dyn Fn() -> Vec<Figure> + Send + Sync>);
 
 impl std::fmt::Debug for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -80,7 +81,7 @@ impl std::fmt::Debug for Figures {
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        for Figure { name, help, value, counter } in self.0.figures() {
+        for Figure { name, help, value, counter } in (self.0)() {
             if counter {
                 let metric = ConstCounter::new(value);
                 metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;

@@ -142,8 +142,11 @@ fn kib(append: &Append) -> u32 {
 /// Reads what the answer to an append says beside what became of it.
 async fn answer<S: EventStore + ?Sized>(store: &S, append: &Append, outcome: Outcome) -> Result<Appended> {
     match outcome {
-        Outcome::Keyed(first) => outcome_at(store, first).await,
-        Outcome::Repeated(first) => Ok(Appended::of(&events(store, first, append.writes.len()).await?, true)),
+        Outcome::Keyed(first) => outcome_at(store, first).await?.checked(store, append).await,
+        Outcome::Repeated(first) => {
+            let events = events(store, first, append.writes.len()).await?;
+            Appended::of(&events, true).checked(store, append).await
+        }
         Outcome::Invalid(invalid) => Err(invalid.into()),
         Outcome::Refused(violated) => {
             let conflict = Conflict::explain(store, &append.conditions, violated).await?;

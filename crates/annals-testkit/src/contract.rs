@@ -53,6 +53,7 @@ macro_rules! __clauses {
                 conditions_that_contradict_each_other_refuse,
                 a_stale_version_carries_the_unseen_events,
                 a_long_list_of_unseen_events_says_that_it_is_cut,
+                a_conflict_of_many_conditions_is_bounded_as_a_whole,
                 an_append_does_not_violate_its_own_conditions,
             }
             queries: {
@@ -77,6 +78,7 @@ macro_rules! __clauses {
                 the_same_key_gets_the_original_outcome,
                 the_original_outcome_does_not_move_on,
                 a_used_key_with_other_events_writes_nothing,
+                a_used_id_with_another_event_is_refused,
                 a_used_key_is_answered_in_spite_of_stale_conditions,
                 concurrent_retries_with_one_key_write_once,
                 the_outcome_of_a_key_can_be_asked_for,

@@ -9,6 +9,7 @@ mod one_event;
 mod outbox;
 mod proof;
 mod serve;
+mod serve_log;
 mod support;
 mod torture;
 mod trouble;

@@ -245,7 +245,8 @@ async fn keys_are_kept() {
     let places = places(&notes);
     let store = open(&target, small_segments()).unwrap();
     for event in log.iter().filter(|event| event.idempotency_key.is_some()) {
-        let again = append(event.stream.as_str(), 0, 1).once(event.idempotency_key.clone().unwrap());
+        let again =
+            append(event.stream.as_str(), 0, 1).once(event.idempotency_key.clone().unwrap()).or_original();
         let appended = store.append(again).await.unwrap();
         let place = places.get(&event.position.get()).map(|&place| Position::new(place));
         assert_eq!(appended.duplicate.then_some(appended.first), place);

@@ -40,6 +40,50 @@ fn the_same_key_again_gets_the_first_answer() {
 }
 
 #[test]
+fn a_key_that_comes_again_with_another_event_is_refused_and_names_the_first() {
+    let server = Running::start();
+    let key = [("idempotency-key", "K")];
+    server.post("/v1/streams/order-1", &key, r#"[{"type":"order.placed","data":{"cents":100}}]"#);
+    let other = r#"[{"type":"order.cancelled","data":{"why":"late"}}]"#;
+    let refused = server.post("/v1/streams/order-2", &key, other);
+    assert_eq!(refused.problem(), (422, "reused".into(), None));
+    let json = refused.json();
+    assert_eq!((&json["first_position"], &json["stream"]), (&json!(1), &json!("order-1")), "{json}");
+    assert_eq!(server.get("/v1/events").json()["head"], 1, "nothing is written");
+    let original = [("idempotency-key", "K"), ("idempotency-reuse", "original")];
+    let again = server.post("/v1/streams/order-2", &original, other);
+    assert_eq!((again.status, &again.json()["first_position"]), (200, &json!(1)), "{}", again.text);
+    let unknown = [("idempotency-key", "K"), ("idempotency-reuse", "first")];
+    assert_eq!(server.post("/v1/streams/order-2", &unknown, other).problem().2.unwrap(), "Idempotency-Reuse");
+
+    let id = "0f8fad5b-d9cb-469f-a165-70867728950e";
+    let event = |kind: &str, data: u8| format!(r#"[{{"type":"{kind}","data":{data},"id":"{id}"}}]"#);
+    assert_eq!(server.post("/v1/streams/order-3", &[], &event("t", 1)).status, 201);
+    let refused = server.post("/v1/streams/order-3", &[], &event("other", 2));
+    assert_eq!((refused.status, &refused.json()["first_position"]), (422, &json!(2)), "{}", refused.text);
+    assert_eq!(server.post("/v1/streams/order-3", &[], &event("t", 2)).status, 422);
+    assert_eq!(server.post("/v1/streams/order-3", &[], &event("t", 1)).status, 200, "the same event again");
+    assert_eq!(server.get("/v1/events").json()["head"], 2);
+}
+
+#[test]
+fn a_conflict_of_many_conditions_has_a_bounded_answer() {
+    let server = Running::start();
+    let large = json!([{"type": "t", "data": "x".repeat(1_000_000)}]).to_string();
+    for _ in 0..3 {
+        server.post("/v1/streams/big-1", &[], &large);
+    }
+    let conditions: Vec<_> = (0..1_024).map(|number| json!({"query": [{}], "after": number % 3})).collect();
+    let body = json!({"events": [{"stream": "s-1", "type": "t", "data": {}}], "conditions": conditions});
+    let refused = server.post("/v1/append", &[], &body.to_string());
+    assert_eq!(refused.problem().0, 409);
+    assert!(refused.text.len() < 6_000_000, "{} bytes", refused.text.len());
+    let json = refused.json();
+    assert_eq!(json["violations"].as_array().unwrap().len(), 1_024, "every violated condition is named");
+    assert!(json["detail"].as_str().unwrap().len() < 500, "{}", json["detail"]);
+}
+
+#[test]
 fn a_refusal_carries_the_actual_version_and_the_events_that_were_not_seen() {
     let server = Running::start();
     server.post(

@@ -71,6 +71,49 @@ fn bad_json_is_refused_with_its_place() {
 }
 
 #[test]
+fn data_that_no_reader_could_read_is_refused_with_its_place() {
+    let server = Running::start();
+    let deep = "[".repeat(101) + &"]".repeat(101);
+    for (event, field, column) in [
+        (r#""data":{"text":"bye \ud83d"}"#, "data", 33),
+        (r#""data":{"\udc00":1}"#, "data", 22),
+        (r#""data":"\ud83d\ud83d\ude00""#, "data", 21),
+        (r#""data":{"a":1,"a":2}"#, "data", 28),
+        (r#""data":{"a":1,"\u0061":2}"#, "data", 28),
+        (r#""data":[1e999]"#, "data", 21),
+        (&format!(r#""data":{deep}"#), "data", 120),
+        (r#""content_type":"application/cloudevents+json","data":"\udc00""#, "data", 67),
+    ] {
+        let answer = server.post("/v1/streams/a", &[], &format!("[\n{{\"type\":\"t\",{event}}}]"));
+        assert_eq!(answer.problem(), invalid(&format!("events[0].{field}")), "{event}: {}", answer.text);
+        let json = answer.json();
+        assert_eq!((&json["line"], &json["column"]), (&json!(2), &json!(column)), "{event}: {}", answer.text);
+        let body = format!("{{\"events\":[{{\"stream\":\"a\",\"type\":\"t\",{event}}}]}}");
+        assert_eq!(server.post("/v1/append", &[], &body).problem(), answer.problem());
+    }
+    let base64 = |data: &[u8]| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, data);
+    for (data, content_type) in
+        [(&b"{\"a\":\"\xc7\xd1\"}"[..], ""), (b"{half", r#""content_type":"application/json","#), (b"", "")]
+    {
+        let event = format!(r#"[{{"type":"t",{content_type}"data_base64":"{}"}}]"#, base64(data));
+        let answer = server.post("/v1/streams/a", &[], &event);
+        assert_eq!(answer.problem(), invalid("events[0].data_base64"), "{event}: {}", answer.text);
+    }
+    for own in [r#"{"k":"1","k":"2"}"#, r#"{"k":"1","\u006b":"2"}"#] {
+        let event = format!(r#"[{{"type":"t","data":1,"metadata":{{"own":{own}}}}}]"#);
+        let answer = server.post("/v1/streams/a", &[], &event);
+        assert_eq!((answer.status, answer.text.contains("twice")), (400, true), "{own}: {}", answer.text);
+    }
+    assert_eq!(server.get("/v1/events").json()["head"], 0);
+    let whole =
+        format!(r#"[{{"type":"t","data":"\ud83d\ude00"}},{{"type":"t","data_base64":"{}"}}]"#, base64(b"{}"));
+    assert_eq!(server.post("/v1/streams/a", &[], &whole).status, 201);
+    let bytes =
+        format!(r#"[{{"type":"t","content_type":"text/plain","data_base64":"{}"}}]"#, base64(b"\xff"));
+    assert_eq!(server.post("/v1/streams/a", &[], &bytes).status, 201);
+}
+
+#[test]
 fn bad_appends_are_refused_by_the_name_of_the_field() {
     let server = Running::start();
     let event = json!({"stream": "a", "type": "x", "data": 1});
@@ -155,6 +198,94 @@ fn a_body_of_another_type_is_refused() {
     let request = ureq::http::Request::post(server.url("/v1/streams/a"))
         .header("content-type", "Application/JSON; charset=utf-8");
     assert_eq!(server.send(request.body(r#"[{"type":"x","data":1}]"#.to_owned()).unwrap()).status, 201);
+}
+
+#[test]
+fn a_packed_body_is_refused_and_says_what_is_accepted() {
+    let server = Running::start();
+    for path in ["/v1/streams/a-1", "/v1/append"] {
+        for coding in ["gzip", "identity, br", "x-snappy"] {
+            let answer = server.post(path, &[("content-encoding", coding)], "[]");
+            assert_eq!(
+                answer.problem(),
+                (415, "unsupported-media-type".into(), Some("Content-Encoding".into())),
+                "{coding}"
+            );
+            assert_eq!(answer.header("accept-encoding"), "identity");
+        }
+    }
+    let plain = [("content-encoding", "identity")];
+    assert_eq!(server.post("/v1/streams/a-1", &plain, r#"[{"type":"t","data":1}]"#).status, 201);
+    let answer = server.raw(
+        b"POST /v1/append HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+                              transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    );
+    assert!(answer.starts_with("HTTP/1.1 415"), "{answer}");
+}
+
+#[test]
+fn a_problem_that_quotes_its_input_is_short() {
+    let server = Running::start();
+    let long = "x".repeat(20_000_000);
+    for event in [
+        json!({"type": "t", "data": 1, "id": long}),
+        json!({"type": "t", "data": 1, long.as_str(): 1}),
+        json!({"type": "t", "data": 1, "schema_version": long}),
+        json!({"type": "t", "data": 1, "metadata": {"own": {long.as_str(): 1}}}),
+        json!({"type": "t", "data": 1, "content_type": long}),
+        json!({"type": "t", "data_base64": "", "content_type": long}),
+        json!({"type": long, "data": 1}),
+        json!({"type": "t", "data": 1, "occurred_at": long}),
+    ] {
+        let answer = server.post("/v1/streams/a", &[], &json!([event]).to_string());
+        assert_eq!(answer.status, 400);
+        assert!(answer.text.len() < 20_000, "{} bytes", answer.text.len());
+    }
+    let path = "y".repeat(30_000);
+    assert!(server.get(&format!("/v2/{path}")).text.len() < 20_000);
+    assert!(server.get(&format!("/v1/events?from={path}")).text.len() < 20_000);
+}
+
+#[test]
+fn a_page_of_another_site_can_neither_read_nor_change_anything() {
+    let server = Running::start();
+    let send = |method: &str, path: &str, host: &str, origin: Option<&str>, body: &str| {
+        let request =
+            ureq::http::Request::builder().method(method).uri(server.url(path)).header("host", host);
+        let request = request.header("content-type", "application/json");
+        let request = origin.iter().fold(request, |request, origin| request.header("origin", *origin));
+        server.send(request.body(body.to_owned()).unwrap())
+    };
+    let own = server.address.to_string();
+    let event = r#"[{"type":"t","data":1}]"#;
+    // By a name that was made to point here.
+    for (method, path) in [
+        ("GET", "/v1/events"),
+        ("GET", "/"),
+        ("GET", "/none"),
+        ("POST", "/v1/streams/a"),
+        ("POST", "/v1/backup"),
+    ] {
+        let refused = send(method, path, "elsewhere.example", None, event);
+        assert_eq!(refused.problem(), (421, "foreign-host".into(), None), "{method} {path}");
+        let refused = send(method, path, "elsewhere.example", Some("http://elsewhere.example"), event);
+        assert_eq!(refused.status, 421);
+    }
+    // By a request that a browser sends to another site.
+    for path in ["/v1/streams/a", "/v1/append", "/v1/backup"] {
+        for origin in ["http://elsewhere.example", "null", "http://127.0.0.1:1"] {
+            let refused = send("POST", path, &own, Some(origin), event);
+            assert_eq!(refused.problem(), (403, "foreign-origin".into(), None), "{origin}");
+        }
+    }
+    assert_eq!(server.get("/v1/events").json()["head"], 0);
+    let page = send("GET", "/v1/events", &own, Some("http://elsewhere.example"), "");
+    assert!(!page.headers.contains_key("access-control-allow-origin"), "a browser gives it to no other site");
+    assert_eq!(page.header("cross-origin-resource-policy"), "same-origin");
+    let origin = format!("http://{own}");
+    assert_eq!(send("POST", "/v1/streams/a", &own, Some(&origin), event).status, 201);
+    let port = server.address.port();
+    assert_eq!(send("GET", "/v1/events", &format!("localhost:{port}"), None, "").status, 200);
 }
 
 #[test]

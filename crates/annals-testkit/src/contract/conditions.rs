@@ -145,6 +145,37 @@ pub async fn a_long_list_of_unseen_events_says_that_it_is_cut(trial: &mut Trial)
     check_cut(&violation.unseen, &events_of(store, "blob-1").await, violation.unseen_complete);
 }
 
+/// G3: one conflict has one bound, however many conditions do not hold: 256 events or 4 MiB in all. Every violated
+/// condition is named, and the same condition is explained once.
+pub async fn a_conflict_of_many_conditions_is_bounded_as_a_whole(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(Append::to(stream("blob-1"), Expected::NoStream, megabytes(3))).await);
+    new(store.append(some("order-7", Expected::NoStream, 200)).await);
+    new(store.append(some("order-8", Expected::NoStream, 200)).await);
+    let mut same = some("x-1", Expected::NoStream, 1);
+    let mut different = some("x-1", Expected::NoStream, 1).expecting(stream("order-7"), at(0));
+    let mut streams = some("x-1", Expected::NoStream, 1);
+    for number in 0..100 {
+        same = same.unless(Query::all(), Position::ZERO);
+        different = different.unless(Query::all(), Position::new(number));
+        let name = if number % 2 == 0 { "order-7" } else { "order-8" };
+        streams = streams.expecting(stream(name), at(number));
+    }
+    for (append, count) in [(same, 100), (different, 101), (streams, 100)] {
+        let conflict = refused(store.append(append).await);
+        assert_eq!(conflict.violations.len(), count, "every violated condition is named");
+        let unseen = || conflict.violations.iter().flat_map(|violation| &violation.unseen);
+        assert!(unseen().count() <= 256, "{} events", unseen().count());
+        assert!(unseen().count() > 0, "the first violation is explained");
+        let bytes: usize = unseen().map(|event| event.data.len()).sum();
+        assert!(bytes <= 4 << 20, "{bytes} bytes");
+        let (first, last) = (&conflict.violations[0], &conflict.violations[count - 1]);
+        assert!(!first.unseen.is_empty());
+        assert!(last.unseen.is_empty() && !last.unseen_complete);
+        assert!(conflict.to_string().len() < 1_000, "{conflict}");
+    }
+}
+
 fn megabytes(count: usize) -> Vec<annals_core::NewEvent> {
     (0..count).map(|number| with_data(vec![u8::try_from(number).expect("few"); 1 << 20])).collect()
 }

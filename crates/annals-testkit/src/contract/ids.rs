@@ -128,7 +128,9 @@ pub async fn a_reused_id_is_named_before_a_stale_version(trial: &mut Trial) {
 pub async fn a_used_key_is_answered_before_ids_are_looked_at(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(to("order-7", Expected::NoStream, &["a"]).once(key("request-1"))).await);
-    let again = done(store.append(to("order-7", at(5), &["b", "a"]).once(key("request-1"))).await);
+    let another = to("order-7", at(5), &["b", "a"]).once(key("request-1"));
+    assert!(matches!(store.append(another.clone()).await, Err(annals_core::Error::Reused(_))));
+    let again = done(store.append(another.or_original()).await);
     assert!(again.duplicate);
     assert_eq!(again.count(), 1);
 }

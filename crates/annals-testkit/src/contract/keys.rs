@@ -1,11 +1,11 @@
 //! Clauses on idempotency keys: the caller's name for an append that must be carried out once.
 
-use annals_core::{Append, EventStore, Expected, Version};
+use annals_core::{Append, ContentType, Error, EventId, EventStore, Expected, NewEvent, Version};
 
 use crate::Trial;
 use crate::given::{
-    Picture, at, done, event, events, events_of, invalid, key, log, new, one, race, read, refused, some,
-    stream,
+    Picture, at, done, event, event_type, events, events_of, invalid, key, log, new, one, race, read,
+    refused, some, stream, tag,
 };
 
 /// G5: the same append with the same key is answered with the original outcome, marked as a duplicate, and
@@ -39,19 +39,90 @@ pub async fn the_original_outcome_does_not_move_on(trial: &mut Trial) {
     assert_eq!((again.first, again.last, again.recorded_at), (first.first, first.last, first.recorded_at));
 }
 
-/// G5: the key alone decides: other events, other streams or other counts with a used key write nothing.
+/// G5: a key stands for one append. Other events, other streams or another count with a used key are refused, and
+/// the refusal names the append that used it first. An append that asks for it gets the original outcome instead.
+/// Neither writes anything.
 pub async fn a_used_key_with_other_events_writes_nothing(trial: &mut Trial) {
     let store = trial.store();
-    let first = new(store.append(some("order-7", Expected::NoStream, 2).once(key("request-1"))).await);
+    new(store.append(some("stock-1", Expected::NoStream, 3)).await);
+    let original = Append::to(stream("order-7"), Expected::NoStream, [given("a"), event("order.paid")]);
+    let first = new(store.append(original.clone().once(key("request-1"))).await);
     let before = Picture::of(store).await;
-    let elsewhere = some("order-8", Expected::NoStream, 4).once(key("request-1"));
-    let longer = some("order-7", Expected::Any, 5).once(key("request-1"));
-    for append in [elsewhere, longer] {
-        let again = done(store.append(append).await);
+    let changed = |change: fn(&mut NewEvent)| {
+        let mut append = original.clone();
+        change(&mut append.writes[0].event);
+        append
+    };
+    let mut turned = original.clone();
+    turned.writes.swap(0, 1);
+    for (append, field) in [
+        (some("order-7", Expected::Any, 5), "the number of events"),
+        (Append::to(stream("order-8"), Expected::Any, [given("a"), event("order.paid")]), "events[0].stream"),
+        (changed(|event| event.event_type = event_type("order.cancelled")), "events[0].type"),
+        (changed(|event| event.data = "[]".into()), "events[0].data"),
+        (changed(|event| event.content_type = ContentType::Binary), "events[0].content_type"),
+        (changed(|event| event.tags = vec![tag("vip")]), "events[0].tags"),
+        (changed(|event| event.schema_version = 2), "events[0].schema_version"),
+        (changed(|event| event.id = EventId::from_name(b"b")), "events[0].id"),
+        (turned, "events[0].type"),
+    ] {
+        let append = append.once(key("request-1"));
+        match store.append(append.clone()).await {
+            Err(Error::Reused(reused)) => {
+                assert_eq!((reused.first, &reused.stream), (first.first, &first.streams[0].0), "{reused}");
+                assert_eq!(
+                    (reused.key.as_ref(), reused.field.as_str()),
+                    (append.key.as_ref(), field),
+                    "{reused}"
+                );
+            }
+            answer => panic!("another append with a used key ({field}) was answered {answer:?}"),
+        }
+        let again = done(store.append(append.or_original()).await);
         assert!(again.duplicate);
         assert_eq!((again.first, again.last, &again.streams), (first.first, first.last, &first.streams));
     }
+    let mut same = original.clone();
+    same.writes[0].event.metadata.trace = Some("00-another-request-01".into());
+    same.writes[1].event.id = EventId::generate();
+    assert!(
+        done(store.append(same.once(key("request-1"))).await).duplicate,
+        "a made id and a trace may differ"
+    );
     assert_eq!(Picture::of(store).await, before);
+}
+
+/// G5: ids stand for their events: the same ids where they are already, with other types or data, are refused, and
+/// the refusal names the place of the first use.
+pub async fn a_used_id_with_another_event_is_refused(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("order-7", Expected::NoStream, 1)).await);
+    let original = Append::to(stream("order-7"), at(1), [given("a"), given("b")]);
+    new(store.append(original.clone()).await);
+    let before = Picture::of(store).await;
+    let mut other_type = original.clone();
+    other_type.writes[0].event.event_type = event_type("order.cancelled");
+    let mut other_data = original.clone();
+    other_data.writes[1].event.data = "[]".into();
+    for (append, field) in [(other_type, "events[0].type"), (other_data, "events[1].data")] {
+        for append in [append.clone(), append.once(key("request-1")).or_original()] {
+            let keyed = append.key.is_some();
+            match store.append(append).await {
+                Err(Error::Reused(reused)) => {
+                    assert_eq!((reused.key.as_ref(), reused.first.get()), (None, 2), "{reused}");
+                    assert_eq!(reused.field, field, "{reused}");
+                }
+                answer => panic!("another event with a used id ({field}, {keyed}) was answered {answer:?}"),
+            }
+        }
+    }
+    assert!(done(store.append(original).await).duplicate);
+    assert_eq!(Picture::of(store).await, before);
+}
+
+/// An event whose id the caller gives.
+fn given(name: &str) -> NewEvent {
+    event("order.placed").with_id(EventId::from_name(name.as_bytes()))
 }
 
 /// G5: a used key is answered with its outcome whatever the conditions say by now.

@@ -85,7 +85,8 @@ pub async fn keys_survive_reopening(trial: &mut Trial) {
     }
     let store = trial.store().clone();
     let answers = race(8, |_| {
-        let (store, append) = (store.clone(), some("order-9", Expected::Any, 1).once(key("request-1")));
+        let another = some("order-9", Expected::Any, 1).once(key("request-1"));
+        let (store, append) = (store.clone(), another.or_original());
         async move { store.append(append).await }
     })
     .await;

@@ -164,6 +164,7 @@ fn explains(log: &[RecordedEvent], order: &Order, place: usize, step: &Step) -> 
         Asked::Append(append, answer) => match (model::judge(seen, append), answer) {
             (Verdict::Written, Ok(done)) => !done.duplicate && done.first.get() == seen.len() as u64 + 1,
             (Verdict::Duplicate(original), Ok(done)) => *done == original,
+            (Verdict::Reused(first), Err(Error::Reused(reused))) => reused.first == first,
             (Verdict::Invalid, Err(Error::Invalid(_))) => true,
             (Verdict::Refused(violated), answer) => refused_so(log, append, &violated, answer),
             _ => false,
@@ -190,7 +191,12 @@ fn refused_so(
 /// judgement, so there may be newer ones among them.
 fn carries_unseen(log: &[RecordedEvent], append: &annals_core::Append, violation: &Violation) -> bool {
     let unseen = violation.unseen.iter();
-    match (&violation.violated, &append.conditions[violation.condition]) {
+    let condition = &append.conditions[violation.condition];
+    if append.conditions[..violation.condition].contains(condition) && !violation.unseen_complete {
+        // The same condition is explained once.
+        return violation.unseen.is_empty();
+    }
+    match (&violation.violated, condition) {
         (Violated::Version { stream, expected, actual }, _) => {
             let seen = expected.version().unwrap_or(Version::MAX);
             let missed = log.iter().filter(|event| event.stream == *stream);

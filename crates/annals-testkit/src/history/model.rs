@@ -5,8 +5,8 @@
 use std::collections::HashSet;
 
 use annals_core::{
-    Append, Appended, Condition, EventId, Expected, IdempotencyKey, RecordedEvent, StreamId, Version,
-    Violated,
+    Append, Appended, Condition, EventId, Expected, IdempotencyKey, Position, RecordedEvent, StreamId,
+    Version, Violated,
 };
 
 /// What a store answers to an append.
@@ -14,6 +14,8 @@ use annals_core::{
 pub(super) enum Verdict {
     Written,
     Duplicate(Appended),
+    /// The key, or the ids, are those of the append that begins here, and that is another one.
+    Reused(Position),
     Invalid,
     Refused(Vec<(usize, Violated)>),
 }
@@ -21,10 +23,10 @@ pub(super) enum Verdict {
 /// What a store that holds these events and no others answers to this append.
 pub(super) fn judge(log: &[RecordedEvent], append: &Append) -> Verdict {
     if let Some(original) = append.key.as_ref().and_then(|key| outcome(log, key)) {
-        return Verdict::Duplicate(original);
+        return same_or_reused(log, append, original);
     }
     if let Some(events) = stands_already(log, append) {
-        return Verdict::Duplicate(Appended::of(events, true));
+        return same_or_reused(log, append, Appended::of(events, true));
     }
     if reuses_an_id(log, append) {
         return Verdict::Invalid;
@@ -36,6 +38,18 @@ pub(super) fn judge(log: &[RecordedEvent], append: &Append) -> Verdict {
         .filter_map(|(index, condition)| Some((index, violated(log, condition)?)))
         .collect();
     if violated.is_empty() { Verdict::Written } else { Verdict::Refused(violated) }
+}
+
+/// The original outcome, if it is that of the same append.
+fn same_or_reused(log: &[RecordedEvent], append: &Append, original: Appended) -> Verdict {
+    let first = usize::try_from(original.first.get() - 1).expect("a small log");
+    let last = usize::try_from(original.last.get()).expect("a small log");
+    let there = log[first..last].iter();
+    // Random requests have data that no other has, so an event with the same data is the same event; only its id is
+    // compared by the store where it was given, and then it is the same as well.
+    let same = there.map(|event| (&event.stream, &event.event_type, &event.data));
+    let sent = append.writes.iter().map(|write| (&write.stream, &write.event.event_type, &write.event.data));
+    if same.eq(sent) { Verdict::Duplicate(original) } else { Verdict::Reused(original.first) }
 }
 
 /// The outcome of the append that had this key.

@@ -53,6 +53,8 @@ pub enum Fault {
     NamesTheFirstViolationOnly,
     CarriesNothingUnseen,
     CarriesTooLittleUnseen,
+    ExplainsEachViolationWhole,
+    AnswersAnyReuse,
     // Keys and ids.
     ForgetsKeys,
     ForgetsKeysNowAndThen,
@@ -373,13 +375,15 @@ impl Faulty {
 
     async fn write_event_by_event(&self, append: Append) -> Result<Appended> {
         let (mut streams, mut first) = (Vec::new(), None);
-        let Append { writes, conditions, key, recorded_at } = append;
+        let Append { writes, conditions, key, key_reuse, recorded_at } = append;
         let mut last = None;
         for (index, write) in writes.into_iter().enumerate() {
             let conditions = if index == 0 { conditions.clone() } else { Vec::new() };
             let key = key.clone().filter(|_| index == 0);
-            let done =
-                self.store.append(Append { writes: vec![write], conditions, key, recorded_at }).await?;
+            let done = self
+                .store
+                .append(Append { writes: vec![write], conditions, key, key_reuse, recorded_at })
+                .await?;
             if done.duplicate {
                 return Ok(done);
             }
@@ -429,6 +433,16 @@ impl Faulty {
                     violation.unseen.truncate(keep);
                 }
                 Err(Error::Conflict(conflict))
+            }
+            (Err(Error::Conflict(mut conflict)), ExplainsEachViolationWhole) => {
+                let unseen = conflict.violations[0].unseen.clone();
+                for violation in &mut conflict.violations {
+                    violation.unseen.clone_from(&unseen);
+                }
+                Err(Error::Conflict(conflict))
+            }
+            (Err(Error::Reused(reused)), AnswersAnyReuse) => {
+                Ok(Appended::new(reused.first, self.clock.now(), [(&reused.stream, Version::FIRST)], true))
             }
             (Err(error), RefusesAfterARefusal) => {
                 for write in &append.writes {

@@ -141,6 +141,13 @@ a_broken_store_is_caught! {
     one_that_cuts_unseen_events_and_does_not_say_so: CarriesTooLittleUnseen => [
         a_long_list_of_unseen_events_says_that_it_is_cut,
     ];
+    one_that_explains_each_violation_whole: ExplainsEachViolationWhole => [
+        a_conflict_of_many_conditions_is_bounded_as_a_whole,
+    ];
+    one_that_answers_any_reuse_of_a_key_or_an_id: AnswersAnyReuse => [
+        a_used_key_with_other_events_writes_nothing, a_used_id_with_another_event_is_refused,
+        random_histories_have_one_order,
+    ];
     one_that_forgets_keys: ForgetsKeys => [
         a_used_key_with_other_events_writes_nothing,
         a_used_key_is_answered_in_spite_of_stale_conditions, concurrent_retries_with_one_key_write_once,

@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use annals_core::{
-    Aggregate, Append, Appended, Backoff, Conflict, Decide, Error, Event, EventId, Expected, LogRead,
+    Aggregate, Append, Appended, Backoff, Conflict, Decide, Error, Event, EventId, Expected, KeyReuse, LogRead,
     NewEvent, RecordedEvent, StreamId, Version, Violated, Violation,
 };
 
@@ -207,6 +207,8 @@ where
             None => Append::to(&self.stream, Expected::NoStream, events),
         };
         append.key = self.keys.as_ref().map(|keys| keys.key.clone());
+        // A command that is repeated may decide otherwise by now: its key stands for the command.
+        append.key_reuse = KeyReuse::Original;
         let store = self.execute.repository.shared.store.clone();
         let mut unknown = None;
         loop {

@@ -105,8 +105,8 @@ fn append(events: &[RecordedEvent]) -> Append {
             .iter()
             .map(|event| Write { stream: event.stream.clone(), event: event.to_new() })
             .collect(),
-        conditions: Vec::new(),
         key: events[0].idempotency_key.clone(),
         recorded_at: Some(events[0].recorded_at),
+        ..Append::new()
     }
 }

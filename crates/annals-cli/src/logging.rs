@@ -1,0 +1,113 @@
+//! The log of a command that runs on: structured lines on standard error.
+//!
+//! A log that cannot be written ends nothing and holds nothing up, for the moment in which a disk is full is the one
+//! in which errors are logged. A thread of its own writes the lines; a line that it cannot write, and one for which
+//! there is no room because a reader has stopped reading, is dropped and counted.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::time::Duration;
+
+use annals_server::Figure;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Most lines that wait to be written.
+const LINES_MAX: usize = 4_096;
+/// How long the end of the process waits for lines to be written.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+static WRITER: OnceLock<SyncSender<Entry>> = OnceLock::new();
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+enum Entry {
+    Line(Vec<u8>),
+    /// Everything before it was written, or could not be.
+    Flush(SyncSender<()>),
+}
+
+/// Begins to write logs to standard error; `RUST_LOG` says which, otherwise `default`.
+pub(crate) fn start(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let (sender, entries) = mpsc::sync_channel(LINES_MAX);
+    // Without the thread every line is dropped and counted.
+    let _ = std::thread::Builder::new().name("log".to_owned()).spawn(move || write_all(&entries));
+    let sender = WRITER.get_or_init(|| sender);
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Lines(sender))
+        .log_internal_errors(false)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+}
+
+/// Waits until what was logged is written, but not for a reader that does not read.
+pub(crate) fn flush() {
+    let Some(sender) = WRITER.get() else { return };
+    let (done, written) = mpsc::sync_channel(1);
+    if sender.try_send(Entry::Flush(done)).is_ok() {
+        let _ = written.recv_timeout(FLUSH_MAX);
+    }
+}
+
+/// What `/metrics` says of the log.
+pub(crate) fn figures() -> Vec<Figure> {
+    vec![Figure {
+        name: "annals_log_lines_dropped",
+        help: "Lines of the log that could not be written to standard error",
+        #[expect(clippy::cast_precision_loss, reason = "a figure of Prometheus is a float")]
+        value: DROPPED.load(Ordering::Relaxed) as f64,
+        counter: true,
+    }]
+}
+
+fn write_all(entries: &Receiver<Entry>) {
+    for entry in entries {
+        match entry {
+            Entry::Line(line) => {
+                if io::stderr().write_all(&line).is_err() {
+                    DROPPED.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Entry::Flush(done) => drop(done.try_send(())),
+        }
+    }
+}
+
+/// Makes a writer for each line.
+struct Lines(&'static SyncSender<Entry>);
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line { sender: self.0, text: Vec::new() }
+    }
+}
+
+/// One line, which is handed to the thread when it is whole.
+struct Line {
+    sender: &'static SyncSender<Entry>,
+    text: Vec<u8>,
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if self.sender.try_send(Entry::Line(std::mem::take(&mut self.text))).is_err() {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

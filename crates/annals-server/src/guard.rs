@@ -1,0 +1,170 @@
+//! Which requests a browser may have been made to send, and are refused before any handler sees them.
+//!
+//! The server has no authentication, so what keeps a page of another site away from it is checked here.
+//!
+//! - H1  On a loopback address, `Host` names this machine (`localhost`, a loopback address), a name given by
+//!   [`Server::host`](crate::Server::host), or a name without a dot. A public name that was made to point to
+//!   127.0.0.1 (DNS rebinding) is refused, so a foreign page is never of the same origin. A name without a dot is
+//!   no public name: it comes from the machine's own hosts file or a container's network.
+//! - H2  On other addresses any name is taken, unless names are given.
+//! - H3  A request that may change something and carries an `Origin` comes from a page; it must be our own page.
+//!   Reads need no such check: without CORS headers a browser gives their answers to no other site.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header, uri::Authority};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::app::App;
+use crate::problem::Problem;
+
+/// The names under which the server answers.
+#[derive(Debug)]
+pub(crate) struct Hosts {
+    /// Whether it listens on a loopback address, and so for this machine only.
+    pub(crate) loopback: bool,
+    /// The names that it was given.
+    pub(crate) named: Vec<String>,
+}
+
+/// Refuses what a foreign page may have sent.
+pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match app.hosts.check(request.method(), request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+impl Hosts {
+    fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let (host, second) = (hosts.next(), hosts.next());
+        if second.is_some() {
+            return Err(Problem::invalid("Host", "is given more than once"));
+        }
+        let host = host.map(|value| value.to_str().ok().and_then(|text| text.parse::<Authority>().ok()));
+        let host = match (uri.authority(), host) {
+            (Some(authority), _) => Some(authority.clone()),
+            (None, Some(Some(authority))) => Some(authority),
+            (None, Some(None)) => return Err(Problem::invalid("Host", "is not the name of a host")),
+            // No browser leaves it out.
+            (None, None) => None,
+        };
+        if let Some(host) = &host
+            && !self.answers(name(host))
+        {
+            let detail = format!(
+                "this server does not answer as `{}`; name it with `annals serve --host` if it should",
+                name(host)
+            );
+            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign-host", detail));
+        }
+        if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+            return Ok(());
+        }
+        for origin in headers.get_all(header::ORIGIN) {
+            let origin = origin.to_str().unwrap_or("…");
+            if !self.is_own(origin, host.as_ref()) {
+                let detail = format!(
+                    "the request was sent by a page of `{origin}`, and only our own pages may change anything"
+                );
+                return Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the server answers under this name.
+    fn answers(&self, name: &str) -> bool {
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let local = name.eq_ignore_ascii_case("localhost")
+            || address.as_ref().is_ok_and(|address| address.to_canonical().is_loopback());
+        if local || self.is_named(name) {
+            return true;
+        }
+        match (self.loopback, self.named.is_empty()) {
+            (true, _) => address.is_err() && !name.contains('.'),
+            (false, true) => true,
+            // An address is no name that could be made to point elsewhere.
+            (false, false) => address.is_ok(),
+        }
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        self.named.iter().any(|named| named.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether a page of this origin is one of ours, or of a proxy before us that has one of our names.
+    fn is_own(&self, origin: &str, host: Option<&Authority>) -> bool {
+        let Some((scheme, authority)) = origin.split_once("://") else { return false };
+        let Ok(authority) = authority.parse::<Authority>() else { return false };
+        let default = match scheme {
+            "http" => 80,
+            "https" => 443,
+            _ => return false,
+        };
+        let port = |authority: &Authority| authority.port_u16().unwrap_or(default);
+        let same = host.is_some_and(|host| {
+            name(host).eq_ignore_ascii_case(name(&authority)) && port(host) == port(&authority)
+        });
+        same || self.is_named(name(&authority))
+    }
+}
+
+/// The name without its port and without the dot that may end it.
+fn name(authority: &Authority) -> &str {
+    authority.host().trim_end_matches('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(loopback: bool, named: &[&str], name: &str) -> bool {
+        Hosts { loopback, named: named.iter().map(|&name| name.to_owned()).collect() }.answers(name)
+    }
+
+    #[test]
+    fn on_loopback_only_names_of_this_machine_are_answered() {
+        for name in ["localhost", "LocalHost", "127.0.0.1", "127.8.8.8", "[::1]", "annals", "log.example"] {
+            assert!(answers(true, &["Log.Example"], name), "{name}");
+        }
+        for name in
+            ["elsewhere.example", "localhost.elsewhere.example", "10.0.0.1", "[fe80::1]", "127.0.0.1.nip.io"]
+        {
+            assert!(!answers(true, &["log.example"], name), "{name}");
+        }
+    }
+
+    #[test]
+    fn elsewhere_names_are_checked_if_they_are_given() {
+        assert!(answers(false, &[], "elsewhere.example"));
+        assert!(
+            answers(false, &["log.example"], "log.example") && answers(false, &["log.example"], "10.0.0.1")
+        );
+        assert!(!answers(false, &["log.example"], "elsewhere.example"));
+    }
+
+    #[test]
+    fn only_our_own_pages_change_anything() {
+        let hosts = Hosts { loopback: true, named: vec!["log.example".to_owned()] };
+        let check = |method: Method, origin: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, "localhost:2113".parse().expect("a name and a port"));
+            headers.insert(header::ORIGIN, origin.parse().expect("an origin is a value"));
+            hosts.check(&method, &Uri::from_static("/v1/append"), &headers).is_ok()
+        };
+        for own in ["http://localhost:2113", "http://LOCALHOST:2113", "https://log.example"] {
+            assert!(check(Method::POST, own), "{own}");
+        }
+        for foreign in
+            ["http://elsewhere.example", "http://localhost", "http://localhost:2114", "null", "", "file://"]
+        {
+            assert!(!check(Method::POST, foreign) && !check(Method::DELETE, foreign), "{foreign}");
+            assert!(check(Method::GET, foreign), "{foreign}");
+        }
+    }
+}
