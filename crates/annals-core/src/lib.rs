@@ -48,6 +48,7 @@ mod memory;
 
 mod aggregate;
 mod backoff;
+mod redaction;
 mod url;
 
 pub use admission::{Admission, LogView, admit};
@@ -64,6 +65,7 @@ pub use memory::MemoryStore;
 pub use number::{Position, Version};
 pub use query::{Query, QueryItem};
 pub use read::{Direction, LogPage, LogRead, StreamInfo, StreamList, StreamPage, StreamRead};
+pub use redaction::{redacted, without_secrets};
 pub use store::{EventStore, EventStoreExt, StoreId};
 pub use stream::{Category, StreamId};
 pub use subscription::Subscription;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::Invalid;
+use crate::redaction::{redacted, unescaped, unknown_password};
 
 /// The address of a store: `memory:`, `file:DIRECTORY`, `postgres://…` or `mysql://…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +34,26 @@ impl FromStr for StoreUrl {
                 "names no directory; write `file:DIRECTORY`, such as `file:./data`",
             )),
             Some(("file", path)) => Ok(Self::File(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))),
-            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(DatabaseUrl(text.to_owned()))),
-            Some(("mysql" | "mariadb", _)) => Ok(Self::MySql(DatabaseUrl(text.to_owned()))),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(database(text)?)),
+            Some(("mysql" | "mariadb", _)) => Ok(Self::MySql(database(text)?)),
             Some((scheme, _)) => {
                 Err(Invalid::new("store", format!("`{scheme}:` is not a kind of store; write {known}")))
             }
-            None => Err(Invalid::new("store", format!("`{text}` is not a store; write {known}"))),
+            None => Err(Invalid::new("store", format!("`{}` is not a store; write {known}", redacted(text)))),
         }
     }
+}
+
+fn database(text: &str) -> Result<DatabaseUrl, Invalid> {
+    if let Some((sign, escape)) = unescaped(text) {
+        let problem = format!("has a `{sign}` in its user or password: write it as `{escape}`");
+        return Err(Invalid::new("store", problem));
+    }
+    if let Some(name) = unknown_password(text) {
+        let problem = format!("has a parameter `{name}`, which no driver reads; a password is `password`");
+        return Err(Invalid::new("store", problem));
+    }
+    Ok(DatabaseUrl(text.to_owned()))
 }
 
 impl fmt::Display for StoreUrl {
@@ -76,20 +89,7 @@ impl DatabaseUrl {
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (place, query) = self.0.split_once('?').map_or((&*self.0, None), |(a, b)| (a, Some(b)));
-        // What is no `scheme://` is a file, and has neither user nor password.
-        let parts = place.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
-        let shown =
-            match parts.and_then(|(scheme, (user, host))| Some((scheme, user.split_once(':')?.0, host))) {
-                Some((scheme, user, host)) => format!("{scheme}://{user}:***@{host}"),
-                None => place.to_owned(),
-            };
-        f.write_str(&shown)?;
-        let pairs = query.into_iter().flat_map(|query| query.split('&'));
-        for (index, pair) in pairs.filter(|pair| !pair.starts_with("password=")).enumerate() {
-            write!(f, "{}{pair}", if index == 0 { '?' } else { '&' })?;
-        }
-        Ok(())
+        f.write_str(&redacted(&self.0))
     }
 }
 
@@ -121,13 +121,32 @@ mod tests {
         for (text, shown) in [
             ("postgres://kim:s3:cr@t@db/shop?schema=a", "postgres://kim:***@db/shop?schema=a"),
             ("postgres://kim@db/shop", "postgres://kim@db/shop"),
-            ("mysql://db/shop?password=secret&x=1", "mysql://db/shop?x=1"),
+            ("mysql://db/shop?password=secret&schema=x", "mysql://db/shop?password=***&schema=x"),
         ] {
             let url: StoreUrl = text.parse().unwrap();
             assert_eq!(url.to_string(), shown);
             assert!(!format!("{url:?}").contains("cr@t"), "{url:?}");
             assert!(matches!(url, StoreUrl::Postgres(url) | StoreUrl::MySql(url) if url.expose() == text));
         }
+    }
+
+    #[test]
+    fn a_mistake_does_not_show_a_password() {
+        for text in [
+            "postgress://kim:s3cret@db/shop",
+            "POSTGRES://kim:s3cret@db/shop",
+            "jdbc:postgresql://kim:s3cret@db/shop",
+            "kim:s3cret@db/shop",
+            "s3cret@db/shop",
+            "postgres://kim:s3cret?x@db/shop",
+            "postgres://db/shop?PASSWORD=s3cret",
+            "postgres://db/shop?sslpassword=s3cret",
+        ] {
+            let refused = text.parse::<StoreUrl>().unwrap_err().to_string();
+            assert!(!refused.contains("s3cret"), "{refused}");
+        }
+        let refused = "postgres://kim:s3cr?et@db/shop".parse::<StoreUrl>().unwrap_err().to_string();
+        assert!(refused.contains("write it as `%3F`"), "{refused}");
     }
 
     #[test]

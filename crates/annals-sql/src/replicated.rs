@@ -238,7 +238,8 @@ pub fn split_replica(url: &str) -> Result<(String, Option<String>), Invalid> {
         Some((scheme, user, path)) if !replica.is_empty() && !replica.contains(['/', '@']) => {
             Ok((format!("{place}{query}"), Some(format!("{scheme}://{user}{replica}/{path}{query}"))))
         }
-        _ => Err(Invalid::new("store", format!("`replica={replica}` must be HOST or HOST:PORT"))),
+        // Not the value itself, which may have a password in it.
+        _ => Err(Invalid::new("store", "has a `replica` that must be HOST or HOST:PORT, without a user")),
     }
 }
 
