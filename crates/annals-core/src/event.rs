@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::text::name_type;
-use crate::{IdempotencyKey, Invalid, Position, StreamId, Text, Timestamp, Version};
+use crate::{IdempotencyKey, Invalid, Position, StreamId, Text, Timestamp, Version, check_json};
 
 name_type! {
     /// The stored name of a kind of event, in the past tense: `account.opened`. At most 256 bytes.
@@ -100,6 +100,12 @@ impl ContentType {
             Self::Binary => "application/octet-stream",
             Self::Other(media_type) => media_type,
         }
+    }
+
+    /// Whether data of this type is JSON: `application/json` or any `…+json`.
+    pub fn is_json(&self) -> bool {
+        let essence = self.as_str().split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
     }
 }
 
@@ -230,6 +236,20 @@ impl NewEvent {
             self.tags.push(tag);
         }
         self
+    }
+
+    /// Checks that data that says it is JSON is JSON that every reader can read ([`check_json`]).
+    ///
+    /// Stores take any bytes, so that a log can be brought back as it is. Each place where new events enter from
+    /// outside (HTTP, the command line, an import) calls this first.
+    ///
+    /// # Errors
+    /// [`Invalid`], naming `data`.
+    pub fn check_data(&self) -> Result<(), Invalid> {
+        if !self.content_type.is_json() {
+            return Ok(());
+        }
+        check_json(&self.data).map_err(|invalid| Invalid::new("data", invalid.to_string()))
     }
 
     /// The same event with this metadata.

@@ -21,7 +21,8 @@
 //! ```
 //!
 //! The files, in the order in which they are best read: `stream`, `event`, `query`, `append`, `read`,
-//! `error`, `store`, `subscription`, `witness`, `admission`, `memory`, and for the domain side `aggregate`.
+//! `error`, `store`, `subscription`, `witness`, `admission`, `memory`, and for the domain side `aggregate`; `json` checks
+//! data that says it is JSON.
 #![forbid(unsafe_code)]
 
 mod text;
@@ -48,6 +49,7 @@ mod memory;
 
 mod aggregate;
 mod backoff;
+mod json;
 mod redaction;
 mod url;
 
@@ -60,6 +62,7 @@ pub use backoff::Backoff;
 pub use bytes::Bytes;
 pub use error::{Cause, Conflict, Error, Invalid, Place, Result, Violated, Violation};
 pub use event::{ContentType, EventId, EventMetadata, EventType, Metadata, NewEvent, RecordedEvent, Tag};
+pub use json::{InvalidJson, JSON_DEPTH_MAX, check_json};
 pub use limits::Limits;
 pub use memory::MemoryStore;
 pub use number::{Position, Version};

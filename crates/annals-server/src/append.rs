@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::app::App;
-use crate::event_json::{Incoming, Object};
+use crate::event_json::{Incoming, Object, Unreadable};
 use crate::params::{Params, StreamInPath};
 use crate::problem::Problem;
 use crate::{body, links};
@@ -45,7 +45,7 @@ pub(crate) async fn to_stream(
             let problem = format!("is not `{stream}`; for several streams there is /v1/append");
             return Err(Problem::invalid(format!("events[{index}].stream"), problem));
         }
-        events.push(event.into_event().map_err(|invalid| in_event(index, invalid))?);
+        events.push(event.into_event().map_err(|wrong| unreadable(&body, index, &wrong))?);
     }
     let append = Append { key, ..Append::to(stream, expected, events) };
     carry_out(&app, append).await
@@ -64,8 +64,8 @@ pub(crate) async fn to_streams(
         return Err(Problem::invalid("Expected-Version", problem));
     }
     let named_by_header = key_header(&headers)?;
-    let body = body::read(&headers, body, app.body_bytes_max).await?;
-    let Object::<Request<'_>>(request) = body::json(&body, "")?;
+    let text = body::read(&headers, body, app.body_bytes_max).await?;
+    let Object::<Request<'_>>(request) = body::json(&text, "")?;
     let named_by_body = request.key.map(|key| IdempotencyKey::new(&*key)).transpose();
     let key =
         match (named_by_header, named_by_body.map_err(|invalid| Problem::invalid("key", invalid.problem))?) {
@@ -80,7 +80,7 @@ pub(crate) async fn to_streams(
             return Err(Problem::invalid(format!("events[{index}].stream"), "is missing"));
         };
         let stream = StreamId::new(&*stream).map_err(|invalid| in_event(index, invalid))?;
-        let event = event.into_event().map_err(|invalid| in_event(index, invalid))?;
+        let event = event.into_event().map_err(|wrong| unreadable(&text, index, &wrong))?;
         append.writes.push(Write { stream, event });
     }
     for (index, Object(condition)) in request.conditions.into_iter().enumerate() {
@@ -260,6 +260,18 @@ impl<'de> Deserialize<'de> for ExpectedJson {
             }
         }
         value.deserialize_any(Visitor)
+    }
+}
+
+/// What is wrong with an event of this body, with its line and column if they are known.
+fn unreadable(body: &[u8], index: usize, wrong: &Unreadable<'_>) -> Problem {
+    let problem = in_event(index, wrong.invalid.clone());
+    let Some(place) = wrong.place else { return problem };
+    // What is wrong was read from the body without a copy, so it is a part of it.
+    let offset = (place.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+    match body.get(..offset) {
+        Some(before) => body::located(problem, body::place_after(before)),
+        None => problem,
     }
 }
 

@@ -66,6 +66,13 @@ pub(crate) fn json<'de, T: Deserialize<'de>>(body: &'de [u8], root: &str) -> Res
     Ok(value)
 }
 
-fn located(problem: Problem, (line, column): (usize, usize)) -> Problem {
+/// The problem with its line and column.
+pub(crate) fn located(problem: Problem, (line, column): (usize, usize)) -> Problem {
     problem.with("line", line).with("column", column)
+}
+
+/// Line and column of the byte that follows these.
+pub(crate) fn place_after(before: &[u8]) -> (usize, usize) {
+    let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    (1 + before.iter().filter(|&&byte| byte == b'\n').count(), before.len() - line_start + 1)
 }

@@ -20,7 +20,8 @@ mod object;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 
 use annals_core::{
     Bytes, ContentType, EventType, IdempotencyKey, Invalid, Metadata, NewEvent, Position, RecordedEvent,
@@ -28,10 +29,11 @@ use annals_core::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-pub(crate) use incoming::{Incoming, syntax_error};
+pub(crate) use incoming::{Incoming, Unreadable, syntax_error};
 pub(crate) use object::{Object, object};
 
 /// An event within a larger JSON document: its data keeps its line breaks.
@@ -63,8 +65,7 @@ pub fn parse_line(line: &[u8]) -> Result<RecordedEvent, Invalid> {
 
 /// Whether data of this type is JSON: `application/json` or any `…+json`.
 pub fn is_json(content_type: &ContentType) -> bool {
-    let essence = content_type.as_str().split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
+    content_type.is_json()
 }
 
 /// Checks that bytes are one JSON value, and hands out its text without the blanks around it.
@@ -114,7 +115,7 @@ struct Cause<'a> {
     predecessor: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "different_names")]
     own: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
@@ -255,6 +256,32 @@ fn at<P: Display>(field: P) -> impl Fn(Invalid) -> Invalid {
 /// A field that, if it is there, has a value, if only `null`.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Option<T>, D::Error> {
     T::deserialize(field).map(Some)
+}
+
+/// An object whose names are different: of two values under one name, one would be lost.
+fn different_names<'de, 'a, D: Deserializer<'de>>(
+    field: D,
+) -> Result<BTreeMap<Cow<'a, str>, Cow<'a, str>>, D::Error> {
+    struct Names<'a>(PhantomData<&'a str>);
+    impl<'de, 'a> Visitor<'de> for Names<'a> {
+        type Value = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+            let mut all = BTreeMap::new();
+            while let Some((name, value)) = fields.next_entry::<String, String>()? {
+                if all.contains_key(name.as_str()) {
+                    return Err(de::Error::custom(format_args!("the name `{name}` is there twice")));
+                }
+                all.insert(Cow::Owned(name), Cow::Owned(value));
+            }
+            Ok(all)
+        }
+    }
+    field.deserialize_map(Names(PhantomData))
 }
 
 fn one() -> u16 {

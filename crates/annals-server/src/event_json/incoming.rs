@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
-use annals_core::{EventId, EventType, Invalid, NewEvent, Tag};
+use annals_core::{ContentType, EventId, EventType, Invalid, NewEvent, Tag, check_json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
@@ -37,18 +37,38 @@ pub(crate) struct Incoming<'a> {
     occurred_at: Option<Cow<'a, str>>,
 }
 
-impl Incoming<'_> {
+impl<'a> Incoming<'a> {
     /// The event that is meant.
     ///
     /// # Errors
-    /// [`Invalid`], naming the field within the event.
-    pub(crate) fn into_event(self) -> Result<NewEvent, Invalid> {
+    /// [`Unreadable`], naming the field within the event.
+    pub(crate) fn into_event(self) -> Result<NewEvent, Unreadable<'a>> {
         let content_type = content_type(self.content_type.as_deref());
+        if let Some(json) = self.data
+            && content_type.is_json()
+            && let Err(invalid) = check_json(json.get().as_bytes())
+        {
+            let place = &json.get()[invalid.offset..];
+            return Err(Unreadable { invalid: Invalid::new("data", invalid.problem), place: Some(place) });
+        }
+        Ok(self.into_checked(content_type)?)
+    }
+
+    fn into_checked(self, content_type: ContentType) -> Result<NewEvent, Invalid> {
         let data = match (self.data, self.data_base64) {
             (Some(_), Some(_)) => {
                 return Err(Invalid::new("data_base64", "stands beside `data`; give one of them"));
             }
-            (None, Some(text)) => decode_base64(&text)?,
+            (None, Some(text)) => {
+                let data = decode_base64(&text)?;
+                if content_type.is_json() {
+                    check_json(&data).map_err(|invalid| {
+                        let hint = "give the `content_type` of data that is not JSON";
+                        Invalid::new("data_base64", format!("is not JSON: it {invalid} of the data; {hint}"))
+                    })?;
+                }
+                data
+            }
             (json, None) => embedded(&content_type, json)?,
         };
         let mut event = NewEvent::new(EventType::new(&*self.event_type)?, data)?;
@@ -64,6 +84,20 @@ impl Incoming<'_> {
         event.occurred_at =
             self.occurred_at.map(|time| time.parse()).transpose().map_err(at("occurred_at"))?;
         Ok(event)
+    }
+}
+
+/// Why an event cannot be taken.
+pub(crate) struct Unreadable<'a> {
+    /// The field, and what is wrong with it.
+    pub(crate) invalid: Invalid,
+    /// The rest of the request from what is wrong on, if its place is known.
+    pub(crate) place: Option<&'a str>,
+}
+
+impl From<Invalid> for Unreadable<'_> {
+    fn from(invalid: Invalid) -> Self {
+        Self { invalid, place: None }
     }
 }
 

@@ -71,6 +71,49 @@ fn bad_json_is_refused_with_its_place() {
 }
 
 #[test]
+fn data_that_no_reader_could_read_is_refused_with_its_place() {
+    let server = Running::start();
+    let deep = "[".repeat(101) + &"]".repeat(101);
+    for (event, field, column) in [
+        (r#""data":{"text":"bye \ud83d"}"#, "data", 33),
+        (r#""data":{"\udc00":1}"#, "data", 22),
+        (r#""data":"\ud83d\ud83d\ude00""#, "data", 21),
+        (r#""data":{"a":1,"a":2}"#, "data", 28),
+        (r#""data":{"a":1,"\u0061":2}"#, "data", 28),
+        (r#""data":[1e999]"#, "data", 21),
+        (&format!(r#""data":{deep}"#), "data", 120),
+        (r#""content_type":"application/cloudevents+json","data":"\udc00""#, "data", 67),
+    ] {
+        let answer = server.post("/v1/streams/a", &[], &format!("[\n{{\"type\":\"t\",{event}}}]"));
+        assert_eq!(answer.problem(), invalid(&format!("events[0].{field}")), "{event}: {}", answer.text);
+        let json = answer.json();
+        assert_eq!((&json["line"], &json["column"]), (&json!(2), &json!(column)), "{event}: {}", answer.text);
+        let body = format!("{{\"events\":[{{\"stream\":\"a\",\"type\":\"t\",{event}}}]}}");
+        assert_eq!(server.post("/v1/append", &[], &body).problem(), answer.problem());
+    }
+    let base64 = |data: &[u8]| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, data);
+    for (data, content_type) in
+        [(&b"{\"a\":\"\xc7\xd1\"}"[..], ""), (b"{half", r#""content_type":"application/json","#), (b"", "")]
+    {
+        let event = format!(r#"[{{"type":"t",{content_type}"data_base64":"{}"}}]"#, base64(data));
+        let answer = server.post("/v1/streams/a", &[], &event);
+        assert_eq!(answer.problem(), invalid("events[0].data_base64"), "{event}: {}", answer.text);
+    }
+    for own in [r#"{"k":"1","k":"2"}"#, r#"{"k":"1","\u006b":"2"}"#] {
+        let event = format!(r#"[{{"type":"t","data":1,"metadata":{{"own":{own}}}}}]"#);
+        let answer = server.post("/v1/streams/a", &[], &event);
+        assert_eq!((answer.status, answer.text.contains("twice")), (400, true), "{own}: {}", answer.text);
+    }
+    assert_eq!(server.get("/v1/events").json()["head"], 0);
+    let whole =
+        format!(r#"[{{"type":"t","data":"\ud83d\ude00"}},{{"type":"t","data_base64":"{}"}}]"#, base64(b"{}"));
+    assert_eq!(server.post("/v1/streams/a", &[], &whole).status, 201);
+    let bytes =
+        format!(r#"[{{"type":"t","content_type":"text/plain","data_base64":"{}"}}]"#, base64(b"\xff"));
+    assert_eq!(server.post("/v1/streams/a", &[], &bytes).status, 201);
+}
+
+#[test]
 fn bad_appends_are_refused_by_the_name_of_the_field() {
     let server = Running::start();
     let event = json!({"stream": "a", "type": "x", "data": 1});
