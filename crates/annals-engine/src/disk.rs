@@ -179,8 +179,10 @@ impl FileDisk {
 
     fn hold(root: &Path, directory: PathBuf) -> io::Result<Self> {
         let missing: Vec<_> = directory.ancestors().skip(1).take_while(|above| !above.exists()).collect();
-        fs::create_dir_all(&directory)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(root.join(LOCK))?;
+        private::directory().recursive(true).create(&directory)?;
+        let mut options = OpenOptions::new();
+        let lock =
+            private::file(&mut options).create(true).truncate(false).write(true).open(root.join(LOCK))?;
         let lock = locked(lock)?;
         // What was created must survive a crash: each directory is an entry of the one above it.
         for created in missing {
@@ -193,6 +195,37 @@ impl FileDisk {
 
     fn may_write(&self) -> io::Result<()> {
         if self.writable { Ok(()) } else { Err(io::ErrorKind::ReadOnlyFilesystem.into()) }
+    }
+}
+
+/// What a store creates is its owner's alone: a log has names and addresses of people in it. What is there already keeps
+/// its mode.
+#[cfg(unix)]
+mod private {
+    use std::fs::{DirBuilder, OpenOptions};
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+
+    pub(super) fn directory() -> DirBuilder {
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700);
+        builder
+    }
+
+    pub(super) fn file(options: &mut OpenOptions) -> &mut OpenOptions {
+        options.mode(0o600)
+    }
+}
+
+#[cfg(not(unix))]
+mod private {
+    use std::fs::{DirBuilder, OpenOptions};
+
+    pub(super) fn directory() -> DirBuilder {
+        DirBuilder::new()
+    }
+
+    pub(super) fn file(options: &mut OpenOptions) -> &mut OpenOptions {
+        options
     }
 }
 
@@ -221,7 +254,7 @@ impl Disk for FileDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.may_write()?;
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
+        private::file(&mut options).read(true).write(true).create(true).truncate(true);
         Ok(Arc::new(OsFile::new(options.open(self.directory.join(name))?, name)?))
     }
 
