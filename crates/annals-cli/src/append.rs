@@ -4,10 +4,9 @@ use std::io::Read as _;
 use std::process::ExitCode;
 
 use annals_core::{
-    Append as Request, ContentType, Error, EventId, EventType, Expected, IdempotencyKey, Invalid, Metadata,
-    NewEvent, StreamId, Tag, Text, Timestamp,
+    Append as Request, ContentType, Error, EventId, EventType, Expected, IdempotencyKey, Invalid, Limits,
+    Metadata, NewEvent, StreamId, Tag, Text, Timestamp, check_json,
 };
-use annals_server::event_json;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
@@ -46,8 +45,8 @@ pub(crate) struct Append {
     /// Media type of the data; only JSON is checked
     #[arg(long, default_value = "application/json", value_name = "TYPE")]
     content_type: String,
-    /// When it happened, if not now
-    #[arg(long, value_name = "TIME")]
+    /// When it happened, if not now: 2017-04-15T13:00:00Z, or with another offset
+    #[arg(long, value_name = "TIME", value_parser = time)]
     occurred_at: Option<Timestamp>,
     /// The business process that the event belongs to
     #[arg(long)]
@@ -68,16 +67,9 @@ pub(crate) struct Append {
 impl Append {
     /// Appends the event and prints its place.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let mut data = if self.data == "-" { from_stdin()? } else { self.data.into_bytes() };
+        let data = if self.data == "-" { from_stdin()? } else { self.data.into_bytes() };
         let content_type = ContentType::new(self.content_type);
-        let json = event_json::is_json(&content_type);
-        if json {
-            // The line break that ends standard input is not a part of the value.
-            data = data.trim_ascii().to_vec();
-        }
-        if json && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&data) {
-            bail!("--data is not JSON: {error}; for other data there is --content-type");
-        }
+        let data = if content_type.is_json() { json_of(&data)? } else { data };
         let text = |text: Option<String>| text.map(Text::from);
         let mut event = NewEvent::new(self.event_type, data)?.with_metadata(Metadata {
             process: text(self.process),
@@ -120,8 +112,32 @@ impl Append {
     }
 }
 
+/// Reads a time; the message need not say which argument.
+fn time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|wrong: Invalid| wrong.problem)
+}
+
+/// Reads standard input, but no more than an event may have.
 fn from_stdin() -> anyhow::Result<Vec<u8>> {
+    let most = Limits::default().event_bytes_max;
     let mut data = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut data).context("cannot read standard input")?;
+    let input = std::io::stdin().lock().take(most as u64 + 1);
+    std::io::BufReader::new(input).read_to_end(&mut data).context("cannot read standard input")?;
+    if data.len() > most {
+        bail!("nothing was written: standard input has more than the {most} bytes that an event may have");
+    }
     Ok(data)
+}
+
+/// The JSON in some bytes. The line break that ends standard input is not a part of the value.
+fn json_of(data: &[u8]) -> anyhow::Result<Vec<u8>> {
+    if let Err(error) = std::str::from_utf8(data) {
+        let byte = error.valid_up_to();
+        bail!("--data is not UTF-8, from its byte {byte} on; for other data there is --content-type");
+    }
+    let data = data.trim_ascii();
+    if let Err(error) = check_json(data) {
+        bail!("--data is not JSON: {error}; for other data there is --content-type");
+    }
+    Ok(data.to_vec())
 }

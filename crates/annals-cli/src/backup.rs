@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::address::parser;
 use crate::depot::{Destination, cause};
 use crate::output::{Column, Output, Style, thousands};
 use crate::progress;
@@ -26,7 +27,7 @@ A store that `annals serve` has open is backed up by that process: start it with
 Keys for object storage come from the environment: AWS_ACCESS_KEY_ID, AWS_REGION, …")]
 pub(crate) struct Backup {
     /// Where backups of this store go: a directory, s3://BUCKET/PATH, gs://… or az://…
-    #[arg(value_name = "DESTINATION")]
+    #[arg(value_name = "DESTINATION", value_parser = parser::<Destination>())]
     destination: Destination,
     /// Show the backups that are there, and make none
     #[arg(long, conflicts_with_all = ["keep", "rate"])]
@@ -44,7 +45,7 @@ pub(crate) struct Backup {
     #[arg(long)]
     json: bool,
     /// The store: `file:DIRECTORY`
-    #[arg(long = "store", env = "ANNALS_STORE", value_name = "URL", required_unless_present = "list")]
+    #[arg(long = "store", env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = parser::<StoreUrl>(), required_unless_present = "list")]
     store: Option<StoreUrl>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - D1  A file with a bad line is refused before anything is done.
 //! - D2  Every command has a key, so a demo that was killed goes on where it was, and one that is run again adds
-//!   nothing.
+//!   nothing. With `--input`, the key has the path of the file in it: purchases of two files are two, also if they are alike.
 //! - D3  What is printed at the end comes out of the read models, as new as the last command.
 //!
 //! The files: `progress` (how far it is), `report` (what is printed). The shop itself, and how purchases become its commands, is the crate
@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use self::progress::Progress;
 use self::report::Report;
+use crate::address::parser;
 use crate::output::{Output, thousands};
 use crate::serve;
 
@@ -44,7 +45,7 @@ Run again, the demo adds nothing; killed, it goes on where it was.")]
 pub(crate) struct Demo {
     /// The store: `file:DIRECTORY` (created if need be), `postgres://…`, `mysql://…`, or `memory:`, which ends with the
     /// command
-    #[arg(long, env = "ANNALS_STORE", value_name = "URL", default_value = "file:./annals-demo")]
+    #[arg(long, env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = parser::<StoreUrl>(), default_value = "file:./annals-demo")]
     store: StoreUrl,
     /// The address of console and shop; 127.0.0.1:2113 if nothing is said, none with --once
     #[arg(long, value_name = "ADDRESS")]
@@ -104,7 +105,14 @@ impl Demo {
         let Some(path) = &self.input else { return Ok(purchases::read(purchases::SAMPLE)?) };
         let name = path.display();
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-        purchases::read(&text).map_err(|bad| anyhow!("{name}: {bad}"))
+        let mut purchases = purchases::read(&text).map_err(|bad| anyhow!("{name}: {bad}"))?;
+        // The same purchase in another file is another one.
+        let whole = std::path::absolute(path)?;
+        let file = annals::EventId::from_name(whole.as_os_str().as_encoded_bytes());
+        for purchase in &mut purchases {
+            purchase.key = format!("{file}/{}", purchase.key);
+        }
+        Ok(purchases)
     }
 
     async fn listener(&self) -> anyhow::Result<Option<TcpListener>> {
@@ -178,8 +186,8 @@ fn speed(fed: Fed, took: Duration, followed: Duration) -> Vec<String> {
     let commands = thousands(fed.commands);
     let first = match (new, fed.duplicates) {
         (_, 0) => format!("{commands} commands"),
-        (0, _) => format!("{commands} commands, all of them carried out before: nothing was added"),
-        (_, before) => format!("{commands} commands, {} of them carried out before", thousands(before)),
+        (0, _) => format!("{commands} commands, all of them executed before: nothing was added"),
+        (_, before) => format!("{commands} commands, {} of them executed before", thousands(before)),
     };
     vec![
         format!("{first}, in {:.1} s: {} a second.", took.as_secs_f64(), thousands(a_second)),

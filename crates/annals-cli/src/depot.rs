@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use annals_core::redacted;
 use annals_engine::{Depot, DiskDepot};
 use anyhow::Context as _;
 #[cfg(not(feature = "object-storage"))]
 use anyhow::bail;
+
+use crate::named::refuse_in_store;
 
 #[cfg(feature = "object-storage")]
 mod object;
@@ -23,13 +26,19 @@ pub(crate) fn cause(error: annals_core::Error) -> anyhow::Error {
 /// Schemes of object storage.
 const SCHEMES: [&str; 3] = ["s3", "gs", "az"];
 
-/// A place for backups, as it was named.
-#[derive(Clone, Debug)]
+/// A place for backups, as it was named. An address may have a password in it, which is not shown.
+#[derive(Clone)]
 pub(crate) struct Destination(String);
 
 impl std::fmt::Display for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&if self.is_remote() { redacted(&self.0) } else { self.0.clone() })
+    }
+}
+
+impl std::fmt::Debug for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
     }
 }
 
@@ -55,6 +64,7 @@ impl Destination {
         if self.is_remote() {
             return self.remote();
         }
+        refuse_in_store(Path::new(&self.0)).with_context(|| format!("cannot use {self}"))?;
         let depot = DiskDepot::open(Path::new(&self.0)).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => anyhow::anyhow!("another process writes backups there"),
             _ => error.into(),

@@ -1,8 +1,7 @@
 //! `annals export`: events as lines of JSON, from which `annals import` makes the same log again.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use annals_core::{EventStore, LogRead, Position, StreamId, StreamRead, Version};
@@ -10,7 +9,8 @@ use annals_server::event_json;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::output::thousands;
+use crate::named::NamedFile;
+use crate::output::{Standard, is_closed, note, thousands};
 use crate::progress;
 use crate::store::StoreOption;
 use crate::whole_number;
@@ -28,7 +28,8 @@ pub(crate) struct Export {
     /// Only this stream
     #[arg(long)]
     stream: Option<StreamId>,
-    /// The file to write, which is there only when it is whole; otherwise standard output
+    /// The file to write, which appears under its name when it is whole; `-`, or none, is standard output. A file that it
+    /// replaces keeps its mode, a new one is private
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -39,33 +40,27 @@ impl Export {
     /// Writes all that is there now.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let store = self.store.open_existing().await?;
-        let Some(path) = &self.output else {
-            let mut out = BufWriter::with_capacity(256 << 10, io::stdout());
-            self.write(&*store, &mut out).await?;
-            out.flush()?;
-            return Ok(ExitCode::SUCCESS);
+        let Some(path) = self.output.as_ref().filter(|path| path.as_os_str() != "-") else {
+            let mut out = BufWriter::with_capacity(256 << 10, Standard::new());
+            let written = async {
+                self.write(&*store, &mut out).await?;
+                Ok(out.flush()?)
+            };
+            return reader_may_leave(written.await);
         };
-        let partial = partial(path);
+        let name = || format!("cannot write {}", path.display());
+        let mut out = BufWriter::with_capacity(256 << 10, NamedFile::create(path).with_context(name)?);
         let written = async {
-            let file =
-                File::create(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
-            let mut out = BufWriter::with_capacity(256 << 10, file);
-            let count = self.write(&*store, &mut out).await?;
-            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-            std::fs::rename(&partial, path).with_context(|| format!("cannot create {}", path.display()))?;
-            anyhow::Ok(count)
+            let count = self.write(&*store, &mut out).await.with_context(name)?;
+            out.into_inner()
+                .map_err(io::IntoInnerError::into_error)
+                .with_context(name)?
+                .finish()
+                .with_context(name)?;
+            note(&format!("{} events in {}", thousands(count), path.display()));
+            Ok(())
         };
-        match written.await {
-            Ok(count) => {
-                writeln!(io::stderr(), "{} events in {}", thousands(count), path.display())?;
-                Ok(ExitCode::SUCCESS)
-            }
-            Err(error) => {
-                // What is left would only look like a backup.
-                let _ = std::fs::remove_file(&partial);
-                Err(error)
-            }
-        }
+        reader_may_leave(written.await)
     }
 
     async fn write(&self, store: &dyn EventStore, out: &mut dyn Write) -> anyhow::Result<u64> {
@@ -107,9 +102,11 @@ pub(crate) async fn write(
     }
 }
 
-/// Where a file is written before it is whole.
-fn partial(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
+/// What became of an export to standard output, whose reader may have closed its end.
+fn reader_may_leave(written: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    let closed = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref().is_some_and(is_closed);
+    match written {
+        Err(error) if !error.chain().any(closed) => Err(error),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }

@@ -1,15 +1,18 @@
 //! `annals import`: brings in events from a file. It may be killed at any time and started again.
 //!
 //! Two ways in:
-//! - With `--stream`, each row of any log becomes an event (`rows` reads rows, `recipe` makes events of them,
-//!   `chunks` writes them).
+//! - With `--stream`, each row of any log becomes an event (`input` reads bytes as text; `csv` and `json` find rows in it,
+//!   and `rows` gives them one form; `columns` has what is in one; `recipe` makes events of rows, `chunks` writes them).
 //! - Without, the lines of `annals export` become the log that they came from (`restore`).
 //!
-//! Neither writes an event twice, and neither keeps a file beside the store to know how far it came: the store
-//! itself knows, by idempotency keys and event ids.
+//! Neither writes an event twice, neither takes one event for another, and neither keeps a file beside the store to know
+//! how far it came: the store itself knows, by idempotency keys and event ids.
 
 mod chunks;
+mod columns;
 mod csv;
+mod input;
+mod json;
 mod recipe;
 mod restore;
 mod rows;
@@ -19,39 +22,49 @@ mod value;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use annals_core::UtcOffset;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use serde_json::json;
 
-use crate::output::{Output, thousands};
+use crate::Usage;
+use crate::output::{Output, note, thousands};
 use crate::progress;
 use crate::store::StoreOption;
+use input::Encoding;
 use recipe::Recipe;
 use template::Template;
+use value::{Times, Unit};
 
 /// Bring in events from a file
 #[derive(Args)]
 #[command(after_help = "Examples:
   annals import sales.csv --format csv --stream 'customer-{customer_id}' --type purchased \\
       --time date --tag 'product:{sku}' --store file:./data
-  annals import cdnow.txt --format columns --stream 'customer-{customer_id}' --type purchased \\
-      --time date --store file:./data
+  annals import events.json --stream 'repo-{repo.name}' --type '{type}' --time created_at --data payload \\
+      --store file:./data
+  annals import sales.csv --format csv --delimiter ';' --decimal-comma --encoding cp949 --dry-run \\
+      --stream 'sale-{id}' --type sold --store file:./data
+  zcat log.gz | annals import - --source log --stream '{host}' --type logged --store file:./data
   annals import backup.jsonl --store file:./restored     (lines of `annals export`)
 
-Started again, it goes on where it was, and a file that has grown adds only its new lines. A row is known by the
-name of the file (or --source), its line and its content; with --id, by that column alone.")]
+Started again, it resumes where it was, and a file that has grown adds only its new lines. A row is known by its
+file (or --source), its line and its content; with --id, by that column alone. Another file of the same name is
+refused until it gets a name of its own with --source. A file that is packed with gzip is unpacked.")]
 pub(crate) struct Import {
     /// The file; `-` reads standard input
     file: PathBuf,
-    /// How the file is written: a JSON object a line, CSV with a header line, or columns under a header line
-    /// that are separated by blanks
+    /// How the file is written: JSON objects (a line each, over several lines, or in an array), CSV with a header line, or
+    /// columns under a header line that are separated by blanks
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     format: Format,
-    /// The stream of each row, such as customer-{customer_id}; without it, the lines are those of `annals export`
+    /// The stream of each row, such as customer-{customer_id} or repo-{repo.name}; without it, the lines are those of
+    /// `annals export`
     #[arg(long, value_name = "TEMPLATE", requires = "event_type")]
     stream: Option<Template>,
     /// The type of each event, such as purchased or {kind}
@@ -60,15 +73,37 @@ pub(crate) struct Import {
     /// The column that says when it happened: RFC 3339, YYYY-MM-DD, YYYYMMDD or seconds since 1970
     #[arg(long, value_name = "COLUMN", requires = "stream")]
     time: Option<String>,
-    /// A tag of each event, such as customer:{customer_id}; may be repeated
+    /// What the numbers of the time column count, from 1970 on
+    #[arg(long, value_enum, value_name = "UNIT", requires = "time")]
+    time_unit: Option<Unit>,
+    /// The offset from UTC of times that have none, and of dates, such as Z or +09:00
+    #[arg(long, value_name = "OFFSET", requires = "time", allow_hyphen_values = true)]
+    time_offset: Option<UtcOffset>,
+    /// A tag of each event, such as customer:{customer_id}; may be repeated. It is left out where its column is empty
     #[arg(long = "tag", value_name = "TEMPLATE", requires = "stream")]
     tags: Vec<Template>,
     /// The column that identifies each event
     #[arg(long, value_name = "COLUMN", requires = "stream")]
     id: Option<String>,
-    /// What the rows come from, if it is not to be known by the name of the file
+    /// The column that is the data of each event, as JSON; otherwise the whole row is
+    #[arg(long, value_name = "COLUMN", requires = "stream")]
+    data: Option<String>,
+    /// What the rows come from, if not from a file that is known by its path
     #[arg(long, value_name = "NAME", requires = "stream")]
     source: Option<String>,
+    /// The sign between two columns of CSV, such as ';', or `tab`
+    #[arg(long, value_name = "SIGN", value_parser = delimiter, requires = "stream")]
+    delimiter: Option<u8>,
+    /// Numbers have a decimal comma: 11,77
+    #[arg(long, requires = "stream")]
+    decimal_comma: bool,
+    /// The encoding of the file, such as cp949, utf-16 or latin1 [default: utf-8]
+    #[arg(long, value_name = "NAME")]
+    encoding: Option<Encoding>,
+    /// Read the whole file and say what it would become, or what is wrong with it. Writes nothing, and does not open the
+    /// store
+    #[arg(long)]
+    dry_run: bool,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -79,12 +114,22 @@ pub(crate) struct Import {
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// A JSON object a line
+    /// JSON objects, a line each, over several lines, or in an array
+    #[value(alias = "json")]
     Jsonl,
     /// Comma-separated values under a header line
     Csv,
     /// Columns under a header line, separated by blanks
     Columns,
+}
+
+/// Reads the sign between two columns.
+fn delimiter(text: &str) -> Result<u8, &'static str> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        [sign] if !matches!(sign, b'"' | b'\n' | b'\r') && sign.is_ascii() => Ok(*sign),
+        _ => Err("is not one sign of ASCII, such as `;`, nor `tab`"),
+    }
 }
 
 /// How many events were brought in.
@@ -94,35 +139,90 @@ pub(crate) struct Counts {
     pub(crate) new: u64,
     /// Written by an earlier run.
     pub(crate) there: u64,
+    /// Of these, behind a row that was written now.
+    pub(crate) between: u64,
     /// At other positions than the file says, because the log held other events before.
     pub(crate) moved: u64,
 }
 
+impl Counts {
+    /// Adds what came after.
+    fn add(&mut self, later: Self) {
+        self.between += if self.new > 0 { later.there } else { later.between };
+        self.new += later.new;
+        self.there += later.there;
+        self.moved += later.moved;
+    }
+}
+
 impl Import {
-    /// Brings in the file and says how much.
+    /// Brings in the file and reports how much.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         if self.stream.is_none() && self.format != Format::Jsonl {
             bail!("--format {} needs --stream and --type", self.format);
         }
+        if self.delimiter.is_some() && self.format != Format::Csv {
+            return Err(Usage("--delimiter is for --format csv".to_owned()).into());
+        }
         let name = self.file.display().to_string();
         let (file, length) = self.open().with_context(|| format!("cannot open {name}"))?;
-        let store = self.store.open().await?;
+        // A pipe has no name by which its rows could be told from those of another one.
+        if length.is_none()
+            && self.stream.is_some()
+            && self.source.is_none()
+            && self.id.is_none()
+            && !self.dry_run
+        {
+            let what =
+                format!("{name} has no name of its own: name what the rows come from with --source NAME");
+            return Err(Usage(format!("{what}, or the column that identifies each with --id")).into());
+        }
         let bar = progress::bytes(length);
-        let reader = progress::watched(file, &bar);
         let started = Instant::now();
+        let done = self.bring_in(file, &bar).await;
+        bar.finish_and_clear();
+        let done = done.with_context(|| name.clone())?;
+        let mut output = Output::standard();
+        match done {
+            Done::Checked { events, streams } => report_check(&mut output, events, streams, self.json)?,
+            Done::Written(counts) => {
+                if counts.between > 0 && self.stream.is_some() {
+                    note(&format!(
+                        "annals: {} of the rows were in the store already, behind rows that were not: \
+                         their ids come twice, or are those of an earlier import",
+                        thousands(counts.between)
+                    ));
+                }
+                report(&mut output, &counts, started.elapsed().as_secs_f64(), self.json)?;
+            }
+        }
+        output.flush()?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn bring_in(&self, file: Box<dyn Read>, bar: &ProgressBar) -> anyhow::Result<Done> {
+        let reader = input::utf8(progress::watched(file, bar), self.encoding)?;
+        let recipe = self.recipe();
+        if self.dry_run {
+            let (events, streams) = match recipe {
+                None => restore::check_all(reader)?,
+                Some(recipe) => {
+                    chunks::check_all(rows::Rows::open(self.format, self.delimiter, reader)?, recipe)?
+                }
+            };
+            return Ok(Done::Checked { events, streams });
+        }
+        let store = self.store.open().await?;
         let tell =
             |counts: &Counts| bar.set_message(format!("{} events", thousands(counts.new + counts.there)));
-        let brought_in = match self.recipe() {
-            None => restore::restore(&store, reader, tell).await,
-            Some(recipe) => match rows::Rows::open(self.format, reader) {
-                Ok(rows) => chunks::write_all(&store, rows, recipe, tell).await,
-                Err(error) => Err(error.into()),
-            },
-        };
-        bar.finish_and_clear();
-        let counts = brought_in.context(name)?;
-        report(&counts, started.elapsed().as_secs_f64(), self.json)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(Done::Written(match recipe {
+            None => restore::restore(&store, reader, tell).await?,
+            Some(recipe) => {
+                let rows = rows::Rows::open(self.format, self.delimiter, reader);
+                let rows = rows.map_err(|error| stopped(error.into(), &Counts::default()))?;
+                chunks::write_all(&store, rows, recipe, tell).await?
+            }
+        }))
     }
 
     fn open(&self) -> io::Result<(Box<dyn Read>, Option<u64>)> {
@@ -138,19 +238,37 @@ impl Import {
         Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
     }
 
-    /// How rows become events; nothing if the lines are events already.
+    /// How rows become events; `None` if the lines are events already.
     fn recipe(&self) -> Option<Recipe> {
-        let name = self.file.file_name().map_or("-".into(), |name| name.to_string_lossy().into_owned());
+        let (stream, event_type) = (self.stream.clone()?, self.event_type.clone()?);
         Some(Recipe {
-            source: self.source.clone().unwrap_or(name),
+            source: self.source.clone().unwrap_or_else(|| path_as_source(&self.file)),
             format: self.format,
-            stream: self.stream.clone()?,
-            event_type: self.event_type.clone()?,
+            stream,
+            event_type,
             time: self.time.clone(),
+            times: Times { unit: self.time_unit, offset: self.time_offset },
             tags: self.tags.clone(),
             id: self.id.clone(),
+            data: self.data.clone(),
+            decimal_comma: self.decimal_comma,
         })
     }
+}
+
+/// The path of a file as it was given, without `./`. Bytes that are no text are written as escapes, so that no two paths
+/// are the same.
+fn path_as_source(file: &Path) -> String {
+    let plain: PathBuf = file.components().filter(|part| *part != std::path::Component::CurDir).collect();
+    plain.to_str().map_or_else(|| format!("{plain:?}"), str::to_owned)
+}
+
+/// What an import did.
+enum Done {
+    /// It wrote.
+    Written(Counts),
+    /// It only read.
+    Checked { events: u64, streams: u64 },
 }
 
 impl fmt::Display for Format {
@@ -163,31 +281,41 @@ impl fmt::Display for Format {
     }
 }
 
-fn report(counts: &Counts, seconds: f64, json: bool) -> anyhow::Result<()> {
-    let mut output = Output::standard();
-    let Counts { new, there, moved } = *counts;
+fn report(output: &mut Output, counts: &Counts, seconds: f64, json: bool) -> io::Result<()> {
+    let Counts { new, there, moved, .. } = *counts;
     if json {
         let answer = json!({"new": new, "already_there": there, "moved": moved, "seconds": seconds});
-        output.line(&answer.to_string())?;
-    } else {
-        output.line(&format!(
-            "{} events: {} new, {} already there, in {seconds:.1} s",
-            thousands(new + there),
-            thousands(new),
-            thousands(there),
-        ))?;
-        if moved > 0 {
-            let note = "stand at other positions than in the file: the log held other events before them";
-            output.line(&format!("{} {note}", thousands(moved)))?;
-        }
+        return output.line(&answer.to_string());
     }
-    Ok(output.flush()?)
+    output.line(&format!(
+        "{} events: {} new, {} already there, in {seconds:.1} s",
+        thousands(new + there),
+        thousands(new),
+        thousands(there),
+    ))?;
+    if moved > 0 {
+        let note = "are at other positions than in the file: the log held other events before them";
+        output.line(&format!("{} {note}", thousands(moved)))?;
+    }
+    Ok(())
+}
+
+fn report_check(output: &mut Output, events: u64, streams: u64, json: bool) -> io::Result<()> {
+    if json {
+        return output.line(&json!({"dry_run": true, "events": events, "streams": streams}).to_string());
+    }
+    let (events, streams) = (thousands(events), thousands(streams));
+    output.line(&format!("{events} events in {streams} streams; nothing was written"))
 }
 
 /// The same failure, and how far the import had come.
 fn stopped(error: anyhow::Error, counts: &Counts) -> anyhow::Error {
+    let unknown = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(annals_core::Error::Indeterminate(_)))
+    };
     match counts.new + counts.there {
-        0 => error,
+        0 if error.chain().any(unknown) => error,
+        0 => anyhow::anyhow!("{error:#}; nothing was written"),
         before => error.context(format!("stopped after {before} events, which are in the store")),
     }
 }

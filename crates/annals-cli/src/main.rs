@@ -4,11 +4,16 @@
 //! - B1  What a command answers goes to standard output, for people or, with `--json`, for programs; everything
 //!   else goes to standard error.
 //! - B2  A failure is one line, `annals: …` with its causes, and an exit code: 2 if the command line is wrong,
-//!   otherwise 1. A reader that has gone away is no failure.
+//!   otherwise 1. A reader of standard output that closes its end is no failure: `output.rs` notices it, and no error of
+//!   a store is taken for that.
+//! - B3  No message shows a password. Addresses are text to clap, so that it has no value to print, and are parsed by
+//!   `address.rs`; whatever is printed about a failure has the addresses of the command line and the environment in
+//!   their redacted form.
 //!
 //! A store is opened by its URL, in `store.rs`.
 #![forbid(unsafe_code)]
 
+mod address;
 mod append;
 mod backup;
 mod bench;
@@ -20,6 +25,7 @@ mod head;
 mod import;
 mod logging;
 mod migrate;
+mod named;
 mod outbox;
 mod output;
 mod progress;
@@ -34,7 +40,6 @@ mod torture;
 mod upkeep;
 mod verify;
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -125,6 +130,21 @@ fn rate(text: &str) -> Result<u64, &'static str> {
     mebibytes.map(|mebibytes| mebibytes << 20).ok_or("is not a whole number of MiB a second, from 1 up")
 }
 
+/// The exit code if the command line is wrong.
+const USAGE: u8 = 2;
+
+/// What is wrong with the command line, where clap cannot know it.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; see --help", self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
 /// Shows help, or tells in one line what is wrong with the command line.
 fn refuse(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
@@ -138,19 +158,13 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let said: Vec<_> =
         said.map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let line = said.join("; ");
-    let line = line.trim_start_matches("error: ");
-    let _ = writeln!(io::stderr(), "annals: {}; see --help", output::plain(line));
-    ExitCode::from(2)
+    let line = address::without_passwords(line.trim_start_matches("error: "));
+    output::note(&format!("annals: {line}; see --help"));
+    ExitCode::from(USAGE)
 }
 
 /// Tells why a command failed.
 fn fail(error: &anyhow::Error) -> ExitCode {
-    let gone = error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-    });
-    if gone {
-        return ExitCode::SUCCESS;
-    }
     let mut line = String::new();
     for cause in error.chain() {
         let text = cause.to_string();
@@ -162,7 +176,6 @@ fn fail(error: &anyhow::Error) -> ExitCode {
             line.push_str(&text);
         }
     }
-    // Nobody is left to tell if this fails too.
-    let _ = writeln!(io::stderr(), "annals: {}", output::plain(&line));
-    ExitCode::FAILURE
+    output::note(&format!("annals: {}", address::without_passwords(&line)));
+    if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }

@@ -10,6 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::address::parser;
 use crate::output::{Column, Output, Style, plain, thousands};
 use crate::whole_number;
 
@@ -76,7 +77,7 @@ enum Command {
 #[derive(Args)]
 struct Place {
     /// The database of the service: `postgres://…`, `mysql://…` or `sqlite:FILE`
-    #[arg(value_name = "URL")]
+    #[arg(value_name = "URL", value_parser = parser::<DatabaseUrl>())]
     database: DatabaseUrl,
     /// The name of the outbox's table
     #[arg(long, default_value = "outbox")]

@@ -1,11 +1,68 @@
 //! What people see: aligned tables, colours only on a terminal, and no control characters from data.
+//!
+//! - O1  A reader that closes its end of standard output (`| head`) is noticed here, where output is written, and nowhere
+//!   else: any other broken connection is a failure. The rest of the output is dropped, the command ends as it would
+//!   have ended, and one that only prints stops early.
+//! - O2  A note on standard error that cannot be written changes nothing.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
+
+/// Standard output, with a reader that closed its end as an error of its own kind: [`is_closed`].
+pub(crate) struct Standard(io::Stdout);
+
+/// The reader of standard output closed its end.
+#[derive(Debug)]
+struct ReaderClosed;
+
+impl fmt::Display for ReaderClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reader of standard output closed its end")
+    }
+}
+
+impl std::error::Error for ReaderClosed {}
+
+/// Whether this is the error of [`Standard`] that says that its reader closed its end.
+pub(crate) fn is_closed(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<ReaderClosed>())
+}
+
+impl Standard {
+    /// Standard output of the process.
+    pub(crate) fn new() -> Self {
+        Self(io::stdout())
+    }
+}
+
+impl Write for Standard {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(of_reader)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(of_reader)
+    }
+}
+
+fn of_reader(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => io::Error::other(ReaderClosed),
+        io::ErrorKind::Interrupted => error,
+        kind => io::Error::new(kind, format!("cannot write to standard output: {error}")),
+    }
+}
+
+/// Writes a line to standard error, if that takes it.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{}", plain(line));
+}
 
 /// Where and how a command answers.
 pub(crate) struct Output {
-    out: io::BufWriter<io::Stdout>,
+    out: io::BufWriter<Standard>,
+    /// Whether the reader closed its end.
+    closed: bool,
     /// Whether colours are wanted.
     colour: bool,
     /// Columns of the terminal; none if the output is not one.
@@ -34,23 +91,43 @@ impl Output {
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let width =
             terminal.then(|| terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)));
-        Self { out: io::BufWriter::with_capacity(64 << 10, stdout), colour, width }
+        let out = io::BufWriter::with_capacity(64 << 10, Standard::new());
+        Self { out, closed: false, colour, width }
     }
 
     /// Writes one line as it is.
     pub(crate) fn line(&mut self, line: &str) -> io::Result<()> {
-        writeln!(self.out, "{line}")
+        self.bytes(line.as_bytes())
     }
 
     /// Writes bytes and a line break.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.write_all(bytes)?;
-        self.out.write_all(b"\n")
+        self.unless_closed(|out| {
+            out.write_all(bytes)?;
+            out.write_all(b"\n")
+        })
     }
 
     /// Sends out what has been written so far.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        self.unless_closed(Write::flush)
+    }
+
+    /// Whether nobody reads what is still written.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn unless_closed(
+        &mut self,
+        write: impl FnOnce(&mut io::BufWriter<Standard>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let written = write(&mut self.out);
+        self.closed = written.as_ref().is_err_and(is_closed);
+        if self.closed { Ok(()) } else { written }
     }
 
     /// The text with its style, if colours are wanted.

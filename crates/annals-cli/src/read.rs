@@ -108,7 +108,7 @@ impl Read {
                 printed = true;
             }
             output.flush()?;
-            if end {
+            if end || output.is_closed() {
                 break;
             }
         }

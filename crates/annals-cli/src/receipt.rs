@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use annals_core::{Position, StreamId, Timestamp, Version};
+use annals_core::{Position, StoreUrl, StreamId, Timestamp, Version};
 use annals_engine::Receipt as Proof;
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::address::parser;
 use crate::head::{Published, digest, embedded, hex};
 use crate::output::{Output, plain};
 use crate::store::StoreOption;
@@ -44,8 +45,8 @@ pub(crate) struct Receipt {
     #[arg(long, requires = "check")]
     json: bool,
     /// The store: `file:DIRECTORY`
-    #[arg(long = "store", env = "ANNALS_STORE", value_name = "URL")]
-    store: Option<annals_core::StoreUrl>,
+    #[arg(long = "store", env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = parser::<StoreUrl>())]
+    store: Option<StoreUrl>,
 }
 
 impl Receipt {

@@ -21,6 +21,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::address::parser;
+use crate::named::{private_file, refuse_within_store};
 use crate::output::{Output, Style, plain, thousands};
 use crate::progress;
 use crate::store::StoreOption;
@@ -46,7 +48,7 @@ pub(crate) struct Repair {
     #[command(flatten)]
     store: StoreOption,
     /// The new store: `file:DIRECTORY`, which must not exist
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parser::<StoreUrl>())]
     to: StoreUrl,
     /// Answer in JSON
     #[arg(long)]
@@ -66,9 +68,10 @@ impl Repair {
         });
         let source = source.with_context(|| format!("cannot read {}", self.store.url))?;
         let failed = || format!("{} was not made", self.to);
+        refuse_within_store(&to).with_context(failed)?;
         let fresh = Fresh::begin(&to).with_context(failed)?;
         let mut report = Report {
-            file: BufWriter::new(File::create_new(fresh.path().join(REPORT)).with_context(failed)?),
+            file: BufWriter::new(private_file(&fresh.path().join(REPORT)).with_context(failed)?),
             left: Vec::new(),
         };
         let (work, disk, runtime) = (Work::new(None), fresh.disk(), tokio::runtime::Handle::current());

@@ -3,14 +3,16 @@
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use annals_core::{Position, Timestamp};
+use annals_core::{Position, StoreUrl, Timestamp};
 use annals_engine::disk::Fresh;
 use annals_engine::{Point, RestoreOptions, Work, restore};
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
+use crate::address::parser;
 use crate::depot::{Destination, cause};
+use crate::named::refuse_within_store;
 use crate::output::{Output, thousands};
 use crate::progress;
 use crate::store::StoreOption;
@@ -27,11 +29,11 @@ same log, with the same identity, at an earlier time: do not run both. Events af
 are not in it. ANNALS_STORE is not asked, so that a store at work is never named by mistake.")]
 pub(crate) struct Restore {
     /// Where the backups are: a directory, s3://BUCKET/PATH, gs://… or az://…
-    #[arg(value_name = "SOURCE")]
+    #[arg(value_name = "SOURCE", value_parser = parser::<Destination>())]
     source: Destination,
     /// The new store: `file:DIRECTORY`, which must not exist
-    #[arg(long = "store", value_name = "URL")]
-    store: annals_core::StoreUrl,
+    #[arg(long = "store", value_name = "URL", value_parser = parser::<StoreUrl>())]
+    store: StoreUrl,
     /// Up to here: a position, or a time such as 2017-04-15T13:00:00Z [default: all of it]
     #[arg(long, value_name = "POSITION|TIME")]
     to: Option<To>,
@@ -53,10 +55,10 @@ impl FromStr for To {
         if let Ok(position) = text.parse() {
             return Ok(Self(Point::Position(Position::new(position))));
         }
-        let time: Result<Timestamp, _> = text.parse();
-        let wrong =
-            |_| format!("`{text}` is not a position, nor a time like 2017-04-15T13:00:00Z or 2017-04-15");
-        time.map(|time| Self(Point::Time(time))).map_err(wrong)
+        let time = text.parse::<Timestamp>().map_err(|wrong| {
+            wrong.problem.replace("is not a time like", "is not a position, nor a time like")
+        })?;
+        Ok(Self(Point::Time(time)))
     }
 }
 
@@ -67,6 +69,7 @@ impl Restore {
         let directory = store.directory("restore to")?.to_owned();
         let depot = self.source.read()?;
         let failed = || format!("nothing was restored to {}", store.url);
+        refuse_within_store(&directory).with_context(failed)?;
         let fresh = Fresh::begin(&directory).with_context(failed)?;
         let (work, disk) = (Work::new(None), fresh.disk());
         let options = RestoreOptions { work: work.clone(), backup: self.backup, to: self.to.map(|to| to.0) };

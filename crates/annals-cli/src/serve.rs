@@ -40,7 +40,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "MIB", value_parser = crate::rate)]
     verify_rate: Option<u64>,
     /// Where backups go that are asked for by POST /v1/backup: a directory, s3://BUCKET/PATH, gs://… or az://…
-    #[arg(long, value_name = "DESTINATION")]
+    #[arg(long, value_name = "DESTINATION", value_parser = crate::address::parser::<Destination>())]
     backup: Option<Destination>,
     /// After a backup, leave this many, the newest
     #[arg(long, value_name = "COUNT", requires = "backup", value_parser = crate::backup::count)]

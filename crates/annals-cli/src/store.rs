@@ -8,12 +8,14 @@ use annals_engine::{EngineStore, Options};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
+use crate::address::parser;
+
 /// The option that names a store.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StoreOption {
     /// The store: `file:DIRECTORY` (created if need be), `postgres://…`, `mysql://…`, or `memory:`, which ends with the
     /// command
-    #[arg(long = "store", env = "ANNALS_STORE", value_name = "URL")]
+    #[arg(long = "store", env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = parser::<StoreUrl>())]
     pub(crate) url: StoreUrl,
 }
 

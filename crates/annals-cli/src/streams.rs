@@ -54,7 +54,7 @@ impl Streams {
             }
             output.flush()?;
             after = found.last().map(|info| info.stream.clone());
-            if found.len() < limit {
+            if found.len() < limit || output.is_closed() {
                 break;
             }
         }

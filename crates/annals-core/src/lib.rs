@@ -75,6 +75,6 @@ pub use store::{EventStore, EventStoreExt, StoreId};
 pub use stream::{Category, StreamId};
 pub use subscription::Subscription;
 pub use text::{Text, shortened};
-pub use time::{Clock, SystemClock, TestClock, Timestamp};
+pub use time::{Clock, SystemClock, TestClock, Timestamp, UtcOffset};
 pub use url::{DatabaseUrl, StoreUrl};
 pub use witness::Witness;

@@ -1,22 +1,24 @@
-//! Points in time, and the clock that they are read from.
+//! Points in time, and the clock that they are read from. How they are written and read as text is `time/text.rs`.
+
+mod text;
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Invalid;
 
 /// A point in time, in microseconds since 1970-01-01T00:00:00Z.
 ///
-/// Written and read as RFC 3339 text in UTC, `2017-04-15T13:00:00.000001Z`.
+/// Written as RFC 3339 text in UTC, `2017-04-15T13:00:00.000001Z`, and read with any offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
     /// The earliest time that can be written as text: the first instant of the year 0.
     pub const MIN: Self = Self(-62_167_219_200_000_000);
-    /// The latest time that can be written as text: the end of the year 9999, as far as every offset reaches.
-    pub const MAX: Self = Self(253_402_207_200_000_000);
+    /// The latest time that can be written as text: the last microsecond of the year 9999.
+    pub const MAX: Self = Self(253_402_300_799_999_999);
 
     /// The time this many microseconds after the epoch, held within [`MIN`](Self::MIN) and
     /// [`MAX`](Self::MAX).
@@ -50,25 +52,47 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = jiff::Timestamp::from_microsecond(self.0).map_err(|_| fmt::Error)?;
-        f.pad(&time.to_string())
+        f.pad(&text::write(*self))
     }
 }
 
 impl std::str::FromStr for Timestamp {
     type Err = Invalid;
 
-    /// Reads RFC 3339, with or without a fraction, in any offset; or a bare date, which is its first instant
-    /// in UTC.
+    /// Reads RFC 3339 with any offset, or a date alone, which is its first instant in UTC. A time of day without an
+    /// offset is refused, and so is everything else that is not understood whole. Digits of a fraction after the sixth
+    /// are dropped.
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
-        let read = text.parse::<jiff::Timestamp>().ok().or_else(|| Some(date()?.timestamp()));
-        // Before the year 0 and after 9999 there are times that could be read here, but nowhere else.
-        let in_range = |time: &Self| (Self::MIN..=Self::MAX).contains(time);
-        read.map(|time| Self(time.as_microsecond())).filter(in_range).ok_or_else(|| {
-            let problem = format!("`{text}` is not a time like 2017-04-15T13:00:00Z or 2017-04-15");
-            Invalid::new("time", problem)
-        })
+        text::read(text, None).map_err(|problem| Invalid::new("time", format!("`{text}` {problem}")))
+    }
+}
+
+/// How far a local time is ahead of UTC: `Z`, `+09:00`, `-00:44:30`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct UtcOffset(i64);
+
+impl UtcOffset {
+    /// The offset in seconds; negative west of Greenwich.
+    pub const fn seconds(self) -> i64 {
+        self.0
+    }
+
+    /// Reads a time as [`Timestamp`] does; one without an offset, and a date, has this one.
+    ///
+    /// # Errors
+    /// [`Invalid`] if it is not understood whole.
+    pub fn time(self, text: &str) -> Result<Timestamp, Invalid> {
+        text::read(text, Some(self)).map_err(|problem| Invalid::new("time", format!("`{text}` {problem}")))
+    }
+}
+
+impl std::str::FromStr for UtcOffset {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let problem =
+            || Invalid::new("offset", format!("`{text}` is not an offset from UTC like Z or +09:00"));
+        text::read_offset(text).ok_or_else(problem)
     }
 }
 
@@ -84,7 +108,11 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
+        let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_micros(match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(after) => micros(after),
+            Err(before) => -micros(before.duration()),
+        })
     }
 }
 

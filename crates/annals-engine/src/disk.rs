@@ -226,9 +226,10 @@ impl FileDisk {
 
     fn hold(root: &Path, directory: PathBuf) -> io::Result<Self> {
         let missing: Vec<_> = directory.ancestors().skip(1).take_while(|above| !above.exists()).collect();
-        fs::create_dir_all(&directory)?;
+        private::directory().recursive(true).create(&directory)?;
         let path = root.join(LOCK);
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+        let mut options = OpenOptions::new();
+        let lock = private::file(&mut options).create(true).truncate(false).write(true).open(&path)?;
         let lock = locked(lock, true)?;
         let number = number_of(&lock.metadata()?);
         let keeps_numbers = fs::metadata(&path).is_ok_and(|found| number_of(&found) == number);
@@ -251,6 +252,37 @@ impl FileDisk {
 
     fn file(&self, file: fs::File, name: &str) -> io::Result<Arc<dyn File>> {
         Ok(Arc::new(OsFile::new(file, name, self.keeps_numbers)?))
+    }
+}
+
+/// What a store creates is its owner's alone: a log has names and addresses of people in it. What is there already keeps
+/// its mode.
+#[cfg(unix)]
+mod private {
+    use std::fs::{DirBuilder, OpenOptions};
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+
+    pub(super) fn directory() -> DirBuilder {
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700);
+        builder
+    }
+
+    pub(super) fn file(options: &mut OpenOptions) -> &mut OpenOptions {
+        options.mode(0o600)
+    }
+}
+
+#[cfg(not(unix))]
+mod private {
+    use std::fs::{DirBuilder, OpenOptions};
+
+    pub(super) fn directory() -> DirBuilder {
+        DirBuilder::new()
+    }
+
+    pub(super) fn file(options: &mut OpenOptions) -> &mut OpenOptions {
+        options
     }
 }
 
@@ -291,7 +323,7 @@ impl Disk for FileDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.may_write()?;
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
+        private::file(&mut options).read(true).write(true).create(true).truncate(true);
         self.file(options.open(self.directory.join(name))?, name)
     }
 

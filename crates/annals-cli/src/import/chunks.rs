@@ -1,25 +1,28 @@
 //! Writes rows in chunks, so that a run that was killed can be started again.
 //!
-//! - K1  A chunk is one append. Its key is a digest of its rows and of how they become events, so the store itself
-//!   knows which chunks it has: they are passed over without making events of them.
-//! - K2  Where chunks begin depends on the rows before them alone, so in a file that has grown all chunks but the
-//!   last are the same. The last one is refused, because some of its event ids are there already; it is halved
-//!   until every piece is either new or there.
-//! - K3  Events stand in the order of the file: a chunk is sent when the one before it is answered. Meanwhile the
+//! - K1  A chunk is one append. Rows without an id column are known by their place: the key of a chunk is a digest of the
+//!   recipe, the name of the source and the number of its first row. So the store itself knows how many rows of the
+//!   source it has, and which: they are compared with the rows of the file before anything is written. A file that has
+//!   grown, and an import that was killed, resume after them; another file of the same name is refused.
+//! - K2  Rows with an id column may be anywhere in the file, so the key of a chunk is a digest of its rows. A chunk of
+//!   which the store has some events is halved until every piece is new or there.
+//! - K3  A row is there only if the event in the store is the one that the row makes.
+//! - K4  Events are in the order of the file: a chunk is sent when the one before it is answered. Meanwhile the
 //!   next one is read.
 
 use std::sync::Arc;
 
-use annals_core::{Append, Error, EventStore, IdempotencyKey, Write};
+use annals_core::{
+    Append, Appended, Error, EventStore, IdempotencyKey, Invalid, LogRead, Position, RecordedEvent, Write,
+};
 use anyhow::Context as _;
-use sha2::Digest as _;
 use tokio::task::JoinHandle;
 
 use super::recipe::Recipe;
 use super::rows::{Row, Rows};
 use super::{BadLine, Counts, stopped};
 
-/// Most rows of a chunk. Changing it makes chunks anew: an import under way goes on, only slower.
+/// Most rows of a chunk. What an earlier version wrote in other chunks is still found.
 const CHUNK_ROWS: usize = 1_000;
 /// Most bytes of rows of a chunk, unless one row is larger.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -27,121 +30,289 @@ const CHUNK_BYTES: usize = 4 << 20;
 /// Writes every row as an event.
 pub(crate) async fn write_all(
     store: &Arc<dyn EventStore>,
-    mut rows: Rows,
+    rows: Rows,
     recipe: Recipe,
-    tell: impl Fn(&Counts),
+    report: impl Fn(&Counts),
 ) -> anyhow::Result<Counts> {
-    if let Some(names) = rows.names() {
-        recipe.check(names)?;
-    }
+    let mut source = Source::new(rows, recipe)?;
     let mut counts = Counts::default();
-    let mut under_way: Option<JoinHandle<annals_core::Result<Counts>>> = None;
-    let mut carried = None;
-    loop {
-        let next = next_chunk(&mut rows, &recipe, &mut carried, &**store).await;
-        // Also when the next chunk is bad, the one before it is brought to its end.
-        if let Some(writing) = under_way.take() {
-            let written = writing.await.context("the task that writes ended early")??;
-            counts.new += written.new;
-            counts.there += written.there;
-            tell(&counts);
-        }
-        match next {
-            Ok(Next::Write(key, writes)) => {
-                let store = Arc::clone(store);
-                under_way = Some(tokio::spawn(async move { write(&*store, key, writes).await }));
+    match source.write_all(store, &mut counts, report).await {
+        Ok(()) => Ok(counts),
+        Err(error) => Err(stopped(error, &counts)),
+    }
+}
+
+/// How many events the rows of a file would become, and in how many streams.
+pub(crate) fn check_all(rows: Rows, recipe: Recipe) -> anyhow::Result<(u64, u64)> {
+    let mut source = Source::new(rows, recipe)?;
+    let (mut events, mut streams) = (0, std::collections::HashSet::new());
+    while let Some(row) = source.next_row()? {
+        streams.insert(source.recipe.write(&row)?.stream);
+        events += 1;
+    }
+    Ok((events, streams.len() as u64))
+}
+
+/// The rows of a file and how they become events.
+struct Source {
+    rows: Rows,
+    recipe: Recipe,
+    /// A row that did not fit into the chunk before.
+    carried: Option<Row>,
+    /// How many rows were taken.
+    taken: u64,
+}
+
+/// A chunk that is to be written.
+struct Chunk {
+    key: Option<IdempotencyKey>,
+    /// Whether its rows are known by an id column.
+    by_id: bool,
+    /// The line of each row.
+    lines: Vec<u64>,
+    writes: Vec<Write>,
+}
+
+impl Source {
+    fn new(rows: Rows, recipe: Recipe) -> anyhow::Result<Self> {
+        if let Some(names) = rows.names() {
+            for column in recipe.columns() {
+                if !names.iter().any(|name| name == column) {
+                    let hint = rows.likely_delimiter();
+                    let hint =
+                        hint.map_or_else(String::new, |sign| format!("; for this file, --delimiter {sign}"));
+                    let names = names.join(", ");
+                    anyhow::bail!("there is no column `{column}`; the columns are {names}{hint}");
+                }
             }
-            Ok(Next::There(rows)) => {
-                counts.there += rows;
-                tell(&counts);
+        }
+        Ok(Self { rows, recipe, carried: None, taken: 0 })
+    }
+
+    async fn write_all(
+        &mut self,
+        store: &Arc<dyn EventStore>,
+        counts: &mut Counts,
+        report: impl Fn(&Counts),
+    ) -> anyhow::Result<()> {
+        if self.recipe.id.is_none() {
+            self.pass_over(&**store, counts, &report).await?;
+        }
+        let mut under_way: Option<JoinHandle<(Counts, anyhow::Result<()>)>> = None;
+        loop {
+            let next = self.next_chunk(&**store, counts).await;
+            // Also when the next chunk is bad, the one before it is brought to its end.
+            if let Some(writing) = under_way.take() {
+                let (written, outcome) = writing.await.context("the task that writes ended early")?;
+                counts.add(written);
+                report(counts);
+                outcome?;
             }
-            Ok(Next::End) => return Ok(counts),
-            Err(error) => return Err(stopped(error, &counts)),
+            let Some(chunk) = next? else { return Ok(()) };
+            let store = Arc::clone(store);
+            under_way = Some(tokio::spawn(async move {
+                let mut counts = Counts::default();
+                let outcome = write(&*store, chunk, &mut counts).await;
+                (counts, outcome)
+            }));
         }
     }
-}
 
-/// What comes next in the file.
-enum Next {
-    /// A chunk that the store does not have.
-    Write(IdempotencyKey, Vec<Write>),
-    /// A chunk of so many rows that the store has.
-    There(u64),
-    /// Nothing.
-    End,
-}
-
-async fn next_chunk(
-    rows: &mut Rows,
-    recipe: &Recipe,
-    carried: &mut Option<Row>,
-    store: &dyn EventStore,
-) -> anyhow::Result<Next> {
-    let chunk = take_chunk(rows, carried)?;
-    if chunk.is_empty() {
-        return Ok(Next::End);
+    /// Passes over the rows that the store has of this source (K1).
+    async fn pass_over(
+        &mut self,
+        store: &dyn EventStore,
+        counts: &mut Counts,
+        report: &impl Fn(&Counts),
+    ) -> anyhow::Result<()> {
+        while let Some(there) = store.outcome(&self.recipe.key_of_place(self.taken)).await? {
+            let rows = self.take(events_of(&there), usize::MAX)?;
+            let events = read_from(store, there.first, rows.len()).await?;
+            for (row, event) in rows.iter().zip(&events) {
+                if self.recipe.id(row)? != event.id {
+                    return Err(self.other_source(row, event).into());
+                }
+            }
+            counts.there += rows.len() as u64;
+            report(counts);
+            if rows.is_empty() {
+                break;
+            }
+        }
+        Ok(())
     }
-    let digest = recipe.digest();
-    let mut whole = digest.clone();
-    chunk.iter().for_each(|row| row.digest(&mut whole));
-    let digits: String = whole.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    let key = IdempotencyKey::new(format!("import:{digits}")).expect("the key is short and plain");
-    if store.outcome(&key).await?.is_some() {
-        return Ok(Next::There(chunk.len() as u64));
-    }
-    let writes = chunk.iter().map(|row| recipe.write(row, &digest)).collect::<Result<_, BadLine>>()?;
-    Ok(Next::Write(key, writes))
-}
 
-/// The rows of the next chunk; the first row that no longer fits is carried over.
-fn take_chunk(rows: &mut Rows, carried: &mut Option<Row>) -> Result<Vec<Row>, BadLine> {
-    let mut chunk = Vec::new();
-    let mut bytes = 0;
-    while chunk.len() < CHUNK_ROWS {
-        let row = match carried.take() {
-            Some(row) => row,
-            None => match rows.next_row()? {
-                Some(row) => row,
-                None => break,
-            },
+    /// Why the rows that the store has are not those of this file.
+    fn other_source(&self, row: &Row, event: &RecordedEvent) -> BadLine {
+        let same = self.recipe.write(row).is_ok_and(|write| {
+            let made = write.event;
+            write.stream == event.stream
+                && (made.event_type, &made.data, made.occurred_at)
+                    == (event.event_type.clone(), &event.data, event.occurred_at)
+        });
+        let name = "name it with --source NAME";
+        let problem = if same {
+            format!(
+                "this row is in the store already, at position {}, from a file of this name in another place; if this is \
+                 another file, {name}; if it is the same file and was moved, give its former path with --source",
+                event.position
+            )
+        } else {
+            format!(
+                "the store has another row of this source here, at position {}; if this is another file of the same name, \
+                 {name}",
+                event.position
+            )
         };
-        bytes += row.bytes();
-        if bytes > CHUNK_BYTES && !chunk.is_empty() {
-            *carried = Some(row);
-            break;
-        }
-        chunk.push(row);
+        BadLine::new(row.line, problem)
     }
-    Ok(chunk)
+
+    /// The next chunk that the store does not have.
+    async fn next_chunk(
+        &mut self,
+        store: &dyn EventStore,
+        counts: &mut Counts,
+    ) -> anyhow::Result<Option<Chunk>> {
+        loop {
+            let first = self.taken;
+            let rows = self.take(CHUNK_ROWS, CHUNK_BYTES)?;
+            if rows.is_empty() {
+                return Ok(None);
+            }
+            let key = if self.recipe.id.is_some() {
+                let key = self.recipe.key_of_content(&rows);
+                if store.outcome(&key).await?.is_some() {
+                    counts.add(Counts { there: rows.len() as u64, ..Counts::default() });
+                    continue;
+                }
+                key
+            } else {
+                self.recipe.key_of_place(first)
+            };
+            let lines = rows.iter().map(|row| row.line).collect();
+            let writes = rows.iter().map(|row| self.recipe.write(row)).collect::<Result<_, BadLine>>()?;
+            return Ok(Some(Chunk { key: Some(key), by_id: self.recipe.id.is_some(), lines, writes }));
+        }
+    }
+
+    /// Takes so many rows, or fewer if they have so many bytes; a row that no longer fits is carried over.
+    fn take(&mut self, rows_max: usize, bytes_max: usize) -> Result<Vec<Row>, BadLine> {
+        let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+        while rows.len() < rows_max {
+            let Some(row) = self.next_row()? else { break };
+            bytes = bytes.saturating_add(row.bytes());
+            if bytes > bytes_max && !rows.is_empty() {
+                self.carried = Some(row);
+                self.taken -= 1;
+                break;
+            }
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    fn next_row(&mut self) -> Result<Option<Row>, BadLine> {
+        let row = match self.carried.take() {
+            Some(row) => Some(row),
+            None => self.rows.next_row()?,
+        };
+        self.taken += u64::from(row.is_some());
+        Ok(row)
+    }
 }
 
 /// Writes a chunk; if some of its events are there already, those that are not.
-async fn write(
-    store: &dyn EventStore,
-    key: IdempotencyKey,
-    writes: Vec<Write>,
-) -> annals_core::Result<Counts> {
-    let mut counts = Counts::default();
-    let mut waiting = vec![(Some(key), writes)];
-    while let Some((key, mut writes)) = waiting.pop() {
-        let append = Append { writes: writes.clone(), key, ..Append::new() };
+async fn write(store: &dyn EventStore, chunk: Chunk, counts: &mut Counts) -> anyhow::Result<()> {
+    let mut waiting = vec![chunk];
+    while let Some(mut chunk) = waiting.pop() {
+        let append = Append { writes: chunk.writes.clone(), key: chunk.key.take(), ..Append::new() };
         match store.append(append).await {
-            Ok(done) if done.duplicate => counts.there += writes.len() as u64,
-            Ok(_) => counts.new += writes.len() as u64,
-            Err(Error::Invalid(invalid)) if writes.len() > 1 && is_of_an_id(&invalid.field) => {
-                let later = writes.split_off(writes.len() / 2);
-                waiting.push((None, later));
-                waiting.push((None, writes));
+            Ok(done) if done.duplicate => {
+                compare(store, &chunk, &done).await?;
+                counts.add(Counts { there: chunk.writes.len() as u64, ..Counts::default() });
             }
-            Err(error) => return Err(error),
+            Ok(_) => counts.add(Counts { new: chunk.writes.len() as u64, ..Counts::default() }),
+            Err(error) if chunk.writes.len() > 1 && is_of_an_id(&error, &chunk) => {
+                let half = chunk.writes.len() / 2;
+                let (lines, writes) = (chunk.lines.split_off(half), chunk.writes.split_off(half));
+                waiting.push(Chunk { key: None, by_id: chunk.by_id, lines, writes });
+                waiting.push(chunk);
+            }
+            Err(error) => return Err(failed(&chunk.lines, error)),
         }
     }
-    Ok(counts)
+    Ok(())
 }
 
-/// Whether a refusal is about an event id: `events[3].id`.
-fn is_of_an_id(field: &str) -> bool {
-    field.starts_with("events[") && field.ends_with("].id")
+/// Refuses rows whose events are not those that the store has (K3).
+async fn compare(store: &dyn EventStore, chunk: &Chunk, there: &Appended) -> anyhow::Result<()> {
+    if events_of(there) != chunk.writes.len() {
+        let problem = "another import of this source is under way; start this one again after it";
+        return Err(BadLine::new(chunk.lines[0], problem).into());
+    }
+    let events = read_from(store, there.first, chunk.writes.len()).await?;
+    for ((line, write), event) in chunk.lines.iter().zip(&chunk.writes).zip(&events) {
+        if write.stream != event.stream || write.event != event.to_new() {
+            let problem = format!(
+                "its id is that of another event, at position {} of the log: version {} of `{}`, which has other content",
+                event.position, event.version, event.stream
+            );
+            return Err(BadLine::new(*line, problem).into());
+        }
+    }
+    Ok(())
+}
+
+/// The events of the log from a position on.
+pub(crate) async fn read_from(
+    store: &dyn EventStore,
+    first: Position,
+    count: usize,
+) -> anyhow::Result<Vec<RecordedEvent>> {
+    let mut events = Vec::with_capacity(count);
+    let mut from = first;
+    while events.len() < count {
+        let page = store.read_log(LogRead::forward(from).limit(count - events.len())).await?;
+        events.extend(page.events);
+        from = page.next;
+        if page.end && events.len() < count {
+            anyhow::bail!("the log ends at position {}, before events that it says it has", page.head);
+        }
+    }
+    Ok(events)
+}
+
+/// How many events an append has.
+pub(crate) fn events_of(appended: &Appended) -> usize {
+    usize::try_from(appended.last.get() - appended.first.get() + 1).unwrap_or(usize::MAX)
+}
+
+/// Whether a refusal is about the id of one event, which other rows of the chunk need not share: `events[3].id`.
+fn is_of_an_id(error: &Error, chunk: &Chunk) -> bool {
+    match error {
+        Error::Invalid(Invalid { field, .. }) => field.starts_with("events[") && field.ends_with("].id"),
+        error => chunk.by_id && error.code() == "reused",
+    }
+}
+
+/// Why the rows on these lines were not written.
+fn failed(lines: &[u64], error: Error) -> anyhow::Error {
+    match error {
+        Error::Invalid(Invalid { field, problem }) => {
+            let event = field.strip_prefix("events[").and_then(|rest| rest.split_once(']'));
+            let index = event.and_then(|(index, _)| index.parse::<usize>().ok());
+            let line = lines[index.unwrap_or(0).min(lines.len() - 1)];
+            let field = event.map_or(&*field, |(_, rest)| rest.trim_start_matches('.'));
+            BadLine::new(line, format!("its {field} {problem}")).into()
+        }
+        error => {
+            let place = match lines {
+                [line] => format!("line {line}"),
+                lines => format!("lines {} to {}", lines[0], lines[lines.len() - 1]),
+            };
+            anyhow::Error::new(error).context(place)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -152,6 +323,7 @@ mod tests {
 
     use super::*;
     use crate::import::Format;
+    use crate::import::value::Times;
 
     fn recipe() -> Recipe {
         Recipe {
@@ -160,8 +332,11 @@ mod tests {
             stream: "customer-{customer}".parse().unwrap(),
             event_type: "purchased".parse().unwrap(),
             time: Some("date".into()),
+            times: Times::default(),
             tags: vec!["customer:{customer}".parse().unwrap()],
             id: None,
+            data: None,
+            decimal_comma: false,
         }
     }
 
@@ -175,7 +350,7 @@ mod tests {
 
     async fn import(store: &Arc<dyn EventStore>, file: &str, recipe: Recipe) -> anyhow::Result<Counts> {
         let reader: Box<dyn std::io::Read> = Box::new(std::io::Cursor::new(file.to_owned().into_bytes()));
-        write_all(store, Rows::open(recipe.format, reader)?, recipe, |_| {}).await
+        write_all(store, Rows::open(recipe.format, None, reader)?, recipe, |_| {}).await
     }
 
     async fn all(store: &Arc<dyn EventStore>) -> Vec<RecordedEvent> {
@@ -190,7 +365,7 @@ mod tests {
     async fn rows_become_events_in_the_order_of_the_file() {
         let store = memory();
         let counts = import(&store, &file(0..2_500), recipe()).await.unwrap();
-        assert_eq!(counts, Counts { new: 2_500, there: 0, moved: 0 });
+        assert_eq!(counts, Counts { new: 2_500, there: 0, moved: 0, between: 0 });
         let events = all(&store).await;
         assert_eq!(events.len(), 2_500);
         let last = &events[2_499];
@@ -205,7 +380,7 @@ mod tests {
         let store = memory();
         import(&store, &file(0..2_500), recipe()).await.unwrap();
         let counts = import(&store, &file(0..2_500), recipe()).await.unwrap();
-        assert_eq!(counts, Counts { new: 0, there: 2_500, moved: 0 });
+        assert_eq!(counts, Counts { new: 0, there: 2_500, moved: 0, between: 0 });
         assert_eq!(all(&store).await.len(), 2_500);
     }
 
@@ -214,7 +389,7 @@ mod tests {
         let store = memory();
         for (rows, new) in [(1_300, 1_300), (1_301, 1), (2_900, 1_599), (2_900, 0)] {
             let counts = import(&store, &file(0..rows), recipe()).await.unwrap();
-            assert_eq!(counts, Counts { new, there: u64::from(rows) - new, moved: 0 });
+            assert_eq!(counts, Counts { new, there: u64::from(rows) - new, moved: 0, between: 0 });
             assert_eq!(all(&store).await.len() as u64, u64::from(rows));
         }
         let whole = memory();
@@ -261,7 +436,7 @@ mod tests {
         let by_id = Recipe { id: Some("money".into()), time: None, ..recipe() };
         import(&store, "customer,date,money\n1,x,a\n1,x,b\n", by_id.clone()).await.unwrap();
         let counts = import(&store, "customer,date,money\n1,x,c\n1,x,b\n1,x,a\n", by_id).await.unwrap();
-        assert_eq!(counts, Counts { new: 1, there: 2, moved: 0 });
+        assert_eq!(counts, Counts { new: 1, there: 2, moved: 0, between: 2 });
         let stream = StreamId::new("customer-1").unwrap();
         assert_eq!(store.stream_version(&stream).await.unwrap(), Version::new(3));
     }

@@ -1,75 +1,173 @@
-//! Records of CSV with the lines on which they begin: one record may stand on several lines.
-
-use std::io::{BufRead, BufReader, Read};
-
-use csv_core::ReadRecordResult as Next;
+//! Records of CSV with the lines on which they begin: one record may be on several lines.
+//!
+//! - V1  Nothing is guessed. A quote that is never closed, and text after a closing quote, are refused at their line:
+//!   either would make rows a part of a value.
+//! - V2  A quote within a value that has none at its beginning is text: `5" disk`.
+//! - V3  A line `sep=;` at the beginning, as Excel writes it, names the delimiter.
 
 use super::BadLine;
+use super::input::{Bytes, ROW_BYTES_MAX, too_long};
+use crate::output::note;
 
 /// A record: the line on which it begins, and its cells.
-type Record<'r> = (u64, Vec<&'r [u8]>);
+pub(crate) type Record = (u64, Vec<String>);
+
+/// Most columns; Excel has as many.
+const COLUMNS_MAX: usize = 16_384;
+/// A quoted value of more lines than this is worth a note: its closing quote may be missing.
+const LINES_NOTED: u64 = 300;
 
 /// The records of a file.
 pub(crate) struct Records {
-    file: BufReader<Box<dyn Read>>,
-    reader: csv_core::Reader,
-    /// The line that is being read, with its end, and how far.
-    text: Vec<u8>,
-    read: usize,
-    line: u64,
-    fields: Vec<u8>,
-    ends: Vec<usize>,
+    bytes: Bytes,
+    delimiter: u8,
+}
+
+/// What ended a cell.
+#[derive(PartialEq, Eq)]
+enum End {
+    Cell,
+    Record,
 }
 
 impl Records {
-    pub(crate) fn new(file: Box<dyn Read>) -> Self {
-        Self {
-            file: BufReader::with_capacity(256 << 10, file),
-            reader: csv_core::Reader::new(),
-            text: Vec::new(),
-            read: 0,
-            line: 0,
-            fields: vec![0; 1 << 10],
-            ends: vec![0; 1 << 4],
+    /// The records of a file, with a delimiter; without one it is the comma, or the one that the file names.
+    pub(crate) fn new(file: Box<dyn std::io::Read>, delimiter: Option<u8>) -> Result<Self, BadLine> {
+        let mut records = Self { bytes: Bytes::new(file)?, delimiter: b',' };
+        let named = records.named_delimiter()?;
+        records.delimiter = delimiter.or(named).unwrap_or(b',');
+        Ok(records)
+    }
+
+    /// The delimiter between two cells.
+    pub(crate) fn delimiter(&self) -> u8 {
+        self.delimiter
+    }
+
+    /// Passes over a first line `sep=;`, and returns what it names.
+    fn named_delimiter(&mut self) -> Result<Option<u8>, BadLine> {
+        if !self.bytes.begin_with(b"sep=") {
+            return Ok(None);
+        }
+        let mut line = Vec::new();
+        while !matches!(self.bytes.peek()?, None | Some(b'\n' | b'\r')) && line.len() < 8 {
+            line.extend(self.bytes.next()?);
+        }
+        match line[..] {
+            [.., delimiter] if line.len() == 5 => {
+                self.end_of_line()?;
+                Ok(Some(delimiter))
+            }
+            _ => Err(BadLine::new(1, "`sep=` names a delimiter of one sign, such as `sep=;`")),
         }
     }
 
     /// The next record. Empty lines are passed over.
-    pub(crate) fn next_record(&mut self) -> Result<Option<Record<'_>>, BadLine> {
-        let (mut bytes, mut cells, mut begin) = (0, 0, None);
+    pub(crate) fn next_record(&mut self) -> Result<Option<Record>, BadLine> {
+        while let Some(b'\n' | b'\r') = self.bytes.peek()? {
+            self.bytes.next()?;
+        }
+        if self.bytes.peek()?.is_none() {
+            return Ok(None);
+        }
+        let line = self.bytes.line;
+        let (mut cells, mut bytes) = (Vec::new(), 0);
         loop {
-            if self.read == self.text.len() {
-                self.next_line()?;
+            let (cell, end) = self.cell(line, cells.len() + 1, ROW_BYTES_MAX - bytes)?;
+            bytes += cell.len();
+            cells.push(cell);
+            if end == End::Record {
+                return Ok(Some((line, cells)));
             }
-            let text = &self.text[self.read..];
-            if begin.is_none() && !text.trim_ascii().is_empty() {
-                begin = Some(self.line);
-            }
-            let (next, taken, filled, ended) =
-                self.reader.read_record(text, &mut self.fields[bytes..], &mut self.ends[cells..]);
-            self.read += taken;
-            bytes += filled;
-            cells += ended;
-            match next {
-                Next::InputEmpty => {}
-                Next::OutputFull => self.fields.resize(self.fields.len() * 2, 0),
-                Next::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
-                Next::Record => break,
-                Next::End => return Ok(None),
+            if cells.len() == COLUMNS_MAX {
+                return Err(BadLine::new(line, format!("has more than {COLUMNS_MAX} columns")));
             }
         }
-        let starts = std::iter::once(&0).chain(&self.ends);
-        let record = starts.zip(&self.ends[..cells]).map(|(&start, &end)| &self.fields[start..end]);
-        Ok(Some((begin.unwrap_or(self.line), record.collect())))
     }
 
-    /// Reads one more line; none is left if it is empty.
-    fn next_line(&mut self) -> Result<(), BadLine> {
-        self.text.clear();
-        self.read = 0;
-        self.line += 1;
-        let read = self.file.read_until(b'\n', &mut self.text);
-        read.map(drop).map_err(|error| BadLine::new(self.line, error.to_string()))
+    /// The next cell of the record that begins on a line, of a bounded number of bytes.
+    fn cell(&mut self, record: u64, column: usize, most: usize) -> Result<(String, End), BadLine> {
+        let begin = self.bytes.line;
+        let mut cell = Vec::new();
+        if self.bytes.peek()? == Some(b'"') {
+            self.bytes.next()?;
+            self.quoted(begin, column, &mut cell, most)?;
+            let lines = self.bytes.line - begin;
+            if lines > LINES_NOTED {
+                let hint = "if its closing quote is missing, there are rows in it";
+                note(&format!(
+                    "annals: line {begin}: the quoted value that begins here has {lines} lines; {hint}"
+                ));
+            }
+            if !matches!(self.bytes.peek()?, None | Some(b'\n' | b'\r'))
+                && self.bytes.peek()? != Some(self.delimiter)
+            {
+                let begun =
+                    if lines == 0 { String::new() } else { format!(", which begins on line {begin}") };
+                let problem = format!(
+                    "text follows the closing quote of column {column}{begun}; a quote within a quoted value is doubled"
+                );
+                return Err(BadLine::new(self.bytes.line, problem));
+            }
+        } else {
+            loop {
+                match self.bytes.peek()? {
+                    None | Some(b'\n' | b'\r') => break,
+                    Some(byte) if byte == self.delimiter => break,
+                    Some(b'"') if !cell.is_empty() && cell.trim_ascii().is_empty() => {
+                        let problem =
+                            format!("column {column} has a blank before its quote; remove the blank");
+                        return Err(BadLine::new(self.bytes.line, problem));
+                    }
+                    Some(_) if cell.len() == most => return Err(too_long(record)),
+                    Some(_) => cell.extend(self.bytes.next()?),
+                }
+            }
+        }
+        let end = match self.bytes.peek()? {
+            Some(byte) if byte == self.delimiter => {
+                self.bytes.next()?;
+                End::Cell
+            }
+            _ => {
+                self.end_of_line()?;
+                End::Record
+            }
+        };
+        Ok((super::rows::text(begin, cell)?, end))
+    }
+
+    /// What is between an opening quote, which was taken, and the closing one, which is taken too.
+    fn quoted(&mut self, begin: u64, column: usize, cell: &mut Vec<u8>, most: usize) -> Result<(), BadLine> {
+        loop {
+            match self.bytes.next()? {
+                Some(b'"') if self.bytes.peek()? == Some(b'"') => {
+                    self.bytes.next()?;
+                    cell.push(b'"');
+                }
+                Some(b'"') => return Ok(()),
+                Some(byte) if cell.len() < most => cell.push(byte),
+                Some(_) => {
+                    let problem = format!(
+                        "the quote that begins here, in column {column}, is not closed within {} MiB",
+                        ROW_BYTES_MAX >> 20
+                    );
+                    return Err(BadLine::new(begin, problem));
+                }
+                None => {
+                    let problem = format!("the quote that begins here, in column {column}, is never closed");
+                    return Err(BadLine::new(begin, problem));
+                }
+            }
+        }
+    }
+
+    /// Takes the line feed, the carriage return or both of them.
+    fn end_of_line(&mut self) -> Result<(), BadLine> {
+        if self.bytes.next()? == Some(b'\r') && self.bytes.peek()? == Some(b'\n') {
+            self.bytes.next()?;
+        }
+        Ok(())
     }
 }
 
@@ -77,27 +175,27 @@ impl Records {
 mod tests {
     use super::*;
 
-    fn records(text: &str) -> Vec<(u64, Vec<String>)> {
-        let mut records = Records::new(Box::new(std::io::Cursor::new(text.to_owned().into_bytes())));
-        let mut all = Vec::new();
-        while let Some((line, record)) = records.next_record().unwrap() {
-            let cells = record.into_iter().map(|cell| String::from_utf8(cell.to_vec()).unwrap());
-            all.push((line, cells.collect()));
-        }
-        all
+    fn all(text: &str, delimiter: Option<u8>) -> Result<Vec<Record>, BadLine> {
+        let mut records =
+            Records::new(Box::new(std::io::Cursor::new(text.to_owned().into_bytes())), delimiter)?;
+        std::iter::from_fn(|| records.next_record().transpose()).collect()
+    }
+
+    fn records(text: &str) -> Vec<Record> {
+        all(text, None).unwrap()
     }
 
     #[test]
     fn each_record_has_the_line_on_which_it_begins_whatever_ends_the_lines() {
-        for end in ["\n", "\r\n"] {
-            let text = ["\u{feff}a,b", "1,2", "", "\"x", "y\",\"say \"\"so\"\"\"", "3,", "4,5"].join(end);
+        for end in ["\n", "\r\n", "\r"] {
+            let text = ["\u{feff}a,b", "1,2", "", "\"x", "y\",\"say \"\"so\"\"\"", "3,", "4\",5"].join(end);
             let inner = format!("x{end}y");
             let expected = [
                 (1, ["a", "b"]),
                 (2, ["1", "2"]),
                 (4, [&inner, "say \"so\""]),
                 (6, ["3", ""]),
-                (7, ["4", "5"]),
+                (7, ["4\"", "5"]),
             ];
             let expected = expected.map(|(line, cells)| (line, cells.map(str::to_owned).to_vec()));
             assert_eq!(records(&text), expected);
@@ -107,12 +205,57 @@ mod tests {
 
     #[test]
     fn a_record_may_be_longer_than_any_buffer() {
-        let cell = "x".repeat(5_000);
+        let cell = "x".repeat(20_000);
         let wide = vec![cell.as_str(); 40].join(",");
         let records = records(&format!("{wide}\n{wide}\n"));
         assert_eq!(records.len(), 2);
         assert!(
             records.iter().all(|(_, cells)| cells.len() == 40 && cells.iter().all(|other| *other == cell))
         );
+    }
+
+    #[test]
+    fn a_file_names_its_delimiter() {
+        let cells = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        for (text, delimiter, first) in [
+            ("sep=;\r\na;b\r\n", None, (2, cells(["a", "b"]))),
+            ("\u{feff}sep=\t\na\tb", None, (2, cells(["a", "b"]))),
+            ("sep=;\na|b", Some(b'|'), (2, cells(["a", "b"]))),
+            ("a;\"b;c\"", Some(b';'), (1, cells(["a", "b;c"]))),
+            ("sep,b", None, (1, cells(["sep", "b"]))),
+        ] {
+            assert_eq!(all(text, delimiter).unwrap()[0], first, "{text}");
+        }
+        assert!(all("sep=;;\na;b", None).is_err());
+    }
+
+    #[test]
+    fn what_would_make_rows_a_part_of_a_value_is_refused_at_its_line() {
+        for (text, said) in [
+            ("a,b\n1,2\n3,\"x\n4,5\n", "line 3: the quote that begins here, in column 2, is never closed"),
+            (
+                "a,b\n1,\"x\n2,y\n3,\"z\"\n",
+                "line 4: text follows the closing quote of column 2, which begins on line 2",
+            ),
+            ("a,b\n1,\"x\"y\n", "line 2: text follows the closing quote of column 2;"),
+            ("a,b\n1,\"x\" \n", "line 2: text follows the closing quote"),
+            ("a,b\n1, \"x, y\"\n", "line 2: column 2 has a blank before its quote"),
+            ("a,b\n\"", "line 2: the quote that begins here"),
+        ] {
+            let error = all(text, None).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_record_without_end_is_refused() {
+        for begin in ["a,b\n", "a,b\n1,\""] {
+            let text = std::io::Cursor::new(begin.to_owned().into_bytes());
+            let endless = std::io::Read::chain(text, std::io::repeat(b'x'));
+            let mut records = Records::new(Box::new(endless), None).unwrap();
+            records.next_record().unwrap();
+            let said = records.next_record().unwrap_err().to_string();
+            assert!(said.starts_with("line 2: ") && said.contains("1 MiB"), "{said}");
+        }
     }
 }

@@ -4,22 +4,27 @@
 //!   the recipe, the line and the content; or, with an id column, of that column.
 //! - I2  A column that the recipe names (it makes a stream, a type, a tag, an id or a time) is text in the data, in
 //!   every row. Of the others, values that are exact numbers are numbers.
+//! - I3  A column that makes a stream or a type has something in it in every row: rows that lack it would share one
+//!   stream. A tag whose column is empty is left out.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
-use annals_core::{EventId, EventType, Invalid, NewEvent, StreamId, Tag, Write};
-use serde_json::value::RawValue;
+use annals_core::{
+    Append, EventId, EventType, IdempotencyKey, Invalid, Limits, NewEvent, StreamId, Tag, UtcOffset, Write,
+    check_json,
+};
 use sha2::{Digest as _, Sha256};
 
-use super::rows::{Content, Row};
+use super::columns::Columns;
+use super::rows::Row;
 use super::template::Template;
-use super::{BadLine, Format, value};
+use super::value::Times;
+use super::{BadLine, Format};
 
 /// How rows become events.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe {
-    /// What the rows come from.
+    /// What the rows come from: the path of a file as it was given, or a name.
     pub(crate) source: String,
     /// How the file is written.
     pub(crate) format: Format,
@@ -29,135 +34,154 @@ pub(crate) struct Recipe {
     pub(crate) event_type: Template,
     /// The column that says when it happened.
     pub(crate) time: Option<String>,
+    /// How times are written.
+    pub(crate) times: Times,
     /// The tags of each event.
     pub(crate) tags: Vec<Template>,
     /// The column that identifies each event.
     pub(crate) id: Option<String>,
+    /// The column that is the data of each event; without one, the row is.
+    pub(crate) data: Option<String>,
+    /// Whether numbers have a decimal comma.
+    pub(crate) decimal_comma: bool,
 }
 
 impl Recipe {
-    /// Checks that every column that is named exists.
-    pub(crate) fn check(&self, names: &[String]) -> anyhow::Result<()> {
-        for column in self.columns() {
-            if !names.iter().any(|name| name == column) {
-                anyhow::bail!("there is no column `{column}`; the columns are {}", names.join(", "));
-            }
-        }
-        Ok(())
-    }
-
     /// The columns that it names.
-    fn columns(&self) -> impl Iterator<Item = &str> {
-        let templates = [&self.stream, &self.event_type].into_iter().chain(&self.tags);
-        let columns = [&self.time, &self.id].into_iter().flatten().map(String::as_str);
-        templates.flat_map(Template::columns).chain(columns)
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
+        let columns = [&self.time, &self.id, &self.data].into_iter().flatten().map(String::as_str);
+        self.text_columns().chain(columns)
     }
 
-    /// A digest that begins with everything that makes the recipe what it is.
-    pub(crate) fn digest(&self) -> Sha256 {
+    /// The columns of the templates.
+    fn text_columns(&self) -> impl Iterator<Item = &str> {
+        [&self.stream, &self.event_type].into_iter().chain(&self.tags).flat_map(Template::columns)
+    }
+
+    /// Whether a column is text in the data.
+    fn is_text(&self, name: &str) -> bool {
+        let others = [&self.time, &self.id].into_iter().flatten().map(String::as_str);
+        self.text_columns().chain(others).any(|column| column == name)
+    }
+
+    /// A digest that begins with everything that makes the recipe what it is, for rows of this source.
+    fn digest(&self, source: &str) -> Sha256 {
         let tags: Vec<_> = self.tags.iter().map(Template::as_str).collect();
         let parts = (
             "annals import 1",
-            &self.source,
+            source,
             self.format.to_string(),
             (self.stream.as_str(), self.event_type.as_str(), tags),
             (&self.time, &self.id),
         );
-        let text = serde_json::to_vec(&parts).expect("texts are JSON");
-        Sha256::new_with_prefix(text)
+        let mut digest = Sha256::new_with_prefix(serde_json::to_vec(&parts).expect("texts are JSON"));
+        let unit = self.times.unit.map(|unit| format!("{unit:?}"));
+        let more = (unit, self.times.offset.map(UtcOffset::seconds), &self.data, self.decimal_comma);
+        // Rows of an earlier version, which had none of these options, are still known.
+        if more != (None, None, &None, false) {
+            digest.update(serde_json::to_vec(&more).expect("texts are JSON"));
+        }
+        digest
+    }
+
+    /// The key of the append whose first row is this one of its source, counted from 0. Of the source, the key has only
+    /// the name of the file: a file of the same name elsewhere finds the same key, and the rows there are compared.
+    pub(crate) fn key_of_place(&self, row: u64) -> IdempotencyKey {
+        let name = self.source.rsplit(['/', '\\']).next().unwrap_or_default();
+        key(self.digest(name), &format!("@{row}"))
+    }
+
+    /// The key of an append of rows that an id column identifies.
+    pub(crate) fn key_of_content(&self, rows: &[Row]) -> IdempotencyKey {
+        let mut digest = self.digest(&self.source);
+        rows.iter().for_each(|row| row.digest(&mut digest));
+        key(digest, "")
+    }
+
+    /// The id of the event that a row becomes.
+    pub(crate) fn id(&self, row: &Row) -> Result<EventId, BadLine> {
+        let Some(column) = &self.id else {
+            let mut digest = self.digest(&self.source);
+            row.digest(&mut digest);
+            return Ok(EventId::from_name(&digest.finalize()));
+        };
+        let columns = Columns::of(row)?;
+        let text = columns.text(column)?;
+        if text.trim().is_empty() {
+            return Err(BadLine::column(row.line, column, "is empty, but identifies the event"));
+        }
+        Ok(text.parse().unwrap_or_else(|_| EventId::from_name(text.as_bytes())))
     }
 
     /// The event that a row becomes, and its stream.
-    pub(crate) fn write(&self, row: &Row, digest: &Sha256) -> Result<Write, BadLine> {
+    pub(crate) fn write(&self, row: &Row) -> Result<Write, BadLine> {
         let columns = Columns::of(row)?;
         let wrong =
             |what: &str, problem: Invalid| BadLine::new(row.line, format!("its {what} {}", problem.problem));
-        let fill = |template: &Template| template.fill(|name| columns.text(name).map(Cow::into_owned));
-
-        let stream = StreamId::new(fill(&self.stream)?).map_err(|problem| wrong("stream", problem))?;
-        let event_type = EventType::new(fill(&self.event_type)?).map_err(|problem| wrong("type", problem))?;
-        let mut event =
-            NewEvent::new(event_type, columns.data(|name| self.columns().any(|column| column == name)))
-                .map_err(|problem| wrong("type", problem))?;
-        event.id = match &self.id {
-            Some(column) => {
-                let text = columns.text(column)?;
-                if text.is_empty() {
-                    return Err(BadLine::column(row.line, column, "is empty, but identifies the event"));
+        let fill = |template: &Template, makes: &str| {
+            template.fill(|name| {
+                let text = columns.text(name)?;
+                if text.trim().is_empty() {
+                    return Err(BadLine::column(row.line, name, format!("is empty, but makes the {makes}")));
                 }
-                text.parse().unwrap_or_else(|_| EventId::from_name(text.as_bytes()))
-            }
-            None => {
-                let mut digest = digest.clone();
-                row.digest(&mut digest);
-                EventId::from_name(&digest.finalize())
-            }
+                Ok(text.into_owned())
+            })
         };
+        let stream = fill(&self.stream, "stream")?;
+        if matches!(&*stream, "." | "..") {
+            let problem = format!("its stream is `{stream}`, which no address over HTTP can name");
+            return Err(BadLine::new(row.line, problem));
+        }
+        let stream = StreamId::new(stream).map_err(|problem| wrong("stream", problem))?;
+        let event_type =
+            EventType::new(fill(&self.event_type, "type")?).map_err(|problem| wrong("type", problem))?;
+        let mut event =
+            NewEvent::new(event_type, self.data(&columns)?).map_err(|problem| wrong("type", problem))?;
+        event.id = self.id(row)?;
         for template in &self.tags {
-            let tag = Tag::new(fill(template)?).map_err(|problem| wrong("tag", problem))?;
-            event = event.with_tag(tag);
+            if let Some(tag) = tag(&columns, template)? {
+                event = event.with_tag(Tag::new(tag).map_err(|problem| wrong("tag", problem))?);
+            }
         }
         if let Some(column) = &self.time {
-            let time = value::time(&columns.text(column)?);
+            let time = self.times.read(&columns.text(column)?);
             event.occurred_at = Some(time.map_err(|problem| BadLine::column(row.line, column, problem))?);
         }
-        Ok(Write { stream, event })
+        let write = Write { stream, event };
+        let alone = Append { writes: vec![write], ..Append::new() };
+        alone.validate(&Limits::default()).map_err(|invalid| {
+            BadLine::new(
+                row.line,
+                format!("its {} {}", invalid.field.trim_start_matches("events[0]."), invalid.problem),
+            )
+        })?;
+        Ok(alone.writes.into_iter().next().expect("it has one event"))
+    }
+
+    fn data(&self, columns: &Columns<'_>) -> Result<Vec<u8>, BadLine> {
+        let Some(column) = &self.data else {
+            return Ok(columns.row(|name| self.is_text(name), self.decimal_comma));
+        };
+        let data = columns.value(column, self.decimal_comma)?;
+        // What is JSON within a text was not checked with the row.
+        check_json(&data)
+            .map_err(|invalid| BadLine::column(columns.line(), column, format!("is not JSON: {invalid}")))?;
+        Ok(data)
     }
 }
 
-/// The columns of one row.
-enum Columns<'r> {
-    Cells(u64, &'r [String], &'r [String]),
-    Json(u64, &'r [u8], HashMap<String, &'r RawValue>),
+/// The tag of a row; `None` if a column that makes it is empty.
+fn tag(columns: &Columns<'_>, template: &Template) -> Result<Option<String>, BadLine> {
+    let mut empty = false;
+    let tag = template.fill(|name| {
+        let text = columns.optional_text(name)?.unwrap_or(Cow::Borrowed(""));
+        empty |= text.trim().is_empty();
+        Ok(text.into_owned())
+    })?;
+    Ok((!empty).then_some(tag))
 }
 
-impl<'r> Columns<'r> {
-    fn of(row: &'r Row) -> Result<Self, BadLine> {
-        match &row.content {
-            Content::Cells(names, cells) => Ok(Self::Cells(row.line, names, cells)),
-            Content::Json(line) => match serde_json::from_slice(line) {
-                Ok(fields) => Ok(Self::Json(row.line, line, fields)),
-                Err(error) => Err(BadLine::new(row.line, format!("is not a JSON object: {error}"))),
-            },
-        }
-    }
-
-    /// The text of a column.
-    fn text(&self, name: &str) -> Result<Cow<'r, str>, BadLine> {
-        match self {
-            Self::Cells(line, names, cells) => {
-                let index = names.iter().position(|other| other == name);
-                let index = index.ok_or_else(|| BadLine::column(*line, name, "is not there"))?;
-                Ok(Cow::Borrowed(&cells[index]))
-            }
-            Self::Json(line, _, fields) => {
-                let field = fields.get(name).ok_or_else(|| BadLine::column(*line, name, "is not there"))?;
-                match field.get().as_bytes() {
-                    [b'"', ..] => Ok(Cow::Owned(
-                        serde_json::from_str(field.get())
-                            .map_err(|error| BadLine::column(*line, name, error.to_string()))?,
-                    )),
-                    [b'{' | b'[' | b'n', ..] => {
-                        let problem = format!("`{}` is not text, a number or true or false", field.get());
-                        Err(BadLine::column(*line, name, problem))
-                    }
-                    _ => Ok(Cow::Borrowed(field.get())),
-                }
-            }
-        }
-    }
-
-    /// The data of the event: the row as a JSON object.
-    fn data(&self, is_text: impl Fn(&str) -> bool) -> Vec<u8> {
-        match self {
-            Self::Json(_, line, _) => line.to_vec(),
-            Self::Cells(_, names, cells) => {
-                let pairs = names.iter().zip(*cells).map(|(name, cell)| {
-                    let value = if is_text(name) { value::text(cell) } else { value::json(cell) };
-                    format!("{}:{value}", value::text(name))
-                });
-                format!("{{{}}}", pairs.collect::<Vec<_>>().join(",")).into_bytes()
-            }
-        }
-    }
+fn key(digest: Sha256, place: &str) -> IdempotencyKey {
+    let digits: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    IdempotencyKey::new(format!("import:{digits}{place}")).expect("the key is short and plain")
 }

@@ -7,21 +7,25 @@
 //!   can sync them together. Each is bound to the last event of the one before it and to an end of the log just
 //!   there, so none can overtake: one that tries is refused, and sent again in its turn. In any other store they go
 //!   one by one.
-//! - R4  What an earlier run has written is recognised by the store, by its key or its ids.
+//! - R4  What an earlier run has written is recognised by the store, by its key or its ids, and compared: an event is
+//!   there only if the one in the log has the same stream, version, id and content. A key or an id that another event has
+//!   stops the import.
 
 use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::Arc;
 
 use annals_core::{
-    Append, Appended, Error, EventStore, Expected, Position, Query, RecordedEvent, StreamId, Version, Write,
+    Append, Appended, Error, EventStore, Expected, Limits, Position, Query, RecordedEvent, StreamId, Version,
+    Write,
 };
 use annals_server::event_json;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 
-use super::rows::Lines;
+use super::chunks::{events_of, read_from};
+use super::input::Lines;
 use super::{BadLine, Counts, stopped};
 
 /// Most appends under way at once.
@@ -33,9 +37,9 @@ const UNDER_WAY_BYTES: usize = 16 << 20;
 pub(crate) async fn restore(
     store: &Arc<dyn EventStore>,
     reader: Box<dyn Read>,
-    tell: impl Fn(&Counts),
+    report: impl Fn(&Counts),
 ) -> anyhow::Result<Counts> {
-    let mut appends = Appends { lines: Lines::new(reader), carried: None, last: None, read: Position::ZERO };
+    let mut appends = Appends::of(reader);
     let mut flight = Flight {
         store,
         under_way: FuturesOrdered::new(),
@@ -44,21 +48,38 @@ pub(crate) async fn restore(
         pace: Pace::Reaching,
     };
     let mut counts = Counts::default();
-    let read_all = loop {
-        match appends.next_append() {
-            Ok(Some(piece)) => flight.send(piece, &mut counts).await?,
+    let mut outcome = loop {
+        let sent = match appends.next_append() {
+            Ok(Some(piece)) => flight.send(piece, &mut counts).await,
             Ok(None) => break Ok(()),
-            Err(error) => break Err(error),
+            Err(error) => Err(error.into()),
+        };
+        report(&counts);
+        if sent.is_err() {
+            break sent;
         }
-        tell(&counts);
     };
-    // Also when a line is bad, those before it are brought to their end.
+    // Also when one has failed, those under way are brought to their end: each is in the store or not.
     while !flight.sent.is_empty() {
-        flight.land(&mut counts).await?;
+        let landed = flight.land(&mut counts).await;
+        outcome = outcome.and(landed);
     }
-    tell(&counts);
-    read_all.map_err(|error| stopped(error.into(), &counts))?;
+    report(&counts);
+    outcome.map_err(|error| stopped(error, &counts))?;
     Ok(counts)
+}
+
+/// How many events the lines of a file are, and of how many streams.
+pub(crate) fn check_all(reader: Box<dyn Read>) -> anyhow::Result<(u64, u64)> {
+    let mut appends = Appends::of(reader);
+    let (mut events, mut streams) = (0, std::collections::HashSet::new());
+    while let Some(piece) = appends.next_append()? {
+        let checked = piece.append.validate(&Limits::default());
+        checked.map_err(|invalid| BadLine::new(piece.line, invalid.to_string()))?;
+        events += piece.append.writes.len() as u64;
+        streams.extend(piece.append.writes.into_iter().map(|write| write.stream));
+    }
+    Ok((events, streams.len() as u64))
 }
 
 /// One append of the file.
@@ -69,19 +90,47 @@ struct Piece {
     /// Where it stood in the log that the file comes from.
     first: Position,
     append: Append,
+    /// The version of each of its events.
+    versions: Vec<Version>,
     /// The last event of the append before it: its stream and version there.
     after: Option<(StreamId, Version)>,
     bytes: usize,
 }
 
 impl Piece {
-    /// The append, carried out only where the file has it: just after the one before it, at the end of the log.
+    /// The append, executed only where the file has it: just after the one before it, at the end of the log.
     fn chained(&self) -> Append {
         let append = self.append.clone().unless(Query::all(), self.first.previous());
         match &self.after {
             Some((stream, version)) => append.expecting(stream, Expected::Exact(*version)),
             None => append,
         }
+    }
+
+    /// Refuses the append if what the store has in its place are other events (R4).
+    async fn compare(&self, store: &dyn EventStore, there: &Appended) -> anyhow::Result<()> {
+        let writes = &self.append.writes;
+        let events = read_from(store, there.first, events_of(there).min(writes.len())).await?;
+        let same = events_of(there) == writes.len()
+            && writes.iter().zip(&self.versions).zip(&events).all(|((write, version), event)| {
+                write.stream == event.stream && *version == event.version && write.event == event.to_new()
+            });
+        if same {
+            return Ok(());
+        }
+        let place = events.first().map_or_else(String::new, |event| {
+            format!("at position {}, version {} of `{}`", event.position, event.version, event.stream)
+        });
+        let problem = match &self.append.key {
+            Some(key) if events.first().is_some_and(|event| event.idempotency_key.as_ref() == Some(key)) => {
+                format!(
+                    "its key `{key}` is that of another append, {place}, so its events cannot be written; \
+                 remove `idempotency_key` from the line to bring them in without it"
+                )
+            }
+            _ => format!("its id is that of another event, {place}, which has other content"),
+        };
+        Err(BadLine::new(self.line, problem).into())
     }
 
     fn failed(&self, error: Error) -> anyhow::Error {
@@ -123,14 +172,14 @@ impl Flight<'_> {
             self.pace = Pace::One;
         }
         if self.pace != Pace::Many {
-            return self.carry_out(&piece, counts).await;
+            return self.send_alone(&piece, counts).await;
         }
         let full = |this: &Self| this.sent.len() >= UNDER_WAY || this.bytes + piece.bytes > UNDER_WAY_BYTES;
         while full(self) && !self.sent.is_empty() {
             self.land(counts).await?;
         }
         if self.pace != Pace::Many {
-            return self.carry_out(&piece, counts).await;
+            return self.send_alone(&piece, counts).await;
         }
         self.bytes += piece.bytes;
         // Unconstrained: the runtime would otherwise let later appends go first to be fair to other tasks.
@@ -141,21 +190,19 @@ impl Flight<'_> {
     }
 
     /// Sends an append and waits for it.
-    async fn carry_out(&mut self, piece: &Piece, counts: &mut Counts) -> anyhow::Result<()> {
+    async fn send_alone(&mut self, piece: &Piece, counts: &mut Counts) -> anyhow::Result<()> {
         let appended = self.store.append(piece.append.clone()).await;
-        self.count(piece, &appended.map_err(|error| piece.failed(error))?, counts);
-        Ok(())
+        self.count(piece, &appended.map_err(|error| piece.failed(error))?, counts).await
     }
 
     /// Waits for the oldest append that is under way.
     async fn land(&mut self, counts: &mut Counts) -> anyhow::Result<()> {
         let Some((outcome, piece)) = self.next_outcome().await else { return Ok(()) };
         match outcome {
-            Ok(appended) => self.count(&piece, &appended, counts),
-            Err(Error::Conflict(_)) => return self.one_by_one(piece, counts).await,
-            Err(error) => return Err(piece.failed(error)),
+            Ok(appended) => self.count(&piece, &appended, counts).await,
+            Err(Error::Conflict(_)) => self.one_by_one(piece, counts).await,
+            Err(error) => Err(piece.failed(error)),
         }
-        Ok(())
     }
 
     /// Sends again what an obstacle has held up, each when the one before it is there.
@@ -164,13 +211,13 @@ impl Flight<'_> {
         let mut held_up = vec![first];
         while let Some((outcome, piece)) = self.next_outcome().await {
             match outcome {
-                Ok(appended) => self.count(&piece, &appended, counts),
+                Ok(appended) => self.count(&piece, &appended, counts).await?,
                 Err(Error::Conflict(_)) => held_up.push(piece),
                 Err(error) => return Err(piece.failed(error)),
             }
         }
         for piece in held_up {
-            self.carry_out(&piece, counts).await?;
+            self.send_alone(&piece, counts).await?;
         }
         Ok(())
     }
@@ -182,15 +229,22 @@ impl Flight<'_> {
         Some((outcome, piece))
     }
 
-    fn count(&mut self, piece: &Piece, appended: &Appended, counts: &mut Counts) {
+    /// Counts an append that the store answered.
+    async fn count(&mut self, piece: &Piece, appended: &Appended, counts: &mut Counts) -> anyhow::Result<()> {
         let events = piece.append.writes.len() as u64;
-        *(if appended.duplicate { &mut counts.there } else { &mut counts.new }) += events;
+        if appended.duplicate {
+            piece.compare(&**self.store, appended).await?;
+            counts.there += events;
+        } else {
+            counts.new += events;
+        }
         if appended.first != piece.first {
             counts.moved += events;
             self.pace = Pace::One;
         } else if self.pace == Pace::Reaching && !appended.duplicate {
             self.pace = Pace::Many;
         }
+        Ok(())
     }
 }
 
@@ -206,6 +260,10 @@ struct Appends {
 }
 
 impl Appends {
+    fn of(reader: Box<dyn Read>) -> Self {
+        Self { lines: Lines::new(reader), carried: None, last: None, read: Position::ZERO }
+    }
+
     fn next_append(&mut self) -> Result<Option<Piece>, BadLine> {
         let after = self.last.take();
         let first = match self.carried.take() {
@@ -267,7 +325,8 @@ fn piece(line: u64, after: Option<(StreamId, Version)>, events: &[RecordedEvent]
         append.writes.push(Write { stream: event.stream.clone(), event: event.to_new() });
     }
     let bytes = events.iter().map(|event| event.data.len()).sum();
-    Ok(Piece { line, first: events[0].position, append, after, bytes })
+    let versions = events.iter().map(|event| event.version).collect();
+    Ok(Piece { line, first: events[0].position, append, versions, after, bytes })
 }
 
 #[cfg(test)]
@@ -347,7 +406,7 @@ mod tests {
         let (store, copy) = (full_log().await, memory());
         let lines = exported(&store, 1).await;
         let counts = import(&copy, &lines).await.unwrap();
-        assert_eq!(counts, Counts { new: 310, there: 0, moved: 0 });
+        assert_eq!(counts, Counts { new: 310, there: 0, moved: 0, between: 0 });
         assert_eq!(exported(&copy, 1).await, lines);
         let (log, copied) = (store.log_events(Query::all()).await, copy.log_events(Query::all()).await);
         assert_eq!(copied.unwrap(), log.unwrap());
@@ -361,7 +420,7 @@ mod tests {
             let copy = memory();
             import(&copy, &first_lines(&lines, done)).await.unwrap();
             let counts = import(&copy, &lines).await.unwrap();
-            assert_eq!(counts, Counts { new: 310 - done as u64, there: done as u64, moved: 0 });
+            assert_eq!(counts, Counts { new: 310 - done as u64, there: done as u64, moved: 0, between: 0 });
             assert_eq!(exported(&copy, 1).await, lines);
         }
     }
@@ -393,7 +452,7 @@ mod tests {
         let other = Append::to(stream("local"), Expected::Any, [event(b"{}")]);
         copy.append(other).await.unwrap();
         let counts = import(&copy, &lines).await.unwrap();
-        assert_eq!(counts, Counts { new: 210, there: 100, moved: 210 });
+        assert_eq!(counts, Counts { new: 210, there: 100, moved: 210, between: 0 });
     }
 
     /// A store that takes appends in another order than they were sent in.
@@ -435,7 +494,7 @@ mod tests {
         let (store, copy) = (full_log().await, Shuffled(MemoryStore::new(), AtomicU64::new(0)));
         let copy: Arc<dyn EventStore> = Arc::new(copy);
         let lines = exported(&store, 1).await;
-        assert_eq!(import(&copy, &lines).await.unwrap(), Counts { new: 310, there: 0, moved: 0 });
+        assert_eq!(import(&copy, &lines).await.unwrap(), Counts { new: 310, there: 0, moved: 0, between: 0 });
         assert_eq!(exported(&copy, 1).await, lines);
     }
 

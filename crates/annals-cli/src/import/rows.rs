@@ -1,22 +1,27 @@
 //! The rows of a file, one after the other, whatever its format. Knows nothing of events.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use super::csv::Records;
+use super::input::Lines;
+use super::json::Values;
 use super::{BadLine, Format};
+use crate::output::note;
 
 /// One row of a file.
 pub(crate) struct Row {
     /// The line on which it begins, counted from 1.
     pub(crate) line: u64,
-    /// What stands in it.
+    /// How many rows began on that line before it.
+    nth: u64,
+    /// What is in it.
     pub(crate) content: Content,
 }
 
-/// What stands in a row.
+/// What is in a row.
 pub(crate) enum Content {
     /// Columns with the names of the header line.
     Cells(Arc<[String]>, Vec<String>),
@@ -25,10 +30,10 @@ pub(crate) enum Content {
 }
 
 impl Row {
-    /// Bytes that the row holds.
+    /// Bytes of the event that the row becomes, about.
     pub(crate) fn bytes(&self) -> usize {
         match &self.content {
-            Content::Cells(_, cells) => cells.iter().map(String::len).sum(),
+            Content::Cells(names, cells) => names.iter().chain(cells).map(|text| text.len() + 4).sum(),
             Content::Json(line) => line.len(),
         }
     }
@@ -40,6 +45,9 @@ impl Row {
             digest.update(bytes);
         };
         add(&self.line.to_le_bytes());
+        if self.nth > 0 {
+            add(&self.nth.to_le_bytes());
+        }
         match &self.content {
             Content::Cells(names, cells) => {
                 names.iter().zip(cells).for_each(|(name, cell)| {
@@ -58,49 +66,66 @@ pub(crate) enum Rows {
     Csv(Box<Records>, Arc<[String]>),
     /// Of columns that are separated by blanks.
     Columns(Lines, Arc<[String]>),
-    /// Of a JSON object a line.
-    Jsonl(Lines),
+    /// Of JSON objects.
+    Json(Box<Values>),
 }
 
 impl Rows {
-    /// Reads the header line, if the format has one.
-    pub(crate) fn open(format: Format, reader: Box<dyn Read>) -> Result<Self, BadLine> {
+    /// Reads the header line, if the format has one. Only CSV has a delimiter.
+    pub(crate) fn open(
+        format: Format,
+        delimiter: Option<u8>,
+        reader: Box<dyn Read>,
+    ) -> Result<Self, BadLine> {
         match format {
-            Format::Jsonl => Ok(Self::Jsonl(Lines::new(reader))),
+            Format::Jsonl => Ok(Self::Json(Box::new(Values::new(reader)?))),
             Format::Columns => {
                 let mut lines = Lines::new(reader);
                 let (line, header) = lines.next_line()?.ok_or_else(no_header)?;
-                let names = text(line, &header)?.split_ascii_whitespace().map(str::to_owned).collect();
+                let names = text(line, header)?.split_ascii_whitespace().map(str::to_owned).collect();
                 Ok(Self::Columns(lines, checked_names(line, names)?))
             }
             Format::Csv => {
-                let mut csv = Records::new(reader);
-                let (line, names) = cells(&mut csv)?.ok_or_else(no_header)?;
-                Ok(Self::Csv(Box::new(csv), checked_names(line, names)?))
+                let mut csv = Records::new(reader, delimiter)?;
+                let (line, names) = csv.next_record()?.ok_or_else(no_header)?;
+                Ok(Self::Csv(Box::new(csv), checked_names(line, named(line, names)?)?))
             }
         }
     }
 
-    /// The names of the columns; none if each row brings its own.
+    /// The names of the columns; `None` if each row brings its own.
     pub(crate) fn names(&self) -> Option<&[String]> {
         match self {
             Self::Csv(_, names) | Self::Columns(_, names) => Some(names),
-            Self::Jsonl(_) => None,
+            Self::Json(_) => None,
         }
+    }
+
+    /// Another delimiter that the header line looks as if it had, if it has one column.
+    pub(crate) fn likely_delimiter(&self) -> Option<&'static str> {
+        let Self::Csv(csv, names) = self else { return None };
+        let [name] = &**names else { return None };
+        let likely = [(b';', "';'"), (b'\t', "tab"), (b'|', "'|'"), (b',', "','")];
+        let found = likely.into_iter().filter(|(sign, _)| *sign != csv.delimiter());
+        found
+            .max_by_key(|(sign, _)| name.bytes().filter(|byte| byte == sign).count())
+            .filter(|(sign, _)| name.as_bytes().contains(sign))
+            .map(|(_, written)| written)
     }
 
     /// The next row. Empty lines are passed over.
     pub(crate) fn next_row(&mut self) -> Result<Option<Row>, BadLine> {
         match self {
-            Self::Jsonl(lines) => {
-                Ok(lines.next_line()?.map(|(line, bytes)| Row { line, content: Content::Json(bytes) }))
+            Self::Json(values) => {
+                let row = |(line, nth, text)| Row { line, nth, content: Content::Json(text) };
+                Ok(values.next_value()?.map(row))
             }
             Self::Columns(lines, names) => {
                 let Some((line, bytes)) = lines.next_line()? else { return Ok(None) };
-                let cells = text(line, &bytes)?.split_ascii_whitespace().map(str::to_owned).collect();
+                let cells = text(line, bytes)?.split_ascii_whitespace().map(str::to_owned).collect();
                 row(line, names, cells).map(Some)
             }
-            Self::Csv(csv, names) => match cells(csv)? {
+            Self::Csv(csv, names) => match csv.next_record()? {
                 Some((line, cells)) => row(line, names, cells).map(Some),
                 None => Ok(None),
             },
@@ -108,63 +133,47 @@ impl Rows {
     }
 }
 
-fn row(line: u64, names: &Arc<[String]>, cells: Vec<String>) -> Result<Row, BadLine> {
+fn row(line: u64, names: &Arc<[String]>, mut cells: Vec<String>) -> Result<Row, BadLine> {
+    // A delimiter at the end of a line makes one more cell, which is empty.
+    while cells.len() > names.len() && cells.last().is_some_and(String::is_empty) {
+        cells.pop();
+    }
     if cells.len() != names.len() {
         let problem = format!("has {} columns, the header line has {}", cells.len(), names.len());
         return Err(BadLine::new(line, problem));
     }
-    Ok(Row { line, content: Content::Cells(Arc::clone(names), cells) })
+    Ok(Row { line, nth: 0, content: Content::Cells(Arc::clone(names), cells) })
 }
 
-/// The lines of a file that are not blank.
-pub(crate) struct Lines {
-    reader: BufReader<Box<dyn Read>>,
-    line: u64,
-}
-
-impl Lines {
-    pub(crate) fn new(reader: Box<dyn Read>) -> Self {
-        Self { reader: BufReader::with_capacity(256 << 10, reader), line: 0 }
-    }
-
-    /// The next line that is not blank and its number, without blanks around it.
-    pub(crate) fn next_line(&mut self) -> Result<Option<(u64, Vec<u8>)>, BadLine> {
-        loop {
-            self.line += 1;
-            let mut bytes = Vec::new();
-            let read = self.reader.read_until(b'\n', &mut bytes);
-            if read.map_err(|error| BadLine::new(self.line, error.to_string()))? == 0 {
-                return Ok(None);
-            }
-            // Some programs begin a file with a mark of its byte order.
-            let rest = if self.line == 1 { bytes.strip_prefix(b"\xEF\xBB\xBF") } else { None };
-            let trimmed = rest.unwrap_or(&bytes).trim_ascii();
-            if !trimmed.is_empty() {
-                return Ok(Some((self.line, trimmed.to_vec())));
-            }
-        }
-    }
-}
-
-/// The cells of the next record of CSV, and its line.
-fn cells(csv: &mut Records) -> Result<Option<(u64, Vec<String>)>, BadLine> {
-    let Some((line, record)) = csv.next_record()? else { return Ok(None) };
-    let cells = record.into_iter().map(|cell| text(line, cell).map(str::to_owned));
-    Ok(Some((line, cells.collect::<Result<_, _>>()?)))
-}
-
-fn text(line: u64, bytes: &[u8]) -> Result<&str, BadLine> {
-    std::str::from_utf8(bytes).map_err(|error| {
-        let problem = format!("is not UTF-8, from its byte {} on", error.valid_up_to() + 1);
-        BadLine::new(line, problem)
+/// Bytes as text.
+pub(crate) fn text(line: u64, bytes: Vec<u8>) -> Result<String, BadLine> {
+    String::from_utf8(bytes).map_err(|error| {
+        let byte = error.utf8_error().valid_up_to();
+        BadLine::new(
+            line,
+            format!("is not UTF-8, from its byte {byte} on; name the encoding of the file with --encoding"),
+        )
     })
+}
+
+/// A name for each column: one that has none, such as the numbers of the rows of a data frame, is called by its number.
+/// Those at the end of the line are left out; a row that has something there is refused.
+fn named(line: u64, mut names: Vec<String>) -> Result<Vec<String>, BadLine> {
+    while names.last().is_some_and(String::is_empty) {
+        names.pop();
+    }
+    if names.is_empty() {
+        return Err(BadLine::new(line, "no column has a name"));
+    }
+    for (index, name) in names.iter_mut().enumerate().filter(|(_, name)| name.is_empty()) {
+        *name = format!("column_{}", index + 1);
+        note(&format!("annals: column {} has no name; it is kept as `{name}`", index + 1));
+    }
+    Ok(names)
 }
 
 fn checked_names(line: u64, names: Vec<String>) -> Result<Arc<[String]>, BadLine> {
     for (index, name) in names.iter().enumerate() {
-        if name.is_empty() {
-            return Err(BadLine::new(line, format!("the name of column {} is empty", index + 1)));
-        }
         if names[..index].contains(name) {
             return Err(BadLine::column(line, name, "is the name of two columns"));
         }

@@ -1,4 +1,4 @@
-//! A text with the names of columns in braces: `customer-{customer_id}`.
+//! A text with the names of columns in braces: `customer-{customer_id}`, `repo-{repo.name}`.
 
 use std::str::FromStr;
 

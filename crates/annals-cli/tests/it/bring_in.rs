@@ -97,7 +97,7 @@ fn an_export_is_imported_to_the_same_log() {
         "append odd-1 --type x --data - --key k\"1 --tag t --content-type text/plain",
         "a\nb\u{7}",
     );
-    place.annals_with("append odd-1 --type x --data -", "{\"pretty\":\n  [1.50, 1e400]\r\n}");
+    place.annals_with("append odd-1 --type x --data -", "{\"pretty\":\n  [1.50, 1e300]\r\n}");
     let said = place.annals("export -o whole.jsonl");
     assert_eq!((said.code, said.err.as_str()), (0, "2,347 events in whole.jsonl\n"));
     assert!(!place.path("whole.jsonl.partial").exists());
@@ -156,7 +156,7 @@ fn csv_with_quotes_is_read_and_a_bad_row_is_named() {
     assert_eq!(
         said,
         "sales.csv: line 4, column `when`: `2017-04-31` is not a time: \
-         RFC 3339, YYYY-MM-DD, YYYYMMDD or seconds since 1970"
+         RFC 3339, YYYY-MM-DD, YYYYMMDD or seconds since 1970; nothing was written"
     );
     assert_eq!(place.ok("read --all"), "no events\n");
     place.write("sales.csv", place.read("sales.csv").replace("04-31", "04-30"));
@@ -182,7 +182,10 @@ fn what_cannot_be_brought_in_says_why() {
         ),
         ("import a.csv", "a.csv: line 1: is not a line of `annals export`"),
         ("import a.csv --stream {a} --type x", "a.csv: line 1: is not a JSON object"),
-        ("import a.csv --format csv --stream $-{a} --type x", "a.csv: invalid request: events[0].stream"),
+        (
+            "import a.csv --format csv --stream $-{a} --type x",
+            "a.csv: line 2: its stream `$-1` starts with `$`",
+        ),
     ] {
         let found = place.fails(1, line);
         assert!(found.starts_with(said), "{line}: {found}");

@@ -54,3 +54,42 @@ fn a_database_that_is_not_there_is_named_without_its_password() {
     assert!(said.starts_with("cannot open postgres://kim:***@127.0.0.1:1/shop: "), "{said}");
     assert!(!said.contains("secret"), "{said}");
 }
+
+/// B2: a reader that has gone away is no failure. A database that has gone away is one.
+#[test]
+fn a_connection_that_breaks_is_a_failure() {
+    let server = server::newest_postgres(&["fsync=off"]);
+    let url = server.url();
+    let (before, database) = url.split_once("127.0.0.1:").unwrap();
+    let (port, database) = database.split_once('/').unwrap();
+    let between = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let broken = format!("{before}127.0.0.1:{}/{database}", between.local_addr().unwrap().port());
+    let port: u16 = port.parse().unwrap();
+    std::thread::spawn(move || between.incoming().for_each(|client| break_off(client.unwrap(), port)));
+    let place = Place::new();
+    let data = format!("\"{}\"", "x".repeat(12_000_000));
+    let answer = place.annals_with(&format!("append a-1 --type t --data - --store {broken}"), &data);
+    let written = place.annals(&format!("streams --json --store {url}")).out;
+    assert!(written.is_empty(), "it is not written: {written}");
+    assert_eq!(answer.code, 1, "said: {:?} {:?}", answer.out, answer.err);
+}
+
+/// Carries a connection until a million bytes have come, and then ends it as one does who says goodbye.
+fn break_off(mut client: std::net::TcpStream, port: u16) {
+    let mut server = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let (mut answers, mut told) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    std::thread::spawn(move || std::io::copy(&mut answers, &mut told));
+    std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let (mut piece, mut carried) = ([0; 65_536], 0);
+        while let Ok(length @ 1..) = client.read(&mut piece) {
+            carried += length;
+            if carried > 1_000_000 {
+                client.shutdown(std::net::Shutdown::Write).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(300));
+                return drop(server.shutdown(std::net::Shutdown::Both));
+            }
+            server.write_all(&piece[..length]).unwrap();
+        }
+    });
+}

@@ -124,3 +124,65 @@ fn a_reader_that_goes_away_is_no_failure() {
         );
     }
 }
+
+#[test]
+fn bytes_that_are_not_utf8_are_not_recorded_as_json() {
+    let place = Place::new();
+    let korean = b"{\"name\":\"\xb1\xe8\xc3\xb6\xbc\xf6\"}";
+    let said = place.annals_with("append p-1 --type t --data -", korean);
+    assert_eq!((said.code, said.out.as_str()), (1, ""));
+    assert!(said.err.starts_with("annals: --data is not UTF-8, from its byte 9 on"), "{}", said.err);
+    assert!(!place.path("data").exists());
+    assert_eq!(place.annals_with("append p-1 --type t --data - --content-type text/plain", korean).code, 0);
+}
+
+#[test]
+fn half_a_character_is_not_taken_as_json() {
+    let place = Place::new();
+    let mut command = place.command(["append", "a-1", "--type", "t", "--data", r#"{"text":"bye \ud83d"}"#]);
+    let answer: crate::support::Answer = command.output().unwrap().into();
+    assert_eq!(answer.code, 1, "{}", answer.out);
+    assert!(answer.err.starts_with("annals: --data is not JSON: "), "{}", answer.err);
+    place.ok(r#"append a-1 --type t --data {"text":"\ud83d\ude00"}"#);
+}
+
+/// As much is read as an event may have: `/dev/zero` has no end.
+#[cfg(unix)]
+#[test]
+fn standard_input_without_end_is_refused() {
+    let place = Place::new();
+    let mut command = place.command(["append", "a-1", "--type", "t", "--data", "-"]);
+    command.stdin(std::fs::File::open("/dev/zero").unwrap());
+    let answer: crate::support::Answer = command.output().unwrap().into();
+    assert_eq!(answer.code, 1);
+    assert!(answer.err.contains("more than the 16777216 bytes that an event may have"), "{}", answer.err);
+}
+
+/// On Linux, for `/dev/full` takes nothing.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure_and_a_note_that_cannot_be_written_is_none() {
+    let place = Place::new();
+    place.ok("append a-1 --type t");
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for line in ["read --all", "streams", "export", "append a-1 --type t"] {
+        let mut command = place.command(line.split_whitespace());
+        let answer: crate::support::Answer = command.stdout(full()).output().unwrap().into();
+        assert_eq!(answer.code, 1, "{line}");
+        assert!(
+            answer.err.contains("cannot write to standard output: No space left"),
+            "{line}: {}",
+            answer.err
+        );
+    }
+    for (line, code) in [
+        ("export -o whole.jsonl", 0),
+        ("read --all", 0),
+        ("read --from x", 2),
+        ("verify --store file:none", 1),
+    ] {
+        let mut command = place.command(line.split_whitespace());
+        assert_eq!(command.stderr(full()).output().unwrap().status.code(), Some(code), "{line}");
+    }
+    assert!(place.read("whole.jsonl").lines().count() == 2, "what was appended is there");
+}

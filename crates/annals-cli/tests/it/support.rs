@@ -53,10 +53,10 @@ impl Place {
     }
 
     /// The same with something on standard input.
-    pub fn annals_with(&self, line: &str, input: &str) -> Answer {
+    pub fn annals_with(&self, line: &str, input: impl AsRef<[u8]>) -> Answer {
         let mut child = self.command(line.split_whitespace()).stdin(Stdio::piped()).spawn().unwrap();
         // A command that does not read closes its end.
-        drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+        drop(child.stdin.take().unwrap().write_all(input.as_ref()));
         child.wait_with_output().unwrap().into()
     }
 

@@ -1,0 +1,84 @@
+//! Addresses on the command line: of stores, databases and places for backups. One may have a password in it.
+//!
+//! clap prints a value that it cannot parse. So the parser of an address never fails with the value: the error is made
+//! here, of the problem alone, which names no more of the address than its scheme.
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+use annals_core::{redacted, without_secrets};
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Command, Error};
+
+/// The parser of an address, for clap.
+pub(crate) fn parser<T>() -> AddressParser<T> {
+    AddressParser(PhantomData)
+}
+
+/// Parses an address and never shows it.
+pub(crate) struct AddressParser<T>(PhantomData<fn() -> T>);
+
+impl<T> Clone for AddressParser<T> {
+    fn clone(&self) -> Self {
+        parser()
+    }
+}
+
+impl<T> TypedValueParser for AddressParser<T>
+where
+    T: FromStr<Err: Display> + Clone + Send + Sync + 'static,
+{
+    type Value = T;
+
+    fn parse_ref(&self, _: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, Error> {
+        let name = arg.map_or_else(String::new, |arg| match arg.get_long() {
+            Some(long) => format!("--{long}"),
+            None => arg.get_id().to_string(),
+        });
+        let parsed = match value.to_str() {
+            Some(text) => text.parse().map_err(|error: T::Err| error.to_string()),
+            None => Err("is not UTF-8".to_owned()),
+        };
+        parsed.map_err(|problem| Error::raw(ErrorKind::ValueValidation, format!("{name}: {problem}\n")))
+    }
+}
+
+/// The message with the addresses of this process in their redacted form, in whatever argument or variable they were
+/// given: one that is given in the wrong place is no address to clap, and is quoted by it.
+pub(crate) fn without_passwords(message: &str) -> String {
+    let arguments = std::env::args_os().skip(1).chain(std::env::var_os("ANNALS_STORE"));
+    let mut message = message.to_owned();
+    for argument in arguments {
+        let Some(argument) = argument.to_str() else { continue };
+        // As `--store=ADDRESS` too.
+        let value =
+            argument.strip_prefix("--").and_then(|option| option.split_once('=')).map(|(_, value)| value);
+        for address in [Some(argument), value].into_iter().flatten().filter(|text| may_have_password(text)) {
+            message = without_secrets(&message, address);
+        }
+    }
+    message
+}
+
+/// Whether a text looks like an address that names more than a place.
+fn may_have_password(text: &str) -> bool {
+    text.contains(':') && (text.contains('@') || text.contains("://")) && redacted(text) != text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_address_is_not_taken_for_one() {
+        for text in ["customer:7", "2017-04-15T13:00:00Z", "file:./data", "kim@example.org"] {
+            assert!(!may_have_password(text), "{text}");
+        }
+        for text in ["postgres://kim:secret@db/shop", "s3://key:secret@bucket/x", "postgres:kim:secret@db"] {
+            assert!(may_have_password(text), "{text}");
+        }
+    }
+}
