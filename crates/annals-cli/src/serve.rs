@@ -103,8 +103,11 @@ pub(crate) async fn listen(address: &str) -> anyhow::Result<TcpListener> {
 pub(crate) fn announce(listener: &TcpListener, what: &str) -> anyhow::Result<()> {
     let line = format!("annals: {what} at http://{}", listener.local_addr()?);
     let mut output = Output::standard();
-    if let Err(error) = output.line(&line).and_then(|()| output.flush()) {
+    let written = output.line(&line).and_then(|()| output.flush());
+    if let Err(error) = written {
         tracing::warn!("standard output cannot be written ({error}): {line}");
+    } else if output.is_closed() {
+        tracing::warn!("standard output cannot be written (its reader closed its end): {line}");
     }
     Ok(())
 }
