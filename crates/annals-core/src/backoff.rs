@@ -16,6 +16,11 @@ impl Backoff {
         Self { first, longest }
     }
 
+    /// The longest wait.
+    pub const fn longest(&self) -> Duration {
+        self.longest
+    }
+
     /// The wait before this attempt, of which the first is 1: between a half and the whole of what doubling
     /// gives, so that those who failed together do not come back together.
     pub fn before(&self, attempt: u32) -> Duration {

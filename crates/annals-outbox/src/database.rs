@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
-use annals_core::Invalid;
+use annals_core::{Invalid, StoreUrl, without_secrets};
 
 use crate::dialect::Dialect;
 
@@ -122,9 +122,9 @@ macro_rules! bound {
 macro_rules! opened {
     ($kind:ident, $db:ty, $url:expr) => {{
         type Options = <<$db as sqlx::Database>::Connection as sqlx::Connection>::Options;
-        let options: Options = $url.parse().map_err(|error| {
-            // What is wrong with it, which does not tell a password.
-            Invalid::new("database", format!("has a URL that cannot be read: {error}"))
+        let options: Options = $url.parse().map_err(|error: sqlx::Error| {
+            let problem = without_secrets(&error.to_string(), $url);
+            Invalid::new("database", format!("has a URL that cannot be read: {problem}"))
         })?;
         options
             .connect()
@@ -148,7 +148,12 @@ impl Pool {
     /// # Errors
     /// `Invalid` if the URL is none, or of a database that this build does not have; `Database` if it is not reached.
     pub async fn connect(url: &str) -> crate::Result<Self> {
-        match url.split_once(':').map(|(scheme, _)| scheme) {
+        let scheme = url.split_once(':').map(|(scheme, _)| scheme);
+        if matches!(scheme, Some("postgres" | "postgresql" | "mysql" | "mariadb")) {
+            // A password where the driver does not look for one would be logged by it.
+            url.parse::<StoreUrl>().map_err(|invalid| Invalid::new("database", invalid.problem))?;
+        }
+        match scheme {
             #[cfg(feature = "postgres")]
             Some("postgres" | "postgresql") => opened!(Postgres, sqlx::Postgres, url),
             #[cfg(feature = "mysql")]
@@ -168,33 +173,67 @@ impl Pool {
         each!(Self, self, _pool => DIALECT)
     }
 
-    pub(crate) async fn execute(&self, sql: String, values: &[Value<'_>]) -> Result<u64, sqlx::Error> {
-        each!(Self, self, pool => Ok(bound!(Db, sql, values).execute(pool).await?.rows_affected()))
-    }
-
-    pub(crate) async fn fetch(&self, sql: String, values: &[Value<'_>]) -> Result<Vec<Row>, sqlx::Error> {
-        each!(Self, self, pool => {
-            Ok(bound!(Db, sql, values).fetch_all(pool).await?.into_iter().map(row_of).collect())
-        })
-    }
-
-    /// Begins a transaction. On SQLite it is one that writes, which waits for others now instead of failing later.
-    pub(crate) async fn begin(&self) -> Result<Transaction, sqlx::Error> {
+    /// Begins a transaction that reads or writes.
+    ///
+    /// The pool is the caller's, and nothing is set on its connections. So each transaction says what it is, whatever the
+    /// server, the role or the session is set to: that it is committed by `COMMIT` and nothing else, that it sees what is
+    /// committed and nothing else, and that it may write. On SQLite one that writes waits for others now instead of failing
+    /// later.
+    pub(crate) async fn begin(&self, access: Access) -> Result<Transaction, sqlx::Error> {
         Ok(match self {
             #[cfg(feature = "postgres")]
-            Self::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
+            Self::Postgres(pool) => Transaction::Postgres(
+                pool.begin_with(match access {
+                    Access::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+                    Access::Read => "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
+                })
+                .await?,
+            ),
             #[cfg(feature = "mysql")]
-            Self::MySql(pool) => Transaction::MySql(pool.begin().await?),
+            Self::MySql(pool) => Transaction::MySql(
+                // Without autocommit a transaction may be open that somebody's SELECT has begun.
+                pool.begin_with(match access {
+                    Access::Write => {
+                        "COMMIT AND NO CHAIN NO RELEASE; SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+                         START TRANSACTION READ WRITE"
+                    }
+                    Access::Read => {
+                        "COMMIT AND NO CHAIN NO RELEASE; SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+                         START TRANSACTION READ ONLY"
+                    }
+                })
+                .await?,
+            ),
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(pool) => Transaction::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Sqlite(pool) => Transaction::Sqlite(
+                pool.begin_with(match access {
+                    Access::Write => "BEGIN IMMEDIATE",
+                    Access::Read => "BEGIN",
+                })
+                .await?,
+            ),
         })
     }
+}
+
+/// What a transaction does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Access {
+    Read,
+    Write,
 }
 
 impl Transaction {
     pub(crate) async fn execute(&mut self, sql: String, values: &[Value<'_>]) -> Result<u64, sqlx::Error> {
         each!(Self, self, connection => {
             Ok(bound!(Db, sql, values).execute(&mut **connection).await?.rows_affected())
+        })
+    }
+
+    pub(crate) async fn fetch(&mut self, sql: String, values: &[Value<'_>]) -> Result<Vec<Row>, sqlx::Error> {
+        each!(Self, self, connection => {
+            let rows = bound!(Db, sql, values).fetch_all(&mut **connection).await?;
+            Ok(rows.into_iter().map(row_of).collect())
         })
     }
 
@@ -228,6 +267,10 @@ impl Row {
         each!(Self, self, row => {
             row.try_get::<i64, _>(column).or_else(|_| row.try_get::<i32, _>(column).map(i64::from))
         })
+    }
+
+    pub(crate) fn maybe_int(&self, column: usize) -> Result<Option<i64>, sqlx::Error> {
+        each!(Self, self, row => row.try_get(column))
     }
 
     pub(crate) fn text(&self, column: usize) -> Result<String, sqlx::Error> {

@@ -6,15 +6,121 @@
 //!       publisher begins, nothing of this one is under way, unless the process was stopped just then. What it does after
 //!       that is a message again that the other one publishes too, in its place.
 //! - L4  Messages that were chosen under one lease are not published under the next: another may have published since.
+//! - L5  A lease that ends later than it can, by its length and the clock of now, was taken by a clock that was ahead. It is
+//!       not waited for, or nothing would be published until that time.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use annals_core::EventId;
+use annals_core::{EventId, Timestamp};
 
+use crate::database::Value;
+use crate::pending::micros;
 use crate::{Outbox, Result};
 
+/// How long the lease of a holder is at the most that does not say: that of an earlier version.
+const UNSAID: Duration = Duration::from_secs(3_600);
+
+/// What came of the wish to have the lease.
+pub(crate) enum Kept {
+    /// This publisher has it, for this term.
+    Held(u64),
+    /// Another one has it; whether this one has waited for longer than a lease.
+    Waits { other: LeaseHolder, long: bool },
+}
+
+/// Who has the lease of an outbox, and until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeaseHolder {
+    /// The name of the publisher, which it makes when it is started.
+    pub holder: String,
+    /// Until when, by the clock of the database; `None` is for ever.
+    pub until: Option<Timestamp>,
+    /// Whether it can be: a lease that ends later than its length from now was taken by a clock that was ahead, and the next
+    /// publisher takes it over.
+    pub believable: bool,
+}
+
+impl LeaseHolder {
+    /// Whether the lease is held at this time. `own` is the length of the lease of the one who asks, if it has one: another of
+    /// the same version says its length.
+    fn of(holder: String, until: Option<Timestamp>, now: Timestamp, own: Duration) -> Self {
+        // A publisher of another version, or of a length that cannot be read, is taken for one like this one.
+        let said = holder.split_once('/').and_then(|(_, length)| length.parse().ok());
+        let length = said.map_or(own, Duration::from_millis);
+        // Once more the length, so that a clock that is set back a little ends no lease.
+        let believable = until.is_none_or(|until| until.since(now) <= length.saturating_mul(2));
+        Self { holder, until, believable }
+    }
+}
+
+impl std::fmt::Display for LeaseHolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.until {
+            Some(until) => write!(f, "`{}` has the lease until {until}", self.holder),
+            None => write!(f, "`{}` has the lease for ever", self.holder),
+        }
+    }
+}
+
+impl Outbox {
+    /// Who has the lease now, for one whose own leases are this long.
+    async fn holder(&self, own: Duration) -> Result<Option<(LeaseHolder, i64, Timestamp)>> {
+        let sql = "SELECT holder, @micros(lease_until), @micros(@now) FROM outbox_publisher
+            WHERE holder IS NOT NULL AND (lease_until IS NULL OR lease_until >= @now) LIMIT 1";
+        let rows = self.fetch(sql, &[]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        self.read(|| {
+            let now = Timestamp::from_micros(row.int(2)?);
+            let until = row.maybe_int(1)?;
+            let holder = LeaseHolder::of(row.text(0)?, until.map(Timestamp::from_micros), now, own);
+            Ok(Some((holder, until.unwrap_or_default(), now)))
+        })
+    }
+
+    /// Who has the lease now, if somebody has it.
+    pub(crate) async fn lease_holder(&self) -> Result<Option<LeaseHolder>> {
+        Ok(self.holder(UNSAID).await?.map(|(holder, ..)| holder))
+    }
+
+    /// Takes the lease for so long, or keeps it, if nobody else has it. Otherwise who has it.
+    async fn lease(&self, holder: &str, length: Duration) -> Result<Option<LeaseHolder>> {
+        // By the key: a session may refuse to change rows that are named by something else.
+        let sql = "UPDATE outbox_publisher SET holder = ?, lease_until = @later
+            WHERE alone = TRUE AND (holder = ? OR holder IS NULL OR lease_until < @now)";
+        let values = [Value::Text(holder), Value::Int(micros(length)), Value::Text(holder)];
+        if self.execute(sql, &values).await? > 0 {
+            return Ok(None);
+        }
+        let Some((other, until, now)) = self.holder(length).await? else {
+            // It has just ended: the next look takes it.
+            return Ok(Some(LeaseHolder { holder: "another".to_owned(), until: None, believable: true }));
+        };
+        if other.believable {
+            return Ok(Some(other));
+        }
+        tracing::warn!(
+            holder = other.holder, until = other.until.map(tracing::field::display), %now,
+            "the lease of the outbox `{}` ends later than it can: a clock was ahead; it is taken over", self.name
+        );
+        let sql = "UPDATE outbox_publisher SET holder = ?, lease_until = @later
+            WHERE alone = TRUE AND holder = ? AND @micros(lease_until) = ?";
+        let values =
+            [Value::Text(holder), Value::Int(micros(length)), Value::Text(&other.holder), Value::Int(until)];
+        Ok(if self.execute(sql, &values).await? > 0 { None } else { Some(other) })
+    }
+
+    /// Gives the lease back.
+    async fn release(&self, holder: &str) -> Result<()> {
+        let sql =
+            "UPDATE outbox_publisher SET holder = NULL, lease_until = NULL WHERE alone = TRUE AND holder = ?";
+        self.execute(sql, &[Value::Text(holder)]).await.map(drop)
+    }
+}
+
 pub(crate) struct Lease {
+    /// The end of an id and the length, so that others see how long the lease may be.
     holder: String,
     length: Duration,
     held: Mutex<Held>,
@@ -25,28 +131,39 @@ struct Held {
     /// Grows each time that the lease is taken after it was lost.
     term: u64,
     until: Option<Instant>,
+    /// When another publisher was first seen to have the lease that this one wants.
+    waiting: Option<Instant>,
 }
 
 impl Lease {
     pub(crate) fn new(length: Duration) -> Self {
-        let held = Mutex::new(Held { term: 0, until: None });
-        Self { holder: EventId::generate().to_string(), length, held }
+        let held = Mutex::new(Held { term: 0, until: None, waiting: None });
+        // No longer than the column in MariaDB: what is random of the id, and at most 13 digits.
+        let id = EventId::generate().to_string();
+        let millis = length.as_millis().min(9_999_999_999_999);
+        Self { holder: format!("{}/{millis}", &id[14..]), length, held }
     }
 
-    /// Takes or keeps the lease; says its term if this publisher has it.
-    pub(crate) async fn keep(&self, outbox: &Outbox) -> Result<Option<u64>> {
+    /// Takes or keeps the lease; returns its term if this publisher has it, otherwise who has it.
+    pub(crate) async fn keep(&self, outbox: &Outbox) -> Result<Kept> {
         let now = Instant::now();
-        let Held { term, until } = self.held();
+        let Held { term, until, .. } = self.held();
         let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
         if left > self.length * 2 / 3 {
-            return Ok(Some(term));
+            return Ok(Kept::Held(term));
         }
-        let has_it = outbox.lease(&self.holder, self.length).await?;
+        let other = outbox.lease(&self.holder, self.length).await?;
+        let has_it = other.is_none();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let lost = held.until.is_none_or(|until| until <= Instant::now());
         held.term += u64::from(lost || !has_it);
         held.until = has_it.then_some(now + self.length);
-        Ok(has_it.then_some(held.term))
+        let Some(other) = other else {
+            held.waiting = None;
+            return Ok(Kept::Held(held.term));
+        };
+        let waiting = *held.waiting.get_or_insert(now);
+        Ok(Kept::Waits { other, long: waiting.elapsed() > self.length })
     }
 
     /// Whether the lease of this term will hold for so long.
@@ -65,5 +182,25 @@ impl Lease {
 
     fn held(&self) -> Held {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_believed_for_as_long_as_it_can_be() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let minute = Duration::from_secs(60);
+        let believed = |holder: &str, left| {
+            LeaseHolder::of(holder.to_owned(), Some(now.plus(left)), now, minute).believable
+        };
+        assert!(believed("7c1e-9d70-3f6f2a9b8c11/3600000", minute * 60), "its own length counts");
+        assert!(!believed("7c1e-9d70-3f6f2a9b8c11/3600000", minute * 121));
+        assert!(believed("of an earlier version", minute) && !believed("of an earlier version", minute * 3));
+        assert!(LeaseHolder::of("x".to_owned(), None, now, minute).believable, "somebody has set it so");
+        let lease = Lease::new(Duration::MAX);
+        assert!(lease.holder.len() <= 36, "{}", lease.holder);
     }
 }

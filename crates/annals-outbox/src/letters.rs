@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use annals_core::{EventId, Timestamp};
 
-use crate::database::Value;
-use crate::pending::{MESSAGE, id, message};
-use crate::{Error, Message, Outbox, Result};
+use crate::database::{Access, Value};
+use crate::pending::{MESSAGE, id, message, stand_in};
+use crate::{Error, LeaseHolder, Message, Outbox, Result};
 
 /// Most failing aggregates that a status tells of.
 const FAILING_MAX: i64 = 100;
@@ -27,8 +27,10 @@ pub struct Status {
     pub dead_letters: u64,
     /// Aggregates whose next message was refused and will be tried again: the first hundred.
     pub failing: Vec<Failing>,
-    /// Whether some publisher has the lease.
+    /// Whether some publisher has the lease, and the lease can be believed.
     pub publishing: bool,
+    /// Who has the lease, also if it cannot be believed.
+    pub lease: Option<LeaseHolder>,
 }
 
 /// A message that was refused and will be tried again.
@@ -83,21 +85,25 @@ impl Outbox {
         status.oldest = oldest.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or_default()));
         let dead = "SELECT COUNT(*) FROM outbox_failures WHERE dead = TRUE";
         status.dead_letters = self.number(dead).await?.unwrap_or_default().unsigned_abs();
-        let leases = "SELECT COUNT(*) FROM outbox_publisher WHERE lease_until >= @now";
-        status.publishing = self.number(leases).await? > Some(0);
-        let failing = "SELECT o.aggregate_type, o.aggregate_id, @text(o.id), f.attempts, f.last_error,
+        status.lease = self.lease_holder().await?;
+        status.publishing =
+            status.lease.as_ref().is_some_and(|lease| lease.believable && lease.until.is_some());
+        let failing =
+            "SELECT o.position, @text(o.id), o.aggregate_type, o.aggregate_id, f.attempts, f.last_error,
                 @micros(f.next_attempt_at)
             FROM outbox_failures f JOIN outbox o ON o.position = f.position
             WHERE f.dead = FALSE ORDER BY f.position LIMIT ?";
         for row in self.fetch(failing, &[Value::Int(FAILING_MAX)]).await? {
             status.failing.push(self.read(|| {
+                // What another program has written wrongly is left out, so that the rest can be read.
+                let position = row.int(0)?;
                 Ok(Failing {
-                    aggregate_type: row.text(0)?,
-                    aggregate_id: row.text(1)?,
-                    id: id(&row, 2)?,
-                    attempts: u32::try_from(row.int(3)?).unwrap_or(u32::MAX),
-                    error: row.text(4)?,
-                    next_attempt_at: Timestamp::from_micros(row.int(5)?),
+                    id: id(&row, 1).unwrap_or_else(|_| stand_in(position)),
+                    aggregate_type: row.text(2).unwrap_or_default(),
+                    aggregate_id: row.text(3).unwrap_or_default(),
+                    attempts: u32::try_from(row.int(4).unwrap_or_default()).unwrap_or(u32::MAX),
+                    error: row.text(5).unwrap_or_default(),
+                    next_attempt_at: Timestamp::from_micros(row.int(6).unwrap_or_default()),
                 })
             })?);
         }
@@ -120,11 +126,11 @@ impl Outbox {
         let letter = |row: &_| -> Result<DeadLetter, sqlx::Error> {
             let row: &crate::database::Row = row;
             let mut message = message(row)?;
-            message.attempt = u32::try_from(row.int(11)?).unwrap_or(u32::MAX);
+            message.attempt = u32::try_from(row.int(11).unwrap_or_default()).unwrap_or(u32::MAX);
             Ok(DeadLetter {
                 message,
-                error: row.text(12)?,
-                failed_at: Timestamp::from_micros(row.int(13)?),
+                error: row.text(12).unwrap_or_default(),
+                failed_at: Timestamp::from_micros(row.int(13).unwrap_or_default()),
                 waiting: row.int(14)?.unsigned_abs(),
             })
         };
@@ -145,11 +151,9 @@ impl Outbox {
     /// # Errors
     /// `NoTables`, `Database`. Those before the error are retried.
     pub async fn retry_all(&self) -> Result<u64> {
-        let sql = "SELECT @text(o.id) FROM outbox_failures f JOIN outbox o ON o.position = f.position
-            WHERE f.dead = TRUE ORDER BY f.position";
         let mut retried = 0;
-        for row in self.fetch(sql, &[]).await? {
-            match self.retry(self.read(|| id(&row, 0))?).await {
+        for (id, _) in self.dead_ids().await? {
+            match self.retry(id).await {
                 Ok(()) => retried += 1,
                 // Somebody else was faster.
                 Err(Error::NoDeadLetter(_)) => {}
@@ -168,16 +172,38 @@ impl Outbox {
         self.let_go(id, true).await
     }
 
+    /// The dead letters by their ids, and their positions. One whose id cannot be read has another.
+    async fn dead_ids(&self) -> Result<Vec<(EventId, i64)>> {
+        let sql =
+            "SELECT o.position, @text(o.id) FROM outbox_failures f JOIN outbox o ON o.position = f.position
+            WHERE f.dead = TRUE ORDER BY f.position LIMIT ?";
+        let rows = self.fetch(sql, &[Value::Int(i64::MAX)]).await?;
+        let letters = rows.iter().map(|row| {
+            let position = self.read(|| row.int(0))?;
+            Ok((id(row, 1).unwrap_or_else(|_| stand_in(position)), position))
+        });
+        letters.collect()
+    }
+
     async fn let_go(&self, id: EventId, dropped: bool) -> Result<()> {
         let text = id.to_string();
-        let sql = "SELECT aggregate_type, aggregate_id, position FROM outbox WHERE id = @id";
+        let sql = "SELECT position FROM outbox WHERE id = @id LIMIT 1";
         let found = self.fetch(sql, &[Value::Text(&text)]).await?;
+        let position = match found.first() {
+            Some(row) => self.read(|| row.int(0))?,
+            None => {
+                let dead = self.dead_ids().await?;
+                dead.iter().find(|(of, _)| *of == id).ok_or(Error::NoDeadLetter(id))?.1
+            }
+        };
+        let sql = "SELECT aggregate_type, aggregate_id FROM outbox WHERE position = ? LIMIT 1";
+        let found = self.fetch(sql, &[Value::Int(position)]).await?;
         let row = found.first().ok_or(Error::NoDeadLetter(id))?;
-        let (kind, name, position) = self.read(|| Ok((row.text(0)?, row.text(1)?, row.int(2)?)))?;
+        let (kind, name) = self.read(|| Ok((row.text(0)?, row.text(1)?)))?;
         let (aggregate, position) = ([Value::Text(&kind), Value::Text(&name)], [Value::Int(position)]);
 
         let dialect = self.pool.dialect();
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin(Access::Write).await?;
         let lock = "UPDATE outbox_aggregates SET held = FALSE WHERE aggregate_type = ? AND aggregate_id = ?";
         self.run(&mut transaction, self.spell(dialect, lock), &aggregate).await?;
         let forget = "DELETE FROM outbox_failures WHERE position = ? AND dead = TRUE";

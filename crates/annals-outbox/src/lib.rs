@@ -76,6 +76,7 @@ mod error;
 
 pub use database::{Pool, Session};
 pub use error::{Error, Failure, Result};
+pub use lease::LeaseHolder;
 pub use letters::{DeadLetter, Failing, Status};
 pub use message::{DATA_BYTES_MAX, HEADERS_BYTES_MAX, Message, NAME_BYTES_MAX, NewMessage};
 pub use outbox::Outbox;

@@ -99,6 +99,13 @@ impl NewMessage {
             let problem = format!("is not JSON, which it is said to be: {error}");
             return Err(Invalid::new("data", problem));
         }
+        if self.content_type == ContentType::Json
+            && let Some(offset) = half_a_character(&self.data)
+        {
+            let problem =
+                format!("has half a character at byte {offset}: a `\\u` surrogate without its other half");
+            return Err(Invalid::new("data", problem));
+        }
         let bytes: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > HEADERS_BYTES_MAX {
             let problem = format!("has {bytes} bytes, the limit is {HEADERS_BYTES_MAX}");
@@ -109,6 +116,26 @@ impl NewMessage {
         }
         Ok(())
     }
+}
+
+/// Where JSON has an escape that is half of a character: most programs cannot read such a text again.
+fn half_a_character(json: &[u8]) -> Option<usize> {
+    // JSON has a backslash in texts only, and always something after it.
+    let escape = |at: usize| {
+        let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut at = 0;
+    while let Some(next) = json.get(at..)?.iter().position(|byte| *byte == b'\\') {
+        at += next;
+        at += match escape(at) {
+            Some(0xD800..=0xDBFF) if matches!(escape(at + 6), Some(0xDC00..=0xDFFF)) => 12,
+            Some(0xD800..=0xDFFF) => return Some(at),
+            Some(_) => 6,
+            None => 2,
+        };
+    }
+    None
 }
 
 /// A name must be the same name in every database: some take blanks at its end away.
@@ -154,6 +181,8 @@ pub struct Message {
     pub attempt: u32,
     /// Its place in the table.
     pub(crate) position: i64,
+    /// What cannot be read of its row. Such a message is refused and given to no sink.
+    pub(crate) unreadable: Option<String>,
 }
 
 /// Whose messages keep their order.
@@ -191,6 +220,17 @@ mod tests {
             "aggregate_id is 256 bytes long, the limit is 255"
         );
         assert!(wrong(|m| m.data = "{".into()).starts_with("data is not JSON, which it is said to be: EOF"));
+        for half in [r#""\ud83d""#, r#"{"a\\\ude00": 1}"#, r#"["\ud83d\ud83d\ude00"]"#] {
+            let mut message = good();
+            message.data = half.into();
+            let refused = message.validate().unwrap_err().to_string();
+            assert!(refused.contains("half a character"), "{half}: {refused}");
+        }
+        for whole in [r#""\ud83d\ude00""#, r#""\\ud83d""#, r#""\"\u00e4\\""#] {
+            let mut message = good();
+            message.data = whole.into();
+            assert_eq!(message.validate(), Ok(()), "{whole}");
+        }
         assert!(wrong(|m| m.data = vec![0; DATA_BYTES_MAX + 1].into()).contains("the limit is 8388608"));
         assert_eq!(wrong(|m| m.content_type = ContentType::new("")), "content_type is empty");
         assert_eq!(

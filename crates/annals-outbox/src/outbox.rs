@@ -8,7 +8,7 @@
 
 use annals_core::Invalid;
 
-use crate::database::{Session, Transaction, Value};
+use crate::database::{Access, Row, Session, Transaction, Value};
 use crate::dialect::Dialect;
 use crate::publisher::Publisher;
 use crate::sink::Sink;
@@ -63,7 +63,7 @@ impl Outbox {
             Err(Error::NoTables(_)) => {}
             checked => return checked,
         }
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin(Access::Write).await?;
         let script = match self.pool.dialect() {
             Dialect::Postgres => {
                 // Two that make a table at once fail, also if they would not mind.
@@ -131,8 +131,7 @@ impl Outbox {
 
     /// Whether the tables are there and as this version knows them.
     pub(crate) async fn check(&self) -> Result<()> {
-        let sql = self.spell(self.pool.dialect(), "SELECT format FROM outbox_publisher");
-        let rows = self.pool.fetch(sql, &[]).await.map_err(|error| self.failed(error))?;
+        let rows = self.fetch("SELECT format FROM outbox_publisher", &[]).await?;
         let row = rows.first().ok_or_else(|| Error::NoTables(self.name.clone()))?;
         match row.int(0).map_err(Error::Database)? {
             FORMAT => Ok(()),
@@ -148,8 +147,34 @@ impl Outbox {
         Error::of(error, &self.name)
     }
 
-    pub(crate) async fn begin(&self) -> Result<Transaction> {
-        self.pool.begin().await.map_err(|error| self.failed(error))
+    pub(crate) async fn begin(&self, access: Access) -> Result<Transaction> {
+        self.pool.begin(access).await.map_err(|error| self.failed(error))
+    }
+
+    /// A statement as a transaction of its own.
+    pub(crate) async fn execute(&self, statement: &str, values: &[Value<'_>]) -> Result<u64> {
+        let mut transaction = self.begin(Access::Write).await?;
+        let changed = self.run(&mut transaction, self.spell(self.pool.dialect(), statement), values).await?;
+        self.commit(transaction).await?;
+        Ok(changed)
+    }
+
+    /// A question as a transaction of its own.
+    pub(crate) async fn fetch(&self, statement: &str, values: &[Value<'_>]) -> Result<Vec<Row>> {
+        let mut transaction = self.begin(Access::Read).await?;
+        let rows = self.ask(&mut transaction, statement, values).await?;
+        self.commit(transaction).await?;
+        Ok(rows)
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        transaction: &mut Transaction,
+        statement: &str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>> {
+        let sql = self.spell(self.pool.dialect(), statement);
+        transaction.fetch(sql, values).await.map_err(|error| self.failed(error))
     }
 
     pub(crate) async fn run(

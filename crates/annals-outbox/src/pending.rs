@@ -6,13 +6,15 @@
 //!       records none of what another has published meanwhile.
 //! - T3  An aggregate is held, and let go, under the lock of its row. So of every message written at that time it is
 //!       certain whether it waits.
+//! - T4  A row that cannot be read is a message that is refused: its aggregate waits for it, and no other.
+//! - T5  A time that no clock of now can have written is not waited for: see `lease` and [`Outbox::choose`].
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use annals_core::{Bytes, ContentType, EventId, Timestamp};
 
-use crate::database::{Row, Value};
+use crate::database::{Access, Row, Transaction, Value};
 use crate::message::{Aggregate, Message};
 use crate::{Error, Outbox, Result};
 
@@ -32,34 +34,25 @@ pub(crate) struct Published {
 }
 
 impl Outbox {
-    /// Takes the lease for so long, or keeps it, if nobody else has it.
-    pub(crate) async fn lease(&self, holder: &str, length: Duration) -> Result<bool> {
-        let sql = "UPDATE outbox_publisher SET holder = ?, lease_until = @later
-            WHERE holder = ? OR holder IS NULL OR lease_until < @now";
-        let values = [Value::Text(holder), Value::Int(micros(length)), Value::Text(holder)];
-        Ok(self.execute(sql, &values).await? > 0)
-    }
-
-    /// Gives the lease back.
-    pub(crate) async fn release(&self, holder: &str) -> Result<()> {
-        let sql = "UPDATE outbox_publisher SET holder = NULL, lease_until = NULL WHERE holder = ?";
-        self.execute(sql, &[Value::Text(holder)]).await.map(drop)
-    }
-
-    /// The next messages, oldest first, without those of these aggregates. `room` is how many of these there may be.
+    /// The next messages, oldest first, without those of these aggregates. `room` is how many of these there may be. A
+    /// message that was refused is waited for, for no longer than this time from now: a later one was written by a clock
+    /// that was ahead.
     pub(crate) async fn choose<'a>(
         &self,
         active: impl Iterator<Item = &'a Aggregate>,
         room: usize,
         limit: usize,
+        wait_max: Duration,
     ) -> Result<Vec<Message>> {
-        let mut sql = "SELECT o.position, COALESCE(OCTET_LENGTH(o.event_data), OCTET_LENGTH(o.event_binary), 0),
+        let mut sql =
+            "SELECT o.position, COALESCE(OCTET_LENGTH(o.event_data), OCTET_LENGTH(o.event_binary), 0),
                 CASE WHEN f.position = o.position THEN f.attempts ELSE 0 END
             FROM outbox o @pending LEFT JOIN outbox_failures f
                 ON f.aggregate_type = o.aggregate_type AND f.aggregate_id = o.aggregate_id
-            WHERE o.processed = FALSE AND o.held = FALSE AND (f.next_attempt_at IS NULL OR f.next_attempt_at <= @now)"
-            .to_owned();
-        let mut values = Vec::new();
+            WHERE o.processed = FALSE AND o.held = FALSE
+                AND (f.next_attempt_at IS NULL OR f.next_attempt_at <= @now OR f.next_attempt_at > @later)"
+                .to_owned();
+        let mut values = vec![Value::Int(micros(wait_max))];
         // The same statement however many there are: no aggregate has empty names.
         let names = active.map(|aggregate| (aggregate.kind.as_str(), aggregate.id.as_str()));
         for (kind, id) in names.chain(std::iter::repeat(("", ""))).take(room) {
@@ -68,28 +61,39 @@ impl Outbox {
         }
         sql.push_str(" ORDER BY o.held, o.position LIMIT ?");
         values.push(Value::Int(whole(limit)));
+        let mut transaction = self.begin(Access::Read).await?;
         let mut attempts = HashMap::new();
         let mut bytes = 0;
-        for row in self.fetch(&sql, &values).await? {
-            let (position, size, attempt) = self.read(|| Ok((row.int(0)?, row.int(1)?, row.int(2)?)))?;
+        for row in self.ask(&mut transaction, &sql, &values).await? {
+            let position = self.read(|| row.int(0))?;
+            // What another program has written in its place counts for nothing.
+            let (size, attempt) = (row.int(1).unwrap_or(BYTES_MAX), row.int(2).unwrap_or_default());
             bytes += size;
             if !attempts.is_empty() && bytes > BYTES_MAX {
                 break;
             }
             attempts.insert(position, attempt);
         }
-        self.messages(&attempts).await
+        let messages = self.messages(&mut transaction, &attempts).await?;
+        self.commit(transaction).await?;
+        Ok(messages)
     }
 
     /// These messages, whose attempts so far are given with their positions, as far as they are still to be published.
-    async fn messages(&self, attempts: &HashMap<i64, i64>) -> Result<Vec<Message>> {
+    async fn messages(
+        &self,
+        transaction: &mut Transaction,
+        attempts: &HashMap<i64, i64>,
+    ) -> Result<Vec<Message>> {
         let mut messages = Vec::new();
         let positions: Vec<i64> = attempts.keys().copied().collect();
         let select = format!(
             "SELECT {MESSAGE} FROM outbox o WHERE o.processed = FALSE AND o.held = FALSE AND o.position"
         );
-        for (list, values) in lists(&positions) {
-            for row in self.fetch(&format!("{select} {list}"), &values).await? {
+        for (list, mut values) in lists(&positions) {
+            // With a limit of our own: a session may have another for those who say none.
+            values.push(Value::Int(whole(values.len())));
+            for row in self.ask(transaction, &format!("{select} {list} LIMIT ?"), &values).await? {
                 let mut message = self.read(|| message(&row))?;
                 let before = attempts.get(&message.position).copied().unwrap_or_default();
                 message.attempt = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1);
@@ -114,7 +118,7 @@ impl Outbox {
             return Ok(());
         }
         let dialect = self.pool.dialect();
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin(Access::Write).await?;
         for (sql, positions) in
             [(mark, &positions), ("DELETE FROM outbox_failures WHERE position", &had_failed)]
         {
@@ -130,7 +134,7 @@ impl Outbox {
     pub(crate) async fn record(&self, message: &Message, error: &str, again: Option<Duration>) -> Result<()> {
         let aggregate = [Value::Text(&message.aggregate_type), Value::Text(&message.aggregate_id)];
         let dialect = self.pool.dialect();
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin(Access::Write).await?;
         if again.is_none() {
             for sql in [
                 "UPDATE outbox_aggregates SET held = TRUE WHERE aggregate_type = ? AND aggregate_id = ?",
@@ -174,14 +178,11 @@ impl Outbox {
         self.execute(sql, &[Value::Int(-micros(keep)), Value::Int(whole(limit))]).await
     }
 
-    pub(crate) async fn execute(&self, statement: &str, values: &[Value<'_>]) -> Result<u64> {
-        let sql = self.spell(self.pool.dialect(), statement);
-        self.pool.execute(sql, values).await.map_err(|error| self.failed(error))
-    }
-
-    pub(crate) async fn fetch(&self, statement: &str, values: &[Value<'_>]) -> Result<Vec<Row>> {
-        let sql = self.spell(self.pool.dialect(), statement);
-        self.pool.fetch(sql, values).await.map_err(|error| self.failed(error))
+    /// Lets messages that were processed at a time that is still to come count as processed now: the clock was ahead, and
+    /// they would be kept until then. Returns how many.
+    pub(crate) async fn correct(&self, keep: Duration) -> Result<u64> {
+        let sql = "UPDATE outbox SET processed_at = @now WHERE processed_at > @later";
+        self.execute(sql, &[Value::Int(micros(keep))]).await
     }
 
     pub(crate) fn read<T>(&self, read: impl FnOnce() -> Result<T, sqlx::Error>) -> Result<T> {
@@ -194,32 +195,61 @@ pub(crate) const MESSAGE: &str =
     "o.position, @text(o.id), o.aggregate_type, o.aggregate_id, o.sequence, o.event_type,
     o.content_type, o.event_data, o.event_binary, o.headers, @micros(o.created_at)";
 
-/// A message whose columns are the first of this row.
+/// A message whose columns are the first of this row. What cannot be read of it is left out, and named: the message is
+/// refused, and neither others nor a list of dead letters wait for it. An error is the database's.
 pub(crate) fn message(row: &Row) -> Result<Message, sqlx::Error> {
-    let content_type = row.maybe_text(6)?.map_or(ContentType::Json, ContentType::new);
-    let data = match row.maybe_text(7)? {
-        Some(text) => Bytes::from(text),
-        None => Bytes::from(row.maybe_bytes(8)?.unwrap_or_default()),
-    };
-    let headers = row.maybe_text(9)?.map(|headers| serde_json::from_str(&headers)).transpose();
+    let position = row.int(0)?;
+    let mut unreadable = Vec::new();
+    let id = readable(id(row, 1), "id", &mut unreadable).unwrap_or_else(|| stand_in(position));
+    let mut text = |column, name| readable(row.text(column), name, &mut unreadable).unwrap_or_default();
+    let (aggregate_type, aggregate_id) = (text(2, "aggregate_type"), text(3, "aggregate_id"));
+    let event_type = text(5, "event_type");
+    let sequence = row.int(4).and_then(|number| u64::try_from(number).map_err(decode));
+    let sequence = readable(sequence, "sequence", &mut unreadable).unwrap_or_default();
+    let content_type = readable(row.maybe_text(6), "content_type", &mut unreadable).flatten();
+    let text = readable(row.maybe_text(7), "event_data", &mut unreadable).flatten();
+    let binary = readable(row.maybe_bytes(8), "event_binary", &mut unreadable).flatten();
+    if text.is_none() && binary.is_none() && unreadable.is_empty() {
+        unreadable.push("event_data and event_binary are both NULL".to_owned());
+    }
+    let headers = row.maybe_text(9).and_then(|headers| {
+        headers.map(|headers| serde_json::from_str(&headers)).transpose().map_err(decode)
+    });
+    let headers = readable(headers, "headers", &mut unreadable).flatten().unwrap_or_default();
+    let created_at = readable(row.int(10), "created_at", &mut unreadable).unwrap_or_default();
     Ok(Message {
-        id: id(row, 1)?,
-        aggregate_type: row.text(2)?,
-        aggregate_id: row.text(3)?,
-        sequence: row.int(4)?.unsigned_abs(),
-        event_type: row.text(5)?,
-        content_type,
-        data,
-        headers: headers.map_err(|error| sqlx::Error::Decode(Box::new(error)))?.unwrap_or_default(),
-        created_at: Timestamp::from_micros(row.int(10)?),
+        id,
+        aggregate_type,
+        aggregate_id,
+        sequence,
+        event_type,
+        content_type: content_type.map_or(ContentType::Json, ContentType::new),
+        data: text.map(Bytes::from).or(binary.map(Bytes::from)).unwrap_or_default(),
+        headers,
+        created_at: Timestamp::from_micros(created_at),
         attempt: 0,
-        position: row.int(0)?,
+        position,
+        unreadable: (!unreadable.is_empty()).then(|| unreadable.join("; ")),
     })
+}
+
+/// What a column says; `None`, and a line for the column, if it cannot be read.
+fn readable<T>(column: Result<T, sqlx::Error>, name: &str, unreadable: &mut Vec<String>) -> Option<T> {
+    column.map_err(|error| unreadable.push(format!("the column `{name}` cannot be read: {error}"))).ok()
+}
+
+fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(error))
 }
 
 /// An id, which is read as text.
 pub(crate) fn id(row: &Row, column: usize) -> Result<EventId, sqlx::Error> {
-    row.text(column)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    row.text(column)?.parse().map_err(|error: annals_core::Invalid| decode(error))
+}
+
+/// The id by which a message is named whose own cannot be read.
+pub(crate) fn stand_in(position: i64) -> EventId {
+    EventId::from_name(format!("outbox position {position}").as_bytes())
 }
 
 /// Lists of these numbers as the ends of statements: `IN (?, ?)`. Rests are filled up with the last number again.
@@ -239,11 +269,11 @@ fn shortened(error: &str) -> String {
     kept
 }
 
-fn micros(duration: Duration) -> i64 {
+pub(crate) fn micros(duration: Duration) -> i64 {
     // A thousand years is for ever, and can be added to every time.
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).min(1_000 * 366 * 86_400 * 1_000_000)
 }
 
-fn whole(number: usize) -> i64 {
+pub(crate) fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

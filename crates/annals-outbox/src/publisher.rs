@@ -1,14 +1,16 @@
 //! A publisher, as a service starts and stops it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{Backoff, Invalid};
+use futures::FutureExt as _;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 
-use crate::run::Run;
+use crate::run::{AWAY, Run};
 use crate::sink::Sink;
+use crate::worker::said;
 use crate::{Outbox, Result};
 
 /// How a publisher works.
@@ -105,8 +107,37 @@ impl Publisher {
         let (told, health) = watch::channel(Health::default());
         #[cfg(feature = "postgres")]
         crate::listen::start(&outbox, options.poll, wake.0.clone(), stopped.clone());
-        let task = tokio::spawn(Run::new(outbox, sink, options, wake.0.clone(), stopped, told).run());
-        Ok(Publishing { wake, stop, health, task })
+        let (running, ended) = watch::channel(());
+        let woken = wake.0.clone();
+        tokio::spawn(async move {
+            let run = || {
+                Run::new(outbox.clone(), sink.clone(), options, woken.clone(), stopped.clone(), told.clone())
+            };
+            run_until_stopped(run, &stopped, &told).await;
+            drop(running);
+        });
+        Ok(Publishing { wake, stop, health, ended })
+    }
+}
+
+/// Runs a publisher until it is stopped. One that panics is begun again after a while.
+async fn run_until_stopped(
+    run: impl Fn() -> Run,
+    stopped: &watch::Receiver<bool>,
+    health: &watch::Sender<Health>,
+) {
+    let mut panics = 0;
+    while let Err(panic) = AssertUnwindSafe(run().run()).catch_unwind().await {
+        panics += 1;
+        let problem = format!("the publisher panicked: {}", said(&*panic));
+        tracing::error!(panics, "{problem}");
+        health.send_modify(|health| (health.active, health.problem) = (false, Some(problem)));
+        let mut stopped = stopped.clone();
+        tokio::select! {
+            () = tokio::time::sleep(AWAY.before(panics)) => {}
+            // An error means that nobody is left to stop it, which asks for the same.
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
     }
 }
 
@@ -115,7 +146,8 @@ pub struct Publishing {
     wake: Wake,
     stop: watch::Sender<bool>,
     health: watch::Receiver<Health>,
-    task: JoinHandle<()>,
+    /// Closed when the publisher has ended.
+    ended: watch::Receiver<()>,
 }
 
 impl Publishing {
@@ -130,13 +162,12 @@ impl Publishing {
     }
 
     /// Finishes the messages that are with the sink, marks what was published, lets another publisher begin, and ends. After
-    /// half a minute it gives up: what is not marked will be published again.
-    pub async fn stop(self) {
-        let Self { stop, task, .. } = self;
-        stop.send_replace(true);
-        if let Err(error) = task.await {
-            tracing::error!(%error, "the publisher of an outbox ended badly");
-        }
+    /// half a minute it gives up: what is not marked will be published again. Asked for again, also at the same time, it
+    /// waits as the first one does.
+    pub fn stop(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.stop.send_replace(true);
+        let mut ended = self.ended.clone();
+        async move { while ended.changed().await.is_ok() {} }
     }
 }
 
@@ -163,6 +194,9 @@ pub struct Health {
     pub refused: u64,
     /// Why nothing can be published at the moment: the sink or the database is away.
     pub problem: Option<String>,
+    /// Who has the lease, and until when, if this publisher has waited for longer than a lease. That is as it should be
+    /// while the other one publishes.
+    pub waits_for: Option<String>,
 }
 
 #[cfg(test)]

@@ -24,18 +24,18 @@ use annals_core::Backoff;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::lease::Lease;
+use crate::lease::{Kept, Lease};
 use crate::message::{Aggregate, Message};
 use crate::pending::Published;
 use crate::publisher::{Health, Options};
 use crate::sink::Sink;
-use crate::worker::{End, Outcome, Worker};
+use crate::worker::{End, Leaving, Outcome, Worker};
 use crate::{Outbox, Result};
 
 /// How long what is under way may take after a stop.
 const GRACE: Duration = Duration::from_secs(30);
 /// Between attempts to reach a sink or a database that is away.
-const AWAY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+pub(crate) const AWAY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 /// How many processed messages are deleted at once, and how long nothing is looked for when there were fewer.
 const CLEANED_AT_ONCE: usize = 1_000;
 const CLEAN_PAUSE: Duration = Duration::from_secs(60);
@@ -167,9 +167,14 @@ impl Run {
 
     /// Gives messages to workers, if this publisher has the lease and the sink is there.
     async fn hand_out(&mut self) -> Result<()> {
-        let term = self.lease.keep(&self.outbox).await?;
+        let (term, waits_for) = match self.lease.keep(&self.outbox).await? {
+            Kept::Held(term) => (Some(term), None),
+            Kept::Waits { other, long } => (None, long.then(|| other.to_string())),
+        };
         self.health.send_if_modified(|health| {
-            std::mem::replace(&mut health.active, term.is_some()) != term.is_some()
+            let active = std::mem::replace(&mut health.active, term.is_some()) != term.is_some();
+            let waits_for = std::mem::replace(&mut health.waits_for, waits_for.clone()) != waits_for;
+            active || waits_for
         });
         if term != Some(self.term) {
             self.queue.clear();
@@ -192,7 +197,8 @@ impl Run {
                 return Ok(());
             }
             let (room, batch) = (self.options.concurrency, self.options.batch);
-            let chosen = self.outbox.choose(self.active.iter(), room, batch).await?;
+            let wait_max = self.options.backoff.longest();
+            let chosen = self.outbox.choose(self.active.iter(), room, batch, wait_max).await?;
             self.look = !chosen.is_empty();
             self.queue = by_aggregate(chosen);
         }
@@ -201,6 +207,14 @@ impl Run {
     async fn clean(&mut self) -> Result<()> {
         if self.clean_at > Instant::now() {
             return Ok(());
+        }
+        let corrected = self.outbox.correct(self.options.keep).await?;
+        if corrected > 0 {
+            tracing::warn!(
+                corrected,
+                "messages of the outbox `{}` were marked by a clock that was ahead",
+                self.outbox.name
+            );
         }
         let cleaned = self.outbox.clean(self.options.keep, CLEANED_AT_ONCE).await?;
         let pause = if cleaned < CLEANED_AT_ONCE as u64 {
@@ -254,9 +268,9 @@ impl Run {
         }
         let (outbox, outcomes) = (self.outbox.clone(), self.worker.outcomes.clone());
         self.workers.spawn(async move {
+            let leaving = Leaving::new(aggregate, outcomes);
             let recorded = outbox.record(&message, &error, again).await;
-            // Nobody hears it if the publisher has ended.
-            let _ = outcomes.send(Outcome::Ended(aggregate, End::Recorded(recorded)));
+            leaving.end(End::Recorded(recorded));
         });
     }
 

@@ -34,7 +34,8 @@ where
     }
 }
 
-/// A sink that appends messages to a log of Annals, each once, however often it comes: its id is the key of the append.
+/// A sink that appends messages to a log of Annals, each once, however often it comes: its id is the key of the append, and
+/// that of the event in its stream.
 ///
 /// The message of `order` `42` becomes an event of the stream `order-42`, with the message's id, type and data. The headers
 /// `process`, `initiator`, `predecessor` and `trace` become what these mean to Annals, the others the event's own metadata.
@@ -51,7 +52,14 @@ impl LogSink {
 impl Sink for LogSink {
     async fn publish(&self, message: &Message) -> Result<(), Failure> {
         let append = append(message).map_err(Failure::refused)?;
-        match self.0.append(append).await {
+        let stream = append.writes[0].stream.clone();
+        let mut answer = self.0.append(append.clone()).await;
+        if answer.as_ref().is_ok_and(|appended| appended.streams.iter().all(|(of, _)| *of != stream)) {
+            // The key is another message's, of another outbox or about something else, with the same id. An id belongs to
+            // an event within its stream: there, this one is known by it.
+            answer = self.0.append(Append { key: None, ..append }).await;
+        }
+        match answer {
             Ok(_) => Ok(()),
             Err(error @ (Error::Conflict(_) | Error::Invalid(_) | Error::Reused(_))) => {
                 Err(Failure::refused(error))
@@ -81,4 +89,44 @@ fn append(message: &Message) -> Result<Append, Invalid> {
     event.occurred_at = Some(message.created_at);
     let key = IdempotencyKey::new(message.id.to_string())?;
     Ok(Append::to(stream, Expected::Any, [event]).once(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use annals_core::{Bytes, ContentType, EventId, EventStoreExt, MemoryStore, Timestamp};
+
+    use super::*;
+
+    fn message(aggregate_id: &str) -> Message {
+        Message {
+            id: EventId::from_name(b"transfer 7"),
+            aggregate_type: "account".to_owned(),
+            aggregate_id: aggregate_id.to_owned(),
+            sequence: 1,
+            event_type: "account.deposited".to_owned(),
+            content_type: ContentType::Json,
+            data: Bytes::from_static(b"{}"),
+            headers: Default::default(),
+            created_at: Timestamp::default(),
+            attempt: 1,
+            position: 1,
+            unreadable: None,
+        }
+    }
+
+    /// Two services publish to one log, and both name their messages by what they belong to.
+    #[tokio::test]
+    async fn one_id_about_two_aggregates_is_two_messages() {
+        let store = Arc::new(MemoryStore::new());
+        let sink = LogSink::new(store.clone());
+        for _ in 0..2 {
+            for account in ["a", "b"] {
+                sink.publish(&message(account)).await.unwrap();
+            }
+        }
+        for account in ["account-a", "account-b"] {
+            let stream = StreamId::new(account).unwrap();
+            assert_eq!(store.stream_version(&stream).await.unwrap().get(), 1, "{account}");
+        }
+    }
 }

@@ -45,6 +45,38 @@ pub(crate) struct Worker {
     taken: Arc<Mutex<Option<Instant>>>,
 }
 
+/// Reports the end of a worker, however it ends: an aggregate whose worker has panicked must not stay active for ever.
+pub(crate) struct Leaving(Option<(Aggregate, mpsc::UnboundedSender<Outcome>)>);
+
+impl Leaving {
+    pub(crate) fn new(aggregate: Aggregate, outcomes: mpsc::UnboundedSender<Outcome>) -> Self {
+        Self(Some((aggregate, outcomes)))
+    }
+
+    pub(crate) fn end(mut self, end: End) {
+        self.report(end);
+    }
+
+    fn report(&mut self, end: End) {
+        if let Some((aggregate, outcomes)) = self.0.take() {
+            // Nobody hears it if the publisher has ended.
+            let _ = outcomes.send(Outcome::Ended(aggregate, end));
+        }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.report(End::Unavailable("a worker of the publisher has panicked".to_owned()));
+    }
+}
+
+/// What a panic said.
+pub(crate) fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+    let said = panic.downcast_ref::<&str>().copied();
+    said.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
+}
+
 /// What a sink did with a message.
 enum Answer {
     Taken,
@@ -66,12 +98,17 @@ impl Worker {
 
     /// Publishes messages of this aggregate under the lease of this term.
     pub(crate) async fn publish(self, aggregate: Aggregate, messages: Vec<Message>, term: u64) {
+        let leaving = Leaving::new(aggregate, self.outcomes.clone());
         let mut end = End::Done;
         for message in messages {
             if is_stopped(&self.stopped) || !self.lease.allows(term, self.timeout) {
                 break;
             }
             let began = Instant::now();
+            if let Some(unreadable) = message.unreadable.clone() {
+                end = End::Refused(Box::new(message), unreadable);
+                break;
+            }
             end = match self.give(&message).await {
                 Answer::Taken => {
                     self.took();
@@ -94,21 +131,21 @@ impl Worker {
             };
             break;
         }
-        let _ = self.outcomes.send(Outcome::Ended(aggregate, end));
+        leaving.end(end);
     }
 
     async fn give(&self, message: &Message) -> Answer {
-        // The sink may panic before there is a future.
-        let publish = AssertUnwindSafe(async { self.sink.publish(message).await }).catch_unwind();
-        match tokio::time::timeout(self.timeout, publish).await {
-            Ok(Ok(Ok(()))) => Answer::Taken,
-            Ok(Ok(Err(failure @ Failure { unavailable: false, .. }))) => Answer::Refused(failure.to_string()),
-            Ok(Ok(Err(failure))) => Answer::Unavailable(failure.to_string()),
-            Ok(Err(panic)) => {
-                let said = panic.downcast_ref::<&str>().copied();
-                let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-                Answer::Refused(format!("the sink panicked: {}", said.unwrap_or("(no message)")))
+        // The sink may panic before there is a future, and its error when it is asked what it says.
+        let publish = AssertUnwindSafe(async {
+            match self.sink.publish(message).await {
+                Ok(()) => Answer::Taken,
+                Err(failure @ Failure { unavailable: false, .. }) => Answer::Refused(failure.to_string()),
+                Err(failure) => Answer::Unavailable(failure.to_string()),
             }
+        });
+        match tokio::time::timeout(self.timeout, publish.catch_unwind()).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(panic)) => Answer::Refused(format!("the sink panicked: {}", said(&*panic))),
             Err(_) => Answer::TimedOut,
         }
     }

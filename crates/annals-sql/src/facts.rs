@@ -163,7 +163,7 @@ mod tests {
         let stream = StreamId::new("a").unwrap();
         let event = EventId::from_name(b"third");
         let after = append("a", Expected::Any, 1).after_event(&stream, Version::new(3), event);
-        let facts = Facts::assumed(&[after.clone()]).unwrap();
+        let facts = Facts::assumed([&after]).unwrap();
         assert_eq!((facts.versions[&stream], facts.newest[&stream]), (Version::new(3), event));
         assert!(
             Facts::assumed(&[append("a", Expected::Any, 1), after]).is_none(),

@@ -235,3 +235,93 @@ pub async fn an_open_transaction_holds_up_nobody_else(place: Place) {
     taker.count(6).await;
     publisher.stop().await;
 }
+
+/// A row that another program has written wrongly is a message that is refused: it holds up its aggregate, and no other.
+pub async fn a_row_that_cannot_be_read_holds_up_its_own_aggregate(place: Place) {
+    for order in ["1", "2"] {
+        place.write(order, "order.placed").await;
+        place.write(order, "order.paid").await;
+    }
+    place.run("UPDATE outbox SET headers = 'no JSON' WHERE aggregate_id = '1' AND sequence = 1").await;
+    let taker = Taker::new();
+    let few = Options { attempts_max: 2, ..options() };
+    let publisher = place.outbox.publisher(taker.clone()).options(few).start().await.unwrap();
+    taker.count(2).await;
+    until("it is a dead letter", async || place.outbox.status().await.unwrap().dead_letters == 1).await;
+    let letter = place.outbox.dead_letters(10).await.unwrap().remove(0);
+    assert!(letter.error.contains("headers"), "{}", letter.error);
+    assert_eq!(types(&taker.taken(), "2"), ["order.placed", "order.paid"]);
+    // Mended and retried, it comes first.
+    place.run("UPDATE outbox SET headers = NULL WHERE aggregate_id = '1'").await;
+    place.outbox.retry(letter.message.id).await.unwrap();
+    let taken = taker.count(4).await;
+    publisher.stop().await;
+    assert_eq!(types(&taken, "1"), ["order.placed", "order.paid"]);
+}
+
+/// Where the database takes any text for an id, and any value for a column.
+pub async fn a_message_without_an_id_can_be_found_and_dropped(place: Place) {
+    for order in ["1", "2", "3", "4"] {
+        place.write(order, "order.placed").await;
+    }
+    place.run("UPDATE outbox SET id = 'order 1' WHERE aggregate_id = '1'").await;
+    if matches!(place.pool, annals_outbox::Pool::Sqlite(_)) {
+        place.run("UPDATE outbox SET event_data = x'ff' WHERE aggregate_id = '2'").await;
+        place.run("UPDATE outbox SET created_at = 'today' WHERE aggregate_id = '4'").await;
+    }
+    let taker = Taker::new();
+    let once = Options { attempts_max: 1, ..options() };
+    let publisher = place.outbox.publisher(taker.clone()).options(once).start().await.unwrap();
+    until("nothing is left but dead letters", async || place.outbox.status().await.unwrap().pending == 0)
+        .await;
+    let letters = place.outbox.dead_letters(10).await.unwrap();
+    let first = letters.iter().find(|letter| letter.message.aggregate_id == "1").unwrap();
+    assert!(first.error.contains("`id`"), "{}", first.error);
+    for letter in &letters {
+        place.outbox.discard(letter.message.id).await.unwrap();
+    }
+    assert_eq!(place.outbox.status().await.unwrap().dead_letters, 0);
+    place.write("1", "order.paid").await;
+    taker.until(|taken| types(taken, "1") == ["order.paid"]).await;
+    publisher.stop().await;
+}
+
+/// An error that panics when it is asked what it says.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("it cannot be said")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+/// An aggregate whose worker has panicked is tried again, and does not stay active for ever.
+pub async fn an_error_that_panics_is_a_refusal(place: Place) {
+    place.write("1", "order.placed").await;
+    place.write("2", "order.placed").await;
+    let panics = Arc::new(AtomicU32::new(0));
+    let (taken, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let sink = {
+        let panics = panics.clone();
+        move |message: annals_outbox::Message| {
+            let (panics, taken) = (panics.clone(), taken.clone());
+            async move {
+                if message.aggregate_id == "1" && panics.fetch_add(1, Ordering::SeqCst) < 2 {
+                    return Err(annals_outbox::Failure::refused(Unspeakable));
+                }
+                Ok(taken.send(message.aggregate_id)?)
+            }
+        }
+    };
+    let publisher = place.outbox.publisher(sink).options(options()).start().await.unwrap();
+    let mut orders = [receiver.recv().await.unwrap(), receiver.recv().await.unwrap()];
+    orders.sort();
+    assert_eq!(orders, ["1", "2"]);
+    assert_eq!(publisher.health().refused, 2);
+    tokio::join!(publisher.stop(), publisher.stop());
+    publisher.stop().await;
+    assert!(!place.outbox.status().await.unwrap().publishing, "every stop has waited for the end");
+}

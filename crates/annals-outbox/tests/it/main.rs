@@ -7,10 +7,12 @@
 
 mod support;
 
+mod clock;
 mod failing;
 mod kill;
 mod outages;
 mod publishing;
+mod settings;
 mod several;
 mod writing;
 
@@ -46,6 +48,10 @@ on! {
     failing::a_sink_that_is_away_is_waited_for,
     failing::a_sink_that_hangs_holds_up_one_aggregate,
     failing::a_sink_that_panics_has_refused,
+    failing::a_row_that_cannot_be_read_holds_up_its_own_aggregate,
+    failing::an_error_that_panics_is_a_refusal,
+    clock::a_time_that_cannot_be_is_not_waited_for,
+    clock::a_publisher_that_waits_says_for_what,
     several::one_publishes_and_the_next_takes_over,
     several::a_lease_that_is_lost_ends_publishing,
     several::a_lease_that_is_lost_ends_a_worker,
@@ -58,6 +64,16 @@ on! {
     writing::one_aggregate_is_written_by_one_transaction_at_a_time,
     publishing::a_message_that_is_committed_late_is_not_skipped,
     failing::an_open_transaction_holds_up_nobody_else,
+}
+
+on! {
+    [mariadb sqlite],
+    failing::a_message_without_an_id_can_be_found_and_dropped,
+}
+
+on! {
+    [sqlite],
+    clock::a_lease_from_a_clock_that_was_ahead_does_not_stop_publishing,
 }
 
 on! {

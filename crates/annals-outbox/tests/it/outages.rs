@@ -68,3 +68,26 @@ async fn an_outage_of_postgres_is_survived() {
 async fn an_outage_of_mariadb_is_survived() {
     an_outage_is_survived(server::mariadb(&["innodb-flush-log-at-trx-commit=2"])).await;
 }
+
+/// A server on which nothing is committed that no COMMIT commits.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_is_marked_without_autocommit() {
+    let server = annals_testkit::server::mariadb(&["autocommit=0", "innodb-flush-log-at-trx-commit=2"]);
+    let place = crate::support::Place::new(&server.url(), None).await;
+    for order in ["1", "2", "3"] {
+        place.write(order, "order.placed").await;
+    }
+    let mut taken = Vec::new();
+    for _ in 0..2 {
+        let taker = crate::support::Taker::new();
+        let publisher =
+            place.outbox.publisher(taker.clone()).options(crate::support::options()).start().await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        drop(publisher);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        taken.push(taker.taken().len());
+    }
+    let other = crate::support::Place::at(&server.url(), &place.name).await;
+    let marked = other.number("SELECT COUNT(*) FROM outbox WHERE processed = TRUE").await;
+    assert_eq!((taken, marked), (vec![3, 0], 3), "published by the one and the next, and marked");
+}
