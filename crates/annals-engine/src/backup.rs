@@ -17,7 +17,10 @@
 //! - K4  Nothing broken is copied: a segment is checked, frame by frame, before.
 //! - K5  The active segment is copied up to the head as it was when the backup began: an append is in the backup or
 //!       it is not.
-//! - K6  A depot holds the backups of one log.
+//! - K6  A depot holds the backups of one log. One that is shorter than its last backup was set back, or has lost its end:
+//!       it is not backed up over the longer history. One that was set back and has gone on another way until it was as
+//!       long is backed up; the backups of the other history are kept until somebody removes them.
+//! - K7  A segment that begins beyond the head is no part of a backup.
 //!
 //! Next: `manifest` (its text), `depot` (a directory), `restore`.
 
@@ -146,7 +149,7 @@ impl EngineStore {
         let log = self.log()?;
         let names = depot.list().map_err(Fault::io("list", "the backups"))?;
         let (last, mut unreadable) = newest(depot, &names)?;
-        let number = numbers(&names).last().map_or(1, |number| number + 1);
+        let number = numbers(&names).last().map_or(1, |number| number.saturating_add(1));
         if let Some(other) = last.as_ref().filter(|last| last.store != log.id) {
             let problem = format!("holds backups of the log {}, and this is the log {}", other.store, log.id);
             return Err(Invalid::new("the destination", problem).into());
@@ -156,8 +159,17 @@ impl EngineStore {
         }
         // Before the log is looked at: so the backup has everything that was recorded until then.
         let created_at = SystemClock.now();
+        let view = log.view();
+        if let Some(longer) = last.as_ref().filter(|last| last.head > view.head) {
+            let problem = format!(
+                "holds backup {} of this log, up to position {}, and the log ends at position {}: it was set back to an \
+                 earlier time, or has lost its end. The longer history is kept; back up to another destination",
+                longer.number, longer.head, view.head
+            );
+            return Err(Invalid::new("the destination", problem).into());
+        }
         let mut copy = Copy {
-            view: log.view(),
+            view,
             store: log.id,
             depot,
             there: names.into_iter().collect(),
@@ -165,7 +177,10 @@ impl EngineStore {
             copied: 0,
             copied_bytes: 0,
         };
-        let segments = copy.all(last.as_ref())?;
+        let (segments, goes_on) = copy.all(last.as_ref())?;
+        if let Some(last) = last.filter(|_| !goes_on) {
+            keep_history(depot, last.number)?;
+        }
         let recorded_at = segments.last().map_or(Timestamp::MIN, |segment| segment.recorded_at);
         let manifest =
             Manifest { store: log.id, number, created_at, head: copy.view.head, recorded_at, segments };
@@ -191,8 +206,12 @@ fn keep_newest(depot: &dyn Depot, keep: usize) -> Result<(Vec<u64>, Vec<u64>)> {
     if !unreadable.is_empty() {
         return Ok((Vec::new(), unreadable));
     }
-    let all: Vec<Manifest> = listed.into_iter().filter_map(|one| one.manifest.ok()).collect();
-    let (old, kept) = all.split_at(all.len().saturating_sub(keep.max(1)));
+    let names = depot.list().map_err(Fault::io("list", "the backups"))?;
+    let of_another = names.iter().filter_map(|name| kept_up_to(name)).max().unwrap_or(0);
+    let all = listed.into_iter().filter_map(|one| one.manifest.ok());
+    let (mut kept, all): (Vec<Manifest>, Vec<Manifest>) = all.partition(|backup| backup.number <= of_another);
+    let (old, newest) = all.split_at(all.len().saturating_sub(keep.max(1)));
+    kept.extend_from_slice(newest);
     for backup in old {
         let name = manifest::name(backup.number);
         depot.remove(&name).map_err(Fault::io("remove", &name))?;
@@ -205,6 +224,24 @@ fn keep_newest(depot: &dyn Depot, keep: usize) -> Result<(Vec<u64>, Vec<u64>)> {
         }
     }
     Ok((old.iter().map(|backup| backup.number).collect(), unreadable))
+}
+
+/// What an object is called that says: the backups up to this number are of another history of the log.
+const KEPT: &str = "kept-";
+
+/// Writes that the backups up to this number are of another history, so that none of them is removed.
+fn keep_history(depot: &dyn Depot, number: u64) -> Result<()> {
+    let name = format!("{KEPT}{number:06}");
+    let text = "The backups up to this number are of another history of the log: it was set back and has gone another way \
+                since. They are kept until somebody removes this file.\n";
+    match depot.create(&name, text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => Ok(created.map_err(Fault::io("write", &name))?),
+    }
+}
+
+fn kept_up_to(name: &str) -> Option<u64> {
+    name.strip_prefix(KEPT)?.parse().ok()
 }
 
 /// A backup under way.
@@ -220,9 +257,16 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// Copies what is not there yet; returns what the backup is made of.
-    fn all(&mut self, last: Option<&Manifest>) -> Result<Vec<StoredSegment>> {
-        let segments = self.view.segments().to_vec();
+    /// Copies what is not there yet; returns what the backup is made of, and whether the log is the one of the last backup
+    /// with nothing changed in it.
+    fn all(&mut self, last: Option<&Manifest>) -> Result<(Vec<StoredSegment>, bool)> {
+        // One that begins beyond the head was begun while the view was taken: the one that holds the head is the last.
+        let mut segments = self.view.segments().to_vec();
+        segments.retain(|segment| segment.base() <= self.view.head.next());
+        let is_there = |stored: &StoredSegment| segments.iter().any(|segment| segment.base() == stored.base);
+        let mut before =
+            last.iter().flat_map(|last| &last.segments).filter(|stored| stored.last >= stored.base);
+        let mut goes_on = before.all(is_there);
         let mut marks = Vec::with_capacity(segments.len());
         for (index, segment) in segments.iter().enumerate() {
             let next = segments.get(index + 1);
@@ -249,20 +293,27 @@ impl Copy<'_> {
                 Some(known) => known,
                 None => {
                     let next = segments.get(index + 1).map(|next| next.base());
-                    self.segment(&segments[index], next, mark)?
+                    let before = last.and_then(|last| {
+                        last.segments.iter().find(|stored| stored.base == segments[index].base())
+                    });
+                    let (stored, begins_alike) = self.segment(&segments[index], next, mark, before)?;
+                    goes_on &= begins_alike;
+                    stored
                 }
             });
         }
-        Ok(stored)
+        Ok((stored, goes_on))
     }
 
-    /// Copies the whole of a sealed segment, or of the active one what is below the head.
+    /// Copies the whole of a sealed segment, or of the active one what is below the head. Returns also whether it begins
+    /// with what was copied of it before.
     fn segment(
         &mut self,
         segment: &Segment,
         next: Option<Position>,
         mark: Option<String>,
-    ) -> Result<StoredSegment> {
+        before: Option<&StoredSegment>,
+    ) -> Result<(StoredSegment, bool)> {
         let Segment { name, file, .. } = segment;
         let base = segment.base();
         let done = self.work.progress().0;
@@ -280,6 +331,13 @@ impl Copy<'_> {
             return Err(Fault::damaged(name, end.byte, Some(end.next), problem).into());
         }
         let mut reader = Digested::new(&**file, end.byte);
+        let mut begins_alike = true;
+        if let Some(before) = before {
+            reader.end = before.bytes.min(end.byte);
+            io::copy(&mut reader, &mut io::sink()).map_err(Fault::io("read", name))?;
+            begins_alike = reader.at == before.bytes && reader.digest.clone().finalize()[..] == before.digest;
+            reader.end = end.byte;
+        }
         io::copy(&mut reader, &mut io::sink()).map_err(Fault::io("read", name))?;
         let stored = StoredSegment {
             base,
@@ -306,7 +364,7 @@ impl Copy<'_> {
             self.copied_bytes += end.byte;
         }
         self.work.set_done(done + 2 * whole);
-        Ok(stored)
+        Ok((stored, begins_alike))
     }
 }
 
@@ -342,5 +400,56 @@ impl Read for Digested<'_> {
         self.digest.update(&buffer[..count]);
         self.at += count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use annals_core::{Append, EventStore, Expected, NewEvent, StreamId};
+
+    use super::*;
+    use crate::Options;
+    use crate::disk::faulty::FaultyDisk;
+
+    /// A view is taken while a segment begins: what is copied of it is whole.
+    #[test]
+    fn a_segment_that_begins_meanwhile_is_no_damage() {
+        let options = Options { segment_bytes: 300, ..Options::default() };
+        for _ in 0..20 {
+            let disk = FaultyDisk::new();
+            let store = Arc::new(EngineStore::on(Arc::new(disk), options.clone()).unwrap());
+            let writer = {
+                let store = store.clone();
+                std::thread::spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    for _ in 0..300 {
+                        let one = NewEvent::new("thing.happened", "1").unwrap();
+                        let one = Append::to(StreamId::new("a").unwrap(), Expected::Any, [one]);
+                        runtime.block_on(store.append(one)).unwrap();
+                    }
+                })
+            };
+            while !writer.is_finished() {
+                let view = store.log().unwrap().view();
+                let last = view.segments().last().unwrap().base();
+                if last <= view.head.next() {
+                    continue;
+                }
+                let (head, place) = (view.head, DiskDepot::new(Arc::new(FaultyDisk::new())));
+                let mut copy = Copy {
+                    view,
+                    store: store.log().unwrap().id,
+                    depot: &place,
+                    there: HashSet::new(),
+                    work: &Work::new(None),
+                    copied: 0,
+                    copied_bytes: 0,
+                };
+                if let Err(error) = copy.all(None) {
+                    panic!("head {head}, the last segment begins at {last}: {}", error.chain());
+                }
+            }
+            writer.join().unwrap();
+        }
     }
 }

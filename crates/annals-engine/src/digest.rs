@@ -71,6 +71,9 @@ pub fn chained(before: &Digest, (leaves, root): &Tree) -> Digest {
 /// A tree: how many leaves it has, and its root.
 pub type Tree = (u64, Digest);
 
+/// No segment has as many appends as this.
+const LEAVES_MAX: u64 = 1 << 32;
+
 /// The tree that these leaves make.
 pub fn tree(leaves: &[Digest]) -> Tree {
     let mut log = LogDigest::default();
@@ -94,7 +97,7 @@ pub fn path(leaves: &[Digest], number: usize) -> Vec<Digest> {
 
 /// The root that this path leads to from the leaf with this number of so many; nothing if it is not so long.
 pub fn root_by(leaf: Digest, number: u64, leaves: u64, path: &[Digest]) -> Option<Digest> {
-    if number >= leaves {
+    if number >= leaves || leaves > LEAVES_MAX {
         return None;
     }
     if leaves == 1 {
@@ -158,6 +161,9 @@ impl LogDigest {
         let short = || Malformed::Short("digest");
         let chain = bytes.get(..32).ok_or_else(short)?.try_into().expect("32 bytes");
         let leaves = get_u64(bytes.get(32..40).ok_or_else(short)?);
+        if leaves > LEAVES_MAX {
+            return Err(Malformed::Field("leaves"));
+        }
         let count = leaves.count_ones() as usize;
         let roots = bytes.get(40..40 + 32 * count).ok_or_else(short)?;
         let roots = roots.chunks_exact(32).map(|root| root.try_into().expect("32 bytes")).collect();

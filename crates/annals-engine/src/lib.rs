@@ -22,8 +22,10 @@
 //! From an append to the bytes, one file a hop: `store` -> `commit` -> `writer` -> `stage` -> `frame`, and then `sync` ->
 //! `disk`; a read goes `store` -> `read` -> `index` -> `fetch` -> `disk`.
 
+mod options;
 mod store;
 
+mod clock;
 mod commit;
 mod outcome;
 mod stage;
@@ -81,10 +83,11 @@ pub use backup::{
     Backup, BackupOptions, Depot, DiskDepot, Listed, Manifest, Point, RestoreOptions, Restored,
     StoredSegment, backups, restore, verify_backup,
 };
+pub use options::Options;
 pub use receipt::{Head, NoProof, Receipt};
 pub use repair::{Note, Repaired, repair_disk};
 pub use scan::ScannedEvent;
-pub use store::{EngineStore, Options};
+pub use store::EngineStore;
 pub use verify::{
     Damage, LastPass, Lost, OnDamage, Verification, VerifyOptions, last_pass, verify, verify_disk,
     verify_disk_with, verify_with,

@@ -9,9 +9,9 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use annals_core::{Position, RecordedEvent, StoreId, Witness};
+use annals_core::{Position, RecordedEvent, StoreId, Timestamp, Witness};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -96,6 +96,8 @@ pub struct Log {
     pub planted: Planted,
     /// Position up to which it is written beside the log that it is durable.
     durable: Mutex<Position>,
+    /// Recorded time of the newest event, in microseconds.
+    recorded_at: AtomicI64,
     head: AtomicU64,
     lists: ArcSwap<Lists>,
     changing: Mutex<()>,
@@ -124,6 +126,7 @@ impl Log {
             progress: watch::Sender::new(Progress { head, closed: false }),
             planted: Planted::here(),
             durable: Mutex::default(),
+            recorded_at: AtomicI64::new(Timestamp::MIN.as_micros()),
             head: AtomicU64::new(head.get()),
             lists: ArcSwap::from_pointee(lists),
             changing: Mutex::new(()),
@@ -139,6 +142,16 @@ impl Log {
     pub fn publish(&self, head: Position) {
         self.head.store(head.get(), Ordering::Release);
         self.progress.send_replace(Progress { head, closed: false });
+    }
+
+    /// Recorded time of the newest event.
+    pub fn recorded_at(&self) -> Timestamp {
+        Timestamp::from_micros(self.recorded_at.load(Ordering::Relaxed))
+    }
+
+    /// The newest event was recorded at this time.
+    pub fn set_recorded_at(&self, time: Timestamp) {
+        self.recorded_at.store(time.as_micros(), Ordering::Relaxed);
     }
 
     /// Checks that the event is there that is known to be durable, and writes that all up to the head is.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::digest::{self, Digest};
 use crate::error::Fault;
-use crate::frame::Record;
+use crate::frame::{EVENTS_MAX, Record};
 use crate::log::View;
 use crate::proof::{Proof, digests};
 use crate::segment::{End, Segment, walk};
@@ -94,6 +94,9 @@ impl Receipt {
         if self.position > head.position {
             return Err(NoProof::Position);
         }
+        if self.append == Position::ZERO || self.version == Version::ZERO || self.events.len() > EVENTS_MAX {
+            return Err(NoProof::Event);
+        }
         let index =
             self.position.get().checked_sub(self.append.get()).and_then(|index| usize::try_from(index).ok());
         let named = index.and_then(|index| self.events.get(index)).ok_or(NoProof::Event)?;
@@ -125,10 +128,15 @@ pub fn head(view: &View, proof: Proof, until: Option<Position>) -> Result<Option
     if position > view.head {
         return Ok(None);
     }
+    let begun = proof.next() == Position::FIRST;
     let mut proof = if proof.next() > position.next() { Proof::begin(proof.store()) } else { proof };
     while proof.next() <= position {
         let (segment, positions) = view.segment_of(proof.next());
-        proof.extend(segment, positions.end.min(position.next()))?;
+        match proof.extend(segment, positions.end.min(position.next())) {
+            // What was read of the digest may be what is wrong: without it the log tells.
+            Err(Fault::Damaged { .. }) if !begun => return head(view, Proof::begin(proof.store()), until),
+            extended => extended?,
+        }
     }
     // An append that only begins in front of the position is whole in the digest.
     let whole = proof.next() == position.next();

@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use annals_core::{
     Append, Appended, Clock, Error, EventStore, Limits, Place, Position, RecordedEvent, Result, StoreId,
@@ -128,8 +129,14 @@ pub async fn repair_disk(
     };
     // Appends go through the queue of the writer, which keeps them in order.
     let (clock_of_store, callers_may_wait) = (clock.clone(), false);
-    let options =
-        Options { segment_bytes, limits, clock: clock_of_store, callers_may_wait, ..Options::default() };
+    let options = Options {
+        segment_bytes,
+        limits,
+        clock: clock_of_store,
+        callers_may_wait,
+        clock_ahead_max: Duration::MAX,
+        ..Options::default()
+    };
     let store = EngineStore::on(target, options)?;
     let mut copy = Copy {
         source,

@@ -104,10 +104,9 @@ pub fn write(
     append: &Append,
     encoded: &Encoded,
     versions: Vec<Version>,
-    now: Timestamp,
+    recorded_at: Timestamp,
     frames: &mut Vec<u8>,
 ) -> Outcome {
-    let recorded_at = append.recorded_at.unwrap_or(now).min(now).max(writer.tail.recorded_at);
     let first = writer.tail.next;
     let placement = Placement {
         origin: writer.active.segment.origin,

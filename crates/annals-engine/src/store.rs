@@ -10,19 +10,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::Duration;
 
 use annals_core::{
     Append, Appended, Clock, Conflict, Error, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position,
-    Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock, Version,
+    Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, Version,
 };
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::clock::{self, ClockWatch};
 use crate::commit::{Commit, closed};
 use crate::disk::{Disk, FileDisk};
 use crate::error::Fault;
-use crate::frame::{self, Encoded};
-use crate::index::{BlockCache, IdRange, Offset};
+use crate::frame::Encoded;
+use crate::index::{BlockCache, IdRange};
 use crate::log::{Log, View};
 use crate::outcome::{Answered, Outcome};
 use crate::planted::{Bug, Planted};
@@ -33,41 +35,7 @@ use crate::stage::Heads;
 use crate::sync::{Poison, Syncer};
 use crate::thread::{self, AtomicU64, AtomicUsize, JoinHandle, Mutex};
 use crate::writer::{Request, Staged, Writer};
-use crate::{read, recovery};
-
-/// How a store is opened.
-#[derive(Clone)]
-pub struct Options {
-    /// Bytes of one segment file; an append larger than that has a segment of its own. 256 MiB by default, at
-    /// most 1 GiB.
-    pub segment_bytes: u64,
-    /// Events of a run, after which its index is written. Those of the newest run are indexed in memory, and walked
-    /// over when the store is opened. 65,536 by default.
-    pub run_events: u32,
-    /// The same in bytes of the log. 16 MiB by default.
-    pub run_bytes: u64,
-    /// Whether an append that comes alone may be carried out on the thread of its caller, if the disk is known to be
-    /// fast. That saves two changes of threads; the thread waits for the disk, as it does for reads. True by default.
-    /// Appends are judged on the threads of callers in any case, which reads indexes as a read does.
-    pub callers_may_wait: bool,
-    /// How large an append may be.
-    pub limits: Limits,
-    /// Where recorded times come from.
-    pub clock: Arc<dyn Clock>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            segment_bytes: 256 << 20,
-            run_events: 1 << 16,
-            run_bytes: 16 << 20,
-            callers_may_wait: true,
-            limits: Limits::default(),
-            clock: Arc::new(SystemClock),
-        }
-    }
-}
+use crate::{Options, read, recovery};
 
 /// Bytes of index blocks that are kept in memory.
 const CACHE_BYTES: usize = 32 << 20;
@@ -76,7 +44,7 @@ const HEADS: usize = 100_000;
 /// Bytes of appends that may wait for the writer, in KiB; each counts as one at least.
 const QUEUE_KIB: usize = 64 << 10;
 
-/// Of so many appends that come alone, one lets everybody else go first: on a runtime with one thread, nobody would
+/// Of this many appends that come alone, one lets everybody else go first: on a runtime with one thread, nobody would
 /// ever be seen to come at the same time.
 const ALONE_AT_MOST: u64 = 16;
 
@@ -84,6 +52,7 @@ const ALONE_AT_MOST: u64 = 16;
 pub struct EngineStore {
     log: Arc<Log>,
     limits: Limits,
+    clock: Arc<dyn Clock>,
     callers_may_wait: bool,
     poison: Arc<Poison>,
     commit: Arc<Commit>,
@@ -129,14 +98,7 @@ impl EngineStore {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn on(disk: Arc<dyn Disk>, options: Options) -> Result<Self> {
-        if options.segment_bytes > Offset::MAX / 2 || options.limits.append_bytes_max > 512 << 20 {
-            let problem = "must be at most 1 GiB, and an append at most 512 MiB";
-            return Err(annals_core::Invalid::new("segment_bytes", problem).into());
-        }
-        if options.limits.append_events_max > frame::EVENTS_MAX {
-            let problem = format!("can be at most {}", frame::EVENTS_MAX);
-            return Err(annals_core::Invalid::new("append_events_max", problem).into());
-        }
+        options.check()?;
         let writable = disk.is_writable();
         let cache = Arc::new(BlockCache::new(CACHE_BYTES));
         let recovered = recovery::open(&*disk, &cache, &options)?;
@@ -146,9 +108,12 @@ impl EngineStore {
         let older_ids =
             older.iter().map(|run| run.index().id_range()).fold(IdRange::default(), IdRange::with);
         let log = Arc::new(Log::new(recovered.id, disk, cache, recovered.lists, head));
+        log.set_recorded_at(recovered.tail.recorded_at);
         log.begin(recovered.durable)?;
+        clock::look(options.clock.now(), recovered.tail.recorded_at);
         let poison = Arc::new(Poison::default());
-        let (limits, callers_may_wait) = (options.limits, options.callers_may_wait);
+        let (limits, callers_may_wait, clock) =
+            (options.limits, options.callers_may_wait, options.clock.clone());
         let cannot_start = |error: std::io::Error| Error::Unavailable(Box::new(error));
         let writer = Writer {
             log: log.clone(),
@@ -161,6 +126,7 @@ impl EngineStore {
             staged: Staged::default(),
             buffers: Vec::new(),
             last_bytes: 0,
+            clock_watch: ClockWatch::default(),
             older_ids,
         };
         let commit = Arc::new(Commit::new(writer));
@@ -177,6 +143,7 @@ impl EngineStore {
         Ok(Self {
             log,
             limits,
+            clock,
             callers_may_wait,
             poison,
             commit,
@@ -249,6 +216,12 @@ impl EngineStore {
             return Ok(None);
         };
         Ok(receipt::receipt(&view, self.log.id, event, until)?)
+    }
+
+    /// By how much the clock is behind the newest event. Recorded time never decreases, so until the clock has caught up
+    /// every event is recorded at the time of that one: to be watched, and mended while it is little.
+    pub fn clock_behind(&self) -> Duration {
+        self.log.recorded_at().since(self.clock.now())
     }
 
     /// Finishes the appends that are under way and closes the log; waits for both. Appends that come later are

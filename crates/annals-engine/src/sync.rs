@@ -13,7 +13,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
-use annals_core::{Append, Error, Position};
+use annals_core::{Append, Error, Position, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::Fault;
@@ -38,6 +38,8 @@ pub struct Group {
     pub frames: Vec<u8>,
     /// Position of the last event of all of them.
     pub head: Position,
+    /// Recorded time of that event.
+    pub recorded_at: Timestamp,
     /// Their answers, and those to appends that were judged against them.
     pub answers: Vec<Answer>,
     /// Runs that end among them: they are sealed when these are durable.
@@ -143,7 +145,7 @@ impl Syncer {
         group.frames
     }
 
-    fn write(&self, Group { segment, start, frames, head, .. }: &Group) -> Result<(), Fault> {
+    fn write(&self, Group { segment, start, frames, head, recorded_at, .. }: &Group) -> Result<(), Fault> {
         if frames.is_empty() {
             return Ok(());
         }
@@ -165,6 +167,7 @@ impl Syncer {
             sync()?;
         }
         self.log.check_place(segment)?;
+        self.log.set_recorded_at(*recorded_at);
         if !planted.is(Bug::PublishesAfterTheAnswers) {
             self.log.publish(*head);
         }

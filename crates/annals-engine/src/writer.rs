@@ -17,11 +17,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use annals_core::{Append, Error};
+use annals_core::{Append, Error, Timestamp};
 use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::Options;
+use crate::clock::{self, ClockWatch};
 use crate::error::Fault;
 use crate::frame::{self, Encoded, Mark};
 use crate::index::{IdRange, MemoryIndex};
@@ -96,6 +97,8 @@ pub struct Writer {
     pub buffers: Vec<Vec<u8>>,
     /// Bytes of the last group.
     pub last_bytes: u64,
+    /// Watches the clock.
+    pub clock_watch: ClockWatch,
     /// The ids of all runs but the newest.
     pub older_ids: IdRange,
 }
@@ -151,6 +154,8 @@ impl Writer {
             return Ok(outcome);
         }
         let versions = stage.versions(append)?;
+        let now = self.options.clock.now();
+        let recorded_at = self.recorded_at(append, now)?;
         let bytes = encoded.bytes_max() as u64;
         // A segment without events keeps its name, even if marks of closes stand in it.
         let has_events = self.tail.next > self.active.segment.base();
@@ -164,11 +169,20 @@ impl Writer {
             self.tail.next = self.tail.next.plus(versions.len() as u64);
         }
         room.map_err(|fault| Error::Unavailable(Box::new(fault)))?;
-        let now = self.options.clock.now();
         let mut frames = std::mem::take(&mut self.staged.frames);
-        let outcome = stage::write(self, append, encoded, versions, now, &mut frames);
+        let outcome = stage::write(self, append, encoded, versions, recorded_at, &mut frames);
         self.staged.frames = frames;
         Ok(outcome)
+    }
+
+    /// When the append is recorded: at the time that it gives or now, whichever is earlier, but not before the one before.
+    fn recorded_at(&mut self, append: &Append, now: Timestamp) -> Result<Timestamp, Error> {
+        let newest = self.tail.recorded_at;
+        self.clock_watch.look(now, newest);
+        let recorded_at = append.recorded_at.unwrap_or(now).min(now).max(newest);
+        let known = newest.max(self.active.segment.header.created_at);
+        clock::check(recorded_at, known, self.options.clock_ahead_max)?;
+        Ok(recorded_at)
     }
 
     fn run_is_full(&self) -> bool {
@@ -210,8 +224,8 @@ impl Writer {
         let Staged { frames, answers, ended } = std::mem::replace(&mut self.staged, next);
         self.last_bytes = frames.len() as u64;
         let start = self.tail.byte - self.last_bytes;
-        let head = self.tail.next.previous();
-        Group { segment: self.active.segment.clone(), start, frames, head, answers, ended }
+        let (head, recorded_at) = (self.tail.next.previous(), self.tail.recorded_at);
+        Group { segment: self.active.segment.clone(), start, frames, head, recorded_at, answers, ended }
     }
 
     /// Keeps a buffer for another group: memory that was used before costs less than memory from the system.
@@ -314,6 +328,7 @@ impl Writer {
             start: self.tail.byte,
             frames,
             head: durable,
+            recorded_at: self.tail.recorded_at,
             answers: vec![],
             ended: vec![],
         });

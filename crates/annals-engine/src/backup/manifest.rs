@@ -17,6 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::Depot;
 use crate::error::Fault;
+use crate::index::Offset;
+use crate::segment::HEADER_BYTES;
 use crate::work::Work;
 
 const VERSION: &str = "annals backup 1";
@@ -102,6 +104,26 @@ impl Manifest {
         let segments = lines.map(StoredSegment::parse).collect::<Option<Vec<_>>>()?;
         Some(Self { store, number, created_at, head, recorded_at, segments })
     }
+
+    /// What it says that cannot be: its sum says only that it is as it was written.
+    fn check(&self) -> Result<(), &'static str> {
+        let mut next = Position::FIRST;
+        let mut recorded_at = Timestamp::MIN;
+        for segment in &self.segments {
+            if segment.base != next || segment.last.next() < segment.base || segment.last == Position::MAX {
+                return Err("its segments do not follow each other");
+            }
+            if !(HEADER_BYTES..=Offset::MAX).contains(&segment.bytes) {
+                return Err("a segment has a size that no segment has");
+            }
+            if segment.recorded_at < recorded_at {
+                return Err("its recorded times decrease");
+            }
+            (next, recorded_at) = (segment.last.next(), segment.recorded_at);
+        }
+        let ends = !self.segments.is_empty() && self.head.next() == next && self.recorded_at == recorded_at;
+        if ends { Ok(()) } else { Err("it does not end where its last segment does") }
+    }
 }
 
 impl StoredSegment {
@@ -119,13 +141,23 @@ impl StoredSegment {
     ) -> Result<(), Fault> {
         let name = self.name();
         let (mut digest, mut bytes) = (Sha256::new(), 0);
+        let mut is_longer = false;
         let read = depot.get(&name, &mut |part| {
+            if bytes + part.len() as u64 > self.bytes {
+                // No more is read, and written, than there should be.
+                is_longer = true;
+                return Err(std::io::ErrorKind::InvalidData.into());
+            }
             work.spend(part.len() as u64)?;
             work.advance(part.len() as u64);
             digest.update(part);
             bytes += part.len() as u64;
             each(part)
         });
+        if is_longer {
+            let problem = format!("it has more than the {} bytes that were written", self.bytes);
+            return Err(Fault::damaged(&name, 0, Some(self.base), problem));
+        }
         read.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Fault::damaged(&name, 0, Some(self.base), "it is not there"),
             _ => Fault::io("read", &name)(error),
@@ -158,7 +190,9 @@ pub fn name(number: u64) -> String {
 
 /// The number in the name of a manifest.
 pub fn number_of(name: &str) -> Option<u64> {
-    name.strip_prefix("backup-")?.strip_suffix(".manifest")?.parse().ok()
+    let number = name.strip_prefix("backup-")?.strip_suffix(".manifest")?.parse().ok()?;
+    // A number has one name.
+    (self::name(number) == name).then_some(number)
 }
 
 /// Whether this is the name of a segment.
@@ -170,22 +204,38 @@ pub fn is_segment(name: &str) -> bool {
 pub fn read(depot: &dyn Depot, number: u64) -> Result<Manifest> {
     let name = name(number);
     let mut bytes = Vec::new();
+    let mut is_too_long = false;
     let read = depot.get(&name, &mut |part| {
+        is_too_long = bytes.len() + part.len() > BYTES_MAX;
+        if is_too_long {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
         bytes.extend_from_slice(part);
         Ok(())
     });
+    let damaged = |cause: &str| {
+        let place = Place { file: name.clone(), offset: 0, position: None };
+        Err(Error::Damaged { place, cause: cause.into() })
+    };
+    if is_too_long {
+        return damaged("it is longer than any manifest");
+    }
     read.map_err(Fault::io("read", &name))?;
     let found = std::str::from_utf8(&bytes).ok().and_then(Manifest::parse);
-    found.filter(|manifest| manifest.number == number).ok_or_else(|| {
-        let known = bytes.starts_with(b"annals backup ") && !bytes.starts_with(VERSION.as_bytes());
-        let cause = if known {
-            "it is of a version that this program does not know"
-        } else {
-            "it is not what was written"
-        };
-        Error::Damaged { place: Place { file: name, offset: 0, position: None }, cause: cause.into() }
-    })
+    match found.filter(|manifest| manifest.number == number) {
+        Some(manifest) => match manifest.check() {
+            Ok(()) => Ok(manifest),
+            Err(problem) => damaged(&format!("it says what cannot be: {problem}")),
+        },
+        None if bytes.starts_with(b"annals backup ") && !bytes.starts_with(VERSION.as_bytes()) => {
+            damaged("it is of a version that this program does not know")
+        }
+        None => damaged("it is not what was written"),
+    }
 }
+
+/// Bytes of a manifest, at the most: it has some 200 a segment.
+const BYTES_MAX: usize = 256 << 20;
 
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -239,5 +289,49 @@ mod tests {
             assert!(std::str::from_utf8(&changed).ok().and_then(Manifest::parse).is_none(), "{byte}");
         }
         assert_eq!(number_of(&name(12)), Some(12));
+        assert_eq!(number_of("backup-12.manifest"), None);
+    }
+
+    #[test]
+    fn a_manifest_that_says_what_cannot_be_is_refused() {
+        let segment = |base, last, bytes| StoredSegment {
+            base: Position::new(base),
+            last: Position::new(last),
+            bytes,
+            digest: [0; 32],
+            mark: None,
+            recorded_at: Timestamp::from_micros(last as i64),
+        };
+        let manifest = |segments: Vec<StoredSegment>| {
+            let (head, recorded_at) = segments
+                .last()
+                .map_or((Position::ZERO, Timestamp::MIN), |last| (last.last, last.recorded_at));
+            let (store, created_at) = (StoreId::from_bytes([1; 16]), Timestamp::MIN);
+            Manifest { store, number: 1, created_at, head, recorded_at, segments }
+        };
+        for possible in [
+            vec![segment(1, 9, 4_000), segment(10, 20, 4_000)],
+            vec![segment(1, 9, 4_000), segment(10, 9, 128)],
+            vec![segment(1, 0, 128)],
+        ] {
+            assert_eq!(manifest(possible).check(), Ok(()));
+        }
+        for impossible in [
+            vec![],
+            vec![segment(2, 9, 4_000)],
+            vec![segment(1, 9, 4_000), segment(9, 20, 4_000)],
+            vec![segment(1, 9, 4_000), segment(11, 20, 4_000)],
+            vec![segment(1, 9, 4_000), segment(1, 9, 4_000)],
+            vec![segment(1, 9, 4_000), segment(10, 5, 4_000)],
+            vec![segment(1, u64::MAX, 4_000)],
+            vec![segment(1, 9, 0)],
+            vec![segment(1, 9, u64::MAX)],
+        ] {
+            let manifest = manifest(impossible);
+            assert!(manifest.check().is_err(), "{manifest:?}");
+        }
+        let whole = manifest(vec![segment(1, 9, 4_000)]);
+        assert!(Manifest { head: Position::new(8), ..whole.clone() }.check().is_err());
+        assert!(Manifest { recorded_at: Timestamp::MAX, ..whole }.check().is_err());
     }
 }

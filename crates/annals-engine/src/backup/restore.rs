@@ -113,9 +113,16 @@ pub fn restore(depot: &dyn Depot, disk: Arc<dyn Disk>, options: &RestoreOptions)
     }
     disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
     let store = EngineStore::on(disk.clone(), Options::default())?;
-    let head = store.log()?.view().head;
-    assert!(head == end.head && store.id() == backup.store, "what is opened is what was restored");
+    let (head, id) = (store.log()?.view().head, store.id());
     drop(store);
+    if head != end.head || id != backup.store {
+        let name = manifest::name(backup.number);
+        let problem = format!(
+            "it says that the log {} ends at position {}, and what it is made of is the log {id} up to {head}",
+            backup.store, end.head
+        );
+        return Err(Fault::damaged(&name, 0, Some(head), problem).into());
+    }
     let bytes = work.progress().0;
     let options = VerifyOptions { work: work.clone(), ..VerifyOptions::default() };
     let verification = verify_disk_with(&*disk, &options)?;

@@ -534,7 +534,7 @@ impl<'a> Pass<'a> {
         }
         let Some(known) = self.durable.filter(|known| known.position > head) else { return Ok(()) };
         let problem =
-            format!("the log ends at position {head}, and was durable up to it: {}", durable::REMEDY);
+            format!("the log ends at position {head}, and was durable up to this event: {}", durable::REMEDY);
         let lost = Lost::between(self.expected, known.position.next());
         self.note(Fault::damaged(durable::NAME, 24, Some(known.position), problem), lost)
     }

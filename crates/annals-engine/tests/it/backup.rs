@@ -443,3 +443,112 @@ async fn segments_are_restored_with_their_marks() {
     let error = open(&FaultyDisk::with_files(files), small_segments()).err().unwrap();
     assert!(matches!(error, Error::Damaged { .. }), "{}", error.chain());
 }
+
+/// A log that was set back is not backed up over the longer history. When it is as long again, by another way, the backups
+/// of the longer history stay, however few are to be kept.
+#[tokio::test]
+async fn a_log_that_was_set_back_does_not_replace_the_longer_history() {
+    let (disk, log) = several_segments(60).await;
+    let place = FaultyDisk::new();
+    let manifest = back_up(&open(&disk, small_segments()).unwrap(), &place).unwrap().manifest;
+    let before = place.files();
+    for back_to in [1, 7, log.len() as u64 / 2, log.len() as u64 - 4] {
+        for more in [0, 1, 200] {
+            let place = FaultyDisk::with_files(before.clone());
+            let (target, restored) =
+                bring_back(&place, &to(Point::Position(Position::new(back_to)))).unwrap();
+            assert!(restored.head < manifest.head);
+            let store = open(&target, small_segments()).unwrap();
+            for number in 0..more {
+                store.append(append("another-way", number, 1)).await.unwrap();
+            }
+            if store.head().await.unwrap() < manifest.head {
+                let refused = back_up(&store, &place).unwrap_err();
+                assert!(matches!(refused, Error::Invalid(_)), "{back_to}, {more}: {}", refused.chain());
+                assert!(refused.chain().contains("set back"), "{}", refused.chain());
+                assert_eq!(place.files(), before, "{back_to}, {more}: nothing was written");
+                // Elsewhere it may go.
+                back_up(&store, &FaultyDisk::new()).unwrap();
+                continue;
+            }
+            for _ in 0..3 {
+                store.append(append("another-way", 1_000, 1)).await.unwrap();
+                store.backup(&depot(&place), &BackupOptions { keep: Some(1), ..Default::default() }).unwrap();
+            }
+            let numbers: Vec<_> = backups(&place).iter().map(|backup| backup.number).collect();
+            assert_eq!(numbers, [1, 4], "{back_to}, {more}");
+            let longer = RestoreOptions { backup: Some(1), ..RestoreOptions::default() };
+            let (target, _) = bring_back(&place, &longer).unwrap();
+            assert_eq!(all(&open(&target, small_segments()).unwrap()).await, log);
+        }
+    }
+    // All of it, restored, is the same history, and goes on.
+    let (target, _) = bring_back(&place, &RestoreOptions::default()).unwrap();
+    let store = open(&target, small_segments()).unwrap();
+    store.append(append("account-1", 99, 1)).await.unwrap();
+    assert_eq!(back_up(&store, &place).unwrap().manifest.number, 2);
+}
+
+/// A manifest whose sum is right and which says what cannot be, and an object that is longer than it: they are damage,
+/// whatever is done with them.
+#[tokio::test]
+async fn a_manifest_that_says_what_cannot_be_is_damage() {
+    use sha2::Digest as _;
+
+    let (disk, _) = several_segments(60).await;
+    let place = FaultyDisk::new();
+    let store = open(&disk, small_segments()).unwrap();
+    back_up(&store, &place).unwrap();
+    let name = "backup-000001.manifest";
+    let text = String::from_utf8(place.files()[name].clone()).unwrap();
+    let body = &text[..text.rfind("sum ").unwrap()];
+    let lines: Vec<&str> = body.lines().collect();
+    let changed = |change: &dyn Fn(&mut Vec<String>)| {
+        let mut lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        change(&mut lines);
+        let body = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let sum: String = sha2::Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut files = place.files();
+        files.insert(name.to_owned(), format!("{body}sum {sum}\n").into_bytes());
+        FaultyDisk::with_files(files)
+    };
+    let word = |line: &str, index: usize, word: &str| {
+        let mut words: Vec<&str> = line.split(' ').collect();
+        words[index] = word;
+        words.join(" ")
+    };
+    let last = lines.len() - 1;
+    type Change = Box<dyn Fn(&mut Vec<String>)>;
+    let changes: Vec<Change> = vec![
+        Box::new(|lines| lines.truncate(6)),
+        Box::new(|lines| lines.swap(6, 7)),
+        Box::new(|lines| drop(lines.remove(7))),
+        Box::new(|lines| lines[7] = lines[6].clone()),
+        Box::new(move |lines| lines[last] = word(&lines[last], 2, "18446744073709551615")),
+        Box::new(move |lines| lines[last] = word(&lines[last], 2, "0")),
+        Box::new(move |lines| lines[6] = word(&lines[6], 3, "18446744073709551615")),
+        Box::new(move |lines| lines[6] = word(&lines[6], 3, "0")),
+        Box::new(|lines| lines[4] = "head 18446744073709551615".to_owned()),
+        Box::new(|lines| lines[4] = "head 0".to_owned()),
+    ];
+    for (which, change) in changes.iter().enumerate() {
+        let place = changed(&**change);
+        for options in [RestoreOptions::default(), to(Point::Position(Position::new(3)))] {
+            let refused = bring_back(&place, &options).err().unwrap_or_else(|| panic!("{which} is restored"));
+            assert!(matches!(refused, Error::Damaged { .. }), "{which}: {}", refused.chain());
+        }
+    }
+    // What it says of the end of a segment is compared with the segment.
+    let place = changed(&|lines| {
+        lines[last] = word(&lines[last], 2, "100000");
+        lines[4] = "head 100000".to_owned();
+    });
+    let refused = bring_back(&place, &RestoreOptions::default()).err().unwrap();
+    assert!(matches!(refused, Error::Damaged { .. }), "{}", refused.chain());
+    // An object that is longer than it was written.
+    let mut files = changed(&|_| {}).files();
+    let (_, object) = files.iter_mut().find(|(name, _)| name.starts_with("segment-")).unwrap();
+    object.extend([0; 100_000]);
+    let refused = bring_back(&FaultyDisk::with_files(files), &RestoreOptions::default()).err().unwrap();
+    assert!(refused.chain().contains("more than the"), "{}", refused.chain());
+}

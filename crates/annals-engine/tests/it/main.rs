@@ -7,6 +7,7 @@ mod contract;
 
 mod again;
 mod backup;
+mod clock;
 mod close;
 mod crash;
 mod cut;
@@ -33,6 +34,7 @@ mod receipts;
 mod reopen;
 mod repair;
 mod repair_with_the_segment_of_another_log;
+mod runs_of_no_events;
 mod scan;
 mod sim;
 mod small;

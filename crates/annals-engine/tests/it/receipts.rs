@@ -101,3 +101,72 @@ async fn damage_in_front_of_a_head_is_told() {
     let first = store.receipt(&stream("account-1"), Version::FIRST, None);
     assert!(matches!(first, Err(Error::Damaged { .. })));
 }
+
+/// A receipt that says what cannot be proves nothing, and costs no more than its bytes.
+#[tokio::test]
+async fn a_receipt_of_absurd_numbers_proves_nothing() {
+    let disk = FaultyDisk::new();
+    let store = open(&disk, Options::default()).unwrap();
+    for number in 0..9 {
+        store.append(append("account-1", number, 1)).await.unwrap();
+    }
+    let receipt = store.receipt(&stream("account-1"), Version::FIRST, None).unwrap().unwrap();
+    let head = receipt.head;
+    assert_eq!(receipt.check(&head), Ok(()));
+    let absurd = [0, 1, 1 << 32, (1 << 32) + 1, 1 << 62, (1 << 63) + 1, u64::MAX];
+    for number in absurd {
+        for path in [0, 3, 63, 64, 200_000] {
+            let path = vec![[7; 32]; path];
+            let changed = annals_engine::Receipt { leaves: number, path: path.clone(), ..receipt.clone() };
+            assert!(changed.check(&head).is_err());
+            let leaf = number.saturating_sub(1);
+            assert!(annals_engine::Receipt { leaf, ..changed }.check(&head).is_err());
+        }
+        let position = Position::new(number);
+        for changed in [
+            annals_engine::Receipt { append: position, ..receipt.clone() },
+            annals_engine::Receipt { position, ..receipt.clone() },
+            annals_engine::Receipt { version: Version::new(number), ..receipt.clone() },
+        ] {
+            if changed != receipt {
+                assert!(changed.check(&head).is_err(), "{changed:?}");
+            }
+            let _ = changed.event();
+        }
+        let after = vec![(number, [0; 32])];
+        assert!(annals_engine::Receipt { after, ..receipt.clone() }.check(&head).is_err());
+    }
+}
+
+/// The file that says how far the digest was computed is derived: whatever stands in it, the head is that of the log.
+#[tokio::test]
+async fn a_digest_that_leads_nowhere_is_computed_again() {
+    let disk = FaultyDisk::new();
+    let options = Options { run_events: 4, ..small_segments() };
+    let (head, other) = {
+        let store = open(&disk, options.clone()).unwrap();
+        for number in 0..60 {
+            store.append(append("account-1", number, 1)).await.unwrap();
+        }
+        // The digest is written when the writer rests.
+        let begun = std::time::Instant::now();
+        while !disk.files().contains_key("digest") && begun.elapsed().as_secs() < 60 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        (store.head_digest(None).unwrap(), disk.files()["digest"].clone())
+    };
+    for at in [24, 32, 40, 48] {
+        let mut digest = other.clone();
+        digest[at] ^= 1;
+        let end = digest.len() - 4;
+        let crc = crc32c::crc32c(&digest[..end]).to_le_bytes();
+        digest[end..].copy_from_slice(&crc);
+        let mut files = disk.files();
+        files.insert("digest".to_owned(), digest);
+        let store = open(&FaultyDisk::with_files(files), options.clone()).unwrap();
+        // One that was forged is found out by a verification, which computes it from the beginning.
+        if at < 48 {
+            assert_eq!(store.head_digest(None).unwrap(), head, "byte {at}");
+        }
+    }
+}

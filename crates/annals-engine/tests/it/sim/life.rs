@@ -258,6 +258,11 @@ impl Life {
         });
         let mut random = Random::new(which);
         let (name, bytes) = files.iter().nth(random.below(files.len() as u64) as usize).unwrap();
+        if which.is_multiple_of(2) {
+            // The frames alone must tell where the log ended.
+            self.disk =
+                FaultyDisk::with_files(self.disk.files().into_iter().filter(|(name, _)| name != "durable"));
+        }
         if !bytes.is_empty() {
             self.disk.flip(name, random.below(bytes.len() as u64) as usize, random.below(8) as u32);
         }

@@ -1,0 +1,120 @@
+//! A clock that is years ahead, behind, or before 1970: it is reported, and does not hold the log's time for years.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{Error, EventStore, TestClock, Timestamp};
+use annals_engine::disk::faulty::FaultyDisk;
+use annals_engine::{Options, Work, repair_disk};
+
+use crate::common::{all, append, open};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// A clock, and options with it.
+fn clocked(now: Timestamp) -> (Arc<TestClock>, Options) {
+    let clock = Arc::new(TestClock::at(now));
+    (clock.clone(), Options { clock, ..Options::default() })
+}
+
+/// G4, G9: an append with a clock that is years ahead is refused, and says what to do; the next one has the right time.
+#[tokio::test]
+async fn a_clock_that_is_years_ahead_holds_no_time() {
+    let disk = FaultyDisk::new();
+    let now = time("2026-12-01T10:00:00Z");
+    let (clock, options) = clocked(now);
+    for reopens in [false, true] {
+        let store = open(&disk, options.clone()).unwrap();
+        store.append(append("account-1", 0, 1)).await.unwrap();
+        clock.set(time("2030-01-01T00:00:00Z"));
+        let store = if reopens {
+            drop(store);
+            open(&disk, options.clone()).unwrap()
+        } else {
+            store
+        };
+        let head = store.head().await.unwrap();
+        let refused = store.append(append("account-1", 1, 1)).await.unwrap_err();
+        assert!(matches!(refused, Error::Unavailable(_)), "{}", refused.chain());
+        assert!(refused.chain().contains("clock_ahead_max"), "{}", refused.chain());
+        assert_eq!(store.head().await.unwrap(), head);
+        clock.set(now.plus(DAY));
+        store.append(append("account-1", 2, 1)).await.unwrap();
+        assert_eq!(all(&store).await.last().unwrap().recorded_at, now.plus(DAY));
+        assert_eq!(store.clock_behind(), Duration::ZERO);
+        clock.set(now);
+    }
+    // Who is sure of the clock says so.
+    clock.set(time("2030-01-01T00:00:00Z"));
+    let sure = Options { clock_ahead_max: Duration::MAX, ..options };
+    let store = open(&disk, sure).unwrap();
+    store.append(append("account-1", 3, 1)).await.unwrap();
+    assert_eq!(all(&store).await.last().unwrap().recorded_at, time("2030-01-01T00:00:00Z"));
+}
+
+/// G4: a clock that is less far ahead, or behind, is followed or held, and there is a figure of it.
+#[tokio::test]
+async fn by_how_much_the_clock_is_behind_is_known() {
+    let disk = FaultyDisk::new();
+    let now = time("2026-12-01T10:00:00Z");
+    let (clock, options) = clocked(now);
+    let store = open(&disk, options.clone()).unwrap();
+    assert_eq!(store.clock_behind(), Duration::ZERO, "of an empty log");
+    store.append(append("account-1", 0, 1)).await.unwrap();
+    clock.set(now.plus(30 * DAY));
+    store.append(append("account-1", 1, 1)).await.unwrap();
+    clock.set(now);
+    assert_eq!(store.clock_behind(), 30 * DAY);
+    store.append(append("account-1", 2, 1)).await.unwrap();
+    assert_eq!(store.clock_behind(), 30 * DAY);
+    assert_eq!(all(&store).await.last().unwrap().recorded_at, now.plus(30 * DAY), "it never decreases");
+    drop(store);
+    let store = open(&disk, options).unwrap();
+    assert_eq!(store.clock_behind(), 30 * DAY);
+    clock.set(now.plus(31 * DAY));
+    store.append(append("account-1", 3, 1)).await.unwrap();
+    assert_eq!(store.clock_behind(), Duration::ZERO);
+}
+
+/// A machine that begins in 1970, or before, and then gets its time, is not taken for one that is ahead; nor is a log whose
+/// events are old, in a segment that is new.
+#[tokio::test]
+async fn a_log_that_knows_nothing_of_the_time_refuses_none() {
+    for begins in ["1969-12-31T23:00:00Z", "1970-01-01T00:00:07Z", "2000-01-01T00:00:00Z"] {
+        let disk = FaultyDisk::new();
+        let (clock, options) = clocked(time(begins));
+        let store = open(&disk, options).unwrap();
+        store.append(append("account-1", 0, 1)).await.unwrap();
+        clock.set(time("2026-12-01T10:00:00Z"));
+        store.append(append("account-1", 1, 1)).await.unwrap();
+        assert_eq!(all(&store).await[1].recorded_at, time("2026-12-01T10:00:00Z"));
+    }
+    let disk = FaultyDisk::new();
+    let (_, options) = clocked(time("2026-12-01T10:00:00Z"));
+    let store = open(&disk, options).unwrap();
+    let mut old = append("account-1", 0, 1);
+    old.recorded_at = Some(time("2021-01-01T00:00:00Z"));
+    store.append(old).await.unwrap();
+    store.append(append("account-1", 1, 1)).await.unwrap();
+    assert_eq!(all(&store).await[0].recorded_at, time("2021-01-01T00:00:00Z"));
+}
+
+/// A log whose time was held for years is repaired as it is.
+#[tokio::test]
+async fn a_log_that_is_ahead_is_repaired_with_its_times() {
+    let disk = FaultyDisk::new();
+    let (clock, options) = clocked(time("2026-12-01T10:00:00Z"));
+    let store = open(&disk, Options { clock_ahead_max: Duration::MAX, ..options }).unwrap();
+    store.append(append("account-1", 0, 1)).await.unwrap();
+    clock.set(time("2080-01-01T00:00:00Z"));
+    store.append(append("account-1", 1, 1)).await.unwrap();
+    let log = all(&store).await;
+    store.close().await.unwrap();
+    let (target, work, mut tell) = (FaultyDisk::new(), Work::new(None), |_| Ok(()));
+    repair_disk(&disk, Arc::new(target.clone()), 1 << 20, &work, &mut tell).await.unwrap();
+    assert_eq!(all(&open(&target, Options::default()).unwrap()).await, log);
+}
