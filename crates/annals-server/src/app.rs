@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use annals_core::{EventStore, Limits};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use crate::bounds::Bounds;
 use crate::guard::Hosts;
+use crate::live_pages::LivePages;
 use crate::metrics::Metrics;
+use crate::room::Room;
 use crate::upkeep::Upkeep;
 
 /// Shared by all requests.
@@ -23,6 +26,16 @@ pub(crate) struct App {
     pub(crate) hosts: Hosts,
     /// Held while a backup is made.
     pub(crate) backing_up: Arc<tokio::sync::Mutex<()>>,
+    /// What all connections together may take.
+    pub(crate) bounds: Bounds,
+    /// Room for answers that wait to be sent.
+    pub(crate) sending: Arc<Room>,
+    /// Room for bodies.
+    pub(crate) bodies: Arc<Room>,
+    /// A permit for each live stream.
+    pub(crate) live_streams: Arc<Semaphore>,
+    /// Pages of live streams.
+    pub(crate) live_pages: LivePages,
     /// What is counted.
     pub(crate) metrics: Metrics,
     /// Entries of the console's navigation beside its own: name and path.
@@ -42,5 +55,30 @@ impl App {
         let mut stopping = self.stopping.clone();
         // A sender that is gone belongs to a server that has stopped.
         let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}
+
+#[cfg(test)]
+impl App {
+    /// Over this store, with the defaults; at most ten live streams.
+    pub(crate) fn plain(store: Arc<dyn EventStore>, stopping: watch::Receiver<bool>) -> Self {
+        let bounds = Bounds { live_streams: 10, ..Bounds::default() };
+        let sending = Arc::new(Room::new(bounds.sending_bytes));
+        Self {
+            live_pages: LivePages::new(Arc::clone(&store), Arc::clone(&sending)),
+            store,
+            limits: Limits::default(),
+            body_bytes_max: 90 << 20,
+            upkeep: None,
+            hosts: Hosts { loopback: true, named: Vec::new() },
+            backing_up: Arc::default(),
+            bodies: Arc::new(Room::new(bounds.body_bytes)),
+            live_streams: Arc::new(Semaphore::new(bounds.live_streams)),
+            bounds,
+            sending,
+            metrics: Metrics::new(Vec::new()),
+            links: Vec::new(),
+            stopping,
+        }
     }
 }

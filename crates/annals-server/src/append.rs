@@ -3,11 +3,13 @@
 //! Both become one [`Append`] and take the same way to the store: [`carry_out`].
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use annals_core::{
-    Append, Appended, Category, Condition, EventType, Expected, IdempotencyKey, Invalid, KeyReuse, Position,
-    Query, QueryItem, StreamId, Tag, Text, Version, Write,
+    Append, Appended, Category, Condition, Error, EventId, EventStore, EventType, Expected, IdempotencyKey,
+    Invalid, KeyReuse, LogRead, Query, QueryItem, StreamId, Tag, Text, Version, Witness, Write,
 };
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -19,6 +21,7 @@ use crate::app::App;
 use crate::event_json::{Incoming, Object, Unreadable};
 use crate::params::{Params, StreamInPath};
 use crate::problem::Problem;
+use crate::token::Token;
 use crate::{body, links};
 
 /// Appends events to one stream.
@@ -33,11 +36,15 @@ pub(crate) async fn to_stream(
     let expected = match text_header(&headers, "expected-version")? {
         None => Expected::Any,
         Some(text) => {
-            text.parse().map_err(|invalid: Invalid| Problem::invalid("Expected-Version", invalid.problem))?
+            let given: ExpectedJson = text
+                .trim_matches('"')
+                .parse()
+                .map_err(|invalid: Invalid| Problem::invalid("Expected-Version", invalid.problem))?;
+            given.checked(&*app.store, &stream, "Expected-Version").await?
         }
     };
     let key = key_header(&headers)?;
-    let body = body::read(&headers, body, app.body_bytes_max).await?;
+    let body = body::read(&app, &headers, body).await?;
     let mut events = Vec::new();
     let incoming: Vec<Object<Incoming<'_>>> = body::json(&body, "events")?;
     for (index, Object(event)) in incoming.into_iter().enumerate() {
@@ -64,7 +71,7 @@ pub(crate) async fn to_streams(
         return Err(Problem::invalid("Expected-Version", problem));
     }
     let named_by_header = key_header(&headers)?;
-    let text = body::read(&headers, body, app.body_bytes_max).await?;
+    let text = body::read(&app, &headers, body).await?;
     let Object::<Request<'_>>(request) = body::json(&text, "")?;
     let named_by_body = request.key.map(|key| IdempotencyKey::new(&*key)).transpose();
     let key =
@@ -84,9 +91,7 @@ pub(crate) async fn to_streams(
         append.writes.push(Write { stream, event });
     }
     for (index, Object(condition)) in request.conditions.into_iter().enumerate() {
-        append.conditions.push(condition.into_condition().map_err(|invalid| {
-            Problem::invalid(format!("conditions[{index}].{}", invalid.field), invalid.problem)
-        })?);
+        append.conditions.push(condition.into_condition(&*app.store, index).await?);
     }
     carry_out(&app, append).await
 }
@@ -94,6 +99,7 @@ pub(crate) async fn to_streams(
 /// Hands the append to the store and tells the client what became of it.
 async fn carry_out(app: &App, append: Append) -> Result<Response, Problem> {
     append.validate(&app.limits)?;
+    let written: Vec<_> = append.writes.iter().map(|write| (write.stream.clone(), write.event.id)).collect();
     let outcome = app.store.append(append).await;
     app.metrics.appended(&outcome);
     let appended = outcome?;
@@ -101,14 +107,34 @@ async fn carry_out(app: &App, append: Append) -> Result<Response, Problem> {
         unreachable!("an append writes at least one stream");
     };
     let status = if appended.duplicate { StatusCode::OK } else { StatusCode::CREATED };
-    let body = axum::Json(Answer::of(&appended));
+    let written = if appended.duplicate { recorded(&*app.store, &appended).await? } else { written };
+    let answer = Answer::of(&appended, &written);
+    let tag = format!("\"{}\"", answer.streams[0].witness);
+    let body = axum::Json(answer);
     if appended.streams.len() > 1 {
         return Ok((status, body).into_response());
     }
     let first = version.get() - (appended.count() - 1);
     let location = format!("{}?from={first}&limit={}", links::api_stream(stream), appended.count());
-    let headers = [(header::ETAG, format!("\"{version}\"")), (header::LOCATION, location)];
+    let headers = [(header::ETAG, tag), (header::LOCATION, location)];
     Ok((status, headers, body).into_response())
+}
+
+/// The streams and ids of the events of an earlier append.
+async fn recorded(store: &dyn EventStore, appended: &Appended) -> Result<Vec<(StreamId, EventId)>, Problem> {
+    let mut events = Vec::new();
+    let mut from = appended.first;
+    while from <= appended.last {
+        let left = usize::try_from(appended.last.get() - from.get() + 1).unwrap_or(usize::MAX);
+        let page = store.read_log(LogRead::forward(from).limit(left)).await?;
+        if page.events.is_empty() {
+            let cause = format!("the event at position {from} cannot be read at the moment");
+            return Err(Error::Unavailable(cause.into()).into());
+        }
+        events.extend(page.events.into_iter().map(|event| (event.stream, event.id)));
+        from = appended.first.plus(events.len() as u64);
+    }
+    Ok(events)
 }
 
 /// What became of an append.
@@ -117,6 +143,7 @@ struct Answer<'a> {
     version: u64,
     first_position: u64,
     last_position: u64,
+    witness: String,
     recorded_at: String,
     duplicate: bool,
     streams: Vec<Written<'a>>,
@@ -127,19 +154,28 @@ struct Answer<'a> {
 struct Written<'a> {
     stream: &'a str,
     version: u64,
+    witness: String,
 }
 
 impl<'a> Answer<'a> {
-    fn of(appended: &'a Appended) -> Self {
+    /// The answer for an append whose events have these streams and ids, in their order.
+    fn of(appended: &'a Appended, written: &[(StreamId, EventId)]) -> Self {
+        let newest: HashMap<_, _> = written.iter().map(|(stream, id)| (stream, *id)).collect();
         let streams = appended.streams.iter();
+        let (_, last) = written.last().expect("an append writes at least one event");
         Self {
             version: appended.version().get(),
             first_position: appended.first.get(),
             last_position: appended.last.get(),
+            witness: Witness { position: appended.last, id: *last }.to_string(),
             recorded_at: appended.recorded_at.to_string(),
             duplicate: appended.duplicate,
             streams: streams
-                .map(|(stream, version)| Written { stream: stream.as_str(), version: version.get() })
+                .map(|(stream, version)| Written {
+                    stream: stream.as_str(),
+                    version: version.get(),
+                    witness: Token::of_version(*version, newest[stream]).to_string(),
+                })
                 .collect(),
         }
     }
@@ -166,7 +202,7 @@ struct ConditionJson<'a> {
     expected: Option<ExpectedJson>,
     #[serde(borrow)]
     query: Option<Vec<Object<ItemJson<'a>>>>,
-    after: Option<u64>,
+    after: Option<Token>,
 }
 
 /// One alternative of a query.
@@ -186,26 +222,33 @@ struct ItemJson<'a> {
 }
 
 impl ConditionJson<'_> {
-    fn into_condition(self) -> Result<Condition, Invalid> {
+    /// The condition that is meant, after a check of the tokens in it.
+    async fn into_condition(self, store: &dyn EventStore, index: usize) -> Result<Condition, Problem> {
+        let field = |field: &str| format!("conditions[{index}].{field}");
+        let within = |invalid: Invalid| Problem::invalid(field(&invalid.field), invalid.problem);
         match self {
-            Self {
-                stream: Some(stream),
-                expected: Some(ExpectedJson(expected)),
-                query: None,
-                after: None,
-            } => Ok(Condition::Version { stream: StreamId::new(&*stream)?, expected }),
+            Self { stream: Some(stream), expected: Some(expected), query: None, after: None } => {
+                let stream = StreamId::new(&*stream).map_err(within)?;
+                let expected = expected.checked(store, &stream, &field("expected")).await?;
+                Ok(Condition::Version { stream, expected })
+            }
             Self { stream: None, expected: None, query: Some(items), after: Some(after) } => {
                 let items = items.into_iter().enumerate().map(|(index, Object(item))| {
                     item.into_item().map_err(|invalid| {
                         Invalid::new(format!("query[{index}].{}", invalid.field), invalid.problem)
                     })
                 });
-                let query = Query { items: items.collect::<Result<_, _>>()? };
-                Ok(Condition::NoMatch { query, after: Position::new(after) })
+                let query = Query { items: items.collect::<Result<_, _>>().map_err(within)? };
+                Ok(Condition::NoMatch { query, after: after.position(store, &field("after")).await? })
             }
-            Self { stream: Some(_), expected: None, .. } => Err(Invalid::new("expected", "is missing")),
-            Self { query: Some(_), after: None, .. } => Err(Invalid::new("after", "is missing")),
-            _ => Err(Invalid::new("stream", "and `expected`, or `query` and `after`: give one pair of them")),
+            Self { stream: Some(_), expected: None, .. } => {
+                Err(Problem::invalid(field("expected"), "is missing"))
+            }
+            Self { query: Some(_), after: None, .. } => Err(Problem::invalid(field("after"), "is missing")),
+            _ => {
+                let problem = "and `expected`, or `query` and `after`: give one pair of them";
+                Err(Problem::invalid(field("stream"), problem))
+            }
         }
     }
 }
@@ -235,8 +278,39 @@ fn names<T>(
     names.collect()
 }
 
-/// An expected version: a number, or a word.
-struct ExpectedJson(Expected);
+/// An expected version: a number, alone or with the id of the event there, or a word.
+#[derive(Clone, Copy)]
+enum ExpectedJson {
+    Word(Expected),
+    Version(Token),
+}
+
+impl ExpectedJson {
+    /// What is expected of this stream, after a check of its history.
+    async fn checked(
+        self,
+        store: &dyn EventStore,
+        stream: &StreamId,
+        field: &str,
+    ) -> Result<Expected, Problem> {
+        match self {
+            Self::Word(expected) => Ok(expected),
+            Self::Version(token) => Ok(Expected::Exact(token.version(store, stream, field).await?)),
+        }
+    }
+}
+
+impl FromStr for ExpectedJson {
+    type Err = Invalid;
+
+    /// Reads `none`, `exists`, `any`, a version or a token such as an ETag has.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if let Ok(token) = text.parse() {
+            return Ok(Self::Version(token));
+        }
+        text.parse().map(Self::Word)
+    }
+}
 
 impl<'de> Deserialize<'de> for ExpectedJson {
     fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
@@ -245,16 +319,18 @@ impl<'de> Deserialize<'de> for ExpectedJson {
             type Value = ExpectedJson;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a version, \"none\", \"exists\" or \"any\"")
+                f.write_str("a version, \"none\", \"exists\", \"any\" or \"2@UUID\"")
             }
 
             fn visit_u64<E: de::Error>(self, version: u64) -> Result<ExpectedJson, E> {
-                Ok(ExpectedJson(Expected::Exact(Version::new(version))))
+                Ok(ExpectedJson::Word(Expected::Exact(Version::new(version))))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ExpectedJson, E> {
+                // A version in a string is a mistake; one with an id is a string.
+                let number = text.bytes().all(|byte| byte.is_ascii_digit());
                 match text.parse() {
-                    Ok(expected) if !matches!(expected, Expected::Exact(_)) => Ok(ExpectedJson(expected)),
+                    Ok(expected) if !number => Ok(expected),
                     _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
                 }
             }

@@ -1,24 +1,63 @@
-//! The body of a request: its type, its size and the JSON in it are checked here.
+//! The body of a request: its type, its size, its time and the JSON in it are checked here.
+//!
+//! - B1  A body must come at some rate, as a whole: a piece now and then does not hold a handler.
+//! - B2  All bodies together have one bound.
+//! - B3  When the server stops, a body that is not there soon is refused: nothing of it was done.
 
+use std::ops::Deref;
 use std::time::Duration;
 
-use annals_core::Bytes;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use futures::StreamExt;
 use serde::Deserialize;
+use tokio::time::Instant;
 
+use crate::app::App;
 use crate::event_json::syntax_error;
 use crate::problem::Problem;
+use crate::room::{SMALL_BYTES, Taken};
 
-/// How long a client may take between two pieces of a body.
-const PIECE_MAX: Duration = Duration::from_secs(30);
-
+/// Over how long the rate of a body is measured.
+const WINDOW: Duration = Duration::from_secs(30);
+/// How often it is looked whether others wait for room.
+const LOOK: Duration = Duration::from_secs(5);
+/// Bytes a second that must come at least.
+const RATE_MIN: u64 = 16 << 10;
+/// How long a body may still take when the server stops.
+const STOPPING_MAX: Duration = Duration::from_secs(2);
+/// Room is taken in steps of this many bytes.
+const STEP_BYTES: usize = 256 << 10;
 /// How many bytes are set aside because a client announced them.
 const BELIEVED_BYTES: usize = 1 << 20;
 
-/// Reads a JSON body of at most this many bytes.
-pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+/// A body that was received. It keeps its room until the request is answered.
+pub(crate) struct Received {
+    bytes: Vec<u8>,
+    _taken: Taken,
+}
+
+impl Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads a JSON body.
+pub(crate) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Received, Problem> {
+    check_head(app, headers)?;
+    tokio::select! {
+        received = receive(app, headers, body) => received,
+        () = stopped(app) => {
+            let detail = "the server stops, and the body was not there in time; nothing was done";
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", detail))
+        }
+    }
+}
+
+fn check_head(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
@@ -31,27 +70,9 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> R
         let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail);
         return Err(problem.with("field", "Content-Encoding").accepting("identity"));
     }
-    let too_large = || {
-        let detail = format!("the body is larger than {bytes_max} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
-    };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > bytes_max) {
-        return Err(too_large());
-    }
-    let mut read = Vec::with_capacity(announced.unwrap_or(0).min(BELIEVED_BYTES));
-    let mut pieces = body.into_data_stream();
-    loop {
-        match tokio::time::timeout(PIECE_MAX, pieces.next()).await {
-            Ok(None) => return Ok(Bytes::from(read)),
-            Ok(Some(Ok(piece))) if piece.len() > bytes_max - read.len() => return Err(too_large()),
-            Ok(Some(Ok(piece))) => read.extend_from_slice(&piece),
-            Ok(Some(Err(error))) => return Err(Problem::invalid("body", format!("broke off: {error}"))),
-            Err(_) => {
-                let detail = format!("no piece of the body came for {} seconds", PIECE_MAX.as_secs());
-                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail));
-            }
-        }
+    match announced(headers) {
+        Some(length) if length > app.body_bytes_max => Err(too_large(app)),
+        _ => Ok(()),
     }
 }
 
@@ -64,6 +85,94 @@ fn packed(headers: &HeaderMap) -> Option<String> {
         let value = String::from_utf8_lossy(value.as_bytes());
         value.split(',').map(str::trim).find(|one| !one.eq_ignore_ascii_case(plain)).map(str::to_owned)
     })
+}
+
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok())
+}
+
+fn too_large(app: &App) -> Problem {
+    let detail = format!("the body is larger than {} bytes", app.body_bytes_max);
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
+}
+
+async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<Received, Problem> {
+    let mut bytes = Vec::with_capacity(announced(headers).unwrap_or(0).min(BELIEVED_BYTES));
+    let (mut taken, mut room) = (Taken::default(), SMALL_BYTES);
+    let mut pace = Pace::new();
+    let mut pieces = body.into_data_stream();
+    loop {
+        let piece = tokio::select! {
+            biased;
+            piece = pieces.next() => piece,
+            () = tokio::time::sleep_until(pace.look) => {
+                pace.check(app)?;
+                continue;
+            }
+        };
+        let piece = match piece {
+            None => return Ok(Received { bytes, _taken: taken }),
+            Some(Ok(piece)) => piece,
+            Some(Err(error)) => return Err(Problem::invalid("body", format!("broke off: {error}"))),
+        };
+        if piece.len() > app.body_bytes_max - bytes.len() {
+            return Err(too_large(app));
+        }
+        while bytes.len() + piece.len() > room {
+            let more = match app.bodies.try_take(STEP_BYTES) {
+                Some(more) => more,
+                None => {
+                    let more = app.bodies.take(STEP_BYTES).await?;
+                    // That nothing came meanwhile was not the client's doing.
+                    pace = Pace::new();
+                    more
+                }
+            };
+            taken.add(more);
+            room += STEP_BYTES;
+        }
+        pace.received += piece.len() as u64;
+        bytes.extend_from_slice(&piece);
+    }
+}
+
+/// How fast a body comes.
+struct Pace {
+    since: Instant,
+    received: u64,
+    look: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { since: Instant::now(), received: 0, look: Instant::now() + LOOK }
+    }
+
+    /// Refuses a body that is too slow over the last while, or over a shorter one if others wait for its room.
+    fn check(&mut self, app: &App) -> Result<(), Problem> {
+        let lasted = self.since.elapsed();
+        let over = lasted >= WINDOW;
+        let too_slow = self.received < RATE_MIN * lasted.as_secs();
+        if too_slow && (over || app.bodies.is_short()) {
+            let detail = format!(
+                "{} bytes of the body came in {} seconds; it must come at {RATE_MIN} bytes a second",
+                self.received,
+                lasted.as_secs()
+            );
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail));
+        }
+        if over {
+            (self.since, self.received) = (Instant::now(), 0);
+        }
+        self.look = Instant::now() + LOOK;
+        Ok(())
+    }
+}
+
+/// Completes when the server has been stopping for a while.
+async fn stopped(app: &App) {
+    app.stopped().await;
+    tokio::time::sleep(STOPPING_MAX).await;
 }
 
 /// Reads JSON; what is wrong is named by its path below `root`, its line and its column.

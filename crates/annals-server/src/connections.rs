@@ -1,28 +1,47 @@
 //! Connections: accepted one by one, each with its own task, and ended gracefully.
 //!
-//! - C1  A client that is slow to send its request holds a connection, not a handler, and not for ever.
+//! - C1  A client that is slow to send the head of a request, or to take an answer, holds a connection, and not for
+//!   ever. That of a body is in `body.rs`.
 //! - C2  On shutdown nothing new is accepted; an idle connection closes; one with a request under way gives its
 //!   answer first; what is not done within the grace is cut off.
+//! - C3  Beyond the bound of connections a new one is answered 503 and closed.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::app::App;
+use crate::flow::{Answers, Watched};
+
 /// How long a client may take to send the head of a request.
 const HEAD_MAX: Duration = Duration::from_secs(60);
+/// Most bytes of the head of a request, and about how many of an answer are taken over for the socket at once.
+const HEAD_BYTES: usize = 64 << 10;
 /// How long nothing is accepted after accepting failed; the usual cause is too many open files.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a connection beyond the bound is told.
+const TOO_MANY: &str = concat!(
+    r#"{"type":"urn:annals:problem:overloaded","title":"The server has no room for this at the moment","#,
+    r#""status":503,"detail":"there are too many connections","code":"overloaded"}"#
+);
 
 /// Answers connections until `shutdown` completes, then ends them.
 pub(crate) async fn serve(
     listener: TcpListener,
+    app: Arc<App>,
     router: Router,
     shutdown: impl Future<Output = ()>,
     stop: watch::Sender<bool>,
@@ -34,11 +53,12 @@ pub(crate) async fn serve(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => log_panic(ended),
             accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => {
-                    connections.spawn(converse(socket, router.clone(), stop.subscribe()));
+                Ok((socket, _)) if connections.len() < app.bounds.connections => {
+                    connections.spawn(converse(socket, Arc::clone(&app), router.clone(), stop.subscribe()));
                 }
+                Ok((socket, _)) => refuse(&socket),
                 Err(error) => {
                     tracing::warn!("a connection could not be accepted: {error}");
                     tokio::time::sleep(REFUSED_PAUSE).await;
@@ -49,22 +69,50 @@ pub(crate) async fn serve(
     drop(listener);
     stop.send_replace(true);
     tracing::info!(connections = connections.len(), "shutting down");
-    let ended = tokio::time::timeout(grace, async { while connections.join_next().await.is_some() {} });
+    let ended = tokio::time::timeout(grace, async {
+        while let Some(ended) = connections.join_next().await {
+            log_panic(ended);
+        }
+    });
     if ended.await.is_err() {
         tracing::warn!(connections = connections.len(), "the grace is over; these are cut off");
         connections.shutdown().await;
     }
 }
 
-/// Answers the requests of one connection.
-async fn converse(socket: TcpStream, router: Router, mut stopping: watch::Receiver<bool>) {
-    // Small answers go out at once rather than when more has gathered.
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!("TCP_NODELAY could not be set: {error}");
+/// A panic outside of a handler, such as in a live stream, costs its own connection and no other.
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!("a connection ended by a panic: {error}");
     }
+}
+
+/// Tells a client that there is no room for it. What its socket does not take at once is lost.
+fn refuse(socket: &TcpStream) {
+    tracing::warn!("a connection is refused: there are too many");
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n{TOO_MANY}",
+        TOO_MANY.len()
+    );
+    let _ = socket.try_write(answer.as_bytes());
+}
+
+/// Answers the requests of one connection.
+async fn converse(socket: TcpStream, app: Arc<App>, router: Router, mut stopping: watch::Receiver<bool>) {
+    let socket = match Watched::new(socket, Arc::clone(&app.sending), app.bounds.patience) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::debug!("a connection broke as it began: {error}");
+            return;
+        }
+    };
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
-    let service = TowerToHyperService::new(router);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES);
+    let (answers, router) = (socket.answers(), TowerToHyperService::new(router));
+    let service = service_fn(|request| answer(request, answers.clone(), router.clone()));
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(socket), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -76,6 +124,18 @@ async fn converse(socket: TcpStream, router: Router, mut stopping: watch::Receiv
     if let Err(error) = ended {
         tracing::debug!("a connection broke: {error}");
     }
+}
+
+/// Answers a request when the answer before it has left.
+async fn answer(
+    request: Request<Incoming>,
+    answers: Answers,
+    router: TowerToHyperService<Router>,
+) -> Result<Response, Infallible> {
+    answers.sent().await;
+    let response = hyper::service::Service::call(&router, request).await;
+    answers.begin();
+    response
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {

@@ -170,7 +170,7 @@ fn event_table(events: &[RecordedEvent], this: Option<Position>) -> Markup {
                 tbody {
                     @for event in events {
                         tr aria-current=[(Some(event.position) == this).then_some("true")] {
-                            td.number { a href=(links::event(event.position)) { (event.position) } }
+                            td.number { a href=(links::event(event)) { (event.position) } }
                             td.name { a href=(links::stream(&event.stream)) { (event.stream) } }
                             td.number { (event.version) }
                             td.name { (event.event_type) }

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! connections.rs   accepts, ends gracefully
+//! flow.rs          cuts off clients that take nothing; room.rs, bounds.rs: what all connections together may take
 //! guard.rs         refuses what a page of another site may have sent
 //! routes.rs        every method and path, and the layers around them
 //!   append.rs read.rs live.rs      the API          health.rs metrics.rs openapi.rs   for operators
+//!   token.rs                       positions that name their history
 //!   upkeep.rs                                                                         backups and figures of the store
 //!   console.rs                     for people       problem.rs                        what fails, how it is told
 //! event_json.rs    the one JSON form of an event, also of the command line's export and import
@@ -17,17 +19,23 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod bounds;
 mod connections;
+mod flow;
 mod guard;
+mod room;
 mod routes;
 
 mod append;
 mod body;
 mod links;
 mod live;
+mod live_pages;
+mod paging;
 mod params;
 mod problem;
 mod read;
+mod token;
 
 mod health;
 mod metrics;
@@ -45,8 +53,9 @@ use std::time::Duration;
 use annals_core::{EventStore, Limits};
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+pub use bounds::Bounds;
 pub use problem::Problem;
 pub use routes::served;
 use upkeep::Figures;
@@ -57,6 +66,7 @@ pub struct Server {
     store: Arc<dyn EventStore>,
     limits: Limits,
     body_bytes_max: Option<usize>,
+    bounds: Bounds,
     grace: Duration,
     upkeep: Option<Arc<dyn Upkeep>>,
     hosts: Vec<String>,
@@ -72,6 +82,7 @@ impl Server {
             store,
             limits: Limits::default(),
             body_bytes_max: None,
+            bounds: Bounds::default(),
             grace: Duration::from_secs(10),
             upkeep: None,
             hosts: Vec::new(),
@@ -92,6 +103,13 @@ impl Server {
     #[must_use]
     pub fn body_bytes_max(mut self, bytes: usize) -> Self {
         self.body_bytes_max = Some(bytes);
+        self
+    }
+
+    /// What all connections together may take.
+    #[must_use]
+    pub fn bounds(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
         self
     }
 
@@ -149,20 +167,30 @@ impl Server {
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let address = listener.local_addr()?;
         let (stop, stopping) = watch::channel(false);
-        let app = app::App {
+        let body_bytes_max = self.body_bytes_max.unwrap_or_else(|| body_bytes_for(&self.limits));
+        let sending = Arc::new(room::Room::new(self.bounds.sending_bytes));
+        let bodies = Arc::new(room::Room::new(self.bounds.body_bytes.max(body_bytes_max)));
+        let mut figures = self.figures;
+        figures.push(room::figures(Arc::clone(&sending), Arc::clone(&bodies)));
+        let app = Arc::new(app::App {
+            live_pages: live_pages::LivePages::new(Arc::clone(&self.store), Arc::clone(&sending)),
             store: self.store,
-            body_bytes_max: self.body_bytes_max.unwrap_or_else(|| body_bytes_for(&self.limits)),
+            body_bytes_max,
+            bodies,
+            live_streams: Arc::new(Semaphore::new(self.bounds.live_streams)),
+            bounds: self.bounds,
+            sending,
             limits: self.limits,
-            metrics: metrics::Metrics::new(self.figures),
+            metrics: metrics::Metrics::new(figures),
             upkeep: self.upkeep,
             hosts: guard::Hosts { loopback: address.ip().to_canonical().is_loopback(), named: self.hosts },
             backing_up: Arc::default(),
             links: self.links,
             stopping,
-        };
-        let router = routes::router(Arc::new(app), self.mounted);
+        });
+        let router = routes::router(Arc::clone(&app), self.mounted);
         tracing::info!(%address, "listening");
-        connections::serve(listener, router, shutdown, stop, self.grace).await;
+        connections::serve(listener, app, router, shutdown, stop, self.grace).await;
         tracing::info!("stopped");
         Ok(())
     }

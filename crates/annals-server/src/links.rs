@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use annals_core::{Position, StreamId};
+use annals_core::{Position, RecordedEvent, StreamId, Witness};
 
 /// The stream in the API.
 pub(crate) fn api_stream(stream: &StreamId) -> String {
@@ -14,9 +14,19 @@ pub(crate) fn stream(stream: &StreamId) -> String {
     format!("/streams/{}", encode(stream.as_str()))
 }
 
-/// The event's page in the console.
-pub(crate) fn event(position: Position) -> String {
+/// The event's page in the console. It names the event, so that it leads to no other one after a restore.
+pub(crate) fn event(event: &RecordedEvent) -> String {
+    format!("/events/{}", Witness::of(event))
+}
+
+/// The page of whatever event is at this position.
+pub(crate) fn position(position: Position) -> String {
     format!("/events/{position}")
+}
+
+/// The event in the API.
+pub(crate) fn api_event(event: &RecordedEvent) -> String {
+    format!("/v1/events?from={}&limit=1", Witness::of(event))
 }
 
 /// The text as a part of a path or of a query string: all but letters, digits and `-._~` is percent-encoded.

@@ -1,38 +1,40 @@
 //! `GET /v1/events/live`: the log as server-sent events, first those stored, then live.
 //!
 //! ```text
-//! id: 7
+//! id: 7@0f8fad5b-d9cb-469f-a165-70867728950e
 //! data: {"position":7,"stream":"account-42",…}
 //! ```
 //!
-//! - L1  The id of a message is its position, so a client that reconnects with `Last-Event-ID` misses nothing.
-//! - L2  The next page is read from the store when the client has taken the last one: a slow client holds
-//!   one page, however far behind it is.
+//! - L1  The id of a message is the witness of its event, so a client that reconnects with `Last-Event-ID` misses
+//!   nothing, and one whose history was restored away is told so.
+//! - L2  The next page is read when the client has taken the last one, and is made once for all clients at the same
+//!   place (`live_pages.rs`). A client that takes nothing is cut off (`flow.rs`) and resumes where it was.
 //! - L3  An id without data moves a client on past events that its filter passed over, and gives it a place
 //!   to resume from before the first event.
-//! - L4  The stream ends when the server shuts down.
+//! - L4  The stream ends when the server shuts down, or when there is no room for its next page.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{Bytes, LogPage, Position, Subscription};
+use annals_core::{Bytes, Position, Query};
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
-use crate::event_json;
+use crate::live_pages::{LivePage, NoPage, PAGE_EVENTS};
 use crate::metrics::Subscriber;
 use crate::params::Params;
 use crate::problem::Problem;
+use crate::room::overloaded;
+use crate::token::{self, Token};
 
 /// How long nothing is sent before a sign of life is.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
-/// Most events of one piece of the stream.
-const PAGE_EVENTS: usize = 100;
 
 /// Sends events after a position, for ever.
 pub(crate) async fn live(
@@ -41,8 +43,8 @@ pub(crate) async fn live(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let mut params = Params::of(query.as_deref());
-    let after = params.one::<Position>("after")?;
-    let query = params.query()?;
+    let after = params.one::<Token>("after")?;
+    let query = Arc::new(params.query()?);
     params.finish()?;
     // A browser that reconnects repeats the address, so where it got to comes before where it began.
     let (field, after) = match headers.get("last-event-id") {
@@ -50,15 +52,29 @@ pub(crate) async fn live(
         None => ("after", after),
     };
     let head = app.store.head().await?;
-    let after = after.unwrap_or(head);
+    let after = match after {
+        Some(token) => token.position(&*app.store, field).await?,
+        None => head,
+    };
     if after > head {
         let problem = format!("is {after}, but the newest event is at position {head}: this is another log");
         return Err(Problem::invalid(field, problem));
     }
-    let subscription = Subscription::new(Arc::clone(&app.store), after, query).page_limit(PAGE_EVENTS);
+    let Ok(permit) = Arc::clone(&app.live_streams).try_acquire_owned() else {
+        return Err(overloaded("there are too many live streams"));
+    };
+    let here = token::of_log(&*app.store, after, &[]).await?;
     let subscriber = app.metrics.subscriber();
-    let feed = Feed { app, subscription, told: after, _subscriber: subscriber };
-    let first = Bytes::from(format!("retry: 1000\nid: {after}\n\n"));
+    let feed = Feed {
+        app,
+        query,
+        next: after.next(),
+        told: after,
+        limit: PAGE_EVENTS,
+        _subscriber: subscriber,
+        _permit: permit,
+    };
+    let first = Bytes::from(format!("retry: 1000\nid: {here}\n\n"));
     let pieces = stream::unfold((feed, Some(first)), async |(mut feed, first)| {
         let piece = match first {
             Some(first) => first,
@@ -75,22 +91,32 @@ pub(crate) async fn live(
     Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
-fn last_event_id(value: &HeaderValue) -> Result<Position, Problem> {
+fn last_event_id(value: &HeaderValue) -> Result<Token, Problem> {
     let text = value.to_str().unwrap_or("…");
-    text.trim().parse().map_err(|_| Problem::invalid("Last-Event-ID", format!("`{text}` is not a position")))
+    text.trim().parse().map_err(|_| {
+        Problem::invalid(
+            "Last-Event-ID",
+            format!("`{text}` is not an id of a live stream, such as `42@UUID`"),
+        )
+    })
 }
 
 /// One client's place in the log.
 struct Feed {
     app: Arc<App>,
-    subscription: Subscription,
-    /// The last id that the client was told.
+    query: Arc<Query>,
+    /// Where its next page begins.
+    next: Position,
+    /// Position of the last id that it was sent.
     told: Position,
+    /// How many events its next page should have.
+    limit: usize,
     _subscriber: Subscriber,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Feed {
-    /// The next piece of the stream; nothing when it ends.
+    /// The next piece of the stream; `None` when it ends.
     async fn next(&mut self) -> Option<Bytes> {
         if self.app.is_stopping() {
             return None;
@@ -101,51 +127,49 @@ impl Feed {
             page = tokio::time::timeout(SILENCE_MAX, self.next_events()) => page,
         };
         match page {
-            Ok(Ok(page)) => Some(self.messages(&page)),
-            Ok(Err(error)) => {
+            Ok(Ok(messages)) => Some(messages),
+            Ok(Err(NoPage::Overloaded(problem))) => {
+                tracing::warn!("a live stream ends: {}", problem.detail());
+                None
+            }
+            Ok(Err(NoPage::Failed(error))) => {
                 tracing::warn!(code = error.code(), "a live stream ends: {}", error.chain());
                 None
             }
-            Err(_silence) => Some(self.sign_of_life()),
+            Ok(Err(NoPage::NotYet)) | Err(_) => self.sign_of_life().await,
         }
     }
 
     /// The next page that has an event.
-    async fn next_events(&mut self) -> annals_core::Result<LogPage> {
+    async fn next_events(&mut self) -> Result<Bytes, NoPage> {
         loop {
-            let page = self.subscription.next_page().await?;
-            if !page.events.is_empty() {
-                return Ok(page);
+            let pages = &self.app.live_pages;
+            let cell = pages.page(self.next, &self.query, self.limit).await?;
+            let page = cell.get().ok_or(NoPage::NotYet)?;
+            (self.next, self.limit) = (page.next, page.limit);
+            if let Some(last) = page.last {
+                self.told = last;
+                return Ok(LivePage::messages(cell));
             }
         }
     }
 
-    fn messages(&mut self, page: &LogPage) -> Bytes {
-        let mut bytes = Vec::new();
-        for event in &page.events {
-            bytes.extend_from_slice(format!("id: {}\ndata: ", event.position).as_bytes());
-            bytes.extend_from_slice(&event_json::line(event));
-            bytes.extend_from_slice(b"\n\n");
-            self.told = event.position;
-        }
-        bytes.into()
-    }
-
     /// A comment; with the place that the client has come to, if that has moved unseen.
-    fn sign_of_life(&mut self) -> Bytes {
-        let here = self.subscription.checkpoint();
-        if here > self.told {
-            self.told = here;
-            return Bytes::from(format!("id: {here}\n\n"));
+    async fn sign_of_life(&mut self) -> Option<Bytes> {
+        let here = self.next.previous();
+        if here == self.told {
+            return Some(Bytes::from_static(b": alive\n\n"));
         }
-        Bytes::from_static(b": alive\n\n")
+        let witness = token::of_log(&*self.app.store, here, &[]).await.ok()?;
+        self.told = here;
+        Some(Bytes::from(format!("id: {witness}\n\n")))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use annals_core::{
-        Append, Appended, EventStore, Expected, IdempotencyKey, Limits, LogRead, MemoryStore, NewEvent,
+        Append, Appended, EventStore, Expected, IdempotencyKey, LogPage, LogRead, MemoryStore, NewEvent,
         StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead,
     };
     use axum::body::BodyDataStream;
@@ -154,7 +178,6 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::metrics::Metrics;
 
     /// A store that counts the pages that are read from it.
     #[derive(Default)]
@@ -189,27 +212,33 @@ mod tests {
         }
     }
 
-    /// The live stream over a log of so many events.
-    async fn live_over(events: usize, query: &str) -> (Arc<Counted>, watch::Sender<bool>, BodyDataStream) {
+    /// A server's insides over a log of this many events.
+    async fn app_over(events: usize) -> (Arc<Counted>, watch::Sender<bool>, Arc<App>) {
         let store = Arc::new(Counted::default());
         let events = (0..events).map(|_| NewEvent::new("opened", "{}").expect("the type is plain"));
         let stream = StreamId::new("a").expect("the name is plain");
         store.append(Append::to(&stream, Expected::Any, events)).await.expect("memory takes it");
         let (stop, stopping) = watch::channel(false);
-        let app = App {
-            store: Arc::clone(&store) as Arc<dyn EventStore>,
-            limits: Limits::default(),
-            body_bytes_max: 0,
-            metrics: Metrics::new(Vec::new()),
-            upkeep: None,
-            hosts: crate::guard::Hosts { loopback: true, named: Vec::new() },
-            backing_up: Arc::default(),
-            links: Vec::new(),
-            stopping,
-        };
+        let app = App::plain(Arc::clone(&store) as Arc<dyn EventStore>, stopping);
+        (store, stop, Arc::new(app))
+    }
+
+    async fn body(app: &Arc<App>, query: &str) -> BodyDataStream {
         let query = RawQuery(Some(query.to_owned()));
-        let answer = live(State(Arc::new(app)), query, HeaderMap::new()).await.expect("the request is right");
-        (store, stop, answer.into_body().into_data_stream())
+        let answer = live(State(Arc::clone(app)), query, HeaderMap::new()).await;
+        answer.expect("the request is right").into_body().into_data_stream()
+    }
+
+    /// The live stream over a log of this many events.
+    async fn live_over(events: usize, query: &str) -> (Arc<Counted>, watch::Sender<bool>, BodyDataStream) {
+        let (store, stop, app) = app_over(events).await;
+        let body = body(&app, query).await;
+        (store, stop, body)
+    }
+
+    /// Position of an id.
+    fn place(piece: &str) -> &str {
+        piece.split_once("id: ").and_then(|(_, id)| id.split_once('@')).expect("the piece has an id").0
     }
 
     async fn next(body: &mut BodyDataStream) -> Option<String> {
@@ -218,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_does_not_read_costs_one_page() {
+    async fn the_next_page_is_read_when_the_last_one_was_taken() {
         let (store, _stop, mut body) = live_over(10 * PAGE_EVENTS, "after=0").await;
         next(&mut body).await.unwrap();
         for page in 1..=10 {
@@ -228,11 +257,57 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_page_is_made_once_for_all_who_are_at_the_same_place() {
+        let (store, _stop, app) = app_over(PAGE_EVENTS).await;
+        let mut bodies = Vec::new();
+        for _ in 0..10 {
+            bodies.push(body(&app, "after=0&category=a").await);
+        }
+        let mut sent = Vec::new();
+        for body in &mut bodies {
+            body.next().await.unwrap().unwrap();
+            sent.push(body.next().await.unwrap().unwrap());
+        }
+        assert_eq!(store.1.load(Ordering::SeqCst), 1, "one page is read");
+        assert!(sent.iter().all(|piece| piece.as_ptr() == sent[0].as_ptr()), "and it is one in memory");
+        let taken = app.sending.taken();
+        assert!(taken > 0 && taken <= sent[0].len() + 1_024, "it takes room once: {taken} bytes");
+        drop(bodies);
+        assert_eq!(app.sending.taken(), taken, "what has not been sent keeps its room");
+        drop(sent);
+        assert_eq!(app.sending.taken(), 0, "the room is given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_when_there_is_no_room_for_its_next_page() {
+        let (_store, _stop, app) = app_over(PAGE_EVENTS).await;
+        let all = app.sending.try_take(usize::MAX).unwrap();
+        let mut body = body(&app, "after=0").await;
+        assert_eq!(place(&next(&mut body).await.unwrap()), "0");
+        assert_eq!(next(&mut body).await, None);
+        drop(all);
+    }
+
+    #[tokio::test]
+    async fn there_are_only_so_many_streams_at_once() {
+        let (_store, _stop, app) = app_over(1).await;
+        let mut bodies = Vec::new();
+        for _ in 0..app.bounds.live_streams {
+            bodies.push(body(&app, "after=0").await);
+        }
+        let again = || live(State(Arc::clone(&app)), RawQuery(None), HeaderMap::new());
+        assert_eq!(again().await.unwrap_err().status(), 503);
+        drop(bodies.pop());
+        assert!(again().await.is_ok());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn silence_is_broken_by_the_place_that_was_reached_and_then_by_a_comment() {
         let (_store, _stop, mut body) = live_over(7, "after=0&type=none").await;
-        assert_eq!(next(&mut body).await.unwrap(), "retry: 1000\nid: 0\n\n");
-        assert_eq!(next(&mut body).await.unwrap(), "id: 7\n\n");
+        let first = next(&mut body).await.unwrap();
+        assert!(first.starts_with("retry: 1000\nid: 0@"), "{first}");
+        assert_eq!(place(&next(&mut body).await.unwrap()), "7");
         assert_eq!(next(&mut body).await.unwrap(), ": alive\n\n");
     }
 

@@ -6,12 +6,14 @@
 use std::str::FromStr;
 
 use annals_core::{
-    Category, Direction, EventType, Invalid, LogRead, Position, Query, QueryItem, StreamId, Tag, Text,
+    Category, Direction, EventStore, EventType, Invalid, Position, Query, QueryItem, StreamId, Tag, Text,
+    Version,
 };
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 
 use crate::problem::Problem;
+use crate::token::Token;
 
 /// Most events or streams of one page.
 pub(crate) const LIMIT_MAX: usize = 1_000;
@@ -123,15 +125,21 @@ impl Params {
         Ok(if item.is_all() { Query::all() } else { Query::item(item) })
     }
 
-    /// A read of the log: `from`, `direction`, `limit` and the filters.
-    pub(crate) fn log_read(&mut self) -> Result<LogRead, Problem> {
-        let direction = self.direction()?;
-        let start = match direction {
-            Direction::Forward => Position::FIRST,
-            Direction::Backward => Position::MAX,
+    /// Where to begin to read in this direction: `from`, inclusive, or `after` (forward) or `before` (backward).
+    pub(crate) fn start(&mut self, direction: Direction) -> Result<Start, Problem> {
+        let beside = match direction {
+            Direction::Forward => "after",
+            Direction::Backward => "before",
         };
-        let from = self.one("from")?.unwrap_or(start);
-        Ok(LogRead { from, direction, limit: self.limit()?, query: self.query()? })
+        let (at, beside_at) = (self.one::<Token>("from")?, self.one::<Token>(beside)?);
+        let given = match (at, beside_at) {
+            (Some(_), Some(_)) => {
+                return Err(Problem::invalid(beside, "stands beside `from`; give one of them"));
+            }
+            (Some(token), None) => Some(("from", token)),
+            (None, token) => token.map(|token| (beside, token)),
+        };
+        Ok(Start { direction, given })
     }
 
     /// Refuses whatever was not asked for, and what is not text.
@@ -145,6 +153,51 @@ impl Params {
             known => format!("is not known here; known are {}", known.join(", ")),
         };
         Err(Problem::invalid(name, problem))
+    }
+}
+
+/// Where a read begins, before it is checked against the store.
+pub(crate) struct Start {
+    direction: Direction,
+    given: Option<(&'static str, Token)>,
+}
+
+impl Start {
+    /// Whether the client said where to begin.
+    pub(crate) fn is_given(&self) -> bool {
+        self.given.is_some()
+    }
+
+    /// The position to read from, inclusive.
+    pub(crate) async fn position(self, store: &dyn EventStore) -> Result<Position, Problem> {
+        let Some((field, token)) = self.given else {
+            return Ok(match self.direction {
+                Direction::Forward => Position::FIRST,
+                Direction::Backward => Position::MAX,
+            });
+        };
+        let at = token.position(store, field).await?;
+        Ok(match field {
+            "after" => at.next(),
+            "before" => at.previous(),
+            _ => at,
+        })
+    }
+
+    /// The version of this stream to read from, inclusive.
+    pub(crate) async fn version(self, store: &dyn EventStore, stream: &StreamId) -> Result<Version, Problem> {
+        let Some((field, token)) = self.given else {
+            return Ok(match self.direction {
+                Direction::Forward => Version::FIRST,
+                Direction::Backward => Version::MAX,
+            });
+        };
+        let at = token.version(store, stream, field).await?;
+        Ok(match field {
+            "after" => at.next(),
+            "before" => at.previous(),
+            _ => at,
+        })
     }
 }
 

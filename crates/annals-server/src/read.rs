@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use annals_core::{Category, Direction, StreamId, StreamInfo, StreamList, StreamRead, Version};
+use annals_core::{Category, Direction, LogRead, Position, StreamId, StreamInfo, StreamList, StreamRead};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,8 +10,10 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::event_json::Embedded;
+use crate::paging;
 use crate::params::{Params, StreamInPath};
 use crate::problem::Problem;
+use crate::token;
 
 /// A page of one stream. One that does not exist has version 0 and no events.
 pub(crate) async fn stream(
@@ -22,41 +24,96 @@ pub(crate) async fn stream(
 ) -> Result<Response, Problem> {
     let mut params = Params::of(query.as_deref());
     let direction = params.direction()?;
-    let start = if direction == Direction::Forward { Version::FIRST } else { Version::MAX };
-    let from = params.one("from")?.unwrap_or(start);
+    let start = params.start(direction)?;
     let limit = params.limit()?;
     params.finish()?;
+    let from = start.version(&*app.store, &stream).await?;
 
     let read = StreamRead { stream: stream.clone(), from, direction, limit };
-    let page = app.store.read_stream(read).await?;
-    // Events never change, so at one version of the stream this address has one answer.
-    let tag = format!("\"{}\"", page.version);
+    let read = || {
+        let (store, read) = (Arc::clone(&app.store), read.clone());
+        async move { store.read_stream(read).await }
+    };
+    let (page, taken) = paging::with_room(&app.sending, read, |page| &page.events).await?;
+    // Events never change, so within one history this address has one answer at one version of the stream.
+    let newest = token::of_stream(&*app.store, &stream, page.version, &page.events).await?;
+    let tag = format!("\"{newest}\"");
     if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
+    let reached = match direction {
+        Direction::Forward => page.next.previous().min(page.version),
+        Direction::Backward => page.next.next().min(page.version),
+    };
+    let reached = token::of_stream(&*app.store, &stream, reached, &page.events).await?.to_string();
+    let (after, before) = either(direction, reached);
     let body = StreamJson {
         stream: stream.as_str(),
         version: page.version.get(),
         events: page.events.iter().map(Embedded).collect(),
         next: page.next.get(),
+        after,
+        before,
         end: page.end,
     };
-    Ok(([(header::ETAG, tag)], axum::Json(body)).into_response())
+    Ok(([(header::ETAG, tag)], paging::json(&body, taken)).into_response())
 }
 
 /// A page of the log.
 pub(crate) async fn log(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let mut params = Params::of(query.as_deref());
-    let read = params.log_read()?;
+    let direction = params.direction()?;
+    let start = params.start(direction)?;
+    let (limit, query) = (params.limit()?, params.query()?);
     params.finish()?;
-    let page = app.store.read_log(read).await?;
+    let from = start.position(&*app.store).await?;
+    let read = LogRead { from, direction, limit, query };
+    let read = || {
+        let (store, read) = (Arc::clone(&app.store), read.clone());
+        async move { store.read_log(read).await }
+    };
+    let (page, taken) = paging::with_room(&app.sending, read, |page| &page.events).await?;
+    if direction == Direction::Forward && from > page.head.next() {
+        beyond(&app, from).await?;
+    }
+    let reached = match direction {
+        Direction::Forward => page.next.previous().min(page.head),
+        Direction::Backward => page.next.next().min(page.head),
+    };
+    let reached = token::of_log(&*app.store, reached, &page.events).await?.to_string();
+    let (after, before) = either(direction, reached);
     let body = LogJson {
         events: page.events.iter().map(Embedded).collect(),
         next: page.next.get(),
+        after,
+        before,
         end: page.end,
         head: page.head.get(),
     };
-    Ok(axum::Json(body).into_response())
+    Ok(paging::json(&body, taken))
+}
+
+/// Refuses a place from which nothing could ever be read in order: the log was longer when it was handed out.
+async fn beyond(app: &App, from: Position) -> Result<(), Problem> {
+    // A page may come from a replica, which may be behind.
+    let head = app.store.head().await?;
+    if from <= head.next() {
+        return Ok(());
+    }
+    let detail = format!(
+        "`from` is {from}, but the newest event is at position {head}: the log was restored, or it is another log"
+    );
+    Err(Problem::new(StatusCode::CONFLICT, "other-history", detail)
+        .with("field", "from")
+        .with("head", head.get()))
+}
+
+/// Where a page ended, under the name of the parameter that resumes there.
+fn either(direction: Direction, reached: String) -> (Option<String>, Option<String>) {
+    match direction {
+        Direction::Forward => (Some(reached), None),
+        Direction::Backward => (None, Some(reached)),
+    }
 }
 
 /// A page of the names of streams.
@@ -80,6 +137,10 @@ struct StreamJson<'a> {
     version: u64,
     events: Vec<Embedded<'a>>,
     next: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
     end: bool,
 }
 
@@ -87,6 +148,10 @@ struct StreamJson<'a> {
 struct LogJson<'a> {
     events: Vec<Embedded<'a>>,
     next: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
     end: bool,
     head: u64,
 }

@@ -5,8 +5,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -14,6 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::app::App;
 use crate::guard::guard;
 use crate::problem::Problem;
+use crate::room;
 use crate::{append, console, health, live, metrics, openapi, read, upkeep};
 
 /// One method of one path.
@@ -55,6 +57,7 @@ pub(crate) fn router(app: Arc<App>, mounted: Vec<(String, Router)>) -> Router {
     all.fallback(no_such_route)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), account))
         .layer(middleware::map_response(harden))
         .layer(middleware::from_fn_with_state(app, metrics::observe))
 }
@@ -79,6 +82,12 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
     tracing::error!("a handler panicked: {text}");
     let detail = "the server met a case that it was not made for; its log says more";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response()
+}
+
+/// Large answers take room before they are sent.
+async fn account(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    room::account(&app.sending, &method, next.run(request).await)
 }
 
 /// Browsers take every answer for what it says it is.

@@ -36,7 +36,7 @@
     const tr = document.createElement("tr");
     tr.className = "new";
     tr.append(
-      cell("number", link("/events/" + event.position, event.position)),
+      cell("number", link("/events/" + event.position + "@" + event.id, event.position)),
       cell("name", link("/streams/" + encodeURIComponent(event.stream), event.stream)),
       cell("number", String(event.version)),
       cell("name", event.type),
@@ -50,7 +50,8 @@
     const newest = waiting.splice(0).slice(-rowsMax);
     rows.prepend(...newest.map((message) => row(message.data)).reverse());
     while (rows.children.length > rowsMax) rows.lastElementChild.remove();
-    head.textContent = newest[newest.length - 1].lastEventId;
+    // An id is a position and the id of the event there.
+    head.textContent = newest[newest.length - 1].lastEventId.split("@")[0];
     document.getElementById("empty").hidden = true;
   };
 

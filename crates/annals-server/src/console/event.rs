@@ -16,6 +16,7 @@ use crate::event_json;
 use crate::links::{self, encode};
 use crate::params::Params;
 use crate::problem::Problem;
+use crate::token::Token;
 
 /// Most events of a process or an append that are shown.
 const NEIGHBOURS: usize = 50;
@@ -30,9 +31,9 @@ pub(crate) async fn event(
 ) -> Answer {
     answer(app, async |app: &App| {
         Params::of(query.as_deref()).finish()?;
-        let position = position.parse::<Position>().map_err(|_| {
-            Problem::invalid("position", format!("`{position}` is not a number"))
-        })?;
+        let token = position.parse::<Token>();
+        let token = token.map_err(|invalid| Problem::invalid("position", invalid.problem))?;
+        let position = token.position(&*app.store, "the address").await?;
         let none = || {
             let detail = format!("there is no event at position {position}");
             Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
@@ -47,9 +48,9 @@ pub(crate) async fn event(
         let main = html! {
             h1 { (title) }
             p.facts {
-                @if position > Position::FIRST { a rel="prev" href=(links::event(position.previous())) { "← before" } " · " }
-                @if position < found.head { a rel="next" href=(links::event(position.next())) { "after →" } " · " }
-                a href={ "/v1/events?from=" (position) "&limit=1" } { "JSON" }
+                @if position > Position::FIRST { a rel="prev" href=(links::position(position.previous())) { "← before" } " · " }
+                @if position < found.head { a rel="next" href=(links::position(position.next())) { "after →" } " · " }
+                a href=(links::api_event(event)) { "JSON" }
             }
             (card(event, true))
             (near.shown(event))
@@ -71,7 +72,7 @@ pub(super) fn card(event: &RecordedEvent, with_stream: bool) -> Markup {
             p.facts {
                 @if with_stream { a.name href=(links::stream(&event.stream)) { (event.stream) } " · " }
                 "version " b { (event.version) }
-                " · position " a href=(links::event(event.position)) { (event.position) }
+                " · position " a href=(links::event(event)) { (event.position) }
                 " · recorded " (time(event.recorded_at))
                 @if let Some(at) = event.occurred_at { " · occurred " (time(at)) }
             }
@@ -99,7 +100,7 @@ fn data(event: &RecordedEvent) -> Markup {
         pre.data { code { (text) } }
         @if event.data.len() > DATA_BYTES {
             p { "These are the first " (DATA_BYTES) " of " (event.data.len()) " bytes; "
-                a href={ "/v1/events?from=" (event.position) "&limit=1" } { "all of them" } "." }
+                a href=(links::api_event(event)) { "all of them" } "." }
         }
     }
 }

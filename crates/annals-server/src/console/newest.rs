@@ -11,6 +11,7 @@ use super::{Answer, Frame, answer, event_table, page};
 use crate::app::App;
 use crate::links::encode;
 use crate::params::Params;
+use crate::token;
 
 /// Events of a page.
 const PAGE_EVENTS: usize = 50;
@@ -36,7 +37,7 @@ pub(crate) async fn newest(State(app): State<Arc<App>>, RawQuery(query): RawQuer
     answer(app, async |app: &App| {
         let mut params = Params::without_empty(query.as_deref());
         let again = Params::without_empty(query.as_deref());
-        let from = params.one::<Position>("from")?;
+        let start = params.start(Direction::Backward)?;
         let query = params.query()?;
         params.finish()?;
         let filter = Filter {
@@ -44,17 +45,20 @@ pub(crate) async fn newest(State(app): State<Arc<App>>, RawQuery(query): RawQuer
             event_type: again.first("type"),
             tag: again.first("tag"),
         };
+        let newest = !start.is_given();
         let read = LogRead {
-            from: from.unwrap_or(Position::MAX),
+            from: start.position(&*app.store).await?,
             direction: Direction::Backward,
             query,
             limit: PAGE_EVENTS,
         };
         let found = app.store.read_log(read).await?;
-        let live = from.is_none().then(|| filter.address(&format!("/v1/events/live?after={}", found.head)));
+        let head = token::of_log(&*app.store, found.head, &found.events).await?;
+        let live = newest.then(|| filter.address(&format!("/v1/events/live?after={head}")));
+        let reached = token::of_log(&*app.store, found.next.next().min(found.head), &found.events).await?;
         let main = html! {
             div.title {
-                h1 { @if from.is_none() { "Newest events" } @else { "Events" } }
+                h1 { @if newest { "Newest events" } @else { "Events" } }
                 @if live.is_some() { span #live.live hidden role="status" { "connecting" } }
             }
             (form(&filter))
@@ -66,8 +70,8 @@ pub(crate) async fn newest(State(app): State<Arc<App>>, RawQuery(query): RawQuer
                 } @else if found.end { "No such events." } @else { "None here; there may be older ones." }
             }
             nav.pages aria-label="Pages" {
-                @if from.is_some() { a href=(filter.address("/?")) { "Newest" } }
-                @if !found.end { a rel="next" href=(filter.address(&format!("/?from={}", found.next))) { "Older" } }
+                @if !newest { a href=(filter.address("/?")) { "Newest" } }
+                @if !found.end { a rel="next" href=(filter.address(&format!("/?before={reached}"))) { "Older" } }
             }
         };
         let frame = Frame { app, title: "Newest events", here: "/", head: Some(found.head) };

@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::links::{self, encode};
 use crate::params::{Params, StreamInPath};
 use crate::problem::Problem;
+use crate::token;
 
 /// Events of a page: each is shown in full.
 const PAGE_EVENTS: usize = 20;
@@ -25,17 +26,22 @@ pub(crate) async fn stream(
 ) -> Answer {
     answer(app, async |app: &App| {
         let mut params = Params::of(query.as_deref());
-        let from = params.one::<Version>("from")?;
         let direction = params.direction_or(Direction::Backward)?;
+        let start = params.start(direction)?;
         params.finish()?;
-        let start = if direction == Direction::Forward { Version::FIRST } else { Version::MAX };
-        let read =
-            StreamRead { stream: stream.clone(), from: from.unwrap_or(start), direction, limit: PAGE_EVENTS };
+        let first_page = !start.is_given();
+        let from = start.version(&*app.store, &stream).await?;
+        let read = StreamRead { stream: stream.clone(), from, direction, limit: PAGE_EVENTS };
         let found = app.store.read_stream(read).await?;
         if found.version == Version::ZERO {
             let detail = format!("there is no stream `{stream}`");
             return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", detail));
         }
+        let (beside, reached) = match direction {
+            Direction::Forward => ("after", found.next.previous().min(found.version)),
+            Direction::Backward => ("before", found.next.next().min(found.version)),
+        };
+        let reached = token::of_stream(&*app.store, &stream, reached, &found.events).await?;
         let head = app.store.head().await?;
         let (here, category) = (links::stream(&stream), stream.category());
         let (way, other, other_name) = match direction {
@@ -52,9 +58,9 @@ pub(crate) async fn stream(
             }
             @for event in &found.events { (card(event, false)) }
             nav.pages aria-label="Pages" {
-                @if from.is_some() { a href={ (here) "?direction=" (way) } { "First page" } }
+                @if !first_page { a href={ (here) "?direction=" (way) } { "First page" } }
                 @if !found.end {
-                    a rel="next" href={ (here) "?direction=" (way) "&from=" (found.next) } { "More" }
+                    a rel="next" href={ (here) "?direction=" (way) "&" (beside) "=" (reached) } { "More" }
                 }
             }
         };

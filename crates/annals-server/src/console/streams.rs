@@ -52,7 +52,7 @@ pub(crate) async fn streams(State(app): State<Arc<App>>, RawQuery(query): RawQue
                             @let category = info.stream.category();
                             td.name { a href={ "/streams?category=" (encode(category.as_str())) } { (category) } }
                             td.number { (info.version) }
-                            td.number { a href=(links::event(info.position)) { (info.position) } }
+                            td.number { a href=(links::position(info.position)) { (info.position) } }
                         } } }
                     }
                 }

@@ -5,6 +5,7 @@ mod append;
 mod console;
 mod event_json;
 mod follow;
+mod histories;
 mod operation;
 mod problem;
 mod read;

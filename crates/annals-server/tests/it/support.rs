@@ -174,7 +174,7 @@ pub struct Messages {
     text: String,
 }
 
-/// One message: its id, and its event if it has one.
+/// One message: the position in its id, and its event if it has one.
 #[derive(Debug, PartialEq)]
 pub struct Message {
     pub id: Option<u64>,
@@ -198,7 +198,7 @@ impl Messages {
         }
         let (message, rest) = self.text.split_once("\n\n").unwrap();
         let field = |name: &str| message.lines().find_map(|line| line.strip_prefix(name));
-        let id = field("id: ").map(|id| id.parse().unwrap());
+        let id = field("id: ").map(|id| id.split_once('@').unwrap().0.parse().unwrap());
         let event = field("data: ").map(|data| serde_json::from_str(data).unwrap());
         let message = Message { id, event };
         self.text = rest.to_owned();

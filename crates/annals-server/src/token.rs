@@ -1,0 +1,181 @@
+//! What clients are given and bring back: a position or a version with the id of the event there, `42@UUID`.
+//!
+//! - T1  A bare number says nothing of the history that it was read from, so after a restore it skips events or takes
+//!   others for known ones. Everything that is handed out to be brought back is a token: ids of server-sent events,
+//!   ETags, the `after` and `before` of pages, witnesses of appends.
+//! - T2  A token is checked wherever it comes back. One that does not hold is the problem `other-history`, never an
+//!   empty page. Bare numbers are taken as well, unchecked.
+//!
+//! A token of the log is an [`annals_core::Witness`]; one of a stream has a version in the place of the position. At
+//! 0 the id is that of the log.
+
+use std::fmt;
+use std::str::FromStr;
+
+use annals_core::{
+    Direction, EventId, EventStore, Invalid, Position, RecordedEvent, Result, StreamId, StreamRead, Version,
+    Witness,
+};
+use axum::http::StatusCode;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::problem::Problem;
+
+/// A number that a client brought back, and the id of the event there if it said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token {
+    number: u64,
+    id: Option<EventId>,
+}
+
+impl Token {
+    /// The version of a stream whose event there is this one.
+    pub(crate) fn of_version(version: Version, id: EventId) -> Self {
+        Self { number: version.get(), id: Some(id) }
+    }
+
+    /// The place before the first event of a stream of this log.
+    fn origin(store: &dyn EventStore) -> Self {
+        Self::of_version(Version::ZERO, Witness::origin(store.id()).id)
+    }
+
+    /// The number as a position, after a check that the log still has that event there.
+    pub(crate) async fn position(self, store: &dyn EventStore, field: &str) -> Result<Position, Problem> {
+        let position = Position::new(self.number);
+        let Some(id) = self.id else { return Ok(position) };
+        if (Witness { position, id }).holds(store).await? {
+            return Ok(position);
+        }
+        let head = store.head().await?;
+        let detail = format!(
+            "{field} is {self}, but the log has another event at position {position}, or none (its newest is at \
+             {head}): it was restored, or it is another log. What was read before is not all in this log; read it \
+             again from the last event in common, or from the beginning"
+        );
+        Err(other_history(field, detail).with("head", head.get()))
+    }
+
+    /// The number as a version, after a check that the stream still has that event there.
+    pub(crate) async fn version(
+        self,
+        store: &dyn EventStore,
+        stream: &StreamId,
+        field: &str,
+    ) -> Result<Version, Problem> {
+        let version = Version::new(self.number);
+        if self.id.is_none() {
+            return Ok(version);
+        }
+        let there =
+            if self.number == 0 { Some(Self::origin(store)) } else { at(store, stream, version).await? };
+        if there == Some(self) {
+            return Ok(version);
+        }
+        let detail = format!(
+            "{field} is {self}, but stream `{stream}` has another event at version {version}, or none: the log was \
+             restored, or it is another log. Read the stream again from the beginning"
+        );
+        Err(other_history(field, detail))
+    }
+}
+
+fn other_history(field: &str, detail: String) -> Problem {
+    Problem::new(StatusCode::CONFLICT, "other-history", detail).with("field", field)
+}
+
+/// The token of a stream at this version, unless it has no such event.
+async fn at(store: &dyn EventStore, stream: &StreamId, version: Version) -> Result<Option<Token>> {
+    let read = StreamRead { stream: stream.clone(), from: version, direction: Direction::Backward, limit: 1 };
+    let found = store.read_stream(read).await?.events;
+    let event = found.iter().find(|event| event.version == version);
+    Ok(event.map(|event| Token::of_version(version, event.id)))
+}
+
+/// The token of a stream that has this version and, among others perhaps, these events.
+///
+/// # Errors
+/// As the store's reads; [`Error::Unavailable`](annals_core::Error::Unavailable) if the event is gone by now.
+pub(crate) async fn of_stream(
+    store: &dyn EventStore,
+    stream: &StreamId,
+    version: Version,
+    events: &[RecordedEvent],
+) -> Result<Token> {
+    if version == Version::ZERO {
+        return Ok(Token::origin(store));
+    }
+    if let Some(event) = events.iter().find(|event| event.version == version) {
+        return Ok(Token::of_version(version, event.id));
+    }
+    at(store, stream, version).await?.ok_or_else(|| gone(format!("version {version} of stream `{stream}`")))
+}
+
+/// The witness at a position that the log has and, among others perhaps, these events.
+///
+/// # Errors
+/// As the store's reads; [`Error::Unavailable`](annals_core::Error::Unavailable) if the event is gone by now.
+pub(crate) async fn of_log(
+    store: &dyn EventStore,
+    position: Position,
+    events: &[RecordedEvent],
+) -> Result<Witness> {
+    if let Some(event) = events.iter().find(|event| event.position == position) {
+        return Ok(Witness::of(event));
+    }
+    Witness::at(store, position).await?.ok_or_else(|| gone(format!("position {position}")))
+}
+
+fn gone(place: String) -> annals_core::Error {
+    annals_core::Error::Unavailable(format!("the event at {place} cannot be read at the moment").into())
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id {
+            Some(id) => write!(f, "{}@{id}", self.number),
+            None => self.number.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Token {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let token = match text.split_once('@') {
+            Some((number, id)) => {
+                number.parse().ok().zip(id.parse().ok()).map(|(number, id)| (number, Some(id)))
+            }
+            None => text.parse().ok().map(|number| (number, None)),
+        };
+        let (number, id) = token.ok_or_else(|| {
+            Invalid::new("token", format!("`{text}` is not a whole number from 0 up, alone or as `42@UUID`"))
+        })?;
+        Ok(Self { number, id })
+    }
+}
+
+impl<'de> Deserialize<'de> for Token {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Token;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number from 0 up, or \"42@UUID\"")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Token, E> {
+                Ok(Token { number, id: None })
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Token, E> {
+                match text.parse() {
+                    Ok(token @ Token { id: Some(_), .. }) => Ok(token),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        value.deserialize_any(Visitor)
+    }
+}

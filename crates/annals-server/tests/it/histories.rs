@@ -1,0 +1,190 @@
+//! What is brought back says which history it belongs to, so a restore is noticed.
+
+use std::sync::Arc;
+
+use annals_core::{Append, EventId, EventStore as _, Expected, MemoryStore, NewEvent, StreamId};
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Running};
+
+/// A log with one event that all of these logs have, and then one with this name.
+fn log(second: &str) -> Running {
+    let store = Arc::new(MemoryStore::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for name in ["common", second] {
+        let id = EventId::from_name(name.as_bytes());
+        let event = NewEvent::new("t", format!("\"{name}\"")).unwrap().with_id(id);
+        let append = Append::to(StreamId::new("a-1").unwrap(), Expected::Any, [event]);
+        runtime.block_on(store.append(append)).unwrap();
+    }
+    Running::over(store)
+}
+
+fn id(name: &str) -> EventId {
+    EventId::from_name(name.as_bytes())
+}
+
+fn with(server: &Running, path: &str, header: (&str, &str)) -> Answer {
+    let request = ureq::http::Request::get(server.url(path)).header(header.0, header.1);
+    server.send(request.body(String::new()).unwrap())
+}
+
+fn is_refused(answer: &Answer, field: &str) {
+    assert_eq!(answer.problem(), (409, "other-history".into(), Some(field.into())), "{}", answer.text);
+}
+
+fn positions(page: &Value) -> Vec<u64> {
+    page["events"].as_array().unwrap().iter().map(|event| event["position"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn an_etag_names_the_history() {
+    let (before, after) = (log("before the restore"), log("after the restore"));
+    let tag = before.get("/v1/streams/a-1").header("etag").to_owned();
+    assert_eq!(tag, format!("\"2@{}\"", id("before the restore")));
+    assert_eq!(with(&before, "/v1/streams/a-1", ("if-none-match", &tag)).status, 304);
+    let new = with(&after, "/v1/streams/a-1", ("if-none-match", &tag));
+    assert_eq!((new.status, new.header("etag") == tag), (200, false));
+    // Also of a page that does not hold the newest event, and of a stream that does not exist.
+    for path in ["/v1/streams/a-1?limit=1", "/v1/streams/none"] {
+        let tag = before.get(path).header("etag").to_owned();
+        assert_eq!(with(&before, path, ("if-none-match", &tag)).status, 304, "{path}");
+        assert_eq!(with(&after, path, ("if-none-match", &tag)).status, 200, "{path}");
+    }
+}
+
+#[test]
+fn an_etag_can_be_expected() {
+    let (before, after) = (log("before the restore"), log("after the restore"));
+    let tag = before.get("/v1/streams/a-1").header("etag").to_owned();
+    let event = r#"[{"type":"t","data":3}]"#;
+    is_refused(&after.post("/v1/streams/a-1", &[("expected-version", &tag)], event), "Expected-Version");
+    let written = before.post("/v1/streams/a-1", &[("expected-version", &tag)], event);
+    assert_eq!(written.status, 201, "{}", written.text);
+    // It holds still, but the stream has moved on: a conflict, as with a number.
+    let stale = before.post("/v1/streams/a-1", &[("expected-version", &tag)], event);
+    assert_eq!(stale.problem().1, "conflict");
+    let next = written.header("etag").to_owned();
+    assert_eq!(before.post("/v1/streams/a-1", &[("expected-version", &next)], event).status, 201);
+}
+
+#[test]
+fn conditions_may_name_their_history() {
+    let (before, after) = (log("before the restore"), log("after the restore"));
+    let token = format!("2@{}", id("before the restore"));
+    for (condition, field) in [
+        (json!({"query": [{"types": ["none"]}], "after": token}), "conditions[1].after"),
+        (json!({"stream": "a-1", "expected": token}), "conditions[1].expected"),
+    ] {
+        let any = json!({"stream": "b", "expected": "any"});
+        let body =
+            json!({"events": [{"stream": "b", "type": "t", "data": 1}], "conditions": [any, condition]});
+        is_refused(&after.post("/v1/append", &[], &body.to_string()), field);
+        assert_eq!(before.post("/v1/append", &[], &body.to_string()).status, 201);
+    }
+    assert_eq!(after.get("/v1/events").json()["head"], 2);
+}
+
+#[test]
+fn pages_resume_in_their_own_history_only() {
+    let (before, after) = (log("before the restore"), log("after the restore"));
+    before.post("/v1/streams/a-1", &[], r#"[{"type":"t","data":3}]"#);
+    for path in ["/v1/events?limit=2", "/v1/streams/a-1?limit=2", "/v1/events?limit=2&type=t"] {
+        let token = before.get(path).json()["after"].as_str().unwrap().to_owned();
+        assert_eq!(token, format!("2@{}", id("before the restore")));
+        let rest = before.get(&format!("{path}&after={token}")).json();
+        assert_eq!(positions(&rest), [3], "{path}");
+        is_refused(&after.get(&format!("{path}&after={token}")), "after");
+        is_refused(&after.get(&format!("{path}&from={token}")), "from");
+        // At the end the same token comes again.
+        let end = rest["after"].as_str().unwrap();
+        let none = before.get(&format!("{path}&after={end}")).json();
+        assert_eq!((positions(&none), none["after"].as_str().unwrap()), (vec![], end));
+    }
+    for path in ["/v1/events?limit=1&direction=backward", "/v1/streams/a-1?limit=1&direction=backward"] {
+        let (mut seen, mut next) = (Vec::new(), path.to_owned());
+        loop {
+            let page = before.get(&next).json();
+            seen.extend(positions(&page));
+            if page["end"] == true {
+                break;
+            }
+            next = format!("{path}&before={}", page["before"].as_str().unwrap());
+        }
+        assert_eq!(seen, [3, 2, 1]);
+        let token = format!("2@{}", id("before the restore"));
+        is_refused(&after.get(&format!("{path}&before={token}")), "before");
+    }
+    // What the filter passed over has a token as well.
+    let page = before.get("/v1/events?type=none").json();
+    assert!(page["after"].as_str().unwrap().starts_with("3@"), "{page}");
+    // A number that is taken unchecked does not skip what comes, either.
+    is_refused(&after.get("/v1/events?from=4"), "from");
+    assert_eq!(positions(&after.get("/v1/events?from=3").json()), [0; 0]);
+    assert_eq!(after.get("/v1/events?from=1&after=1").problem().2.unwrap(), "after");
+}
+
+#[test]
+fn a_live_stream_resumes_in_its_own_history_only() {
+    let (before, after) = (log("before the restore"), log("after the restore"));
+    let token = format!("2@{}", id("before the restore"));
+    is_refused(&with(&after, "/v1/events/live?after=0", ("last-event-id", &token)), "Last-Event-ID");
+    is_refused(&after.get(&format!("/v1/events/live?after={token}")), "after");
+    let origin = format!("0@{}", before.store.id());
+    is_refused(&after.get(&format!("/v1/events/live?after={origin}")), "after");
+    before.post("/v1/streams/a-1", &[], r#"[{"type":"t","data":3}]"#);
+    let mut messages = before.follow("/v1/events/live?after=0", &format!("last-event-id: {token}\r\n"));
+    assert_eq!(messages.event().0, 3);
+    let mut messages = before.follow(&format!("/v1/events/live?after={origin}"), "");
+    assert_eq!(messages.event().0, 1);
+}
+
+#[test]
+fn an_append_says_where_it_is_in_which_history() {
+    let server = log("second");
+    let body = json!({"key": "k", "events": [
+        {"stream": "a-1", "type": "t", "data": 1},
+        {"stream": "b-1", "type": "t", "data": 2},
+        {"stream": "a-1", "type": "t", "data": 3},
+    ]});
+    let first = server.post("/v1/append", &[], &body.to_string());
+    let again = server.post("/v1/append", &[], &body.to_string());
+    assert_eq!((first.status, again.status), (201, 200), "{}", again.text);
+    let (first, again) = (first.json(), again.json());
+    for member in ["witness", "streams"] {
+        assert_eq!(first[member], again[member], "a duplicate is told the same");
+    }
+    let log = server.get("/v1/events").json();
+    let id = |index: usize| log["events"][index]["id"].as_str().unwrap().to_owned();
+    assert_eq!(first["witness"], format!("5@{}", id(4)));
+    assert_eq!(first["streams"][0]["witness"], format!("4@{}", id(4)));
+    assert_eq!(first["streams"][1]["witness"], format!("1@{}", id(3)));
+}
+
+#[test]
+fn links_of_the_console_lead_to_no_other_event() {
+    let (before, after) = (log("before the restore"), log("after the restore"));
+    let link = format!("/events/2@{}", id("before the restore"));
+    assert!(before.get("/").text.contains(&format!("href=\"{link}\"")));
+    assert_eq!(before.get(&link).status, 200);
+    let refused = after.get(&link);
+    assert!(
+        refused.status == 409 && refused.text.contains("another event at position 2"),
+        "{}",
+        refused.text
+    );
+    let older = format!("/?before=2@{}", id("before the restore"));
+    assert_eq!((before.get(&older).status, after.get(&older).status), (200, 409));
+}
+
+#[test]
+fn what_is_no_token_is_refused_by_name() {
+    let server = log("second");
+    for text in ["2@", "@", "x", "-1", "2@x", "1.5"] {
+        assert_eq!(server.get(&format!("/v1/events?after={text}")).problem().2.unwrap(), "after", "{text}");
+    }
+    let beyond = format!("9@{}", id("second"));
+    is_refused(&server.get(&format!("/v1/events?after={beyond}")), "after");
+    is_refused(&server.get(&format!("/v1/streams/a-1?after={beyond}")), "after");
+    is_refused(&server.get(&format!("/v1/streams/none?after=1@{}", id("second"))), "after");
+}
