@@ -33,7 +33,7 @@ pub(crate) struct Append {
     /// The stream's version before: a number, `none`, `exists` or `any`
     #[arg(long, default_value = "any", value_name = "VERSION", allow_negative_numbers = true)]
     expect: Expected,
-    /// Name of this append: the same key again writes nothing and gets the first answer
+    /// Name of this append: the same append with the same key again writes nothing and gets the first answer
     #[arg(long)]
     key: Option<IdempotencyKey>,
     /// Word to find the event by, such as customer:7; may be repeated
@@ -67,6 +67,9 @@ pub(crate) struct Append {
 impl Append {
     /// Appends the event and prints its place.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        if matches!(self.stream.as_str(), "." | "..") {
+            bail!("nothing was written: stream `{}` could not be named by an address over HTTP", self.stream);
+        }
         let data = if self.data == "-" { from_stdin()? } else { self.data.into_bytes() };
         let content_type = ContentType::new(self.content_type);
         let data = if content_type.is_json() { json_of(&data)? } else { data };

@@ -97,7 +97,9 @@ impl Backup {
             }
         }
         output.flush()?;
-        Ok(ExitCode::SUCCESS)
+        // The backup is made, but older ones that were to be removed are not.
+        let kept_too_many = self.keep.is_some() && !backup.unreadable.is_empty();
+        Ok(if kept_too_many { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
     async fn show(self) -> anyhow::Result<ExitCode> {

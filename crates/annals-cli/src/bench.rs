@@ -67,6 +67,8 @@ impl Bench {
     /// Measures, prints, cleans up.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let directory = self.dir.join(format!("annals-bench-{}", std::process::id()));
+        crate::named::refuse_in_store(&self.dir)
+            .with_context(|| format!("cannot use {}", self.dir.display()))?;
         std::fs::create_dir(&directory)
             .with_context(|| format!("cannot make a directory in {}", self.dir.display()))?;
         let measured = self.measure(&directory).await;

@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 use self::progress::Progress;
 use self::report::Report;
 use crate::address::parser;
+use crate::files;
 use crate::output::{Output, thousands};
 use crate::serve;
 
@@ -63,6 +64,9 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "N", default_value_t = 128)]
     concurrency: usize,
 }
+
+/// Most bytes of a file of purchases.
+const INPUT_BYTES_MAX: u64 = 256 << 20;
 
 impl Demo {
     /// Feeds the shop, says what came of it, and serves on.
@@ -104,7 +108,7 @@ impl Demo {
     fn purchases(&self) -> anyhow::Result<Vec<Purchase>> {
         let Some(path) = &self.input else { return Ok(purchases::read(purchases::SAMPLE)?) };
         let name = path.display();
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        let text = files::read_text(path, INPUT_BYTES_MAX).with_context(|| format!("cannot read {name}"))?;
         let mut purchases = purchases::read(&text).map_err(|bad| anyhow!("{name}: {bad}"))?;
         // The same purchase in another file is another one.
         let whole = std::path::absolute(path)?;

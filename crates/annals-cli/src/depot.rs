@@ -81,6 +81,11 @@ impl Destination {
         Ok(Arc::new(depot.with_context(|| format!("cannot read {self}"))?))
     }
 
+    /// Whether it is a directory that does not exist yet.
+    pub(crate) fn is_to_be_made(&self) -> bool {
+        !self.is_remote() && Path::new(&self.0).try_exists().is_ok_and(|exists| !exists)
+    }
+
     fn is_remote(&self) -> bool {
         self.0.contains("://")
     }

@@ -4,16 +4,16 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use annals_core::{EventStore, LogRead, Position, StreamId, StreamRead, Version};
+use annals_core::{Direction, EventStore, LogRead, Position, StreamId, StreamRead, Version};
 use annals_server::event_json;
 use anyhow::Context as _;
 use clap::Args;
 
+use crate::begin::BeginOptions;
 use crate::named::NamedFile;
 use crate::output::{Standard, is_closed, note, thousands};
 use crate::progress;
 use crate::store::StoreOption;
-use crate::whole_number;
 
 /// Write events as lines of JSON that `annals import` reads back
 #[derive(Args)]
@@ -22,9 +22,8 @@ use crate::whole_number;
   annals export --stream account-42 --store file:./data | jq .data
   annals import backup.jsonl --store file:./restored")]
 pub(crate) struct Export {
-    /// Where to begin, inclusive: a position, or with --stream a version
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole_number, allow_negative_numbers = true)]
-    from: u64,
+    #[command(flatten)]
+    begin: BeginOptions,
     /// Only this stream
     #[arg(long)]
     stream: Option<StreamId>,
@@ -64,7 +63,11 @@ impl Export {
     }
 
     async fn write(&self, store: &dyn EventStore, out: &mut dyn Write) -> anyhow::Result<u64> {
-        write(store, self.stream.as_ref(), self.from, out).await
+        let begin = self.begin.resolve(store, self.stream.as_ref(), Direction::Forward).await?;
+        match begin {
+            Some(from) => write(store, self.stream.as_ref(), from, out).await,
+            None => Ok(0),
+        }
     }
 }
 

@@ -1,4 +1,23 @@
-//! How many files the process may have open.
+//! Files: how many the process may have open, and how much of one it reads.
+
+use std::io::{self, Read as _};
+use std::path::Path;
+
+/// Reads a text file of a bounded size: a name may stand for a device without end.
+///
+/// # Errors
+/// If it is larger or is not UTF-8; otherwise as the operating system's.
+pub(crate) fn read_text(file: &Path, bytes_max: u64) -> io::Result<String> {
+    let mut text = String::new();
+    let read = std::fs::File::open(file)?.take(bytes_max + 1).read_to_string(&mut text)?;
+    if read as u64 > bytes_max {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it has more than {bytes_max} bytes"),
+        ));
+    }
+    Ok(text)
+}
 
 /// Raises the soft limit of open files to the hard one.
 ///

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::output::Output;
 use crate::store::StoreOption;
 
@@ -63,6 +64,9 @@ pub(crate) fn embedded(store: &StoreOption) -> anyhow::Result<EngineStore> {
         .with_context(|| format!("cannot open {}", store.url))
 }
 
+/// Most bytes of a file with a head.
+const HEAD_BYTES_MAX: u64 = 64 << 10;
+
 /// A head as it is published.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,7 +95,7 @@ impl Published {
     /// Reads a published head from a file.
     pub(crate) fn read(file: &Path) -> anyhow::Result<annals_engine::Head> {
         let name = || format!("cannot use {} as a head", file.display());
-        let text = std::fs::read_to_string(file).with_context(name)?;
+        let text = files::read_text(file, HEAD_BYTES_MAX).with_context(name)?;
         let published: Self = serde_json::from_str(&text).with_context(name)?;
         published.head().with_context(name)
     }

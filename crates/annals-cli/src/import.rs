@@ -37,7 +37,7 @@ use crate::output::{Output, note, thousands};
 use crate::progress;
 use crate::store::StoreOption;
 use input::Encoding;
-use recipe::Recipe;
+use recipe::{Recipe, Source};
 use template::Template;
 use value::{Times, Unit};
 
@@ -46,16 +46,17 @@ use value::{Times, Unit};
 #[command(after_help = "Examples:
   annals import sales.csv --format csv --stream 'customer-{customer_id}' --type purchased \\
       --time date --tag 'product:{sku}' --store file:./data
-  annals import events.json --stream 'repo-{repo.name}' --type '{type}' --time created_at --data payload \\
-      --store file:./data
-  annals import sales.csv --format csv --delimiter ';' --decimal-comma --encoding cp949 --dry-run \\
-      --stream 'sale-{id}' --type sold --store file:./data
+  annals import events.json --stream 'repo-{repo.name}' --type '{type}' --time created_at \\
+      --data payload --store file:./data
+  annals import sales.csv --format csv --delimiter ';' --decimal-comma --encoding cp949 \\
+      --stream 'sale-{id}' --type sold --dry-run --store file:./data
   zcat log.gz | annals import - --source log --stream '{host}' --type logged --store file:./data
   annals import backup.jsonl --store file:./restored     (lines of `annals export`)
 
-Started again, it resumes where it was, and a file that has grown adds only its new lines. A row is known by its
-file (or --source), its line and its content; with --id, by that column alone. Another file of the same name is
-refused until it gets a name of its own with --source. A file that is packed with gzip is unpacked.")]
+Started again, it resumes where it was, and a file that has grown adds only its new lines. A row is
+known by its file (or --source), its line and its content; with --id, by that column alone. Another
+file of the same name is refused until it gets a name of its own with --source.
+A file that is packed with gzip is unpacked.")]
 pub(crate) struct Import {
     /// The file; `-` reads standard input
     file: PathBuf,
@@ -91,6 +92,9 @@ pub(crate) struct Import {
     /// What the rows come from, if not from a file that is known by its path
     #[arg(long, value_name = "NAME", requires = "stream")]
     source: Option<String>,
+    /// The path under which the file was imported before, if it was moved or renamed since
+    #[arg(long, value_name = "PATH", requires = "stream", conflicts_with_all = ["source", "id"])]
+    moved_from: Option<PathBuf>,
     /// The sign between two columns of CSV, such as ';', or `tab`
     #[arg(long, value_name = "SIGN", value_parser = delimiter, requires = "stream")]
     delimiter: Option<u8>,
@@ -242,7 +246,10 @@ impl Import {
     fn recipe(&self) -> Option<Recipe> {
         let (stream, event_type) = (self.stream.clone()?, self.event_type.clone()?);
         Some(Recipe {
-            source: self.source.clone().unwrap_or_else(|| path_as_source(&self.file)),
+            source: match &self.source {
+                Some(name) => Source::Name(name.clone()),
+                None => Source::Path(path_as_source(self.moved_from.as_ref().unwrap_or(&self.file))),
+            },
             format: self.format,
             stream,
             event_type,
@@ -314,7 +321,7 @@ fn stopped(error: anyhow::Error, counts: &Counts) -> anyhow::Error {
         matches!(cause.downcast_ref(), Some(annals_core::Error::Indeterminate(_)))
     };
     match counts.new + counts.there {
-        0 if error.chain().any(unknown) => error,
+        0 if error.chain().any(unknown) || format!("{error:#}").contains("nothing was written") => error,
         0 => anyhow::anyhow!("{error:#}; nothing was written"),
         before => error.context(format!("stopped after {before} events, which are in the store")),
     }

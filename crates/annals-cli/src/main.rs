@@ -16,6 +16,7 @@
 mod address;
 mod append;
 mod backup;
+mod begin;
 mod bench;
 mod demo;
 mod depot;

@@ -32,8 +32,11 @@ impl NamedFile {
     /// Begins to write a file.
     ///
     /// # Errors
-    /// If it is a directory or a block device, is in the directory of a store, or cannot be created.
+    /// If it names a directory or a block device, is in the directory of a store, or cannot be created.
     pub(crate) fn create(name: &Path) -> anyhow::Result<Self> {
+        if name.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            bail!("it is the name of a directory");
+        }
         let replaces = match fs::metadata(name) {
             Ok(found) if found.is_dir() => bail!("it is a directory"),
             Ok(found) if unix::is_block_device(&found) => bail!("it is a block device"),
@@ -199,7 +202,9 @@ mod unix {
         if made.gid() != other.gid() && fchown(file, None, Some(other.gid())).is_err() {
             mode &= 0o707;
         }
-        file.set_permissions(Permissions::from_mode(mode))
+        // A file system without modes refuses this; the file stays as private as it was made.
+        let _ = file.set_permissions(Permissions::from_mode(mode));
+        Ok(())
     }
 }
 

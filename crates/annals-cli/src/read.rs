@@ -9,6 +9,7 @@ use annals_core::{
 use annals_server::event_json;
 use clap::Args;
 
+use crate::begin::BeginOptions;
 use crate::output::{Column, Output, Style, plain};
 use crate::store::StoreOption;
 use crate::whole_number;
@@ -18,7 +19,12 @@ use crate::whole_number;
 #[command(after_help = "Examples:
   annals read account-42 --store file:./data
   annals read --all --backward --limit 10 --store file:./data
-  annals read --all --category account --type account.opened --json --store file:./data | jq .data")]
+  annals read --all --category account --type account.opened --json --store file:./data | jq .data
+  annals read --all --after 42@0f8fad5b-d9cb-469f-a165-70867728950e --json --store file:./data
+
+To resume after the last event that was read, give its `position` (with a stream its `version`) and its `id` as
+--after POSITION@ID. If the log does not have that event there any more, because it was restored, the read is
+refused.")]
 pub(crate) struct Read {
     /// The stream
     #[arg(required_unless_present = "all", conflicts_with_all = ["all", "category", "types", "tags", "process", "initiator"])]
@@ -26,9 +32,8 @@ pub(crate) struct Read {
     /// Every stream, in the order of the log
     #[arg(long)]
     all: bool,
-    /// Where to begin, inclusive: a version of the stream, or with --all a position
-    #[arg(long, value_name = "N", value_parser = whole_number, allow_negative_numbers = true)]
-    from: Option<u64>,
+    #[command(flatten)]
+    begin: BeginOptions,
     /// Newest first
     #[arg(long)]
     backward: bool,
@@ -94,7 +99,12 @@ impl Read {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let store = self.store.open_existing().await?;
         let (json, mut left) = (self.json, self.limit.unwrap_or(u64::MAX));
-        let mut rest = self.rest();
+        let direction = if self.backward { Direction::Backward } else { Direction::Forward };
+        let begin = self.begin.resolve(&*store, self.stream.as_ref(), direction).await?;
+        if begin.is_none() {
+            left = 0;
+        }
+        let mut rest = self.rest(direction, begin.unwrap_or_default());
         let mut output = Output::standard();
         let mut printed = false;
         while left > 0 {
@@ -119,10 +129,7 @@ impl Read {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn rest(self) -> Rest {
-        let direction = if self.backward { Direction::Backward } else { Direction::Forward };
-        let start = if self.backward { u64::MAX } else { 1 };
-        let from = self.from.unwrap_or(start);
+    fn rest(self, direction: Direction, from: u64) -> Rest {
         if let Some(stream) = self.stream {
             return Rest::Stream(StreamRead { stream, from: Version::new(from), direction, limit: 0 });
         }

@@ -12,6 +12,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::address::parser;
+use crate::files;
 use crate::head::{Published, digest, embedded, hex};
 use crate::output::{Output, plain};
 use crate::store::StoreOption;
@@ -75,10 +76,13 @@ impl Receipt {
     }
 }
 
+/// Most bytes of a file with a receipt: the event, twice, and forty bytes a segment.
+const RECEIPT_BYTES_MAX: u64 = 256 << 20;
+
 fn check(file: &std::path::Path, head: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     let head = Published::read(head)?;
     let name = || format!("cannot use {} as a receipt", file.display());
-    let text = std::fs::read_to_string(file).with_context(name)?;
+    let text = files::read_text(file, RECEIPT_BYTES_MAX).with_context(name)?;
     let written: Written = serde_json::from_str(&text).with_context(name)?;
     let receipt = written.receipt().with_context(name)?;
     let proved = receipt.check(&head);

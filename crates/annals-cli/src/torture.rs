@@ -109,6 +109,7 @@ impl Torture {
         if self.dir.exists() && std::fs::read_dir(&self.dir).with_context(name)?.next().is_some() {
             bail!("{} is not empty", self.dir.display());
         }
+        crate::named::refuse_within_store(&self.dir).with_context(name)?;
         std::fs::create_dir_all(&self.dir).with_context(name)
     }
 }

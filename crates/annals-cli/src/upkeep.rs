@@ -65,14 +65,16 @@ impl Care {
     /// Looks when the last backup was made, so that its age is known from the start; on a thread that may block.
     pub(crate) fn look_at_backups(&self) {
         let Some(destination) = &self.destination else { return };
+        // A directory appears with the first backup.
+        if destination.is_to_be_made() {
+            return;
+        }
         match destination.read().and_then(|depot| backups(&*depot).map_err(cause)) {
             Ok(found) => {
                 let mut known = self.known.lock();
                 let made = found.into_iter().filter_map(|backup| backup.manifest.ok());
                 known.backed_up_at = known.backed_up_at.max(made.map(|backup| backup.created_at).max());
             }
-            // A directory appears with the first backup.
-            Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(is_missing) => {}
             Err(error) => tracing::warn!("the backups in {destination} cannot be read: {error:#}"),
         }
     }
@@ -174,10 +176,6 @@ impl Care {
         let options = BackupOptions { work, verify: false, keep: self.keep };
         self.store.backup(&*depot, &options).map_err(cause)
     }
-}
-
-fn is_missing(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::NotFound
 }
 
 impl Upkeep for Care {

@@ -34,9 +34,9 @@ pub(crate) async fn write_all(
     recipe: Recipe,
     report: impl Fn(&Counts),
 ) -> anyhow::Result<Counts> {
-    let mut source = Source::new(rows, recipe)?;
+    let mut reading = Reading::new(rows, recipe)?;
     let mut counts = Counts::default();
-    match source.write_all(store, &mut counts, report).await {
+    match reading.write_all(store, &mut counts, report).await {
         Ok(()) => Ok(counts),
         Err(error) => Err(stopped(error, &counts)),
     }
@@ -44,17 +44,17 @@ pub(crate) async fn write_all(
 
 /// How many events the rows of a file would become, and in how many streams.
 pub(crate) fn check_all(rows: Rows, recipe: Recipe) -> anyhow::Result<(u64, u64)> {
-    let mut source = Source::new(rows, recipe)?;
+    let mut reading = Reading::new(rows, recipe)?;
     let (mut events, mut streams) = (0, std::collections::HashSet::new());
-    while let Some(row) = source.next_row()? {
-        streams.insert(source.recipe.write(&row)?.stream);
+    while let Some(row) = reading.next_row()? {
+        streams.insert(reading.recipe.write(&row)?.stream);
         events += 1;
     }
     Ok((events, streams.len() as u64))
 }
 
 /// The rows of a file and how they become events.
-struct Source {
+struct Reading {
     rows: Rows,
     recipe: Recipe,
     /// A row that did not fit into the chunk before.
@@ -73,7 +73,7 @@ struct Chunk {
     writes: Vec<Write>,
 }
 
-impl Source {
+impl Reading {
     fn new(rows: Rows, recipe: Recipe) -> anyhow::Result<Self> {
         if let Some(names) = rows.names() {
             for column in recipe.columns() {
@@ -154,7 +154,7 @@ impl Source {
         let problem = if same {
             format!(
                 "this row is in the store already, at position {}, from a file of this name in another place; if this is \
-                 another file, {name}; if it is the same file and was moved, give its former path with --source",
+                 another file, {name}; if it is the same file and was moved, give its former path with --moved-from",
                 event.position
             )
         } else {
@@ -323,11 +323,12 @@ mod tests {
 
     use super::*;
     use crate::import::Format;
+    use crate::import::recipe::Source;
     use crate::import::value::Times;
 
     fn recipe() -> Recipe {
         Recipe {
-            source: "sales.csv".into(),
+            source: Source::Path("sales.csv".into()),
             format: Format::Csv,
             stream: "customer-{customer}".parse().unwrap(),
             event_type: "purchased".parse().unwrap(),

@@ -21,11 +21,36 @@ use super::template::Template;
 use super::value::Times;
 use super::{BadLine, Format};
 
+/// What rows come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// A file, by its path as it was given.
+    Path(String),
+    /// What the user calls by this name.
+    Name(String),
+}
+
+impl Source {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Path(text) | Self::Name(text) => text,
+        }
+    }
+
+    /// What two sources have in common that could be taken for each other: of a path, the last name.
+    fn name(&self) -> &str {
+        match self {
+            Self::Path(path) => path.rsplit(['/', '\\']).next().unwrap_or_default(),
+            Self::Name(name) => name,
+        }
+    }
+}
+
 /// How rows become events.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe {
-    /// What the rows come from: the path of a file as it was given, or a name.
-    pub(crate) source: String,
+    /// What the rows come from.
+    pub(crate) source: Source,
     /// How the file is written.
     pub(crate) format: Format,
     /// The stream of each event.
@@ -87,13 +112,12 @@ impl Recipe {
     /// The key of the append whose first row is this one of its source, counted from 0. Of the source, the key has only
     /// the name of the file: a file of the same name elsewhere finds the same key, and the rows there are compared.
     pub(crate) fn key_of_place(&self, row: u64) -> IdempotencyKey {
-        let name = self.source.rsplit(['/', '\\']).next().unwrap_or_default();
-        key(self.digest(name), &format!("@{row}"))
+        key(self.digest(self.source.name()), &format!("@{row}"))
     }
 
     /// The key of an append of rows that an id column identifies.
     pub(crate) fn key_of_content(&self, rows: &[Row]) -> IdempotencyKey {
-        let mut digest = self.digest(&self.source);
+        let mut digest = self.digest(self.source.as_str());
         rows.iter().for_each(|row| row.digest(&mut digest));
         key(digest, "")
     }
@@ -101,7 +125,7 @@ impl Recipe {
     /// The id of the event that a row becomes.
     pub(crate) fn id(&self, row: &Row) -> Result<EventId, BadLine> {
         let Some(column) = &self.id else {
-            let mut digest = self.digest(&self.source);
+            let mut digest = self.digest(self.source.as_str());
             row.digest(&mut digest);
             return Ok(EventId::from_name(&digest.finalize()));
         };

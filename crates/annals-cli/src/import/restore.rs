@@ -82,6 +82,9 @@ pub(crate) fn check_all(reader: Box<dyn Read>) -> anyhow::Result<(u64, u64)> {
     Ok((events, streams.len() as u64))
 }
 
+/// What to do about a key that another append has.
+const WITHOUT_KEY: &str = "take `idempotency_key` out of the line to bring its events in without it";
+
 /// One append of the file.
 #[derive(Clone)]
 struct Piece {
@@ -124,8 +127,7 @@ impl Piece {
         let problem = match &self.append.key {
             Some(key) if events.first().is_some_and(|event| event.idempotency_key.as_ref() == Some(key)) => {
                 format!(
-                    "its key `{key}` is that of another append, {place}, so its events cannot be written; \
-                 remove `idempotency_key` from the line to bring them in without it"
+                    "its key `{key}` is that of another append, {place}, so its events cannot be written; {WITHOUT_KEY}"
                 )
             }
             _ => format!("its id is that of another event, {place}, which has other content"),
@@ -140,6 +142,9 @@ impl Piece {
                 BadLine::new(self.line, problem).into()
             }
             Error::Invalid(invalid) => BadLine::new(self.line, invalid.to_string()).into(),
+            reused if reused.code() == "reused" && self.append.key.is_some() => {
+                BadLine::new(self.line, format!("{reused}; {WITHOUT_KEY}")).into()
+            }
             error => anyhow::Error::new(error).context(format!("line {}", self.line)),
         }
     }

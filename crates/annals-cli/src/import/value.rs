@@ -43,12 +43,16 @@ fn digits(text: &str) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Unit {
     /// Seconds
+    #[value(alias = "seconds")]
     S,
     /// Milliseconds
+    #[value(aliases = ["millis", "milliseconds"])]
     Ms,
     /// Microseconds
+    #[value(aliases = ["micros", "microseconds"])]
     Us,
     /// Nanoseconds
+    #[value(aliases = ["nanos", "nanoseconds"])]
     Ns,
 }
 

@@ -9,7 +9,7 @@ use crate::serve::Served;
 use crate::support::Place;
 
 /// A store of this many appends, each of one event.
-fn filled(place: &Place, appends: usize) {
+pub fn filled(place: &Place, appends: usize) {
     for number in 0..appends {
         let line =
             format!("append account-{} --type deposited --data {{\"word\":\"w{number}w\"}}", number % 2);
@@ -23,7 +23,7 @@ fn segment(place: &Place) -> PathBuf {
 }
 
 /// Changes one letter of the event that was written as number so and so.
-fn damage(place: &Place, number: usize) {
+pub fn damage(place: &Place, number: usize) {
     let mut bytes = std::fs::read(segment(place)).unwrap();
     let text = format!("w{number}w");
     let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();

@@ -10,6 +10,7 @@ mod one_event;
 mod outbox;
 mod places;
 mod proof;
+mod resume;
 mod secrets;
 mod serve;
 mod serve_log;

@@ -186,3 +186,28 @@ fn an_answer_that_cannot_be_written_is_a_failure_and_a_note_that_cannot_be_writt
     }
     assert!(place.read("whole.jsonl").lines().count() == 2, "what was appended is there");
 }
+
+/// What a command was to do is done, and what it found is in its exit code, although nobody reads what it prints.
+#[test]
+fn a_reader_that_goes_away_changes_neither_what_is_done_nor_the_exit_code() {
+    let place = Place::new();
+    place.write("purchases.txt", "00001 19970101 1 11.77\n00001 19970112 1 12.00\n");
+    let without_reader = |line: &str| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = place.command(line.split_whitespace());
+        command.stdout(writer).output().unwrap()
+    };
+    let answer = without_reader("demo --once --input purchases.txt --store file:shop");
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    let again = place.annals("demo --once --json --input purchases.txt --store file:shop");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&again.out).unwrap()["purchases"], 2);
+    assert!(place.ok("streams --category order --store file:shop --json").lines().count() == 2);
+    assert!(without_reader("append a-1 --type t --store file:other").status.success());
+    assert!(place.ok("read a-1 --store file:other").contains("a-1"));
+
+    crate::care::filled(&place, 4);
+    crate::care::damage(&place, 1);
+    assert_eq!(without_reader("verify").status.code(), Some(1), "damage is damage");
+    assert_eq!(without_reader("repair --to file:mended").status.code(), Some(1), "events are lost");
+}

@@ -97,6 +97,7 @@ fn an_export_takes_no_file_that_is_not_its_own() {
     fs::create_dir(place.path("directory")).unwrap();
     assert_eq!(place.fails(1, "export -o directory"), "cannot write directory: it is a directory");
     place.fails(1, "export -o none/x.jsonl");
+    assert_eq!(place.fails(1, "export -o new/"), "cannot write new/: it is the name of a directory");
     let left = fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name());
     let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with(".annals-")).collect();
     assert!(left.is_empty(), "{left:?}");
@@ -140,6 +141,8 @@ fn nothing_is_written_into_the_directory_of_a_store() {
         "restore backups --store file:data/restored",
         "restore backups --store file:link/log/restored",
         "repair --to file:data/mended",
+        "bench --dir data --quick",
+        "torture --dir data/torture --minutes 1",
     ] {
         let said = place.fails(1, line);
         assert!(said.contains("it is in the directory of a store, "), "{line}: {said}");

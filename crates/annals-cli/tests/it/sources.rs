@@ -66,9 +66,18 @@ fn a_file_that_was_moved_is_continued_under_its_former_path() {
     place.ok(&format!("import jan/sales.csv {OPTIONS}"));
     place.write("feb/sales.csv", "customer,cups\nkim,1\nlee,2\n");
     assert!(place.fails(1, &format!("import feb/sales.csv {OPTIONS}")).contains("give its former path"));
-    let moved = place.json(&format!("import feb/sales.csv --source jan/sales.csv {OPTIONS} --json"));
+    let moved = place.json(&format!("import feb/sales.csv --moved-from jan/sales.csv {OPTIONS} --json"));
     assert_eq!((&moved["new"], &moved["already_there"]), (&json!(1), &json!(1)));
     assert_eq!(place.json(&format!("import ./jan/sales.csv {OPTIONS} --json"))["already_there"], 1);
+}
+
+#[test]
+fn names_that_end_alike_are_names_of_two_sources() {
+    let place = months("kim,1\n", "kim,1\n");
+    for (month, source) in [("jan", "2024/sales"), ("feb", "2025/sales")] {
+        let answer = place.json(&format!("import {month}/sales.csv --source {source} {OPTIONS} --json"));
+        assert_eq!(answer["new"], 1, "{source}");
+    }
 }
 
 #[test]
