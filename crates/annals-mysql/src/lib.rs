@@ -19,7 +19,7 @@
 //! server has the same syntax and the same locks; the tests run on MariaDB.
 //!
 //! The files, in the order in which they are best read: `store`, `append` (what the writer of `annals_sql` says to write
-//! groups), `group` (as text), `read`, `watch` (wakes who waits), `schema` (migrations), `moving` (to another database),
+//! groups), `group` (as text), `read`, `watch` (wakes who waits), `schema` (migrations), `moving` (to another database), `owner` (whose place it is),
 //! `options`, `session`, `row`, `error`; `state` (for what lies beside a log, and for projections in the transaction of an
 //! append) and `value`.
 #![forbid(unsafe_code)]
@@ -40,10 +40,12 @@ mod session;
 
 mod error;
 mod moving;
+mod owner;
 mod row;
 
 pub use moving::{adopt, fence};
 pub use options::Options;
+pub use owner::claim;
 pub use schema::migrate;
 pub use state::MySqlState;
 pub use store::MySqlStore;

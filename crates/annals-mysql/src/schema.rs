@@ -26,6 +26,7 @@ const LOG: Part = Part {
     steps: &[
         &[include_str!("../sql/001_tables.sql")],
         &["DROP PROCEDURE IF EXISTS append_begin", include_str!("../sql/002_append.sql")],
+        &[include_str!("../sql/004_owner.sql")],
     ],
 };
 

@@ -14,7 +14,7 @@
 //! What becomes of an append is judged by `annals_core::admit`, in `annals_sql`. The SQL is in `sql/`.
 //!
 //! The files, in the order in which they are best read: `store`, `append` (what the writer of `annals_sql` says to write
-//! groups), `read`, `watch` (wakes who waits), `schema` (migrations), `moving` (to another database), `options`, `session`,
+//! groups), `read`, `watch` (wakes who waits), `schema` (migrations), `moving` (to another database), `owner` (whose place it is), `options`, `session`,
 //! `row`, `error`; `state` (for what lies beside a log, and for projections in the transaction of an append) and `value`.
 #![forbid(unsafe_code)]
 
@@ -33,10 +33,12 @@ mod session;
 
 mod error;
 mod moving;
+mod owner;
 mod row;
 
 pub use moving::{adopt, fence};
 pub use options::Options;
+pub use owner::claim;
 pub use schema::migrate;
 pub use state::PostgresState;
 pub use store::PostgresStore;

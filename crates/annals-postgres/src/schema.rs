@@ -24,7 +24,11 @@ struct Part {
 
 const LOG: Part = Part {
     migrations: "migrations",
-    steps: &[include_str!("../sql/001_tables.sql"), include_str!("../sql/002_append.sql")],
+    steps: &[
+        include_str!("../sql/001_tables.sql"),
+        include_str!("../sql/002_append.sql"),
+        include_str!("../sql/004_owner.sql"),
+    ],
 };
 
 /// The state beside a log, which may lie elsewhere.

@@ -21,6 +21,7 @@
 //! `inline` (projections in the transaction of an append); for the state beside a log `session`, `dialect`, `value`.
 #![forbid(unsafe_code)]
 
+mod claim;
 mod committer;
 mod database;
 mod facts;
@@ -39,6 +40,7 @@ mod dialect;
 mod session;
 mod value;
 
+pub use claim::{Claim, Claimed};
 pub use committer::{Committer, GROUP_BYTES_MAX, outcome_at, weight};
 pub use database::{Database, Tail};
 pub use dialect::{Allowed, Dialect, Translated};

@@ -9,7 +9,7 @@ use annals_core::DatabaseUrl;
 use annals_core::{Clock, EventStore, Limits, MemoryStore, Position, Result, StoreId, StoreUrl, SystemClock};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use annals_sql::Inlines;
-use annals_sql::Sessions;
+use annals_sql::{Claim, Sessions};
 
 use crate::State;
 
@@ -116,6 +116,19 @@ pub(crate) fn sessions(url: &StoreUrl) -> Result<Arc<dyn Sessions>> {
         #[cfg(feature = "mysql")]
         StoreUrl::MySql(url) => Ok(Arc::new(annals_mysql::MySqlState::at(url.expose(), Default::default())?)),
         other => Err(unknown("state", other)),
+    }
+}
+
+/// Claims the place with this address for a tenant of a directory, or for the directory; makes the log there, if need be. Only
+/// databases have such records: a directory that is elsewhere needs none.
+pub(crate) async fn claim(url: &StoreUrl, claim: Claim<'_>) -> Result<()> {
+    match url {
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => annals_postgres::claim(url.expose(), claim).await,
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(url) => annals_mysql::claim(url.expose(), claim).await,
+        StoreUrl::Memory | StoreUrl::File(_) if claim.tenant.is_empty() => Ok(()),
+        other => Err(unknown("store", other)),
     }
 }
 

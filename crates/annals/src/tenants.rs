@@ -12,6 +12,8 @@
 //! - V3  Whoever stops in the middle has lost nothing: the move is begun again and goes on where it was.
 //! - V4  A move has a number, by the directory. A place heeds no move that is older than another that it has heard of, so
 //!       whoever was held up in the middle, and overtaken, opens and closes nothing.
+//! - V5  A place says itself whose it is (`annals_sql::Claim`): no two tenants get one log, however its address is written and
+//!       whichever directory gives it away.
 //!
 //! The files: `route` (what the directory says), `routed` (a log that is followed), `copy` (the events).
 
@@ -23,13 +25,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use annals_core::{Error, EventStore, Invalid, Position, Query, Result, StoreUrl, Subscription};
+use annals_core::{
+    Error, EventStore, Invalid, Position, Query, Result, StoreId, StoreUrl, Subscription, redacted,
+};
+use annals_sql::Claim;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use crate::{Aggregate, Annals, Committed, ExecuteError, Loaded, open};
 use copy::Unbounded;
-use route::{Move, NoRoute, Place, Take, Tenant};
+use route::{Move, NoRoute, Place, Tenant};
 use routed::Routed;
 
 /// When to try again to follow a log whose new place does not answer.
@@ -98,8 +103,11 @@ impl Tenants {
         url: &str,
         addresses: impl Fn(&str) -> String + Send + Sync + 'static,
     ) -> Result<Self> {
-        let directory = Annals::open(url).await?;
+        let address: StoreUrl = url.parse()?;
+        let directory = Annals::open_at(&address).await?;
         let log = directory.store().clone();
+        // A tenant's log is no directory, and this place is no tenant's from now on.
+        open::claim(&address, Claim { directory: log.id(), tenant: "", known: true, moving: None }).await?;
         // Before any log is opened: no move of one is missed.
         let moves = Subscription::new(log.clone(), log.head().await?, Query::all());
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
@@ -111,17 +119,19 @@ impl Tenants {
         Ok(Self { shared })
     }
 
-    /// Makes a log for a new tenant in the database with this address.
+    /// Makes a log for a new tenant in the database with this address. There must be none, or one without events that no
+    /// tenant has.
     ///
     /// # Errors
-    /// `Invalid` if there is such a tenant already, elsewhere, if the place is another tenant's, or if the address is no
-    /// database's or has a password in it; as [`Annals::open`].
+    /// `Invalid` if there is such a tenant already, elsewhere, if the place is another tenant's, the directory's or has a log
+    /// with events, or if the address is no database's or has a password in it; as [`Annals::open`].
     pub async fn add(&self, tenant: &str, url: &str) -> Result<()> {
         check(url)?;
-        // Taken, and made, before it is known: whoever asks for it finds it. A tenant that is elsewhere is refused below.
-        if self.place(tenant).await?.is_none_or(|at| at == url) {
-            self.shared.take(url, tenant).await?;
-            self.shared.store(url).await?;
+        // Claimed, and made, before it is known: the first who asks for it finds it. A tenant that is elsewhere is refused
+        // below.
+        let at = self.place(tenant).await?;
+        if at.as_ref().is_none_or(|at| at == url) {
+            self.shared.claim(url, tenant, at.is_some(), None).await?;
         }
         self.shared.say(tenant, Move::Place { at: url.to_owned() }).await
     }
@@ -136,6 +146,8 @@ impl Tenants {
             return Ok(routed.clone());
         }
         let at = self.shared.place_of(tenant).await?;
+        // An earlier version gave places away by their addresses alone.
+        self.shared.claim(&at, tenant, true, None).await?;
         let store = self.shared.store(&at).await?;
         let routed = Arc::new(Routed::new(tenant, at, store, Arc::downgrade(&self.shared)));
         let routed = self.shared.open.lock().entry(tenant.to_owned()).or_insert(routed).clone();
@@ -165,9 +177,12 @@ impl Tenants {
     pub async fn move_to(&self, tenant: &str, url: &str, mut told: impl FnMut(Moving) + Send) -> Result<()> {
         check(url)?;
         let Tenant { at, to } = self.shared.load(tenant).await?.state;
-        // What is refused takes nothing.
-        if at.is_some() && to.is_none_or(|to| to == url) {
-            self.shared.take(url, tenant).await?;
+        // A place that is refused begins no move. One that is not reached does, as it may be reached when the move goes on.
+        if let Some(at) = at
+            && to.is_none_or(|to| to == url)
+            && let Err(Error::Invalid(refused)) = self.shared.claim_new(&at, url, tenant).await
+        {
+            return Err(refused.into());
         }
         self.shared.say(tenant, Move::Begin { to: url.to_owned() }).await?;
         // What stands there now is what counts, and its version is the number of the move.
@@ -180,6 +195,7 @@ impl Tenants {
         }
         let number = version.get();
         let (old, new) = (self.shared.address(&at)?, self.shared.address(url)?);
+        self.shared.claim_new(&at, url, tenant).await?;
         let source = open::open_moving(&old, Arc::new(Unbounded)).await?;
         open::adopt(&new, source.id(), number).await?;
         let target = open::open_moving(&new, Arc::new(Unbounded)).await?;
@@ -207,9 +223,24 @@ impl Shared {
         said(self.directory.repository::<Tenant>().execute(tenant, command).await)
     }
 
-    /// Takes the place for this tenant, whose it stays.
-    async fn take(&self, place: &str, tenant: &str) -> Result<()> {
-        said(self.directory.repository::<Place>().execute(place, Take(tenant.to_owned())).await)
+    /// Claims the place for this tenant, whose it stays; makes the log there, if need be.
+    async fn claim(&self, place: &str, tenant: &str, known: bool, moving: Option<StoreId>) -> Result<()> {
+        // What an earlier version noted in the directory. It left nothing at the place.
+        let noted = self.directory.repository::<Place>().load(place).await;
+        let noted = noted.map_err(|error| Error::Unavailable(Box::new(error)))?.state.of;
+        if let Some(other) = noted.filter(|noted| noted != tenant) {
+            let problem = format!("cannot be there: that place is the tenant `{other}`'s");
+            return Err(Invalid::new("tenant", problem).into());
+        }
+        let claim = Claim { directory: self.directory.store().id(), tenant, known, moving };
+        open::claim(&self.address(place)?, claim).await
+    }
+
+    /// Claims the place that a log is to be moved to.
+    async fn claim_new(&self, at: &str, place: &str, tenant: &str) -> Result<()> {
+        self.claim(at, tenant, true, None).await?;
+        let log = self.store(at).await?.id();
+        self.claim(place, tenant, false, Some(log)).await
     }
 
     fn address(&self, place: &str) -> Result<StoreUrl> {
@@ -270,13 +301,14 @@ fn no_tenant(tenant: &str) -> Invalid {
     Invalid::new("tenant", format!("`{tenant}` is not known: add it first"))
 }
 
-/// An address that can stand in a log.
+/// An address that the directory can keep for ever: one that is shown as it is written.
 fn check(url: &str) -> Result<(), Invalid> {
-    let authority = url.split_once("://").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
-    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
-    if user.contains(':') {
-        let problem = "has a password in it, and the directory keeps what it is told for ever: leave it out, and put it in \
-                       with `Tenants::with_addresses`";
+    let shown = redacted(url);
+    if shown != url {
+        let problem = format!(
+            "has a password in it, or what may be one, as {shown} shows: leave it out, because the directory keeps what it is \
+             told for ever, and put it in with `Tenants::with_addresses`"
+        );
         return Err(Invalid::new("store", problem));
     }
     match url.parse()? {

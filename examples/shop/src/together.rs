@@ -68,24 +68,38 @@ impl<'a> Together<'a> {
         let mut context = Context::at(SystemClock.now());
         context.initiator = self.caller.by.as_deref().map(Into::into);
         let decided = loaded.state.decide(command, &context).map_err(ExecuteError::Rejected)?;
-        let events = decided.0.iter().map(|event| self.encode(event)).collect::<Result<Vec<_>, _>>();
-        let events = events.map_err(|cause| ExecuteError::Unwritable { stream: stream.clone(), cause })?;
+        // Folded before it is appended: what is in the log cannot be taken out of it.
+        let (mut after, mut events) = (loaded.state.clone(), Vec::new());
+        for event in &decided.0 {
+            let (new, read) = self
+                .encode(event)
+                .map_err(|cause| ExecuteError::Unwritable { stream: stream.clone(), cause })?;
+            after.evolve(&read);
+            events.push(new);
+        }
         // Also one that decided for nothing must not have changed meanwhile.
         let append = std::mem::take(&mut self.append);
-        self.append = append.and_to(stream, Expected::Exact(loaded.version), events);
+        self.append = match loaded.event {
+            Some(newest) => {
+                append.and_to(&stream, Expected::Any, events).after_event(&stream, loaded.version, newest)
+            }
+            None => append.and_to(&stream, Expected::NoStream, events),
+        };
         Ok(loaded.state)
     }
 
     fn has_decided(&self, aggregate: &StreamId) -> bool {
         self.append.conditions.iter().any(|condition| match condition {
-            Condition::Version { stream, .. } => stream == aggregate,
+            Condition::Version { stream, .. } | Condition::Newest { stream, .. } => stream == aggregate,
             _ => false,
         })
     }
 
-    fn encode<E: Event>(&self, event: &E) -> Result<NewEvent, CodecError> {
-        let event_type = event.event_type();
-        let new = NewEvent::new(event_type, event.encode()?);
+    /// The event as it is appended, and as it will be read.
+    fn encode<E: Event>(&self, event: &E) -> Result<(NewEvent, E), CodecError> {
+        let (event_type, data) = (event.event_type(), event.encode()?);
+        let read = E::decode(event_type, event.schema_version(), &data)?;
+        let new = NewEvent::new(event_type, data);
         let mut new = new.map_err(|invalid| CodecError::Encode {
             event_type: event_type.to_owned(),
             cause: Box::new(invalid),
@@ -94,7 +108,7 @@ impl<'a> Together<'a> {
         new.tags = event.tags()?;
         new.occurred_at = self.caller.at;
         let initiator = self.caller.by.as_deref().map(Into::into);
-        Ok(new.with_metadata(Metadata { initiator, ..Metadata::default() }))
+        Ok((new.with_metadata(Metadata { initiator, ..Metadata::default() }), read))
     }
 
     /// Appends what was decided.

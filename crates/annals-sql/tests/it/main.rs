@@ -26,6 +26,8 @@ mod place;
 mod cache_after_failover;
 mod crash;
 mod inline;
+mod one_place;
+mod password;
 mod processes;
 mod replicas;
 mod state;

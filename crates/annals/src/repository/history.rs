@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use annals_core::{Aggregate, EventStore, RecordedEvent, StreamId, StreamRead, Version};
+use annals_core::{Aggregate, Error, EventId, EventStore, RecordedEvent, StreamId, StreamRead, Version};
 
 use super::LoadError;
 use crate::Recorded;
@@ -25,28 +25,27 @@ pub struct History<A: Aggregate> {
     store: Arc<dyn EventStore>,
     stream: StreamId,
     state: A,
-    from: Version,
+    /// The newest event that was handed out.
+    last: Option<(Version, EventId)>,
     read: VecDeque<RecordedEvent>,
 }
 
 impl<A: Aggregate> History<A> {
     pub(super) fn new(store: Arc<dyn EventStore>, stream: StreamId, initial: A) -> Self {
-        Self { store, stream, state: initial, from: Version::FIRST, read: VecDeque::new() }
+        Self { store, stream, state: initial, last: None, read: VecDeque::new() }
     }
 
     /// The next change; nothing after the newest. What happens later is found when asked again.
     ///
     /// # Errors
     /// If the store cannot be read, or the event cannot. An event that cannot be read is not passed over: it is
-    /// met again when asked again.
+    /// met again when asked again. `Unavailable` if the log has lost events that were handed out: begin again.
     pub async fn next(&mut self) -> Result<Option<Change<A>>, LoadError> {
         if self.read.is_empty() {
-            let page = self.store.read_stream(StreamRead::forward(&self.stream, self.from)).await?;
-            self.from = page.next;
-            self.read = page.events.into();
+            self.read = self.page().await?;
         }
         let Some(stored) = self.read.front().cloned() else { return Ok(None) };
-        let (version, position) = (stored.version, stored.position);
+        let (version, position, id) = (stored.version, stored.position, stored.id);
         let event = Recorded::<A::Event>::read(stored).map_err(|cause| LoadError::Unreadable {
             stream: self.stream.clone(),
             version,
@@ -56,7 +55,25 @@ impl<A: Aggregate> History<A> {
         self.read.pop_front();
         let before = self.state.clone();
         self.state.evolve(&event.event);
+        self.last = Some((version, id));
         Ok(Some(Change { event, before, after: self.state.clone() }))
+    }
+
+    /// What follows, read together with the newest event that was handed out, so that another history is noticed.
+    async fn page(&self) -> Result<VecDeque<RecordedEvent>, LoadError> {
+        let from = self.last.map_or(Version::FIRST, |(version, _)| version);
+        let page = self.store.read_stream(StreamRead::forward(&self.stream, from)).await?;
+        let mut events = VecDeque::from(page.events);
+        let Some((version, id)) = self.last else { return Ok(events) };
+        if events.pop_front().is_none_or(|event| event.version != version || event.id != id) {
+            let problem = "the log has another history than before: begin again with the first change";
+            return Err(Error::Unavailable(problem.into()).into());
+        }
+        if events.is_empty() && !page.end {
+            let read = StreamRead::forward(&self.stream, version.next());
+            return Ok(self.store.read_stream(read).await?.events.into());
+        }
+        Ok(events)
     }
 
     /// All changes up to now. They are held in memory: for a long history, take one after the other.

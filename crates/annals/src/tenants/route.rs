@@ -80,10 +80,10 @@ impl Decide<Move> for Tenant {
     }
 }
 
-/// A place, by its address: two tenants never share a log.
+/// A place, by its address, as an earlier version noted whose it is. Nothing is written any more: the place says it itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
-    of: Option<String>,
+    pub of: Option<String>,
 }
 
 #[derive(annals_macros::Event, Serialize, Deserialize, Clone, Debug)]
@@ -91,10 +91,6 @@ pub(super) struct Place {
 pub(super) enum Placing {
     Taken { tenant: String },
 }
-
-/// Takes the place for a tenant.
-#[derive(Clone, Debug)]
-pub(super) struct Take(pub String);
 
 impl Aggregate for Place {
     const NAME: &'static str = "place";
@@ -106,17 +102,5 @@ impl Aggregate for Place {
 
     fn evolve(&mut self, Placing::Taken { tenant }: &Placing) {
         self.of = Some(tenant.clone());
-    }
-}
-
-impl Decide<Take> for Place {
-    type Error = NoRoute;
-
-    fn decide(&self, Take(tenant): &Take, _: &Context) -> Decision<Self, NoRoute> {
-        match &self.of {
-            None => emit(Placing::Taken { tenant: tenant.clone() }),
-            Some(of) if of == tenant => nothing(),
-            Some(of) => reject(NoRoute(format!("cannot be there: that place is the tenant `{of}`'s"))),
-        }
     }
 }

@@ -423,6 +423,26 @@ async fn unseen_events_are_not_taken_on_top_of_a_lost_state() {
     assert_eq!((done.version.get(), done.state.balance), (5, 7));
 }
 
+#[tokio::test]
+async fn a_history_does_not_go_over_into_another() {
+    let store = FaultyStore::new([]);
+    let annals = on(store.clone()).await;
+    open_with(&annals, "a1", 1_000).await;
+    let accounts = annals.repository::<Account>();
+    let mut history = accounts.history("a1").unwrap();
+    while history.next().await.unwrap().is_some() {}
+    accounts.execute("a1", Bank::Deposit(1)).await.unwrap();
+    assert_eq!(history.next().await.unwrap().unwrap().after.balance, 1_001);
+    let promoted = FaultyStore::brought_back(&store.store, 1).await;
+    store.lead_to(&promoted.store);
+    for _ in 0..5 {
+        let deposit = NewEvent::new("account.deposited", r#"{"amount":1}"#).unwrap();
+        promoted.store.append(Append::to(stream("account-a1"), Expected::Any, [deposit])).await.unwrap();
+    }
+    let lost = history.next().await.unwrap_err();
+    assert!(matches!(lost, LoadError::Store(Error::Unavailable(_))), "{lost:?}");
+}
+
 // Code of the aggregate that panics.
 
 mod fragile {
