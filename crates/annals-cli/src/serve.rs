@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use annals_core::StoreUrl;
 use annals_server::Server;
 use anyhow::Context as _;
 use clap::Args;
@@ -46,7 +47,8 @@ impl Serve {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         log("info");
         let listener = listen(&self.listen).await?;
-        if self.verify_rate.is_none() && self.backup.is_none() {
+        let embedded = matches!(self.store.url, StoreUrl::File(_));
+        if self.verify_rate.is_none() && self.backup.is_none() && !embedded {
             let store = self.store.open().await?;
             // Whoever reads that it serves may stop it at once.
             let told = told_to_stop()?;

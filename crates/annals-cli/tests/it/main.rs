@@ -5,6 +5,7 @@ mod bring_in;
 mod care;
 mod databases;
 mod demo;
+mod integrity;
 mod one_event;
 mod outbox;
 mod proof;
