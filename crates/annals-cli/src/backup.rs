@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use annals_core::{Error, StoreUrl};
+use annals_core::{Clock as _, Error, StoreUrl, SystemClock};
 use annals_engine::{BackupOptions, Listed, Manifest, Work, backups, verify_backup};
 use anyhow::Context as _;
 use clap::Args;
@@ -159,6 +159,15 @@ impl Backup {
             let whole = self.verify && found.iter().all(|listed| listed.manifest.is_ok());
             let checked = if whole { "; all of it was read and is as it was written" } else { "" };
             output.line(&format!("of the log {}{checked}", last.store))?;
+        }
+        let now = SystemClock.now();
+        if let Some(ahead) = whole.iter().find(|backup| backup.head.get() > 0 && backup.recorded_at > now) {
+            let line = format!(
+                "the newest event of backup {} was recorded at {}, and the clock of this machine says {now}: times do not tell \
+                 the newest events apart, so restore --to a position",
+                ahead.number, ahead.recorded_at
+            );
+            output.line(&output.styled(&line, Style::Strong))?;
         }
         for Listed { number, manifest } in found {
             if let Err(error) = manifest {

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use annals_core::{Position, StoreId, StoreUrl};
-use annals_engine::{EngineStore, Options};
+use annals_engine::EngineStore;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::output::Output;
-use crate::store::StoreOption;
+use crate::store::{StoreOption, notice, options};
 
 /// Print the digest of the log, to be published: nothing in front of it can be changed unseen
 #[derive(Args)]
@@ -60,8 +60,10 @@ pub(crate) fn embedded(store: &StoreOption) -> anyhow::Result<EngineStore> {
     let StoreUrl::File(directory) = &store.url else {
         bail!("{} is not an embedded store; name one as file:DIRECTORY", store.url);
     };
-    EngineStore::open_to_read(directory, Options::default())
-        .with_context(|| format!("cannot open {}", store.url))
+    let opened = EngineStore::open_to_read(directory, options()?);
+    let opened = opened.with_context(|| format!("cannot open {}", store.url))?;
+    notice(&opened);
+    Ok(opened)
 }
 
 /// Most bytes of a file with a head.

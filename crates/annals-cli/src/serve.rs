@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use annals_core::EventStore;
+use annals_core::{EventStore, StoreUrl};
 use annals_server::Server;
 use anyhow::Context as _;
 use clap::Args;
@@ -52,7 +52,8 @@ impl Serve {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         logging::start("info");
         let listener = listen(&self.listen).await?;
-        if self.verify_rate.is_none() && self.backup.is_none() {
+        let embedded = matches!(self.store.url, StoreUrl::File(_));
+        if self.verify_rate.is_none() && self.backup.is_none() && !embedded {
             let store = self.store.open().await?;
             // Whoever reads that it serves may stop it at once.
             let told = told_to_stop()?;

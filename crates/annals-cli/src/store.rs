@@ -1,7 +1,9 @@
 //! The option that names a store, the same for every command. Which kinds there are, `annals::open_store` knows.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use annals_core::{EventStore, StoreUrl};
 use annals_engine::{EngineStore, Options};
@@ -19,13 +21,52 @@ pub(crate) struct StoreOption {
     pub(crate) url: StoreUrl,
 }
 
+/// The variable that says by how many days the clock may be ahead of an embedded store.
+const CLOCK_AHEAD_MAX: &str = "ANNALS_CLOCK_AHEAD_MAX_DAYS";
+
+/// How embedded stores are opened.
+pub(crate) fn options() -> anyhow::Result<Options> {
+    let mut options = Options::default();
+    if let Some(days) = std::env::var_os(CLOCK_AHEAD_MAX) {
+        let days = days.to_str().and_then(|days| days.parse::<u32>().ok());
+        let days = days.with_context(|| format!("{CLOCK_AHEAD_MAX} is not a whole number of days"))?;
+        options.clock_ahead_max = Duration::from_secs(u64::from(days) * DAY_SECONDS);
+    }
+    Ok(options)
+}
+
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+/// A clock that is behind by less is not worth a line.
+const BEHIND_MIN: Duration = Duration::from_secs(60);
+
+/// Says on standard error that the clock is behind the log, if no log says so.
+pub(crate) fn notice(store: &EngineStore) {
+    let behind = store.clock_behind();
+    if behind < BEHIND_MIN || tracing::enabled!(tracing::Level::WARN) {
+        return;
+    }
+    let span = match behind.as_secs() {
+        seconds if seconds < 2 * DAY_SECONDS => format!("{seconds} seconds"),
+        seconds => format!("{} days", seconds / DAY_SECONDS),
+    };
+    // If nobody reads it, the command does its work all the same.
+    let _ = writeln!(
+        std::io::stderr(),
+        "annals: the clock of this machine is {span} behind the newest event: until it has caught up, every event is recorded \
+         at the time of that one"
+    );
+}
+
 /// What every directory of an embedded store holds; see `docs/file-format.md`.
 const LOG: &str = "log";
 
 impl StoreOption {
-    /// Opens the store.
+    /// Opens the store; creates it if need be.
     pub(crate) async fn open(&self) -> anyhow::Result<Arc<dyn EventStore>> {
-        annals::open_store(&self.url).await.with_context(|| format!("cannot open {}", self.url))
+        match &self.url {
+            StoreUrl::File(_) => Ok(self.create_embedded("open").await?),
+            url => annals::open_store(url).await.with_context(|| format!("cannot open {url}")),
+        }
     }
 
     /// Opens the store to read it, also from a read-only medium: one that is not there is not created, for its name is a
@@ -39,19 +80,24 @@ impl StoreOption {
 
     /// The same of an embedded store, as what it is, for what only that kind can do.
     pub(crate) async fn open_embedded(&self, to: &str) -> anyhow::Result<Arc<EngineStore>> {
-        let directory = self.directory(to)?.to_owned();
+        let (directory, options) = (self.directory(to)?.to_owned(), options()?);
         self.must_exist()?;
-        let open = move || EngineStore::open_to_read(directory, Options::default());
-        let opened = tokio::task::spawn_blocking(open).await?;
-        Ok(Arc::new(opened.with_context(|| format!("cannot open {}", self.url))?))
+        let opened =
+            tokio::task::spawn_blocking(move || EngineStore::open_to_read(directory, options)).await?;
+        self.opened(opened)
     }
 
     /// Opens an embedded store to write to it; creates it if need be.
     pub(crate) async fn create_embedded(&self, to: &str) -> anyhow::Result<Arc<EngineStore>> {
-        let directory = self.directory(to)?.to_owned();
-        let open = move || EngineStore::open(directory, Options::default());
-        let opened = tokio::task::spawn_blocking(open).await?;
-        Ok(Arc::new(opened.with_context(|| format!("cannot open {}", self.url))?))
+        let (directory, options) = (self.directory(to)?.to_owned(), options()?);
+        let opened = tokio::task::spawn_blocking(move || EngineStore::open(directory, options)).await?;
+        self.opened(opened)
+    }
+
+    fn opened(&self, opened: annals_core::Result<EngineStore>) -> anyhow::Result<Arc<EngineStore>> {
+        let store = opened.with_context(|| format!("cannot open {}", self.url))?;
+        notice(&store);
+        Ok(Arc::new(store))
     }
 
     /// The directory of an embedded store.

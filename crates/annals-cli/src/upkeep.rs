@@ -33,6 +33,8 @@ pub(crate) struct Care {
 #[derive(Default)]
 struct Known {
     stopping: bool,
+    /// Whether it is verified again and again.
+    verifies: bool,
     /// The pass or backup that runs, to be stopped.
     verifying: Option<Arc<Work>>,
     backing_up: Option<Arc<Work>>,
@@ -81,6 +83,7 @@ impl Care {
 
     /// Verifies the store again and again on a thread of its own, until it is told to stop.
     pub(crate) fn verify_for_ever(self: Arc<Self>, rate: u64) -> JoinHandle<()> {
+        self.known.lock().verifies = true;
         tokio::task::spawn_blocking(move || {
             while let Some(work) = self.next_pass(rate) {
                 let care = self.clone();
@@ -218,21 +221,39 @@ impl Upkeep for Care {
         let mut add = |name, help, value, counter| figures.push(Figure { name, help, value, counter });
         let seconds = |time: Timestamp| time.as_micros() as f64 / 1e6;
         let age = |time: Timestamp| SystemClock.now().since(time).as_secs_f64();
-        let damage = known.damage.max(known.damage_now) as f64;
         add(
-            "annals_verify_damage",
-            "Places that are damaged, as the last pass found or this one has",
-            damage,
+            "annals_clock_behind_seconds",
+            "By how much the clock is behind the newest event: until it has caught up, recorded time stands still",
+            self.store.clock_behind().as_secs_f64(),
             false,
         );
-        add("annals_verify_passes", "Passes over the whole log since the start", known.passes as f64, true);
-        if let Some(at) = known.verified_at {
-            add("annals_verify_last_timestamp_seconds", "When the last pass ended", seconds(at), false);
-            add("annals_verify_last_age_seconds", "Time since the last pass ended", age(at), false);
+        if known.verifies || known.verified_at.is_some() {
+            let damage = known.damage.max(known.damage_now) as f64;
+            add(
+                "annals_verify_damage",
+                "Places that are damaged, as the last pass found or this one has",
+                damage,
+                false,
+            );
+            add(
+                "annals_verify_passes",
+                "Passes over the whole log since the start",
+                known.passes as f64,
+                true,
+            );
+            if let Some(at) = known.verified_at {
+                add("annals_verify_last_timestamp_seconds", "When the last pass ended", seconds(at), false);
+                add("annals_verify_last_age_seconds", "Time since the last pass ended", age(at), false);
+            }
+            let (done, total) = known.verifying.as_ref().map_or((0, 0), |work| work.progress());
+            add("annals_verify_done_bytes", "Bytes that the pass under way has read", done as f64, false);
+            add(
+                "annals_verify_total_bytes",
+                "Bytes that the pass under way has to read",
+                total as f64,
+                false,
+            );
         }
-        let (done, total) = known.verifying.as_ref().map_or((0, 0), |work| work.progress());
-        add("annals_verify_done_bytes", "Bytes that the pass under way has read", done as f64, false);
-        add("annals_verify_total_bytes", "Bytes that the pass under way has to read", total as f64, false);
         if self.destination.is_some() {
             add("annals_backups", "Backups since the start", known.backups as f64, true);
             add(

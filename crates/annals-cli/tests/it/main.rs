@@ -6,6 +6,7 @@ mod care;
 mod databases;
 mod demo;
 mod foreign_files;
+mod integrity;
 mod one_event;
 mod outbox;
 mod places;
