@@ -7,7 +7,6 @@
 //!   otherwise 1. A reader that has gone away is no failure.
 //!
 //! A store is opened by its URL, in `store.rs`.
-#![forbid(unsafe_code)]
 
 mod append;
 mod backup;
@@ -19,6 +18,7 @@ mod files;
 mod head;
 mod import;
 mod logging;
+mod memory;
 mod migrate;
 mod outbox;
 mod output;
@@ -102,6 +102,7 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     files::allow_many();
+    memory::give_back();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
