@@ -1,6 +1,8 @@
 //! The binary, as people and scripts use it.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
+#[cfg(target_os = "linux")]
+mod bounds;
 mod bring_in;
 mod care;
 mod databases;
