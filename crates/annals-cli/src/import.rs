@@ -33,7 +33,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::Usage;
-use crate::output::{Output, note, thousands};
+use crate::output::{Output, counted, note, thousands};
 use crate::progress;
 use crate::store::StoreOption;
 use input::Encoding;
@@ -217,8 +217,7 @@ impl Import {
             return Ok(Done::Checked { events, streams });
         }
         let store = self.store.open().await?;
-        let tell =
-            |counts: &Counts| bar.set_message(format!("{} events", thousands(counts.new + counts.there)));
+        let tell = |counts: &Counts| bar.set_message(counted(counts.new + counts.there, "event"));
         Ok(Done::Written(match recipe {
             None => restore::restore(&store, reader, tell).await?,
             Some(recipe) => {
@@ -295,8 +294,8 @@ fn report(output: &mut Output, counts: &Counts, seconds: f64, json: bool) -> io:
         return output.line(&answer.to_string());
     }
     output.line(&format!(
-        "{} events: {} new, {} already there, in {seconds:.1} s",
-        thousands(new + there),
+        "{}: {} new, {} already there, in {seconds:.1} s",
+        counted(new + there, "event"),
         thousands(new),
         thousands(there),
     ))?;
@@ -311,8 +310,8 @@ fn report_check(output: &mut Output, events: u64, streams: u64, json: bool) -> i
     if json {
         return output.line(&json!({"dry_run": true, "events": events, "streams": streams}).to_string());
     }
-    let (events, streams) = (thousands(events), thousands(streams));
-    output.line(&format!("{events} events in {streams} streams; nothing was written"))
+    let (events, streams) = (counted(events, "event"), counted(streams, "stream"));
+    output.line(&format!("{events} in {streams}; nothing was written"))
 }
 
 /// The same failure, and how far the import had come.

@@ -443,6 +443,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn two_imports_of_one_file_at_once_write_every_row_once() {
+        let store = memory();
+        let rows = file(0..2_500);
+        let both = tokio::join!(import(&store, &rows, recipe()), import(&store, &rows, recipe()));
+        let (one, other) = (both.0.unwrap(), both.1.unwrap());
+        assert_eq!((one.new + other.new, one.there + other.there), (2_500, 2_500));
+        assert_eq!(all(&store).await.len(), 2_500);
+    }
+
+    #[tokio::test]
+    async fn of_two_files_with_one_name_at_once_one_is_refused() {
+        let store = memory();
+        let (one, other) = (file(0..1_500), file(7..1_507));
+        let both = tokio::join!(import(&store, &one, recipe()), import(&store, &other, recipe()));
+        assert_eq!(usize::from(both.0.is_ok()) + usize::from(both.1.is_ok()), 1, "{both:?}");
+        assert_eq!(all(&store).await.len(), 1_500);
+    }
+
+    /// Ids are kept for ever: rows that are in a store are known by them, whatever version of the program wrote them.
+    #[tokio::test]
+    async fn rows_of_an_earlier_version_which_had_other_keys_are_known_by_their_ids() {
+        let plain = Recipe { event_type: "bought".parse().unwrap(), time: None, ..recipe() };
+        let plain = Recipe { tags: vec!["c:{customer}".parse().unwrap()], ..plain };
+        let rows = "customer,cups\nkim,1\nlee,2\n";
+        let store = memory();
+        import(&store, rows, plain.clone()).await.unwrap();
+        let ids: Vec<_> = all(&store).await.iter().map(|event| event.id.to_string()).collect();
+        assert_eq!(ids, ["98c2da69-57ff-5786-ae8f-f8e7bf238de7", "d3e9ba9c-d658-55ac-82a9-e31f3158c3f7"]);
+
+        let earlier = memory();
+        let events = all(&store).await.into_iter().map(|event| (event.stream.clone(), event.to_new()));
+        let writes = events.map(|(stream, event)| Write { stream, event }).collect();
+        let key = Some(IdempotencyKey::new("import:df876b93").unwrap());
+        earlier.append(Append { writes, key, ..Append::new() }).await.unwrap();
+        for (more, new, there) in [("", 0, 2), ("kim,1\n", 1, 2), ("kim,1\n", 0, 3)] {
+            let counts = import(&earlier, &format!("{rows}{more}"), plain.clone()).await.unwrap();
+            assert_eq!((counts.new, counts.there, counts.between), (new, there, 0), "{more}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_column_that_is_not_there_is_refused_before_anything_is_written() {
         let store = memory();
         let wrong = Recipe { time: Some("when".into()), ..recipe() };
