@@ -269,6 +269,21 @@ fn path_as_source(file: &Path) -> String {
     plain.to_str().map_or_else(|| format!("{plain:?}"), str::to_owned)
 }
 
+/// Counts streams, of which there may be many millions: by eight bytes of each name.
+#[derive(Default)]
+struct Distinct(std::collections::HashSet<u64>);
+
+impl Distinct {
+    fn add(&mut self, stream: &annals_core::StreamId) {
+        let id = annals_core::EventId::from_name(stream.as_str().as_bytes());
+        self.0.insert(u64::from_le_bytes(std::array::from_fn(|byte| id.as_bytes()[byte])));
+    }
+
+    fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
 /// What an import did.
 enum Done {
     /// It wrote.

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::recipe::Recipe;
 use super::rows::{Row, Rows};
-use super::{BadLine, Counts, stopped};
+use super::{BadLine, Counts, Distinct, stopped};
 
 /// Most rows of a chunk. What an earlier version wrote in other chunks is still found.
 const CHUNK_ROWS: usize = 1_000;
@@ -45,12 +45,12 @@ pub(crate) async fn write_all(
 /// How many events the rows of a file would become, and in how many streams.
 pub(crate) fn check_all(rows: Rows, recipe: Recipe) -> anyhow::Result<(u64, u64)> {
     let mut reading = Reading::new(rows, recipe)?;
-    let (mut events, mut streams) = (0, std::collections::HashSet::new());
+    let (mut events, mut streams) = (0, Distinct::default());
     while let Some(row) = reading.next_row()? {
-        streams.insert(reading.recipe.write(&row)?.stream);
+        streams.add(&reading.recipe.write(&row)?.stream);
         events += 1;
     }
-    Ok((events, streams.len() as u64))
+    Ok((events, streams.count()))
 }
 
 /// The rows of a file and how they become events.
