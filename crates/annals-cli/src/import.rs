@@ -143,7 +143,7 @@ pub(crate) struct Counts {
     pub(crate) new: u64,
     /// Written by an earlier run.
     pub(crate) there: u64,
-    /// Of these, behind a row that was written now.
+    /// Of these, after a row that was written now.
     pub(crate) between: u64,
     /// At other positions than the file says, because the log held other events before.
     pub(crate) moved: u64,
@@ -170,7 +170,7 @@ impl Import {
         }
         let name = self.file.display().to_string();
         let (file, length) = self.open().with_context(|| format!("cannot open {name}"))?;
-        // A pipe has no name by which its rows could be told from those of another one.
+        // A pipe has no name by which its rows differ from those of another one.
         if length.is_none()
             && self.stream.is_some()
             && self.source.is_none()
@@ -192,7 +192,7 @@ impl Import {
             Done::Written(counts) => {
                 if counts.between > 0 && self.stream.is_some() {
                     note(&format!(
-                        "annals: {} of the rows were in the store already, behind rows that were not: \
+                        "annals: {} of the rows were in the store already, after rows that were not: \
                          their ids come twice, or are those of an earlier import",
                         thousands(counts.between)
                     ));

@@ -195,7 +195,7 @@ impl Reading {
         }
     }
 
-    /// Takes so many rows, or fewer if they have so many bytes; a row that no longer fits is carried over.
+    /// Takes up to `rows_max` rows of up to `bytes_max` bytes together; a row that no longer fits is carried over.
     fn take(&mut self, rows_max: usize, bytes_max: usize) -> Result<Vec<Row>, BadLine> {
         let (mut rows, mut bytes) = (Vec::new(), 0_usize);
         while rows.len() < rows_max {

@@ -66,7 +66,7 @@ fn an_export_onto_a_device_writes_to_the_device() {
     if Path::new("/dev/full").exists() {
         assert!(place.fails(1, "export -o /dev/full").contains("No space left"));
     }
-    // Standard output that is a file is written to where it stands, and not replaced.
+    // Standard output that is a file is written to at its place, and not replaced.
     place.write("log", "before\n");
     let log = fs::File::options().append(true).open(place.path("log")).unwrap();
     let status = place.command(["export", "-o", "/dev/stdout"]).stdout(log).status().unwrap();
