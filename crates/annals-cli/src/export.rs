@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::begin::BeginOptions;
 use crate::named::NamedFile;
-use crate::output::{Standard, is_closed, note, thousands};
+use crate::output::{Standard, counted, is_closed, note};
 use crate::progress;
 use crate::store::StoreOption;
 
@@ -56,7 +56,7 @@ impl Export {
                 .with_context(name)?
                 .finish()
                 .with_context(name)?;
-            note(&format!("{} events in {}", thousands(count), path.display()));
+            note(&format!("{} in {}", counted(count, "event"), path.display()));
             Ok(())
         };
         reader_may_leave(written.await)

@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 use std::path::Path;
 
-/// Reads a text file of a bounded size: a name may stand for a device without end.
+/// Reads a text file of a bounded size: the name may be that of a device without end.
 ///
 /// # Errors
 /// If it is larger or is not UTF-8; otherwise as the operating system's.

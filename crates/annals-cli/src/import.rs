@@ -33,7 +33,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::Usage;
-use crate::output::{Output, note, thousands};
+use crate::output::{Output, counted, note, thousands};
 use crate::progress;
 use crate::store::StoreOption;
 use input::Encoding;
@@ -143,7 +143,7 @@ pub(crate) struct Counts {
     pub(crate) new: u64,
     /// Written by an earlier run.
     pub(crate) there: u64,
-    /// Of these, behind a row that was written now.
+    /// Of these, after a row that was written now.
     pub(crate) between: u64,
     /// At other positions than the file says, because the log held other events before.
     pub(crate) moved: u64,
@@ -170,7 +170,7 @@ impl Import {
         }
         let name = self.file.display().to_string();
         let (file, length) = self.open().with_context(|| format!("cannot open {name}"))?;
-        // A pipe has no name by which its rows could be told from those of another one.
+        // A pipe has no name by which its rows differ from those of another one.
         if length.is_none()
             && self.stream.is_some()
             && self.source.is_none()
@@ -192,7 +192,7 @@ impl Import {
             Done::Written(counts) => {
                 if counts.between > 0 && self.stream.is_some() {
                     note(&format!(
-                        "annals: {} of the rows were in the store already, behind rows that were not: \
+                        "annals: {} of the rows were in the store already, after rows that were not: \
                          their ids come twice, or are those of an earlier import",
                         thousands(counts.between)
                     ));
@@ -217,8 +217,7 @@ impl Import {
             return Ok(Done::Checked { events, streams });
         }
         let store = self.store.open().await?;
-        let tell =
-            |counts: &Counts| bar.set_message(format!("{} events", thousands(counts.new + counts.there)));
+        let tell = |counts: &Counts| bar.set_message(counted(counts.new + counts.there, "event"));
         Ok(Done::Written(match recipe {
             None => restore::restore(&store, reader, tell).await?,
             Some(recipe) => {
@@ -270,6 +269,21 @@ fn path_as_source(file: &Path) -> String {
     plain.to_str().map_or_else(|| format!("{plain:?}"), str::to_owned)
 }
 
+/// Counts streams, of which there may be many millions: by eight bytes of each name.
+#[derive(Default)]
+struct Distinct(std::collections::HashSet<u64>);
+
+impl Distinct {
+    fn add(&mut self, stream: &annals_core::StreamId) {
+        let id = annals_core::EventId::from_name(stream.as_str().as_bytes());
+        self.0.insert(u64::from_le_bytes(std::array::from_fn(|byte| id.as_bytes()[byte])));
+    }
+
+    fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
 /// What an import did.
 enum Done {
     /// It wrote.
@@ -295,8 +309,8 @@ fn report(output: &mut Output, counts: &Counts, seconds: f64, json: bool) -> io:
         return output.line(&answer.to_string());
     }
     output.line(&format!(
-        "{} events: {} new, {} already there, in {seconds:.1} s",
-        thousands(new + there),
+        "{}: {} new, {} already there, in {seconds:.1} s",
+        counted(new + there, "event"),
         thousands(new),
         thousands(there),
     ))?;
@@ -311,8 +325,8 @@ fn report_check(output: &mut Output, events: u64, streams: u64, json: bool) -> i
     if json {
         return output.line(&json!({"dry_run": true, "events": events, "streams": streams}).to_string());
     }
-    let (events, streams) = (thousands(events), thousands(streams));
-    output.line(&format!("{events} events in {streams} streams; nothing was written"))
+    let (events, streams) = (counted(events, "event"), counted(streams, "stream"));
+    output.line(&format!("{events} in {streams}; nothing was written"))
 }
 
 /// The same failure, and how far the import had come.

@@ -148,7 +148,7 @@ fn is_store(directory: &Path) -> bool {
 /// Most links that lead to one file, as in Linux.
 const LINKS_MAX: usize = 40;
 
-/// The whole path of what a name stands for, which need not exist: links are followed.
+/// The whole path of what a name refers to, which need not exist: links are followed.
 fn target(name: &Path) -> io::Result<PathBuf> {
     let mut name = std::path::absolute(name)?;
     for _ in 0..LINKS_MAX {

@@ -243,6 +243,11 @@ pub(crate) fn thousands(number: u64) -> String {
     spaced
 }
 
+/// A number of things: `1 event`, `69,659 events`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

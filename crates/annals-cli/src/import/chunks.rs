@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::recipe::Recipe;
 use super::rows::{Row, Rows};
-use super::{BadLine, Counts, stopped};
+use super::{BadLine, Counts, Distinct, stopped};
 
 /// Most rows of a chunk. What an earlier version wrote in other chunks is still found.
 const CHUNK_ROWS: usize = 1_000;
@@ -45,12 +45,12 @@ pub(crate) async fn write_all(
 /// How many events the rows of a file would become, and in how many streams.
 pub(crate) fn check_all(rows: Rows, recipe: Recipe) -> anyhow::Result<(u64, u64)> {
     let mut reading = Reading::new(rows, recipe)?;
-    let (mut events, mut streams) = (0, std::collections::HashSet::new());
+    let (mut events, mut streams) = (0, Distinct::default());
     while let Some(row) = reading.next_row()? {
-        streams.insert(reading.recipe.write(&row)?.stream);
+        streams.add(&reading.recipe.write(&row)?.stream);
         events += 1;
     }
-    Ok((events, streams.len() as u64))
+    Ok((events, streams.count()))
 }
 
 /// The rows of a file and how they become events.
@@ -195,7 +195,7 @@ impl Reading {
         }
     }
 
-    /// Takes so many rows, or fewer if they have so many bytes; a row that no longer fits is carried over.
+    /// Takes up to `rows_max` rows of up to `bytes_max` bytes together; a row that no longer fits is carried over.
     fn take(&mut self, rows_max: usize, bytes_max: usize) -> Result<Vec<Row>, BadLine> {
         let (mut rows, mut bytes) = (Vec::new(), 0_usize);
         while rows.len() < rows_max {
@@ -440,6 +440,47 @@ mod tests {
         assert_eq!(counts, Counts { new: 1, there: 2, moved: 0, between: 2 });
         let stream = StreamId::new("customer-1").unwrap();
         assert_eq!(store.stream_version(&stream).await.unwrap(), Version::new(3));
+    }
+
+    #[tokio::test]
+    async fn two_imports_of_one_file_at_once_write_every_row_once() {
+        let store = memory();
+        let rows = file(0..2_500);
+        let both = tokio::join!(import(&store, &rows, recipe()), import(&store, &rows, recipe()));
+        let (one, other) = (both.0.unwrap(), both.1.unwrap());
+        assert_eq!((one.new + other.new, one.there + other.there), (2_500, 2_500));
+        assert_eq!(all(&store).await.len(), 2_500);
+    }
+
+    #[tokio::test]
+    async fn of_two_files_with_one_name_at_once_one_is_refused() {
+        let store = memory();
+        let (one, other) = (file(0..1_500), file(7..1_507));
+        let both = tokio::join!(import(&store, &one, recipe()), import(&store, &other, recipe()));
+        assert_eq!(usize::from(both.0.is_ok()) + usize::from(both.1.is_ok()), 1, "{both:?}");
+        assert_eq!(all(&store).await.len(), 1_500);
+    }
+
+    /// Ids are kept for ever: rows that are in a store are known by them, whatever version of the program wrote them.
+    #[tokio::test]
+    async fn rows_of_an_earlier_version_which_had_other_keys_are_known_by_their_ids() {
+        let plain = Recipe { event_type: "bought".parse().unwrap(), time: None, ..recipe() };
+        let plain = Recipe { tags: vec!["c:{customer}".parse().unwrap()], ..plain };
+        let rows = "customer,cups\nkim,1\nlee,2\n";
+        let store = memory();
+        import(&store, rows, plain.clone()).await.unwrap();
+        let ids: Vec<_> = all(&store).await.iter().map(|event| event.id.to_string()).collect();
+        assert_eq!(ids, ["98c2da69-57ff-5786-ae8f-f8e7bf238de7", "d3e9ba9c-d658-55ac-82a9-e31f3158c3f7"]);
+
+        let earlier = memory();
+        let events = all(&store).await.into_iter().map(|event| (event.stream.clone(), event.to_new()));
+        let writes = events.map(|(stream, event)| Write { stream, event }).collect();
+        let key = Some(IdempotencyKey::new("import:df876b93").unwrap());
+        earlier.append(Append { writes, key, ..Append::new() }).await.unwrap();
+        for (more, new, there) in [("", 0, 2), ("kim,1\n", 1, 2), ("kim,1\n", 0, 3)] {
+            let counts = import(&earlier, &format!("{rows}{more}"), plain.clone()).await.unwrap();
+            assert_eq!((counts.new, counts.there, counts.between), (new, there, 0), "{more}");
+        }
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The bytes of a file as UTF-8, whatever it is packed and encoded as: gzip is unpacked, other encodings are decoded.
 //!
 //! Nothing is replaced: bytes that an encoding does not have are an error that names the byte. Reading is bounded: a
-//! line or a value that goes on beyond [`ROW_BYTES_MAX`] is refused.
+//! line or a value of more than [`ROW_BYTES_MAX`] is refused.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::str::FromStr;

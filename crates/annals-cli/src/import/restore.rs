@@ -26,7 +26,7 @@ use futures::stream::FuturesOrdered;
 
 use super::chunks::{events_of, read_from};
 use super::input::Lines;
-use super::{BadLine, Counts, stopped};
+use super::{BadLine, Counts, Distinct, stopped};
 
 /// Most appends under way at once.
 const UNDER_WAY: usize = 128;
@@ -72,14 +72,14 @@ pub(crate) async fn restore(
 /// How many events the lines of a file are, and of how many streams.
 pub(crate) fn check_all(reader: Box<dyn Read>) -> anyhow::Result<(u64, u64)> {
     let mut appends = Appends::of(reader);
-    let (mut events, mut streams) = (0, std::collections::HashSet::new());
+    let (mut events, mut streams) = (0, Distinct::default());
     while let Some(piece) = appends.next_append()? {
         let checked = piece.append.validate(&Limits::default());
         checked.map_err(|invalid| BadLine::new(piece.line, invalid.to_string()))?;
         events += piece.append.writes.len() as u64;
-        streams.extend(piece.append.writes.into_iter().map(|write| write.stream));
+        piece.append.writes.iter().for_each(|write| streams.add(&write.stream));
     }
-    Ok((events, streams.len() as u64))
+    Ok((events, streams.count()))
 }
 
 /// What to do about a key that another append has.
@@ -276,11 +276,22 @@ impl Appends {
             None => self.next_event()?,
         };
         let Some((line, first)) = first else { return Ok(None) };
+        let limits = Limits::default();
+        let mut bytes = first.data.len();
         let mut events = vec![first];
-        while let Some((line, event)) = self.next_event()? {
+        while let Some((later, event)) = self.next_event()? {
             if event.append != events[0].append {
-                self.carried = Some((line, event));
+                self.carried = Some((later, event));
                 break;
+            }
+            bytes += event.data.len();
+            if events.len() == limits.append_events_max || bytes > limits.append_bytes_max {
+                let problem = format!(
+                    "the append that begins here is larger than {} events or {} MiB",
+                    limits.append_events_max,
+                    limits.append_bytes_max >> 20
+                );
+                return Err(BadLine::new(line, problem));
             }
             events.push(event);
         }

@@ -159,6 +159,10 @@ pub(crate) fn text(line: u64, bytes: Vec<u8>) -> Result<String, BadLine> {
 /// A name for each column: one that has none, such as the numbers of the rows of a data frame, is called by its number.
 /// Those at the end of the line are left out; a row that has something there is refused.
 fn named(line: u64, mut names: Vec<String>) -> Result<Vec<String>, BadLine> {
+    if names.iter().any(|name| name.contains('\0')) {
+        let hint = "if the file is UTF-16, name that with --encoding utf-16le or utf-16be";
+        return Err(BadLine::new(line, format!("a name has a NUL character in it; {hint}")));
+    }
     while names.last().is_some_and(String::is_empty) {
         names.pop();
     }

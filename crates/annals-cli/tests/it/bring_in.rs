@@ -191,3 +191,33 @@ fn what_cannot_be_brought_in_says_why() {
         assert!(found.starts_with(said), "{line}: {found}");
     }
 }
+
+#[test]
+fn lines_of_one_append_without_end_are_refused() {
+    let place = Place::new();
+    let mut lines = String::new();
+    for position in 1..=65_537 {
+        writeln!(
+            lines,
+            "{{\"position\":{position},\"stream\":\"s\",\"version\":{position},\"append\":1,\
+             \"recorded_at\":\"2017-04-15T13:00:00Z\",\"data\":1,\"type\":\"t\",\
+             \"id\":\"00000000-0000-7000-8000-{position:012x}\"}}"
+        )
+        .unwrap();
+    }
+    place.write("lines.jsonl", &lines);
+    let said = place.fails(1, "import lines.jsonl");
+    assert!(said.contains("line 1: the append that begins here is larger than 65536 events"), "{said}");
+}
+
+/// What is in a log already can be taken out of it and brought back, also JSON that is refused where it enters.
+#[test]
+fn what_was_recorded_before_it_was_refused_comes_back_as_it_is() {
+    let place = Place::new();
+    let line = json!({"position": 1, "stream": "a-1", "version": 1, "append": 1, "type": "t",
+        "recorded_at": "2017-04-15T13:00:00Z", "id": "00000000-0000-7000-8000-000000000001", "data": "DATA"});
+    let line = line.to_string().replace("\"DATA\"", r#"{"t":"\ud83d","t":1}"#);
+    place.write("lines.jsonl", format!("{line}\n"));
+    place.ok("import lines.jsonl");
+    assert!(place.ok("export").contains(r#""data":{"t":"\ud83d","t":1}"#));
+}

@@ -210,7 +210,7 @@ fn a_dry_run_reads_everything_and_writes_nothing() {
     assert_eq!(place.annals("export -o log.jsonl").code, 0);
     assert_eq!(
         place.ok("import log.jsonl --dry-run --store file:none"),
-        "1 events in 1 streams; nothing was written\n"
+        "1 event in 1 stream; nothing was written\n"
     );
     assert!(!place.path("none").exists());
 }

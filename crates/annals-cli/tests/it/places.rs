@@ -62,7 +62,11 @@ fn an_export_onto_a_device_writes_to_the_device() {
         let answer = place.annals(&format!("export -o {name}"));
         assert_eq!((answer.code, answer.out.lines().count()), (0, 1), "{name}: {}", answer.err);
     }
-    // Standard output that is a file is written to where it stands, and not replaced.
+    // One that takes nothing is an export that failed.
+    if Path::new("/dev/full").exists() {
+        assert!(place.fails(1, "export -o /dev/full").contains("No space left"));
+    }
+    // Standard output that is a file is written to at its place, and not replaced.
     place.write("log", "before\n");
     let log = fs::File::options().append(true).open(place.path("log")).unwrap();
     let status = place.command(["export", "-o", "/dev/stdout"]).stdout(log).status().unwrap();

@@ -76,7 +76,7 @@ fn an_import_asks_for_the_offset_of_its_times() {
 }
 
 #[test]
-fn an_import_is_told_what_numbers_count() {
+fn an_import_asks_what_its_numbers_count() {
     let place = Place::new();
     place.write("rows.jsonl", "{\"id\":1,\"ts\":1492261200000}\n");
     let line = "import rows.jsonl --stream x-{id} --type t --time ts";

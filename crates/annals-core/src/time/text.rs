@@ -10,7 +10,7 @@
 //!   refused, each with what to write instead.
 //! - T2  A fraction may have any number of digits. Those after the sixth are dropped: a time is kept to the
 //!   microsecond, and never later than it was written.
-//! - T3  Years have four digits, 0000 to 9999. What lies outside of them, in UTC, is refused.
+//! - T3  Years have four digits, 0000 to 9999. What is outside of them, in UTC, is refused.
 
 use super::{Timestamp, UtcOffset};
 
