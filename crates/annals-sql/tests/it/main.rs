@@ -24,9 +24,14 @@ mod counter;
 mod place;
 
 mod crash;
+mod divided_again;
+mod group_first_start;
 mod inline;
+mod inline_waits;
+mod losses;
 mod processes;
 mod replicas;
+mod rows_after_a_pause;
 mod state;
 mod tenants;
 mod values;

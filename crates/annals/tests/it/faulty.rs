@@ -38,6 +38,8 @@ pub struct FaultyStore {
     pub stream_reads_to_fail: AtomicUsize,
     /// How many reads of the log fail from here on.
     pub log_reads_to_fail: AtomicUsize,
+    /// How many reads of the log panic from here on.
+    pub log_reads_to_panic: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -60,6 +62,7 @@ impl FaultyStore {
             events_read,
             stream_reads_to_fail,
             log_reads_to_fail,
+            log_reads_to_panic: AtomicUsize::new(0),
         })
     }
 
@@ -125,6 +128,7 @@ impl EventStore for FaultyStore {
 
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
         fail_once(&self.log_reads_to_fail)?;
+        assert!(fail_once(&self.log_reads_to_panic).is_ok(), "the store is out of its mind");
         self.store.read_log(read).await
     }
 
