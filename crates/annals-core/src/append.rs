@@ -5,7 +5,8 @@ use std::fmt;
 
 use crate::text::name_type;
 use crate::{
-    EventId, Invalid, KeyReuse, Limits, NewEvent, Position, Query, RecordedEvent, StreamId, Timestamp, Version,
+    EventId, Invalid, KeyReuse, Limits, NewEvent, Position, Query, RecordedEvent, StreamId, Timestamp,
+    Version,
 };
 
 name_type! {

@@ -31,8 +31,10 @@ const LOG: Part = Part {
 };
 
 /// The state beside a log, which may lie elsewhere.
-const STATE: Part =
-    Part { migrations: "state_migrations", steps: &[&[include_str!("../sql/state/001_tables.sql")]] };
+const STATE: Part = Part {
+    migrations: "state_migrations",
+    steps: &[&[include_str!("../sql/state/001_tables.sql")], &[include_str!("../sql/state/002_ladders.sql")]],
+};
 
 /// Makes the tables of the log with this address and of the state beside it, or brings them up to date. Returns how many
 /// steps were missing.

@@ -3,11 +3,14 @@
 -- One row: what the rows are made of, and up to where. It is written last, so without it nothing here counts.
 CREATE TABLE annals_checkpoint (
     projection text NOT NULL,
-    store_id uuid NOT NULL,
+    store_id uuid PRIMARY KEY,
     definition text NOT NULL,
     position bigint NOT NULL,
     event_id uuid
 );
 
--- Who has the rows in use. Each has the lock of its name; one without has ended.
-CREATE TABLE annals_holders (instance text PRIMARY KEY);
+-- The processes that use the rows, and when each has said so last.
+CREATE TABLE annals_holders (
+    instance text PRIMARY KEY,
+    seen_at timestamptz NOT NULL DEFAULT now()
+);

@@ -1,8 +1,16 @@
 //! Why a projection or a subscriber could not take an event.
 
+use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
 
 use annals_core::Cause;
+
+/// Most causes that are shown of an error.
+const CAUSES_MAX: usize = 16;
+/// Most bytes of the text of an error.
+const CHAIN_BYTES_MAX: usize = 10_000;
 
 /// Why a projection or a subscriber could not take an event. Every error turns into one with `?`; to say it in
 /// words, there is [`Failure::new`].
@@ -16,16 +24,37 @@ impl Failure {
         Self(reason.into())
     }
 
-    /// The reason and everything behind it, in one line.
+    /// The reason and its causes in one line, at most 10,000 bytes of it.
     pub fn chain(&self) -> String {
         let mut line = self.0.to_string();
         let mut cause = self.0.source();
-        while let Some(error) = cause {
+        // An error may be its own source.
+        for _ in 0..CAUSES_MAX {
+            let Some(error) = cause else { break };
             line.push_str(": ");
             line.push_str(&error.to_string());
             cause = error.source();
         }
+        if line.len() > CHAIN_BYTES_MAX {
+            line.truncate(line.floor_char_boundary(CHAIN_BYTES_MAX));
+            line.push('…');
+        }
         line
+    }
+
+    /// Whether SQLite said that its file is broken.
+    pub(crate) fn is_broken_file(&self) -> bool {
+        self.0.downcast_ref::<crate::SqlError>().is_some_and(crate::SqlError::is_broken_file)
+    }
+
+    /// The text of a failure that is done with. Its error is a user's: its `Display` and its destructor may panic.
+    pub(crate) fn into_text(self) -> String {
+        let text = catch_unwind(AssertUnwindSafe(|| self.chain()))
+            .unwrap_or_else(|panic| format!("an error whose text cannot be shown: {}", panic_text(panic)));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(self))) {
+            return format!("{text} (then its destructor {})", panic_text(panic));
+        }
+        text
     }
 }
 
@@ -50,27 +79,98 @@ impl fmt::Debug for Failure {
 /// Does this, and makes a failure of a panic.
 pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     // Whatever the work has half changed is a transaction that is undone, or its own.
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
-        .unwrap_or_else(|panic| Err(Failure::new(panic_message(&*panic))))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Failure::new(panic_text(panic))))
 }
 
-/// The same for a future.
+/// The same for a future, of which nothing is left afterwards: its destructor is covered too.
 pub(crate) async fn caught_later<T>(
     work: impl Future<Output = Result<T, Failure>> + Send,
 ) -> Result<T, Failure> {
-    let mut work = std::pin::pin!(work);
-    std::future::poll_fn(|context| {
-        let polled = std::panic::AssertUnwindSafe(|| work.as_mut().poll(context));
+    let mut work = Box::pin(work);
+    let done = std::future::poll_fn(|context| {
+        let polled = AssertUnwindSafe(|| work.as_mut().poll(context));
         // After a panic the future is not polled again.
-        std::panic::catch_unwind(polled)
-            .unwrap_or_else(|panic| std::task::Poll::Ready(Err(Failure::new(panic_message(&*panic)))))
+        catch_unwind(polled).unwrap_or_else(|panic| Poll::Ready(Err(Failure::new(panic_text(panic)))))
     })
-    .await
+    .await;
+    match catch_unwind(AssertUnwindSafe(|| drop(work))) {
+        Ok(()) => done,
+        Err(panic) => Err(Failure::new(panic_text(panic))),
+    }
 }
 
-/// What a panic said.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a panic said. Its payload is dropped here, which may panic as well.
+pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
     let said = panic.downcast_ref::<&str>().copied();
     let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", said.unwrap_or("(no message)"))
+    let text = format!("panicked: {}", said.unwrap_or("(no message)"));
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error that is its own source, with a text that is long.
+    #[derive(Debug)]
+    struct Endless;
+
+    impl fmt::Display for Endless {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&"é".repeat(3_001))
+        }
+    }
+
+    impl std::error::Error for Endless {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(self)
+        }
+    }
+
+    #[test]
+    fn an_error_without_an_end_has_a_text_with_one() {
+        assert!(Failure::new(Endless).chain().len() <= CHAIN_BYTES_MAX + '…'.len_utf8());
+    }
+
+    /// Panics when it is dropped.
+    #[derive(Debug)]
+    struct Spiteful;
+
+    impl Drop for Spiteful {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("while it is dropped");
+            }
+        }
+    }
+
+    impl fmt::Display for Spiteful {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("spite")
+        }
+    }
+
+    impl std::error::Error for Spiteful {}
+
+    #[test]
+    fn a_destructor_that_panics_is_part_of_the_text() {
+        let text = Failure::new(Spiteful).into_text();
+        assert!(text.contains("spite") && text.contains("while it is dropped"), "{text}");
+        let failure = caught::<()>(|| std::panic::panic_any(Spiteful)).unwrap_err();
+        assert!(failure.chain().contains("no message"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_future_that_panics_while_it_is_dropped_has_failed() {
+        let captured = Spiteful;
+        let work = async move {
+            let _captured = captured;
+            std::future::ready(()).await;
+            Ok(())
+        };
+        assert!(caught_later(work).await.is_err());
+    }
 }

@@ -1,28 +1,34 @@
 //! Following what another process does, as long as it does it: how far it has come, for those who wait here.
 //!
-//! A checkpoint stands at an event that was taken. What comes behind it and is of no concern moves it rarely, so the log is
-//! asked what comes next that is.
+//! A checkpoint is at an event that was handled. Events after it that are not meant move it rarely, so the log is asked for
+//! the next event that is meant.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annals_core::{EventStore, LogRead, Position, Query};
 
 use crate::Failure;
+use crate::history::wait_for_more;
 use crate::progress::Progress;
 
 /// How often the checkpoint is looked at while events are there that the other process must take, and while nobody here
 /// waits for that.
 const LOOK: Duration = Duration::from_millis(20);
 const LOOK_IDLY: Duration = Duration::from_millis(500);
+/// How often it is asked who has the lease.
+const ASK: Duration = Duration::from_secs(2);
 
 /// What is followed.
 pub(crate) trait Followed {
-    /// Where the checkpoint stands.
+    /// The position of the checkpoint.
     fn checkpoint(&self) -> impl Future<Output = Result<Position, Failure>> + Send;
 
     /// Everything up to the end of the log is done.
     fn caught_up(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Why this process waits.
+    fn waits_for(&mut self) -> impl Future<Output = Option<String>> + Send;
 }
 
 /// Follows until it is dropped.
@@ -34,15 +40,22 @@ pub(crate) async fn follow(
     followed: &mut impl Followed,
 ) {
     progress.stands_by();
+    let mut asked: Option<Instant> = None;
     loop {
+        if asked.is_none_or(|asked| asked.elapsed() >= ASK) {
+            progress.notes(followed.waits_for().await);
+            asked = Some(Instant::now());
+        }
         if let Err(failure) = look(&*store, query, progress, followed).await {
-            tracing::debug!(name, %failure, "what another process does cannot be followed; it tries again");
+            let error = failure.into_text();
+            tracing::debug!(name, error, "what another process does cannot be followed; it is tried again");
+            progress.notes(Some(format!("what another process does cannot be followed: {error}")));
             tokio::time::sleep(LOOK_IDLY).await;
         }
     }
 }
 
-/// Looks once, and waits until it is worth looking again.
+/// Looks once, and waits until it is worth looking again. The other process may step back.
 async fn look(
     store: &dyn EventStore,
     query: &Query,
@@ -53,17 +66,22 @@ async fn look(
     let page = store.read_log(LogRead::forward(done.next()).matching(query.clone()).limit(1)).await?;
     match page.events.first() {
         Some(next) => {
-            progress.reached(next.position.previous());
+            progress.resumes_at(next.position.previous());
             tokio::time::sleep(if progress.is_waited_for() { LOOK } else { LOOK_IDLY }).await;
+        }
+        // Before the other process has noticed that events were lost, its checkpoint says more than there is.
+        None if page.head < done => {
+            progress.resumes_at(page.head);
+            tokio::time::sleep(LOOK_IDLY).await;
         }
         None => {
             let through = page.next.previous();
             if page.end {
                 followed.caught_up().await;
             }
-            progress.reached(through);
+            progress.resumes_at(through);
             if page.end {
-                store.wait(through).await?;
+                wait_for_more(store, through).await?;
             }
         }
     }

@@ -72,6 +72,8 @@ pub mod testing;
 
 mod failure;
 mod follow;
+mod handles;
+mod history;
 mod progress;
 mod recorded;
 mod shared;

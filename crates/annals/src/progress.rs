@@ -45,6 +45,9 @@ pub struct Status {
     pub head: Position,
     /// The last error since the last success, and how often it has been tried since.
     pub failing: Option<Failing>,
+    /// What an operator should know although nothing fails: which process has the lease that this one waits for, or that it
+    /// stepped back because events were lost.
+    pub notice: Option<String>,
 }
 
 /// What goes wrong, while it does.
@@ -74,6 +77,7 @@ pub(crate) struct Standing {
     pub phase: Phase,
     pub position: Position,
     pub failing: Option<Failing>,
+    pub notice: Option<String>,
     /// Whether there is nothing for this process to do, as others do all of it.
     pub idle: bool,
 }
@@ -83,7 +87,13 @@ pub(crate) struct Progress(watch::Sender<Standing>);
 
 impl Progress {
     pub fn from(position: Position) -> Self {
-        Self(watch::Sender::new(Standing { phase: Phase::CatchingUp, position, failing: None, idle: false }))
+        Self(watch::Sender::new(Standing {
+            phase: Phase::CatchingUp,
+            position,
+            failing: None,
+            notice: None,
+            idle: false,
+        }))
     }
 
     pub fn watch(&self) -> watch::Receiver<Standing> {
@@ -103,9 +113,25 @@ impl Progress {
         });
     }
 
-    /// It goes on from here, perhaps from further back: somebody has begun the rows anew.
-    pub fn goes_on_from(&self, position: Position) {
-        self.0.send_modify(|standing| standing.position = position);
+    /// It resumes here, perhaps further back: events were lost, or somebody makes the rows again.
+    pub fn resumes_at(&self, position: Position) {
+        self.0.send_if_modified(|standing| {
+            let moved = standing.position != position;
+            if position < standing.position && standing.phase == Phase::Live {
+                standing.phase = Phase::CatchingUp;
+            }
+            standing.position = position;
+            moved
+        });
+    }
+
+    /// Something that an operator should know; `None` if that is over.
+    pub fn notes(&self, notice: Option<String>) {
+        self.0.send_if_modified(|standing| {
+            let news = standing.notice != notice;
+            standing.notice = notice;
+            news
+        });
     }
 
     /// Whether anybody waits for it.
@@ -120,7 +146,7 @@ impl Progress {
 
     /// This process does it from now on.
     pub fn takes_over(&self) {
-        self.0.send_modify(|standing| standing.phase = Phase::CatchingUp);
+        self.0.send_modify(|standing| (standing.phase, standing.notice) = (Phase::CatchingUp, None));
     }
 
     /// What was tried has worked.
@@ -177,6 +203,7 @@ impl Progress {
         self.0.send_modify(|standing| {
             (standing.position, standing.idle) = (least, false);
             let live = shares.iter().all(|share| share.phase == Phase::Live);
+            standing.notice = shares.iter().find_map(|share| share.notice.clone());
             standing.failing = shares.into_iter().find_map(|share| share.failing);
             standing.phase = match (&standing.failing, live) {
                 (Some(_), _) => Phase::Retrying,

@@ -26,9 +26,10 @@ use annals_core::{Backoff, Event, EventType, Invalid, Position, Query, Result, W
 use parking_lot::RwLock;
 
 use home::{Answering, Home};
-use run::Filling;
+use run::ProjectionRunner;
 pub use view::{View, ViewError};
 
+use crate::handles::holds_handle;
 use crate::progress::{Progress, Status};
 use crate::shared::Shared;
 use crate::sql::{Dialect, Rows};
@@ -132,7 +133,7 @@ impl<P: Projection> Project<P> {
     /// Starts it: from its checkpoint on, and then live, until the system stops.
     ///
     /// # Errors
-    /// If it is started already, its name or schema is not acceptable, or its rows cannot be used.
+    /// If it is started already, its name or schema is not acceptable, its rows cannot be used, or the system was shut down.
     pub async fn start(self) -> Result<()> {
         check_name(P::NAME)?;
         let Self { shared, tasks, projection, batch, backoff, inline } = self;
@@ -148,19 +149,26 @@ impl<P: Projection> Project<P> {
                 return Err(Invalid::new("projection", problem).into());
             }
         };
+        tasks.refuse_after_shutdown()?;
         let query = query_of(P::Event::TYPES)?;
         let place = tasks.projections.reserve("projection", P::NAME)?;
         let home = Home::open::<P>(&shared).await?;
         let progress = Progress::from(home.checkpoint());
         let projected = Arc::new(Projected { progress, serving: RwLock::new(home.serving()) });
-        place.fill(projected.clone());
-        let mut filling = Filling::new(projection, home, shared, projected, query);
+        let holders = tasks.handles.holders(usize::from(holds_handle::<P>()));
+        let mut runner = ProjectionRunner::new(projection, home, shared, projected.clone(), query, batch);
+        runner.backoff = backoff;
         if let Some(inlines) = inlines {
-            filling.take_inline(&inlines);
+            runner.register(&inlines);
         }
-        filling.read.limit = batch;
-        filling.backoff = backoff;
-        tasks.spawn(filling.run(tasks.stop()));
+        let stop = tasks.stop();
+        let task = async move {
+            // It ends with the projection that holds the handle.
+            let _holders = holders;
+            runner.run(stop).await;
+        };
+        tasks.spawn(Known::Projection(projected.clone()), task)?;
+        place.fill(projected);
         Ok(())
     }
 }
@@ -212,7 +220,7 @@ pub(crate) struct Bound {
     pub witness: Option<Witness>,
 }
 
-/// Why rows cannot be gone on with.
+/// Why rows cannot be resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
     OtherLog,
@@ -222,7 +230,7 @@ pub(crate) enum Unusable {
 }
 
 impl Bound {
-    /// Why the rows cannot be gone on with for this log and this schema.
+    /// Why these rows cannot be resumed for this log and this schema.
     async fn unusable(&self, schema: &str, store: &dyn annals_core::EventStore) -> Result<Option<Unusable>> {
         if self.store != *store.id().as_bytes() {
             return Ok(Some(Unusable::OtherLog));
@@ -240,13 +248,22 @@ impl Bound {
     }
 }
 
-impl std::fmt::Display for Unusable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+/// Rows that were checked: where they are, and whether they had to be made again.
+pub(crate) struct Checked {
+    pub position: Position,
+    /// The event there. `None` at the beginning, and in rows of versions of Annals that did not note it.
+    pub witness: Option<Witness>,
+    /// Why the rows are made again.
+    pub made_again: Option<String>,
+}
+
+impl Unusable {
+    pub fn reason(self) -> &'static str {
+        match self {
             Self::OtherLog => "they are of another log",
             Self::OtherSchema => "the schema has changed without another VERSION",
-            Self::Beyond => "they reach beyond the end of the log",
-            Self::OtherHistory => "the log has another history",
-        })
+            Self::Beyond => "they reach beyond the end of the log, which lost events",
+            Self::OtherHistory => "they are made of events that the log lost",
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use annals_core::{Clock, EventStore};
+use annals_core::{Clock, EventStore, SystemClock, Timestamp};
 
 use crate::repository::Turns;
 use crate::state::Opened;
@@ -16,4 +16,11 @@ pub(crate) struct Shared {
     pub clock: Arc<dyn Clock>,
     /// One command at a time for each aggregate in this process.
     pub turns: Turns,
+}
+
+impl Shared {
+    /// The time, for what is written in a status. The clock may be a user's that panics.
+    pub fn now(&self) -> Timestamp {
+        crate::failure::caught(|| Ok(self.clock.now())).unwrap_or_else(|_| SystemClock.now())
+    }
 }

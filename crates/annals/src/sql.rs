@@ -21,6 +21,7 @@ pub use value::{FromValue, Params, ToValue, Value};
 
 use annals_core::Cause;
 use annals_sql::Fault;
+use rusqlite::ErrorCode;
 
 /// Why a database, or the reading of what it answered, failed.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +54,33 @@ pub(crate) fn whole(number: u64) -> Result<i64, SqlError> {
     i64::try_from(number).map_err(|_| SqlError::TooLarge(number))
 }
 
+/// An error of SQLite.
+#[derive(Debug, thiserror::Error)]
+#[error("SQLite: {0}")]
+struct Sqlite(rusqlite::Error);
+
 impl From<rusqlite::Error> for SqlError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Statement(format!("SQLite: {error}").into())
+        Self::Statement(Box::new(Sqlite(error)))
+    }
+}
+
+impl SqlError {
+    /// Whether SQLite says that its file is broken.
+    pub(crate) fn is_broken_file(&self) -> bool {
+        let Self::Statement(cause) = self else { return false };
+        cause.downcast_ref::<Sqlite>().is_some_and(|Sqlite(error)| is_broken(error))
+    }
+}
+
+/// Whether a file is no database, or what is in it makes no sense.
+pub(crate) fn is_broken(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    match error {
+        Error::SqliteFailure(failure, _) => {
+            matches!(failure.code, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
+        }
+        _ => false,
     }
 }
 

@@ -21,15 +21,15 @@ mod database;
 mod guard;
 mod place;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use annals_core::{Error, Result, StoreId, StoreUrl};
 use annals_sql::Inlines;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 pub(crate) use database::{StateDatabase, Transaction, id_of, position_of};
 pub(crate) use guard::Held;
-pub(crate) use place::ViewPlace;
+pub(crate) use place::{AWAY_MAX, ViewPlace};
 
 use crate::sql::{Database, Place, SqlError};
 
@@ -113,10 +113,16 @@ impl State {
         let made = views.clone();
         let open = move || -> Result<Database> {
             if let Some(views) = made {
-                std::fs::create_dir_all(views).map_err(|error| Error::Unavailable(Box::new(error)))?;
+                let named = |error| Error::Unavailable(format!("{}: {error}", views.display()).into());
+                std::fs::create_dir_all(&views).map_err(named)?;
             }
-            let database = Database::open(&place).map_err(unavailable)?;
-            database.write_now(|connection| bind(connection, store)).map_err(unavailable)?;
+            let path = match &place {
+                Place::File(path) => Some(path.clone()),
+                Place::Memory => None,
+            };
+            let named = |error| state_error(path.as_deref(), error);
+            let database = Database::open(&place).map_err(named)?;
+            database.write_now(|connection| bind(connection, store)).map_err(named)?;
             Ok(database)
         };
         match tokio::task::spawn_blocking(open).await {
@@ -140,9 +146,43 @@ pub(crate) fn unavailable(error: impl Into<SqlError>) -> Error {
     Error::Unavailable(Box::new(error.into()))
 }
 
+/// Why state in SQLite cannot be used, with the file, what is in it, and what can be done.
+pub(crate) fn state_error(path: Option<&Path>, error: SqlError) -> Error {
+    let Some(path) = path else { return unavailable(error) };
+    if !error.is_broken_file() {
+        return Error::Unavailable(format!("{}: {error}", path.display()).into());
+    }
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let named = match subscribers_in(path) {
+        Some(names) if !names.is_empty() => format!(" ({})", names.join(", ")),
+        _ => ", whose names cannot be read".to_owned(),
+    };
+    let cause = format!(
+        "{error}. The file holds snapshots, which are made again, and how far each subscriber is{named}; the log does not \
+         need it. Put a copy of the file in its place, or remove it, with `{file}-wal` and `{file}-shm`: every subscriber \
+         then begins from the start, and does again what it did for each event of the log (sends mail, books). See \
+         docs/operations.md, \"A broken state.sqlite\""
+    );
+    let place = annals_core::Place { file: path.display().to_string(), offset: 0, position: None };
+    Error::Damaged { place, cause: cause.into() }
+}
+
+/// The subscribers that have a checkpoint in a file, as far as it can be read.
+fn subscribers_in(path: &Path) -> Option<Vec<String>> {
+    let connection = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    let mut statement =
+        connection.prepare("SELECT subscriber FROM checkpoints ORDER BY subscriber LIMIT 100").ok()?;
+    let names = statement.query_map((), |row| row.get(0)).ok()?;
+    Some(names.filter_map(Result::ok).collect())
+}
+
 /// Empties a file if it was another log's.
 fn bind(connection: &Connection, store: StoreId) -> Result<(), SqlError> {
     connection.execute_batch(include_str!("state/sqlite.sql"))?;
+    let ladder = "SELECT 1 FROM pragma_table_info('checkpoints') WHERE name = 'ladder'";
+    if connection.query_row(ladder, (), |_| Ok(())).optional()?.is_none() {
+        connection.execute_batch("ALTER TABLE checkpoints ADD COLUMN ladder BLOB")?;
+    }
     let bound: Option<Vec<u8>> = {
         let mut statement = connection.prepare("SELECT store FROM log")?;
         let mut rows = statement.query(())?;
@@ -150,6 +190,9 @@ fn bind(connection: &Connection, store: StoreId) -> Result<(), SqlError> {
     };
     if bound.as_deref() == Some(store.as_bytes()) {
         return Ok(());
+    }
+    if bound.as_ref().is_some_and(|bound| bound.len() != store.as_bytes().len()) {
+        return Err(SqlError::Statement("its table `log` does not say which log it is the state of".into()));
     }
     if bound.is_some() {
         tracing::warn!(%store, "the state beside the log is another log's: snapshots and checkpoints are dropped");

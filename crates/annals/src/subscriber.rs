@@ -9,9 +9,10 @@
 //!   the checkpoint. One that loses its connection drops what it is at. A group shares the streams among several.
 //!
 //! The files: `handling` (what a handler sees), `checkpoint` (how far it has come), `run` (the task), `group` (the work is
-//! shared).
+//! shared), `division` (into other shares than before).
 
 mod checkpoint;
+mod division;
 mod group;
 mod handling;
 mod run;
@@ -21,15 +22,15 @@ use std::sync::Arc;
 
 use annals_core::{Backoff, Event, EventType, Invalid, RecordedEvent, Result};
 
-use checkpoint::Checkpoints;
+use checkpoint::{CheckpointError, Checkpoints};
 use group::{Group, Share};
 pub use handling::Handling;
 use run::Delivery;
 
 use crate::progress::Progress;
 use crate::shared::Shared;
-use crate::state::{Opened, unavailable};
-use crate::tasks::Tasks;
+use crate::state::Opened;
+use crate::tasks::{Known, Tasks};
 use crate::{Failure, Recorded};
 
 /// How long the name of a subscriber may be, which is a key of a table.
@@ -48,6 +49,8 @@ pub struct Subscribe {
     backoff: Backoff,
     from_now: bool,
     shares: usize,
+    /// How many handlers hold a handle on the system.
+    holders: usize,
 }
 
 type Handled = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
@@ -93,6 +96,7 @@ impl Subscribe {
             backoff,
             from_now: false,
             shares: 1,
+            holders: 0,
         }
     }
 
@@ -116,11 +120,16 @@ impl Subscribe {
     ///     .await
     /// # }
     /// ```
+    ///
+    /// A handler that needs the system takes its repositories from [`Handling`]. It may also hold a clone of
+    /// [`Annals`](crate::Annals), by itself or as a part of a service: that does not keep the system alive, unless it is
+    /// behind an `Arc`.
     pub fn on<E, Fut>(mut self, handle: impl Fn(Recorded<E>, Handling) -> Fut + Send + Sync + 'static) -> Self
     where
         E: Event,
         Fut: Future<Output = Result<(), Failure>> + Send + 'static,
     {
+        self.holders += usize::from(align_of_val(&handle) >= crate::handles::ALIGN);
         self.handlers.push(Box::new(TypedHandler { handle, event: std::marker::PhantomData }));
         self
     }
@@ -142,8 +151,8 @@ impl Subscribe {
     /// does as many of them as the others, in the order of each stream. When a process comes or goes, shares change hands
     /// within some seconds. At most as many processes take part as there are shares; 1 by default.
     ///
-    /// Give all processes the same number. To change it, stop all of them: what the slowest share has not finished is told
-    /// again. Over an embedded log, which has one process, this changes nothing.
+    /// Give all processes the same number. To change it, stop all of them and start them with another: what was finished is
+    /// not delivered again. Over an embedded log, which has one process, this changes nothing.
     ///
     /// ```
     /// # use annals::{Annals, Event, Failure, Recorded};
@@ -170,9 +179,11 @@ impl Subscribe {
     /// Starts it: where it left off, and then live, until the system stops.
     ///
     /// # Errors
-    /// If it has no handler or no name, is started already, or its checkpoint cannot be read.
+    /// If it has no handler or no name, is started already, the system was shut down, or the state beside the log is not
+    /// reached. A checkpoint that is there and makes no sense is not an error here: the subscriber does not run, and its
+    /// status says why.
     pub async fn start(self) -> Result<()> {
-        let Self { shared, tasks, name, handlers, concurrency, backoff, from_now, shares } = self;
+        let Self { shared, tasks, name, handlers, concurrency, backoff, from_now, shares, holders } = self;
         let types: Vec<&str> = handlers.iter().flat_map(|handler| handler.types()).copied().collect();
         if name.is_empty() || name.contains('/') || name.len() > NAME_BYTES_MAX {
             let problem =
@@ -185,13 +196,16 @@ impl Subscribe {
         for event_type in &types {
             EventType::new(*event_type)?;
         }
+        tasks.refuse_after_shutdown()?;
         let query = crate::projection::query_of(&types)?;
         let place = tasks.subscribers.reserve("subscriber", &name)?;
-        let checkpoints = Checkpoints::new(&shared.state, &name);
+        let checkpoints = Checkpoints::new(&shared.state, &name, from_now);
         let handlers: Arc<[_]> = handlers.into();
+        let holders = Arc::new(tasks.handles.holders(holders));
         let delivery = |progress, checkpoints, share| Delivery {
             name: name.as_str().into(),
             handlers: handlers.clone(),
+            _holders: holders.clone(),
             shared: shared.clone(),
             progress,
             checkpoints,
@@ -200,25 +214,38 @@ impl Subscribe {
             query: query.clone(),
             share,
         };
-        if let (Opened::Database(database), true) = (&shared.state, shares > 1) {
-            let shares: Vec<_> = Share::all(shares).collect();
-            checkpoints.divide(&shares).await.map_err(unavailable)?;
+        let (database, shares) = match &shared.state {
+            Opened::Database(database) if shares > 1 => (Some(database), Share::all(shares).collect()),
+            _ => (None, Vec::new()),
+        };
+        let is_divided = readable(checkpoints.divide(&*shared.store, &shares).await)?.is_some();
+        if let Some(database) = database {
             let mut deliveries = Vec::with_capacity(shares.len());
             for share in shares {
                 let own = checkpoints.of_share(share);
-                let progress = Progress::from(own.begin(&*shared.store, from_now).await?);
-                deliveries.push(Arc::new(delivery(Arc::new(progress), own, Some(share))));
+                let position = readable(own.begin(&*shared.store).await)?.unwrap_or_default();
+                deliveries.push(Arc::new(delivery(Arc::new(Progress::from(position)), own, Some(share))));
             }
-            let group = Group::new(&name, database.clone(), deliveries);
-            place.fill(group.progress.clone());
-            tasks.spawn(group.run(tasks.stop()));
+            let group = Group::new(database.clone(), checkpoints, is_divided, deliveries, shared.clone());
+            let progress = group.progress.clone();
+            tasks.spawn(Known::Subscriber(progress.clone()), group.run(tasks.stop()))?;
+            place.fill(progress);
             return Ok(());
         }
-        checkpoints.divide(&[]).await.map_err(unavailable)?;
-        let after = checkpoints.begin(&*shared.store, from_now).await?;
-        let progress = Arc::new(Progress::from(after));
-        place.fill(progress.clone());
-        tasks.spawn(delivery(progress, checkpoints, None).run(after, tasks.stop()));
+        let position = readable(checkpoints.begin(&*shared.store).await)?.unwrap_or_default();
+        let progress = Arc::new(Progress::from(position));
+        let delivery = delivery(progress.clone(), checkpoints, None);
+        tasks.spawn(Known::Subscriber(progress.clone()), delivery.run(tasks.stop()))?;
+        place.fill(progress);
         Ok(())
+    }
+}
+
+/// `None` if a row of this subscriber cannot be read, which its status says once it runs.
+fn readable<T>(checkpoint: Result<T, CheckpointError>) -> Result<Option<T>> {
+    match checkpoint {
+        Ok(read) => Ok(Some(read)),
+        Err(CheckpointError::Failed(error)) => Err(error),
+        Err(CheckpointError::Unreadable { .. } | CheckpointError::Gone(_)) => Ok(None),
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{Aggregate, Clock, Error, EventStore, Invalid, Result, StoreUrl, SystemClock};
+use annals_core::{Aggregate, Clock, Error, EventStore, Invalid, Position, Result, StoreUrl, SystemClock};
 
-use crate::progress::Status;
+use crate::handles::Handle;
+use crate::progress::{Phase, Status};
 use crate::projection::{Project, Projection, ProjectionHandle, View};
 use crate::repository::{Repository, Turns};
 use crate::shared::Shared;
@@ -15,13 +16,28 @@ use crate::{State, open};
 
 /// How long [`Annals::settle`] waits.
 const SETTLE: Duration = Duration::from_secs(60);
+/// The end of the log is looked at again after this time: events may be lost in a failover.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A running system: a log, the state beside it, and what runs in the background. A clone is the same system;
 /// when the last one is dropped, what runs in the background stops.
-#[derive(Clone)]
+///
+/// Clones that handlers and projections hold do not count, unless they are behind a pointer of the handler's own, such as an
+/// `Arc`, or one handler holds several. Then only [`shutdown`](Self::shutdown) stops the system.
+// The alignment is how a handler that holds this is known.
+#[repr(align(256))]
 pub struct Annals {
     shared: Arc<Shared>,
     tasks: Arc<Tasks>,
+    handle: Handle,
+}
+
+const _: () = assert!(align_of::<Annals>() == crate::handles::ALIGN);
+
+impl Clone for Annals {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), tasks: self.tasks.clone(), handle: self.handle.another() }
+    }
 }
 
 impl Annals {
@@ -56,7 +72,10 @@ impl Annals {
         let state = state.open(store.id()).await?;
         let clock = Arc::new(SystemClock);
         let shared = Arc::new(Shared { store, state, clock, turns: Turns::default() });
-        Ok(Self { shared, tasks: Arc::new(Tasks::new()) })
+        let tasks = Arc::new(Tasks::new());
+        let handle = tasks.handles.handle(&tasks);
+        handle.uses();
+        Ok(Self { shared, tasks, handle })
     }
 
     /// The same system with another clock for what is started and executed through this handle. It tells
@@ -65,22 +84,27 @@ impl Annals {
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         let Shared { store, state, turns, .. } = &*self.shared;
         let shared = Shared { store: store.clone(), state: state.clone(), turns: turns.clone(), clock };
-        Self { shared: Arc::new(shared), tasks: self.tasks }
+        Self { shared: Arc::new(shared), ..self }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.handle.uses();
+        &self.shared
     }
 
     /// The log itself.
     pub fn store(&self) -> &Arc<dyn EventStore> {
-        &self.shared.store
+        &self.shared().store
     }
 
     /// The aggregates of one kind.
     pub fn repository<A: Aggregate>(&self) -> Repository<A> {
-        Repository::new(self.shared.clone())
+        Repository::new(self.shared().clone())
     }
 
     /// A projection that is to be started.
     pub fn project<P: Projection>(&self, projection: P) -> Project<P> {
-        Project::new(self.shared.clone(), self.tasks.clone(), projection)
+        Project::new(self.shared().clone(), self.tasks.clone(), projection)
     }
 
     /// The rows of a projection.
@@ -92,14 +116,14 @@ impl Annals {
     pub fn projection(&self, name: &str) -> ProjectionHandle {
         ProjectionHandle {
             name: name.to_owned(),
-            shared: self.shared.clone(),
+            shared: self.shared().clone(),
             projected: self.tasks.projections.get(name),
         }
     }
 
     /// A subscriber that is to be started. Its name is what it is remembered by.
     pub fn subscribe(&self, name: impl Into<String>) -> Subscribe {
-        Subscribe::new(self.shared.clone(), self.tasks.clone(), name.into())
+        Subscribe::new(self.shared().clone(), self.tasks.clone(), name.into())
     }
 
     /// How every projection and every subscriber stands.
@@ -107,7 +131,7 @@ impl Annals {
     /// # Errors
     /// If the store cannot be asked for its head.
     pub async fn status(&self) -> Result<Vec<Status>> {
-        let head = self.shared.store.head().await?;
+        let head = self.shared().store.head().await?;
         let known = self.tasks.progress();
         Ok(known.iter().map(|(name, known)| status(name, known, head)).collect())
     }
@@ -138,26 +162,39 @@ impl Annals {
     }
 
     async fn all_at_the_end(&self) -> Result<()> {
-        loop {
-            let head = self.shared.store.head().await?;
+        'look: loop {
+            let head = self.shared().store.head().await?;
             for (name, known) in self.tasks.progress() {
                 let mut standing = known.progress().watch();
-                let reached = standing.wait_for(|standing| is_settled(&known, standing, head)).await;
-                if reached.is_ok_and(|standing| standing.position < head && !standing.idle) {
+                let reached = standing.wait_for(|standing| is_settled(&known, standing, head));
+                // The end that is waited for may be gone.
+                let Ok(reached) = tokio::time::timeout(LOOK_AGAIN, reached).await else { continue 'look };
+                let Ok(standing) = reached else { continue };
+                if standing.position < head && !standing.idle {
                     return Err(
                         Invalid::new(name, "is stopped and will not come to the end of the log").into()
                     );
                 }
             }
-            if self.shared.store.head().await? == head {
+            if self.shared().store.head().await? == head && !self.is_beyond(head) {
                 return Ok(());
             }
+            tokio::task::yield_now().await;
         }
     }
 
-    /// Stops what runs in the background and waits until it has stopped. What it finished is kept, and the next
-    /// start goes on there.
+    /// Whether somebody has seen more than the log has, and will find that out.
+    fn is_beyond(&self, head: Position) -> bool {
+        self.tasks.progress().iter().any(|(_, known)| {
+            let standing = known.progress().standing();
+            standing.position > head && standing.phase != Phase::Stopped
+        })
+    }
+
+    /// Stops what runs in the background and waits until it has stopped, also if a shutdown was asked for before. What it
+    /// finished is kept, and the next start resumes there. Nothing can be started in this system afterwards.
     pub async fn shutdown(&self) {
+        self.handle.uses();
         self.tasks.shutdown().await;
     }
 }

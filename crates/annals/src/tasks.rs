@@ -1,7 +1,9 @@
 //! What runs in the background: projections and subscribers, by name, and how they are stopped.
 //!
 //! - K1  A task holds nothing that holds this, so that dropping the last handle stops every task.
-//! - K2  A stop is asked for; a task ends where it loses nothing.
+//! - K2  A stop is asked for; a task ends where it loses nothing. Everybody who asks waits until all have ended.
+//! - K3  A task that panics is started again (`after_panic`), and its status says so. One that is gone is `Stopped`, however it
+//!   went. What handlers and projections hold does not count as a handle (`handles`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,35 +12,82 @@ use std::time::Duration;
 use annals_core::{Backoff, Invalid, Position};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
+use crate::Failure;
+use crate::handles::Handles;
 use crate::progress::{Kind, Phase, Progress, Standing, Status};
 use crate::projection::Projected;
+use crate::shared::Shared;
 
 /// How long to wait before an event that failed is tried again.
 pub(crate) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(30));
 
 pub(crate) struct Tasks {
     stop: watch::Sender<bool>,
-    running: Mutex<Vec<JoinHandle<()>>>,
+    /// How many tasks have not ended.
+    running: watch::Sender<usize>,
+    pub handles: Handles,
     pub projections: Registry<Projected>,
     pub subscribers: Registry<Progress>,
+}
+
+/// A task that runs: dropped with everything that it holds, it counts no more, and its status says so.
+struct Running {
+    running: watch::Sender<usize>,
+    known: Known,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.known.progress().stopped();
+        self.running.send_modify(|running| *running -= 1);
+    }
 }
 
 impl Tasks {
     pub fn new() -> Self {
         Self {
             stop: watch::Sender::new(false),
-            running: Mutex::default(),
+            running: watch::Sender::new(0),
+            handles: Handles::default(),
             projections: Registry::default(),
             subscribers: Registry::default(),
         }
     }
 
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut running = self.running.lock();
-        running.retain(|task| !task.is_finished());
-        running.push(tokio::spawn(task));
+    /// Starts a task, of which this is known.
+    ///
+    /// # Errors
+    /// After [`shutdown`](Self::shutdown).
+    pub fn spawn(
+        &self,
+        known: Known,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Invalid> {
+        // A shutdown that comes later than this waits for the task; after one that was asked for earlier there is none.
+        let mut refused = Ok(());
+        self.running.send_if_modified(|running| {
+            refused = self.refuse_after_shutdown();
+            *running += usize::from(refused.is_ok());
+            refused.is_ok()
+        });
+        refused?;
+        let running = Running { running: self.running.clone(), known };
+        tokio::spawn(async move {
+            // The task is dropped first.
+            let _running = running;
+            task.await;
+        });
+        Ok(())
+    }
+
+    /// # Errors
+    /// After [`shutdown`](Self::shutdown).
+    pub fn refuse_after_shutdown(&self) -> Result<(), Invalid> {
+        match *self.stop.borrow() {
+            true => Err(Invalid::new("system", "is shut down: open it again to start anything")),
+            false => Ok(()),
+        }
     }
 
     /// What a task looks at to know when to stop.
@@ -46,15 +95,16 @@ impl Tasks {
         Stop(self.stop.subscribe())
     }
 
-    /// Asks every task to stop and waits until they have.
+    /// Asks every task to stop and waits until all have, also when somebody else has asked before.
     pub async fn shutdown(&self) {
+        self.ask_to_stop();
+        // The sender lives as long as this.
+        let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
+    }
+
+    /// Asks every task to stop.
+    pub fn ask_to_stop(&self) {
         self.stop.send_replace(true);
-        let running = std::mem::take(&mut *self.running.lock());
-        for task in running {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a background task ended badly");
-            }
-        }
     }
 
     /// How everything in the background stands, by name.
@@ -68,11 +118,12 @@ impl Tasks {
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
+        self.ask_to_stop();
     }
 }
 
 /// What is known of a task.
+#[derive(Clone)]
 pub(crate) enum Known {
     Projection(Arc<Projected>),
     Subscriber(Arc<Progress>),
@@ -132,6 +183,20 @@ impl Stop {
             done = work => Some(done),
         }
     }
+}
+
+/// Reports that a task panicked, and waits until it is to be started again.
+pub(crate) async fn after_panic(
+    name: &str,
+    panic: Failure,
+    progress: &Progress,
+    shared: &Shared,
+    stop: &mut Stop,
+) {
+    let error = panic.into_text();
+    tracing::error!(name, error, "a background task panicked; it is started again");
+    let attempts = progress.failed(format!("the task {error}"), None, shared.now());
+    stop.or(tokio::time::sleep(BACKOFF.before(attempts))).await;
 }
 
 /// Tasks of one kind by name. Each name runs once, until it has stopped.
@@ -195,6 +260,7 @@ pub(crate) fn status(name: &str, known: &Known, head: Position) -> Status {
         position: standing.position,
         head: head.max(standing.position),
         failing: standing.failing,
+        notice: standing.notice,
     }
 }
 

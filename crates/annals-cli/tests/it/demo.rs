@@ -172,3 +172,21 @@ fn the_demo_stays_up_and_shows_shop_and_console() {
     said.read_to_string(&mut rest).unwrap();
     assert!(child.wait().unwrap().success(), "{rest}");
 }
+
+#[test]
+fn a_state_file_that_is_no_database_is_named_with_what_to_do() {
+    let place = Place::new();
+    place.write("small.txt", " 00001 19970101  1   11.77\n 00002 19970112  1   12.00\n");
+    let demo = "demo --once --json --input small.txt --store file:st";
+    assert_eq!(place.annals(demo).code, 0);
+    place.write("st/state.sqlite", "garbage\n");
+    let said = place.annals(demo);
+    assert_eq!((said.code, said.out.as_str()), (1, ""), "{}", said.err);
+    for part in ["st/state.sqlite", "subscriber", "remove it", "docs/operations.md"] {
+        assert!(said.err.contains(part), "{part}: {}", said.err);
+    }
+    for name in ["state.sqlite", "state.sqlite-wal", "state.sqlite-shm"] {
+        let _ = std::fs::remove_file(place.path("st").join(name));
+    }
+    assert_eq!(place.annals(demo).code, 0, "as the message says");
+}

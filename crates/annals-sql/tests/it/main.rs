@@ -25,11 +25,16 @@ mod place;
 
 mod cache_after_failover;
 mod crash;
+mod divided_again;
+mod group_first_start;
 mod inline;
+mod inline_waits;
+mod losses;
 mod one_place;
 mod password;
 mod processes;
 mod replicas;
+mod rows_after_a_pause;
 mod state;
 mod tenants;
 mod values;

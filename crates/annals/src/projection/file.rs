@@ -5,26 +5,30 @@
 //! views/revenue.v2.sqlite     rows, and `annals_checkpoint`: the log, the schema, the position
 //! ```
 //!
-//! A file is thrown away and begun anew if it is another log's, if it reaches beyond the end of the log, if the
-//! log has another event where its newest one was, if its schema's text has changed, or if SQLite cannot read it.
+//! A file is removed and made again if it is another log's, if it reaches beyond the end of the log, if the log has another
+//! event where its newest one was, if its schema's text has changed, if it is gone, or if SQLite cannot read it, at the start
+//! or while it is filled.
 
 use std::path::{Path, PathBuf};
 
 use annals_core::{Error, EventId, EventStore, Position, Result, Witness};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Answering, Bound, Projection, Serving};
-use crate::sql::{Database, Dialect, Place, SqlError, blocking, remove, whole};
+use super::{Answering, Bound, Checked, Projection, Serving};
+use crate::sql::{Database, Dialect, Place, SqlError, blocking, is_broken, remove, whole};
 use crate::state::unavailable;
 
 /// A projection's database, and that of the version before as long as it answers.
 pub(crate) struct ViewFile {
     pub database: Database,
     checkpoint: Position,
+    /// SQLite could not read what it has written.
+    is_broken: bool,
     older: Option<Older>,
     directory: Option<PathBuf>,
     name: &'static str,
     version: u32,
+    schema: &'static str,
 }
 
 struct Older {
@@ -37,48 +41,61 @@ enum Found {
     /// No file, or one that was never begun.
     Nothing,
     Bound(Bound),
-    /// Something that SQLite cannot read.
+    /// Something that SQLite cannot read, or that is no read model.
     Broken,
 }
 
 impl ViewFile {
     /// Opens the file of this version in this directory, or begins it; without a directory it is in memory.
     pub async fn open<P: Projection>(store: &dyn EventStore, directory: Option<PathBuf>) -> Result<Self> {
-        let schema = P::schema(Dialect::Sqlite);
-        let (name, version) = (P::NAME, P::VERSION);
-        let place = directory.as_ref().map(|directory| path(directory, name, version));
-        let mut checkpoint = Position::ZERO;
-        if let Some(path) = place.clone() {
-            let found = off_thread({
-                let path = path.clone();
-                move || read_bound(&path)
-            });
-            let reason = match found.await? {
-                Found::Nothing => None,
-                Found::Broken => Some("the file is not a database".to_owned()),
-                Found::Bound(bound) => {
-                    checkpoint = bound.position;
-                    bound.unusable(schema, store).await?.map(|unusable| unusable.to_string())
-                }
-            };
-            if let Some(reason) = reason {
-                tracing::warn!(projection = name, reason, "the rows are made again from the first event");
-                checkpoint = Position::ZERO;
-                off_thread(move || remove(&path).map_err(|error| SqlError::Stopped(error.into()))).await?;
-            }
-        }
-        let id = store.id();
-        let database = off_thread(move || {
-            let database = Database::open(&place.map_or(Place::Memory, Place::File))?;
-            database.write_now(|connection| begin(connection, id.as_bytes(), schema))?;
-            Ok(database)
-        })
-        .await?;
+        let (name, version, schema) = (P::NAME, P::VERSION, P::schema(Dialect::Sqlite));
+        let id = *store.id().as_bytes();
+        let path = directory.as_ref().map(|directory| path(directory, name, version));
+        let found = match path.clone() {
+            Some(path) => off_thread(move || read_bound(&path)).await?,
+            None => Found::Nothing,
+        };
+        let checked = resume_at(found, schema, store).await?;
+        let database = make(path, checked.as_ref().err().copied(), id, name, schema).await?;
         let older = match &directory {
-            Some(directory) => open_older(directory.clone(), name, version, *id.as_bytes()).await?,
+            Some(directory) => open_older(directory.clone(), name, version, id).await?,
             None => None,
         };
-        Ok(Self { database, checkpoint, older, directory, name, version })
+        let checkpoint = checked.map_or(Position::ZERO, |checked| checked.position);
+        Ok(Self { database, checkpoint, is_broken: false, older, directory, name, version, schema })
+    }
+
+    /// Makes sure that the rows are there, and are of this log and this schema. Makes them again if they are not.
+    pub async fn check(&mut self, store: &dyn EventStore) -> Result<Checked> {
+        let path = self.directory.as_ref().map(|directory| path(directory, self.name, self.version));
+        let found = match path.clone() {
+            _ if self.is_broken => Found::Broken,
+            Some(path) => off_thread(move || read_bound(&path)).await?,
+            None => self.database.read(|connection| Ok(found_in(connection)?)).await.map_err(unavailable)?,
+        };
+        let nothing = matches!(found, Found::Nothing);
+        let reason = match resume_at(found, self.schema, store).await? {
+            Ok(checked) if !nothing => return Ok(checked),
+            Ok(_) => "the file is gone",
+            Err(reason) => reason,
+        };
+        let id = *store.id().as_bytes();
+        self.database = make(path, Some(reason), id, self.name, self.schema).await?;
+        self.is_broken = false;
+        Ok(Checked { position: Position::ZERO, witness: None, made_again: Some(reason.to_owned()) })
+    }
+
+    /// SQLite could not read what it has written: the next check makes the file again.
+    pub fn is_broken(&mut self) {
+        self.is_broken = true;
+    }
+
+    /// Where the checkpoint with the rows is, and the event there.
+    pub async fn at(&self) -> Result<(Position, Option<Witness>), SqlError> {
+        match self.database.read(|connection| Ok(bound(connection)?)).await? {
+            Some(bound) => Ok((bound.position, bound.witness)),
+            None => Err(SqlError::Statement("the rows have no checkpoint".into())),
+        }
     }
 
     /// Everything up to here is in the rows.
@@ -192,20 +209,72 @@ fn begin(connection: &Connection, store: &[u8; 16], schema: &str) -> Result<(), 
     Ok(())
 }
 
+/// Where to resume what was found, or why it is to be made again.
+async fn resume_at(
+    found: Found,
+    schema: &str,
+    store: &dyn EventStore,
+) -> Result<Result<Checked, &'static str>> {
+    let none = Checked { position: Position::ZERO, witness: None, made_again: None };
+    Ok(match found {
+        Found::Nothing => Ok(none),
+        Found::Broken => Err("the file is not a database, or is broken"),
+        Found::Bound(bound) => match bound.unusable(schema, store).await? {
+            None => Ok(Checked { position: bound.position, witness: bound.witness, ..none }),
+            Some(unusable) => Err(unusable.reason()),
+        },
+    })
+}
+
+/// Opens the file, or makes it again for this reason.
+async fn make(
+    path: Option<PathBuf>,
+    again: Option<&'static str>,
+    store: [u8; 16],
+    name: &'static str,
+    schema: &'static str,
+) -> Result<Database> {
+    off_thread(move || {
+        if let Some(reason) = again {
+            let file = path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+            tracing::warn!(projection = name, file, reason, "the rows are made again from the first event");
+            if let Some(path) = &path {
+                remove(path).map_err(|error| SqlError::Stopped(error.into()))?;
+            }
+        }
+        let database = Database::open(&path.map_or(Place::Memory, Place::File))?;
+        database.write_now(|connection| begin(connection, &store, schema))?;
+        Ok(database)
+    })
+    .await
+}
+
 /// What is at this path.
 fn read_bound(path: &Path) -> Result<Found, SqlError> {
-    if !path.exists() {
-        return Ok(Found::Nothing);
+    match path.exists() {
+        true => Ok(found_in(&Connection::open(path)?)?),
+        false => Ok(Found::Nothing),
     }
-    match bound(&Connection::open(path)?) {
+}
+
+fn found_in(connection: &Connection) -> rusqlite::Result<Found> {
+    match bound(connection) {
         Ok(bound) => Ok(bound.map_or(Found::Nothing, Found::Bound)),
-        Err(rusqlite::Error::SqliteFailure(failure, _))
-            if matches!(failure.code, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) =>
-        {
-            Ok(Found::Broken)
-        }
-        Err(error) => Err(error.into()),
+        Err(error) if is_broken(&error) || is_of_another_kind(&error) => Ok(Found::Broken),
+        Err(error) => Err(error),
     }
+}
+
+/// Whether a checkpoint has other columns than it should, or something else in them.
+fn is_of_another_kind(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    matches!(
+        error,
+        Error::InvalidColumnType(..)
+            | Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::SqlInputError { .. }
+    )
 }
 
 fn bound(connection: &Connection) -> rusqlite::Result<Option<Bound>> {
@@ -224,12 +293,10 @@ fn bound(connection: &Connection) -> rusqlite::Result<Option<Bound>> {
             }),
             _ => None,
         };
-        Ok(Bound {
-            store: row.get(0)?,
-            schema: row.get(1)?,
-            position: Position::new(row.get::<_, i64>(2)?.unsigned_abs()),
-            witness,
-        })
+        let position = row.get::<_, i64>(2)?;
+        let position =
+            u64::try_from(position).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(2, position))?;
+        Ok(Bound { store: row.get(0)?, schema: row.get(1)?, position: Position::new(position), witness })
     });
     read.optional()
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use annals_core::{Position, RecordedEvent, Result, Witness};
+use annals_core::{EventStore, Position, RecordedEvent, Result, Witness};
 use annals_sql::Value;
 
 use super::file::ViewFile;
 use super::run::{self, NotApplied};
 use super::schema::{self, ViewSchema};
-use super::{Projection, Serving};
+use super::{Checked, Projection, Serving};
 use crate::shared::Shared;
 use crate::sql::{Database, Row, SqlError, select};
 use crate::state::{Opened, ViewPlace};
@@ -61,6 +61,38 @@ impl Home {
         match self {
             Self::File(file) => file.serving(),
             Self::Schema(schema) => schema.serving(),
+        }
+    }
+
+    /// Makes sure that the rows are there, and are of this log and this schema. Makes them again if they are not.
+    pub async fn check(&mut self, store: &dyn EventStore) -> Result<Checked> {
+        match self {
+            Self::File(file) => file.check(store).await,
+            Self::Schema(schema) => schema.check(store).await,
+        }
+    }
+
+    /// Where the checkpoint with the rows is, and the event there.
+    pub async fn at(&self) -> Result<(Position, Option<Witness>), SqlError> {
+        match self {
+            Self::File(file) => file.at().await,
+            Self::Schema(schema) => Ok(schema.place().checkpoint().await?),
+        }
+    }
+
+    /// Says from time to time that this process uses the rows.
+    pub async fn renew(&mut self) -> Result<(), SqlError> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Schema(schema) => schema.renew().await,
+        }
+    }
+
+    /// Says that this process does not use the rows any more.
+    pub async fn let_go(&self) {
+        match self {
+            Self::File(_) => {}
+            Self::Schema(schema) => schema.let_go().await,
         }
     }
 

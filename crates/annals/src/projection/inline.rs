@@ -1,27 +1,37 @@
 //! A projection that is inline: `annals_sql::Inline`, in the transaction of an append.
 //!
-//! - X1  The rows are exactly behind the group: its events are taken, the checkpoint moves to its last one, all of it
+//! - X1  The rows are exactly behind the group: its events are applied, the checkpoint moves to its last one, all of it
 //!       commits with the append.
-//! - X2  They are a little behind: what is missing is taken first, in the same transaction. It is committed already, and the
-//!       log is locked, so nothing comes in between.
-//! - X3  They are far behind, or gone, or one of the missing events fails: the group is written without them, and the task of
-//!       the projection catches up.
+//! - X2  They are a little behind: what is missing is applied first, in the same transaction. It is committed already, and
+//!       the log is locked, so nothing comes in between.
+//! - X3  They are far behind, or gone, or one of the missing events fails, or somebody else has them locked: the group is
+//!       written without them, and the task of the projection catches up.
+//! - X4  The log is locked meanwhile, so nothing here waits for long: not for the task of the projection while it fills the
+//!       rows; [`LOCK_MS`] for what others have locked; [`CATCH_UP`] for what is missing; [`APPLY`] for the group itself.
+//!       After a failure appends leave the rows alone until the task has made progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use annals_core::{Event, EventStore, Invalid, LogRead, Position, Query, RecordedEvent, Witness};
-use annals_sql::{Group, Inline, NotTaken, Session};
+use annals_sql::{Dialect, Group, Inline, NotTaken, Session};
 use async_trait::async_trait;
 
-use super::schema::{lock, set_checkpoint, take};
+use super::schema::{Lock, lock, set_checkpoint, take};
 use super::{Projected, Projection};
 use crate::Failure;
 use crate::sql::SqlError;
 use crate::state::{ViewPlace, position_of};
 
-/// So many positions the rows may be behind and be caught up in the transaction of an append.
-const BEHIND_MAX: u64 = 1_000;
+/// This many positions the rows may be behind and be caught up in the transaction of an append.
+pub(super) const BEHIND_MAX: u64 = 1_000;
+/// How long catching up may take.
+const CATCH_UP: Duration = Duration::from_millis(250);
+/// How long the rows of the group itself may take.
+const APPLY: Duration = Duration::from_secs(3);
+/// How long a statement waits for rows or tables that others have locked. MariaDB and MySQL count in seconds.
+const LOCK_MS: u32 = 500;
 
 pub(super) struct InlineProjection<P> {
     pub projection: Arc<P>,
@@ -31,30 +41,49 @@ pub(super) struct InlineProjection<P> {
     pub query: Query,
     /// Where the checkpoint was the last time.
     pub known: AtomicU64,
+    /// How far behind the rows may be just now to be caught up.
+    pub behind_max: AtomicU64,
 }
 
 /// Why the rows are left as they are.
 enum Left {
-    /// They cannot be gone on with just now.
+    /// They cannot be written just now.
     Behind,
     NotTaken(NotTaken),
 }
 
 impl<P: Projection> InlineProjection<P> {
-    async fn go_on(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<(), Left> {
-        session.enter(self.place.schema()).await.map_err(|fault| Left::behind(&fault))?;
-        // Without a lock, so as not to wait for whoever makes the rows.
-        let far = |position: Position| group.behind.get().saturating_sub(position.get()) > BEHIND_MAX;
-        if far(Position::new(self.known.load(Ordering::Relaxed))) && far(self.position(session).await?) {
-            return Err(Left::Behind);
+    /// The task of the projection has filled the rows up to here.
+    pub fn is_filled_to(&self, position: Position) {
+        self.known.store(position.get(), Ordering::Relaxed);
+        let more = |behind_max: u64| Some((behind_max * 2).clamp(1, BEHIND_MAX));
+        let _ = self.behind_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    async fn write(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<(), Left> {
+        session.enter(self.place.schema()).await.map_err(|fault| self.behind(fault.into()))?;
+        let behind_max = self.behind_max.load(Ordering::Relaxed);
+        let far = |position: Position| group.behind.get().saturating_sub(position.get()) > behind_max;
+        // Without a lock, so as not to disturb the process that fills the rows. If they need not be filled, it has them
+        // locked for a moment at most.
+        let mut exact = self.known.load(Ordering::Relaxed) == group.behind.get();
+        if !exact {
+            let position = self.position(session).await?;
+            exact = position == group.behind;
+            if far(position) {
+                return Err(Left::Behind);
+            }
         }
-        let found = lock(session, &self.place).await.map_err(|fault| Left::behind(&fault))?;
+        let patience = if exact { Lock::Wait } else { Lock::Skip };
+        let found = lock(session, &self.place, patience).await.map_err(|fault| self.behind(fault.into()))?;
+        // Somebody else fills the rows just now.
+        let Some(found) = found else { return Err(Left::Behind) };
         self.known.store(found.get(), Ordering::Relaxed);
         if found > group.behind || far(found) {
             return Err(Left::Behind);
         }
         if found < group.behind {
-            self.catch_up(session, found, group.behind).await.map_err(|failure| Left::behind(&failure))?;
+            self.catch_up(session, found, group.behind).await.map_err(|failure| self.behind(failure))?;
         }
         let mut places = Vec::new();
         let mut events = Vec::new();
@@ -64,22 +93,22 @@ impl<P: Projection> InlineProjection<P> {
                 events.push(event.clone());
             }
         }
-        let taken = take(session, &self.place, self.projection.clone(), events).await;
+        let deadline = Some(Instant::now() + APPLY);
+        let taken = take(session, &self.place, self.projection.clone(), events, deadline).await;
         taken.map_err(|not_taken| {
             let failure = not_taken.failed.failure;
-            Left::NotTaken(match not_taken.lost {
-                true => NotTaken::Unavailable(failure.to_string().into()),
-                false => {
-                    let event = places[not_taken.failed.index];
-                    let kind = &group.events[event].event_type;
-                    let problem = format!("({kind}) is refused by the projection `{}`: {failure}", P::NAME);
-                    NotTaken::Refused { event, problem: Invalid::new("events", problem) }
-                }
-            })
+            if not_taken.lost {
+                return self.behind(failure);
+            }
+            let event = places[not_taken.failed.index];
+            let kind = &group.events[event].event_type;
+            let problem =
+                format!("({kind}) is refused by the projection `{}`: {}", P::NAME, failure.into_text());
+            Left::NotTaken(NotTaken::Refused { event, problem: Invalid::new("events", problem) })
         })?;
         let last = group.events.last().ok_or(Left::Behind)?;
         let at = Witness::of(last);
-        set_checkpoint(session, &self.place, at).await.map_err(|error| Left::behind(&error))?;
+        set_checkpoint(session, &self.place, at).await.map_err(|error| self.behind(error.into()))?;
         self.known.store(at.position.get(), Ordering::Relaxed);
         Ok(())
     }
@@ -88,23 +117,26 @@ impl<P: Projection> InlineProjection<P> {
     async fn position(&self, session: &mut (dyn Session + '_)) -> Result<Position, Left> {
         let (dialect, sql) = (self.place.database().dialect(), "SELECT position FROM annals_checkpoint");
         let answer = crate::sql::carry_out(session, dialect, self.place.schema(), sql, &[]).await;
-        let answer = answer.map_err(|fault| Left::behind(&fault))?;
-        Ok(answer.rows.first().map_or(Position::ZERO, |row| position_of(row).0))
+        let answer = answer.map_err(|fault| self.behind(fault.into()))?;
+        let Some(row) = answer.rows.first() else { return Ok(Position::ZERO) };
+        Ok(position_of(row).map_err(|fault| self.behind(fault.into()))?.0)
     }
 
-    /// Takes the events behind a position, up to another.
+    /// Applies the events after a position, up to another.
     async fn catch_up(
         &self,
         session: &mut (dyn Session + '_),
         behind: Position,
         through: Position,
     ) -> Result<(), Failure> {
+        let deadline = Instant::now() + CATCH_UP;
         let mut read = LogRead::forward(behind.next()).matching(self.query.clone());
         while read.from <= through {
-            let page = self.store.read_log(read.clone()).await?;
+            let page = tokio::time::timeout_at(deadline.into(), self.store.read_log(read.clone())).await;
+            let page = page.map_err(|_| Failure::new("what is missing cannot be read in time"))??;
             let missing = |event: &RecordedEvent| event.position <= through;
             let events: Vec<_> = page.events.into_iter().filter(missing).collect();
-            let taken = take(session, &self.place, self.projection.clone(), events).await;
+            let taken = take(session, &self.place, self.projection.clone(), events, Some(deadline)).await;
             taken.map_err(|not_taken| not_taken.failed.failure)?;
             if page.next <= read.from {
                 return Err(Failure::new("a replica does not show yet what is missing"));
@@ -113,27 +145,60 @@ impl<P: Projection> InlineProjection<P> {
         }
         Ok(())
     }
-}
 
-impl Left {
-    fn behind(reason: &dyn std::fmt::Display) -> Self {
-        tracing::debug!(%reason, "rows are not written with an append; they are filled later");
-        Self::Behind
+    /// Leaves the rows to the task of the projection, for this reason.
+    fn behind(&self, reason: Failure) -> Left {
+        self.behind_max.store(0, Ordering::Relaxed);
+        let (projection, reason) = (P::NAME, reason.into_text());
+        tracing::debug!(projection, reason, "rows are not written with an append; they are filled later");
+        Left::Behind
     }
 }
 
 #[async_trait]
 impl<P: Projection> Inline for InlineProjection<P> {
+    /// All of it is part of the transaction, or nothing.
     async fn take(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<bool, NotTaken> {
+        let (begin, end) = match self.place.database().dialect() {
+            Dialect::MySql => (
+                "SAVEPOINT annals_inline; \
+                 SET @annals_wait = @@innodb_lock_wait_timeout, @annals_wait_meta = @@lock_wait_timeout; \
+                 SET SESSION innodb_lock_wait_timeout = 1, SESSION lock_wait_timeout = 1"
+                    .to_owned(),
+                "SET SESSION innodb_lock_wait_timeout = @annals_wait, SESSION lock_wait_timeout = @annals_wait_meta",
+            ),
+            // Both last until the end of the transaction, which has nothing left to wait for but the commit.
+            _ => (
+                format!(
+                    "SAVEPOINT annals_inline; SET LOCAL lock_timeout TO {LOCK_MS}; SET LOCAL statement_timeout TO {}",
+                    APPLY.as_millis()
+                ),
+                "",
+            ),
+        };
         let lost = |fault: annals_sql::Fault| NotTaken::Unavailable(Box::new(SqlError::from(fault)));
-        session.script("SAVEPOINT annals_inline").await.map_err(lost)?;
-        match self.go_on(session, group).await {
+        session.script(&begin).await.map_err(lost)?;
+        let mut written = Err(Left::Behind);
+        let work = async {
+            written = self.write(session, group).await;
+            Ok(())
+        };
+        if let Err(panic) = crate::failure::caught_later(work).await {
+            written = Err(self.behind(panic));
+        }
+        let undone = match written {
+            Err(Left::Behind) => session.script("ROLLBACK TO SAVEPOINT annals_inline").await,
+            _ => Ok(()),
+        };
+        // Also after a failure: the connection is used again.
+        if !end.is_empty() {
+            session.script(end).await.map_err(lost)?;
+        }
+        undone.map_err(lost)?;
+        match written {
             Ok(()) => Ok(true),
+            Err(Left::Behind) => Ok(false),
             Err(Left::NotTaken(not_taken)) => Err(not_taken),
-            Err(Left::Behind) => {
-                session.script("ROLLBACK TO SAVEPOINT annals_inline").await.map_err(lost)?;
-                Ok(false)
-            }
         }
     }
 

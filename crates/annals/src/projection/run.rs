@@ -1,86 +1,128 @@
 //! The task that fills a projection: page after page of the log, each in one transaction.
+//!
+//! Before it begins, whenever the log lost events, and whenever the database has something else than was left there, the
+//! rows are checked (`Home::check`): rows that are gone, or that are made of lost events, are made again.
 
 use std::sync::Arc;
 
-use annals_core::{Backoff, LogPage, LogRead, Position, Query, RecordedEvent, Witness};
+use annals_core::{Backoff, Position, Query, RecordedEvent, Witness};
 use annals_sql::{Inlines, Registered};
 
 use super::file::{checkpoint, set_checkpoint};
 use super::inline::InlineProjection;
-use super::{Home, Projected, Projection};
+use super::{Checked, Home, Projected, Projection};
 use crate::follow::{Followed, follow};
+use crate::handles::inside_now;
+use crate::history::{Found, LogReader};
 use crate::shared::Shared;
 use crate::sql::{Database, Rows, SqlError};
 use crate::state::Held;
-use crate::tasks::Stop;
+use crate::tasks::{Stop, after_panic};
 use crate::{Failure, Recorded};
 
 /// A checkpoint is written at the latest when this many positions without an event for the projection have
 /// passed; until then the memory of the task is enough.
 const PASSED_MAX: u64 = 10_000;
+/// Most events of a transaction of a projection that is inline: an append that comes meanwhile is written without its rows.
+const INLINE_BATCH_MAX: usize = 100;
 
 /// A projection on its way through the log.
-pub(super) struct Filling<P> {
-    pub projection: Arc<P>,
-    pub home: Home,
-    pub shared: Arc<Shared>,
-    pub projected: Arc<Projected>,
+pub(super) struct ProjectionRunner<P> {
+    projection: Arc<P>,
+    home: Home,
+    shared: Arc<Shared>,
+    projected: Arc<Projected>,
     pub backoff: Backoff,
-    pub read: LogRead,
+    query: Query,
+    batch: usize,
+    reader: LogReader,
     /// The checkpoint with the rows.
-    pub written: Position,
+    written: Position,
+    /// Whether others have moved it since, so that the reader is not there.
+    is_stale: bool,
     /// If appends take it with them.
-    inline: Option<Registered>,
+    inline: Option<(Registered, Arc<InlineProjection<P>>)>,
 }
 
-impl<P: Projection> Filling<P> {
+/// What was read of the log.
+struct Page {
+    events: Vec<RecordedEvent>,
+    through: Witness,
+    end: bool,
+}
+
+impl<P: Projection> ProjectionRunner<P> {
     pub fn new(
         projection: P,
         home: Home,
         shared: Arc<Shared>,
         projected: Arc<Projected>,
         query: Query,
+        batch: usize,
     ) -> Self {
-        let written = home.checkpoint();
-        let read = LogRead::forward(written.next()).matching(query);
         let (projection, backoff) = (Arc::new(projection), crate::tasks::BACKOFF);
-        Self { projection, home, shared, projected, backoff, read, written, inline: None }
+        // The rows are checked before anything is read.
+        let (written, origin) = (home.checkpoint(), Witness::origin(shared.store.id()));
+        let reader = LogReader::new(shared.store.clone(), origin, query.clone(), batch);
+        let (is_stale, inline) = (false, None);
+        Self { projection, home, shared, projected, backoff, query, batch, reader, written, is_stale, inline }
     }
 
-    /// Has appends take it with them from now on, as long as this goes on.
-    pub fn take_inline(&mut self, inlines: &Inlines) {
+    /// Has appends take it with them from now on, as long as this runs.
+    pub fn register(&mut self, inlines: &Inlines) {
         let Home::Schema(schema) = &self.home else { return };
-        let inline = InlineProjection {
+        let inline = Arc::new(InlineProjection {
             projection: self.projection.clone(),
             place: schema.place().clone(),
             store: self.shared.store.clone(),
             projected: self.projected.clone(),
-            query: self.read.query.clone(),
+            query: self.query.clone(),
             known: self.written.get().into(),
-        };
-        self.inline = Some(inlines.register(Arc::new(inline)));
+            behind_max: super::inline::BEHIND_MAX.into(),
+        });
+        self.inline = Some((inlines.register(inline.clone()), inline));
+        self.batch = self.batch.min(INLINE_BATCH_MAX);
+        let origin = Witness::origin(self.shared.store.id());
+        self.reader = LogReader::new(self.shared.store.clone(), origin, self.query.clone(), self.batch);
     }
 
-    /// Goes on until the system stops. A transaction that is under way then is finished first.
+    /// Runs until the system stops. A transaction that is under way then is finished first.
     pub async fn run(mut self, mut stop: Stop) {
-        while let Some(held) = self.turn(&mut stop).await {
+        loop {
+            let work = async {
+                self.take_turns(&mut stop).await;
+                Ok(())
+            };
+            let Err(panic) = crate::failure::caught_later(work).await else { break };
+            after_panic(P::NAME, panic, &self.projected.progress, &self.shared, &mut stop).await;
+        }
+        self.home.let_go().await;
+    }
+
+    async fn take_turns(&mut self, stop: &mut Stop) {
+        while let Some(held) = self.turn(stop).await {
+            if self.check(stop).await.is_none() {
+                return;
+            }
             while !held.as_ref().is_some_and(Held::is_lost) {
-                if self.go_on(&mut stop).await.is_none() {
-                    return self.projected.progress.stopped();
+                if self.step(stop).await.is_none() {
+                    return;
                 }
             }
         }
-        self.projected.progress.stopped();
     }
 
-    /// Waits until it is the turn of this process to fill the rows, and follows what is done meanwhile. Nothing, if a stop
+    /// Waits until it is the turn of this process to fill the rows, and follows what is done meanwhile. `None` if a stop
     /// is asked for.
     async fn turn(&mut self, stop: &mut Stop) -> Option<Option<Held>> {
+        if stop.is_asked() {
+            return None;
+        }
         let Home::Schema(schema) = &self.home else { return Some(None) };
         let place = schema.place().clone();
         let (store, query, projected) =
-            (self.shared.store.clone(), self.read.query.clone(), self.projected.clone());
-        let name = format!("projection {}", place.schema());
+            (self.shared.store.clone(), self.query.clone(), self.projected.clone());
+        let name = lease(&self.home);
         let held = stop.or(async {
             tokio::select! {
                 biased;
@@ -93,48 +135,97 @@ impl<P: Projection> Filling<P> {
         Some(held)
     }
 
-    /// Goes on from where others have brought the rows meanwhile.
-    async fn go_on_from_others(&mut self) -> Result<(), SqlError> {
-        let Home::Schema(schema) = &self.home else { return Ok(()) };
-        let found = schema.place().checkpoint().await?;
-        if found != self.written {
-            self.go_on_from(found);
+    /// Checks the rows, and resumes where they are, perhaps at the beginning. `None` if a stop is asked for.
+    async fn check(&mut self, stop: &mut Stop) -> Option<()> {
+        loop {
+            let error = match stop.or(self.try_check()).await? {
+                Ok(()) => return Some(()),
+                Err(failure) => failure.into_text(),
+            };
+            self.wait_after(error, None, stop).await?;
+        }
+    }
+
+    async fn try_check(&mut self) -> Result<(), Failure> {
+        let store = self.shared.store.clone();
+        let Checked { position, witness, made_again } = self.home.check(&*store).await?;
+        let witness = match witness {
+            Some(witness) => witness,
+            None => Witness::at(&*store, position).await?.ok_or_else(|| {
+                Failure::new(format!("the log does not have position {position}, which the rows show"))
+            })?,
+        };
+        self.reader.resume(witness);
+        (self.written, self.is_stale) = (position, false);
+        *self.projected.serving.write() = self.home.serving();
+        let progress = &self.projected.progress;
+        progress.worked();
+        progress.resumes_at(position);
+        if let Some(reason) = made_again {
+            progress.notes(Some(format!("the rows are made again from the first event: {reason}")));
         }
         Ok(())
     }
 
-    /// Takes the next page, or waits for it. Nothing, if a stop is asked for.
-    async fn go_on(&mut self, stop: &mut Stop) -> Option<()> {
-        // What appends or other processes have done need not be read.
-        if let Err(error) = self.go_on_from_others().await {
-            return self.wait_after(error.to_string(), None, stop).await;
+    /// Applies the next page, or waits for it. `None` if a stop is asked for.
+    async fn step(&mut self, stop: &mut Stop) -> Option<()> {
+        if let Err(error) = self.home.renew().await {
+            return self.check_after(error, stop).await;
         }
-        let store = self.shared.store.clone();
-        let error = match stop.or(store.read_log(self.read.clone())).await? {
-            Ok(page) if page.next > self.read.from => return self.take(page, stop).await,
-            Ok(_) => {
+        // What appends or other processes have done need not be read.
+        match self.home.at().await {
+            Ok((position, Some(witness)))
+                if position > self.written || (self.is_stale && position == self.written) =>
+            {
+                self.reader.resume(witness);
+                (self.written, self.is_stale) = (position, false);
+                self.projected.progress.worked();
+                self.projected.progress.reached(position);
+            }
+            Ok((position, _)) if position == self.written && !self.is_stale => {}
+            Ok(_) => return self.check(stop).await,
+            Err(error) => return self.check_after(error, stop).await,
+        }
+        let before = self.reader.seen().position;
+        let error = match stop.or(self.reader.next()).await? {
+            Ok(Found::Lost) => {
+                tracing::warn!(projection = P::NAME, position = %before, "the log has lost events that were read");
+                return self.check(stop).await;
+            }
+            Ok(Found::Page { events, through, end }) if through.position > before => {
+                // What an append has written needs no lock, for which the next append would wait.
+                if self.inline.is_some() && self.home.at().await.is_ok_and(|(found, _)| found != self.written)
+                {
+                    return self.moved();
+                }
+                return self.apply_page(Page { events, through, end }, stop).await;
+            }
+            Ok(Found::Page { .. }) => {
                 self.at_the_end().await;
-                match stop.or(store.wait(self.read.from.previous())).await? {
-                    Ok(_) => return Some(()),
+                match stop.or(self.reader.wait()).await? {
+                    Ok(()) => return Some(()),
                     Err(error) => error,
                 }
             }
             Err(error) => error,
         };
-        self.wait_after(error.chain(), None, stop).await
+        self.wait_after(Failure::from(error).into_text(), None, stop).await
     }
 
-    /// Takes a page, however often that has to be tried.
-    async fn take(&mut self, page: LogPage, stop: &mut Stop) -> Option<()> {
-        let through = page.next.previous();
+    /// Applies a page, however often that has to be tried.
+    async fn apply_page(&mut self, page: Page, stop: &mut Stop) -> Option<()> {
         let events = page.events;
         let mut done = 0;
         while done < events.len() {
             let FailedAt { index, failure } = match self.apply(&events[done..]).await {
                 Ok(()) => break,
                 Err(NotApplied::Failed(failed)) => failed,
-                Err(NotApplied::Moved(position)) => return self.go_on_from(position),
+                Err(NotApplied::Moved) => return self.moved(),
+                Err(NotApplied::Lost(error)) => return self.check_after(error, stop).await,
             };
+            if failure.is_broken_file() {
+                return self.check_after_damage(failure, stop).await;
+            }
             let failed = done + index;
             // Those before it are done on their own, so that what they say can be seen.
             if index > 0 {
@@ -145,65 +236,60 @@ impl<P: Projection> Filling<P> {
                         self.projected.progress.reached(self.written);
                     }
                     Err(NotApplied::Failed(_)) => {}
-                    Err(NotApplied::Moved(position)) => return self.go_on_from(position),
+                    Err(NotApplied::Moved) => return self.moved(),
+                    Err(NotApplied::Lost(error)) => return self.check_after(error, stop).await,
                 }
             }
-            self.wait_after(failure.to_string(), Some(events[failed].position), stop).await?;
+            let position = events[failed].position;
+            self.wait_after(failure.into_text(), Some(position), stop).await?;
         }
-        if through.get() - self.written.get() >= PASSED_MAX {
-            // If that fails, it is so the next time.
-            match self.pass(through).await {
-                Err(NotApplied::Moved(position)) => return self.go_on_from(position),
-                Err(NotApplied::Failed(FailedAt { failure: error, .. })) => {
-                    tracing::warn!(projection = P::NAME, %error, "a checkpoint could not be moved");
-                }
-                Ok(()) => {}
+        if page.through.position.get() - self.written.get() >= PASSED_MAX {
+            // Over events that are not meant.
+            match self.commit(&[], page.through).await {
+                Err(NotApplied::Moved) => return self.moved(),
+                Err(NotApplied::Lost(error)) => return self.check_after(error, stop).await,
+                Err(NotApplied::Failed(_)) | Ok(()) => {}
             }
         }
-        self.read.from = page.next;
         self.projected.progress.worked();
         // First the rows that answer, then the word that they do.
         if page.end {
             self.at_the_end().await;
         }
-        self.projected.progress.reached(through);
+        self.projected.progress.reached(page.through.position);
         Some(())
     }
 
-    /// Somebody else has brought the rows up to here: what was read is not what comes next.
-    fn go_on_from(&mut self, position: Position) -> Option<()> {
-        match self.home {
-            Home::File(_) => {
-                tracing::warn!(projection = P::NAME, %position, "another task fills the same file; it goes on from there");
-            }
-            Home::Schema(_) => {
-                tracing::debug!(projection = P::NAME, %position, "it goes on where others have brought the rows");
-            }
-        }
-        let anew = position < self.written;
-        self.written = position;
-        self.read.from = position.next();
-        self.projected.progress.worked();
-        match anew {
-            true => self.projected.progress.goes_on_from(position),
-            false => self.projected.progress.reached(position),
-        }
+    /// Others have moved the rows: the next step looks where they are, and reads from there.
+    fn moved(&mut self) -> Option<()> {
+        self.is_stale = true;
+        tracing::debug!(projection = P::NAME, "others have moved the rows; it resumes where they are");
         Some(())
+    }
+
+    /// The rows cannot be read or written.
+    async fn check_after(&mut self, error: SqlError, stop: &mut Stop) -> Option<()> {
+        self.check_after_damage(error.into(), stop).await
+    }
+
+    async fn check_after_damage(&mut self, failure: Failure, stop: &mut Stop) -> Option<()> {
+        if failure.is_broken_file()
+            && let Home::File(file) = &mut self.home
+        {
+            file.is_broken();
+        }
+        self.wait_after(failure.into_text(), None, stop).await?;
+        self.check(stop).await
     }
 
     /// Applies events, and leaves the checkpoint at the last one.
     async fn apply(&mut self, events: &[RecordedEvent]) -> Result<(), NotApplied> {
         let Some(last) = events.last() else { return Ok(()) };
-        self.commit(events, Witness::of(last)).await
-    }
-
-    /// Moves the checkpoint over events that are of no concern, to one of them.
-    async fn pass(&mut self, through: Position) -> Result<(), NotApplied> {
-        match Witness::at(&*self.shared.store, through).await {
-            Ok(Some(witness)) => self.commit(&[], witness).await,
-            Ok(None) => Ok(()),
-            Err(error) => Err(NotApplied::Failed(FailedAt { index: 0, failure: error.into() })),
+        self.commit(events, Witness::of(last)).await?;
+        if let Some((_, inline)) = &self.inline {
+            inline.is_filled_to(self.written);
         }
+        Ok(())
     }
 
     async fn commit(&mut self, events: &[RecordedEvent], at: Witness) -> Result<(), NotApplied> {
@@ -227,22 +313,40 @@ impl<P: Projection> Filling<P> {
     }
 
     async fn wait_after(&self, error: String, position: Option<Position>, stop: &mut Stop) -> Option<()> {
-        tracing::warn!(projection = P::NAME, ?position, error, "a projection cannot go on; it tries again");
-        let attempts = self.projected.progress.failed(error, position, self.shared.clock.now());
+        tracing::warn!(
+            projection = P::NAME,
+            ?position,
+            error,
+            "a projection cannot advance; it is tried again"
+        );
+        let attempts = self.projected.progress.failed(error, position, self.shared.now());
         stop.or(tokio::time::sleep(self.backoff.before(attempts))).await
     }
 }
 
-impl<P: Projection> Followed for Filling<P> {
+/// The name of the lease without which the rows are not filled.
+fn lease(home: &Home) -> String {
+    match home {
+        Home::File(_) => String::new(),
+        Home::Schema(schema) => format!("projection {}", schema.place().schema()),
+    }
+}
+
+impl<P: Projection> Followed for ProjectionRunner<P> {
     async fn checkpoint(&self) -> Result<Position, Failure> {
-        match &self.home {
-            Home::File(file) => Ok(file.checkpoint()),
-            Home::Schema(schema) => Ok(schema.place().checkpoint().await?),
-        }
+        Ok(self.home.at().await?.0)
     }
 
     async fn caught_up(&mut self) {
         self.serve().await;
+    }
+
+    async fn waits_for(&mut self) -> Option<String> {
+        if let Err(error) = self.home.renew().await {
+            return Some(format!("the rows cannot be used: {}", Failure::from(error).into_text()));
+        }
+        let Home::Schema(schema) = &self.home else { return None };
+        Some(schema.place().database().guard().waits_for(lease(&self.home)).await)
     }
 }
 
@@ -257,13 +361,14 @@ pub(super) struct FailedAt {
 pub(super) enum NotApplied {
     Failed(FailedAt),
     /// The checkpoint with the rows is not where it was left.
-    Moved(Position),
+    Moved,
+    /// The database does not answer as it should, whatever the event.
+    Lost(SqlError),
 }
 
 impl From<SqlError> for NotApplied {
-    /// A failure of the database as such meets the first event.
     fn from(error: SqlError) -> Self {
-        Self::Failed(FailedAt { index: 0, failure: error.into() })
+        Self::Lost(error)
     }
 }
 
@@ -279,13 +384,13 @@ pub(super) async fn apply<P: Projection>(
     let work = move |connection: &rusqlite::Connection| {
         let found = checkpoint(connection)?;
         if found != before {
-            return Err(NotApplied::Moved(found));
+            return Err(NotApplied::Moved);
         }
         let rows = Rows::new(connection);
         for (index, stored) in events.into_iter().enumerate() {
             let taken = crate::failure::caught(|| {
                 let event = Recorded::<P::Event>::read(stored)?;
-                projection.apply(&event, &rows)?;
+                inside_now(|| projection.apply(&event, &rows))?;
                 Ok(rows.still_one_transaction()?)
             });
             taken.map_err(|failure| NotApplied::Failed(FailedAt { index, failure }))?;

@@ -1,8 +1,8 @@
 //! The rows of a projection and its checkpoint in a schema of a database, which several processes share.
 //!
-//! They are begun anew if they reach beyond the end of the log, if the log has another event where their newest one was, or
-//! if they are of a log that was there before. If the schema's text has changed, they are begun anew unless another process
-//! uses them: that is refused.
+//! They are made again if they reach beyond the end of the log, if the log has another event where their newest one was, if
+//! they are of a log that was there before, or if they are gone. If the schema's text has changed, they are made again unless
+//! another process uses them: that is refused.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,21 +11,32 @@ use annals_core::{EventStore, Invalid, Position, RecordedEvent, Result, Witness}
 use annals_sql::{Fault, Session, Value};
 
 use super::run::{FailedAt, NotApplied};
-use super::{Answering, Projection, Serving, Unusable};
+use super::{Answering, Checked, Projection, Serving, Unusable};
+use crate::handles::inside_now;
 use crate::sql::{Line, Params, Rows, SqlError, carry};
-use crate::state::{StateDatabase, ViewPlace, position_of, unavailable};
+use crate::state::{AWAY_MAX, StateDatabase, ViewPlace, position_of, unavailable};
 use crate::{Failure, Recorded};
 
 /// Rows of an older version that others use are looked at again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How often a process says that it uses its rows.
+const RENEW: Duration = Duration::from_secs(60);
+/// Rows are not made again with another schema while a process uses them that was seen within this time.
+const SCHEMA_AWAY: Duration = Duration::from_secs(10 * 60);
+/// What is done when the process stops may take this long.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// The rows of a projection, and of the version before as long as they answer.
 pub(super) struct ViewSchema {
     place: ViewPlace,
+    definition: &'static str,
     checkpoint: Position,
+    /// Whether the rows were there once since the start.
+    is_made: bool,
     older: Option<ViewPlace>,
-    /// When to try to remove older versions; never, if there are none.
+    /// When to try to remove older versions; `None` if there are none.
     removes: Option<Instant>,
+    renewed: Instant,
 }
 
 impl ViewSchema {
@@ -33,43 +44,109 @@ impl ViewSchema {
     pub async fn open<P: Projection>(store: &dyn EventStore, database: &StateDatabase) -> Result<Self> {
         let place = ViewPlace::of(database, P::NAME, P::VERSION)?;
         let definition = P::schema(database.dialect());
+        let (checkpoint, is_made, renewed) = (Position::ZERO, false, Instant::now());
+        let mut schema = Self { place, definition, checkpoint, is_made, older: None, removes: None, renewed };
+        schema.check(store).await?;
         let instance = database.guard().instance().await?.to_owned();
-        let mut work = place.work().await?;
-        let mut checkpoint = None;
-        if let Some(bound) = work.bound().await? {
-            match bound.unusable(definition, store).await? {
-                None => checkpoint = Some(bound.position),
-                Some(Unusable::OtherSchema) if work.is_used_by_others(&instance).await? => {
-                    let problem = format!(
-                        "`{}` version {} has another SCHEMA, and another process uses its rows: raise VERSION",
-                        P::NAME,
-                        P::VERSION
-                    );
-                    return Err(Invalid::new("projection", problem).into());
-                }
-                Some(reason) => {
-                    tracing::warn!(projection = P::NAME, %reason, "the rows are made again from the first event");
-                }
-            }
-        }
-        if checkpoint.is_none() {
-            work.make(definition).await.map_err(unavailable)?;
-        }
-        work.hold(&instance).await?;
-        drop(work);
-        let all_older = place.older().await?;
-        let mut older = None;
+        let all_older = schema.place.older().await?;
         for candidate in all_older.iter().rev() {
             let mut work = candidate.work().await?;
             // One that was removed meanwhile, or is not whole, is none.
             if work.bound().await?.is_some_and(|bound| bound.store == *store.id().as_bytes()) {
+                work.upgrade().await?;
                 work.hold(&instance).await?;
-                older = Some(candidate.clone());
+                schema.older = Some(candidate.clone());
                 break;
             }
         }
-        let removes = (!all_older.is_empty()).then(Instant::now);
-        Ok(Self { place, checkpoint: checkpoint.unwrap_or_default(), older, removes })
+        schema.removes = (!all_older.is_empty()).then(Instant::now);
+        Ok(schema)
+    }
+
+    /// Makes sure that the rows are there, and are of this log and this schema. Makes them again if they are not.
+    pub async fn check(&mut self, store: &dyn EventStore) -> Result<Checked> {
+        let instance = self.place.database().guard().instance().await?.to_owned();
+        let mut work = self.place.work().await?;
+        let mut checked = Checked { position: Position::ZERO, witness: None, made_again: None };
+        let make = match work.bound().await? {
+            None => {
+                checked.made_again = self.is_made.then(|| "they were gone".to_owned());
+                true
+            }
+            Some(bound) => {
+                work.upgrade().await?;
+                match bound.unusable(self.definition, store).await? {
+                    None => (checked.position, checked.witness) = (bound.position, bound.witness),
+                    Some(Unusable::OtherSchema) => {
+                        if let Some(user) = work.user(&instance, SCHEMA_AWAY).await? {
+                            return Err(self.other_schema(&user).into());
+                        }
+                        checked.made_again = Some(Unusable::OtherSchema.reason().to_owned());
+                    }
+                    Some(reason) => checked.made_again = Some(reason.reason().to_owned()),
+                }
+                checked.made_again.is_some()
+            }
+        };
+        if let Some(reason) = &checked.made_again {
+            tracing::warn!(
+                schema = self.place.schema(),
+                reason,
+                "the rows are made again from the first event"
+            );
+        }
+        if make {
+            work.make(self.definition).await.map_err(unavailable)?;
+        }
+        work.hold(&instance).await?;
+        (self.checkpoint, self.is_made, self.renewed) = (checked.position, true, Instant::now());
+        Ok(checked)
+    }
+
+    fn other_schema(&self, user: &str) -> Invalid {
+        let problem = format!(
+            "has another SCHEMA than the rows in `{}`, and another process uses them: raise VERSION, or stop {user} \
+             (one that was killed counts for {} minutes)",
+            self.place.schema(),
+            SCHEMA_AWAY.as_secs() / 60
+        );
+        Invalid::new("projection", problem)
+    }
+
+    /// Says that this process uses the rows, from time to time.
+    pub async fn renew(&mut self) -> Result<(), SqlError> {
+        if self.renewed.elapsed() < RENEW {
+            return Ok(());
+        }
+        let instance = self.place.database().guard().instance().await?;
+        for place in [Some(&self.place), self.older.as_ref()].into_iter().flatten() {
+            place.renew(instance).await?;
+        }
+        self.renewed = Instant::now();
+        Ok(())
+    }
+
+    /// Says that this process does not use the rows any more, as far as that can be said now.
+    pub async fn let_go(&self) {
+        let goodbye = async {
+            let instance = self.place.database().guard().instance().await?;
+            for place in [Some(&self.place), self.older.as_ref()].into_iter().flatten() {
+                place.let_go(instance).await?;
+            }
+            Ok::<_, Fault>(())
+        };
+        match tokio::time::timeout(GOODBYE, goodbye).await {
+            Ok(Ok(())) => {}
+            failed => {
+                let error = failed
+                    .map_or_else(|_| "it takes too long".to_owned(), |done| format!("{:?}", done.err()));
+                tracing::debug!(
+                    schema = self.place.schema(),
+                    error,
+                    "it stays noted that this process uses the rows"
+                );
+            }
+        }
     }
 
     pub fn place(&self) -> &ViewPlace {
@@ -117,8 +194,10 @@ impl ViewSchema {
         for older in self.place.older().await? {
             let mut work = older.work().await?;
             if work.bound().await?.is_some() {
+                work.upgrade().await?;
                 work.let_go(instance).await?;
-                if work.is_used_by_others(instance).await? {
+                if let Some(user) = work.user(instance, AWAY_MAX).await? {
+                    tracing::debug!(schema = older.schema(), user, "the rows of an older version stay");
                     all = false;
                     continue;
                 }
@@ -130,13 +209,28 @@ impl ViewSchema {
     }
 }
 
-/// Locks the checkpoint in this transaction, which has entered the place, and says where it stands.
-pub(super) async fn lock(session: &mut (dyn Session + '_), place: &ViewPlace) -> Result<Position, Fault> {
+/// How to lock the checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lock {
+    Wait,
+    /// Leave it if somebody has it.
+    Skip,
+}
+
+/// Locks the checkpoint in this transaction, which has entered the place, and returns its position. `None` if somebody has
+/// it, or makes the rows again.
+pub(super) async fn lock(
+    session: &mut (dyn Session + '_),
+    place: &ViewPlace,
+    lock: Lock,
+) -> Result<Option<Position>, Fault> {
     let dialect = place.database().dialect();
-    let sql = "SELECT position FROM annals_checkpoint FOR UPDATE";
+    let sql = match lock {
+        Lock::Wait => "SELECT position FROM annals_checkpoint FOR UPDATE",
+        Lock::Skip => "SELECT position FROM annals_checkpoint FOR UPDATE SKIP LOCKED",
+    };
     let answer = crate::sql::carry_out(session, dialect, place.schema(), sql, &[]).await?;
-    let row = answer.rows.first();
-    row.map(|row| position_of(row).0).ok_or_else(|| Fault::unavailable("the rows are being made anew"))
+    answer.rows.first().map(|row| Ok(position_of(row)?.0)).transpose()
 }
 
 /// Notes in the transaction of the rows that everything up to this event is in them.
@@ -166,6 +260,7 @@ pub(super) async fn take<P: Projection>(
     place: &ViewPlace,
     projection: Arc<P>,
     events: Vec<RecordedEvent>,
+    deadline: Option<Instant>,
 ) -> Result<(), NotTaken> {
     if events.is_empty() {
         return Ok(());
@@ -174,8 +269,9 @@ pub(super) async fn take<P: Projection>(
         let rows = Rows::on(line);
         for (index, stored) in events.into_iter().enumerate() {
             let taken = crate::failure::caught(|| {
+                line.still_whole()?;
                 let event = Recorded::<P::Event>::read(stored)?;
-                projection.apply(&event, &rows)?;
+                inside_now(|| projection.apply(&event, &rows))?;
                 Ok(rows.still_one_transaction()?)
             });
             taken
@@ -184,7 +280,7 @@ pub(super) async fn take<P: Projection>(
         Ok(())
     };
     let dialect = place.database().dialect();
-    let carried = carry(session, dialect, place.schema(), work).await;
+    let carried = carry(session, dialect, place.schema(), deadline, work).await;
     carried.unwrap_or_else(|stopped| {
         let failed = FailedAt { index: 0, failure: Failure::from(stopped) };
         Err(NotTaken { failed, lost: true })
@@ -200,12 +296,12 @@ pub(super) async fn apply<P: Projection>(
     at: Witness,
 ) -> Result<(), NotApplied> {
     let mut transaction = place.begin().await.map_err(SqlError::from)?;
-    let found = lock(transaction.session(), place).await.map_err(SqlError::from)?;
-    if found != before {
+    let found = lock(transaction.session(), place, Lock::Wait).await.map_err(SqlError::from)?;
+    if found != Some(before) {
         transaction.rollback().await;
-        return Err(NotApplied::Moved(found));
+        return Err(NotApplied::Moved);
     }
-    if let Err(NotTaken { failed, .. }) = take(transaction.session(), place, projection, events).await {
+    if let Err(NotTaken { failed, .. }) = take(transaction.session(), place, projection, events, None).await {
         transaction.rollback().await;
         return Err(NotApplied::Failed(failed));
     }

@@ -16,8 +16,8 @@
 use std::time::Duration;
 
 use annals_core::{
-    Aggregate, Append, Appended, Backoff, Conflict, Decide, Error, Event, EventId, Expected, KeyReuse, LogRead,
-    NewEvent, RecordedEvent, StreamId, Version, Violated, Violation,
+    Aggregate, Append, Appended, Backoff, Conflict, Decide, Error, Event, EventId, Expected, KeyReuse,
+    LogRead, NewEvent, RecordedEvent, StreamId, Version, Violated, Violation,
 };
 
 use super::encoded::{Beside, Encoded};

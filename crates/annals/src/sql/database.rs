@@ -56,6 +56,11 @@ impl Database {
         Ok(Self { writer: Arc::new(Mutex::new(connection)), readers })
     }
 
+    /// Its file, unless it is in memory.
+    pub fn path(&self) -> Option<&Path> {
+        self.readers.as_ref().map(|readers| readers.path.as_path())
+    }
+
     /// Does this in one transaction. Blocks.
     pub fn write_now<T, E: From<SqlError>>(
         &self,
@@ -151,7 +156,7 @@ where
         Ok(done) => done,
         Err(stopped) => {
             let cause = match stopped.try_into_panic() {
-                Ok(panic) => crate::failure::panic_message(&*panic).into(),
+                Ok(panic) => crate::failure::panic_text(panic).into(),
                 Err(cancelled) => cancelled.into(),
             };
             Err(SqlError::Stopped(cause).into())

@@ -8,9 +8,11 @@
 //!
 //! - L1  The task carries out one statement after the other, and the thread waits for each. If the task is given up, the
 //!       thread is told so and ends.
-//! - L2  A statement that failed has undone what came before it in its transaction: nothing more is carried out.
+//! - L2  After a deadline nothing more is executed: the work fails, also while it is busy with something else.
+//! - L3  A statement that failed has undone what came before it in its transaction: nothing more is carried out.
 
 use std::cell::{Cell, RefCell};
+use std::time::Instant;
 
 use annals_core::Cause;
 use annals_sql::{Allowed, Answer, Dialect, Fault, Session, Value};
@@ -18,10 +20,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::SqlError;
 
+const TOO_LONG: &str = "the projection takes too long while others wait";
+
 /// The thread's end.
 pub(crate) struct Line {
     dialect: Dialect,
     statements: mpsc::UnboundedSender<Statement>,
+    deadline: Option<Instant>,
     /// Why nothing more is carried out.
     broken: RefCell<Option<String>>,
     /// Whether that was the database's fault and not the statement's.
@@ -45,6 +50,10 @@ impl Line {
     }
 
     pub fn still_whole(&self) -> Result<(), SqlError> {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            self.lost.set(true);
+            return Err(SqlError::Unavailable(TOO_LONG.into()));
+        }
         match &*self.broken.borrow() {
             None => Ok(()),
             Some(before) => {
@@ -72,25 +81,35 @@ impl Line {
     }
 }
 
-/// Does this work on a thread for blocking work, with its statements carried out on this connection, for the rows of this
-/// place.
+/// Does this work on a thread for blocking work, with its statements executed on this connection, for the rows of this
+/// place, until the deadline at most.
 pub(crate) async fn carry<T: Send + 'static>(
     session: &mut (dyn Session + '_),
     dialect: Dialect,
     place: &str,
+    deadline: Option<Instant>,
     work: impl FnOnce(&Line) -> T + Send + 'static,
 ) -> Result<T, SqlError> {
     let (statements, mut asked) = mpsc::unbounded_channel();
     let working = tokio::task::spawn_blocking(move || {
-        work(&Line { dialect, statements, broken: RefCell::default(), lost: Cell::default() })
+        work(&Line { dialect, statements, deadline, broken: RefCell::default(), lost: Cell::default() })
     });
-    while let Some(Statement { sql, values, answer }) = asked.recv().await {
-        // Whoever has gone away does not want the answer.
+    loop {
+        let next = match deadline {
+            // A statement that is under way is waited for: the connection is of use afterwards.
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), asked.recv()).await {
+                Ok(next) => next,
+                Err(_) => return Err(SqlError::Unavailable(TOO_LONG.into())),
+            },
+            None => asked.recv().await,
+        };
+        let Some(Statement { sql, values, answer }) = next else { break };
+        // The thread may have ended meanwhile.
         let _ = answer.send(carry_out(session, dialect, place, &sql, &values).await);
     }
     working.await.map_err(|stopped| {
         SqlError::Stopped(match stopped.try_into_panic() {
-            Ok(panic) => crate::failure::panic_message(&*panic).into(),
+            Ok(panic) => crate::failure::panic_text(panic).into(),
             Err(cancelled) => Cause::from(cancelled),
         })
     })

@@ -166,12 +166,26 @@ pub(crate) fn id_of(value: &Value) -> Option<[u8; 16]> {
     }
 }
 
-/// A checkpoint in two columns: the position, and the id of the event there if it stands at one.
-pub(crate) fn position_of(row: &[Value]) -> (Position, Option<Witness>) {
-    let position = match row.first() {
-        Some(Value::Integer(position)) => Position::new(position.unsigned_abs()),
-        _ => Position::ZERO,
+/// A checkpoint in two columns: the position, and the id of the event there if it is at one.
+///
+/// # Errors
+/// If they hold something else.
+pub(crate) fn position_of(row: &[Value]) -> Result<(Position, Option<Witness>), Fault> {
+    let unreadable = |column: &str, problem: &str| Fault::Column {
+        column: format!("`{column}` of annals_checkpoint"),
+        problem: problem.to_owned(),
     };
-    let id = row.get(1).and_then(id_of).map(EventId::from_bytes);
-    (position, id.map(|id| Witness { position, id }))
+    let position = match row.first() {
+        Some(Value::Integer(position)) => u64::try_from(*position).ok().map(Position::new),
+        _ => None,
+    };
+    let position = position.ok_or_else(|| unreadable("position", "is no position"))?;
+    let witness = match row.get(1) {
+        None | Some(Value::Null) => None,
+        Some(id) => {
+            let id = id_of(id).ok_or_else(|| unreadable("event_id", "is no id of an event"))?;
+            Some(Witness { position, id: EventId::from_bytes(id) })
+        }
+    };
+    Ok((position, witness))
 }

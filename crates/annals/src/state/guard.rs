@@ -30,6 +30,8 @@ enum Ask {
     Hold(String, oneshot::Sender<Held>),
     /// Wants it if it is free now.
     Try(String, oneshot::Sender<Option<Held>>),
+    /// Wants to know who has it.
+    Holder(String, oneshot::Sender<String>),
     /// Wants to know how many of these anybody has.
     Count(Vec<String>, oneshot::Sender<Result<usize, Fault>>),
     LetGo(String),
@@ -100,6 +102,16 @@ impl Guard {
         held.await.ok()?
     }
 
+    /// Why this process does not have the lock of this name, for a status.
+    pub async fn waits_for(&self, name: String) -> String {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.asks.send(Ask::Holder(name, answer));
+        match (sent, answered.await) {
+            (Ok(()), Ok(text)) => text,
+            _ => "the system is stopped".to_owned(),
+        }
+    }
+
     /// How many of these locks anybody has.
     ///
     /// # Errors
@@ -154,6 +166,12 @@ impl Keeping {
                     Some(Ask::Try(name, granted)) => {
                         let held = self.within(async |keeping| keeping.take(&name).await).await;
                         drop(granted.send(held.ok().flatten()));
+                    }
+                    Some(Ask::Holder(name, answer)) => {
+                        let text = self.within(async |keeping| keeping.holder(&name).await).await;
+                        drop(answer.send(text.unwrap_or_else(|fault| {
+                            format!("waiting for a connection that can hold the lease: {fault}")
+                        })));
                     }
                     Some(Ask::Count(names, count)) => {
                         drop(count.send(self.within(async |keeping| keeping.count(&names).await).await));
@@ -243,6 +261,34 @@ impl Keeping {
         let (sender, lost) = watch::channel(false);
         self.held.insert(name.to_owned(), sender);
         Ok(Some(Held { name: name.to_owned(), lost, asks: self.asks.clone() }))
+    }
+
+    /// Who has a lock, as a status shows it.
+    async fn holder(&mut self, name: &str) -> Result<String, Fault> {
+        let Some(session) = &mut self.session else { return Err(Fault::unavailable("it is lost")) };
+        let dialect = self.sessions.dialect();
+        let sql = match dialect {
+            Dialect::MySql => {
+                "SELECT CONCAT(l.id, COALESCE(CONCAT(' at ', p.host), ''))
+                 FROM (SELECT IS_USED_LOCK(CONCAT('annals ', LEFT(SHA2(?1, 256), 40))) AS id) AS l
+                 LEFT JOIN information_schema.processlist AS p ON p.id = l.id"
+            }
+            _ => {
+                "SELECT l.pid::text || coalesce(' at ' || host(a.client_addr), '')
+                 FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+                 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                 AND ((l.classid::bigint << 32) | l.objid::bigint) = hashtextextended(?1, 0)"
+            }
+        };
+        let lock = Value::Text(format!("{}{name}", self.prefix));
+        let answer = annals_sql::run(&mut **session, dialect, sql, &[lock]).await?;
+        let holder = match answer.rows.into_iter().flatten().next() {
+            Some(Value::Text(holder)) => holder,
+            Some(Value::Blob(holder)) => String::from_utf8_lossy(&holder).into_owned(),
+            _ => return Ok("waiting for the lease, which is free".to_owned()),
+        };
+        Ok(format!("waiting for the lease held by connection {holder} of the database"))
     }
 
     async fn count(&mut self, names: &[String]) -> Result<usize, Fault> {

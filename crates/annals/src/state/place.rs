@@ -9,13 +9,15 @@
 //! - Y1  Before `$` stands the schema of the state, so that no two logs have a schema in common.
 //! - Y2  The row of `annals_checkpoint` is written last. A schema without it is unfinished: it is removed and begun anew.
 //!       One that has other tables only is somebody else's, and is refused.
-//! - Y3  Whoever makes, takes into use or removes one has its lock. Whoever uses it stands in `annals_holders` and has the
-//!       lock of its name (`guard`): it is not removed under anybody's feet.
+//! - Y3  A process that makes, takes into use or removes one has its lock. A process that uses it is in `annals_holders`, and
+//!       renews that. It counts as a user until it lets go, or was not seen for [`AWAY_MAX`] and does not have the lock of
+//!       its name (`guard`): a connection may be lost, and a machine may stand still.
+//! - Y4  Times are those of the database. One in the future says nothing, and counts as now.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use annals_core::{Error, Invalid, Position, Result};
+use annals_core::{Error, Invalid, Position, Result, Witness};
 use annals_sql::{Dialect, Fault, Session, Value};
 
 use super::database::quoted;
@@ -28,6 +30,8 @@ use crate::sql::{Row, SqlError};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked whether they have.
 const LOOK: Duration = Duration::from_millis(20);
+/// A process that was not seen for this long does not use its rows any more.
+pub(crate) const AWAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The schema of one version of a projection. A clone is the same.
 #[derive(Clone)]
@@ -63,11 +67,26 @@ impl ViewPlace {
         self.version
     }
 
-    /// Everything up to here is in the rows.
-    pub async fn checkpoint(&self) -> Result<Position, Fault> {
-        let sql = self.named("SELECT position FROM {place}.annals_checkpoint");
+    /// Everything up to here is in the rows, and the event there.
+    pub async fn checkpoint(&self) -> Result<(Position, Option<Witness>), Fault> {
+        let sql = self.named("SELECT position, event_id FROM {place}.annals_checkpoint");
         let answer = self.database.read(&sql, &[]).await?;
-        Ok(answer.rows.first().map_or(Position::ZERO, |row| position_of(row).0))
+        let Some(row) = answer.rows.first() else {
+            return Err(Fault::unavailable("the rows are being made again"));
+        };
+        position_of(row)
+    }
+
+    /// This process still uses the rows.
+    pub async fn renew(&self, instance: &str) -> Result<(), Fault> {
+        let sql = self.named(hold(self.database.dialect()));
+        self.database.write(&sql, &[Value::Text(instance.to_owned())]).await.map(drop)
+    }
+
+    /// This process does not use the rows any more.
+    pub async fn let_go(&self, instance: &str) -> Result<(), Fault> {
+        let sql = self.named(LET_GO);
+        self.database.write(&sql, &[Value::Text(instance.to_owned())]).await.map(drop)
     }
 
     /// Runs a query of a user's.
@@ -141,6 +160,22 @@ impl ViewPlace {
     }
 }
 
+const LET_GO: &str = "DELETE FROM {place}.annals_holders WHERE instance = ?1";
+
+/// The statement by which a process says that it uses the rows.
+fn hold(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::MySql => {
+            "INSERT INTO {place}.annals_holders (instance, seen_at) VALUES (?1, CURRENT_TIMESTAMP)
+             ON DUPLICATE KEY UPDATE seen_at = CURRENT_TIMESTAMP"
+        }
+        _ => {
+            "INSERT INTO {place}.annals_holders (instance, seen_at) VALUES (?1, now())
+             ON CONFLICT (instance) DO UPDATE SET seen_at = now()"
+        }
+    }
+}
+
 /// The name of a projection's schemas, up to the version. Names that differ in signs only have it in common, which the
 /// row of `annals_checkpoint` tells.
 fn before_version(database: &StateDatabase, projection: &str) -> String {
@@ -196,7 +231,10 @@ impl Work {
             );
             return Err(Invalid::new("projection", problem).into());
         }
-        let (position, witness) = position_of(&[position.clone(), event.clone()]);
+        // What makes no sense is as rows that are not finished: they are made again.
+        let Ok((position, witness)) = position_of(&[position.clone(), event.clone()]) else {
+            return Ok(None);
+        };
         let store = id_of(store).unwrap_or_default();
         Ok(Some(Bound { store, schema: definition.clone(), position, witness }))
     }
@@ -212,39 +250,77 @@ impl Work {
         Ok(answer.rows.into_iter().filter_map(name).collect())
     }
 
-    /// Whether anybody but this process uses the rows. Forgets those who have ended.
-    pub async fn is_used_by_others(&mut self, own: &str) -> Result<bool, Fault> {
-        let answer = self.run("SELECT instance FROM {place}.annals_holders", &[]).await?;
-        let mut used = false;
+    /// A process other than this that uses the rows: one that has the lock of its name, or was seen within this time.
+    /// Forgets those that are away for good.
+    pub async fn user(&mut self, own: &str, within: Duration) -> Result<Option<String>, Fault> {
+        let age = match self.dialect() {
+            Dialect::MySql => "TIMESTAMPDIFF(SECOND, seen_at, CURRENT_TIMESTAMP)",
+            _ => "extract(epoch FROM now() - seen_at)::bigint",
+        };
+        let answer = self.run(&format!("SELECT instance, {age} FROM {{place}}.annals_holders"), &[]).await?;
+        let mut user = None;
         for row in answer.rows {
-            let Some(Value::Text(instance)) = row.into_iter().next() else { continue };
+            let mut cells = row.into_iter();
+            let Some(Value::Text(instance)) = cells.next() else { continue };
             if instance == own {
                 continue;
             }
+            let seconds = match cells.next() {
+                Some(Value::Integer(seconds)) => seconds,
+                _ => -1,
+            };
+            if seconds < 0 {
+                self.hold(&instance).await?;
+            }
+            let away = Duration::from_secs(seconds.max(0).unsigned_abs());
             let (dialect, lock) = (self.dialect(), instance_lock(&instance));
-            if try_lock(&mut *self.session, &self.prefix, dialect, &lock).await? {
-                unlock(&mut *self.session, &self.prefix, dialect, &lock).await?;
+            if !try_lock(&mut *self.session, &self.prefix, dialect, &lock).await? {
+                user = Some(format!("process {instance}, which is running"));
+                continue;
+            }
+            unlock(&mut *self.session, &self.prefix, dialect, &lock).await?;
+            if away >= AWAY_MAX {
                 self.let_go(&instance).await?;
-            } else {
-                used = true;
+            } else if away < within {
+                user.get_or_insert(format!("process {instance}, seen {} s ago", away.as_secs()));
             }
         }
-        Ok(used)
+        Ok(user)
     }
 
     /// This process uses the rows.
     pub async fn hold(&mut self, instance: &str) -> Result<(), Fault> {
-        let what = "{place}.annals_holders (instance) VALUES (?1)";
-        let sql = self.place.database.insert_unless_there(what, "instance");
-        self.run(&sql, &[Value::Text(instance.to_owned())]).await.map(drop)
-    }
-
-    pub async fn let_go(&mut self, instance: &str) -> Result<(), Fault> {
-        let sql = "DELETE FROM {place}.annals_holders WHERE instance = ?1";
+        let sql = hold(self.dialect());
         self.run(sql, &[Value::Text(instance.to_owned())]).await.map(drop)
     }
 
-    /// Makes the tables anew, without a row.
+    pub async fn let_go(&mut self, instance: &str) -> Result<(), Fault> {
+        self.run(LET_GO, &[Value::Text(instance.to_owned())]).await.map(drop)
+    }
+
+    /// Brings tables of an older version of Annals up to date.
+    pub async fn upgrade(&mut self) -> Result<(), Fault> {
+        let seen = "SELECT COUNT(*) FROM information_schema.columns
+            WHERE table_schema = ?1 AND table_name = 'annals_holders' AND column_name = 'seen_at'";
+        let add_seen = match self.dialect() {
+            Dialect::MySql => "TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP",
+            _ => "timestamptz NOT NULL DEFAULT now()",
+        };
+        let add_seen = format!("ALTER TABLE {{place}}.annals_holders ADD COLUMN seen_at {add_seen}");
+        let key = "SELECT COUNT(*) FROM information_schema.table_constraints WHERE table_schema = ?1
+            AND table_name = 'annals_checkpoint' AND constraint_type = 'PRIMARY KEY'";
+        let add_key = "ALTER TABLE {place}.annals_checkpoint ADD PRIMARY KEY (store_id)".to_owned();
+        for (is_done, step) in [(seen, add_seen), (key, add_key)] {
+            let schema = Value::Text(self.place.schema.to_string());
+            if self.run(is_done, &[schema]).await?.rows.first().is_some_and(|row| row[0] == Value::Integer(0))
+            {
+                self.session.script(&self.place.named(&step)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the tables again, without a row.
     pub async fn make(&mut self, definition: &str) -> Result<(), Fault> {
         let transactional = self.dialect() != Dialect::MySql;
         if transactional {

@@ -17,10 +17,12 @@ CREATE TABLE IF NOT EXISTS snapshots (
 ) WITHOUT ROWID;
 
 -- How far a subscriber has come: everything up to `position` is handled. `witness` is the event
--- there, to tell when the log has been brought back and has gone another way since.
+-- there, to tell when the log has been brought back and has gone another way since; `ladder` are older ones, each the
+-- position (8 bytes, big endian) and the id of an event. `state.rs` adds it to tables that were made without it.
 CREATE TABLE IF NOT EXISTS checkpoints (
     subscriber       TEXT PRIMARY KEY NOT NULL,
     position         INTEGER NOT NULL,
     witness_position INTEGER,
-    witness_id       BLOB
+    witness_id       BLOB,
+    ladder           BLOB
 ) WITHOUT ROWID;

@@ -1,221 +1,378 @@
 //! How far a subscriber has come: a row of `state.sqlite`, or of the table `checkpoints` of a database.
+//!
+//! - C1  A checkpoint names its event and carries a ladder of older ones (`history`). If the log lost events, the subscriber
+//!       steps back to the newest event in common, and its status says so.
+//! - C2  A row that cannot be read stops its own subscriber, and is left as it is.
+//!
+//! Several rows of one subscriber, and how the work is divided otherwise: `division`.
 
-use annals_core::{EventId, EventStore, Position, Result, Witness};
-use annals_sql::Value;
-use rusqlite::{OptionalExtension, params};
+use annals_core::{Error, EventId, EventStore, Position, Result, Witness};
+use annals_sql::{Fault, Value};
+use rusqlite::{OptionalExtension, params, types};
 
+use super::division::Finished;
 use super::group::Share;
-use crate::sql::{Database, Params, SqlError, ToValue, whole};
-use crate::state::{Held, Opened, StateDatabase, position_of, unavailable};
+use crate::history::Ladder;
+use crate::sql::{Database, Params, SqlError, whole};
+use crate::state::{Held, Opened, StateDatabase, state_error, unavailable};
 
-/// The checkpoint of one subscriber.
+/// The checkpoint of one subscriber, or of one share of a group.
 #[derive(Clone)]
 pub(super) struct Checkpoints {
-    kept: Kept,
-    subscriber: String,
+    pub(super) kept: Kept,
+    pub(super) subscriber: String,
+    /// Whether a subscriber without a checkpoint begins at the end of the log.
+    pub(super) from_now: bool,
+    /// Whether `division` has made the row.
+    is_share: bool,
 }
 
 #[derive(Clone)]
-enum Kept {
+pub(super) enum Kept {
     Sqlite(Database),
     Database(StateDatabase),
 }
 
-/// A checkpoint as it is kept: everything up to the position is handled.
-type Checkpoint = (Position, Option<Witness>);
+/// A checkpoint as it is stored: everything up to the position is handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub position: Position,
+    /// Ends at the position. Empty at the beginning of the log, and if nothing was stored of the event there.
+    pub ladder: Ladder,
+    /// Whether there was a ladder, and not the event of the position alone.
+    whole: bool,
+}
+
+/// Where a subscriber resumes.
+pub(super) struct Resumed {
+    pub at: Witness,
+    pub ladder: Ladder,
+    /// What other divisions of the work had finished beyond that.
+    pub finished: Finished,
+    /// What an operator should know about it.
+    pub notice: Option<String>,
+}
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CheckpointError {
+    #[error(
+        "the checkpoint of `{subscriber}` {problem}: correct its row in `checkpoints`, or remove it, \
+         and the subscriber starts as for the first time"
+    )]
+    Unreadable { subscriber: String, problem: String },
+    #[error(
+        "the checkpoint of `{0}` is gone: another process divides the group into another number of shares; \
+         start all of them with the same number"
+    )]
+    Gone(String),
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl From<Fault> for CheckpointError {
+    fn from(fault: Fault) -> Self {
+        SqlError::from(fault).into()
+    }
+}
+
+impl From<SqlError> for CheckpointError {
+    fn from(error: SqlError) -> Self {
+        Self::Failed(unavailable(error))
+    }
+}
 
 impl Checkpoints {
-    pub fn new(state: &Opened, subscriber: &str) -> Self {
+    pub fn new(state: &Opened, subscriber: &str, from_now: bool) -> Self {
         let kept = match state {
             Opened::Sqlite(database, _) => Kept::Sqlite(database.clone()),
             Opened::Database(database) => Kept::Database(database.clone()),
         };
-        Self { kept, subscriber: subscriber.to_owned() }
-    }
-
-    /// Where to go on: after the checkpoint, or at the first start where that begins. A checkpoint that the log
-    /// does not know is dropped with a warning.
-    pub async fn begin(&self, store: &dyn EventStore, from_now: bool) -> Result<Position> {
-        // In this order: others may append and move it meanwhile.
-        let found = self.read().await.map_err(unavailable)?;
-        let head = store.head().await?;
-        if let Some((position, witness)) = found {
-            let reason = match witness {
-                _ if position > head => "it is beyond the end of the log",
-                Some(witness) if !witness.holds(store).await? => "the log has another history",
-                _ => return Ok(position),
-            };
-            tracing::warn!(subscriber = self.subscriber, reason, "the checkpoint is dropped; it begins anew");
-        }
-        let after = if from_now { head } else { Position::ZERO };
-        let witness = if from_now { Witness::at(store, head).await? } else { None };
-        match &self.kept {
-            Kept::Sqlite(database) => {
-                self.put_in_file(database, witness, true).await.map_err(unavailable)?;
-                Ok(after)
-            }
-            Kept::Database(database) => self.put_anew(database, found, witness).await.map_err(unavailable),
-        }
+        Self { kept, subscriber: subscriber.to_owned(), from_now, is_share: false }
     }
 
     /// That of one share of a group.
     pub fn of_share(&self, share: Share) -> Self {
         // No subscriber has `/` in its name.
-        Self { kept: self.kept.clone(), subscriber: format!("{}/{share}", self.subscriber) }
+        Self { subscriber: format!("{}/{share}", self.subscriber), is_share: true, ..self.clone() }
     }
 
-    /// Has rows for this division of the work and no others: if it was divided otherwise, all of them stand where the
-    /// slowest one was. Files know no division.
-    pub async fn divide(&self, shares: &[Share]) -> Result<(), SqlError> {
-        let Kept::Database(database) = &self.kept else { return Ok(()) };
-        let mut wanted: Vec<String> = match shares {
-            [] => vec![self.subscriber.clone()],
-            shares => shares.iter().map(|share| self.of_share(*share).subscriber).collect(),
+    /// Where the subscriber will resume. Makes the checkpoint at the very first start.
+    pub async fn begin(&self, store: &dyn EventStore) -> Result<Position, CheckpointError> {
+        let found = self.stored(store).await?;
+        let (position, was_whole) = (found.position, found.whole);
+        let (stored, is_back) = self.in_common(found, store).await?;
+        if !is_back && !was_whole {
+            self.put(Some(position), &stored).await?;
+        }
+        Ok(stored.position)
+    }
+
+    /// The checkpoint, which is made at the very first start.
+    async fn stored(&self, store: &dyn EventStore) -> Result<Stored, CheckpointError> {
+        if let Some(stored) = self.read().await? {
+            return Ok(stored);
+        }
+        if self.is_share {
+            return Err(CheckpointError::Gone(self.subscriber.clone()));
+        }
+        let first = self.first(store).await?;
+        self.put(None, &first).await?;
+        // Others may have done the same: theirs holds.
+        Ok(self.read().await?.unwrap_or(first))
+    }
+
+    /// The checkpoint as far as the log has it: as it is, or one that is further back and is to take its place.
+    async fn in_common(&self, found: Stored, store: &dyn EventStore) -> Result<(Stored, bool)> {
+        let witness = match found.ladder.newest() {
+            // A checkpoint without an event there is believed if the log goes that far.
+            None => Witness::at(store, found.position).await?,
+            witness => witness,
         };
-        let (name, shares, end) =
-            (&self.subscriber, format!("{}/", self.subscriber), format!("{}0", self.subscriber));
-        let range = (name.as_str(), shares.as_str(), end.as_str()).values()?;
-        // `0` is the sign behind `/`.
-        let of_all =
-            "FROM {state}.checkpoints WHERE subscriber = ?1 OR (subscriber > ?2 AND subscriber < ?3)";
-        let mut transaction = database.begin().await?;
-        let rows = format!("SELECT position, event_id, subscriber {of_all} FOR UPDATE");
-        let rows = transaction.run(&rows, &range).await?.rows;
-        let mut found: Vec<_> = rows.iter().filter_map(|row| text_of(&row[2])).collect();
-        wanted.sort();
-        found.sort();
-        if rows.is_empty() || found == wanted {
-            transaction.rollback().await;
-            return Ok(());
+        if let Some(at) = witness
+            && at.holds(store).await?
+        {
+            return match found.whole {
+                true => Ok((found, false)),
+                false => Ok((Stored::at(store, Some(at)).await?, false)),
+            };
         }
-        let slowest = rows.iter().map(|row| position_of(row)).min_by_key(|(position, _)| *position);
-        let (position, witness) = slowest.unwrap_or_default();
-        tracing::info!(subscriber = self.subscriber, %position, "the work is divided otherwise from here on");
-        transaction.run(&format!("DELETE {of_all}"), &range).await?;
-        for share in wanted {
-            let insert =
-                "INSERT INTO {state}.checkpoints (subscriber, position, event_id) VALUES (?1, ?2, ?3)";
-            let id = witness.map(|witness| witness.id.as_bytes().to_vec());
-            transaction.run(insert, &(share, position, id).values()?).await?;
-        }
-        Ok(transaction.commit().await?)
+        let back = match found.ladder.last_in_common(store).await? {
+            Some(common) => {
+                let mut ladder = found.ladder;
+                ladder.cut(common.position);
+                Stored { position: common.position, ladder, whole: found.whole }
+            }
+            None => self.first(store).await?,
+        };
+        Ok((back, true))
     }
 
-    /// Where it stands now.
-    pub async fn position(&self) -> Result<Position, SqlError> {
-        Ok(self.read().await?.unwrap_or_default().0)
+    /// Where a subscriber begins that has no checkpoint.
+    pub async fn first(&self, store: &dyn EventStore) -> Result<Stored> {
+        let ladder = match self.from_now {
+            true => Witness::at(store, store.head().await?).await?,
+            false => None,
+        };
+        Stored::at(store, ladder).await
     }
 
-    /// Everything up to this event is handled. A checkpoint never moves back.
-    pub async fn write(&self, witness: Witness) -> Result<(), SqlError> {
+    /// Where to resume: at the checkpoint, or, if the log lost the event there, at the newest one in common, to which the
+    /// checkpoint is moved. Only for the process that handles the events.
+    pub async fn resume(&self, store: &dyn EventStore) -> Result<Resumed, CheckpointError> {
+        let found = self.stored(store).await?;
+        let (position, was_whole) = (found.position, found.whole);
+        let finished = Finished::read(self).await?.in_common(store).await?;
+        let (stored, is_back) = self.in_common(found, store).await?;
+        let mut notice = None;
+        if is_back {
+            let text = format!(
+                "the log lost the event at position {position}, up to which this had handled everything (a backup was \
+                 restored, or a standby was promoted that did not have it): it stepped back to {}, the newest event in \
+                 common that it knows",
+                stored.position
+            );
+            tracing::warn!(subscriber = self.subscriber, text, "the log has another history");
+            notice = Some(text);
+        }
+        if is_back || !was_whole {
+            self.put(Some(position), &stored).await?;
+        }
+        let at = stored.ladder.newest().unwrap_or(Witness::origin(store.id()));
+        Ok(Resumed { at, ladder: stored.ladder, finished, notice })
+    }
+
+    /// The position that is stored now.
+    pub async fn position(&self) -> Result<Position, CheckpointError> {
+        Ok(self.read().await?.map_or(Position::ZERO, |stored| stored.position))
+    }
+
+    /// Everything up to the end of this ladder is handled. A checkpoint never moves back by this.
+    pub async fn write(&self, ladder: &Ladder) -> Result<(), CheckpointError> {
+        let Some(witness) = ladder.newest() else { return Ok(()) };
+        let stored = Stored { position: witness.position, ladder: ladder.clone(), whole: true };
         match &self.kept {
-            Kept::Sqlite(database) => self.put_in_file(database, Some(witness), false).await,
+            Kept::Sqlite(database) => self.put_in_file(database, &stored, None).await,
             Kept::Database(database) => {
-                let sql = "UPDATE {state}.checkpoints SET position = ?2, event_id = ?3
+                let sql = "UPDATE {state}.checkpoints SET position = ?2, event_id = ?3, ladder = ?4
                     WHERE subscriber = ?1 AND position < ?2";
-                let id = witness.id.as_bytes().as_slice();
-                database.write(sql, &(self.subscriber.as_str(), witness.position, id).values()?).await?;
+                let changed = database.write(sql, &stored.values(&self.subscriber)?).await;
+                if changed.map_err(SqlError::from)?.changed == 0 && self.read().await?.is_none() {
+                    return Err(CheckpointError::Gone(self.subscriber.clone()));
+                }
                 Ok(())
             }
         }
+    }
+
+    /// The name of the lease without which nothing is handled.
+    pub fn lease(&self) -> String {
+        format!("subscriber {}", self.subscriber)
     }
 
     /// Waits until this process is the one that handles the events of this subscriber; at once, if there is no other.
     pub async fn hold(&self) -> Option<Held> {
         match &self.kept {
             Kept::Sqlite(_) => None,
-            Kept::Database(database) => {
-                Some(database.guard().hold(format!("subscriber {}", self.subscriber)).await)
-            }
+            Kept::Database(database) => Some(database.guard().hold(self.lease()).await),
         }
     }
 
-    /// Puts it at an event, or before the first one; `anew` forgets where it was.
-    async fn put_in_file(
-        &self,
-        database: &Database,
-        witness: Option<Witness>,
-        anew: bool,
-    ) -> Result<(), SqlError> {
-        let subscriber = self.subscriber.clone();
-        let write = move |connection: &rusqlite::Connection| -> Result<(), SqlError> {
-            if anew {
-                connection.execute("DELETE FROM checkpoints WHERE subscriber = ?1", [&subscriber])?;
-            }
-            let seen = witness.map(|witness| witness.position);
-            let id = witness.map(|witness| *witness.id.as_bytes());
-            let position = whole(seen.unwrap_or_default().get())?;
-            connection
-                .prepare_cached(
-                    "INSERT INTO checkpoints VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET
-                     position = excluded.position, witness_position = excluded.witness_position,
-                     witness_id = excluded.witness_id
-                     WHERE excluded.position > position",
-                )?
-                .execute(params![subscriber, position, seen.map(|_| position), id])?;
-            Ok(())
-        };
-        database.write(write).await
+    /// Why the lease is not here.
+    pub async fn waits_for(&self) -> Option<String> {
+        match &self.kept {
+            Kept::Sqlite(_) => None,
+            Kept::Database(database) => Some(database.guard().waits_for(self.lease()).await),
+        }
     }
 
-    /// Puts a checkpoint where there is none, or in the place of this one that the log does not know; says where it stands
-    /// then. Others may have done the same meanwhile: theirs holds.
-    async fn put_anew(
-        &self,
-        database: &StateDatabase,
-        found: Option<Checkpoint>,
-        witness: Option<Witness>,
-    ) -> Result<Position, SqlError> {
+    /// Puts a checkpoint where there is none, or in the place of one that is at this position. If others have moved it
+    /// meanwhile, theirs stays.
+    async fn put(&self, instead: Option<Position>, stored: &Stored) -> Result<(), CheckpointError> {
+        let database = match &self.kept {
+            Kept::Sqlite(database) => return self.put_in_file(database, stored, instead).await,
+            Kept::Database(database) => database,
+        };
         let mut transaction = database.begin().await?;
-        if let Some((position, _)) = found {
+        if let Some(position) = instead {
             let sql = "DELETE FROM {state}.checkpoints WHERE subscriber = ?1 AND position = ?2";
             transaction.run(sql, &(self.subscriber.as_str(), position).values()?).await?;
         }
-        let insert = database.insert_unless_there(
-            "{state}.checkpoints (subscriber, position, event_id) VALUES (?1, ?2, ?3)",
-            "subscriber",
-        );
-        let id = witness.map(|witness| witness.id.as_bytes().to_vec());
-        let position = witness.map_or(Position::ZERO, |witness| witness.position);
-        transaction.run(&insert, &(self.subscriber.as_str(), position, id).values()?).await?;
+        transaction.run(&insert(database), &stored.values(&self.subscriber)?).await?;
         transaction.commit().await?;
-        self.position().await
+        Ok(())
     }
 
-    async fn read(&self) -> Result<Option<Checkpoint>, SqlError> {
+    /// Stores a checkpoint that is further, or that takes the place of the one at this position.
+    async fn put_in_file(
+        &self,
+        database: &Database,
+        stored: &Stored,
+        instead: Option<Position>,
+    ) -> Result<(), CheckpointError> {
         let subscriber = self.subscriber.clone();
-        let database = match &self.kept {
-            Kept::Sqlite(database) => database,
+        let seen = stored.ladder.newest().map(|witness| (witness.position, *witness.id.as_bytes()));
+        let (position, ladder) = (whole(stored.position.get())?, stored.ladder.to_bytes());
+        let instead = instead.map(|instead| whole(instead.get())).transpose()?;
+        let write = move |connection: &rusqlite::Connection| -> Result<(), SqlError> {
+            connection
+                .prepare_cached(
+                    "INSERT INTO checkpoints (subscriber, position, witness_position, witness_id, ladder)
+                     VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET
+                     position = excluded.position, witness_position = excluded.witness_position,
+                     witness_id = excluded.witness_id, ladder = excluded.ladder
+                     WHERE excluded.position > position OR position = ?6",
+                )?
+                .execute(params![
+                    subscriber,
+                    position,
+                    seen.map(|_| position),
+                    seen.map(|(_, id)| id),
+                    ladder,
+                    instead
+                ])?;
+            Ok(())
+        };
+        let written = database.write(write).await;
+        written.map_err(|error| CheckpointError::Failed(state_error(database.path(), error)))
+    }
+
+    pub(super) async fn read(&self) -> Result<Option<Stored>, CheckpointError> {
+        let subscriber = self.subscriber.clone();
+        let cells = match &self.kept {
+            Kept::Sqlite(database) => {
+                let read = move |connection: &rusqlite::Connection| {
+                    let sql = "SELECT position, witness_id, ladder FROM checkpoints WHERE subscriber = ?1";
+                    let cell =
+                        |row: &rusqlite::Row<'_>, place| row.get::<_, types::Value>(place).map(value_of);
+                    let found = connection.query_row(sql, [subscriber], |row| {
+                        Ok([cell(row, 0)?, cell(row, 1)?, cell(row, 2)?])
+                    });
+                    Ok::<_, SqlError>(found.optional()?)
+                };
+                let found = database.read(read).await;
+                let failed = |error| CheckpointError::Failed(state_error(database.path(), error));
+                found.map_err(failed)?.map(Vec::from)
+            }
             Kept::Database(database) => {
-                let sql = "SELECT position, event_id FROM {state}.checkpoints WHERE subscriber = ?1";
-                let answer = database.read(sql, &[subscriber.as_str().to_value()?]).await?;
-                return Ok(answer.rows.first().map(|row| position_of(row)));
+                let sql = "SELECT position, event_id, ladder FROM {state}.checkpoints WHERE subscriber = ?1";
+                let answer = database.read(sql, &[Value::Text(subscriber)]).await;
+                answer.map_err(SqlError::from)?.rows.into_iter().next()
             }
         };
-        let read = move |connection: &rusqlite::Connection| {
-            let sql = "SELECT position, witness_position, witness_id FROM checkpoints WHERE subscriber = ?1";
-            let found = connection.query_row(sql, [subscriber], |row| {
-                let position = Position::new(row.get::<_, i64>(0)?.unsigned_abs());
-                let witness = match (row.get::<_, Option<i64>>(1)?, row.get::<_, Option<[u8; 16]>>(2)?) {
-                    (Some(seen), Some(id)) => Some(Witness {
-                        position: Position::new(seen.unsigned_abs()),
-                        id: EventId::from_bytes(id),
-                    }),
-                    _ => None,
-                };
-                Ok((position, witness))
-            });
-            Ok::<_, SqlError>(found.optional()?)
-        };
-        database.read(read).await
+        cells.map(|cells| Stored::of(&self.subscriber, &cells)).transpose()
     }
 }
 
-/// A name in a column, which has bytes in MariaDB and MySQL.
-fn text_of(value: &Value) -> Option<String> {
+/// The statement that stores a checkpoint in a database unless there is one.
+pub(super) fn insert(database: &StateDatabase) -> String {
+    database.insert_unless_there(
+        "{state}.checkpoints (subscriber, position, event_id, ladder) VALUES (?1, ?2, ?3, ?4)",
+        "subscriber",
+    )
+}
+
+fn value_of(value: types::Value) -> Value {
     match value {
-        Value::Text(name) => Some(name.clone()),
-        Value::Blob(bytes) => String::from_utf8(bytes.clone()).ok(),
-        _ => None,
+        types::Value::Null => Value::Null,
+        types::Value::Integer(number) => Value::Integer(number),
+        types::Value::Real(number) => Value::Real(number),
+        types::Value::Text(text) => Value::Text(text),
+        types::Value::Blob(bytes) => Value::Blob(bytes),
+    }
+}
+
+impl Stored {
+    /// One at this event of the log, or at its beginning.
+    async fn at(store: &dyn EventStore, witness: Option<Witness>) -> Result<Self> {
+        let ladder = match witness.filter(|witness| witness.position > Position::ZERO) {
+            Some(witness) => Ladder::below(store, witness).await?,
+            None => Ladder::default(),
+        };
+        let position = ladder.newest().map_or(Position::ZERO, |witness| witness.position);
+        Ok(Self { position, ladder, whole: true })
+    }
+
+    /// What these columns say: position, event, ladder.
+    pub fn of(subscriber: &str, cells: &[Value]) -> Result<Self, CheckpointError> {
+        let unreadable = |problem: &str| CheckpointError::Unreadable {
+            subscriber: subscriber.to_owned(),
+            problem: problem.to_owned(),
+        };
+        let position = match cells.first() {
+            Some(Value::Integer(position)) => u64::try_from(*position).ok().map(Position::new),
+            _ => None,
+        };
+        let position = position.ok_or_else(|| unreadable("has no position"))?;
+        let event = match cells.get(1) {
+            Some(Value::Null) | None => None,
+            Some(id) => {
+                let id = crate::state::id_of(id).ok_or_else(|| unreadable("has an event that is no id"))?;
+                Some(Witness { position, id: EventId::from_bytes(id) })
+            }
+        };
+        let ladder = match cells.get(2) {
+            Some(Value::Null) | None => None,
+            Some(Value::Blob(bytes)) => {
+                Some(Ladder::from_bytes(bytes).ok_or_else(|| unreadable("has a ladder that is none"))?)
+            }
+            Some(_) => return Err(unreadable("has a ladder that is none")),
+        };
+        // A version of Annals without ladders may have moved it since.
+        match ladder.filter(|ladder| ladder.newest() == event) {
+            Some(ladder) => Ok(Self { position, ladder, whole: true }),
+            None => {
+                let mut ladder = Ladder::default();
+                if let Some(event) = event {
+                    ladder.push(event);
+                }
+                Ok(Self { position, ladder, whole: false })
+            }
+        }
+    }
+
+    pub fn values(&self, subscriber: &str) -> Result<Vec<Value>, SqlError> {
+        let id = self.ladder.newest().map(|witness| witness.id.as_bytes().to_vec());
+        (subscriber, self.position, id, self.ladder.to_bytes()).values()
     }
 }

@@ -18,10 +18,13 @@ use annals_sql::Fault;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::checkpoint::Checkpoints;
 use super::run::Delivery;
+use crate::Failure;
 use crate::progress::Progress;
+use crate::shared::Shared;
 use crate::state::{Held, StateDatabase};
-use crate::tasks::Stop;
+use crate::tasks::{Stop, after_panic};
 
 /// How often it is looked who takes part.
 const PULSE: Duration = Duration::from_secs(1);
@@ -40,11 +43,16 @@ impl Share {
 
     /// Whether this stream is of the share: by the FNV-1a hash of its name.
     pub fn has(self, stream: &StreamId) -> bool {
+        Self::index_of(stream, self.of) == self.index
+    }
+
+    /// The share of a stream, of this many.
+    pub fn index_of(stream: &StreamId, of: usize) -> usize {
         let hash = stream.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         // The low bits of this hash alone are not good enough to divide by.
-        (hash ^ (hash >> 32)) % self.of as u64 == self.index as u64
+        ((hash ^ (hash >> 32)) % of.max(1) as u64) as usize
     }
 }
 
@@ -58,7 +66,11 @@ impl fmt::Display for Share {
 pub(super) struct Group {
     name: String,
     database: StateDatabase,
+    checkpoints: Checkpoints,
+    /// Whether the work is known to be divided into these shares.
+    is_divided: bool,
     shares: Vec<Arc<Delivery>>,
+    shared: Arc<Shared>,
     /// Of all shares that this process has.
     pub progress: Arc<Progress>,
     seat: Option<Held>,
@@ -72,27 +84,42 @@ struct Active {
 }
 
 impl Group {
-    pub fn new(name: &str, database: StateDatabase, shares: Vec<Arc<Delivery>>) -> Self {
+    pub fn new(
+        database: StateDatabase,
+        checkpoints: Checkpoints,
+        is_divided: bool,
+        shares: Vec<Arc<Delivery>>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let name = checkpoints.subscriber.clone();
         let least = shares.iter().map(|share| share.progress.standing().position).min();
         let progress = Arc::new(Progress::from(least.unwrap_or_default()));
-        Self { name: name.to_owned(), database, shares, progress, seat: None, active: BTreeMap::new() }
+        let (seat, active) = (None, BTreeMap::new());
+        Self { name, database, checkpoints, is_divided, shares, shared, progress, seat, active }
     }
 
+    /// Runs until the system stops.
     pub async fn run(mut self, mut stop: Stop) {
+        loop {
+            let work = async {
+                self.take_part(&mut stop).await;
+                Ok(())
+            };
+            let Err(panic) = crate::failure::caught_later(work).await else { return };
+            after_panic(&self.name, panic, &self.progress, &self.shared, &mut stop).await;
+        }
+    }
+
+    async fn take_part(&mut self, stop: &mut Stop) {
         let mut pulse = tokio::time::interval(PULSE);
         pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = stop.asked() => break,
-                _ = pulse.tick() => {
-                    if let Err(fault) = self.divide().await {
-                        tracing::debug!(group = self.name, %fault, "it cannot be seen who takes part; it tries again");
-                    }
-                }
-                () = self.moved() => {}
+                _ = pulse.tick() => self.look().await,
+                () = self.moved() => self.report(),
             }
-            self.tell();
         }
         for active in self.active.values() {
             active.stop.send_replace(true);
@@ -100,12 +127,41 @@ impl Group {
         while let Some((_, active)) = self.active.pop_first() {
             active.ended().await;
         }
-        self.tell();
-        self.progress.stopped();
+        self.report();
     }
 
-    /// Gives back or takes shares, so that this process has its part.
-    async fn divide(&mut self) -> Result<(), Fault> {
+    /// Looks which part this process has, and takes it.
+    async fn look(&mut self) {
+        if !self.is_divided {
+            let shares: Vec<_> = self.shares.iter().filter_map(|delivery| delivery.share).collect();
+            if let Err(error) = self.checkpoints.divide(&*self.shared.store, &shares).await {
+                let error = Failure::from(error).into_text();
+                tracing::warn!(group = self.name, error, "the work cannot be divided; it is tried again");
+                self.progress.failed(error, None, self.shared.now());
+                return;
+            }
+            self.is_divided = true;
+            self.progress.worked();
+        }
+        let notice = match self.divide().await {
+            Err(fault) => {
+                tracing::debug!(group = self.name, %fault, "it cannot be seen who takes part; it tries again");
+                Some(format!("no share: it cannot be seen who takes part: {fault}"))
+            }
+            Ok(_) if self.seat.is_none() => Some(format!(
+                "no share: as many processes take part as there are shares, {}",
+                self.shares.len()
+            )),
+            Ok(part) => Some(format!("waiting for {part} shares, which other processes have")),
+        };
+        self.report();
+        if self.active.is_empty() {
+            self.progress.notes(notice);
+        }
+    }
+
+    /// Gives back or takes shares, so that this process has its part. Returns how many that is.
+    async fn divide(&mut self) -> Result<usize, Fault> {
         self.active.retain(|_, active| !active.task.is_finished());
         let names = |kind: &str| -> Vec<String> {
             (0..self.shares.len()).map(|index| format!("{kind} {index} of {}", self.name)).collect()
@@ -141,7 +197,7 @@ impl Group {
                 self.active.insert(index, Active::start(self.shares[index].clone(), held));
             }
         }
-        Ok(())
+        Ok(part)
     }
 
     /// Waits until a share that this process has has come further.
@@ -157,8 +213,8 @@ impl Group {
         first(watched).await;
     }
 
-    /// Says how far the shares are that this process has.
-    fn tell(&self) {
+    /// Reports how far the shares are that this process has.
+    fn report(&self) {
         let standings: Vec<_> =
             self.active.keys().map(|index| self.shares[*index].progress.standing()).collect();
         let Some(least) = standings.iter().map(|standing| standing.position).min() else {
@@ -183,15 +239,19 @@ impl Active {
         let mut stop_asked = Stop::from(stopped);
         let task = tokio::spawn(async move {
             share.progress.takes_over();
-            tokio::select! {
-                () = async {
-                    while !stop_asked.is_asked() {
-                        share.deliver_held(&mut stop_asked).await;
+            while !stop_asked.is_asked() && !held.is_lost() {
+                let work = async {
+                    tokio::select! {
+                        () = share.deliver_held(&mut stop_asked) => {}
+                        // Handlers that are at work are dropped.
+                        () = held.lost() => {
+                            tracing::warn!(subscriber = %share.name, "another process may have this share now");
+                        }
                     }
-                } => {}
-                // Handlers that are at work are dropped.
-                () = held.lost() => {
-                    tracing::warn!(subscriber = %share.name, "another process may go on with this share");
+                    Ok(())
+                };
+                if let Err(panic) = crate::failure::caught_later(work).await {
+                    after_panic(&share.name, panic, &share.progress, &share.shared, &mut stop_asked).await;
                 }
             }
         });
@@ -200,7 +260,7 @@ impl Active {
 
     async fn ended(self) {
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "a share of a group ended badly");
+            tracing::error!(%error, "a share of a group panicked");
         }
     }
 }

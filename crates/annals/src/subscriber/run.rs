@@ -5,43 +5,53 @@
 //!   finished   │ 41 done · 42 running · 43 waits (same stream as 42) · 44 done · 45 waits     window
 //! ```
 //!
-//! The checkpoint is below the lowest position in the window that is not done; here it is 41.
+//! The checkpoint is below the lowest position in the window that is not done; here it is 41. When nothing is under way it
+//! follows what was read, also over events that are not meant, at the latest after [`PASSED_AFTER`] and when the system
+//! stops.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use annals_core::{Backoff, Error, LogPage, LogRead, Position, Query, RecordedEvent, StreamId, Witness};
+use annals_core::{Backoff, Position, Query, RecordedEvent, StreamId, Witness};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{CheckpointError, Checkpoints, Resumed};
+use super::division::Finished;
 use super::group::Share;
 use super::{Handler, Handling};
 use crate::Failure;
 use crate::follow::{Followed, follow};
+use crate::handles::{Holders, inside};
+use crate::history::{Found, Ladder, LogReader};
 use crate::progress::Progress;
 use crate::shared::Shared;
-use crate::state::{Held, unavailable};
-use crate::tasks::Stop;
+use crate::state::Held;
+use crate::tasks::{Stop, after_panic};
 
 /// Events that are read ahead for each stream that may be handled at once.
 const WINDOW: usize = 64;
 /// A checkpoint is written at the latest when this many positions without an event for the subscriber have
-/// passed.
+/// passed, or this much time while nothing is under way.
 const PASSED_MAX: u64 = 10_000;
+const PASSED_AFTER: Duration = Duration::from_secs(2);
 /// How long handlers may take to finish when the system stops.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(10);
 
 pub(super) struct Delivery {
     pub name: Arc<str>,
     pub handlers: Arc<[Box<dyn Handler>]>,
+    /// The handlers that hold a handle.
+    pub _holders: Arc<Holders>,
     pub shared: Arc<Shared>,
     pub progress: Arc<Progress>,
     pub checkpoints: Checkpoints,
     pub concurrency: usize,
     pub backoff: Backoff,
     pub query: Query,
-    /// If only the streams of a share are its concern.
+    /// If it handles only the streams of a share.
     pub share: Option<Share>,
 }
 
@@ -53,41 +63,72 @@ struct Slot {
 }
 
 enum Place {
-    Waiting(Box<RecordedEvent>),
-    Running,
+    Waiting(Arc<RecordedEvent>, Duration),
+    /// In this task.
+    Running(Arc<RecordedEvent>, Id),
     Done(Witness),
 }
 
-/// What is read ahead and not yet behind the checkpoint.
+/// What was read ahead and is not yet behind the checkpoint.
 struct Window {
     slots: VecDeque<Slot>,
     /// Everything up to here has been read.
-    through: Position,
-    /// The newest event that left the window.
-    witness: Option<Witness>,
-    /// Whether that was the end of the log when it was read.
+    through: Witness,
+    /// Ends at the newest event that left the window.
+    ladder: Ladder,
+    /// What other divisions had finished.
+    finished: Finished,
+    /// Whether `through` was the end of the log when it was read.
     end: bool,
 }
 
+/// A page of the log, as it is handed to the window.
+struct Page {
+    events: Vec<RecordedEvent>,
+    through: Witness,
+    end: bool,
+}
+
+/// The checkpoint as it was written last.
+struct Written {
+    position: Position,
+    at: Instant,
+}
+
+type Running = JoinSet<Option<Witness>>;
+
 impl Delivery {
-    /// Goes on until the system stops: after this position, or, if there may be other processes, after the checkpoint that
-    /// they have left.
-    pub async fn run(self, after: Position, mut stop: Stop) {
+    /// Runs until the system stops.
+    pub async fn run(self, mut stop: Stop) {
+        loop {
+            let work = async {
+                self.take_turns(&mut stop).await;
+                Ok(())
+            };
+            let Err(panic) = crate::failure::caught_later(work).await else { return };
+            after_panic(&self.name, panic, &self.progress, &self.shared, &mut stop).await;
+        }
+    }
+
+    async fn take_turns(&self, stop: &mut Stop) {
         while !stop.is_asked() {
-            let Some(held) = stop.or(self.turn()).await else { break };
+            let Some(held) = stop.or(self.turn()).await else { return };
             let Some(mut held) = held else {
-                self.deliver_from(after, stop.clone()).await;
-                break;
+                self.deliver_held(stop).await;
+                continue;
             };
             tokio::select! {
-                () = self.deliver_held(&mut stop) => {}
+                () = async {
+                    while !stop.is_asked() {
+                        self.deliver_held(stop).await;
+                    }
+                } => {}
                 // Handlers that are at work are dropped.
                 () = held.lost() => {
-                    tracing::warn!(subscriber = %self.name, "another process may go on with this subscriber");
+                    tracing::warn!(subscriber = %self.name, "the lease is lost; another process may have this subscriber");
                 }
             }
         }
-        self.progress.stopped();
     }
 
     /// Waits until it is the turn of this process, and follows what is done meanwhile.
@@ -99,88 +140,109 @@ impl Delivery {
             held = self.checkpoints.hold() => held,
             () = follow(&self.name, store, &self.query, &self.progress, &mut followed) => None,
         };
-        self.progress.takes_over();
+        if held.is_some() {
+            self.progress.takes_over();
+        }
         held
     }
 
-    /// Goes on where whoever was active before has left off.
+    /// Resumes at the checkpoint, and delivers until the system stops or something is wrong with it.
     pub(super) async fn deliver_held(&self, stop: &mut Stop) {
-        match self.checkpoints.position().await {
-            Ok(after) => self.deliver_from(after, stop.clone()).await,
-            Err(error) => {
-                let error = unavailable(error).chain();
-                tracing::warn!(subscriber = %self.name, error, "the checkpoint cannot be read; it tries again");
-                let attempts = self.progress.failed(error, None, self.shared.clock.now());
-                stop.or(tokio::time::sleep(self.backoff.before(attempts))).await;
-            }
-        }
-    }
-
-    async fn deliver_from(&self, after: Position, stop: Stop) {
-        let (pages, received) = mpsc::channel(1);
-        let reading = self.read_ahead(after, pages);
-        tokio::select! {
-            () = reading => {}
-            () = self.deliver(after, received, stop) => {}
-        }
-    }
-
-    async fn read_ahead(&self, after: Position, pages: mpsc::Sender<LogPage>) {
-        let mut read = LogRead::forward(after.next()).matching(self.query.clone());
-        read.limit = WINDOW * self.concurrency;
-        loop {
-            let error = match self.shared.store.read_log(read.clone()).await {
-                Ok(page) if page.next > read.from => {
-                    read.from = page.next;
-                    if pages.send(page).await.is_err() {
-                        return;
-                    }
-                    continue;
+        match self.checkpoints.resume(&*self.shared.store).await {
+            Ok(resumed) => {
+                self.progress.resumes_at(resumed.at.position);
+                if resumed.notice.is_some() {
+                    self.progress.notes(resumed.notice.clone());
                 }
-                Ok(page) => {
-                    // Nothing new; but it is worth knowing that this is the end.
-                    if pages.send(page).await.is_err() {
+                self.deliver_from(resumed, stop.clone()).await;
+            }
+            Err(error) => self.wait_after(error, stop).await,
+        }
+    }
+
+    async fn wait_after(&self, error: CheckpointError, stop: &mut Stop) {
+        let error = Failure::from(error).into_text();
+        tracing::warn!(subscriber = %self.name, error, "a checkpoint cannot be used; it is tried again");
+        let attempts = self.progress.failed(error, None, self.shared.now());
+        stop.or(tokio::time::sleep(self.backoff.before(attempts))).await;
+    }
+
+    async fn deliver_from(&self, resumed: Resumed, stop: Stop) {
+        let (pages, received) = mpsc::channel(1);
+        let limit = WINDOW * self.concurrency;
+        let reader = LogReader::new(self.shared.store.clone(), resumed.at, self.query.clone(), limit);
+        let window = Window {
+            slots: VecDeque::new(),
+            through: resumed.at,
+            ladder: resumed.ladder,
+            finished: resumed.finished,
+            end: false,
+        };
+        tokio::select! {
+            () = self.read_ahead(reader, pages) => {}
+            () = self.deliver(window, received, stop) => {}
+        }
+    }
+
+    /// Reads until the log has lost what was read.
+    async fn read_ahead(&self, mut reader: LogReader, pages: mpsc::Sender<Page>) {
+        loop {
+            let before = reader.seen().position;
+            let error = match reader.next().await {
+                Ok(Found::Lost) => {
+                    tracing::warn!(subscriber = %self.name, position = %before, "the log has lost events that were read");
+                    return;
+                }
+                Ok(Found::Page { events, through, end }) => {
+                    // Also without anything new it is worth knowing that this is the end.
+                    if pages.send(Page { events, through, end }).await.is_err() {
                         return;
                     }
-                    match self.shared.store.wait(read.from.previous()).await {
-                        Ok(_) => continue,
+                    if through.position > before {
+                        continue;
+                    }
+                    match reader.wait().await {
+                        Ok(()) => continue,
                         Err(error) => error,
                     }
                 }
                 Err(error) => error,
             };
-            tracing::warn!(subscriber = %self.name, error = error.chain(), "the log cannot be read; it tries again");
-            let attempts = self.progress.failed(error.chain(), None, self.shared.clock.now());
+            let error = Failure::from(error).into_text();
+            tracing::warn!(subscriber = %self.name, error, "the log cannot be read; it is tried again");
+            let attempts = self.progress.failed(error, None, self.shared.now());
             tokio::time::sleep(self.backoff.before(attempts)).await;
         }
     }
 
-    async fn deliver(&self, after: Position, mut pages: mpsc::Receiver<LogPage>, mut stop: Stop) {
-        let mut window = Window { slots: VecDeque::new(), through: after, witness: None, end: false };
-        let mut running: JoinSet<Option<Witness>> = JoinSet::new();
-        let mut written = after;
+    async fn deliver(&self, mut window: Window, mut pages: mpsc::Receiver<Page>, mut stop: Stop) {
+        let mut running = Running::new();
+        let mut written = Written { position: window.through.position, at: Instant::now() };
         loop {
             self.start(&mut window, &mut running, &stop);
             tokio::select! {
                 Some(page) = pages.recv(), if window.slots.len() < WINDOW * self.concurrency => window.push(page, self.share),
-                Some(done) = running.join_next() => window.done(done),
+                Some(done) = running.join_next() => self.done(&mut window, done),
+                () = tokio::time::sleep_until(written.at + PASSED_AFTER), if window.is_ahead_of(&written) => {}
                 () = stop.asked() => break,
             }
-            self.advance(&mut window, &mut written).await;
+            if self.advance(&mut window, &mut written, false).await.is_err() {
+                return;
+            }
         }
         let finish = async {
             while let Some(done) = running.join_next().await {
-                window.done(done);
+                self.done(&mut window, done);
             }
         };
         if tokio::time::timeout(GRACE, finish).await.is_err() {
-            tracing::warn!(subscriber = %self.name, "handlers that did not end in time are cut off and told again");
+            tracing::warn!(subscriber = %self.name, "handlers that did not end in time are cut off; their events come again");
         }
-        self.advance(&mut window, &mut written).await;
+        let _ = self.advance(&mut window, &mut written, true).await;
     }
 
     /// Starts handlers for the oldest events whose streams are free.
-    fn start(&self, window: &mut Window, running: &mut JoinSet<Option<Witness>>, stop: &Stop) {
+    fn start(&self, window: &mut Window, running: &mut Running, stop: &Stop) {
         let mut taken = HashSet::new();
         for slot in &mut window.slots {
             if running.len() >= self.concurrency {
@@ -188,61 +250,123 @@ impl Delivery {
             }
             match &mut slot.place {
                 Place::Done(_) => {}
-                Place::Running => {
+                Place::Running(..) => {
                     taken.insert(slot.stream.clone());
                 }
-                waiting @ Place::Waiting(_) => {
-                    // Whatever waits before others of its stream goes first.
-                    if taken.insert(slot.stream.clone())
-                        && let Place::Waiting(event) = std::mem::replace(waiting, Place::Running)
-                    {
-                        running.spawn(self.handle(*event, stop.clone()));
+                Place::Waiting(event, pause) => {
+                    // What waits before others of its stream goes first.
+                    if taken.insert(slot.stream.clone()) {
+                        let event = event.clone();
+                        let task = running.spawn(self.handle(event.clone(), *pause, stop.clone()));
+                        slot.place = Place::Running(event, task.id());
                     }
                 }
             }
         }
     }
 
-    /// Tells the handlers of an event until they succeed. Nothing, if the system stops before.
+    /// Retries the handlers of an event until they succeed. `None` if the system stops before.
     fn handle(
         &self,
-        event: RecordedEvent,
+        event: Arc<RecordedEvent>,
+        pause: Duration,
         mut stop: Stop,
     ) -> impl Future<Output = Option<Witness>> + Send + 'static {
         let (name, handlers, shared) = (self.name.clone(), self.handlers.clone(), self.shared.clone());
         let (progress, backoff) = (self.progress.clone(), self.backoff);
         async move {
             let witness = Witness::of(&event);
+            stop.or(tokio::time::sleep(pause)).await?;
             for attempt in 1.. {
-                let Err(failure) = tell(&handlers, &event, &shared, &name, attempt).await else {
+                let Err(error) = handle_once(&handlers, &event, &shared, &name, attempt).await else {
                     progress.worked_at(event.position);
                     return Some(witness);
                 };
-                let error = failure.to_string();
                 tracing::warn!(subscriber = %name, position = %event.position, attempt, error, "an event failed");
-                progress.failed(error, Some(event.position), shared.clock.now());
-                tokio::select! {
-                    () = tokio::time::sleep(backoff.before(attempt)) => {}
-                    () = stop.asked() => return None,
-                }
+                progress.failed(error, Some(event.position), shared.now());
+                stop.or(tokio::time::sleep(backoff.before(attempt))).await?;
             }
             None
         }
     }
 
-    /// Moves the checkpoint up to what is finished.
-    async fn advance(&self, window: &mut Window, written: &mut Position) {
-        let position = window.finished();
-        if let Err(error) = self.write_checkpoint(window.witness, position, written).await {
-            tracing::warn!(subscriber = %self.name, %error, "a checkpoint could not be written");
+    /// A handler's task has ended.
+    fn done(&self, window: &mut Window, done: Result<Option<Witness>, JoinError>) {
+        match done {
+            Ok(Some(witness)) => window.done(witness),
+            // The system stops; the event comes again.
+            Ok(None) => {}
+            // A panic of a handler is a failure and does not come here; whatever else ends a task badly must not hold the
+            // stream up for good.
+            Err(error) => {
+                let Some(slot) = window.running(error.id()) else { return };
+                let error = Failure::from(error).into_text();
+                tracing::error!(subscriber = %self.name, position = %slot.position, error, "a task of a handler panicked");
+                let attempts = self.progress.failed(error, Some(slot.position), self.shared.now());
+                if let Place::Running(event, _) = &slot.place {
+                    slot.place = Place::Waiting(event.clone(), self.backoff.before(attempts));
+                }
+            }
         }
-        self.progress.reached(position);
+    }
+
+    /// Moves the checkpoint up to what is finished. An error means that there is no checkpoint to move any more.
+    async fn advance(&self, window: &mut Window, written: &mut Written, stopping: bool) -> Result<(), ()> {
+        let finished = window.finished();
+        match self.write_checkpoint(window, finished, written, stopping).await {
+            Ok(true) => self.progress.worked_at(finished),
+            Ok(false) => {}
+            Err(error) => {
+                let gone = matches!(error, CheckpointError::Gone(_));
+                let error = Failure::from(error).into_text();
+                tracing::warn!(subscriber = %self.name, error, "a checkpoint could not be written; it is tried again");
+                self.progress.failed(error, None, self.shared.now());
+                written.at = Instant::now();
+                if gone {
+                    return Err(());
+                }
+                self.progress.reached(finished);
+                return Ok(());
+            }
+        }
+        self.progress.reached(finished);
         if window.slots.is_empty() {
             self.progress.worked();
             if window.end {
                 self.progress.caught_up();
             }
         }
+        Ok(())
+    }
+
+    /// Moves the checkpoint to the newest event that is handled, and from time to time over events that are not meant.
+    /// Returns whether it was written.
+    async fn write_checkpoint(
+        &self,
+        window: &mut Window,
+        finished: Position,
+        written: &mut Written,
+        stopping: bool,
+    ) -> Result<bool, CheckpointError> {
+        let far = finished.get().saturating_sub(written.position.get()) >= PASSED_MAX;
+        if far || stopping || written.at.elapsed() >= PASSED_AFTER {
+            if let Some(through) = window.through_of(finished) {
+                window.ladder.push(through);
+            } else if let store = &*self.shared.store
+                && let Some(passed) = Witness::at(store, finished).await?
+                // Else it is of another history than what the window has.
+                && window.through.holds(store).await?
+                && window.ladder.newest().is_none_or(|newest| newest.position < passed.position)
+            {
+                window.ladder.push(passed);
+            }
+        }
+        let Some(newest) = window.ladder.newest().filter(|newest| newest.position > written.position) else {
+            return Ok(false);
+        };
+        self.checkpoints.write(&window.ladder).await?;
+        *written = Written { position: newest.position, at: Instant::now() };
+        Ok(true)
     }
 }
 
@@ -252,64 +376,67 @@ impl Followed for Checkpoints {
     }
 
     async fn caught_up(&mut self) {}
-}
 
-impl Delivery {
-    /// Moves the checkpoint to the newest event that is handled and, far behind it, to one that is of no concern.
-    async fn write_checkpoint(
-        &self,
-        handled: Option<Witness>,
-        finished: Position,
-        written: &mut Position,
-    ) -> Result<(), Error> {
-        let far = finished.get() - written.get() >= PASSED_MAX;
-        let at = if far { Witness::at(&*self.shared.store, finished).await? } else { handled };
-        if let Some(at) = at.filter(|at| at.position > *written) {
-            self.checkpoints.write(at).await.map_err(unavailable)?;
-            *written = at.position;
-        }
-        Ok(())
+    async fn waits_for(&mut self) -> Option<String> {
+        Checkpoints::waits_for(self).await
     }
 }
 
 impl Window {
-    fn push(&mut self, page: LogPage, share: Option<Share>) {
-        let is_meant = |event: &RecordedEvent| share.is_none_or(|share| share.has(&event.stream));
+    fn push(&mut self, page: Page, share: Option<Share>) {
+        let finished = &self.finished;
+        let is_meant = |event: &RecordedEvent| {
+            share.is_none_or(|share| share.has(&event.stream)) && !finished.has(&event.stream, event.position)
+        };
         self.slots.extend(page.events.into_iter().filter(is_meant).map(|event| Slot {
             position: event.position,
             stream: event.stream.clone(),
-            place: Place::Waiting(Box::new(event)),
+            place: Place::Waiting(Arc::new(event), Duration::ZERO),
         }));
-        self.through = self.through.max(page.next.previous());
+        self.through = page.through;
         self.end = page.end;
     }
 
-    fn done(&mut self, done: Result<Option<Witness>, tokio::task::JoinError>) {
-        // Panics of handlers are failures and do not come here.
-        let Ok(Some(witness)) = done else { return };
+    fn done(&mut self, witness: Witness) {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.position == witness.position) {
             slot.place = Place::Done(witness);
         }
     }
 
-    /// Lets go of what is finished from the oldest on, and says up to where that is.
+    /// The slot whose event this task handles.
+    fn running(&mut self, task: Id) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| matches!(&slot.place, Place::Running(_, id) if *id == task))
+    }
+
+    /// Drops what is finished from the oldest on, and returns up to where that is.
     fn finished(&mut self) -> Position {
         while let Some(Slot { place: Place::Done(witness), .. }) = self.slots.front() {
-            self.witness = Some(*witness);
+            self.ladder.push(*witness);
             self.slots.pop_front();
         }
-        self.slots.front().map_or(self.through, |slot| slot.position.previous())
+        self.slots.front().map_or(self.through.position, |slot| slot.position.previous())
+    }
+
+    /// The witness of what is finished, if that is all that was read.
+    fn through_of(&self, finished: Position) -> Option<Witness> {
+        Some(self.through).filter(|through| through.position == finished)
+    }
+
+    /// Whether the checkpoint could be moved.
+    fn is_ahead_of(&self, written: &Written) -> bool {
+        let finished = self.slots.front().map_or(self.through.position, |slot| slot.position.previous());
+        finished > written.position
     }
 }
 
-/// Tells every handler that takes the event. One that fails does not keep the others from being told.
-async fn tell(
+/// Calls every handler that takes the event. One that fails does not keep the others from being called.
+async fn handle_once(
     handlers: &[Box<dyn Handler>],
     event: &RecordedEvent,
     shared: &Arc<Shared>,
     subscriber: &Arc<str>,
     attempt: u32,
-) -> Result<(), Failure> {
+) -> Result<(), String> {
     let commanded = Arc::default();
     let mut failures = Vec::new();
     for handler in handlers.iter().filter(|handler| handler.types().contains(&event.event_type.as_str())) {
@@ -324,10 +451,10 @@ async fn tell(
             commanded: Arc::clone(&commanded),
         };
         // The closure may panic before there is a future.
-        let told = crate::failure::caught_later(async { handler.handle(event.clone(), handling).await });
-        if let Err(failure) = told.await {
-            failures.push(failure.to_string());
+        let work = inside(async { handler.handle(event.clone(), handling).await });
+        if let Err(failure) = crate::failure::caught_later(work).await {
+            failures.push(failure.into_text());
         }
     }
-    if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("; "))) }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
 }

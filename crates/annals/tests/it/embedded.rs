@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use annals::{Annals, Recorded, every};
 
@@ -147,4 +148,115 @@ async fn a_kill_under_load_loses_nothing_and_does_nothing_twice() {
         }
         annals.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_has_the_system_does_not_keep_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("file:{}", directory.path().display());
+    let annals = annals::Annals::open(&url).await.unwrap();
+    let own = annals.clone();
+    let subscriber = annals.subscribe("holds").on::<crate::bank::AccountEvent, _>(move |_, _| {
+        let _own = own.clone();
+        async { Ok(()) }
+    });
+    subscriber.start().await.unwrap();
+    drop(annals);
+    let mut again = annals::Annals::open(&url).await;
+    for _ in 0..50 {
+        if again.is_ok() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        again = annals::Annals::open(&url).await;
+    }
+    panic!("it is still there: {}", again.err().unwrap().chain());
+}
+
+/// Waits until the directory is free, which a system that lives would not let it be.
+async fn until_free(directory: &Path) -> Annals {
+    let url = format!("file:{}", directory.display());
+    let free = async {
+        loop {
+            match Annals::open(&url).await {
+                Ok(annals) => return annals,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), free).await.expect("the system has ended")
+}
+
+/// A service as programs have them: the system is a part of it.
+#[derive(Clone)]
+struct Service {
+    annals: Annals,
+}
+
+struct Holding {
+    _service: Service,
+}
+
+impl annals::Projection for Holding {
+    const NAME: &'static str = "holding";
+    const SCHEMA: &'static str = "";
+    type Event = AccountEvent;
+    fn apply(&self, _: &Recorded<AccountEvent>, _: &annals::Rows<'_>) -> Result<(), annals::Failure> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_handlers_and_projections_have_do_not_keep_the_system() {
+    let directory = tempfile::tempdir().unwrap();
+    let annals = open(directory.path()).await;
+    let service = Service { annals: annals.clone() };
+    annals.project(Holding { _service: service.clone() }).start().await.unwrap();
+    for name in ["one", "two"] {
+        let service = service.clone();
+        let subscriber = annals.subscribe(name).on::<AccountEvent, _>(move |event, _| {
+            let service = service.clone();
+            async move {
+                if let AccountEvent::Opened { .. } = event.event {
+                    let accounts = service.annals.repository::<Account>();
+                    accounts
+                        .execute(event.aggregate_id(), Bank::Deposit(1))
+                        .once(event.id.to_string())
+                        .await?;
+                }
+                Ok(())
+            }
+        });
+        subscriber.start().await.unwrap();
+    }
+    open_with(&annals, "a1", 5).await;
+    annals.settle().await.unwrap();
+    drop(annals);
+    // A service outside of handlers is a handle like any other.
+    open_with(&service.annals, "a2", 5).await;
+    service.annals.settle().await.unwrap();
+    let balance = service.annals.repository::<Account>().load("a2").await.unwrap().state.balance;
+    assert_eq!(balance, 6, "the subscribers run");
+    drop(service);
+    until_free(directory.path()).await;
+}
+
+/// A handle that nobody has used yet is one, whatever handlers hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handle_outside_of_handlers_keeps_the_system() {
+    let directory = tempfile::tempdir().unwrap();
+    let annals = open(directory.path()).await;
+    let (kept, own) = (annals.clone(), annals.clone());
+    let heard = Arc::new(AtomicUsize::new(0));
+    let hearing = heard.clone();
+    let subscriber = annals.subscribe("holds").on::<AccountEvent, _>(move |_, _| {
+        let _own = own.clone();
+        hearing.fetch_add(1, Ordering::SeqCst);
+        async { Ok(()) }
+    });
+    subscriber.start().await.unwrap();
+    drop(annals);
+    open_with(&kept, "a1", 5).await;
+    kept.settle().await.unwrap();
+    assert_eq!(heard.load(Ordering::SeqCst), 2);
 }

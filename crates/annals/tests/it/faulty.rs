@@ -40,6 +40,8 @@ pub struct FaultyStore {
     pub stream_reads_to_fail: AtomicUsize,
     /// How many reads of the log fail from here on.
     pub log_reads_to_fail: AtomicUsize,
+    /// How many reads of the log panic from here on.
+    pub log_reads_to_panic: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -63,6 +65,7 @@ impl FaultyStore {
             events_read,
             stream_reads_to_fail,
             log_reads_to_fail,
+            log_reads_to_panic: AtomicUsize::new(0),
         })
     }
 
@@ -137,6 +140,7 @@ impl EventStore for FaultyStore {
 
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
         fail_once(&self.log_reads_to_fail)?;
+        assert!(fail_once(&self.log_reads_to_panic).is_ok(), "the store is out of its mind");
         self.now().read_log(read).await
     }
 

@@ -15,6 +15,7 @@ mod crash;
 mod embedded;
 mod events;
 mod loom;
+mod losses;
 mod macros;
 mod projections;
 mod snapshots;

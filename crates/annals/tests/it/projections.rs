@@ -302,6 +302,41 @@ async fn a_checkpoint_beyond_the_end_of_the_log_is_found_out() {
     assert_eq!(balance(&annals, "a1").await, Some(5));
 }
 
+/// A read model is derived: whatever is wrong with its file, it is made again.
+#[tokio::test]
+async fn a_file_that_is_broken_in_a_part_is_made_again() {
+    for part in ["balances", "annals_checkpoint", "position"] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(MemoryStore::new());
+        let annals = bank_on(&store, directory.path()).await;
+        open_with(&annals, "a1", 5).await;
+        annals.project(Balances).start().await.unwrap();
+        annals.settle().await.unwrap();
+        annals.shutdown().await;
+        drop(annals);
+        let path = directory.path().join("views/balances.v1.sqlite");
+        let file = rusqlite::Connection::open(&path).unwrap();
+        if part == "position" {
+            file.execute("UPDATE annals_checkpoint SET position = 'x'", ()).unwrap();
+        } else {
+            let root = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+            let page: u32 = file.query_row(root, [part], |row| row.get(0)).unwrap();
+            file.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+            drop(file);
+            let mut bytes = std::fs::read(&path).unwrap();
+            let page = page as usize * 4096;
+            bytes[page - 4096..page].fill(0xff);
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let annals = bank_on(&store, directory.path()).await;
+        annals.project(Balances).retry(QUICKLY).start().await.unwrap();
+        let position = annals.repository::<Account>().execute("a1", Bank::Deposit(1)).await.unwrap().position;
+        let view = annals.view::<Balances>().at_least(position).within(Duration::from_secs(60));
+        let sql = "SELECT amount FROM balances WHERE account = 'a1'";
+        assert_eq!(view.one(sql, (), |row| row.get::<u64>(0)).await.unwrap(), Some(6), "{part}");
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_is_no_database_is_made_again() {
     let directory = tempfile::tempdir().unwrap();

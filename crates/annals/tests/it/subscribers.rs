@@ -371,6 +371,175 @@ fn a_subscriber_that_dies_before_its_checkpoint_is_told_again_and_its_command_is
     assert_eq!(told.load(Ordering::SeqCst), 3);
 }
 
+// What ends badly, and what ends.
+
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("there are no words")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+/// U3: an event that fails is tried again, whatever its error is like.
+#[tokio::test]
+async fn an_error_that_panics_while_it_is_told_is_a_failure() {
+    let annals = bank().await;
+    let tried = Arc::new(AtomicU32::new(0));
+    let trying = tried.clone();
+    let subscriber = annals.subscribe("tries").retry(QUICKLY).on::<AccountEvent, _>(move |_, _| {
+        let first = trying.fetch_add(1, Ordering::SeqCst) == 0;
+        async move { if first { Err(Unspeakable)? } else { Ok(()) } }
+    });
+    subscriber.start().await.unwrap();
+    open_with(&annals, "a1", 1).await;
+    let settled = tokio::time::timeout(Duration::from_secs(5), annals.settle()).await;
+    assert!(settled.is_ok(), "told {} times; {:?}", tried.load(Ordering::SeqCst), annals.status().await);
+}
+
+/// A future whose destructor panics after it was done, once.
+struct PanicsWhenDropped(Option<Arc<AtomicBool>>);
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        if self.0.take().is_some_and(|once| once.swap(false, Ordering::SeqCst)) {
+            panic!("while it is dropped");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_destructor_that_panics_in_a_handler_is_a_failure() {
+    let annals = bank().await;
+    let once = Arc::new(AtomicBool::new(true));
+    let tried = Arc::new(AtomicU32::new(0));
+    let trying = tried.clone();
+    let subscriber = annals.subscribe("tries").retry(QUICKLY).on::<AccountEvent, _>(move |_, _| {
+        trying.fetch_add(1, Ordering::SeqCst);
+        let captured = PanicsWhenDropped(Some(once.clone()));
+        async move {
+            let _captured = captured;
+            Ok(())
+        }
+    });
+    subscriber.start().await.unwrap();
+    annals.repository::<Account>().execute("a1", Bank::Open("kim")).await.unwrap();
+    annals.settle().await.unwrap();
+    assert_eq!(tried.load(Ordering::SeqCst), 2);
+}
+
+/// A clock that panics when it is asked, as one of a user's may.
+struct BrokenClock;
+
+impl annals::Clock for BrokenClock {
+    fn now(&self) -> annals::Timestamp {
+        panic!("there is no time")
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_panics_ends_no_subscriber() {
+    let annals = bank().await;
+    let tried = Arc::new(AtomicU32::new(0));
+    let trying = tried.clone();
+    let broken = annals.clone().with_clock(Arc::new(BrokenClock));
+    let subscriber = broken.subscribe("tries").retry(QUICKLY).on::<AccountEvent, _>(move |_, _| {
+        let first = trying.fetch_add(1, Ordering::SeqCst) == 0;
+        async move { if first { Err(Failure::new("at first")) } else { Ok(()) } }
+    });
+    subscriber.start().await.unwrap();
+    annals.repository::<Account>().execute("a1", Bank::Open("kim")).await.unwrap();
+    annals.settle().await.unwrap();
+    assert_eq!(tried.load(Ordering::SeqCst), 2);
+}
+
+/// A store whose reads of the log panic for a while.
+#[tokio::test]
+async fn a_subscriber_whose_task_panics_is_started_again_and_says_so() {
+    let store = FaultyStore::new([]);
+    let annals = Annals::with_store(store.clone(), State::memory()).await.unwrap();
+    store.log_reads_to_panic.store(3, Ordering::SeqCst);
+    let heard = hear(&annals, "hears").await;
+    let status = until(&annals, "hears", |status| status.phase == Phase::Retrying).await;
+    assert!(
+        status.failing.as_ref().is_some_and(|failing| failing.error.contains("out of its mind")),
+        "{status:?}"
+    );
+    open_with(&annals, "a1", 1).await;
+    annals.settle().await.unwrap();
+    assert_eq!(taken(&heard), [1, 2]);
+    assert_eq!(annals.status().await.unwrap()[0].failing, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_who_asks_for_a_shutdown_waits_for_it() {
+    let annals = bank().await;
+    let (begun, ended) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (beginning, ending) = (begun.clone(), ended.clone());
+    let subscriber = annals.subscribe("slow").on::<AccountEvent, _>(move |_, _| {
+        let (beginning, ending) = (beginning.clone(), ending.clone());
+        async move {
+            beginning.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            ending.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    subscriber.start().await.unwrap();
+    open_with(&annals, "a1", 1).await;
+    while begun.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let other = annals.clone();
+    let first = tokio::spawn(async move { other.shutdown().await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    annals.shutdown().await;
+    let (begun, ended) = (begun.load(Ordering::SeqCst), ended.load(Ordering::SeqCst));
+    first.await.unwrap();
+    assert_eq!(begun, ended, "a handler is at work");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_that_was_given_up_is_waited_for_by_the_next() {
+    let annals = bank().await;
+    let (release, ended) = (Arc::new(tokio::sync::Notify::new()), Arc::new(AtomicBool::new(false)));
+    let (released, ending) = (release.clone(), ended.clone());
+    let (begun, is_begun) = tokio::sync::watch::channel(false);
+    let mut is_begun = is_begun;
+    let subscriber = annals.subscribe("slow").on::<AccountEvent, _>(move |_, _| {
+        begun.send_replace(true);
+        let (released, ending) = (released.clone(), ending.clone());
+        async move {
+            released.notified().await;
+            ending.store(true, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    subscriber.start().await.unwrap();
+    annals.repository::<Account>().execute("a1", Bank::Open("kim")).await.unwrap();
+    is_begun.wait_for(|begun| *begun).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(1), annals.shutdown()).await.is_err());
+    assert!(!ended.load(Ordering::SeqCst));
+    release.notify_one();
+    annals.shutdown().await;
+    assert!(ended.load(Ordering::SeqCst), "it returns after the handler");
+}
+
+#[tokio::test]
+async fn nothing_is_started_after_a_shutdown() {
+    let annals = bank().await;
+    annals.shutdown().await;
+    let subscriber = annals.subscribe("late").on::<AccountEvent, _>(async |_, _| Ok(()));
+    let refused = subscriber.start().await.unwrap_err().to_string();
+    assert!(refused.contains("shut down"), "{refused}");
+    let refused = annals.project(crate::bank::Balances).start().await.unwrap_err().to_string();
+    assert!(refused.contains("shut down"), "{refused}");
+    assert!(annals.status().await.unwrap().is_empty());
+}
+
 // What must not be believed.
 
 #[tokio::test]
@@ -430,6 +599,82 @@ async fn what_a_log_that_was_brought_back_has_since_is_delivered() {
         annals.settle().await.unwrap();
         assert!(taken(&heard).ends_with(&[5, 6]), "{others} {from_now}");
     }
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_cannot_be_read_stops_its_own_subscriber() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let annals = bank_on(&store, directory.path()).await;
+    open_with(&annals, "a1", 1).await;
+    for name in ["bad", "torn", "good"] {
+        hear(&annals, name).await;
+    }
+    annals.settle().await.unwrap();
+    annals.shutdown().await;
+    drop(annals);
+    let state = rusqlite::Connection::open(directory.path().join("state.sqlite")).unwrap();
+    state.execute("UPDATE checkpoints SET position = 'x' WHERE subscriber = 'bad'", ()).unwrap();
+    state.execute("UPDATE checkpoints SET ladder = x'00' WHERE subscriber = 'torn'", ()).unwrap();
+    let annals = bank_on(&store, directory.path()).await;
+    let mut heard = Vec::new();
+    for name in ["bad", "torn", "good"] {
+        heard.push(hear(&annals, name).await);
+    }
+    open_with(&annals, "a2", 1).await;
+    until(&annals, "good", |status| status.position.get() == 4 && status.failing.is_none()).await;
+    assert_eq!(taken(&heard[2]), [3, 4]);
+    for name in ["bad", "torn"] {
+        let status = until(&annals, name, |status| status.phase == Phase::Retrying).await;
+        let error = &status.failing.as_ref().unwrap().error;
+        assert!(error.contains(&format!("`{name}`")) && error.contains("`checkpoints`"), "{error}");
+    }
+    // What the message says helps, also while it runs.
+    state.execute("DELETE FROM checkpoints WHERE subscriber = 'bad'", ()).unwrap();
+    state.execute("UPDATE checkpoints SET ladder = NULL WHERE subscriber = 'torn'", ()).unwrap();
+    annals.settle().await.unwrap();
+    assert_eq!(taken(&heard[0]), [1, 2, 3, 4]);
+    assert_eq!(taken(&heard[1]), [3, 4]);
+}
+
+#[tokio::test]
+async fn a_state_file_that_is_no_database_is_named_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let annals = bank_on(&store, directory.path()).await;
+    hear(&annals, "mail").await;
+    open_with(&annals, "a1", 1).await;
+    annals.settle().await.unwrap();
+    annals.shutdown().await;
+    drop(annals);
+    let path = directory.path().join("state.sqlite");
+    let open = async || {
+        let store: Arc<dyn EventStore> = store.clone();
+        Annals::with_store(store, State::directory(directory.path())).await
+    };
+    // Of a file that is broken in a part, the subscribers can be read.
+    let pages = std::fs::read(&path).unwrap();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'log'";
+    let page: u32 = connection.query_row(root, (), |row| row.get(0)).unwrap();
+    drop(connection);
+    let mut broken = pages.clone();
+    let page = page as usize * 4096;
+    broken[page - 4096..page].fill(0xff);
+    std::fs::write(&path, &broken).unwrap();
+    let error = open().await.map(drop).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }) && error.chain().contains("(mail)"), "{}", error.chain());
+    std::fs::write(&path, "garbage").unwrap();
+    let error = open().await.map(drop).unwrap_err().chain();
+    for part in [path.to_str().unwrap(), "subscriber", "remove it", "state.sqlite-wal", "docs/operations.md"]
+    {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    let annals = open().await.unwrap();
+    let heard = hear(&annals, "mail").await;
+    annals.settle().await.unwrap();
+    assert_eq!(taken(&heard), [1, 2], "as the message says");
 }
 
 #[tokio::test]

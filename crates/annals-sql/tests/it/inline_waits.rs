@@ -1,0 +1,119 @@
+//! An inline projection whose rows are being made for the first time, while others append.
+
+use std::time::{Duration, Instant};
+
+use annals::{
+    Annals, Append, Event, Expected, Failure, NewEvent, Phase, Position, Projection, Recorded, Rows, StreamId,
+};
+
+use crate::counter::{CounterEvent, QUICKLY, Sums, increase, sum, until};
+use crate::place::Place;
+
+on_each_database! {
+    rows_that_are_being_made_hold_up_no_append,
+    rows_that_a_user_has_locked_hold_up_no_append,
+    a_projection_that_takes_too_long_holds_up_no_append_for_long,
+}
+
+/// It takes its time.
+struct Slow;
+
+impl Projection for Slow {
+    const NAME: &'static str = "slow";
+    const SCHEMA: &'static str = "CREATE TABLE slow (counter VARCHAR(40) NOT NULL)";
+    type Event = CounterEvent;
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+        std::thread::sleep(Duration::from_millis(50));
+        rows.execute("INSERT INTO slow VALUES (?1)", (event.aggregate_id(),))?;
+        Ok(())
+    }
+}
+
+async fn rows_that_are_being_made_hold_up_no_append(place: Place) {
+    let other = Annals::open(&place.url).await.unwrap();
+    let append = |counter: &str, count: u64| {
+        let events = (0..count).map(|_| {
+            let event = CounterEvent::Increased { by: 1 };
+            NewEvent::new(event.event_type(), event.encode().unwrap()).unwrap()
+        });
+        Append::to(StreamId::new(format!("counter-{counter}")).unwrap(), Expected::Any, events)
+    };
+    // 25 seconds of work, in one transaction.
+    other.store().append(append("a", 500)).await.unwrap();
+    let annals = Annals::open(&place.url).await.unwrap();
+    annals.project(Slow).inline().start().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let timed = async |annals: Annals, append: Append| {
+        let began = Instant::now();
+        let answer = annals.store().append(append).await.map(|appended| appended.last);
+        (began.elapsed(), answer.map_err(|error| error.chain()))
+    };
+    let one = tokio::spawn(timed(annals.clone(), append("b", 1)));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let two = tokio::spawn(timed(other.clone(), append("c", 1)));
+    let (one, two) = (one.await.unwrap(), two.await.unwrap());
+    let soon = Duration::from_secs(3);
+    assert!(one.0 < soon && two.0 < soon, "here {one:?}, in another process {two:?}");
+}
+
+/// A report has rows of the read model locked.
+async fn rows_that_a_user_has_locked_hold_up_no_append(place: Place) {
+    let annals = Annals::open(&place.url).await.unwrap();
+    annals.project(Sums::<1>::default()).retry(QUICKLY).inline().start().await.unwrap();
+    until(&annals, "sums", |status| status.phase == Phase::Live).await;
+    increase(&annals, "a", 5).await;
+    let mut beside = place.beside().await;
+    beside.run("BEGIN").await;
+    beside.run(&format!("UPDATE {}$sums_v1.sums SET amount = amount WHERE counter = 'a'", place.name)).await;
+    let mut position = Position::ZERO;
+    for _ in 0..5 {
+        let began = Instant::now();
+        position = increase(&annals, "a", 1).await;
+        // As long as a lock is waited for, not as long as the report takes.
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    }
+    beside.run("COMMIT").await;
+    assert_eq!(sum::<1>(&annals, "a", position).await, Some((10, 6)));
+    // Once they are caught up, they are written with the append again.
+    let written = async {
+        loop {
+            let position = increase(&annals, "a", 0).await;
+            let sql = format!("SELECT position FROM {}$sums_v1.annals_checkpoint", place.name);
+            if beside.number(&sql).await == position.get() as i64 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), written).await.expect("it is inline again");
+}
+
+/// It does not return.
+struct Endless;
+
+impl Projection for Endless {
+    const NAME: &'static str = "endless";
+    const SCHEMA: &'static str = "";
+    type Event = CounterEvent;
+    fn apply(&self, event: &Recorded<CounterEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+        if event.aggregate_id() == "slow" {
+            std::thread::sleep(Duration::from_secs(15));
+        }
+        Ok(())
+    }
+}
+
+async fn a_projection_that_takes_too_long_holds_up_no_append_for_long(place: Place) {
+    let annals = Annals::open(&place.url).await.unwrap();
+    annals.project(Endless).inline().start().await.unwrap();
+    until(&annals, "endless", |status| status.phase == Phase::Live).await;
+    let other = Annals::open(&place.url).await.unwrap();
+    let slow = tokio::spawn({
+        let annals = annals.clone();
+        async move { increase(&annals, "slow", 1).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let began = Instant::now();
+    increase(&other, "a", 1).await;
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    slow.await.unwrap();
+}

@@ -1,0 +1,152 @@
+//! A failover that loses events: the primary ends, a standby that did not have the newest events is promoted, and the address
+//! leads to it. Readers step back to the last event in common, and rows show what the log has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals::{Annals, Recorded, State};
+use annals_testkit::server::{self, Server};
+use parking_lot::Mutex;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor, Row};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::counter::{CounterEvent, QUICKLY, Sums, increase, sum, until};
+
+fn place_of(url: &str) -> String {
+    url.split_once('@').unwrap().1.split('/').next().unwrap().to_owned()
+}
+
+/// A primary, a standby, and an address that leads to one of them.
+struct Servers {
+    primary: Server,
+    standby: Server,
+    now: Arc<Mutex<String>>,
+    url: String,
+}
+
+impl Servers {
+    async fn start() -> Self {
+        let primary = server::newest_postgres(&["fsync=off", "synchronous_commit=local"]);
+        let standby = primary.standby();
+        let now = Arc::new(Mutex::new(place_of(&primary.url())));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let url = primary.url().replace(&place_of(&primary.url()), &address);
+        let to = now.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let to = to.lock().clone();
+                tokio::spawn(async move {
+                    if let Ok(mut server) = TcpStream::connect(to).await {
+                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                    }
+                });
+            }
+        });
+        Self { primary, standby, now, url }
+    }
+
+    /// Waits until the standby has everything, and stops it from getting more.
+    async fn cut_off(&self) {
+        let mut primary = PgConnection::connect(&self.primary.url()).await.unwrap();
+        let caught_up =
+            "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_insert_lsn()";
+        while primary.fetch_one(caught_up).await.unwrap().get::<i64, _>(0) == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut standby = PgConnection::connect(&self.standby.url()).await.unwrap();
+        standby.execute("ALTER SYSTEM SET primary_conninfo TO ''").await.unwrap();
+        standby.execute("SELECT pg_reload_conf()").await.unwrap();
+        let receivers = "SELECT count(*) FROM pg_stat_wal_receiver";
+        while standby.fetch_one(receivers).await.unwrap().get::<i64, _>(0) > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The standby takes over.
+    async fn fail_over(&mut self) {
+        self.primary.crash();
+        let mut standby = PgConnection::connect(&self.standby.url()).await.unwrap();
+        standby.execute("SELECT pg_promote()").await.unwrap();
+        *self.now.lock() = place_of(&self.standby.url());
+    }
+}
+
+type Heard = Arc<Mutex<Vec<u64>>>;
+
+async fn hear(annals: &Annals) -> Heard {
+    let heard = Heard::default();
+    let hearing = heard.clone();
+    let subscriber = annals.subscribe("hears").retry(QUICKLY).on(move |event: Recorded<CounterEvent>, _| {
+        let CounterEvent::Increased { by } = event.event;
+        hearing.lock().push(by);
+        std::future::ready(Ok(()))
+    });
+    subscriber.start().await.unwrap();
+    heard
+}
+
+async fn until_heard(heard: &Heard, wanted: &[u64]) {
+    let all = async {
+        while heard.lock().len() < wanted.len() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), all)
+        .await
+        .unwrap_or_else(|_| panic!("{:?}", heard.lock()));
+    assert_eq!(std::mem::take(&mut *heard.lock()), wanted);
+}
+
+/// The state is beside the log, or where nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_step_back_when_a_failover_loses_events() {
+    for state_is_elsewhere in [true, false] {
+        let mut servers = Servers::start().await;
+        let directory = tempfile::tempdir().unwrap();
+        let annals = match state_is_elsewhere {
+            true => {
+                let store = annals::open_store(&servers.url.parse().unwrap()).await.unwrap();
+                Annals::with_store(store, State::directory(directory.path())).await.unwrap()
+            }
+            false => Annals::open(&servers.url).await.unwrap(),
+        };
+        let heard = hear(&annals).await;
+        annals.project(Sums::<1>::default()).retry(QUICKLY).start().await.unwrap();
+        for by in 1..=5 {
+            increase(&annals, "a", by).await;
+        }
+        annals.settle().await.unwrap();
+        until_heard(&heard, &[1, 2, 3, 4, 5]).await;
+        servers.cut_off().await;
+        for by in 6..=8 {
+            increase(&annals, "a", by).await;
+        }
+        annals.settle().await.unwrap();
+        until_heard(&heard, &[6, 7, 8]).await;
+        servers.fail_over().await;
+        // Another process appends at once: the log is as long as it was, and longer.
+        let other = Annals::open(&servers.standby.url()).await.unwrap();
+        for by in 101..=104 {
+            increase(&other, "a", by).await;
+        }
+        until_heard(&heard, &[101, 102, 103, 104]).await;
+        let status = until(&annals, "hears", |status| status.position.get() == 9).await;
+        if state_is_elsewhere {
+            assert!(
+                status.notice.as_ref().is_some_and(|notice| notice.contains("stepped back")),
+                "{status:?}"
+            );
+        }
+        until(&annals, "sums", |status| status.position.get() == 9).await;
+        let made = async {
+            while sum::<1>(&annals, "a", annals::Position::new(9)).await != Some((425, 9)) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), made).await.expect("the rows show what the log has");
+        other.shutdown().await;
+    }
+}

@@ -1,0 +1,313 @@
+//! Reading a log that may lose events: a backup is restored, or a standby is promoted that did not have the newest ones.
+//!
+//! ```text
+//! seen      1 .. 32 .. 48 .. 56 57 58 59 60      a ladder of witnesses: dense at its end, sparse towards its beginning
+//! the log   1 ............... 57 a b c d e       58 and what follows were lost, others were appended
+//! resume at                   57                 the newest rung that the log still has
+//! ```
+//!
+//! - H1  A page is handed out after the witness of what was read before was found in the log again. So a reader never passes
+//!       over events that took the positions of lost ones, however long it was away.
+//! - H2  After a loss a reader steps back to the newest rung that holds: to the last event in common if that is one of the
+//!       newest [`EXACT`] rungs, else below it, by at most about as far as that event was from the newest.
+//! - H3  A position is stored with its ladder. One from before there were ladders has one witness or none; its ladder is
+//!       read from the log while the witness holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{
+    Error, EventId, EventStore, LogPage, LogRead, Position, Query, RecordedEvent, Result, Witness,
+};
+
+/// This many of the newest rungs are kept without gaps.
+const EXACT: usize = 16;
+/// Bytes of a rung: the position and the id of the event there.
+const RUNG_BYTES: usize = 24;
+/// A page that ends at most this many positions after its last event is compared with all events of the gap.
+const GAP_MAX: u64 = 16;
+/// A reader at the end of the log looks at this interval whether it is still the same log.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often a page is read again whose log changed while it was read, and how long it takes until a loss is believed.
+const TRIES: usize = 5;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Witnesses of what was read, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ladder(Vec<Witness>);
+
+impl Ladder {
+    /// A ladder that ends at this event of the log, with rungs from the log.
+    pub async fn below(store: &dyn EventStore, newest: Witness) -> Result<Self> {
+        let mut rungs = Vec::new();
+        let page = store.read_log(LogRead::backward(newest.position).limit(EXACT)).await?;
+        rungs.extend(page.events.iter().map(Witness::of));
+        let mut distance = EXACT as u64;
+        while let Some(below) = newest.position.get().checked_sub(distance).filter(|below| *below > 0) {
+            rungs.extend(Witness::at(store, Position::new(below)).await?);
+            distance *= 2;
+        }
+        rungs.extend(Witness::at(store, newest.position.min(Position::FIRST)).await?);
+        rungs.sort_unstable_by_key(|rung| rung.position);
+        rungs.dedup_by_key(|rung| rung.position);
+        rungs.retain(|rung| rung.position > Position::ZERO);
+        Ok(Self(rungs))
+    }
+
+    pub fn newest(&self) -> Option<Witness> {
+        self.0.last().copied()
+    }
+
+    /// Adds the witness of an event that comes after all others, and takes out rungs that are no longer needed: beyond the
+    /// newest ones, the oldest and the newest stay of those that are 2ⁿ to 2ⁿ⁺¹ positions away.
+    pub fn push(&mut self, newest: Witness) {
+        self.cut(newest.position.previous());
+        if newest.position > Position::ZERO {
+            self.0.push(newest);
+        }
+        let Some(dense_from) = self.0.len().checked_sub(EXACT) else { return };
+        let distance = |rung: &Witness| (newest.position.get() - rung.position.get()).ilog2();
+        let distances: Vec<u32> = self.0[..dense_from].iter().map(distance).collect();
+        let mut place = 0;
+        self.0.retain(|_| {
+            let here = distances.get(place);
+            let between = here.is_some()
+                && place > 0
+                && distances.get(place - 1) == here
+                && distances.get(place + 1) == here;
+            place += 1;
+            !between
+        });
+    }
+
+    /// Forgets what comes after this position.
+    pub fn cut(&mut self, position: Position) {
+        while self.0.last().is_some_and(|rung| rung.position > position) {
+            self.0.pop();
+        }
+    }
+
+    /// The newest rung that the log has. `None` if it has none of them.
+    pub async fn last_in_common(&self, store: &dyn EventStore) -> Result<Option<Witness>> {
+        // A log that has an event has all that it had before it.
+        let (mut common, mut lost) = (0, self.0.len());
+        while common < lost {
+            let middle = common + (lost - common) / 2;
+            match self.0[middle].holds(store).await? {
+                true => common = middle + 1,
+                false => lost = middle,
+            }
+        }
+        Ok(common.checked_sub(1).map(|newest| self.0[newest]))
+    }
+
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.0.len() * RUNG_BYTES);
+        for rung in &self.0 {
+            bytes.extend(rung.position.get().to_be_bytes());
+            bytes.extend(rung.id.as_bytes());
+        }
+        bytes
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) has written. `None` if these bytes are no ladder.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut rungs: Vec<Witness> = Vec::new();
+        for rung in bytes.chunks(RUNG_BYTES) {
+            let (position, id) = rung.split_at_checked(8)?;
+            let position = Position::new(u64::from_be_bytes(position.try_into().ok()?));
+            if rungs.last().is_some_and(|last| last.position >= position) {
+                return None;
+            }
+            rungs.push(Witness { position, id: EventId::from_bytes(id.try_into().ok()?) });
+        }
+        Some(Self(rungs))
+    }
+}
+
+/// A reader of the events that a query means, from a position on.
+pub(crate) struct LogReader {
+    store: Arc<dyn EventStore>,
+    read: LogRead,
+    /// What was read last, before the position to read from.
+    seen: Witness,
+}
+
+/// What a reader finds.
+pub(crate) enum Found {
+    /// Everything up to the witness was read, in which these events are meant.
+    Page { events: Vec<RecordedEvent>, through: Witness, end: bool },
+    /// The log does not have what was read before: step back.
+    Lost,
+}
+
+impl LogReader {
+    /// Reads what comes after this. Position zero is before all of any history.
+    pub fn new(store: Arc<dyn EventStore>, seen: Witness, query: Query, limit: usize) -> Self {
+        let read = LogRead::forward(seen.position.next()).matching(query).limit(limit);
+        Self { store, read, seen }
+    }
+
+    pub fn seen(&self) -> Witness {
+        self.seen
+    }
+
+    /// Reads on after this instead.
+    pub fn resume(&mut self, seen: Witness) {
+        self.seen = seen;
+        self.read.from = seen.position.next();
+    }
+
+    /// The next page, which may be without an event, or without anything new.
+    pub async fn next(&mut self) -> Result<Found> {
+        for _ in 0..TRIES {
+            let page = self.store.read_log(self.read.clone()).await?;
+            let through = self.through(&page).await?;
+            // After all other reads, so that they were of this history too.
+            if !self.seen.holds(&*self.store).await? {
+                // Once more: a server that lags may have answered.
+                tokio::time::sleep(PAUSE).await;
+                if !self.seen.holds(&*self.store).await? {
+                    return Ok(Found::Lost);
+                }
+            } else if let Some(through) = through {
+                self.resume(through);
+                return Ok(Found::Page { events: page.events, through, end: page.end });
+            }
+        }
+        Err(Error::Unavailable("the log answers otherwise each time that it is read".into()))
+    }
+
+    /// The witness at the end of a page. `None` if the log does not have what the page says any more.
+    async fn through(&self, page: &LogPage) -> Result<Option<Witness>> {
+        let last = page.events.last().map_or(self.seen, Witness::of);
+        let end = page.next.previous().max(last.position);
+        let gap = end.get() - last.position.get();
+        if gap == 0 {
+            return Ok(Some(last));
+        }
+        if gap <= GAP_MAX && last.position > Position::ZERO {
+            let wanted = gap as usize + 1;
+            let events = self.store.read_log(LogRead::backward(end).limit(wanted)).await?.events;
+            // Large events may have made it shorter.
+            if events.len() == wanted
+                && let Some((common, passed)) = events.split_last()
+            {
+                let same =
+                    Witness::of(common) == last && !passed.iter().any(|event| self.read.query.matches(event));
+                return Ok(passed.first().filter(|_| same).map(Witness::of));
+            }
+        }
+        self.through_far(last, end).await
+    }
+
+    /// The same for a long gap: whether nothing in it is meant is asked again, after its end was read.
+    async fn through_far(&self, last: Witness, end: Position) -> Result<Option<Witness>> {
+        let through = Witness::at(&*self.store, end).await?;
+        let mut read = LogRead { from: last.position.next(), ..self.read.clone() }.limit(1);
+        while read.from <= end {
+            let page = self.store.read_log(read.clone()).await?;
+            if page.next <= read.from || page.events.iter().any(|event| event.position <= end) {
+                return Ok(None);
+            }
+            read.from = page.next;
+        }
+        let common = last.holds(&*self.store).await?;
+        Ok(through.filter(|_| common))
+    }
+
+    /// Waits until there may be something new, or until it is time to look whether the log is still the same.
+    pub async fn wait(&self) -> Result<()> {
+        wait_for_more(&*self.store, self.seen.position).await
+    }
+}
+
+/// Waits until the log may have more than this, or until it is time to look whether it still has this.
+pub(crate) async fn wait_for_more(store: &dyn EventStore, position: Position) -> Result<()> {
+    match tokio::time::timeout(LOOK, store.wait(position)).await {
+        Ok(waited) => waited.map(drop),
+        Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use annals_core::{Append, Expected, MemoryStore, NewEvent, StreamId};
+
+    fn witness(position: u64) -> Witness {
+        Witness { position: Position::new(position), id: EventId::generate() }
+    }
+
+    #[test]
+    fn a_ladder_is_dense_at_its_end_and_short() {
+        let mut ladder = Ladder::default();
+        let all: Vec<Witness> = (1..=100_000).map(witness).collect();
+        for rung in &all {
+            ladder.push(*rung);
+            assert!(ladder.0.len() <= EXACT + 2 * 17, "{}", ladder.0.len());
+        }
+        assert!(ladder.0.ends_with(&all[all.len() - EXACT..]));
+        for pair in ladder.0.windows(2) {
+            let (below, above) = (pair[0].position.get(), pair[1].position.get());
+            assert!(above - below <= 2 * (100_001 - above).max(1), "from {below} to {above}");
+        }
+        assert_eq!(ladder.0[0], all[0]);
+        assert_eq!(Ladder::from_bytes(&ladder.to_bytes()), Some(ladder));
+    }
+
+    #[test]
+    fn bytes_that_are_no_ladder_are_not_read_as_one() {
+        let mut ladder = Ladder::default();
+        ladder.push(witness(1));
+        ladder.push(witness(2));
+        let bytes = ladder.to_bytes();
+        assert_eq!(Ladder::from_bytes(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(Ladder::from_bytes(&[&bytes[RUNG_BYTES..], &bytes[..RUNG_BYTES]].concat()), None);
+        assert_eq!(Ladder::from_bytes(&[]), Some(Ladder::default()));
+    }
+
+    async fn append(store: &MemoryStore, kinds: &[&str]) {
+        let events = kinds.iter().map(|kind| NewEvent::new(*kind, "{}").unwrap());
+        store.append(Append::to(StreamId::new("a-1").unwrap(), Expected::Any, events)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_ladder_that_is_read_from_the_log_is_the_same_kind_of_ladder() {
+        let store = MemoryStore::new();
+        append(&store, &["a.b"; 1000]).await;
+        let newest = Witness::at(&store, Position::new(1000)).await.unwrap().unwrap();
+        let ladder = Ladder::below(&store, newest).await.unwrap();
+        assert_eq!(ladder.newest(), Some(newest));
+        assert_eq!(ladder.last_in_common(&store).await.unwrap(), Some(newest));
+        let other = MemoryStore::new();
+        append(&other, &["a.b"; 1000]).await;
+        assert_eq!(ladder.last_in_common(&other).await.unwrap(), None);
+        let positions: Vec<u64> = ladder.0.iter().map(|rung| rung.position.get()).collect();
+        assert_eq!(positions[..7], [1, 488, 744, 872, 936, 968, 984]);
+        assert_eq!(positions.len(), 7 + EXACT);
+    }
+
+    #[tokio::test]
+    async fn a_reader_has_a_witness_for_everything_that_it_passed() {
+        let kinds: Vec<&str> =
+            (0..200).map(|place| if place % 40 == 7 { "a.meant" } else { "a.other" }).collect();
+        let store = Arc::new(MemoryStore::new());
+        append(&store, &kinds).await;
+        let query = Query::types(["a.meant".parse().unwrap()]);
+        for limit in [1, 2, 100] {
+            let origin = Witness::origin(store.id());
+            let mut reader = LogReader::new(store.clone(), origin, query.clone(), limit);
+            let mut positions = Vec::new();
+            loop {
+                let Found::Page { events, through, end } = reader.next().await.unwrap() else { panic!() };
+                assert!(through.holds(&*store).await.unwrap());
+                positions.extend(events.iter().map(|event| event.position.get()));
+                if end && through.position.get() == 200 {
+                    break;
+                }
+            }
+            assert_eq!(positions, [8, 48, 88, 128, 168], "{limit}");
+        }
+    }
+}

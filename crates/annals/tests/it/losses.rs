@@ -1,0 +1,332 @@
+//! A log that loses its newest events, as after the failover to a standby that did not have them: while the system is
+//! stopped, and while it runs.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use annals::core::{LogPage, LogRead, StreamPage, StreamRead};
+use annals::{
+    Annals, Append, Appended, EventStore, Expected, IdempotencyKey, MemoryStore, NewEvent, Position, Result,
+    State, StoreId, StreamId, StreamInfo, StreamList,
+};
+use tokio::sync::watch;
+
+use crate::bank::{AccountEvent, Balances, until};
+
+/// A store whose log is exchanged: its clients are led to another server.
+struct Failover {
+    id: StoreId,
+    now: watch::Sender<Arc<MemoryStore>>,
+}
+
+impl Failover {
+    fn new() -> Arc<Self> {
+        let store = Arc::new(MemoryStore::new());
+        Arc::new(Self { id: store.id(), now: watch::Sender::new(store) })
+    }
+
+    fn now(&self) -> Arc<MemoryStore> {
+        self.now.borrow().clone()
+    }
+
+    /// Leads everybody to a server that has the events up to this position only, and then these.
+    async fn lose(&self, up_to: u64, then: &[&str]) {
+        let standby = Arc::new(MemoryStore::new());
+        for event in self.now().read_log(LogRead::forward(Position::FIRST)).await.unwrap().events {
+            if event.position.get() <= up_to {
+                let append = Append::to(event.stream.clone(), Expected::Any, [event.to_new()]);
+                standby.append(append).await.unwrap();
+            }
+        }
+        deposit(&*standby, then).await;
+        self.now.send_replace(standby);
+    }
+}
+
+#[async_trait::async_trait]
+impl EventStore for Failover {
+    fn id(&self) -> StoreId {
+        self.id
+    }
+    async fn append(&self, append: Append) -> Result<Appended> {
+        self.now().append(append).await
+    }
+    async fn read_log(&self, read: LogRead) -> Result<LogPage> {
+        self.now().read_log(read).await
+    }
+    async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
+        self.now().read_stream(read).await
+    }
+    async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
+        self.now().list_streams(list).await
+    }
+    async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
+        self.now().outcome(key).await
+    }
+    async fn head(&self) -> Result<Position> {
+        self.now().head().await
+    }
+    /// Waits for more than there was, also on a server that has less.
+    async fn wait(&self, after: Position) -> Result<Position> {
+        let mut now = self.now.subscribe();
+        loop {
+            let store = now.borrow_and_update().clone();
+            tokio::select! {
+                head = store.wait(after) => return head,
+                _ = now.changed() => {}
+            }
+        }
+    }
+}
+
+/// Appends a deposit for each of these accounts, and something that nobody takes for `-`.
+async fn deposit(store: &dyn EventStore, accounts: &[&str]) {
+    for account in accounts {
+        let (stream, event) = match *account {
+            "-" => ("other-1".to_owned(), NewEvent::new("other.happened", "{}").unwrap()),
+            account => {
+                let event = NewEvent::new("account.deposited", r#"{"amount":1}"#).unwrap();
+                (format!("account-{account}"), event)
+            }
+        };
+        store.append(Append::to(StreamId::new(stream).unwrap(), Expected::Any, [event])).await.unwrap();
+    }
+}
+
+/// The accounts of the events that were delivered, in order.
+type Heard = Arc<Mutex<Vec<String>>>;
+
+async fn hear(annals: &Annals) -> Heard {
+    let heard = Heard::default();
+    let hearing = heard.clone();
+    let subscriber = annals.subscribe("hears").on::<AccountEvent, _>(move |event, _| {
+        hearing.lock().unwrap().push(event.aggregate_id().to_owned());
+        async { Ok(()) }
+    });
+    subscriber.start().await.unwrap();
+    heard
+}
+
+fn taken(heard: &Heard) -> Vec<String> {
+    std::mem::take(&mut *heard.lock().unwrap())
+}
+
+async fn open(store: &Arc<Failover>, directory: &Path) -> Annals {
+    let store: Arc<dyn EventStore> = store.clone();
+    Annals::with_store(store, State::directory(directory)).await.unwrap()
+}
+
+/// Waits until this is delivered; what follows is not waited for.
+async fn until_heard(heard: &Heard, wanted: &[&str]) {
+    let all = async {
+        while heard.lock().unwrap().len() < wanted.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all).await.unwrap_or_else(|_| panic!("{heard:?}"));
+    assert_eq!(taken(heard), wanted);
+}
+
+/// What happens to a log of ten events: those up to a position are left, these come after it, and those are delivered again.
+const LOSSES: [(u64, &[&str], &[&str]); 5] = [
+    (7, &[], &[]),
+    (7, &["x"], &["x"]),
+    // As long as it was, and longer.
+    (7, &["x", "-", "y"], &["x", "y"]),
+    (9, &["-", "x", "y", "z", "z"], &["x", "y", "z", "z"]),
+    (0, &["x", "y"], &["x", "y"]),
+];
+
+const TEN: [&str; 10] = ["a", "b", "-", "a", "b", "a", "-", "c", "-", "d"];
+
+#[tokio::test]
+async fn a_subscriber_steps_back_to_the_last_event_in_common_when_it_starts() {
+    for (up_to, then, told) in LOSSES {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Failover::new();
+        deposit(&*store, &TEN).await;
+        let annals = open(&store, directory.path()).await;
+        let heard = hear(&annals).await;
+        annals.settle().await.unwrap();
+        assert_eq!(taken(&heard).len(), 7);
+        annals.shutdown().await;
+        store.lose(up_to, then).await;
+        let annals = open(&store, directory.path()).await;
+        let heard = hear(&annals).await;
+        annals.settle().await.unwrap();
+        assert_eq!(taken(&heard), told, "{up_to} {then:?}");
+        let status = &annals.status().await.unwrap()[0];
+        let notice = status.notice.as_deref().unwrap_or_default();
+        assert!(notice.contains("stepped back"), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_steps_back_to_the_last_event_in_common_while_it_runs() {
+    for (up_to, then, told) in LOSSES {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Failover::new();
+        deposit(&*store, &TEN).await;
+        let annals = open(&store, directory.path()).await;
+        let heard = hear(&annals).await;
+        annals.settle().await.unwrap();
+        assert_eq!(taken(&heard).len(), 7);
+        store.lose(up_to, then).await;
+        until(&annals, "hears", |status| status.notice.is_some()).await;
+        until_heard(&heard, told).await;
+        deposit(&*store, &["last"]).await;
+        annals.settle().await.unwrap();
+        assert_eq!(taken(&heard), ["last"], "{up_to} {then:?}");
+        let status = &annals.status().await.unwrap()[0];
+        assert_eq!((status.position, status.lag()), (store.head().await.unwrap(), 0));
+    }
+}
+
+/// Many events after a loss of few: the ladder has rungs everywhere.
+#[tokio::test]
+async fn a_subscriber_does_not_begin_again_because_much_was_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Failover::new();
+    deposit(&*store, &["a"; 900]).await;
+    let annals = open(&store, directory.path()).await;
+    let heard = hear(&annals).await;
+    annals.settle().await.unwrap();
+    assert_eq!(taken(&heard).len(), 900);
+    annals.shutdown().await;
+    store.lose(800, &["x"; 200]).await;
+    let annals = open(&store, directory.path()).await;
+    let heard = hear(&annals).await;
+    annals.settle().await.unwrap();
+    let heard = taken(&heard);
+    let again = heard.iter().filter(|account| *account == "a").count();
+    assert_eq!(heard.iter().filter(|account| *account == "x").count(), 200, "all that is new");
+    assert!(again <= 100, "{again} again: no more than were lost");
+}
+
+/// Versions of Annals before this one kept the newest event only.
+#[tokio::test]
+async fn a_checkpoint_without_a_ladder_is_read() {
+    for (up_to, told) in [(4, vec!["a"; 4]), (10, vec![])] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Failover::new();
+        deposit(&*store, &["a"; 10]).await;
+        let annals = open(&store, directory.path()).await;
+        let heard = hear(&annals).await;
+        annals.settle().await.unwrap();
+        annals.shutdown().await;
+        drop((annals, heard));
+        let state = rusqlite::Connection::open(directory.path().join("state.sqlite")).unwrap();
+        state.execute_batch("ALTER TABLE checkpoints DROP COLUMN ladder").unwrap();
+        drop(state);
+        if up_to < 10 {
+            store.lose(up_to, &[]).await;
+        }
+        let annals = open(&store, directory.path()).await;
+        let heard = hear(&annals).await;
+        annals.settle().await.unwrap();
+        assert_eq!(taken(&heard), told);
+        annals.shutdown().await;
+        // Whatever was lost, there is a ladder from now on.
+        store.lose(3, &["x"]).await;
+        let annals = open(&store, directory.path()).await;
+        let heard = hear(&annals).await;
+        annals.settle().await.unwrap();
+        assert_eq!(taken(&heard), ["x"]);
+    }
+}
+
+/// The rows: the sum of each account.
+async fn balances(annals: &Annals) -> Vec<(String, u64)> {
+    let sql = "SELECT account, amount FROM balances ORDER BY account";
+    annals.view::<Balances>().query(sql, (), |row| row.read()).await.unwrap()
+}
+
+/// An account that can be deposited to.
+async fn opened(store: &dyn EventStore, account: &str) {
+    let event = NewEvent::new("account.opened", r#"{"owner":"kim"}"#).unwrap();
+    let stream = StreamId::new(format!("account-{account}")).unwrap();
+    store.append(Append::to(stream, Expected::Any, [event])).await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_that_are_made_of_lost_events_are_made_again_while_the_projection_runs() {
+    for in_memory in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Failover::new();
+        for account in ["a", "b"] {
+            opened(&*store, account).await;
+        }
+        deposit(&*store, &["a", "b", "-", "a"]).await;
+        let annals = match in_memory {
+            true => Annals::with_store(store.clone(), State::memory()).await.unwrap(),
+            false => open(&store, directory.path()).await,
+        };
+        annals.project(Balances).start().await.unwrap();
+        annals.settle().await.unwrap();
+        assert_eq!(balances(&annals).await, [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+        store.lose(5, &["b", "b", "-"]).await;
+        let status = until(&annals, "balances", |status| status.notice.is_some()).await;
+        assert!(status.notice.as_ref().unwrap().contains("made again"), "{status:?}");
+        annals.settle().await.unwrap();
+        assert_eq!(balances(&annals).await, [("a".to_owned(), 1), ("b".to_owned(), 3)]);
+        let position = store.head().await.unwrap();
+        assert_eq!(annals.status().await.unwrap()[0].position, position, "not what was there before");
+    }
+}
+
+#[tokio::test]
+async fn rows_that_no_lost_event_made_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Failover::new();
+    opened(&*store, "a").await;
+    deposit(&*store, &["a", "-", "-", "-"]).await;
+    let annals = open(&store, directory.path()).await;
+    annals.project(Balances).start().await.unwrap();
+    annals.settle().await.unwrap();
+    // What is not made of events shows whether the rows are made again.
+    let file = rusqlite::Connection::open(directory.path().join("views/balances.v1.sqlite")).unwrap();
+    file.execute("INSERT INTO balances (account, owner, amount) VALUES ('mark', 'kim', 0)", ()).unwrap();
+    store.lose(3, &["a", "-"]).await;
+    let seen = annals.view::<Balances>().at_least(Position::new(4)).within(Duration::from_secs(60));
+    let new = async {
+        loop {
+            let sql = "SELECT amount FROM balances WHERE account = 'a'";
+            if seen.one(sql, (), |row| row.get::<u64>(0)).await.unwrap() == Some(2) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), new)
+        .await
+        .expect("the event that took a lost one's position");
+    assert_eq!(balances(&annals).await.len(), 2, "the mark is there");
+}
+
+/// Nobody waits for an end of the log that is gone.
+#[tokio::test]
+async fn settling_does_not_wait_for_an_end_that_is_gone() {
+    let store = Failover::new();
+    deposit(&*store, &["a", "a", "a"]).await;
+    let annals = Annals::with_store(store.clone(), State::memory()).await.unwrap();
+    let (release, released) = watch::channel(false);
+    let subscriber = annals.subscribe("waits").on::<AccountEvent, _>(move |_, _| {
+        let mut released = released.clone();
+        async move {
+            let _ = released.wait_for(|released| *released).await;
+            Ok(())
+        }
+    });
+    subscriber.start().await.unwrap();
+    let settling = tokio::spawn({
+        let annals = annals.clone();
+        async move { annals.settle().await }
+    });
+    // It waits for position 3.
+    tokio::task::yield_now().await;
+    store.lose(1, &[]).await;
+    release.send_replace(true);
+    settling.await.unwrap().unwrap();
+    assert_eq!(annals.status().await.unwrap()[0].lag(), 0);
+}
