@@ -160,7 +160,7 @@ fn newest<V: LogView>(
     };
     let stream = stream.clone();
     Ok(match there {
-        false => Some(Violated::History { stream, version: seen, actual }),
+        false => Some(Violated::Newest { stream, version: seen, actual }),
         true if actual != seen => Some(Violated::Version { stream, expected: Expected::Exact(seen), actual }),
         true => None,
     })
@@ -193,7 +193,7 @@ impl Conflict {
                     unseen_matches(store, query, *position).await?
                 }
                 // What is to be read of a stream with another history is all of it.
-                (Violated::History { .. } | Violated::NoMatch { .. }, _) => (Vec::new(), false),
+                (Violated::Newest { .. } | Violated::NoMatch { .. }, _) => (Vec::new(), false),
             };
             violations.push(Violation { condition, violated, unseen, unseen_complete });
         }
