@@ -161,7 +161,7 @@ fn newest<V: LogView>(
     };
     let stream = stream.clone();
     Ok(match there {
-        false => Some(Violated::History { stream, version: seen, actual }),
+        false => Some(Violated::Newest { stream, version: seen, actual }),
         true if actual != seen => Some(Violated::Version { stream, expected: Expected::Exact(seen), actual }),
         true => None,
     })
@@ -248,7 +248,7 @@ async fn unseen<S: EventStore + ?Sized>(
             Ok((events, complete))
         }
         // What is to be read of a stream with another history is all of it.
-        (Violated::History { .. } | Violated::NoMatch { .. }, _) => Ok((Vec::new(), false)),
+        (Violated::Newest { .. } | Violated::NoMatch { .. }, _) => Ok((Vec::new(), false)),
     }
 }
 

@@ -175,7 +175,7 @@ pub enum Violated {
         actual: Version,
     },
     /// The stream does not have the event that the caller has seen: the log has another history since.
-    History {
+    Newest {
         /// The stream.
         stream: StreamId,
         /// The version at which the caller has seen the event.
@@ -197,7 +197,7 @@ impl Violated {
     pub fn is_stale(&self) -> bool {
         match self {
             Self::Version { expected, actual, .. } => expected.version().is_some_and(|seen| seen < *actual),
-            Self::History { .. } | Self::NoMatch { .. } => true,
+            Self::Newest { .. } | Self::NoMatch { .. } => true,
         }
     }
 }
@@ -214,7 +214,7 @@ impl fmt::Display for Violated {
             Self::Version { stream, expected, actual } => {
                 write!(f, "stream `{stream}` is at version {actual}, not {expected}")
             }
-            Self::History { stream, version, actual } => write!(
+            Self::Newest { stream, version, actual } => write!(
                 f,
                 "stream `{stream}`, at version {actual}, does not have the event that was seen at version {version}: \
                  the log has another history"

@@ -28,6 +28,7 @@ const LOG: Part = Part {
         include_str!("../sql/001_tables.sql"),
         include_str!("../sql/002_append.sql"),
         include_str!("../sql/004_owner.sql"),
+        include_str!("../sql/005_newest.sql"),
     ],
 };
 

@@ -22,6 +22,7 @@ on_each_database! {
     a_move_that_was_overtaken_closes_nothing,
     a_move_that_was_overtaken_says_nothing,
     a_move_can_be_called_off,
+    an_entry_that_cannot_be_read_stops_its_own_tenant,
     what_reads_the_log_at_the_old_place_is_not_decided_there,
 }
 
@@ -376,6 +377,27 @@ async fn a_move_can_be_called_off(place: Place) {
     log.append(append("a-1", 2)).await.unwrap();
     tenants.move_to("acme", &two, |_| {}).await.unwrap();
     assert_eq!(store(&two).await.head().await.unwrap(), log.head().await.unwrap());
+}
+
+/// What another program has written wrongly into the directory is of one tenant.
+async fn an_entry_that_cannot_be_read_stops_its_own_tenant(place: Place) {
+    let (tenants, one, two) = tenants(&place).await;
+    let directory = store(&place.url).await;
+    for (tenant, data) in [("broken", r#"{"at": 5}"#), ("lost", r#"{"at": "nonsense"}"#)] {
+        let event = NewEvent::new("tenant.placed", data).unwrap();
+        let stream = StreamId::new(format!("tenant-{tenant}")).unwrap();
+        directory.append(Append::to(stream, Expected::Any, [event])).await.unwrap();
+    }
+    let log = tenants.log("acme").await.unwrap();
+    for tenant in ["broken", "lost"] {
+        assert!(tenants.log(tenant).await.is_err(), "{tenant}");
+        assert!(tenants.add(tenant, &two).await.is_err(), "{tenant}");
+    }
+    log.append(append("a-1", 0)).await.unwrap();
+    tenants.move_to("acme", &two, |_| {}).await.unwrap();
+    log.append(append("a-1", 1)).await.unwrap();
+    assert_eq!(store(&two).await.head().await.unwrap(), log.head().await.unwrap());
+    assert_ne!(one, two);
 }
 
 /// A condition that must be looked up is not answered from a log that has moved.

@@ -241,7 +241,7 @@ pub async fn an_append_after_another_event_than_the_newest_changes_nothing(trial
     new(store.append(some("order-8", Expected::NoStream, 1)).await);
     let before = Picture::of(store).await;
     let (events, elsewhere) = (events_of(store, "order-7").await, events_of(store, "order-8").await);
-    let history = |version| Violated::History {
+    let history = |version| Violated::Newest {
         stream: stream("order-7"),
         version: Version::new(version),
         actual: Version::new(3),
@@ -265,7 +265,7 @@ pub async fn an_append_after_another_event_than_the_newest_changes_nothing(trial
     );
     assert_eq!((&*violation.unseen, violation.unseen_complete), (&events[2..], true));
     let none = refused(store.append(after("order-6", 1, events[0].id)).await);
-    assert!(matches!(none.violations[0].violated, Violated::History { actual: Version::ZERO, .. }));
+    assert!(matches!(none.violations[0].violated, Violated::Newest { actual: Version::ZERO, .. }));
     assert_eq!(Picture::of(store).await, before);
 }
 

@@ -252,10 +252,20 @@ where
         folded: &mut Folded<A>,
         conflict: Conflict,
     ) -> Result<(), ExecuteError<A::Error>> {
-        let Some((violation, actual)) = stream_violation(conflict, &self.stream) else {
-            let cause = "the store refused a condition that was not asked for".into();
-            return Err(ExecuteError::Store(Error::Unavailable(cause)));
+        let stale = conflict.is_stale();
+        // A store may refuse although the stream is as expected, because the log has lost events: then nothing that was
+        // folded is certain, and all of it is looked up.
+        let (violation, actual) = match stream_violation(conflict, &self.stream) {
+            Some((violation, actual)) => (Some(violation), actual),
+            None if stale => (None, folded.version),
+            None => {
+                let cause = "the store refused a condition that was not asked for".into();
+                return Err(ExecuteError::Store(Error::Unavailable(cause)));
+            }
         };
+        if violation.is_none() {
+            self.execute.repository.other_history(&self.stream);
+        }
         if self.execute.at.is_some() || self.retries_left == 0 {
             let (stream, expected) = (self.stream.clone(), folded.version);
             return Err(ExecuteError::Conflict { stream, expected, actual });
@@ -267,13 +277,11 @@ where
             tokio::time::sleep(AFTER_CONFLICT.before(self.conflicts - 1)).await;
             return self.look_up(folded).await;
         }
-        if violation.violated.is_stale() && violation.unseen_complete {
-            for event in &violation.unseen {
-                folded.take(event)?;
+        match violation.filter(|violation| violation.violated.is_stale() && violation.unseen_complete) {
+            Some(violation) => {
+                violation.unseen.iter().try_for_each(|event| folded.take(event)).map_err(Into::into)
             }
-            Ok(())
-        } else {
-            self.look_up(folded).await
+            None => self.look_up(folded).await,
         }
     }
 
@@ -325,7 +333,7 @@ where
 
 fn stream_violation(conflict: Conflict, of: &StreamId) -> Option<(Violation, Version)> {
     conflict.violations.into_iter().find_map(|violation| match &violation.violated {
-        Violated::Version { stream, actual, .. } | Violated::History { stream, actual, .. }
+        Violated::Version { stream, actual, .. } | Violated::Newest { stream, actual, .. }
             if stream == of =>
         {
             let actual = *actual;

@@ -3,9 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use annals_core::{Aggregate, Error, EventId, EventStore, RecordedEvent, StreamId, StreamRead, Version};
+use annals_core::{
+    Aggregate, Error, Event as _, EventId, EventStore, RecordedEvent, StreamId, StreamRead, Version,
+};
 
 use super::LoadError;
+use super::encoded::evolve;
 use crate::Recorded;
 
 /// One thing that happened to an aggregate.
@@ -52,10 +55,16 @@ impl<A: Aggregate> History<A> {
             position,
             cause,
         })?;
+        let (before, mut after) = (self.state.clone(), self.state.clone());
+        let folded = evolve(&mut after, &event.event, event.event.event_type());
+        folded.map_err(|cause| LoadError::Unreadable {
+            stream: self.stream.clone(),
+            version,
+            position,
+            cause,
+        })?;
         self.read.pop_front();
-        let before = self.state.clone();
-        self.state.evolve(&event.event);
-        self.last = Some((version, id));
+        (self.state, self.last) = (after, Some((version, id)));
         Ok(Some(Change { event, before, after: self.state.clone() }))
     }
 

@@ -14,6 +14,7 @@ mod commands;
 mod crash;
 mod embedded;
 mod events;
+mod kit;
 mod loom;
 mod losses;
 mod macros;
