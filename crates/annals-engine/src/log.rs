@@ -196,15 +196,20 @@ impl Log {
         fetch::event(&view, run, (position.get() - run.base.get()) as u32)
     }
 
-    /// An error if this segment's file is not the one of its name any more.
+    /// Whether this segment's file is still the one of its name.
+    pub fn is_in_place(&self, segment: &Segment) -> Result<bool, Fault> {
+        let name = &segment.name;
+        self.disk.is_in_place(name, &*segment.file).map_err(Fault::io("look for", name))
+    }
+
+    /// An error if it is not.
     pub fn check_place(&self, segment: &Segment) -> Result<(), Fault> {
-        let keep = |error| Fault::io("keep", &segment.name)(error);
-        if self.disk.is_in_place(&segment.name, &*segment.file).map_err(keep)? {
+        if self.is_in_place(segment)? {
             return Ok(());
         }
         let why = "the file that is written to is not the one of this name any more: its directory was removed, renamed, \
                    replaced or unmounted; put it back or restore a backup, and open the store again";
-        Err(keep(std::io::Error::new(std::io::ErrorKind::NotFound, why)))
+        Err(Fault::io("keep", &segment.name)(std::io::Error::new(std::io::ErrorKind::NotFound, why)))
     }
 
     /// The log now.

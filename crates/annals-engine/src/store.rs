@@ -267,6 +267,9 @@ impl EngineStore {
     pub(crate) fn check_place(&self) -> Result<()> {
         let view = self.view()?;
         let segment = view.segments().last().expect("there is a segment");
+        if self.log.is_in_place(segment)? {
+            return Ok(());
+        }
         self.log.check_place(segment).map_err(|fault| {
             let error = Error::from(fault);
             self.poison.set(&error.chain());

@@ -32,6 +32,14 @@ pub fn tell(copy: &mut Copy<'_>) -> Result<()> {
     // Of those that begin at one place, the longest comes first.
     runs.sort_unstable_by_key(|((from, to), _)| (*from, std::cmp::Reverse(*to)));
     let cache = Arc::new(BlockCache::new(CACHE_BYTES));
+    // In order, and apart: each place is looked for in them by halving.
+    let mut lost = lost;
+    lost.sort_unstable_by_key(|lost| lost.start);
+    lost.dedup_by(|next, before| {
+        let touches = next.start <= before.end;
+        before.end = if touches { before.end.max(next.end) } else { before.end };
+        touches
+    });
     let mut told = first;
     for ((from, to), name) in runs.into_iter().filter(|((_, to), _)| *to >= first) {
         let Ok(file) = copy.source.open(&name) else { continue };
@@ -76,12 +84,15 @@ fn of_stream(
     let place = |position: Position| (position.get() - index.base().get()) as u32;
     let end = parts.iter().map(|part| place(part.end)).max().unwrap_or(0);
     let Ok(places) = index.places(postings, 0..end) else { return Ok(()) };
-    for part in parts {
-        let from = places.partition_point(|&at| at < place(part.start));
-        let to = places.partition_point(|&at| at < place(part.end));
-        if from == to {
+    // Both are in order, so the work grows with the events of the stream, not with the parts.
+    let mut from = 0;
+    while from < places.len() {
+        let part = &parts[parts.partition_point(|part| place(part.end) <= places[from])];
+        if places[from] < place(part.start) {
+            from += places[from..].partition_point(|&at| at < place(part.start));
             continue;
         }
+        let to = from + places[from..].partition_point(|&at| at < place(part.end));
         let version = |rank: usize| Version::new(postings.first_version + rank as u64);
         if let Ok(id) = StreamId::new(stream) {
             copy.shifts.entry(id).or_default();
@@ -89,6 +100,7 @@ fn of_stream(
         let position = index.base().plus(u64::from(places[from]));
         let (first, last) = (version(from), version(to - 1));
         copy.say(Note::Gone { stream: stream.to_owned(), first, last, position })?;
+        from = to;
     }
     Ok(())
 }

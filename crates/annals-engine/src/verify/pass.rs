@@ -533,6 +533,8 @@ impl<'a> Pass<'a> {
             return self.note(fault, Lost::Rest { first: self.expected });
         }
         let Some(known) = self.durable.filter(|known| known.position > head) else { return Ok(()) };
+        // What is computed is not the digest of the log as it was.
+        self.digest = None;
         let problem =
             format!("the log ends at position {head}, and was durable up to this event: {}", durable::REMEDY);
         let lost = Lost::between(self.expected, known.position.next());

@@ -251,6 +251,11 @@ impl Life {
             store.close().await.unwrap();
         }
         let mut files = self.disk.files();
+        if !which.is_multiple_of(8) {
+            // The frames alone must tell where the log ended.
+            files.remove("durable");
+            self.disk = FaultyDisk::with_files(files.clone());
+        }
         // What is only zeros up to its end has nothing to lose there.
         files.values_mut().for_each(|bytes| {
             let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
@@ -258,11 +263,6 @@ impl Life {
         });
         let mut random = Random::new(which);
         let (name, bytes) = files.iter().nth(random.below(files.len() as u64) as usize).unwrap();
-        if which.is_multiple_of(2) {
-            // The frames alone must tell where the log ended.
-            self.disk =
-                FaultyDisk::with_files(self.disk.files().into_iter().filter(|(name, _)| name != "durable"));
-        }
         if !bytes.is_empty() {
             self.disk.flip(name, random.below(bytes.len() as u64) as usize, random.below(8) as u32);
         }
