@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::app::App;
 use crate::event_json::{Incoming, Object, Unreadable};
-use crate::params::{Params, StreamInPath};
+use crate::params::{Params, StreamInPath, named_stream};
 use crate::problem::Problem;
 use crate::token::Token;
 use crate::{body, links};
@@ -56,6 +56,17 @@ pub(crate) async fn to_stream(
     }
     let append = Append { key, key_reuse: reuse_header(&headers)?, ..Append::to(stream, expected, events) };
     carry_out(&app, append).await
+}
+
+/// Appends events to the stream that the parameter `name` names.
+pub(crate) async fn to_named(
+    app: State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (stream, query) = named_stream(query.as_deref())?;
+    to_stream(app, stream, query, headers, body).await
 }
 
 /// Appends events to one or several streams, under conditions.
@@ -115,7 +126,8 @@ async fn carry_out(app: &App, append: Append) -> Result<Response, Problem> {
         return Ok((status, body).into_response());
     }
     let first = version.get() - (appended.count() - 1);
-    let location = format!("{}?from={first}&limit={}", links::api_stream(stream), appended.count());
+    let location = links::with(&links::api_stream(stream), "from", first);
+    let location = links::with(&location, "limit", appended.count());
     let headers = [(header::ETAG, tag), (header::LOCATION, location)];
     Ok((status, headers, body).into_response())
 }

@@ -132,6 +132,7 @@ async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<Received,
             room += STEP_BYTES;
         }
         pace.received += piece.len() as u64;
+        pace.recently += piece.len() as u64;
         bytes.extend_from_slice(&piece);
     }
 }
@@ -140,20 +141,23 @@ async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<Received,
 struct Pace {
     since: Instant,
     received: u64,
+    /// Since it was looked last.
+    recently: u64,
     look: Instant,
 }
 
 impl Pace {
     fn new() -> Self {
-        Self { since: Instant::now(), received: 0, look: Instant::now() + LOOK }
+        Self { since: Instant::now(), received: 0, recently: 0, look: Instant::now() + LOOK }
     }
 
     /// Refuses a body that is too slow over the last while, or over a shorter one if others wait for its room.
     fn check(&mut self, app: &App) -> Result<(), Problem> {
         let lasted = self.since.elapsed();
         let over = lasted >= WINDOW;
-        let too_slow = self.received < RATE_MIN * lasted.as_secs();
-        if too_slow && (over || app.bodies.is_short()) {
+        let too_slow = over && self.received < RATE_MIN * lasted.as_secs();
+        let in_the_way = app.bodies.is_short() && self.recently < RATE_MIN * LOOK.as_secs();
+        if too_slow || in_the_way {
             let detail = format!(
                 "{} bytes of the body came in {} seconds; it must come at {RATE_MIN} bytes a second",
                 self.received,
@@ -164,7 +168,7 @@ impl Pace {
         if over {
             (self.since, self.received) = (Instant::now(), 0);
         }
-        self.look = Instant::now() + LOOK;
+        (self.look, self.recently) = (Instant::now() + LOOK, 0);
         Ok(())
     }
 }
@@ -200,4 +204,93 @@ pub(crate) fn located(problem: Problem, (line, column): (usize, usize)) -> Probl
 pub(crate) fn place_after(before: &[u8]) -> (usize, usize) {
     let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     (1 + before.iter().filter(|&&byte| byte == b'\n').count(), before.len() - line_start + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use annals_core::{Bytes, MemoryStore};
+    use axum::http::HeaderValue;
+    use futures::stream;
+    use tokio::sync::watch;
+
+    use super::*;
+
+    fn app() -> (watch::Sender<bool>, App) {
+        let (stop, stopping) = watch::channel(false);
+        (stop, App::plain(Arc::new(MemoryStore::new()), stopping))
+    }
+
+    /// A body of which this many bytes come at a time, and so many seconds between.
+    fn body(bytes: usize, pause: u64, pieces: usize) -> Body {
+        let piece = Bytes::from(vec![b' '; bytes]);
+        Body::from_stream(stream::unfold(0, move |sent| {
+            let piece = piece.clone();
+            async move {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+                (sent < pieces).then_some((Ok::<_, std::convert::Infallible>(piece), sent + 1))
+            }
+        }))
+    }
+
+    async fn status(app: &App, body: Body) -> (u16, u64) {
+        let started = Instant::now();
+        let json = HeaderValue::from_static("application/json");
+        let headers = [(header::CONTENT_TYPE, json)].into_iter().collect();
+        let status =
+            read(app, &headers, body).await.map_or_else(|problem| problem.status().as_u16(), |_| 200);
+        (status, started.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_must_come_at_some_rate_as_a_whole() {
+        let (_stop, app) = app();
+        assert_eq!(status(&app, body(1, 10, usize::MAX)).await, (408, 30));
+        assert_eq!(status(&app, body(1, 1_000, 1)).await, (408, 30));
+        // Small ones have half a minute, large ones as long as they come.
+        assert_eq!(status(&app, body(1, 9, 2)).await.0, 200);
+        let (ended, seconds) = status(&app, body(40 << 10, 2, 200)).await;
+        assert_eq!((ended, seconds > 300), (200, true));
+        // Fast at first, and then nothing more.
+        let fast = body(1 << 20, 1, 4).into_data_stream();
+        let slow = body(1, 10, usize::MAX).into_data_stream();
+        assert_eq!(status(&app, Body::from_stream(fast.chain(slow))).await, (408, 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_body_gives_way_to_one_that_needs_its_room() {
+        let (_stop, app) = app();
+        let rest = app.bodies.try_take((128 << 20) - (8 << 20)).unwrap();
+        let stalled =
+            body(5 << 20, 0, 1).into_data_stream().chain(body(1, 10, usize::MAX).into_data_stream());
+        let (stalled, other) = tokio::join!(status(&app, Body::from_stream(stalled)), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            status(&app, body(5 << 20, 0, 1)).await
+        });
+        assert_eq!((stalled.0, other.0), (408, 200));
+        assert!(stalled.1 <= 10 && other.1 <= 10, "{stalled:?} {other:?}");
+        drop(rest);
+        assert_eq!(app.bodies.taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_for_which_there_is_no_room_is_refused() {
+        let (_stop, app) = app();
+        let _all = app.bodies.try_take(usize::MAX).unwrap();
+        assert_eq!(status(&app, body(1 << 20, 0, 1)).await, (503, 10));
+        assert_eq!(status(&app, body(1 << 10, 0, 1)).await.0, 200, "a small one needs no room");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_waits_for_no_body_that_does_not_come() {
+        let (stop, app) = app();
+        let soon = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            stop.send_replace(true);
+        };
+        let late = body(1 << 20, 1, 100);
+        let (late, in_time, ()) = tokio::join!(status(&app, late), status(&app, body(9, 1, 1)), soon);
+        assert_eq!((late, in_time.0), ((503, 2), 200));
+    }
 }

@@ -26,7 +26,7 @@ use crate::problem::Problem;
 
 pub(crate) use event::event;
 pub(crate) use newest::newest;
-pub(crate) use stream::stream;
+pub(crate) use stream::{named_stream, stream};
 pub(crate) use streams::streams;
 
 /// What a browser may load for a page: nothing that is not ours.

@@ -41,6 +41,8 @@ pub(crate) struct Watched {
 struct Blocked {
     since: Instant,
     taken: u64,
+    /// Since it was looked last.
+    recently: u64,
     look: Pin<Box<Sleep>>,
 }
 
@@ -73,6 +75,7 @@ impl Watched {
             Poll::Ready(Ok(count)) => {
                 if let Some(blocked) = &mut self.blocked {
                     blocked.taken += count as u64;
+                    blocked.recently += count as u64;
                 }
                 return Poll::Ready(Ok(count));
             }
@@ -83,23 +86,30 @@ impl Watched {
         let blocked = self.blocked.get_or_insert_with(|| Blocked {
             since: Instant::now(),
             taken: 0,
+            recently: 0,
             look: Box::pin(tokio::time::sleep(pause)),
         });
         while blocked.look.as_mut().poll(context).is_ready() {
             let lasted = blocked.since.elapsed();
             let over = lasted >= self.patience;
-            let too_little = u128::from(blocked.taken) * 1_000 < u128::from(RATE_MIN) * lasted.as_millis();
-            if too_little && (over || self.room.is_short()) {
+            let too_little = over && is_slow(blocked.taken, lasted);
+            if too_little || (self.room.is_short() && is_slow(blocked.recently, pause)) {
                 let why = "the client takes nothing of what it is sent";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
             }
             if over {
                 (blocked.since, blocked.taken) = (Instant::now(), 0);
             }
+            blocked.recently = 0;
             blocked.look.as_mut().reset(Instant::now() + pause);
         }
         Poll::Pending
     }
+}
+
+/// Whether a client that took this many bytes in this time takes too little.
+fn is_slow(taken: u64, time: Duration) -> bool {
+    u128::from(taken) * 1_000 < u128::from(RATE_MIN) * time.as_millis()
 }
 
 impl AsyncRead for Watched {

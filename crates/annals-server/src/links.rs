@@ -6,12 +6,27 @@ use annals_core::{Position, RecordedEvent, StreamId, Witness};
 
 /// The stream in the API.
 pub(crate) fn api_stream(stream: &StreamId) -> String {
-    format!("/v1/streams/{}", encode(stream.as_str()))
+    stream_below("/v1", stream)
 }
 
 /// The stream's page in the console.
 pub(crate) fn stream(stream: &StreamId) -> String {
-    format!("/streams/{}", encode(stream.as_str()))
+    stream_below("", stream)
+}
+
+/// A path cannot end in `.` or `..`, percent-encoded or not: clients take it for a way to another one. Streams of these
+/// names are named by a parameter.
+fn stream_below(root: &str, stream: &StreamId) -> String {
+    match stream.as_str() {
+        dots @ ("." | "..") => format!("{root}/stream?name={dots}"),
+        name => format!("{root}/streams/{}", encode(name)),
+    }
+}
+
+/// The link with one parameter more.
+pub(crate) fn with(link: &str, name: &str, value: impl std::fmt::Display) -> String {
+    let separator = if link.contains('?') { '&' } else { '?' };
+    format!("{link}{separator}{name}={value}")
 }
 
 /// The event's page in the console. It names the event, so that it leads to no other one after a restore.

@@ -9,7 +9,7 @@ use annals_core::{
     Category, Direction, EventStore, EventType, Invalid, Position, Query, QueryItem, StreamId, Tag, Text,
     Version,
 };
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::{FromRequestParts, Path, RawQuery};
 use axum::http::request::Parts;
 
 use crate::problem::Problem;
@@ -31,6 +31,17 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamInPath {
         let Path(name) = name.map_err(|_| Problem::invalid("stream", "is not UTF-8"))?;
         Ok(Self(StreamId::new(name)?))
     }
+}
+
+/// The stream that the parameter `name` names, and the query string without it: for names that no path can end in.
+pub(crate) fn named_stream(query: Option<&str>) -> Result<(StreamInPath, RawQuery), Problem> {
+    let mut params = Params::of(query);
+    let name = params.one::<StreamId>("name")?.ok_or_else(|| Problem::invalid("name", "is missing"))?;
+    if !params.utf8 {
+        return Err(Problem::invalid("query string", "is not UTF-8"));
+    }
+    let rest = form_urlencoded::Serializer::new(String::new()).extend_pairs(params.rest).finish();
+    Ok((StreamInPath(name), RawQuery(Some(rest))))
 }
 
 /// The parameters that have not been taken yet.
@@ -99,9 +110,13 @@ impl Params {
         self.direction_or(Direction::Forward)
     }
 
-    /// Which way to read.
+    /// Which way to read: as the request says, by `direction` or by where it begins.
     pub(crate) fn direction_or(&mut self, default: Direction) -> Result<Direction, Problem> {
+        let given = |name: &str| self.rest.iter().any(|(key, _)| key == name);
+        let (after, before) = (given("after"), given("before"));
         match self.text("direction")?.as_deref() {
+            None if after => Ok(Direction::Forward),
+            None if before => Ok(Direction::Backward),
             None => Ok(default),
             Some("forward") => Ok(Direction::Forward),
             Some("backward") => Ok(Direction::Backward),

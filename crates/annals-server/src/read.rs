@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::event_json::Embedded;
 use crate::paging;
-use crate::params::{Params, StreamInPath};
+use crate::params::{Params, StreamInPath, named_stream};
 use crate::problem::Problem;
 use crate::token;
 
@@ -57,6 +57,16 @@ pub(crate) async fn stream(
         end: page.end,
     };
     Ok(([(header::ETAG, tag)], paging::json(&body, taken)).into_response())
+}
+
+/// A page of the stream that the parameter `name` names.
+pub(crate) async fn named(
+    app: State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (name, query) = named_stream(query.as_deref())?;
+    stream(app, name, query, headers).await
 }
 
 /// A page of the log.

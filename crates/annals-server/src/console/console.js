@@ -21,6 +21,9 @@
     a.textContent = text;
     return a;
   };
+  // No path can end in these two names.
+  const streamPath = (name) =>
+    name === "." || name === ".." ? "/stream?name=" + name : "/streams/" + encodeURIComponent(name);
   const glance = (event) => {
     if (!("data" in event)) return "data of " + (event.content_type || "application/json");
     const text = JSON.stringify(event.data);
@@ -37,7 +40,7 @@
     tr.className = "new";
     tr.append(
       cell("number", link("/events/" + event.position + "@" + event.id, event.position)),
-      cell("name", link("/streams/" + encodeURIComponent(event.stream), event.stream)),
+      cell("name", link(streamPath(event.stream), event.stream)),
       cell("number", String(event.version)),
       cell("name", event.type),
       cell("time", time),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use annals_core::{
-    EventStore, LogRead, Position, Query, QueryItem, RecordedEvent, Result, StreamRead, Version,
+    EventStore, LogRead, Position, Query, QueryItem, RecordedEvent, Result, StreamRead, Version, shortened,
 };
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
@@ -22,6 +22,9 @@ use crate::token::Token;
 const NEIGHBOURS: usize = 50;
 /// Most bytes of data that are shown.
 const DATA_BYTES: usize = 64 << 10;
+/// Most own keys of the metadata that are shown, and most bytes of each.
+const OWN_KEYS: usize = 50;
+const OWN_BYTES: usize = 1 << 10;
 
 /// One event.
 pub(crate) async fn event(
@@ -94,7 +97,7 @@ fn data(event: &RecordedEvent) -> Markup {
     } else if event.data.len() > DATA_BYTES {
         String::from_utf8_lossy(shown).into_owned()
     } else {
-        pretty::json(&event.data)
+        pretty::json(&event.data, 2 * DATA_BYTES)
     };
     html! {
         pre.data { code { (text) } }
@@ -118,9 +121,15 @@ fn metadata(event: &RecordedEvent) -> Markup {
             dt { "Id" } dd { code { (event.id) } }
             @if let Some(key) = &event.idempotency_key { dt { "Idempotency key" } dd { (key) } }
             @for (name, value) in pairs {
-                @if let Some(value) = value { dt { (name) } dd { (value) } }
+                @if let Some(value) = value { dt { (name) } dd { (shortened(value.as_str().to_owned(), OWN_BYTES)) } }
             }
-            @for (key, value) in &metadata.own { dt { (key) } dd { (value) } }
+            @for (key, value) in metadata.own.iter().take(OWN_KEYS) {
+                dt { (shortened(key.as_str().to_owned(), OWN_BYTES)) }
+                dd { (shortened(value.as_str().to_owned(), OWN_BYTES)) }
+            }
+            @if metadata.own.len() > OWN_KEYS {
+                dt { "…" } dd { "and " (metadata.own.len() - OWN_KEYS) " more keys" }
+            }
         }
     }
 }

@@ -8,15 +8,23 @@ use axum::http::StatusCode;
 use maud::html;
 
 use super::event::card;
-use super::{Answer, Frame, answer, page};
+use super::{Answer, Failed, Frame, answer, page};
 use crate::app::App;
 use crate::links::{self, encode};
-use crate::params::{Params, StreamInPath};
+use crate::params::{self, Params, StreamInPath};
 use crate::problem::Problem;
 use crate::token;
 
 /// Events of a page: each is shown in full.
 const PAGE_EVENTS: usize = 20;
+
+/// A page of the stream that the parameter `name` names.
+pub(crate) async fn named_stream(app: State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
+    match params::named_stream(query.as_deref()) {
+        Ok((name, query)) => stream(app, name, query).await,
+        Err(problem) => Err(Failed(app.0, problem)),
+    }
+}
 
 /// A page of one stream.
 pub(crate) async fn stream(
@@ -53,14 +61,14 @@ pub(crate) async fn stream(
             p.facts {
                 "Version " b { (found.version) }
                 " · category " a href={ "/streams?category=" (encode(category.as_str())) } { (category) }
-                " · " a href={ (here) "?direction=" (other) } { (other_name) }
+                " · " a href=(links::with(&here, "direction", other)) { (other_name) }
                 " · " a href=(links::api_stream(&stream)) { "JSON" }
             }
             @for event in &found.events { (card(event, false)) }
             nav.pages aria-label="Pages" {
-                @if !first_page { a href={ (here) "?direction=" (way) } { "First page" } }
+                @if !first_page { a href=(links::with(&here, "direction", way)) { "First page" } }
                 @if !found.end {
-                    a rel="next" href={ (here) "?direction=" (way) "&" (beside) "=" (reached) } { "More" }
+                    a rel="next" href=(links::with(&links::with(&here, "direction", way), beside, reached)) { "More" }
                 }
             }
         };

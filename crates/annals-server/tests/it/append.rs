@@ -215,5 +215,37 @@ fn a_stream_may_have_any_name() {
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
         let json: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!((&json["streams"][0]["stream"], &json["version"]), (&json!(name), &json!(1)));
+        let location = answer.lines().find_map(|line| line.strip_prefix("location: ")).unwrap();
+        assert_eq!(server.get(location).json()["stream"], name, "the answer says where they are");
     }
+}
+
+#[test]
+fn names_that_no_path_can_end_in_are_named_by_a_parameter() {
+    let server = Running::start();
+    for name in [".", ".."] {
+        let path = format!("/v1/stream?name={name}");
+        for version in 1..=30 {
+            let answer = server.post(&path, &[], OPENED);
+            assert_eq!((answer.status, &answer.json()["version"]), (201, &json!(version)), "{}", answer.text);
+            let there = server.get(answer.header("location")).json();
+            assert_eq!((&there["stream"], &there["events"][0]["version"]), (&json!(name), &json!(version)));
+        }
+        assert_eq!(
+            server.get(&format!("{path}&direction=backward&limit=1")).json()["events"][0]["version"],
+            30
+        );
+        for page in ["/".to_owned(), "/streams".to_owned()] {
+            let link = format!("href=\"/stream?name={name}\"");
+            assert!(server.get(&page).text.contains(&link), "{page}");
+        }
+        let shown = server.get(&format!("/stream?name={name}")).text;
+        let next = shown.split("rel=\"next\" href=\"").nth(1).unwrap().split('"').next().unwrap();
+        let next = server.get(&next.replace("&amp;", "&")).text;
+        assert!(next.contains("version <b>10</b>") && !next.contains("version <b>11</b>"), "{next}");
+    }
+    assert_eq!(server.get("/v1/stream").problem().2.unwrap(), "name");
+    assert_eq!(server.get("/stream").status, 400);
+    assert_eq!(server.get("/v1/stream?name=a&name=b").status, 400);
+    assert_eq!(server.get("/v1/stream?name=a&typ=b").problem().2.unwrap(), "typ");
 }

@@ -108,3 +108,25 @@ fn what_is_not_there_has_a_page_that_says_so() {
     assert_eq!(server.get("/console.css").header("content-type"), "text/css; charset=utf-8");
     assert_eq!(server.get("/console.js").header("content-type"), "text/javascript; charset=utf-8");
 }
+
+#[test]
+fn a_page_has_a_bound_whatever_its_events_hold() {
+    let server = Running::start();
+    let own: serde_json::Map<_, _> =
+        (0..5_000).map(|number| (format!("<{number}>"), json!("&".repeat(5)))).collect();
+    let deep = "[".repeat(50) + &"1,".repeat(20_000) + "1" + &"]".repeat(50);
+    for _ in 0..25 {
+        let event = format!(
+            r#"[{{"type":"t","data":{deep},"metadata":{{"process":"p","trace":"{}","own":{}}}}}]"#,
+            "<".repeat(4_000),
+            serde_json::Value::from(own.clone())
+        );
+        let written = server.post("/v1/streams/a", &[], &event);
+        assert_eq!(written.status, 201, "{}", written.text);
+    }
+    for path in ["/", "/streams/a", "/events/3"] {
+        let page = server.get(path);
+        assert_eq!(page.status, 200);
+        assert!(page.text.len() < 5_000_000, "{path}: {} bytes", page.text.len());
+    }
+}

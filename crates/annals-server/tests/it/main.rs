@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 mod append;
+mod bounds;
 mod console;
 mod event_json;
 mod follow;

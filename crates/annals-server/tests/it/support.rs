@@ -255,6 +255,15 @@ impl Faulty {
         self.fault.store(fault as u8, Ordering::SeqCst);
     }
 
+    /// Lets those who wait for an event read the log.
+    pub fn wake(&self) -> Result<()> {
+        let stream = annals_core::StreamId::new("a").unwrap();
+        let event = annals_core::NewEvent::new("woken", "{}").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let append = Append::to(stream, annals_core::Expected::Any, [event]);
+        runtime.block_on(self.store.append(append)).map(drop)
+    }
+
     fn check(&self, writing: bool) -> Result<()> {
         let fault = self.fault.load(Ordering::SeqCst);
         match fault {
