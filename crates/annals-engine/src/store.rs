@@ -53,6 +53,7 @@ pub struct EngineStore {
     log: Arc<Log>,
     limits: Limits,
     clock: Arc<dyn Clock>,
+    clock_ahead_max: Duration,
     callers_may_wait: bool,
     poison: Arc<Poison>,
     commit: Arc<Commit>,
@@ -114,6 +115,7 @@ impl EngineStore {
         let poison = Arc::new(Poison::default());
         let (limits, callers_may_wait, clock) =
             (options.limits, options.callers_may_wait, options.clock.clone());
+        let clock_ahead_max = options.clock_ahead_max;
         let cannot_start = |error: std::io::Error| Error::Unavailable(Box::new(error));
         let writer = Writer {
             log: log.clone(),
@@ -144,6 +146,7 @@ impl EngineStore {
             log,
             limits,
             clock,
+            clock_ahead_max,
             callers_may_wait,
             poison,
             commit,
@@ -277,6 +280,14 @@ impl EngineStore {
         })
     }
 
+    /// An error if the clock is so far ahead of the log that no append is recorded.
+    fn check_clock(&self) -> Result<()> {
+        let view = self.view()?;
+        let segment = view.segments().last().expect("there is a segment");
+        let known = self.log.recorded_at().max(segment.header.created_at);
+        clock::check(self.clock.now(), known, self.clock_ahead_max)
+    }
+
     fn stop(&self) {
         if self.check_process().is_err() {
             return;
@@ -376,6 +387,10 @@ impl EventStore for EngineStore {
         let (outcome, append) = self.submit(append).await?;
         if !matches!(outcome, Outcome::Written(..)) {
             self.check_place()?;
+        }
+        if matches!(outcome, Outcome::Refused(_)) {
+            // Asked by an append that is always refused, the store must not say that it works.
+            self.check_clock()?;
         }
         match outcome {
             Outcome::Written(first, recorded_at, versions) => {

@@ -42,6 +42,13 @@ async fn a_clock_that_is_years_ahead_holds_no_time() {
         assert!(matches!(refused, Error::Unavailable(_)), "{}", refused.chain());
         assert!(refused.chain().contains("clock_ahead_max"), "{}", refused.chain());
         assert_eq!(store.head().await.unwrap(), head);
+        // A server that asks whether the store works hears that it does not.
+        let impossible = append("account-1", 1, 1).expecting(
+            crate::common::stream("account-1"),
+            annals_core::Expected::Exact(annals_core::Version::MAX),
+        );
+        let asked = store.append(impossible).await.unwrap_err();
+        assert!(matches!(asked, Error::Unavailable(_)), "{}", asked.chain());
         clock.set(now.plus(DAY));
         store.append(append("account-1", 2, 1)).await.unwrap();
         assert_eq!(all(&store).await.last().unwrap().recorded_at, now.plus(DAY));
