@@ -124,6 +124,11 @@ fn parts(text: &str) -> (&str, Option<&str>) {
 fn shown_query(query: Option<&str>) -> Option<String> {
     let mut shown = String::new();
     for pair in query.into_iter().flat_map(|query| query.split('&')) {
+        let mark = if shown.is_empty() { '?' } else { '&' };
+        if pair.is_empty() {
+            shown.push(mark);
+            continue;
+        }
         let (name, value) = pair.split_once('=')?;
         let value = match name {
             "replica" => shown_replica(value)?,
@@ -132,7 +137,6 @@ fn shown_query(query: Option<&str>) -> Option<String> {
             _ if HARMLESS.contains(&name) && is_plain(value, "._-/%,:+~[]") => value.to_owned(),
             _ => HIDDEN.to_owned(),
         };
-        let mark = if shown.is_empty() { '?' } else { '&' };
         shown.push_str(&format!("{mark}{name}={value}"));
     }
     Some(shown)
@@ -212,6 +216,7 @@ mod tests {
             ),
             ("s3://key:s3cret@bucket/x", "s3://key:***@bucket/x"),
             ("sqlite:a:b@c.db?mode=rwc", "sqlite:a:b@c.db?mode=rwc"),
+            ("postgres://kim@db/shop?", "postgres://kim@db/shop?"),
             ("./data", "./data"),
             ("s3cret@db/shop", "***@db/shop"),
         ] {

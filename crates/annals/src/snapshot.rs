@@ -124,7 +124,7 @@ impl<A: Snapshot + Serialize + DeserializeOwned> Snapshots<A> {
 }
 
 /// The state as JSON, if that is read back as the same state.
-fn written<A: Snapshot + Serialize + DeserializeOwned>(state: &A) -> Result<Vec<u8>, Failure> {
+pub(crate) fn written<A: Snapshot + Serialize + DeserializeOwned>(state: &A) -> Result<Vec<u8>, Failure> {
     let bytes = serde_json::to_vec(state)?;
     let read: A = serde_json::from_slice(&bytes)?;
     match exact::difference(state, &read)? {

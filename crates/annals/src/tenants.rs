@@ -32,7 +32,7 @@ use annals_sql::Claim;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use crate::{Aggregate, Annals, Committed, ExecuteError, Loaded, open};
+use crate::{Aggregate, Annals, Committed, ExecuteError, LoadError, Loaded, open};
 use copy::Unbounded;
 use route::{Move, NoRoute, Place, Tenant};
 use routed::Routed;
@@ -211,8 +211,7 @@ impl Tenants {
 
 impl Shared {
     async fn load(&self, tenant: &str) -> Result<Loaded<Tenant>> {
-        let loaded = self.directory.repository::<Tenant>().load(tenant).await;
-        loaded.map_err(|error| Error::Unavailable(Box::new(error)))
+        self.directory.repository::<Tenant>().load(tenant).await.map_err(unloaded)
     }
 
     async fn place_of(&self, tenant: &str) -> Result<String> {
@@ -227,7 +226,7 @@ impl Shared {
     async fn claim(&self, place: &str, tenant: &str, known: bool, moving: Option<StoreId>) -> Result<()> {
         // What an earlier version noted in the directory. It left nothing at the place.
         let noted = self.directory.repository::<Place>().load(place).await;
-        let noted = noted.map_err(|error| Error::Unavailable(Box::new(error)))?.state.of;
+        let noted = noted.map_err(unloaded)?.state.of;
         if let Some(other) = noted.filter(|noted| noted != tenant) {
             let problem = format!("cannot be there: that place is the tenant `{other}`'s");
             return Err(Invalid::new("tenant", problem).into());
@@ -293,7 +292,17 @@ fn said<A: Aggregate>(answer: Result<Committed<A>, ExecuteError<NoRoute>>) -> Re
     match answer {
         Ok(_) => Ok(()),
         Err(ExecuteError::Rejected(NoRoute(problem))) => Err(Invalid::new("tenant", problem).into()),
+        Err(ExecuteError::Store(error)) => Err(error),
         Err(error) => Err(Error::Unavailable(Box::new(error))),
+    }
+}
+
+/// Why an entry of the directory is not there.
+fn unloaded(error: LoadError) -> Error {
+    match error {
+        LoadError::Store(error) => error,
+        // Until somebody has mended it.
+        unreadable => Error::Unavailable(Box::new(unreadable)),
     }
 }
 

@@ -44,10 +44,13 @@ use annals_core::{
     Aggregate, Append, Context, Decide, Event, EventId, EventMetadata, Expected, Limits, NewEvent, Position,
     StreamId, Timestamp, Version,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::repository::{Beside, Encoded, encode};
+use crate::snapshot::written;
 use crate::sql::{Database, Dialect, Params, Place, Row, Rows, SqlError, Value, select};
-use crate::{Projection, Recorded};
+use crate::{Projection, Recorded, Snapshot};
 
 /// An aggregate to which these events have happened. Its id is `test`.
 pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<A> {
@@ -111,6 +114,20 @@ impl<A: Aggregate> Given<A> {
     /// The state that the events make.
     pub fn state(&self) -> &A {
         &self.state
+    }
+}
+
+impl<A: Snapshot + Serialize + DeserializeOwned> Given<A> {
+    /// This state can be kept as a snapshot: it is read back as it is.
+    ///
+    /// # Panics
+    /// If it is not so, with the field that is read back as another value.
+    #[track_caller]
+    pub fn then_snapshot(&self) -> &Self {
+        if let Err(failure) = written(&self.state) {
+            panic!("the state cannot be kept as a snapshot: {failure}");
+        }
+        self
     }
 }
 

@@ -328,6 +328,16 @@ async fn a_snapshot_that_says_less_than_the_state_is_not_used() {
     assert_eq!(quick.load("p").await.unwrap().state, replayed);
 }
 
+#[test]
+fn the_test_kit_says_which_field_cannot_be_kept() {
+    annals::testing::given::<Account>([AccountEvent::Opened { owner: "kim".into() }]).then_snapshot();
+    let said = std::panic::catch_unwind(|| {
+        annals::testing::given::<Probe>([]).then_snapshot();
+    });
+    let said = *said.unwrap_err().downcast::<String>().unwrap();
+    assert!(said.contains("`lowest`"), "{said}");
+}
+
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 struct Sample {
     #[serde(skip)]
