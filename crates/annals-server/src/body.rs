@@ -68,7 +68,7 @@ fn check_head(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     if let Some(coding) = packed(headers) {
         let detail = format!("the body is packed ({coding}); send it as it is");
         let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail);
-        return Err(problem.with("field", "Content-Encoding").accepting("identity"));
+        return Err(problem.with("field", "Content-Encoding"));
     }
     match announced(headers) {
         Some(length) if length > app.body_bytes_max => Err(too_large(app)),
@@ -222,7 +222,7 @@ mod tests {
         (stop, App::plain(Arc::new(MemoryStore::new()), stopping))
     }
 
-    /// A body of which this many bytes come at a time, and so many seconds between.
+    /// A body of which this many bytes come at a time, with this many seconds between.
     fn body(bytes: usize, pause: u64, pieces: usize) -> Body {
         let piece = Bytes::from(vec![b' '; bytes]);
         Body::from_stream(stream::unfold(0, move |sent| {

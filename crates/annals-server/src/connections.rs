@@ -32,7 +32,7 @@ const HEAD_BYTES: usize = 64 << 10;
 /// How long nothing is accepted after accepting failed; the usual cause is too many open files.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a connection beyond the bound is told.
+/// The problem that a connection beyond the bound is answered with.
 const TOO_MANY: &str = concat!(
     r#"{"type":"urn:annals:problem:overloaded","title":"The server has no room for this at the moment","#,
     r#""status":503,"detail":"there are too many connections","code":"overloaded"}"#

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! - L1  The id of a message is the witness of its event, so a client that reconnects with `Last-Event-ID` misses
-//!   nothing, and one whose history was restored away is told so.
+//!   nothing, and one whose history is gone is refused.
 //! - L2  The next page is read when the client has taken the last one, and is made once for all clients at the same
 //!   place (`live_pages.rs`). A client that takes nothing is cut off (`flow.rs`) and resumes where it was.
 //! - L3  An id without data moves a client on past events that its filter passed over, and gives it a place

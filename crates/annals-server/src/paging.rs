@@ -14,7 +14,7 @@ use crate::room::{HasRoom, Room, SMALL_BYTES, Taken, held};
 /// Bytes of JSON around the data of an event, or less.
 const AROUND_BYTES: usize = 512;
 
-/// Bytes that an event takes as it was read and as JSON, or about so many.
+/// Bytes that an event takes as it was read and as JSON, approximately.
 pub(crate) fn cost(event: &RecordedEvent) -> usize {
     2 * event.bytes() + AROUND_BYTES
 }

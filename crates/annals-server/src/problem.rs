@@ -33,14 +33,13 @@ pub struct Problem {
     field: Option<String>,
     more: Map<String, Value>,
     violations: Option<Box<RawValue>>,
-    accepting: Option<&'static str>,
 }
 
 impl Problem {
     /// A problem with this status, code and explanation.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let detail = shortened(detail.into(), DETAIL_BYTES_MAX);
-        Self { status, code, detail, field: None, more: Map::new(), violations: None, accepting: None }
+        Self { status, code, detail, field: None, more: Map::new(), violations: None }
     }
 
     /// This part of the request has this problem.
@@ -62,13 +61,6 @@ impl Problem {
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.more.insert(member.to_owned(), value.into());
-        self
-    }
-
-    /// The same problem; the answer says which `Content-Encoding` would be taken.
-    #[must_use]
-    pub(crate) fn accepting(mut self, coding: &'static str) -> Self {
-        self.accepting = Some(coding);
         self
     }
 
@@ -227,8 +219,8 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if let Some(coding) = self.accepting {
-            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static(coding));
+        if self.more.get("field").is_some_and(|field| field == "Content-Encoding") {
+            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         response
     }

@@ -26,6 +26,7 @@ fn memory(server: &Served, line: &str) -> u64 {
     found.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 
+#[expect(clippy::print_stderr, reason = "the figures are shown with --nocapture")]
 fn report(server: &Served, what: &str) -> u64 {
     let (now, most) = (memory(server, "VmRSS"), memory(server, "VmHWM"));
     eprintln!("{what}: {} MiB, at most {} MiB", now / MIB, most / MIB);

@@ -152,7 +152,7 @@ fn an_append_says_where_it_is_in_which_history() {
     assert_eq!((first.status, again.status), (201, 200), "{}", again.text);
     let (first, again) = (first.json(), again.json());
     for member in ["witness", "streams"] {
-        assert_eq!(first[member], again[member], "a duplicate is told the same");
+        assert_eq!(first[member], again[member], "a duplicate gets the same answer");
     }
     let log = server.get("/v1/events").json();
     let id = |index: usize| log["events"][index]["id"].as_str().unwrap().to_owned();
