@@ -25,6 +25,7 @@ mod place;
 
 mod crash;
 mod divided_again;
+mod first_start;
 mod group_first_start;
 mod inline;
 mod inline_waits;
