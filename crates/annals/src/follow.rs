@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use annals_core::{EventStore, LogRead, Position, Query};
 
 use crate::Failure;
-use crate::history::wait_for_more;
+use crate::history::Waits;
 use crate::progress::Progress;
 
 /// How often the checkpoint is looked at while events are there that the other process must take, and while nobody here
@@ -41,12 +41,13 @@ pub(crate) async fn follow(
 ) {
     progress.stands_by();
     let mut asked: Option<Instant> = None;
+    let mut waits = Waits::default();
     loop {
         if asked.is_none_or(|asked| asked.elapsed() >= ASK) {
             progress.notes(followed.waits_for().await);
             asked = Some(Instant::now());
         }
-        if let Err(failure) = look(&*store, query, progress, followed).await {
+        if let Err(failure) = look(&*store, query, progress, followed, &mut waits).await {
             let error = failure.into_text();
             tracing::debug!(name, error, "what another process does cannot be followed; it is tried again");
             progress.notes(Some(format!("what another process does cannot be followed: {error}")));
@@ -61,6 +62,7 @@ async fn look(
     query: &Query,
     progress: &Progress,
     followed: &mut impl Followed,
+    waits: &mut Waits,
 ) -> Result<(), Failure> {
     let done = followed.checkpoint().await?;
     let page = store.read_log(LogRead::forward(done.next()).matching(query.clone()).limit(1)).await?;
@@ -81,7 +83,7 @@ async fn look(
             }
             progress.resumes_at(through);
             if page.end {
-                wait_for_more(store, through).await?;
+                waits.more(store, through).await?;
             }
         }
     }

@@ -131,6 +131,7 @@ pub(crate) struct LogReader {
     read: LogRead,
     /// What was read last, before the position to read from.
     seen: Witness,
+    waits: Waits,
 }
 
 /// What a reader finds.
@@ -145,7 +146,7 @@ impl LogReader {
     /// Reads what comes after this. Position zero is before all of any history.
     pub fn new(store: Arc<dyn EventStore>, seen: Witness, query: Query, limit: usize) -> Self {
         let read = LogRead::forward(seen.position.next()).matching(query).limit(limit);
-        Self { store, read, seen }
+        Self { store, read, seen, waits: Waits::default() }
     }
 
     pub fn seen(&self) -> Witness {
@@ -217,16 +218,37 @@ impl LogReader {
     }
 
     /// Waits until there may be something new, or until it is time to look whether the log is still the same.
-    pub async fn wait(&self) -> Result<()> {
-        wait_for_more(&*self.store, self.seen.position).await
+    pub async fn wait(&mut self) -> Result<()> {
+        self.waits.more(&*self.store, self.seen.position).await
     }
 }
 
-/// Waits until the log may have more than this, or until it is time to look whether it still has this.
-pub(crate) async fn wait_for_more(store: &dyn EventStore, position: Position) -> Result<()> {
-    match tokio::time::timeout(LOOK, store.wait(position)).await {
-        Ok(waited) => waited.map(drop),
-        Err(_) => Ok(()),
+/// Waiting for a log to grow.
+#[derive(Default)]
+pub(crate) struct Waits {
+    /// Where it was waited the last time, and how often in vain although the store said that there was more.
+    last: Position,
+    in_vain: u32,
+}
+
+impl Waits {
+    /// Waits until the log may have more than this, or until it is time to look whether it still has this.
+    pub async fn more(&mut self, store: &dyn EventStore, position: Position) -> Result<()> {
+        if self.last != position {
+            (self.last, self.in_vain) = (position, 0);
+        }
+        // A store may believe in an end of the log that is gone.
+        tokio::time::sleep(PAUSE.min(Duration::from_millis(10) * self.in_vain)).await;
+        match tokio::time::timeout(LOOK, store.wait(position)).await {
+            Ok(waited) => {
+                self.in_vain += 1;
+                waited.map(drop)
+            }
+            Err(_) => {
+                self.in_vain = 0;
+                Ok(())
+            }
+        }
     }
 }
 

@@ -18,6 +18,8 @@ use crate::{State, open};
 const SETTLE: Duration = Duration::from_secs(60);
 /// The end of the log is looked at again after this time: events may be lost in a failover.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// What has seen more than the log has is given this long to find that out, again and again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A running system: a log, the state beside it, and what runs in the background. A clone is the same system;
 /// when the last one is dropped, what runs in the background stops.
@@ -176,10 +178,14 @@ impl Annals {
                     );
                 }
             }
-            if self.shared().store.head().await? == head && !self.is_beyond(head) {
+            let now = self.shared().store.head().await?;
+            if now == head && !self.is_beyond(head) {
                 return Ok(());
             }
-            tokio::task::yield_now().await;
+            if now > head {
+                continue;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

@@ -26,6 +26,7 @@ mod place;
 mod cache_after_failover;
 mod crash;
 mod divided_again;
+mod first_start;
 mod group_first_start;
 mod inline;
 mod inline_waits;

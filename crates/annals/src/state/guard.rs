@@ -69,9 +69,9 @@ impl Drop for Held {
 
 impl Guard {
     pub fn start(sessions: Arc<dyn Sessions>, store: StoreId) -> Self {
-        let (asks, asked) = mpsc::unbounded_channel();
+        let (asks, mut asked) = mpsc::unbounded_channel();
         let instance = EventId::generate().to_string();
-        let keeping = Keeping {
+        let mut keeping = Keeping {
             prefix: prefix(&*sessions, store),
             sessions,
             instance: instance.clone(),
@@ -80,7 +80,18 @@ impl Guard {
             wanted: Vec::new(),
             asks: asks.downgrade(),
         };
-        tokio::spawn(keeping.run(asked));
+        tokio::spawn(async move {
+            loop {
+                let work = async {
+                    keeping.run(&mut asked).await;
+                    Ok(())
+                };
+                let Err(panic) = crate::failure::caught_later(work).await else { return };
+                // Those who had a lock are notified, and those who want one are served again.
+                keeping.give_up(&Fault::unavailable(panic.into_text()));
+                tokio::time::sleep(PULSE).await;
+            }
+        });
         Self { asks, instance }
     }
 
@@ -153,7 +164,7 @@ struct Keeping {
 }
 
 impl Keeping {
-    async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Ask>) {
+    async fn run(&mut self, asked: &mut mpsc::UnboundedReceiver<Ask>) {
         let mut pulse = tokio::time::interval(PULSE);
         pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

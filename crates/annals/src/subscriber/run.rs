@@ -148,7 +148,8 @@ impl Delivery {
 
     /// Resumes at the checkpoint, and delivers until the system stops or something is wrong with it.
     pub(super) async fn deliver_held(&self, stop: &mut Stop) {
-        match self.checkpoints.resume(&*self.shared.store).await {
+        let Some(resumed) = stop.or(self.checkpoints.resume(&*self.shared.store)).await else { return };
+        match resumed {
             Ok(resumed) => {
                 self.progress.resumes_at(resumed.at.position);
                 if resumed.notice.is_some() {
