@@ -170,7 +170,7 @@ impl Conflict {
                 (Violated::NoMatch { position, .. }, Condition::NoMatch { query, .. }) => {
                     unseen_matches(store, query, *position).await?
                 }
-                (Violated::NoMatch { .. }, Condition::Version { .. }) => (Vec::new(), false),
+                (Violated::NoMatch { .. } | Violated::History { .. }, _) => (Vec::new(), false),
             };
             violations.push(Violation { condition, violated, unseen, unseen_complete });
         }

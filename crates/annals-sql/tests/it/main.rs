@@ -23,10 +23,24 @@ macro_rules! on_each_database {
 mod counter;
 mod place;
 
+mod another_log;
+mod autocommit;
 mod crash;
+mod deferred_constraint;
+mod gone;
+mod group_fate;
+mod history;
+mod hot_wait;
 mod inline;
+mod prepared;
 mod processes;
+mod replica_promoted;
 mod replicas;
+mod select_limit;
+mod settings;
+mod silence;
+mod starts;
 mod state;
+mod storage_engine;
 mod tenants;
 mod values;

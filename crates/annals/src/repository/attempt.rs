@@ -246,6 +246,10 @@ where
         folded: &mut Folded<A>,
         conflict: Conflict,
     ) -> Result<(), ExecuteError<A::Error>> {
+        let is_lost = |violation: &Violation| matches!(violation.violated, Violated::History { .. });
+        if conflict.violations.iter().any(is_lost) {
+            return self.start_over(folded).await;
+        }
         let Some((violation, actual)) = stream_violation(conflict, &self.stream) else {
             let cause = "the store refused a condition that was not asked for".into();
             return Err(ExecuteError::Store(Error::Unavailable(cause)));
@@ -269,6 +273,21 @@ where
         } else {
             self.look_up(folded).await
         }
+    }
+
+    /// Loads the aggregate again, after the log has lost events that may be in the state at hand.
+    async fn start_over(&mut self, folded: &mut Folded<A>) -> Result<(), ExecuteError<A::Error>> {
+        let repository = self.execute.repository.clone();
+        repository.forget(&self.stream);
+        let expected = folded.version;
+        *folded = repository.folded(&self.execute.id, &self.stream, Version::MAX).await?;
+        self.looked_up = true;
+        if self.execute.at.is_some() || self.retries_left == 0 {
+            let (stream, actual) = (self.stream.clone(), folded.version);
+            return Err(ExecuteError::Conflict { stream, expected, actual });
+        }
+        self.retries_left -= 1;
+        Ok(())
     }
 
     async fn committed(&self, mut folded: Folded<A>, events: Vec<A::Event>) -> Committed<A> {
