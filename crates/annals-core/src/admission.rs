@@ -248,7 +248,9 @@ async fn unseen<S: EventStore + ?Sized>(
             Ok((events, complete))
         }
         // What is to be read of a stream with another history is all of it.
-        (Violated::Newest { .. } | Violated::NoMatch { .. }, _) => Ok((Vec::new(), false)),
+        (Violated::Newest { .. } | Violated::NoMatch { .. } | Violated::History { .. }, _) => {
+            Ok((Vec::new(), false))
+        }
     }
 }
 

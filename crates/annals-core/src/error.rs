@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::text::shortened;
-use crate::{Expected, Position, RecordedEvent, Reused, StreamId, Version};
+use crate::{Expected, Position, RecordedEvent, Reused, StreamId, Version, Witness};
 
 /// What a store answers with.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -190,6 +190,12 @@ pub enum Violated {
         /// Position of the first event that does.
         position: Position,
     },
+    /// The log has lost events that were read or acknowledged before, as after a failover to a standby that did not
+    /// have them, so what the append was decided on may be gone.
+    History {
+        /// An event that was there.
+        seen: Witness,
+    },
 }
 
 impl Violated {
@@ -197,7 +203,7 @@ impl Violated {
     pub fn is_stale(&self) -> bool {
         match self {
             Self::Version { expected, actual, .. } => expected.version().is_some_and(|seen| seen < *actual),
-            Self::Newest { .. } | Self::NoMatch { .. } => true,
+            Self::Newest { .. } | Self::NoMatch { .. } | Self::History { .. } => true,
         }
     }
 }
@@ -221,6 +227,9 @@ impl fmt::Display for Violated {
             ),
             Self::NoMatch { after, position } => {
                 write!(f, "an event at position {position} matches the query after position {after}")
+            }
+            Self::History { seen } => {
+                write!(f, "the log no longer has the event {} at position {}", seen.id, seen.position)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! How large things may be. A request beyond a limit is refused with the limit in the message.
 
-use crate::{Append, ContentType, Invalid, NewEvent, Tag};
+use crate::{Append, Condition, ContentType, Invalid, NewEvent, Query, Tag};
 
 /// How large an append may be. The lengths of names are fixed by their types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,15 @@ pub struct Limits {
     pub metadata_bytes_max: usize,
     /// Conditions of one append. 1,024 by default.
     pub append_conditions_max: usize,
+    /// Alternatives of one query. 128 by default.
+    pub query_items_max: usize,
+    /// Tags of one alternative of a query. 64 by default, as many as an event may have.
+    pub query_item_tags_max: usize,
+    /// Names of one read or one append: the types, tags, categories, processes and initiators of all of its queries
+    /// together. 512 by default.
+    pub query_names_max: usize,
+    /// Bytes of these names together. 64 KiB by default.
+    pub query_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -28,12 +37,23 @@ impl Default for Limits {
             event_tags_max: 64,
             metadata_bytes_max: 64 << 10,
             append_conditions_max: 1_024,
+            query_items_max: 128,
+            query_item_tags_max: 64,
+            query_names_max: 512,
+            query_bytes_max: 64 << 10,
         }
     }
 }
 
 /// Longest process, initiator or predecessor, in bytes: they are looked up by, as names are.
 const CAUSE_BYTES_MAX: usize = 1_024;
+
+/// How large the queries of one request are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct QuerySize {
+    names: usize,
+    bytes: usize,
+}
 
 impl Limits {
     pub(crate) fn check(&self, append: &Append) -> Result<(), Invalid> {
@@ -50,6 +70,12 @@ impl Limits {
             let problem = format!("has {count} conditions, the limit is {}", self.append_conditions_max);
             return Err(Invalid::new("conditions", problem));
         }
+        let mut queries = QuerySize::default();
+        for (index, condition) in append.conditions.iter().enumerate() {
+            if let Condition::NoMatch { query, .. } = condition {
+                self.check_query(&format!("conditions[{index}].query"), query, &mut queries)?;
+            }
+        }
         let mut append_bytes = 0;
         for (index, write) in append.writes.iter().enumerate() {
             if write.stream.is_reserved() {
@@ -65,6 +91,49 @@ impl Limits {
             let problem =
                 format!("has {append_bytes} bytes, the limit of an append is {}", self.append_bytes_max);
             return Err(Invalid::new("events", problem));
+        }
+        Ok(())
+    }
+
+    /// Checks one of the queries of a request, whose size so far is `total`.
+    pub(crate) fn check_query(
+        &self,
+        field: &str,
+        query: &Query,
+        total: &mut QuerySize,
+    ) -> Result<(), Invalid> {
+        let beyond = |field: String, count: usize, what: &str, limit: usize| {
+            Err(Invalid::new(field, format!("has {count} {what}, the limit is {limit}")))
+        };
+        let items = query.items.len();
+        if items > self.query_items_max {
+            return beyond(format!("{field}.items"), items, "alternatives", self.query_items_max);
+        }
+        for (index, item) in query.items.iter().enumerate() {
+            let tags = item.tags.len();
+            if tags > self.query_item_tags_max {
+                let field = format!("{field}.items[{index}].tags");
+                return beyond(field, tags, "tags", self.query_item_tags_max);
+            }
+            for (name, text) in [("process", &item.process), ("initiator", &item.initiator)] {
+                if let Some(text) = text {
+                    let field = format!("{field}.items[{index}].{name}");
+                    crate::text::check_name(&field, text, CAUSE_BYTES_MAX)?;
+                }
+            }
+            for name in item.names() {
+                total.names += 1;
+                total.bytes += name.len();
+            }
+        }
+        if total.names > self.query_names_max {
+            let what =
+                "names of types, tags, categories, processes and initiators in all of the request's queries";
+            return beyond(field.to_owned(), total.names, what, self.query_names_max);
+        }
+        if total.bytes > self.query_bytes_max {
+            let what = "bytes of names in all of the request's queries";
+            return beyond(field.to_owned(), total.bytes, what, self.query_bytes_max);
         }
         Ok(())
     }

@@ -178,6 +178,7 @@ impl EventStore for MemoryStore {
     }
 
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
+        read.validate(&self.limits)?;
         let log = self.log();
         let head = log.head();
         let limit = read.limit.max(1);

@@ -81,6 +81,15 @@ impl QueryItem {
         *self == Self::default()
     }
 
+    /// The names that an event must have.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let types = self.types.iter().map(|name| name.as_str());
+        let tags = self.tags.iter().map(|tag| tag.as_str());
+        let category = self.category.iter().map(|category| category.as_str());
+        let causes = self.process.iter().chain(&self.initiator).map(|text| text.as_str());
+        types.chain(tags).chain(category).chain(causes)
+    }
+
     fn matches(
         &self,
         stream: &StreamId,

@@ -4,7 +4,8 @@
 //! A subscription is nothing else ([`Subscription`](crate::Subscription)), so there is no seam between
 //! what is stored and what is live.
 
-use crate::{Category, Position, Query, RecordedEvent, StreamId, Version};
+use crate::limits::QuerySize;
+use crate::{Category, Invalid, Limits, Position, Query, RecordedEvent, StreamId, Version};
 
 /// Which way a read goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -53,6 +54,14 @@ impl LogRead {
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = limit;
         self
+    }
+
+    /// Checks that the query keeps within the limits.
+    ///
+    /// # Errors
+    /// [`Invalid`], naming the field and the limit.
+    pub fn validate(&self, limits: &Limits) -> Result<(), Invalid> {
+        limits.check_query("query", &self.query, &mut QuerySize::default())
     }
 }
 

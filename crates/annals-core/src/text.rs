@@ -101,7 +101,7 @@ impl fmt::Debug for Text {
 }
 
 /// Checks a name: not empty, at most `bytes_max` bytes, no NUL (PostgreSQL cannot store it).
-pub(crate) fn check_name(field: &'static str, text: &str, bytes_max: usize) -> Result<(), crate::Invalid> {
+pub(crate) fn check_name(field: &str, text: &str, bytes_max: usize) -> Result<(), crate::Invalid> {
     if text.is_empty() {
         return Err(crate::Invalid::new(field, "is empty"));
     }

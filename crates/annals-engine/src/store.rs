@@ -410,6 +410,7 @@ impl EventStore for EngineStore {
     }
 
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
+        read.validate(&self.limits)?;
         Ok(read::log(&self.view()?, &read)?)
     }
 

@@ -1,4 +1,9 @@
-SELECT entity_id, entity_version, position FROM entities
-WHERE entity_id > ? AND entity_type = ?
-ORDER BY entity_id
-LIMIT ?
+SELECT whole.*, listed.*
+FROM ({whole}) AS whole
+LEFT JOIN (
+    SELECT entity_id, entity_version, position FROM entities
+    WHERE entity_id > $2 AND entity_type = $4
+    ORDER BY entity_id
+    LIMIT $3
+) AS listed ON TRUE
+ORDER BY listed.entity_id

@@ -1,1 +1,3 @@
-SELECT position, entity_id, entity_version, event_id FROM events WHERE position BETWEEN ? AND ?
+SELECT e.position, e.entity_id, e.entity_version, e.event_id
+FROM JSON_TABLE($1, '$[*]' COLUMNS (first BIGINT PATH '$[0]', last BIGINT PATH '$[1]')) AS asked
+JOIN events AS e ON e.position BETWEEN asked.first AND asked.last

@@ -1,50 +1,81 @@
 //! Writing: one text a group, in one round trip, or, when something has to be read under the lock first, one transaction.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use annals_core::{EventId, IdempotencyKey, Position, StreamId, Timestamp, Version};
-use annals_sql::{Asked, Database, Facts, Failure, Session, Staged, Step, Tail};
+use annals_sql::{Asked, Database, Facts, Failure, How, Lineage, Session, Staged, Step, Stopped, Tail};
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
-use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, Executor, Row};
 
-use crate::error::{failure, moved, number};
-use crate::options::Address;
-use crate::read::Statement;
+use crate::error::{failure, number, stopped};
+use crate::options::Options;
+use crate::session::{Connected, Door};
 use crate::state::Held;
-use crate::{Options, group, read, row, session, state};
+use crate::statement::{self, Value, rows};
+use crate::{group, matching, read, row, state};
 
 /// A key, an id or a version is there already, or a stream is at another version.
 const NOT_AS_ASSUMED: [u16; 2] = [1062, 1644];
+/// What the protocol adds to a text.
+const PACKET_HEAD: usize = 64;
 
 /// How the log is reached, for the writer.
 pub(crate) struct Link {
-    pub(crate) address: Address,
+    pub(crate) door: Arc<Door>,
+    pub(crate) lineage: Arc<Lineage>,
     pub(crate) options: Options,
+}
+
+impl Link {
+    /// The statement that checks, under its lock, that the log is the one that is meant.
+    fn assertion(&self, session: &str) -> String {
+        let newest = self.lineage.newest();
+        let values = [
+            Value::Bytes(self.lineage.id().as_bytes().to_vec()),
+            Value::Number(read::column(newest.position)),
+            Value::Bytes(newest.id.as_bytes().to_vec()),
+            Value::name(session),
+        ];
+        statement::text("CALL assert_log($1, $2, $3, $4)", &values)
+    }
 }
 
 #[async_trait]
 impl Database for Link {
-    type Connection = MySqlConnection;
+    type Driver = Door;
+    type Connection = Connected;
     type Error = sqlx::Error;
 
-    async fn connect(&self) -> Result<MySqlConnection, sqlx::Error> {
-        session::connect(&self.address, &self.options).await
+    fn driver(&self) -> &Arc<Door> {
+        &self.door
     }
 
-    async fn answers(&self, connection: &mut MySqlConnection) -> bool {
-        connection.ping().await.is_ok()
+    fn lineage(&self) -> &Arc<Lineage> {
+        &self.lineage
+    }
+
+    fn silence(&self) -> Duration {
+        self.options.silence()
     }
 
     async fn append(
         &self,
-        connection: &mut MySqlConnection,
+        connection: &mut Connected,
         staged: &Staged<'_>,
-        whole: bool,
+        how: How,
     ) -> Result<Option<Tail>, sqlx::Error> {
-        let text = AssertSqlSafe(group::text(staged, whole));
-        match connection.fetch_all(sqlx::raw_sql(text)).await {
+        let text = group::text(staged, &self.assertion(&connection.session), how);
+        // The server would end the connection in the middle, and what became of the append would not be known.
+        let (bytes, bytes_max) = (text.len() + PACKET_HEAD, connection.packet);
+        if bytes > bytes_max {
+            return Err(stopped(Stopped::TooLarge { bytes, bytes_max }));
+        }
+        match rows(connection, text).await {
             Ok(rows) => rows.first().map(tail).transpose(),
-            Err(error) if NOT_AS_ASSUMED.contains(&number(&error)) => {
+            Err(error) if NOT_AS_ASSUMED.contains(&number(&error)) && how != How::Locked => {
                 self.roll_back(connection).await?;
                 Ok(None)
             }
@@ -52,28 +83,34 @@ impl Database for Link {
         }
     }
 
-    async fn begin(&self, connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    async fn begin(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {
         connection.execute("START TRANSACTION").await.map(drop)
     }
 
-    async fn lock(&self, connection: &mut MySqlConnection, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
-        match lock(connection, asked).await? {
-            (_, true) if !self.options.moving => Err(moved()),
-            (facts, _) => Ok(facts),
+    async fn lock(&self, connection: &mut Connected, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
+        let assertion = self.assertion(&connection.session);
+        let text = format!("START TRANSACTION; {assertion}; SELECT position, moved FROM log FOR UPDATE");
+        let log = rows(connection, text).await?;
+        let log = log.last().ok_or(sqlx::Error::RowNotFound)?;
+        if log.try_get(1)? && !self.options.moving {
+            return Err(stopped(Stopped::Moved));
         }
+        let head = Position::new(read::number(log.try_get(0)?));
+        let packet = connection.packet;
+        facts(connection, asked, head, packet / 2).await
     }
 
-    fn session<'a>(&self, connection: &'a mut MySqlConnection) -> Box<dyn Session + 'a> {
-        Box::new(Held::Open(connection))
+    fn session<'a>(&self, connection: &'a mut Connected) -> Box<dyn Session + 'a> {
+        Box::new(Held::Open { connection, limit: self.options.silence() })
     }
 
-    async fn commit(&self, connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-        let sql = format!("{}; COMMIT", state::enter(&self.address.database));
+    async fn commit(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {
+        let sql = format!("{}; COMMIT", state::enter(&self.door.address.database));
         connection.execute(AssertSqlSafe(sql)).await.map(drop)
     }
 
-    async fn roll_back(&self, connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-        let sql = format!("ROLLBACK; {}", state::enter(&self.address.database));
+    async fn roll_back(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {
+        let sql = format!("ROLLBACK; {}", state::enter(&self.door.address.database));
         connection.execute(AssertSqlSafe(sql)).await.map(drop)
     }
 
@@ -82,62 +119,52 @@ impl Database for Link {
     }
 }
 
-/// What must be known of the log, and whether it has moved.
-async fn lock(connection: &mut MySqlConnection, asked: &Asked<'_>) -> Result<(Facts, bool), sqlx::Error> {
-    connection.execute("START TRANSACTION").await?;
-    let row = sqlx::query("SELECT position, moved FROM log FOR UPDATE").fetch_one(&mut *connection).await?;
-    let (head, has_moved) = (Position::new(read::number(row.try_get(0)?)), row.try_get(1)?);
+/// What must be known of the log, which ends here. A text has at most so many bytes, unless one query takes more.
+async fn facts(
+    connection: &mut MySqlConnection,
+    asked: &Asked<'_>,
+    head: Position,
+    text_max: usize,
+) -> Result<Facts, sqlx::Error> {
     let mut facts = Facts { head, ..Facts::default() };
-    let streams = Json::from_iter(asked.streams.iter().map(|stream| stream.as_str())).to_string();
-    let rows = sqlx::query(include_str!("../sql/streams.sql")).bind(&streams);
-    for row in rows.fetch_all(&mut *connection).await? {
+    let about = |sql: &str, json: Json| statement::text(sql, &[Value::Json(json.to_string())]);
+    let streams = Json::from_iter(asked.streams.iter().map(|stream| stream.as_str()));
+    for row in rows(connection, about(include_str!("../sql/streams.sql"), streams)).await? {
         let (stream, version) = read::place(&row)?;
         facts.versions.insert(stream, version);
     }
     if !asked.keys.is_empty() {
-        let keys = Json::from_iter(asked.keys.iter().map(|key| key.as_str())).to_string();
-        let rows = sqlx::query(include_str!("../sql/keys.sql")).bind(&keys);
-        for row in rows.fetch_all(&mut *connection).await? {
+        let keys = Json::from_iter(asked.keys.iter().map(|key| key.as_str()));
+        for row in rows(connection, about(include_str!("../sql/keys.sql"), keys)).await? {
             let key = IdempotencyKey::new(row::text(&row, 0)?);
             let key = key.map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))?;
             facts.keys.insert(key, Position::new(read::number(row.try_get(1)?)));
         }
     }
-    ids(connection, asked, &mut facts).await?;
-    for &(query, after) in &asked.matches {
-        let statement = Statement::first_match(query, after.next());
-        let row = statement.query().fetch_optional(&mut *connection).await?;
-        let first = row.map(|row| row.try_get(0)).transpose()?;
-        facts.matches.push((query.clone(), after, first.map(|first| Position::new(read::number(first)))));
-    }
-    Ok((facts, has_moved))
-}
-
-/// Which ids are used, and what stands where an append with them may stand already.
-async fn ids(
-    connection: &mut MySqlConnection,
-    asked: &Asked<'_>,
-    facts: &mut Facts,
-) -> Result<(), sqlx::Error> {
     let wanted = asked.ids.iter().map(|(stream, id)| json!([stream.as_str(), hex(*id)]));
-    let wanted = Json::from_iter(wanted).to_string();
-    let rows = sqlx::query(include_str!("../sql/ids.sql")).bind(&wanted);
-    for row in rows.fetch_all(&mut *connection).await? {
+    for row in rows(connection, about(include_str!("../sql/ids.sql"), Json::from_iter(wanted))).await? {
         let stream = stream(row::text(&row, 0)?)?;
         let position = Position::new(read::number(row.try_get(2)?));
         facts.ids.entry(stream).or_default().insert(EventId::from_bytes(row::id(&row, 1)?), position);
     }
-    for (first, last) in asked.ranges(facts) {
-        let column = |position: Position| i64::try_from(position.get()).unwrap_or(i64::MAX);
-        let rows = sqlx::query(include_str!("../sql/places.sql")).bind(column(first)).bind(column(last));
-        for row in rows.fetch_all(&mut *connection).await? {
+    let ranges = asked.ranges(&facts).into_iter();
+    let ranges: Vec<_> =
+        ranges.map(|(first, last)| json!([read::column(first), read::column(last)])).collect();
+    if !ranges.is_empty() {
+        for row in rows(connection, about(include_str!("../sql/places.sql"), ranges.into())).await? {
             let position = Position::new(read::number(row.try_get(0)?));
             let version = Version::new(read::number(row.try_get(2)?));
             let place = (stream(row::text(&row, 1)?)?, version, EventId::from_bytes(row::id(&row, 3)?));
             facts.places.insert(position, place);
         }
     }
-    Ok(())
+    for text in matching::first_of_all(&facts.note_matches(asked), text_max) {
+        for row in rows(connection, text).await? {
+            let number = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
+            facts.matched(number, Position::new(read::number(row.try_get(1)?)));
+        }
+    }
+    Ok(facts)
 }
 
 fn stream(name: String) -> Result<StreamId, sqlx::Error> {

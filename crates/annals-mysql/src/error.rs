@@ -1,34 +1,77 @@
 //! What an error of MariaDB or MySQL means to the caller of the store: by its number, never by its text.
 
-use annals_sql::{Failure, Moved, Step};
+use annals_core::{EventId, Position, StoreId, Witness};
+use annals_sql::{Failure, Step, Stopped, Verdict};
 use sqlx::mysql::MySqlDatabaseError;
 
 /// The server goes down, the connection or the statement was ended by somebody, or the commit itself has failed.
 pub(crate) const ENDED: [u16; 5] = [1053, 1077, 1180, 1317, 1927];
 
-/// The log has moved: what `append_begin` raises.
-const MOVED: u16 = 9001;
+/// The rows themselves: a value that does not fit or has no such form, a constraint, a trigger that objects.
+const REFUSED: [u16; 15] =
+    [1048, 1062, 1118, 1153, 1264, 1265, 1292, 1364, 1366, 1406, 1451, 1452, 1644, 3819, 4025];
 
-/// The same, read under the lock.
-pub(crate) fn moved() -> sqlx::Error {
-    sqlx::Error::Configuration(Box::new(Moved))
+/// Time or memory that one statement has had too much of.
+const EXHAUSTED: [u16; 5] = [1038, 1041, 1969, 3024, 1436];
+
+/// The server keeps as many prepared statements as it may.
+pub(crate) const STATEMENTS: u16 = 1461;
+
+/// What the store itself says, as an error of the library.
+pub(crate) fn stopped(reason: Stopped) -> sqlx::Error {
+    sqlx::Error::Configuration(Box::new(reason))
+}
+
+/// What the store itself says, here or in a procedure in the database (`sql/`), whose messages have what it needs.
+pub(crate) fn reason(error: &sqlx::Error) -> Option<Stopped> {
+    let message = match error {
+        sqlx::Error::Configuration(cause) => return cause.downcast_ref().cloned(),
+        sqlx::Error::Database(refused) => refused.message(),
+        _ => return None,
+    };
+    match number(error) {
+        9001 => Some(Stopped::Moved),
+        9002 => {
+            let (expected, found) = message.split_once(' ')?;
+            let id = |hex| id_of_hex(hex).map(StoreId::from_bytes);
+            Some(Stopped::OtherLog { expected: id(expected)?, found: id(found)? })
+        }
+        9003 => {
+            let (position, id) = message.split_once(' ')?;
+            let position: Position = position.parse().ok()?;
+            Some(Stopped::OtherHistory {
+                seen: Witness { position, id: EventId::from_bytes(id_of_hex(id)?) },
+            })
+        }
+        9004 => Some(Stopped::Pooled),
+        _ => None,
+    }
+}
+
+fn id_of_hex(hex: &str) -> Option<[u8; 16]> {
+    u128::from_str_radix(hex, 16).ok().map(u128::to_be_bytes)
 }
 
 /// What this error means for what was under way.
 pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
-    let refused = match &error {
-        // The server has answered, so it has rolled back, unless it ended the connection with the commit under way.
-        sqlx::Error::Database(_) => !ENDED.contains(&number(&error)),
-        // Nothing was sent.
-        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Encode(_) => true,
-        _ => false,
-    };
-    let is_said = matches!(&error, sqlx::Error::Configuration(cause) if cause.is::<Moved>());
-    if is_said || number(&error) == MOVED {
-        return Failure::unavailable(Moved);
+    if let Some(reason) = reason(&error) {
+        return Failure::stopped(step, reason);
     }
+    let number = number(&error);
+    let verdict = match &error {
+        sqlx::Error::Database(_) => match number {
+            // The server has answered, so it has rolled back, unless it ended the connection with the commit under way.
+            _ if ENDED.contains(&number) => Verdict::Unknown,
+            _ if REFUSED.contains(&number) => Verdict::Refused,
+            _ if EXHAUSTED.contains(&number) && step == Step::Read => Verdict::Exhausted,
+            _ => Verdict::Undone,
+        },
+        // Nothing was sent.
+        sqlx::Error::Encode(_) | sqlx::Error::RowNotFound => Verdict::Undone,
+        _ => Verdict::Unknown,
+    };
     let hint = hint(&error);
-    Failure::at(step, error, refused, hint)
+    Failure::at(step, error, verdict, hint)
 }
 
 /// The server's number of an error; 0 if it is none of the server's.
@@ -42,26 +85,37 @@ pub(crate) fn number(error: &sqlx::Error) -> u16 {
 /// What can be done about it.
 fn hint(error: &sqlx::Error) -> &'static str {
     match (number(error), error) {
-        (0, sqlx::Error::PoolTimedOut) => {
-            "no connection in time: the server is not reached, or all of them are busy"
-        }
         (0, sqlx::Error::Io(_)) => "the connection to the database is lost, or there is none",
+        (0, sqlx::Error::RowNotFound) => "there is no log here: its table `log` is empty",
         (0, _) => "the database did not answer",
         (1290 | 1792 | 1836, _) => "this server only reads, it is a replica: name the primary",
         (1146 | 1305, _) => "there is no log here, or an older one: run `annals migrate`",
+        (1449, _) => {
+            "a procedure belongs to a user who is not on this server: drop it and run `annals migrate`"
+        }
         (1044 | 1045 | 1142 | 1370 | 1698, _) => "the database does not let this user do this",
         (1205, _) => "another process holds the log for too long",
         (1153, _) => {
             "the append is larger than the server's max_allowed_packet: raise it, or append less at once"
         }
+        (STATEMENTS, _) => {
+            "all clients together keep too many prepared statements: raise max_prepared_stmt_count"
+        }
+        (1665, _) => "the server's binlog_format is STATEMENT: set it to ROW or MIXED",
+        (1286, _) => "the server does not let tables be made with InnoDB: see enforce_storage_engine",
         (1969 | 3024, _) => "the statement took longer than the server allows",
         (1021 | 1030 | 1040 | 1041 | 1114 | 1203, _) => "the database has run out of something",
         (number, _) if ENDED.contains(&number) => "the database has ended the statement",
+        (number, _) if REFUSED.contains(&number) => "the database refuses it",
         _ => "the database refuses",
     }
 }
 
 /// A read that failed, for the caller.
 pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
-    failure(error, Step::Read).into()
+    match failure(error, Step::Read) {
+        // Wrong as stored or as served, not as asked.
+        Failure::Refused(cause) => annals_core::Error::Unavailable(Box::new(cause)),
+        failure => failure.into(),
+    }
 }

@@ -1,25 +1,30 @@
 //! A group as one text: all of its rows in one round trip.
 //!
-//! Whatever comes from a caller is written as a number or as hexadecimal digits, so nothing in it can be read as SQL. The
-//! server carries out the statements of a text one after the other and stops at the first that fails.
+//! What comes from a caller is written as a number or as hexadecimal digits, so nothing in it can be read as SQL. The
+//! server executes the statements of a text one after the other and stops at the first that fails.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use annals_core::{ContentType, EventId, IdempotencyKey, Timestamp};
-use annals_sql::{Staged, StagedEvent, StagedStream, Stored, own_to_json, tags_to_json};
+use annals_sql::{How, Staged, StagedEvent, StagedStream, Stored, own_to_json, tags_to_json};
 use serde_json::{Value as Json, json};
+
+use crate::statement::write_hex;
 
 /// Bytes of text that an event takes beside twice its own, at the most, if it has no metadata.
 pub(crate) const EVENT_BYTES: usize = 512;
 
-/// The statements that write this group; as a transaction of its own, if `whole`.
-pub(crate) fn text(staged: &Staged<'_>, whole: bool) -> String {
+/// The statements that write this group, after `assertion`, which checks the log under its lock.
+pub(crate) fn text(staged: &Staged<'_>, assertion: &str, how: How) -> String {
+    let whole = how == How::Whole;
     let bytes: usize = staged.events.iter().map(|event| 2 * event.write.event.data.len() + EVENT_BYTES).sum();
     let mut text = Text(String::with_capacity(bytes));
     if whole {
         text.raw("START TRANSACTION;\n");
     }
+    text.0.push_str(assertion);
+    text.raw(";\n");
     begin(&mut text, &staged.streams);
     events(&mut text, staged);
     tags(&mut text, staged);
@@ -177,11 +182,7 @@ impl Text {
     }
 
     fn bytes(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        self.0.push_str("x'");
-        let digits = bytes.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        self.0.extend(digits.map(|digit| char::from(DIGITS[usize::from(digit)])));
-        self.0.push('\'');
+        write_hex(&mut self.0, bytes.as_ref());
         self
     }
 

@@ -19,7 +19,8 @@
 //! server has the same syntax and the same locks; the tests run on MariaDB.
 //!
 //! The files, in the order in which they are best read: `store`, `append` (what the writer of `annals_sql` says to write
-//! groups), `group` (as text), `read`, `watch` (wakes who waits), `schema` (migrations), `moving` (to another database), `owner` (whose place it is),
+//! groups), `group` (as text), `read`, `matching` (queries), `statement` (text and values), `watch` (wakes who waits),
+//! `schema` (migrations), `moving` (to another database), `owner` (whose place it is),
 //! `options`, `session`, `row`, `error`; `state` (for what lies beside a log, and for projections in the transaction of an
 //! append) and `value`.
 #![forbid(unsafe_code)]
@@ -28,7 +29,9 @@ mod store;
 
 mod append;
 mod group;
+mod matching;
 mod read;
+mod statement;
 mod watch;
 
 mod state;

@@ -1,17 +1,30 @@
 //! What it takes to move a log to another database: the old one takes no appends any more, the new one gets its identity.
 
+use std::sync::Arc;
+
 use annals_core::{Error, Invalid, Position, Result, StoreId};
+use annals_sql::{Line, Step, Stopped};
 use sqlx::mysql::MySqlConnection;
-use sqlx::{Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, Executor, Row};
 
-use crate::error::failed;
+use crate::error::{failed, stopped};
 use crate::options::Address;
-use crate::{Options, read, row, schema, session};
+use crate::session::Door;
+use crate::statement::{self, Value, rows};
+use crate::{Options, read, row, schema};
 
-async fn connect(url: &str) -> Result<(Address, MySqlConnection)> {
-    let address: Address = url.parse()?;
-    let connection = session::connect(&address, &Options::default()).await.map_err(failed)?;
-    Ok((address, connection))
+/// Does this on a connection to a log, in time.
+pub(crate) async fn on<T>(
+    address: &Address,
+    work: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, sqlx::Error>,
+) -> Result<T> {
+    let options = Options::default();
+    let mut line = Line::open(&Arc::new(Door::writing(address, &options, None))).await.map_err(failed)?;
+    let limit = options.silence();
+    let done = tokio::time::timeout(limit, work(line.begin(Step::Read))).await;
+    let Ok(done) = done else { return Err(failed(stopped(Stopped::Silent(limit)))) };
+    line.end();
+    done.map_err(failed)
 }
 
 /// The log with this address takes no appends any more, because it has moved; or takes them again. Returns its head. Moves have
@@ -20,18 +33,19 @@ async fn connect(url: &str) -> Result<(Address, MySqlConnection)> {
 /// # Errors
 /// `Invalid` if a newer move has begun; `Unavailable` if the server is not reached or refuses.
 pub async fn fence(url: &str, moved: bool, number: u64) -> Result<Position> {
-    let (_, mut connection) = connect(url).await?;
-    // Whoever has the lock is done before; whoever gets it later sees the fence.
-    connection.execute("START TRANSACTION").await.map_err(failed)?;
-    let row = sqlx::query("SELECT position, move_number FROM log FOR UPDATE").fetch_one(&mut connection);
-    let row = row.await.map_err(failed)?;
-    if row.try_get::<i64, _>(1).map_err(failed)? > column(number) {
-        return Err(overtaken());
-    }
-    let fence = sqlx::query("UPDATE log SET moved = ?, move_number = ?").bind(moved).bind(column(number));
-    fence.execute(&mut connection).await.map_err(failed)?;
-    connection.execute("COMMIT").await.map_err(failed)?;
-    Ok(Position::new(read::number(row.try_get(0).map_err(failed)?)))
+    let address: Address = url.parse()?;
+    let fenced = on(&address, async |connection| {
+        // Who has the lock is done before; who gets it later sees the fence.
+        connection.execute("START TRANSACTION").await?;
+        let row = connection.fetch_one("SELECT position, move_number FROM log FOR UPDATE").await?;
+        if row.try_get::<i64, _>(1)? > column(number) {
+            return Ok(None);
+        }
+        let fence = format!("UPDATE log SET moved = {moved}, move_number = {}; COMMIT", column(number));
+        connection.execute(AssertSqlSafe(fence)).await?;
+        Ok(Some(Position::new(read::number(row.try_get(0)?))))
+    });
+    fenced.await?.ok_or_else(overtaken)
 }
 
 /// Makes the log with this address, if need be, and gives it this identity, if it has no event yet. It takes no appends but
@@ -40,26 +54,31 @@ pub async fn fence(url: &str, moved: bool, number: u64) -> Result<Position> {
 /// # Errors
 /// `Invalid` if another log is there already, or a newer move has begun; `Unavailable` if the server is not reached or refuses.
 pub async fn adopt(url: &str, id: StoreId, number: u64) -> Result<()> {
-    let (address, mut connection) = connect(url).await?;
+    let address: Address = url.parse()?;
     schema::open(&address, &Options::default()).await?;
-    // One that has begun already has done this, and may have ended.
-    let adopt = sqlx::query(
-        "UPDATE log SET store_id = ?, moved = TRUE, move_number = ?
-        WHERE move_number < ? AND (store_id = ? OR position = 0)",
-    );
-    let (bytes, column) = (&id.as_bytes()[..], column(number));
-    let adopt = adopt.bind(bytes).bind(column).bind(column).bind(bytes);
-    adopt.execute(&mut connection).await.map_err(failed)?;
-    let row = sqlx::query("SELECT store_id, move_number FROM log").fetch_one(&mut connection).await;
-    let row = row.map_err(failed)?;
-    let there = StoreId::from_bytes(row::id(&row, 0).map_err(failed)?);
-    if there != id {
-        return Err(Invalid::new("store", format!("has the log {there} already, with events in it")).into());
+    let adopted = on(&address, async |connection| {
+        // One that has begun already has done this, and may have ended.
+        let adopt = "START TRANSACTION;
+            UPDATE log SET store_id = $1, moved = TRUE, move_number = $2
+            WHERE move_number < $2 AND (store_id = $1 OR position = 0);
+            COMMIT";
+        let values = [Value::Bytes(id.as_bytes().to_vec()), Value::Number(column(number))];
+        rows(connection, statement::text(adopt, &values)).await?;
+        // What is there once this is committed is what counts.
+        connection.execute("ROLLBACK").await?;
+        let row = connection.fetch_one("SELECT store_id, move_number FROM log").await?;
+        Ok((row::id(&row, 0)?, row.try_get::<i64, _>(1)?))
+    });
+    let (there, newest) = adopted.await?;
+    let there = StoreId::from_bytes(there);
+    match newest.cmp(&column(number)) {
+        _ if there != id => {
+            Err(Invalid::new("store", format!("has the log {there} already, with events in it")).into())
+        }
+        std::cmp::Ordering::Greater => Err(overtaken()),
+        std::cmp::Ordering::Less => Err(Error::Unavailable("the log could not be given its identity".into())),
+        std::cmp::Ordering::Equal => Ok(()),
     }
-    if row.try_get::<i64, _>(1).map_err(failed)? > column {
-        return Err(overtaken());
-    }
-    connection.close().await.map_err(failed)
 }
 
 fn column(number: u64) -> i64 {

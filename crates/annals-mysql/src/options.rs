@@ -16,13 +16,24 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Connections for reads. Beside them a store has one that writes. 8 by default.
     pub connections_max: u32,
-    /// How long a read waits for a connection, and an append for the lock of the log. 10 seconds by default.
+    /// How long a read waits for a connection, and an append for the lock of the log. 10 seconds by default. A statement
+    /// that is not answered in twice this time is given up.
     pub patience: Duration,
     /// How often the head is looked at while somebody waits: so long may it take to hear of what another process has
     /// written. 25 milliseconds by default.
     pub poll: Duration,
-    /// Whether appends are carried out although the log is fenced: for the copy of a log that moves.
+    /// Whether appends are written although the log is fenced: for the copy of a log that moves.
     pub moving: bool,
+    /// Whether the server must only read (`read_only`), as one that follows another: for the replica of a log
+    /// ([`Replicated`](annals_sql::Replicated)). Reads are refused once it takes writes, and no tables are made.
+    pub replica: bool,
+}
+
+impl Options {
+    /// A server that has not answered a statement for this long is given up: twice the patience.
+    pub(crate) fn silence(&self) -> Duration {
+        self.patience * 2
+    }
 }
 
 impl Default for Options {
@@ -34,9 +45,13 @@ impl Default for Options {
             patience: Duration::from_secs(10),
             poll: Duration::from_millis(25),
             moving: false,
+            replica: false,
         }
     }
 }
+
+/// Prepared statements that a connection keeps.
+const STATEMENTS: usize = 16;
 
 /// Where a log is: a server, and a database that is the log's.
 #[derive(Clone)]
@@ -57,7 +72,10 @@ impl FromStr for Address {
         })?;
         let database = connect.get_database().map(str::to_owned);
         let database = database.ok_or_else(|| Invalid::new("store", "names no database"))?;
-        Ok(Self { connect: connect.charset("utf8mb4"), database })
+        // All clients of a server together may keep so many prepared statements; those of a store keep none, those of the
+        // state few.
+        let connect = connect.charset("utf8mb4").statement_cache_capacity(STATEMENTS);
+        Ok(Self { connect, database })
     }
 }
 

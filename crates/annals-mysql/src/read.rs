@@ -1,176 +1,209 @@
 //! Reads: each is one statement, so what it answers is one moment of the log.
+//!
+//! Each says as well which log it was answered from (`sql/whole.sql`), which is compared before the answer is believed.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use annals_core::{
-    Direction, IdempotencyKey, LogPage, LogRead, Position, RecordedEvent, Result, StreamId, StreamInfo,
-    StreamList, StreamPage, StreamRead, Version,
+    Direction, EventId, IdempotencyKey, LogPage, LogRead, Position, RecordedEvent, Result, StoreId, StreamId,
+    StreamInfo, StreamList, StreamPage, StreamRead, Version, Witness,
 };
 use annals_sql::{
-    Hints, Matching, PAGE_BYTES, Session as _, log_page, log_span, order, stream_page, stream_span,
+    Found, Lineage, PAGE_BYTES, Pool, Step, Stopped, answered, damaged, log_page, log_span, order,
+    stream_page, stream_span,
 };
-use sqlx::mysql::{MySqlArguments, MySqlPool, MySqlRow};
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, MySql, Row};
+use sqlx::Row;
+use sqlx::mysql::MySqlRow;
 
-use crate::error::failed;
-use crate::row;
-use crate::state::Held;
+use crate::error::{failed, reason, stopped};
+use crate::session::Door;
+use crate::statement::{self, Value};
+use crate::{matching, row};
 
-const READ: &str = include_str!("../sql/read.sql");
 /// What an event takes in a page beside its data, roughly.
 const SIZE: &str = "event_bytes + 256 + COALESCE(LENGTH(metadata), 0) AS size";
+/// The end of the log.
+const HEAD: &str = "SELECT position FROM log";
 
-/// A statement whose places are `?`, and what is bound to them in their order.
-pub(crate) struct Statement {
-    sql: String,
-    values: Vec<Value>,
+/// What reads a log.
+pub(crate) struct Reader {
+    pub(crate) pool: Pool<Door>,
+    pub(crate) lineage: Arc<Lineage>,
+    /// The longest that the server may take to answer.
+    pub(crate) silence: Duration,
+    /// Whether it must only read, as one that follows another.
+    pub(crate) replica: bool,
 }
 
-#[derive(Clone)]
-pub(crate) enum Value {
-    Number(i64),
-    Text(String),
-}
-
-impl Statement {
-    /// From a text with `$1`, `$2`, ... and their values.
-    pub(crate) fn numbered(text: &str, values: &[Value]) -> Self {
-        let mut statement = Self { sql: String::with_capacity(text.len()), values: Vec::new() };
-        let mut pieces = text.split('$');
-        statement.sql.push_str(pieces.next().unwrap_or_default());
-        for piece in pieces {
-            let digits = piece.bytes().take_while(u8::is_ascii_digit).count();
-            let place: usize = piece[..digits].parse().expect("a place is a number");
-            statement.values.push(values[place - 1].clone());
-            statement.sql.push('?');
-            statement.sql.push_str(&piece[digits..]);
-        }
-        statement
-    }
-
-    /// The first position from this one on that a query means.
-    pub(crate) fn first_match(query: &annals_core::Query, from: Position) -> Self {
-        let Matching { sql, values } = Matching::of(query, Direction::Forward, 4, Hints::Force);
-        let from = i64::try_from(from.get()).unwrap_or(i64::MAX);
-        Self::numbered(&sql, &with([from, i64::MAX, 1], values))
-    }
-
-    pub(crate) fn query(&self) -> Query<'_, MySql, MySqlArguments> {
-        let mut query = sqlx::query(AssertSqlSafe(self.sql.clone()));
-        for value in &self.values {
-            query = match value {
-                Value::Number(number) => query.bind(number),
-                // Names lie as bytes.
-                Value::Text(text) => query.bind(text.as_bytes()),
-            };
-        }
-        query
-    }
-}
-
-fn with<const N: usize>(numbers: [i64; N], texts: Vec<String>) -> Vec<Value> {
-    numbers.into_iter().map(Value::Number).chain(texts.into_iter().map(Value::Text)).collect()
+/// What every read says of the log.
+fn whole(end: &str) -> String {
+    include_str!("../sql/whole.sql").replace("{end}", end)
 }
 
 /// The statement for a page of these events.
-fn page(end: &str, events: &str, direction: Direction, values: &[Value]) -> Statement {
-    let text =
-        READ.replace("{end}", end).replace("{events}", events).replace("{direction}", order(direction));
-    Statement::numbered(&text, values)
+fn page(end: &str, events: &str, direction: Direction) -> String {
+    include_str!("../sql/read.sql")
+        .replace("{whole}", &whole(end))
+        .replace("{events}", events)
+        .replace("{direction}", order(direction))
 }
 
 /// The statement for a page of the log.
-pub(crate) fn log_statement(read: &LogRead) -> Statement {
-    let (first, last, limit) = log_span(read);
+pub(crate) fn log_statement(read: &LogRead) -> String {
     let order = order(read.direction);
-    let Matching { sql, values } = Matching::of(&read.query, read.direction, 5, Hints::Force);
     // Without a query the positions are no choice.
-    let events = if values.is_empty() {
-        format!(
-            "SELECT position, {SIZE} FROM events WHERE position BETWEEN $1 AND $2 ORDER BY position {order} LIMIT $3"
-        )
-    } else {
-        format!(
-            "SELECT e.position, {SIZE} FROM ({sql}) AS meant JOIN events AS e ON e.position = meant.position"
-        )
+    let events = match matching::page(&read.query, read.direction) {
+        None => format!(
+            "SELECT position, {SIZE} FROM events WHERE position BETWEEN $2 AND $3 ORDER BY position {order} LIMIT $4"
+        ),
+        Some(positions) => format!(
+            "SELECT e.position, {SIZE} FROM ({positions}) AS meant JOIN events AS e ON e.position = meant.position"
+        ),
     };
-    let values = with([first, last, limit, PAGE_BYTES], values);
-    page("SELECT position AS until FROM log", &events, read.direction, &values)
+    page(HEAD, &events, read.direction)
 }
 
-pub(crate) async fn log(pool: &MySqlPool, read: &LogRead) -> Result<LogPage> {
-    let rows = rows(pool, log_statement(read).query()).await.map_err(failed)?;
-    let head = until(&rows)?;
-    let (mut events, whole) = events(&rows, log_span(read).2)?;
-    match read.direction {
-        Direction::Forward => events.sort_unstable_by_key(|event| event.position),
-        Direction::Backward => events.sort_unstable_by_key(|event| std::cmp::Reverse(event.position)),
+impl Reader {
+    pub(crate) async fn log(&self, read: &LogRead) -> Result<LogPage> {
+        let (first, last, limit) = log_span(read);
+        let numbers = [first, last, limit, PAGE_BYTES].map(Value::Number);
+        let rows = self.rows(&log_statement(read), &numbers).await.map_err(failed)?;
+        let head = Position::new(until(&rows)?);
+        self.lineage.reached(head);
+        let (mut events, whole) = self.events(&rows, limit)?;
+        match read.direction {
+            Direction::Forward => events.sort_unstable_by_key(|event| event.position),
+            Direction::Backward => events.sort_unstable_by_key(|event| std::cmp::Reverse(event.position)),
+        }
+        log_page(read, events, whole, head)
     }
-    Ok(log_page(read, events, whole, Position::new(head)))
-}
 
-pub(crate) async fn stream(pool: &MySqlPool, read: &StreamRead) -> Result<StreamPage> {
-    let (first, last, limit) = stream_span(read);
-    let end = "SELECT COALESCE((SELECT entity_version FROM entities WHERE entity_id = $5), 0) AS until";
-    let order = order(read.direction);
-    let events_of = format!(
-        "SELECT position, {SIZE} FROM events WHERE entity_id = $5 AND entity_version BETWEEN $1 AND $2 \
-         ORDER BY entity_version {order} LIMIT $3"
-    );
-    let values = with([first, last, limit, PAGE_BYTES], vec![read.stream.to_string()]);
-    let statement = page(end, &events_of, read.direction, &values);
-    let rows = rows(pool, statement.query()).await.map_err(failed)?;
-    let version = until(&rows)?;
-    let (mut events, whole) = events(&rows, limit)?;
-    match read.direction {
-        Direction::Forward => events.sort_unstable_by_key(|event| event.version),
-        Direction::Backward => events.sort_unstable_by_key(|event| std::cmp::Reverse(event.version)),
+    pub(crate) async fn stream(&self, read: &StreamRead) -> Result<StreamPage> {
+        let (first, last, limit) = stream_span(read);
+        let end = "COALESCE((SELECT entity_version FROM entities WHERE entity_id = $6), 0)";
+        let order = order(read.direction);
+        let events_of = format!(
+            "SELECT position, {SIZE} FROM events WHERE entity_id = $6 AND entity_version BETWEEN $2 AND $3 \
+             ORDER BY entity_version {order} LIMIT $4"
+        );
+        let mut values = [first, last, limit, PAGE_BYTES].map(Value::Number).to_vec();
+        values.push(Value::name(read.stream.as_str()));
+        let rows = self.rows(&page(end, &events_of, read.direction), &values).await.map_err(failed)?;
+        let version = Version::new(until(&rows)?);
+        let (mut events, whole) = self.events(&rows, limit)?;
+        match read.direction {
+            Direction::Forward => events.sort_unstable_by_key(|event| event.version),
+            Direction::Backward => events.sort_unstable_by_key(|event| std::cmp::Reverse(event.version)),
+        }
+        stream_page(read, events, whole, version)
     }
-    Ok(stream_page(read, events, whole, Version::new(version)))
+
+    pub(crate) async fn streams(&self, list: &StreamList) -> Result<Vec<StreamInfo>> {
+        let after = list.after.as_ref().map_or("", StreamId::as_str);
+        let limit = i64::try_from(list.limit.max(1)).unwrap_or(i64::MAX);
+        let mut values = vec![Value::name(after), Value::Number(limit)];
+        let sql = match &list.category {
+            None => include_str!("../sql/list.sql"),
+            Some(category) => {
+                values.push(Value::name(category.as_str()));
+                include_str!("../sql/list_category.sql")
+            }
+        };
+        let rows = self.rows(&sql.replace("{whole}", &whole("0")), &values).await.map_err(failed)?;
+        rows.iter().filter_map(|row| stream_info(row).map_err(failed).transpose()).collect()
+    }
+
+    /// Position of the first event of the append that had this key.
+    pub(crate) async fn keyed(&self, key: &IdempotencyKey) -> Result<Option<Position>> {
+        let sql = whole("SELECT position FROM events WHERE idempotency_key = $2");
+        let rows = self.rows(&sql, &[Value::name(key.as_str())]).await.map_err(failed)?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound).map_err(failed)?;
+        let position: Option<i64> = row.try_get("until").map_err(failed)?;
+        Ok(position.map(|position| Position::new(number(position))))
+    }
+
+    pub(crate) async fn head(&self) -> Result<Position> {
+        let rows = self.rows(&whole(HEAD), &[]).await.map_err(failed)?;
+        Ok(Position::new(until(&rows)?))
+    }
+
+    /// What a statement answers, whose `$1` is the event that the log must still have, and the others these. A caller may
+    /// go away in the middle.
+    async fn rows(&self, sql: &str, values: &[Value]) -> Result<Vec<MySqlRow>, sqlx::Error> {
+        let mut lent = self.pool.lend().await?;
+        let asked = self.lineage.newest();
+        let mut all = vec![Value::Number(column(asked.position))];
+        all.extend_from_slice(values);
+        let text = statement::text(sql, &all);
+        let line = lent.line();
+        let rows = statement::rows(line.begin(Step::Read), text);
+        let rows = answered::<Door, _>(self.silence, rows).await;
+        if !matches!(rows.as_ref().err().and_then(reason), Some(Stopped::Silent(_))) {
+            line.end();
+        }
+        let is_open = match &rows {
+            Ok(rows) => self.check(rows, asked, &line.connection().session).map(|()| true)?,
+            Err(error) => matches!(error, sqlx::Error::Database(_)),
+        };
+        if is_open {
+            lent.done();
+        }
+        rows
+    }
+
+    /// Compares the log that has answered with the one that is meant.
+    fn check(&self, rows: &[MySqlRow], asked: Witness, session: &str) -> Result<(), sqlx::Error> {
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let of_session: Option<String> = row.try_get("session")?;
+        if of_session.as_deref() != Some(session) {
+            return Err(stopped(Stopped::Pooled));
+        }
+        let follows = row.try_get::<i64, _>("follows")? != 0;
+        if self.replica && !follows {
+            return Err(stopped(Stopped::NoReplica));
+        }
+        let store = row::maybe_id(row, "store")?.ok_or(sqlx::Error::RowNotFound)?;
+        let event = row::maybe_id(row, "seen")?.map(EventId::from_bytes);
+        let found = Found { store: StoreId::from_bytes(store), event, follows };
+        self.lineage.check(asked, found).map_err(stopped)
+    }
+
+    /// The events of a page, in no order, and whether no more are meant.
+    fn events(&self, rows: &[MySqlRow], limit: i64) -> Result<(Vec<RecordedEvent>, bool)> {
+        let mut events = Vec::with_capacity(rows.len());
+        let (mut bytes, mut meant) = (0, 0);
+        for row in rows {
+            if let Some(event) = row::event(row)? {
+                events.push(event);
+                bytes = row::bytes(row)?.max(bytes);
+            }
+            meant = row::meant(row)?.max(meant);
+        }
+        let found = events.len() as i64;
+        if bytes < PAGE_BYTES && found < meant {
+            let problem = format!("the database has found {meant} events and has given {found} of them");
+            return Err(damaged(None, problem));
+        }
+        self.lineage.saw_all(&events);
+        Ok((events, found < limit && bytes < PAGE_BYTES))
+    }
 }
 
-/// How far the whole goes, which the first column of every row says.
+/// How far the whole goes, which every row says.
 fn until(rows: &[MySqlRow]) -> Result<u64> {
     let row = rows.first().ok_or(sqlx::Error::RowNotFound).map_err(failed)?;
-    Ok(number(row.try_get(0).map_err(failed)?))
+    Ok(number(row.try_get("until").map_err(failed)?))
 }
 
-/// The events of a page, in no order, and whether no more are meant.
-fn events(rows: &[MySqlRow], limit: i64) -> Result<(Vec<RecordedEvent>, bool)> {
-    let mut events = Vec::with_capacity(rows.len());
-    let mut bytes = 0;
-    for row in rows {
-        if let Some(event) = row::event(row)? {
-            events.push(event);
-            bytes = row::bytes(row)?.max(bytes);
-        }
-    }
-    let cut = events.len() as i64 >= limit || bytes >= PAGE_BYTES;
-    Ok((events, !cut))
-}
-
-pub(crate) async fn streams(pool: &MySqlPool, list: &StreamList) -> Result<Vec<StreamInfo>> {
-    let after = list.after.as_ref().map_or("", StreamId::as_str);
-    let limit = i64::try_from(list.limit.max(1)).unwrap_or(i64::MAX);
-    let statement = match &list.category {
-        None => sqlx::query(include_str!("../sql/list.sql")).bind(after.as_bytes()),
-        Some(category) => sqlx::query(include_str!("../sql/list_category.sql"))
-            .bind(after.as_bytes())
-            .bind(category.as_str().as_bytes().to_vec()),
-    };
-    let rows = rows(pool, statement.bind(limit)).await.map_err(failed)?;
-    rows.iter().map(|row| stream_info(row).map_err(failed)).collect()
-}
-
-fn stream_info(row: &MySqlRow) -> Result<StreamInfo, sqlx::Error> {
-    let (stream, version) = place(row)?;
-    Ok(StreamInfo { stream, version, position: Position::new(number(row.try_get(2)?)) })
-}
-
-/// Position of the first event of the append that had this key.
-pub(crate) async fn keyed(pool: &MySqlPool, key: &IdempotencyKey) -> Result<Option<Position>> {
-    let sql = "SELECT position FROM events WHERE idempotency_key = ?";
-    let found = rows(pool, sqlx::query(sql).bind(key.as_str().as_bytes())).await.map_err(failed)?;
-    found.first().map(|row| Ok(Position::new(number(row.try_get(0).map_err(failed)?)))).transpose()
+/// A stream of a list; `None` for the row of an empty list.
+fn stream_info(row: &MySqlRow) -> Result<Option<StreamInfo>, sqlx::Error> {
+    let Some(stream) = row::maybe_text(row, "entity_id")? else { return Ok(None) };
+    Ok(Some(StreamInfo {
+        stream: StreamId::new(stream).map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))?,
+        version: Version::new(number(row.try_get("entity_version")?)),
+        position: Position::new(number(row.try_get("position")?)),
+    }))
 }
 
 /// A stream and a version, in the first two columns.
@@ -180,26 +213,12 @@ pub(crate) fn place(row: &MySqlRow) -> Result<(StreamId, Version), sqlx::Error> 
     Ok((stream, Version::new(number(row.try_get(1)?))))
 }
 
-pub(crate) async fn head(pool: &MySqlPool) -> Result<Position, sqlx::Error> {
-    let rows = rows(pool, sqlx::query("SELECT position FROM log")).await?;
-    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    Ok(Position::new(number(row.try_get(0)?)))
-}
-
-/// What a statement answers. Whoever asks may go away in the middle.
-async fn rows(
-    pool: &MySqlPool,
-    statement: Query<'_, MySql, MySqlArguments>,
-) -> Result<Vec<MySqlRow>, sqlx::Error> {
-    let mut lent = Held::lent(pool.acquire().await?);
-    let rows = statement.fetch_all(lent.connection()).await;
-    if matches!(rows, Ok(_) | Err(sqlx::Error::Database(_))) {
-        lent.done();
-    }
-    rows
-}
-
 /// A number of a column that is never below 0.
 pub(crate) fn number(column: i64) -> u64 {
     u64::try_from(column).unwrap_or(0)
+}
+
+/// A position as a column has it.
+pub(crate) fn column(position: Position) -> i64 {
+    i64::try_from(position.get()).unwrap_or(i64::MAX)
 }

@@ -3,7 +3,7 @@
 use annals_core::{RecordedEvent, Result};
 use annals_sql::EventRow;
 use sqlx::mysql::MySqlRow;
-use sqlx::{Row, ValueRef};
+use sqlx::{ColumnIndex, Row, ValueRef};
 
 use crate::error::failed;
 
@@ -44,15 +44,33 @@ pub(crate) fn text(row: &MySqlRow, column: usize) -> Result<String, sqlx::Error>
     Ok(maybe_text(row, column)?.unwrap_or_default())
 }
 
-fn maybe_text(row: &MySqlRow, column: usize) -> Result<Option<String>, sqlx::Error> {
+pub(crate) fn maybe_text(
+    row: &MySqlRow,
+    column: impl ColumnIndex<MySqlRow>,
+) -> Result<Option<String>, sqlx::Error> {
     let bytes: Option<Vec<u8>> = row.try_get(column)?;
     bytes.map(|bytes| String::from_utf8(bytes).map_err(|error| sqlx::Error::Decode(error.into()))).transpose()
 }
 
 /// The bytes of an id.
 pub(crate) fn id(row: &MySqlRow, column: usize) -> Result<[u8; 16], sqlx::Error> {
-    let bytes: Vec<u8> = row.try_get(column)?;
-    bytes.try_into().map_err(|_| sqlx::Error::Decode("an id has 16 bytes".into()))
+    maybe_id(row, column)?.ok_or_else(|| sqlx::Error::Decode("an id is missing".into()))
+}
+
+/// The bytes of an id, if there is one.
+pub(crate) fn maybe_id(
+    row: &MySqlRow,
+    column: impl ColumnIndex<MySqlRow>,
+) -> Result<Option<[u8; 16]>, sqlx::Error> {
+    let bytes: Option<Vec<u8>> = row.try_get(column)?;
+    let id =
+        bytes.map(|bytes| bytes.try_into().map_err(|_| sqlx::Error::Decode("an id has 16 bytes".into())));
+    id.transpose()
+}
+
+/// How many events a page would have if it were not for their bytes.
+pub(crate) fn meant(row: &MySqlRow) -> Result<i64> {
+    Ok(row.try_get::<Option<i64>, _>(21).map_err(failed)?.unwrap_or(0))
 }
 
 /// How many bytes a page has up to this row, with it.

@@ -1,72 +1,217 @@
-//! What every connection is set to, and the pool of those that read.
+//! A connection: how it is made, what it is set to, whatever the server or the user is set to, and how what it does is
+//! ended.
+//!
+//! - S1  Every connection is set and checked before it is used. It has a name of its own, a variable of the session, by
+//!       which it is noticed if a proxy gives its server to somebody else between two transactions.
+//! - S2  One that leads to another log than the one that was opened is refused.
+//!
+//! `docs/sql-stores.md` lists the settings and what is done about each.
 
-use annals_sql::IDLE;
-use futures::FutureExt;
-use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlPoolOptions};
-use sqlx::pool::PoolConnectionMetadata;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use crate::Options;
+use annals_core::{EventId, StoreId};
+use annals_sql::{Driver, Lineage, Pool, Step, Stopped};
+use async_trait::async_trait;
+use sqlx::mysql::{MySqlConnection, MySqlRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
+
+use crate::error::stopped;
 use crate::options::Address;
+use crate::{Options, row};
 
-/// Connections for reads.
-pub(crate) fn pool(address: &Address, options: &Options) -> MySqlPool {
-    pool_of(options, settings(options)).connect_lazy_with(address.connect.clone())
-}
+/// A connection that nobody used for this long is closed.
+const KEPT: Duration = Duration::from_secs(600);
 
-/// A pool whose connections are set to this.
-pub(crate) fn pool_of(options: &Options, set: String) -> MySqlPoolOptions {
-    MySqlPoolOptions::new()
-        .max_connections(options.connections_max)
-        .acquire_timeout(options.patience)
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| is_there(connection, meta).boxed())
-        .after_connect(move |connection, _| {
-            let set = set.clone();
-            async move { connection.execute(AssertSqlSafe(set)).await.map(drop) }.boxed()
-        })
-}
-
-/// Whether a connection of a pool can be used.
-async fn is_there(
-    connection: &mut MySqlConnection,
-    meta: PoolConnectionMetadata,
-) -> Result<bool, sqlx::Error> {
-    Ok(meta.idle_for < IDLE || connection.ping().await.is_ok())
-}
-
-/// A connection that writes. One that has gone silent with the lock of the log held is thrown out by the server.
-pub(crate) async fn connect(address: &Address, options: &Options) -> Result<MySqlConnection, sqlx::Error> {
-    let silent = seconds(options) * 2;
-    let set = format!("{}; SET SESSION wait_timeout = {silent}", settings(options));
-    let mut connection = connect_set(address, options, set).await?;
-    if options.moving {
-        connection.execute("SET @annals_moving = TRUE").await?;
-    }
-    Ok(connection)
-}
-
-/// A connection of nobody else's that is set to this.
-pub(crate) async fn connect_set(
-    address: &Address,
-    options: &Options,
+/// How connections of one kind are made.
+pub(crate) struct Door {
+    pub(crate) address: Address,
+    options: Options,
     set: String,
-) -> Result<MySqlConnection, sqlx::Error> {
-    let connected = tokio::time::timeout(options.patience, address.connect.connect()).await;
-    let mut connection = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
-    connection.execute(AssertSqlSafe(set)).await?;
-    Ok(connection)
+    leads_to: LeadsTo,
 }
 
-/// What the store relies on, whatever the server or the user is set to.
+/// What a connection must lead to.
+#[derive(Clone)]
+pub(crate) enum LeadsTo {
+    /// Whatever is there.
+    Anything,
+    /// This log.
+    Log(Arc<Lineage>),
+    /// The state of this log, once it is known which.
+    State(Arc<OnceLock<StoreId>>),
+}
+
+/// A connection with what is known of it.
+pub(crate) struct Connected {
+    sql: MySqlConnection,
+    number: u64,
+    /// What the variable `@annals_session` is in its session, and in no other.
+    pub(crate) session: String,
+    /// The most bytes that the server takes at once.
+    pub(crate) packet: usize,
+}
+
+impl Deref for Connected {
+    type Target = MySqlConnection;
+
+    fn deref(&self) -> &MySqlConnection {
+        &self.sql
+    }
+}
+
+impl DerefMut for Connected {
+    fn deref_mut(&mut self) -> &mut MySqlConnection {
+        &mut self.sql
+    }
+}
+
+impl Door {
+    /// Connections with these settings.
+    pub(crate) fn new(address: &Address, options: &Options, set: String, leads_to: LeadsTo) -> Self {
+        Self { address: address.clone(), options: options.clone(), set, leads_to }
+    }
+
+    /// Connections that read a log.
+    pub(crate) fn reading(address: &Address, options: &Options, lineage: Arc<Lineage>) -> Self {
+        // A lower limit of the server's is kept.
+        let silence = options.silence().as_secs().max(1);
+        let limit = format!(
+            "; /*M! SET SESSION max_statement_time = \
+                 IF(@@max_statement_time = 0, {silence}, LEAST(@@max_statement_time, {silence})) */"
+        );
+        Self::new(address, options, settings(options) + &limit, LeadsTo::Log(lineage))
+    }
+
+    /// Connections that write a log. One that has gone silent with the lock of the log held is thrown out by the server.
+    pub(crate) fn writing(address: &Address, options: &Options, lineage: Option<Arc<Lineage>>) -> Self {
+        let silent = seconds(options) * 2;
+        let moving = if options.moving { "; SET @annals_moving = TRUE" } else { "" };
+        let set = format!("{}; SET SESSION wait_timeout = {silent}{moving}", settings(options));
+        Self::new(address, options, set, lineage.map_or(LeadsTo::Anything, LeadsTo::Log))
+    }
+
+    /// Connections that make tables.
+    pub(crate) fn migrating(address: &Address, options: &Options) -> Self {
+        Self::new(address, options, settings(options), LeadsTo::Anything)
+    }
+
+    /// A pool of these connections.
+    pub(crate) fn pool(self) -> Pool<Self> {
+        let (most, patience) = (self.options.connections_max, self.options.patience);
+        Pool::new(self, most, patience, KEPT)
+    }
+
+    async fn make(&self) -> Result<Connected, sqlx::Error> {
+        let mut sql = self.address.connect.connect().await?;
+        let session = EventId::generate().to_string();
+        let leads_to = match &self.leads_to {
+            LeadsTo::Anything => "NULL",
+            LeadsTo::Log(_) => "(SELECT store_id FROM log)",
+            LeadsTo::State(bound) if bound.get().is_some() => "(SELECT store_id FROM state)",
+            LeadsTo::State(_) => "NULL",
+        };
+        let set = format!(
+            "{}; SET @annals_session = '{session}'; \
+             SELECT CAST(CONNECTION_ID() AS SIGNED), CAST(@@max_allowed_packet AS SIGNED), \
+             CAST(@@sql_log_bin AS SIGNED), {leads_to}",
+            self.set
+        );
+        let rows = sqlx::raw_sql(AssertSqlSafe(set)).fetch_all(&mut sql).await?;
+        let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
+        self.check(row)?;
+        let number: i64 = row.try_get(0)?;
+        let packet: i64 = row.try_get(1)?;
+        Ok(Connected {
+            sql,
+            number: number.unsigned_abs(),
+            session,
+            packet: usize::try_from(packet).unwrap_or(usize::MAX),
+        })
+    }
+
+    fn check(&self, row: &MySqlRow) -> Result<(), sqlx::Error> {
+        if row.try_get::<i64, _>(2)? != 1 {
+            let problem =
+                "`sql_log_bin` is 0 for this user (by `init_connect`?): replicas would miss what is written";
+            return Err(stopped(Stopped::Setting(problem.to_owned())));
+        }
+        let expected = match &self.leads_to {
+            LeadsTo::Anything => None,
+            LeadsTo::Log(lineage) => Some(lineage.id()),
+            LeadsTo::State(bound) => bound.get().copied(),
+        };
+        let Some(expected) = expected else { return Ok(()) };
+        let found = StoreId::from_bytes(row::maybe_id(row, 3)?.ok_or(sqlx::Error::RowNotFound)?);
+        match found == expected {
+            true => Ok(()),
+            false => Err(stopped(Stopped::OtherLog { expected, found })),
+        }
+    }
+}
+
+#[async_trait]
+impl Driver for Door {
+    type Connection = Connected;
+    type Error = sqlx::Error;
+
+    async fn connect(&self) -> Result<Connected, sqlx::Error> {
+        let made = tokio::time::timeout(self.options.patience, self.make()).await;
+        made.unwrap_or_else(|_| Err(stopped(Stopped::Busy)))
+    }
+
+    async fn answers(&self, connection: &mut Connected) -> bool {
+        connection.ping().await.is_ok()
+    }
+
+    fn number(connection: &Connected) -> u64 {
+        connection.number
+    }
+
+    /// A commit that waits for a replica is not ended: it would become visible without being there.
+    async fn cancel(&self, number: u64, step: Step) {
+        let ended = tokio::time::timeout(self.options.patience, async {
+            let mut other = self.address.connect.connect().await?;
+            let commits = format!(
+                "SELECT COUNT(*) FROM information_schema.processlist WHERE id = {number} \
+                 AND (state LIKE '%ommit%' OR state LIKE '%semi-sync%' OR info LIKE 'COMMIT%')"
+            );
+            let commits = other.fetch_one(AssertSqlSafe(commits)).await?.try_get::<i64, _>(0)? > 0;
+            if step == Step::Read || !commits {
+                other.execute(AssertSqlSafe(format!("KILL {number}"))).await?;
+            }
+            other.close().await
+        });
+        if !matches!(ended.await, Ok(Ok(()))) {
+            tracing::debug!(number, "a statement that nobody waits for could not be ended");
+        }
+    }
+
+    fn stopped(reason: Stopped) -> sqlx::Error {
+        stopped(reason)
+    }
+}
+
+/// What the log and the state rely on, whatever the server or the user is set to.
 pub(crate) fn settings(options: &Options) -> String {
+    const ALL: u64 = u64::MAX;
     let patience = seconds(options);
     // Quotes and concatenation as the standard, PostgreSQL and SQLite have them; and what does not fit is refused, not cut.
+    // To set `max_join_size` sets `sql_big_selects`, which therefore comes after it.
     format!(
-        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-         SET SESSION innodb_lock_wait_timeout = {patience}, SESSION lock_wait_timeout = {patience}, \
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION TRANSACTION READ WRITE; \
+         SET SESSION autocommit = 1, SESSION completion_type = 0, SESSION sql_select_limit = {ALL}, \
+         SESSION max_join_size = {ALL}, SESSION sql_big_selects = 1, SESSION sql_safe_updates = 0, \
+         SESSION sql_auto_is_null = 0, SESSION foreign_key_checks = 1, SESSION unique_checks = 1, \
+         SESSION default_storage_engine = InnoDB, SESSION default_tmp_storage_engine = InnoDB, \
+         SESSION time_zone = '+00:00', SESSION div_precision_increment = 4, SESSION default_week_format = 0, \
+         SESSION lc_time_names = 'en_US', SESSION max_sort_length = 1024, \
+         SESSION innodb_lock_wait_timeout = {patience}, SESSION lock_wait_timeout = {patience}, \
          SESSION group_concat_max_len = 67108864, \
-         SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+         SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'; \
+         /*M! SET SESSION check_constraint_checks = 1, SESSION innodb_strict_mode = 1 */; \
+         /*M!100804 SET SESSION explicit_defaults_for_timestamp = 1, SESSION old_mode = 'UTF8_IS_UTF8MB3' */"
     )
 }
 

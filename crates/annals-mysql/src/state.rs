@@ -1,29 +1,36 @@
 //! The state beside a log, in a database: connections for the framework, which knows the tables. What is said over one is
 //! said in the same way in the transaction of an append, for inline projections.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use annals_core::{Error, Result};
-use annals_sql::{Answer, Dialect, Fault, Session, Sessions, Value};
+use annals_core::{Error, Result, StoreId};
+use annals_sql::{Answer, Dialect, Fault, Lent, Line, Pool, Session, Sessions, Step, Stopped, Value};
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use sqlx::mysql::{MySqlArguments, MySqlConnection, MySqlPool};
-use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, Column, Either, Executor, MySql, Row};
+use sqlx::mysql::{MySqlArguments, MySqlConnection};
+use sqlx::{AssertSqlSafe, Column, Connection, Either, Executor, Row};
 
-use crate::error::{ENDED, number};
+use crate::error::{ENDED, STATEMENTS, number, reason, stopped};
 use crate::options::Address;
+use crate::session::{Door, LeadsTo};
 use crate::{Options, schema, session, value};
 
 /// A connection of a pool that nobody used for this long is given up.
 const IDLE: Duration = Duration::from_secs(60);
+/// A server that has not answered a statement on rows for this long is given up.
+const STATEMENT_MAX: Duration = Duration::from_secs(60);
+/// The same for statements that make or remove tables.
+const TABLES_MAX: Duration = Duration::from_secs(600);
 
 /// A database with the state beside a log in it.
 pub struct MySqlState {
     address: Address,
     options: Options,
-    readers: MySqlPool,
-    writers: MySqlPool,
+    readers: Pool<Door>,
+    writers: Pool<Door>,
+    alone: Arc<Door>,
+    bound: Arc<OnceLock<StoreId>>,
 }
 
 impl MySqlState {
@@ -34,15 +41,18 @@ impl MySqlState {
     /// `Invalid` if the address is none.
     pub fn at(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
-        let readers = pool(&address, &options, "SET SESSION TRANSACTION READ ONLY");
-        let writers = pool(&address, &options, "DO 0");
-        Ok(Self { address, options, readers, writers })
+        let bound = Arc::new(OnceLock::new());
+        let door = |own: &str| {
+            let set = format!("{}; {own}", session::settings(&options));
+            Door::new(&address, &options, set, LeadsTo::State(bound.clone()))
+        };
+        let pool = |own: &str| Pool::new(door(own), options.connections_max, options.patience, IDLE);
+        let readers = pool("SET SESSION TRANSACTION READ ONLY");
+        let writers = pool("DO 0");
+        // One that has gone silent with something locked is thrown out.
+        let alone = Arc::new(door("SET SESSION wait_timeout = 30"));
+        Ok(Self { alone, readers, writers, bound, address, options })
     }
-}
-
-fn pool(address: &Address, options: &Options, own: &str) -> MySqlPool {
-    let set = format!("{}; {own}", session::settings(options));
-    session::pool_of(options, set).idle_timeout(IDLE).connect_lazy_with(address.connect.clone())
 }
 
 #[async_trait]
@@ -59,53 +69,56 @@ impl Sessions for MySqlState {
         schema::open_state(&self.address, &self.options).await
     }
 
+    fn bind(&self, log: StoreId) {
+        let _ = self.bound.set(log);
+    }
+
     async fn reader(&self) -> Result<Box<dyn Session>, Fault> {
-        Ok(Box::new(Held::lent(self.readers.acquire().await.map_err(fault)?)))
+        Ok(Box::new(Held::Lent(self.readers.lend().await.map_err(fault)?)))
     }
 
     async fn writer(&self) -> Result<Box<dyn Session>, Fault> {
-        Ok(Box::new(Held::lent(self.writers.acquire().await.map_err(fault)?)))
+        Ok(Box::new(Held::Lent(self.writers.lend().await.map_err(fault)?)))
     }
 
     async fn alone(&self) -> Result<Box<dyn Session>, Fault> {
-        // Whoever falls silent with something locked is thrown out.
-        let set = format!("{}; SET SESSION wait_timeout = 30", session::settings(&self.options));
-        let connecting = session::connect_set(&self.address, &self.options, set);
-        Ok(Box::new(Held::Alone(connecting.await.map_err(fault)?)))
+        Ok(Box::new(Held::Alone(Line::open(&self.alone).await.map_err(fault)?)))
     }
 }
 
 /// A connection, and whose it is.
 pub(crate) enum Held<'a> {
-    /// A pool's, which it goes back to.
-    Lent { connection: PoolConnection<MySql>, done: bool },
+    /// A pool's, which it goes back to if it is said that nothing is open on it: the driver would take the rest of an answer
+    /// that nobody waited for to be that of the next question.
+    Lent(Lent<Door>),
     /// Nobody else's: it ends with this.
-    Alone(MySqlConnection),
+    Alone(Line<Door>),
     /// The writer's, with the transaction of a group open.
-    Open(&'a mut MySqlConnection),
+    Open { connection: &'a mut MySqlConnection, limit: Duration },
 }
 
 impl Held<'_> {
-    /// What a pool lends, which ends with this unless it is said that nothing is open on it: the driver would take the rest of
-    /// an answer that nobody waited for to be that of the next question.
-    pub(crate) fn lent(connection: PoolConnection<MySql>) -> Self {
-        Self::Lent { connection, done: false }
-    }
-
-    pub(crate) fn connection(&mut self) -> &mut MySqlConnection {
-        match self {
-            Self::Lent { connection, .. } => connection,
-            Self::Alone(connection) => connection,
-            Self::Open(connection) => connection,
+    /// What a statement answers, if it does so in time.
+    async fn within<T>(
+        &mut self,
+        limit: Duration,
+        step: Step,
+        statement: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let silent = |limit| fault(stopped(Stopped::Silent(limit)));
+        let line = match self {
+            Self::Lent(lent) => lent.line(),
+            Self::Alone(line) => line,
+            Self::Open { connection, limit } => {
+                let done = tokio::time::timeout(*limit, statement(connection)).await;
+                return done.unwrap_or_else(|_| Err(silent(*limit)));
+            }
+        };
+        let done = tokio::time::timeout(limit, statement(line.begin(step))).await;
+        if done.is_ok() {
+            line.end();
         }
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if let Self::Lent { connection, done: false } = self {
-            connection.close_on_drop();
-        }
+        done.unwrap_or_else(|_| Err(silent(limit)))
     }
 }
 
@@ -116,16 +129,23 @@ impl Session for Held<'_> {
     }
 
     async fn script(&mut self, sql: &str) -> Result<(), Fault> {
-        self.connection().execute(AssertSqlSafe(sql)).await.map(drop).map_err(fault)
+        let step = if sql == "COMMIT" { Step::Commit } else { Step::Read };
+        let limit = if matches!(self, Self::Alone(_)) { TABLES_MAX } else { STATEMENT_MAX };
+        let script = AssertSqlSafe(sql.to_owned());
+        self.within(limit, step, async move |connection| {
+            connection.execute(script).await.map(drop).map_err(fault)
+        })
+        .await
     }
 
     async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
-        run(self.connection(), sql, values).await
+        self.within(STATEMENT_MAX, Step::Read, async move |connection| run(connection, sql, values).await)
+            .await
     }
 
     fn done(&mut self) {
-        if let Self::Lent { done, .. } = self {
-            *done = true;
+        if let Self::Lent(lent) = self {
+            lent.done();
         }
     }
 }
@@ -135,32 +155,56 @@ pub(crate) fn enter(database: &str) -> String {
     format!("USE `{}`", database.replace('`', "``"))
 }
 
+/// Executes a statement, which is kept prepared as long as the server has room for it.
 async fn run(connection: &mut MySqlConnection, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
+    match execute(connection, sql, values, true).await {
+        Err(error) if number(&error) == STATEMENTS => {
+            connection.clear_cached_statements().await.map_err(fault)?;
+            execute(connection, sql, values, false).await.map_err(fault)?
+        }
+        answer => answer.map_err(fault)?,
+    }
+}
+
+async fn execute(
+    connection: &mut MySqlConnection,
+    sql: &str,
+    values: &[&Value],
+    keeps: bool,
+) -> Result<Result<Answer, Fault>, sqlx::Error> {
     let mut arguments = MySqlArguments::default();
     for value in values {
-        value::add(&mut arguments, value).map_err(Fault::refused)?;
+        value::add(&mut arguments, value).map_err(sqlx::Error::Encode)?;
     }
     let mut answer = Answer::default();
-    let mut steps = connection.fetch_many(sqlx::query_with(AssertSqlSafe(sql), arguments));
-    while let Some(step) = steps.try_next().await.map_err(fault)? {
+    let statement = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(keeps);
+    let mut steps = connection.fetch_many(statement);
+    while let Some(step) = steps.try_next().await? {
         match step {
             Either::Left(done) => answer.changed += done.rows_affected(),
             Either::Right(row) => {
                 if answer.rows.is_empty() {
                     answer.columns = row.columns().iter().map(|column| column.name().to_owned()).collect();
                 }
-                answer.rows.push(value::columns(&row)?);
+                match value::columns(&row) {
+                    Ok(row) => answer.rows.push(row),
+                    Err(fault) => return Ok(Err(fault)),
+                }
             }
         }
     }
-    Ok(answer)
+    Ok(Ok(answer))
 }
 
 /// What an error means for whoever has sent a statement.
 pub(crate) fn fault(error: sqlx::Error) -> Fault {
-    /// Locks, deadlocks, time, connections, memory and disk; a table that was made anew meanwhile.
-    const LATER: [u16; 15] =
-        [1021, 1030, 1040, 1041, 1114, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1412, 1615, 1969];
+    if let Some(reason) = reason(&error) {
+        return Fault::unavailable(reason);
+    }
+    /// Locks, deadlocks, time, connections, memory and disk; a table that was made again meanwhile.
+    const LATER: [u16; 16] = [
+        1021, 1030, 1040, 1041, 1114, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1412, STATEMENTS, 1615, 1969,
+    ];
     let number = number(&error);
     let refused = match &error {
         sqlx::Error::Database(_) => !ENDED.contains(&number) && !LATER.contains(&number),
@@ -173,13 +217,13 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
         sqlx::Error::Database(refused) => {
             let hint = match number {
                 1044 | 1142 | 1227 | 1370 => "; docs/sql-stores.md says what the user must be allowed to",
+                STATEMENTS => {
+                    "; all clients together keep too many prepared statements: raise max_prepared_stmt_count"
+                }
                 1927 => "; it was silent for too long, or somebody has ended it",
                 _ => "",
             };
             format!("the database: {}{hint}", refused.message()).into()
-        }
-        sqlx::Error::PoolTimedOut => {
-            "no connection in time: the server is not reached, or all of them are busy".into()
         }
         error => Box::new(error),
     };

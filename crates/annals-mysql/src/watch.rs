@@ -1,12 +1,12 @@
 //! Waking those who wait: what this process writes is known at once, what others write by looking.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use annals_sql::Progress;
-use sqlx::mysql::MySqlPool;
 use tokio::task::JoinSet;
 
-use crate::read;
+use crate::read::Reader;
 
 /// A task that looks at the head while somebody waits, until this is dropped.
 pub(crate) struct Watch(
@@ -14,15 +14,24 @@ pub(crate) struct Watch(
 );
 
 impl Watch {
-    pub(crate) fn start(pool: MySqlPool, poll: Duration, progress: Progress) -> Self {
+    pub(crate) fn start(reader: Arc<Reader>, poll: Duration, progress: Progress) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
+            let mut answered = Instant::now();
             loop {
                 tokio::time::sleep(poll).await;
-                if progress.is_waited_for()
-                    && let Ok(head) = read::head(&pool).await
-                {
-                    progress.passed(head);
+                if !progress.is_waited_for() {
+                    answered = Instant::now();
+                    continue;
+                }
+                match reader.head().await {
+                    Ok(head) => {
+                        answered = Instant::now();
+                        progress.passed(head);
+                    }
+                    // Who waits would else wait for a server that is gone.
+                    Err(error) if answered.elapsed() >= reader.silence => progress.fail(error),
+                    Err(error) => tracing::debug!(error = error.chain(), "the head could not be looked at"),
                 }
             }
         });

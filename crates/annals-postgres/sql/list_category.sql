@@ -1,4 +1,9 @@
-SELECT entity_id, entity_version, position FROM entities
-WHERE entity_type = $3 AND entity_id > $1
-ORDER BY entity_type, entity_id
-LIMIT $2
+SELECT whole.*, listed.*
+FROM ({whole}) AS whole
+LEFT JOIN (
+    SELECT entity_id, entity_version, position FROM entities
+    WHERE entity_type = $4 AND entity_id > $2
+    ORDER BY entity_type, entity_id
+    LIMIT $3
+) AS listed ON true
+ORDER BY listed.entity_id

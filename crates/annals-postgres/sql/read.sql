@@ -1,6 +1,6 @@
--- A page: `whole` is how far the log or the stream goes; of the events, those that are named, until the page has its bytes.
-SELECT whole.until, page.*
-FROM ({end}) AS whole (until)
+-- A page: `until` is how far the log or the stream goes; of the events, those that are named, until the page has its bytes.
+SELECT whole.until, page.*, whole.store, whole.seen, whole.session, whole.follows
+FROM ({whole}) AS whole
 LEFT JOIN (
     SELECT
         e.*,
@@ -14,7 +14,7 @@ LEFT JOIN (
                 + coalesce(pg_column_size(metadata), 0) + 256 AS size
         FROM {events}
         ORDER BY {order} {direction}
-        LIMIT $3
+        LIMIT $4
     ) AS e
-) AS page ON page.bytes - page.size < $4
+) AS page ON page.bytes - page.size < $5
 ORDER BY page.position {direction}

@@ -1,21 +1,26 @@
 //! Writing: one statement a group, or, when something has to be read under the lock first, one transaction.
 
-use annals_core::{Direction, EventId, IdempotencyKey, Position, Query, StreamId, Version};
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{EventId, IdempotencyKey, Position, StreamId, Version, Witness};
 use annals_sql::{
-    Asked, Database, Facts, Failure, Hints, Matching, Session, Staged, Step, Stored, Tail, own_to_json,
+    Asked, Database, Facts, Failure, How, Lineage, Session, Staged, Step, Stopped, Stored, Tail, own_to_json,
     tags_to_json,
 };
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgConnection};
-use sqlx::{AssertSqlSafe, Connection, Executor, Postgres, Row};
+use sqlx::{AssertSqlSafe, Executor, Postgres, Row};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::error::{failure, moved};
-use crate::options::Address;
+use crate::error::{failure, stopped};
+use crate::matching::Matching;
+use crate::options::Options;
+use crate::read::{self, column};
 use crate::row::Instant;
+use crate::session::{Connected, Door};
 use crate::state::Held;
-use crate::{Options, read, session};
 
 /// Begins a transaction, and locks the log until its end.
 pub(crate) const LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock('log'::regclass::oid::integer, 1)";
@@ -23,59 +28,84 @@ const APPEND: &str = include_str!("../sql/append.sql");
 
 /// How the log is reached, for the writer.
 pub(crate) struct Link {
-    pub(crate) address: Address,
+    pub(crate) door: Arc<Door>,
+    pub(crate) lineage: Arc<Lineage>,
     pub(crate) options: Options,
-    /// The head that this process has written, for those who tell others.
+    /// The head that this process has written, for those who notify others.
     pub(crate) written: watch::Sender<Position>,
 }
 
 #[async_trait]
 impl Database for Link {
-    type Connection = PgConnection;
+    type Driver = Door;
+    type Connection = Connected;
     type Error = sqlx::Error;
 
-    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        session::connect(&self.address, &self.options).await
+    fn driver(&self) -> &Arc<Door> {
+        &self.door
     }
 
-    async fn answers(&self, connection: &mut PgConnection) -> bool {
-        connection.ping().await.is_ok()
+    fn lineage(&self) -> &Arc<Lineage> {
+        &self.lineage
+    }
+
+    fn silence(&self) -> Duration {
+        self.options.silence()
     }
 
     async fn append(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connected,
         staged: &Staged<'_>,
-        whole: bool,
+        how: How,
     ) -> Result<Option<Tail>, sqlx::Error> {
         // Outside of a transaction a statement is one.
-        let tail = append(connection, staged).await?;
-        if tail.is_none() && !whole {
+        let session = connection.session.clone();
+        let statement = bind(staged).bind(Uuid::from_bytes(*self.lineage.id().as_bytes()));
+        let newest = self.lineage.newest();
+        let statement = statement.bind(column(newest.position)).bind(Uuid::from_bytes(*newest.id.as_bytes()));
+        let tail = match statement.bind(session).fetch_optional(&mut **connection).await {
+            // A key, an id or a version is there already.
+            Err(sqlx::Error::Database(refused)) if refused.is_unique_violation() && how != How::Locked => {
+                None
+            }
+            row => row?.as_ref().map(tail).transpose()?,
+        };
+        if tail.is_none() && how != How::Whole {
             self.roll_back(connection).await?;
         }
         Ok(tail)
     }
 
-    async fn begin(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn begin(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {
         connection.execute("BEGIN").await.map(drop)
     }
 
-    async fn lock(&self, connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
-        match lock(connection, asked).await? {
-            (_, true) if !self.options.moving => Err(moved()),
-            (facts, _) => Ok(facts),
+    async fn lock(&self, connection: &mut Connected, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
+        connection.execute(LOCK).await?;
+        let sql = "SELECT coalesce((SELECT max(position) FROM events), 0), moved FROM assert_log($1, $2, $3, $4), log";
+        let Witness { position, id } = self.lineage.newest();
+        let end = sqlx::query(sql)
+            .bind(Uuid::from_bytes(*self.lineage.id().as_bytes()))
+            .bind(column(position))
+            .bind(Uuid::from_bytes(*id.as_bytes()))
+            .bind(connection.session.clone());
+        let end = end.fetch_one(&mut **connection).await?;
+        if end.try_get(1)? && !self.options.moving {
+            return Err(stopped(Stopped::Moved));
         }
+        facts(connection, asked, Position::new(read::number(end.try_get(0)?))).await
     }
 
-    fn session<'a>(&self, connection: &'a mut PgConnection) -> Box<dyn Session + 'a> {
-        Box::new(Held::Open(connection))
+    fn session<'a>(&self, connection: &'a mut Connected) -> Box<dyn Session + 'a> {
+        Box::new(Held::Open { connection, limit: self.options.silence() })
     }
 
-    async fn commit(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn commit(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {
         connection.execute("COMMIT").await.map(drop)
     }
 
-    async fn roll_back(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn roll_back(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {
         connection.execute("ROLLBACK").await.map(drop)
     }
 
@@ -88,12 +118,12 @@ impl Database for Link {
     }
 }
 
-/// What must be known of the log, and whether it has moved.
-async fn lock(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<(Facts, bool), sqlx::Error> {
-    connection.execute(LOCK).await?;
-    let end = "SELECT coalesce((SELECT max(position) FROM events), 0), moved FROM log";
-    let end = sqlx::query(end).fetch_one(&mut *connection).await?;
-    let (head, has_moved) = (Position::new(read::number(end.try_get(0)?)), end.try_get(1)?);
+/// What must be known of the log, which ends here.
+async fn facts(
+    connection: &mut PgConnection,
+    asked: &Asked<'_>,
+    head: Position,
+) -> Result<Facts, sqlx::Error> {
     let mut facts = Facts { head, ..Facts::default() };
     let streams: Vec<&str> = asked.streams.iter().map(|stream| stream.as_str()).collect();
     let rows = sqlx::query(include_str!("../sql/streams.sql")).bind(&streams);
@@ -111,11 +141,14 @@ async fn lock(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<(Facts
         }
     }
     ids(connection, asked, &mut facts).await?;
-    for &(query, after) in &asked.matches {
-        let first = first_match(connection, query, after).await?;
-        facts.matches.push((query.clone(), after, first));
+    let to_look_up = facts.note_matches(asked);
+    if let Some(Matching { sql, arms }) = Matching::first(&to_look_up) {
+        for row in sqlx::query(AssertSqlSafe(sql)).bind(arms).fetch_all(connection).await? {
+            let number = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
+            facts.matched(number, Position::new(read::number(row.try_get(1)?)));
+        }
     }
-    Ok((facts, has_moved))
+    Ok(facts)
 }
 
 /// Which ids are used, and what stands where an append with them may stand already.
@@ -129,32 +162,20 @@ async fn ids(connection: &mut PgConnection, asked: &Asked<'_>, facts: &mut Facts
         let position = Position::new(read::number(row.try_get(2)?));
         facts.ids.entry(stream).or_default().insert(id, position);
     }
-    for (first, last) in asked.ranges(facts) {
-        let rows = sqlx::query(include_str!("../sql/places.sql")).bind(column(first)).bind(column(last));
-        for row in rows.fetch_all(&mut *connection).await? {
-            let position = Position::new(read::number(row.try_get(0)?));
-            let stream = name(row.try_get(1)?, StreamId::new)?;
-            let version = Version::new(read::number(row.try_get(2)?));
-            let id = EventId::from_bytes(row.try_get::<Uuid, _>(3)?.into_bytes());
-            facts.places.insert(position, (stream, version, id));
-        }
+    let (first, last): (Vec<_>, Vec<_>) = asked.ranges(facts).into_iter().unzip();
+    if first.is_empty() {
+        return Ok(());
+    }
+    let columns = |positions: Vec<Position>| positions.into_iter().map(column).collect::<Vec<_>>();
+    let rows = sqlx::query(include_str!("../sql/places.sql")).bind(columns(first)).bind(columns(last));
+    for row in rows.fetch_all(&mut *connection).await? {
+        let position = Position::new(read::number(row.try_get(0)?));
+        let stream = name(row.try_get(1)?, StreamId::new)?;
+        let version = Version::new(read::number(row.try_get(2)?));
+        let id = EventId::from_bytes(row.try_get::<Uuid, _>(3)?.into_bytes());
+        facts.places.insert(position, (stream, version, id));
     }
     Ok(())
-}
-
-async fn first_match(
-    connection: &mut PgConnection,
-    query: &Query,
-    after: Position,
-) -> Result<Option<Position>, sqlx::Error> {
-    let Matching { sql, values } = Matching::of(query, Direction::Forward, 4, Hints::None);
-    let statement = sqlx::query(AssertSqlSafe(sql)).bind(column(after.next())).bind(i64::MAX).bind(1_i64);
-    let row = read::bind(statement, values).fetch_optional(connection).await?;
-    row.map(|row| Ok(Position::new(read::number(row.try_get(0)?)))).transpose()
-}
-
-fn column(position: Position) -> i64 {
-    i64::try_from(position.get()).unwrap_or(i64::MAX)
 }
 
 fn name<T>(
@@ -164,22 +185,14 @@ fn name<T>(
     read(text).map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))
 }
 
-/// Writes a group, if what it assumes is so. If it is not so, the transaction can only be rolled back.
-async fn append(connection: &mut PgConnection, staged: &Staged<'_>) -> Result<Option<Tail>, sqlx::Error> {
-    let row = match bind(staged).fetch_optional(connection).await {
-        // A key, an id or a version is there already.
-        Err(sqlx::Error::Database(refused)) if refused.is_unique_violation() => return Ok(None),
-        row => row?,
-    };
-    row.map(|row| {
-        let versions: Vec<i64> = row.try_get(2)?;
-        Ok(Tail {
-            position: Position::new(read::number(row.try_get(0)?)),
-            recorded_at: row.try_get::<Instant, _>(1)?.0,
-            versions: versions.into_iter().map(|version| Version::new(read::number(version))).collect(),
-        })
+/// The end of the log before the group.
+fn tail(row: &sqlx::postgres::PgRow) -> Result<Tail, sqlx::Error> {
+    let versions: Vec<i64> = row.try_get(2)?;
+    Ok(Tail {
+        position: Position::new(read::number(row.try_get(0)?)),
+        recorded_at: row.try_get::<Instant, _>(1)?.0,
+        versions: versions.into_iter().map(|version| Version::new(read::number(version))).collect(),
     })
-    .transpose()
 }
 
 /// The statement with the rows of a group, column by column.

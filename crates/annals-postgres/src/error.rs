@@ -1,54 +1,85 @@
 //! What an error of PostgreSQL means to the caller of the store: by its code, never by its text.
 
-use annals_sql::{Failure, Moved, Step};
+use annals_core::StoreId;
+use annals_sql::{Failure, Step, Stopped, Verdict};
 use sqlx::postgres::PgDatabaseError;
+use uuid::Uuid;
 
-/// The log has moved: what `append_group` raises.
-const MOVED: &str = "AN001";
-
-/// The server's code of an error; empty if it is none of the server's.
-fn code(error: &sqlx::Error) -> &str {
+/// The server's error, if it is one.
+fn of_server(error: &sqlx::Error) -> Option<&PgDatabaseError> {
     match error {
-        sqlx::Error::Database(refused) => refused.downcast_ref::<PgDatabaseError>().code(),
-        _ => "",
+        sqlx::Error::Database(refused) => Some(refused.downcast_ref()),
+        _ => None,
     }
 }
 
-/// The same, read under the lock.
-pub(crate) fn moved() -> sqlx::Error {
-    sqlx::Error::Configuration(Box::new(Moved))
+/// The server's code of an error; empty if it is none of the server's.
+pub(crate) fn code(error: &sqlx::Error) -> &str {
+    of_server(error).map_or("", PgDatabaseError::code)
+}
+
+/// What the store itself says, as an error of the library.
+pub(crate) fn stopped(reason: Stopped) -> sqlx::Error {
+    sqlx::Error::Configuration(Box::new(reason))
+}
+
+/// What the store itself says, here or in a function in the database (`sql/`).
+pub(crate) fn reason(error: &sqlx::Error) -> Option<Stopped> {
+    if let sqlx::Error::Configuration(cause) = error {
+        return cause.downcast_ref().cloned();
+    }
+    let refused = of_server(error)?;
+    match refused.code() {
+        "AN001" => Some(Stopped::Moved),
+        "AN002" => {
+            let id = |text: &str| text.parse().ok().map(|id: Uuid| StoreId::from_bytes(id.into_bytes()));
+            Some(Stopped::OtherLog { expected: id(refused.detail()?)?, found: id(refused.message())? })
+        }
+        "AN003" => Some(Stopped::OtherHistory { seen: refused.detail()?.parse().ok()? }),
+        // The library's statements are gone, or somebody else's are there, too.
+        "AN004" | "42P05" | "26000" => Some(Stopped::Pooled),
+        _ => None,
+    }
 }
 
 /// What this error means for what was under way.
 pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
-    let refused = match &error {
-        // The server has answered, so it has rolled back, unless it is going down with the commit under way.
-        sqlx::Error::Database(_) => !(code(&error).starts_with("57P") || code(&error).starts_with("08")),
-        // Nothing was sent.
-        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Encode(_) => true,
-        _ => false,
-    };
-    let is_said = matches!(&error, sqlx::Error::Configuration(cause) if cause.is::<Moved>());
-    if is_said || code(&error) == MOVED {
-        return Failure::unavailable(Moved);
+    if let Some(reason) = reason(&error) {
+        return Failure::stopped(step, reason);
     }
+    let code = code(&error);
+    let verdict = match &error {
+        sqlx::Error::Database(_) => match code.get(..2).unwrap_or("") {
+            // The server has answered, so it has rolled back, unless it is going down with the commit under way.
+            "08" => Verdict::Unknown,
+            "57" if code.starts_with("57P") => Verdict::Unknown,
+            "22" | "23" | "44" | "54" => Verdict::Refused,
+            "P0" if code == "P0001" => Verdict::Refused,
+            _ if ["57014", "53200", "53400"].contains(&code) && step == Step::Read => Verdict::Exhausted,
+            _ => Verdict::Undone,
+        },
+        // Nothing was sent.
+        sqlx::Error::Encode(_) | sqlx::Error::RowNotFound => Verdict::Undone,
+        _ => Verdict::Unknown,
+    };
     let hint = hint(&error);
-    Failure::at(step, error, refused, hint)
+    Failure::at(step, error, verdict, hint)
 }
 
 /// What can be done about it.
 fn hint(error: &sqlx::Error) -> &'static str {
     match (code(error), error) {
-        ("", sqlx::Error::PoolTimedOut) => {
-            "no connection in time: the server is not reached, or all of them are busy"
-        }
         ("", sqlx::Error::Io(_)) => "the connection to PostgreSQL is lost, or there is none",
+        ("", sqlx::Error::RowNotFound) => "there is no log here: its table `log` is empty",
         ("", _) => "PostgreSQL did not answer",
         ("25006", _) => "this server only reads, it is a standby: name the primary",
         ("42P01" | "42883" | "3F000", _) => "there is no log here, or an older one: run `annals migrate`",
         ("42501", _) => "the role may not do this: grant it the tables of the schema",
         ("55P03", _) => "another process holds the log for too long",
         ("57014", _) => "the statement was cancelled or took longer than statement_timeout",
+        (code, _) if code.starts_with("22") || code.starts_with("23") || code.starts_with("54") => {
+            "the database refuses it"
+        }
         (code, _) if code.starts_with("28") => "PostgreSQL does not let this role in",
         (code, _) if code.starts_with("53") => "PostgreSQL has run out of something",
         (code, _) if code.starts_with("57P") || code.starts_with("08") => {
@@ -60,5 +91,9 @@ fn hint(error: &sqlx::Error) -> &'static str {
 
 /// A read that failed, for the caller.
 pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
-    failure(error, Step::Read).into()
+    match failure(error, Step::Read) {
+        // Wrong as stored or as served, not as asked.
+        Failure::Refused(cause) => annals_core::Error::Unavailable(Box::new(cause)),
+        failure => failure.into(),
+    }
 }

@@ -14,13 +14,15 @@
 //! What becomes of an append is judged by `annals_core::admit`, in `annals_sql`. The SQL is in `sql/`.
 //!
 //! The files, in the order in which they are best read: `store`, `append` (what the writer of `annals_sql` says to write
-//! groups), `read`, `watch` (wakes who waits), `schema` (migrations), `moving` (to another database), `owner` (whose place it is), `options`, `session`,
+//! groups), `read`, `matching` (queries), `watch` (wakes who waits), `schema` (migrations), `moving` (to another database),
+//! `owner` (whose place it is), `options`, `session`,
 //! `row`, `error`; `state` (for what lies beside a log, and for projections in the transaction of an append) and `value`.
 #![forbid(unsafe_code)]
 
 mod store;
 
 mod append;
+mod matching;
 mod read;
 mod watch;
 

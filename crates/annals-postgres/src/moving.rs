@@ -1,18 +1,30 @@
 //! What it takes to move a log to another database: the old one takes no appends any more, the new one gets its identity.
 
+use std::sync::Arc;
+
 use annals_core::{Error, Invalid, Position, Result, StoreId};
+use annals_sql::{Line, Step, Stopped};
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Executor, Row};
+use sqlx::{Executor, Row};
 use uuid::Uuid;
 
-use crate::error::failed;
+use crate::error::{failed, stopped};
 use crate::options::Address;
-use crate::{Options, append, read, schema, session};
+use crate::session::Door;
+use crate::{Options, append, read, schema};
 
-async fn connect(url: &str) -> Result<(Address, PgConnection)> {
-    let address: Address = url.parse()?;
-    let connection = session::connect(&address, &Options::default()).await.map_err(failed)?;
-    Ok((address, connection))
+/// Does this on a connection to a log, in time.
+pub(crate) async fn on<T>(
+    address: &Address,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+) -> Result<T> {
+    let options = Options::default();
+    let mut line = Line::open(&Arc::new(Door::writing(address, &options, None))).await.map_err(failed)?;
+    let limit = options.silence();
+    let done = tokio::time::timeout(limit, work(line.begin(Step::Read))).await;
+    let Ok(done) = done else { return Err(failed(stopped(Stopped::Silent(limit)))) };
+    line.end();
+    done.map_err(failed)
 }
 
 /// The log with this address takes no appends any more, because it has moved; or takes them again. Returns its head. Moves have
@@ -21,17 +33,20 @@ async fn connect(url: &str) -> Result<(Address, PgConnection)> {
 /// # Errors
 /// `Invalid` if a newer move has begun; `Unavailable` if PostgreSQL is not reached or refuses.
 pub async fn fence(url: &str, moved: bool, number: u64) -> Result<Position> {
-    let (_, mut connection) = connect(url).await?;
-    // Whoever has the lock is done before; whoever gets it later sees the fence.
-    connection.execute(append::LOCK).await.map_err(failed)?;
-    let fence = sqlx::query("UPDATE log SET moved = $1, move_number = $2 WHERE move_number <= $2");
-    let fence = fence.bind(moved).bind(column(number)).execute(&mut connection).await.map_err(failed)?;
-    if fence.rows_affected() == 0 {
-        return Err(overtaken());
-    }
-    let head = read::head(&mut connection).await.map_err(failed)?;
-    connection.execute("COMMIT").await.map_err(failed)?;
-    Ok(head)
+    let address: Address = url.parse()?;
+    let fenced = on(&address, async |connection| {
+        // Who has the lock is done before; who gets it later sees the fence.
+        connection.execute(append::LOCK).await?;
+        let fence = sqlx::query("UPDATE log SET moved = $1, move_number = $2 WHERE move_number <= $2");
+        let fence = fence.bind(moved).bind(column(number)).execute(&mut *connection).await?;
+        if fence.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let head = connection.fetch_one(read::HEAD).await?.try_get(0)?;
+        connection.execute("COMMIT").await?;
+        Ok(Some(Position::new(read::number(head))))
+    });
+    fenced.await?.ok_or_else(overtaken)
 }
 
 /// Makes the log with this address, if need be, and gives it this identity, if it has no event yet. It takes no appends but
@@ -40,27 +55,32 @@ pub async fn fence(url: &str, moved: bool, number: u64) -> Result<Position> {
 /// # Errors
 /// `Invalid` if another log is there already, or a newer move has begun; `Unavailable` if PostgreSQL is not reached or refuses.
 pub async fn adopt(url: &str, id: StoreId, number: u64) -> Result<()> {
-    let (address, mut connection) = connect(url).await?;
+    let address: Address = url.parse()?;
     schema::open(&address, &Options::default()).await?;
-    connection.execute(append::LOCK).await.map_err(failed)?;
-    // One that has begun already has done this, and may have ended.
-    let adopt = sqlx::query(
-        "UPDATE log SET store_id = $1, moved = true, move_number = $2
-        WHERE move_number < $2 AND (store_id = $1 OR NOT EXISTS (SELECT FROM events))",
-    );
-    let adopt = adopt.bind(Uuid::from_bytes(*id.as_bytes())).bind(column(number));
-    adopt.execute(&mut connection).await.map_err(failed)?;
-    let row = sqlx::query("SELECT store_id, move_number FROM log").fetch_one(&mut connection).await;
-    let row = row.map_err(failed)?;
-    let there = StoreId::from_bytes(row.try_get::<Uuid, _>(0).map_err(failed)?.into_bytes());
-    if there != id {
-        return Err(Invalid::new("store", format!("has the log {there} already, with events in it")).into());
+    let adopted = on(&address, async |connection| {
+        connection.execute(append::LOCK).await?;
+        // One that has begun already has done this, and may have ended.
+        let adopt = sqlx::query(
+            "UPDATE log SET store_id = $1, moved = true, move_number = $2
+            WHERE move_number < $2 AND (store_id = $1 OR NOT EXISTS (SELECT FROM events))",
+        );
+        let adopt = adopt.bind(Uuid::from_bytes(*id.as_bytes())).bind(column(number));
+        adopt.execute(&mut *connection).await?;
+        connection.execute("COMMIT").await?;
+        // What is there once this is committed is what counts.
+        let row = connection.fetch_one("SELECT store_id, move_number FROM log").await?;
+        Ok((row.try_get::<Uuid, _>(0)?, row.try_get::<i64, _>(1)?))
+    });
+    let (there, newest) = adopted.await?;
+    let there = StoreId::from_bytes(there.into_bytes());
+    match newest.cmp(&column(number)) {
+        _ if there != id => {
+            Err(Invalid::new("store", format!("has the log {there} already, with events in it")).into())
+        }
+        std::cmp::Ordering::Greater => Err(overtaken()),
+        std::cmp::Ordering::Less => Err(Error::Unavailable("the log could not be given its identity".into())),
+        std::cmp::Ordering::Equal => Ok(()),
     }
-    if row.try_get::<i64, _>(1).map_err(failed)? > column(number) {
-        return Err(overtaken());
-    }
-    connection.execute("COMMIT").await.map_err(failed)?;
-    connection.close().await.map_err(failed)
 }
 
 fn column(number: u64) -> i64 {

@@ -16,12 +16,23 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Connections for reads. Beside them a store has one that writes and one that listens. 8 by default.
     pub connections_max: u32,
-    /// How long a read waits for a connection, and an append for the lock of the log. 10 seconds by default.
+    /// How long a read waits for a connection, and an append for the lock of the log. 10 seconds by default. A statement
+    /// that is not answered in twice this time is given up.
     pub patience: Duration,
     /// How often the head is looked at while somebody waits, in case that no notification comes. 1 second by default.
     pub poll: Duration,
-    /// Whether appends are carried out although the log is fenced: for the copy of a log that moves.
+    /// Whether appends are written although the log is fenced: for the copy of a log that moves.
     pub moving: bool,
+    /// Whether the server must follow another: for the replica of a log ([`Replicated`](annals_sql::Replicated)). Reads are
+    /// refused once it takes writes, and no tables are made.
+    pub replica: bool,
+}
+
+impl Options {
+    /// A server that has not answered a statement for this long is given up: twice the patience.
+    pub(crate) fn silence(&self) -> Duration {
+        self.patience * 2
+    }
 }
 
 impl Default for Options {
@@ -33,6 +44,7 @@ impl Default for Options {
             patience: Duration::from_secs(10),
             poll: Duration::from_secs(1),
             moving: false,
+            replica: false,
         }
     }
 }

@@ -2,12 +2,11 @@
 
 use annals_core::{Result, StoreId};
 use annals_sql::{Claim, Claimed};
-use sqlx::{Connection, Executor, Row};
+use sqlx::{Executor, Row};
 use uuid::Uuid;
 
-use crate::error::failed;
 use crate::options::Address;
-use crate::{Options, append, schema, session};
+use crate::{Options, append, moving, schema};
 
 /// Claims the place with this address for a tenant, and makes the log there, if need be. A claim that is there stays.
 ///
@@ -16,23 +15,29 @@ use crate::{Options, append, schema, session};
 pub async fn claim(url: &str, claim: Claim<'_>) -> Result<()> {
     let address: Address = url.parse()?;
     schema::open(&address, &Options::default()).await?;
-    let mut connection = session::connect(&address, &Options::default()).await.map_err(failed)?;
-    connection.execute(append::LOCK).await.map_err(failed)?;
-    let there = "SELECT l.store_id, NOT EXISTS (SELECT FROM events), o.directory, o.tenant
-        FROM log AS l LEFT JOIN owner AS o ON true";
-    let row = sqlx::query(there).fetch_one(&mut connection).await.map_err(failed)?;
-    let id = |id: Uuid| StoreId::from_bytes(id.into_bytes());
-    let owner = match row.try_get::<Option<Uuid>, _>(2).map_err(failed)? {
-        Some(directory) => Some((id(directory), row.try_get(3).map_err(failed)?)),
-        None => None,
-    };
-    let (log, is_empty) = (id(row.try_get(0).map_err(failed)?), row.try_get(1).map_err(failed)?);
-    // Refused, the connection is dropped, and with it the transaction.
-    if claim.decide(&Claimed { log, is_empty, owner })? {
-        let insert = sqlx::query("INSERT INTO owner (directory, tenant) VALUES ($1, $2)");
-        let insert = insert.bind(Uuid::from_bytes(*claim.directory.as_bytes())).bind(claim.tenant);
-        insert.execute(&mut connection).await.map_err(failed)?;
-    }
-    connection.execute("COMMIT").await.map_err(failed)?;
-    connection.close().await.map_err(failed)
+    let claimed = moving::on(&address, async |connection| {
+        connection.execute(append::LOCK).await?;
+        let there = "SELECT l.store_id, NOT EXISTS (SELECT FROM events), o.directory, o.tenant
+            FROM log AS l LEFT JOIN owner AS o ON true";
+        let row = sqlx::query(there).fetch_one(&mut *connection).await?;
+        let id = |id: Uuid| StoreId::from_bytes(id.into_bytes());
+        let owner = match row.try_get::<Option<Uuid>, _>(2)? {
+            Some(directory) => Some((id(directory), row.try_get(3)?)),
+            None => None,
+        };
+        let (log, is_empty) = (id(row.try_get(0)?), row.try_get(1)?);
+        // If it is refused, the connection is dropped, and with it the transaction.
+        let decided = claim.decide(&Claimed { log, is_empty, owner });
+        if let Ok(true) = decided {
+            let insert = sqlx::query("INSERT INTO owner (directory, tenant) VALUES ($1, $2)");
+            let insert = insert.bind(Uuid::from_bytes(*claim.directory.as_bytes())).bind(claim.tenant);
+            insert.execute(&mut *connection).await?;
+        }
+        if decided.is_ok() {
+            connection.execute("COMMIT").await?;
+        }
+        Ok(decided)
+    });
+    claimed.await??;
+    Ok(())
 }

@@ -1,127 +1,213 @@
 //! Reads: each is one statement, so what it answers is one moment of the log.
+//!
+//! Each says as well which log it was answered from (`sql/whole.sql`), which is compared before the answer is believed.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use annals_core::{
-    Direction, IdempotencyKey, LogPage, LogRead, Position, Result, StreamId, StreamInfo, StreamList,
-    StreamPage, StreamRead, Version,
+    IdempotencyKey, LogPage, LogRead, Position, RecordedEvent, Result, StoreId, StreamId, StreamInfo,
+    StreamList, StreamPage, StreamRead, Version, Witness,
 };
-use annals_sql::{Hints, Matching, PAGE_BYTES, log_page, log_span, order, stream_page, stream_span};
-use sqlx::postgres::{PgArguments, PgExecutor, PgPool, PgRow};
+use annals_sql::{
+    Found, Lineage, PAGE_BYTES, Pool, Step, Stopped, answered, log_page, log_span, order, stream_page,
+    stream_span,
+};
+use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row};
+use uuid::Uuid;
 
-use crate::error::failed;
+use crate::error::{code, failed, reason, stopped};
+use crate::matching::Matching;
 use crate::row;
+use crate::session::Door;
 
 /// The end of the log.
-const HEAD: &str = "SELECT coalesce(max(position), 0) FROM events";
-const READ: &str = include_str!("../sql/read.sql");
-
-/// The statement for a page of these events.
-fn page(end: &str, events: &str, by: &str, direction: Direction) -> String {
-    READ.replace("{end}", end)
-        .replace("{events}", events)
-        .replace("{order}", by)
-        .replace("{direction}", order(direction))
-}
-
-/// The statement for a page of the log.
-fn log_statement(read: &LogRead) -> (String, Vec<String>) {
-    let Matching { sql, values } = Matching::of(&read.query, read.direction, 5, Hints::None);
-    // Without a query the positions are no choice.
-    let events = match values.is_empty() {
-        true => "events WHERE position BETWEEN $1 AND $2".to_owned(),
-        false => format!("({sql}) AS meant JOIN events USING (position)"),
-    };
-    (page(HEAD, &events, "position", read.direction), values)
-}
+pub(crate) const HEAD: &str = "SELECT coalesce(max(position), 0) FROM events";
 
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-pub(crate) fn bind(mut statement: Statement<'_>, values: Vec<String>) -> Statement<'_> {
-    for value in values {
-        statement = statement.bind(value);
+/// What reads a log.
+pub(crate) struct Reader {
+    pub(crate) pool: Pool<Door>,
+    pub(crate) lineage: Arc<Lineage>,
+    /// The longest that the server may take to answer.
+    pub(crate) silence: Duration,
+    /// Whether it must follow another.
+    pub(crate) replica: bool,
+}
+
+/// What every read says of the log.
+fn whole(end: &str) -> String {
+    include_str!("../sql/whole.sql").replace("{end}", end)
+}
+
+/// The statement for a page of these events.
+fn page(end: &str, events: &str, by: &str, direction: &str) -> String {
+    include_str!("../sql/read.sql")
+        .replace("{whole}", &whole(end))
+        .replace("{events}", events)
+        .replace("{order}", by)
+        .replace("{direction}", direction)
+}
+
+impl Reader {
+    pub(crate) async fn log(&self, read: &LogRead) -> Result<LogPage> {
+        let (first, last, limit) = log_span(read);
+        let matching = Matching::page(&read.query, read.direction);
+        let events = match &matching {
+            // Without a query the positions are no choice.
+            None => "events WHERE position BETWEEN $2 AND $3".to_owned(),
+            Some(Matching { sql, .. }) => format!("({sql}) AS meant JOIN events USING (position)"),
+        };
+        let sql = page(HEAD, &events, "position", order(read.direction));
+        let rows = self.rows(sql, |statement| {
+            let statement = statement.bind(first).bind(last).bind(limit).bind(PAGE_BYTES);
+            match &matching {
+                Some(matching) => statement.bind(&matching.arms),
+                None => statement,
+            }
+        });
+        let rows = rows.await.map_err(failed)?;
+        let head = Position::new(until(&rows)?);
+        self.lineage.reached(head);
+        let (events, whole) = self.events(&rows, limit)?;
+        log_page(read, events, whole, head)
     }
-    statement
+
+    pub(crate) async fn stream(&self, read: &StreamRead) -> Result<StreamPage> {
+        let (first, last, limit) = stream_span(read);
+        let end = "SELECT coalesce(max(entity_version), 0) FROM events WHERE entity_id = $6";
+        let events_of = "events WHERE entity_id = $6 AND entity_version BETWEEN $2 AND $3";
+        let sql = page(end, events_of, "entity_version", order(read.direction));
+        let rows = self.rows(sql, |statement| {
+            statement.bind(first).bind(last).bind(limit).bind(PAGE_BYTES).bind(read.stream.as_str())
+        });
+        let rows = rows.await.map_err(failed)?;
+        let version = Version::new(until(&rows)?);
+        let (events, whole) = self.events(&rows, limit)?;
+        stream_page(read, events, whole, version)
+    }
+
+    pub(crate) async fn streams(&self, list: &StreamList) -> Result<Vec<StreamInfo>> {
+        let sql = match list.category {
+            None => include_str!("../sql/list.sql"),
+            Some(_) => include_str!("../sql/list_category.sql"),
+        };
+        let after = list.after.as_ref().map_or("", StreamId::as_str);
+        let limit = i64::try_from(list.limit.max(1)).unwrap_or(i64::MAX);
+        let rows = self.rows(sql.replace("{whole}", &whole("0::bigint")), |statement| {
+            let statement = statement.bind(after).bind(limit);
+            match &list.category {
+                Some(category) => statement.bind(category.as_str()),
+                None => statement,
+            }
+        });
+        let rows = rows.await.map_err(failed)?;
+        rows.iter().filter_map(|row| stream_info(row).map_err(failed).transpose()).collect()
+    }
+
+    /// Position of the first event of the append that had this key.
+    pub(crate) async fn keyed(&self, key: &IdempotencyKey) -> Result<Option<Position>> {
+        let sql = whole("SELECT position FROM events WHERE idempotency_key = $2");
+        let rows = self.rows(sql, |statement| statement.bind(key.as_str())).await.map_err(failed)?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound).map_err(failed)?;
+        let position: Option<i64> = row.try_get("until").map_err(failed)?;
+        Ok(position.map(|position| Position::new(number(position))))
+    }
+
+    pub(crate) async fn head(&self) -> Result<Position> {
+        let rows = self.rows(whole(HEAD), |statement| statement).await.map_err(failed)?;
+        Ok(Position::new(until(&rows)?))
+    }
+
+    /// What a statement answers, whose `$1` is the event that the log must still have. A caller may go away in the middle.
+    async fn rows<'q>(
+        &self,
+        sql: String,
+        bind: impl FnOnce(Statement<'q>) -> Statement<'q>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        let mut lent = self.pool.lend().await?;
+        let asked = self.lineage.newest();
+        let statement = bind(sqlx::query(AssertSqlSafe(sql)).bind(column(asked.position)));
+        let line = lent.line();
+        let rows =
+            answered::<Door, _>(self.silence, statement.fetch_all(&mut **line.begin(Step::Read))).await;
+        if !matches!(rows.as_ref().err().and_then(reason), Some(Stopped::Silent(_))) {
+            line.end();
+        }
+        // What is prepared on the connection may be of other tables.
+        let is_open = match &rows {
+            Ok(rows) => self.check(rows, asked, &line.connection().session).map(|()| true)?,
+            Err(error @ sqlx::Error::Database(_)) => !["0A000", "26000", "42P05"].contains(&code(error)),
+            Err(_) => false,
+        };
+        if is_open {
+            lent.done();
+        }
+        rows
+    }
+
+    /// Compares the log that has answered with the one that is meant.
+    fn check(&self, rows: &[PgRow], asked: Witness, session: &str) -> Result<(), sqlx::Error> {
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let of_session: Option<String> = row.try_get("session")?;
+        if of_session.as_deref() != Some(session) {
+            return Err(stopped(Stopped::Pooled));
+        }
+        let follows: bool = row.try_get("follows")?;
+        if self.replica && !follows {
+            return Err(stopped(Stopped::NoReplica));
+        }
+        let event: Option<Uuid> = row.try_get("seen")?;
+        let found = Found {
+            store: StoreId::from_bytes(row.try_get::<Uuid, _>("store")?.into_bytes()),
+            event: event.map(|id| annals_core::EventId::from_bytes(id.into_bytes())),
+            follows,
+        };
+        self.lineage.check(asked, found).map_err(stopped)
+    }
+
+    /// The events of a page, and whether no more are meant.
+    fn events(&self, rows: &[PgRow], limit: i64) -> Result<(Vec<RecordedEvent>, bool)> {
+        let mut events = Vec::with_capacity(rows.len());
+        for row in rows {
+            events.extend(row::event(row)?);
+        }
+        self.lineage.saw_all(&events);
+        let cut = match rows.last() {
+            Some(last) if !events.is_empty() => {
+                events.len() as i64 >= limit || row::bytes(last)? >= PAGE_BYTES
+            }
+            _ => false,
+        };
+        Ok((events, !cut))
+    }
 }
 
-pub(crate) async fn log(pool: &PgPool, read: &LogRead) -> Result<LogPage> {
-    let (first, last, limit) = log_span(read);
-    let (sql, values) = log_statement(read);
-    let statement = sqlx::query(AssertSqlSafe(sql)).bind(first).bind(last).bind(limit).bind(PAGE_BYTES);
-    let rows = bind(statement, values).fetch_all(pool).await.map_err(failed)?;
-    let head = until(&rows)?;
-    let (events, whole) = events(&rows, limit)?;
-    Ok(log_page(read, events, whole, Position::new(head)))
-}
-
-pub(crate) async fn stream(pool: &PgPool, read: &StreamRead) -> Result<StreamPage> {
-    let (first, last, limit) = stream_span(read);
-    let end = "SELECT coalesce(max(entity_version), 0) FROM events WHERE entity_id = $5";
-    let events_of = "events WHERE entity_id = $5 AND entity_version BETWEEN $1 AND $2";
-    let sql = page(end, events_of, "entity_version", read.direction);
-    let statement = sqlx::query(AssertSqlSafe(sql)).bind(first).bind(last).bind(limit).bind(PAGE_BYTES);
-    let rows = statement.bind(read.stream.as_str()).fetch_all(pool).await.map_err(failed)?;
-    let version = until(&rows)?;
-    let (events, whole) = events(&rows, limit)?;
-    Ok(stream_page(read, events, whole, Version::new(version)))
-}
-
-/// How far the whole goes, which the first column of every row says.
+/// How far the whole goes, which every row says.
 fn until(rows: &[PgRow]) -> Result<u64> {
     let row = rows.first().ok_or(sqlx::Error::RowNotFound).map_err(failed)?;
-    Ok(number(row.try_get(0).map_err(failed)?))
+    Ok(number(row.try_get("until").map_err(failed)?))
 }
 
-/// The events of a page, and whether no more are meant.
-fn events(rows: &[PgRow], limit: i64) -> Result<(Vec<annals_core::RecordedEvent>, bool)> {
-    let mut events = Vec::with_capacity(rows.len());
-    for row in rows {
-        events.extend(row::event(row)?);
-    }
-    let cut = match rows.last() {
-        Some(last) if !events.is_empty() => events.len() as i64 >= limit || row::bytes(last)? >= PAGE_BYTES,
-        _ => false,
-    };
-    Ok((events, !cut))
-}
-
-pub(crate) async fn streams(pool: &PgPool, list: &StreamList) -> Result<Vec<StreamInfo>> {
-    let statement = sqlx::query(match list.category {
-        None => include_str!("../sql/list.sql"),
-        Some(_) => include_str!("../sql/list_category.sql"),
-    });
-    let after = list.after.as_ref().map_or("", StreamId::as_str);
-    let limit = i64::try_from(list.limit.max(1)).unwrap_or(i64::MAX);
-    let mut statement = statement.bind(after).bind(limit);
-    if let Some(category) = &list.category {
-        statement = statement.bind(category.as_str());
-    }
-    let rows = statement.fetch_all(pool).await.map_err(failed)?;
-    rows.iter().map(|row| stream_info(row).map_err(failed)).collect()
-}
-
-fn stream_info(row: &PgRow) -> Result<StreamInfo, sqlx::Error> {
-    let stream = StreamId::new(row.try_get::<String, _>(0)?);
-    Ok(StreamInfo {
-        stream: stream.map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))?,
-        version: Version::new(number(row.try_get(1)?)),
-        position: Position::new(number(row.try_get(2)?)),
-    })
-}
-
-/// Position of the first event of the append that had this key.
-pub(crate) async fn keyed(pool: &PgPool, key: &IdempotencyKey) -> Result<Option<Position>> {
-    let sql = "SELECT position FROM events WHERE idempotency_key = $1";
-    let row = sqlx::query(sql).bind(key.as_str()).fetch_optional(pool).await.map_err(failed)?;
-    row.map(|row| Ok(Position::new(number(row.try_get(0).map_err(failed)?)))).transpose()
-}
-
-pub(crate) async fn head(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {
-    let row = sqlx::query(HEAD).fetch_one(executor).await?;
-    Ok(Position::new(number(row.try_get(0)?)))
+/// A stream of a list; `None` for the row of an empty list.
+fn stream_info(row: &PgRow) -> Result<Option<StreamInfo>, sqlx::Error> {
+    let Some(stream) = row.try_get::<Option<String>, _>("entity_id")? else { return Ok(None) };
+    Ok(Some(StreamInfo {
+        stream: StreamId::new(stream).map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))?,
+        version: Version::new(number(row.try_get("entity_version")?)),
+        position: Position::new(number(row.try_get("position")?)),
+    }))
 }
 
 /// A number of a column that is never below 0.
 pub(crate) fn number(column: i64) -> u64 {
     u64::try_from(column).unwrap_or(0)
+}
+
+/// A position as a column has it.
+pub(crate) fn column(position: Position) -> i64 {
+    i64::try_from(position.get()).unwrap_or(i64::MAX)
 }

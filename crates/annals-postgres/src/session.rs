@@ -1,76 +1,228 @@
-//! What every connection is set to, and the pool of those that read.
+//! A connection: how it is made, what it is set to, whatever the server, the database or the role is set to, and how what it
+//! does is ended.
+//!
+//! - S1  Every connection is set and checked before it is used. It has a name of its own, a setting of the session, by which
+//!       it is noticed if a pooler gives its server to somebody else between two transactions.
+//! - S2  One that leads to another log than the one that was opened is refused.
+//!
+//! `docs/sql-stores.md` lists the settings and what is done about each.
 
-use annals_sql::IDLE;
-use futures::FutureExt;
-use sqlx::pool::PoolConnectionMetadata;
-use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use annals_core::StoreId;
+use annals_sql::{Driver, Lineage, Pool, Step, Stopped};
+use async_trait::async_trait;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
+use uuid::Uuid;
 
 use crate::Options;
+use crate::error::stopped;
 use crate::options::Address;
 
-/// Connections for reads.
-pub(crate) fn pool(address: &Address, options: &Options) -> PgPool {
-    // One more is the listener's.
-    pool_of(options, settings(address, options))
-        .max_connections(options.connections_max + 1)
-        .connect_lazy_with(address.connect.clone())
-}
+/// A connection that nobody used for this long is closed.
+const KEPT: Duration = Duration::from_secs(600);
 
-/// A pool whose connections are set to this.
-pub(crate) fn pool_of(options: &Options, set: String) -> PgPoolOptions {
-    PgPoolOptions::new()
-        .max_connections(options.connections_max)
-        .acquire_timeout(options.patience)
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| is_there(connection, meta).boxed())
-        .after_connect(move |connection, _| {
-            let set = set.clone();
-            async move { connection.execute(AssertSqlSafe(set)).await.map(drop) }.boxed()
-        })
-}
-
-/// Whether a connection of a pool can be used.
-async fn is_there(connection: &mut PgConnection, meta: PoolConnectionMetadata) -> Result<bool, sqlx::Error> {
-    Ok(meta.idle_for < IDLE || connection.ping().await.is_ok())
-}
-
-/// A connection that writes.
-pub(crate) async fn connect(address: &Address, options: &Options) -> Result<PgConnection, sqlx::Error> {
-    let mut connection = connect_set(address, options, settings(address, options)).await?;
-    if options.moving {
-        connection.execute("SET annals.moving TO 'on'").await?;
-    }
-    Ok(connection)
-}
-
-/// A connection of nobody else's that is set to this.
-pub(crate) async fn connect_set(
-    address: &Address,
-    options: &Options,
+/// How connections of one kind are made.
+pub(crate) struct Door {
+    pub(crate) address: Address,
+    options: Options,
     set: String,
-) -> Result<PgConnection, sqlx::Error> {
-    let connected = tokio::time::timeout(options.patience, address.connect.connect()).await;
-    let mut connection = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
-    connection.execute(AssertSqlSafe(set)).await?;
-    Ok(connection)
+    leads_to: LeadsTo,
+}
+
+/// What a connection must lead to.
+#[derive(Clone)]
+pub(crate) enum LeadsTo {
+    /// Whatever is there.
+    Anything,
+    /// This log.
+    Log(Arc<Lineage>),
+    /// The state of this log, once it is known which.
+    State(Arc<OnceLock<StoreId>>),
+}
+
+/// A connection with what is known of it.
+pub(crate) struct Connected {
+    sql: PgConnection,
+    number: i32,
+    /// What the setting `annals.session` is in its session, and in no other.
+    pub(crate) session: String,
+}
+
+impl Deref for Connected {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.sql
+    }
+}
+
+impl DerefMut for Connected {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.sql
+    }
+}
+
+impl Door {
+    /// Connections with these settings.
+    pub(crate) fn new(address: &Address, options: &Options, set: String, leads_to: LeadsTo) -> Self {
+        Self { address: address.clone(), options: options.clone(), set, leads_to }
+    }
+
+    /// Connections that read a log.
+    pub(crate) fn reading(address: &Address, options: &Options, lineage: Arc<Lineage>) -> Self {
+        Self::new(address, options, settings(address, options), LeadsTo::Log(lineage))
+    }
+
+    /// Connections that write a log.
+    pub(crate) fn writing(address: &Address, options: &Options, lineage: Option<Arc<Lineage>>) -> Self {
+        let moving = if options.moving { "; SET annals.moving TO 'on'" } else { "" };
+        let leads_to = lineage.map_or(LeadsTo::Anything, LeadsTo::Log);
+        Self::new(address, options, settings(address, options) + moving, leads_to)
+    }
+
+    /// Connections that make tables, which may take its time.
+    pub(crate) fn migrating(address: &Address, options: &Options) -> Self {
+        let set = "; SET lock_timeout TO '60s'; SET statement_timeout TO 0; \
+                   SET idle_in_transaction_session_timeout TO '60s'";
+        Self::new(address, options, settings(address, options) + set, LeadsTo::Anything)
+    }
+
+    /// A pool of these connections.
+    pub(crate) fn pool(self) -> Pool<Self> {
+        let (most, patience) = (self.options.connections_max, self.options.patience);
+        Pool::new(self, most, patience, KEPT)
+    }
+
+    async fn make(&self) -> Result<Connected, sqlx::Error> {
+        let mut sql = self.address.connect.connect().await?;
+        let session = Uuid::new_v4().simple().to_string();
+        let leads_to = match &self.leads_to {
+            LeadsTo::Anything => "NULL::uuid",
+            LeadsTo::Log(_) => "(SELECT store_id FROM log)",
+            LeadsTo::State(bound) if bound.get().is_some() => "(SELECT store_id FROM state)",
+            LeadsTo::State(_) => "NULL::uuid",
+        };
+        let set = format!(
+            "{}; SET annals.session TO '{session}'; \
+             SELECT pg_backend_pid(), current_setting('session_replication_role'), \
+             current_setting('zero_damaged_pages'), {leads_to}",
+            self.set
+        );
+        let rows = sqlx::raw_sql(AssertSqlSafe(set)).fetch_all(&mut sql).await?;
+        let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
+        self.check(row)?;
+        Ok(Connected { number: row.try_get(0)?, sql, session })
+    }
+
+    fn check(&self, row: &PgRow) -> Result<(), sqlx::Error> {
+        for (column, name, wanted) in
+            [(1, "session_replication_role", "origin"), (2, "zero_damaged_pages", "off")]
+        {
+            let value: String = row.try_get(column)?;
+            if value != wanted {
+                let problem =
+                    format!("`{name}` is `{value}` for this role or database: set it to `{wanted}`");
+                return Err(stopped(Stopped::Setting(problem)));
+            }
+        }
+        let expected = match &self.leads_to {
+            LeadsTo::Anything => None,
+            LeadsTo::Log(lineage) => Some(lineage.id()),
+            LeadsTo::State(bound) => bound.get().copied(),
+        };
+        let Some(expected) = expected else { return Ok(()) };
+        let found: Option<Uuid> = row.try_get(3)?;
+        let found = StoreId::from_bytes(found.ok_or(sqlx::Error::RowNotFound)?.into_bytes());
+        match found == expected {
+            true => Ok(()),
+            false => Err(stopped(Stopped::OtherLog { expected, found })),
+        }
+    }
+}
+
+#[async_trait]
+impl Driver for Door {
+    type Connection = Connected;
+    type Error = sqlx::Error;
+
+    async fn connect(&self) -> Result<Connected, sqlx::Error> {
+        let made = tokio::time::timeout(self.options.patience, self.make()).await;
+        made.unwrap_or_else(|_| Err(stopped(Stopped::Busy)))
+    }
+
+    async fn answers(&self, connection: &mut Connected) -> bool {
+        connection.ping().await.is_ok()
+    }
+
+    fn number(connection: &Connected) -> u64 {
+        u64::from(connection.number.unsigned_abs())
+    }
+
+    /// A commit that waits for a standby is not ended: it would become visible without being there.
+    async fn cancel(&self, number: u64, step: Step) {
+        let condition = match step {
+            Step::Read => "wait_event IS DISTINCT FROM 'SyncRep'",
+            Step::Commit => "wait_event_type = 'Lock'",
+        };
+        let sql = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE pid = {number} AND application_name = 'annals' AND {condition}"
+        );
+        let ended = tokio::time::timeout(self.options.patience, async {
+            let mut other = self.address.connect.connect().await?;
+            other.execute(AssertSqlSafe(sql)).await?;
+            other.close().await
+        });
+        if !matches!(ended.await, Ok(Ok(()))) {
+            tracing::debug!(number, "a statement that nobody waits for could not be ended");
+        }
+    }
+
+    fn stopped(reason: Stopped) -> sqlx::Error {
+        stopped(reason)
+    }
 }
 
 /// What the store relies on, whatever the server or the role is set to.
 fn settings(address: &Address, options: &Options) -> String {
-    let patience = options.patience.as_millis();
+    let silence = options.silence().as_millis();
     // A commit that is cancelled while it waits for a standby counts as done; `statement_timeout` is none of that, for
-    // PostgreSQL disarms it before it commits. The lock of the log is given up when its holder has gone silent.
+    // PostgreSQL disarms it before it commits. A lower one is kept. The lock of the log is given up when its holder has
+    // gone silent.
     // Every question is answered from an index, and planned for its own values: a type that is rare is not looked for as
     // one that is frequent.
     format!(
-        "SET plan_cache_mode TO force_custom_plan; \
-         SET enable_seqscan TO off; SET enable_bitmapscan TO off; SET enable_hashjoin TO off; SET enable_mergejoin TO off; SET jit TO off; \
-         SET search_path TO \"{}\"; \
-         SET default_transaction_isolation TO 'read committed'; \
-         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; \
-         SET lock_timeout TO {patience}; \
-         SET idle_in_transaction_session_timeout TO {patience}",
-        address.schema
+        "{}; SET plan_cache_mode TO force_custom_plan; \
+         SET enable_seqscan TO off; SET enable_bitmapscan TO off; SET enable_hashjoin TO off; \
+         SET enable_mergejoin TO off; SET enable_indexscan TO on; SET enable_indexonlyscan TO on; \
+         SET enable_nestloop TO on; SET jit TO off; \
+         SELECT set_config('synchronous_commit', 'on', false) \
+             WHERE current_setting('synchronous_commit') IN ('off', 'local'); \
+         SELECT set_config('statement_timeout', '{silence}', false) \
+             WHERE current_setting('statement_timeout') = '0' \
+             OR current_setting('statement_timeout')::interval > interval '{silence} milliseconds'; \
+         SET idle_in_transaction_session_timeout TO {}",
+        common(address, options),
+        options.patience.as_millis()
+    )
+}
+
+/// What both the log and the state rely on.
+pub(crate) fn common(address: &Address, options: &Options) -> String {
+    format!(
+        "SET search_path TO \"{}\", pg_temp; \
+         SET default_transaction_isolation TO 'read committed'; SET default_transaction_read_only TO off; \
+         SET default_transaction_deferrable TO off; SET row_security TO off; \
+         SET standard_conforming_strings TO on; SET transform_null_equals TO off; SET array_nulls TO on; \
+         SET bytea_output TO hex; SET IntervalStyle TO postgres; SET DateStyle TO 'ISO, YMD'; SET TimeZone TO 'UTC'; \
+         SET lc_monetary TO 'C'; SET lc_numeric TO 'C'; SET lc_time TO 'C'; \
+         SET default_table_access_method TO heap; \
+         SET lock_timeout TO {}",
+        address.schema,
+        options.patience.as_millis()
     )
 }

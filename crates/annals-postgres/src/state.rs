@@ -4,32 +4,39 @@
 //! What is committed here can be made again from the log, so a commit does not wait for the disk; a crash of the server
 //! may take back the last ones, whole ones only.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use annals_core::{Error, Result};
-use annals_sql::{Answer, Dialect, Fault, Session, Sessions, Value};
+use annals_core::{Error, Result, StoreId};
+use annals_sql::{Answer, Dialect, Fault, Lent, Line, Pool, Session, Sessions, Step, Stopped, Value};
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError, PgPool};
+use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError};
 use sqlx::{
-    Arguments, AssertSqlSafe, Column, Connection, Either, Executor, Postgres, Row, SqlSafeStr, Statement,
-    ValueRef,
+    Arguments, AssertSqlSafe, Column, Connection, Either, Executor, Row, SqlSafeStr, Statement, ValueRef,
 };
 
+use crate::error::{reason, stopped};
 use crate::options::Address;
+use crate::session::{Door, LeadsTo};
 use crate::value::{self, Cell};
 use crate::{Options, schema, session};
 
 /// A connection of a pool that nobody used for this long is given up.
 const IDLE: Duration = Duration::from_secs(60);
+/// A server that has not answered a statement on rows for this long is given up.
+const STATEMENT_MAX: Duration = Duration::from_secs(60);
+/// The same for statements that make or remove tables.
+const TABLES_MAX: Duration = Duration::from_secs(600);
 
 /// A schema with the state beside a log in it.
 pub struct PostgresState {
     address: Address,
     options: Options,
-    readers: PgPool,
-    writers: PgPool,
+    readers: Pool<Door>,
+    writers: Pool<Door>,
+    alone: Arc<Door>,
+    bound: Arc<OnceLock<StoreId>>,
 }
 
 impl PostgresState {
@@ -40,28 +47,25 @@ impl PostgresState {
     /// `Invalid` if the address is none.
     pub fn at(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
-        let readers = pool(&address, &options, "SET default_transaction_read_only TO on");
-        let writers = pool(&address, &options, "SET synchronous_commit TO off");
-        Ok(Self { address, options, readers, writers })
+        let bound = Arc::new(OnceLock::new());
+        let door = |own: &str| {
+            let set = format!("{}; {own}", settings(&address, &options));
+            Door::new(&address, &options, set, LeadsTo::State(bound.clone()))
+        };
+        let pool = |own: &str| Pool::new(door(own), options.connections_max, options.patience, IDLE);
+        let readers = pool("SET default_transaction_read_only TO on");
+        let writers = pool("SET synchronous_commit TO off");
+        let alone = door(
+            "SELECT set_config('idle_session_timeout', '30000', false) \
+             WHERE current_setting('idle_session_timeout', true) IS NOT NULL",
+        );
+        Ok(Self { alone: Arc::new(alone), readers, writers, bound, address, options })
     }
 }
 
-fn pool(address: &Address, options: &Options, own: &str) -> PgPool {
-    let set = format!("{}; {own}", settings(address, options));
-    session::pool_of(options, set).idle_timeout(IDLE).connect_lazy_with(address.connect.clone())
-}
-
-/// What the state relies on. Whoever falls silent with something locked is thrown out.
+/// What the state relies on. Sessions that stay idle in a transaction are ended.
 fn settings(address: &Address, options: &Options) -> String {
-    format!(
-        "SET search_path TO \"{}\"; \
-         SET default_transaction_isolation TO 'read committed'; \
-         SET lock_timeout TO {}; \
-         SET idle_in_transaction_session_timeout TO 60000; \
-         SET standard_conforming_strings TO on",
-        address.schema,
-        options.patience.as_millis()
-    )
+    format!("{}; SET idle_in_transaction_session_timeout TO 60000", session::common(address, options))
 }
 
 #[async_trait]
@@ -78,55 +82,55 @@ impl Sessions for PostgresState {
         schema::open_state(&self.address, &self.options).await
     }
 
+    fn bind(&self, log: StoreId) {
+        let _ = self.bound.set(log);
+    }
+
     async fn reader(&self) -> Result<Box<dyn Session>, Fault> {
-        Ok(Box::new(Held::lent(self.readers.acquire().await.map_err(fault)?)))
+        Ok(Box::new(Held::Lent(self.readers.lend().await.map_err(fault)?)))
     }
 
     async fn writer(&self) -> Result<Box<dyn Session>, Fault> {
-        Ok(Box::new(Held::lent(self.writers.acquire().await.map_err(fault)?)))
+        Ok(Box::new(Held::Lent(self.writers.lend().await.map_err(fault)?)))
     }
 
     async fn alone(&self) -> Result<Box<dyn Session>, Fault> {
-        let set = format!(
-            "{}; SELECT set_config('idle_session_timeout', '30000', false) \
-             WHERE current_setting('idle_session_timeout', true) IS NOT NULL",
-            settings(&self.address, &self.options)
-        );
-        let connecting = session::connect_set(&self.address, &self.options, set);
-        Ok(Box::new(Held::Alone(connecting.await.map_err(fault)?)))
+        Ok(Box::new(Held::Alone(Line::open(&self.alone).await.map_err(fault)?)))
     }
 }
 
 /// A connection, and whose it is.
 pub(crate) enum Held<'a> {
-    /// A pool's, which it goes back to.
-    Lent { connection: PoolConnection<Postgres>, done: bool },
+    /// A pool's, which it goes back to if it is said that nothing is open on it.
+    Lent(Lent<Door>),
     /// Nobody else's: it ends with this.
-    Alone(PgConnection),
+    Alone(Line<Door>),
     /// The writer's, with the transaction of a group open.
-    Open(&'a mut PgConnection),
+    Open { connection: &'a mut PgConnection, limit: Duration },
 }
 
 impl Held<'_> {
-    /// What a pool lends, which ends with this unless it is said that nothing is open on it.
-    fn lent(connection: PoolConnection<Postgres>) -> Self {
-        Self::Lent { connection, done: false }
-    }
-
-    fn connection(&mut self) -> &mut PgConnection {
-        match self {
-            Self::Lent { connection, .. } => connection,
-            Self::Alone(connection) => connection,
-            Self::Open(connection) => connection,
+    /// What a statement answers, if it does so in time.
+    async fn within<T>(
+        &mut self,
+        limit: Duration,
+        step: Step,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let silent = |limit| fault(stopped(Stopped::Silent(limit)));
+        let line = match self {
+            Self::Lent(lent) => lent.line(),
+            Self::Alone(line) => line,
+            Self::Open { connection, limit } => {
+                let done = tokio::time::timeout(*limit, statement(connection)).await;
+                return done.unwrap_or_else(|_| Err(silent(*limit)));
+            }
+        };
+        let done = tokio::time::timeout(limit, statement(line.begin(step))).await;
+        if done.is_ok() {
+            line.end();
         }
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if let Self::Lent { connection, done: false } = self {
-            connection.close_on_drop();
-        }
+        done.unwrap_or_else(|_| Err(silent(limit)))
     }
 }
 
@@ -135,31 +139,38 @@ impl Session for Held<'_> {
     async fn enter(&mut self, place: &str) -> Result<(), Fault> {
         let set = match self {
             // Until its end; and the statements of users are planned as usual.
-            Self::Open(_) => format!(
-                "SET LOCAL search_path TO \"{place}\"; SET LOCAL enable_seqscan TO on; SET LOCAL enable_bitmapscan TO on; \
-                 SET LOCAL enable_hashjoin TO on; SET LOCAL enable_mergejoin TO on"
+            Self::Open { .. } => format!(
+                "SET LOCAL search_path TO \"{place}\", pg_temp; SET LOCAL enable_seqscan TO on; \
+                 SET LOCAL enable_bitmapscan TO on; SET LOCAL enable_hashjoin TO on; SET LOCAL enable_mergejoin TO on"
             ),
-            _ => format!("SET search_path TO \"{place}\""),
+            _ => format!("SET search_path TO \"{place}\", pg_temp"),
         };
         self.script(&set).await
     }
 
     async fn script(&mut self, sql: &str) -> Result<(), Fault> {
-        self.connection().execute(AssertSqlSafe(sql)).await.map(drop).map_err(fault)
+        let step = if sql == "COMMIT" { Step::Commit } else { Step::Read };
+        let limit = if matches!(self, Self::Alone(_)) { TABLES_MAX } else { STATEMENT_MAX };
+        let script = AssertSqlSafe(sql.to_owned());
+        self.within(limit, step, async move |connection| {
+            connection.execute(script).await.map(drop).map_err(fault)
+        })
+        .await
     }
 
     async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
-        run(self.connection(), sql, values).await
+        self.within(STATEMENT_MAX, Step::Read, async move |connection| run(connection, sql, values).await)
+            .await
     }
 
     fn done(&mut self) {
-        if let Self::Lent { done, .. } = self {
-            *done = true;
+        if let Self::Lent(lent) = self {
+            lent.done();
         }
     }
 }
 
-/// Carries out a statement. The server is asked first which types it takes, so that what SQL means is left to it.
+/// Executes a statement. The server is asked first which types it takes, so that what SQL means is left to it.
 async fn run(connection: &mut PgConnection, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
     let done = try_run(connection, sql, values).await;
     if let Err(Fault::Unavailable(_)) = done {
@@ -219,6 +230,9 @@ fn columns(row: &sqlx::postgres::PgRow) -> Result<Vec<Value>, Fault> {
 
 /// What an error means for whoever has sent a statement.
 pub(crate) fn fault(error: sqlx::Error) -> Fault {
+    if let Some(reason) = reason(&error) {
+        return Fault::unavailable(reason);
+    }
     let refused = match &error {
         sqlx::Error::Database(refused) => {
             let code = refused.downcast_ref::<PgDatabaseError>().code();
@@ -243,9 +257,6 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
             };
             let detail = refused.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
             format!("PostgreSQL: {}{detail}{hint}", refused.message()).into()
-        }
-        sqlx::Error::PoolTimedOut => {
-            "no connection in time: the server is not reached, or all of them are busy".into()
         }
         error => Box::new(error),
     };

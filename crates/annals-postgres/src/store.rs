@@ -1,25 +1,27 @@
 //! A log in a PostgreSQL database: the parts of the store, and what each call goes to.
 
+use std::sync::Arc;
+
 use annals_core::{
     Append, Appended, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position, Result, StoreId,
     StreamInfo, StreamList, StreamPage, StreamRead,
 };
-use annals_sql::{Committer, GROUP_BYTES_MAX, Inlines, Progress, outcome_at};
+use annals_sql::{Committer, GROUP_BYTES_MAX, Inlines, Lineage, Progress, of_opening, outcome_at};
 use async_trait::async_trait;
-use sqlx::postgres::PgPool;
 use tokio::sync::watch;
 
 use crate::append::Link;
-use crate::error::failed;
 use crate::options::Address;
+use crate::read::Reader;
+use crate::session::Door;
 use crate::watch::Watch;
-use crate::{Options, read, schema, session};
+use crate::{Options, schema};
 
 /// A log in a PostgreSQL database. Any number of processes may have it open.
 pub struct PostgresStore {
     id: StoreId,
     limits: Limits,
-    pool: PgPool,
+    reader: Arc<Reader>,
     committer: Committer,
     progress: Progress,
     inlines: Inlines,
@@ -31,20 +33,29 @@ impl PostgresStore {
     /// (`annals` if none is named) and its tables if need be. Must be called on the runtime that the store is used on.
     ///
     /// # Errors
-    /// `Invalid` if the address is none or the tables are newer than this version; `Unavailable` if PostgreSQL is not
-    /// reached or refuses.
+    /// `Invalid` if the address is none, leads to a pooler that does not keep sessions, or the tables are newer than this
+    /// version; `Unavailable` if PostgreSQL is not reached or refuses.
     pub async fn open(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
-        let id = schema::open(&address, &options).await?;
-        let pool = session::pool(&address, &options);
-        let progress = Progress::at(read::head(&pool).await.map_err(failed)?);
+        let (id, opened) = schema::open(&address, &options).await.map_err(of_opening)?;
+        let progress = Progress::at(Position::ZERO);
+        let lineage = Arc::new(Lineage::of(id, progress.clone()));
+        let reader = Arc::new(Reader {
+            pool: Door::reading(&address, &options, lineage.clone()).pool(),
+            lineage: lineage.clone(),
+            silence: options.silence(),
+            replica: options.replica,
+        });
+        progress.passed(reader.head().await.map_err(of_opening)?);
+        opened.still_the_same().await.map_err(of_opening)?;
         let written = watch::Sender::new(progress.head());
         let watch =
-            Watch::start(pool.clone(), &address.schema, options.poll, written.subscribe(), progress.clone());
+            Watch::start(reader.clone(), &address, options.poll, written.subscribe(), progress.clone());
         let (limits, clock) = (options.limits, options.clock.clone());
-        let (link, inlines) = (Link { address, options, written }, Inlines::default());
+        let door = Arc::new(Door::writing(&address, &options, Some(lineage.clone())));
+        let (link, inlines) = (Link { door, lineage, options, written }, Inlines::default());
         let committer = Committer::start(link, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX);
-        Ok(Self { id, limits, pool, committer, progress, inlines, _watch: watch })
+        Ok(Self { id, limits, reader, committer, progress, inlines, _watch: watch })
     }
 
     /// The projections that take events in the transaction of their append.
@@ -56,7 +67,7 @@ impl PostgresStore {
     pub async fn close(self) {
         self.committer.close().await;
         drop(self._watch);
-        self.pool.close().await;
+        self.reader.pool.close();
     }
 }
 
@@ -72,29 +83,30 @@ impl EventStore for PostgresStore {
     }
 
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
-        read::log(&self.pool, &read).await
+        read.validate(&self.limits)?;
+        self.reader.log(&read).await
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
-        read::stream(&self.pool, &read).await
+        self.reader.stream(&read).await
     }
 
     async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
-        read::streams(&self.pool, &list).await
+        self.reader.streams(&list).await
     }
 
     async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
-        match read::keyed(&self.pool, key).await? {
+        match self.reader.keyed(key).await? {
             Some(first) => outcome_at(self, first).await.map(Some),
             None => Ok(None),
         }
     }
 
     async fn head(&self) -> Result<Position> {
-        read::head(&self.pool).await.map_err(failed)
+        self.reader.head().await
     }
 
     async fn wait(&self, after: Position) -> Result<Position> {
-        Ok(self.progress.wait(after).await)
+        self.progress.wait(after).await
     }
 }

@@ -1,4 +1,10 @@
-//! The committer: gathers the appends that came in while the last group was committed, and carries them out together.
+//! The committer: gathers the appends that came in while the last group was committed, and writes them together.
+//!
+//! - K1  A group shares a transaction, not a fate: if the reason for which it is not written may be one of its appends, it
+//!       is divided until that append is alone, and only that one gets the error.
+//! - K2  An append with conditions that came in before the log was found to have lost events is a conflict: what it was
+//!       decided on may be gone.
+//! - K3  Once every caller of a group has gone, what the database does for it is ended.
 //!
 //! One task a store, one connection. It ends when the store is dropped, after what came in before. Appends of other
 //! processes meet its own at the lock of the log, nowhere else. Next below: `stage`.
@@ -7,8 +13,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use annals_core::{
-    Append, Appended, Clock, Condition, Conflict, Error, EventStore, LogRead, Position, RecordedEvent,
-    Result, Write,
+    Append, Appended, Clock, Condition, Conflict, Error, EventStore, LogRead, Position, QueryItem,
+    RecordedEvent, Result, Violated, Write,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -16,12 +22,15 @@ use tokio::task::JoinHandle;
 use crate::inline::{self, Inline, Inlines, Undone};
 use crate::stage::Outcome;
 use crate::writer::Writer;
-use crate::{Database, Failure, Progress, Staged, Tail};
+use crate::{Database, Failure, Lineage, Progress, Staged, Tail};
 
 /// Most appends of a group.
 const GROUP_APPENDS_MAX: usize = 1_024;
 /// A group has no more than this many bytes, unless one append has.
 pub const GROUP_BYTES_MAX: usize = 4 << 20;
+/// A group has no more names in the queries of its conditions than this, unless one append has: they are looked up under
+/// the lock of the log.
+const GROUP_NAMES_MAX: usize = 1_024;
 /// What an event takes beside what is counted.
 const EVENT_BYTES: usize = 512;
 /// How often the name of a stream is written with an event, at the most.
@@ -34,6 +43,7 @@ const QUEUE_KIB: u32 = 256 << 10;
 /// Carries out the appends of one store. Dropped, it finishes what was handed to it.
 pub struct Committer {
     queue: mpsc::UnboundedSender<Request>,
+    lineage: Arc<Lineage>,
     room: Arc<Semaphore>,
     task: JoinHandle<()>,
 }
@@ -41,6 +51,10 @@ pub struct Committer {
 struct Request {
     append: Arc<Append>,
     kib: u32,
+    /// Names in the queries of its conditions.
+    names: usize,
+    /// How often the log was known to have lost events when it came in.
+    losses: u64,
     answer: oneshot::Sender<Result<Answer, Failure>>,
     _permit: OwnedSemaphorePermit,
 }
@@ -64,8 +78,9 @@ impl Committer {
     ) -> Self {
         let (queue, requests) = mpsc::unbounded_channel();
         let kib_max = u32::try_from(group_bytes_max >> 10).unwrap_or(u32::MAX);
+        let lineage = database.lineage().clone();
         let task = tokio::spawn(run(Writer::new(database), clock, progress, inlines, requests, kib_max));
-        Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), task }
+        Self { queue, lineage, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), task }
     }
 
     /// Carries out an append that passed [`Append::validate`]. `store` answers what has to be read of the log once it is
@@ -75,7 +90,8 @@ impl Committer {
     /// As [`EventStore::append`].
     pub async fn append<S: EventStore + ?Sized>(&self, store: &S, append: Append) -> Result<Appended> {
         let append = Arc::new(append);
-        match self.submit(append.clone()).await? {
+        let losses = self.lineage.losses();
+        match self.submit(append.clone(), losses).await? {
             Answer::Written(appended) => Ok(appended),
             Answer::Other(outcome) => answer(store, &append, outcome).await,
         }
@@ -89,12 +105,13 @@ impl Committer {
         }
     }
 
-    async fn submit(&self, append: Arc<Append>) -> Result<Answer> {
+    async fn submit(&self, append: Arc<Append>, losses: u64) -> Result<Answer> {
         let kib = kib(&append);
         let permit = self.room.clone().acquire_many_owned(kib).await;
         let permit = permit.expect("the semaphore is never closed");
         let (answer, answered) = oneshot::channel();
-        let request = Request { append, kib, answer, _permit: permit };
+        let names = names(&append);
+        let request = Request { append, kib, names, losses, answer, _permit: permit };
         self.queue.send(request).map_err(|_| Error::Unavailable("the store is closed".into()))?;
         let answered = answered.await;
         let answered =
@@ -123,6 +140,19 @@ fn weight_of_event(write: &Write) -> usize {
     let named = named.into_iter().flatten().map(|text| text.len());
     let names = STREAM_TIMES * write.stream.as_str().len();
     event.data.len() + EVENT_BYTES + names + tags.chain(own).chain(named).sum::<usize>()
+}
+
+/// How many names are in the queries of an append's conditions.
+fn names(append: &Append) -> usize {
+    let queries = append.conditions.iter().filter_map(|condition| match condition {
+        Condition::NoMatch { query, .. } => Some(&query.items),
+        _ => None,
+    });
+    let of_item = |item: &QueryItem| {
+        let single = [item.category.is_some(), item.process.is_some(), item.initiator.is_some()];
+        item.types.len() + item.tags.len() + single.into_iter().filter(|is_there| *is_there).count()
+    };
+    queries.flatten().map(of_item).sum()
 }
 
 /// How long a text is in JSON.
@@ -209,50 +239,113 @@ async fn run(
 ) {
     let mut first = requests.recv().await;
     while let Some(request) = first.take() {
-        let (mut group, mut kib) = (Vec::new(), 0);
+        let (mut group, mut kib, mut names) = (Vec::new(), 0, 0);
         let mut next = Some(request);
         while let Some(request) = next.take() {
-            if !group.is_empty() && kib + request.kib > kib_max {
+            let is_too_much = kib + request.kib > kib_max || names + request.names > GROUP_NAMES_MAX;
+            if !group.is_empty() && is_too_much {
                 first = Some(request);
                 break;
             }
-            // Whoever has gone away need not be written for.
+            // A caller that has gone needs nothing written.
             if !request.answer.is_closed() {
                 kib += request.kib;
+                names += request.names;
                 group.push(request);
             }
             if group.len() < GROUP_APPENDS_MAX {
                 next = requests.try_recv().ok();
             }
         }
-        let inlines = inlines.all();
-        match (group.is_empty(), inlines.is_empty()) {
-            (true, _) => {}
-            (false, true) => carry_out(&mut writer, &*clock, &progress, group).await,
-            (false, false) => carry_out_inline(&mut writer, &*clock, &progress, &inlines, group).await,
-        }
+        carry_out(&mut writer, &*clock, &progress, &inlines.all(), group).await;
         if first.is_none() {
             first = requests.recv().await;
         }
     }
 }
 
-/// Carries out a group and answers everybody.
+/// Writes a group and answers everybody. It is divided as long as one of its appends may be the reason why it is not
+/// written.
 async fn carry_out(
     writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
     progress: &Progress,
+    inlines: &[Arc<dyn Inline>],
     group: Vec<Request>,
 ) {
-    let appends: Vec<_> = group.iter().map(|request| request.append.clone()).collect();
-    let appends: Vec<&Append> = appends.iter().map(AsRef::as_ref).collect();
-    let written = write(writer, clock, &appends).await;
-    tell(group, written, progress);
+    let mut groups = VecDeque::from([group]);
+    while let Some(group) = groups.pop_front() {
+        let mut group = answer_lost(group, writer.lineage());
+        if group.is_empty() {
+            continue;
+        }
+        let appends: Vec<_> = group.iter().map(|request| request.append.clone()).collect();
+        let appends: Vec<&Append> = appends.iter().map(AsRef::as_ref).collect();
+        let written = tokio::select! {
+            written = write(writer, clock, &appends, inlines) => written,
+            () = all_gone(&mut group) => {
+                writer.give_up();
+                continue;
+            }
+        };
+        match written {
+            Ok(written) => tell(group, Ok(written), progress),
+            Err(Undone::Failed(Failure::Lost(event))) => {
+                writer.lineage().lost(event);
+                groups.push_front(group);
+            }
+            // The queries of its conditions are what one append may ask too much by; it would do so in each half.
+            Err(Undone::Failed(Failure::Exhausted(_)))
+                if group.len() > 1 && group.iter().any(|request| request.names > 0) =>
+            {
+                let (asking, others): (Vec<_>, Vec<_>) =
+                    group.into_iter().partition(|request| request.names > 0);
+                for request in asking.into_iter().rev() {
+                    groups.push_front(vec![request]);
+                }
+                groups.push_front(others);
+            }
+            Err(undone) if group.len() > 1 && undone.may_be_of_one() => {
+                let rest = group.split_off(group.len() / 2);
+                groups.push_front(rest);
+                groups.push_front(group);
+            }
+            Err(Undone::Failed(failure)) => tell(group, Err(failure), progress),
+            Err(Undone::Refused(problem)) => {
+                for request in group {
+                    let _ = request.answer.send(Ok(Answer::Other(Outcome::Invalid(problem.clone()))));
+                }
+            }
+        }
+    }
+}
+
+/// Answers those whose decision may rest on events that are lost, and returns the others that still wait.
+fn answer_lost(group: Vec<Request>, lineage: &Lineage) -> Vec<Request> {
+    let mut others = Vec::with_capacity(group.len());
+    for request in group {
+        match lineage.lost_since(request.losses) {
+            _ if request.answer.is_closed() => {}
+            Some(seen) if !request.append.conditions.is_empty() => {
+                let refused = Outcome::Refused(vec![(0, Violated::History { seen })]);
+                let _ = request.answer.send(Ok(Answer::Other(refused)));
+            }
+            _ => others.push(request),
+        }
+    }
+    others
+}
+
+/// Waits until no caller of the group waits for an answer.
+async fn all_gone(group: &mut [Request]) {
+    for request in group {
+        request.answer.closed().await;
+    }
 }
 
 /// Answers everybody of a group.
 fn tell(group: Vec<Request>, written: Result<(Staged<'_>, Tail), Failure>, progress: &Progress) {
-    // Whoever has gone away does not want an answer.
+    // A caller that has gone wants no answer.
     match written {
         Ok((staged, tail)) => {
             progress.passed(tail.position.plus(staged.events.len() as u64));
@@ -264,33 +357,6 @@ fn tell(group: Vec<Request>, written: Result<(Staged<'_>, Tail), Failure>, progr
         Err(failure) => {
             for request in group {
                 let _ = request.answer.send(Err(failure.clone()));
-            }
-        }
-    }
-}
-
-/// Carries out a group together with the rows of these projections; if one of them refuses, each append by itself.
-async fn carry_out_inline(
-    writer: &mut Writer<impl Database>,
-    clock: &dyn Clock,
-    progress: &Progress,
-    inlines: &[Arc<dyn Inline>],
-    group: Vec<Request>,
-) {
-    let mut groups = VecDeque::from([group]);
-    while let Some(mut group) = groups.pop_front() {
-        let appends: Vec<_> = group.iter().map(|request| request.append.clone()).collect();
-        let appends: Vec<&Append> = appends.iter().map(AsRef::as_ref).collect();
-        match inline::write(writer, clock, &appends, inlines).await {
-            Ok(written) => tell(group, Ok(written), progress),
-            Err(Undone::Failed(failure)) => tell(group, Err(failure), progress),
-            Err(Undone::Refused(_)) if group.len() > 1 => {
-                groups.extend(group.into_iter().map(|request| vec![request]));
-            }
-            Err(Undone::Refused(problem)) => {
-                for request in group.drain(..) {
-                    let _ = request.answer.send(Ok(Answer::Other(Outcome::Invalid(problem.clone()))));
-                }
             }
         }
     }
@@ -312,7 +378,11 @@ async fn write<'a>(
     writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
     appends: &[&'a Append],
-) -> Result<(Staged<'a>, Tail), Failure> {
+    inlines: &[Arc<dyn Inline>],
+) -> Result<(Staged<'a>, Tail), Undone> {
+    if !inlines.is_empty() {
+        return inline::write(writer, clock, appends, inlines).await;
+    }
     if let Some(staged) = Staged::assuming(appends, clock.now())
         && let Some(tail) = writer.write(&staged).await?
     {

@@ -1,40 +1,60 @@
 //! What a database is to the writer: how it is reached, and what is said to it. The flow of it is `writer`'s.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use annals_core::{Position, Timestamp, Version};
 use async_trait::async_trait;
 
-use crate::{Asked, Facts, Failure, Session, Staged, Step};
+use crate::line::Driver;
+use crate::{Asked, Facts, Failure, Lineage, Session, Staged, Step};
+
+/// How the rows of a group are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// As a transaction of its own.
+    Whole,
+    /// In the transaction that is open. The log may not be as the group assumes.
+    Assuming,
+    /// In the transaction that is open and holds the lock of the log, after what is so was read.
+    Locked,
+}
 
 /// A database with a log in it, as it is written to.
 ///
 /// After an error the connection is given up, with whatever was not committed on it.
 #[async_trait]
 pub trait Database: Send + Sync + 'static {
+    /// How its connections are made.
+    type Driver: Driver<Connection = Self::Connection, Error = Self::Error>;
     /// A connection that writes.
     type Connection: Send + 'static;
-    /// What the driver says when something fails.
+    /// What the library says when something fails.
     type Error: Send;
 
-    /// Makes a connection.
-    async fn connect(&self) -> Result<Self::Connection, Self::Error>;
+    /// How connections that write are made.
+    fn driver(&self) -> &Arc<Self::Driver>;
 
-    /// Whether the server still answers on this connection.
-    async fn answers(&self, connection: &mut Self::Connection) -> bool;
+    /// By what the log is recognised.
+    fn lineage(&self) -> &Arc<Lineage>;
 
-    /// Checks under the lock of the log what the group assumes, and writes it: in one round trip, and as a transaction of its
-    /// own if `whole`, else in the one that is open. Nothing if what it assumes is not so; then nothing was written, and no
-    /// transaction is open any more.
+    /// The longest that the server may take to answer a statement.
+    fn silence(&self) -> Duration;
+
+    /// Checks under the lock of the log that it is the one that is meant and is as the group assumes, and writes the group,
+    /// in one round trip. `None` if it is not as assumed; then nothing was written, and no transaction is open.
     async fn append(
         &self,
         connection: &mut Self::Connection,
         staged: &Staged<'_>,
-        whole: bool,
+        how: How,
     ) -> Result<Option<Tail>, Self::Error>;
 
     /// Begins a transaction.
     async fn begin(&self, connection: &mut Self::Connection) -> Result<(), Self::Error>;
 
-    /// Begins a transaction, locks the log until its end, and reads what a group must know of it.
+    /// Begins a transaction, locks the log until its end, checks that it is the one that is meant, and reads what a group
+    /// must know of it.
     async fn lock(&self, connection: &mut Self::Connection, asked: &Asked<'_>) -> Result<Facts, Self::Error>;
 
     /// The transaction that is open, for statements of others.
@@ -49,17 +69,17 @@ pub trait Database: Send + Sync + 'static {
     /// What an error means that came at this step.
     fn failure(error: Self::Error, step: Step) -> Failure;
 
-    /// The log has come to here, by what this process has committed.
+    /// The log goes to here, by what this process has committed.
     fn written(&self, _head: Position) {}
 }
 
 /// The end of the log as a group found it.
 #[derive(Clone, Debug)]
 pub struct Tail {
-    /// Position of the last event in front of the group.
+    /// Position of the last event before the group.
     pub position: Position,
     /// When that was recorded; the group's times are held to it.
     pub recorded_at: Timestamp,
-    /// The version of each of the group's streams in front of it, in their order.
+    /// The version of each of the group's streams before it, in their order.
     pub versions: Vec<Version>,
 }

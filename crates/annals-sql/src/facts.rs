@@ -66,6 +66,27 @@ impl Facts {
         }
     }
 
+    /// Notes the queries that are asked about, and returns those that must be looked up, with their numbers.
+    pub fn note_matches<'a>(&mut self, asked: &Asked<'a>) -> Vec<(usize, &'a Query, Position)> {
+        let mut to_look_up = Vec::new();
+        for (number, &(query, after)) in asked.matches.iter().enumerate() {
+            // Positions have no gaps, so it is known which is the next.
+            let first = (query.is_all() && self.head > after).then(|| after.next());
+            self.matches.push((query.clone(), after, first));
+            if !query.is_all() && self.head > after {
+                to_look_up.push((number, query, after));
+            }
+        }
+        to_look_up
+    }
+
+    /// The first event that the query with this number means is here.
+    pub fn matched(&mut self, number: usize, position: Position) {
+        if let Some((_, _, first)) = self.matches.get_mut(number) {
+            *first = Some(position);
+        }
+    }
+
     /// Where the event with this id stands in this stream.
     pub fn position_of(&self, stream: &StreamId, id: EventId) -> Option<Position> {
         self.ids.get(stream)?.get(&id).copied()

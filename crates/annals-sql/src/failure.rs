@@ -1,9 +1,11 @@
-//! Why a group was not carried out, as all of its callers are told.
+//! Why a group was not written, for the callers of its appends.
 
 use std::fmt;
 use std::sync::Arc;
 
-use annals_core::{Cause, Error};
+use annals_core::{Cause, Error, Invalid, Witness};
+
+use crate::Stopped;
 
 /// What was under way when a database failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,34 +16,70 @@ pub enum Step {
     Commit,
 }
 
-/// Why a group was not carried out. All of its appends get the same answer, so it can be copied.
+/// Why a group was not written. Several appends may get the same answer, so it can be copied.
 #[derive(Clone, Debug)]
 pub enum Failure {
-    /// Nothing was written.
+    /// Nothing was written, whatever the appends of the group.
     Unavailable(SharedCause),
+    /// Nothing was written: the group took more time or memory than the database gives. One of its appends by itself
+    /// may not.
+    Exhausted(SharedCause),
+    /// Nothing was written: the database refuses the rows of an append, and would again.
+    Refused(SharedCause),
+    /// Nothing was written: the log no longer has this event.
+    Lost(Witness),
     /// It may have been committed.
     Indeterminate(SharedCause),
+}
+
+/// What an error of a database says about a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The server has not answered: whether it has committed is not known.
+    Unknown,
+    /// The server has answered, or was sent nothing: nothing was committed.
+    Undone,
+    /// The same, and the reason is one append that needs too much.
+    Exhausted,
+    /// The same, and the reason is the rows of one append.
+    Refused,
 }
 
 impl Failure {
     /// Nothing was written, because of this.
     pub fn unavailable(cause: impl Into<Cause>) -> Self {
-        Self::Unavailable(SharedCause(cause.into().into()))
+        Self::Unavailable(SharedCause::new(cause))
     }
 
     /// It may have been committed: this came in between.
     pub fn indeterminate(cause: impl Into<Cause>) -> Self {
-        Self::Indeterminate(SharedCause(cause.into().into()))
+        Self::Indeterminate(SharedCause::new(cause))
     }
 
-    /// This error came at this step; `hint` says what can be done about it. `refused` says that nothing was committed for
-    /// certain: the server has answered so, or was sent nothing.
-    pub fn at(step: Step, error: impl Into<Cause>, refused: bool, hint: &'static str) -> Self {
-        let told = Told { hint, error: error.into() };
-        match step {
-            Step::Commit if !refused => Self::indeterminate(told),
-            _ => Self::unavailable(told),
+    /// This error came at this step; `hint` says what can be done about it.
+    pub fn at(step: Step, error: impl Into<Cause>, verdict: Verdict, hint: &'static str) -> Self {
+        let cause = SharedCause::new(Told { hint, error: error.into() });
+        match (verdict, step) {
+            (Verdict::Unknown, Step::Commit) => Self::Indeterminate(cause),
+            (Verdict::Refused, _) => Self::Refused(cause),
+            (Verdict::Exhausted, _) => Self::Exhausted(cause),
+            _ => Self::Unavailable(cause),
         }
+    }
+
+    /// The store itself has stopped this step.
+    pub fn stopped(step: Step, stopped: Stopped) -> Self {
+        match (stopped, step) {
+            (Stopped::OtherHistory { seen }, _) => Self::Lost(seen),
+            (silent @ Stopped::Silent(_), Step::Commit) => Self::indeterminate(silent),
+            (large @ Stopped::TooLarge { .. }, _) => Self::Refused(SharedCause::new(large)),
+            (stopped, _) => Self::unavailable(stopped),
+        }
+    }
+
+    /// Whether the reason is the rows of one append of a group, so that the others may be written without it.
+    pub(crate) fn may_be_of_one(&self) -> bool {
+        matches!(self, Self::Refused(_))
     }
 }
 
@@ -57,26 +95,37 @@ struct Told {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Unavailable(cause) => Self::Unavailable(Box::new(cause)),
+            Failure::Unavailable(cause) | Failure::Exhausted(cause) => Self::Unavailable(Box::new(cause)),
+            Failure::Refused(cause) => Invalid::new("events", cause.chain()).into(),
+            Failure::Lost(seen) => Self::Unavailable(Box::new(Stopped::OtherHistory { seen })),
             Failure::Indeterminate(cause) => Self::Indeterminate(Box::new(cause)),
         }
     }
 }
 
-/// Why a log takes no appends: it goes on in another database.
-#[derive(Debug, thiserror::Error)]
-#[error("the log has moved to another database: ask where, and send it there")]
-pub struct Moved;
-
-/// Whether an append was not carried out because the log has moved.
-pub fn has_moved(error: &Error) -> bool {
-    let Error::Unavailable(cause) = error else { return false };
-    cause.downcast_ref::<SharedCause>().is_some_and(|shared| shared.0.is::<Moved>())
-}
-
-/// A cause that several callers are told.
+/// A cause that several callers get.
 #[derive(Clone)]
 pub struct SharedCause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl SharedCause {
+    pub(crate) fn new(cause: impl Into<Cause>) -> Self {
+        Self(cause.into().into())
+    }
+
+    pub(crate) fn is<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.0.downcast_ref()
+    }
+
+    /// The cause and everything behind it, in one line.
+    fn chain(&self) -> String {
+        let (mut line, mut next) = (self.to_string(), self.0.source());
+        while let Some(error) = next {
+            line = format!("{line}: {error}");
+            next = error.source();
+        }
+        line
+    }
+}
 
 impl fmt::Display for SharedCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

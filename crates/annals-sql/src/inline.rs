@@ -6,7 +6,7 @@
 //!
 //! - I1  The rows that a group makes are committed with it or not at all.
 //! - I2  An append of which a projection refuses an event is refused and writes nothing. The others of its group are
-//!       carried out: the group is undone, and each of its appends carried out by itself.
+//!       written: the group is undone and divided (`committer`, K1).
 //! - I3  A projection that cannot follow for another reason (its rows are far behind, an older event fails) is left out;
 //!       its own task catches up. That holds up no append.
 //!
@@ -91,6 +91,16 @@ pub(crate) enum Undone {
     Refused(Invalid),
 }
 
+impl Undone {
+    /// Whether the reason may be one append of the group.
+    pub(crate) fn may_be_of_one(&self) -> bool {
+        match self {
+            Self::Failed(failure) => failure.may_be_of_one(),
+            Self::Refused(_) => true,
+        }
+    }
+}
+
 impl From<Failure> for Undone {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
@@ -116,18 +126,21 @@ pub(crate) async fn write<'a>(
         let taken = inline.take(&mut *session, &group).await;
         drop(session);
         match taken {
-            Ok(true) => took.push(inline),
-            Ok(false) => {}
-            Err(not_taken) => {
+            Ok(taken) => {
+                writer.session_done();
+                took.extend(taken.then_some(inline));
+            }
+            Err(NotTaken::Refused { event, mut problem }) => {
+                writer.session_done();
                 writer.undo().await;
-                return Err(match not_taken {
-                    NotTaken::Refused { event, mut problem } => {
-                        let place = event + 1 - staged.events[event].append as usize;
-                        problem.field = format!("events[{place}]");
-                        Undone::Refused(problem)
-                    }
-                    NotTaken::Unavailable(cause) => Undone::Failed(Failure::unavailable(cause)),
-                });
+                let place = event + 1 - staged.events[event].append as usize;
+                problem.field = format!("events[{place}]");
+                return Err(Undone::Refused(problem));
+            }
+            // What is under way on the connection is not known.
+            Err(NotTaken::Unavailable(cause)) => {
+                writer.give_up();
+                return Err(Undone::Failed(Failure::unavailable(cause)));
             }
         }
     }

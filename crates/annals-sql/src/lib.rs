@@ -17,7 +17,7 @@
 //! `annals-mysql`.
 //!
 //! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `writer`, `database` (what a store
-//! says in its database's words), `failure`; `row`, `page`, `matching`, `progress`; `replicated` (reads from a replica);
+//! says in its database's words), `line` (connections), `lineage` (which log it is), `failure`, `stopped`; `row`, `page`, `matching`, `progress`; `replicated` (reads from a replica);
 //! `inline` (projections in the transaction of an append); for the state beside a log `session`, `dialect`, `value`.
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,10 @@ mod database;
 mod facts;
 mod failure;
 mod inline;
+mod line;
+mod lineage;
 mod stage;
+mod stopped;
 mod writer;
 
 mod matching;
@@ -42,17 +45,19 @@ mod value;
 
 pub use claim::{Claim, Claimed};
 pub use committer::{Committer, GROUP_BYTES_MAX, outcome_at, weight};
-pub use database::{Database, Tail};
+pub use database::{Database, How, Tail};
 pub use dialect::{Allowed, Dialect, Translated};
 pub use facts::{Asked, Facts};
-pub use failure::{Failure, Moved, Step, has_moved};
+pub use failure::{Failure, Step, Verdict};
 pub use inline::{Group, Inline, Inlines, NotTaken, Registered};
-pub use matching::{Hints, Matching, order};
-pub use page::{PAGE_BYTES, log_page, log_span, stream_page, stream_span};
+pub use line::{Driver, Lent, Line, Pool, answered};
+pub use lineage::{Found, Lineage};
+pub use matching::{Arm, Property, arms, order};
+pub use page::{PAGE_BYTES, damaged, log_page, log_span, stream_page, stream_span};
 pub use progress::Progress;
 pub use replicated::{OpenReplica, Replicated, split_replica};
 pub use row::{EventRow, Stored, own_to_json, tags_to_json};
 pub use session::{Answer, Fault, Session, Sessions, run};
 pub use stage::{Staged, StagedEvent, StagedStream};
+pub use stopped::{Stopped, has_moved, lost_event, of_opening};
 pub use value::Value;
-pub use writer::IDLE;

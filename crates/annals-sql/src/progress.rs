@@ -1,41 +1,127 @@
-//! How far the log is known to have come: what waiting ends by.
+//! How far the log is known to go: what waiting ends by.
+//!
+//! Only what was read from the log or committed to it counts, never what a notification says.
 
-use annals_core::Position;
+use std::sync::Arc;
+
+use annals_core::{Cause, Error, Position, Result, Witness};
 use tokio::sync::watch;
+
+use crate::Stopped;
+use crate::failure::SharedCause;
 
 /// The newest head that anybody in this process has seen. A clone is the same.
 #[derive(Clone, Debug)]
-pub struct Progress(watch::Sender<Position>);
+pub struct Progress(Arc<watch::Sender<Known>>);
+
+#[derive(Clone, Debug)]
+struct Known {
+    head: Position,
+    /// Up to here events were known that are lost.
+    lost_to: Position,
+    /// How often it turned out that who waits would wait in vain, and why the last time.
+    failures: u64,
+    failure: Option<SharedCause>,
+}
+
+impl Known {
+    /// Whether this position was known, and the log ends before it now.
+    fn has_lost(&self, position: Position) -> bool {
+        Position::ZERO < self.head && self.head < position && position <= self.lost_to
+    }
+}
 
 impl Progress {
-    /// The log is known to have come to here.
+    /// The log is known to go to here.
     pub fn at(head: Position) -> Self {
-        Self(watch::Sender::new(head))
+        Self(Arc::new(watch::Sender::new(Known {
+            head,
+            lost_to: Position::ZERO,
+            failures: 0,
+            failure: None,
+        })))
     }
 
-    /// The log has come to here, or further.
+    /// The log was found to go to here, or further.
     pub fn passed(&self, head: Position) {
         self.0.send_if_modified(|known| {
-            let further = head > *known;
-            *known = head.max(*known);
+            let further = head > known.head;
+            known.head = head.max(known.head);
             further
+        });
+    }
+
+    /// The log no longer has this event: how far it goes is not known, and who waits gets to know.
+    pub(crate) fn lost(&self, event: Witness) {
+        self.0.send_modify(|known| {
+            (known.head, known.lost_to) = (Position::ZERO, known.lost_to.max(event.position));
+        });
+        self.fail(Stopped::OtherHistory { seen: event });
+    }
+
+    /// Who waits now is answered with this, which is `Unavailable`: it was not possible to look at the log for too long.
+    pub fn fail(&self, cause: impl Into<Cause>) {
+        self.0.send_modify(|known| {
+            (known.failures, known.failure) = (known.failures + 1, Some(SharedCause::new(cause)));
         });
     }
 
     /// The newest head that is known.
     pub fn head(&self) -> Position {
-        *self.0.borrow()
+        self.0.borrow().head
     }
 
     /// Waits until the head is beyond this position, and returns it.
-    pub async fn wait(&self, after: Position) -> Position {
-        let mut head = self.0.subscribe();
-        let head = head.wait_for(|head| *head > after).await;
-        *head.expect("the sender lives as long as this")
+    ///
+    /// # Errors
+    /// `Unavailable` if the log is found to have lost events meanwhile or before it had this position again
+    /// ([`lost_event`](crate::lost_event)), or cannot be looked at for too long.
+    pub async fn wait(&self, after: Position) -> Result<Position> {
+        let mut known = self.0.subscribe();
+        let failures = known.borrow().failures;
+        let ends = |known: &Known| known.head > after || known.failures != failures || known.has_lost(after);
+        let known = known.wait_for(ends).await;
+        let known = known.expect("the sender lives as long as this");
+        match &known.failure {
+            Some(cause) if known.head <= after => Err(Error::Unavailable(Box::new(cause.clone()))),
+            _ => Ok(known.head),
+        }
     }
 
     /// Whether anybody waits.
     pub fn is_waited_for(&self) -> bool {
         self.0.receiver_count() > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use annals_core::EventId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_gets_to_know_that_events_were_lost_and_who_comes_later_waits() {
+        let progress = Progress::at(Position::new(3));
+        let waiting = tokio::spawn({
+            let progress = progress.clone();
+            async move { progress.wait(Position::new(3)).await }
+        });
+        while !progress.is_waited_for() {
+            tokio::task::yield_now().await;
+        }
+        let event = Witness { position: Position::new(3), id: EventId::generate() };
+        progress.lost(event);
+        let error = waiting.await.unwrap().unwrap_err();
+        assert_eq!(crate::lost_event(&error), Some(event), "{}", error.chain());
+        progress.passed(Position::new(1));
+        let error = progress.wait(Position::new(3)).await.unwrap_err();
+        assert_eq!(
+            crate::lost_event(&error),
+            Some(event),
+            "one who comes later, from there: {}",
+            error.chain()
+        );
+        assert_eq!(progress.wait(Position::ZERO).await.unwrap(), Position::new(1));
     }
 }

@@ -5,10 +5,14 @@
 //! | appends, outcomes, the head, reads of one stream | the primary: a command is decided on what is newest |
 //! | reads of the log, waiting, lists of streams | the replica: subscriptions, projections, exports |
 //!
-//! - R1  A replica shows the log up to some position, which a page says (`LogPage::head`). Whoever reads on from what it does not
-//!       have, or back from there, is answered by the primary. A list of streams may be older than the one before.
+//! - R1  A replica shows the log up to some position, which a page says (`LogPage::head`). A reader that continues after what
+//!       it does not have, or reads back from there, is answered by the primary. A list of streams may be older than the
+//!       one before.
 //! - R2  A replica that is away, or does not get what the primary has had for [`LAG_MAX`], holds nobody up: the primary
 //!       answers until it is back.
+//! - R3  A replica shows the history of the primary. It is one only as long as it follows another server (the store on it
+//!       is opened so and checks it with each answer), and the newest event of a page is compared with the primary's
+//!       before the page is handed out, unless a newer one was.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +21,7 @@ use std::time::Duration;
 
 use annals_core::{
     Append, Appended, Direction, Error, EventStore, IdempotencyKey, Invalid, LogPage, LogRead, Position,
-    Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead,
+    Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead, Witness,
 };
 use async_trait::async_trait;
 use tokio::task::AbortHandle;
@@ -40,13 +44,15 @@ pub struct Replicated {
 
 struct Replica {
     store: Arc<dyn EventStore>,
-    /// It has not answered, and is not asked until it does.
+    /// It has not answered, or not as a replica does, and is not asked until it does.
     away: AtomicBool,
+    /// Up to here it has the events of the primary.
+    compared: AtomicU64,
 }
 
 impl From<Arc<dyn EventStore>> for Replica {
     fn from(store: Arc<dyn EventStore>) -> Self {
-        Self { store, away: AtomicBool::new(false) }
+        Self { store, away: AtomicBool::new(false), compared: AtomicU64::new(0) }
     }
 }
 
@@ -81,9 +87,8 @@ impl Replicated {
     }
 
     /// The replica, if it is there.
-    fn replica(&self) -> Option<&Arc<dyn EventStore>> {
-        let replica = self.replica.get()?;
-        (!replica.away.load(Ordering::Relaxed)).then_some(&replica.store)
+    fn replica(&self) -> Option<&Replica> {
+        self.replica.get().filter(|replica| !replica.away.load(Ordering::Relaxed))
     }
 
     /// What the replica answers. One that does not is not asked again until it is there: to look for it takes long.
@@ -94,12 +99,41 @@ impl Replicated {
             Ok(Err(error)) => error.chain(),
             Err(_) => "it is silent".to_owned(),
         };
-        let replica = self.replica.get()?;
-        if !replica.away.swap(true, Ordering::Relaxed) {
-            tracing::warn!(error, "the replica does not answer; the primary is read until it does");
-            tokio::spawn(come_back(Arc::downgrade(&self.replica)));
-        }
+        self.give_up(&error);
         None
+    }
+
+    /// The replica is not asked until it answers as one.
+    fn give_up(&self, error: &str) {
+        let Some(replica) = self.replica.get() else { return };
+        if !replica.away.swap(true, Ordering::Relaxed) {
+            replica.compared.store(0, Ordering::Relaxed);
+            tracing::warn!(error, "the replica cannot be read; the primary is read until it can");
+            tokio::spawn(come_back(Arc::downgrade(&self.replica), self.primary.clone()));
+        }
+    }
+
+    /// Whether the newest event of a page of the replica is the primary's as well.
+    async fn is_of_primary(&self, replica: &Replica, page: &LogPage) -> bool {
+        let Some(newest) = page.events.iter().max_by_key(|event| event.position) else { return true };
+        if newest.position.get() <= replica.compared.load(Ordering::Relaxed) {
+            return true;
+        }
+        match Witness::of(newest).holds(&*self.primary).await {
+            Ok(true) => {
+                replica.compared.fetch_max(newest.position.get(), Ordering::Relaxed);
+                true
+            }
+            Ok(false) => {
+                let newest = Witness::of(newest);
+                self.give_up(&format!(
+                    "it has another history: the primary does not have its event {newest}"
+                ));
+                false
+            }
+            // The primary says so itself when it is asked.
+            Err(_) => false,
+        }
     }
 
     /// What the replica answers, if it is there and has what is needed.
@@ -112,9 +146,11 @@ impl Replicated {
         if seen == Position::MAX {
             return None;
         }
-        let page = self.answer(self.replica()?.read_log(read.clone())).await?;
+        let replica = self.replica()?;
+        let page = self.answer(replica.store.read_log(read.clone())).await?;
         let needed = Position::new(self.needed.load(Ordering::Relaxed)).max(seen);
-        (page.head >= needed).then_some(page)
+        let is_enough = page.head >= needed && self.is_of_primary(replica, &page).await;
+        is_enough.then_some(page)
     }
 
     /// Waits until the primary is beyond this position, and the replica has had its time to get there.
@@ -139,13 +175,19 @@ fn same_log(id: StoreId, replica: &dyn EventStore) -> Result<(), Invalid> {
     if replica.id() == id { Ok(()) } else { Err(Invalid::new("replica", problem())) }
 }
 
-/// Waits until a replica that went away answers.
-async fn come_back(found: Weak<OnceLock<Replica>>) {
+/// Waits until a replica that was given up answers, with the history of the primary.
+async fn come_back(found: Weak<OnceLock<Replica>>, primary: Arc<dyn EventStore>) {
     loop {
         tokio::time::sleep(AGAIN).await;
         let Some(found) = found.upgrade() else { return };
         let Some(replica) = found.get() else { return };
-        if let Ok(Ok(_)) = tokio::time::timeout(SILENCE, replica.store.head()).await {
+        let newest = replica.store.read_log(LogRead::backward(Position::MAX).limit(1));
+        let Ok(Ok(page)) = tokio::time::timeout(SILENCE, newest).await else { continue };
+        let is_of_primary = match page.events.first() {
+            Some(newest) => Witness::of(newest).holds(&*primary).await.unwrap_or(false),
+            None => true,
+        };
+        if is_of_primary {
             tracing::info!("the replica answers again");
             return replica.away.store(false, Ordering::Relaxed);
         }
@@ -193,7 +235,7 @@ impl EventStore for Replicated {
 
     async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
         if let Some(replica) = self.replica()
-            && let Some(listed) = self.answer(replica.list_streams(list.clone())).await
+            && let Some(listed) = self.answer(replica.store.list_streams(list.clone())).await
         {
             return Ok(listed);
         }
@@ -210,8 +252,15 @@ impl EventStore for Replicated {
 
     async fn wait(&self, after: Position) -> Result<Position> {
         let Some(replica) = self.replica() else { return self.primary.wait(after).await };
+        let of_replica = async {
+            match replica.store.wait(after).await {
+                Ok(head) => head,
+                // The primary knows when there is more.
+                Err(_) => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            head = replica.wait(after) => head,
+            head = of_replica => Ok(head),
             head = self.overdue(after) => head,
         }
     }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use annals_core::{Cause, Error};
+use annals_core::{Cause, Error, StoreId};
 use async_trait::async_trait;
 
 use crate::{Dialect, Value};
 
-/// A connection on which statements are carried out one after the other.
+/// A connection on which statements are executed one after the other, each within a time limit.
 ///
-/// Dropped without [`Session::done`] it is closed, so that nothing which was begun on it stays open.
+/// Dropped without [`Session::done`] it is closed, so that nothing which was begun on it stays open; dropped in the middle
+/// of a statement, that is ended on the server too.
 #[async_trait]
 pub trait Session: Send {
     /// From here on bare names of tables are those of this schema; in MariaDB and MySQL, of this database.
@@ -47,6 +48,9 @@ pub trait Sessions: Send + Sync + 'static {
 
     /// Makes the tables of the state, or brings them up to date, if need be.
     async fn migrate(&self) -> Result<(), Error>;
+
+    /// From here on every new connection must lead to the state of this log.
+    fn bind(&self, log: StoreId);
 
     /// A connection of the pool of those that only read.
     async fn reader(&self) -> Result<Box<dyn Session>, Fault>;

@@ -3,37 +3,50 @@
 //! - W1  A connection on which anything has failed is given up, with whatever was not committed on it. The next group begins
 //!       on a new one.
 //! - W2  What fails while a commit may be under way is [`Step::Commit`], everything else [`Step::Read`].
+//! - W3  Each step has a time limit on this side. A writer that is dropped in the middle of a step leaves nothing open.
 //!
 //! Next above: `committer`, and `inline` with rows of projections; below: `database`, whose words differ.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use annals_core::{Append, Clock};
+use annals_core::{Append, Clock, Witness};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
-use crate::{Asked, Database, Failure, Session, Staged, Step, Tail};
-
-/// A connection that was not used for this long is tried before it is used.
-pub const IDLE: Duration = Duration::from_secs(1);
+use crate::line::{Line, usable};
+use crate::{Asked, Database, Failure, How, Lineage, Session, Staged, Step, Stopped, Tail};
 
 /// Writes groups to a database.
 pub(crate) struct Writer<D: Database> {
     database: D,
-    /// The connection that is there, on which a transaction may be open, and when it was used.
-    connection: Option<(D::Connection, Instant)>,
+    /// The connection, on which a transaction may be open, and when it was used.
+    line: Option<(Line<D::Driver>, Instant)>,
 }
 
 impl<D: Database> Writer<D> {
     pub(crate) fn new(database: D) -> Self {
-        Self { database, connection: None }
+        Self { database, line: None }
+    }
+
+    /// By what the log is recognised.
+    pub(crate) fn lineage(&self) -> &Lineage {
+        self.database.lineage()
+    }
+
+    /// Gives the connection up, with whatever is open on it.
+    pub(crate) fn give_up(&mut self) {
+        self.line = None;
     }
 
     /// Writes the group and commits it, if what it assumes is so: one transaction, one round trip. If not, nothing was
     /// written.
     pub(crate) async fn write(&mut self, staged: &Staged<'_>) -> Result<Option<Tail>, Failure> {
-        let mut connection = self.take().await?;
-        let tail = self.database.append(&mut connection, staged, true).await;
-        let tail = tail.map_err(Self::at_commit)?;
-        self.put_back(connection);
+        let limit = self.database.silence();
+        let mut line = self.take().await?;
+        let tail = self.database.append(line.begin(Step::Commit), staged, How::Whole);
+        let tail = timeout(limit, tail).await;
+        let tail = self.ended(&mut line, Step::Commit, tail)?;
+        self.put_back(line);
         if let Some(tail) = &tail {
             self.written(staged, tail);
         }
@@ -43,10 +56,13 @@ impl<D: Database> Writer<D> {
     /// Begins a transaction and writes the group in it, if what it assumes is so. If not, nothing was written, and no
     /// transaction is open.
     pub(crate) async fn begin(&mut self, staged: &Staged<'_>) -> Result<Option<Tail>, Failure> {
-        let mut connection = self.take().await?;
-        self.database.begin(&mut connection).await.map_err(Self::before_commit)?;
-        let tail = self.database.append(&mut connection, staged, false).await.map_err(Self::before_commit)?;
-        self.put_back(connection);
+        let limit = self.database.silence();
+        let mut line = self.take().await?;
+        let begun = timeout(limit, self.database.begin(line.begin(Step::Read))).await;
+        self.ended(&mut line, Step::Read, begun)?;
+        let tail = timeout(limit, self.database.append(line.begin(Step::Read), staged, How::Assuming)).await;
+        let tail = self.ended(&mut line, Step::Read, tail)?;
+        self.put_back(line);
         Ok(tail)
     }
 
@@ -57,83 +73,98 @@ impl<D: Database> Writer<D> {
         clock: &dyn Clock,
         appends: &[&'a Append],
     ) -> Result<(Staged<'a>, Tail), Failure> {
-        let mut connection = self.take().await?;
+        let limit = self.database.silence();
+        let mut line = self.take().await?;
         let asked = Asked::of(appends.to_vec());
-        let facts = self.database.lock(&mut connection, &asked).await.map_err(Self::before_commit)?;
+        let facts = timeout(limit, self.database.lock(line.begin(Step::Read), &asked)).await;
+        let facts = self.ended(&mut line, Step::Read, facts)?;
         let staged = Staged::judge(facts, appends, clock.now());
         let tail = match staged.nothing() {
             Some(tail) => tail,
             None => {
-                let tail = self
-                    .database
-                    .append(&mut connection, &staged, false)
-                    .await
-                    .map_err(Self::before_commit)?;
+                let tail =
+                    timeout(limit, self.database.append(line.begin(Step::Read), &staged, How::Locked)).await;
+                let tail = self.ended(&mut line, Step::Read, tail)?;
                 tail.ok_or_else(|| {
                     Failure::unavailable("the tables were changed by somebody who does not lock the log")
                 })?
             }
         };
-        self.put_back(connection);
+        self.put_back(line);
         Ok((staged, tail))
     }
 
-    /// The transaction that is open.
+    /// The transaction that is open, for one who says when it is done ([`Writer::session_done`]).
     pub(crate) fn session(&mut self) -> Option<Box<dyn Session + '_>> {
-        self.connection.as_mut().map(|(connection, _)| self.database.session(connection))
+        self.line.as_mut().map(|(line, _)| self.database.session(line.begin(Step::Read)))
+    }
+
+    /// Nothing is under way in the transaction that is open.
+    pub(crate) fn session_done(&mut self) {
+        if let Some((line, _)) = &mut self.line {
+            line.end();
+        }
     }
 
     /// Commits what is open.
     pub(crate) async fn finish(&mut self, staged: &Staged<'_>, tail: &Tail) -> Result<(), Failure> {
-        let mut connection = self.open()?;
-        let done = self.database.commit(&mut connection).await;
-        done.map_err(Self::at_commit)?;
-        self.put_back(connection);
+        let limit = self.database.silence();
+        let mut line = self.open()?;
+        let done = timeout(limit, self.database.commit(line.begin(Step::Commit))).await;
+        self.ended(&mut line, Step::Commit, done)?;
+        self.put_back(line);
         self.written(staged, tail);
         Ok(())
     }
 
     /// Takes back what is open.
     pub(crate) async fn undo(&mut self) {
+        let limit = self.database.silence();
         // A connection on which that fails is given up, which undoes it as well.
-        if let Ok(mut connection) = self.open()
-            && self.database.roll_back(&mut connection).await.is_ok()
-        {
-            self.put_back(connection);
+        let Ok(mut line) = self.open() else { return };
+        let undone = timeout(limit, self.database.roll_back(line.begin(Step::Read))).await;
+        if self.ended(&mut line, Step::Read, undone).is_ok() {
+            self.put_back(line);
         }
     }
 
     /// Takes the connection out, or makes a new one. It is put back when all has gone well.
-    async fn take(&mut self) -> Result<D::Connection, Failure> {
-        if let Some((mut connection, used)) = self.connection.take()
-            && (used.elapsed() < IDLE || self.database.answers(&mut connection).await)
-        {
-            return Ok(connection);
-        }
-        self.database.connect().await.map_err(Self::before_commit)
+    async fn take(&mut self) -> Result<Line<D::Driver>, Failure> {
+        let driver = self.database.driver().clone();
+        let idle = &mut self.line;
+        let line = usable(&driver, || idle.take()).await;
+        line.map_err(|error| D::failure(error, Step::Read))
     }
 
     /// Takes the connection out on which a transaction is open.
-    fn open(&mut self) -> Result<D::Connection, Failure> {
-        let open = self.connection.take().map(|(connection, _)| connection);
+    fn open(&mut self) -> Result<Line<D::Driver>, Failure> {
+        let open = self.line.take().map(|(line, _)| line).filter(|line| !line.is_under_way());
         open.ok_or_else(|| Failure::unavailable("no transaction is open"))
     }
 
-    fn put_back(&mut self, connection: D::Connection) {
-        self.connection = Some((connection, Instant::now()));
+    /// What a step has come to. A line whose server is silent stays in the middle of it, so that it is ended there too.
+    fn ended<T>(
+        &self,
+        line: &mut Line<D::Driver>,
+        step: Step,
+        answer: Result<Result<T, D::Error>, Elapsed>,
+    ) -> Result<T, Failure> {
+        let Ok(done) = answer else {
+            return Err(Failure::stopped(step, Stopped::Silent(self.database.silence())));
+        };
+        line.end();
+        done.map_err(|error| D::failure(error, step))
     }
 
-    fn before_commit(error: D::Error) -> Failure {
-        D::failure(error, Step::Read)
-    }
-
-    fn at_commit(error: D::Error) -> Failure {
-        D::failure(error, Step::Commit)
+    fn put_back(&mut self, line: Line<D::Driver>) {
+        self.line = Some((line, Instant::now()));
     }
 
     fn written(&self, staged: &Staged<'_>, tail: &Tail) {
-        if !staged.events.is_empty() {
-            self.database.written(tail.position.plus(staged.events.len() as u64));
+        if let Some(last) = staged.events.last() {
+            let head = tail.position.plus(staged.events.len() as u64);
+            self.database.lineage().saw(Witness { position: head, id: last.write.event.id });
+            self.database.written(head);
         }
     }
 }

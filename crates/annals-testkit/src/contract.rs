@@ -158,6 +158,8 @@ macro_rules! __clauses {
                 an_append_beyond_the_limit_is_refused,
                 too_many_events_or_conditions_are_refused,
                 too_many_tags_or_too_much_metadata_are_refused,
+                a_query_beyond_the_limits_is_refused,
+                queries_at_the_limits_are_answered,
                 bad_metadata_is_refused,
                 one_wrong_event_refuses_the_whole_append,
             }

@@ -102,7 +102,7 @@ pub(crate) fn refused(answer: Result<Appended>) -> Conflict {
 
 /// What is wrong with an append that must be refused as invalid.
 #[track_caller]
-pub(crate) fn invalid(answer: Result<Appended>) -> Invalid {
+pub(crate) fn invalid<T: std::fmt::Debug>(answer: Result<T>) -> Invalid {
     match answer {
         Err(Error::Invalid(invalid)) => invalid,
         Err(error) => panic!("the append should be refused as invalid, not with: {}", error.chain()),

@@ -43,8 +43,8 @@
 //!
 //! The files, in reading order: `trial` (how a store is opened for a clause), `contract` (the list), the files
 //! under `contract/` (the clauses), `history` (random histories and their checker); for stores on databases `hostile`
-//! (several processes, and connections that are cut), `outages` (a server that goes away or makes wait), `hot` (calls that must not cost more in a large log) and `server` (a
-//! real one, started by the test).
+//! (several processes, and connections that are cut), `outages` (a server that goes away or makes wait), `hot` (calls that must not cost more in a large log), `proxy` (an
+//! address that falls silent or leads elsewhere) and `server` (a real one, started by the test).
 #![forbid(unsafe_code)]
 
 mod trial;
@@ -56,6 +56,7 @@ pub mod server;
 
 pub mod hostile;
 pub mod hot;
+pub mod proxy;
 
 mod contract;
 mod given;

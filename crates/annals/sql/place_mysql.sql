@@ -3,8 +3,8 @@
 
 -- One row: what the rows are made of, and up to where. It is written last, so without it nothing here counts.
 CREATE TABLE annals_checkpoint (
-    projection VARCHAR(100) NOT NULL,
-    store_id BINARY(16) NOT NULL PRIMARY KEY,
+    projection VARCHAR(100) NOT NULL PRIMARY KEY,
+    store_id BINARY(16) NOT NULL,
     definition LONGTEXT NOT NULL,
     position BIGINT NOT NULL,
     event_id BINARY(16)

@@ -2,8 +2,8 @@
 
 -- One row: what the rows are made of, and up to where. It is written last, so without it nothing here counts.
 CREATE TABLE annals_checkpoint (
-    projection text NOT NULL,
-    store_id uuid PRIMARY KEY,
+    projection text NOT NULL PRIMARY KEY,
+    store_id uuid NOT NULL,
     definition text NOT NULL,
     position bigint NOT NULL,
     event_id uuid

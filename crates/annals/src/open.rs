@@ -51,8 +51,8 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
 async fn open_postgres(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<dyn EventStore>, Inlines)> {
     use annals_postgres::{Options, PostgresStore};
     let options = Options { clock, ..Options::default() };
-    let open = move |url: String| {
-        let options = options.clone();
+    let open = move |url: String, replica: bool| {
+        let options = Options { replica, ..options.clone() };
         async move { PostgresStore::open(&url, options).await }
     };
     open_database(url, PostgresStore::inlines, open).await
@@ -62,8 +62,8 @@ async fn open_postgres(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<
 async fn open_mysql(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<dyn EventStore>, Inlines)> {
     use annals_mysql::{MySqlStore, Options};
     let options = Options { clock, ..Options::default() };
-    let open = move |url: String| {
-        let options = options.clone();
+    let open = move |url: String, replica: bool| {
+        let options = Options { replica, ..options.clone() };
         async move { MySqlStore::open(&url, options).await }
     };
     open_database(url, MySqlStore::inlines, open).await
@@ -74,15 +74,15 @@ async fn open_mysql(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<dyn
 async fn open_database<S: EventStore, O: Future<Output = Result<S>> + Send + 'static>(
     url: &DatabaseUrl,
     inlines: fn(&S) -> &Inlines,
-    open: impl Fn(String) -> O + Send + Sync + 'static,
+    open: impl Fn(String, bool) -> O + Send + Sync + 'static,
 ) -> Result<(Arc<dyn EventStore>, Inlines)> {
     let (primary, replica) = annals_sql::split_replica(url.expose())?;
-    let store = open(primary).await?;
+    let store = open(primary, false).await?;
     let inlines = inlines(&store).clone();
     let store: Arc<dyn EventStore> = Arc::new(store);
     let Some(replica) = replica else { return Ok((store, inlines)) };
     let open: annals_sql::OpenReplica = Arc::new(move || {
-        let opening = open(replica.clone());
+        let opening = open(replica.clone(), true);
         Box::pin(async move { Ok(Arc::new(opening.await?) as Arc<dyn EventStore>) })
     });
     Ok((Arc::new(annals_sql::Replicated::open(store, open).await?), inlines))

@@ -20,6 +20,7 @@
 mod database;
 mod guard;
 mod place;
+mod volatile;
 
 use std::path::{Path, PathBuf};
 

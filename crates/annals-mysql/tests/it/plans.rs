@@ -17,17 +17,27 @@ async fn load(connection: &mut MySqlConnection, up_to: i64) {
     let events = "
         INSERT INTO events (position, append_position, entity_type, entity_id, entity_version, event_id, event_type,
             schema_version, event_data, event_bytes, tags, process_id, recorded_at, idempotency_key)
-        SELECT n, n, 'bulk', CONCAT('bulk-', n DIV 10), n % 10 + 1, UNHEX(LPAD(HEX(n), 32, '0')),
+        SELECT n, n, 'bulk', CONCAT('bulk-', (n - ?) DIV 10), (n - ?) % 10 + 1, UNHEX(LPAD(HEX(n), 32, '0')),
             IF(n % 1000 = 0, 'rare.noted', 'bulk.noted'), 1, '{}', 2,
             IF(n % 1000 = 0, CONCAT('[\"common\",\"rare:', n, '\"]'), '[\"common\"]'),
             IF(n % 1000 = 0, CONCAT('process-', n), NULL), 0, IF(n % 1000 = 0, CONCAT('key-', n), NULL)
         FROM (SELECT seq AS n FROM seq_1_to_100000000) AS s
         WHERE n BETWEEN ? AND ?";
     let head: i64 = connection.fetch_one("SELECT position FROM log").await.unwrap().get(0);
+    // The first of them is the first event of the first stream.
+    let base = "SELECT CAST(COALESCE(MIN(position), ?) AS SIGNED) FROM events WHERE entity_type = 'bulk'";
+    let base: i64 = sqlx::query(base).bind(head + 1).fetch_one(&mut *connection).await.unwrap().get(0);
     let mut from = head + 1;
     while from <= up_to {
         let last = up_to.min(from + 499_999);
-        sqlx::query(events).bind(from).bind(last).execute(&mut *connection).await.unwrap();
+        sqlx::query(events)
+            .bind(base)
+            .bind(base)
+            .bind(from)
+            .bind(last)
+            .execute(&mut *connection)
+            .await
+            .unwrap();
         from = last + 1;
     }
     for sql in [

@@ -129,7 +129,8 @@ async fn a_full_disk_refuses_appends_and_nothing_else() {
     let mut owner = connect(&format!("{}?schema=annals", server.url())).await;
     let place = format!("CREATE TABLESPACE small LOCATION '{}'", small.display());
     owner.execute(AssertSqlSafe(place)).await.unwrap();
-    owner.execute("CREATE TABLE filler (bytes bytea STORAGE EXTERNAL) TABLESPACE small").await.unwrap();
+    owner.execute("CREATE TABLE filler (bytes bytea) TABLESPACE small").await.unwrap();
+    owner.execute("ALTER TABLE filler ALTER COLUMN bytes SET STORAGE EXTERNAL").await.unwrap();
     owner.execute("INSERT INTO filler SELECT convert_to(repeat('x', 2000000), 'UTF8')").await.unwrap();
     owner.execute("ALTER TABLE events SET TABLESPACE small").await.unwrap();
     outages::a_full_disk_refuses_appends_and_nothing_else(store, async || {

@@ -26,7 +26,10 @@ async fn replicated(primary: &Server, replica: &Server) -> Arc<dyn EventStore> {
     let url = replica.url();
     let replica: OpenReplica = Arc::new(move || {
         let url = url.clone();
-        Box::pin(async move { open(&url).await })
+        let options = Options { patience: Duration::from_secs(2), replica: true, ..Options::default() };
+        Box::pin(
+            async move { Ok(Arc::new(PostgresStore::open(&url, options).await?) as Arc<dyn EventStore>) },
+        )
     });
     Arc::new(Replicated::open(open(&primary.url()).await.unwrap(), replica).await.unwrap())
 }

@@ -1,14 +1,20 @@
 //! Clauses on what is refused as wrong: nothing to write, names that are not the caller's, sizes beyond the
 //! limits. A refusal names the field and changes nothing.
 
+use std::time::Duration;
+
 use annals_core::{
-    Append, Bytes, ContentType, EventStore, Expected, IdempotencyKey, NewEvent, Position, Query, Text,
+    Append, Bytes, ContentType, Error, EventStore, EventType, Expected, IdempotencyKey, LogRead, NewEvent,
+    Position, Query, QueryItem, RecordedEvent, Text,
 };
 
 use crate::Trial;
 use crate::given::{
     Picture, Store, at, event, events, invalid, key, log, new, read, some, stream, tag, with_data,
 };
+
+/// Ends a query whose plan is never finished. It says nothing about how fast one should be.
+const HANG: Duration = Duration::from_secs(60);
 
 /// Checks that an append is refused with this field and that nothing has changed.
 async fn check_invalid(store: &Store, append: Append, field: &str) {
@@ -94,6 +100,90 @@ pub async fn too_many_tags_or_too_much_metadata_are_refused(trial: &mut Trial) {
     new(store.append(noted([tagged(limits.event_tags_max), with_own(limits.metadata_bytes_max)])).await);
     let kept: Vec<_> = log(store).await.iter().map(|e| (e.tags.len(), e.metadata.own.len())).collect();
     assert_eq!(kept, [(limits.event_tags_max, 0), (0, 1)]);
+}
+
+/// An item with this many types, of 8 bytes each.
+fn of_types(count: usize) -> QueryItem {
+    let types = (0..count).map(|number| EventType::new(format!("t.{number:06}")).expect("it is a type"));
+    QueryItem { types: types.collect(), ..QueryItem::default() }
+}
+
+/// An item with this many tags.
+fn of_tags(count: usize) -> QueryItem {
+    QueryItem { tags: (0..count).map(|number| tag(&number.to_string())).collect(), ..QueryItem::default() }
+}
+
+/// G3: a query that is too large is refused, as a condition and as a read, with the field and the limit.
+pub async fn a_query_beyond_the_limits_is_refused(trial: &mut Trial) {
+    let (store, limits) = (trial.store(), trial.limits());
+    new(store.append(some("a-1", Expected::NoStream, 1)).await);
+    let long = QueryItem { process: Some(Text::from("x".repeat(1_025))), ..QueryItem::default() };
+    let empty = QueryItem { initiator: Some(Text::from("")), ..QueryItem::default() };
+    let nul = QueryItem { process: Some(Text::from("a\0b")), ..QueryItem::default() };
+    let large = |item: usize| QueryItem {
+        process: Some(Text::from(format!("{item:01024}"))),
+        ..QueryItem::default()
+    };
+    for (items, field) in [
+        (vec![of_tags(1); limits.query_items_max + 1], "query.items"),
+        (vec![of_tags(1), of_tags(limits.query_item_tags_max + 1)], "query.items[1].tags"),
+        (vec![of_types(limits.query_names_max + 1)], "query"),
+        ((0..limits.query_bytes_max / 1_024 + 1).map(large).collect(), "query"),
+        (vec![long], "query.items[0].process"),
+        (vec![empty], "query.items[0].initiator"),
+        (vec![nul], "query.items[0].process"),
+    ] {
+        let query = Query { items };
+        let refusal =
+            invalid(store.read_log(LogRead::forward(Position::FIRST).matching(query.clone())).await);
+        assert_eq!(refusal.field, field, "{refusal}");
+        let append = noted(events(1)).expecting(stream("a-1"), at(1)).unless(query, Position::ZERO);
+        check_invalid(store, append, &format!("conditions[1].{field}")).await;
+    }
+    // Those of all conditions count together.
+    let half = Query { items: vec![of_types(limits.query_names_max / 2 + 1)] };
+    let append = noted(events(1)).unless(half.clone(), Position::ZERO).unless(half, Position::ZERO);
+    check_invalid(store, append, "conditions[1].query").await;
+}
+
+/// G3: queries that are as large as they may be are looked up, whatever their shape; nobody waits for the lock of the log
+/// while a plan is made. The time limit ends a hang.
+pub async fn queries_at_the_limits_are_answered(trial: &mut Trial) {
+    let (store, limits) = (trial.store(), trial.limits());
+    let tagged = (0..limits.query_item_tags_max)
+        .fold(event("t.000000"), |event, number| event.with_tag(tag(&number.to_string())));
+    for number in 0..20 {
+        let other = event("t.000001").with_tag(tag("0")).with_tag(tag("1"));
+        new(store.append(Append::to(stream(&format!("b-{number}")), Expected::Any, [other])).await);
+    }
+    let at = new(store.append(noted([tagged])).await).first;
+    let (names, items) = (limits.query_names_max, limits.query_items_max);
+    let mut wide = of_types(names - limits.query_item_tags_max);
+    wide.tags = of_tags(limits.query_item_tags_max).tags;
+    for items in [
+        vec![of_tags(limits.query_item_tags_max)],
+        vec![of_tags(limits.query_item_tags_max); names / limits.query_item_tags_max],
+        vec![of_tags((names / items).min(limits.query_item_tags_max)); items],
+        vec![of_types(names)],
+        vec![of_types(names / items); items],
+        vec![wide],
+    ] {
+        let query = Query { items };
+        let means = |event: &RecordedEvent| query.matches(event);
+        let expected: Vec<_> =
+            log(store).await.iter().filter(|event| means(event)).map(|e| e.position).collect();
+        let answered = async {
+            let all = LogRead::forward(Position::FIRST).matching(query.clone());
+            let page = read(store.read_log(all).await);
+            let append = noted(events(1)).unless(query.clone(), Position::ZERO);
+            (page.events.iter().map(|event| event.position).collect::<Vec<_>>(), store.append(append).await)
+        };
+        let (found, refused) =
+            tokio::time::timeout(HANG, answered).await.expect("a query within the limits is answered");
+        assert_eq!(found, expected);
+        assert!(found.contains(&at) && matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
+        new(store.append(noted([event("a.changed")]).unless(query, at)).await);
+    }
 }
 
 /// G3: metadata that could not be looked up or stored everywhere is refused: an empty or overlong process,

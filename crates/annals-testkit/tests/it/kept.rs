@@ -133,6 +133,10 @@ impl Subject for Kept {
                 event_tags_max: usize::MAX,
                 metadata_bytes_max: usize::MAX,
                 append_conditions_max: usize::MAX,
+                query_items_max: usize::MAX,
+                query_item_tags_max: usize::MAX,
+                query_names_max: usize::MAX,
+                query_bytes_max: usize::MAX,
             },
             _ => Limits::default(),
         };

@@ -65,6 +65,7 @@ a_broken_store_is_caught! {
     one_that_takes_any_size: TakesAnySize => [
         an_event_beyond_the_limit_is_refused, an_append_beyond_the_limit_is_refused,
         too_many_events_or_conditions_are_refused, too_many_tags_or_too_much_metadata_are_refused,
+        a_query_beyond_the_limits_is_refused,
     ];
     one_that_takes_empty_appends: TakesEmptyAppends => [an_append_without_events_is_refused];
     one_that_takes_empty_names: TakesEmptyNames => [

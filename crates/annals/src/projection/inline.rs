@@ -18,7 +18,7 @@ use annals_core::{Event, EventStore, Invalid, LogRead, Position, Query, Recorded
 use annals_sql::{Dialect, Group, Inline, NotTaken, Session};
 use async_trait::async_trait;
 
-use super::schema::{Lock, lock, set_checkpoint, take};
+use super::schema::{Lock, check_deferred, lock, set_checkpoint, take};
 use super::{Projected, Projection};
 use crate::Failure;
 use crate::sql::SqlError;
@@ -84,6 +84,8 @@ impl<P: Projection> InlineProjection<P> {
         }
         if found < group.behind {
             self.catch_up(session, found, group.behind).await.map_err(|failure| self.behind(failure))?;
+            // Else a constraint that is deferred would refuse the group for what is older.
+            check_deferred(session, &self.place).await.map_err(|fault| self.behind(fault.into()))?;
         }
         let mut places = Vec::new();
         let mut events = Vec::new();
@@ -106,6 +108,16 @@ impl<P: Projection> InlineProjection<P> {
                 format!("({kind}) is refused by the projection `{}`: {}", P::NAME, failure.into_text());
             Left::NotTaken(NotTaken::Refused { event, problem: Invalid::new("events", problem) })
         })?;
+        if let Err(fault) = check_deferred(session, &self.place).await {
+            let event = places.last().copied().unwrap_or_default();
+            return Err(Left::NotTaken(match fault {
+                annals_sql::Fault::Unavailable(cause) => NotTaken::Unavailable(cause),
+                fault => {
+                    let problem = format!("is refused by the projection `{}`: {fault}", P::NAME);
+                    NotTaken::Refused { event, problem: Invalid::new("events", problem) }
+                }
+            }));
+        }
         let last = group.events.last().ok_or(Left::Behind)?;
         let at = Witness::of(last);
         set_checkpoint(session, &self.place, at).await.map_err(|error| self.behind(error.into()))?;

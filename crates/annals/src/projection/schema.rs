@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use annals_core::{EventStore, Invalid, Position, RecordedEvent, Result, Witness};
-use annals_sql::{Fault, Session, Value};
+use annals_sql::{Dialect, Fault, Session, Value};
 
 use super::run::{FailedAt, NotApplied};
 use super::{Answering, Checked, Projection, Serving, Unusable};
 use crate::handles::inside_now;
 use crate::sql::{Line, Params, Rows, SqlError, carry};
-use crate::state::{AWAY_MAX, StateDatabase, ViewPlace, position_of, unavailable};
+use crate::state::{AWAY_MAX, StateDatabase, ViewPlace, position_of};
 use crate::{Failure, Recorded};
 
 /// Rows of an older version that others use are looked at again after this time.
@@ -96,7 +96,10 @@ impl ViewSchema {
             );
         }
         if make {
-            work.make(self.definition).await.map_err(unavailable)?;
+            work.make(self.definition).await?;
+        } else {
+            // Somebody may have changed them since.
+            work.refuse_volatile(self.definition).await?;
         }
         work.hold(&instance).await?;
         (self.checkpoint, self.is_made, self.renewed) = (checked.position, true, Instant::now());
@@ -301,11 +304,62 @@ pub(super) async fn apply<P: Projection>(
         transaction.rollback().await;
         return Err(NotApplied::Moved);
     }
-    if let Err(NotTaken { failed, .. }) = take(transaction.session(), place, projection, events, None).await {
+    if let Err(NotTaken { failed, .. }) =
+        take(transaction.session(), place, projection.clone(), events.clone(), None).await
+    {
         transaction.rollback().await;
         return Err(NotApplied::Failed(failed));
     }
     set_checkpoint(transaction.session(), place, at).await?;
-    transaction.commit().await.map_err(SqlError::from)?;
-    Ok(())
+    match transaction.commit().await {
+        Err(Fault::Refused(cause)) => {
+            let failure = SqlError::from(Fault::Refused(cause)).into();
+            Err(NotApplied::Failed(refused_at_commit(place, projection, events, failure).await))
+        }
+        done => Ok(done.map_err(SqlError::from)?),
+    }
+}
+
+/// Which event it is for which a constraint that is deferred has refused the commit: the first of the append after which it
+/// is violated. What one append does is looked at together, as what one transaction does.
+async fn refused_at_commit<P: Projection>(
+    place: &ViewPlace,
+    projection: Arc<P>,
+    events: Vec<RecordedEvent>,
+    failure: Failure,
+) -> FailedAt {
+    let mut index = 0;
+    let found: Result<Option<FailedAt>, Fault> = async {
+        let mut transaction = place.begin().await?;
+        for append in events.chunk_by(|one, next| one.append == next.append) {
+            let taken = take(transaction.session(), place, projection.clone(), append.to_vec(), None).await;
+            if let Err(NotTaken { mut failed, .. }) = taken {
+                failed.index += index;
+                return Ok(Some(failed));
+            }
+            if let Err(fault) = check_deferred(transaction.session(), place).await {
+                let failure = SqlError::from(fault).into();
+                return Ok(Some(FailedAt { index, failure }));
+            }
+            index += append.len();
+        }
+        transaction.rollback().await;
+        Ok(None)
+    }
+    .await;
+    found.ok().flatten().unwrap_or(FailedAt { index: 0, failure })
+}
+
+/// Looks now at the constraints that PostgreSQL would look at when the transaction ends. If one is violated, the transaction
+/// can only be rolled back; otherwise it is as before.
+pub(super) async fn check_deferred(session: &mut (dyn Session + '_), place: &ViewPlace) -> Result<(), Fault> {
+    if place.database().dialect() != Dialect::Postgres {
+        return Ok(());
+    }
+    // The end of a subtransaction takes back that they are looked at immediately.
+    session
+        .script(
+            "SAVEPOINT annals_deferred; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO SAVEPOINT annals_deferred",
+        )
+        .await
 }

@@ -33,7 +33,10 @@ impl StateDatabase {
             database.write(&insert, &[id]).await.map_err(unavailable)?;
         }
         match database.bound_to().await.map_err(unavailable)? {
-            Some(id) if id == *store.as_bytes() => Ok(database),
+            Some(id) if id == *store.as_bytes() => {
+                database.sessions().bind(store);
+                Ok(database)
+            }
             other => {
                 let other = other.map_or_else(String::new, |id| StoreId::from_bytes(id).to_string());
                 let home = database.home();

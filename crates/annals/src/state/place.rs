@@ -22,7 +22,7 @@ use annals_sql::{Dialect, Fault, Session, Value};
 
 use super::database::quoted;
 use super::guard::{instance_lock, prefix, try_lock, unlock};
-use super::{StateDatabase, Transaction, id_of, position_of};
+use super::{StateDatabase, Transaction, id_of, position_of, unavailable, volatile};
 use crate::projection::Bound;
 use crate::sql::{Row, SqlError};
 
@@ -309,7 +309,7 @@ impl Work {
         let add_seen = format!("ALTER TABLE {{place}}.annals_holders ADD COLUMN seen_at {add_seen}");
         let key = "SELECT COUNT(*) FROM information_schema.table_constraints WHERE table_schema = ?1
             AND table_name = 'annals_checkpoint' AND constraint_type = 'PRIMARY KEY'";
-        let add_key = "ALTER TABLE {place}.annals_checkpoint ADD PRIMARY KEY (store_id)".to_owned();
+        let add_key = "ALTER TABLE {place}.annals_checkpoint ADD PRIMARY KEY (projection)".to_owned();
         for (is_done, step) in [(seen, add_seen), (key, add_key)] {
             let schema = Value::Text(self.place.schema.to_string());
             if self.run(is_done, &[schema]).await?.rows.first().is_some_and(|row| row[0] == Value::Integer(0))
@@ -321,24 +321,60 @@ impl Work {
     }
 
     /// Makes the tables again, without a row.
-    pub async fn make(&mut self, definition: &str) -> Result<(), Fault> {
+    ///
+    /// # Errors
+    /// `Invalid` if one of them would not take part in transactions, or not survive a crash.
+    pub async fn make(&mut self, definition: &str) -> Result<()> {
         let transactional = self.dialect() != Dialect::MySql;
         if transactional {
-            self.session.script("BEGIN").await?;
+            self.session.script("BEGIN").await.map_err(unavailable)?;
         }
         match self.try_make(definition).await {
-            Ok(()) if transactional => self.session.script("COMMIT").await,
+            Ok(()) if transactional => self.session.script("COMMIT").await.map_err(unavailable),
             Ok(()) => Ok(()),
             // The connection may be in any state; it ends with this.
-            Err(fault) if transactional => Err(fault),
-            Err(fault) => {
-                self.remove().await?;
-                Err(fault)
+            Err(error) if transactional => Err(error),
+            Err(error) => {
+                self.remove().await.map_err(unavailable)?;
+                Err(error)
             }
         }
     }
 
-    async fn try_make(&mut self, definition: &str) -> Result<(), Fault> {
+    /// Checks that the tables of the projection take part in transactions and survive a crash, as its checkpoint does.
+    ///
+    /// # Errors
+    /// `Invalid`, with the name of one that does not.
+    pub async fn refuse_volatile(&mut self, definition: &str) -> Result<()> {
+        let dialect = self.dialect();
+        let schema = Value::Text(self.place.schema.to_string());
+        let answer = self.run(volatile::tables(dialect), &[schema]).await.map_err(unavailable)?;
+        let text = |value: &Value| match value {
+            Value::Text(text) => text.clone(),
+            other => format!("{other:?}"),
+        };
+        let found = answer.rows.first().map(|row| (text(&row[0]), text(&row[1])));
+        match found.or_else(|| volatile::temporary(definition).map(|name| (name, "temporary".to_owned()))) {
+            Some((table, kind)) => {
+                let problem = format!(
+                    "has the table `{table}`, which is {kind}: its rows would not be written and kept together with the \
+                     checkpoint; make it an ordinary one{}",
+                    if dialect == Dialect::MySql { " (ENGINE = InnoDB)" } else { "" }
+                );
+                Err(Invalid::new("projection", problem).into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn try_make(&mut self, definition: &str) -> Result<()> {
+        self.make_tables(definition).await.map_err(unavailable)?;
+        self.refuse_volatile(definition).await?;
+        self.note(definition).await.map_err(unavailable)
+    }
+
+    /// Makes the tables, after what was there is removed.
+    async fn make_tables(&mut self, definition: &str) -> Result<(), Fault> {
         if !self.tables().await?.is_empty() {
             self.remove().await?;
         }
@@ -355,9 +391,14 @@ impl Work {
             _ => include_str!("../../sql/place_postgres.sql"),
         };
         self.session.script(own).await?;
-        if !definition.trim().is_empty() {
-            self.session.script(definition).await?;
+        match definition.trim().is_empty() {
+            true => Ok(()),
+            false => self.session.script(definition).await,
         }
+    }
+
+    /// Writes what the rows are made of, after which they count.
+    async fn note(&mut self, definition: &str) -> Result<(), Fault> {
         let sql = "INSERT INTO {place}.annals_checkpoint (projection, store_id, definition, position) VALUES (?1, ?2, ?3, 0)";
         let values = [
             Value::Text(self.place.projection.to_string()),

@@ -1,0 +1,234 @@
+//! Connections to a database: what a driver does with one, and the pool of those that several calls share.
+//!
+//! - C1  No statement without a time limit on this side: [`answered`].
+//! - C2  A connection that is dropped in the middle of a statement, because its caller has gone or the server is silent, is
+//!       closed, and what the server still does for it is ended there ([`Driver::cancel`]).
+//! - C3  A connection on which anything is open or unknown is given up, never lent again.
+//!
+//! Knows no database. Next above: `writer` (the one connection that writes), and the reads of each store.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{Step, Stopped};
+
+/// A connection that was not used for this long is tried before it is used.
+pub const IDLE: Duration = Duration::from_secs(1);
+/// One that does not answer for this long when it is tried is given up.
+const TRY: Duration = Duration::from_secs(2);
+
+/// How connections of one kind are made and ended.
+#[async_trait]
+pub trait Driver: Send + Sync + 'static {
+    /// A connection, set to what is relied on.
+    type Connection: Send + 'static;
+    /// What the library says when something fails.
+    type Error: Send;
+
+    /// Makes a connection, sets it, and checks where it leads.
+    async fn connect(&self) -> Result<Self::Connection, Self::Error>;
+
+    /// Whether the server still answers on this connection.
+    async fn answers(&self, connection: &mut Self::Connection) -> bool;
+
+    /// The server's number of a connection.
+    fn number(connection: &Self::Connection) -> u64;
+
+    /// Ends what the server does for the connection with this number, by another connection. A statement that may be
+    /// committing is ended only while it waits for a lock.
+    async fn cancel(&self, number: u64, step: Step);
+
+    /// As an error of the library.
+    fn stopped(stopped: Stopped) -> Self::Error;
+}
+
+/// What a statement answers, if it does so in time.
+///
+/// # Errors
+/// As the statement, or [`Stopped::Silent`].
+pub async fn answered<D: Driver, T>(
+    limit: Duration,
+    statement: impl Future<Output = Result<T, D::Error>>,
+) -> Result<T, D::Error> {
+    let answer = tokio::time::timeout(limit, statement).await;
+    answer.unwrap_or_else(|_| Err(D::stopped(Stopped::Silent(limit))))
+}
+
+/// A connection. Dropped in the middle of a statement, it ends that on the server.
+pub struct Line<D: Driver> {
+    driver: Arc<D>,
+    connection: Option<D::Connection>,
+    under_way: Option<Step>,
+}
+
+impl<D: Driver> Line<D> {
+    /// Makes a connection.
+    ///
+    /// # Errors
+    /// As the driver.
+    pub async fn open(driver: &Arc<D>) -> Result<Self, D::Error> {
+        let connection = driver.connect().await?;
+        Ok(Self { driver: driver.clone(), connection: Some(connection), under_way: None })
+    }
+
+    /// The connection, between statements.
+    pub fn connection(&mut self) -> &mut D::Connection {
+        self.connection.as_mut().expect("it is taken out when this is dropped")
+    }
+
+    /// The connection, for a statement that begins.
+    pub fn begin(&mut self, step: Step) -> &mut D::Connection {
+        self.under_way = Some(step);
+        self.connection()
+    }
+
+    /// The statement has ended: the server has answered, or the connection is lost.
+    pub fn end(&mut self) {
+        self.under_way = None;
+    }
+
+    /// Whether a statement has begun and not ended.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    async fn answers(&mut self) -> bool {
+        let driver = self.driver.clone();
+        let answers = tokio::time::timeout(TRY, driver.answers(self.connection())).await;
+        answers.unwrap_or(false)
+    }
+}
+
+impl<D: Driver> Drop for Line<D> {
+    fn drop(&mut self) {
+        let (Some(step), Some(connection)) = (self.under_way, self.connection.take()) else { return };
+        let number = D::number(&connection);
+        drop(connection);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let driver = self.driver.clone();
+            runtime.spawn(async move { driver.cancel(number, step).await });
+        }
+    }
+}
+
+/// A connection that may be used again, or a new one. One that was idle for a while is tried first.
+pub(crate) async fn usable<D: Driver>(
+    driver: &Arc<D>,
+    mut idle: impl FnMut() -> Option<(Line<D>, Instant)>,
+) -> Result<Line<D>, D::Error> {
+    while let Some((mut line, used)) = idle() {
+        if !line.is_under_way() && (used.elapsed() < IDLE || line.answers().await) {
+            return Ok(line);
+        }
+    }
+    Line::open(driver).await
+}
+
+/// Connections that several calls share. A clone is the same.
+pub struct Pool<D: Driver>(Arc<Parts<D>>);
+
+struct Parts<D: Driver> {
+    driver: Arc<D>,
+    /// Those that nobody uses, the last used at the end.
+    idle: Mutex<VecDeque<(Line<D>, Instant)>>,
+    room: Arc<Semaphore>,
+    patience: Duration,
+}
+
+impl<D: Driver> Clone for Pool<D> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<D: Driver> Pool<D> {
+    /// At most this many connections, which are made when they are needed. A call waits for one for `patience`; one that
+    /// nobody has used for `kept` is closed. Must be called on the runtime that they are used on.
+    pub fn new(driver: D, connections_max: u32, patience: Duration, kept: Duration) -> Self {
+        let room = Arc::new(Semaphore::new(connections_max.max(1) as usize));
+        let parts = Arc::new(Parts { driver: Arc::new(driver), idle: Mutex::default(), room, patience });
+        tokio::spawn(close_old(Arc::downgrade(&parts), kept));
+        Self(parts)
+    }
+
+    /// How its connections are made.
+    pub fn driver(&self) -> &Arc<D> {
+        &self.0.driver
+    }
+
+    /// A connection of nobody else's.
+    ///
+    /// # Errors
+    /// As the driver; [`Stopped::Busy`] if there is none in time.
+    pub async fn lend(&self) -> Result<Lent<D>, D::Error> {
+        let lent = tokio::time::timeout(self.0.patience, async {
+            let permit = self.0.room.clone().acquire_owned().await;
+            let permit = permit.map_err(|_| D::stopped(Stopped::Closed))?;
+            let line = usable(&self.0.driver, || self.0.idle().pop_back()).await?;
+            Ok(Lent { line: Some(line), pool: self.0.clone(), done: false, _permit: permit })
+        });
+        lent.await.unwrap_or_else(|_| Err(D::stopped(Stopped::Busy)))
+    }
+
+    /// Closes those that nobody uses, and lends no more.
+    pub fn close(&self) {
+        self.0.room.close();
+        self.0.idle().clear();
+    }
+}
+
+impl<D: Driver> Parts<D> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, VecDeque<(Line<D>, Instant)>> {
+        // What is under the lock is whole after a panic too.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes connections that nobody has used for this long.
+async fn close_old<D: Driver>(pool: Weak<Parts<D>>, kept: Duration) {
+    loop {
+        tokio::time::sleep(kept).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut idle = pool.idle();
+        let old = idle.partition_point(|(_, used)| used.elapsed() > kept);
+        let old: Vec<_> = idle.drain(..old).collect();
+        // Closed where the lock is not held.
+        drop(idle);
+        drop(old);
+    }
+}
+
+/// A connection of a pool, which goes back to it if nothing is open on it, and else is closed.
+pub struct Lent<D: Driver> {
+    line: Option<Line<D>>,
+    pool: Arc<Parts<D>>,
+    done: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl<D: Driver> Lent<D> {
+    /// The connection.
+    pub fn line(&mut self) -> &mut Line<D> {
+        self.line.as_mut().expect("it is taken out when this is dropped")
+    }
+
+    /// Nothing is open on it: others may have it.
+    pub fn done(&mut self) {
+        self.done = true;
+    }
+}
+
+impl<D: Driver> Drop for Lent<D> {
+    fn drop(&mut self) {
+        let Some(line) = self.line.take() else { return };
+        if !self.done || line.is_under_way() || self.pool.room.is_closed() {
+            return;
+        }
+        self.pool.idle().push_back((line, Instant::now()));
+    }
+}

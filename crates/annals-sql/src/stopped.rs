@@ -1,0 +1,99 @@
+//! Why a store itself stops a call, beside what its database says.
+
+use std::time::Duration;
+
+use annals_core::{Error, Invalid, StoreId, Witness};
+
+/// Why a store itself stops a call.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The log takes no appends any more.
+    #[error("the log has moved to another database: ask where, and send it there")]
+    Moved,
+    /// The address leads to another log.
+    #[error(
+        "this address now leads to the log {found}, not to {expected}: check where it leads, then try again"
+    )]
+    OtherLog {
+        /// The log that was opened.
+        expected: StoreId,
+        /// The log that is there.
+        found: StoreId,
+    },
+    /// The log has lost events.
+    #[error(
+        "the log no longer has the event {} at position {}, which was there before: read it again, it has lost events",
+        seen.id, seen.position
+    )]
+    OtherHistory {
+        /// The event that was there.
+        seen: Witness,
+    },
+    /// The connection is not the one that it was.
+    #[error(
+        "the settings of the session are gone: a pooler between here and the database gives its connections to others \
+         between transactions; it must keep sessions (pgbouncer: pool_mode = session)"
+    )]
+    Pooled,
+    /// A server that should follow another takes writes.
+    #[error("this server follows no other any more, so it is no replica")]
+    NoReplica,
+    /// The server has a setting with which it does not do what the store relies on.
+    #[error("{0}")]
+    Setting(String),
+    /// No connection of a pool was free in time.
+    #[error("no connection in time: the server is not reached, or all of them are busy")]
+    Busy,
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The server has not answered in time.
+    #[error("the database has not answered for {} ms: the connection is given up", .0.as_millis())]
+    Silent(Duration),
+    /// What is to be sent is larger than the server lets through.
+    #[error("takes {bytes} bytes, of {bytes_max} that the server's max_allowed_packet lets through")]
+    TooLarge {
+        /// The bytes.
+        bytes: usize,
+        /// The most that it lets through.
+        bytes_max: usize,
+    },
+}
+
+/// Whether an append was not written because the log has moved.
+pub fn has_moved(error: &Error) -> bool {
+    matches!(stopped(error), Some(Stopped::Moved))
+}
+
+/// The event that the log no longer has, if this error says that it has lost events.
+pub fn lost_event(error: &Error) -> Option<Witness> {
+    match stopped(error) {
+        Some(Stopped::OtherHistory { seen }) => Some(*seen),
+        _ => None,
+    }
+}
+
+/// What opening a store has failed with: a pooler that does not keep sessions is wrong as asked, not away for a while.
+pub fn of_opening(error: Error) -> Error {
+    match stopped(&error) {
+        Some(Stopped::Pooled) => Invalid::new("store", format!("cannot be used: {}", Stopped::Pooled)).into(),
+        _ => error,
+    }
+}
+
+/// What the store itself has said, if it has.
+fn stopped(error: &Error) -> Option<&Stopped> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(stopped) = error.downcast_ref::<Stopped>() {
+            return Some(stopped);
+        }
+        if let Some(shared) = error.downcast_ref::<crate::failure::SharedCause>() {
+            if let Some(stopped) = shared.is::<Stopped>() {
+                return Some(stopped);
+            }
+        }
+        cause = error.source();
+    }
+    None
+}

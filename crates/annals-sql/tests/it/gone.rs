@@ -1,0 +1,142 @@
+//! Callers that go away: what the server does for them is ended there too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals::core::LogRead;
+use annals::{Append, Error, EventStore, EventStoreExt, Expected, NewEvent, Position, Query, StreamId, Tag};
+use annals_mysql::MySqlStore;
+use annals_postgres::PostgresStore;
+
+use crate::place::Place;
+
+/// So long that nothing ends by itself while a test runs.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Ends a test in which nothing is ended.
+const HANG: Duration = Duration::from_secs(120);
+
+on_each_database! {
+    a_read_whose_caller_has_gone_is_ended,
+    an_append_whose_caller_has_gone_is_ended,
+    a_group_of_which_a_caller_waits_is_written,
+}
+
+async fn open(place: &Place) -> Arc<dyn EventStore> {
+    if place.is_postgres() {
+        let options = annals_postgres::Options { patience: PATIENCE, ..Default::default() };
+        Arc::new(PostgresStore::open(&place.url, options).await.unwrap())
+    } else {
+        let options = annals_mysql::Options { patience: PATIENCE, ..Default::default() };
+        Arc::new(MySqlStore::open(&place.url, options).await.unwrap())
+    }
+}
+
+/// How many connections of the role of this place the server has.
+pub async fn connections(place: &Place) -> i64 {
+    let sql = if place.is_postgres() {
+        format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", place.name)
+    } else {
+        format!("SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{}'", place.name)
+    };
+    place.beside().await.number(&sql).await
+}
+
+/// How many statements of the role of this place the server executes.
+async fn statements(place: &Place) -> i64 {
+    let sql = if place.is_postgres() {
+        format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND state = 'active'", place.name)
+    } else {
+        let of_role = format!("user = '{}' AND command = 'Query'", place.name);
+        format!("SELECT COUNT(*) FROM information_schema.processlist WHERE {of_role}")
+    };
+    place.beside().await.number(&sql).await
+}
+
+async fn until(place: &Place, wanted: i64) {
+    let reached = async {
+        while statements(place).await != wanted {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(HANG, reached).await;
+    assert!(in_time.is_ok(), "{} statements, should be {wanted}", statements(place).await);
+}
+
+fn append(stream: &str) -> Append {
+    let event = NewEvent::new("thing.done", "{}").unwrap();
+    Append::to(StreamId::new(stream).unwrap(), Expected::Any, [event])
+}
+
+/// Locks the events, so that everybody waits.
+async fn lock(place: &Place) -> crate::place::Beside {
+    let mut holder = place.beside().await;
+    if place.is_postgres() {
+        holder.run(&format!("BEGIN; LOCK TABLE {}.events IN ACCESS EXCLUSIVE MODE", place.name)).await;
+    } else {
+        holder.run(&format!("LOCK TABLES {}.events WRITE", place.name)).await;
+    }
+    holder
+}
+
+async fn a_read_whose_caller_has_gone_is_ended(place: Place) {
+    let store = open(&place).await;
+    store.append(append("thing-1")).await.unwrap();
+    let _holder = lock(&place).await;
+    let reads: Vec<_> = (0..3)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.read_log(LogRead::forward(Position::FIRST)).await })
+        })
+        .collect();
+    until(&place, 3).await;
+    for read in reads {
+        read.abort();
+    }
+    until(&place, 0).await;
+}
+
+async fn an_append_whose_caller_has_gone_is_ended(place: Place) {
+    let store = open(&place).await;
+    store.append(append("thing-1")).await.unwrap();
+    for conditional in [false, true] {
+        let holder = lock(&place).await;
+        let mut append = append("thing-1");
+        if conditional {
+            append = append.unless(Query::tags([Tag::new("a").unwrap()]), Position::ZERO);
+        }
+        let appending = tokio::spawn({
+            let store = store.clone();
+            async move { store.append(append).await }
+        });
+        until(&place, 1).await;
+        appending.abort();
+        until(&place, 0).await;
+        drop(holder);
+        assert_eq!(store.log_events(Query::all()).await.unwrap().len(), 1, "it was written for nobody");
+    }
+    // The log is free, and the store as good as before.
+    store.append(append_of_two()).await.unwrap();
+}
+
+fn append_of_two() -> Append {
+    let events = (0..2).map(|_| NewEvent::new("thing.done", "{}").unwrap());
+    Append::to(StreamId::new("thing-2").unwrap(), Expected::NoStream, events)
+}
+
+async fn a_group_of_which_a_caller_waits_is_written(place: Place) {
+    let store = open(&place).await;
+    store.append(append("thing-1")).await.unwrap();
+    let mut holder = lock(&place).await;
+    let appending: Vec<tokio::task::JoinHandle<Result<_, Error>>> = (0..8)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move { store.append(append(&format!("thing-{number}"))).await })
+        })
+        .collect();
+    until(&place, 1).await;
+    let mut appending = appending.into_iter();
+    let kept = appending.next_back().unwrap();
+    appending.for_each(|gone| gone.abort());
+    holder.run(if place.is_postgres() { "ROLLBACK" } else { "UNLOCK TABLES" }).await;
+    tokio::time::timeout(HANG, kept).await.expect("it is written").unwrap().unwrap();
+}

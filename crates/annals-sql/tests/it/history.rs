@@ -1,0 +1,150 @@
+//! Logs that are not what they were: another one in the same place, lost events, holes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals::core::{LogRead, StreamRead, Violated, Witness};
+use annals::{Append, Error, EventStore, Expected, NewEvent, Position, Query, StreamId, Tag, Version};
+
+use crate::place::Place;
+
+/// Ends a call that hangs.
+const HANG: Duration = Duration::from_secs(120);
+
+on_each_database! {
+    a_log_that_was_made_again_under_a_store_is_another,
+    what_was_decided_on_lost_events_is_a_conflict,
+    who_waits_gets_to_know_that_events_were_lost,
+    after_a_loss_the_log_is_read_and_written_as_it_is,
+    a_hole_is_damage,
+}
+
+async fn open(place: &Place) -> Arc<dyn EventStore> {
+    annals::open_store(&place.url.parse().unwrap()).await.unwrap()
+}
+
+fn append(stream: &str, expected: Expected) -> Append {
+    let event = NewEvent::new("thing.done", "{}").unwrap();
+    Append::to(StreamId::new(stream).unwrap(), expected, [event])
+}
+
+/// Takes the events after this position from the log, as a failover to a standby that did not have them would.
+async fn lose(place: &Place, after: u64) {
+    let name = &place.name;
+    let mut owner = place.beside().await;
+    owner.run(&format!("DELETE FROM {name}.events WHERE position > {after}")).await;
+    owner.run(&format!("DELETE FROM {name}.event_tags WHERE position > {after}")).await;
+    if !place.is_postgres() {
+        owner.run(&format!("UPDATE {name}.log SET position = {after}")).await;
+        owner.run(&format!("DELETE FROM {name}.entities")).await;
+        owner
+            .run(&format!(
+                "INSERT INTO {name}.entities SELECT entity_type, entity_id, MAX(entity_version), MAX(position)
+                FROM {name}.events GROUP BY entity_type, entity_id"
+            ))
+            .await;
+    }
+}
+
+async fn a_log_that_was_made_again_under_a_store_is_another(place: Place) {
+    let store = open(&place).await;
+    store.append(append("thing-1", Expected::Any)).await.unwrap();
+    let mut owner = place.beside().await;
+    // With the same tables, so that nothing but the identity tells.
+    let id = if place.is_postgres() { "gen_random_uuid()" } else { "UNHEX(REPLACE(UUID(), '-', ''))" };
+    owner.run(&format!("UPDATE {}.log SET store_id = {id}", place.name)).await;
+    let other = open(&place).await;
+    for error in [
+        store.append(append("thing-1", Expected::Any)).await.unwrap_err(),
+        store.append(append("thing-1", Expected::Exists)).await.unwrap_err(),
+        store.read_log(LogRead::forward(Position::FIRST)).await.unwrap_err(),
+        store.head().await.unwrap_err(),
+        store.list_streams(Default::default()).await.unwrap_err(),
+        store.outcome(&annals::IdempotencyKey::new("a").unwrap()).await.unwrap_err(),
+    ] {
+        let said = error.chain();
+        assert!(matches!(error, Error::Unavailable(_)), "{said}");
+        assert!(said.contains(&store.id().to_string()) && said.contains(&other.id().to_string()), "{said}");
+    }
+    assert_eq!(other.head().await.unwrap(), Position::FIRST);
+}
+
+async fn what_was_decided_on_lost_events_is_a_conflict(place: Place) {
+    let store = open(&place).await;
+    for _ in 0..3 {
+        store.append(append("thing-1", Expected::Any)).await.unwrap();
+    }
+    lose(&place, 1).await;
+    // Others write as many events as were lost: versions alone do not tell.
+    let other = open(&place).await;
+    for _ in 0..2 {
+        other.append(append("thing-1", Expected::Any)).await.unwrap();
+    }
+    let refused = store.append(append("thing-1", Expected::Exact(Version::new(3)))).await.unwrap_err();
+    let Error::Conflict(conflict) = &refused else { panic!("{}", refused.chain()) };
+    assert!(matches!(conflict.violations[0].violated, Violated::History { .. }), "{}", refused.chain());
+    assert!(conflict.is_stale(), "to read again and decide again helps");
+    store.append(append("thing-1", Expected::Exact(Version::new(3)))).await.unwrap();
+}
+
+async fn who_waits_gets_to_know_that_events_were_lost(place: Place) {
+    let store = open(&place).await;
+    let mut last = None;
+    for _ in 0..3 {
+        last = Some(store.append(append("thing-1", Expected::Any)).await.unwrap());
+    }
+    let last = last.unwrap().last;
+    let seen = Witness::at(&*store, last).await.unwrap().unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.wait(last).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    lose(&place, 1).await;
+    let error = tokio::time::timeout(HANG, waiting).await.expect("it waits in vain").unwrap().unwrap_err();
+    assert_eq!(annals_sql::lost_event(&error), Some(seen), "{}", error.chain());
+    assert!(!seen.holds(&*store).await.unwrap());
+}
+
+async fn after_a_loss_the_log_is_read_and_written_as_it_is(place: Place) {
+    let store = open(&place).await;
+    for number in 1..=5 {
+        store.append(append(&format!("thing-{number}"), Expected::NoStream)).await.unwrap();
+    }
+    lose(&place, 2).await;
+    let page = store.read_log(LogRead::forward(Position::FIRST)).await.unwrap();
+    assert_eq!((page.events.len(), page.head), (2, Position::new(2)));
+    // The head that it believed to be there is none any more, neither for those who wait nor for appends.
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.wait(Position::new(2)).await }
+    });
+    let appended = store.append(append("thing-5", Expected::NoStream)).await.unwrap();
+    assert_eq!(appended.first, Position::new(3));
+    let woken = tokio::time::timeout(HANG, waiting).await.expect("it waits in vain").unwrap();
+    assert_eq!(woken.unwrap(), Position::new(3));
+}
+
+async fn a_hole_is_damage(place: Place) {
+    let store = open(&place).await;
+    for number in 0..5 {
+        let mut append = append("thing-1", Expected::Any);
+        append.writes[0].event.tags = vec![Tag::new(format!("n:{number}")).unwrap()];
+        store.append(append).await.unwrap();
+    }
+    place.beside().await.run(&format!("DELETE FROM {}.events WHERE position = 3", place.name)).await;
+    let stream = StreamId::new("thing-1").unwrap();
+    for damaged in [
+        store.read_log(LogRead::forward(Position::FIRST)).await.map(drop),
+        store.read_log(LogRead::backward(Position::MAX)).await.map(drop),
+        store.read_stream(StreamRead::forward(&stream, Version::FIRST)).await.map(drop),
+        store.read_stream(StreamRead::backward(&stream, Version::MAX)).await.map(drop),
+    ] {
+        assert!(matches!(damaged, Err(Error::Damaged { .. })), "{damaged:?}");
+    }
+    // What is whole is read.
+    let page = store.read_log(LogRead::forward(Position::new(4))).await.unwrap();
+    assert_eq!(page.events.len(), 2);
+    let tagged = LogRead::forward(Position::FIRST).matching(Query::tags([Tag::new("n:4").unwrap()]));
+    assert_eq!(store.read_log(tagged).await.unwrap().events.len(), 1);
+}

@@ -1,0 +1,58 @@
+//! Tables of a projection that would lose rows which its checkpoint counts: those of storage engines without transactions,
+//! unlogged and temporary ones.
+
+use annals_sql::Dialect;
+
+/// The statement that finds such tables in the schema `?1`: their names and what they are.
+pub(super) fn tables(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::MySql => {
+            "SELECT t.table_name, CONCAT('of the engine ', t.engine) FROM information_schema.tables AS t
+            WHERE t.table_schema = ?1 AND t.table_type = 'BASE TABLE' AND t.engine NOT IN (
+                SELECT e.engine FROM information_schema.engines AS e WHERE e.transactions = 'YES')
+            ORDER BY t.table_name"
+        }
+        // Sequences are among them: one that is set back gives numbers twice.
+        _ => {
+            "SELECT c.relname::text, CASE c.relpersistence WHEN 'u' THEN 'unlogged' ELSE 'temporary' END
+            FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+            WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 'p'
+                AND (n.nspname = ?1 OR c.relnamespace = pg_my_temp_schema())
+            ORDER BY c.relname"
+        }
+    }
+}
+
+/// The first temporary table that a definition makes: MariaDB does not list them.
+pub(super) fn temporary(definition: &str) -> Option<String> {
+    let without_comments = definition.lines().map(|line| line.split("--").next().unwrap_or_default());
+    let text = without_comments.collect::<Vec<_>>().join(" ");
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c == '(').filter(|word| !word.is_empty()).collect();
+    let is =
+        |at: usize, word: &str| words.get(at).is_some_and(|found: &&str| found.eq_ignore_ascii_case(word));
+    (0..words.len()).find_map(|at| {
+        let after_create = if is(at + 1, "OR") && is(at + 2, "REPLACE") { at + 3 } else { at + 1 };
+        let makes = is(at, "CREATE") && (is(after_create, "TEMPORARY") || is(after_create, "TEMP"));
+        if !makes || !is(after_create + 1, "TABLE") {
+            return None;
+        }
+        let unless = is(after_create + 2, "IF");
+        let name = words.get(after_create + if unless { 5 } else { 2 })?;
+        Some(name.trim_matches(['"', '`']).to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_tables_are_seen_in_a_definition() {
+        let found = |definition| temporary(definition);
+        assert_eq!(found("CREATE TABLE a (b INT); create temporary table c(d INT)").as_deref(), Some("c"));
+        let long = "CREATE OR REPLACE TEMPORARY TABLE IF NOT EXISTS \"c\" (d INT)";
+        assert_eq!(found(long).as_deref(), Some("c"));
+        assert_eq!(found("-- CREATE TEMPORARY TABLE a\nCREATE TABLE temporary_table (a INT)"), None);
+    }
+}
