@@ -146,7 +146,8 @@ impl EngineStore {
     /// `Invalid` if the depot holds the backups of another log; `Damaged` if the log is; `Unavailable` if one of the
     /// two cannot be read or written. Then the backups that were there are as they were.
     pub fn backup(&self, depot: &dyn Depot, options: &BackupOptions) -> Result<Backup> {
-        let log = self.log()?;
+        self.check_process()?;
+        let log = self.log();
         let names = depot.list().map_err(Fault::io("list", "the backups"))?;
         let (last, mut unreadable) = newest(depot, &names)?;
         let number = numbers(&names).last().map_or(1, |number| number.saturating_add(1));
@@ -430,7 +431,7 @@ mod tests {
                 })
             };
             while !writer.is_finished() {
-                let view = store.log().unwrap().view();
+                let view = store.log().view();
                 let last = view.segments().last().unwrap().base();
                 if last <= view.head.next() {
                     continue;
@@ -438,7 +439,7 @@ mod tests {
                 let (head, place) = (view.head, DiskDepot::new(Arc::new(FaultyDisk::new())));
                 let mut copy = Copy {
                     view,
-                    store: store.log().unwrap().id,
+                    store: store.log().id,
                     depot: &place,
                     there: HashSet::new(),
                     work: &Work::new(None),

@@ -239,16 +239,16 @@ impl EngineStore {
     }
 
     /// What readers see: for `verify` and `backup`.
-    pub(crate) fn log(&self) -> Result<&Log> {
-        self.check_process()?;
-        Ok(&self.log)
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
     }
 
     fn view(&self) -> Result<View> {
-        Ok(self.log()?.view())
+        self.check_process()?;
+        Ok(self.log.view())
     }
 
-    fn check_process(&self) -> Result<()> {
+    pub(crate) fn check_process(&self) -> Result<()> {
         if self.process == std::process::id() {
             return Ok(());
         }
@@ -427,11 +427,13 @@ impl EventStore for EngineStore {
     }
 
     async fn head(&self) -> Result<Position> {
-        Ok(self.log()?.head())
+        self.check_process()?;
+        Ok(self.log.head())
     }
 
     async fn wait(&self, after: Position) -> Result<Position> {
-        let mut progress = self.log()?.progress.subscribe();
+        self.check_process()?;
+        let mut progress = self.log.progress.subscribe();
         let moved = progress.wait_for(|progress| progress.head > after || progress.closed).await;
         let progress = *moved.expect("the sender lives as long as the store");
         if progress.head > after { Ok(progress.head) } else { Err(closed()) }

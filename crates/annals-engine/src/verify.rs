@@ -224,8 +224,8 @@ impl EngineStore {
     /// # Errors
     /// If the log cannot be read.
     pub fn verify(&self, options: &VerifyOptions) -> Result<Verification> {
-        let log = self.log()?;
         self.check_place()?;
+        let log = self.log();
         let (found, durable) = pass::run(&*log.disk, options, true, &mut || {
             let view = log.view();
             let bases = view.segments().iter().map(|segment| segment.base()).collect();
@@ -242,7 +242,7 @@ impl EngineStore {
     /// # Errors
     /// If the log cannot be read.
     pub fn last_pass(&self) -> Result<Option<LastPass>> {
-        Ok(standing::last(&*self.log()?.disk, Some(self.log()?.id))?)
+        Ok(standing::last(&*self.log().disk, Some(self.log().id))?)
     }
 }
 

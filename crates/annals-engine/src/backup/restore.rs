@@ -113,7 +113,7 @@ pub fn restore(depot: &dyn Depot, disk: Arc<dyn Disk>, options: &RestoreOptions)
     }
     disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
     let store = EngineStore::on(disk.clone(), Options::default())?;
-    let (head, id) = (store.log()?.view().head, store.id());
+    let (head, id) = (store.log().view().head, store.id());
     drop(store);
     if head != end.head || id != backup.store {
         let name = manifest::name(backup.number);
