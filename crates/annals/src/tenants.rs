@@ -177,7 +177,7 @@ impl Tenants {
     pub async fn move_to(&self, tenant: &str, url: &str, mut told: impl FnMut(Moving) + Send) -> Result<()> {
         check(url)?;
         let Tenant { at, to } = self.shared.load(tenant).await?.state;
-        // A place that is refused begins no move. One that is not reached does, as it may be reached when the move goes on.
+        // A place that is refused begins no move. One that is not reached does, as it may be reached when the move is resumed.
         if let Some(at) = at
             && to.is_none_or(|to| to == url)
             && let Err(Error::Invalid(refused)) = self.shared.claim_new(&at, url, tenant).await

@@ -256,7 +256,7 @@ pub async fn an_append_after_another_event_than_the_newest_changes_nothing(trial
     let guarded =
         some("order-9", Expected::NoStream, 1).after_event(stream("order-7"), Version::new(3), lost);
     assert_eq!(refused(store.append(guarded).await).violations[0].violated, history(3));
-    // An event that is there, and is not the newest any more: what came after it is told.
+    // An event that is there, and is not the newest any more: what came after it comes with the refusal.
     let conflict = refused(store.append(after("order-7", 2, events[1].id)).await);
     let violation = &conflict.violations[0];
     assert_eq!(
