@@ -20,17 +20,22 @@ fn start(place: &Place, errors: Stdio, log: &str) -> (Child, String) {
     (server, address)
 }
 
-/// Posts one event, but for the end of its body if `whole` is false.
-fn post(address: &str, whole: bool) -> TcpStream {
+/// Posts one event.
+fn post(address: &str) -> TcpStream {
+    let mut client = begin_post(address, BODY.len());
+    client.write_all(BODY).unwrap();
+    client
+}
+
+/// Sends the head of a request whose body has this many bytes.
+fn begin_post(address: &str, length: usize) -> TcpStream {
     let mut client = TcpStream::connect(address).unwrap();
     client.set_read_timeout(Some(HANG)).unwrap();
-    let length = BODY.len();
     write!(
         client,
         "POST /v1/streams/a-1 HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     )
     .unwrap();
-    client.write_all(if whole { BODY } else { &BODY[..9] }).unwrap();
     client
 }
 
@@ -45,9 +50,13 @@ fn stop(server: &Child) {
 }
 
 fn dropped(address: &str) -> f64 {
+    figure(address, "annals_log_lines_dropped_total")
+}
+
+fn figure(address: &str, name: &str) -> f64 {
     let mut answer = ureq::get(format!("http://{address}/metrics")).call().unwrap();
     let text = answer.body_mut().read_to_string().unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("annals_log_lines_dropped_total "));
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
 }
 
@@ -57,7 +66,7 @@ fn a_log_on_a_full_disk_ends_nothing() {
     let place = Place::new();
     let full = std::fs::File::create("/dev/full").unwrap();
     let (mut server, address) = start(&place, full.into(), "info");
-    assert_eq!(status(&mut post(&address, true)), "HTTP/1.1 201");
+    assert_eq!(status(&mut post(&address)), "HTTP/1.1 201");
     while dropped(&address) == 0.0 {
         std::thread::yield_now();
     }
@@ -71,9 +80,15 @@ fn a_log_whose_reader_has_ended_ends_nothing_and_what_is_under_way_is_finished()
     let (reader, writer) = std::io::pipe().unwrap();
     let (mut server, address) = start(&place, writer.into(), "info");
     drop(reader);
-    let mut client = post(&address, false);
+    // Blanks before an event, so that it is seen when the server has begun to read the body.
+    let blanks = vec![b' '; 1 << 20];
+    let mut client = begin_post(&address, blanks.len() + BODY.len());
+    client.write_all(&blanks).unwrap();
+    while figure(&address, "annals_http_body_bytes") == 0.0 {
+        std::thread::yield_now();
+    }
     stop(&server);
-    client.write_all(&BODY[9..]).unwrap();
+    client.write_all(BODY).unwrap();
     assert_eq!(status(&mut client), "HTTP/1.1 201");
     assert!(server.wait().unwrap().success());
 }
@@ -85,7 +100,7 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
     // Each request is some hundred bytes of the log, and a pipe takes 64 KiB.
     let (mut server, address) = start(&place, writer.into(), "debug");
     while dropped(&address) == 0.0 {
-        assert_eq!(status(&mut post(&address, true)), "HTTP/1.1 201");
+        assert_eq!(status(&mut post(&address)), "HTTP/1.1 201");
     }
     stop(&server);
     assert!(server.wait().unwrap().success());
@@ -101,7 +116,7 @@ fn a_standard_output_that_nobody_reads_is_no_reason_not_to_serve() {
     let mut log = BufReader::new(server.stderr.take().unwrap()).lines().map(Result::unwrap);
     let line = log.find(|line| line.contains("standard output cannot be written")).unwrap();
     let address = line.rsplit_once("http://").unwrap().1.trim().to_owned();
-    assert_eq!(status(&mut post(&address, true)), "HTTP/1.1 201");
+    assert_eq!(status(&mut post(&address)), "HTTP/1.1 201");
     stop(&server);
     assert!(log.any(|line| line.contains("stopped")));
     assert!(server.wait().unwrap().success());
