@@ -180,9 +180,7 @@ impl FileDisk {
     fn hold(root: &Path, directory: PathBuf) -> io::Result<Self> {
         let missing: Vec<_> = directory.ancestors().skip(1).take_while(|above| !above.exists()).collect();
         private::directory().recursive(true).create(&directory)?;
-        let mut options = OpenOptions::new();
-        let lock =
-            private::file(&mut options).create(true).truncate(false).write(true).open(root.join(LOCK))?;
+        let lock = private::file().create(true).truncate(false).write(true).open(root.join(LOCK))?;
         let lock = locked(lock)?;
         // What was created must survive a crash: each directory is an entry of the one above it.
         for created in missing {
@@ -211,8 +209,10 @@ mod private {
         builder
     }
 
-    pub(super) fn file(options: &mut OpenOptions) -> &mut OpenOptions {
-        options.mode(0o600)
+    pub(super) fn file() -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.mode(0o600);
+        options
     }
 }
 
@@ -224,8 +224,8 @@ mod private {
         DirBuilder::new()
     }
 
-    pub(super) fn file(options: &mut OpenOptions) -> &mut OpenOptions {
-        options
+    pub(super) fn file() -> OpenOptions {
+        OpenOptions::new()
     }
 }
 
@@ -253,8 +253,8 @@ impl Disk for FileDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.may_write()?;
-        let mut options = OpenOptions::new();
-        private::file(&mut options).read(true).write(true).create(true).truncate(true);
+        let mut options = private::file();
+        options.read(true).write(true).create(true).truncate(true);
         Ok(Arc::new(OsFile::new(options.open(self.directory.join(name))?, name)?))
     }
 
