@@ -228,8 +228,7 @@ impl FileDisk {
         let missing: Vec<_> = directory.ancestors().skip(1).take_while(|above| !above.exists()).collect();
         private::directory().recursive(true).create(&directory)?;
         let path = root.join(LOCK);
-        let mut options = OpenOptions::new();
-        let lock = private::file(&mut options).create(true).truncate(false).write(true).open(&path)?;
+        let lock = private::file().create(true).truncate(false).write(true).open(&path)?;
         let lock = locked(lock, true)?;
         let number = number_of(&lock.metadata()?);
         let keeps_numbers = fs::metadata(&path).is_ok_and(|found| number_of(&found) == number);
@@ -268,8 +267,10 @@ mod private {
         builder
     }
 
-    pub(super) fn file(options: &mut OpenOptions) -> &mut OpenOptions {
-        options.mode(0o600)
+    pub(super) fn file() -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.mode(0o600);
+        options
     }
 }
 
@@ -281,8 +282,8 @@ mod private {
         DirBuilder::new()
     }
 
-    pub(super) fn file(options: &mut OpenOptions) -> &mut OpenOptions {
-        options
+    pub(super) fn file() -> OpenOptions {
+        OpenOptions::new()
     }
 }
 
@@ -322,8 +323,8 @@ impl Disk for FileDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.may_write()?;
-        let mut options = OpenOptions::new();
-        private::file(&mut options).read(true).write(true).create(true).truncate(true);
+        let mut options = private::file();
+        options.read(true).write(true).create(true).truncate(true);
         self.file(options.open(self.directory.join(name))?, name)
     }
 

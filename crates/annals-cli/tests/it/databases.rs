@@ -27,6 +27,12 @@ fn a_store_like_any_other(server: &Server) {
     assert!(refused.contains("exists already, at version 1"), "{refused}");
     assert!(place.ok(&format!("streams --category account --store {url}")).contains("account-42"));
 
+    for end in ["0000-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"] {
+        place.ok(&format!("append ends-1 --type t --occurred-at {end} --store {url}"));
+        let last = place.json(&format!("read ends-1 --backward --limit 1 --json --store {url}"));
+        assert_eq!(last["occurred_at"], end, "the whole range of times is kept");
+    }
+
     // There and back: the same log comes out of a database and of a directory.
     place.ok(&format!("verify --store {url}"));
     let export = place.annals(&format!("export -o log.jsonl --store {url}"));
