@@ -156,7 +156,7 @@ pub(crate) fn state_error(path: Option<&Path>, error: SqlError) -> Error {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let named = match subscribers_in(path) {
         Some(names) if !names.is_empty() => format!(" ({})", names.join(", ")),
-        _ => ", whose names cannot be read".to_owned(),
+        _ => " (their names cannot be read)".to_owned(),
     };
     let cause = format!(
         "{error}. The file holds snapshots, which are made again, and how far each subscriber is{named}; the log does not \
