@@ -3,7 +3,8 @@
 //!
 //! - S1  Every connection is set and checked before it is used. It has a name of its own, a variable of the session, by
 //!       which it is noticed if a proxy gives its server to somebody else between two transactions.
-//! - S2  One that leads to another log than the one that was opened is refused.
+//! - S2  One of the state that leads to the state of another log than the one that was opened is refused. Which log a
+//!       connection leads to, each of its statements checks.
 //!
 //! `docs/sql-stores.md` lists the settings and what is done about each.
 
@@ -12,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use annals_core::{EventId, StoreId};
-use annals_sql::{Driver, Lineage, Pool, Step, Stopped};
+use annals_sql::{Driver, Pool, Step, Stopped};
 use async_trait::async_trait;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
@@ -29,19 +30,11 @@ pub(crate) struct Door {
     pub(crate) address: Address,
     options: Options,
     set: String,
-    leads_to: LeadsTo,
+    state_of: Option<StateOf>,
 }
 
-/// What a connection must lead to.
-#[derive(Clone)]
-pub(crate) enum LeadsTo {
-    /// Whatever is there.
-    Anything,
-    /// This log.
-    Log(Arc<Lineage>),
-    /// The state of this log, once it is known which.
-    State(Arc<OnceLock<StoreId>>),
-}
+/// The log whose state a connection must lead to, once it is known which. A log itself is checked by each statement.
+pub(crate) type StateOf = Arc<OnceLock<StoreId>>;
 
 /// A connection with what is known of it.
 pub(crate) struct Connected {
@@ -69,32 +62,32 @@ impl DerefMut for Connected {
 
 impl Door {
     /// Connections with these settings.
-    pub(crate) fn new(address: &Address, options: &Options, set: String, leads_to: LeadsTo) -> Self {
-        Self { address: address.clone(), options: options.clone(), set, leads_to }
+    pub(crate) fn new(address: &Address, options: &Options, set: String, state_of: Option<StateOf>) -> Self {
+        Self { address: address.clone(), options: options.clone(), set, state_of }
     }
 
     /// Connections that read a log.
-    pub(crate) fn reading(address: &Address, options: &Options, lineage: Arc<Lineage>) -> Self {
+    pub(crate) fn reading(address: &Address, options: &Options) -> Self {
         // A lower limit of the server's is kept.
         let silence = options.silence().as_secs().max(1);
         let limit = format!(
             "; /*M! SET SESSION max_statement_time = \
                  IF(@@max_statement_time = 0, {silence}, LEAST(@@max_statement_time, {silence})) */"
         );
-        Self::new(address, options, settings(options) + &limit, LeadsTo::Log(lineage))
+        Self::new(address, options, settings(options) + &limit, None)
     }
 
     /// Connections that write a log. One that has gone silent with the lock of the log held is thrown out by the server.
-    pub(crate) fn writing(address: &Address, options: &Options, lineage: Option<Arc<Lineage>>) -> Self {
+    pub(crate) fn writing(address: &Address, options: &Options) -> Self {
         let silent = seconds(options) * 2;
         let moving = if options.moving { "; SET @annals_moving = TRUE" } else { "" };
         let set = format!("{}; SET SESSION wait_timeout = {silent}{moving}", settings(options));
-        Self::new(address, options, set, lineage.map_or(LeadsTo::Anything, LeadsTo::Log))
+        Self::new(address, options, set, None)
     }
 
     /// Connections that make tables.
     pub(crate) fn migrating(address: &Address, options: &Options) -> Self {
-        Self::new(address, options, settings(options), LeadsTo::Anything)
+        Self::new(address, options, settings(options), None)
     }
 
     /// A pool of these connections.
@@ -103,19 +96,21 @@ impl Door {
         Pool::new(self, most, patience, KEPT)
     }
 
+    fn state_of(&self) -> Option<StoreId> {
+        self.state_of.as_ref()?.get().copied()
+    }
+
     async fn make(&self) -> Result<Connected, sqlx::Error> {
         let mut sql = self.address.connect.connect().await?;
         let session = EventId::generate().to_string();
-        let leads_to = match &self.leads_to {
-            LeadsTo::Anything => "NULL",
-            LeadsTo::Log(_) => "(SELECT store_id FROM log)",
-            LeadsTo::State(bound) if bound.get().is_some() => "(SELECT store_id FROM state)",
-            LeadsTo::State(_) => "NULL",
+        let store = match self.state_of() {
+            Some(_) => "(SELECT store_id FROM state)",
+            None => "NULL",
         };
         let set = format!(
             "{}; SET @annals_session = '{session}'; \
              SELECT CAST(CONNECTION_ID() AS SIGNED), CAST(@@max_allowed_packet AS SIGNED), \
-             CAST(@@sql_log_bin AS SIGNED), {leads_to}",
+             CAST(@@sql_log_bin AS SIGNED), {store}",
             self.set
         );
         let rows = sqlx::raw_sql(AssertSqlSafe(set)).fetch_all(&mut sql).await?;
@@ -137,12 +132,7 @@ impl Door {
                 "`sql_log_bin` is 0 for this user (by `init_connect`?): replicas would miss what is written";
             return Err(stopped(Stopped::Setting(problem.to_owned())));
         }
-        let expected = match &self.leads_to {
-            LeadsTo::Anything => None,
-            LeadsTo::Log(lineage) => Some(lineage.id()),
-            LeadsTo::State(bound) => bound.get().copied(),
-        };
-        let Some(expected) = expected else { return Ok(()) };
+        let Some(expected) = self.state_of() else { return Ok(()) };
         let found = StoreId::from_bytes(row::maybe_id(row, 3)?.ok_or(sqlx::Error::RowNotFound)?);
         match found == expected {
             true => Ok(()),

@@ -1,7 +1,7 @@
 //! The state beside a log, in a database: connections for the framework, which knows the tables. What is said over one is
 //! said in the same way in the transaction of an append, for inline projections.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{Error, Result, StoreId};
@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Column, Connection, Either, Executor, Row};
 
 use crate::error::{ENDED, STATEMENTS, number, reason, stopped};
 use crate::options::Address;
-use crate::session::{Door, LeadsTo};
+use crate::session::{Door, StateOf};
 use crate::{Options, schema, session, value};
 
 /// A connection of a pool that nobody used for this long is given up.
@@ -30,7 +30,7 @@ pub struct MySqlState {
     readers: Pool<Door>,
     writers: Pool<Door>,
     alone: Arc<Door>,
-    bound: Arc<OnceLock<StoreId>>,
+    bound: StateOf,
 }
 
 impl MySqlState {
@@ -41,10 +41,10 @@ impl MySqlState {
     /// `Invalid` if the address is none.
     pub fn at(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
-        let bound = Arc::new(OnceLock::new());
+        let bound = StateOf::default();
         let door = |own: &str| {
             let set = format!("{}; {own}", session::settings(&options));
-            Door::new(&address, &options, set, LeadsTo::State(bound.clone()))
+            Door::new(&address, &options, set, Some(bound.clone()))
         };
         let pool = |own: &str| Pool::new(door(own), options.connections_max, options.patience, IDLE);
         let readers = pool("SET SESSION TRANSACTION READ ONLY");

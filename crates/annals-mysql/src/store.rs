@@ -42,7 +42,7 @@ impl MySqlStore {
         let progress = Progress::at(Position::ZERO);
         let lineage = Arc::new(Lineage::of(id, progress.clone()));
         let reader = Arc::new(Reader {
-            pool: Door::reading(&address, &options, lineage.clone()).pool(),
+            pool: Door::reading(&address, &options).pool(),
             lineage: lineage.clone(),
             silence: options.silence(),
             replica: options.replica,
@@ -53,7 +53,7 @@ impl MySqlStore {
         let (limits, clock) = (options.limits, options.clock.clone());
         // Two digits a byte, and some space for what stands around them.
         let weight_max = packet / 5 * 2;
-        let door = Arc::new(Door::writing(&address, &options, Some(lineage.clone())));
+        let door = Arc::new(Door::writing(&address, &options));
         let (link, inlines) = (Link { door, lineage, options }, Inlines::default());
         let committer =
             Committer::start(link, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX.min(weight_max));

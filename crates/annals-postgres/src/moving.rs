@@ -19,7 +19,7 @@ pub(crate) async fn on<T>(
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T> {
     let options = Options::default();
-    let mut line = Line::open(&Arc::new(Door::writing(address, &options, None))).await.map_err(failed)?;
+    let mut line = Line::open(&Arc::new(Door::writing(address, &options))).await.map_err(failed)?;
     let limit = options.silence();
     let done = tokio::time::timeout(limit, work(line.begin(Step::Read))).await;
     let Ok(done) = done else { return Err(failed(stopped(Stopped::Silent(limit)))) };

@@ -3,7 +3,8 @@
 //!
 //! - S1  Every connection is set and checked before it is used. It has a name of its own, a setting of the session, by which
 //!       it is noticed if a pooler gives its server to somebody else between two transactions.
-//! - S2  One that leads to another log than the one that was opened is refused.
+//! - S2  One of the state that leads to the state of another log than the one that was opened is refused. Which log a
+//!       connection leads to, each of its statements checks.
 //!
 //! `docs/sql-stores.md` lists the settings and what is done about each.
 
@@ -12,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use annals_core::StoreId;
-use annals_sql::{Driver, Lineage, Pool, Step, Stopped};
+use annals_sql::{Driver, Pool, Step, Stopped};
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
@@ -30,19 +31,11 @@ pub(crate) struct Door {
     pub(crate) address: Address,
     options: Options,
     set: String,
-    leads_to: LeadsTo,
+    state_of: Option<StateOf>,
 }
 
-/// What a connection must lead to.
-#[derive(Clone)]
-pub(crate) enum LeadsTo {
-    /// Whatever is there.
-    Anything,
-    /// This log.
-    Log(Arc<Lineage>),
-    /// The state of this log, once it is known which.
-    State(Arc<OnceLock<StoreId>>),
-}
+/// The log whose state a connection must lead to, once it is known which. A log itself is checked by each statement.
+pub(crate) type StateOf = Arc<OnceLock<StoreId>>;
 
 /// A connection with what is known of it.
 pub(crate) struct Connected {
@@ -68,27 +61,26 @@ impl DerefMut for Connected {
 
 impl Door {
     /// Connections with these settings.
-    pub(crate) fn new(address: &Address, options: &Options, set: String, leads_to: LeadsTo) -> Self {
-        Self { address: address.clone(), options: options.clone(), set, leads_to }
+    pub(crate) fn new(address: &Address, options: &Options, set: String, state_of: Option<StateOf>) -> Self {
+        Self { address: address.clone(), options: options.clone(), set, state_of }
     }
 
     /// Connections that read a log.
-    pub(crate) fn reading(address: &Address, options: &Options, lineage: Arc<Lineage>) -> Self {
-        Self::new(address, options, settings(address, options), LeadsTo::Log(lineage))
+    pub(crate) fn reading(address: &Address, options: &Options) -> Self {
+        Self::new(address, options, settings(address, options), None)
     }
 
     /// Connections that write a log.
-    pub(crate) fn writing(address: &Address, options: &Options, lineage: Option<Arc<Lineage>>) -> Self {
+    pub(crate) fn writing(address: &Address, options: &Options) -> Self {
         let moving = if options.moving { "; SET annals.moving TO 'on'" } else { "" };
-        let leads_to = lineage.map_or(LeadsTo::Anything, LeadsTo::Log);
-        Self::new(address, options, settings(address, options) + moving, leads_to)
+        Self::new(address, options, settings(address, options) + moving, None)
     }
 
     /// Connections that make tables, which may take its time.
     pub(crate) fn migrating(address: &Address, options: &Options) -> Self {
         let set = "; SET lock_timeout TO '60s'; SET statement_timeout TO 0; \
                    SET idle_in_transaction_session_timeout TO '60s'";
-        Self::new(address, options, settings(address, options) + set, LeadsTo::Anything)
+        Self::new(address, options, settings(address, options) + set, None)
     }
 
     /// A pool of these connections.
@@ -97,19 +89,21 @@ impl Door {
         Pool::new(self, most, patience, KEPT)
     }
 
+    fn state_of(&self) -> Option<StoreId> {
+        self.state_of.as_ref()?.get().copied()
+    }
+
     async fn make(&self) -> Result<Connected, sqlx::Error> {
         let mut sql = self.address.connect.connect().await?;
         let session = Uuid::new_v4().simple().to_string();
-        let leads_to = match &self.leads_to {
-            LeadsTo::Anything => "NULL::uuid",
-            LeadsTo::Log(_) => "(SELECT store_id FROM log)",
-            LeadsTo::State(bound) if bound.get().is_some() => "(SELECT store_id FROM state)",
-            LeadsTo::State(_) => "NULL::uuid",
+        let store = match self.state_of() {
+            Some(_) => "(SELECT store_id FROM state)",
+            None => "NULL::uuid",
         };
         let set = format!(
             "{}; SET annals.session TO '{session}'; \
              SELECT pg_backend_pid(), current_setting('session_replication_role'), \
-             current_setting('zero_damaged_pages'), {leads_to}",
+             current_setting('zero_damaged_pages'), {store}",
             self.set
         );
         let rows = sqlx::raw_sql(AssertSqlSafe(set)).fetch_all(&mut sql).await?;
@@ -129,12 +123,7 @@ impl Door {
                 return Err(stopped(Stopped::Setting(problem)));
             }
         }
-        let expected = match &self.leads_to {
-            LeadsTo::Anything => None,
-            LeadsTo::Log(lineage) => Some(lineage.id()),
-            LeadsTo::State(bound) => bound.get().copied(),
-        };
-        let Some(expected) = expected else { return Ok(()) };
+        let Some(expected) = self.state_of() else { return Ok(()) };
         let found: Option<Uuid> = row.try_get(3)?;
         let found = StoreId::from_bytes(found.ok_or(sqlx::Error::RowNotFound)?.into_bytes());
         match found == expected {

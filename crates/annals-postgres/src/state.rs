@@ -4,7 +4,7 @@
 //! What is committed here can be made again from the log, so a commit does not wait for the disk; a crash of the server
 //! may take back the last ones, whole ones only.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{Error, Result, StoreId};
@@ -18,7 +18,7 @@ use sqlx::{
 
 use crate::error::{reason, stopped};
 use crate::options::Address;
-use crate::session::{Door, LeadsTo};
+use crate::session::{Door, StateOf};
 use crate::value::{self, Cell};
 use crate::{Options, schema, session};
 
@@ -36,7 +36,7 @@ pub struct PostgresState {
     readers: Pool<Door>,
     writers: Pool<Door>,
     alone: Arc<Door>,
-    bound: Arc<OnceLock<StoreId>>,
+    bound: StateOf,
 }
 
 impl PostgresState {
@@ -47,10 +47,10 @@ impl PostgresState {
     /// `Invalid` if the address is none.
     pub fn at(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
-        let bound = Arc::new(OnceLock::new());
+        let bound = StateOf::default();
         let door = |own: &str| {
             let set = format!("{}; {own}", settings(&address, &options));
-            Door::new(&address, &options, set, LeadsTo::State(bound.clone()))
+            Door::new(&address, &options, set, Some(bound.clone()))
         };
         let pool = |own: &str| Pool::new(door(own), options.connections_max, options.patience, IDLE);
         let readers = pool("SET default_transaction_read_only TO on");

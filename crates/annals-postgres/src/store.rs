@@ -41,7 +41,7 @@ impl PostgresStore {
         let progress = Progress::at(Position::ZERO);
         let lineage = Arc::new(Lineage::of(id, progress.clone()));
         let reader = Arc::new(Reader {
-            pool: Door::reading(&address, &options, lineage.clone()).pool(),
+            pool: Door::reading(&address, &options).pool(),
             lineage: lineage.clone(),
             silence: options.silence(),
             replica: options.replica,
@@ -52,7 +52,7 @@ impl PostgresStore {
         let watch =
             Watch::start(reader.clone(), &address, options.poll, written.subscribe(), progress.clone());
         let (limits, clock) = (options.limits, options.clock.clone());
-        let door = Arc::new(Door::writing(&address, &options, Some(lineage.clone())));
+        let door = Arc::new(Door::writing(&address, &options));
         let (link, inlines) = (Link { door, lineage, options, written }, Inlines::default());
         let committer = Committer::start(link, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX);
         Ok(Self { id, limits, reader, committer, progress, inlines, _watch: watch })

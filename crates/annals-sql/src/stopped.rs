@@ -88,10 +88,10 @@ fn stopped(error: &Error) -> Option<&Stopped> {
         if let Some(stopped) = error.downcast_ref::<Stopped>() {
             return Some(stopped);
         }
-        if let Some(shared) = error.downcast_ref::<crate::failure::SharedCause>() {
-            if let Some(stopped) = shared.is::<Stopped>() {
-                return Some(stopped);
-            }
+        if let Some(shared) = error.downcast_ref::<crate::failure::SharedCause>()
+            && let Some(stopped) = shared.is::<Stopped>()
+        {
+            return Some(stopped);
         }
         cause = error.source();
     }

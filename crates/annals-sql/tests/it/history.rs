@@ -99,7 +99,6 @@ async fn who_waits_gets_to_know_that_events_were_lost(place: Place) {
         let store = store.clone();
         async move { store.wait(last).await }
     });
-    tokio::time::sleep(Duration::from_millis(100)).await;
     lose(&place, 1).await;
     let error = tokio::time::timeout(HANG, waiting).await.expect("it waits in vain").unwrap().unwrap_err();
     assert_eq!(annals_sql::lost_event(&error), Some(seen), "{}", error.chain());

@@ -199,7 +199,7 @@ async fn tables_that_would_lose_rows_are_refused_with_their_name() {
         .run(&format!("ALTER TABLE \"{}\".kept SET UNLOGGED", table.trim_end_matches(".kept")))
         .await;
     let again = Annals::open(&postgres.url).await.unwrap();
-    let said = again.project(Kept).start().await.err().expect("it is taken").to_string();
+    let said = again.project(Kept).start().await.unwrap_err().to_string();
     assert!(said.contains("`kept`"), "{said}");
 }
 
