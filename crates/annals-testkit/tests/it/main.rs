@@ -119,6 +119,7 @@ a_broken_store_is_caught! {
         random_histories_have_one_order,
     ];
     one_that_ignores_queries: IgnoresQueries => [
+        queries_at_the_limits_are_answered,
         no_match_by_type, no_match_by_tags_needs_all_of_them, no_match_by_category,
         no_match_by_process_and_initiator, items_are_or_ed_and_what_an_item_names_is_and_ed,
         no_match_of_every_event_means_that_the_head_was_seen, an_append_refused_by_a_query_changes_nothing,
