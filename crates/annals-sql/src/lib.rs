@@ -13,7 +13,7 @@
 //!       itself; one that is refused takes no row and no position.
 //! - Q3  Only what may have been committed is [`Failure::Indeterminate`].
 //!
-//! Knows no database and no SQL but the shape of a query ([`Matching`]); those are in `annals-postgres` and
+//! Knows no database and no SQL but the shape of a query; those are in `annals-postgres` and
 //! `annals-mysql`.
 //!
 //! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `writer`, `database` (what a store
