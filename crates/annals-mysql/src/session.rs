@@ -70,9 +70,12 @@ impl Door {
     pub(crate) fn reading(address: &Address, options: &Options) -> Self {
         // A lower limit of the server's is kept.
         let silence = options.silence().as_secs().max(1);
+        let millis = silence * 1_000;
         let limit = format!(
-            "; /*M! SET SESSION max_statement_time = \
-                 IF(@@max_statement_time = 0, {silence}, LEAST(@@max_statement_time, {silence})) */"
+            " /*M! , SESSION max_statement_time = \
+                 IF(@@max_statement_time = 0, {silence}, LEAST(@@max_statement_time, {silence})) */\
+             /*!80000 , SESSION max_execution_time = CAST(\
+                 IF(@@max_execution_time = 0, {millis}, LEAST(@@max_execution_time, {millis})) AS UNSIGNED) */"
         );
         Self::new(address, options, settings(options) + &limit, None)
     }
@@ -188,7 +191,9 @@ pub(crate) fn settings(options: &Options) -> String {
     const ALL: u64 = u64::MAX;
     let patience = seconds(options);
     // Quotes and concatenation as the standard, PostgreSQL and SQLite have them; and what does not fit is refused, not cut.
-    // To set `max_join_size` sets `sql_big_selects`, which therefore comes after it.
+    // To set `max_join_size` sets `sql_big_selects`, which therefore comes after it. Names are sorted whole: of the bytes that
+    // `max_sort_length` allows, some are taken for the length. What only one kind of server has is in comments that only it
+    // reads; they are parts of a statement, as MySQL refuses one that is empty.
     format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION TRANSACTION READ WRITE; \
          SET SESSION autocommit = 1, SESSION completion_type = 0, SESSION sql_select_limit = {ALL}, \
@@ -196,12 +201,12 @@ pub(crate) fn settings(options: &Options) -> String {
          SESSION sql_auto_is_null = 0, SESSION foreign_key_checks = 1, SESSION unique_checks = 1, \
          SESSION default_storage_engine = InnoDB, SESSION default_tmp_storage_engine = InnoDB, \
          SESSION time_zone = '+00:00', SESSION div_precision_increment = 4, SESSION default_week_format = 0, \
-         SESSION lc_time_names = 'en_US', SESSION max_sort_length = 1024, \
+         SESSION lc_time_names = 'en_US', SESSION max_sort_length = 8192, \
          SESSION innodb_lock_wait_timeout = {patience}, SESSION lock_wait_timeout = {patience}, \
          SESSION group_concat_max_len = 67108864, \
-         SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'; \
-         /*M! SET SESSION check_constraint_checks = 1, SESSION innodb_strict_mode = 1 */; \
-         /*M!100804 SET SESSION explicit_defaults_for_timestamp = 1, SESSION old_mode = 'UTF8_IS_UTF8MB3' */"
+         SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION' \
+         /*M! , SESSION check_constraint_checks = 1, SESSION innodb_strict_mode = 1 */\
+         /*M!100804 , SESSION explicit_defaults_for_timestamp = 1, SESSION old_mode = 'UTF8_IS_UTF8MB3' */"
     )
 }
 

@@ -54,7 +54,7 @@ impl Sink for LogSink {
         let append = append(message).map_err(Failure::refused)?;
         let stream = append.writes[0].stream.clone();
         let mut answer = self.0.append(append.clone()).await;
-        if answer.as_ref().is_ok_and(|appended| appended.streams.iter().all(|(of, _)| *of != stream)) {
+        if matches!(&answer, Err(Error::Reused(reused)) if reused.stream != stream) {
             // The key is another message's, of another outbox or about something else, with the same id. An id belongs to
             // an event within its stream: there, this one is known by it.
             answer = self.0.append(Append { key: None, ..append }).await;

@@ -112,12 +112,13 @@ async fn killed_connections_lose_nothing_and_do_nothing_twice() {
 /// Two processes that open a database without tables at once make them once.
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_made_once_by_many() {
+    let alone = annals_mysql::migrate(&fresh_log().await).await.unwrap();
     let url = fresh_log().await;
-    outages::tables_are_made_once_by_many(|| {
+    let migrate = || {
         let url = url.clone();
         async move { annals_mysql::migrate(&url).await }
-    })
-    .await;
+    };
+    outages::tables_are_made_once_by_many(migrate, alone).await;
     let mut connection = connect(&url).await;
     let logs = connection.fetch_one("SELECT COUNT(*) FROM log").await.unwrap().get::<i64, _>(0);
     assert_eq!(logs, 1);

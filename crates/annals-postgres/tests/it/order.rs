@@ -106,12 +106,13 @@ async fn killed_backends_lose_nothing_and_do_nothing_twice() {
 /// Two processes that open a database without tables at once make them once.
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_made_once_by_many() {
+    let alone = annals_postgres::migrate(&fresh_log(Which::Newest)).await.unwrap();
     let url = fresh_log(Which::Newest);
-    outages::tables_are_made_once_by_many(|| {
+    let migrate = || {
         let url = url.clone();
         async move { annals_postgres::migrate(&url).await }
-    })
-    .await;
+    };
+    outages::tables_are_made_once_by_many(migrate, alone).await;
     let mut connection = connect(&url).await;
     let logs = connection.fetch_one("SELECT count(*) FROM log").await.unwrap().get::<i64, _>(0);
     assert_eq!(logs, 1);
