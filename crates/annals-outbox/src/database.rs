@@ -179,7 +179,16 @@ impl Pool {
     /// server, the role or the session is set to: that it is committed by `COMMIT` and nothing else, that it sees what is
     /// committed and nothing else, and that it may write. On SQLite one that writes waits for others now instead of failing
     /// later.
+    ///
+    /// A caller that is dropped meanwhile leaves no transaction open: the driver would give the connection back to the pool
+    /// with the transaction that it has just begun, to whoever asks for a connection next.
     pub(crate) async fn begin(&self, access: Access) -> Result<Transaction, sqlx::Error> {
+        let pool = self.clone();
+        let begun = tokio::spawn(async move { pool.begin_now(access).await });
+        begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
+
+    async fn begin_now(&self, access: Access) -> Result<Transaction, sqlx::Error> {
         Ok(match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(pool) => Transaction::Postgres(

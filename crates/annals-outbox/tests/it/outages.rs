@@ -91,3 +91,24 @@ async fn what_is_published_is_marked_without_autocommit() {
     let marked = other.number("SELECT COUNT(*) FROM outbox WHERE processed = TRUE").await;
     assert_eq!((taken, marked), (vec![3, 0], 3), "published by the one and the next, and marked");
 }
+
+/// What is asked of an outbox and given up leaves no transaction open: the connections are the caller's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_is_given_up_leaves_no_transaction_open() {
+    for (place, is_open) in [
+        (
+            crate::support::Place::newest_postgres().await,
+            "SELECT CASE WHEN now() = statement_timestamp() THEN 0 ELSE 1 END::int8",
+        ),
+        (crate::support::Place::mariadb().await, "SELECT CAST(@@in_transaction AS SIGNED)"),
+    ] {
+        for micros in 0..600 {
+            let asked =
+                tokio::time::timeout(std::time::Duration::from_micros(5 * micros), place.outbox.status());
+            let _ = asked.await;
+            for _ in 0..3 {
+                assert_eq!(place.number(is_open).await, 0, "given up after {} microseconds", 5 * micros);
+            }
+        }
+    }
+}
