@@ -49,7 +49,10 @@ const LOG: Part = Part {
     steps: &[
         &[include_str!("../sql/001_tables.sql")],
         APPEND_BEGIN,
+        // With the procedure of the step before, which a dump may have left out.
         &[
+            "DROP PROCEDURE IF EXISTS append_begin",
+            include_str!("../sql/002_append.sql"),
             "ALTER PROCEDURE append_begin SQL SECURITY INVOKER",
             "DROP PROCEDURE IF EXISTS assert_log",
             include_str!("../sql/003_assert_log.sql"),

@@ -54,7 +54,7 @@ async fn what_a_dump_has_left_out_is_made_again(place: Place) {
     };
     migrate().await;
     let functions: &[&str] = match place.is_postgres() {
-        true => &["FUNCTION %.append_group", "FUNCTION %.assert_log"],
+        true => &["FUNCTION %.append_group", "FUNCTION %.assert_log", "FUNCTION %.assumed_after"],
         false => &["PROCEDURE %.append_begin", "PROCEDURE %.assert_log"],
     };
     let mut owner = place.beside().await;
@@ -66,7 +66,21 @@ async fn what_a_dump_has_left_out_is_made_again(place: Place) {
         owner.run(&format!("DROP {}", function.replace('%', &place.name))).await;
         open().await.append(append(&format!("opened-{number}"))).await.unwrap();
     }
-    assert_eq!(open().await.log_events(Query::all()).await.unwrap().len(), 5);
+    assert_eq!(open().await.log_events(Query::all()).await.unwrap().len(), 1 + 2 * functions.len());
+}
+
+/// A dump of the tables that the version before had, without its procedure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_older_dump_without_its_procedures_is_brought_up_to_date() {
+    let place = Place::mariadb().await;
+    let open = async || annals::open_store(&place.url.parse().unwrap()).await.unwrap();
+    open().await.append(append("thing-1")).await.unwrap();
+    let mut owner = place.beside().await;
+    let older = "DROP PROCEDURE %.append_begin; DROP PROCEDURE %.assert_log; DROP TABLE %.owner;
+        DELETE FROM %.migrations WHERE step > 2";
+    owner.run(&older.replace('%', &place.name)).await;
+    open().await.append(append("thing-2")).await.unwrap();
+    assert_eq!(open().await.log_events(Query::all()).await.unwrap().len(), 2);
 }
 
 /// A procedure of a user who is not on the server on which a dump is restored.
