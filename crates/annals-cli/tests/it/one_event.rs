@@ -211,3 +211,17 @@ fn a_reader_that_goes_away_changes_neither_what_is_done_nor_the_exit_code() {
     assert_eq!(without_reader("verify").status.code(), Some(1), "damage is damage");
     assert_eq!(without_reader("repair --to file:mended").status.code(), Some(1), "events are lost");
 }
+
+/// G5: a key stands for one append, also from the command line.
+#[test]
+fn a_key_that_comes_again_with_another_event_is_refused() {
+    let place = Place::new();
+    assert_eq!(place.annals("append a-1 --type t --data 1 --key k").code, 0);
+    assert_eq!(place.annals("append a-1 --type t --data 1 --key k").code, 0, "the same append again");
+    for other in ["append a-1 --type t --data 2 --key k", "append b-1 --type t --data 1 --key k"] {
+        let refused = place.annals(other);
+        assert_eq!(refused.code, 1, "{other}: {}", refused.out);
+        assert!(refused.err.contains("position 1 (stream `a-1`)"), "{}", refused.err);
+    }
+    assert_eq!(place.annals("read --all --json").out.lines().count(), 1);
+}
