@@ -1,7 +1,7 @@
 //! What the process does with memory that it no longer needs: it gives it back.
 //!
 //! glibc keeps freed memory for the next request of the same size, and learns from each large one that it was freed
-//! to keep larger ones. A server that has had many clients once would keep for ever what they took. The one place of
+//! to keep larger ones. A server that has had many clients once would never return what they took. The one place of
 //! the command line with unsafe code: the allocator has no other interface.
 #![allow(unsafe_code)]
 

@@ -181,7 +181,7 @@ impl Pool {
     /// later.
     ///
     /// A caller that is dropped meanwhile leaves no transaction open: the driver would give the connection back to the pool
-    /// with the transaction that it has just begun, to whoever asks for a connection next.
+    /// with the transaction that it has just begun, and the next caller would run inside it.
     pub(crate) async fn begin(&self, access: Access) -> Result<Transaction, sqlx::Error> {
         let pool = self.clone();
         let begun = tokio::spawn(async move { pool.begin_now(access).await });

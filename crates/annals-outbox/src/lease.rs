@@ -35,7 +35,7 @@ pub(crate) enum Kept {
 pub struct LeaseHolder {
     /// The name of the publisher, which it makes when it is started.
     pub holder: String,
-    /// Until when, by the clock of the database; `None` is for ever.
+    /// Until when, by the clock of the database; `None` if it never ends.
     pub until: Option<Timestamp>,
     /// Whether it can be: a lease that ends later than its length from now was taken by a clock that was ahead, and the next
     /// publisher takes it over.
@@ -59,7 +59,7 @@ impl std::fmt::Display for LeaseHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.until {
             Some(until) => write!(f, "`{}` has the lease until {until}", self.holder),
-            None => write!(f, "`{}` has the lease for ever", self.holder),
+            None => write!(f, "`{}` has a lease without an end", self.holder),
         }
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Worker {
     taken: Arc<Mutex<Option<Instant>>>,
 }
 
-/// Reports the end of a worker, however it ends: an aggregate whose worker has panicked must not stay active for ever.
+/// Reports the end of a worker, however it ends: an aggregate whose worker has panicked must not stay active.
 pub(crate) struct Leaving(Option<(Aggregate, mpsc::UnboundedSender<Outcome>)>);
 
 impl Leaving {

@@ -142,7 +142,7 @@ impl<D: Database> Writer<D> {
         open.ok_or_else(|| Failure::unavailable("no transaction is open"))
     }
 
-    /// What a step has come to. A line whose server is silent stays in the middle of it, so that it is ended there too.
+    /// The result of a step. A line whose server is silent stays in the middle of it, so that it is ended there too.
     fn ended<T>(
         &self,
         line: &mut Line<D::Driver>,

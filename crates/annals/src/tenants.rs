@@ -310,13 +310,13 @@ fn no_tenant(tenant: &str) -> Invalid {
     Invalid::new("tenant", format!("`{tenant}` is not known: add it first"))
 }
 
-/// An address that the directory can keep for ever: one that is shown as it is written.
+/// An address that the directory can keep: one that is shown as it is written.
 fn check(url: &str) -> Result<(), Invalid> {
     let shown = redacted(url);
     if shown != url {
         let problem = format!(
-            "has a password in it, or what may be one, as {shown} shows: leave it out, because the directory keeps what it is \
-             told for ever, and put it in with `Tenants::with_addresses`"
+            "has a password in it, or what may be one, as {shown} shows: leave it out, because the directory is append only \
+             and would keep it, and put it in with `Tenants::with_addresses`"
         );
         return Err(Invalid::new("store", problem));
     }

@@ -461,7 +461,7 @@ mod tests {
         assert_eq!(all(&store).await.len(), 1_500);
     }
 
-    /// Ids are kept for ever: rows that are in a store are known by them, whatever version of the program wrote them.
+    /// Ids never change: rows that are in a store are known by them, whatever version of the program wrote them.
     #[tokio::test]
     async fn rows_of_an_earlier_version_which_had_other_keys_are_known_by_their_ids() {
         let plain = Recipe { event_type: "bought".parse().unwrap(), time: None, ..recipe() };

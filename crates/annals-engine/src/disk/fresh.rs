@@ -49,7 +49,7 @@ impl Fresh {
             let why = "is not what an earlier run left half done; move it away, or name another directory";
             return refused(io::ErrorKind::AlreadyExists, &path, why);
         }
-        // Whoever has the lock may remove what is there: nobody is at it.
+        // The lock is held, so nobody else works here, and what is here may be removed.
         let disk = match FileDisk::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return refused(io::ErrorKind::WouldBlock, &path, "is being made by another process");

@@ -482,7 +482,7 @@ async fn a_log_that_was_set_back_does_not_replace_the_longer_history() {
             assert_eq!(all(&open(&target, small_segments()).unwrap()).await, log);
         }
     }
-    // All of it, restored, is the same history, and goes on.
+    // All of it, restored, is the same history, and can be continued.
     let (target, _) = bring_back(&place, &RestoreOptions::default()).unwrap();
     let store = open(&target, small_segments()).unwrap();
     store.append(append("account-1", 99, 1)).await.unwrap();

@@ -34,7 +34,7 @@ fn a_fork_of_the_process_loses_nothing() {
     let store = EngineStore::open(place.path(), Options::default()).unwrap();
     let log = runtime.block_on(all(&store));
     let streams: Vec<_> = log.iter().skip(64).map(|event| event.stream.to_string()).collect();
-    assert!(!of_child.is_empty(), "the child waits for ever");
+    assert!(!of_child.is_empty(), "the child never returns");
     assert!(of_child.starts_with("Err"), "child {of_child}, parent {of_parent:?}, log {streams:?}");
 }
 
@@ -69,7 +69,7 @@ fn a_forked_child_waits_for_nothing() {
     while unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::WNOHANG) } == 0 {
         if begun.elapsed() > Duration::from_secs(60) {
             unsafe { libc::kill(child, libc::SIGKILL) };
-            panic!("the child waits for ever");
+            panic!("the child never returns");
         }
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -62,8 +62,8 @@ async fn a_flipped_bit_of_a_filter_forgets_no_stream() {
             disk.flip(&name, byte, bit);
             let page = store.read_stream(StreamRead::forward(stream("account-3"), Version::FIRST)).await;
             if page.is_ok_and(|page| page.events.is_empty()) {
-                let anew = Append::to(stream("account-3"), Expected::NoStream, [event("anew")]);
-                let appended = store.append(anew).await;
+                let again = Append::to(stream("account-3"), Expected::NoStream, [event("again")]);
+                let appended = store.append(again).await;
                 panic!("byte {byte} bit {bit}: stream forgotten; one that expects none: {appended:?}");
             }
             disk.flip(&name, byte, bit);

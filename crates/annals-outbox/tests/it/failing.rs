@@ -298,7 +298,7 @@ impl std::fmt::Display for Unspeakable {
 
 impl std::error::Error for Unspeakable {}
 
-/// An aggregate whose worker has panicked is tried again, and does not stay active for ever.
+/// An aggregate whose worker has panicked is tried again, and does not stay active.
 pub async fn an_error_that_panics_is_a_refusal(place: Place) {
     place.write("1", "order.placed").await;
     place.write("2", "order.placed").await;

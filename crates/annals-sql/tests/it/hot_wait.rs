@@ -1,4 +1,4 @@
-//! Whoever waits for the log to grow waits, also if somebody says that it is longer than it is.
+//! A reader at the end of the log waits, also after a notification of a head that the log does not have.
 
 use std::time::Duration;
 

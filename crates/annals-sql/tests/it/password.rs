@@ -1,4 +1,4 @@
-//! What the directory of the tenants keeps for ever.
+//! What the directory of the tenants keeps: it is append only.
 
 use annals::Tenants;
 

@@ -98,7 +98,7 @@ async fn rows_are_not_made_with_another_schema_while_their_user_stands_still(pla
     };
     old.shutdown().await;
     let new = Annals::open(&place.url).await.unwrap();
-    // A time in the future is no excuse to count for ever, and none to be forgotten.
+    // A holder with a time in the future neither counts without an end nor is forgotten.
     for age in ["-9 minute", "30 day"] {
         note(&mut beside, age).await;
         let refused = new.project(OtherSchema).start().await.unwrap_err().to_string();
