@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use annals_core::{Error, Invalid, Position, Result, StoreId};
-use annals_sql::{Line, Step, Stopped};
+use annals_sql::{Line, Step};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
 
-use crate::error::{failed, stopped};
+use crate::error::failed;
 use crate::options::Address;
 use crate::session::Door;
 use crate::statement::{self, Value, rows};
@@ -20,11 +20,8 @@ pub(crate) async fn on<T>(
 ) -> Result<T> {
     let options = Options::default();
     let mut line = Line::open(&Arc::new(Door::writing(address, &options))).await.map_err(failed)?;
-    let limit = options.silence();
-    let done = tokio::time::timeout(limit, work(line.begin(Step::Read))).await;
-    let Ok(done) = done else { return Err(failed(stopped(Stopped::Silent(limit)))) };
-    line.end();
-    done.map_err(failed)
+    let done = line.answered(options.silence(), Step::Read, async |connection| work(connection).await);
+    done.await.map_err(failed)
 }
 
 /// The log with this address takes no appends any more, because it has moved; or takes them again. Returns its head. Moves have

@@ -10,14 +10,14 @@ use annals_core::{
     StreamInfo, StreamList, StreamPage, StreamRead, Version, Witness,
 };
 use annals_sql::{
-    Found, Lineage, PAGE_BYTES, Pool, Step, Stopped, answered, damaged, log_page, log_span, order,
-    stream_page, stream_span,
+    Found, Lineage, PAGE_BYTES, Pool, Step, Stopped, damaged, log_page, log_span, order, stream_page,
+    stream_span,
 };
 use sqlx::Row;
 use sqlx::mysql::MySqlRow;
 
-use crate::error::{failed, reason, stopped};
-use crate::session::Door;
+use crate::error::{failed, stopped};
+use crate::session::{Connected, Door};
 use crate::statement::{self, Value};
 use crate::{matching, row};
 
@@ -137,11 +137,8 @@ impl Reader {
         all.extend_from_slice(values);
         let text = statement::text(sql, &all);
         let line = lent.line();
-        let rows = statement::rows(line.begin(Step::Read), text);
-        let rows = answered::<Door, _>(self.silence, rows).await;
-        if !matches!(rows.as_ref().err().and_then(reason), Some(Stopped::Silent(_))) {
-            line.end();
-        }
+        let ask = async |connection: &mut Connected| statement::rows(connection, text).await;
+        let rows = line.answered(self.silence, Step::Read, ask).await;
         let is_open = match &rows {
             Ok(rows) => self.check(rows, asked, &line.connection().session).map(|()| true)?,
             Err(error) => matches!(error, sqlx::Error::Database(_)),

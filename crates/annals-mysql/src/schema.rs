@@ -224,10 +224,9 @@ impl Schema {
         limit: Duration,
         work: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Unmade> {
-        let done = tokio::time::timeout(limit, work(self.line.begin(Step::Read))).await;
-        let Ok(done) = done else { return Err(failed(stopped(Stopped::Silent(limit))).into()) };
-        self.line.end();
-        done.map_err(|error| Unmade { may_not: MAY_NOT.contains(&number(&error)), error: failed(error) })
+        let done = self.line.answered(limit, Step::Read, async |connection| work(connection).await);
+        done.await
+            .map_err(|error| Unmade { may_not: MAY_NOT.contains(&number(&error)), error: failed(error) })
     }
 
     /// What is missing of this part.

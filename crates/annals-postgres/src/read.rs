@@ -10,18 +10,17 @@ use annals_core::{
     StreamList, StreamPage, StreamRead, Version, Witness,
 };
 use annals_sql::{
-    Found, Lineage, PAGE_BYTES, Pool, Step, Stopped, answered, log_page, log_span, order, stream_page,
-    stream_span,
+    Found, Lineage, PAGE_BYTES, Pool, Step, Stopped, log_page, log_span, order, stream_page, stream_span,
 };
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row};
 use uuid::Uuid;
 
-use crate::error::{code, failed, reason, stopped};
+use crate::error::{code, failed, stopped};
 use crate::matching::Matching;
 use crate::row;
-use crate::session::Door;
+use crate::session::{Connected, Door};
 
 /// The end of the log.
 pub(crate) const HEAD: &str = "SELECT coalesce(max(position), 0) FROM events";
@@ -132,11 +131,8 @@ impl Reader {
         let asked = self.lineage.newest();
         let statement = bind(sqlx::query(AssertSqlSafe(sql)).bind(column(asked.position)));
         let line = lent.line();
-        let rows =
-            answered::<Door, _>(self.silence, statement.fetch_all(&mut **line.begin(Step::Read))).await;
-        if !matches!(rows.as_ref().err().and_then(reason), Some(Stopped::Silent(_))) {
-            line.end();
-        }
+        let ask = async |connection: &mut Connected| statement.fetch_all(&mut **connection).await;
+        let rows = line.answered(self.silence, Step::Read, ask).await;
         // What is prepared on the connection may be of other tables.
         let is_open = match &rows {
             Ok(rows) => self.check(rows, asked, &line.connection().session).map(|()| true)?,

@@ -168,10 +168,8 @@ impl Schema {
         limit: Duration,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T> {
-        let done = tokio::time::timeout(limit, work(self.line.begin(Step::Read))).await;
-        let Ok(done) = done else { return Err(failed(stopped(Stopped::Silent(limit)))) };
-        self.line.end();
-        done.map_err(failed)
+        let done = self.line.answered(limit, Step::Read, async |connection| work(connection).await);
+        done.await.map_err(failed)
     }
 
     /// What is missing of this part.

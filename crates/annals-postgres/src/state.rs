@@ -126,11 +126,8 @@ impl Held<'_> {
                 return done.unwrap_or_else(|_| Err(silent(*limit)));
             }
         };
-        let done = tokio::time::timeout(limit, statement(line.begin(step))).await;
-        if done.is_ok() {
-            line.end();
-        }
-        done.unwrap_or_else(|_| Err(silent(limit)))
+        let done = line.within(limit, step, async |connection| statement(connection).await).await;
+        done.unwrap_or_else(|| Err(silent(limit)))
     }
 }
 

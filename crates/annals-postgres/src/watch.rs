@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::error::failed;
 use crate::options::Address;
 use crate::read::Reader;
-use crate::session::Door;
+use crate::session::{Connected, Door};
 
 /// Between two notifications of one process, and between two looks that notifications lead to. What is written meanwhile
 /// is in the next.
@@ -66,9 +66,8 @@ async fn notify(reader: Arc<Reader>, channel: String, mut written: watch::Receiv
 async fn notify_once(reader: &Reader, channel: &str, head: Position) -> Result<(), sqlx::Error> {
     let mut lent = reader.pool.lend().await?;
     let statement = sqlx::query(NOTIFY).bind(channel).bind(head.to_string());
-    let sent = statement.execute(&mut **lent.line().begin(Step::Read));
-    answered::<Door, _>(reader.silence, sent).await?;
-    lent.line().end();
+    let send = async |connection: &mut Connected| statement.execute(&mut **connection).await;
+    lent.line().answered(reader.silence, Step::Read, send).await?;
     lent.done();
     Ok(())
 }

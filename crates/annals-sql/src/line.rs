@@ -92,6 +92,32 @@ impl<D: Driver> Line<D> {
         self.under_way = None;
     }
 
+    /// Runs work on the connection. `None` if it has not ended within the limit: then the line stays in the middle of it, so
+    /// that it is ended on the server too when the line is dropped.
+    pub async fn within<T>(
+        &mut self,
+        limit: Duration,
+        step: Step,
+        work: impl AsyncFnOnce(&mut D::Connection) -> T,
+    ) -> Option<T> {
+        let done = tokio::time::timeout(limit, work(self.begin(step))).await.ok()?;
+        self.end();
+        Some(done)
+    }
+
+    /// Runs work on the connection within the limit.
+    ///
+    /// # Errors
+    /// As the work, or [`Stopped::Silent`].
+    pub async fn answered<T>(
+        &mut self,
+        limit: Duration,
+        step: Step,
+        work: impl AsyncFnOnce(&mut D::Connection) -> Result<T, D::Error>,
+    ) -> Result<T, D::Error> {
+        self.within(limit, step, work).await.unwrap_or_else(|| Err(D::stopped(Stopped::Silent(limit))))
+    }
+
     /// Whether a statement has begun and not ended.
     pub fn is_under_way(&self) -> bool {
         self.under_way.is_some()
