@@ -5,47 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals::{Annals, Recorded, State};
+use annals_testkit::proxy::Proxy;
 use annals_testkit::server::{self, Server};
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::counter::{CounterEvent, QUICKLY, Sums, increase, sum, until};
-
-fn place_of(url: &str) -> String {
-    url.split_once('@').unwrap().1.split('/').next().unwrap().to_owned()
-}
 
 /// A primary, a standby, and an address that leads to one of them.
 struct Servers {
     primary: Server,
     standby: Server,
-    now: Arc<Mutex<String>>,
-    url: String,
+    address: Proxy,
 }
 
 impl Servers {
     async fn start() -> Self {
         let primary = server::newest_postgres(&["fsync=off", "synchronous_commit=local"]);
         let standby = primary.standby();
-        let now = Arc::new(Mutex::new(place_of(&primary.url())));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let url = primary.url().replace(&place_of(&primary.url()), &address);
-        let to = now.clone();
-        tokio::spawn(async move {
-            loop {
-                let (mut client, _) = listener.accept().await.unwrap();
-                let to = to.lock().clone();
-                tokio::spawn(async move {
-                    if let Ok(mut server) = TcpStream::connect(to).await {
-                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                    }
-                });
-            }
-        });
-        Self { primary, standby, now, url }
+        let address = Proxy::to(&primary.url());
+        Self { primary, standby, address }
     }
 
     /// Waits until the standby has everything, and stops it from getting more.
@@ -70,7 +50,7 @@ impl Servers {
         self.primary.crash();
         let mut standby = PgConnection::connect(&self.standby.url()).await.unwrap();
         standby.execute("SELECT pg_promote()").await.unwrap();
-        *self.now.lock() = place_of(&self.standby.url());
+        self.address.lead_to(&self.standby.url());
     }
 }
 
@@ -108,10 +88,10 @@ async fn readers_step_back_when_a_failover_loses_events() {
         let directory = tempfile::tempdir().unwrap();
         let annals = match state_is_elsewhere {
             true => {
-                let store = annals::open_store(&servers.url.parse().unwrap()).await.unwrap();
+                let store = annals::open_store(&servers.address.url().parse().unwrap()).await.unwrap();
                 Annals::with_store(store, State::directory(directory.path())).await.unwrap()
             }
-            false => Annals::open(&servers.url).await.unwrap(),
+            false => Annals::open(servers.address.url()).await.unwrap(),
         };
         let heard = hear(&annals).await;
         annals.project(Sums::<1>::default()).retry(QUICKLY).start().await.unwrap();
