@@ -237,8 +237,10 @@ impl Waits {
         if self.last != position {
             (self.last, self.in_vain) = (position, 0);
         }
-        // A store may believe in an end of the log that is gone.
-        tokio::time::sleep(PAUSE.min(Duration::from_millis(10) * self.in_vain)).await;
+        // A store may believe in an end of the log that is gone. A sleep of no time would wait for the next tick of the timer.
+        if self.in_vain > 0 {
+            tokio::time::sleep(PAUSE.min(Duration::from_millis(10) * self.in_vain)).await;
+        }
         match tokio::time::timeout(LOOK, store.wait(position)).await {
             Ok(waited) => {
                 self.in_vain += 1;

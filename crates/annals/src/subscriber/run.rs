@@ -277,7 +277,10 @@ impl Delivery {
         let (progress, backoff) = (self.progress.clone(), self.backoff);
         async move {
             let witness = Witness::of(&event);
-            stop.or(tokio::time::sleep(pause)).await?;
+            // A sleep of no time waits for the next tick of the timer.
+            if !pause.is_zero() {
+                stop.or(tokio::time::sleep(pause)).await?;
+            }
             for attempt in 1.. {
                 let Err(error) = handle_once(&handlers, &event, &shared, &name, attempt).await else {
                     progress.worked_at(event.position);
