@@ -108,7 +108,6 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     files::allow_many();
-    memory::give_back();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),

@@ -11,10 +11,10 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use crate::depot::Destination;
-use crate::logging;
 use crate::output::Output;
 use crate::store::StoreOption;
 use crate::upkeep::Care;
+use crate::{logging, memory};
 
 /// Serve a store over HTTP, with a console at /
 #[derive(Args)]
@@ -51,6 +51,7 @@ impl Serve {
     /// Serves until a signal comes.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         logging::start("info");
+        memory::give_back()?;
         let listener = listen(&self.listen).await?;
         let embedded = matches!(self.store.url, StoreUrl::File(_));
         if self.verify_rate.is_none() && self.backup.is_none() && !embedded {
