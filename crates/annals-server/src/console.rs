@@ -118,7 +118,7 @@ fn page(status: StatusCode, frame: &Frame<'_>, main: &Markup) -> Response {
                         }
                     }
                     @if let Some(head) = frame.head {
-                        span.head title="Position of the newest event" { "head " b #head { (head) } }
+                        span.head title="Position of the newest event" { "head " b #head { (number(head.get())) } }
                     }
                 }
                 main #main { (main) }
@@ -141,14 +141,26 @@ fn page(status: StatusCode, frame: &Frame<'_>, main: &Markup) -> Response {
     (status, headers, Html(document.into_string())).into_response()
 }
 
+/// A number with a comma before each three digits.
+fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// A point in time, in UTC, to the millisecond; whole when pointed at.
 fn time(at: Timestamp) -> Markup {
     let whole = at.to_string();
     let (date, rest) = whole.split_once('T').unwrap_or((&whole, ""));
     let clock = rest.trim_end_matches('Z');
-    let shown = clock.split_once('.').map_or(clock.to_owned(), |(seconds, fraction)| {
-        format!("{seconds}.{}", &fraction[..fraction.len().min(3)])
-    });
+    let (seconds, fraction) = clock.split_once('.').unwrap_or((clock, ""));
+    let shown = format!("{seconds}.{:0<3}", &fraction[..fraction.len().min(3)]);
     html! { time datetime=(whole) title=(whole) { (date) " " (shown) } }
 }
 
@@ -160,9 +172,9 @@ fn event_table(events: &[RecordedEvent], this: Option<Position>) -> Markup {
                 thead {
                     tr {
                         th.number scope="col" { "Position" }
+                        th scope="col" { "Type" }
                         th scope="col" { "Stream" }
                         th.number scope="col" { "Version" }
-                        th scope="col" { "Type" }
                         th scope="col" { "Recorded (UTC)" }
                         th scope="col" { "Data" }
                     }
@@ -170,10 +182,10 @@ fn event_table(events: &[RecordedEvent], this: Option<Position>) -> Markup {
                 tbody {
                     @for event in events {
                         tr aria-current=[(Some(event.position) == this).then_some("true")] {
-                            td.number { a href=(links::event(event)) { (event.position) } }
-                            td.name { a href=(links::stream(&event.stream)) { (event.stream) } }
-                            td.number { (event.version) }
+                            td.number { a href=(links::event(event)) { (number(event.position.get())) } }
                             td.name { (event.event_type) }
+                            td.name { a href=(links::stream(&event.stream)) { (event.stream) } }
+                            td.number { (number(event.version.get())) }
                             td.time { (time(event.recorded_at)) }
                             td.data { code { (glance(event)) } }
                         }
@@ -187,15 +199,36 @@ fn event_table(events: &[RecordedEvent], this: Option<Position>) -> Markup {
 /// Most characters of an event's data in a row.
 const GLANCE_CHARACTERS: usize = 160;
 
+/// An event's data, if it is text; other bytes are shown as such.
+fn text_of(event: &RecordedEvent) -> Option<&str> {
+    let type_of_text = event.content_type.as_str().trim_start().get(..5);
+    let is_text = type_of_text.is_some_and(|named| named.eq_ignore_ascii_case("text/"));
+    let is_text = is_text || event_json::is_json(&event.content_type);
+    if is_text { std::str::from_utf8(&event.data).ok() } else { None }
+}
+
 /// The beginning of an event's data, on one line.
 fn glance(event: &RecordedEvent) -> String {
-    let text =
-        if event_json::is_json(&event.content_type) { std::str::from_utf8(&event.data).ok() } else { None };
-    let Some(text) = text else { return format!("{} bytes of {}", event.data.len(), event.content_type) };
+    let Some(text) = text_of(event) else {
+        return format!("{} bytes of {}", number(event.data.len() as u64), event.content_type);
+    };
     let mut glance: String =
         text.chars().take(GLANCE_CHARACTERS).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if glance.len() < text.len() {
         glance.push('…');
     }
     glance
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_a_comma_before_each_three_digits() {
+        for (of, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (u64::MAX, "18,446,744,073,709,551,615")]
+        {
+            assert_eq!(number(of), text);
+        }
+    }
 }

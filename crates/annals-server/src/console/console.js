@@ -1,4 +1,5 @@
-// Shows new events at the top of the newest ones. Without it the page is whole, only not live.
+// Keeps the newest events up to date: when a new one comes, the page is asked for again, and its new rows are put at the
+// top. So there is one place that makes rows, the server. Without this the page is whole, only not live.
 "use strict";
 (() => {
   const feed = document.getElementById("feed");
@@ -6,56 +7,42 @@
   if (!feed || !feed.dataset.live || !status || !window.EventSource) return;
   const rows = feed.querySelector("tbody");
   const rowsMax = Number(feed.dataset.rows);
-  const head = document.getElementById("head");
-  const waiting = [];
+  // However fast events come, the page is asked for only so often (in milliseconds).
+  const PAUSE = 200;
+  // A filter keeps events away that move the head.
+  const LOOK = 5000;
+  const place = (row) => row.querySelector("a").getAttribute("href");
 
-  const cell = (className, content) => {
-    const td = document.createElement("td");
-    td.className = className;
-    td.append(content);
-    return td;
-  };
-  const link = (href, text) => {
-    const a = document.createElement("a");
-    a.href = href;
-    a.textContent = text;
-    return a;
-  };
-  // No path can end in these two names.
-  const streamPath = (name) =>
-    name === "." || name === ".." ? "/stream?name=" + name : "/streams/" + encodeURIComponent(name);
-  const glance = (event) => {
-    if (!("data" in event)) return "data of " + (event.content_type || "application/json");
-    const text = JSON.stringify(event.data);
-    return text.length > 160 ? text.slice(0, 160) + "…" : text;
-  };
-  const row = (text) => {
-    const event = JSON.parse(text);
-    const code = document.createElement("code");
-    code.textContent = glance(event);
-    const time = document.createElement("time");
-    time.dateTime = time.title = event.recorded_at;
-    time.textContent = event.recorded_at.replace("T", " ").replace("Z", "").replace(/(\.\d{3})\d+/, "$1");
-    const tr = document.createElement("tr");
-    tr.className = "new";
-    tr.append(
-      cell("number", link("/events/" + event.position + "@" + event.id, event.position)),
-      cell("name", link(streamPath(event.stream), event.stream)),
-      cell("number", String(event.version)),
-      cell("name", event.type),
-      cell("time", time),
-      cell("data", code),
-    );
-    return tr;
-  };
-  const show = () => {
-    // Only what fits is made into rows, however fast events come.
-    const newest = waiting.splice(0).slice(-rowsMax);
-    rows.prepend(...newest.map((message) => row(message.data)).reverse());
+  const show = (page) => {
+    const known = new Set(Array.from(rows.children, place));
+    const found = Array.from(page.querySelectorAll("#feed tbody tr"));
+    const fresh = found.filter((row) => !known.has(place(row)));
+    // With nothing in common there may be others between them.
+    if (fresh.length === found.length) rows.replaceChildren();
+    for (const row of fresh) row.className = "new";
+    rows.prepend(...fresh);
     while (rows.children.length > rowsMax) rows.lastElementChild.remove();
-    // An id is a position and the id of the event there.
-    head.textContent = newest[newest.length - 1].lastEventId.split("@")[0];
-    document.getElementById("empty").hidden = true;
+    document.getElementById("head").textContent = page.getElementById("head").textContent;
+    document.getElementById("empty").hidden = rows.children.length > 0;
+  };
+
+  let asked = false;
+  let under_way = false;
+  const refresh = async () => {
+    asked = true;
+    if (under_way || document.hidden) return;
+    under_way = true;
+    while (asked && !document.hidden) {
+      asked = false;
+      try {
+        const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+        if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      } catch {
+        // The status says that the server is not there; when it is, there is something new.
+      }
+      await new Promise((done) => setTimeout(done, PAUSE));
+    }
+    under_way = false;
   };
 
   const source = new EventSource(feed.dataset.live);
@@ -66,9 +53,7 @@
   };
   source.onopen = () => say("live", true);
   source.onerror = () => say(source.readyState === EventSource.CLOSED ? "not live" : "reconnecting", false);
-  source.onmessage = (message) => {
-    waiting.push(message);
-    if (waiting.length === 1) requestAnimationFrame(show);
-    else if (waiting.length > 2 * rowsMax) waiting.splice(1, waiting.length - rowsMax);
-  };
+  source.onmessage = refresh;
+  document.addEventListener("visibilitychange", () => asked && refresh());
+  if (location.search) setInterval(refresh, LOOK);
 })();

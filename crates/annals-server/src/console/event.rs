@@ -10,7 +10,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use maud::{Markup, html};
 
-use super::{Answer, Frame, answer, event_table, page, pretty, time};
+use super::{Answer, Frame, answer, event_table, number, page, pretty, text_of, time};
 use crate::app::App;
 use crate::event_json;
 use crate::links::{self, encode};
@@ -47,7 +47,7 @@ pub(crate) async fn event(
         let found = app.store.read_log(LogRead::forward(position).limit(1)).await?;
         let event = found.events.first().ok_or_else(none)?;
         let near = Neighbours::of(&*app.store, event).await?;
-        let title = format!("Event {position}");
+        let title = format!("Event {}", number(position.get()));
         let main = html! {
             h1 { (title) }
             p.facts {
@@ -74,8 +74,8 @@ pub(super) fn card(event: &RecordedEvent, with_stream: bool) -> Markup {
             }
             p.facts {
                 @if with_stream { a.name href=(links::stream(&event.stream)) { (event.stream) } " · " }
-                "version " b { (event.version) }
-                " · position " a href=(links::event(event)) { (event.position) }
+                "version " b { (number(event.version.get())) }
+                " · position " a href=(links::event(event)) { (number(event.position.get())) }
                 " · recorded " (time(event.recorded_at))
                 @if let Some(at) = event.occurred_at { " · occurred " (time(at)) }
             }
@@ -92,17 +92,17 @@ pub(super) fn card(event: &RecordedEvent, with_stream: bool) -> Markup {
 
 fn data(event: &RecordedEvent) -> Markup {
     let shown = &event.data[..event.data.len().min(DATA_BYTES)];
-    let text = if !event_json::is_json(&event.content_type) {
-        format!("{} bytes of {}\n{}", event.data.len(), event.content_type, pretty::bytes(shown))
-    } else if event.data.len() > DATA_BYTES {
-        String::from_utf8_lossy(shown).into_owned()
-    } else {
-        pretty::json(&event.data, 2 * DATA_BYTES)
+    let is_json = event_json::is_json(&event.content_type);
+    let text = match text_of(event) {
+        Some(_) if is_json => pretty::json(shown, 2 * DATA_BYTES),
+        Some(_) => String::from_utf8_lossy(shown).into_owned(),
+        None => pretty::bytes(shown),
     };
     html! {
+        @if !is_json { p.facts { (number(event.data.len() as u64)) " bytes of " (event.content_type) } }
         pre.data { code { (text) } }
         @if event.data.len() > DATA_BYTES {
-            p { "These are the first " (DATA_BYTES) " of " (event.data.len()) " bytes; "
+            p { "These are the first " (number(DATA_BYTES as u64)) " of " (number(event.data.len() as u64)) " bytes; "
                 a href=(links::api_event(event)) { "all of them" } "." }
         }
     }

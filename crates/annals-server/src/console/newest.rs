@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use annals_core::{Direction, LogRead, Position};
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use maud::{Markup, html};
 
 use super::{Answer, Frame, answer, event_table, page};
@@ -33,7 +33,11 @@ impl Filter {
 }
 
 /// The newest events, or a page further back.
-pub(crate) async fn newest(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
+pub(crate) async fn newest(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Answer {
     answer(app, async |app: &App| {
         let mut params = Params::without_empty(query.as_deref());
         let again = Params::without_empty(query.as_deref());
@@ -63,10 +67,10 @@ pub(crate) async fn newest(State(app): State<Arc<App>>, RawQuery(query): RawQuer
             }
             (form(&filter))
             div #feed data-live=[live] data-rows=(PAGE_EVENTS) { (event_table(&found.events, None)) }
-            p.empty #empty hidden[!found.events.is_empty()] {
+            div.empty #empty hidden[!found.events.is_empty()] {
                 @if found.head == Position::ZERO {
-                    "No events yet. " code { "annals append" } " or a POST to " code { "/v1/streams/{stream}" }
-                    " writes the first."
+                    "No events yet. The first can be written so:"
+                    pre { code { (first_append(&headers)) } }
                 } @else if found.end { "No such events." } @else { "None here; there may be older ones." }
             }
             nav.pages aria-label="Pages" {
@@ -78,6 +82,15 @@ pub(crate) async fn newest(State(app): State<Arc<App>>, RawQuery(query): RawQuer
         Ok(page(StatusCode::OK, &frame, &main))
     })
     .await
+}
+
+/// A command that appends an event through this server.
+fn first_append(headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:2113");
+    format!(
+        "curl http://{host}/v1/streams/account-1 \\\n  -H 'Content-Type: application/json' \\\n  \
+         -d '[{{\"type\":\"account.opened\",\"data\":{{\"owner\":\"kim\"}}}}]'"
+    )
 }
 
 fn form(filter: &Filter) -> Markup {

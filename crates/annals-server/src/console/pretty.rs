@@ -2,18 +2,15 @@
 
 use std::fmt::Write as _;
 
-use crate::event_json;
-
 /// Deepest level that is indented further.
 const LEVEL_MAX: usize = 40;
 
-/// JSON, indented, to about this many bytes. Numbers, strings and the order of keys stay as they are. What is not JSON
-/// is shown as text.
+/// JSON, or its beginning, indented, to about this many bytes. Numbers, strings and the order of keys stay as they are.
 pub(super) fn json(data: &[u8], bytes_max: usize) -> String {
-    let Ok(text) = event_json::json_text(data) else { return String::from_utf8_lossy(data).into_owned() };
-    let mut out = String::with_capacity(bytes_max.min(text.get().len() * 2));
+    let text = String::from_utf8_lossy(data);
+    let mut out = String::with_capacity(bytes_max.min(text.len() * 2));
     let mut level = 0_usize;
-    let mut rest = text.get().chars().filter(not_blank_outside_strings()).peekable();
+    let mut rest = text.chars().filter(not_blank_outside_strings()).peekable();
     let mut in_string = Quotes::default();
     while let Some(token) = rest.next() {
         if out.len() > bytes_max {
@@ -50,14 +47,15 @@ pub(super) fn json(data: &[u8], bytes_max: usize) -> String {
     out
 }
 
-/// Bytes as hexadecimal digits, 16 a line.
+/// Bytes as hexadecimal digits, 16 a line, between where the line begins and its characters of ASCII.
 pub(super) fn bytes(data: &[u8]) -> String {
-    let mut out = String::with_capacity(data.len() * 3);
-    for line in data.chunks(16) {
-        for byte in line {
-            write!(out, "{byte:02x} ").expect("a string takes every write");
-        }
-        out.push('\n');
+    let mut out = String::with_capacity(data.len() * 5);
+    for (line, bytes) in data.chunks(16).enumerate() {
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x} ")).collect();
+        let is_shown = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+        let ascii: String =
+            bytes.iter().map(|byte| if is_shown(byte) { char::from(*byte) } else { '.' }).collect();
+        writeln!(out, "{:06x}  {digits:48} {ascii}", 16 * line).expect("a string takes every write");
     }
     out
 }
@@ -109,8 +107,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_shown_as_it_is() {
-        assert_eq!(json(b"{half", 1 << 20), "{half");
+    fn the_beginning_of_json_is_indented_as_all_of_it() {
+        assert_eq!(json(br#"{"a":[1,"b, c"#, 1 << 20), "{\n  \"a\": [\n    1,\n    \"b, c");
+    }
+
+    #[test]
+    fn bytes_stand_between_their_place_and_their_characters() {
+        let lines = bytes(b"Annals\0\xff is a log");
+        let expected = "000000  41 6e 6e 61 6c 73 00 ff 20 69 73 20 61 20 6c 6f  Annals.. is a lo\n\
+                        000010  67                                               g\n";
+        assert_eq!(lines, expected);
     }
 
     #[test]

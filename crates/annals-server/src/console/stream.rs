@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use maud::html;
 
 use super::event::card;
-use super::{Answer, Failed, Frame, answer, page};
+use super::{Answer, Failed, Frame, answer, number, page};
 use crate::app::App;
 use crate::links::{self, encode};
 use crate::params::{self, Params, StreamInPath};
@@ -59,7 +59,7 @@ pub(crate) async fn stream(
         let main = html! {
             h1 { "Stream " span.name { (stream) } }
             p.facts {
-                "Version " b { (found.version) }
+                "Version " b { (number(found.version.get())) }
                 " · category " a href={ "/streams?category=" (encode(category.as_str())) } { (category) }
                 " · " a href=(links::with(&here, "direction", other)) { (other_name) }
                 " · " a href=(links::api_stream(&stream)) { "JSON" }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use annals_core::{Category, EventStore, Result, StreamId, StreamInfo, StreamList};
+use annals_core::{Category, EventStore, Position, Result, StreamId, StreamInfo, StreamList};
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use maud::html;
 
-use super::{Answer, Frame, answer, page};
+use super::{Answer, Frame, answer, number, page};
 use crate::app::App;
 use crate::links::{self, encode};
 use crate::params::Params;
@@ -38,7 +38,9 @@ pub(crate) async fn streams(State(app): State<Arc<App>>, RawQuery(query): RawQue
                 label { "Category " input name="category" value=(named) autocomplete="off"; }
                 button type="submit" { "Search" }
             }
-            @if found.is_empty() { p.empty { "No such stream." } } @else {
+            @if found.is_empty() {
+                p.empty { @if head == Position::ZERO { "No streams yet." } @else { "No such stream." } }
+            } @else {
                 div.scroll {
                     table {
                         thead { tr {
@@ -51,8 +53,8 @@ pub(crate) async fn streams(State(app): State<Arc<App>>, RawQuery(query): RawQue
                             td.name { a href=(links::stream(&info.stream)) { (info.stream) } }
                             @let category = info.stream.category();
                             td.name { a href={ "/streams?category=" (encode(category.as_str())) } { (category) } }
-                            td.number { (info.version) }
-                            td.number { a href=(links::position(info.position)) { (info.position) } }
+                            td.number { (number(info.version.get())) }
+                            td.number { a href=(links::position(info.position)) { (number(info.position.get())) } }
                         } } }
                     }
                 }

@@ -130,3 +130,38 @@ fn a_page_has_a_bound_whatever_its_events_hold() {
         assert!(page.text.len() < 5_000_000, "{path}: {} bytes", page.text.len());
     }
 }
+
+#[test]
+fn data_is_shown_as_what_it_is() {
+    let server = Running::start();
+    let large = format!("[{}1]", "12345678901234567890, ".repeat(5_000));
+    let body = format!(
+        r#"[{{"type":"note.taken","content_type":"text/plain; charset=utf-8","data_base64":"bGluZSBvbmUKbGluZSB0d28="}},
+            {{"type":"image.made","content_type":"image/png","data_base64":"iVBORw0K"}},
+            {{"type":"list.made","data":{large}}}]"#
+    );
+    assert_eq!(server.post("/v1/streams/a-1", &[], &body).status, 201);
+    let text = server.get("/events/1").text;
+    assert!(text.contains("<code>line one\nline two</code>"), "{text}");
+    let bytes = server.get("/events/2").text;
+    assert!(bytes.contains("000000  89 50 4e 47 0d 0a") && bytes.contains(".PNG.."), "{bytes}");
+    let list = server.get("/events/3").text;
+    assert!(
+        list.contains("\n  12345678901234567890,\n  12345678901234567890,\n"),
+        "the beginning is indented too"
+    );
+    let newest = server.get("/").text;
+    for glance in ["<code>line one line two</code>", "<code>6 bytes of image/png</code>"] {
+        assert!(newest.contains(glance), "{newest}");
+    }
+}
+
+#[test]
+fn an_empty_log_says_what_would_write_to_it() {
+    let server = Running::start();
+    let newest = server.get("/").text;
+    assert!(newest.contains(&format!("curl http://{}/v1/streams/account-1", server.address)), "{newest}");
+    assert!(server.get("/streams").text.contains("No streams yet."));
+    server.post("/v1/streams/a-1", &[], r#"[{"type":"x","data":1}]"#);
+    assert!(server.get("/streams?prefix=b").text.contains("No such stream."));
+}
