@@ -183,6 +183,8 @@ pub struct Message {
     pub(crate) position: i64,
     /// What cannot be read of its row. Such a message is refused and given to no sink.
     pub(crate) unreadable: Option<String>,
+    /// Whether its row does not say readably which aggregate it is about.
+    pub(crate) nameless: bool,
 }
 
 /// Whose messages keep their order.
@@ -190,11 +192,23 @@ pub struct Message {
 pub(crate) struct Aggregate {
     pub(crate) kind: String,
     pub(crate) id: String,
+    /// Where a message is that does not say readably what it is about, and so is by itself.
+    pub(crate) alone: Option<i64>,
+}
+
+impl std::fmt::Display for Aggregate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.alone {
+            Some(position) => write!(f, "the aggregate of position {position}, whose name cannot be read,"),
+            None => write!(f, "{}/{}", self.kind, self.id),
+        }
+    }
 }
 
 impl Message {
     pub(crate) fn aggregate(&self) -> Aggregate {
-        Aggregate { kind: self.aggregate_type.clone(), id: self.aggregate_id.clone() }
+        let alone = self.nameless.then_some(self.position);
+        Aggregate { kind: self.aggregate_type.clone(), id: self.aggregate_id.clone(), alone }
     }
 }
 

@@ -14,6 +14,8 @@
 //! - R4  Nothing here waits for a lock that a transaction of the service may hold, except to record a dead letter, which a
 //!       task of its own does.
 //!
+//! - R5  The lease is given back when no call of the sink is under way. If one does not end, the lease runs out by itself.
+//!
 //! Next: `worker`.
 
 use std::collections::{HashSet, VecDeque};
@@ -111,8 +113,13 @@ impl Run {
                 "the outbox `{}` is left before all was marked: some messages will be published again", self.outbox.name
             ),
         }
-        if let Err(error) = self.lease.release(&self.outbox).await {
-            let error = error.chain();
+        // First what is under way, so that nothing of it is when another publisher begins.
+        let gone = tokio::time::timeout(self.options.timeout, self.workers.shutdown()).await.is_ok();
+        let released = match gone {
+            true => self.lease.release(&self.outbox).await.map_err(|error| error.chain()),
+            false => Err("a call of the sink does not end".to_owned()),
+        };
+        if let Err(error) = released {
             tracing::warn!(error, "the lease of the outbox `{}` runs out by itself", self.outbox.name);
         }
     }
@@ -256,10 +263,9 @@ impl Run {
     /// Records a refusal in a task of its own: a dead letter waits for transactions that write for its aggregate.
     fn record(&mut self, aggregate: Aggregate, message: Box<Message>, error: String) {
         self.health.send_modify(|health| health.refused += 1);
-        let again = message.attempt < self.options.attempts_max;
+        let again = message.attempt < self.options.attempts_max && !message.nameless;
         let again = again.then(|| self.options.backoff.before(message.attempt));
-        let (id, attempt, name) =
-            (message.id, message.attempt, format!("{}/{}", aggregate.kind, aggregate.id));
+        let (id, attempt, name) = (message.id, message.attempt, aggregate.to_string());
         match again {
             Some(wait) => tracing::warn!(%id, attempt, error, ?wait, "a message of {name} is refused"),
             None => {
