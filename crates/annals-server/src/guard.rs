@@ -136,6 +136,16 @@ fn foreign_origin(origin: &str, host: Option<&Authority>) -> String {
     )
 }
 
+/// What is given as a name of the server, without the port that it may have: any port is taken.
+pub(crate) fn host_name(given: &str) -> &str {
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let name = match given.rsplit_once(':') {
+        Some((name, port)) if is_port(port) && (!name.contains(':') || name.ends_with(']')) => name,
+        _ => given,
+    };
+    name.trim_end_matches('.')
+}
+
 /// The name without its port and without the dot that may end it.
 fn name(authority: &Authority) -> &str {
     authority.host().trim_end_matches('.')
@@ -172,6 +182,20 @@ mod tests {
             assert!(answers(false, &["log.example"], container), "{container}");
         }
         assert!(!answers(false, &["log.example"], "annals.shop.svc"));
+    }
+
+    #[test]
+    fn a_name_may_be_given_with_a_port() {
+        for (given, name) in [
+            ("log.example", "log.example"),
+            ("log.example:8443", "log.example"),
+            ("log.example.", "log.example"),
+            ("[fe80::1]:80", "[fe80::1]"),
+            ("[fe80::1]", "[fe80::1]"),
+            ("fe80::1", "fe80::1"),
+        ] {
+            assert_eq!(host_name(given), name);
+        }
     }
 
     #[test]

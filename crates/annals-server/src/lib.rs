@@ -136,7 +136,7 @@ impl Server {
         self
     }
 
-    /// Answers under this name too.
+    /// Answers under this name too, with whatever port.
     ///
     /// On a loopback address only the names of this machine and those given here are answered, so that no page of
     /// another site can reach the server by a name that was made to point to it. On other addresses any name is
@@ -144,7 +144,7 @@ impl Server {
     /// name is to be given if the proxy does not keep `Host`. What is [mounted](Self::mount) is not checked.
     #[must_use]
     pub fn host(mut self, name: impl Into<String>) -> Self {
-        self.hosts.push(name.into());
+        self.hosts.push(guard::host_name(&name.into()).to_owned());
         self
     }
 

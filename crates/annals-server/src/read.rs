@@ -136,7 +136,15 @@ async fn end_of(
         Some(last) if read.direction == Direction::Forward => {
             Ok(reached(store, &read.query, last, end).await?.ok_or_else(token::changed)?)
         }
-        _ => Ok(token::of_log(store, end, &page.events).await?),
+        _ => {
+            let place = token::of_log(store, end, &page.events).await?;
+            // What is still there was there all the time, and with it all that is below.
+            let newest = page.events.first().map(Witness::of).or(known).filter(|newest| *newest != place);
+            match newest {
+                Some(newest) if !newest.holds(store).await? => Err(token::changed().into()),
+                _ => Ok(place),
+            }
+        }
     }
 }
 

@@ -183,6 +183,47 @@ fn an_open_live_stream_whose_events_are_lost_ends_and_passes_over_nothing() {
     }
 }
 
+/// A client that reads page after page, forward or backward, while the log loses events at any moment: what it is given is
+/// all that the log has between the places that it resumed at, or it is told.
+#[test]
+fn a_log_that_changes_while_a_page_is_read_lets_nobody_pass_over_events() {
+    let before = ["1", "2", "3", "4", "5"];
+    let after = ["1", "meant 2", "x", "meant 4", "y", "z"];
+    let meant = |name: &str, filter: &str| filter.is_empty() || name.starts_with("meant");
+    for (way, start) in [("after", format!("1@{}", id("1"))), ("before", format!("5@{}", id("5")))] {
+        for filter in ["", "&type=meant"] {
+            for reads in 0..8 {
+                let store = Lossy::with(&before);
+                let server = Running::over(store.clone());
+                store.replace_after(reads, &after);
+                let path = format!(
+                    "/v1/events?limit=2{filter}&direction={}",
+                    if way == "after" { "forward" } else { "backward" }
+                );
+                let page = server.get(&format!("{path}&{way}={start}"));
+                if page.status != 200 {
+                    assert!(matches!(page.status, 409 | 503), "{}", page.text);
+                    continue;
+                }
+                let page = page.json();
+                let (position, reached) = page[way].as_str().unwrap().split_once('@').unwrap();
+                let position = position.parse::<usize>().unwrap();
+                if position == 0
+                    || id(after[position - 1]).to_string() != reached
+                    || before[position - 1] == after[position - 1]
+                {
+                    // It resumes in the history that it has read, or at its beginning.
+                    continue;
+                }
+                let passed = if way == "after" { 1..position } else { position - 1..4 };
+                let wanted = after[passed].iter().filter(|name| meant(name, filter)).count();
+                let got = page["events"].as_array().unwrap().len();
+                assert_eq!(got, wanted, "{way} {filter} {reads}: {page}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_end_of_the_log_that_is_gone_is_not_waited_for_without_a_pause() {
     let store = Lossy::with(&["1", "2"]);

@@ -327,6 +327,8 @@ pub struct Lossy {
     believed: std::sync::atomic::AtomicU64,
     /// How often the log was read.
     pub reads: std::sync::atomic::AtomicU64,
+    /// What the log is replaced by after so many more reads.
+    next: Mutex<Option<(u64, Arc<MemoryStore>)>>,
 }
 
 impl Lossy {
@@ -337,6 +339,7 @@ impl Lossy {
             log: Mutex::new(Arc::new(log_of(names))),
             believed: Default::default(),
             reads: Default::default(),
+            next: Mutex::default(),
         };
         Arc::new(this)
     }
@@ -344,6 +347,11 @@ impl Lossy {
     /// Replaces the log by one with these events. Events with the same names and the same before them are the same.
     pub fn replace(&self, names: &[&str]) {
         *self.log.lock().unwrap() = Arc::new(log_of(names));
+    }
+
+    /// Replaces the log after so many more reads of it.
+    pub fn replace_after(&self, reads: u64, names: &[&str]) {
+        *self.next.lock().unwrap() = Some((reads, Arc::new(log_of(names))));
     }
 
     /// Lets the store believe that the log reaches at least this position.
@@ -354,6 +362,17 @@ impl Lossy {
     fn log(&self) -> Arc<MemoryStore> {
         self.log.lock().unwrap().clone()
     }
+
+    fn log_of_this_read(&self) -> Arc<MemoryStore> {
+        let mut next = self.next.lock().unwrap();
+        if let Some((reads, log)) = next.take() {
+            match reads.checked_sub(1) {
+                Some(left) => *next = Some((left, log)),
+                None => *self.log.lock().unwrap() = log,
+            }
+        }
+        self.log()
+    }
 }
 
 fn log_of(names: &[&str]) -> MemoryStore {
@@ -361,7 +380,8 @@ fn log_of(names: &[&str]) -> MemoryStore {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for name in names {
         let id = annals_core::EventId::from_name(name.as_bytes());
-        let event = annals_core::NewEvent::new("t", format!("\"{name}\"")).unwrap().with_id(id);
+        let kind = if name.starts_with("meant") { "meant" } else { "t" };
+        let event = annals_core::NewEvent::new(kind, format!("\"{name}\"")).unwrap().with_id(id);
         let stream = annals_core::StreamId::new("a-1").unwrap();
         runtime.block_on(log.append(Append::to(stream, annals_core::Expected::Any, [event]))).unwrap();
     }
@@ -378,10 +398,10 @@ impl EventStore for Lossy {
     }
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
         self.reads.fetch_add(1, Ordering::SeqCst);
-        self.log().read_log(read).await
+        self.log_of_this_read().read_log(read).await
     }
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
-        self.log().read_stream(read).await
+        self.log_of_this_read().read_stream(read).await
     }
     async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
         self.log().list_streams(list).await
