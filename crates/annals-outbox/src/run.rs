@@ -36,6 +36,8 @@ use crate::{Outbox, Result};
 
 /// How long what is under way may take after a stop.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long it may take then until nothing is under way and the lease is given back.
+const END: Duration = Duration::from_secs(30);
 /// Between attempts to reach a sink or a database that is away.
 pub(crate) const AWAY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 /// How many processed messages are deleted at once, and how long nothing is looked for when there were fewer.
@@ -114,11 +116,13 @@ impl Run {
             ),
         }
         // First what is under way, so that nothing of it is when another publisher begins.
-        let gone = tokio::time::timeout(self.options.timeout, self.workers.shutdown()).await.is_ok();
-        let released = match gone {
-            true => self.lease.release(&self.outbox).await.map_err(|error| error.chain()),
-            false => Err("a call of the sink does not end".to_owned()),
+        let ended = async {
+            self.workers.shutdown().await;
+            self.lease.release(&self.outbox).await.map_err(|error| error.chain())
         };
+        let released = tokio::time::timeout(END, ended).await;
+        let released =
+            released.unwrap_or_else(|_| Err("a call of the sink, or the database, does not end".to_owned()));
         if let Err(error) = released {
             tracing::warn!(error, "the lease of the outbox `{}` runs out by itself", self.outbox.name);
         }
