@@ -33,10 +33,13 @@ pub(crate) async fn to_stream(
     body: Body,
 ) -> Result<Response, Problem> {
     Params::of(query.as_deref()).finish()?;
+    no_other_conditions(&headers)?;
     let expected = match text_header(&headers, "expected-version")? {
         None => None,
         Some(text) => {
+            // A proxy that packs answers makes `W/"…"` of an ETag.
             let given: ExpectedJson = text
+                .trim_start_matches("W/")
                 .trim_matches('"')
                 .parse()
                 .map_err(|invalid: Invalid| Problem::invalid("Expected-Version", invalid.problem))?;
@@ -79,6 +82,7 @@ pub(crate) async fn to_streams(
     body: Body,
 ) -> Result<Response, Problem> {
     Params::of(query.as_deref()).finish()?;
+    no_other_conditions(&headers)?;
     if headers.contains_key("expected-version") {
         let problem = "belongs to one stream; here, give `conditions` in the body";
         return Err(Problem::invalid("Expected-Version", problem));
@@ -394,6 +398,18 @@ fn unreadable(body: &[u8], index: usize, wrong: &Unreadable<'_>) -> Problem {
 
 fn in_event(index: usize, invalid: Invalid) -> Problem {
     Problem::invalid(format!("events[{index}].{}", invalid.field), invalid.problem)
+}
+
+/// Refuses conditions of HTTP itself, which would be left out otherwise, and the append be made without them.
+fn no_other_conditions(headers: &HeaderMap) -> Result<(), Problem> {
+    for name in [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE] {
+        if headers.contains_key(&name) {
+            let problem =
+                "is not taken by appends; give the ETag as Expected-Version, or `conditions` to /v1/append";
+            return Err(Problem::invalid(links::header_name(name.as_str()), problem));
+        }
+    }
+    Ok(())
 }
 
 fn key_header(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {

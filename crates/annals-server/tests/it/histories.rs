@@ -66,6 +66,28 @@ fn an_etag_can_be_expected() {
     assert_eq!(stale.problem().1, "conflict");
     let next = written.header("etag").to_owned();
     assert_eq!(before.post("/v1/streams/a-1", &[("expected-version", &next)], event).status, 201);
+    let weak = format!("W/{}", before.get("/v1/streams/a-1").header("etag"));
+    assert_eq!(before.post("/v1/streams/a-1", &[("expected-version", &weak)], event).status, 201);
+    assert_eq!(before.post("/v1/streams/a-1", &[("expected-version", &weak)], event).problem().1, "conflict");
+}
+
+#[test]
+fn a_condition_that_an_append_does_not_take_is_refused_and_not_left_out() {
+    let server = log("second");
+    let event = r#"[{"type":"t","data":3}]"#;
+    let body = r#"{"events":[{"stream":"a-1","type":"t","data":3}]}"#;
+    let tag = format!("\"1@{}\"", id("common"));
+    for (header, value, field) in [
+        ("if-match", &*tag, "If-Match"),
+        ("if-none-match", "*", "If-None-Match"),
+        ("if-unmodified-since", "Sat, 15 Apr 2017 13:00:00 GMT", "If-Unmodified-Since"),
+    ] {
+        for (path, body) in [("/v1/streams/a-1", event), ("/v1/append", body)] {
+            let refused = server.post(path, &[(header, value)], body);
+            assert_eq!(refused.problem(), (400, "invalid".into(), Some(field.into())), "{path}");
+        }
+    }
+    assert_eq!(server.get("/v1/events").json()["head"], 2);
 }
 
 #[test]
