@@ -297,7 +297,7 @@ impl Row {
     }
 }
 
-/// The error of a column that is NULL and must not be. SQLite's driver would read it as 0 or as no text.
+/// The error for a column that is NULL and must not be. SQLite's driver reads NULL as 0 or as an empty text.
 fn null(column: usize) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_string(), source: "it is NULL".into() }
 }

@@ -18,7 +18,7 @@ use crate::database::Value;
 use crate::pending::micros;
 use crate::{Outbox, Result};
 
-/// How long the lease of a holder that does not say it is at least taken to be: a publisher of an earlier version.
+/// The assumed length of a lease whose holder does not state it: a publisher of an earlier version. At least this long.
 const UNSAID: Duration = Duration::from_secs(3_600);
 
 /// What came of the wish to have the lease.
@@ -46,7 +46,7 @@ impl LeaseHolder {
     /// Whether the lease is held at this time. `own` is the length of the lease of the one who asks, if it has one: another of
     /// the same version says its length.
     fn of(holder: String, until: Option<Timestamp>, now: Timestamp, own: Duration) -> Self {
-        // One that does not say it, of an earlier version, may have a longer lease than the one who asks.
+        // A holder of an earlier version does not state its length, which may be longer than that of the caller's lease.
         let said = holder.split_once('/').and_then(|(_, length)| length.parse().ok());
         let length = said.map_or(UNSAID.max(own), Duration::from_millis);
         // Once more the length, so that a clock that is set back a little ends no lease.

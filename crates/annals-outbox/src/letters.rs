@@ -199,7 +199,7 @@ impl Outbox {
         let sql = "SELECT aggregate_type, aggregate_id FROM outbox WHERE position = ? LIMIT 1";
         let found = self.fetch(sql, &[Value::Int(position)]).await?;
         let row = found.first().ok_or(Error::NoDeadLetter(id))?;
-        // Names that cannot be read are nobody's: the message is by itself.
+        // A message whose aggregate cannot be read belongs to no other message.
         let names = row.text(0).and_then(|kind| Ok((kind, row.text(1)?))).ok();
         let aggregate = names.as_ref().map(|(kind, name)| [Value::Text(kind), Value::Text(name)]);
         let position = [Value::Int(position)];

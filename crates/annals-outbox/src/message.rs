@@ -183,7 +183,7 @@ pub struct Message {
     pub(crate) position: i64,
     /// What cannot be read of its row. Such a message is refused and given to no sink.
     pub(crate) unreadable: Option<String>,
-    /// Whether its row does not say readably which aggregate it is about.
+    /// Whether the name of its aggregate cannot be read.
     pub(crate) nameless: bool,
 }
 
@@ -192,7 +192,7 @@ pub struct Message {
 pub(crate) struct Aggregate {
     pub(crate) kind: String,
     pub(crate) id: String,
-    /// Where a message is that does not say readably what it is about, and so is by itself.
+    /// The position of a message whose aggregate cannot be read. Each is an aggregate of its own.
     pub(crate) alone: Option<i64>,
 }
 

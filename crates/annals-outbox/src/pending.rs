@@ -6,9 +6,9 @@
 //!       records none of what another has published meanwhile.
 //! - T3  An aggregate is held, and let go, under the lock of its row. So of every message written at that time it is
 //!       certain whether it waits.
-//! - T4  A row that cannot be read is a message that is refused: its aggregate waits for it, and no other. If the row does not
-//!       say readably which aggregate that is, as on SQLite, where a column takes any value, the message is by itself: it is
-//!       named by its position in every statement, and is a dead letter at once.
+//! - T4  A row that cannot be read is a message that is refused: its aggregate waits for it, and no other. If the
+//!       name of the aggregate itself cannot be read, as on SQLite, where a column takes any value, the message is an aggregate
+//!       of its own: every statement names it by its position, and it becomes a dead letter at once.
 //! - T5  A time that no clock of now can have written is not waited for: see `lease` and [`Outbox::choose`].
 
 use std::collections::{HashMap, HashSet};
@@ -57,7 +57,7 @@ impl Outbox {
         let mut values = vec![Value::Int(micros(wait_max))];
         let (alone, named): (Vec<_>, Vec<_>) = active.partition(|aggregate| aggregate.alone.is_some());
         let alone: HashSet<i64> = alone.into_iter().filter_map(|aggregate| aggregate.alone).collect();
-        // Again and again up to `room`, so that the statement is the same for one as for many.
+        // Repeated up to `room`, so that the statement has the same text for one name as for many and stays prepared.
         for aggregate in named.iter().cycle().take(if named.is_empty() { 0 } else { room }) {
             sql.push_str(" AND NOT (o.aggregate_type = ? AND o.aggregate_id = ?)");
             values.extend([Value::Text(&aggregate.kind), Value::Text(&aggregate.id)]);
@@ -154,7 +154,7 @@ impl Outbox {
         }
         let forget = "DELETE FROM outbox_failures WHERE aggregate_type = ? AND aggregate_id = ?";
         self.run(&mut transaction, self.spell(dialect, forget), &aggregate).await?;
-        // It may be there under other names: somebody has mended those of the message.
+        // There may be a row under the former names of the message, which somebody has repaired.
         let forget = self.spell(dialect, "DELETE FROM outbox_failures WHERE position = ?");
         self.run(&mut transaction, forget, &[Value::Int(message.position)]).await?;
         let insert = format!(
@@ -178,8 +178,8 @@ impl Outbox {
         self.commit(transaction).await
     }
 
-    /// Records that a message was refused whose row does not say readably what it is about. It is a dead letter by itself,
-    /// under names of its own: in the place of what cannot be read, and may be NULL.
+    /// Records the refusal of a message whose aggregate cannot be read: a dead letter that holds no other message. Its row
+    /// has names made of the position, because the columns of the message may be NULL.
     async fn record_alone(&self, message: &Message, error: &str) -> Result<()> {
         let dialect = self.pool.dialect();
         let position = [Value::Int(message.position)];

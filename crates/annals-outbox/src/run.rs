@@ -14,7 +14,7 @@
 //! - R4  Nothing here waits for a lock that a transaction of the service may hold, except to record a dead letter, which a
 //!       task of its own does.
 //!
-//! - R5  The lease is given back when no call of the sink is under way. If one does not end, the lease runs out by itself.
+//! - R5  The lease is given back when no call of the sink is under way. If one does not end, the lease expires.
 //!
 //! Next: `worker`.
 
@@ -36,7 +36,7 @@ use crate::{Outbox, Result};
 
 /// How long what is under way may take after a stop.
 const GRACE: Duration = Duration::from_secs(30);
-/// How long it may take then until nothing is under way and the lease is given back.
+/// How long a publisher that ends may take to cancel its workers and give the lease back.
 const END: Duration = Duration::from_secs(30);
 /// Between attempts to reach a sink or a database that is away.
 pub(crate) const AWAY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
@@ -115,7 +115,7 @@ impl Run {
                 "the outbox `{}` is left before all was marked: some messages will be published again", self.outbox.name
             ),
         }
-        // First what is under way, so that nothing of it is when another publisher begins.
+        // Workers end before the lease does, so that no call of the sink is under way when another publisher begins.
         let ended = async {
             self.workers.shutdown().await;
             self.lease.release(&self.outbox).await.map_err(|error| error.chain())

@@ -2,8 +2,8 @@
 //!
 //! - B1  A body must come at some rate, as a whole: a piece now and then does not hold a handler.
 //! - B2  All bodies together have one bound.
-//! - B3  Nobody waits for room who holds some: all that `Content-Length` announces is taken at once, before anything is
-//!   read; a body without it is refused when there is no more. So bodies never wait for each other.
+//! - B3  A body that holds room does not wait for more: all that `Content-Length` announces is taken at once, before anything
+//!   is read, and a body without it is refused when there is no more. So bodies never wait for each other.
 //! - B4  When the server stops, a body that is not there soon is refused: nothing of it was done.
 
 use std::ops::Deref;
@@ -32,7 +32,7 @@ const STOPPING_MAX: Duration = Duration::from_secs(2);
 const STEP_BYTES: usize = 256 << 10;
 /// How many bytes of memory are set aside because a client announced them.
 const BELIEVED_BYTES: usize = 1 << 20;
-/// While others wait for room, a body comes at a rate at which all that it has taken is there after this time.
+/// While others wait for room, a body must come fast enough to fill the room that it holds within this time.
 const TAKEN_MAX: Duration = Duration::from_secs(120);
 
 /// A body that was received. It keeps its room until the request is answered.
@@ -163,8 +163,8 @@ impl Pace {
         Self { since: Instant::now(), received: 0, recently: 0, look: Instant::now() + LOOK }
     }
 
-    /// Refuses a body that is too slow over the last while, or over a shorter one if others wait for its room, which has
-    /// this many bytes.
+    /// Refuses a body that is too slow over the last while, or over a shorter one if others wait for room. `room` is how
+    /// many bytes this body holds.
     fn check(&mut self, app: &App, room: usize) -> Result<(), Problem> {
         let lasted = self.since.elapsed();
         let over = lasted >= WINDOW;
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(app.bodies.taken(), 0);
     }
 
-    /// Four of them fit; they used to take their room bit by bit, until each held a part and waited for the others.
+    /// Four of them fit. If each took its room bit by bit, all five would hold a part and wait for the others.
     #[tokio::test(start_paused = true)]
     async fn bodies_that_do_not_all_fit_do_not_wait_for_each_other() {
         let (_stop, app) = app();
@@ -304,7 +304,7 @@ mod tests {
         let all = futures::future::join_all((0..5).map(|_| large())).await;
         assert!(all.iter().all(|(status, seconds)| *status == 200 && *seconds < 10), "{all:?}");
         assert_eq!(app.bodies.taken(), 0);
-        // Without their length nobody knows how much they will take: those that find no more are refused, the others come.
+        // Without a length it is not known how much they need: one that finds no more room is refused, the others succeed.
         let all = futures::future::join_all((0..5).map(|_| status(&app, body(10 << 20, 1, 3)))).await;
         assert!(all.iter().all(|(status, seconds)| matches!(status, 200 | 503) && *seconds < 10), "{all:?}");
         assert_eq!(all.iter().filter(|(status, _)| *status == 200).count(), 4, "{all:?}");

@@ -3,8 +3,8 @@
 //! - P1  A page is kept as long as some client is sent it, and takes room once, however many those are.
 //! - P2  A page has about 256 KiB at most, or one event, so that clients at different places hold little each.
 //! - P3  A place is a witness, and a page is handed out after the witness before it was found in the log again. While
-//!   nothing happens it is looked for now and then, once for all who wait at the same place. So no client passes over
-//!   events that took the positions of lost ones.
+//!   nothing is appended, the witness is looked up at an interval, once for all clients that wait there. So no client
+//!   skips events that took the positions of lost ones.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -24,13 +24,13 @@ use crate::room::{Room, Taken};
 pub(crate) const PAGE_EVENTS: usize = 100;
 /// About how many bytes a page has, if one event has not more.
 const PAGE_BYTES: usize = 256 << 10;
-/// How long is waited, at first and at most, where a replica does not have what the primary has, or the store believes in
-/// an end of the log that is gone.
+/// The first and the longest pause where a replica does not have what the primary has, or where the store still assumes an
+/// end of the log that is gone.
 const BEHIND_PAUSE: Duration = Duration::from_millis(50);
 const BEHIND_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How often it is looked whether a log in which nothing happens is still the same.
+/// The interval at which a log without new events is checked to be still the same.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long is waited before a loss is believed: a server that lags may have answered.
+/// The pause before a second look confirms a loss: the first answer may have been that of a server that lags.
 const DOUBT: Duration = Duration::from_millis(200);
 
 /// Pages that are made or sent at the moment.
@@ -38,7 +38,7 @@ pub(crate) struct LivePages {
     store: Arc<dyn EventStore>,
     room: Arc<Room>,
     made: Mutex<Made>,
-    /// What was found in the log last, and when.
+    /// The event that was found in the log last, and when.
     found: tokio::sync::Mutex<Option<(Witness, Instant)>>,
 }
 
@@ -110,7 +110,7 @@ impl LivePages {
         }
     }
 
-    /// Checks that the log still has this event, unless it was looked for just now.
+    /// Checks that the log still has this event, unless that was checked within the last [`LOOK`].
     async fn find(&self, seen: Witness) -> Result<(), NoPage> {
         let mut found = self.found.lock().await;
         if found.is_some_and(|(event, at)| event == seen && at.elapsed() < LOOK) {

@@ -1,10 +1,10 @@
-//! The witness of the place that a page of the log has reached.
+//! The witness at the end of a page of the log.
 //!
 //! A page says its last position as a number, and its filter may have passed over the event there. The event is looked up
 //! after the page was read, and the log may have lost its newest events in between (a failover to a standby that did not
-//! have them). A witness of the new history would then stand for a page of the old one, and whoever resumes there would
-//! miss the events that took the places of the lost ones. An event that was lost does not come back, so an event that is
-//! there before and after proves that what precedes it was the same all the time.
+//! have them). The page would then have a witness of the new history, and a client that resumes there would
+//! miss the events that took the positions of the lost ones. An event that was lost does not return, so an event that is
+//! in the log before and after proves that everything below it was the same all the time.
 
 use annals_core::{EventStore, LogRead, Position, Query, Result, Witness};
 

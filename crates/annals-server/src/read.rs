@@ -100,7 +100,7 @@ pub(crate) async fn log(
         beyond(&app, from).await?;
     }
     let place = end_of(&*app.store, &read, &page, known).await?;
-    // Within one history this address has one answer, but for the head: the event that the page has come to names the history.
+    // Within one history the answer to this address depends on the head only: the newest event of the page names the history.
     let newest = match direction {
         Direction::Forward => place,
         Direction::Backward => page.events.first().map_or(place, Witness::of),
@@ -121,7 +121,7 @@ pub(crate) async fn log(
     Ok(([(header::ETAG, tag)], paging::json(&body, taken)).into_response())
 }
 
-/// The place that a page has come to. `known` is what the client has read before, if it said so.
+/// The witness at the end of a page. `known` is what the client has read before, if it named it.
 async fn end_of(
     store: &dyn EventStore,
     read: &LogRead,
@@ -138,7 +138,7 @@ async fn end_of(
         }
         _ => {
             let place = token::of_log(store, end, &page.events).await?;
-            // What is still there was there all the time, and with it all that is below.
+            // An event that the log still has was in it all the time, and so was everything below.
             let newest = page.events.first().map(Witness::of).or(known).filter(|newest| *newest != place);
             match newest {
                 Some(newest) if !newest.holds(store).await? => Err(token::changed().into()),

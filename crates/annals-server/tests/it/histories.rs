@@ -190,7 +190,7 @@ fn an_open_live_stream_whose_events_are_lost_ends_and_passes_over_nothing() {
             if filter != "&type=none" {
                 assert_eq!([1, 2, 3], [messages.event().0, messages.event().0, messages.event().0]);
             } else {
-                // It passes over them; the place is told when nothing happens for a while.
+                // It passes over them, and sends the position after a while without an event.
                 while messages.next().unwrap().id != Some(3) {}
             }
             store.replace(after);
@@ -205,8 +205,8 @@ fn an_open_live_stream_whose_events_are_lost_ends_and_passes_over_nothing() {
     }
 }
 
-/// A client that reads page after page, forward or backward, while the log loses events at any moment: what it is given is
-/// all that the log has between the places that it resumed at, or it is told.
+/// A client that reads page after page, forward or backward, while the log loses events at any moment: it gets
+/// all that the log has between the places that it resumes at, or an error.
 #[test]
 fn a_log_that_changes_while_a_page_is_read_lets_nobody_pass_over_events() {
     let before = ["1", "2", "3", "4", "5"];

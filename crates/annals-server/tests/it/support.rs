@@ -327,7 +327,7 @@ pub struct Lossy {
     believed: std::sync::atomic::AtomicU64,
     /// How often the log was read.
     pub reads: std::sync::atomic::AtomicU64,
-    /// What the log is replaced by after so many more reads.
+    /// The number of reads after which the log is replaced, and by what.
     next: Mutex<Option<(u64, Arc<MemoryStore>)>>,
 }
 
@@ -349,7 +349,7 @@ impl Lossy {
         *self.log.lock().unwrap() = Arc::new(log_of(names));
     }
 
-    /// Replaces the log after so many more reads of it.
+    /// Replaces the log after this many more reads of it.
     pub fn replace_after(&self, reads: u64, names: &[&str]) {
         *self.next.lock().unwrap() = Some((reads, Arc::new(log_of(names))));
     }
