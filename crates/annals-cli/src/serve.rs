@@ -32,9 +32,10 @@ pub(crate) struct Serve {
     /// The address to answer at; port 0 takes any that is free
     #[arg(long, default_value = "127.0.0.1:2113", value_name = "ADDRESS")]
     listen: String,
-    /// A name under which the server is reached, such as that of a proxy; may be repeated. On a loopback address only
-    /// localhost and these are answered
-    #[arg(long = "host", value_name = "NAME")]
+    /// A name under which the server is reached, such as that of a proxy; may be repeated. Beside these only localhost,
+    /// addresses of this machine and names without a dot are answered; on other addresses than loopback, any name if none is
+    /// given
+    #[arg(long = "host", value_name = "NAME", value_parser = host)]
     hosts: Vec<String>,
     /// Verify the store in the background, again and again, reading at most this many MiB a second
     #[arg(long, value_name = "MIB", value_parser = crate::rate)]
@@ -85,6 +86,16 @@ impl Serve {
         served?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A name of a host. A URL would be taken for a name that nobody ever asks for.
+fn host(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(['/', '@', '?', '#', ' ']) {
+        return Err(
+            "give the name of a host alone, such as `log.example`, without a scheme and a path".to_owned()
+        );
+    }
+    Ok(text.to_owned())
 }
 
 /// The server over this store, which is reached under these names.

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use crate::address::without_passwords;
 use crate::depot::{Destination, cause};
 
 /// From the end of a pass to the beginning of the next.
@@ -77,7 +78,9 @@ impl Care {
                 let made = found.into_iter().filter_map(|backup| backup.manifest.ok());
                 known.backed_up_at = known.backed_up_at.max(made.map(|backup| backup.created_at).max());
             }
-            Err(error) => tracing::warn!("the backups in {destination} cannot be read: {error:#}"),
+            Err(error) => {
+                tracing::warn!("the backups in {destination} cannot be read: {}", shown(&error));
+            }
         }
     }
 
@@ -181,6 +184,11 @@ impl Care {
     }
 }
 
+/// An error as it may be logged and sent to a client: a client of object storage may quote its whole address.
+fn shown(error: &anyhow::Error) -> String {
+    without_passwords(&format!("{error:#}"))
+}
+
 impl Upkeep for Care {
     fn backup(&self) -> Result<Value, String> {
         let work = Work::new(None);
@@ -205,8 +213,9 @@ impl Upkeep for Care {
             }
             Err(error) => {
                 known.backup_failures += 1;
-                tracing::error!("there is no new backup: {error:#}");
-                Err(format!("{error:#}"))
+                let why = shown(&error);
+                tracing::error!("there is no new backup: {why}");
+                Err(why)
             }
         }
     }

@@ -13,8 +13,12 @@
 //! does not know events; each entrance (HTTP, the command line, imports) calls [`check_json`] on data that says it is
 //! JSON.
 
+mod canonical;
+
 use std::cmp::Ordering;
 use std::fmt;
+
+pub(crate) use canonical::is_same_json;
 
 /// Most levels of arrays and objects within each other.
 pub const JSON_DEPTH_MAX: usize = 100;

@@ -5,17 +5,19 @@
 //! events were written. So an append that was found to be a duplicate is compared with the events at the original
 //! positions. Every store calls [`Appended::checked`] with the outcome of a duplicate, outside of its locks.
 
+use crate::json::is_same_json;
 use crate::{
-    Append, Appended, Error, EventStore, IdempotencyKey, LogRead, Position, RecordedEvent, Result, StreamId,
-    Tag, Write,
+    Append, Appended, Error, EventStore, IdempotencyKey, LogRead, Metadata, NewEvent, Position,
+    RecordedEvent, Result, StreamId, Tag, Write,
 };
 
 /// What a used idempotency key means to an append.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum KeyReuse {
     /// The append is refused with [`Error::Reused`], unless it is the same as the one that used the key: the same
-    /// number of events with the same streams, types, content types, data and tags, and the same ids where the
-    /// caller gave them.
+    /// number of events with the same streams, types, content types, data, tags, times of occurrence and metadata
+    /// (without the trace, which each attempt may have of its own), and the same ids where the caller gave them. Data
+    /// that is JSON is the same if it means the same value.
     #[default]
     Refuse,
     /// The append gets the original outcome, whatever its events are. For callers whose key names a command, which
@@ -107,10 +109,26 @@ fn difference(write: &Write, recorded: &RecordedEvent) -> Option<&'static str> {
         ("type", event.event_type == recorded.event_type),
         ("schema_version", event.schema_version == recorded.schema_version),
         ("content_type", event.content_type == recorded.content_type),
-        ("data", event.data == recorded.data),
+        ("data", is_same_data(event, recorded)),
         ("tags", event.tags == recorded.tags || set(&event.tags) == set(&recorded.tags)),
+        ("occurred_at", event.occurred_at == recorded.occurred_at),
+        ("metadata", is_same_metadata(&event.metadata, &recorded.metadata)),
     ]
     .into_iter()
     .find(|(_, same)| !same)
     .map(|(field, _)| field)
+}
+
+/// Whether the data is the same: a client that repeats a request may write its JSON in another form.
+fn is_same_data(event: &NewEvent, recorded: &RecordedEvent) -> bool {
+    event.data == recorded.data || (event.content_type.is_json() && is_same_json(&event.data, &recorded.data))
+}
+
+/// Whether the metadata is the same. The trace belongs to the request, and a request that is repeated has another.
+fn is_same_metadata(one: &Metadata, other: &Metadata) -> bool {
+    let event = |metadata: &Metadata| {
+        let Metadata { process, initiator, predecessor, trace: _, own } = metadata.clone();
+        (process, initiator, predecessor, own)
+    };
+    event(one) == event(other)
 }

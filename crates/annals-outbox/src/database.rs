@@ -271,19 +271,21 @@ impl Session<'_> {
 }
 
 impl Row {
-    /// A whole number, however wide the database says it is.
+    /// A whole number.
     pub(crate) fn int(&self, column: usize) -> Result<i64, sqlx::Error> {
+        self.maybe_int(column)?.ok_or_else(|| null(column))
+    }
+
+    /// A whole number or NULL, however wide the database says it is.
+    pub(crate) fn maybe_int(&self, column: usize) -> Result<Option<i64>, sqlx::Error> {
         each!(Self, self, row => {
-            row.try_get::<i64, _>(column).or_else(|_| row.try_get::<i32, _>(column).map(i64::from))
+            let wide = row.try_get::<Option<i64>, _>(column);
+            wide.or_else(|_| row.try_get::<Option<i32>, _>(column).map(|number| number.map(i64::from)))
         })
     }
 
-    pub(crate) fn maybe_int(&self, column: usize) -> Result<Option<i64>, sqlx::Error> {
-        each!(Self, self, row => row.try_get(column))
-    }
-
     pub(crate) fn text(&self, column: usize) -> Result<String, sqlx::Error> {
-        each!(Self, self, row => row.try_get(column))
+        self.maybe_text(column)?.ok_or_else(|| null(column))
     }
 
     pub(crate) fn maybe_text(&self, column: usize) -> Result<Option<String>, sqlx::Error> {
@@ -293,6 +295,11 @@ impl Row {
     pub(crate) fn maybe_bytes(&self, column: usize) -> Result<Option<Vec<u8>>, sqlx::Error> {
         each!(Self, self, row => row.try_get(column))
     }
+}
+
+/// The error for a column that is NULL and must not be. SQLite's driver reads NULL as 0 or as an empty text.
+fn null(column: usize) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_string(), source: "it is NULL".into() }
 }
 
 #[cfg(feature = "postgres")]

@@ -18,7 +18,7 @@ use crate::database::Value;
 use crate::pending::micros;
 use crate::{Outbox, Result};
 
-/// How long the lease of a holder is at the most that does not say: that of an earlier version.
+/// The assumed length of a lease whose holder does not state it: a publisher of an earlier version. At least this long.
 const UNSAID: Duration = Duration::from_secs(3_600);
 
 /// What came of the wish to have the lease.
@@ -46,9 +46,9 @@ impl LeaseHolder {
     /// Whether the lease is held at this time. `own` is the length of the lease of the one who asks, if it has one: another of
     /// the same version says its length.
     fn of(holder: String, until: Option<Timestamp>, now: Timestamp, own: Duration) -> Self {
-        // A publisher of another version, or of a length that cannot be read, is taken for one like this one.
+        // A holder of an earlier version does not state its length, which may be longer than that of the caller's lease.
         let said = holder.split_once('/').and_then(|(_, length)| length.parse().ok());
-        let length = said.map_or(own, Duration::from_millis);
+        let length = said.map_or(UNSAID.max(own), Duration::from_millis);
         // Once more the length, so that a clock that is set back a little ends no lease.
         let believable = until.is_none_or(|until| until.since(now) <= length.saturating_mul(2));
         Self { holder, until, believable }
@@ -81,7 +81,7 @@ impl Outbox {
 
     /// Who has the lease now, if somebody has it.
     pub(crate) async fn lease_holder(&self) -> Result<Option<LeaseHolder>> {
-        Ok(self.holder(UNSAID).await?.map(|(holder, ..)| holder))
+        Ok(self.holder(Duration::ZERO).await?.map(|(holder, ..)| holder))
     }
 
     /// Takes the lease for so long, or keeps it, if nobody else has it. Otherwise who has it.
@@ -198,7 +198,10 @@ mod tests {
         };
         assert!(believed("7c1e-9d70-3f6f2a9b8c11/3600000", minute * 60), "its own length counts");
         assert!(!believed("7c1e-9d70-3f6f2a9b8c11/3600000", minute * 121));
-        assert!(believed("of an earlier version", minute) && !believed("of an earlier version", minute * 3));
+        for earlier in ["of an earlier version", "of another/version"] {
+            assert!(believed(earlier, minute * 119), "its lease may be longer than this one's");
+            assert!(!believed(earlier, minute * 121));
+        }
         assert!(LeaseHolder::of("x".to_owned(), None, now, minute).believable, "somebody has set it so");
         let lease = Lease::new(Duration::MAX);
         assert!(lease.holder.len() <= 36, "{}", lease.holder);

@@ -199,13 +199,18 @@ impl Outbox {
         let sql = "SELECT aggregate_type, aggregate_id FROM outbox WHERE position = ? LIMIT 1";
         let found = self.fetch(sql, &[Value::Int(position)]).await?;
         let row = found.first().ok_or(Error::NoDeadLetter(id))?;
-        let (kind, name) = self.read(|| Ok((row.text(0)?, row.text(1)?)))?;
-        let (aggregate, position) = ([Value::Text(&kind), Value::Text(&name)], [Value::Int(position)]);
+        // A message whose aggregate cannot be read belongs to no other message.
+        let names = row.text(0).and_then(|kind| Ok((kind, row.text(1)?))).ok();
+        let aggregate = names.as_ref().map(|(kind, name)| [Value::Text(kind), Value::Text(name)]);
+        let position = [Value::Int(position)];
 
         let dialect = self.pool.dialect();
         let mut transaction = self.begin(Access::Write).await?;
-        let lock = "UPDATE outbox_aggregates SET held = FALSE WHERE aggregate_type = ? AND aggregate_id = ?";
-        self.run(&mut transaction, self.spell(dialect, lock), &aggregate).await?;
+        if let Some(aggregate) = &aggregate {
+            let lock =
+                "UPDATE outbox_aggregates SET held = FALSE WHERE aggregate_type = ? AND aggregate_id = ?";
+            self.run(&mut transaction, self.spell(dialect, lock), aggregate).await?;
+        }
         let forget = "DELETE FROM outbox_failures WHERE position = ? AND dead = TRUE";
         if self.run(&mut transaction, self.spell(dialect, forget), &position).await? == 0 {
             // Dropped, the transaction is rolled back.
@@ -216,14 +221,22 @@ impl Outbox {
                 WHERE position = ?";
             self.run(&mut transaction, self.spell(dialect, drop), &position).await?;
         }
-        let free = "UPDATE outbox @aggregate SET held = FALSE WHERE aggregate_type = ? AND aggregate_id = ? AND processed = FALSE";
-        self.run(&mut transaction, self.spell(dialect, free), &aggregate).await?;
+        let (free, whose) = match &aggregate {
+            Some(aggregate) => (
+                "UPDATE outbox @aggregate SET held = FALSE WHERE aggregate_type = ? AND aggregate_id = ? AND processed = FALSE",
+                &aggregate[..],
+            ),
+            None => {
+                ("UPDATE outbox SET held = FALSE WHERE position = ? AND processed = FALSE", &position[..])
+            }
+        };
+        self.run(&mut transaction, self.spell(dialect, free), whose).await?;
         self.commit(transaction).await
     }
 
-    /// The number that is asked for, if there is a row.
+    /// The number that is asked for, if there is a row and it has one.
     async fn number(&self, statement: &str) -> Result<Option<i64>> {
         let rows = self.fetch(statement, &[]).await?;
-        rows.first().map(|row| self.read(|| row.int(0))).transpose()
+        rows.first().map_or(Ok(None), |row| self.read(|| row.maybe_int(0)))
     }
 }

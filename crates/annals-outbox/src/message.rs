@@ -183,6 +183,8 @@ pub struct Message {
     pub(crate) position: i64,
     /// What cannot be read of its row. Such a message is refused and given to no sink.
     pub(crate) unreadable: Option<String>,
+    /// Whether the name of its aggregate cannot be read.
+    pub(crate) nameless: bool,
 }
 
 /// Whose messages keep their order.
@@ -190,11 +192,23 @@ pub struct Message {
 pub(crate) struct Aggregate {
     pub(crate) kind: String,
     pub(crate) id: String,
+    /// The position of a message whose aggregate cannot be read. Each is an aggregate of its own.
+    pub(crate) alone: Option<i64>,
+}
+
+impl std::fmt::Display for Aggregate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.alone {
+            Some(position) => write!(f, "the aggregate of position {position}, whose name cannot be read,"),
+            None => write!(f, "{}/{}", self.kind, self.id),
+        }
+    }
 }
 
 impl Message {
     pub(crate) fn aggregate(&self) -> Aggregate {
-        Aggregate { kind: self.aggregate_type.clone(), id: self.aggregate_id.clone() }
+        let alone = self.nameless.then_some(self.position);
+        Aggregate { kind: self.aggregate_type.clone(), id: self.aggregate_id.clone(), alone }
     }
 }
 

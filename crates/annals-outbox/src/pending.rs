@@ -6,10 +6,12 @@
 //!       records none of what another has published meanwhile.
 //! - T3  An aggregate is held, and let go, under the lock of its row. So of every message written at that time it is
 //!       certain whether it waits.
-//! - T4  A row that cannot be read is a message that is refused: its aggregate waits for it, and no other.
+//! - T4  A row that cannot be read is a message that is refused: its aggregate waits for it, and no other. If the
+//!       name of the aggregate itself cannot be read, as on SQLite, where a column takes any value, the message is an aggregate
+//!       of its own: every statement names it by its position, and it becomes a dead letter at once.
 //! - T5  A time that no clock of now can have written is not waited for: see `lease` and [`Outbox::choose`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use annals_core::{Bytes, ContentType, EventId, Timestamp};
@@ -53,19 +55,23 @@ impl Outbox {
                 AND (f.next_attempt_at IS NULL OR f.next_attempt_at <= @now OR f.next_attempt_at > @later)"
                 .to_owned();
         let mut values = vec![Value::Int(micros(wait_max))];
-        // The same statement however many there are: no aggregate has empty names.
-        let names = active.map(|aggregate| (aggregate.kind.as_str(), aggregate.id.as_str()));
-        for (kind, id) in names.chain(std::iter::repeat(("", ""))).take(room) {
+        let (alone, named): (Vec<_>, Vec<_>) = active.partition(|aggregate| aggregate.alone.is_some());
+        let alone: HashSet<i64> = alone.into_iter().filter_map(|aggregate| aggregate.alone).collect();
+        // Repeated up to `room`, so that the statement has the same text for one name as for many and stays prepared.
+        for aggregate in named.iter().cycle().take(if named.is_empty() { 0 } else { room }) {
             sql.push_str(" AND NOT (o.aggregate_type = ? AND o.aggregate_id = ?)");
-            values.extend([Value::Text(kind), Value::Text(id)]);
+            values.extend([Value::Text(&aggregate.kind), Value::Text(&aggregate.id)]);
         }
         sql.push_str(" ORDER BY o.held, o.position LIMIT ?");
-        values.push(Value::Int(whole(limit)));
+        values.push(Value::Int(whole(limit + alone.len())));
         let mut transaction = self.begin(Access::Read).await?;
         let mut attempts = HashMap::new();
         let mut bytes = 0;
         for row in self.ask(&mut transaction, &sql, &values).await? {
             let position = self.read(|| row.int(0))?;
+            if alone.contains(&position) {
+                continue;
+            }
             // What another program has written in its place counts for nothing.
             let (size, attempt) = (row.int(1).unwrap_or(BYTES_MAX), row.int(2).unwrap_or_default());
             bytes += size;
@@ -132,6 +138,9 @@ impl Outbox {
     /// Records that a message was refused: it is tried again after this time, or else becomes a dead letter, and then its
     /// aggregate is held.
     pub(crate) async fn record(&self, message: &Message, error: &str, again: Option<Duration>) -> Result<()> {
+        if message.nameless {
+            return self.record_alone(message, error).await;
+        }
         let aggregate = [Value::Text(&message.aggregate_type), Value::Text(&message.aggregate_id)];
         let dialect = self.pool.dialect();
         let mut transaction = self.begin(Access::Write).await?;
@@ -145,6 +154,9 @@ impl Outbox {
         }
         let forget = "DELETE FROM outbox_failures WHERE aggregate_type = ? AND aggregate_id = ?";
         self.run(&mut transaction, self.spell(dialect, forget), &aggregate).await?;
+        // There may be a row under the former names of the message, which somebody has repaired.
+        let forget = self.spell(dialect, "DELETE FROM outbox_failures WHERE position = ?");
+        self.run(&mut transaction, forget, &[Value::Int(message.position)]).await?;
         let insert = format!(
             "INSERT INTO outbox_failures
                 (aggregate_type, aggregate_id, position, attempts, failed_at, next_attempt_at, last_error, dead)
@@ -163,6 +175,29 @@ impl Outbox {
             // Somebody else has published or dropped it: nothing of this is to stand. Dropped, it is rolled back.
             return Ok(());
         }
+        self.commit(transaction).await
+    }
+
+    /// Records the refusal of a message whose aggregate cannot be read: a dead letter that holds no other message. Its row
+    /// has names made of the position, because the columns of the message may be NULL.
+    async fn record_alone(&self, message: &Message, error: &str) -> Result<()> {
+        let dialect = self.pool.dialect();
+        let position = [Value::Int(message.position)];
+        let mut transaction = self.begin(Access::Write).await?;
+        let hold = "UPDATE outbox SET held = TRUE WHERE position = ? AND processed = FALSE";
+        if self.run(&mut transaction, self.spell(dialect, hold), &position).await? == 0 {
+            return Ok(());
+        }
+        let name = format!("position {}", message.position);
+        let forget = "DELETE FROM outbox_failures WHERE position = ?";
+        self.run(&mut transaction, self.spell(dialect, forget), &position).await?;
+        let insert = "INSERT INTO outbox_failures
+                (aggregate_type, aggregate_id, position, attempts, failed_at, next_attempt_at, last_error, dead)
+            VALUES ('', ?, ?, ?, @now, @now, ?, TRUE)";
+        let error = shortened(error);
+        let values =
+            [Value::Text(&name), position[0], Value::Int(i64::from(message.attempt)), Value::Text(&error)];
+        self.run(&mut transaction, self.spell(dialect, insert), &values).await?;
         self.commit(transaction).await
     }
 
@@ -201,9 +236,10 @@ pub(crate) fn message(row: &Row) -> Result<Message, sqlx::Error> {
     let position = row.int(0)?;
     let mut unreadable = Vec::new();
     let id = readable(id(row, 1), "id", &mut unreadable).unwrap_or_else(|| stand_in(position));
-    let mut text = |column, name| readable(row.text(column), name, &mut unreadable).unwrap_or_default();
+    let mut text = |column, name| readable(row.text(column), name, &mut unreadable);
     let (aggregate_type, aggregate_id) = (text(2, "aggregate_type"), text(3, "aggregate_id"));
-    let event_type = text(5, "event_type");
+    let nameless = aggregate_type.is_none() || aggregate_id.is_none();
+    let event_type = text(5, "event_type").unwrap_or_default();
     let sequence = row.int(4).and_then(|number| u64::try_from(number).map_err(decode));
     let sequence = readable(sequence, "sequence", &mut unreadable).unwrap_or_default();
     let content_type = readable(row.maybe_text(6), "content_type", &mut unreadable).flatten();
@@ -219,8 +255,8 @@ pub(crate) fn message(row: &Row) -> Result<Message, sqlx::Error> {
     let created_at = readable(row.int(10), "created_at", &mut unreadable).unwrap_or_default();
     Ok(Message {
         id,
-        aggregate_type,
-        aggregate_id,
+        aggregate_type: aggregate_type.unwrap_or_default(),
+        aggregate_id: aggregate_id.unwrap_or_default(),
         sequence,
         event_type,
         content_type: content_type.map_or(ContentType::Json, ContentType::new),
@@ -230,6 +266,7 @@ pub(crate) fn message(row: &Row) -> Result<Message, sqlx::Error> {
         attempt: 0,
         position,
         unreadable: (!unreadable.is_empty()).then(|| unreadable.join("; ")),
+        nameless,
     })
 }
 

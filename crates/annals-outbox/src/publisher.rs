@@ -162,7 +162,8 @@ impl Publishing {
     }
 
     /// Finishes the messages that are with the sink, marks what was published, lets another publisher begin, and ends. After
-    /// half a minute it gives up: what is not marked will be published again. Asked for again, also at the same time, it
+    /// half a minute it gives up: what is not marked will be published again. Calls of the sink that are
+    /// under way then are cancelled before another publisher may begin. Asked for again, also at the same time, it
     /// waits as the first one does.
     pub fn stop(&self) -> impl Future<Output = ()> + Send + use<> {
         self.stop.send_replace(true);

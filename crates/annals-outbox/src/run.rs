@@ -14,6 +14,8 @@
 //! - R4  Nothing here waits for a lock that a transaction of the service may hold, except to record a dead letter, which a
 //!       task of its own does.
 //!
+//! - R5  The lease is given back when no call of the sink is under way. If one does not end, the lease expires.
+//!
 //! Next: `worker`.
 
 use std::collections::{HashSet, VecDeque};
@@ -34,6 +36,8 @@ use crate::{Outbox, Result};
 
 /// How long what is under way may take after a stop.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long a publisher that ends may take to cancel its workers and give the lease back.
+const END: Duration = Duration::from_secs(30);
 /// Between attempts to reach a sink or a database that is away.
 pub(crate) const AWAY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 /// How many processed messages are deleted at once, and how long nothing is looked for when there were fewer.
@@ -111,8 +115,15 @@ impl Run {
                 "the outbox `{}` is left before all was marked: some messages will be published again", self.outbox.name
             ),
         }
-        if let Err(error) = self.lease.release(&self.outbox).await {
-            let error = error.chain();
+        // Workers end before the lease does, so that no call of the sink is under way when another publisher begins.
+        let ended = async {
+            self.workers.shutdown().await;
+            self.lease.release(&self.outbox).await.map_err(|error| error.chain())
+        };
+        let released = tokio::time::timeout(END, ended).await;
+        let released =
+            released.unwrap_or_else(|_| Err("a call of the sink, or the database, does not end".to_owned()));
+        if let Err(error) = released {
             tracing::warn!(error, "the lease of the outbox `{}` runs out by itself", self.outbox.name);
         }
     }
@@ -256,10 +267,9 @@ impl Run {
     /// Records a refusal in a task of its own: a dead letter waits for transactions that write for its aggregate.
     fn record(&mut self, aggregate: Aggregate, message: Box<Message>, error: String) {
         self.health.send_modify(|health| health.refused += 1);
-        let again = message.attempt < self.options.attempts_max;
+        let again = message.attempt < self.options.attempts_max && !message.nameless;
         let again = again.then(|| self.options.backoff.before(message.attempt));
-        let (id, attempt, name) =
-            (message.id, message.attempt, format!("{}/{}", aggregate.kind, aggregate.id));
+        let (id, attempt, name) = (message.id, message.attempt, aggregate.to_string());
         match again {
             Some(wait) => tracing::warn!(%id, attempt, error, ?wait, "a message of {name} is refused"),
             None => {

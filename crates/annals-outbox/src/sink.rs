@@ -111,6 +111,7 @@ mod tests {
             attempt: 1,
             position: 1,
             unreadable: None,
+            nameless: false,
         }
     }
 

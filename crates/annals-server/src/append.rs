@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use annals_core::{
     Append, Appended, Category, Condition, Error, EventId, EventStore, EventType, Expected, IdempotencyKey,
-    Invalid, KeyReuse, LogRead, Query, QueryItem, StreamId, Tag, Text, Version, Witness, Write,
+    Invalid, KeyReuse, LogRead, Query, QueryItem, StreamId, Tag, Text, Version, Violated, Witness, Write,
 };
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -21,8 +21,8 @@ use crate::app::App;
 use crate::event_json::{Incoming, Object, Unreadable};
 use crate::params::{Params, StreamInPath, named_stream};
 use crate::problem::Problem;
-use crate::token::Token;
-use crate::{body, links};
+use crate::token::{self, Token};
+use crate::{body, links, paging};
 
 /// Appends events to one stream.
 pub(crate) async fn to_stream(
@@ -33,14 +33,17 @@ pub(crate) async fn to_stream(
     body: Body,
 ) -> Result<Response, Problem> {
     Params::of(query.as_deref()).finish()?;
+    no_other_conditions(&headers)?;
     let expected = match text_header(&headers, "expected-version")? {
-        None => Expected::Any,
+        None => None,
         Some(text) => {
+            // A proxy that packs answers makes `W/"…"` of an ETag.
             let given: ExpectedJson = text
+                .trim_start_matches("W/")
                 .trim_matches('"')
                 .parse()
                 .map_err(|invalid: Invalid| Problem::invalid("Expected-Version", invalid.problem))?;
-            given.checked(&*app.store, &stream, "Expected-Version").await?
+            Some(given.into_condition(&*app.store, stream.clone(), "Expected-Version")?)
         }
     };
     let key = key_header(&headers)?;
@@ -54,8 +57,10 @@ pub(crate) async fn to_stream(
         }
         events.push(event.into_event().map_err(|wrong| unreadable(&body, index, &wrong))?);
     }
-    let append = Append { key, key_reuse: reuse_header(&headers)?, ..Append::to(stream, expected, events) };
-    carry_out(&app, append).await
+    let mut append =
+        Append { key, key_reuse: reuse_header(&headers)?, ..Append::to(stream, Expected::Any, events) };
+    append.conditions.extend(expected);
+    carry_out(&app, append, |_| "Expected-Version".to_owned()).await
 }
 
 /// Appends events to the stream that the parameter `name` names.
@@ -77,6 +82,7 @@ pub(crate) async fn to_streams(
     body: Body,
 ) -> Result<Response, Problem> {
     Params::of(query.as_deref()).finish()?;
+    no_other_conditions(&headers)?;
     if headers.contains_key("expected-version") {
         let problem = "belongs to one stream; here, give `conditions` in the body";
         return Err(Problem::invalid("Expected-Version", problem));
@@ -104,16 +110,17 @@ pub(crate) async fn to_streams(
     for (index, Object(condition)) in request.conditions.into_iter().enumerate() {
         append.conditions.push(condition.into_condition(&*app.store, index).await?);
     }
-    carry_out(&app, append).await
+    carry_out(&app, append, |condition| format!("conditions[{condition}].expected")).await
 }
 
-/// Hands the append to the store and tells the client what became of it.
-async fn carry_out(app: &App, append: Append) -> Result<Response, Problem> {
+/// Hands the append to the store and tells the client what became of it. `field` names the part of the request that a
+/// condition was made of.
+async fn carry_out(app: &App, append: Append, field: impl Fn(usize) -> String) -> Result<Response, Problem> {
     append.validate(&app.limits)?;
     let written: Vec<_> = append.writes.iter().map(|write| (write.stream.clone(), write.event.id)).collect();
     let outcome = app.store.append(append).await;
     app.metrics.appended(&outcome);
-    let appended = outcome?;
+    let appended = outcome.map_err(|error| refused(error, field))?;
     let [(stream, version), ..] = appended.streams.as_slice() else {
         unreachable!("an append writes at least one stream");
     };
@@ -121,7 +128,12 @@ async fn carry_out(app: &App, append: Append) -> Result<Response, Problem> {
     let written = if appended.duplicate { recorded(&*app.store, &appended).await? } else { written };
     let answer = Answer::of(&appended, &written);
     let tag = format!("\"{}\"", answer.streams[0].witness);
-    let body = axum::Json(answer);
+    let body = match appended.duplicate {
+        // An append that was executed is answered in any case. This one was not: it can come again when there is room, and
+        // a short request with the key of a large append would ask for much.
+        true => paging::json(&answer, app.sending.take_if_large(answer.bytes()).await?),
+        false => axum::Json(answer).into_response(),
+    };
     if appended.streams.len() > 1 {
         return Ok((status, body).into_response());
     }
@@ -130,6 +142,22 @@ async fn carry_out(app: &App, append: Append) -> Result<Response, Problem> {
     let location = links::with(&location, "limit", appended.count());
     let headers = [(header::ETAG, tag), (header::LOCATION, location)];
     Ok((status, headers, body).into_response())
+}
+
+/// Why an append was refused. A token that does not hold is answered as everywhere.
+fn refused(error: Error, field: impl Fn(usize) -> String) -> Problem {
+    if let Error::Conflict(conflict) = &error {
+        let lost = conflict.violations.iter().find_map(|violation| match &violation.violated {
+            Violated::Newest { stream, version, .. } => {
+                Some(token::lost_version(&field(violation.condition), stream, *version))
+            }
+            _ => None,
+        });
+        if let Some(problem) = lost {
+            return problem;
+        }
+    }
+    error.into()
 }
 
 /// The streams and ids of the events of an earlier append.
@@ -170,6 +198,12 @@ struct Written<'a> {
 }
 
 impl<'a> Answer<'a> {
+    /// About how many bytes it has as JSON.
+    fn bytes(&self) -> usize {
+        let streams = self.streams.iter().map(|written| written.stream.len() + 128);
+        256 + streams.sum::<usize>()
+    }
+
     /// The answer for an append whose events have these streams and ids, in their order.
     fn of(appended: &'a Appended, written: &[(StreamId, EventId)]) -> Self {
         let newest: HashMap<_, _> = written.iter().map(|(stream, id)| (stream, *id)).collect();
@@ -241,8 +275,7 @@ impl ConditionJson<'_> {
         match self {
             Self { stream: Some(stream), expected: Some(expected), query: None, after: None } => {
                 let stream = StreamId::new(&*stream).map_err(within)?;
-                let expected = expected.checked(store, &stream, &field("expected")).await?;
-                Ok(Condition::Version { stream, expected })
+                expected.into_condition(store, stream, &field("expected"))
             }
             Self { stream: None, expected: None, query: Some(items), after: Some(after) } => {
                 let items = items.into_iter().enumerate().map(|(index, Object(item))| {
@@ -298,16 +331,16 @@ enum ExpectedJson {
 }
 
 impl ExpectedJson {
-    /// What is expected of this stream, after a check of its history.
-    async fn checked(
+    /// The condition on this stream.
+    fn into_condition(
         self,
         store: &dyn EventStore,
-        stream: &StreamId,
+        stream: StreamId,
         field: &str,
-    ) -> Result<Expected, Problem> {
+    ) -> Result<Condition, Problem> {
         match self {
-            Self::Word(expected) => Ok(expected),
-            Self::Version(token) => Ok(Expected::Exact(token.version(store, stream, field).await?)),
+            Self::Word(expected) => Ok(Condition::Version { stream, expected }),
+            Self::Version(token) => token.condition(store, stream, field),
         }
     }
 }
@@ -365,6 +398,18 @@ fn unreadable(body: &[u8], index: usize, wrong: &Unreadable<'_>) -> Problem {
 
 fn in_event(index: usize, invalid: Invalid) -> Problem {
     Problem::invalid(format!("events[{index}].{}", invalid.field), invalid.problem)
+}
+
+/// Refuses conditions of HTTP itself, which would be left out otherwise, and the append be made without them.
+fn no_other_conditions(headers: &HeaderMap) -> Result<(), Problem> {
+    for name in [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE] {
+        if headers.contains_key(&name) {
+            let problem =
+                "is not taken by appends; give the ETag as Expected-Version, or `conditions` to /v1/append";
+            return Err(Problem::invalid(links::header_name(name.as_str()), problem));
+        }
+    }
+    Ok(())
 }
 
 fn key_header(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {

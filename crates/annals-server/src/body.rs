@@ -2,7 +2,9 @@
 //!
 //! - B1  A body must come at some rate, as a whole: a piece now and then does not hold a handler.
 //! - B2  All bodies together have one bound.
-//! - B3  When the server stops, a body that is not there soon is refused: nothing of it was done.
+//! - B3  A body that holds room does not wait for more: all that `Content-Length` announces is taken at once, before anything
+//!   is read, and a body without it is refused when there is no more. So bodies never wait for each other.
+//! - B4  When the server stops, a body that is not there soon is refused: nothing of it was done.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::event_json::syntax_error;
 use crate::problem::Problem;
-use crate::room::{SMALL_BYTES, Taken};
+use crate::room::{SMALL_BYTES, Taken, overloaded};
 
 /// Over how long the rate of a body is measured.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -28,8 +30,10 @@ const RATE_MIN: u64 = 16 << 10;
 const STOPPING_MAX: Duration = Duration::from_secs(2);
 /// Room is taken in steps of this many bytes.
 const STEP_BYTES: usize = 256 << 10;
-/// How many bytes are set aside because a client announced them.
+/// How many bytes of memory are set aside because a client announced them.
 const BELIEVED_BYTES: usize = 1 << 20;
+/// While others wait for room, a body must come fast enough to fill the room that it holds within this time.
+const TAKEN_MAX: Duration = Duration::from_secs(120);
 
 /// A body that was received. It keeps its room until the request is answered.
 pub(crate) struct Received {
@@ -98,7 +102,10 @@ fn too_large(app: &App) -> Problem {
 
 async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<Received, Problem> {
     let mut bytes = Vec::with_capacity(announced(headers).unwrap_or(0).min(BELIEVED_BYTES));
-    let (mut taken, mut room) = (Taken::default(), SMALL_BYTES);
+    let (mut taken, mut room) = match announced(headers).filter(|length| *length > SMALL_BYTES) {
+        Some(length) => (app.bodies.take(length).await?, length),
+        None => (Taken::default(), SMALL_BYTES),
+    };
     let mut pace = Pace::new();
     let mut pieces = body.into_data_stream();
     loop {
@@ -106,7 +113,7 @@ async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<Received,
             biased;
             piece = pieces.next() => piece,
             () = tokio::time::sleep_until(pace.look) => {
-                pace.check(app)?;
+                pace.check(app, room)?;
                 continue;
             }
         };
@@ -121,11 +128,16 @@ async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<Received,
         while bytes.len() + piece.len() > room {
             let more = match app.bodies.try_take(STEP_BYTES) {
                 Some(more) => more,
-                None => {
+                None if room == SMALL_BYTES => {
                     let more = app.bodies.take(STEP_BYTES).await?;
                     // That nothing came meanwhile was not the client's doing.
                     pace = Pace::new();
                     more
+                }
+                None => {
+                    let why = "bodies of other requests take all the room that there is, and this one did not announce \
+                               its `Content-Length`";
+                    return Err(overloaded(why));
                 }
             };
             taken.add(more);
@@ -151,15 +163,18 @@ impl Pace {
         Self { since: Instant::now(), received: 0, recently: 0, look: Instant::now() + LOOK }
     }
 
-    /// Refuses a body that is too slow over the last while, or over a shorter one if others wait for its room.
-    fn check(&mut self, app: &App) -> Result<(), Problem> {
+    /// Refuses a body that is too slow over the last while, or over a shorter one if others wait for room. `room` is how
+    /// many bytes this body holds.
+    fn check(&mut self, app: &App, room: usize) -> Result<(), Problem> {
         let lasted = self.since.elapsed();
         let over = lasted >= WINDOW;
         let too_slow = over && self.received < RATE_MIN * lasted.as_secs();
-        let in_the_way = app.bodies.is_short() && self.recently < RATE_MIN * LOOK.as_secs();
+        let rate =
+            if app.bodies.is_short() { RATE_MIN.max(room as u64 / TAKEN_MAX.as_secs()) } else { RATE_MIN };
+        let in_the_way = app.bodies.is_short() && self.recently < rate * LOOK.as_secs();
         if too_slow || in_the_way {
             let detail = format!(
-                "{} bytes of the body came in {} seconds; it must come at {RATE_MIN} bytes a second",
+                "{} bytes of the body came in {} seconds; it must come at {rate} bytes a second",
                 self.received,
                 lasted.as_secs()
             );
@@ -235,9 +250,15 @@ mod tests {
     }
 
     async fn status(app: &App, body: Body) -> (u16, u64) {
+        status_of(app, body, None).await
+    }
+
+    /// Of a body that announces its length.
+    async fn status_of(app: &App, body: Body, length: Option<usize>) -> (u16, u64) {
         let started = Instant::now();
         let json = HeaderValue::from_static("application/json");
-        let headers = [(header::CONTENT_TYPE, json)].into_iter().collect();
+        let mut headers: HeaderMap = [(header::CONTENT_TYPE, json)].into_iter().collect();
+        headers.extend(length.map(|length| (header::CONTENT_LENGTH, HeaderValue::from(length))));
         let status =
             read(app, &headers, body).await.map_or_else(|problem| problem.status().as_u16(), |_| 200);
         (status, started.elapsed().as_secs())
@@ -264,14 +285,42 @@ mod tests {
         let rest = app.bodies.try_take((128 << 20) - (8 << 20)).unwrap();
         let stalled =
             body(5 << 20, 0, 1).into_data_stream().chain(body(1, 10, usize::MAX).into_data_stream());
-        let (stalled, other) = tokio::join!(status(&app, Body::from_stream(stalled)), async {
+        let stalled = status_of(&app, Body::from_stream(stalled), Some(6 << 20));
+        let (stalled, other) = tokio::join!(stalled, async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            status(&app, body(5 << 20, 0, 1)).await
+            status_of(&app, body(5 << 20, 0, 1), Some(5 << 20)).await
         });
         assert_eq!((stalled.0, other.0), (408, 200));
         assert!(stalled.1 <= 10 && other.1 <= 10, "{stalled:?} {other:?}");
         drop(rest);
         assert_eq!(app.bodies.taken(), 0);
+    }
+
+    /// Four of them fit. If each took its room bit by bit, all five would hold a part and wait for the others.
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_do_not_all_fit_do_not_wait_for_each_other() {
+        let (_stop, app) = app();
+        let large = || status_of(&app, body(10 << 20, 1, 3), Some(30 << 20));
+        let all = futures::future::join_all((0..5).map(|_| large())).await;
+        assert!(all.iter().all(|(status, seconds)| *status == 200 && *seconds < 10), "{all:?}");
+        assert_eq!(app.bodies.taken(), 0);
+        // Without a length it is not known how much they need: one that finds no more room is refused, the others succeed.
+        let all = futures::future::join_all((0..5).map(|_| status(&app, body(10 << 20, 1, 3)))).await;
+        assert!(all.iter().all(|(status, seconds)| matches!(status, 200 | 503) && *seconds < 10), "{all:?}");
+        assert_eq!(all.iter().filter(|(status, _)| *status == 200).count(), 4, "{all:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_has_taken_much_and_comes_slowly_gives_way() {
+        let (_stop, app) = app();
+        // At 20 KiB a second it would take an hour.
+        let slow = || status_of(&app, body(20 << 10, 1, usize::MAX), Some(64 << 20));
+        let (one, two, other) = tokio::join!(slow(), slow(), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            status_of(&app, body(1 << 20, 0, 1), Some(1 << 20)).await
+        });
+        assert_eq!((one.0, two.0, other.0), (408, 408, 200));
+        assert!(other.1 <= 10, "{other:?}");
     }
 
     #[tokio::test(start_paused = true)]

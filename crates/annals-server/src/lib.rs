@@ -6,7 +6,7 @@
 //! guard.rs         refuses what a page of another site may have sent
 //! routes.rs        every method and path, and the layers around them
 //!   append.rs read.rs live.rs      the API          health.rs metrics.rs openapi.rs   for operators
-//!   token.rs                       positions that name their history
+//!   token.rs reached.rs etag.rs    positions that name their history
 //!   upkeep.rs                                                                         backups and figures of the store
 //!   console.rs                     for people       problem.rs                        what fails, how it is told
 //! event_json.rs    the one JSON form of an event, also of the command line's export and import
@@ -28,12 +28,14 @@ mod routes;
 
 mod append;
 mod body;
+mod etag;
 mod links;
 mod live;
 mod live_pages;
 mod paging;
 mod params;
 mod problem;
+mod reached;
 mod read;
 mod token;
 
@@ -134,18 +136,20 @@ impl Server {
         self
     }
 
-    /// Answers under this name too.
+    /// Answers under this name too, with whatever port.
     ///
     /// On a loopback address only the names of this machine and those given here are answered, so that no page of
     /// another site can reach the server by a name that was made to point to it. On other addresses any name is
-    /// answered unless one is given here. A proxy's name is to be given if the proxy does not keep `Host`.
+    /// answered unless one is given here; then these, addresses and names without a dot, as containers have. A proxy's
+    /// name is to be given if the proxy does not keep `Host`. What is [mounted](Self::mount) is not checked.
     #[must_use]
     pub fn host(mut self, name: impl Into<String>) -> Self {
-        self.hosts.push(name.into());
+        self.hosts.push(guard::host_name(&name.into()).to_owned());
         self
     }
 
-    /// Serves these routes too, below a path such as `/shop`.
+    /// Serves these routes too, below a path such as `/shop`. Which names and origins they answer is theirs to say: the
+    /// checks of `Host` and `Origin` are for the server's own routes.
     #[must_use]
     pub fn mount(mut self, path: impl Into<String>, router: Router) -> Self {
         self.mounted.push((path.into(), router));

@@ -6,18 +6,19 @@
 //! ```
 //!
 //! - L1  The id of a message is the witness of its event, so a client that reconnects with `Last-Event-ID` misses
-//!   nothing, and one whose history is gone is refused.
+//!   nothing, and one whose history is gone is refused. A stream that is open when the log loses events that it has sent
+//!   ends with the message `other-history`, and sends nothing of what took their places.
 //! - L2  The next page is read when the client has taken the last one, and is made once for all clients at the same
 //!   place (`live_pages.rs`). A client that takes nothing is cut off (`flow.rs`) and resumes where it was.
 //! - L3  An id without data moves a client on past events that its filter passed over, and gives it a place
 //!   to resume from before the first event.
-//! - L4  The stream ends when the server shuts down, or when there is no room for its next page.
+//! - L4  The stream ends when the server shuts down, when there is no room for its next page, and when the store fails.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{Bytes, Position, Query};
+use annals_core::{Bytes, LogRead, Position, Query, Witness};
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -44,8 +45,11 @@ pub(crate) async fn live(
 ) -> Result<Response, Problem> {
     let mut params = Params::of(query.as_deref());
     let after = params.one::<Token>("after")?;
-    let query = Arc::new(params.query()?);
+    let query = params.query()?;
     params.finish()?;
+    // Now, or the stream would end as soon as it begins, and its client come back for ever.
+    LogRead::forward(Position::FIRST).matching(query.clone()).validate(&app.limits)?;
+    let query = Arc::new(query);
     // A browser that reconnects repeats the address, so where it got to comes before where it began.
     let (field, after) = match headers.get("last-event-id") {
         Some(value) => ("Last-Event-ID", Some(last_event_id(value)?)),
@@ -68,9 +72,10 @@ pub(crate) async fn live(
     let feed = Feed {
         app,
         query,
-        next: after.next(),
-        told: after,
+        seen: here,
+        told: here,
         limit: PAGE_EVENTS,
+        ended: false,
         _subscriber: subscriber,
         _permit: permit,
     };
@@ -105,12 +110,14 @@ fn last_event_id(value: &HeaderValue) -> Result<Token, Problem> {
 struct Feed {
     app: Arc<App>,
     query: Arc<Query>,
-    /// Where its next page begins.
-    next: Position,
-    /// Position of the last id that it was sent.
-    told: Position,
+    /// The place after which its next page begins.
+    seen: Witness,
+    /// The last id that it was sent.
+    told: Witness,
     /// How many events its next page should have.
     limit: usize,
+    /// Whether it was sent its last message.
+    ended: bool,
     _subscriber: Subscriber,
     _permit: OwnedSemaphorePermit,
 }
@@ -118,7 +125,7 @@ struct Feed {
 impl Feed {
     /// The next piece of the stream; `None` when it ends.
     async fn next(&mut self) -> Option<Bytes> {
-        if self.app.is_stopping() {
+        if self.app.is_stopping() || self.ended {
             return None;
         }
         let app = Arc::clone(&self.app);
@@ -136,7 +143,8 @@ impl Feed {
                 tracing::warn!(code = error.code(), "a live stream ends: {}", error.chain());
                 None
             }
-            Ok(Err(NoPage::NotYet)) | Err(_) => self.sign_of_life().await,
+            Ok(Err(NoPage::Lost)) => Some(self.lost()),
+            Ok(Err(NoPage::NotYet)) | Err(_) => Some(self.sign_of_life()),
         }
     }
 
@@ -144,9 +152,9 @@ impl Feed {
     async fn next_events(&mut self) -> Result<Bytes, NoPage> {
         loop {
             let pages = &self.app.live_pages;
-            let cell = pages.page(self.next, &self.query, self.limit).await?;
+            let cell = pages.page(self.seen, &self.query, self.limit).await?;
             let page = cell.get().ok_or(NoPage::NotYet)?;
-            (self.next, self.limit) = (page.next, page.limit);
+            (self.seen, self.limit) = (page.through, page.limit);
             if let Some(last) = page.last {
                 self.told = last;
                 return Ok(LivePage::messages(cell));
@@ -155,22 +163,32 @@ impl Feed {
     }
 
     /// A comment; with the place that the client has come to, if that has moved unseen.
-    async fn sign_of_life(&mut self) -> Option<Bytes> {
-        let here = self.next.previous();
-        if here == self.told {
-            return Some(Bytes::from_static(b": alive\n\n"));
+    fn sign_of_life(&mut self) -> Bytes {
+        if self.seen == self.told {
+            return Bytes::from_static(b": alive\n\n");
         }
-        let witness = token::of_log(&*self.app.store, here, &[]).await.ok()?;
-        self.told = here;
-        Some(Bytes::from(format!("id: {witness}\n\n")))
+        self.told = self.seen;
+        Bytes::from(format!("id: {}\n\n", self.seen))
+    }
+
+    /// The last message: the log has lost events that the client was sent. A client that comes back with the id of one is
+    /// refused by the same problem, but an `EventSource` sees of that only that there is no stream.
+    fn lost(&mut self) -> Bytes {
+        self.ended = true;
+        tracing::warn!("a live stream ends: the log does not have the event {} any more", self.seen);
+        let problem = token::lost("Last-Event-ID", self.seen);
+        let mut message = b"event: other-history\ndata: ".to_vec();
+        message.extend_from_slice(&problem.to_json());
+        message.extend_from_slice(b"\n\n");
+        Bytes::from(message)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use annals_core::{
-        Append, Appended, EventStore, Expected, IdempotencyKey, LogPage, LogRead, MemoryStore, NewEvent,
-        StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead,
+        Append, Appended, Direction, EventStore, Expected, IdempotencyKey, LogPage, MemoryStore, NewEvent,
+        Position, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead,
     };
     use axum::body::BodyDataStream;
     use futures::StreamExt as _;
@@ -192,7 +210,7 @@ mod tests {
             self.0.append(append).await
         }
         async fn read_log(&self, read: LogRead) -> annals_core::Result<LogPage> {
-            self.1.fetch_add(1, Ordering::SeqCst);
+            self.1.fetch_add(u64::from(read.direction == Direction::Forward), Ordering::SeqCst);
             self.0.read_log(read).await
         }
         async fn read_stream(&self, read: StreamRead) -> annals_core::Result<StreamPage> {

@@ -2,47 +2,60 @@
 //!
 //! - P1  A page is kept as long as some client is sent it, and takes room once, however many those are.
 //! - P2  A page has about 256 KiB at most, or one event, so that clients at different places hold little each.
+//! - P3  A place is a witness, and a page is handed out after the witness before it was found in the log again. While
+//!   nothing is appended, the witness is looked up at an interval, once for all clients that wait there. So no client
+//!   skips events that took the positions of lost ones.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use annals_core::{Bytes, Error, EventStore, LogRead, Position, Query, RecordedEvent, Result, Witness};
+use annals_core::{Bytes, Error, EventStore, LogRead, Query, RecordedEvent, Result, Witness};
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::event_json;
 use crate::paging::cost;
 use crate::problem::Problem;
+use crate::reached::reached;
 use crate::room::{Room, Taken};
 
 /// Most events of a page.
 pub(crate) const PAGE_EVENTS: usize = 100;
 /// About how many bytes a page has, if one event has not more.
 const PAGE_BYTES: usize = 256 << 10;
-/// How long is waited where a replica does not have what the primary has.
+/// The first and the longest pause where a replica does not have what the primary has, or where the store still assumes an
+/// end of the log that is gone.
 const BEHIND_PAUSE: Duration = Duration::from_millis(50);
+const BEHIND_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The interval at which a log without new events is checked to be still the same.
+const LOOK: Duration = Duration::from_secs(5);
+/// The pause before a second look confirms a loss: the first answer may have been that of a server that lags.
+const DOUBT: Duration = Duration::from_millis(200);
 
 /// Pages that are made or sent at the moment.
 pub(crate) struct LivePages {
     store: Arc<dyn EventStore>,
     room: Arc<Room>,
     made: Mutex<Made>,
+    /// The event that was found in the log last, and when.
+    found: tokio::sync::Mutex<Option<(Witness, Instant)>>,
 }
 
 #[derive(Default)]
 struct Made {
-    pages: HashMap<(Position, Arc<Query>), Weak<OnceCell<LivePage>>>,
+    pages: HashMap<(Witness, Arc<Query>), Weak<OnceCell<LivePage>>>,
     /// How many entries there are before those that nobody holds are removed.
     sweep_at: usize,
 }
 
-/// Events from a position on, as messages.
+/// Events after a place, as messages.
 pub(crate) struct LivePage {
     text: Vec<u8>,
-    /// Where the next page begins.
-    pub(crate) next: Position,
-    /// Position of the last event; `None` if no event up to `next` passed the filter.
-    pub(crate) last: Option<Position>,
+    /// The place that the page has reached.
+    pub(crate) through: Witness,
+    /// The last event; `None` if no event up to `through` passed the filter.
+    pub(crate) last: Option<Witness>,
     /// How many events the next read should ask for.
     pub(crate) limit: usize,
     _taken: Taken,
@@ -55,6 +68,8 @@ pub(crate) enum NoPage {
     Overloaded(Problem),
     /// The log does not reach this place yet.
     NotYet,
+    /// The log does not have the event at this place any more.
+    Lost,
 }
 
 impl From<Error> for NoPage {
@@ -65,32 +80,61 @@ impl From<Error> for NoPage {
 
 impl LivePages {
     pub(crate) fn new(store: Arc<dyn EventStore>, room: Arc<Room>) -> Self {
-        Self { store, room, made: Mutex::default() }
+        Self { store, room, made: Mutex::default(), found: tokio::sync::Mutex::default() }
     }
 
-    /// The page of events from this position on; waits until the log reaches it.
+    /// The page of events after this place; waits until the log has one.
     pub(crate) async fn page(
         &self,
-        from: Position,
+        seen: Witness,
         query: &Arc<Query>,
         limit: usize,
     ) -> Result<Arc<OnceCell<LivePage>>, NoPage> {
+        let mut pause = BEHIND_PAUSE;
         loop {
-            self.store.wait(from.previous()).await?;
-            let page = self.entry(from, query);
-            match page.get_or_try_init(|| self.make(from, query, limit)).await {
+            match tokio::time::timeout(LOOK, self.store.wait(seen.position)).await {
+                Ok(waited) => drop(waited?),
+                Err(_) => {
+                    self.find(seen).await?;
+                    continue;
+                }
+            }
+            let page = self.entry(seen, query);
+            match page.get_or_try_init(|| self.make(seen, query, limit)).await {
                 Ok(_) => return Ok(page),
-                Err(NoPage::NotYet) => tokio::time::sleep(BEHIND_PAUSE).await,
+                Err(NoPage::NotYet) => self.find(seen).await?,
                 Err(error) => return Err(error),
             }
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(BEHIND_PAUSE_MAX);
         }
     }
 
+    /// Checks that the log still has this event, unless that was checked within the last [`LOOK`].
+    async fn find(&self, seen: Witness) -> Result<(), NoPage> {
+        let mut found = self.found.lock().await;
+        if found.is_some_and(|(event, at)| event == seen && at.elapsed() < LOOK) {
+            return Ok(());
+        }
+        self.check(seen).await?;
+        *found = Some((seen, Instant::now()));
+        Ok(())
+    }
+
+    /// Checks that the log still has this event.
+    async fn check(&self, seen: Witness) -> Result<(), NoPage> {
+        if seen.holds(&*self.store).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(DOUBT).await;
+        if seen.holds(&*self.store).await? { Ok(()) } else { Err(NoPage::Lost) }
+    }
+
     /// The page at this place, to be made if it is new.
-    fn entry(&self, from: Position, query: &Arc<Query>) -> Arc<OnceCell<LivePage>> {
+    fn entry(&self, seen: Witness, query: &Arc<Query>) -> Arc<OnceCell<LivePage>> {
         // Nothing below panics half way through a change.
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (from, Arc::clone(query));
+        let key = (seen, Arc::clone(query));
         if let Some(page) = made.pages.get(&key).and_then(Weak::upgrade) {
             return page;
         }
@@ -104,8 +148,9 @@ impl LivePages {
         page
     }
 
-    async fn make(&self, from: Position, query: &Query, limit: usize) -> Result<LivePage, NoPage> {
+    async fn make(&self, seen: Witness, query: &Query, limit: usize) -> Result<LivePage, NoPage> {
         let mut limit = limit.clamp(1, PAGE_EVENTS);
+        let from = seen.position.next();
         let mut waited = None;
         loop {
             let read = LogRead::forward(from).matching(query.clone()).limit(limit);
@@ -114,10 +159,6 @@ impl LivePages {
                 return Err(NoPage::NotYet);
             }
             let (fits, bytes) = fitting(&page.events);
-            let next = match page.events.get(fits.wrapping_sub(1)) {
-                Some(last) if fits < page.events.len() => last.position.next(),
-                _ => page.next,
-            };
             let Some(taken) = waited.take().or_else(|| self.room.try_take(bytes)) else {
                 // Nothing is held while it waits.
                 limit = fits.max(1);
@@ -125,9 +166,19 @@ impl LivePages {
                 waited = Some(self.room.take(bytes).await.map_err(NoPage::Overloaded)?);
                 continue;
             };
-            let limit = if fits < page.events.len() { fits } else { 2 * limit };
+            let is_cut = fits < page.events.len();
             page.events.truncate(fits);
-            return Ok(LivePage::of(&page.events, next, limit, taken));
+            let last = page.events.last().map(Witness::of);
+            let end = match last {
+                Some(last) if is_cut => last.position,
+                _ => page.next.previous(),
+            };
+            let through = reached(&*self.store, query, last.unwrap_or(seen), end).await?;
+            // After all other reads, so that they were of this history too.
+            self.check(seen).await?;
+            let Some(through) = through else { return Err(NoPage::NotYet) };
+            let limit = if is_cut { fits } else { 2 * limit };
+            return Ok(LivePage::of(&page.events, through, limit, taken));
         }
     }
 }
@@ -146,7 +197,7 @@ fn fitting(events: &[RecordedEvent]) -> (usize, usize) {
 }
 
 impl LivePage {
-    fn of(events: &[RecordedEvent], next: Position, limit: usize, mut taken: Taken) -> Self {
+    fn of(events: &[RecordedEvent], through: Witness, limit: usize, mut taken: Taken) -> Self {
         let mut text = Vec::new();
         for event in events {
             text.extend_from_slice(format!("id: {}\ndata: ", Witness::of(event)).as_bytes());
@@ -155,7 +206,7 @@ impl LivePage {
         }
         text.shrink_to_fit();
         taken.shrink_to(text.len());
-        Self { text, next, last: events.last().map(|event| event.position), limit, _taken: taken }
+        Self { text, through, last: events.last().map(Witness::of), limit, _taken: taken }
     }
 
     /// The messages of a page, which is kept until they have been sent.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use annals_core::{Appended, Error, Result};
 use axum::extract::{MatchedPath, RawQuery, Request, State};
@@ -24,6 +24,9 @@ use crate::upkeep::Figures;
 /// Upper bounds of the classes of latency, in seconds.
 const LATENCY_SECONDS: [f64; 14] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// How long the store may take to say where the log ends.
+const HEAD_MAX: Duration = Duration::from_secs(2);
 
 /// What the server counts.
 pub(crate) struct Metrics {
@@ -153,7 +156,7 @@ pub(crate) async fn metrics(
 ) -> Result<Response, Problem> {
     Params::of(query.as_deref()).finish()?;
     // A store that cannot be asked must not hide the other figures.
-    if let Ok(head) = app.store.head().await {
+    if let Ok(Ok(head)) = tokio::time::timeout(HEAD_MAX, app.store.head()).await {
         app.metrics.head.set(head.get());
     }
     let mut text = String::new();

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use annals_core::{
     Category, Direction, EventStore, EventType, Invalid, Position, Query, QueryItem, StreamId, Tag, Text,
-    Version,
+    Version, Witness,
 };
 use axum::extract::{FromRequestParts, Path, RawQuery};
 use axum::http::request::Parts;
@@ -183,36 +183,46 @@ impl Start {
         self.given.is_some()
     }
 
+    /// The position or version to read from, inclusive, unchecked.
+    pub(crate) fn number(&self) -> u64 {
+        match (self.given, self.direction) {
+            (None, Direction::Forward) => Position::FIRST.get(),
+            (None, Direction::Backward) => Position::MAX.get(),
+            (Some(("after", token)), _) => token.number().saturating_add(1),
+            (Some(("before", token)), _) => token.number().saturating_sub(1),
+            (Some((_, token)), _) => token.number(),
+        }
+    }
+
+    /// Checks that the log has the event that the client named, if it named one, and returns it.
+    ///
+    /// A page is of the history of its client only if this is checked after the page was read.
+    pub(crate) async fn check_position(&self, store: &dyn EventStore) -> Result<Option<Witness>, Problem> {
+        let Some((field, token)) = self.given else { return Ok(None) };
+        token.position(store, field).await?;
+        Ok(token.witness())
+    }
+
+    /// The same for a stream.
+    pub(crate) async fn check_version(
+        &self,
+        store: &dyn EventStore,
+        stream: &StreamId,
+    ) -> Result<(), Problem> {
+        let Some((field, token)) = self.given else { return Ok(()) };
+        token.version(store, stream, field).await.map(drop)
+    }
+
     /// The position to read from, inclusive.
     pub(crate) async fn position(self, store: &dyn EventStore) -> Result<Position, Problem> {
-        let Some((field, token)) = self.given else {
-            return Ok(match self.direction {
-                Direction::Forward => Position::FIRST,
-                Direction::Backward => Position::MAX,
-            });
-        };
-        let at = token.position(store, field).await?;
-        Ok(match field {
-            "after" => at.next(),
-            "before" => at.previous(),
-            _ => at,
-        })
+        self.check_position(store).await?;
+        Ok(Position::new(self.number()))
     }
 
     /// The version of this stream to read from, inclusive.
     pub(crate) async fn version(self, store: &dyn EventStore, stream: &StreamId) -> Result<Version, Problem> {
-        let Some((field, token)) = self.given else {
-            return Ok(match self.direction {
-                Direction::Forward => Version::FIRST,
-                Direction::Backward => Version::MAX,
-            });
-        };
-        let at = token.version(store, stream, field).await?;
-        Ok(match field {
-            "after" => at.next(),
-            "before" => at.previous(),
-            _ => at,
-        })
+        self.check_version(store, stream).await?;
+        Ok(Version::new(self.number()))
     }
 }
 

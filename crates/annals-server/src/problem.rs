@@ -202,8 +202,9 @@ struct Document<'a> {
     violations: Option<&'a RawValue>,
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// The document.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
         let document = Document {
             kind: format!("urn:annals:problem:{}", self.code),
             title: self.title(),
@@ -214,7 +215,13 @@ impl IntoResponse for Problem {
             more: &self.more,
             violations: self.violations.as_deref(),
         };
-        let body = serde_json::to_vec(&document).expect("a problem has only text for keys, so it is JSON");
+        serde_json::to_vec(&document).expect("a problem has only text for keys, so it is JSON")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = self.to_json();
         let mut response = (self.status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use annals_core::{Category, Direction, LogRead, Position, StreamId, StreamInfo, StreamList, StreamRead};
+use annals_core::{
+    Category, Direction, EventStore, LogPage, LogRead, Position, StreamId, StreamInfo, StreamList,
+    StreamRead, Version, Witness,
+};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::app::App;
+use crate::etag;
 use crate::event_json::Embedded;
 use crate::paging;
 use crate::params::{Params, StreamInPath, named_stream};
 use crate::problem::Problem;
+use crate::reached::reached;
 use crate::token;
 
 /// A page of one stream. One that does not exist has version 0 and no events.
@@ -27,7 +32,7 @@ pub(crate) async fn stream(
     let start = params.start(direction)?;
     let limit = params.limit()?;
     params.finish()?;
-    let from = start.version(&*app.store, &stream).await?;
+    let from = Version::new(start.number());
 
     let read = StreamRead { stream: stream.clone(), from, direction, limit };
     let read = || {
@@ -35,10 +40,12 @@ pub(crate) async fn stream(
         async move { store.read_stream(read).await }
     };
     let (page, taken) = paging::with_room(&app.sending, read, |page| &page.events).await?;
+    // After the page, so that it is of the history that the client knows.
+    start.check_version(&*app.store, &stream).await?;
     // Events never change, so within one history this address has one answer at one version of the stream.
-    let newest = token::of_stream(&*app.store, &stream, page.version, &page.events).await?;
+    let newest = token::of_page(&*app.store, &stream, page.version, &page.events).await?;
     let tag = format!("\"{newest}\"");
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+    if etag::is_known(&headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
     let reached = match direction {
@@ -70,28 +77,39 @@ pub(crate) async fn named(
 }
 
 /// A page of the log.
-pub(crate) async fn log(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+pub(crate) async fn log(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let mut params = Params::of(query.as_deref());
     let direction = params.direction()?;
     let start = params.start(direction)?;
     let (limit, query) = (params.limit()?, params.query()?);
     params.finish()?;
-    let from = start.position(&*app.store).await?;
+    let from = Position::new(start.number());
     let read = LogRead { from, direction, limit, query };
-    let read = || {
+    let page = || {
         let (store, read) = (Arc::clone(&app.store), read.clone());
         async move { store.read_log(read).await }
     };
-    let (page, taken) = paging::with_room(&app.sending, read, |page| &page.events).await?;
+    let (page, taken) = paging::with_room(&app.sending, page, |page| &page.events).await?;
+    // After the page, so that it is of the history that the client knows.
+    let known = start.check_position(&*app.store).await?;
     if direction == Direction::Forward && from > page.head.next() {
         beyond(&app, from).await?;
     }
-    let reached = match direction {
-        Direction::Forward => page.next.previous().min(page.head),
-        Direction::Backward => page.next.next().min(page.head),
+    let place = end_of(&*app.store, &read, &page, known).await?;
+    // Within one history the answer to this address depends on the head only: the newest event of the page names the history.
+    let newest = match direction {
+        Direction::Forward => place,
+        Direction::Backward => page.events.first().map_or(place, Witness::of),
     };
-    let reached = token::of_log(&*app.store, reached, &page.events).await?.to_string();
-    let (after, before) = either(direction, reached);
+    let tag = format!("\"{newest}+{}\"", page.head);
+    if etag::is_known(&headers, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    }
+    let (after, before) = either(direction, place.to_string());
     let body = LogJson {
         events: page.events.iter().map(Embedded).collect(),
         next: page.next.get(),
@@ -100,7 +118,34 @@ pub(crate) async fn log(State(app): State<Arc<App>>, RawQuery(query): RawQuery) 
         end: page.end,
         head: page.head.get(),
     };
-    Ok(paging::json(&body, taken))
+    Ok(([(header::ETAG, tag)], paging::json(&body, taken)).into_response())
+}
+
+/// The witness at the end of a page. `known` is what the client has read before, if it named it.
+async fn end_of(
+    store: &dyn EventStore,
+    read: &LogRead,
+    page: &LogPage,
+    known: Option<Witness>,
+) -> Result<Witness, Problem> {
+    let end = match read.direction {
+        Direction::Forward => page.next.previous().min(page.head),
+        Direction::Backward => page.next.next().min(page.head),
+    };
+    match page.events.last().map(Witness::of).or(known) {
+        Some(last) if read.direction == Direction::Forward => {
+            Ok(reached(store, &read.query, last, end).await?.ok_or_else(token::changed)?)
+        }
+        _ => {
+            let place = token::of_log(store, end, &page.events).await?;
+            // An event that the log still has was in it all the time, and so was everything below.
+            let newest = page.events.first().map(Witness::of).or(known).filter(|newest| *newest != place);
+            match newest {
+                Some(newest) if !newest.holds(store).await? => Err(token::changed().into()),
+                _ => Ok(place),
+            }
+        }
+    }
 }
 
 /// Refuses a place from which nothing could ever be read in order: the log was longer when it was handed out.

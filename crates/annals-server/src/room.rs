@@ -71,6 +71,11 @@ impl Room {
         }
     }
 
+    /// Room for an answer of this size, unless it is small. As [`take`](Self::take).
+    pub(crate) async fn take_if_large(&self, bytes: usize) -> Result<Taken, Problem> {
+        if bytes <= SMALL_BYTES { Ok(Taken::default()) } else { self.take(bytes).await }
+    }
+
     /// Whether somebody waits for room.
     pub(crate) fn is_short(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0

@@ -55,11 +55,13 @@ pub fn served() -> Vec<(&'static str, &'static str)> {
 pub(crate) fn router(app: Arc<App>, mounted: Vec<(String, Router)>) -> Router {
     let own =
         routes().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
-    let own = own.method_not_allowed_fallback(no_such_method).with_state(Arc::clone(&app));
+    let own = own
+        .method_not_allowed_fallback(no_such_method)
+        .fallback(no_such_route)
+        .with_state(Arc::clone(&app))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard));
     let all = mounted.into_iter().fold(own, |router, (path, mounted)| router.nest(&path, mounted));
-    all.fallback(no_such_route)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
+    all.layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), account))
         .layer(middleware::map_response(harden))
         .layer(middleware::from_fn_with_state(app, metrics::observe))
@@ -93,14 +95,15 @@ async fn account(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     room::account(&app.sending, &method, next.run(request).await)
 }
 
-/// Browsers take every answer for what it says it is.
+/// Browsers take every answer for what it says it is, unless what is mounted says otherwise.
 async fn harden(mut response: Response) -> Response {
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
         // No page of another site may embed an answer.
         ("cross-origin-resource-policy", "same-origin"),
     ] {
-        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        let header = response.headers_mut().entry(HeaderName::from_static(name));
+        header.or_insert(HeaderValue::from_static(value));
     }
     response
 }

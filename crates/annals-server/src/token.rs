@@ -13,8 +13,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use annals_core::{
-    Direction, EventId, EventStore, Invalid, Position, RecordedEvent, Result, StreamId, StreamRead, Version,
-    Witness,
+    Condition, Direction, EventId, EventStore, Expected, Invalid, Position, RecordedEvent, Result, StreamId,
+    StreamRead, Version, Witness,
 };
 use axum::http::StatusCode;
 use serde::{Deserialize, Deserializer, de};
@@ -34,25 +34,46 @@ impl Token {
         Self { number: version.get(), id: Some(id) }
     }
 
+    /// The number alone.
+    pub(crate) fn number(self) -> u64 {
+        self.number
+    }
+
+    /// The witness of the log, if the client said which event is there.
+    pub(crate) fn witness(self) -> Option<Witness> {
+        self.id.map(|id| Witness { position: Position::new(self.number), id })
+    }
+
     /// The place before the first event of a stream of this log.
     fn origin(store: &dyn EventStore) -> Self {
         Self::of_version(Version::ZERO, Witness::origin(store.id()).id)
     }
 
+    /// The condition that the stream is at this version, or that this event is its newest. The event is compared when
+    /// the append is judged, so no history can come between; [`lost_version`] is the answer if it is another one.
+    pub(crate) fn condition(
+        self,
+        store: &dyn EventStore,
+        stream: StreamId,
+        field: &str,
+    ) -> Result<Condition, Problem> {
+        let version = Version::new(self.number);
+        match self.id {
+            Some(event) if version > Version::ZERO => Ok(Condition::Newest { stream, version, event }),
+            Some(_) if self != Self::origin(store) => Err(lost_version(field, &stream, version)),
+            _ => Ok(Condition::Version { stream, expected: Expected::Exact(version) }),
+        }
+    }
+
     /// The number as a position, after a check that the log still has that event there.
     pub(crate) async fn position(self, store: &dyn EventStore, field: &str) -> Result<Position, Problem> {
         let position = Position::new(self.number);
-        let Some(id) = self.id else { return Ok(position) };
-        if (Witness { position, id }).holds(store).await? {
+        let Some(witness) = self.witness() else { return Ok(position) };
+        if witness.holds(store).await? {
             return Ok(position);
         }
         let head = store.head().await?;
-        let detail = format!(
-            "{field} is {self}, but the log has another event at position {position}, or none (its newest is at \
-             {head}): it was restored, or it is another log. What was read before is not all in this log; read it \
-             again from the last event in common, or from the beginning"
-        );
-        Err(other_history(field, detail).with("head", head.get()))
+        Err(lost(field, witness).with("head", head.get()))
     }
 
     /// The number as a version, after a check that the stream still has that event there.
@@ -71,12 +92,28 @@ impl Token {
         if there == Some(self) {
             return Ok(version);
         }
-        let detail = format!(
-            "{field} is {self}, but stream `{stream}` has another event at version {version}, or none: the log was \
-             restored, or it is another log. Read the stream again from the beginning"
-        );
-        Err(other_history(field, detail))
+        Err(lost_version(field, stream, version))
     }
+}
+
+/// The problem that the log does not have this event where a client has seen it.
+pub(crate) fn lost(field: &str, seen: Witness) -> Problem {
+    let detail = format!(
+        "{field} is {seen}, but the log has another event at position {}, or none: it was restored, or it is another \
+         log. What was read before is not all in this log; read it again from the last event in common, or from the \
+         beginning",
+        seen.position
+    );
+    other_history(field, detail)
+}
+
+/// The problem that a stream does not have the event where a client has seen it.
+pub(crate) fn lost_version(field: &str, stream: &StreamId, version: Version) -> Problem {
+    let detail = format!(
+        "{field} names an event, and stream `{stream}` has another one at version {version}, or none: the log was \
+         restored, or it is another log. Read the stream again from the beginning"
+    );
+    other_history(field, detail)
 }
 
 fn other_history(field: &str, detail: String) -> Problem {
@@ -123,6 +160,28 @@ pub(crate) async fn of_log(
         return Ok(Witness::of(event));
     }
     Witness::at(store, position).await?.ok_or_else(|| gone(format!("position {position}")))
+}
+
+/// The error that a page cannot be told from one of another history.
+pub(crate) fn changed() -> annals_core::Error {
+    annals_core::Error::Unavailable("the log changed while it was read".into())
+}
+
+/// The token of a stream that a page has read, as [`of_stream`]; for a page whose events the stream still has.
+pub(crate) async fn of_page(
+    store: &dyn EventStore,
+    stream: &StreamId,
+    version: Version,
+    events: &[RecordedEvent],
+) -> Result<Token> {
+    let token = of_stream(store, stream, version, events).await?;
+    let newest = events.iter().max_by_key(|event| event.version);
+    if let Some(newest) = newest.filter(|newest| newest.version != version)
+        && at(store, stream, newest.version).await? != Some(Token::of_version(newest.version, newest.id))
+    {
+        return Err(changed());
+    }
+    Ok(token)
 }
 
 fn gone(place: String) -> annals_core::Error {

@@ -78,6 +78,8 @@ macro_rules! __clauses {
                 the_same_key_gets_the_original_outcome,
                 the_original_outcome_does_not_move_on,
                 a_used_key_with_other_events_writes_nothing,
+                a_used_key_with_another_time_or_metadata_is_refused,
+                the_same_json_in_another_form_is_the_same_event,
                 a_used_id_with_another_event_is_refused,
                 a_used_key_is_answered_in_spite_of_stale_conditions,
                 concurrent_retries_with_one_key_write_once,

@@ -286,6 +286,96 @@ pub async fn a_message_without_an_id_can_be_found_and_dropped(place: Place) {
     publisher.stop().await;
 }
 
+/// The tables of SQLite as a service may have made them by itself, with columns that take NULL.
+async fn lax() -> (Place, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/shop.db?mode=rwc", directory.path().display());
+    let place = Place::at(&url, "lax").await;
+    let script = include_str!("../../sql/sqlite.sql");
+    let script = script.replacen("aggregate_type TEXT NOT NULL", "aggregate_type TEXT", 1);
+    place.run(&script.replacen("aggregate_id TEXT NOT NULL", "aggregate_id TEXT", 1)).await;
+    (place, directory)
+}
+
+/// T4: where a column takes any value, a name that cannot be read stops its own messages and no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_cannot_be_read_stops_no_other_aggregate() {
+    let (place, _directory) = lax().await;
+    let unreadable = ["x'ff'", "x'ff'", "CAST(x'ff' AS TEXT)", "NULL", "NULL"];
+    for (number, value) in unreadable.iter().enumerate() {
+        place.write("bad", "order.placed").await;
+        let column = if number % 2 == 0 { "aggregate_id" } else { "aggregate_type" };
+        place.run(&format!("UPDATE outbox SET {column} = {value} WHERE position = {}", number + 1)).await;
+    }
+    for _ in 0..5 {
+        for order in ["1", "2"] {
+            place.write(order, "order.changed").await;
+        }
+    }
+    let taker = Taker::new();
+    // One message at a time, so that each look finds one that cannot be read first.
+    let narrow = Options { batch: 1, concurrency: 2, ..options() };
+    let publisher = place.outbox.publisher(taker.clone()).options(narrow).start().await.unwrap();
+    let taken = taker.count(10).await;
+    assert_in_order(&taken);
+    until("nothing is left but dead letters", async || place.outbox.status().await.unwrap().pending == 0)
+        .await;
+    let letters = place.outbox.dead_letters(10).await.unwrap();
+    assert_eq!(letters.len(), unreadable.len(), "{letters:?}");
+    for letter in &letters {
+        assert!(letter.error.contains("aggregate_"), "{}", letter.error);
+    }
+    // Mended and retried, one comes; retried as it is, one is dead again; the others are discarded.
+    place.run("UPDATE outbox SET aggregate_type = 'order', aggregate_id = '3' WHERE position = 1").await;
+    assert_eq!(place.outbox.retry_all().await.unwrap(), 5);
+    let taken = taker.count(11).await;
+    assert_eq!(types(&taken, "3"), ["order.placed"]);
+    until("the others are dead again", async || place.outbox.status().await.unwrap().dead_letters == 4).await;
+    for letter in place.outbox.dead_letters(10).await.unwrap() {
+        place.outbox.discard(letter.message.id).await.unwrap();
+    }
+    publisher.stop().await;
+    let status = place.outbox.status().await.unwrap();
+    assert_eq!((status.pending, status.held, status.dead_letters), (0, 0, 0));
+    assert_eq!(taker.taken().len(), 11);
+}
+
+/// Names that this library would not write are names as others: their messages are published, and one whose names are
+/// changed after it was refused is recorded under the new ones.
+pub async fn names_that_another_program_wrote_are_names(place: Place) {
+    place.write("1", "order.placed").await;
+    place.run("UPDATE outbox SET aggregate_type = '', aggregate_id = ''").await;
+    let taker = Taker::judging(|message| match message.event_type.as_str() {
+        "order.bad" => Verdict::Refuse,
+        _ => Verdict::Take,
+    });
+    let publisher = place.outbox.publisher(taker.clone()).options(options()).start().await.unwrap();
+    taker.count(1).await;
+    publisher.stop().await;
+
+    place.write("2", "order.bad").await;
+    let long = Backoff::new(Duration::from_secs(9_000), Duration::from_secs(9_000));
+    let publisher = place
+        .outbox
+        .publisher(taker.clone())
+        .options(Options { backoff: long, ..options() })
+        .start()
+        .await
+        .unwrap();
+    until("it is refused", async || place.outbox.status().await.unwrap().failing.len() == 1).await;
+    place.run("UPDATE outbox SET aggregate_id = '3' WHERE aggregate_id = '2'").await;
+    until("it is refused again", async || publisher.health().refused >= 2).await;
+    place.write("4", "order.placed").await;
+    taker.count(2).await;
+    until("it is recorded", async || {
+        let failing = place.outbox.status().await.unwrap().failing;
+        failing.len() == 1 && failing[0].aggregate_id == "3"
+    })
+    .await;
+    assert_eq!(publisher.health().problem, None);
+    publisher.stop().await;
+}
+
 /// An error that panics when it is asked what it says.
 #[derive(Debug)]
 struct Unspeakable;

@@ -50,11 +50,13 @@ on! {
     failing::a_sink_that_panics_has_refused,
     failing::a_row_that_cannot_be_read_holds_up_its_own_aggregate,
     failing::an_error_that_panics_is_a_refusal,
+    failing::names_that_another_program_wrote_are_names,
     clock::a_time_that_cannot_be_is_not_waited_for,
     clock::a_publisher_that_waits_says_for_what,
     several::one_publishes_and_the_next_takes_over,
     several::a_lease_that_is_lost_ends_publishing,
     several::a_lease_that_is_lost_ends_a_worker,
+    several::a_call_of_the_sink_is_gone_before_the_lease_is,
     kill::nothing_is_lost_at_any_step,
     kill::nothing_is_lost_under_load,
 }

@@ -1,5 +1,7 @@
 //! Several publishers of one outbox.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use annals_outbox::{Failure, Message, Options, Sink};
@@ -87,4 +89,50 @@ impl Sink for Slow {
         tokio::time::sleep(Duration::from_millis(20)).await;
         self.0.publish(message).await
     }
+}
+
+/// Is there as long as a call of the sink is.
+struct UnderWay(Arc<AtomicBool>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+/// A publisher that is stopped while the sink hangs and its messages cannot be marked lets the next one begin when nothing
+/// of it is under way any more.
+pub async fn a_call_of_the_sink_is_gone_before_the_lease_is(place: Place) {
+    for order in ["hangs", "1"] {
+        place.write(order, "order.placed").await;
+    }
+    let (under_way, take) = (Arc::new(AtomicBool::new(false)), Arc::new(tokio::sync::Notify::new()));
+    let sink = {
+        let (under_way, take) = (under_way.clone(), take.clone());
+        move |message: annals_outbox::Message| {
+            let (under_way, take) = (under_way.clone(), take.clone());
+            async move {
+                if message.aggregate_id == "hangs" {
+                    under_way.store(true, Ordering::SeqCst);
+                    let _here = UnderWay(under_way);
+                    std::future::pending::<()>().await;
+                }
+                take.notified().await;
+                Ok(())
+            }
+        }
+    };
+    let publisher = place.outbox.publisher(sink).options(options()).start().await.unwrap();
+    until("it hangs", async || under_way.load(Ordering::SeqCst)).await;
+    place.run("ALTER TABLE outbox RENAME TO outbox_away").await;
+    take.notify_one();
+    until("it cannot mark", async || publisher.health().problem.is_some()).await;
+    // The lease cannot be given back before this is committed.
+    let mut open = place.begin().await;
+    open.run(&format!("UPDATE {}_publisher SET format = format", place.name)).await;
+    let stop = publisher.stop();
+    until("the call is gone", async || !under_way.load(Ordering::SeqCst)).await;
+    open.commit().await;
+    stop.await;
+    assert_eq!(place.number("SELECT COUNT(*) FROM outbox_publisher WHERE holder IS NULL").await, 1);
 }

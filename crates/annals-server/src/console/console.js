@@ -53,6 +53,11 @@
   };
   source.onopen = () => say("live", true);
   source.onerror = () => say(source.readyState === EventSource.CLOSED ? "not live" : "reconnecting", false);
+  // Events on this page are no longer in the log.
+  source.addEventListener("other-history", () => {
+    source.close();
+    say("the log was restored; reload", false);
+  });
   source.onmessage = refresh;
   document.addEventListener("visibilitychange", () => asked && refresh());
   if (location.search) setInterval(refresh, LOOK);

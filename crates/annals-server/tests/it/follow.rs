@@ -13,7 +13,7 @@ fn what_is_stored_comes_first_and_then_what_happens() {
     append(&server, "a", "one");
     append(&server, "a", "two");
     let mut messages = server.follow("/v1/events/live?after=0", "");
-    assert_eq!(messages.next().unwrap(), Message { id: Some(0), event: None });
+    assert_eq!(messages.next().unwrap(), Message { kind: None, id: Some(0), event: None });
     for (position, kind) in [(1, "one"), (2, "two")] {
         let (id, event) = messages.event();
         assert_eq!(
@@ -30,7 +30,7 @@ fn without_a_place_only_what_is_new_comes_and_the_place_is_told() {
     let server = Running::start();
     append(&server, "a", "one");
     let mut messages = server.follow("/v1/events/live", "");
-    assert_eq!(messages.next().unwrap(), Message { id: Some(1), event: None });
+    assert_eq!(messages.next().unwrap(), Message { kind: None, id: Some(1), event: None });
     append(&server, "a", "two");
     assert_eq!(messages.event().0, 2);
 }
@@ -102,4 +102,15 @@ fn a_follower_that_goes_is_forgotten() {
     gauge("2");
     drop(followers);
     gauge("0");
+}
+
+#[test]
+fn a_filter_beyond_the_limits_is_refused_and_no_stream_begins() {
+    let server = Running::start();
+    let tags: String = (0..5_000).map(|number| format!("&tag=t{number}")).collect();
+    let (code, status) = {
+        let refused = server.get(&format!("/v1/events/live?after=0{tags}")).problem();
+        (refused.1, refused.0)
+    };
+    assert_eq!((status, code.as_str()), (400, "invalid"));
 }

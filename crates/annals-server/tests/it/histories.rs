@@ -5,7 +5,7 @@ use std::sync::Arc;
 use annals_core::{Append, EventId, EventStore as _, Expected, MemoryStore, NewEvent, StreamId};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Running};
+use crate::support::{Answer, Lossy, Running};
 
 /// A log with one event that all of these logs have, and then one with this name.
 fn log(second: &str) -> Running {
@@ -66,6 +66,28 @@ fn an_etag_can_be_expected() {
     assert_eq!(stale.problem().1, "conflict");
     let next = written.header("etag").to_owned();
     assert_eq!(before.post("/v1/streams/a-1", &[("expected-version", &next)], event).status, 201);
+    let weak = format!("W/{}", before.get("/v1/streams/a-1").header("etag"));
+    assert_eq!(before.post("/v1/streams/a-1", &[("expected-version", &weak)], event).status, 201);
+    assert_eq!(before.post("/v1/streams/a-1", &[("expected-version", &weak)], event).problem().1, "conflict");
+}
+
+#[test]
+fn a_condition_that_an_append_does_not_take_is_refused_and_not_left_out() {
+    let server = log("second");
+    let event = r#"[{"type":"t","data":3}]"#;
+    let body = r#"{"events":[{"stream":"a-1","type":"t","data":3}]}"#;
+    let tag = format!("\"1@{}\"", id("common"));
+    for (header, value, field) in [
+        ("if-match", &*tag, "If-Match"),
+        ("if-none-match", "*", "If-None-Match"),
+        ("if-unmodified-since", "Sat, 15 Apr 2017 13:00:00 GMT", "If-Unmodified-Since"),
+    ] {
+        for (path, body) in [("/v1/streams/a-1", event), ("/v1/append", body)] {
+            let refused = server.post(path, &[(header, value)], body);
+            assert_eq!(refused.problem(), (400, "invalid".into(), Some(field.into())), "{path}");
+        }
+    }
+    assert_eq!(server.get("/v1/events").json()["head"], 2);
 }
 
 #[test]
@@ -137,6 +159,162 @@ fn a_live_stream_resumes_in_its_own_history_only() {
     assert_eq!(messages.event().0, 3);
     let mut messages = before.follow(&format!("/v1/events/live?after={origin}"), "");
     assert_eq!(messages.event().0, 1);
+}
+
+/// The message by which a live stream that has sent lost events ends.
+fn ends_as_lost(messages: &mut crate::support::Messages) {
+    loop {
+        let message = messages.next().expect("the stream says why it ends");
+        match message.kind.as_deref() {
+            Some("other-history") => {
+                assert_eq!(message.event.unwrap()["code"], "other-history");
+                break;
+            }
+            _ => assert_eq!(message.event, None, "nothing of the other history is sent"),
+        }
+    }
+    assert_eq!(messages.next(), None);
+}
+
+#[test]
+fn an_open_live_stream_whose_events_are_lost_ends_and_passes_over_nothing() {
+    // Shorter than before, as long, and longer: what took the places of the lost events is never taken for what follows.
+    let (shorter, as_long, longer) = (&["1", "x"][..], &["1", "x", "y"][..], &["1", "x", "y", "z"][..]);
+    for (filter, afters) in
+        [("", &[shorter, as_long, longer][..]), ("&type=t&category=a", &[longer]), ("&type=none", &[longer])]
+    {
+        for after in afters {
+            let store = Lossy::with(&["1", "2", "3"]);
+            let server = Running::over(store.clone());
+            let mut messages = server.follow(&format!("/v1/events/live?after=0{filter}"), "");
+            if filter != "&type=none" {
+                assert_eq!([1, 2, 3], [messages.event().0, messages.event().0, messages.event().0]);
+            } else {
+                // It passes over them, and sends the position after a while without an event.
+                while messages.next().unwrap().id != Some(3) {}
+            }
+            store.replace(after);
+            ends_as_lost(&mut messages);
+            let token = format!("3@{}", id("3"));
+            is_refused(&with(&server, "/v1/events/live", ("last-event-id", &token)), "Last-Event-ID");
+            // From the last event in common it reads what came.
+            let token = format!("1@{}", id("1"));
+            let mut messages = server.follow("/v1/events/live", &format!("last-event-id: {token}\r\n"));
+            assert_eq!(messages.event().1["data"], "x");
+        }
+    }
+}
+
+/// A client that reads page after page, forward or backward, while the log loses events at any moment: it gets
+/// all that the log has between the places that it resumes at, or an error.
+#[test]
+fn a_log_that_changes_while_a_page_is_read_lets_nobody_pass_over_events() {
+    let before = ["1", "2", "3", "4", "5"];
+    let after = ["1", "meant 2", "x", "meant 4", "y", "z"];
+    let meant = |name: &str, filter: &str| filter.is_empty() || name.starts_with("meant");
+    for (way, start) in [("after", format!("1@{}", id("1"))), ("before", format!("5@{}", id("5")))] {
+        for filter in ["", "&type=meant"] {
+            for reads in 0..8 {
+                let store = Lossy::with(&before);
+                let server = Running::over(store.clone());
+                store.replace_after(reads, &after);
+                let path = format!(
+                    "/v1/events?limit=2{filter}&direction={}",
+                    if way == "after" { "forward" } else { "backward" }
+                );
+                let page = server.get(&format!("{path}&{way}={start}"));
+                if page.status != 200 {
+                    assert!(matches!(page.status, 409 | 503), "{}", page.text);
+                    continue;
+                }
+                let page = page.json();
+                let (position, reached) = page[way].as_str().unwrap().split_once('@').unwrap();
+                let position = position.parse::<usize>().unwrap();
+                if position == 0
+                    || id(after[position - 1]).to_string() != reached
+                    || before[position - 1] == after[position - 1]
+                {
+                    // It resumes in the history that it has read, or at its beginning.
+                    continue;
+                }
+                let passed = if way == "after" { 1..position } else { position - 1..4 };
+                let wanted = after[passed].iter().filter(|name| meant(name, filter)).count();
+                let got = page["events"].as_array().unwrap().len();
+                assert_eq!(got, wanted, "{way} {filter} {reads}: {page}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_end_of_the_log_that_is_gone_is_not_waited_for_without_a_pause() {
+    let store = Lossy::with(&["1", "2"]);
+    let server = Running::over(store.clone());
+    store.believe(9);
+    let mut messages = server.follow("/v1/events/live?after=2", "");
+    assert_eq!(messages.next().unwrap().id, Some(2));
+    let before = store.reads.load(std::sync::atomic::Ordering::SeqCst);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let reads = store.reads.load(std::sync::atomic::Ordering::SeqCst) - before;
+    assert!(reads < 40, "{reads} reads in two seconds");
+    server.post("/v1/streams/a-1", &[], r#"[{"type":"t","data":3}]"#);
+    assert_eq!(messages.event().0, 3);
+}
+
+#[test]
+fn a_token_that_is_expected_is_compared_when_the_append_is_judged() {
+    let server = log("second");
+    let tag = format!("\"2@{}\"", id("second"));
+    let headers = [("expected-version", &*tag), ("idempotency-key", "K")];
+    let event = r#"[{"type":"t","data":3}]"#;
+    assert_eq!(server.post("/v1/streams/a-1", &headers, event).status, 201);
+    // The key is looked at first, as with a number: a request that is repeated is answered although its token is stale.
+    assert_eq!(server.post("/v1/streams/a-1", &headers, event).status, 200);
+    let body = json!({
+        "events": [{"stream": "b", "type": "t", "data": 1}],
+        "conditions": [{"stream": "a-1", "expected": format!("2@{}", id("second"))}],
+    });
+    let stale = server.post("/v1/append", &[], &body.to_string());
+    assert_eq!((stale.problem().1.as_str(), &stale.json()["actual_version"]), ("conflict", &json!(3)));
+    let origin = format!("0@{}", server.store.id());
+    assert_eq!(server.post("/v1/streams/new", &[("expected-version", &origin)], event).status, 201);
+    is_refused(
+        &server.post("/v1/streams/newer", &[("expected-version", &format!("0@{}", id("x")))], event),
+        "Expected-Version",
+    );
+}
+
+#[test]
+fn a_page_of_the_log_has_a_tag() {
+    let (before, after) = (log("before the restore"), log("after the restore"));
+    for path in [
+        "/v1/events",
+        "/v1/events?limit=2",
+        "/v1/events?limit=1&from=2",
+        "/v1/events?type=none",
+        "/v1/events?after=2",
+        "/v1/events?direction=backward",
+        "/v1/events?direction=backward&limit=1",
+    ] {
+        let tag = before.get(path).header("etag").to_owned();
+        assert!(tag.starts_with('"') && tag.ends_with('"'), "{path}: {tag}");
+        for known in [tag.clone(), format!("W/{tag}"), format!("\"none\", W/{tag}"), "*".to_owned()] {
+            let unchanged = with(&before, path, ("if-none-match", &known));
+            assert_eq!((unchanged.status, unchanged.text.as_str()), (304, ""), "{path}: {known}");
+            assert_eq!(unchanged.header("etag"), tag);
+        }
+        assert_eq!(with(&after, path, ("if-none-match", &tag)).status, 200, "{path}: of another history");
+        assert_eq!(with(&before, path, ("if-none-match", "\"none\"")).status, 200, "{path}");
+    }
+    let tag = before.get("/v1/events?limit=1").header("etag").to_owned();
+    before.post("/v1/streams/a-1", &[], r#"[{"type":"t","data":3}]"#);
+    assert_eq!(
+        with(&before, "/v1/events?limit=1", ("if-none-match", &tag)).status,
+        200,
+        "it has another head"
+    );
+    let tag = before.get("/v1/streams/a-1").header("etag").to_owned();
+    assert_eq!(with(&before, "/v1/streams/a-1", ("if-none-match", &format!("\"1\", W/{tag}"))).status, 304);
 }
 
 #[test]

@@ -289,6 +289,26 @@ fn a_page_of_another_site_can_neither_read_nor_change_anything() {
 }
 
 #[test]
+fn what_is_mounted_beside_the_server_is_not_guarded_by_it() {
+    let shop = axum::Router::new().route("/buy", axum::routing::post(async || "bought"));
+    let server = Running::with(Arc::new(MemoryStore::new()), |server| server.mount("/shop", shop));
+    let send = |path: &str, host: &str, origin: &str| {
+        let request =
+            ureq::http::Request::post(server.url(path)).header("host", host).header("origin", origin);
+        let request = request.header("content-type", "application/json");
+        server.send(request.body(r#"[{"type":"t","data":1}]"#.to_owned()).unwrap())
+    };
+    let own = server.address.to_string();
+    for (host, origin) in [("shop.example", "https://shop.example"), (&*own, "https://partner.example")] {
+        let bought = send("/shop/buy", host, origin);
+        assert_eq!((bought.status, bought.text.as_str()), (200, "bought"), "{host}, {origin}");
+        assert!(matches!(send("/v1/streams/a", host, origin).status, 421 | 403), "{host}, {origin}");
+    }
+    assert_eq!(server.get("/shop/none").problem().1, "not-found");
+    assert_eq!(server.get("/none").problem().1, "not-found");
+}
+
+#[test]
 fn what_is_too_large_is_refused_with_the_limit() {
     let limits = Limits { event_bytes_max: 100, ..Limits::default() };
     let server =

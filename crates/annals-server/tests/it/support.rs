@@ -174,9 +174,10 @@ pub struct Messages {
     text: String,
 }
 
-/// One message: the position in its id, and its event if it has one.
+/// One message: its kind if it has one, the position in its id, and its event if it has one.
 #[derive(Debug, PartialEq)]
 pub struct Message {
+    pub kind: Option<String>,
     pub id: Option<u64>,
     pub event: Option<Value>,
 }
@@ -200,7 +201,7 @@ impl Messages {
         let field = |name: &str| message.lines().find_map(|line| line.strip_prefix(name));
         let id = field("id: ").map(|id| id.split_once('@').unwrap().0.parse().unwrap());
         let event = field("data: ").map(|data| serde_json::from_str(data).unwrap());
-        let message = Message { id, event };
+        let message = Message { kind: field("event: ").map(str::to_owned), id, event };
         self.text = rest.to_owned();
         Some(message)
     }
@@ -315,5 +316,113 @@ impl EventStore for Faulty {
     }
     async fn wait(&self, after: Position) -> Result<Position> {
         self.store.wait(after).await
+    }
+}
+
+/// A store whose newest events can be lost, as by a failover to a standby that did not have them.
+pub struct Lossy {
+    id: StoreId,
+    log: Mutex<Arc<MemoryStore>>,
+    /// Where [`EventStore::wait`] believes the end of the log to be at least.
+    believed: std::sync::atomic::AtomicU64,
+    /// How often the log was read.
+    pub reads: std::sync::atomic::AtomicU64,
+    /// The number of reads after which the log is replaced, and by what.
+    next: Mutex<Option<(u64, Arc<MemoryStore>)>>,
+}
+
+impl Lossy {
+    /// With these events.
+    pub fn with(names: &[&str]) -> Arc<Self> {
+        let this = Self {
+            id: StoreId::generate(),
+            log: Mutex::new(Arc::new(log_of(names))),
+            believed: Default::default(),
+            reads: Default::default(),
+            next: Mutex::default(),
+        };
+        Arc::new(this)
+    }
+
+    /// Replaces the log by one with these events. Events with the same names and the same before them are the same.
+    pub fn replace(&self, names: &[&str]) {
+        *self.log.lock().unwrap() = Arc::new(log_of(names));
+    }
+
+    /// Replaces the log after this many more reads of it.
+    pub fn replace_after(&self, reads: u64, names: &[&str]) {
+        *self.next.lock().unwrap() = Some((reads, Arc::new(log_of(names))));
+    }
+
+    /// Lets the store believe that the log reaches at least this position.
+    pub fn believe(&self, position: u64) {
+        self.believed.store(position, Ordering::SeqCst);
+    }
+
+    fn log(&self) -> Arc<MemoryStore> {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn log_of_this_read(&self) -> Arc<MemoryStore> {
+        let mut next = self.next.lock().unwrap();
+        if let Some((reads, log)) = next.take() {
+            match reads.checked_sub(1) {
+                Some(left) => *next = Some((left, log)),
+                None => *self.log.lock().unwrap() = log,
+            }
+        }
+        self.log()
+    }
+}
+
+fn log_of(names: &[&str]) -> MemoryStore {
+    let log = MemoryStore::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for name in names {
+        let id = annals_core::EventId::from_name(name.as_bytes());
+        let kind = if name.starts_with("meant") { "meant" } else { "t" };
+        let event = annals_core::NewEvent::new(kind, format!("\"{name}\"")).unwrap().with_id(id);
+        let stream = annals_core::StreamId::new("a-1").unwrap();
+        runtime.block_on(log.append(Append::to(stream, annals_core::Expected::Any, [event]))).unwrap();
+    }
+    log
+}
+
+#[async_trait::async_trait]
+impl EventStore for Lossy {
+    fn id(&self) -> StoreId {
+        self.id
+    }
+    async fn append(&self, append: Append) -> Result<Appended> {
+        self.log().append(append).await
+    }
+    async fn read_log(&self, read: LogRead) -> Result<LogPage> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.log_of_this_read().read_log(read).await
+    }
+    async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
+        self.log_of_this_read().read_stream(read).await
+    }
+    async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
+        self.log().list_streams(list).await
+    }
+    async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
+        self.log().outcome(key).await
+    }
+    async fn head(&self) -> Result<Position> {
+        self.log().head().await
+    }
+    async fn wait(&self, after: Position) -> Result<Position> {
+        let believed = Position::new(self.believed.load(Ordering::SeqCst));
+        if believed > after {
+            return Ok(believed);
+        }
+        loop {
+            let log = self.log();
+            // The log may be replaced meanwhile.
+            if let Ok(head) = tokio::time::timeout(Duration::from_millis(20), log.wait(after)).await {
+                return head;
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Clauses on idempotency keys: the caller's name for an append that must be carried out once.
 
-use annals_core::{Append, ContentType, Error, EventId, EventStore, Expected, NewEvent, Version};
+use annals_core::{
+    Append, ContentType, Error, EventId, EventStore, Expected, Metadata, NewEvent, Timestamp, Version,
+};
 
 use crate::Trial;
 use crate::given::{
@@ -63,6 +65,9 @@ pub async fn a_used_key_with_other_events_writes_nothing(trial: &mut Trial) {
         (changed(|event| event.content_type = ContentType::Binary), "events[0].content_type"),
         (changed(|event| event.tags = vec![tag("vip")]), "events[0].tags"),
         (changed(|event| event.schema_version = 2), "events[0].schema_version"),
+        (changed(|event| event.occurred_at = Some(Timestamp::from_micros(1))), "events[0].occurred_at"),
+        (changed(|event| event.metadata.initiator = Some("user:7".into())), "events[0].metadata"),
+        (changed(|event| drop(event.metadata.own.insert("a".into(), "b".into()))), "events[0].metadata"),
         (changed(|event| event.id = EventId::from_name(b"b")), "events[0].id"),
         (turned, "events[0].type"),
     ] {
@@ -89,6 +94,89 @@ pub async fn a_used_key_with_other_events_writes_nothing(trial: &mut Trial) {
         done(store.append(same.once(key("request-1"))).await).duplicate,
         "a made id and a trace may differ"
     );
+    assert_eq!(Picture::of(store).await, before);
+}
+
+/// G5: what the caller says beside the data belongs to the event: another time of occurrence, or other metadata, is
+/// another event. The trace is the request's, and may differ.
+pub async fn a_used_key_with_another_time_or_metadata_is_refused(trial: &mut Trial) {
+    let store = trial.store();
+    let mut event = event("order.placed");
+    event.occurred_at = Some(Timestamp::from_micros(1_700_000_000_123_456));
+    event.metadata.process = Some("order-7".into());
+    event.metadata.predecessor = Some("message-1".into());
+    event.metadata.trace = Some("00-the-first-request-01".into());
+    event.metadata.own.insert("channel".into(), "web".into());
+    let once =
+        |event: NewEvent| Append::to(stream("order-7"), Expected::NoStream, [event]).once(key("request-1"));
+    let first = new(store.append(once(event.clone())).await);
+    let before = Picture::of(store).await;
+    let changed = |change: fn(&mut NewEvent)| {
+        let mut event = event.clone();
+        change(&mut event);
+        once(event)
+    };
+    for (append, field) in [
+        (changed(|event| event.occurred_at = None), "events[0].occurred_at"),
+        (
+            changed(|event| event.occurred_at = Some(Timestamp::from_micros(1_700_000_000_123_457))),
+            "events[0].occurred_at",
+        ),
+        (changed(|event| event.metadata.process = None), "events[0].metadata"),
+        (changed(|event| event.metadata.predecessor = Some("message-2".into())), "events[0].metadata"),
+        (
+            changed(|event| drop(event.metadata.own.insert("channel".into(), "shop".into()))),
+            "events[0].metadata",
+        ),
+        (changed(|event| event.metadata = Metadata::default().into()), "events[0].metadata"),
+    ] {
+        match store.append(append).await {
+            Err(Error::Reused(reused)) => {
+                assert_eq!((reused.first, reused.field.as_str()), (first.first, field))
+            }
+            answer => panic!("an append that differs in {field} was answered {answer:?}"),
+        }
+    }
+    for same in [
+        changed(|_| ()),
+        changed(|event| event.metadata.trace = Some("00-the-second-request-01".into())),
+        changed(|event| event.metadata.trace = None),
+    ] {
+        assert!(done(store.append(same).await).duplicate);
+    }
+    assert_eq!(Picture::of(store).await, before);
+}
+
+/// G5: data that is JSON is the same if it means the same value, however it is written. Other data is compared byte by
+/// byte.
+pub async fn the_same_json_in_another_form_is_the_same_event(trial: &mut Trial) {
+    let store = trial.store();
+    let once = |data: &str, content_type: ContentType, name: &str| {
+        let mut event = event("order.placed");
+        event.data = data.to_owned().into();
+        event.content_type = content_type;
+        Append::to(stream("order-7"), Expected::Any, [event]).once(key(name))
+    };
+    let text = r#"{"total":1.0,"lines":[{"sku":"caf\u00e9","count":2}]}"#;
+    new(store.append(once(text, ContentType::Json, "json")).await);
+    new(store.append(once(text, ContentType::new("application/order+json"), "named")).await);
+    new(store.append(once(text, ContentType::Binary, "bytes")).await);
+    let before = Picture::of(store).await;
+    let again = "{ \"lines\": [{\"count\": 2e0, \"sku\": \"café\"}], \"total\": 1 }";
+    let other = r#"{"total":1.0000000000000000001,"lines":[{"sku":"café","count":2}]}"#;
+    for (name, content_type) in
+        [("json", ContentType::Json), ("named", ContentType::new("application/order+json"))]
+    {
+        assert!(done(store.append(once(again, content_type.clone(), name)).await).duplicate, "{name}");
+        match store.append(once(other, content_type, name)).await {
+            Err(Error::Reused(reused)) => assert_eq!(reused.field, "events[0].data"),
+            answer => panic!("another number under the key {name} was answered {answer:?}"),
+        }
+    }
+    match store.append(once(again, ContentType::Binary, "bytes")).await {
+        Err(Error::Reused(reused)) => assert_eq!(reused.field, "events[0].data"),
+        answer => panic!("other bytes were answered {answer:?}"),
+    }
     assert_eq!(Picture::of(store).await, before);
 }
 

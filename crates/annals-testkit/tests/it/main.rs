@@ -148,6 +148,7 @@ a_broken_store_is_caught! {
     ];
     one_that_answers_any_reuse_of_a_key_or_an_id: AnswersAnyReuse => [
         a_used_key_with_other_events_writes_nothing, a_used_id_with_another_event_is_refused,
+        a_used_key_with_another_time_or_metadata_is_refused, the_same_json_in_another_form_is_the_same_event,
         random_histories_have_one_order,
     ];
     one_that_forgets_keys: ForgetsKeys => [

@@ -1,0 +1,234 @@
+//! JSON in one form, so that two texts that mean the same value are the same bytes.
+//!
+//! The names of an object are sorted, blanks are left out, a string has an escape only where it must, and a number is
+//! written as its digits and a power of ten. Numbers are never rounded: `1.0`, `1` and `10e-1` are the same, and
+//! `0.1` and `0.1000000000000000055` are not.
+
+use super::{check_json, units};
+
+/// Whether both are JSON that every reader can read, and mean the same value.
+pub(crate) fn is_same_json(one: &[u8], other: &[u8]) -> bool {
+    one == other
+        || (check_json(one).is_ok() && check_json(other).is_ok() && canonical(one) == canonical(other))
+}
+
+/// The one form of JSON that was checked.
+fn canonical(data: &[u8]) -> Vec<u8> {
+    let mut writer = Writer { data, at: 0, out: Vec::with_capacity(data.len()) };
+    writer.value();
+    writer.out
+}
+
+/// Reads JSON that was checked, so that it need not look for what is wrong and is not nested deeply.
+struct Writer<'a> {
+    data: &'a [u8],
+    at: usize,
+    out: Vec<u8>,
+}
+
+/// Where a member is in the output: its beginning, the end of its name, and its end.
+struct Member {
+    from: usize,
+    name_to: usize,
+    to: usize,
+}
+
+impl Writer<'_> {
+    fn peek(&self) -> u8 {
+        self.data.get(self.at).copied().unwrap_or_default()
+    }
+
+    fn skip_blanks(&mut self) {
+        while matches!(self.peek(), b' ' | b'\t' | b'\n' | b'\r') {
+            self.at += 1;
+        }
+    }
+
+    fn value(&mut self) {
+        self.skip_blanks();
+        match self.peek() {
+            b'"' => self.string(),
+            b'[' => self.array(),
+            b'{' => self.object(),
+            b'-' | b'0'..=b'9' => self.number(),
+            _ => {
+                while self.peek().is_ascii_alphabetic() {
+                    self.out.push(self.peek());
+                    self.at += 1;
+                }
+            }
+        }
+    }
+
+    /// Reads the bracket that opens, or the comma before an element. Returns whether an element follows; otherwise the
+    /// bracket that closes was read.
+    fn has_element(&mut self, close: u8) -> bool {
+        self.skip_blanks();
+        if self.peek() == close {
+            self.at += 1;
+            return false;
+        }
+        self.at += 1;
+        self.skip_blanks();
+        let is_empty = self.peek() == close;
+        self.at += usize::from(is_empty);
+        !is_empty
+    }
+
+    fn array(&mut self) {
+        self.out.push(b'[');
+        while self.has_element(b']') {
+            self.value();
+            self.out.push(b',');
+        }
+        self.out.push(b']');
+    }
+
+    fn object(&mut self) {
+        self.out.push(b'{');
+        let begin = self.out.len();
+        let mut members = Vec::new();
+        while self.has_element(b'}') {
+            let from = self.out.len();
+            self.string();
+            let name_to = self.out.len();
+            self.skip_blanks();
+            // The colon.
+            self.at += 1;
+            self.value();
+            self.out.push(b',');
+            members.push(Member { from, name_to, to: self.out.len() });
+        }
+        let is_sorted = members.is_sorted_by(|one: &Member, next| {
+            self.out[one.from..one.name_to] <= self.out[next.from..next.name_to]
+        });
+        if !is_sorted {
+            let written = self.out.split_off(begin);
+            let part = |from: usize, to: usize| &written[from - begin..to - begin];
+            members.sort_unstable_by_key(|member| part(member.from, member.name_to));
+            for member in members {
+                self.out.extend_from_slice(part(member.from, member.to));
+            }
+        }
+        self.out.push(b'}');
+    }
+
+    fn string(&mut self) {
+        self.at += 1;
+        let from = self.at;
+        while self.peek() != b'"' {
+            self.at += if self.peek() == b'\\' { 2 } else { 1 };
+        }
+        let text = &self.data[from..self.at];
+        self.at += 1;
+        self.out.push(b'"');
+        if text.contains(&b'\\') {
+            for letter in units(text).filter_map(char::from_u32) {
+                if matches!(letter, '"' | '\\') {
+                    self.out.push(b'\\');
+                }
+                self.out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        } else {
+            self.out.extend_from_slice(text);
+        }
+        self.out.push(b'"');
+    }
+
+    fn number(&mut self) {
+        let from = self.at;
+        while matches!(self.peek(), b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9') {
+            self.at += 1;
+        }
+        let text = std::str::from_utf8(&self.data[from..self.at]).unwrap_or_default();
+        let (sign, size) = text.strip_prefix('-').map_or(("", text), |size| ("-", size));
+        let (decimal, power) = size.split_once(['e', 'E']).unwrap_or((size, "0"));
+        let (whole, fraction) = decimal.split_once('.').unwrap_or((decimal, ""));
+        let all = [whole, fraction].concat();
+        let significant = all.trim_start_matches('0');
+        let digits = significant.trim_end_matches('0');
+        let zeros = significant.len() - digits.len();
+        if digits.is_empty() {
+            self.out.push(b'0');
+            return;
+        }
+        let shift = zeros as i64 - fraction.len() as i64;
+        let number = match power.parse::<i64>().ok().and_then(|power| power.checked_add(shift)) {
+            Some(power) => format!("{sign}{digits}e{power}"),
+            // A power of ten beyond all that is meant: such numbers are the same if their texts are.
+            None => text.to_owned(),
+        };
+        self.out.extend_from_slice(number.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_same(one: &str, other: &str) -> bool {
+        let same = is_same_json(one.as_bytes(), other.as_bytes());
+        assert_eq!(is_same_json(other.as_bytes(), one.as_bytes()), same, "{one} and {other}");
+        same
+    }
+
+    #[test]
+    fn another_text_of_the_same_value_is_the_same() {
+        for (one, other) in [
+            ("{}", " {\n} "),
+            ("[]", "[ ]"),
+            ("[[],{},1]", "[ [ ] , { } , 1 ]"),
+            (r#"{"a":1,"b":[true,null]}"#, "{ \"b\" : [ true , null ] ,\t\"a\" : 1 }"),
+            (r#"{"a":{"x":1,"y":2},"b":3}"#, r#"{"b":3,"a":{"y":2,"x":1}}"#),
+            (r#"{"a":1,"ab":2,"":3}"#, r#"{"":3,"ab":2,"a":1}"#),
+            (r#"{"a b":1,"c":2}"#, r#"{"c":2,"\u0061\u0020b":1}"#),
+            ("1", "1.0"),
+            ("1", "10e-1"),
+            ("100", "1E+2"),
+            ("0.5", "5e-1"),
+            ("0", "-0.00e7"),
+            ("12345678901234567890.5", "12345678901234567890.50"),
+            ("1e-99999999999999999999", "1e-99999999999999999999"),
+            (r#""a/ä😀\"\\\n""#, r#""\u0061\/ä\ud83d\ude00\u0022\u005C\u000a""#),
+        ] {
+            assert!(is_same(one, other), "{one} and {other}");
+        }
+    }
+
+    #[test]
+    fn another_value_is_not_the_same() {
+        for (one, other) in [
+            ("1", "\"1\""),
+            ("1", "-1"),
+            ("1", "10"),
+            ("12345678901234567890", "12345678901234567891"),
+            ("0.1", "0.1000000000000000055"),
+            ("1e-99999999999999999999", "2e-99999999999999999999"),
+            ("null", "false"),
+            ("[1,2]", "[2,1]"),
+            ("[1]", "[1,1]"),
+            ("[]", "{}"),
+            ("[[1],2]", "[[1,2]]"),
+            (r#"{"a":1}"#, r#"{"a":2}"#),
+            (r#"{"a":1}"#, r#"{"A":1}"#),
+            (r#"{"a":1,"b":2}"#, r#"{"a":2,"b":1}"#),
+            (r#"{"a":"b"}"#, r#"{"a\":\"b":1}"#),
+            (r#"["a","b"]"#, r#"["a\",\"b"]"#),
+            ("{\"a\":1,\"a\":1}", "{\"a\":1, \"a\":1}"),
+            ("{", "{ "),
+        ] {
+            assert!(!is_same(one, other), "{one} and {other}");
+        }
+    }
+
+    #[test]
+    fn the_deepest_and_the_largest_are_compared() {
+        let deep = |blank: &str| format!("{}{blank}{}", "[".repeat(100), "]".repeat(100));
+        assert!(is_same(&deep(""), &deep(" ")));
+        let object = |numbers: &mut dyn Iterator<Item = u32>| {
+            let members: Vec<String> = numbers.map(|number| format!("\"{number}\":{number}")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        assert!(is_same(&object(&mut (0..100_000)), &object(&mut (0..100_000).rev())));
+    }
+}
