@@ -19,9 +19,9 @@ use annals_core::{
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::clock::{self, ClockWatch};
+use crate::clock::{ClockWatch, Seen};
 use crate::commit::{Commit, closed};
-use crate::disk::{Disk, FileDisk};
+use crate::disk::{Disk, FileDisk, check_finished};
 use crate::error::Fault;
 use crate::frame::Encoded;
 use crate::index::{BlockCache, IdRange};
@@ -54,6 +54,7 @@ pub struct EngineStore {
     limits: Limits,
     clock: Arc<dyn Clock>,
     clock_ahead_max: Duration,
+    seen: Arc<Seen>,
     callers_may_wait: bool,
     poison: Arc<Poison>,
     commit: Arc<Commit>,
@@ -76,6 +77,7 @@ impl EngineStore {
     pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
         let directory = directory.as_ref();
         let disk = FileDisk::open(directory).map_err(cannot_open(directory))?;
+        check_finished(directory).map_err(cannot_open(directory))?;
         Self::on(Arc::new(disk), options)
     }
 
@@ -91,6 +93,7 @@ impl EngineStore {
             return Err(Error::Unavailable(format!("{} holds no store", directory.display()).into()));
         }
         let disk = FileDisk::open_or_look(directory).map_err(cannot_open(directory))?;
+        check_finished(directory).map_err(cannot_open(directory))?;
         Self::on(Arc::new(disk), options)
     }
 
@@ -111,7 +114,7 @@ impl EngineStore {
         let log = Arc::new(Log::new(recovered.id, disk, cache, recovered.lists, head));
         log.set_recorded_at(recovered.tail.recorded_at);
         log.begin(recovered.durable)?;
-        clock::look(options.clock.now(), recovered.tail.recorded_at);
+        let seen = Arc::new(Seen::at_open(log.disk.clone(), &options, recovered.tail.recorded_at));
         let poison = Arc::new(Poison::default());
         let (limits, callers_may_wait, clock) =
             (options.limits, options.callers_may_wait, options.clock.clone());
@@ -129,6 +132,7 @@ impl EngineStore {
             buffers: Vec::new(),
             last_bytes: 0,
             clock_watch: ClockWatch::default(),
+            seen: seen.clone(),
             older_ids,
         };
         let commit = Arc::new(Commit::new(writer));
@@ -147,6 +151,7 @@ impl EngineStore {
             limits,
             clock,
             clock_ahead_max,
+            seen,
             callers_may_wait,
             poison,
             commit,
@@ -282,10 +287,8 @@ impl EngineStore {
 
     /// An error if the clock is so far ahead of the log that no append is recorded.
     fn check_clock(&self) -> Result<()> {
-        let view = self.view()?;
-        let segment = view.segments().last().expect("there is a segment");
-        let known = self.log.recorded_at().max(segment.header.created_at);
-        clock::check(self.clock.now(), known, self.clock_ahead_max)
+        let now = self.clock.now();
+        self.seen.check(now, now, self.log.recorded_at(), self.clock_ahead_max)
     }
 
     fn stop(&self) {
