@@ -158,6 +158,19 @@ async fn a_log_that_lost_its_end_is_read_on_a_read_only_medium() {
         }
     }
     assert!(heads.len() > 2 && refusals > 0, "{heads:?}, {refusals}");
+    // The whole last segment is gone, with and without the indexes that know of it.
+    for has_indexes in [true, false] {
+        let kept = |name: &str| name != last && (has_indexes || !name.ends_with(".idx"));
+        let disk = FaultyDisk::with_files(files.clone().into_iter().filter(|(name, _)| kept(name)));
+        let found = all(&look(&disk).unwrap_or_else(|error| panic!("{}", error.chain()))).await;
+        assert!(!found.is_empty() && found.len() < log.len());
+        assert_eq!(found, log[..found.len()]);
+        assert!(matches!(open(&disk, small_segments()).err().unwrap(), Error::Damaged { .. }));
+    }
+    // One in the middle is damage.
+    let missing = crate::common::segments(&whole)[1].clone();
+    let disk = FaultyDisk::with_files(files.into_iter().filter(|(name, _)| *name != missing));
+    assert!(matches!(look(&disk).err().unwrap(), Error::Damaged { .. }));
 }
 
 /// G9: damage is damage there too, and an empty medium holds no store.
