@@ -4,7 +4,8 @@
 //! - T2  A clock that is behind the log, or before 1970, is reported: when a store is opened, and while it is written to.
 //! - T3  What is known of the time is that of the newest event, and when the store was last in use with a clock that could
 //!       be right: so a log of old events, or one that rested, is written to. The headers of segments say nothing.
-//! - T4  A clock that is before what was seen contradicts it. One of the two was wrong, so what was seen counts no more.
+//! - T4  A clock that is before what was seen contradicts it. One of the two was wrong, so what was seen counts no more. But
+//!       one that is before the newest event is wrong itself, and says nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -42,8 +43,12 @@ impl Seen {
         }
         report(now, newest);
         let before = disk.seen_at();
-        let known = before.filter(|before| *before <= now).unwrap_or(newest).max(newest);
+        let says_nothing = now < newest;
+        let known = before
+            .filter(|before| *before <= now || says_nothing)
+            .map_or(newest, |before| before.max(newest));
         let then = match check(now, known, options.clock_ahead_max) {
+            Ok(()) if says_nothing => known,
             Ok(()) => now,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "no append will be recorded");
@@ -65,7 +70,7 @@ impl Seen {
         most: Duration,
     ) -> Result<(), Error> {
         let then = Timestamp::from_micros(self.then.load(Ordering::Relaxed));
-        if now < then {
+        if (newest..then).contains(&now) {
             let elapsed = i64::try_from(self.opened.elapsed().as_micros()).unwrap_or(i64::MAX);
             self.then.store(now.as_micros().saturating_sub(elapsed), Ordering::Relaxed);
             self.disk.note_seen(now);
@@ -80,7 +85,7 @@ impl Seen {
     /// Notes that the store was in use until now, if the clock can be right.
     pub fn at_close(&self, options: &Options, newest: Timestamp) {
         let now = options.clock.now();
-        if self.check(now, now, newest, options.clock_ahead_max).is_ok() {
+        if now >= newest && self.check(now, now, newest, options.clock_ahead_max).is_ok() {
             self.disk.note_seen(now);
         }
     }

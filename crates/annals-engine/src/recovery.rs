@@ -271,7 +271,11 @@ impl Opening<'_> {
                 Err(Unusable::Log(fault)) if self.disk.is_writable() => return Err(fault),
                 Err(Unusable::Log(fault)) => {
                     // A segment in the middle is missed where the next one begins.
-                    tracing::warn!(name, error = &fault as &dyn std::error::Error, "the index of a run is not used");
+                    tracing::warn!(
+                        name,
+                        error = &fault as &dyn std::error::Error,
+                        "the index of a run is not used"
+                    );
                 }
             }
         }

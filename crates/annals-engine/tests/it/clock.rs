@@ -206,6 +206,27 @@ async fn a_store_that_rested_takes_appends_when_it_was_in_use_meanwhile() {
     assert_eq!(all(&open(&options)).await.last().unwrap().recorded_at, recent);
 }
 
+/// T4: a machine that begins in 1970, at each start, knows what it knew before when it has got its time.
+#[tokio::test]
+async fn a_clock_that_begins_in_1970_forgets_nothing() {
+    let disk = FaultyDisk::new();
+    let now = time("2021-03-01T00:00:00Z");
+    let (clock, options) = clocked(now);
+    open(&disk, options.clone()).unwrap().append(append("account-1", 0, 1)).await.unwrap();
+    for days in [300, 600, 900] {
+        clock.set(time("1970-01-01T00:00:07Z"));
+        let store = open(&disk, options.clone()).unwrap();
+        drop(store);
+        clock.set(now.plus(days * DAY));
+        drop(open(&disk, options.clone()).unwrap());
+    }
+    clock.set(time("1970-01-01T00:00:07Z"));
+    let store = open(&disk, options).unwrap();
+    clock.set(now.plus(900 * DAY));
+    store.append(append("account-1", 1, 1)).await.unwrap();
+    assert_eq!(all(&store).await[1].recorded_at, now.plus(900 * DAY));
+}
+
 /// T3: a backup that is years old is restored to a store that takes appends.
 #[tokio::test]
 async fn an_old_backup_is_restored_to_a_store_that_takes_appends() {
