@@ -52,6 +52,8 @@ pub struct Recovered {
     pub tail: End,
     /// The event up to which it was known to be durable.
     pub durable: Option<Witness>,
+    /// What is lost of its end, if it can be read only (R6).
+    pub lost_end: Option<String>,
 }
 
 /// Opens the log on this disk; creates it if there is none.
@@ -165,6 +167,7 @@ fn create(disk: &dyn Disk, clock: &dyn Clock) -> Result<Recovered, Fault> {
         active: Active { segment, allocated: HEADER_BYTES, from: tail, index },
         tail,
         durable: None,
+        lost_end: None,
     })
 }
 
@@ -207,7 +210,10 @@ impl Opening<'_> {
         let (mut sealable, tail) = self.walk_tail(end)?;
         let segment = self.segments[number].clone();
         let durable = durable::known(self.disk, self.names, id);
-        self.check_tail(&segment, &tail, durable).or_else(|fault| self.read_up_to(&tail, fault))?;
+        let lost_end = match self.check_tail(&segment, &tail, durable) {
+            Err(fault) => Some(self.read_up_to(&tail, fault)?),
+            Ok(()) => None,
+        };
         if self.disk.is_writable() {
             mend(&segment, &tail)?;
         } else {
@@ -227,6 +233,7 @@ impl Opening<'_> {
             active: Active { segment, allocated, from: newest.from, index: newest.index },
             tail,
             durable,
+            lost_end,
         })
     }
 
@@ -241,8 +248,9 @@ impl Opening<'_> {
         durable::check_end(durable, &segment.name, tail.byte, head)
     }
 
-    /// Where nothing can be written, a log that has lost its end is read up to there, with a warning (R6).
-    fn read_up_to(&self, tail: &End, fault: Fault) -> Result<(), Fault> {
+    /// Where nothing can be written, a log that has lost its end is read up to there, with a warning (R6). Returns what is
+    /// lost.
+    fn read_up_to(&self, tail: &End, fault: Fault) -> Result<String, Fault> {
         if self.disk.is_writable() {
             return Err(fault);
         }
@@ -251,7 +259,7 @@ impl Opening<'_> {
             error = &fault as &dyn std::error::Error,
             "the log has lost its end: what is left is read, and takes no appends"
         );
-        Ok(())
+        Ok(annals_core::Error::from(fault).chain())
     }
 
     /// The longest sealed run that begins here, if there is one that can be used: takes it in, and says in which segment

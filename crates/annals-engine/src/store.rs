@@ -64,6 +64,8 @@ pub struct EngineStore {
     alone: AtomicU64,
     /// Whether it can be written to.
     writable: bool,
+    /// What is lost of the end of the log.
+    lost_end: Option<String>,
     /// The process that opened it. One that forked from that shares its locks, and has none of its threads.
     process: u32,
 }
@@ -158,6 +160,7 @@ impl EngineStore {
             room: Arc::new(Semaphore::new(QUEUE_KIB)),
             thread: Mutex::new(thread),
             writable,
+            lost_end: recovered.lost_end,
             process: std::process::id(),
             under_way: AtomicUsize::new(0),
             alone: AtomicU64::new(0),
@@ -230,6 +233,12 @@ impl EngineStore {
     /// every event is recorded at the time of that one: to be watched, and mended while it is little.
     pub fn clock_behind(&self) -> Duration {
         self.log.recorded_at().since(self.clock.now())
+    }
+
+    /// What is lost of the end of the log, and where. Only a store that can be read only is open although its log has lost
+    /// its end: what is left is read.
+    pub fn lost_end(&self) -> Option<&str> {
+        self.lost_end.as_deref()
     }
 
     /// Finishes the appends that are under way and closes the log; waits for both. Appends that come later are

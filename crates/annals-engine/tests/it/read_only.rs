@@ -138,6 +138,7 @@ async fn a_log_that_lost_its_end_is_read_on_a_read_only_medium() {
             let store = look(&disk).unwrap_or_else(|error| panic!("cut at {cut}: {}", error.chain()));
             let head = store.head().await.unwrap().get() as usize;
             heads.insert(head);
+            assert_eq!(store.lost_end().is_some(), head < log.len(), "cut at {cut}: {:?}", store.lost_end());
             assert_eq!(all(&store).await, log[..head], "cut at {cut}");
             let of_stream: Vec<_> =
                 log[..head].iter().filter(|event| event.stream == stream("account-1")).cloned().collect();
