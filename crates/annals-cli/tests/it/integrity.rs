@@ -165,7 +165,10 @@ fn a_store_on_a_read_only_medium_is_read_exported_and_backed_up() {
     let place = Place::new();
     filled(&place, 3);
     let log = place.ok("read s-1");
-    let Some(unmount) = mounted_read_only(&place) else { return };
+    let Some(unmount) = mounted_read_only(&place) else {
+        eprintln!("skipped: this user may not mount");
+        return;
+    };
     assert_eq!(place.ok("read s-1 --store file:ro"), log);
     for command in ["streams", "export", "head", "receipt s-1 2", "verify --last"] {
         place.ok(&format!("{command} --store file:ro"));
@@ -183,7 +186,7 @@ fn a_store_on_a_read_only_medium_is_read_exported_and_backed_up() {
     drop(unmount);
 }
 
-/// Mounts the store `data` read-only at `ro`; skips if it may not.
+/// Mounts the store `data` read-only at `ro`; `None` if this user may not.
 fn mounted_read_only(place: &Place) -> Option<Unmount> {
     let medium = place.path("ro");
     std::fs::create_dir(&medium).unwrap();
@@ -192,7 +195,6 @@ fn mounted_read_only(place: &Place) -> Option<Unmount> {
         mounted.is_ok_and(|mounted| mounted.status.success())
     };
     if !mount(&["--bind", place.path("data").to_str().unwrap()]) {
-        eprintln!("skipped: this user may not mount");
         return None;
     }
     let unmount = Unmount(medium.clone());
@@ -219,7 +221,10 @@ fn a_log_that_lost_its_end_is_read_from_a_read_only_medium_with_a_notice() {
     bytes.truncate(bytes.iter().rposition(|&byte| byte != 0).unwrap() - 40);
     std::fs::write(&segment, bytes).unwrap();
     assert!(place.fails(1, "read --all").contains("annals repair"));
-    let Some(_unmount) = mounted_read_only(&place) else { return };
+    let Some(_unmount) = mounted_read_only(&place) else {
+        eprintln!("skipped: this user may not mount");
+        return;
+    };
     for command in ["read --all --json", "streams", "export", "head", "backup bk"] {
         let read = place.annals(&format!("{command} --store file:ro"));
         assert_eq!(read.code, 0, "{command}: {}", read.err);
