@@ -109,3 +109,35 @@ pub fn locked_directory(directory: &Path, alone: bool) -> io::Result<Option<fs::
         held => held.map(Some),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lock file that has another number than when it was opened is told by its token.
+    #[test]
+    fn a_lock_file_is_told_from_another_one_without_its_number() {
+        let place = tempfile::tempdir().unwrap();
+        let mut lock = LockFile::hold(place.path(), 0o640).unwrap();
+        assert_eq!(lock.file.metadata().unwrap().mode() & 0o777, 0o640);
+        for number in [lock.number, (0, 0), (7, 7)] {
+            lock.number = number;
+            assert!(lock.is_in_place().unwrap());
+        }
+        // It stays so when the time in it changes.
+        lock.note(Some(Timestamp::from_micros(7)));
+        assert!(lock.is_in_place().unwrap());
+        assert_eq!(lock.seen_at(), Some(Timestamp::from_micros(7)));
+        fs::remove_file(&lock.path).unwrap();
+        assert!(!lock.is_in_place().unwrap());
+        // Another process holds another file of the name.
+        let other = LockFile::hold(place.path(), 0o600).unwrap();
+        assert!(!lock.is_in_place().unwrap() && other.is_in_place().unwrap());
+        assert_eq!(other.seen_at(), None);
+        drop(lock);
+        // What was seen is known to the next.
+        other.note(Some(Timestamp::MAX));
+        drop(other);
+        assert_eq!(LockFile::hold(place.path(), 0o600).unwrap().seen_at(), Some(Timestamp::MAX));
+    }
+}
