@@ -39,10 +39,20 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 /// A clock that is behind by less is not worth a line.
 const BEHIND_MIN: Duration = Duration::from_secs(60);
 
-/// Says on standard error that the clock is behind the log, if no log says so.
+/// Says on standard error what somebody should know of a store, if no log says so: that the log has lost its end, or that
+/// the clock is behind it.
 pub(crate) fn notice(store: &EngineStore) {
+    if tracing::enabled!(tracing::Level::WARN) {
+        return;
+    }
+    if let Some(lost) = store.lost_end() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "annals: the log has lost its end, and only what is left is read: {lost}"
+        );
+    }
     let behind = store.clock_behind();
-    if behind < BEHIND_MIN || tracing::enabled!(tracing::Level::WARN) {
+    if behind < BEHIND_MIN {
         return;
     }
     let span = match behind.as_secs() {

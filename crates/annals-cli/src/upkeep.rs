@@ -22,6 +22,15 @@ const REST: Duration = Duration::from_secs(3600);
 /// How often a rest is looked up from.
 const NAP: Duration = Duration::from_millis(200);
 
+/// A time may be ahead of the clock by this: clocks are set back a little by those who keep them right.
+const AHEAD_MAX: Duration = Duration::from_secs(60);
+
+/// How long ago this was. A time that is ahead was written while the clock was ahead, so nobody knows: that is for ever, and
+/// whoever watches for what is old hears of it.
+fn age(now: Timestamp, at: Timestamp) -> Option<Duration> {
+    (at <= now.plus(AHEAD_MAX)).then(|| now.since(at))
+}
+
 /// The care for one store.
 pub(crate) struct Care {
     store: Arc<EngineStore>,
@@ -76,7 +85,12 @@ impl Care {
             Ok(found) => {
                 let mut known = self.known.lock();
                 let made = found.into_iter().filter_map(|backup| backup.manifest.ok());
-                known.backed_up_at = known.backed_up_at.max(made.map(|backup| backup.created_at).max());
+                let now = SystemClock.now();
+                // Times that are ahead of the clock say the least.
+                known.backed_up_at = made
+                    .map(|backup| backup.created_at)
+                    .chain(known.backed_up_at)
+                    .max_by_key(|at| (age(now, *at).is_some(), *at));
             }
             Err(error) => {
                 tracing::warn!("the backups in {destination} cannot be read: {}", shown(&error));
@@ -115,7 +129,7 @@ impl Care {
             if known.stopping {
                 return None;
             }
-            if known.verified_at.is_none_or(|at| SystemClock.now().since(at) >= REST) {
+            if known.verified_at.and_then(|at| age(SystemClock.now(), at)).is_none_or(|age| age >= REST) {
                 let work = Work::new(Some(rate));
                 known.verifying = Some(work.clone());
                 known.damage_now = 0;
@@ -229,7 +243,7 @@ impl Upkeep for Care {
         let mut figures = Vec::new();
         let mut add = |name, help, value, counter| figures.push(Figure { name, help, value, counter });
         let seconds = |time: Timestamp| time.as_micros() as f64 / 1e6;
-        let age = |time: Timestamp| SystemClock.now().since(time).as_secs_f64();
+        let age = |time| age(SystemClock.now(), time).map_or(f64::INFINITY, |age| age.as_secs_f64());
         add(
             "annals_clock_behind_seconds",
             "By how much the clock is behind the newest event: until it has caught up, recorded time stands still",
@@ -282,5 +296,19 @@ impl Upkeep for Care {
             }
         }
         figures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_with_a_clock_ahead_is_not_taken_for_new() {
+        let now: Timestamp = "2026-12-01T10:00:00Z".parse().expect("it is a time");
+        let hour = Duration::from_secs(3600);
+        assert_eq!(age(now.plus(hour), now), Some(hour));
+        assert_eq!(age(now, now.plus(Duration::from_secs(1))), Some(Duration::ZERO));
+        assert_eq!(age(now, now.plus(hour)), None);
     }
 }

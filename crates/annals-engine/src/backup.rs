@@ -265,9 +265,10 @@ impl Copy<'_> {
         let mut segments = self.view.segments().to_vec();
         segments.retain(|segment| segment.base() <= self.view.head.next());
         let is_there = |stored: &StoredSegment| segments.iter().any(|segment| segment.base() == stored.base);
-        let mut before =
-            last.iter().flat_map(|last| &last.segments).filter(|stored| stored.last >= stored.base);
-        let mut goes_on = before.all(is_there);
+        // One that had no events yet says nothing of the history: a crash or a restore may have made it again.
+        let with_events =
+            || last.iter().flat_map(|last| &last.segments).filter(|stored| stored.last >= stored.base);
+        let mut goes_on = with_events().all(is_there);
         let mut marks = Vec::with_capacity(segments.len());
         for (index, segment) in segments.iter().enumerate() {
             let next = segments.get(index + 1);
@@ -294,9 +295,7 @@ impl Copy<'_> {
                 Some(known) => known,
                 None => {
                     let next = segments.get(index + 1).map(|next| next.base());
-                    let before = last.and_then(|last| {
-                        last.segments.iter().find(|stored| stored.base == segments[index].base())
-                    });
+                    let before = with_events().find(|stored| stored.base == segments[index].base());
                     let (stored, begins_alike) = self.segment(&segments[index], next, mark, before)?;
                     goes_on &= begins_alike;
                     stored

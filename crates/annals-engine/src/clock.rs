@@ -2,10 +2,20 @@
 //!
 //! - T1  An append whose time is too far ahead of the log is refused, before it holds the log's time for years.
 //! - T2  A clock that is behind the log, or before 1970, is reported: when a store is opened, and while it is written to.
+//! - T3  What is known of the time is that of the newest event, and when the store was last in use with a clock that could
+//!       be right: so a log of old events, or one that rested, is written to. The headers of segments say nothing.
+//! - T4  A clock that is before what was seen contradicts it. One of the two was wrong, so what was seen counts no more. But
+//!       one that is before the newest event is wrong itself, and says nothing.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use annals_core::{Error, Timestamp};
+
+use crate::Options;
+use crate::disk::Disk;
+use crate::thread::Instant;
 
 /// A log whose newest event is older than this tells nothing of the clock: machines without a clock begin in 1970 or 2000.
 /// It is 2020-01-01.
@@ -15,12 +25,70 @@ const BEHIND_MIN: Duration = Duration::from_secs(1);
 /// A clock that stays behind is reported again after this.
 const AGAIN: Duration = Duration::from_secs(3600);
 
-/// Looks at the clock of a log that is opened, with its newest recorded time.
-pub fn look(now: Timestamp, recorded_at: Timestamp) {
-    if now < Timestamp::from_micros(0) {
-        tracing::warn!(%now, "the clock of this machine is before 1970; set it");
+/// When the store was seen in use, and what follows from that for now: as long as it is open, time passes.
+pub struct Seen {
+    disk: Arc<dyn Disk>,
+    opened: Instant,
+    /// The time that it was when the store was opened, as far as it is known, in microseconds.
+    then: AtomicI64,
+}
+
+impl Seen {
+    /// Looks at the clock for a store that is opened, with its newest recorded time, which is `Timestamp::MIN` if it has no
+    /// event. Notes that the store is in use, if the clock can be right.
+    pub fn at_open(disk: Arc<dyn Disk>, options: &Options, newest: Timestamp) -> Self {
+        let now = options.clock.now();
+        if now < Timestamp::from_micros(0) {
+            tracing::warn!(%now, "the clock of this machine is before 1970; set it");
+        }
+        report(now, newest);
+        let before = disk.seen_at();
+        let says_nothing = now < newest;
+        let known = before
+            .filter(|before| *before <= now || says_nothing)
+            .map_or(newest, |before| before.max(newest));
+        let then = match check(now, known, options.clock_ahead_max) {
+            Ok(()) if says_nothing => known,
+            Ok(()) => now,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "no append will be recorded");
+                known
+            }
+        };
+        if disk.is_writable() && before != Some(then) {
+            disk.note_seen(then);
+        }
+        Self { disk, opened: Instant::now(), then: AtomicI64::new(then.as_micros()) }
     }
-    report(now, recorded_at);
+
+    /// Refuses an append that would be recorded at this time, if that is too far ahead of what is known.
+    pub fn check(
+        &self,
+        recorded_at: Timestamp,
+        now: Timestamp,
+        newest: Timestamp,
+        most: Duration,
+    ) -> Result<(), Error> {
+        let then = Timestamp::from_micros(self.then.load(Ordering::Relaxed));
+        if (newest..then).contains(&now) {
+            let elapsed = i64::try_from(self.opened.elapsed().as_micros()).unwrap_or(i64::MAX);
+            self.then.store(now.as_micros().saturating_sub(elapsed), Ordering::Relaxed);
+            self.disk.note_seen(now);
+        }
+        if recorded_at.since(newest) <= most {
+            return Ok(());
+        }
+        let then = Timestamp::from_micros(self.then.load(Ordering::Relaxed));
+        check(recorded_at, then.plus(self.opened.elapsed()).max(newest), most)
+    }
+
+    /// Notes that the store was in use until now, if the clock can be right.
+    pub fn at_close(&self, options: &Options, newest: Timestamp) {
+        let now = options.clock.now();
+        if now >= newest && self.check(now, now, newest, options.clock_ahead_max).is_ok() {
+            self.disk.note_seen(now);
+        }
+    }
 }
 
 /// Reports a clock that is behind; returns whether it is.
@@ -41,7 +109,7 @@ fn report(now: Timestamp, recorded_at: Timestamp) -> bool {
 /// Watches the clock while a log is written to.
 #[derive(Default)]
 pub struct ClockWatch {
-    reported: Option<Instant>,
+    reported: Option<std::time::Instant>,
 }
 
 impl ClockWatch {
@@ -50,7 +118,7 @@ impl ClockWatch {
         if now >= recorded_at {
             self.reported = None;
         } else if self.reported.is_none_or(|at| at.elapsed() >= AGAIN) && report(now, recorded_at) {
-            self.reported = Some(Instant::now());
+            self.reported = Some(std::time::Instant::now());
         }
     }
 }
@@ -64,10 +132,10 @@ pub fn check(recorded_at: Timestamp, known: Timestamp, most: Duration) -> Result
     let days = |span: Duration| span.as_secs() / (24 * 60 * 60);
     let problem = format!(
         "the clock of this machine says {recorded_at}, {} days after anything that this log knows of ({known}): recorded \
-         time never goes back, so it would stay there. Set the clock; if it is right, open the store with a \
-         `clock_ahead_max` of more than {} days (for `annals`: ANNALS_CLOCK_AHEAD_MAX_DAYS)",
+         time never goes back, so it would stay there. Set the clock. If it is right, because the store was not in use for as \
+         long, open it once with a `clock_ahead_max` of more than {} days (for `annals`: ANNALS_CLOCK_AHEAD_MAX_DAYS)",
         days(ahead),
-        days(most)
+        days(ahead)
     );
     Err(Error::Unavailable(problem.into()))
 }

@@ -21,12 +21,17 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use annals_core::Timestamp;
+
 pub mod faulty;
 mod fresh;
+mod lock;
 #[cfg(target_os = "linux")]
 mod map;
 
 pub use fresh::Fresh;
+pub(crate) use fresh::check_finished;
+use lock::{LockFile, locked, locked_directory};
 
 /// A flat directory of files.
 pub trait Disk: Send + Sync + 'static {
@@ -79,6 +84,16 @@ pub trait Disk: Send + Sync + 'static {
     fn is_in_place(&self, name: &str, file: &dyn File) -> io::Result<bool> {
         let _ = (name, file);
         Ok(true)
+    }
+
+    /// When the store was last in use with a clock that could be right; `None` if nothing says so.
+    fn seen_at(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Notes that time. It may be lost in a crash.
+    fn note_seen(&self, time: Timestamp) {
+        let _ = time;
     }
 }
 
@@ -144,6 +159,11 @@ pub trait File: Send + Sync + 'static {
     fn number(&self) -> Option<FileNumber> {
         None
     }
+
+    /// Where the last of the writes ends that this handle has made durable; 0 if there is none.
+    fn synced_to(&self) -> u64 {
+        0
+    }
 }
 
 /// A device, and the number of a file on it.
@@ -155,14 +175,15 @@ pub type FileNumber = (u64, u64);
 /// file `LOCK`: earlier versions hold only that, and not every file system has locks on directories.
 pub struct FileDisk {
     directory: PathBuf,
-    /// Whether files may be changed.
-    writable: bool,
-    /// Held for as long as the disk is: they go with it, also when the process is killed.
+    /// The lock of who may change files; `None` for those who only read.
+    lock: Option<LockFile>,
+    /// Locks of directories and of readers, held for as long as the disk is: they go with it, also when the process is
+    /// killed.
     locks: Vec<fs::File>,
-    /// The lock that must be in its place, if the directory itself cannot be locked.
-    watched_lock: Option<(PathBuf, FileNumber)>,
-    /// Whether files here keep their numbers: on some file systems they do not.
-    keeps_numbers: bool,
+    /// Whether the lock file must be in its place, because the directory itself cannot be locked.
+    watches_lock: bool,
+    /// The mode of files that are created.
+    mode: u32,
 }
 
 impl FileDisk {
@@ -171,7 +192,8 @@ impl FileDisk {
     /// # Errors
     /// `WouldBlock` if another process (or another disk of this one) holds it; else as the operating system's.
     pub fn open(root: &Path) -> io::Result<Self> {
-        Self::hold(root, root.join("log"))
+        let root = std::path::absolute(root)?;
+        Self::hold(&root, root.join("log"))
     }
 
     /// As [`open`](Self::open); as [`look`](Self::look), if nothing can be written there.
@@ -190,7 +212,8 @@ impl FileDisk {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn folder(directory: &Path) -> io::Result<Self> {
-        Self::hold(directory, directory.to_owned())
+        let directory = std::path::absolute(directory)?;
+        Self::hold(&directory, directory.clone())
     }
 
     /// Takes hold of a directory to read the files in `log/`, beside others who only read. Creates and changes nothing,
@@ -199,10 +222,11 @@ impl FileDisk {
     /// # Errors
     /// As [`open`](Self::open), and if there is no such directory.
     pub fn look(root: &Path) -> io::Result<Self> {
+        let root = std::path::absolute(root)?;
         let directory = root.join("log");
         fs::read_dir(&directory)?;
         let mut locks = Vec::new();
-        match fs::File::open(root.join(LOCK)) {
+        match fs::File::open(root.join(lock::NAME)) {
             Ok(lock) => locks.push(locked(lock, false)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -216,50 +240,53 @@ impl FileDisk {
     /// # Errors
     /// As the operating system's, and if there is no such directory.
     pub fn reading(directory: &Path) -> io::Result<Self> {
-        fs::read_dir(directory)?;
-        Ok(Self::unlocked(directory.to_owned()))
+        let directory = std::path::absolute(directory)?;
+        fs::read_dir(&directory)?;
+        Ok(Self::unlocked(directory))
     }
 
     fn unlocked(directory: PathBuf) -> Self {
-        Self { directory, writable: false, locks: Vec::new(), watched_lock: None, keeps_numbers: false }
+        Self { directory, lock: None, locks: Vec::new(), watches_lock: false, mode: private::MODE }
     }
 
+    /// Both are absolute: the process may change its working directory.
     fn hold(root: &Path, directory: PathBuf) -> io::Result<Self> {
-        let missing: Vec<_> = directory.ancestors().skip(1).take_while(|above| !above.exists()).collect();
+        let missing: Vec<_> = directory.ancestors().take_while(|above| !above.exists()).collect();
         private::directory().recursive(true).create(&directory)?;
-        let path = root.join(LOCK);
-        let lock = private::file().create(true).truncate(false).write(true).open(&path)?;
-        let lock = locked(lock, true)?;
-        let number = number_of(&lock.metadata()?);
-        let keeps_numbers = fs::metadata(&path).is_ok_and(|found| number_of(&found) == number);
-        let mut locks = vec![lock];
+        let mode = private::mode_of_files(&directory)?;
+        let lock = LockFile::hold(root, mode)?;
         let of_directory = locked_directory(&directory, true)?;
-        let watched_lock = (of_directory.is_none() && keeps_numbers).then_some((path, number));
-        locks.extend(of_directory);
+        let watches_lock = of_directory.is_none();
         // What was created must survive a crash: each directory is an entry of the one above it.
-        for created in missing {
-            let above = created.parent().filter(|above| !above.as_os_str().is_empty());
-            fs::File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
+        for above in missing.into_iter().filter_map(|created| created.parent()) {
+            fs::File::open(above)?.sync_all()?;
         }
         fs::File::open(root)?.sync_all()?;
-        Ok(Self { directory, writable: true, locks, watched_lock, keeps_numbers })
+        let locks = of_directory.into_iter().collect();
+        Ok(Self { directory, lock: Some(lock), locks, watches_lock, mode })
     }
 
     fn may_write(&self) -> io::Result<()> {
-        if self.writable { Ok(()) } else { Err(io::ErrorKind::ReadOnlyFilesystem.into()) }
+        if self.lock.is_some() { Ok(()) } else { Err(io::ErrorKind::ReadOnlyFilesystem.into()) }
     }
 
     fn file(&self, file: fs::File, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(OsFile::new(file, name, self.keeps_numbers)?))
+        Ok(Arc::new(OsFile::new(file, name)?))
     }
 }
 
 /// What a store creates is its owner's alone: a log has names and addresses of people in it. What is there already keeps
-/// its mode.
-#[cfg(unix)]
+/// its mode, and if others may read the segments that are there, or write them as the group, so may they the next ones.
 mod private {
-    use std::fs::{DirBuilder, OpenOptions};
-    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+    use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+    use std::io;
+    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+    use std::path::Path;
+
+    /// The mode of a file where nothing says another.
+    pub(super) const MODE: u32 = 0o600;
+    /// What of the modes of the files that are there holds for others.
+    const KEPT: u32 = 0o064;
 
     pub(super) fn directory() -> DirBuilder {
         let mut builder = DirBuilder::new();
@@ -269,45 +296,67 @@ mod private {
 
     pub(super) fn file() -> OpenOptions {
         let mut options = OpenOptions::new();
-        options.mode(0o600);
+        options.mode(MODE);
         options
     }
-}
 
-#[cfg(not(unix))]
-mod private {
-    use std::fs::{DirBuilder, OpenOptions};
-
-    pub(super) fn directory() -> DirBuilder {
-        DirBuilder::new()
+    /// The mode for the next file among those of a log, or of backups.
+    pub(super) fn mode_of_files(directory: &Path) -> io::Result<u32> {
+        let mut mode = MODE;
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let is_ours =
+                name.ends_with(".seg") || name.starts_with("segment-") || name.ends_with(".manifest");
+            // One that was removed meanwhile says nothing.
+            if is_ours && let Ok(found) = entry.metadata() {
+                mode |= found.mode() & KEPT;
+            }
+        }
+        Ok(mode)
     }
 
-    pub(super) fn file() -> OpenOptions {
-        OpenOptions::new()
-    }
-}
-
-/// The file that the process holds which has the directory.
-const LOCK: &str = "LOCK";
-
-fn locked(lock: fs::File, alone: bool) -> io::Result<fs::File> {
-    match if alone { lock.try_lock() } else { lock.try_lock_shared() } {
-        Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-        Err(fs::TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// The directory itself, locked; `None` if the file system has no such locks.
-fn locked_directory(directory: &Path, alone: bool) -> io::Result<Option<fs::File>> {
-    match locked(fs::File::open(directory)?, alone) {
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Ok(None),
-        held => held.map(Some),
+    /// Gives a file that was created this mode, whatever the process masks. Not every file system has modes.
+    pub(super) fn set_mode(file: &fs::File, mode: u32) {
+        if mode != MODE {
+            let _ = file.set_permissions(Permissions::from_mode(mode));
+        }
     }
 }
 
 fn number_of(found: &fs::Metadata) -> FileNumber {
     (found.dev(), found.ino())
+}
+
+/// Whether this is the file with that number. Some network file systems have no numbers, or give a file another one after
+/// a while: then it is to be told by what is in it.
+fn is_known(found: &fs::Metadata, number: FileNumber) -> bool {
+    number.1 != 0 && number_of(found) == number
+}
+
+/// `false` for a file that is not there.
+fn found(found: io::Result<bool>) -> io::Result<bool> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => found,
+    }
+}
+
+/// Bytes by which a file is told from a copy, the newest that are durable among them.
+const COMPARED_BYTES: u64 = 4 << 10;
+
+/// Whether the file of this name has what was made durable in the open one last; its beginning, if nothing was yet.
+fn has_the_newest(path: &Path, file: &dyn File) -> io::Result<bool> {
+    let end = Some(file.synced_to()).filter(|end| *end > 0).unwrap_or(COMPARED_BYTES.min(file.length()?));
+    let from = end.saturating_sub(COMPARED_BYTES);
+    let mut ours = vec![0; (end - from) as usize];
+    let mut theirs = ours.clone();
+    let count = file.read_at(&mut ours, from)?;
+    match fs::File::open(path)?.read_exact_at(&mut theirs[..count], from) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        read => read.map(|()| ours[..count] == theirs[..count]),
+    }
 }
 
 impl Disk for FileDisk {
@@ -317,15 +366,22 @@ impl Disk for FileDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let file = OpenOptions::new().read(true).write(self.writable).open(self.directory.join(name))?;
-        if self.locks.is_empty() { Ok(Arc::new(OsFile::of_others(file))) } else { self.file(file, name) }
+        let file =
+            OpenOptions::new().read(true).write(self.lock.is_some()).open(self.directory.join(name))?;
+        if self.lock.is_none() && self.locks.is_empty() {
+            Ok(Arc::new(OsFile::of_others(file)))
+        } else {
+            self.file(file, name)
+        }
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.may_write()?;
         let mut options = private::file();
         options.read(true).write(true).create(true).truncate(true);
-        self.file(options.open(self.directory.join(name))?, name)
+        let file = options.open(self.directory.join(name))?;
+        private::set_mode(&file, self.mode);
+        self.file(file, name)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -343,21 +399,29 @@ impl Disk for FileDisk {
     }
 
     fn is_writable(&self) -> bool {
-        self.writable
+        self.lock.is_some()
     }
 
     fn is_in_place(&self, name: &str, file: &dyn File) -> io::Result<bool> {
-        let is_there = |path: &Path, number: FileNumber| match fs::metadata(path) {
-            Ok(found) => Ok(number_of(&found) == number),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        };
-        if let Some((path, number)) = &self.watched_lock
-            && !is_there(path, *number)?
+        if let Some(lock) = self.lock.as_ref().filter(|_| self.watches_lock)
+            && !lock.is_in_place()?
         {
             return Ok(false);
         }
-        file.number().map_or(Ok(true), |number| is_there(&self.directory.join(name), number))
+        let Some(number) = file.number() else { return Ok(true) };
+        let path = self.directory.join(name);
+        let is_there = || Ok(is_known(&fs::metadata(&path)?, number) || has_the_newest(&path, file)?);
+        found(is_there())
+    }
+
+    fn seen_at(&self) -> Option<Timestamp> {
+        self.lock.as_ref()?.seen_at()
+    }
+
+    fn note_seen(&self, time: Timestamp) {
+        if let Some(lock) = &self.lock {
+            lock.note(Some(time));
+        }
     }
 }
 
@@ -374,7 +438,10 @@ struct OsFile {
     length: AtomicU64,
     /// Whether small reads are of places far apart.
     sparse: bool,
-    /// By what the system knows it, if that stays.
+    /// Where the last write ends, and the last that was synced. Zeros that make room are none.
+    written_to: AtomicU64,
+    synced_to: AtomicU64,
+    /// By what the system knows it; `None` for one that others may change.
     number: Option<FileNumber>,
     /// Made at the first small read; nothing, if it cannot be had.
     #[cfg(target_os = "linux")]
@@ -382,12 +449,14 @@ struct OsFile {
 }
 
 impl OsFile {
-    fn new(file: fs::File, name: &str, keeps_number: bool) -> io::Result<Self> {
+    fn new(file: fs::File, name: &str) -> io::Result<Self> {
         let found = file.metadata()?;
         Ok(Self {
             file,
             length: found.len().into(),
-            number: keeps_number.then(|| number_of(&found)),
+            written_to: 0.into(),
+            synced_to: 0.into(),
+            number: Some(number_of(&found)),
             // Other files are small and dense: their neighbours are soon needed too.
             sparse: name.ends_with(".seg"),
             #[cfg(target_os = "linux")]
@@ -400,6 +469,8 @@ impl OsFile {
         Self {
             file,
             length: 0.into(),
+            written_to: 0.into(),
+            synced_to: 0.into(),
             number: None,
             sparse: false,
             #[cfg(target_os = "linux")]
@@ -465,7 +536,9 @@ impl File for OsFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)?;
-        self.wrote_to(offset + bytes.len() as u64);
+        let end = offset + bytes.len() as u64;
+        self.written_to.store(end, Ordering::Relaxed);
+        self.wrote_to(end);
         Ok(())
     }
 
@@ -476,8 +549,9 @@ impl File for OsFile {
         // Zeros are written rather than reserved: a reserved extent still changes metadata when it is filled.
         while at < end {
             let count = usize::try_from(end - at).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
-            self.write_at(&ZEROS[..count], at)?;
+            self.file.write_all_at(&ZEROS[..count], at)?;
             at += count as u64;
+            self.wrote_to(at);
         }
         Ok(())
     }
@@ -508,7 +582,10 @@ impl File for OsFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        let written_to = self.written_to.load(Ordering::Relaxed);
+        self.file.sync_data()?;
+        self.synced_to.store(written_to, Ordering::Relaxed);
+        Ok(())
     }
 
     fn length(&self) -> io::Result<u64> {
@@ -517,6 +594,10 @@ impl File for OsFile {
 
     fn number(&self) -> Option<FileNumber> {
         self.number
+    }
+
+    fn synced_to(&self) -> u64 {
+        self.synced_to.load(Ordering::Relaxed)
     }
 }
 

@@ -81,9 +81,13 @@ pub fn write(disk: &dyn Disk, store: StoreId, witness: Witness) -> Result<(), Fa
     disk.sync_directory().map_err(Fault::io("sync the directory of", NAME))
 }
 
+/// What to do about a log of which a part is missing.
+pub const MISSING: &str = "restore a backup, or copy what is whole with `annals repair`. A copy of the files of an open \
+                           store is not whole: make it with `annals backup`";
 /// What to do about a log that has lost its end.
 pub const REMEDY: &str = "restore a backup, or copy what is whole with `annals repair`; if the log is meant to end here, \
-                          remove `log/durable`";
+                          remove `log/durable`. A copy of the files of an open store is not whole: make it with \
+                          `annals backup`";
 
 /// Damage at this byte of the last segment, if the log ends there and has lost its end.
 pub fn check_end(known: Option<Witness>, segment: &str, byte: u64, head: Position) -> Result<(), Fault> {

@@ -28,9 +28,9 @@ pub struct Options {
     /// Where recorded times come from.
     pub clock: Arc<dyn Clock>,
     /// By how much the clock may be ahead of the log. Recorded time never decreases, so one append with a clock that is
-    /// years ahead would hold it for years: an append at a time that is further ahead of the newest event, and of the
-    /// creation of the segment that is written to, is refused as `Unavailable`. 366 days by default; with
-    /// [`Duration::MAX`] none is refused.
+    /// years ahead would hold it for years: an append at a time that is further ahead of the newest event, and of when
+    /// the store was last in use, is refused as `Unavailable`. A store that rested for longer is opened once with more
+    /// than that. 366 days by default; with [`Duration::MAX`] none is refused.
     pub clock_ahead_max: Duration,
 }
 

@@ -13,6 +13,7 @@
 //!       before the sync, or the sync may have failed (D4 of `disk`): the last group is written again, and synced,
 //!       and so is the directory.
 //! - R6  A disk that cannot be written is read as it is: nothing is cleared, and what is not sealed is indexed in memory.
+//!       A log that has lost its end is read there up to its last whole frame: no position can be given out twice.
 //!
 //! Next below: `segment::walk`.
 
@@ -24,7 +25,7 @@ use parking_lot::RwLock;
 use crate::Options;
 use crate::candidate::{Candidates, Found};
 use crate::disk::{Disk, File};
-use crate::durable;
+use crate::durable::{self, MISSING};
 use crate::encoding::Malformed;
 use crate::error::Fault;
 use crate::frame::Origin;
@@ -51,6 +52,8 @@ pub struct Recovered {
     pub tail: End,
     /// The event up to which it was known to be durable.
     pub durable: Option<Witness>,
+    /// What is lost of its end, if it can be read only (R6).
+    pub lost_end: Option<String>,
 }
 
 /// Opens the log on this disk; creates it if there is none.
@@ -92,7 +95,8 @@ pub(crate) fn check_runs(names: &[String], head: Position) -> Result<(), Fault> 
     match names.iter().find(beyond) {
         None => Ok(()),
         Some(index) => {
-            Err(Fault::damaged(index, 0, None, "there is an index, but not the events that it is of"))
+            let problem = format!("there is an index, but not the events that it is of: {MISSING}");
+            Err(Fault::damaged(index, 0, None, problem))
         }
     }
 }
@@ -102,7 +106,8 @@ pub(crate) fn check_end(segment: &Segment, end: &End) -> Result<(), Fault> {
     if !end.finished {
         return Ok(());
     }
-    let problem = format!("the segment ends here, and the next one, from position {} on, is gone", end.next);
+    let problem =
+        format!("the segment ends here, and the next one, from position {} on, is gone: {MISSING}", end.next);
     Err(Fault::damaged(&segment.name, end.byte, Some(end.next), problem))
 }
 
@@ -162,6 +167,7 @@ fn create(disk: &dyn Disk, clock: &dyn Clock) -> Result<Recovered, Fault> {
         active: Active { segment, allocated: HEADER_BYTES, from: tail, index },
         tail,
         durable: None,
+        lost_end: None,
     })
 }
 
@@ -203,12 +209,11 @@ impl Opening<'_> {
         }
         let (mut sealable, tail) = self.walk_tail(end)?;
         let segment = self.segments[number].clone();
-        check_end(&segment, &tail)?;
-        check_runs(self.names, tail.next.previous())?;
         let durable = durable::known(self.disk, self.names, id);
-        if !Planted::here().is(Bug::IgnoresALostEnd) {
-            durable::check_end(durable, &segment.name, tail.byte, tail.next.previous())?;
-        }
+        let lost_end = match self.check_tail(&segment, &tail, durable) {
+            Err(fault) => Some(self.read_up_to(&tail, fault)?),
+            Ok(()) => None,
+        };
         if self.disk.is_writable() {
             mend(&segment, &tail)?;
         } else {
@@ -228,7 +233,33 @@ impl Opening<'_> {
             active: Active { segment, allocated, from: newest.from, index: newest.index },
             tail,
             durable,
+            lost_end,
         })
+    }
+
+    /// Damage, if the log has lost its end.
+    fn check_tail(&self, segment: &Segment, tail: &End, durable: Option<Witness>) -> Result<(), Fault> {
+        let head = tail.next.previous();
+        check_end(segment, tail)?;
+        check_runs(self.names, head)?;
+        if Planted::here().is(Bug::IgnoresALostEnd) {
+            return Ok(());
+        }
+        durable::check_end(durable, &segment.name, tail.byte, head)
+    }
+
+    /// Where nothing can be written, a log that has lost its end is read up to there, with a warning (R6). Returns what is
+    /// lost.
+    fn read_up_to(&self, tail: &End, fault: Fault) -> Result<String, Fault> {
+        if self.disk.is_writable() {
+            return Err(fault);
+        }
+        tracing::warn!(
+            head = tail.next.previous().get(),
+            error = &fault as &dyn std::error::Error,
+            "the log has lost its end: what is left is read, and takes no appends"
+        );
+        Ok(annals_core::Error::from(fault).chain())
     }
 
     /// The longest sealed run that begins here, if there is one that can be used: takes it in, and says in which segment
@@ -245,7 +276,15 @@ impl Opening<'_> {
                 Err(Unusable::Index(problem)) => {
                     tracing::warn!(name, problem, "the index of a run cannot be used; it is built again");
                 }
-                Err(Unusable::Log(fault)) => return Err(fault),
+                Err(Unusable::Log(fault)) if self.disk.is_writable() => return Err(fault),
+                Err(Unusable::Log(fault)) => {
+                    // A segment in the middle is missed where the next one begins.
+                    tracing::warn!(
+                        name,
+                        error = &fault as &dyn std::error::Error,
+                        "the index of a run is not used"
+                    );
+                }
             }
         }
         Ok(None)
@@ -313,7 +352,8 @@ impl Opening<'_> {
         let mut builder = Builder::default();
         let end = walk(&*segment.file, &segment.header, from, until, |frame| builder.add(frame))?;
         if end.next < until || end.next > next {
-            let problem = format!("a frame is broken, and the next segment begins at position {next}");
+            let problem =
+                format!("a frame is broken, and the next segment begins at position {next}: {MISSING}");
             return Err(Fault::damaged(&segment.name, end.byte, Some(end.next), problem));
         }
         // The marks behind the last event belong to the segment, and so to the link of the next.

@@ -19,9 +19,9 @@ use annals_core::{
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::clock::{self, ClockWatch};
+use crate::clock::{ClockWatch, Seen};
 use crate::commit::{Commit, closed};
-use crate::disk::{Disk, FileDisk};
+use crate::disk::{Disk, FileDisk, check_finished};
 use crate::error::Fault;
 use crate::frame::Encoded;
 use crate::index::{BlockCache, IdRange};
@@ -54,6 +54,7 @@ pub struct EngineStore {
     limits: Limits,
     clock: Arc<dyn Clock>,
     clock_ahead_max: Duration,
+    seen: Arc<Seen>,
     callers_may_wait: bool,
     poison: Arc<Poison>,
     commit: Arc<Commit>,
@@ -63,6 +64,8 @@ pub struct EngineStore {
     alone: AtomicU64,
     /// Whether it can be written to.
     writable: bool,
+    /// What is lost of the end of the log.
+    lost_end: Option<String>,
     /// The process that opened it. One that forked from that shares its locks, and has none of its threads.
     process: u32,
 }
@@ -76,6 +79,7 @@ impl EngineStore {
     pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
         let directory = directory.as_ref();
         let disk = FileDisk::open(directory).map_err(cannot_open(directory))?;
+        check_finished(directory).map_err(cannot_open(directory))?;
         Self::on(Arc::new(disk), options)
     }
 
@@ -91,6 +95,7 @@ impl EngineStore {
             return Err(Error::Unavailable(format!("{} holds no store", directory.display()).into()));
         }
         let disk = FileDisk::open_or_look(directory).map_err(cannot_open(directory))?;
+        check_finished(directory).map_err(cannot_open(directory))?;
         Self::on(Arc::new(disk), options)
     }
 
@@ -111,7 +116,7 @@ impl EngineStore {
         let log = Arc::new(Log::new(recovered.id, disk, cache, recovered.lists, head));
         log.set_recorded_at(recovered.tail.recorded_at);
         log.begin(recovered.durable)?;
-        clock::look(options.clock.now(), recovered.tail.recorded_at);
+        let seen = Arc::new(Seen::at_open(log.disk.clone(), &options, recovered.tail.recorded_at));
         let poison = Arc::new(Poison::default());
         let (limits, callers_may_wait, clock) =
             (options.limits, options.callers_may_wait, options.clock.clone());
@@ -129,6 +134,7 @@ impl EngineStore {
             buffers: Vec::new(),
             last_bytes: 0,
             clock_watch: ClockWatch::default(),
+            seen: seen.clone(),
             older_ids,
         };
         let commit = Arc::new(Commit::new(writer));
@@ -147,12 +153,14 @@ impl EngineStore {
             limits,
             clock,
             clock_ahead_max,
+            seen,
             callers_may_wait,
             poison,
             commit,
             room: Arc::new(Semaphore::new(QUEUE_KIB)),
             thread: Mutex::new(thread),
             writable,
+            lost_end: recovered.lost_end,
             process: std::process::id(),
             under_way: AtomicUsize::new(0),
             alone: AtomicU64::new(0),
@@ -227,6 +235,12 @@ impl EngineStore {
         self.log.recorded_at().since(self.clock.now())
     }
 
+    /// What is lost of the end of the log, and where. Only a store that can be read only is open although its log has lost
+    /// its end: what is left is read.
+    pub fn lost_end(&self) -> Option<&str> {
+        self.lost_end.as_deref()
+    }
+
     /// Finishes the appends that are under way and closes the log; waits for both. Appends that come later are
     /// refused; reads go on. Dropping the store does the same.
     ///
@@ -282,10 +296,8 @@ impl EngineStore {
 
     /// An error if the clock is so far ahead of the log that no append is recorded.
     fn check_clock(&self) -> Result<()> {
-        let view = self.view()?;
-        let segment = view.segments().last().expect("there is a segment");
-        let known = self.log.recorded_at().max(segment.header.created_at);
-        clock::check(self.clock.now(), known, self.clock_ahead_max)
+        let now = self.clock.now();
+        self.seen.check(now, now, self.log.recorded_at(), self.clock_ahead_max)
     }
 
     fn stop(&self) {

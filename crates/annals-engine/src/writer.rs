@@ -22,7 +22,7 @@ use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::Options;
-use crate::clock::{self, ClockWatch};
+use crate::clock::{ClockWatch, Seen};
 use crate::error::Fault;
 use crate::frame::{self, Encoded, Mark};
 use crate::index::{IdRange, MemoryIndex};
@@ -99,6 +99,8 @@ pub struct Writer {
     pub last_bytes: u64,
     /// Watches the clock.
     pub clock_watch: ClockWatch,
+    /// What is known of the time beside the events.
+    pub seen: Arc<Seen>,
     /// The ids of all runs but the newest.
     pub older_ids: IdRange,
 }
@@ -180,8 +182,7 @@ impl Writer {
         let newest = self.tail.recorded_at;
         self.clock_watch.look(now, newest);
         let recorded_at = append.recorded_at.unwrap_or(now).min(now).max(newest);
-        let known = newest.max(self.active.segment.header.created_at);
-        clock::check(recorded_at, known, self.options.clock_ahead_max)?;
+        self.seen.check(recorded_at, now, newest, self.options.clock_ahead_max)?;
         Ok(recorded_at)
     }
 
@@ -345,5 +346,6 @@ impl Writer {
                 self.log.note_durable(self.tail.next.previous());
             }
         }
+        self.seen.at_close(&self.options, self.tail.recorded_at);
     }
 }

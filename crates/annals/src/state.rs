@@ -108,6 +108,11 @@ impl State {
             }
             Kept::Memory => (Place::Memory, None),
             Kept::Directory(directory) => {
+                // The process may change its working directory.
+                let absolute = std::path::absolute(&directory);
+                let directory = absolute.map_err(|error| {
+                    Error::Unavailable(format!("{}: {error}", directory.display()).into())
+                })?;
                 (Place::File(directory.join("state.sqlite")), Some(directory.join("views")))
             }
         };

@@ -1,6 +1,6 @@
 //! What a store on disk holds against what is done to its files, its clock and its medium.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -165,22 +165,10 @@ fn a_store_on_a_read_only_medium_is_read_exported_and_backed_up() {
     let place = Place::new();
     filled(&place, 3);
     let log = place.ok("read s-1");
-    let medium = place.path("ro");
-    std::fs::create_dir(&medium).unwrap();
-    let mount = |arguments: &[&str]| {
-        Command::new("mount")
-            .args(arguments)
-            .arg(&medium)
-            .output()
-            .is_ok_and(|mounted| mounted.status.success())
-    };
-    let data = place.path("data");
-    if !mount(&["--bind", data.to_str().unwrap()]) {
+    let Some(unmount) = mounted_read_only(&place) else {
         eprintln!("skipped: this user may not mount");
         return;
-    }
-    let unmount = Unmount(&medium);
-    assert!(mount(&["-o", "remount,ro,bind"]));
+    };
     assert_eq!(place.ok("read s-1 --store file:ro"), log);
     for command in ["streams", "export", "head", "receipt s-1 2", "verify --last"] {
         place.ok(&format!("{command} --store file:ro"));
@@ -198,12 +186,55 @@ fn a_store_on_a_read_only_medium_is_read_exported_and_backed_up() {
     drop(unmount);
 }
 
-struct Unmount<'a>(&'a Path);
-
-impl Drop for Unmount<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0).status();
+/// Mounts the store `data` read-only at `ro`; `None` if this user may not.
+fn mounted_read_only(place: &Place) -> Option<Unmount> {
+    let medium = place.path("ro");
+    std::fs::create_dir(&medium).unwrap();
+    let mount = |arguments: &[&str]| {
+        let mounted = Command::new("mount").args(arguments).arg(&medium).output();
+        mounted.is_ok_and(|mounted| mounted.status.success())
+    };
+    if !mount(&["--bind", place.path("data").to_str().unwrap()]) {
+        return None;
     }
+    let unmount = Unmount(medium.clone());
+    assert!(mount(&["-o", "remount,ro,bind"]));
+    Some(unmount)
+}
+
+struct Unmount(PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_log_that_lost_its_end_is_read_from_a_read_only_medium_with_a_notice() {
+    let place = Place::new();
+    filled(&place, 3);
+    let log = place.ok("read --all --json");
+    let segment = place.path("data/log/00000000000000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    // The mark of the close, and a part of the last frame.
+    bytes.truncate(bytes.iter().rposition(|&byte| byte != 0).unwrap() - 40);
+    std::fs::write(&segment, bytes).unwrap();
+    assert!(place.fails(1, "read --all").contains("annals repair"));
+    let Some(_unmount) = mounted_read_only(&place) else {
+        eprintln!("skipped: this user may not mount");
+        return;
+    };
+    for command in ["read --all --json", "streams", "export", "head", "backup bk"] {
+        let read = place.annals(&format!("{command} --store file:ro"));
+        assert_eq!(read.code, 0, "{command}: {}", read.err);
+        assert!(read.err.contains("has lost its end"), "{command}: {}", read.err);
+        assert!(!command.starts_with("read") || read.out.len() < log.len() && log.starts_with(&read.out));
+    }
+    place.ok("restore bk --store file:restored");
+    assert_eq!(place.annals("verify --store file:ro").code, 1);
+    assert_eq!(place.annals("repair --store file:ro --to file:repaired").code, 1);
+    assert_eq!(place.ok("read --all --json --store file:restored").lines().count(), 2);
 }
 
 #[test]

@@ -13,7 +13,7 @@
 use std::io;
 use std::sync::Arc;
 
-use annals_core::{EventStore as _, Invalid, Position, Result, StoreId, Timestamp};
+use annals_core::{Clock as _, EventStore as _, Invalid, Position, Result, StoreId, SystemClock, Timestamp};
 
 use super::{Depot, Manifest, StoredSegment, manifest};
 use crate::disk::{Disk, File};
@@ -112,6 +112,8 @@ pub fn restore(depot: &dyn Depot, disk: Arc<dyn Disk>, options: &RestoreOptions)
         disk.rename(&name, &file).map_err(Fault::io("rename", &name))?;
     }
     disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
+    // It is in use now, however old its events are.
+    disk.note_seen(SystemClock.now());
     let store = EngineStore::on(disk.clone(), Options::default())?;
     let (head, id) = (store.log().view().head, store.id());
     drop(store);

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use annals_core::Timestamp;
 use parking_lot::Mutex;
 
 use super::{Disk, File};
@@ -56,6 +57,7 @@ struct State {
     operations: u64,
     looks: u64,
     plan: Plan,
+    seen_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Default)]
@@ -358,6 +360,14 @@ impl Disk for FaultyDisk {
         state.durable_names = state.names.clone();
         state.pending_names.clear();
         Ok(())
+    }
+
+    fn seen_at(&self) -> Option<Timestamp> {
+        self.0.lock().seen_at
+    }
+
+    fn note_seen(&self, time: Timestamp) {
+        self.0.lock().seen_at = Some(time);
     }
 }
 

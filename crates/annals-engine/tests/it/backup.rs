@@ -489,6 +489,30 @@ async fn a_log_that_was_set_back_does_not_replace_the_longer_history() {
     assert_eq!(back_up(&store, &place).unwrap().manifest.number, 2);
 }
 
+/// A segment that had no events yet when it was backed up is made again by a restore: that is no other history.
+#[tokio::test]
+async fn an_empty_segment_that_is_made_again_is_no_other_history() {
+    let (disk, _) = several_segments(60).await;
+    let last = segments(&disk).pop().unwrap();
+    let first = last.trim_end_matches(".seg").to_owned();
+    let mut files = disk.files();
+    files.get_mut(&last).unwrap().truncate(128);
+    files.retain(|name, _| name != "durable" && !(name.ends_with(".idx") && *name >= first));
+    let place = FaultyDisk::new();
+    let store = open(&FaultyDisk::with_files(files), small_segments()).unwrap();
+    let backup = back_up(&store, &place).unwrap().manifest;
+    assert!(backup.segments.last().unwrap().last < backup.segments.last().unwrap().base);
+    let (target, _) = bring_back(&place, &RestoreOptions::default()).unwrap();
+    let store = open(&target, small_segments()).unwrap();
+    for number in 0..30 {
+        store.append(append("account-1", number, 2)).await.unwrap();
+    }
+    assert!(segments(&target).contains(&last), "the segment was made again");
+    back_up(&store, &place).unwrap();
+    let kept: Vec<_> = place.files().into_keys().filter(|name| name.starts_with("kept-")).collect();
+    assert_eq!(kept, Vec::<String>::new());
+}
+
 /// A manifest whose sum is right and which says what cannot be, and an object that is longer than it: they are damage,
 /// whatever is done with them.
 #[tokio::test]

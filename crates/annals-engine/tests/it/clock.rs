@@ -125,3 +125,119 @@ async fn a_log_that_is_ahead_is_repaired_with_its_times() {
     repair_disk(&disk, Arc::new(target.clone()), 1 << 20, &work, &mut tell).await.unwrap();
     assert_eq!(all(&open(&target, Options::default()).unwrap()).await, log);
 }
+
+/// Checks that an append is refused because the clock is ahead, by an error that says what to do.
+async fn refuses(store: &annals_engine::EngineStore, what: &str) {
+    let refused = store.append(append("account-1", 9, 1)).await.unwrap_err();
+    assert!(matches!(refused, Error::Unavailable(_)), "{what}: {}", refused.chain());
+    assert!(refused.chain().contains("ANNALS_CLOCK_AHEAD_MAX_DAYS"), "{what}: {}", refused.chain());
+}
+
+/// T3: neither the creation of a store nor that of a segment says what time it is.
+#[tokio::test]
+async fn a_segment_that_a_clock_ahead_has_made_hides_nothing() {
+    let (now, ahead) = (time("2026-12-01T10:00:00Z"), time("2030-01-01T00:00:00Z"));
+    // The store was created with the clock ahead.
+    let disk = FaultyDisk::new();
+    let (clock, options) = clocked(ahead);
+    let store = open(&disk, options.clone()).unwrap();
+    clock.set(now);
+    store.append(append("account-1", 0, 1)).await.unwrap();
+    clock.set(ahead);
+    refuses(&store, "created with a clock ahead").await;
+    drop(store);
+    let store = open(&disk, options).unwrap();
+    refuses(&store, "opened again").await;
+    // A segment was, by appends that give their time, as a copy of another log does.
+    let disk = FaultyDisk::new();
+    let (clock, options) = clocked(now);
+    let options = Options { segment_bytes: 2 << 10, ..options };
+    let store = open(&disk, options.clone()).unwrap();
+    store.append(append("account-1", 0, 1)).await.unwrap();
+    clock.set(ahead);
+    while crate::common::segments(&disk).len() < 2 {
+        let mut copied = append("account-2", 0, 1);
+        copied.recorded_at = Some(now);
+        store.append(copied).await.unwrap();
+    }
+    refuses(&store, "a segment made with a clock ahead").await;
+    for _ in 0..2 {
+        // Neither does a close or an open with that clock.
+        store.close().await.unwrap();
+        let store = open(&disk, options.clone()).unwrap();
+        refuses(&store, "the segment opened again").await;
+    }
+    clock.set(now.plus(DAY));
+    let store = open(&disk, options).unwrap();
+    store.append(append("account-1", 2, 1)).await.unwrap();
+    assert_eq!(all(&store).await.last().unwrap().recorded_at, now.plus(DAY));
+}
+
+/// T3: a store that was opened meanwhile, if only to be read, or that somebody opened knowingly, takes appends.
+#[tokio::test]
+async fn a_store_that_rested_takes_appends_when_it_was_in_use_meanwhile() {
+    let place = tempfile::tempdir().unwrap();
+    let now = time("2021-03-01T00:00:00Z");
+    let (clock, options) = clocked(now);
+    let open = |options: &Options| annals_engine::EngineStore::open(place.path(), options.clone()).unwrap();
+    open(&options).append(append("account-1", 0, 1)).await.unwrap();
+    for days in [300, 600] {
+        clock.set(now.plus(days * DAY));
+        drop(open(&options));
+    }
+    open(&options).append(append("account-1", 1, 1)).await.unwrap();
+    // It rested for too long.
+    let later = now.plus(1_000 * DAY);
+    clock.set(later);
+    for _ in 0..2 {
+        refuses(&open(&options), "rested").await;
+    }
+    drop(open(&Options { clock_ahead_max: 500 * DAY, ..options.clone() }));
+    open(&options).append(append("account-1", 2, 1)).await.unwrap();
+    assert_eq!(all(&open(&options)).await.last().unwrap().recorded_at, later);
+    // What is seen goes with the lock file, and is text.
+    let lock = std::fs::read_to_string(place.path().join("LOCK")).unwrap();
+    assert!(lock.starts_with(&later.to_string()), "{lock}");
+    // The file of an earlier version is empty, and its time is that of its creation.
+    std::fs::write(place.path().join("LOCK"), "").unwrap();
+    let recent = annals_core::Clock::now(&annals_core::SystemClock).plus(DAY);
+    clock.set(recent);
+    open(&options).append(append("account-1", 3, 1)).await.unwrap();
+    assert_eq!(all(&open(&options)).await.last().unwrap().recorded_at, recent);
+}
+
+/// T4: a machine that begins in 1970, at each start, knows what it knew before when it has got its time.
+#[tokio::test]
+async fn a_clock_that_begins_in_1970_forgets_nothing() {
+    let disk = FaultyDisk::new();
+    let now = time("2021-03-01T00:00:00Z");
+    let (clock, options) = clocked(now);
+    open(&disk, options.clone()).unwrap().append(append("account-1", 0, 1)).await.unwrap();
+    for days in [300, 600, 900] {
+        clock.set(time("1970-01-01T00:00:07Z"));
+        let store = open(&disk, options.clone()).unwrap();
+        drop(store);
+        clock.set(now.plus(days * DAY));
+        drop(open(&disk, options.clone()).unwrap());
+    }
+    clock.set(time("1970-01-01T00:00:07Z"));
+    let store = open(&disk, options).unwrap();
+    clock.set(now.plus(900 * DAY));
+    store.append(append("account-1", 1, 1)).await.unwrap();
+    assert_eq!(all(&store).await[1].recorded_at, now.plus(900 * DAY));
+}
+
+/// T3: a backup that is years old is restored to a store that takes appends.
+#[tokio::test]
+async fn an_old_backup_is_restored_to_a_store_that_takes_appends() {
+    let (_, options) = clocked(time("2021-03-01T00:00:00Z"));
+    let store = open(&FaultyDisk::new(), options).unwrap();
+    store.append(append("account-1", 0, 1)).await.unwrap();
+    let depot = annals_engine::DiskDepot::new(Arc::new(FaultyDisk::new()));
+    store.backup(&depot, &annals_engine::BackupOptions::default()).unwrap();
+    let target = FaultyDisk::new();
+    annals_engine::restore(&depot, Arc::new(target.clone()), &annals_engine::RestoreOptions::default())
+        .unwrap();
+    let restored = open(&target, Options::default()).unwrap();
+    restored.append(append("account-1", 1, 1)).await.unwrap();
+}

@@ -117,6 +117,63 @@ async fn a_read_only_medium_is_read_and_takes_no_appends() {
     }
 }
 
+/// G8: a log that has lost its end, wherever in the last appends, is read up to there, verified, backed up and restored:
+/// nothing can be written after it, so no position is given out twice. Where it can be written it is damaged.
+#[tokio::test]
+async fn a_log_that_lost_its_end_is_read_on_a_read_only_medium() {
+    let (whole, log) = several_segments(30).await;
+    let last = crate::common::segments(&whole).pop().unwrap();
+    let files = whole.files();
+    let used = files[&last].iter().rposition(|&byte| byte != 0).unwrap() + 1;
+    let (mut heads, mut refusals) = (std::collections::BTreeSet::new(), 0);
+    for cut in (128..used).rev().step_by(23) {
+        for fill in [None, Some(0)] {
+            let mut files = files.clone();
+            let bytes = files.get_mut(&last).unwrap();
+            let length = bytes.len();
+            bytes.truncate(cut);
+            bytes.resize(if fill.is_some() { length } else { cut }, 0);
+            let disk = FaultyDisk::with_files(files);
+            let before = disk.files();
+            let store = look(&disk).unwrap_or_else(|error| panic!("cut at {cut}: {}", error.chain()));
+            let head = store.head().await.unwrap().get() as usize;
+            heads.insert(head);
+            assert_eq!(store.lost_end().is_some(), head < log.len(), "cut at {cut}: {:?}", store.lost_end());
+            assert_eq!(all(&store).await, log[..head], "cut at {cut}");
+            let of_stream: Vec<_> =
+                log[..head].iter().filter(|event| event.stream == stream("account-1")).cloned().collect();
+            assert_eq!(store.stream_events(&stream("account-1")).await.unwrap(), of_stream);
+            store.append(append("account-1", 0, 1)).await.unwrap_err();
+            let depot = DiskDepot::new(Arc::new(FaultyDisk::new()));
+            store.backup(&depot, &BackupOptions::default()).unwrap();
+            let target = FaultyDisk::new();
+            restore(&depot, Arc::new(target.clone()), &RestoreOptions::default()).unwrap();
+            assert_eq!(all(&open(&target, small_segments()).unwrap()).await, log[..head]);
+            drop(store);
+            assert_eq!(disk.files(), before, "nothing was changed");
+            if head < log.len() {
+                let refused = open(&disk, small_segments()).err().unwrap();
+                assert!(refused.chain().contains("annals repair"), "{}", refused.chain());
+                refusals += 1;
+            }
+        }
+    }
+    assert!(heads.len() > 2 && refusals > 0, "{heads:?}, {refusals}");
+    // The whole last segment is gone, with and without the indexes that know of it.
+    for has_indexes in [true, false] {
+        let kept = |name: &str| name != last && (has_indexes || !name.ends_with(".idx"));
+        let disk = FaultyDisk::with_files(files.clone().into_iter().filter(|(name, _)| kept(name)));
+        let found = all(&look(&disk).unwrap_or_else(|error| panic!("{}", error.chain()))).await;
+        assert!(!found.is_empty() && found.len() < log.len());
+        assert_eq!(found, log[..found.len()]);
+        assert!(matches!(open(&disk, small_segments()).err().unwrap(), Error::Damaged { .. }));
+    }
+    // One in the middle is damage.
+    let missing = crate::common::segments(&whole)[1].clone();
+    let disk = FaultyDisk::with_files(files.into_iter().filter(|(name, _)| *name != missing));
+    assert!(matches!(look(&disk).err().unwrap(), Error::Damaged { .. }));
+}
+
 /// G9: damage is damage there too, and an empty medium holds no store.
 #[tokio::test]
 async fn a_read_only_medium_hides_no_damage() {

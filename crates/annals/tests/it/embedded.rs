@@ -150,6 +150,49 @@ async fn a_kill_under_load_loses_nothing_and_does_nothing_twice() {
     }
 }
 
+/// Where the process that changes its directory begins. Only it has this.
+const WANDERING: &str = "ANNALS_TEST_WANDERING";
+
+/// The child: opens a system by a relative path and goes to another directory. Not a test by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "changes the directory of the process; the test below starts it"]
+async fn goes_to_another_directory() {
+    let Some(directory) = std::env::var_os(WANDERING) else { return };
+    std::env::set_current_dir(&directory).unwrap();
+    let annals = open(Path::new("data")).await;
+    std::fs::create_dir_all("elsewhere/data/views").unwrap();
+    std::env::set_current_dir("elsewhere").unwrap();
+    annals.project(Balances).start().await.unwrap();
+    open_with(&annals, "a1", 100).await;
+    let accounts = annals.repository::<Account>().snapshots(every(1));
+    accounts.execute("a1", Bank::Withdraw(30)).await.unwrap();
+    assert_eq!(delivered(&annals, "auditor").await, 3);
+    annals.shutdown().await;
+    std::io::stdout().write_all(b"\nall is done\n").unwrap();
+}
+
+#[tokio::test]
+async fn a_system_stays_where_it_is_when_the_process_changes_its_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "embedded::goes_to_another_directory", "--ignored", "--nocapture"])
+        .env(WANDERING, directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success() && said.contains("all is done"), "{said}");
+    for empty in ["elsewhere/data/views", "elsewhere/data"] {
+        let left = std::fs::read_dir(directory.path().join(empty)).unwrap().count();
+        assert_eq!(left, usize::from(empty.ends_with("data")), "something was written to {empty}");
+    }
+    let annals = open(&directory.path().join("data")).await;
+    annals.project(Balances).start().await.unwrap();
+    assert_eq!(delivered(&annals, "auditor").await, 0, "the checkpoint is where it was");
+    let view = annals.view::<Balances>();
+    let amounts = view.query("SELECT amount FROM balances", (), |row| row.read::<(i64,)>()).await.unwrap();
+    assert_eq!(amounts, [(70,)]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_has_the_system_does_not_keep_it() {
     let directory = tempfile::tempdir().unwrap();

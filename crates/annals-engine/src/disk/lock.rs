@@ -1,0 +1,143 @@
+//! The file `LOCK`: held by the process that has a directory. It also says when the store was last in use.
+//!
+//! ```text
+//! | time, filled up with blanks 40 | newline | token of the process that holds it 36 | newline |
+//! ```
+//!
+//! - L1  The text has one length and is written over as a whole. Earlier versions left the file empty; then its own time
+//!       stands for the time in it.
+//! - L2  The token tells the file from another one of its name, also on a file system on which files do not keep their
+//!       numbers.
+//! - L3  No promise depends on the text: it is not synced, and a full disk that does not take it keeps nobody out.
+//!
+//! Next above: `disk`; what the time is for: `clock`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use annals_core::{StoreId, Timestamp};
+
+use super::{FileNumber, number_of, private};
+
+/// The name of the file.
+pub const NAME: &str = "LOCK";
+/// Bytes of the time and its newline.
+const TIME_BYTES: usize = 41;
+
+/// The file, held.
+pub struct LockFile {
+    path: PathBuf,
+    file: fs::File,
+    number: FileNumber,
+    token: String,
+}
+
+impl LockFile {
+    /// Holds the lock of this directory, and creates the file with this mode if there is none.
+    ///
+    /// # Errors
+    /// `WouldBlock` if another process holds it; else as the operating system's.
+    pub fn hold(root: &Path, mode: u32) -> io::Result<Self> {
+        let path = root.join(NAME);
+        let is_new = !path.exists();
+        let file = private::file().read(true).write(true).create(true).truncate(false).open(&path)?;
+        let file = locked(file, true)?;
+        let found = file.metadata()?;
+        if is_new {
+            private::set_mode(&file, mode);
+        }
+        let lock = Self { path, number: number_of(&found), file, token: StoreId::generate().to_string() };
+        let written_at = Timestamp::from_micros(found.mtime().saturating_mul(1_000_000));
+        lock.note(if is_new || found.len() > 0 { lock.seen_at() } else { Some(written_at) });
+        Ok(lock)
+    }
+
+    /// When the store was last in use, if the file says so.
+    pub fn seen_at(&self) -> Option<Timestamp> {
+        let mut text = [0; TIME_BYTES];
+        self.file.read_exact_at(&mut text, 0).ok()?;
+        std::str::from_utf8(&text).ok()?.trim().parse().ok()
+    }
+
+    /// Writes when the store was last in use.
+    pub fn note(&self, seen_at: Option<Timestamp>) {
+        let time = seen_at.map(|time| time.to_string()).unwrap_or_default();
+        let text = format!("{time:<width$}\n{}\n", self.token, width = TIME_BYTES - 1);
+        if let Err(error) = self.file.write_all_at(text.as_bytes(), 0) {
+            tracing::warn!(file = %self.path.display(), %error, "when the store was in use cannot be written");
+        }
+    }
+
+    /// Whether the file of this name is still the one that is held.
+    ///
+    /// # Errors
+    /// As the operating system's.
+    pub fn is_in_place(&self) -> io::Result<bool> {
+        let is_there = || {
+            if super::is_known(&fs::metadata(&self.path)?, self.number) {
+                return Ok(true);
+            }
+            Ok(fs::read(&self.path)?
+                .get(TIME_BYTES..)
+                .is_some_and(|text| text.starts_with(self.token.as_bytes())))
+        };
+        super::found(is_there())
+    }
+}
+
+/// The file, locked.
+///
+/// # Errors
+/// `WouldBlock` if another process holds it; else as the operating system's.
+pub fn locked(lock: fs::File, alone: bool) -> io::Result<fs::File> {
+    match if alone { lock.try_lock() } else { lock.try_lock_shared() } {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// The directory itself, locked; `None` if the file system has no such locks.
+///
+/// # Errors
+/// As of [`locked`].
+pub fn locked_directory(directory: &Path, alone: bool) -> io::Result<Option<fs::File>> {
+    match locked(fs::File::open(directory)?, alone) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Ok(None),
+        held => held.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lock file that has another number than when it was opened is told by its token.
+    #[test]
+    fn a_lock_file_is_told_from_another_one_without_its_number() {
+        let place = tempfile::tempdir().unwrap();
+        let mut lock = LockFile::hold(place.path(), 0o640).unwrap();
+        assert_eq!(lock.file.metadata().unwrap().mode() & 0o777, 0o640);
+        for number in [lock.number, (0, 0), (7, 7)] {
+            lock.number = number;
+            assert!(lock.is_in_place().unwrap());
+        }
+        // It stays so when the time in it changes.
+        lock.note(Some(Timestamp::from_micros(7)));
+        assert!(lock.is_in_place().unwrap());
+        assert_eq!(lock.seen_at(), Some(Timestamp::from_micros(7)));
+        fs::remove_file(&lock.path).unwrap();
+        assert!(!lock.is_in_place().unwrap());
+        // Another process holds another file of the name.
+        let other = LockFile::hold(place.path(), 0o600).unwrap();
+        assert!(!lock.is_in_place().unwrap() && other.is_in_place().unwrap());
+        assert_eq!(other.seen_at(), None);
+        drop(lock);
+        // What was seen is known to the next.
+        other.note(Some(Timestamp::MAX));
+        drop(other);
+        assert_eq!(LockFile::hold(place.path(), 0o600).unwrap().seen_at(), Some(Timestamp::MAX));
+    }
+}
