@@ -139,11 +139,20 @@ impl Read for Decoded {
     }
 }
 
+/// A line of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// As people count it, from 1: a line feed, a carriage return or both end a line.
+    pub(crate) number: u64,
+    /// As the ids of rows count it, from 1: a line feed ends a line. It never changes, because ids do not.
+    pub(crate) by_feeds: u64,
+}
+
 /// The bytes of a file one after the other, with the line that they are on.
 pub(crate) struct Bytes {
     reader: BufReader<Box<dyn Read>>,
-    /// The line of the next byte, counted from 1.
-    pub(crate) line: u64,
+    /// The line of the next byte.
+    pub(crate) line: Line,
     /// The first bytes of the file.
     beginning: Vec<u8>,
 }
@@ -162,7 +171,8 @@ impl Bytes {
             Ok((if mark { head[MARK.len()..].to_vec() } else { head }, file))
         });
         let (beginning, file) = peeked.map_err(|error| BadLine::new(1, error.to_string()))?;
-        Ok(Self { reader: BufReader::with_capacity(BLOCK_BYTES, file), line: 1, beginning })
+        let line = Line { number: 1, by_feeds: 1 };
+        Ok(Self { reader: BufReader::with_capacity(BLOCK_BYTES, file), line, beginning })
     }
 
     /// Whether the file begins with these few bytes.
@@ -176,7 +186,7 @@ impl Bytes {
             match self.reader.fill_buf() {
                 Ok(block) => return Ok(block.first().copied()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(BadLine::new(self.line, error.to_string())),
+                Err(error) => return Err(BadLine::new(self.line.number, error.to_string())),
             }
         }
     }
@@ -186,9 +196,9 @@ impl Bytes {
         let byte = self.peek()?;
         if let Some(byte) = byte {
             self.reader.consume(1);
-            // A carriage return ends a line too, if no line feed follows.
+            self.line.by_feeds += u64::from(byte == b'\n');
             if byte == b'\n' || byte == b'\r' && self.peek()? != Some(b'\n') {
-                self.line += 1;
+                self.line.number += 1;
             }
         }
         Ok(byte)
