@@ -101,6 +101,9 @@ pub(crate) struct Import {
     /// Numbers have a decimal comma: 11,77
     #[arg(long, requires = "stream")]
     decimal_comma: bool,
+    /// `NULL`, `NaN`, `\N` and the like are values; without this they are no value where one makes a stream, a type or an id
+    #[arg(long, requires = "stream")]
+    null_is_value: bool,
     /// The encoding of the file, such as cp949, utf-16 or latin1 [default: utf-8]
     #[arg(long, value_name = "NAME")]
     encoding: Option<Encoding>,
@@ -261,6 +264,7 @@ impl Import {
             id: self.id.clone(),
             data: self.data.clone(),
             decimal_comma: self.decimal_comma,
+            null_is_value: self.null_is_value,
             by_last_name: false,
         })
     }

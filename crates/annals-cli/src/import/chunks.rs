@@ -432,6 +432,7 @@ mod tests {
             id: None,
             data: None,
             decimal_comma: false,
+            null_is_value: false,
             by_last_name: false,
         }
     }

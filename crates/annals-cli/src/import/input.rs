@@ -52,7 +52,7 @@ impl FromStr for Encoding {
 pub(crate) fn utf8(file: Box<dyn Read>, encoding: Option<Encoding>) -> io::Result<Box<dyn Read>> {
     let (head, mut file) = peek(file, 2)?;
     if head == b"\x1f\x8b" {
-        file = Box::new(MultiGzDecoder::new(BufReader::with_capacity(BLOCK_BYTES, file)));
+        file = Box::new(Unpacked(MultiGzDecoder::new(BufReader::with_capacity(BLOCK_BYTES, file))));
     }
     let (head, file) = peek(file, 2)?;
     let marked = matches!(&head[..], b"\xff\xfe" | b"\xfe\xff").then_some(UTF_8);
@@ -70,10 +70,22 @@ fn peek(mut file: Box<dyn Read>, bytes: u64) -> io::Result<(Vec<u8>, Box<dyn Rea
     Ok((head.clone(), Box::new(Cursor::new(head).chain(file))))
 }
 
+/// A reader whose bytes are unpacked.
+struct Unpacked(MultiGzDecoder<BufReader<Box<dyn Read>>>);
+
+impl Read for Unpacked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| {
+            let problem =
+                format!("the gzip file cannot be unpacked beyond here, it is cut or damaged: {error}");
+            io::Error::new(error.kind(), problem)
+        })
+    }
+}
+
 /// A reader whose bytes are decoded.
 struct Decoded {
     file: Box<dyn Read>,
-    encoding: &'static Known,
     decoder: Decoder,
     /// What was read and is not decoded yet.
     raw: Vec<u8>,
@@ -88,16 +100,7 @@ struct Decoded {
 impl Decoded {
     fn new(file: Box<dyn Read>, encoding: &'static Known) -> Self {
         let decoder = encoding.new_decoder();
-        Self {
-            file,
-            encoding,
-            decoder,
-            raw: Vec::new(),
-            decoded: 0,
-            text: Vec::new(),
-            given: 0,
-            ended: false,
-        }
+        Self { file, decoder, raw: Vec::new(), decoded: 0, text: Vec::new(), given: 0, ended: false }
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -115,8 +118,11 @@ impl Decoded {
         self.decoded += taken as u64;
         match result {
             DecoderResult::Malformed(_, _) => {
-                let problem =
-                    format!("is not {}, at byte {} of the file", self.encoding.name(), self.decoded);
+                let problem = format!(
+                    "is not {}, at byte {} of the file",
+                    self.decoder.encoding().name(),
+                    self.decoded
+                );
                 Err(io::Error::new(io::ErrorKind::InvalidData, problem))
             }
             DecoderResult::InputEmpty | DecoderResult::OutputFull => Ok(()),

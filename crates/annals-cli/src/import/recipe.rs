@@ -73,6 +73,8 @@ pub(crate) struct Recipe {
     pub(crate) data: Option<String>,
     /// Whether numbers have a decimal comma.
     pub(crate) decimal_comma: bool,
+    /// Whether texts such as `NULL` are values.
+    pub(crate) null_is_value: bool,
     /// Whether rows are known by the last name of their source alone, as the first version knew them (I4).
     pub(crate) by_last_name: bool,
 }
@@ -151,9 +153,7 @@ impl Recipe {
         };
         let columns = Columns::of(row)?;
         let text = columns.text(column)?;
-        if text.trim().is_empty() {
-            return Err(BadLine::column(row.line, column, "is empty, but identifies the event"));
-        }
+        self.check_value(&columns, column, &text, "identifies the event")?;
         Ok(text.parse().unwrap_or_else(|_| EventId::from_name(text.as_bytes())))
     }
 
@@ -165,20 +165,18 @@ impl Recipe {
         let fill = |template: &Template, makes: &str| {
             template.fill(|name| {
                 let text = columns.text(name)?;
-                if text.trim().is_empty() {
-                    return Err(BadLine::column(row.line, name, format!("is empty, but makes the {makes}")));
-                }
+                self.check_value(&columns, name, &text, makes)?;
                 Ok(text.into_owned())
             })
         };
-        let stream = fill(&self.stream, "stream")?;
+        let stream = fill(&self.stream, "makes the stream")?;
         if matches!(&*stream, "." | "..") {
             let problem = format!("its stream is `{stream}`, which no address over HTTP can name");
             return Err(BadLine::new(row.line, problem));
         }
         let stream = StreamId::new(stream).map_err(|problem| wrong("stream", problem))?;
-        let event_type =
-            EventType::new(fill(&self.event_type, "type")?).map_err(|problem| wrong("type", problem))?;
+        let event_type = EventType::new(fill(&self.event_type, "makes the type")?)
+            .map_err(|problem| wrong("type", problem))?;
         let mut event =
             NewEvent::new(event_type, self.data(&columns)?).map_err(|problem| wrong("type", problem))?;
         event.id = self.id(row)?;
@@ -225,6 +223,20 @@ impl Recipe {
             made.occurred_at = later;
         }
         Ok(made == there)
+    }
+
+    /// Refuses a text that stands for no value where rows that lack it would be taken for one another (I3).
+    fn check_value(&self, columns: &Columns<'_>, name: &str, text: &str, makes: &str) -> Result<(), BadLine> {
+        if !columns.is_no_value(text, self.null_is_value) {
+            return Ok(());
+        }
+        let problem = match text.trim() {
+            "" => format!("is empty, but {makes}"),
+            null => format!(
+                "`{null}` stands for no value, but {makes}; if it is a value in this file, say so with --null-is-value"
+            ),
+        };
+        Err(BadLine::column(columns.line(), name, problem))
     }
 
     fn data(&self, columns: &Columns<'_>) -> Result<Vec<u8>, BadLine> {
