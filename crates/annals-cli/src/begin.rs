@@ -1,14 +1,15 @@
-//! Where a read begins: a place that an earlier read ended at, and the history that it belongs to.
+//! A place in the log that the user names: where a read begins, or up to where something is meant; and the history that
+//! it belongs to.
 //!
 //! A number alone is believed. With the id of the event there, `42@UUID`, it is a witness: if the log has another event at
-//! that place, because it was restored or is another log, the read is refused instead of skipping what is new.
+//! that place, because it was restored or is another log, the command is refused instead of skipping what is new.
 
 use std::str::FromStr;
 
 use annals_core::{
-    Direction, EventId, EventStore, Position, RecordedEvent, StreamId, StreamRead, Version, Witness,
+    Direction, EventId, EventStore, LogRead, Position, RecordedEvent, StreamId, StreamRead, Version, Witness,
 };
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use clap::Args;
 
 use crate::whole_number;
@@ -25,9 +26,9 @@ pub(crate) struct BeginOptions {
     after: Option<Place>,
 }
 
-/// A position or version, perhaps with the id of the event there.
+/// A position or version, perhaps with the id of the event there; at 0, with that of the log.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+pub(crate) struct Place {
     number: u64,
     id: Option<EventId>,
 }
@@ -54,40 +55,80 @@ impl BeginOptions {
         stream: Option<&StreamId>,
         direction: Direction,
     ) -> anyhow::Result<Option<u64>> {
-        if let Some(place) = self.from.or(self.after) {
-            place.check(store, stream).await?;
-        }
         let first = if direction == Direction::Forward { 1 } else { u64::MAX };
-        let Some(after) = self.after else { return Ok(Some(self.from.map_or(first, |from| from.number))) };
-        Ok(match direction {
-            Direction::Forward => after.number.checked_add(1),
-            Direction::Backward => after.number.checked_sub(1).filter(|number| *number > 0),
+        let Some(place) = self.from.or(self.after) else { return Ok(Some(first)) };
+        let number = match stream {
+            Some(stream) => place.in_stream(store, stream).await?,
+            None => place.check(store).await?.get(),
+        };
+        Ok(match (self.after.is_some(), direction) {
+            (false, _) => Some(number),
+            (true, Direction::Forward) => number.checked_add(1),
+            (true, Direction::Backward) => number.checked_sub(1).filter(|number| *number > 0),
         })
     }
 }
 
 impl Place {
-    /// Refuses a place at which the store has another event than the one that is named.
-    async fn check(self, store: &dyn EventStore, stream: Option<&StreamId>) -> anyhow::Result<()> {
-        let Some(id) = self.id else { return Ok(()) };
-        let held = match stream {
-            None => Witness { position: Position::new(self.number), id }.holds(store).await?,
-            Some(stream) => {
-                let read = StreamRead::forward(stream, Version::new(self.number)).limit(1);
-                let is_it = |event: &RecordedEvent| event.version.get() == self.number && event.id == id;
-                store.read_stream(read).await?.events.first().is_some_and(is_it)
-            }
+    /// The position of a place in the log.
+    pub(crate) fn position(self) -> Position {
+        Position::new(self.number)
+    }
+
+    /// The id of the event there, if it names one.
+    pub(crate) fn id(self) -> Option<EventId> {
+        self.id
+    }
+
+    /// Whether the event that it names, if it names one, is there. At 0 it names the log.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn holds(self, store: &dyn EventStore, stream: Option<&StreamId>) -> anyhow::Result<bool> {
+        let Some(id) = self.id else { return Ok(true) };
+        let (Some(stream), 1..) = (stream, self.number) else {
+            return Ok(Witness { position: self.position(), id }.holds(store).await?);
         };
-        if !held {
-            let (what, whose) =
-                stream.map_or(("position", String::new()), |stream| ("version", format!(" of {stream}")));
-            bail!(
-                "event {id} is not at {what} {}{whose}: the log has another history than the one that was read before; \
-                 it was restored to an earlier time, or is another log. Read it from the beginning, or from a place \
-                 before the restore",
-                self.number
-            );
+        let read = StreamRead::forward(stream, Version::new(self.number)).limit(1);
+        let is_it = |event: &RecordedEvent| event.version.get() == self.number && event.id == id;
+        Ok(store.read_stream(read).await?.events.first().is_some_and(is_it))
+    }
+
+    /// The position of a place in this log, which must have the event there that is named.
+    ///
+    /// # Errors
+    /// If it has another one, or if the store cannot be read.
+    pub(crate) async fn check(self, store: &dyn EventStore) -> anyhow::Result<Position> {
+        if self.holds(store, None).await? {
+            return Ok(self.position());
         }
-        Ok(())
+        Err(self.is_elsewhere("position", ""))
+    }
+
+    fn is_elsewhere(self, what: &str, whose: &str) -> anyhow::Error {
+        let Self { number, id } = self;
+        anyhow!(
+            "event {} is not at {what} {number}{whose}: the log has another history than the one that this place is of; it \
+             was restored to an earlier time, or is another log. Name a place before the restore, or none",
+            id.map_or_else(String::new, |id| id.to_string()),
+        )
+    }
+
+    /// The version that it means in a stream: it may be a place of the log too, at which there is an event of that stream.
+    async fn in_stream(self, store: &dyn EventStore, stream: &StreamId) -> anyhow::Result<u64> {
+        if self.holds(store, Some(stream)).await? {
+            return Ok(self.number);
+        }
+        if !self.holds(store, None).await? {
+            return Err(self.is_elsewhere("version", &format!(" of {stream}")));
+        }
+        let page = store.read_log(LogRead::forward(self.position()).limit(1)).await?;
+        match page.events.first() {
+            Some(event) if event.stream == *stream => Ok(event.version.get()),
+            _ => bail!(
+                "position {} of the log has an event of another stream than {stream}: name a version of it, or read --all",
+                self.number
+            ),
+        }
     }
 }

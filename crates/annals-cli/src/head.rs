@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::begin::Place;
 use crate::files;
 use crate::output::Output;
 use crate::store::{StoreOption, notice, options};
@@ -23,9 +24,10 @@ Keep the line of JSON where whoever could change the store cannot change it. Lat
 --head head.json` proves that the log still begins with the same events, and `annals receipt
 --check` that one event is among them.")]
 pub(crate) struct Head {
-    /// Up to this position, at which an append must end; otherwise of the whole log
+    /// Up to this position, at which an append must end; otherwise of the whole log. As 42@UUID, with the id of the event
+    /// there, the log must have that event there
     #[arg(long, value_name = "POSITION")]
-    to: Option<Position>,
+    to: Option<Place>,
     /// One line of JSON
     #[arg(long)]
     json: bool,
@@ -35,10 +37,14 @@ pub(crate) struct Head {
 
 impl Head {
     /// Prints the head.
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let head = embedded(&self.store)?.head_digest(self.to)?;
-        let Some(head) = head else {
-            let position = self.to.unwrap_or_default();
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let store = embedded(&self.store)?;
+        let to = match self.to {
+            Some(place) => Some(place.check(&store).await?),
+            None => None,
+        };
+        let Some(head) = store.head_digest(to)? else {
+            let position = to.unwrap_or_default();
             bail!("no append ends at position {position}: a head is of whole appends");
         };
         let published = Published::of(&head);

@@ -22,7 +22,7 @@ mod value;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -101,6 +101,9 @@ pub(crate) struct Import {
     /// Numbers have a decimal comma: 11,77
     #[arg(long, requires = "stream")]
     decimal_comma: bool,
+    /// `NULL`, `NaN`, `\N` and the like are values; without this they are no value where one makes a stream, a type or an id
+    #[arg(long, requires = "stream")]
+    null_is_value: bool,
     /// The encoding of the file, such as cp949, utf-16 or latin1 [default: utf-8]
     #[arg(long, value_name = "NAME")]
     encoding: Option<Encoding>,
@@ -177,9 +180,12 @@ impl Import {
             && self.id.is_none()
             && !self.dry_run
         {
-            let what =
-                format!("{name} has no name of its own: name what the rows come from with --source NAME");
-            return Err(Usage(format!("{what}, or the column that identifies each with --id")).into());
+            let last = self.file.file_name().unwrap_or(self.file.as_os_str()).display();
+            return Err(Usage(format!(
+                "{name} has no name of its own: name what the rows come from with --source NAME (what an earlier version \
+                 began from there is named {last}), or the column that identifies each with --id"
+            ))
+            .into());
         }
         let bar = progress::bytes(length);
         let started = Instant::now();
@@ -246,8 +252,8 @@ impl Import {
         let (stream, event_type) = (self.stream.clone()?, self.event_type.clone()?);
         Some(Recipe {
             source: match &self.source {
-                Some(name) => Source::Name(name.clone()),
-                None => Source::Path(path_as_source(self.moved_from.as_ref().unwrap_or(&self.file))),
+                Some(name) => Source::name(name),
+                None => Source::path(self.moved_from.as_ref().unwrap_or(&self.file)),
             },
             format: self.format,
             stream,
@@ -258,15 +264,10 @@ impl Import {
             id: self.id.clone(),
             data: self.data.clone(),
             decimal_comma: self.decimal_comma,
+            null_is_value: self.null_is_value,
+            by_last_name: false,
         })
     }
-}
-
-/// The path of a file as it was given, without `./`. Bytes that are no text are written as escapes, so that no two paths
-/// are the same.
-fn path_as_source(file: &Path) -> String {
-    let plain: PathBuf = file.components().filter(|part| *part != std::path::Component::CurDir).collect();
-    plain.to_str().map_or_else(|| format!("{plain:?}"), str::to_owned)
 }
 
 /// Counts streams, of which there may be many millions: by eight bytes of each name.

@@ -6,7 +6,9 @@
 //!   file that it names is replaced.
 //! - N3  What is no regular file (a pipe, a terminal, `/dev/null`) is written to, and never replaced. Standard output under
 //!   another name, such as `/dev/stdout`, is standard output. A block device is refused.
-//! - N4  Nothing is written into the directory of a store, which holds what only the store may write.
+//! - N4  A file that cannot be replaced is refused before anything is written: one that is a mount of its own, as
+//!   containers have them, or one in a directory that cannot be written. To write into it bit by bit would leave half.
+//! - N5  Nothing is written into the directory of a store, which holds what only the store may write.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
@@ -53,8 +55,12 @@ impl NamedFile {
         let name = target(name)?;
         let directory = name.parent().unwrap_or(Path::new("/"));
         refuse_in_store(&name)?;
+        if replaces.is_some() && unix::is_mounted(&name) {
+            bail!("it is a mount of its own, {IRREPLACEABLE}");
+        }
         let partial = directory.join(format!(".annals-{}.partial", uuid::Uuid::new_v4()));
-        let file = private_file(&partial)?;
+        let file = private_file(&partial);
+        let file = if replaces.is_some() { replaceable(file)? } else { file? };
         Ok(Self(Target::Whole { file, partial, name, replaces }))
     }
 
@@ -69,7 +75,7 @@ impl NamedFile {
                     unix::keep_owner_and_mode(file, replaced)?;
                 }
                 file.sync_all()?;
-                fs::rename(&*partial, &*name)?;
+                replaceable(fs::rename(&*partial, &*name))?;
                 partial.clear();
                 // The new name is an entry of the directory. Some systems cannot sync one.
                 let above = name.parent().map(File::open);
@@ -106,6 +112,22 @@ impl Drop for NamedFile {
             let _ = fs::remove_file(partial);
         }
     }
+}
+
+/// What to do about a file that cannot be replaced.
+const IRREPLACEABLE: &str = "which cannot be replaced by a whole file: name another one, or write to standard output and let the \
+                             shell fill this one, `-o - > FILE`";
+
+/// What a step of replacing a file came to; if the operating system does not allow it, with what to do.
+fn replaceable<T>(step: io::Result<T>) -> io::Result<T> {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
+    step.map_err(|error| match error.kind() {
+        kind @ (PermissionDenied | ReadOnlyFilesystem | ResourceBusy) => io::Error::new(
+            kind,
+            format!("its directory does not allow it ({error}): it is a file {IRREPLACEABLE}"),
+        ),
+        _ => error,
+    })
 }
 
 /// A new file, its owner's alone.
@@ -191,6 +213,22 @@ mod unix {
         options.mode(0o600)
     }
 
+    /// Whether something is mounted at this very file; where that cannot be found out, the renaming finds it out.
+    #[cfg(target_os = "linux")]
+    pub(super) fn is_mounted(file: &std::path::Path) -> bool {
+        use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+        let found = statx(CWD, file, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+        found.is_ok_and(|found| {
+            found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
+                && found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn is_mounted(_: &std::path::Path) -> bool {
+        false
+    }
+
     /// Gives a file the owner, the group and the mode of another one. A group that cannot be kept gets no rights.
     pub(super) fn keep_owner_and_mode(file: &File, other: &Metadata) -> io::Result<()> {
         let made = file.metadata()?;
@@ -223,6 +261,10 @@ mod unix {
 
     pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
         options
+    }
+
+    pub(super) fn is_mounted(_: &std::path::Path) -> bool {
+        false
     }
 
     pub(super) fn keep_owner_and_mode(_: &File, _: &Metadata) -> io::Result<()> {

@@ -12,6 +12,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::address::parser;
+use crate::begin::Place;
 use crate::files;
 use crate::head::{Published, digest, embedded, hex};
 use crate::output::{Output, plain};
@@ -33,9 +34,9 @@ pub(crate) struct Receipt {
     /// The event's version in it
     #[arg(required_unless_present = "check", value_name = "VERSION", id = "event-version")]
     version: Option<Version>,
-    /// Up to the head at this position; otherwise the newest
+    /// Up to the head at this position, or as 42@UUID at the event there; otherwise the newest
     #[arg(long, value_name = "POSITION")]
-    to: Option<Position>,
+    to: Option<Place>,
     /// Check this receipt
     #[arg(long, value_name = "FILE", requires = "head", conflicts_with_all = ["stream", "event-version", "to"])]
     check: Option<PathBuf>,
@@ -52,21 +53,25 @@ pub(crate) struct Receipt {
 
 impl Receipt {
     /// Writes a receipt, or checks one.
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match (&self.check, &self.head) {
             (Some(receipt), Some(head)) => check(receipt, head, self.json),
-            _ => self.write(),
+            _ => self.write().await,
         }
     }
 
-    fn write(self) -> anyhow::Result<ExitCode> {
+    async fn write(self) -> anyhow::Result<ExitCode> {
         let (Some(stream), Some(version)) = (self.stream, self.version) else {
             bail!("name a stream and a version");
         };
         let Some(url) = self.store else { bail!("name the store with --store or in ANNALS_STORE") };
         let store = embedded(&StoreOption { url })?;
-        let Some(receipt) = store.receipt(&stream, version, self.to)? else {
-            let upto = self.to.map_or(String::new(), |to| format!(" up to a head at position {to}"));
+        let to = match self.to {
+            Some(place) => Some(place.check(&store).await?),
+            None => None,
+        };
+        let Some(receipt) = store.receipt(&stream, version, to)? else {
+            let upto = to.map_or(String::new(), |to| format!(" up to a head at position {to}"));
             bail!("there is no event {version} of stream {stream}{upto}");
         };
         let mut output = Output::standard();

@@ -2,26 +2,29 @@
 
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use annals_core::{Position, StoreUrl, Timestamp};
-use annals_engine::disk::Fresh;
-use annals_engine::{Point, RestoreOptions, Work, restore};
-use anyhow::Context as _;
+use annals_engine::disk::{Disk, Fresh};
+use annals_engine::{EngineStore, Point, RestoreOptions, Work, restore};
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
 use crate::address::parser;
+use crate::begin::Place;
 use crate::depot::{Destination, cause};
 use crate::named::refuse_within_store;
 use crate::output::{Output, thousands};
 use crate::progress;
-use crate::store::StoreOption;
+use crate::store::{StoreOption, options};
 
 /// Restore a store from a backup, up to a position or a time
 #[derive(Args)]
 #[command(after_help = "Examples:
   annals restore ./backups --store file:./restored
   annals restore ./backups --store file:./restored --to 2017-04-15T13:00:00Z
+  annals restore ./backups --store file:./restored --to 42@0f8fad5b-d9cb-469f-a165-70867728950e
   annals restore s3://bucket/annals --store file:./restored --to 170000 --backup 12
 
 The directory must not exist; it appears when the log in it is whole and verified. It is the
@@ -34,7 +37,8 @@ pub(crate) struct Restore {
     /// The new store: `file:DIRECTORY`, which must not exist
     #[arg(long = "store", value_name = "URL", value_parser = parser::<StoreUrl>())]
     store: StoreUrl,
-    /// Up to here: a position, or a time such as 2017-04-15T13:00:00Z [default: all of it]
+    /// Up to here: a position, perhaps as 42@UUID with the id of the event there, which must be in the backup; or a time
+    /// such as 2017-04-15T13:00:00Z [default: all of it]
     #[arg(long, value_name = "POSITION|TIME")]
     to: Option<To>,
     /// From this backup, by its number in `annals backup --list` [default: the newest]
@@ -46,19 +50,48 @@ pub(crate) struct Restore {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct To(Point);
+enum To {
+    Place(Place),
+    Time(Timestamp),
+}
+
+impl To {
+    fn point(self) -> Point {
+        match self {
+            Self::Place(place) => Point::Position(place.position()),
+            Self::Time(time) => Point::Time(time),
+        }
+    }
+
+    /// Refuses a log that does not end as it was asked for: its backup may be of another history.
+    async fn check(self, disk: Arc<dyn Disk>, head: Position) -> anyhow::Result<()> {
+        let Self::Place(place) = self else { return Ok(()) };
+        if place.id().is_some() && head < place.position() {
+            bail!(
+                "position {} is within an append, which ends later: name its last event, or the position alone for the log \
+                 up to {head}",
+                place.position()
+            );
+        }
+        if place.id().is_some() {
+            let store = EngineStore::on(disk, options()?)?;
+            place.check(&store).await.context("another backup may have it; --backup names one")?;
+        }
+        Ok(())
+    }
+}
 
 impl FromStr for To {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(position) = text.parse() {
-            return Ok(Self(Point::Position(Position::new(position))));
+        if let Ok(place) = text.parse() {
+            return Ok(Self::Place(place));
         }
         let time = text.parse::<Timestamp>().map_err(|wrong| {
             wrong.problem.replace("is not a time like", "is not a position, nor a time like")
         })?;
-        Ok(Self(Point::Time(time)))
+        Ok(Self::Time(time))
     }
 }
 
@@ -72,9 +105,12 @@ impl Restore {
         refuse_within_store(&directory).with_context(failed)?;
         let fresh = Fresh::begin(&directory).with_context(failed)?;
         let (work, disk) = (Work::new(None), fresh.disk());
-        let options = RestoreOptions { work: work.clone(), backup: self.backup, to: self.to.map(|to| to.0) };
+        let options = RestoreOptions { work: work.clone(), backup: self.backup, to: self.to.map(To::point) };
         let restored = progress::of(&work, "restoring", move || restore(&*depot, disk, &options)).await?;
         let restored = restored.map_err(cause).with_context(failed)?;
+        if let Some(to) = self.to {
+            to.check(fresh.disk(), restored.head).await.with_context(failed)?;
+        }
         fresh.finish().with_context(failed)?;
         let mut output = Output::standard();
         let events = restored.verification.events;

@@ -9,7 +9,10 @@
 //! - K3  A row is there only if the event in the store is the one that the row makes.
 //! - K4  Events are in the order of the file: a chunk is sent when the one before it is answered. Meanwhile the
 //!   next one is read.
+//! - K5  What the first version of the program began is continued as it did it: the key of a chunk was a digest of its rows,
+//!   and a file was known by its last name. Such an import is found by the key of its first chunk.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use annals_core::{
@@ -21,10 +24,11 @@ use tokio::task::JoinHandle;
 use super::recipe::Recipe;
 use super::rows::{Row, Rows};
 use super::{BadLine, Counts, Distinct, stopped};
+use crate::output::{note, thousands};
 
 /// Most rows of a chunk. What an earlier version wrote in other chunks is still found.
 const CHUNK_ROWS: usize = 1_000;
-/// Most bytes of rows of a chunk, unless one row is larger.
+/// Most bytes of a chunk, unless one row is larger.
 const CHUNK_BYTES: usize = 4 << 20;
 
 /// Writes every row as an event.
@@ -53,12 +57,27 @@ pub(crate) fn check_all(rows: Rows, recipe: Recipe) -> anyhow::Result<(u64, u64)
     Ok((events, streams.count()))
 }
 
+/// How it is known which rows the store has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// By their place in the source (K1).
+    Place,
+    /// By an id column (K2).
+    Column,
+    /// As the first version knew them (K5).
+    Content {
+        /// Whether the end of what it wrote was looked for.
+        end_looked_for: bool,
+    },
+}
+
 /// The rows of a file and how they become events.
 struct Reading {
     rows: Rows,
-    recipe: Recipe,
-    /// A row that did not fit into the chunk before.
-    carried: Option<Row>,
+    recipe: Arc<Recipe>,
+    known: Known,
+    /// Rows that were read and are the next ones to be taken.
+    carried: VecDeque<Row>,
     /// How many rows were taken.
     taken: u64,
 }
@@ -66,10 +85,11 @@ struct Reading {
 /// A chunk that is to be written.
 struct Chunk {
     key: Option<IdempotencyKey>,
-    /// Whether its rows are known by an id column.
-    by_id: bool,
-    /// The line of each row.
-    lines: Vec<u64>,
+    /// How its rows are compared with events.
+    known: Known,
+    recipe: Arc<Recipe>,
+    rows: Vec<Row>,
+    /// The event of each row.
     writes: Vec<Write>,
 }
 
@@ -86,7 +106,8 @@ impl Reading {
                 }
             }
         }
-        Ok(Self { rows, recipe, carried: None, taken: 0 })
+        let known = if recipe.id.is_some() { Known::Column } else { Known::Place };
+        Ok(Self { rows, recipe: Arc::new(recipe), known, carried: VecDeque::new(), taken: 0 })
     }
 
     async fn write_all(
@@ -95,7 +116,7 @@ impl Reading {
         counts: &mut Counts,
         report: impl Fn(&Counts),
     ) -> anyhow::Result<()> {
-        if self.recipe.id.is_none() {
+        if self.known == Known::Place && !self.continues_first_version(&**store).await? {
             self.pass_over(&**store, counts, &report).await?;
         }
         let mut under_way: Option<JoinHandle<(Counts, anyhow::Result<()>)>> = None;
@@ -118,6 +139,51 @@ impl Reading {
         }
     }
 
+    /// Whether the first version of the program began this import; then it is continued as it was begun (K5).
+    async fn continues_first_version(&mut self, store: &dyn EventStore) -> anyhow::Result<bool> {
+        let rows = self.take(CHUNK_ROWS, CHUNK_BYTES, Row::content_bytes)?;
+        let begun = match store.outcome(&self.recipe.key_of_place(0)).await? {
+            Some(there) => {
+                let event = &read_from(store, there.first, 1).await?[0];
+                rows.first().is_none_or(|row| self.recipe.id(row).is_ok_and(|id| id == event.id))
+            }
+            None => store.head().await? == Position::ZERO,
+        };
+        let written = if begun { 0 } else { self.written_by_content(store, &rows, true).await? };
+        self.put_back(rows);
+        if written == 0 {
+            return Ok(false);
+        }
+        if self.recipe.is_in_a_directory() {
+            let name = self.recipe.last_name();
+            note(&format!(
+                "annals: an earlier version, which knew a file by its last name alone, wrote the first {} rows of `{name}`: they \
+                 are taken for rows of this file. Another file of that name needs a name of its own, --source NAME",
+                thousands(written as u64)
+            ));
+        }
+        Arc::make_mut(&mut self.recipe).by_last_name = true;
+        self.known = Known::Content { end_looked_for: false };
+        Ok(true)
+    }
+
+    /// How many of these rows, from the first one on, are one append of the store: all, or if `fewer` is set as many as
+    /// there are.
+    async fn written_by_content(
+        &self,
+        store: &dyn EventStore,
+        rows: &[Row],
+        fewer: bool,
+    ) -> anyhow::Result<usize> {
+        let keys = self.recipe.keys_of_content(rows);
+        for (before, key) in keys.iter().enumerate().rev().take(if fewer { usize::MAX } else { 1 }) {
+            if store.outcome(key).await?.is_some() {
+                return Ok(before + 1);
+            }
+        }
+        Ok(0)
+    }
+
     /// Passes over the rows that the store has of this source (K1).
     async fn pass_over(
         &mut self,
@@ -126,7 +192,7 @@ impl Reading {
         report: &impl Fn(&Counts),
     ) -> anyhow::Result<()> {
         while let Some(there) = store.outcome(&self.recipe.key_of_place(self.taken)).await? {
-            let rows = self.take(events_of(&there), usize::MAX)?;
+            let rows = self.take(events_of(&there), usize::MAX, Row::event_bytes)?;
             let events = read_from(store, there.first, rows.len()).await?;
             for (row, event) in rows.iter().zip(&events) {
                 if self.recipe.id(row)? != event.id {
@@ -174,36 +240,44 @@ impl Reading {
         counts: &mut Counts,
     ) -> anyhow::Result<Option<Chunk>> {
         loop {
-            let first = self.taken;
-            let rows = self.take(CHUNK_ROWS, CHUNK_BYTES)?;
-            if rows.is_empty() {
-                return Ok(None);
-            }
-            let key = if self.recipe.id.is_some() {
-                let key = self.recipe.key_of_content(&rows);
-                if store.outcome(&key).await?.is_some() {
-                    counts.add(Counts { there: rows.len() as u64, ..Counts::default() });
+            let (first, known) = (self.taken, self.known);
+            let bytes = if known == Known::Place { Row::event_bytes } else { Row::content_bytes };
+            let mut rows = self.take(CHUNK_ROWS, CHUNK_BYTES, bytes)?;
+            let Some(last) = rows.len().checked_sub(1) else { return Ok(None) };
+            let key = if known == Known::Place {
+                Some(self.recipe.key_of_place(first))
+            } else {
+                let fewer = known == Known::Content { end_looked_for: false };
+                let written = self.written_by_content(store, &rows, fewer).await?;
+                counts.add(Counts { there: written as u64, ..Counts::default() });
+                if fewer && written <= last {
+                    self.known = Known::Content { end_looked_for: true };
+                }
+                let key = (written == 0).then(|| self.recipe.keys_of_content(&rows).swap_remove(last));
+                rows.drain(..written);
+                if rows.is_empty() {
                     continue;
                 }
                 key
-            } else {
-                self.recipe.key_of_place(first)
             };
-            let lines = rows.iter().map(|row| row.line).collect();
             let writes = rows.iter().map(|row| self.recipe.write(row)).collect::<Result<_, BadLine>>()?;
-            return Ok(Some(Chunk { key: Some(key), by_id: self.recipe.id.is_some(), lines, writes }));
+            return Ok(Some(Chunk { key, known, recipe: Arc::clone(&self.recipe), rows, writes }));
         }
     }
 
     /// Takes up to `rows_max` rows of up to `bytes_max` bytes together; a row that no longer fits is carried over.
-    fn take(&mut self, rows_max: usize, bytes_max: usize) -> Result<Vec<Row>, BadLine> {
+    fn take(
+        &mut self,
+        rows_max: usize,
+        bytes_max: usize,
+        bytes_of: impl Fn(&Row) -> usize,
+    ) -> Result<Vec<Row>, BadLine> {
         let (mut rows, mut bytes) = (Vec::new(), 0_usize);
         while rows.len() < rows_max {
             let Some(row) = self.next_row()? else { break };
-            bytes = bytes.saturating_add(row.bytes());
+            bytes = bytes.saturating_add(bytes_of(&row));
             if bytes > bytes_max && !rows.is_empty() {
-                self.carried = Some(row);
-                self.taken -= 1;
+                self.put_back(vec![row]);
                 break;
             }
             rows.push(row);
@@ -211,8 +285,14 @@ impl Reading {
         Ok(rows)
     }
 
+    /// Makes rows that were taken the next ones again.
+    fn put_back(&mut self, rows: Vec<Row>) {
+        self.taken -= rows.len() as u64;
+        rows.into_iter().rev().for_each(|row| self.carried.push_front(row));
+    }
+
     fn next_row(&mut self) -> Result<Option<Row>, BadLine> {
-        let row = match self.carried.take() {
+        let row = match self.carried.pop_front() {
             Some(row) => Some(row),
             None => self.rows.next_row()?,
         };
@@ -227,37 +307,46 @@ async fn write(store: &dyn EventStore, chunk: Chunk, counts: &mut Counts) -> any
     while let Some(mut chunk) = waiting.pop() {
         let append = Append { writes: chunk.writes.clone(), key: chunk.key.take(), ..Append::new() };
         match store.append(append).await {
-            Ok(done) if done.duplicate => {
-                compare(store, &chunk, &done).await?;
+            Ok(done) if !done.duplicate => {
+                counts.add(Counts { new: chunk.writes.len() as u64, ..Counts::default() });
+            }
+            Ok(Appended { first, .. }) => {
+                compare(store, &chunk, first).await?;
                 counts.add(Counts { there: chunk.writes.len() as u64, ..Counts::default() });
             }
-            Ok(_) => counts.add(Counts { new: chunk.writes.len() as u64, ..Counts::default() }),
-            Err(error) if chunk.writes.len() > 1 && is_of_an_id(&error, &chunk) => {
+            // Its ids are there, one after the other.
+            Err(Error::Reused(reused)) if reused.key.is_none() => {
+                compare(store, &chunk, reused.first).await?;
+                counts.add(Counts { there: chunk.writes.len() as u64, ..Counts::default() });
+            }
+            Err(error) if chunk.writes.len() > 1 && is_of_some_events(&error) => {
                 let half = chunk.writes.len() / 2;
-                let (lines, writes) = (chunk.lines.split_off(half), chunk.writes.split_off(half));
-                waiting.push(Chunk { key: None, by_id: chunk.by_id, lines, writes });
+                let (rows, writes) = (chunk.rows.split_off(half), chunk.writes.split_off(half));
+                let (known, recipe) = (chunk.known, Arc::clone(&chunk.recipe));
+                waiting.push(Chunk { key: None, known, recipe, rows, writes });
                 waiting.push(chunk);
             }
-            Err(error) => return Err(failed(&chunk.lines, error)),
+            Err(error) => return Err(failed(&chunk.rows, error)),
         }
     }
     Ok(())
 }
 
-/// Refuses rows whose events are not those that the store has (K3).
-async fn compare(store: &dyn EventStore, chunk: &Chunk, there: &Appended) -> anyhow::Result<()> {
-    if events_of(there) != chunk.writes.len() {
-        let problem = "another import of this source is under way; start this one again after it";
-        return Err(BadLine::new(chunk.lines[0], problem).into());
-    }
-    let events = read_from(store, there.first, chunk.writes.len()).await?;
-    for ((line, write), event) in chunk.lines.iter().zip(&chunk.writes).zip(&events) {
-        if write.stream != event.stream || write.event != event.to_new() {
+/// Refuses rows whose events are not those that the store has from this position on (K3).
+async fn compare(store: &dyn EventStore, chunk: &Chunk, first: Position) -> anyhow::Result<()> {
+    let events = read_from(store, first, chunk.writes.len()).await?;
+    for ((row, write), event) in chunk.rows.iter().zip(&chunk.writes).zip(&events) {
+        // Without an id column, the id is a digest of the row and of what makes an event of it.
+        let same = match chunk.known {
+            Known::Column => chunk.recipe.made(row, write, event)?,
+            _ => write.stream == event.stream && write.event.id == event.id,
+        };
+        if !same {
             let problem = format!(
                 "its id is that of another event, at position {} of the log: version {} of `{}`, which has other content",
                 event.position, event.version, event.stream
             );
-            return Err(BadLine::new(*line, problem).into());
+            return Err(BadLine::new(row.line, problem).into());
         }
     }
     Ok(())
@@ -287,28 +376,32 @@ pub(crate) fn events_of(appended: &Appended) -> usize {
     usize::try_from(appended.last.get() - appended.first.get() + 1).unwrap_or(usize::MAX)
 }
 
-/// Whether a refusal is about the id of one event, which other rows of the chunk need not share: `events[3].id`.
-fn is_of_an_id(error: &Error, chunk: &Chunk) -> bool {
-    match error {
-        Error::Invalid(Invalid { field, .. }) => field.starts_with("events[") && field.ends_with("].id"),
-        error => chunk.by_id && error.code() == "reused",
-    }
+/// Whether a refusal is about the id of one event, `events[3].id`, which other rows of the chunk need not share; or about
+/// how much they are together.
+fn is_of_some_events(error: &Error) -> bool {
+    let Error::Invalid(Invalid { field, .. }) = error else { return false };
+    field == "events" || field.starts_with("events[") && field.ends_with("].id")
 }
 
-/// Why the rows on these lines were not written.
-fn failed(lines: &[u64], error: Error) -> anyhow::Error {
+/// Why these rows were not written.
+fn failed(rows: &[Row], error: Error) -> anyhow::Error {
     match error {
+        // Rows that were there at the beginning were passed over.
+        Error::Reused(_) => {
+            let problem = "another import of this source is under way; start this one again after it";
+            BadLine::new(rows[0].line, problem).into()
+        }
         Error::Invalid(Invalid { field, problem }) => {
             let event = field.strip_prefix("events[").and_then(|rest| rest.split_once(']'));
             let index = event.and_then(|(index, _)| index.parse::<usize>().ok());
-            let line = lines[index.unwrap_or(0).min(lines.len() - 1)];
+            let line = rows[index.unwrap_or(0).min(rows.len() - 1)].line;
             let field = event.map_or(&*field, |(_, rest)| rest.trim_start_matches('.'));
             BadLine::new(line, format!("its {field} {problem}")).into()
         }
         error => {
-            let place = match lines {
-                [line] => format!("line {line}"),
-                lines => format!("lines {} to {}", lines[0], lines[lines.len() - 1]),
+            let place = match rows {
+                [row] => format!("line {}", row.line),
+                rows => format!("lines {} to {}", rows[0].line, rows[rows.len() - 1].line),
             };
             anyhow::Error::new(error).context(place)
         }
@@ -325,10 +418,11 @@ mod tests {
     use crate::import::Format;
     use crate::import::recipe::Source;
     use crate::import::value::Times;
+    use std::path::Path;
 
     fn recipe() -> Recipe {
         Recipe {
-            source: Source::Path("sales.csv".into()),
+            source: Source::path(Path::new("sales.csv")),
             format: Format::Csv,
             stream: "customer-{customer}".parse().unwrap(),
             event_type: "purchased".parse().unwrap(),
@@ -338,6 +432,8 @@ mod tests {
             id: None,
             data: None,
             decimal_comma: false,
+            null_is_value: false,
+            by_last_name: false,
         }
     }
 
@@ -480,6 +576,56 @@ mod tests {
         for (more, new, there) in [("", 0, 2), ("kim,1\n", 1, 2), ("kim,1\n", 0, 3)] {
             let counts = import(&earlier, &format!("{rows}{more}"), plain.clone()).await.unwrap();
             assert_eq!((counts.new, counts.there, counts.between), (new, there, 0), "{more}");
+        }
+    }
+
+    /// Writes rows as the first version did; those before `from` are there.
+    async fn write_as_the_first_version(store: &Arc<dyn EventStore>, file: &str, from: usize) {
+        let recipe = Recipe { by_last_name: true, ..recipe() };
+        let reader: Box<dyn std::io::Read> = Box::new(std::io::Cursor::new(file.to_owned().into_bytes()));
+        let mut reading = Reading::new(Rows::open(recipe.format, None, reader).unwrap(), recipe).unwrap();
+        let mut first = 0;
+        loop {
+            let rows = reading.take(CHUNK_ROWS, CHUNK_BYTES, Row::content_bytes).unwrap();
+            let there = from.saturating_sub(first).min(rows.len());
+            first += rows.len();
+            if rows.is_empty() {
+                return;
+            }
+            let writes: Vec<_> = rows[there..].iter().map(|row| reading.recipe.write(row).unwrap()).collect();
+            // A chunk of which some rows were there was refused, and then written in pieces without a key.
+            let key = reading.recipe.keys_of_content(&rows).pop().filter(|_| there == 0);
+            if !writes.is_empty() {
+                store.append(Append { writes, key, ..Append::new() }).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_import_of_the_first_version_is_continued_wherever_it_was_killed_and_however_the_file_grew() {
+        let recipe = || Recipe { source: Source::path(Path::new("jan/sales.csv")), ..recipe() };
+        for (first, second, now) in [
+            (500, 700, 700),
+            (500, 700, 1_000),
+            (1_000, 1_500, 2_600),
+            (1_300, 3_500, 3_501),
+            (2_000, 2_000, 4_000),
+        ] {
+            let store = memory();
+            write_as_the_first_version(&store, &file(0..first), 0).await;
+            write_as_the_first_version(&store, &file(0..second), first as usize).await;
+            assert_eq!(all(&store).await.len() as u32, second);
+            for new in [now - second, 0] {
+                let counts = import(&store, &file(0..now), recipe()).await.unwrap();
+                assert_eq!(
+                    (counts.new, counts.there),
+                    (new.into(), (now - new).into()),
+                    "{first} {second} {now}"
+                );
+            }
+            let rows: std::collections::HashSet<_> =
+                all(&store).await.into_iter().map(|event| event.data).collect();
+            assert_eq!(rows.len() as u32, now);
         }
     }
 

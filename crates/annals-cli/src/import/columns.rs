@@ -13,6 +13,12 @@ use super::BadLine;
 use super::rows::{Content, Row};
 use super::value;
 
+/// What programs write into a cell that has no value: databases, data frames, and spreadsheets, for errors too.
+const NO_VALUE: [&str; 17] = [
+    "NULL", "null", "\\N", "NaN", "nan", "NaT", "None", "NA", "<NA>", "N/A", "#N/A", "#REF!", "#VALUE!",
+    "#DIV/0!", "#NAME?", "#NUM!", "#NULL!",
+];
+
 /// The columns of one row.
 pub(crate) enum Columns<'r> {
     /// The line, the names and the cells.
@@ -44,6 +50,14 @@ impl<'r> Columns<'r> {
         match self {
             Self::Cells(line, ..) | Self::Json(line, ..) => *line,
         }
+    }
+
+    /// Whether the text of a column stands for no value: it is blank, or what other programs write into a cell for that.
+    pub(crate) fn is_no_value(&self, text: &str, null_is_value: bool) -> bool {
+        let text = text.trim();
+        // JSON has a `null` of its own.
+        let may_be_null = matches!(self, Self::Cells(..)) && !null_is_value;
+        text.is_empty() || may_be_null && NO_VALUE.contains(&text)
     }
 
     /// The text of a column.

@@ -6,11 +6,11 @@
 //! - V3  A line `sep=;` at the beginning, as Excel writes it, names the delimiter.
 
 use super::BadLine;
-use super::input::{Bytes, ROW_BYTES_MAX, too_long};
+use super::input::{Bytes, Line, ROW_BYTES_MAX, too_long};
 use crate::output::note;
 
 /// A record: the line on which it begins, and its cells.
-pub(crate) type Record = (u64, Vec<String>);
+pub(crate) type Record = (Line, Vec<String>);
 
 /// Most columns; Excel has as many.
 const COLUMNS_MAX: usize = 16_384;
@@ -73,26 +73,26 @@ impl Records {
         let line = self.bytes.line;
         let (mut cells, mut bytes) = (Vec::new(), 0);
         loop {
-            let (cell, end) = self.cell(line, cells.len() + 1, ROW_BYTES_MAX - bytes)?;
+            let (cell, end) = self.cell(line.number, cells.len() + 1, ROW_BYTES_MAX - bytes)?;
             bytes += cell.len();
             cells.push(cell);
             if end == End::Record {
                 return Ok(Some((line, cells)));
             }
             if cells.len() == COLUMNS_MAX {
-                return Err(BadLine::new(line, format!("has more than {COLUMNS_MAX} columns")));
+                return Err(BadLine::new(line.number, format!("has more than {COLUMNS_MAX} columns")));
             }
         }
     }
 
     /// The next cell of the record that begins on a line, of a bounded number of bytes.
     fn cell(&mut self, record: u64, column: usize, most: usize) -> Result<(String, End), BadLine> {
-        let begin = self.bytes.line;
+        let begin = self.bytes.line.number;
         let mut cell = Vec::new();
         if self.bytes.peek()? == Some(b'"') {
             self.bytes.next()?;
             self.quoted(begin, column, &mut cell, most)?;
-            let lines = self.bytes.line - begin;
+            let lines = self.bytes.line.number - begin;
             if lines > LINES_NOTED {
                 let hint = "if its closing quote is missing, there are rows in it";
                 note(&format!(
@@ -107,7 +107,7 @@ impl Records {
                 let problem = format!(
                     "text follows the closing quote of column {column}{begun}; a quote within a quoted value is doubled"
                 );
-                return Err(BadLine::new(self.bytes.line, problem));
+                return Err(BadLine::new(self.bytes.line.number, problem));
             }
         } else {
             loop {
@@ -117,7 +117,7 @@ impl Records {
                     Some(b'"') if !cell.is_empty() && cell.trim_ascii().is_empty() => {
                         let problem =
                             format!("column {column} has a blank before its quote; remove the blank");
-                        return Err(BadLine::new(self.bytes.line, problem));
+                        return Err(BadLine::new(self.bytes.line.number, problem));
                     }
                     Some(_) if cell.len() == most => return Err(too_long(record)),
                     Some(_) => cell.extend(self.bytes.next()?),
@@ -175,13 +175,14 @@ impl Records {
 mod tests {
     use super::*;
 
-    fn all(text: &str, delimiter: Option<u8>) -> Result<Vec<Record>, BadLine> {
+    fn all(text: &str, delimiter: Option<u8>) -> Result<Vec<(u64, Vec<String>)>, BadLine> {
         let mut records =
             Records::new(Box::new(std::io::Cursor::new(text.to_owned().into_bytes())), delimiter)?;
-        std::iter::from_fn(|| records.next_record().transpose()).collect()
+        let numbered = |(line, cells): Record| (line.number, cells);
+        std::iter::from_fn(|| records.next_record().transpose()).map(|record| record.map(numbered)).collect()
     }
 
-    fn records(text: &str) -> Vec<Record> {
+    fn records(text: &str) -> Vec<(u64, Vec<String>)> {
         all(text, None).unwrap()
     }
 

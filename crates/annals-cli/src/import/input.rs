@@ -52,7 +52,7 @@ impl FromStr for Encoding {
 pub(crate) fn utf8(file: Box<dyn Read>, encoding: Option<Encoding>) -> io::Result<Box<dyn Read>> {
     let (head, mut file) = peek(file, 2)?;
     if head == b"\x1f\x8b" {
-        file = Box::new(MultiGzDecoder::new(BufReader::with_capacity(BLOCK_BYTES, file)));
+        file = Box::new(Unpacked(MultiGzDecoder::new(BufReader::with_capacity(BLOCK_BYTES, file))));
     }
     let (head, file) = peek(file, 2)?;
     let marked = matches!(&head[..], b"\xff\xfe" | b"\xfe\xff").then_some(UTF_8);
@@ -70,10 +70,22 @@ fn peek(mut file: Box<dyn Read>, bytes: u64) -> io::Result<(Vec<u8>, Box<dyn Rea
     Ok((head.clone(), Box::new(Cursor::new(head).chain(file))))
 }
 
+/// A reader whose bytes are unpacked.
+struct Unpacked(MultiGzDecoder<BufReader<Box<dyn Read>>>);
+
+impl Read for Unpacked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| {
+            let problem =
+                format!("the gzip file cannot be unpacked beyond here, it is cut or damaged: {error}");
+            io::Error::new(error.kind(), problem)
+        })
+    }
+}
+
 /// A reader whose bytes are decoded.
 struct Decoded {
     file: Box<dyn Read>,
-    encoding: &'static Known,
     decoder: Decoder,
     /// What was read and is not decoded yet.
     raw: Vec<u8>,
@@ -88,16 +100,7 @@ struct Decoded {
 impl Decoded {
     fn new(file: Box<dyn Read>, encoding: &'static Known) -> Self {
         let decoder = encoding.new_decoder();
-        Self {
-            file,
-            encoding,
-            decoder,
-            raw: Vec::new(),
-            decoded: 0,
-            text: Vec::new(),
-            given: 0,
-            ended: false,
-        }
+        Self { file, decoder, raw: Vec::new(), decoded: 0, text: Vec::new(), given: 0, ended: false }
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -115,8 +118,11 @@ impl Decoded {
         self.decoded += taken as u64;
         match result {
             DecoderResult::Malformed(_, _) => {
-                let problem =
-                    format!("is not {}, at byte {} of the file", self.encoding.name(), self.decoded);
+                let problem = format!(
+                    "is not {}, at byte {} of the file",
+                    self.decoder.encoding().name(),
+                    self.decoded
+                );
                 Err(io::Error::new(io::ErrorKind::InvalidData, problem))
             }
             DecoderResult::InputEmpty | DecoderResult::OutputFull => Ok(()),
@@ -139,11 +145,20 @@ impl Read for Decoded {
     }
 }
 
+/// A line of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// As people count it, from 1: a line feed, a carriage return or both end a line.
+    pub(crate) number: u64,
+    /// As the ids of rows count it, from 1: a line feed ends a line. It never changes, because ids do not.
+    pub(crate) by_feeds: u64,
+}
+
 /// The bytes of a file one after the other, with the line that they are on.
 pub(crate) struct Bytes {
     reader: BufReader<Box<dyn Read>>,
-    /// The line of the next byte, counted from 1.
-    pub(crate) line: u64,
+    /// The line of the next byte.
+    pub(crate) line: Line,
     /// The first bytes of the file.
     beginning: Vec<u8>,
 }
@@ -162,7 +177,8 @@ impl Bytes {
             Ok((if mark { head[MARK.len()..].to_vec() } else { head }, file))
         });
         let (beginning, file) = peeked.map_err(|error| BadLine::new(1, error.to_string()))?;
-        Ok(Self { reader: BufReader::with_capacity(BLOCK_BYTES, file), line: 1, beginning })
+        let line = Line { number: 1, by_feeds: 1 };
+        Ok(Self { reader: BufReader::with_capacity(BLOCK_BYTES, file), line, beginning })
     }
 
     /// Whether the file begins with these few bytes.
@@ -176,7 +192,7 @@ impl Bytes {
             match self.reader.fill_buf() {
                 Ok(block) => return Ok(block.first().copied()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(BadLine::new(self.line, error.to_string())),
+                Err(error) => return Err(BadLine::new(self.line.number, error.to_string())),
             }
         }
     }
@@ -186,9 +202,9 @@ impl Bytes {
         let byte = self.peek()?;
         if let Some(byte) = byte {
             self.reader.consume(1);
-            // A carriage return ends a line too, if no line feed follows.
+            self.line.by_feeds += u64::from(byte == b'\n');
             if byte == b'\n' || byte == b'\r' && self.peek()? != Some(b'\n') {
-                self.line += 1;
+                self.line.number += 1;
             }
         }
         Ok(byte)

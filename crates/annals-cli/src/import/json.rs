@@ -4,16 +4,16 @@
 //! where its fields are read. A value that never ends is refused at the line where it begins.
 
 use super::BadLine;
-use super::input::{Bytes, ROW_BYTES_MAX, too_long};
+use super::input::{Bytes, Line, ROW_BYTES_MAX, too_long};
 
 /// A value: the line on which it begins, how many began on that line before it, and its text.
-pub(crate) type Value = (u64, u64, Vec<u8>);
+pub(crate) type Value = (Line, u64, Vec<u8>);
 
 /// The values of a file.
 pub(crate) struct Values {
     bytes: Bytes,
     array: Array,
-    /// The line of the last value, and how many began there.
+    /// The line of the last value, by its line feeds, and how many began there.
     last: (u64, u64),
 }
 
@@ -43,7 +43,7 @@ impl Values {
                 return match self.array {
                     Array::Outside => Ok(None),
                     _ => Err(BadLine::new(
-                        self.bytes.line,
+                        self.bytes.line.number,
                         "the file ends within an array; its `]` is missing",
                     )),
                 };
@@ -54,7 +54,7 @@ impl Values {
                 (Array::After, b',') => self.array = Array::Next,
                 (Array::After, _) => {
                     return Err(BadLine::new(
-                        self.bytes.line,
+                        self.bytes.line.number,
                         "a `,` or `]` is missing after an element of the array",
                     ));
                 }
@@ -74,9 +74,12 @@ impl Values {
 
     fn value(&mut self, first: u8) -> Result<Value, BadLine> {
         let line = self.bytes.line;
-        let nth = if self.last.0 == line { self.last.1 + 1 } else { 0 };
-        self.last = (line, nth);
-        let text = if matches!(first, b'{' | b'[') { self.braced(line)? } else { self.bare(line)? };
+        let nth = if self.last.0 == line.by_feeds { self.last.1 + 1 } else { 0 };
+        self.last = (line.by_feeds, nth);
+        let text = match first {
+            b'{' | b'[' => self.braced(line.number)?,
+            _ => self.bare(line.number)?,
+        };
         if self.array != Array::Outside {
             self.array = Array::After;
         }
@@ -133,7 +136,7 @@ mod tests {
 
     fn values(text: &str) -> Result<Vec<(u64, u64, String)>, BadLine> {
         let mut values = Values::new(Box::new(std::io::Cursor::new(text.to_owned().into_bytes())))?;
-        let owned = |(line, nth, text)| (line, nth, String::from_utf8(text).unwrap());
+        let owned = |(line, nth, text): Value| (line.number, nth, String::from_utf8(text).unwrap());
         std::iter::from_fn(|| values.next_value().transpose()).map(|value| value.map(owned)).collect()
     }
 

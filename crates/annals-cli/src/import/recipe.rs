@@ -6,12 +6,16 @@
 //!   every row. Of the others, values that are exact numbers are numbers.
 //! - I3  A column that makes a stream or a type has something in it in every row: rows that lack it would share one
 //!   stream. A tag whose column is empty is left out.
+//! - I4  Ids never change, whatever version of the program makes them. The first one knew a file by the last name of its
+//!   path; rows that it wrote are still known by that.
 
 use std::borrow::Cow;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use annals_core::{
-    Append, EventId, EventType, IdempotencyKey, Invalid, Limits, NewEvent, StreamId, Tag, UtcOffset, Write,
-    check_json,
+    Append, EventId, EventType, IdempotencyKey, Invalid, Limits, NewEvent, RecordedEvent, StreamId, Tag,
+    Timestamp, UtcOffset, Write, check_json,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -23,26 +27,26 @@ use super::{BadLine, Format};
 
 /// What rows come from.
 #[derive(Clone, Debug)]
-pub(crate) enum Source {
-    /// A file, by its path as it was given.
-    Path(String),
-    /// What the user calls by this name.
-    Name(String),
+pub(crate) struct Source {
+    /// The path of a file as it was given, or the name that the user gave.
+    whole: String,
+    /// What two sources have in common that could be taken for each other: of a path, the last name.
+    last: String,
 }
 
 impl Source {
-    fn as_str(&self) -> &str {
-        match self {
-            Self::Path(text) | Self::Name(text) => text,
-        }
+    /// A file, by its path as it was given, without `./`. Bytes that are no text are written as escapes, so that no two
+    /// paths are the same.
+    pub(crate) fn path(file: &Path) -> Self {
+        let plain: PathBuf = file.components().filter(|part| *part != Component::CurDir).collect();
+        let whole = plain.to_str().map_or_else(|| format!("{plain:?}"), str::to_owned);
+        let last = file.file_name().map_or("-".into(), |name| name.to_string_lossy().into_owned());
+        Self { whole, last }
     }
 
-    /// What two sources have in common that could be taken for each other: of a path, the last name.
-    fn name(&self) -> &str {
-        match self {
-            Self::Path(path) => path.rsplit(['/', '\\']).next().unwrap_or_default(),
-            Self::Name(name) => name,
-        }
+    /// What the user calls by this name.
+    pub(crate) fn name(name: &str) -> Self {
+        Self { whole: name.to_owned(), last: name.to_owned() }
     }
 }
 
@@ -69,6 +73,10 @@ pub(crate) struct Recipe {
     pub(crate) data: Option<String>,
     /// Whether numbers have a decimal comma.
     pub(crate) decimal_comma: bool,
+    /// Whether texts such as `NULL` are values.
+    pub(crate) null_is_value: bool,
+    /// Whether rows are known by the last name of their source alone, as the first version knew them (I4).
+    pub(crate) by_last_name: bool,
 }
 
 impl Recipe {
@@ -112,28 +120,40 @@ impl Recipe {
     /// The key of the append whose first row is this one of its source, counted from 0. Of the source, the key has only
     /// the name of the file: a file of the same name elsewhere finds the same key, and the rows there are compared.
     pub(crate) fn key_of_place(&self, row: u64) -> IdempotencyKey {
-        key(self.digest(self.source.name()), &format!("@{row}"))
+        key(self.digest(&self.source.last), &format!("@{row}"))
     }
 
-    /// The key of an append of rows that an id column identifies.
-    pub(crate) fn key_of_content(&self, rows: &[Row]) -> IdempotencyKey {
-        let mut digest = self.digest(self.source.as_str());
-        rows.iter().for_each(|row| row.digest(&mut digest));
-        key(digest, "")
+    /// The keys of appends of the first of these rows, of the first two, and so on, by what is in them.
+    pub(crate) fn keys_of_content(&self, rows: &[Row]) -> Vec<IdempotencyKey> {
+        let mut digest = self.digest(&self.source.last);
+        let keys = rows.iter().map(|row| {
+            row.digest(&mut digest);
+            key(digest.clone(), "")
+        });
+        keys.collect()
+    }
+
+    /// Whether the path of the source says more than the last name of it.
+    pub(crate) fn is_in_a_directory(&self) -> bool {
+        self.source.whole != self.source.last
+    }
+
+    /// The last name of the source.
+    pub(crate) fn last_name(&self) -> &str {
+        &self.source.last
     }
 
     /// The id of the event that a row becomes.
     pub(crate) fn id(&self, row: &Row) -> Result<EventId, BadLine> {
         let Some(column) = &self.id else {
-            let mut digest = self.digest(self.source.as_str());
+            let source = if self.by_last_name { &self.source.last } else { &self.source.whole };
+            let mut digest = self.digest(source);
             row.digest(&mut digest);
             return Ok(EventId::from_name(&digest.finalize()));
         };
         let columns = Columns::of(row)?;
         let text = columns.text(column)?;
-        if text.trim().is_empty() {
-            return Err(BadLine::column(row.line, column, "is empty, but identifies the event"));
-        }
+        self.check_value(&columns, column, &text, "identifies the event")?;
         Ok(text.parse().unwrap_or_else(|_| EventId::from_name(text.as_bytes())))
     }
 
@@ -145,25 +165,24 @@ impl Recipe {
         let fill = |template: &Template, makes: &str| {
             template.fill(|name| {
                 let text = columns.text(name)?;
-                if text.trim().is_empty() {
-                    return Err(BadLine::column(row.line, name, format!("is empty, but makes the {makes}")));
-                }
+                self.check_value(&columns, name, &text, makes)?;
                 Ok(text.into_owned())
             })
         };
-        let stream = fill(&self.stream, "stream")?;
+        let stream = fill(&self.stream, "makes the stream")?;
         if matches!(&*stream, "." | "..") {
             let problem = format!("its stream is `{stream}`, which no address over HTTP can name");
             return Err(BadLine::new(row.line, problem));
         }
         let stream = StreamId::new(stream).map_err(|problem| wrong("stream", problem))?;
-        let event_type =
-            EventType::new(fill(&self.event_type, "type")?).map_err(|problem| wrong("type", problem))?;
+        let event_type = EventType::new(fill(&self.event_type, "makes the type")?)
+            .map_err(|problem| wrong("type", problem))?;
         let mut event =
             NewEvent::new(event_type, self.data(&columns)?).map_err(|problem| wrong("type", problem))?;
         event.id = self.id(row)?;
         for template in &self.tags {
-            if let Some(tag) = tag(&columns, template)? {
+            let (tag, empty) = tag(&columns, template)?;
+            if !empty {
                 event = event.with_tag(Tag::new(tag).map_err(|problem| wrong("tag", problem))?);
             }
         }
@@ -182,6 +201,44 @@ impl Recipe {
         Ok(alone.writes.into_iter().next().expect("it has one event"))
     }
 
+    /// Whether an event in the store is the one that this row makes, or that the first version made of it: that one kept
+    /// tags whose column is empty, and rounded times before 1970 up.
+    pub(crate) fn made(&self, row: &Row, write: &Write, event: &RecordedEvent) -> Result<bool, BadLine> {
+        let (mut made, there) = (write.event.clone(), event.to_new());
+        if write.stream != event.stream || made == there {
+            return Ok(write.stream == event.stream);
+        }
+        let columns = Columns::of(row)?;
+        let mut all_tags = NewEvent { tags: Vec::new(), ..made.clone() };
+        for template in &self.tags {
+            if let Ok(tag) = Tag::new(tag(&columns, template)?.0) {
+                all_tags = all_tags.with_tag(tag);
+            }
+        }
+        if there.tags == all_tags.tags {
+            made = all_tags;
+        }
+        let later = made.occurred_at.map(|time| time.plus(Duration::from_micros(1)));
+        if there.occurred_at == later && later <= Some(Timestamp::default()) {
+            made.occurred_at = later;
+        }
+        Ok(made == there)
+    }
+
+    /// Refuses a text that stands for no value where rows that lack it would be taken for one another (I3).
+    fn check_value(&self, columns: &Columns<'_>, name: &str, text: &str, makes: &str) -> Result<(), BadLine> {
+        if !columns.is_no_value(text, self.null_is_value) {
+            return Ok(());
+        }
+        let problem = match text.trim() {
+            "" => format!("is empty, but {makes}"),
+            null => format!(
+                "`{null}` stands for no value, but {makes}; if it is a value in this file, say so with --null-is-value"
+            ),
+        };
+        Err(BadLine::column(columns.line(), name, problem))
+    }
+
     fn data(&self, columns: &Columns<'_>) -> Result<Vec<u8>, BadLine> {
         let Some(column) = &self.data else {
             return Ok(columns.row(|name| self.is_text(name), self.decimal_comma));
@@ -194,15 +251,15 @@ impl Recipe {
     }
 }
 
-/// The tag of a row; `None` if a column that makes it is empty.
-fn tag(columns: &Columns<'_>, template: &Template) -> Result<Option<String>, BadLine> {
+/// The tag of a row, and whether a column that makes it is empty.
+fn tag(columns: &Columns<'_>, template: &Template) -> Result<(String, bool), BadLine> {
     let mut empty = false;
     let tag = template.fill(|name| {
         let text = columns.optional_text(name)?.unwrap_or(Cow::Borrowed(""));
         empty |= text.trim().is_empty();
         Ok(text.into_owned())
     })?;
-    Ok((!empty).then_some(tag))
+    Ok((tag, empty))
 }
 
 fn key(digest: Sha256, place: &str) -> IdempotencyKey {

@@ -1,12 +1,13 @@
 //! The rows of a file, one after the other, whatever its format. Knows nothing of events.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use super::csv::Records;
-use super::input::Lines;
+use super::input::{Line, Lines};
 use super::json::Values;
 use super::{BadLine, Format};
 use crate::output::note;
@@ -15,7 +16,9 @@ use crate::output::note;
 pub(crate) struct Row {
     /// The line on which it begins, counted from 1.
     pub(crate) line: u64,
-    /// How many rows began on that line before it.
+    /// That line as it is in the id of the row.
+    by_feeds: u64,
+    /// A number that tells it from the rows that began on that line before it and are alike.
     nth: u64,
     /// What is in it.
     pub(crate) content: Content,
@@ -30,8 +33,16 @@ pub(crate) enum Content {
 }
 
 impl Row {
+    /// Bytes of what is in the row.
+    pub(crate) fn content_bytes(&self) -> usize {
+        match &self.content {
+            Content::Cells(_, cells) => cells.iter().map(String::len).sum(),
+            Content::Json(text) => text.len(),
+        }
+    }
+
     /// Bytes of the event that the row becomes, about.
-    pub(crate) fn bytes(&self) -> usize {
+    pub(crate) fn event_bytes(&self) -> usize {
         match &self.content {
             Content::Cells(names, cells) => names.iter().chain(cells).map(|text| text.len() + 4).sum(),
             Content::Json(line) => line.len(),
@@ -44,7 +55,7 @@ impl Row {
             digest.update((bytes.len() as u64).to_le_bytes());
             digest.update(bytes);
         };
-        add(&self.line.to_le_bytes());
+        add(&self.by_feeds.to_le_bytes());
         if self.nth > 0 {
             add(&self.nth.to_le_bytes());
         }
@@ -63,7 +74,7 @@ impl Row {
 /// The rows of a file.
 pub(crate) enum Rows {
     /// Of CSV.
-    Csv(Box<Records>, Arc<[String]>),
+    Csv(Box<Records>, Arc<[String]>, Alike),
     /// Of columns that are separated by blanks.
     Columns(Lines, Arc<[String]>),
     /// Of JSON objects.
@@ -87,8 +98,8 @@ impl Rows {
             }
             Format::Csv => {
                 let mut csv = Records::new(reader, delimiter)?;
-                let (line, names) = csv.next_record()?.ok_or_else(no_header)?;
-                Ok(Self::Csv(Box::new(csv), checked_names(line, named(line, names)?)?))
+                let (Line { number: line, .. }, names) = csv.next_record()?.ok_or_else(no_header)?;
+                Ok(Self::Csv(Box::new(csv), checked_names(line, named(line, names)?)?, Alike::default()))
             }
         }
     }
@@ -96,14 +107,14 @@ impl Rows {
     /// The names of the columns; `None` if each row brings its own.
     pub(crate) fn names(&self) -> Option<&[String]> {
         match self {
-            Self::Csv(_, names) | Self::Columns(_, names) => Some(names),
+            Self::Csv(_, names, _) | Self::Columns(_, names) => Some(names),
             Self::Json(_) => None,
         }
     }
 
     /// Another delimiter that the header line looks as if it had, if it has one column.
     pub(crate) fn likely_delimiter(&self) -> Option<&'static str> {
-        let Self::Csv(csv, names) = self else { return None };
+        let Self::Csv(csv, names, _) = self else { return None };
         let [name] = &**names else { return None };
         let likely = [(b';', "';'"), (b'\t', "tab"), (b'|', "'|'"), (b',', "','")];
         let found = likely.into_iter().filter(|(sign, _)| *sign != csv.delimiter());
@@ -117,23 +128,53 @@ impl Rows {
     pub(crate) fn next_row(&mut self) -> Result<Option<Row>, BadLine> {
         match self {
             Self::Json(values) => {
-                let row = |(line, nth, text)| Row { line, nth, content: Content::Json(text) };
-                Ok(values.next_value()?.map(row))
+                let Some((line, nth, text)) = values.next_value()? else { return Ok(None) };
+                let Line { number: line, by_feeds } = line;
+                Ok(Some(Row { line, by_feeds, nth, content: Content::Json(text) }))
             }
             Self::Columns(lines, names) => {
                 let Some((line, bytes)) = lines.next_line()? else { return Ok(None) };
                 let cells = text(line, bytes)?.split_ascii_whitespace().map(str::to_owned).collect();
-                row(line, names, cells).map(Some)
+                row(Line { number: line, by_feeds: line }, names, cells).map(Some)
             }
-            Self::Csv(csv, names) => match csv.next_record()? {
-                Some((line, cells)) => row(line, names, cells).map(Some),
-                None => Ok(None),
-            },
+            Self::Csv(csv, names, alike) => {
+                let Some((line, cells)) = csv.next_record()? else { return Ok(None) };
+                let mut row = row(line, names, cells)?;
+                row.nth = alike.number(&row);
+                Ok(Some(row))
+            }
         }
     }
 }
 
-fn row(line: u64, names: &Arc<[String]>, mut cells: Vec<String>) -> Result<Row, BadLine> {
+/// Tells rows apart that are alike and on one line, as line feeds count: the lines of some old files end with a carriage
+/// return alone.
+#[derive(Default)]
+pub(crate) struct Alike {
+    line: u64,
+    rows: u64,
+    /// Digests of the rows of that line.
+    seen: HashSet<[u8; 8]>,
+}
+
+impl Alike {
+    /// 0 for the first row of its kind on a line.
+    fn number(&mut self, row: &Row) -> u64 {
+        if self.line != row.by_feeds {
+            (self.line, self.rows) = (row.by_feeds, 0);
+            self.seen.clear();
+        }
+        let mut digest = Sha256::new();
+        row.digest(&mut digest);
+        let digest = digest.finalize();
+        let first = self.seen.insert(std::array::from_fn(|byte| digest[byte]));
+        self.rows += 1;
+        if first { 0 } else { self.rows }
+    }
+}
+
+fn row(line: Line, names: &Arc<[String]>, mut cells: Vec<String>) -> Result<Row, BadLine> {
+    let Line { number: line, by_feeds } = line;
     // A delimiter at the end of a line makes one more cell, which is empty.
     while cells.len() > names.len() && cells.last().is_some_and(String::is_empty) {
         cells.pop();
@@ -142,7 +183,7 @@ fn row(line: u64, names: &Arc<[String]>, mut cells: Vec<String>) -> Result<Row, 
         let problem = format!("has {} columns, the header line has {}", cells.len(), names.len());
         return Err(BadLine::new(line, problem));
     }
-    Ok(Row { line, nth: 0, content: Content::Cells(Arc::clone(names), cells) })
+    Ok(Row { line, by_feeds, nth: 0, content: Content::Cells(Arc::clone(names), cells) })
 }
 
 /// Bytes as text.

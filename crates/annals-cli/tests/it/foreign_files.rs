@@ -161,6 +161,72 @@ fn rows_that_lack_what_makes_their_stream_do_not_share_one() {
 }
 
 #[test]
+fn what_other_programs_write_for_no_value_names_no_stream_no_type_and_no_id() {
+    for null in ["NULL", "\\N", "NaN", "nan", "None", "NA", "<NA>", "#N/A", " NULL "] {
+        let place = Place::new();
+        place.write("rows.csv", format!("id,v\n1,{null}\n{null},2\n{null},3\n"));
+        for line in ["--stream x-{id} --type t", "--stream x --type {id}", "--stream x --type t --id id"] {
+            let line = format!("import rows.csv --format csv {line}");
+            let said = place.fails(1, &line);
+            assert!(said.contains("line 3, column `id`: `") && said.contains("--null-is-value"), "{said}");
+        }
+        assert_eq!(place.ok("read --all"), "no events\n");
+        // As data it is text, and as a name where that is what it is.
+        let line = "import rows.csv --format csv --stream x-{id} --type t --null-is-value";
+        assert_eq!(brought_in(&place, line)[0]["v"], null);
+    }
+    let place = Place::new();
+    place.write("rows.jsonl", "{\"id\":\"NA\"}\n{\"id\":null}\n");
+    let said = place.fails(1, "import rows.jsonl --stream country-{id} --type t");
+    assert!(said.contains("line 2, column `id`: `null` is not text"), "{said}");
+}
+
+#[test]
+fn files_that_are_nearly_what_they_seem_are_read_whole_or_refused_at_a_line() {
+    let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let cut = |mut bytes: Vec<u8>| {
+        bytes.pop();
+        bytes
+    };
+    // `printf 'id,v\n1,2\n' | gzip -n`, and the same of `3,4`.
+    let packed = [
+        &b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xcb\x4c\xd1\x29\xe3\x32\xd4\x31\xe2\x02\x00\xaa\xb5\xdb\xa9\x09\x00\x00\x00"[..],
+        &b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x33\xd6\x31\xe1\x02\x00\x3e\x2d\x72\xa9\x04\x00\x00\x00"[..],
+    ];
+    let pair = |id: &str, v: Value| json!({"id": id, "v": v});
+    for (bytes, expected) in [
+        (utf16("\u{feff}sep=;\r\nid;v\r\n1;\"a\r\nb\"\r\n"), Ok(vec![pair("1", json!("a\r\nb"))])),
+        (cut(utf16("\u{feff}id,v\r\n1,x\r\n")), Err("is not UTF-16LE, at byte")),
+        (utf16("id,v\n1,x\n"), Err("--encoding utf-16le")),
+        (b"\xef\xbb\xbf\"id\",\"v\"\r\n\"1\",\"2\"\r\n".to_vec(), Ok(vec![pair("1", json!(2))])),
+        (packed.concat(), Ok(vec![pair("1", json!(2)), pair("3", json!(4))])),
+        (cut(packed.concat()), Err("the gzip file cannot be unpacked beyond here")),
+        ([packed[0], b"x"].concat(), Err("the gzip file cannot be unpacked beyond here")),
+        ([packed[0], &packed[1][..12]].concat(), Err("the gzip file cannot be unpacked beyond here")),
+        (b"id,v\n1,2\n3\n".to_vec(), Err("line 3: has 1 columns")),
+        (b"id,v\n1,2\n3,4,5\n".to_vec(), Err("line 3: has 3 columns")),
+        (b"id,v,id\n1,2,3\n".to_vec(), Err("line 1, column `id`: is the name of two columns")),
+        (b"id,v\n1,2\n\x1a".to_vec(), Err("line 3: has 1 columns")),
+        (b"id,v\n1,\"a\\\"b\"\n".to_vec(), Err("line 2: text follows the closing quote")),
+        (b"id,v\r\n1,\"1,234.50\"\r\n".to_vec(), Ok(vec![pair("1", json!("1,234.50"))])),
+        (b"id,v\n".to_vec(), Ok(vec![])),
+        (b"".to_vec(), Err("the file is empty")),
+    ] {
+        let place = Place::new();
+        place.write("rows.csv", &bytes);
+        let line = "import rows.csv --format csv --stream x-{id} --type t";
+        match expected {
+            Ok(rows) if rows.is_empty() => assert!(place.ok(line).starts_with("0 events")),
+            Ok(rows) => assert_eq!(brought_in(&place, line), rows, "{bytes:?}"),
+            Err(problem) => {
+                let said = place.fails(1, line);
+                assert!(said.contains(problem) && said.ends_with("nothing was written"), "{said}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_error_names_its_line_and_how_many_rows_are_in_the_store() {
     for (bad, problem) in [
         ("$x,y".to_owned(), "its stream `$x` starts with `$`"),

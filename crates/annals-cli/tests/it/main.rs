@@ -7,6 +7,7 @@ mod bring_in;
 mod care;
 mod databases;
 mod demo;
+mod earlier;
 mod foreign_files;
 mod integrity;
 mod one_event;

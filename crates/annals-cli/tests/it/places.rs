@@ -108,6 +108,55 @@ fn an_export_takes_no_file_that_is_not_its_own() {
 }
 
 #[test]
+fn a_file_that_cannot_be_replaced_is_refused_with_what_to_do_and_stays_as_it_is() {
+    let place = with_event();
+    fs::create_dir(place.path("closed")).unwrap();
+    place.write("closed/old.jsonl", "old");
+    fs::set_permissions(place.path("closed"), Permissions::from_mode(0o555)).unwrap();
+    // Root writes to what is closed, unless it gives that right up.
+    let binary = env!("CARGO_BIN_EXE_annals");
+    let as_root = ["unshare", "--mount", "--fork", "setpriv", "--bounding-set=-dac_override"];
+    let before = if rustix::process::geteuid().is_root() { &as_root[..] } else { &["env"] };
+    let run = |command: &str| {
+        let mut run = Command::new(before[0]);
+        run.args(&before[1..]).args(["sh", "-c", command]);
+        run.current_dir(place.path("")).env("ANNALS_STORE", "file:data").output()
+    };
+    let said = |command: &str| {
+        let answer = Answer::from(run(command).unwrap());
+        assert_eq!((answer.code, answer.out.as_str()), (1, ""), "{command}: {}", answer.err);
+        assert!(
+            answer.err.contains("cannot be replaced") && answer.err.contains("-o - > FILE"),
+            "{}",
+            answer.err
+        );
+        answer.err
+    };
+    if run("touch closed/x").is_ok_and(|touched| touched.status.code() == Some(1)) {
+        assert!(
+            said(&format!("{binary} export -o closed/old.jsonl")).contains("its directory does not allow it")
+        );
+        assert_eq!(place.read("closed/old.jsonl"), "old");
+    } else {
+        eprintln!("skipped: every directory can be written to here");
+    }
+    place.write("mounted.jsonl", "old");
+    place.write("over.jsonl", "old");
+    let mount = "mount --bind over.jsonl mounted.jsonl";
+    if run(mount).is_ok_and(|mounted| mounted.status.success()) {
+        assert!(
+            said(&format!("{mount} && {binary} export -o mounted.jsonl"))
+                .contains("it is a mount of its own")
+        );
+        assert_eq!((place.read("over.jsonl"), place.read("mounted.jsonl")), ("old".into(), "old".into()));
+    } else {
+        eprintln!("skipped: this user may not mount");
+    }
+    let left = fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with(".annals-")));
+}
+
+#[test]
 fn two_exports_onto_one_name_do_not_mix() {
     let place = Place::new();
     let rows: String = (0..20_000).map(|row| format!("{{\"n\":{row}}}\n")).collect();

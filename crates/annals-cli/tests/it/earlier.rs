@@ -1,0 +1,92 @@
+//! Imports that the first version of the program began, which knew the rows of a file by its last name alone.
+
+use crate::support::Place;
+
+const SALES: &str = "customer,cups,sku,at\nkim,1,,1969-12-31T23:59:59.1234567Z\nlee,2,a,-0.0000001\npark,\"a\rb\",b,0\nchoi,4,,1\n";
+const OPTIONS: &str =
+    "--format csv --stream customer-{customer} --type bought --tag sku:{sku} --time at --json";
+
+/// A place with a store as the first version left it, and the file that it had brought in.
+fn place(log: &str) -> Place {
+    let place = Place::new();
+    place.write("log.jsonl", log);
+    place.ok("import log.jsonl");
+    std::fs::create_dir(place.path("jan")).unwrap();
+    place.write("jan/sales.csv", SALES);
+    place
+}
+
+/// Runs an import, and returns how many events are new and how many were there, with what standard error says.
+fn import(place: &Place, line: &str, input: &str) -> ((u64, u64), String) {
+    let answer = place.annals_with(line, input);
+    assert_eq!(answer.code, 0, "{line}: {}", answer.err);
+    let counts: serde_json::Value = serde_json::from_str(&answer.out).unwrap();
+    let count = |name: &str| counts[name].as_u64().unwrap();
+    ((count("new"), count("already_there")), answer.err)
+}
+
+#[test]
+fn a_file_in_a_directory_that_the_first_version_brought_in_is_there_and_its_new_rows_are_added() {
+    let place = place(include_str!("../fixtures/first-version/file.jsonl"));
+    let line = format!("import jan/sales.csv {OPTIONS}");
+    let (counts, said) = import(&place, &line, "");
+    assert_eq!(counts, (0, 4));
+    assert!(said.contains("the first 4 rows of `sales.csv`") && said.contains("--source NAME"), "{said}");
+    place.write("jan/sales.csv", format!("{SALES}kim,1,,9\nkim,1,,9\n"));
+    assert_eq!(import(&place, &line, "").0, (2, 4));
+    assert_eq!(import(&place, &line, "").0, (0, 6));
+    // Moved since, it is still that file.
+    std::fs::rename(place.path("jan/sales.csv"), place.path("moved.csv")).unwrap();
+    let moved = format!("import moved.csv --moved-from jan/sales.csv {OPTIONS}");
+    assert_eq!(import(&place, &moved, "").0, (0, 6));
+    assert_eq!(place.ok("read --all --json").lines().count(), 6);
+}
+
+#[test]
+fn another_file_of_the_name_is_not_taken_for_the_one_that_the_first_version_brought_in() {
+    let place = place(include_str!("../fixtures/first-version/file.jsonl"));
+    std::fs::create_dir(place.path("feb")).unwrap();
+    place.write("feb/sales.csv", SALES.replace("kim,1", "kim,7"));
+    let (feb, jan) = (format!("import feb/sales.csv {OPTIONS}"), format!("import jan/sales.csv {OPTIONS}"));
+    assert_eq!(import(&place, &feb, ""), ((4, 0), String::new()));
+    assert_eq!(import(&place, &jan, "").0, (0, 4), "what was there before it is still found");
+    assert_eq!(import(&place, &feb, ""), ((0, 4), String::new()));
+}
+
+#[test]
+fn standard_input_that_the_first_version_brought_in_is_named_by_its_dash() {
+    let place = place(include_str!("../fixtures/first-version/stdin.jsonl"));
+    let refused = place.annals_with(&format!("import - {OPTIONS}"), SALES);
+    assert!(refused.code == 2 && refused.err.contains("is named -"), "{}", refused.err);
+    let line = format!("import - --source - {OPTIONS}");
+    let more = format!("{SALES}kim,1,,9\n");
+    assert_eq!(import(&place, &line, SALES), ((0, 4), String::new()));
+    assert_eq!(import(&place, &line, &more), ((1, 4), String::new()));
+}
+
+#[test]
+fn rows_with_an_id_that_the_first_version_made_are_the_same_rows_wherever_they_are() {
+    let place = place(include_str!("../fixtures/first-version/by-id.jsonl"));
+    let line = format!("import jan/sales.csv --id customer {OPTIONS}");
+    assert_eq!(import(&place, &line, ""), ((0, 4), String::new()));
+    let rows: Vec<_> = SALES.split_inclusive('\n').collect();
+    place.write("jan/sales.csv", [rows[0], rows[3], rows[1], rows[4], "new,1,,7\n", rows[2]].concat());
+    assert_eq!(import(&place, &line, "").0, (1, 4));
+    // The same id with another content is refused as before.
+    place.write("jan/sales.csv", SALES.replace("kim,1,,", "kim,1,x,"));
+    assert!(place.fails(1, &line).contains("line 2: its id is that of another event"));
+}
+
+#[test]
+fn lines_that_end_with_a_carriage_return_alone_are_known_as_the_first_version_knew_them() {
+    let place = place(include_str!("../fixtures/first-version/carriage-returns.jsonl"));
+    // Rows that are alike were refused then, and are two rows now.
+    for (more, counts) in [("", (0, 2)), ("1,3\r1,3\r", (2, 2)), ("1,3\r1,3\r", (0, 4))] {
+        place.write("mac.csv", format!("a,b\r1,2\r1,3\r{more}"));
+        let line = "import mac.csv --format csv --stream x-{a} --type t --json";
+        assert_eq!(import(&place, line, ""), (counts, String::new()));
+    }
+    place.write("bad.csv", "a,b\r1,2\r1\r");
+    let said = place.fails(1, "import bad.csv --format csv --stream x-{a} --type t");
+    assert!(said.contains("line 3: "), "lines are counted as people do: {said}");
+}
