@@ -125,6 +125,18 @@ impl Ladder {
     }
 }
 
+/// The witness of the newest event, or of the place before the first one.
+pub(crate) async fn newest(store: &dyn EventStore) -> Result<Witness> {
+    for _ in 0..TRIES {
+        // What was the newest may be lost meanwhile, and a replica may lag.
+        if let Some(newest) = Witness::at(store, store.head().await?).await? {
+            return Ok(newest);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(Error::Unavailable("the log does not have the event at its head".into()))
+}
+
 /// A reader of the events that a query means, from a position on.
 pub(crate) struct LogReader {
     store: Arc<dyn EventStore>,
