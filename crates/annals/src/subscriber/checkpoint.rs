@@ -6,13 +6,13 @@
 //!
 //! Several rows of one subscriber, and how the work is divided otherwise: `division`.
 
+use annals_consume::{Ladder, newest};
 use annals_core::{Error, EventId, EventStore, Position, Result, Witness};
 use annals_sql::{Fault, Value};
 use rusqlite::{OptionalExtension, params, types};
 
 use super::division::Finished;
 use super::group::Share;
-use crate::history::{Ladder, newest};
 use crate::sql::{Database, Params, SqlError, whole};
 use crate::state::{Held, Opened, StateDatabase, state_error, unavailable};
 

@@ -18,12 +18,12 @@
 
 use std::time::Duration;
 
+use annals_consume::Ladder;
 use annals_core::{EventStore, Position, Result, StreamId};
 use annals_sql::{Fault, Value};
 
 use super::checkpoint::{CheckpointError, Checkpoints, Kept, Stored, insert};
 use super::group::Share;
-use crate::history::Ladder;
 use crate::sql::{Params, SqlError};
 use crate::state::{StateDatabase, Transaction};
 

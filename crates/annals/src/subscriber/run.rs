@@ -13,6 +13,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use annals_consume::{Found, Ladder, LogReader};
 use annals_core::{Backoff, Error, Position, Query, RecordedEvent, StreamId, Witness};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -25,7 +26,6 @@ use super::{Handler, Handling};
 use crate::Failure;
 use crate::follow::{Followed, follow};
 use crate::handles::{Holders, inside};
-use crate::history::{Found, Ladder, LogReader};
 use crate::progress::Progress;
 use crate::shared::Shared;
 use crate::state::Held;
