@@ -1,8 +1,8 @@
 //! A store in memory that loses its newest events: its clients are led to a server that did not have them, as by a failover or
 //! a restore.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use annals_core::{
     Append, Appended, EventStore, Expected, IdempotencyKey, LogPage, LogRead, MemoryStore, Position, Result,
@@ -19,6 +19,8 @@ pub struct Failover {
     /// The end of the log that waiting believes in, whatever there is.
     pub believed: AtomicU64,
     now: watch::Sender<Arc<MemoryStore>>,
+    /// Where clients are led once this many more pages of streams were read.
+    next: Mutex<Option<(usize, Arc<MemoryStore>)>>,
 }
 
 impl Failover {
@@ -27,7 +29,13 @@ impl Failover {
     pub fn new() -> Arc<Self> {
         let store = Arc::new(MemoryStore::new());
         let (log_reads, believed) = Default::default();
-        Arc::new(Self { id: store.id(), log_reads, believed, now: watch::Sender::new(store) })
+        Arc::new(Self {
+            id: store.id(),
+            log_reads,
+            believed,
+            now: watch::Sender::new(store),
+            next: Mutex::default(),
+        })
     }
 
     fn now(&self) -> Arc<MemoryStore> {
@@ -39,6 +47,19 @@ impl Failover {
     /// # Panics
     /// If an append is refused.
     pub async fn lose(&self, up_to: Position, then: impl IntoIterator<Item = Append>) {
+        self.now.send_replace(self.server(up_to, then).await);
+    }
+
+    /// The same, once this many more pages of streams were read.
+    ///
+    /// # Panics
+    /// If an append is refused.
+    pub async fn lose_after(&self, pages: usize, up_to: Position, then: impl IntoIterator<Item = Append>) {
+        let server = self.server(up_to, then).await;
+        *self.next.lock().expect("nobody panics with it") = Some((pages, server));
+    }
+
+    async fn server(&self, up_to: Position, then: impl IntoIterator<Item = Append>) -> Arc<MemoryStore> {
         let server = Arc::new(MemoryStore::new());
         let mut read = LogRead::forward(Position::FIRST);
         while read.from <= up_to {
@@ -55,7 +76,7 @@ impl Failover {
         for append in then {
             server.append(append).await.expect("it is taken");
         }
-        self.now.send_replace(server);
+        server
     }
 }
 
@@ -72,7 +93,15 @@ impl EventStore for Failover {
         self.now().read_log(read).await
     }
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
-        self.now().read_stream(read).await
+        let page = self.now().read_stream(read).await;
+        let mut next = self.next.lock().expect("nobody panics with it");
+        if let Some((pages, server)) = next.take() {
+            match pages {
+                0 | 1 => drop(self.now.send_replace(server)),
+                more => *next = Some((more - 1, server)),
+            }
+        }
+        page
     }
     async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
         self.now().list_streams(list).await

@@ -342,7 +342,7 @@ async fn nothing_is_skipped_and_nothing_told_twice_after_a_restore() {
         for account in accounts.clone() {
             annals
                 .repository::<Account>()
-                .execute(&format!("a{account:03}"), Bank::Open("kim"))
+                .execute(format!("a{account:03}"), Bank::Open("kim"))
                 .await
                 .unwrap();
         }

@@ -10,7 +10,7 @@ use annals::{Annals, Append, EventStore, Expected, NewEvent, Position, State, St
 use annals_testkit::failover::Failover;
 use tokio::sync::watch;
 
-use crate::bank::{AccountEvent, Balances, until};
+use crate::bank::{Account, AccountEvent, Balances, until};
 
 /// A deposit for each of these accounts, and something that nobody takes for `-`.
 fn deposits(accounts: &[&str]) -> Vec<Append> {
@@ -283,6 +283,22 @@ async fn rows_that_no_lost_event_made_are_kept() {
         .await
         .expect("the event that took a lost one's position");
     assert_eq!(balances(&annals).await.len(), 2, "the mark is there");
+}
+
+/// Between two pages of a long stream the log loses events: no state is folded of both histories.
+#[tokio::test]
+async fn a_long_stream_is_folded_from_one_history() {
+    let store = Failover::new();
+    opened(&*store, "a").await;
+    deposit(&*store, &["a"; 1_500]).await;
+    let annals = Annals::with_store(store.clone(), State::memory()).await.unwrap();
+    let withdrawals = (0..600).map(|_| {
+        let event = NewEvent::new("account.withdrawn", r#"{"amount":1}"#).unwrap();
+        Append::to(StreamId::new("account-a").unwrap(), Expected::Any, [event])
+    });
+    store.lose_after(1, Position::new(601), withdrawals.collect::<Vec<_>>()).await;
+    let account = annals.repository::<Account>().load("a").await.unwrap();
+    assert_eq!((account.version.get(), account.state.balance), (1_201, 0), "600 in, 600 out and no more");
 }
 
 /// Nobody waits for an end of the log that is gone.
