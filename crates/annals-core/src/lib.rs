@@ -21,7 +21,7 @@
 //! ```
 //!
 //! The files, in the order in which they are best read: `stream`, `event`, `query`, `append`, `read`,
-//! `error`, `store`, `subscription`, `witness`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`; `json` checks
+//! `error`, `store`, `witness`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`; `json` checks
 //! data that says it is JSON.
 #![forbid(unsafe_code)]
 
@@ -41,7 +41,6 @@ mod read;
 mod error;
 
 mod store;
-mod subscription;
 mod witness;
 
 mod admission;
@@ -73,7 +72,6 @@ pub use redaction::{redacted, without_secrets};
 pub use reuse::{KeyReuse, Reused};
 pub use store::{EventStore, EventStoreExt, StoreId};
 pub use stream::{Category, StreamId};
-pub use subscription::Subscription;
 pub use text::{Text, shortened};
 pub use time::{Clock, SystemClock, TestClock, Timestamp, UtcOffset};
 pub use url::{DatabaseUrl, StoreUrl};

@@ -1,7 +1,7 @@
 //! What may be asked of a store, and the pages that it answers with.
 //!
 //! A read answers one page: a bounded piece of work. Whoever wants more asks again from where the page says.
-//! A subscription is nothing else ([`Subscription`](crate::Subscription)), so there is no seam between
+//! A subscription is nothing else (`annals-consume`), so there is no seam between
 //! what is stored and what is live.
 
 use crate::limits::QuerySize;

@@ -7,9 +7,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use annals_consume::{Ladder, Subscription};
 use annals_core::{
     Append, Appended, Error, EventStore, EventStoreExt, Expected, IdempotencyKey, Position, Query,
-    RecordedEvent, Subscription,
+    RecordedEvent,
 };
 
 use crate::given::{Store, events, joined, key, stream};
@@ -25,7 +26,7 @@ pub fn keyed(name: &str, name_of_key: &str) -> Append {
 /// # Panics
 /// If a read fails in another way.
 pub async fn follow(store: Store, is_last: impl Fn(&RecordedEvent) -> bool) -> Vec<Position> {
-    let mut subscription = Subscription::new(store, Position::ZERO, Query::all()).page_limit(3);
+    let mut subscription = Subscription::new(store, Ladder::default(), Query::all()).page_limit(3);
     let mut seen = Vec::new();
     loop {
         match subscription.next().await {

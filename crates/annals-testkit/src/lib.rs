@@ -44,7 +44,8 @@
 //! The files, in reading order: `trial` (how a store is opened for a clause), `contract` (the list), the files
 //! under `contract/` (the clauses), `history` (random histories and their checker); for stores on databases `hostile`
 //! (several processes, and connections that are cut), `outages` (a server that goes away or makes wait), `hot` (calls that must not cost more in a large log), `proxy` (an
-//! address that falls silent or leads elsewhere) and `server` (a real one, started by the test).
+//! address that falls silent or leads elsewhere) and `server` (a real one, started by the test); and `failover`, a store that
+//! loses events.
 #![forbid(unsafe_code)]
 
 mod trial;
@@ -54,6 +55,7 @@ pub mod outages;
 #[cfg(unix)]
 pub mod server;
 
+pub mod failover;
 pub mod hostile;
 pub mod hot;
 pub mod proxy;

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use annals_consume::Waits;
 use annals_core::{EventStore, LogRead, Position, Query};
 
 use crate::Failure;
-use crate::history::Waits;
 use crate::progress::Progress;
 
 /// How often the checkpoint is looked at while events are there that the other process must take, and while nobody here

@@ -6,7 +6,7 @@
 //! - H1  `Annals` is aligned as hardly anything else is, so the alignment of a type says whether a value of it holds a
 //!       handle ([`holds_handle`]), unless that is behind a pointer.
 //! - H2  Each handler and projection of such a type holds at least one handle for as long as it runs. It counts as one
-//!       holder, however many it holds.
+//!       holder, however many it holds, but only while there is a handle that it could hold: an `Option` may be `None`.
 //! - H3  A handle that was used outside of handlers since it was made does count; a clone that went straight into a
 //!       handler never was.
 //! - H4  The system stops if there are no more handles than holders, and none of them counts. In doubt it runs on: of a
@@ -73,8 +73,13 @@ impl Handles {
         Handle { count: self.0.clone(), tasks: Arc::downgrade(tasks), used: AtomicBool::new(false) }
     }
 
+    /// Up to this many hold one.
     pub fn holders(&self, number: usize) -> Holders {
-        self.0.lock().holders += number;
+        let mut count = self.0.lock();
+        let unused = count.alive.saturating_sub(count.used).saturating_sub(count.holders);
+        let number = number.min(unused);
+        count.holders += number;
+        drop(count);
         Holders { count: self.0.clone(), number }
     }
 }

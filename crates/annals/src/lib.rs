@@ -73,7 +73,6 @@ pub mod testing;
 mod failure;
 mod follow;
 mod handles;
-mod history;
 mod progress;
 mod recorded;
 mod shared;
@@ -84,13 +83,14 @@ mod tasks;
 #[doc(hidden)]
 pub mod derived;
 
+pub use annals_consume::{Ladder, Subscription};
 pub use annals_core as core;
 pub use annals_core::{
     Aggregate, Append, Appended, Backoff, Bytes, Category, Clock, CodecError, Context, Decide, Decision,
     Error, Event, EventId, EventMetadata, EventStore, EventStoreExt, EventType, Events, Expected,
     IdempotencyKey, Invalid, MemoryStore, Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent,
-    Result, StoreId, StoreUrl, StreamId, StreamInfo, StreamList, Subscription, SystemClock, Tag, TestClock,
-    Text, Timestamp, Version, emit, emit_all, nothing, reject,
+    Result, StoreId, StoreUrl, StreamId, StreamInfo, StreamList, SystemClock, Tag, TestClock, Text,
+    Timestamp, Version, Witness, emit, emit_all, nothing, reject,
 };
 pub use annals_macros::Event;
 

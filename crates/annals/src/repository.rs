@@ -15,7 +15,8 @@ mod turns;
 use std::sync::Arc;
 
 use annals_core::{
-    Aggregate, Decide, Direction, EventId, EventStoreExt, Position, StreamId, StreamRead, Timestamp, Version,
+    Aggregate, Decide, Direction, Error, EventId, EventStoreExt, Position, StreamId, StreamRead, Timestamp,
+    Version,
 };
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -34,6 +35,8 @@ use crate::snapshot::{Policy, Snapshot, SnapshotStore, Snapshots};
 
 /// How often a command is tried again when others were faster or the store was away.
 const RETRIES: u32 = 8;
+/// How often a stream is folded again because the log lost events meanwhile.
+const FOLDS: u32 = 5;
 
 /// The aggregates of one kind. A clone is the same repository.
 pub struct Repository<A: Aggregate> {
@@ -231,9 +234,13 @@ impl<A: Aggregate> Repository<A> {
             }
             snapshots.forget(stream, "the log has another history").await;
         }
-        let mut folded = Folded::initial(id);
-        folded.catch_up(store, stream, up_to).await?;
-        Ok(folded)
+        for _ in 0..FOLDS {
+            let mut folded = Folded::initial(id);
+            if folded.catch_up(store, stream, up_to).await? {
+                return Ok(folded);
+            }
+        }
+        Err(Error::Unavailable("the log has another history each time that it is read".into()).into())
     }
 
     /// Drops the cached states of all aggregates: what was folded of one has been lost, and so may be what was folded of

@@ -170,7 +170,8 @@ impl Subscribe {
     }
 
     /// At its very first start, begins with what is written from then on. Without this, with the first event of
-    /// all.
+    /// all. If the log loses events from before that start (a backup was restored), some that are older than the start may be
+    /// delivered.
     pub fn from_now(mut self) -> Self {
         self.from_now = true;
         self

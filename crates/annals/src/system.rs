@@ -111,6 +111,7 @@ impl Annals {
 
     /// The rows of a projection.
     pub fn view<P: Projection>(&self) -> View<P> {
+        self.handle.uses();
         View::new(self.tasks.projections.get(P::NAME))
     }
 

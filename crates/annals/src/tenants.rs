@@ -12,7 +12,9 @@
 //! - V3  Whoever stops in the middle has lost nothing: the move is begun again and goes on where it was.
 //! - V4  A move has a number, by the directory. A place heeds no move that is older than another that it has heard of, so
 //!       whoever was held up in the middle, and overtaken, opens and closes nothing.
-//! - V5  A place says itself whose it is (`annals_sql::Claim`): no two tenants get one log, however its address is written and
+//! - V5  A directory may lose its newest events (a restore, a failover). What was said since is heard all the same, and a log that
+//!       is open is not led back to a place that lacks events that it had.
+//! - V6  A place says itself whose it is (`annals_sql::Claim`): no two tenants get one log, however its address is written and
 //!       whichever directory gives it away.
 //!
 //! The files: `route` (what the directory says), `routed` (a log that is followed), `copy` (the events).
@@ -25,9 +27,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use annals_core::{
-    Error, EventStore, Invalid, Position, Query, Result, StoreId, StoreUrl, Subscription, redacted,
-};
+use annals_consume::{Subscription, newest};
+use annals_core::{Error, EventStore, Invalid, Position, Query, Result, StoreId, StoreUrl, redacted};
 use annals_sql::Claim;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
@@ -109,7 +110,7 @@ impl Tenants {
         // A tenant's log is no directory, and this place is no tenant's from now on.
         open::claim(&address, Claim { directory: log.id(), tenant: "", known: true, moving: None }).await?;
         // Before any log is opened: no move of one is missed.
-        let moves = Subscription::new(log.clone(), log.head().await?, Query::all());
+        let moves = Subscription::from_now(log.clone(), Query::all()).await?;
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
             following: tokio::spawn(follow(moves, shared.clone())).abort_handle(),
             directory,
@@ -177,6 +178,12 @@ impl Tenants {
     pub async fn move_to(&self, tenant: &str, url: &str, mut told: impl FnMut(Moving) + Send) -> Result<()> {
         check(url)?;
         let Tenant { at, to } = self.shared.load(tenant).await?.state;
+        if let (Some(at), Some(to)) = (&at, &to)
+            && at == url
+            && to != url
+        {
+            self.shared.may_be_called_off(at, to).await?;
+        }
         // A place that is refused begins no move. One that is not reached does, as it may be reached when the move is resumed.
         if let Some(at) = at
             && to.is_none_or(|to| to == url)
@@ -242,6 +249,25 @@ impl Shared {
         self.claim(place, tenant, false, Some(log)).await
     }
 
+    /// Refuses to call a move off if what was appended at the new place would be lost: the move was finished, and the directory
+    /// has lost that. A place that is not reached, or has another log, may be the reason for calling it off.
+    async fn may_be_called_off(&self, at: &str, to: &str) -> Result<()> {
+        let old = self.store(at).await?;
+        let Ok(new) = self.store(to).await else { return Ok(()) };
+        if new.id() != old.id() {
+            return Ok(());
+        }
+        let newest = newest(&*new).await?;
+        if newest.holds(&*old).await? {
+            return Ok(());
+        }
+        let problem = format!(
+            "cannot stay at {at}: {to} has events of its log that are not there, so the move was finished, and the directory has \
+             lost that. Move it to {to} again"
+        );
+        Err(Invalid::new("tenant", problem).into())
+    }
+
     fn address(&self, place: &str) -> Result<StoreUrl> {
         Ok((self.addresses)(place).parse()?)
     }
@@ -260,8 +286,12 @@ impl Drop for Shared {
 /// Hears of moves, and has the logs that are open follow.
 async fn follow(mut moves: Subscription, shared: Weak<Shared>) {
     loop {
+        let losses = moves.losses();
         let heard = moves.next().await;
         let Some(shared) = shared.upgrade() else { return };
+        if moves.losses() > losses {
+            tracing::warn!("the directory of the tenants has lost events: moves may have to be repeated");
+        }
         match heard {
             Ok(event) => {
                 let tenant = event.stream.as_str().strip_prefix("tenant-").unwrap_or_default();

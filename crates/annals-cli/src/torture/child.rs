@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use annals_core::{EventStore, EventStoreExt, Position, Query, Subscription};
+use annals_consume::Subscription;
+use annals_core::{EventStore, EventStoreExt, Position, Query};
 use annals_engine::EngineStore;
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -133,11 +134,17 @@ async fn write(
 /// Reads on from its checkpoint, and keeps what it has seen: a line an event, position and hash.
 async fn consume(store: Arc<EngineStore>, path: PathBuf) -> anyhow::Result<()> {
     let (mut file, checkpoint) = resume(&path).with_context(|| format!("cannot use {}", path.display()))?;
-    let mut subscription = Subscription::new(store, checkpoint, Query::all()).page_limit(200);
+    let Some(seen) = annals_core::Witness::at(&*store, checkpoint).await? else {
+        bail!("the log has lost the event at position {checkpoint}, which was seen");
+    };
+    let mut subscription = Subscription::new(store, seen, Query::all()).page_limit(200);
     loop {
         let page = subscription.next_page().await?;
+        if subscription.losses() > 0 {
+            bail!("the log has lost events that were seen");
+        }
         let mut lines = String::new();
-        for event in page.events {
+        for event in page {
             let hash = hash_of(&event.stream, &event.to_new());
             lines.push_str(&format!("{} {}\n", event.position, hex(&hash[..8])));
         }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use annals_core::{Append, EventStore, Expected, NewEvent, Query, StreamId, Subscription, Version};
+use annals::Subscription;
+use annals_core::{Append, EventStore, Expected, NewEvent, Query, StreamId, Version};
 use annals_mysql::MySqlStore;
 use annals_postgres::PostgresStore;
 use async_trait::async_trait;
@@ -36,8 +37,7 @@ impl Annals {
     /// Is told of each event that comes from now on.
     pub async fn follow(self) -> mpsc::UnboundedReceiver<()> {
         let (tell, told) = mpsc::unbounded_channel();
-        let head = self.0.head().await.unwrap();
-        let mut subscription = Subscription::new(self.0, head, Query::all());
+        let mut subscription = Subscription::from_now(self.0, Query::all()).await.unwrap();
         tokio::spawn(async move { while subscription.next().await.is_ok() && tell.send(()).is_ok() {} });
         told
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use annals::{Annals, Failure, Recorded};
+use annals::{Annals, Append, EventStore, Expected, Failure, NewEvent, Position, Recorded, State, StreamId};
+use annals_testkit::failover::Failover;
 use parking_lot::Mutex;
 
 use crate::counter::{CounterEvent, QUICKLY, increase, until};
@@ -14,6 +15,8 @@ on_each_database! {
     what_a_group_has_finished_is_not_told_again_when_it_is_divided_otherwise,
     what_other_shares_have_finished_is_not_told_again_because_one_is_stuck,
     a_group_that_is_divided_under_a_process_is_reported_by_it,
+    what_takes_the_positions_of_lost_events_that_were_finished_is_told,
+    what_a_share_had_finished_in_a_lost_history_is_not_finished,
 }
 
 async fn what_a_group_has_finished_is_not_told_again_when_it_is_divided_otherwise(place: Place) {
@@ -136,4 +139,124 @@ async fn a_group_that_is_divided_under_a_process_is_reported_by_it(place: Place)
     assert!(status.failing.unwrap().error.contains("same number"));
     one.shutdown().await;
     until(&two, "told", |status| status.position.get() == 2).await;
+}
+
+/// Increases of these counters by a number that marks them.
+fn increases(by: u64, counters: impl IntoIterator<Item = u64>) -> impl Iterator<Item = Append> {
+    counters.into_iter().map(move |counter| {
+        let event = NewEvent::new("counter.increased", format!(r#"{{"by":{by}}}"#)).unwrap();
+        Append::to(StreamId::new(format!("counter-c{counter}")).unwrap(), Expected::Any, [event])
+    })
+}
+
+async fn append(store: &Failover, appends: impl IntoIterator<Item = Append>) {
+    for append in appends {
+        store.append(append).await.unwrap();
+    }
+}
+
+/// The log may lose events; the state beside it does not.
+async fn over(store: &Arc<Failover>, place: &Place) -> Annals {
+    Annals::with_store(store.clone(), State::database(&place.url).unwrap()).await.unwrap()
+}
+
+type Told = Arc<Mutex<Vec<(u64, u64)>>>;
+
+/// Waits until so many events with this mark are told.
+async fn until_marked(told: &Told, by: u64, count: usize) {
+    let all = async {
+        while told.lock().iter().filter(|(_, mark)| *mark == by).count() < count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(120), all).await;
+    in_time.unwrap_or_else(|_| panic!("{count} of {by}: {:?}", told.lock()));
+}
+
+/// The loss is beyond what the share has read, so it meets no event that is gone.
+async fn what_takes_the_positions_of_lost_events_that_were_finished_is_told(place: Place) {
+    let store = Failover::new();
+    append(&store, increases(1, [0; 300])).await;
+    append(&store, increases(1, (0..100).map(|number| 1 + number % 9))).await;
+    let told = Told::default();
+    let (stuck, tried) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+    let start = async |shares: usize| {
+        let annals = over(&store, &place).await;
+        let (heard, stuck, tried) = (told.clone(), stuck.clone(), tried.clone());
+        let subscriber = annals.subscribe("told").group(shares).retry(QUICKLY);
+        let subscriber = subscriber.on(move |event: Recorded<CounterEvent>, _| {
+            let counter: u64 = event.aggregate_id()[1..].parse().unwrap();
+            let CounterEvent::Increased { by } = event.event;
+            let is_stuck = counter == 0 && stuck.load(Ordering::SeqCst);
+            tried.fetch_add(1, Ordering::SeqCst);
+            if !is_stuck {
+                heard.lock().push((counter, by));
+            }
+            std::future::ready(if is_stuck { Err(Failure::new("stuck")) } else { Ok(()) })
+        });
+        subscriber.start().await.unwrap();
+        annals
+    };
+    let annals = start(4).await;
+    let others = (0..100).filter(|number| share_of(1 + number % 9, 4) != share_of(0, 4)).count();
+    until_marked(&told, 1, others).await;
+    annals.shutdown().await;
+    // All of the others' is finished, and the one that goes on with it is stuck far below.
+    tried.store(0, Ordering::SeqCst);
+    let annals = start(1).await;
+    until(&annals, "told", |_| tried.load(Ordering::SeqCst) > 0).await;
+    store.lose(Position::new(350), increases(2, (0..50).map(|number| 1 + number % 9))).await;
+    stuck.store(false, Ordering::SeqCst);
+    until_marked(&told, 2, 50).await;
+    until(&annals, "told", |status| status.position.get() == 400).await;
+    let told = told.lock();
+    assert_eq!(told.iter().filter(|(_, by)| *by == 2).count(), 50, "once");
+    let again: Vec<_> = told.iter().filter(|(counter, by)| *by == 1 && *counter > 0).skip(others).collect();
+    // At most what was lost and what the share that was stuck had not finished.
+    let own = 100 - others;
+    assert!(again.len() <= own + 50, "{} again, of which {own} for the first time", again.len());
+}
+
+/// One share has stepped back after the loss and has finished what is new; the process ends before the other has.
+async fn what_a_share_had_finished_in_a_lost_history_is_not_finished(place: Place) {
+    let store = Failover::new();
+    append(&store, increases(1, (0..30).map(|number| number % 10))).await;
+    let told = Told::default();
+    let start = async |shares: usize| {
+        let annals = over(&store, &place).await;
+        let heard = told.clone();
+        let subscriber = annals.subscribe("told").group(shares).retry(QUICKLY);
+        let subscriber = subscriber.on(move |event: Recorded<CounterEvent>, _| {
+            let CounterEvent::Increased { by } = event.event;
+            heard.lock().push((event.aggregate_id()[1..].parse().unwrap(), by));
+            std::future::ready(Ok(()))
+        });
+        subscriber.start().await.unwrap();
+        annals
+    };
+    let annals = start(2).await;
+    until_marked(&told, 1, 30).await;
+    annals.settle().await.unwrap();
+    annals.shutdown().await;
+    let mut beside = place.beside().await;
+    let (checkpoints, saved) =
+        (format!("{}.checkpoints", place.name), format!("{}.saved_checkpoints", place.name));
+    beside.run(&format!("CREATE TABLE {saved} AS SELECT * FROM {checkpoints}")).await;
+    store.lose(Position::new(20), increases(2, (0..20).map(|number| number % 10))).await;
+    let annals = start(2).await;
+    until_marked(&told, 2, 20).await;
+    annals.settle().await.unwrap();
+    annals.shutdown().await;
+    // The first share is where it was before the loss.
+    let first = "WHERE subscriber = 'told/1 of 2'";
+    beside.run(&format!("DELETE FROM {checkpoints} {first}")).await;
+    beside.run(&format!("INSERT INTO {checkpoints} SELECT * FROM {saved} {first}")).await;
+    told.lock().clear();
+    let annals = start(1).await;
+    annals.settle().await.unwrap();
+    let told = told.lock();
+    let wanted: Vec<u64> =
+        (0..20).map(|number| number % 10).filter(|counter| share_of(*counter, 2) == 0).collect();
+    let heard: Vec<u64> = told.iter().filter(|(_, by)| *by == 2).map(|(counter, _)| *counter).collect();
+    assert_eq!(heard, wanted, "what the first share has not had, and nothing of the second: {told:?}");
 }

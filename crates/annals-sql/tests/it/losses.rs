@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals::{Annals, Recorded, State};
+use annals::{
+    Annals, Append, Error, EventStore, Expected, NewEvent, Position, Recorded, State, StreamId, Tenants,
+};
 use annals_testkit::proxy::Proxy;
 use annals_testkit::server::{self, Server};
 use parking_lot::Mutex;
@@ -12,6 +14,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
 
 use crate::counter::{CounterEvent, QUICKLY, Sums, increase, sum, until};
+use crate::place::Place;
 
 /// A primary, a standby, and an address that leads to one of them.
 struct Servers {
@@ -129,4 +132,54 @@ async fn readers_step_back_when_a_failover_loses_events() {
         tokio::time::timeout(Duration::from_secs(120), made).await.expect("the rows show what the log has");
         other.shutdown().await;
     }
+}
+
+async fn note(log: &dyn EventStore) -> Position {
+    let event = NewEvent::new("thing.noted", "{}").unwrap();
+    let append = Append::to(StreamId::new("note-1").unwrap(), Expected::Any, [event]);
+    log.append(append).await.unwrap().last
+}
+
+/// The directory is on the servers: what is said at the standby takes the positions of what was lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn moves_are_followed_although_the_directory_lost_events() {
+    let mut servers = Servers::start().await;
+    let (one, two, three) =
+        (Place::postgres().await.url, Place::postgres().await.url, Place::postgres().await.url);
+    let tenants = Tenants::open(servers.address.url()).await.unwrap();
+    tenants.add("acme", &one).await.unwrap();
+    let log = tenants.log("acme").await.unwrap();
+    note(&*log).await;
+    servers.cut_off().await;
+    tenants.move_to("acme", &two, |_| {}).await.unwrap();
+    let head = note(&*log).await;
+    let directory = annals::open_store(&servers.address.url().parse().unwrap()).await.unwrap();
+    for _ in 0..20 {
+        note(&*directory).await;
+    }
+    servers.fail_over().await;
+    // The directory says that the log is where it was before.
+    let other = Tenants::open(&servers.standby.url()).await.unwrap();
+    assert_eq!(other.place("acme").await.unwrap(), Some(one.clone()));
+    // Somebody begins the move again, and wants to call it off.
+    let begun = tokio::spawn({
+        let (other, two) = (other.clone(), two.clone());
+        async move { other.move_to("acme", &two, |_| panic!("that is far enough")).await }
+    });
+    assert!(begun.await.is_err(), "it was broken off");
+    let refused = other.move_to("acme", &one, |_| {}).await.unwrap_err();
+    assert!(matches!(&refused, Error::Invalid(_)), "{}", refused.chain());
+    assert!(refused.chain().contains("again"), "{}", refused.chain());
+    for _ in 0..20 {
+        assert_eq!(log.head().await.unwrap(), head, "it is not led back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    other.move_to("acme", &two, |_| {}).await.unwrap();
+    assert_eq!(note(&*log).await, head.next());
+    other.move_to("acme", &three, |_| {}).await.unwrap();
+    // By somebody who only reads, and so is told by nobody but the directory.
+    let there = other.log("acme").await.unwrap();
+    let head = note(&*there).await;
+    let followed = tokio::time::timeout(Duration::from_secs(120), log.wait(head.previous())).await;
+    assert_eq!(followed.expect("the last move is followed").unwrap(), head);
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use annals::{
-    Append, Error, EventStore, EventStoreExt, Expected, IdempotencyKey, NewEvent, Position, Query, StreamId,
-    Subscription, Tenants,
+    Append, Error, EventStore, EventStoreExt, Expected, IdempotencyKey, Ladder, NewEvent, Position, Query,
+    StreamId, Subscription, Tenants,
 };
 
 use crate::place::Place;
@@ -85,7 +85,7 @@ async fn a_tenant_moves_while_its_log_is_in_use(place: Place) {
     let following = tokio::spawn({
         let (log, stop) = (log.clone(), stop.clone());
         async move {
-            let mut subscription = Subscription::new(log.clone(), Position::ZERO, Query::all());
+            let mut subscription = Subscription::new(log.clone(), Ladder::default(), Query::all());
             let mut seen = Vec::new();
             loop {
                 let event = subscription.next().await.unwrap();

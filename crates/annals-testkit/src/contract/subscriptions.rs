@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
-use annals_core::{Append, EventStore, Expected, Position, Query, RecordedEvent, Subscription};
+use annals_consume::{Ladder, Subscription};
+use annals_core::{Append, Expected, Position, Query, RecordedEvent, Witness};
 
 use crate::Trial;
 use crate::given::{
     Store, category, event, event_type, events, joined, log, new, one, race, read, some, stream,
 };
 
-fn subscribe(store: &Store, after: u64, query: Query) -> Subscription {
-    Subscription::new(Arc::clone(store), Position::new(after), query)
+fn subscribe(store: &Store, after: impl Into<Ladder>, query: Query) -> Subscription {
+    Subscription::new(Arc::clone(store), after, query)
+}
+
+/// Up to where everything was handed out.
+fn reached(subscription: &Subscription) -> Position {
+    subscription.checkpoint().newest().map_or(Position::ZERO, |newest| newest.position)
 }
 
 /// At most that many events, and none beyond the end that a clause has set ([`end`]), so that a clause finds a
@@ -71,7 +77,7 @@ pub async fn a_subscription_has_no_seam_between_stored_and_live(trial: &mut Tria
     write(store, 2).await;
     let follower = {
         let store = store.clone();
-        tokio::spawn(take_all(subscribe(&store, 0, Query::all()).page_limit(7)))
+        tokio::spawn(take_all(subscribe(&store, Ladder::default(), Query::all()).page_limit(7)))
     };
     write(store, 4).await;
     end(store).await;
@@ -85,15 +91,15 @@ pub async fn a_subscription_resumes_from_its_checkpoint(trial: &mut Trial) {
     end(store).await;
     let all = log(store).await;
     for page_limit in [1, 4, 1_000] {
-        let (mut checkpoint, mut seen) = (Position::ZERO, Vec::new());
+        let (mut checkpoint, mut seen) = (Vec::new(), Vec::new());
         while !seen.last().is_some_and(is_end) {
-            let mut subscription =
-                Subscription::new(Arc::clone(store), checkpoint, Query::all()).page_limit(page_limit);
+            let kept = Ladder::from_bytes(&checkpoint).expect("it is read as it was written");
+            let mut subscription = subscribe(store, kept, Query::all()).page_limit(page_limit);
             let events = take(&mut subscription, 7).await;
             let last = events.last().expect("some were taken").position;
-            assert_eq!(subscription.checkpoint(), last, "the checkpoint is what was handed out");
+            assert_eq!(reached(&subscription), last, "the checkpoint is what was handed out");
             seen.extend(events);
-            checkpoint = subscription.checkpoint();
+            checkpoint = subscription.checkpoint().to_bytes();
         }
         assert_eq!(seen, all);
     }
@@ -104,8 +110,8 @@ pub async fn a_subscription_from_the_head_gives_what_comes_next(trial: &mut Tria
     let store = trial.store();
     write(store, 1).await;
     let head = read(store.head().await);
-    let mut subscription = subscribe(store, head.get(), Query::all());
-    assert_eq!(subscription.checkpoint(), head);
+    let mut subscription = read(Subscription::from_now(Arc::clone(store), Query::all()).await);
+    assert_eq!(reached(&subscription), head);
     let (first, next) = {
         let mut first = std::pin::pin!(subscription.next());
         not_yet(&mut first, "nothing has come yet").await;
@@ -124,21 +130,21 @@ pub async fn a_filtered_subscription_moves_its_checkpoint_on(trial: &mut Trial) 
     new(store.append(some("a-1", Expected::Any, 5)).await);
     new(store.append(one("order-1", event("order.paid"))).await);
     new(store.append(some("a-1", Expected::Any, 4)).await);
-    let mut subscription = subscribe(store, 0, meant());
+    let mut subscription = subscribe(store, Ladder::default(), meant());
     assert_eq!(read(subscription.next().await).position, Position::new(6));
-    assert_eq!(subscription.checkpoint(), Position::new(6));
+    assert_eq!(reached(&subscription), Position::new(6));
 
-    let mut pages = subscribe(store, 6, meant());
-    while pages.checkpoint() < Position::new(10) {
-        let before = pages.checkpoint();
-        let page = read(pages.next_page().await);
-        assert!(page.events.is_empty());
-        assert!(pages.checkpoint() > before, "each page gets on");
+    let sixth = read(Witness::at(&**store, Position::new(6)).await).expect("it is there");
+    let mut pages = subscribe(store, sixth, meant());
+    while reached(&pages) < Position::new(10) {
+        let before = reached(&pages);
+        assert!(read(pages.next_page().await).is_empty());
+        assert!(reached(&pages) > before, "each page gets on");
     }
-    assert_eq!(pages.checkpoint(), Position::new(10), "events that are not meant are passed, up to the head");
+    assert_eq!(reached(&pages), Position::new(10), "events that are not meant are passed, up to the head");
     new(store.append(one("order-1", event("order.paid"))).await);
     let page = read(pages.next_page().await);
-    assert_eq!(page.events.iter().map(|e| e.position.get()).collect::<Vec<_>>(), [11]);
+    assert_eq!(page.iter().map(|e| e.position.get()).collect::<Vec<_>>(), [11]);
 }
 
 /// G7: a filtered subscription misses nothing while writers run.
@@ -147,7 +153,7 @@ pub async fn a_filtered_subscription_misses_nothing_while_writers_run(trial: &mu
     let meant = || Query::category(category("b"));
     let follower = {
         let store = store.clone();
-        tokio::spawn(take_all(subscribe(&store, 0, meant()).page_limit(3)))
+        tokio::spawn(take_all(subscribe(&store, Ladder::default(), meant()).page_limit(3)))
     };
     write(store, 4).await;
     end(store).await;
@@ -159,7 +165,9 @@ pub async fn a_filtered_subscription_misses_nothing_while_writers_run(trial: &mu
 pub async fn subscriptions_do_not_disturb_each_other(trial: &mut Trial) {
     let store = trial.store();
     let followers: Vec<_> = [1, 3, 50, 1_000]
-        .map(|limit| tokio::spawn(take_all(subscribe(store, 0, Query::all()).page_limit(limit))))
+        .map(|limit| {
+            tokio::spawn(take_all(subscribe(store, Ladder::default(), Query::all()).page_limit(limit)))
+        })
         .into_iter()
         .collect();
     write(store, 4).await;

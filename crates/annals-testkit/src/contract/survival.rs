@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use annals_core::{
-    Append, EventStore, EventStoreExt, Expected, Position, Query, Subscription, Timestamp, Version,
-};
+use annals_consume::{Ladder, Subscription};
+use annals_core::{Append, EventStore, EventStoreExt, Expected, Position, Query, Timestamp, Version};
 
 use crate::Trial;
 use crate::given::{
@@ -116,14 +115,15 @@ pub async fn recorded_time_is_held_across_reopening(trial: &mut Trial) {
 /// G7: a consumer that kept its checkpoint goes on after reopening where it was.
 pub async fn a_checkpoint_survives_reopening(trial: &mut Trial) {
     new(trial.store().append(some("a-1", Expected::NoStream, 5)).await);
-    let mut subscription = Subscription::new(trial.store().clone(), Position::ZERO, Query::all());
+    let mut subscription = Subscription::new(trial.store().clone(), Ladder::default(), Query::all());
     for _ in 0..3 {
         read(subscription.next().await);
     }
-    let checkpoint = subscription.checkpoint();
+    let checkpoint = subscription.checkpoint().to_bytes();
     drop(subscription);
     let store = trial.reopen().await.clone();
     assert_eq!(read(store.head().await), Position::new(5));
+    let checkpoint = Ladder::from_bytes(&checkpoint).expect("it is read as it was written");
     let mut subscription = Subscription::new(store.clone(), checkpoint, Query::all());
     new(store.append(some("b-1", Expected::NoStream, 1)).await);
     for position in 4..=6 {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use annals_consume::{Found, LogReader};
 use annals_core::{Backoff, Position, Query, RecordedEvent, Witness};
 use annals_sql::{Inlines, Registered};
 
@@ -13,7 +14,6 @@ use super::inline::InlineProjection;
 use super::{Checked, Home, Projected, Projection};
 use crate::follow::{Followed, follow};
 use crate::handles::inside_now;
-use crate::history::{Found, LogReader};
 use crate::shared::Shared;
 use crate::sql::{Database, Rows, SqlError};
 use crate::state::Held;

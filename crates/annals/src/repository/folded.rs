@@ -78,11 +78,16 @@ impl<A: Aggregate> Folded<A> {
         up_to: Version,
     ) -> Result<bool, LoadError> {
         let mut known = self.last.map(|last| (self.version, last));
+        let mut is_first = true;
         loop {
             let from = known.map_or(self.version.next(), |(version, _)| version);
             let left = up_to.get().saturating_sub(from.get()).saturating_add(1);
             let limit = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, 1_000);
             let page = store.read_stream(StreamRead::forward(stream, from).limit(limit)).await?;
+            // After the page was read, so that it is of the history of the pages before.
+            if !std::mem::take(&mut is_first) && !self.is_in(store, stream).await? {
+                return Ok(false);
+            }
             let mut events = page.events.iter();
             if let Some((version, id)) = known.take()
                 && events.next().is_none_or(|event| event.version != version || event.id != id)
@@ -96,5 +101,12 @@ impl<A: Aggregate> Folded<A> {
                 return Ok(true);
             }
         }
+    }
+
+    /// Whether the stream still has the event that was taken last.
+    async fn is_in(&self, store: &dyn EventStore, stream: &StreamId) -> Result<bool, LoadError> {
+        let Some(last) = self.last else { return Ok(true) };
+        let page = store.read_stream(StreamRead::forward(stream, self.version).limit(1)).await?;
+        Ok(page.events.first().is_some_and(|event| event.version == self.version && event.id == last))
     }
 }

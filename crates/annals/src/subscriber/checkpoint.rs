@@ -6,13 +6,13 @@
 //!
 //! Several rows of one subscriber, and how the work is divided otherwise: `division`.
 
+use annals_consume::{Ladder, newest};
 use annals_core::{Error, EventId, EventStore, Position, Result, Witness};
 use annals_sql::{Fault, Value};
 use rusqlite::{OptionalExtension, params, types};
 
 use super::division::Finished;
 use super::group::Share;
-use crate::history::Ladder;
 use crate::sql::{Database, Params, SqlError, whole};
 use crate::state::{Held, Opened, StateDatabase, state_error, unavailable};
 
@@ -123,7 +123,7 @@ impl Checkpoints {
     }
 
     /// The checkpoint as far as the log has it: as it is, or one that is further back and is to take its place.
-    async fn in_common(&self, found: Stored, store: &dyn EventStore) -> Result<(Stored, bool)> {
+    pub(super) async fn in_common(&self, found: Stored, store: &dyn EventStore) -> Result<(Stored, bool)> {
         let witness = match found.ladder.newest() {
             // A checkpoint without an event there is believed if the log goes that far.
             None => Witness::at(store, found.position).await?,
@@ -143,18 +143,19 @@ impl Checkpoints {
                 ladder.cut(common.position);
                 Stored { position: common.position, ladder, whole: found.whole }
             }
-            None => self.first(store).await?,
+            // Also the first event is another one: none of this history was seen, wherever it began.
+            None => Stored::at(store, None).await?,
         };
         Ok((back, true))
     }
 
     /// Where a subscriber begins that has no checkpoint.
     pub async fn first(&self, store: &dyn EventStore) -> Result<Stored> {
-        let ladder = match self.from_now {
-            true => Witness::at(store, store.head().await?).await?,
+        let newest = match self.from_now {
+            true => Some(newest(store).await?),
             false => None,
         };
-        Stored::at(store, ladder).await
+        Stored::at(store, newest).await
     }
 
     /// Where to resume: at the checkpoint, or, if the log lost the event there, at the newest one in common, to which the
@@ -162,7 +163,8 @@ impl Checkpoints {
     pub async fn resume(&self, store: &dyn EventStore) -> Result<Resumed, CheckpointError> {
         let found = self.stored(store).await?;
         let (position, was_whole) = (found.position, found.whole);
-        let finished = Finished::read(self).await?.in_common(store).await?;
+        let mut finished = Finished::read(self).await?;
+        finished.step_back(store).await?;
         let (stored, is_back) = self.in_common(found, store).await?;
         let mut notice = None;
         if is_back {

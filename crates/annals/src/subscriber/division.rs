@@ -10,18 +10,20 @@
 //!       start at once make one division.
 //! - V2  New shares begin where the slowest old one was. What an old share had finished beyond that is noted, and not
 //!       delivered again.
-//! - V3  What is noted names its event as a checkpoint does: after a loss of events only what is in common is finished.
+//! - V3  What is noted names its event as a checkpoint does: after a loss of events only what is in common is finished. That is
+//!       looked at when work is divided, and again whenever something is about to be passed over, because a share that is
+//!       behind what was lost does not notice the loss by what it reads.
 //!
 //! The row `NAME/division` is there only while something is noted.
 
 use std::time::Duration;
 
+use annals_consume::Ladder;
 use annals_core::{EventStore, Position, Result, StreamId};
 use annals_sql::{Fault, Value};
 
 use super::checkpoint::{CheckpointError, Checkpoints, Kept, Stored, insert};
 use super::group::Share;
-use crate::history::Ladder;
 use crate::sql::{Params, SqlError};
 use crate::state::{StateDatabase, Transaction};
 
@@ -59,18 +61,24 @@ impl Finished {
         answer.rows.first().map_or(Ok(Self::default()), |row| Self::of(name, &row[0]))
     }
 
-    /// As far as the log still has it.
-    pub async fn in_common(mut self, store: &dyn EventStore) -> Result<Self> {
+    /// Forgets what the log does not have any more.
+    pub async fn step_back(&mut self, store: &dyn EventStore) -> Result<()> {
         for division in &mut self.0 {
+            let newest = division.ladder.newest();
+            if let Some(newest) = newest
+                && newest.holds(store).await?
+            {
+                continue;
+            }
+            // What has no witness may be of any history.
             let common = division.ladder.last_in_common(store).await?;
-            if common != division.ladder.newest() {
-                let common = common.map_or(Position::ZERO, |common| common.position);
-                for finished in &mut division.positions {
-                    *finished = common.min(*finished);
-                }
+            let common = common.map_or(Position::ZERO, |common| common.position);
+            division.ladder.cut(common);
+            for finished in &mut division.positions {
+                *finished = common.min(*finished);
             }
         }
-        Ok(self)
+        Ok(())
     }
 
     fn of(name: &str, cell: &Value) -> Result<Self, CheckpointError> {
@@ -138,7 +146,7 @@ impl Checkpoints {
         let Kept::Database(database) = &self.kept else { return Ok(()) };
         let first = self.first(store).await?;
         for attempt in 1.. {
-            match self.try_divide(database, shares, &first).await {
+            match self.try_divide(store, database, shares, &first).await {
                 // Others divide it too, and the database has undone one of us.
                 Err(NotDivided::Fault(Fault::Unavailable(_))) if attempt < TRIES => {}
                 Err(NotDivided::Fault(fault)) => return Err(SqlError::from(fault).into()),
@@ -152,6 +160,7 @@ impl Checkpoints {
 
     async fn try_divide(
         &self,
+        store: &dyn EventStore,
         database: &StateDatabase,
         shares: &[Share],
         first: &Stored,
@@ -171,6 +180,13 @@ impl Checkpoints {
             transaction.rollback().await;
             return Ok(());
         }
+        // Some may have stepped back after a loss, and others not yet: from here on all are of one history.
+        let mut in_common = Vec::with_capacity(found.len());
+        for (name, stored) in found {
+            let (stored, _) = self.in_common(stored, store).await.map_err(CheckpointError::from)?;
+            in_common.push((name, stored));
+        }
+        let found = in_common;
         let slowest = found.iter().map(|(_, stored)| stored).min_by_key(|stored| stored.position);
         let begin = slowest.unwrap_or(first).clone();
         let finished = match noted.rows.first() {

@@ -13,7 +13,8 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{Backoff, Position, Query, RecordedEvent, StreamId, Witness};
+use annals_consume::{Found, Ladder, LogReader};
+use annals_core::{Backoff, Error, Position, Query, RecordedEvent, StreamId, Witness};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -25,7 +26,6 @@ use super::{Handler, Handling};
 use crate::Failure;
 use crate::follow::{Followed, follow};
 use crate::handles::{Holders, inside};
-use crate::history::{Found, Ladder, LogReader};
 use crate::progress::Progress;
 use crate::shared::Shared;
 use crate::state::Held;
@@ -76,8 +76,6 @@ struct Window {
     through: Witness,
     /// Ends at the newest event that left the window.
     ladder: Ladder,
-    /// What other divisions had finished.
-    finished: Finished,
     /// Whether `through` was the end of the log when it was read.
     end: bool,
 }
@@ -172,21 +170,16 @@ impl Delivery {
         let (pages, received) = mpsc::channel(1);
         let limit = WINDOW * self.concurrency;
         let reader = LogReader::new(self.shared.store.clone(), resumed.at, self.query.clone(), limit);
-        let window = Window {
-            slots: VecDeque::new(),
-            through: resumed.at,
-            ladder: resumed.ladder,
-            finished: resumed.finished,
-            end: false,
-        };
+        let window =
+            Window { slots: VecDeque::new(), through: resumed.at, ladder: resumed.ladder, end: false };
         tokio::select! {
-            () = self.read_ahead(reader, pages) => {}
+            () = self.read_ahead(reader, resumed.finished, pages) => {}
             () = self.deliver(window, received, stop) => {}
         }
     }
 
     /// Reads until the log has lost what was read.
-    async fn read_ahead(&self, mut reader: LogReader, pages: mpsc::Sender<Page>) {
+    async fn read_ahead(&self, mut reader: LogReader, mut finished: Finished, pages: mpsc::Sender<Page>) {
         loop {
             let before = reader.seen().position;
             let error = match reader.next().await {
@@ -194,7 +187,8 @@ impl Delivery {
                     tracing::warn!(subscriber = %self.name, position = %before, "the log has lost events that were read");
                     return;
                 }
-                Ok(Found::Page { events, through, end }) => {
+                Ok(Found::Page { mut events, through, end }) => {
+                    self.keep_unfinished(&mut finished, &mut events).await;
                     // Also without anything new it is worth knowing that this is the end.
                     if pages.send(Page { events, through, end }).await.is_err() {
                         return;
@@ -209,11 +203,30 @@ impl Delivery {
                 }
                 Err(error) => error,
             };
-            let error = Failure::from(error).into_text();
-            tracing::warn!(subscriber = %self.name, error, "the log cannot be read; it is tried again");
-            let attempts = self.progress.failed(error, None, self.shared.now());
-            tokio::time::sleep(self.backoff.before(attempts)).await;
+            self.wait_after_read(error).await;
         }
+    }
+
+    /// Drops the events of other shares, and those that another division of the work had finished. What that had finished is
+    /// compared with the log after the page was read, so lost events hide none that took their positions.
+    async fn keep_unfinished(&self, finished: &mut Finished, events: &mut Vec<RecordedEvent>) {
+        if let Some(share) = self.share {
+            events.retain(|event| share.has(&event.stream));
+        }
+        while events.iter().any(|event| finished.has(&event.stream, event.position)) {
+            match finished.step_back(&*self.shared.store).await {
+                Ok(()) => break,
+                Err(error) => self.wait_after_read(error).await,
+            }
+        }
+        events.retain(|event| !finished.has(&event.stream, event.position));
+    }
+
+    async fn wait_after_read(&self, error: Error) {
+        let error = Failure::from(error).into_text();
+        tracing::warn!(subscriber = %self.name, error, "the log cannot be read; it is tried again");
+        let attempts = self.progress.failed(error, None, self.shared.now());
+        tokio::time::sleep(self.backoff.before(attempts)).await;
     }
 
     async fn deliver(&self, mut window: Window, mut pages: mpsc::Receiver<Page>, mut stop: Stop) {
@@ -222,7 +235,7 @@ impl Delivery {
         loop {
             self.start(&mut window, &mut running, &stop);
             tokio::select! {
-                Some(page) = pages.recv(), if window.slots.len() < WINDOW * self.concurrency => window.push(page, self.share),
+                Some(page) = pages.recv(), if window.slots.len() < WINDOW * self.concurrency => window.push(page),
                 Some(done) = running.join_next() => self.done(&mut window, done),
                 () = tokio::time::sleep_until(written.at + PASSED_AFTER), if window.is_ahead_of(&written) => {}
                 () = stop.asked() => break,
@@ -387,12 +400,8 @@ impl Followed for Checkpoints {
 }
 
 impl Window {
-    fn push(&mut self, page: Page, share: Option<Share>) {
-        let finished = &self.finished;
-        let is_meant = |event: &RecordedEvent| {
-            share.is_none_or(|share| share.has(&event.stream)) && !finished.has(&event.stream, event.position)
-        };
-        self.slots.extend(page.events.into_iter().filter(is_meant).map(|event| Slot {
+    fn push(&mut self, page: Page) {
+        self.slots.extend(page.events.into_iter().map(|event| Slot {
             position: event.position,
             stream: event.stream.clone(),
             place: Place::Waiting(Arc::new(event), Duration::ZERO),

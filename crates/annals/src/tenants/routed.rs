@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use annals_consume::newest;
 use annals_core::{
     Append, Appended, Error, EventStore, IdempotencyKey, LogPage, LogRead, Position, Result, StoreId,
     StreamInfo, StreamList, StreamPage, StreamRead,
@@ -49,7 +50,8 @@ impl Routed {
         self.now.borrow().store.clone()
     }
 
-    /// Goes to where the directory says that the log is.
+    /// Goes to where the directory says that the log is, if that has all that this place has: a directory that was restored to
+    /// before a move leads back to where the log was fenced.
     pub async fn follow(&self) -> Result<()> {
         let gone = || Error::Unavailable("the directory of the tenants is closed".into());
         let shared = self.shared.upgrade().ok_or_else(gone)?;
@@ -57,6 +59,17 @@ impl Routed {
         let at = shared.place_of(&self.tenant).await?;
         if at != self.now.borrow().at {
             let store = shared.store(&at).await?;
+            // The place that the log has left may be gone.
+            if let Ok(newest) = newest(&*self.store()).await
+                && !newest.holds(&*store).await?
+            {
+                let here = self.now.borrow().at.clone();
+                let problem = format!(
+                    "the directory says that the log is at {at}, which does not have all events of {here}, where it was: the \
+                     directory has lost the end of a move; move the log to {here} again"
+                );
+                return Err(Error::Unavailable(problem.into()));
+            }
             self.now.send_replace(Place { at, store });
         }
         Ok(())

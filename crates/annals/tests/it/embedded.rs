@@ -303,3 +303,123 @@ async fn a_handle_outside_of_handlers_keeps_the_system() {
     kept.settle().await.unwrap();
     assert_eq!(heard.load(Ordering::SeqCst), 2);
 }
+
+/// The type of the handler could hold a handle, and this one does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_holds_no_handle_after_all_does_not_stop_the_system() {
+    let directory = tempfile::tempdir().unwrap();
+    let annals = open(directory.path()).await;
+    let (none, heard) = (None::<Annals>, Arc::new(AtomicUsize::new(0)));
+    let hearing = heard.clone();
+    let subscriber = annals.subscribe("holds").on::<AccountEvent, _>(move |_, _| {
+        let _none = none.clone();
+        hearing.fetch_add(1, Ordering::SeqCst);
+        async { Ok(()) }
+    });
+    subscriber.start().await.unwrap();
+    let kept = annals.clone();
+    drop(annals);
+    open_with(&kept, "a1", 5).await;
+    kept.settle().await.unwrap();
+    assert_eq!(heard.load(Ordering::SeqCst), 2);
+}
+
+/// Who only asks for rows uses the system: what the handler might hold is not this handle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handle_that_was_asked_for_rows_keeps_the_system() {
+    let directory = tempfile::tempdir().unwrap();
+    let annals = open(directory.path()).await;
+    annals.project(Balances).start().await.unwrap();
+    let (none, reader) = (None::<Annals>, annals.clone());
+    let subscriber = annals.subscribe("holds").on::<AccountEvent, _>(move |_, _| {
+        let _none = none.clone();
+        async { Ok(()) }
+    });
+    subscriber.start().await.unwrap();
+    open_with(&annals, "a1", 5).await;
+    let view = reader.view::<Balances>();
+    drop(annals);
+    open_with(&reader, "a2", 7).await;
+    let head = reader.store().head().await.unwrap();
+    let sql = "SELECT amount FROM balances ORDER BY amount";
+    let rows = view.at_least(head).within(Duration::from_secs(60));
+    let amounts = rows.query(sql, (), |row| row.read::<(i64,)>()).await.unwrap();
+    assert_eq!(amounts, [(5,), (7,)]);
+}
+
+/// The accounts that a subscriber was told of, in order.
+type Told = Arc<std::sync::Mutex<Vec<String>>>;
+
+/// A log that was restored from a backup, with the state of the process before: what is handled is compared with the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_skipped_and_nothing_told_twice_after_a_restore() {
+    use annals_engine::disk::FileDisk;
+    use annals_engine::{BackupOptions, DiskDepot, EngineStore, Options, RestoreOptions, restore};
+
+    let (state, backups) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let told: [Told; 2] = Default::default();
+    let start = async |log: &Path| {
+        let store = Arc::new(EngineStore::open(log, Options::default()).unwrap());
+        let annals = Annals::with_store(store.clone(), annals::State::directory(state.path())).await.unwrap();
+        annals.project(Balances).start().await.unwrap();
+        for (index, told) in told.iter().enumerate() {
+            let told = told.clone();
+            // Over an embedded log a group is a subscriber like any other.
+            let subscriber = annals.subscribe(["alone", "group"][index]).group(1 + 3 * index).concurrency(4);
+            let subscriber = subscriber.on(move |event: Recorded<AccountEvent>, _| {
+                told.lock().unwrap().push(event.aggregate_id().to_owned());
+                std::future::ready(Ok(()))
+            });
+            subscriber.start().await.unwrap();
+        }
+        (annals, store)
+    };
+    let taken = |told: &Told| {
+        let mut taken = std::mem::take(&mut *told.lock().unwrap());
+        // Of different accounts any may come first.
+        taken.sort();
+        taken
+    };
+    let opened = async |annals: &Annals, accounts: std::ops::Range<usize>| {
+        for account in accounts.clone() {
+            annals
+                .repository::<Account>()
+                .execute(format!("a{account:03}"), Bank::Open("kim"))
+                .await
+                .unwrap();
+        }
+        accounts.map(|account| format!("a{account:03}")).collect::<Vec<_>>()
+    };
+    let (annals, store) = start(before.path()).await;
+    let kept = opened(&annals, 0..40).await;
+    annals.settle().await.unwrap();
+    let depot = DiskDepot::open(backups.path()).unwrap();
+    store.backup(&depot, &BackupOptions::default()).unwrap();
+    let lost = opened(&annals, 100..110).await;
+    annals.settle().await.unwrap();
+    for told in &told {
+        assert_eq!(taken(told), [kept.clone(), lost.clone()].concat());
+    }
+    annals.shutdown().await;
+    drop((annals, store));
+
+    let disk = Arc::new(FileDisk::open(after.path()).unwrap());
+    restore(&depot, disk.clone(), &RestoreOptions::default()).unwrap();
+    drop(disk);
+    // What is new takes the positions of what was lost, and goes further, before anything is started.
+    let store = Arc::new(EngineStore::open(after.path(), Options::default()).unwrap());
+    let writer = Annals::with_store(store.clone(), annals::State::memory()).await.unwrap();
+    let mut new = opened(&writer, 200..225).await;
+    writer.shutdown().await;
+    drop((writer, store));
+    let (annals, _store) = start(after.path()).await;
+    new.extend(opened(&annals, 225..235).await);
+    annals.settle().await.unwrap();
+    for told in &told {
+        assert_eq!(taken(told), new);
+    }
+    let sql = "SELECT account FROM balances ORDER BY account";
+    let rows = annals.view::<Balances>().query(sql, (), |row| row.get::<String>(0)).await.unwrap();
+    assert_eq!(rows, [kept, new].concat(), "the rows say what the log says");
+}

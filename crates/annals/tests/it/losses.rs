@@ -2,97 +2,19 @@
 //! stopped, and while it runs.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use annals::core::{LogPage, LogRead, StreamPage, StreamRead};
-use annals::{
-    Annals, Append, Appended, EventStore, Expected, IdempotencyKey, MemoryStore, NewEvent, Position, Result,
-    State, StoreId, StreamId, StreamInfo, StreamList,
-};
+use annals::{Annals, Append, EventStore, Expected, NewEvent, Position, State, StreamId};
+use annals_testkit::failover::Failover;
 use tokio::sync::watch;
 
-use crate::bank::{AccountEvent, Balances, until};
+use crate::bank::{Account, AccountEvent, Balances, until};
 
-/// A store whose log is exchanged: its clients are led to another server.
-struct Failover {
-    id: StoreId,
-    reads: AtomicUsize,
-    /// The end of the log that waiting believes in, whatever there is.
-    believed: AtomicU64,
-    now: watch::Sender<Arc<MemoryStore>>,
-}
-
-impl Failover {
-    fn new() -> Arc<Self> {
-        let store = Arc::new(MemoryStore::new());
-        let (reads, believed) = Default::default();
-        Arc::new(Self { id: store.id(), reads, believed, now: watch::Sender::new(store) })
-    }
-
-    fn now(&self) -> Arc<MemoryStore> {
-        self.now.borrow().clone()
-    }
-
-    /// Leads everybody to a server that has the events up to this position only, and then these.
-    async fn lose(&self, up_to: u64, then: &[&str]) {
-        let standby = Arc::new(MemoryStore::new());
-        for event in self.now().read_log(LogRead::forward(Position::FIRST)).await.unwrap().events {
-            if event.position.get() <= up_to {
-                let append = Append::to(event.stream.clone(), Expected::Any, [event.to_new()]);
-                standby.append(append).await.unwrap();
-            }
-        }
-        deposit(&*standby, then).await;
-        self.now.send_replace(standby);
-    }
-}
-
-#[async_trait::async_trait]
-impl EventStore for Failover {
-    fn id(&self) -> StoreId {
-        self.id
-    }
-    async fn append(&self, append: Append) -> Result<Appended> {
-        self.now().append(append).await
-    }
-    async fn read_log(&self, read: LogRead) -> Result<LogPage> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        self.now().read_log(read).await
-    }
-    async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
-        self.now().read_stream(read).await
-    }
-    async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
-        self.now().list_streams(list).await
-    }
-    async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
-        self.now().outcome(key).await
-    }
-    async fn head(&self) -> Result<Position> {
-        self.now().head().await
-    }
-    /// Waits for more than there was, also on a server that has less.
-    async fn wait(&self, after: Position) -> Result<Position> {
-        let believed = Position::new(self.believed.load(Ordering::SeqCst));
-        if believed > after {
-            return Ok(believed);
-        }
-        let mut now = self.now.subscribe();
-        loop {
-            let store = now.borrow_and_update().clone();
-            tokio::select! {
-                head = store.wait(after) => return head,
-                _ = now.changed() => {}
-            }
-        }
-    }
-}
-
-/// Appends a deposit for each of these accounts, and something that nobody takes for `-`.
-async fn deposit(store: &dyn EventStore, accounts: &[&str]) {
-    for account in accounts {
+/// A deposit for each of these accounts, and something that nobody takes for `-`.
+fn deposits(accounts: &[&str]) -> Vec<Append> {
+    let append = |account: &&str| {
         let (stream, event) = match *account {
             "-" => ("other-1".to_owned(), NewEvent::new("other.happened", "{}").unwrap()),
             account => {
@@ -100,8 +22,20 @@ async fn deposit(store: &dyn EventStore, accounts: &[&str]) {
                 (format!("account-{account}"), event)
             }
         };
-        store.append(Append::to(StreamId::new(stream).unwrap(), Expected::Any, [event])).await.unwrap();
+        Append::to(StreamId::new(stream).unwrap(), Expected::Any, [event])
+    };
+    accounts.iter().map(append).collect()
+}
+
+async fn deposit(store: &dyn EventStore, accounts: &[&str]) {
+    for append in deposits(accounts) {
+        store.append(append).await.unwrap();
     }
+}
+
+/// The log has the events up to this position only, and then these.
+async fn lose(store: &Failover, up_to: u64, then: &[&str]) {
+    store.lose(Position::new(up_to), deposits(then)).await;
 }
 
 /// The accounts of the events that were delivered, in order.
@@ -161,7 +95,7 @@ async fn a_subscriber_steps_back_to_the_last_event_in_common_when_it_starts() {
         annals.settle().await.unwrap();
         assert_eq!(taken(&heard).len(), 7);
         annals.shutdown().await;
-        store.lose(up_to, then).await;
+        lose(&store, up_to, then).await;
         let annals = open(&store, directory.path()).await;
         let heard = hear(&annals).await;
         annals.settle().await.unwrap();
@@ -182,7 +116,7 @@ async fn a_subscriber_steps_back_to_the_last_event_in_common_while_it_runs() {
         let heard = hear(&annals).await;
         annals.settle().await.unwrap();
         assert_eq!(taken(&heard).len(), 7);
-        store.lose(up_to, then).await;
+        lose(&store, up_to, then).await;
         until(&annals, "hears", |status| status.notice.is_some()).await;
         until_heard(&heard, told).await;
         deposit(&*store, &["last"]).await;
@@ -190,6 +124,43 @@ async fn a_subscriber_steps_back_to_the_last_event_in_common_while_it_runs() {
         assert_eq!(taken(&heard), ["last"], "{up_to} {then:?}");
         let status = &annals.status().await.unwrap()[0];
         assert_eq!((status.position, status.lag()), (store.head().await.unwrap(), 0));
+    }
+}
+
+/// Nothing of the history is left in which the subscriber began; what is new was never seen.
+#[tokio::test]
+async fn a_subscriber_from_now_skips_nothing_of_another_history() {
+    for while_it_runs in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Failover::new();
+        deposit(&*store, &["a", "b", "c"]).await;
+        let start = async || {
+            let annals = open(&store, directory.path()).await;
+            let heard = Heard::default();
+            let hearing = heard.clone();
+            let subscriber = annals.subscribe("hears").from_now().on::<AccountEvent, _>(move |event, _| {
+                hearing.lock().unwrap().push(event.aggregate_id().to_owned());
+                async { Ok(()) }
+            });
+            subscriber.start().await.unwrap();
+            (annals, heard)
+        };
+        let (annals, mut heard) = start().await;
+        annals.settle().await.unwrap();
+        assert!(taken(&heard).is_empty(), "what was there before");
+        let restarted = if while_it_runs {
+            lose(&store, 0, &["x", "y", "z", "z"]).await;
+            annals
+        } else {
+            annals.shutdown().await;
+            lose(&store, 0, &["x", "y", "z", "z"]).await;
+            let (annals, since) = start().await;
+            heard = since;
+            annals
+        };
+        until_heard(&heard, &["x", "y", "z", "z"]).await;
+        restarted.settle().await.unwrap();
+        assert!(taken(&heard).is_empty());
     }
 }
 
@@ -204,7 +175,7 @@ async fn a_subscriber_does_not_begin_again_because_much_was_lost() {
     annals.settle().await.unwrap();
     assert_eq!(taken(&heard).len(), 900);
     annals.shutdown().await;
-    store.lose(800, &["x"; 200]).await;
+    lose(&store, 800, &["x"; 200]).await;
     let annals = open(&store, directory.path()).await;
     let heard = hear(&annals).await;
     annals.settle().await.unwrap();
@@ -230,7 +201,7 @@ async fn a_checkpoint_without_a_ladder_is_read() {
         state.execute_batch("ALTER TABLE checkpoints DROP COLUMN ladder").unwrap();
         drop(state);
         if up_to < 10 {
-            store.lose(up_to, &[]).await;
+            lose(&store, up_to, &[]).await;
         }
         let annals = open(&store, directory.path()).await;
         let heard = hear(&annals).await;
@@ -238,7 +209,7 @@ async fn a_checkpoint_without_a_ladder_is_read() {
         assert_eq!(taken(&heard), told);
         annals.shutdown().await;
         // Whatever was lost, there is a ladder from now on.
-        store.lose(3, &["x"]).await;
+        lose(&store, 3, &["x"]).await;
         let annals = open(&store, directory.path()).await;
         let heard = hear(&annals).await;
         annals.settle().await.unwrap();
@@ -275,7 +246,7 @@ async fn rows_that_are_made_of_lost_events_are_made_again_while_the_projection_r
         annals.project(Balances).start().await.unwrap();
         annals.settle().await.unwrap();
         assert_eq!(balances(&annals).await, [("a".to_owned(), 2), ("b".to_owned(), 1)]);
-        store.lose(5, &["b", "b", "-"]).await;
+        lose(&store, 5, &["b", "b", "-"]).await;
         let status = until(&annals, "balances", |status| status.notice.is_some()).await;
         assert!(status.notice.as_ref().unwrap().contains("made again"), "{status:?}");
         annals.settle().await.unwrap();
@@ -297,7 +268,7 @@ async fn rows_that_no_lost_event_made_are_kept() {
     // What is not made of events shows whether the rows are made again.
     let file = rusqlite::Connection::open(directory.path().join("views/balances.v1.sqlite")).unwrap();
     file.execute("INSERT INTO balances (account, owner, amount) VALUES ('mark', 'kim', 0)", ()).unwrap();
-    store.lose(3, &["a", "-"]).await;
+    lose(&store, 3, &["a", "-"]).await;
     let seen = annals.view::<Balances>().at_least(Position::new(4)).within(Duration::from_secs(60));
     let new = async {
         loop {
@@ -312,6 +283,22 @@ async fn rows_that_no_lost_event_made_are_kept() {
         .await
         .expect("the event that took a lost one's position");
     assert_eq!(balances(&annals).await.len(), 2, "the mark is there");
+}
+
+/// Between two pages of a long stream the log loses events: no state is folded of both histories.
+#[tokio::test]
+async fn a_long_stream_is_folded_from_one_history() {
+    let store = Failover::new();
+    opened(&*store, "a").await;
+    deposit(&*store, &["a"; 1_500]).await;
+    let annals = Annals::with_store(store.clone(), State::memory()).await.unwrap();
+    let withdrawals = (0..600).map(|_| {
+        let event = NewEvent::new("account.withdrawn", r#"{"amount":1}"#).unwrap();
+        Append::to(StreamId::new("account-a").unwrap(), Expected::Any, [event])
+    });
+    store.lose_after(1, Position::new(601), withdrawals.collect::<Vec<_>>()).await;
+    let account = annals.repository::<Account>().load("a").await.unwrap();
+    assert_eq!((account.version.get(), account.state.balance), (1_201, 0), "600 in, 600 out and no more");
 }
 
 /// Nobody waits for an end of the log that is gone.
@@ -335,7 +322,7 @@ async fn settling_does_not_wait_for_an_end_that_is_gone() {
     });
     // It waits for position 3.
     tokio::task::yield_now().await;
-    store.lose(1, &[]).await;
+    lose(&store, 1, &[]).await;
     release.send_replace(true);
     settling.await.unwrap().unwrap();
     assert_eq!(annals.status().await.unwrap()[0].lag(), 0);
@@ -350,13 +337,13 @@ async fn a_store_that_believes_in_an_end_that_is_gone_is_not_asked_without_a_pau
     annals.project(Balances).start().await.unwrap();
     annals.settle().await.unwrap();
     store.believed.store(10, Ordering::SeqCst);
-    store.lose(7, &[]).await;
+    lose(&store, 7, &[]).await;
     until(&annals, "hears", |status| status.notice.is_some()).await;
     annals.settle().await.unwrap();
     taken(&heard);
-    let before = store.reads.load(Ordering::SeqCst);
+    let before = store.log_reads.load(Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let reads = store.reads.load(Ordering::SeqCst) - before;
+    let reads = store.log_reads.load(Ordering::SeqCst) - before;
     assert!(reads < 300, "{reads} reads while nothing happens");
     deposit(&*store, &["x"]).await;
     until_heard(&heard, &["x"]).await;

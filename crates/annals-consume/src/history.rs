@@ -32,12 +32,17 @@ const LOOK: Duration = Duration::from_secs(2);
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Witnesses of what was read, oldest first.
+/// Witnesses of what was read, oldest first: the checkpoint of a consumer of a log. Without any it is the beginning.
+///
+/// As bytes it has about 1 kB at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ladder(Vec<Witness>);
+pub struct Ladder(Vec<Witness>);
 
 impl Ladder {
     /// A ladder that ends at this event of the log, with rungs from the log.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or does not have this event (any more).
     pub async fn below(store: &dyn EventStore, newest: Witness) -> Result<Self> {
         let mut rungs = Vec::new();
         let page = store.read_log(LogRead::backward(newest.position).limit(EXACT)).await?;
@@ -51,9 +56,19 @@ impl Ladder {
         rungs.sort_unstable_by_key(|rung| rung.position);
         rungs.dedup_by_key(|rung| rung.position);
         rungs.retain(|rung| rung.position > Position::ZERO);
-        Ok(Self(rungs))
+        // After all reads, so that they were of the history that has this event.
+        match rungs.last() == Some(&newest) && newest.holds(store).await? {
+            true => Ok(Self(rungs)),
+            false => Err(Error::Unavailable(format!("the log does not have {newest} any more").into())),
+        }
     }
 
+    /// The witness that it has, if that is the only one.
+    pub(crate) fn only(&self) -> Option<Witness> {
+        self.newest().filter(|_| self.0.len() == 1)
+    }
+
+    /// The witness of the newest event. `None` at the beginning of the log.
     pub fn newest(&self) -> Option<Witness> {
         self.0.last().copied()
     }
@@ -88,6 +103,9 @@ impl Ladder {
     }
 
     /// The newest rung that the log has. `None` if it has none of them.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
     pub async fn last_in_common(&self, store: &dyn EventStore) -> Result<Option<Witness>> {
         // A log that has an event has all that it had before it.
         let (mut common, mut lost) = (0, self.0.len());
@@ -101,6 +119,7 @@ impl Ladder {
         Ok(common.checked_sub(1).map(|newest| self.0[newest]))
     }
 
+    /// Bytes to be stored, which [`from_bytes`](Self::from_bytes) reads.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() * RUNG_BYTES);
         for rung in &self.0 {
@@ -125,8 +144,31 @@ impl Ladder {
     }
 }
 
+impl From<Witness> for Ladder {
+    fn from(witness: Witness) -> Self {
+        let mut ladder = Self::default();
+        ladder.push(witness);
+        ladder
+    }
+}
+
+/// The witness of the newest event, or of the place before the first one.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn newest(store: &dyn EventStore) -> Result<Witness> {
+    for _ in 0..TRIES {
+        // What was the newest may be lost meanwhile, and a replica may lag.
+        if let Some(newest) = Witness::at(store, store.head().await?).await? {
+            return Ok(newest);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(Error::Unavailable("the log does not have the event at its head".into()))
+}
+
 /// A reader of the events that a query means, from a position on.
-pub(crate) struct LogReader {
+pub struct LogReader {
     store: Arc<dyn EventStore>,
     read: LogRead,
     /// What was read last, before the position to read from.
@@ -135,9 +177,17 @@ pub(crate) struct LogReader {
 }
 
 /// What a reader finds.
-pub(crate) enum Found {
+#[derive(Debug)]
+pub enum Found {
     /// Everything up to the witness was read, in which these events are meant.
-    Page { events: Vec<RecordedEvent>, through: Witness, end: bool },
+    Page {
+        /// The events that are meant, in order.
+        events: Vec<RecordedEvent>,
+        /// The witness of the last event that was looked at.
+        through: Witness,
+        /// Whether that was the end of the log.
+        end: bool,
+    },
     /// The log does not have what was read before: step back.
     Lost,
 }
@@ -149,6 +199,12 @@ impl LogReader {
         Self { store, read, seen, waits: Waits::default() }
     }
 
+    /// At most this many events in a page from now on.
+    pub(crate) fn limit(&mut self, limit: usize) {
+        self.read.limit = limit;
+    }
+
+    /// Everything up to here was read.
     pub fn seen(&self) -> Witness {
         self.seen
     }
@@ -160,6 +216,9 @@ impl LogReader {
     }
 
     /// The next page, which may be without an event, or without anything new.
+    ///
+    /// # Errors
+    /// If the store cannot be read; the reader may be asked again.
     pub async fn next(&mut self) -> Result<Found> {
         for _ in 0..TRIES {
             let page = self.store.read_log(self.read.clone()).await?;
@@ -218,14 +277,26 @@ impl LogReader {
     }
 
     /// Waits until there may be something new, or until it is time to look whether the log is still the same.
+    ///
+    /// # Errors
+    /// As the store's [`wait`](EventStore::wait).
     pub async fn wait(&mut self) -> Result<()> {
         self.waits.more(&*self.store, self.seen.position).await
     }
 }
 
+impl std::fmt::Debug for LogReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogReader")
+            .field("read", &self.read)
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Waiting for a log to grow.
-#[derive(Default)]
-pub(crate) struct Waits {
+#[derive(Debug, Default)]
+pub struct Waits {
     /// Where it was waited the last time, and how often in vain although the store said that there was more.
     last: Position,
     in_vain: u32,
@@ -233,6 +304,9 @@ pub(crate) struct Waits {
 
 impl Waits {
     /// Waits until the log may have more than this, or until it is time to look whether it still has this.
+    ///
+    /// # Errors
+    /// As the store's [`wait`](EventStore::wait).
     pub async fn more(&mut self, store: &dyn EventStore, position: Position) -> Result<()> {
         if self.last != position {
             (self.last, self.in_vain) = (position, 0);

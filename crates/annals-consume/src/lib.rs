@@ -1,0 +1,15 @@
+//! Following a log: first the events that are stored, then live ones, without a seam.
+//!
+//! A position alone does not say which history it belongs to. After a failover or a restore that lost events, a reader that
+//! resumes by position passes over what took the positions of the lost ones, or waits at an end of the log that is gone. What
+//! follows a log therefore keeps witnesses of what it read ([`Ladder`]), and finds them in the log again before it goes further
+//! ([`LogReader`]). [`Subscription`] is that, one event at a time.
+//!
+//! Knows the contract (`annals-core`) and needs the timer of tokio. The files, in reading order: `history`, `subscription`.
+#![forbid(unsafe_code)]
+
+mod history;
+mod subscription;
+
+pub use history::{Found, Ladder, LogReader, Waits, newest};
+pub use subscription::Subscription;

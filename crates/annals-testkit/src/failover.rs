@@ -1,0 +1,130 @@
+//! A store in memory that loses its newest events: its clients are led to a server that did not have them, as by a failover or
+//! a restore.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use annals_core::{
+    Append, Appended, EventStore, Expected, IdempotencyKey, LogPage, LogRead, MemoryStore, Position, Result,
+    StoreId, StreamInfo, StreamList, StreamPage, StreamRead,
+};
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+/// A store whose log is exchanged under those who use it.
+pub struct Failover {
+    id: StoreId,
+    /// How often the log was read.
+    pub log_reads: AtomicUsize,
+    /// The end of the log that waiting believes in, whatever there is.
+    pub believed: AtomicU64,
+    now: watch::Sender<Arc<MemoryStore>>,
+    /// Where clients are led once this many more pages of streams were read.
+    next: Mutex<Option<(usize, Arc<MemoryStore>)>>,
+}
+
+impl Failover {
+    /// A new log.
+    #[allow(clippy::new_ret_no_self, reason = "a store is shared by those who use it")]
+    pub fn new() -> Arc<Self> {
+        let store = Arc::new(MemoryStore::new());
+        let (log_reads, believed) = Default::default();
+        Arc::new(Self {
+            id: store.id(),
+            log_reads,
+            believed,
+            now: watch::Sender::new(store),
+            next: Mutex::default(),
+        })
+    }
+
+    fn now(&self) -> Arc<MemoryStore> {
+        self.now.borrow().clone()
+    }
+
+    /// Leads everybody to a server that has the events up to this position, and these.
+    ///
+    /// # Panics
+    /// If an append is refused.
+    pub async fn lose(&self, up_to: Position, then: impl IntoIterator<Item = Append>) {
+        self.now.send_replace(self.server(up_to, then).await);
+    }
+
+    /// The same, once this many more pages of streams were read.
+    ///
+    /// # Panics
+    /// If an append is refused.
+    pub async fn lose_after(&self, pages: usize, up_to: Position, then: impl IntoIterator<Item = Append>) {
+        let server = self.server(up_to, then).await;
+        *self.next.lock().expect("nobody panics with it") = Some((pages, server));
+    }
+
+    async fn server(&self, up_to: Position, then: impl IntoIterator<Item = Append>) -> Arc<MemoryStore> {
+        let server = Arc::new(MemoryStore::new());
+        let mut read = LogRead::forward(Position::FIRST);
+        while read.from <= up_to {
+            let page = self.now().read_log(read.clone()).await.expect("a log in memory is read");
+            for event in page.events.iter().filter(|event| event.position <= up_to) {
+                let append = Append::to(event.stream.clone(), Expected::Any, [event.to_new()]);
+                server.append(append).await.expect("it is taken again");
+            }
+            if page.end {
+                break;
+            }
+            read.from = page.next;
+        }
+        for append in then {
+            server.append(append).await.expect("it is taken");
+        }
+        server
+    }
+}
+
+#[async_trait]
+impl EventStore for Failover {
+    fn id(&self) -> StoreId {
+        self.id
+    }
+    async fn append(&self, append: Append) -> Result<Appended> {
+        self.now().append(append).await
+    }
+    async fn read_log(&self, read: LogRead) -> Result<LogPage> {
+        self.log_reads.fetch_add(1, Ordering::SeqCst);
+        self.now().read_log(read).await
+    }
+    async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
+        let page = self.now().read_stream(read).await;
+        let mut next = self.next.lock().expect("nobody panics with it");
+        if let Some((pages, server)) = next.take() {
+            match pages {
+                0 | 1 => drop(self.now.send_replace(server)),
+                more => *next = Some((more - 1, server)),
+            }
+        }
+        page
+    }
+    async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
+        self.now().list_streams(list).await
+    }
+    async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
+        self.now().outcome(key).await
+    }
+    async fn head(&self) -> Result<Position> {
+        self.now().head().await
+    }
+    /// Waits for more than there was, also on a server that has less.
+    async fn wait(&self, after: Position) -> Result<Position> {
+        let believed = Position::new(self.believed.load(Ordering::SeqCst));
+        if believed > after {
+            return Ok(believed);
+        }
+        let mut now = self.now.subscribe();
+        loop {
+            let store = now.borrow_and_update().clone();
+            tokio::select! {
+                head = store.wait(after) => return head,
+                _ = now.changed() => {}
+            }
+        }
+    }
+}
