@@ -58,6 +58,6 @@ pub use progress::Progress;
 pub use replicated::{OpenReplica, Replicated, split_replica};
 pub use row::{EventRow, Stored, own_to_json, tags_to_json};
 pub use session::{Answer, Fault, Session, Sessions, run};
-pub use stage::{Staged, StagedEvent, StagedStream};
+pub use stage::{Batch, Pending, Staged, StagedEvent, StagedStream};
 pub use stopped::{Stopped, has_moved, lost_event, of_opening};
 pub use value::Value;

@@ -21,12 +21,21 @@ pub struct Lineage {
     known: Mutex<Known>,
 }
 
+/// What is known of a log at one moment.
 #[derive(Clone, Copy, Debug)]
-struct Known {
-    newest: Witness,
+pub(crate) struct Known {
+    /// The newest event that is known.
+    pub newest: Witness,
     /// How often events were found to be lost, and one of them.
     losses: u64,
     lost: Option<Witness>,
+}
+
+impl Known {
+    /// An event that was found to be lost since the losses were this many, if any was.
+    pub fn lost_since(&self, losses: u64) -> Option<Witness> {
+        self.lost.filter(|_| self.losses > losses)
+    }
 }
 
 /// What a database says of the log that it has.
@@ -61,10 +70,9 @@ impl Lineage {
         self.known().losses
     }
 
-    /// An event that was found to be lost since then, if any was.
-    pub(crate) fn lost_since(&self, losses: u64) -> Option<Witness> {
-        let known = self.known();
-        known.lost.filter(|_| known.losses > losses)
+    /// What is known now.
+    pub(crate) fn now(&self) -> Known {
+        *self.known()
     }
 
     /// The log goes to here, or further.
