@@ -100,7 +100,7 @@ impl Database for Link {
     }
 
     fn session<'a>(&self, connection: &'a mut Connected) -> Box<dyn Session + 'a> {
-        Box::new(Held::Open { connection, limit: self.options.silence() })
+        Box::new(Held::Open { connection, limit: self.options.silence(), is_broken: false })
     }
 
     async fn commit(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {

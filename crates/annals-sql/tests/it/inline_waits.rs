@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use annals::{
-    Annals, Append, Event, Expected, Failure, NewEvent, Phase, Position, Projection, Recorded, Rows, StreamId,
+    Annals, Append, Dialect, Event, Expected, Failure, NewEvent, Phase, Position, Projection, Recorded, Rows,
+    StreamId,
 };
 
 use crate::counter::{CounterEvent, QUICKLY, Sums, increase, sum, until};
@@ -13,6 +14,7 @@ on_each_database! {
     rows_that_are_being_made_hold_up_no_append,
     rows_that_a_user_has_locked_hold_up_no_append,
     a_projection_that_takes_too_long_holds_up_no_append_for_long,
+    a_statement_that_takes_too_long_holds_up_no_append_for_long,
 }
 
 /// It takes its time.
@@ -116,4 +118,41 @@ async fn a_projection_that_takes_too_long_holds_up_no_append_for_long(place: Pla
     increase(&other, "a", 1).await;
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     slow.await.unwrap();
+}
+
+/// It asks the database something that takes its time.
+struct Asking;
+
+impl Projection for Asking {
+    const NAME: &'static str = "asking";
+    const SCHEMA: &'static str = "";
+    type Event = CounterEvent;
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+        if event.aggregate_id() == "slow" {
+            let sql = match rows.dialect() {
+                Dialect::MySql => "SELECT SLEEP(50)",
+                _ => "SELECT 1 FROM pg_sleep(50)",
+            };
+            rows.query(sql, (), |_| Ok(()))?;
+        }
+        Ok(())
+    }
+}
+
+async fn a_statement_that_takes_too_long_holds_up_no_append_for_long(place: Place) {
+    let annals = Annals::open(&place.url).await.unwrap();
+    annals.project(Asking).inline().start().await.unwrap();
+    until(&annals, "asking", |status| status.phase == Phase::Live).await;
+    let other = Annals::open(&place.url).await.unwrap();
+    let began = Instant::now();
+    let slow = tokio::spawn({
+        let annals = annals.clone();
+        async move { increase(&annals, "slow", 1).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    increase(&other, "a", 1).await;
+    slow.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    // The connection is used on, with the limits that it had.
+    increase(&annals, "b", 1).await;
 }
