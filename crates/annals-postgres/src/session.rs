@@ -173,7 +173,8 @@ impl Driver for Door {
         &self.cancels
     }
 
-    /// A commit that waits for a standby is not ended: it would become visible without being there.
+    /// A commit that waits for a standby is not ended: it would become visible without being there. Neither is a session that
+    /// does nothing: a pooler may have given it to somebody else.
     async fn cancel(&self, sessions: Vec<(Id, Step)>) -> Result<(), sqlx::Error> {
         let mut other = self.address.connect.connect().await?;
         for (id, step) in sessions {
@@ -183,7 +184,8 @@ impl Driver for Door {
             };
             let sql = format!(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                 WHERE pid = {} AND backend_start = '{}' AND {condition}",
+                 WHERE pid = {} AND backend_start = '{}' AND application_name = 'annals' \
+                 AND state IS DISTINCT FROM 'idle' AND {condition}",
                 id.process, id.began
             );
             other.execute(AssertSqlSafe(sql)).await?;

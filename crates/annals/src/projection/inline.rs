@@ -12,7 +12,7 @@
 //!       [`GIVE_UP`], with the connection. After a failure appends leave the rows alone until the task has made progress.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use annals_core::{Event, EventStore, Invalid, LogRead, Position, Query, RecordedEvent, Witness};
@@ -46,6 +46,9 @@ pub(super) struct InlineProjection<P> {
     pub known: AtomicU64,
     /// How far behind the rows may be just now to be caught up.
     pub behind_max: AtomicU64,
+    /// Whether a connection was given up because the rows took too long: until the task has made progress, appends leave
+    /// them alone also where they are not behind.
+    pub given_up: AtomicBool,
 }
 
 /// Why the rows are left as they are.
@@ -59,6 +62,7 @@ impl<P: Projection> InlineProjection<P> {
     /// The task of the projection has filled the rows up to here.
     pub fn is_filled_to(&self, position: Position) {
         self.known.store(position.get(), Ordering::Relaxed);
+        self.given_up.store(false, Ordering::Relaxed);
         let more = |behind_max: u64| Some((behind_max * 2).clamp(1, BEHIND_MAX));
         let _ = self.behind_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
@@ -247,10 +251,14 @@ fn limits(dialect: Dialect) -> (String, &'static str) {
 impl<P: Projection> Inline for InlineProjection<P> {
     /// All of it is part of the transaction, or nothing.
     async fn take(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<bool, NotTaken> {
+        if self.given_up.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         match tokio::time::timeout(GIVE_UP, self.write_or_undo(session, group)).await {
             Ok(taken) => taken,
             Err(_) => {
                 let reason = format!("the rows of the projection `{}` take too long", P::NAME);
+                self.given_up.store(true, Ordering::Relaxed);
                 self.leave(reason.clone());
                 Err(NotTaken::Unavailable(reason.into()))
             }
