@@ -4,6 +4,6 @@ SELECT
     l.store_id AS store,
     (SELECT s.event_id FROM events AS s WHERE s.position = $1) AS seen,
     @annals_session AS session,
-    CAST(@@read_only AS SIGNED) AS follows,
+    CAST(@@read_only AS CHAR) NOT IN ('0', 'OFF') AS follows,
     ({end}) AS until
 FROM log AS l

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{EventId, IdempotencyKey, Position, StreamId, Timestamp, Version};
+use annals_core::{EventId, IdempotencyKey, Position, StreamId, Timestamp, Version, Witness};
 use annals_sql::{Asked, Database, Facts, Failure, How, Lineage, Session, Staged, Step, Stopped, Tail};
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
@@ -31,12 +31,11 @@ pub(crate) struct Link {
 
 impl Link {
     /// The statement that checks, under its lock, that the log is the one that is meant.
-    fn assertion(&self, session: &str) -> String {
-        let newest = self.lineage.newest();
+    fn assertion(&self, session: &str, known: Witness) -> String {
         let values = [
             Value::Bytes(self.lineage.id().as_bytes().to_vec()),
-            Value::Number(read::column(newest.position)),
-            Value::Bytes(newest.id.as_bytes().to_vec()),
+            Value::Number(read::column(known.position)),
+            Value::Bytes(known.id.as_bytes().to_vec()),
             Value::name(session),
         ];
         statement::text("CALL assert_log($1, $2, $3, $4)", &values)
@@ -67,7 +66,7 @@ impl Database for Link {
         staged: &Staged<'_>,
         how: How,
     ) -> Result<Option<Tail>, sqlx::Error> {
-        let text = group::text(staged, &self.assertion(&connection.session), how);
+        let text = group::text(staged, &self.assertion(&connection.session, staged.known), how);
         // The server would end the connection in the middle, and what became of the append would not be known.
         let (bytes, bytes_max) = (text.len() + PACKET_HEAD, connection.packet);
         if bytes > bytes_max {
@@ -88,7 +87,7 @@ impl Database for Link {
     }
 
     async fn lock(&self, connection: &mut Connected, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
-        let assertion = self.assertion(&connection.session);
+        let assertion = self.assertion(&connection.session, asked.known);
         let text = format!("START TRANSACTION; {assertion}; SELECT position, moved FROM log FOR UPDATE");
         let log = rows(connection, text).await?;
         let log = log.last().ok_or(sqlx::Error::RowNotFound)?;
@@ -101,7 +100,7 @@ impl Database for Link {
     }
 
     fn session<'a>(&self, connection: &'a mut Connected) -> Box<dyn Session + 'a> {
-        Box::new(Held::Open { connection, limit: self.options.silence() })
+        Box::new(Held::Open { connection, limit: self.options.silence(), is_broken: false })
     }
 
     async fn commit(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {

@@ -10,7 +10,7 @@ use annals_core::{
     StreamInfo, StreamList, StreamPage, StreamRead, Version, Witness,
 };
 use annals_sql::{
-    Found, Lineage, PAGE_BYTES, Pool, Step, Stopped, damaged, log_page, log_span, order, stream_page,
+    Found, Lineage, PAGE_BYTES, Pool, Role, Step, Stopped, damaged, log_page, log_span, order, stream_page,
     stream_span,
 };
 use sqlx::Row;
@@ -70,6 +70,9 @@ impl Reader {
         let numbers = [first, last, limit, PAGE_BYTES].map(Value::Number);
         let rows = self.rows(&log_statement(read), &numbers).await.map_err(failed)?;
         let head = Position::new(until(&rows)?);
+        let role = self.role(&rows).map_err(failed)?;
+        role.has("position", read.from.get(), read.direction, head.get())
+            .map_err(|behind| failed(stopped(behind)))?;
         self.lineage.reached(head);
         let (mut events, whole) = self.events(&rows, limit)?;
         match read.direction {
@@ -91,6 +94,10 @@ impl Reader {
         values.push(Value::name(read.stream.as_str()));
         let rows = self.rows(&page(end, &events_of, read.direction), &values).await.map_err(failed)?;
         let version = Version::new(until(&rows)?);
+        let role = self.role(&rows).map_err(failed)?;
+        let what = format!("the stream `{}` up to version", read.stream);
+        role.has(&what, read.from.get(), read.direction, version.get())
+            .map_err(|behind| failed(stopped(behind)))?;
         let (mut events, whole) = self.events(&rows, limit)?;
         match read.direction {
             Direction::Forward => events.sort_unstable_by_key(|event| event.version),
@@ -149,6 +156,17 @@ impl Reader {
         rows
     }
 
+    /// What the server is that has answered.
+    fn role(&self, rows: &[MySqlRow]) -> Result<Role, sqlx::Error> {
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        match (row.try_get::<i64, _>("follows")? != 0, self.replica) {
+            (true, true) => Ok(Role::Replica),
+            (true, false) => Ok(Role::Standby),
+            (false, false) => Ok(Role::Primary),
+            (false, true) => Err(stopped(Stopped::NoReplica)),
+        }
+    }
+
     /// Compares the log that has answered with the one that is meant.
     fn check(&self, rows: &[MySqlRow], asked: Witness, session: &str) -> Result<(), sqlx::Error> {
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
@@ -156,13 +174,10 @@ impl Reader {
         if of_session.as_deref() != Some(session) {
             return Err(stopped(Stopped::Pooled));
         }
-        let follows = row.try_get::<i64, _>("follows")? != 0;
-        if self.replica && !follows {
-            return Err(stopped(Stopped::NoReplica));
-        }
+        let role = self.role(rows)?;
         let store = row::maybe_id(row, "store")?.ok_or(sqlx::Error::RowNotFound)?;
         let event = row::maybe_id(row, "seen")?.map(EventId::from_bytes);
-        let found = Found { store: StoreId::from_bytes(store), event, follows };
+        let found = Found { store: StoreId::from_bytes(store), event, role };
         self.lineage.check(asked, found).map_err(stopped)
     }
 

@@ -251,11 +251,12 @@ impl Schema {
 
     /// Makes what is missing of this part; returns how much that was.
     async fn run(&mut self, part: &'static Part) -> Result<usize, Unmade> {
-        let name = self.name.clone();
+        // The name of a lock has at most 64 characters.
+        let name = [Value::Json(self.name.clone())];
+        let name = statement::text("CONCAT('annals ', LEFT(SHA2($1, 256), 40))", &name);
+        let lock = format!("SELECT GET_LOCK({name}, 60)");
         let locked = self.within(TABLES_MAX, async move |connection| {
-            // The name of a lock has at most 64 characters.
-            let sql = "SELECT GET_LOCK(CONCAT('annals ', LEFT(SHA2($1, 256), 40)), 60)";
-            let answer = rows(connection, statement::text(sql, &[Value::Json(name)])).await?;
+            let answer = rows(connection, lock).await?;
             answer.first().ok_or(sqlx::Error::RowNotFound)?.try_get::<Option<i64>, _>(0)
         });
         if locked.await? != Some(1) {
@@ -265,7 +266,8 @@ impl Schema {
         let missing = self.missing(part).await?;
         let count = missing.steps + missing.procedures.len();
         self.within(TABLES_MAX, async move |connection| make(connection, part, &missing).await).await?;
-        self.ask(async |connection| connection.execute("DO RELEASE_ALL_LOCKS()").await).await?;
+        let release = AssertSqlSafe(format!("DO RELEASE_LOCK({name})"));
+        self.ask(async |connection| connection.execute(release).await).await?;
         Ok(count)
     }
 }

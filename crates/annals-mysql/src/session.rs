@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use annals_core::{EventId, StoreId};
-use annals_sql::{Driver, Pool, Step, Stopped};
+use annals_sql::{Cancels, Driver, Pool, Step, Stopped};
 use async_trait::async_trait;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
@@ -31,6 +31,7 @@ pub(crate) struct Door {
     options: Options,
     set: String,
     state_of: Option<StateOf>,
+    cancels: Cancels<Id>,
 }
 
 /// The log whose state a connection must lead to, once it is known which. A log itself is checked by each statement.
@@ -40,10 +41,17 @@ pub(crate) type StateOf = Arc<OnceLock<StoreId>>;
 pub(crate) struct Connected {
     sql: MySqlConnection,
     number: u64,
-    /// What the variable `@annals_session` is in its session, and in no other.
+    /// What the variable `@annals_session` is in its session, and in no other. The session has the lock of this name, by
+    /// which a server says the number of the session.
     pub(crate) session: String,
     /// The most bytes that the server takes at once.
     pub(crate) packet: usize,
+}
+
+/// A session, among all of all servers: numbers of sessions are given again by the next server.
+pub(crate) struct Id {
+    number: u64,
+    session: String,
 }
 
 impl Deref for Connected {
@@ -63,7 +71,13 @@ impl DerefMut for Connected {
 impl Door {
     /// Connections with these settings.
     pub(crate) fn new(address: &Address, options: &Options, set: String, state_of: Option<StateOf>) -> Self {
-        Self { address: address.clone(), options: options.clone(), set, state_of }
+        Self {
+            address: address.clone(),
+            options: options.clone(),
+            set,
+            state_of,
+            cancels: Cancels::default(),
+        }
     }
 
     /// Connections that read a log.
@@ -113,7 +127,7 @@ impl Door {
         let set = format!(
             "{}; SET @annals_session = '{session}'; \
              SELECT CAST(CONNECTION_ID() AS SIGNED), CAST(@@max_allowed_packet AS SIGNED), \
-             CAST(@@sql_log_bin AS SIGNED), {store}",
+             CAST(@@sql_log_bin AS SIGNED), {store}, GET_LOCK(@annals_session, 0)",
             self.set
         );
         let rows = sqlx::raw_sql(AssertSqlSafe(set)).fetch_all(&mut sql).await?;
@@ -148,6 +162,7 @@ impl Door {
 impl Driver for Door {
     type Connection = Connected;
     type Error = sqlx::Error;
+    type Id = Id;
 
     async fn connect(&self) -> Result<Connected, sqlx::Error> {
         let made = tokio::time::timeout(self.options.patience, self.make()).await;
@@ -158,27 +173,39 @@ impl Driver for Door {
         connection.ping().await.is_ok()
     }
 
-    fn number(connection: &Connected) -> u64 {
-        connection.number
+    fn id(connection: &Connected) -> Id {
+        Id { number: connection.number, session: connection.session.clone() }
+    }
+
+    fn cancels(&self) -> &Cancels<Id> {
+        &self.cancels
     }
 
     /// A commit that waits for a replica is not ended: it would become visible without being there.
-    async fn cancel(&self, number: u64, step: Step) {
-        let ended = tokio::time::timeout(self.options.patience, async {
-            let mut other = self.address.connect.connect().await?;
-            let commits = format!(
-                "SELECT COUNT(*) FROM information_schema.processlist WHERE id = {number} \
-                 AND (state LIKE '%ommit%' OR state LIKE '%semi-sync%' OR info LIKE 'COMMIT%')"
+    async fn cancel(&self, sessions: Vec<(Id, Step)>) -> Result<(), sqlx::Error> {
+        let mut other = self.address.connect.connect().await?;
+        for (Id { number, session }, step) in sessions {
+            // A session that has ended has no lock, and a server does not give its number again.
+            let ended = format!(
+                "SELECT COUNT(*) FROM information_schema.processlist \
+                 WHERE id = {number} AND id = IS_USED_LOCK('{session}') AND ({} OR NOT \
+                 (COALESCE(state, '') LIKE '%ommit%' OR COALESCE(state, '') LIKE '%semi-sync%' \
+                 OR COALESCE(info, '') LIKE 'COMMIT%'))",
+                step == Step::Read
             );
-            let commits = other.fetch_one(AssertSqlSafe(commits)).await?.try_get::<i64, _>(0)? > 0;
-            if step == Step::Read || !commits {
-                other.execute(AssertSqlSafe(format!("KILL {number}"))).await?;
+            if other.fetch_one(AssertSqlSafe(ended)).await?.try_get::<i64, _>(0)? > 0 {
+                let killed = other.execute(AssertSqlSafe(format!("KILL {number}"))).await;
+                // It may have ended by itself.
+                if !matches!(&killed, Err(sqlx::Error::Database(_))) {
+                    killed?;
+                }
             }
-            other.close().await
-        });
-        if !matches!(ended.await, Ok(Ok(()))) {
-            tracing::debug!(number, "a statement that nobody waits for could not be ended");
         }
+        other.close().await
+    }
+
+    fn patience(&self) -> Duration {
+        self.options.patience
     }
 
     fn stopped(reason: Stopped) -> sqlx::Error {

@@ -93,8 +93,9 @@ pub(crate) enum Held<'a> {
     Lent(Lent<Door>),
     /// Nobody else's: it ends with this.
     Alone(Line<Door>),
-    /// The writer's, with the transaction of a group open.
-    Open { connection: &'a mut MySqlConnection, limit: Duration },
+    /// The writer's, with the transaction of a group open. `is_broken` is set in the middle of a statement: if it is given up
+    /// there, the driver would take the rest of its answer to be that of the next.
+    Open { connection: &'a mut MySqlConnection, limit: Duration, is_broken: bool },
 }
 
 impl Held<'_> {
@@ -109,9 +110,14 @@ impl Held<'_> {
         let line = match self {
             Self::Lent(lent) => lent.line(),
             Self::Alone(line) => line,
-            Self::Open { connection, limit } => {
-                let done = tokio::time::timeout(*limit, statement(connection)).await;
-                return done.unwrap_or_else(|_| Err(silent(*limit)));
+            Self::Open { is_broken: true, limit, .. } => return Err(silent(*limit)),
+            Self::Open { connection, limit, is_broken } => {
+                *is_broken = true;
+                let Ok(done) = tokio::time::timeout(*limit, statement(connection)).await else {
+                    return Err(silent(*limit));
+                };
+                *is_broken = false;
+                return done;
             }
         };
         let done = line.within(limit, step, async |connection| statement(connection).await).await;
@@ -199,8 +205,9 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
         return Fault::unavailable(reason);
     }
     /// Locks, deadlocks, time, connections, memory and disk; a table that was made again meanwhile.
-    const LATER: [u16; 16] = [
+    const LATER: [u16; 17] = [
         1021, 1030, 1040, 1041, 1114, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1412, STATEMENTS, 1615, 1969,
+        3024,
     ];
     let number = number(&error);
     let refused = match &error {

@@ -62,8 +62,8 @@ impl Database for Link {
         // Outside of a transaction a statement is one.
         let session = connection.session.clone();
         let statement = bind(staged).bind(Uuid::from_bytes(*self.lineage.id().as_bytes()));
-        let newest = self.lineage.newest();
-        let statement = statement.bind(column(newest.position)).bind(Uuid::from_bytes(*newest.id.as_bytes()));
+        let known = staged.known;
+        let statement = statement.bind(column(known.position)).bind(Uuid::from_bytes(*known.id.as_bytes()));
         let tail = match statement.bind(session).fetch_optional(&mut **connection).await {
             // A key, an id or a version is there already.
             Err(sqlx::Error::Database(refused)) if refused.is_unique_violation() && how != How::Locked => {
@@ -84,7 +84,7 @@ impl Database for Link {
     async fn lock(&self, connection: &mut Connected, asked: &Asked<'_>) -> Result<Facts, sqlx::Error> {
         connection.execute(LOCK).await?;
         let sql = "SELECT coalesce((SELECT max(position) FROM events), 0), moved FROM assert_log($1, $2, $3, $4), log";
-        let Witness { position, id } = self.lineage.newest();
+        let Witness { position, id } = asked.known;
         let end = sqlx::query(sql)
             .bind(Uuid::from_bytes(*self.lineage.id().as_bytes()))
             .bind(column(position))
@@ -98,7 +98,7 @@ impl Database for Link {
     }
 
     fn session<'a>(&self, connection: &'a mut Connected) -> Box<dyn Session + 'a> {
-        Box::new(Held::Open { connection, limit: self.options.silence() })
+        Box::new(Held::Open { connection, limit: self.options.silence(), is_broken: false })
     }
 
     async fn commit(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {

@@ -10,7 +10,8 @@ use annals_core::{
     StreamList, StreamPage, StreamRead, Version, Witness,
 };
 use annals_sql::{
-    Found, Lineage, PAGE_BYTES, Pool, Step, Stopped, log_page, log_span, order, stream_page, stream_span,
+    Found, Lineage, PAGE_BYTES, Pool, Role, Step, Stopped, log_page, log_span, order, stream_page,
+    stream_span,
 };
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
@@ -70,6 +71,9 @@ impl Reader {
         });
         let rows = rows.await.map_err(failed)?;
         let head = Position::new(until(&rows)?);
+        let role = self.role(&rows).map_err(failed)?;
+        role.has("position", read.from.get(), read.direction, head.get())
+            .map_err(|behind| failed(stopped(behind)))?;
         self.lineage.reached(head);
         let (events, whole) = self.events(&rows, limit)?;
         log_page(read, events, whole, head)
@@ -85,6 +89,10 @@ impl Reader {
         });
         let rows = rows.await.map_err(failed)?;
         let version = Version::new(until(&rows)?);
+        let role = self.role(&rows).map_err(failed)?;
+        let what = format!("the stream `{}` up to version", read.stream);
+        role.has(&what, read.from.get(), read.direction, version.get())
+            .map_err(|behind| failed(stopped(behind)))?;
         let (events, whole) = self.events(&rows, limit)?;
         stream_page(read, events, whole, version)
     }
@@ -145,6 +153,17 @@ impl Reader {
         rows
     }
 
+    /// What the server is that has answered.
+    fn role(&self, rows: &[PgRow]) -> Result<Role, sqlx::Error> {
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        match (row.try_get("follows")?, self.replica) {
+            (true, true) => Ok(Role::Replica),
+            (true, false) => Ok(Role::Standby),
+            (false, false) => Ok(Role::Primary),
+            (false, true) => Err(stopped(Stopped::NoReplica)),
+        }
+    }
+
     /// Compares the log that has answered with the one that is meant.
     fn check(&self, rows: &[PgRow], asked: Witness, session: &str) -> Result<(), sqlx::Error> {
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
@@ -152,15 +171,12 @@ impl Reader {
         if of_session.as_deref() != Some(session) {
             return Err(stopped(Stopped::Pooled));
         }
-        let follows: bool = row.try_get("follows")?;
-        if self.replica && !follows {
-            return Err(stopped(Stopped::NoReplica));
-        }
+        let role = self.role(rows)?;
         let event: Option<Uuid> = row.try_get("seen")?;
         let found = Found {
             store: StoreId::from_bytes(row.try_get::<Uuid, _>("store")?.into_bytes()),
             event: event.map(|id| annals_core::EventId::from_bytes(id.into_bytes())),
-            follows,
+            role,
         };
         self.lineage.check(asked, found).map_err(stopped)
     }

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use annals_core::StoreId;
-use annals_sql::{Driver, Pool, Step, Stopped};
+use annals_sql::{Cancels, Driver, Pool, Step, Stopped};
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
@@ -32,6 +32,7 @@ pub(crate) struct Door {
     options: Options,
     set: String,
     state_of: Option<StateOf>,
+    cancels: Cancels<Id>,
 }
 
 /// The log whose state a connection must lead to, once it is known which. A log itself is checked by each statement.
@@ -40,9 +41,17 @@ pub(crate) type StateOf = Arc<OnceLock<StoreId>>;
 /// A connection with what is known of it.
 pub(crate) struct Connected {
     sql: PgConnection,
-    number: i32,
+    id: Id,
     /// What the setting `annals.session` is in its session, and in no other.
     pub(crate) session: String,
+}
+
+/// A session, among all of all servers: numbers of processes are given again.
+#[derive(Clone)]
+pub(crate) struct Id {
+    process: i32,
+    /// When it began.
+    began: String,
 }
 
 impl Deref for Connected {
@@ -62,7 +71,13 @@ impl DerefMut for Connected {
 impl Door {
     /// Connections with these settings.
     pub(crate) fn new(address: &Address, options: &Options, set: String, state_of: Option<StateOf>) -> Self {
-        Self { address: address.clone(), options: options.clone(), set, state_of }
+        Self {
+            address: address.clone(),
+            options: options.clone(),
+            set,
+            state_of,
+            cancels: Cancels::default(),
+        }
     }
 
     /// Connections that read a log.
@@ -103,13 +118,15 @@ impl Door {
         let set = format!(
             "{}; SET annals.session TO '{session}'; \
              SELECT pg_backend_pid(), current_setting('session_replication_role'), \
-             current_setting('zero_damaged_pages'), {store}",
+             current_setting('zero_damaged_pages'), {store}, \
+             (SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid())",
             self.set
         );
         let rows = sqlx::raw_sql(AssertSqlSafe(set)).fetch_all(&mut sql).await?;
         let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
         self.check(row)?;
-        Ok(Connected { number: row.try_get(0)?, sql, session })
+        let id = Id { process: row.try_get(0)?, began: row.try_get(4)? };
+        Ok(Connected { sql, id, session })
     }
 
     fn check(&self, row: &PgRow) -> Result<(), sqlx::Error> {
@@ -137,6 +154,7 @@ impl Door {
 impl Driver for Door {
     type Connection = Connected;
     type Error = sqlx::Error;
+    type Id = Id;
 
     async fn connect(&self) -> Result<Connected, sqlx::Error> {
         let made = tokio::time::timeout(self.options.patience, self.make()).await;
@@ -147,28 +165,36 @@ impl Driver for Door {
         connection.ping().await.is_ok()
     }
 
-    fn number(connection: &Connected) -> u64 {
-        u64::from(connection.number.unsigned_abs())
+    fn id(connection: &Connected) -> Id {
+        connection.id.clone()
     }
 
-    /// A commit that waits for a standby is not ended: it would become visible without being there.
-    async fn cancel(&self, number: u64, step: Step) {
-        let condition = match step {
-            Step::Read => "wait_event IS DISTINCT FROM 'SyncRep'",
-            Step::Commit => "wait_event_type = 'Lock'",
-        };
-        let sql = format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-             WHERE pid = {number} AND application_name = 'annals' AND {condition}"
-        );
-        let ended = tokio::time::timeout(self.options.patience, async {
-            let mut other = self.address.connect.connect().await?;
+    fn cancels(&self) -> &Cancels<Id> {
+        &self.cancels
+    }
+
+    /// A commit that waits for a standby is not ended: it would become visible without being there. Neither is a session that
+    /// does nothing: a pooler may have given it to somebody else.
+    async fn cancel(&self, sessions: Vec<(Id, Step)>) -> Result<(), sqlx::Error> {
+        let mut other = self.address.connect.connect().await?;
+        for (id, step) in sessions {
+            let condition = match step {
+                Step::Read => "wait_event IS DISTINCT FROM 'SyncRep'",
+                Step::Commit => "wait_event_type = 'Lock'",
+            };
+            let sql = format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE pid = {} AND backend_start = '{}' AND application_name = 'annals' \
+                 AND state IS DISTINCT FROM 'idle' AND {condition}",
+                id.process, id.began
+            );
             other.execute(AssertSqlSafe(sql)).await?;
-            other.close().await
-        });
-        if !matches!(ended.await, Ok(Ok(()))) {
-            tracing::debug!(number, "a statement that nobody waits for could not be ended");
         }
+        other.close().await
+    }
+
+    fn patience(&self) -> Duration {
+        self.options.patience
     }
 
     fn stopped(reason: Stopped) -> sqlx::Error {

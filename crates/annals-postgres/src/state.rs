@@ -105,8 +105,9 @@ pub(crate) enum Held<'a> {
     Lent(Lent<Door>),
     /// Nobody else's: it ends with this.
     Alone(Line<Door>),
-    /// The writer's, with the transaction of a group open.
-    Open { connection: &'a mut PgConnection, limit: Duration },
+    /// The writer's, with the transaction of a group open. `is_broken` is set in the middle of a statement: if it is given up
+    /// there, the driver would take the rest of its answer to be that of the next.
+    Open { connection: &'a mut PgConnection, limit: Duration, is_broken: bool },
 }
 
 impl Held<'_> {
@@ -121,9 +122,14 @@ impl Held<'_> {
         let line = match self {
             Self::Lent(lent) => lent.line(),
             Self::Alone(line) => line,
-            Self::Open { connection, limit } => {
-                let done = tokio::time::timeout(*limit, statement(connection)).await;
-                return done.unwrap_or_else(|_| Err(silent(*limit)));
+            Self::Open { is_broken: true, limit, .. } => return Err(silent(*limit)),
+            Self::Open { connection, limit, is_broken } => {
+                *is_broken = true;
+                let Ok(done) = tokio::time::timeout(*limit, statement(connection)).await else {
+                    return Err(silent(*limit));
+                };
+                *is_broken = false;
+                return done;
             }
         };
         let done = line.within(limit, step, async |connection| statement(connection).await).await;

@@ -2,8 +2,8 @@
 //!
 //! - K1  A group shares a transaction, not a fate: if the reason for which it is not written may be one of its appends, it
 //!       is divided until that append is alone, and only that one gets the error.
-//! - K2  An append with conditions that came in before the log was found to have lost events is a conflict: what it was
-//!       decided on may be gone.
+//! - K2  Of an append that came in before the log was found to have lost events, a condition that names a version or a
+//!       position is violated, unless the append is in the log already: what it was decided on may be gone.
 //! - K3  Once every caller of a group has gone, what the database does for it is ended.
 //!
 //! One task a store, one connection. It ends when the store is dropped, after what came in before. Appends of other
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use annals_core::{
     Append, Appended, Clock, Condition, Conflict, Error, EventStore, LogRead, Position, QueryItem,
-    RecordedEvent, Result, Violated, Write,
+    RecordedEvent, Result, Write,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use crate::inline::{self, Inline, Inlines, Undone};
 use crate::stage::Outcome;
 use crate::writer::Writer;
-use crate::{Database, Failure, Lineage, Progress, Staged, Tail};
+use crate::{Batch, Database, Failure, Lineage, Pending, Progress, Staged, Tail};
 
 /// Most appends of a group.
 const GROUP_APPENDS_MAX: usize = 1_024;
@@ -274,15 +274,15 @@ async fn carry_out(
     group: Vec<Request>,
 ) {
     let mut groups = VecDeque::from([group]);
-    while let Some(group) = groups.pop_front() {
-        let mut group = answer_lost(group, writer.lineage());
+    while let Some(mut group) = groups.pop_front() {
+        group.retain(|request| !request.answer.is_closed());
         if group.is_empty() {
             continue;
         }
-        let appends: Vec<_> = group.iter().map(|request| request.append.clone()).collect();
-        let appends: Vec<&Append> = appends.iter().map(AsRef::as_ref).collect();
+        let appends: Vec<_> = group.iter().map(|request| (request.append.clone(), request.losses)).collect();
+        let batch = batch(&appends, writer.lineage());
         let written = tokio::select! {
-            written = write(writer, clock, &appends, inlines) => written,
+            written = write(writer, clock, &batch, inlines) => written,
             () = all_gone(&mut group) => {
                 writer.give_up();
                 continue;
@@ -320,20 +320,13 @@ async fn carry_out(
     }
 }
 
-/// Answers those whose decision may rest on events that are lost, and returns the others that still wait.
-fn answer_lost(group: Vec<Request>, lineage: &Lineage) -> Vec<Request> {
-    let mut others = Vec::with_capacity(group.len());
-    for request in group {
-        match lineage.lost_since(request.losses) {
-            _ if request.answer.is_closed() => {}
-            Some(seen) if !request.append.conditions.is_empty() => {
-                let refused = Outcome::Refused(vec![(0, Violated::History { seen })]);
-                let _ = request.answer.send(Ok(Answer::Other(refused)));
-            }
-            _ => others.push(request),
-        }
-    }
-    others
+/// These appends, each with the losses that were known when it came in, as they are to be judged now. What is known of the
+/// log is looked up once: a loss that is found while the batch is written takes the known event, so the batch is judged again.
+fn batch<'a>(appends: &'a [(Arc<Append>, u64)], lineage: &Lineage) -> Batch<'a> {
+    let known = lineage.now();
+    let pending =
+        |(append, losses): &'a (Arc<Append>, u64)| Pending { append, lost: known.lost_since(*losses) };
+    Batch { appends: appends.iter().map(pending).collect(), known: known.newest }
 }
 
 /// Waits until no caller of the group waits for an answer.
@@ -377,18 +370,18 @@ impl Staged<'_> {
 async fn write<'a>(
     writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
-    appends: &[&'a Append],
+    batch: &Batch<'a>,
     inlines: &[Arc<dyn Inline>],
 ) -> Result<(Staged<'a>, Tail), Undone> {
     if !inlines.is_empty() {
-        return inline::write(writer, clock, appends, inlines).await;
+        return inline::write(writer, clock, batch, inlines).await;
     }
-    if let Some(staged) = Staged::assuming(appends, clock.now())
+    if let Some(staged) = Staged::assuming(batch, clock.now())
         && let Some(tail) = writer.write(&staged).await?
     {
         return Ok((staged, tail));
     }
-    let (staged, tail) = writer.begin_locked(clock, appends).await?;
+    let (staged, tail) = writer.begin_locked(clock, batch).await?;
     if staged.events.is_empty() {
         writer.undo().await;
     } else {

@@ -106,6 +106,28 @@ impl Dialect {
         }
     }
 
+    /// The words of some statements, without what is commented. A string or a quoted name is a word, with its quotes.
+    pub fn words(self, sql: &str) -> Vec<&str> {
+        let (mut words, mut rest, mut before) = (Vec::new(), sql, None);
+        while let Some(next) = rest.chars().next() {
+            let executed = if self == Self::MySql { executed(rest) } else { 0 };
+            let verbatim = if executed > 0 { executed } else { self.verbatim(rest, before) };
+            let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '.' | '@');
+            let length = match verbatim {
+                0 => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+                verbatim => verbatim,
+            };
+            let is_comment = verbatim > 0 && !matches!(next, '\'' | '"' | '`' | '$');
+            if length > 0 && !is_comment {
+                words.push(&rest[..length]);
+            }
+            let taken = length.max(next.len_utf8());
+            before = rest[..taken].chars().next_back();
+            rest = &rest[taken..];
+        }
+        words
+    }
+
     /// How many bytes at the beginning of this are quoted or commented.
     fn verbatim(self, sql: &str, before: Option<char>) -> usize {
         let until =
@@ -140,7 +162,7 @@ impl Dialect {
             rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
             match rest.chars().next() {
                 // MariaDB and MySQL carry out what stands in these.
-                _ if self == Self::MySql && (rest.starts_with("/*!") || rest.starts_with("/*M!")) => break "",
+                _ if self == Self::MySql && executed(rest) > 0 => break "",
                 Some('-' | '/' | '#') => match self.verbatim(rest, None) {
                     0 => break "",
                     comment => rest = &rest[comment..],
@@ -161,6 +183,12 @@ impl Dialect {
             Allowed::Read => Some(format!("`{sql}` is not for here: a view only reads")),
         }
     }
+}
+
+/// How long the beginning of a comment is whose text MariaDB or MySQL executes; 0 if this is none.
+fn executed(sql: &str) -> usize {
+    let mark = ["/*!", "/*M!"].into_iter().find(|mark| sql.starts_with(mark));
+    mark.map_or(0, |mark| mark.len() + sql[mark.len()..].bytes().take_while(u8::is_ascii_digit).count())
 }
 
 /// How long a string is in which a backslash escapes.

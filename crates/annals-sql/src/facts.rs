@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use annals_core::{Append, Condition, EventId, Expected, IdempotencyKey, Position, Query, StreamId, Version};
+use annals_core::{
+    Append, Condition, EventId, Expected, IdempotencyKey, Position, Query, StreamId, Version, Witness,
+};
+
+use crate::Batch;
 
 /// What is known of the log, as far as a group must know it. What is not in here is not in the log.
 #[derive(Clone, Debug, Default)]
@@ -97,6 +101,8 @@ impl Facts {
 #[derive(Debug)]
 pub struct Asked<'a> {
     appends: Vec<&'a Append>,
+    /// The event that the log must still have.
+    pub known: Witness,
     /// Streams whose version is asked for.
     pub streams: Vec<&'a StreamId>,
     /// Keys that may be used.
@@ -111,7 +117,8 @@ pub struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// What these appends need.
-    pub fn of(appends: Vec<&'a Append>) -> Self {
+    pub fn of(batch: &Batch<'a>) -> Self {
+        let appends: Vec<_> = batch.appends.iter().map(|pending| pending.append).collect();
         let (mut streams, mut ids, mut matches, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for append in &appends {
             for write in &append.writes {
@@ -134,7 +141,7 @@ impl<'a> Asked<'a> {
         streams.sort_unstable();
         streams.dedup();
         let keys = appends.iter().filter_map(|append| append.key.as_ref()).collect();
-        Self { appends, streams, keys, ids, matches, seen }
+        Self { appends, known: batch.known, streams, keys, ids, matches, seen }
     }
 
     /// The positions at which an append's events may stand already, once it is known where its first event stands, and

@@ -14,11 +14,11 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use annals_core::{Append, Cause, Clock, Invalid, Position, RecordedEvent};
+use annals_core::{Cause, Clock, Invalid, Position, RecordedEvent};
 use async_trait::async_trait;
 
 use crate::writer::Writer;
-use crate::{Database, Failure, Session, Staged, Tail};
+use crate::{Batch, Database, Failure, Session, Staged, Tail};
 
 /// A projection that takes events in the transaction of their append.
 #[async_trait]
@@ -111,10 +111,10 @@ impl From<Failure> for Undone {
 pub(crate) async fn write<'a>(
     writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
-    appends: &[&'a Append],
+    batch: &Batch<'a>,
     inlines: &[Arc<dyn Inline>],
 ) -> Result<(Staged<'a>, Tail), Undone> {
-    let (staged, tail) = begin(writer, clock, appends).await?;
+    let (staged, tail) = begin(writer, clock, batch).await?;
     if staged.events.is_empty() {
         writer.undo().await;
         return Ok((staged, tail));
@@ -155,12 +155,12 @@ pub(crate) async fn write<'a>(
 async fn begin<'a>(
     writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
-    appends: &[&'a Append],
+    batch: &Batch<'a>,
 ) -> Result<(Staged<'a>, Tail), Failure> {
-    if let Some(staged) = Staged::assuming(appends, clock.now())
+    if let Some(staged) = Staged::assuming(batch, clock.now())
         && let Some(tail) = writer.begin(&staged).await?
     {
         return Ok((staged, tail));
     }
-    writer.begin_locked(clock, appends).await
+    writer.begin_locked(clock, batch).await
 }

@@ -2,7 +2,8 @@
 //!
 //! - C1  No statement without a time limit on this side: [`answered`].
 //! - C2  A connection that is dropped in the middle of a statement, because its caller has gone or the server is silent, is
-//!       closed, and what the server still does for it is ended there ([`Driver::cancel`]).
+//!       closed, and what the server still does for it is ended there ([`Driver::cancel`]). That takes one connection at a
+//!       time, however many are dropped ([`Cancels`]), and ends no statement of another session: see [`Driver::Id`].
 //! - C3  A connection on which anything is open or unknown is given up, never lent again.
 //!
 //! Knows no database. Next above: `writer` (the one connection that writes), and the reads of each store.
@@ -29,6 +30,9 @@ pub trait Driver: Send + Sync + 'static {
     type Connection: Send + 'static;
     /// What the library says when something fails.
     type Error: Send;
+    /// By what a server finds the session of a connection, and by what another server, which the address leads to after a
+    /// failover, sees that it is none of its own: numbers of sessions are given again.
+    type Id: Send + 'static;
 
     /// Makes a connection, sets it, and checks where it leads.
     async fn connect(&self) -> Result<Self::Connection, Self::Error>;
@@ -36,12 +40,18 @@ pub trait Driver: Send + Sync + 'static {
     /// Whether the server still answers on this connection.
     async fn answers(&self, connection: &mut Self::Connection) -> bool;
 
-    /// The server's number of a connection.
-    fn number(connection: &Self::Connection) -> u64;
+    /// By what the server knows a connection.
+    fn id(connection: &Self::Connection) -> Self::Id;
 
-    /// Ends what the server does for the connection with this number, by another connection. A statement that may be
-    /// committing is ended only while it waits for a lock.
-    async fn cancel(&self, number: u64, step: Step);
+    /// The sessions in which something is to be ended.
+    fn cancels(&self) -> &Cancels<Self::Id>;
+
+    /// Ends what the server does in these sessions, by another connection. A statement that may be committing is ended only
+    /// while it waits for a lock.
+    async fn cancel(&self, sessions: Vec<(Self::Id, Step)>) -> Result<(), Self::Error>;
+
+    /// The longest that it may take to end something.
+    fn patience(&self) -> Duration;
 
     /// As an error of the library.
     fn stopped(stopped: Stopped) -> Self::Error;
@@ -133,11 +143,71 @@ impl<D: Driver> Line<D> {
 impl<D: Driver> Drop for Line<D> {
     fn drop(&mut self) {
         let (Some(step), Some(connection)) = (self.under_way, self.connection.take()) else { return };
-        let number = D::number(&connection);
+        let id = D::id(&connection);
         drop(connection);
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let driver = self.driver.clone();
-            runtime.spawn(async move { driver.cancel(number, step).await });
+        if let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && self.driver.cancels().push(id, step)
+        {
+            runtime.spawn(cancel_all(self.driver.clone()));
+        }
+    }
+}
+
+/// Most sessions that wait to be ended. The oldest are left to the limits of the server.
+const CANCELS_MAX: usize = 256;
+
+/// Sessions in which something is to be ended.
+pub struct Cancels<I>(Mutex<Queue<I>>);
+
+struct Queue<I> {
+    sessions: VecDeque<(I, Step)>,
+    /// Whether a task ends them.
+    is_served: bool,
+}
+
+impl<I> Default for Cancels<I> {
+    fn default() -> Self {
+        Self(Mutex::new(Queue { sessions: VecDeque::new(), is_served: false }))
+    }
+}
+
+impl<I> Cancels<I> {
+    /// Adds a session. Returns whether a task must be started that ends what is in the queue.
+    fn push(&self, id: I, step: Step) -> bool {
+        let mut queue = self.queue();
+        if queue.sessions.len() == CANCELS_MAX {
+            queue.sessions.pop_front();
+        }
+        queue.sessions.push_back((id, step));
+        !std::mem::replace(&mut queue.is_served, true)
+    }
+
+    /// Takes what is in the queue. If it is empty, the task ends.
+    fn take(&self) -> Vec<(I, Step)> {
+        let mut queue = self.queue();
+        queue.is_served = !queue.sessions.is_empty();
+        queue.sessions.drain(..).collect()
+    }
+
+    fn queue(&self) -> std::sync::MutexGuard<'_, Queue<I>> {
+        // What is under the lock is whole after a panic too.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends what is in the queue, all that has come meanwhile over one connection.
+async fn cancel_all<D: Driver>(driver: Arc<D>) {
+    loop {
+        let sessions = driver.cancels().take();
+        let count = sessions.len();
+        if count == 0 {
+            return;
+        }
+        if !matches!(tokio::time::timeout(driver.patience(), driver.cancel(sessions)).await, Ok(Ok(()))) {
+            tracing::debug!(
+                count,
+                "statements that nobody waits for could not be ended; the server's limits end them"
+            );
         }
     }
 }
@@ -256,5 +326,22 @@ impl<D: Driver> Drop for Lent<D> {
             return;
         }
         self.pool.idle().push_back((line, Instant::now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_connections_that_are_dropped_are_ended_by_one_task() {
+        let cancels = Cancels::default();
+        assert!(cancels.push(0, Step::Read), "a task is started");
+        assert!(!(1..1_000).any(|number| cancels.push(number, Step::Read)), "and one is enough");
+        let taken: Vec<u32> = cancels.take().into_iter().map(|(number, _)| number).collect();
+        assert_eq!(taken, (1_000 - CANCELS_MAX as u32..1_000).collect::<Vec<_>>(), "the newest");
+        assert!(!cancels.push(1, Step::Commit), "the task goes round again");
+        assert_eq!((cancels.take().len(), cancels.take().len()), (1, 0));
+        assert!(cancels.push(2, Step::Read), "the task has ended");
     }
 }

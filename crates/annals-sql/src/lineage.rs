@@ -2,14 +2,16 @@
 //!
 //! - L1  Every connection, append and page carries both to the database and is refused or noticed there, in the same
 //!       transaction, if the log is another one or has lost that event.
-//! - L2  Another identity is never accepted. A lost event is accepted once: what was under way is answered with it, what
+//! - L2  A server that follows another may not have an event yet. One that is read as the log itself refuses then: it is not
+//!       older than what was read before. One that is read as a replica says how far it has come.
+//! - L3  Another identity is never accepted. A lost event is accepted once: what was under way is answered with it, what
 //!       is known of the log is dropped, and later calls are about the log as it is.
 //!
 //! Next: `stopped`, what a caller gets to know.
 
 use std::sync::{Mutex, PoisonError};
 
-use annals_core::{EventId, Position, RecordedEvent, StoreId, Witness};
+use annals_core::{Direction, EventId, Position, RecordedEvent, StoreId, Witness};
 
 use crate::{Progress, Stopped};
 
@@ -21,12 +23,21 @@ pub struct Lineage {
     known: Mutex<Known>,
 }
 
+/// What is known of a log at one moment.
 #[derive(Clone, Copy, Debug)]
-struct Known {
-    newest: Witness,
+pub(crate) struct Known {
+    /// The newest event that is known.
+    pub newest: Witness,
     /// How often events were found to be lost, and one of them.
     losses: u64,
     lost: Option<Witness>,
+}
+
+impl Known {
+    /// An event that was found to be lost since the losses were this many, if any was.
+    pub fn lost_since(&self, losses: u64) -> Option<Witness> {
+        self.lost.filter(|_| self.losses > losses)
+    }
 }
 
 /// What a database says of the log that it has.
@@ -36,8 +47,38 @@ pub struct Found {
     pub store: StoreId,
     /// The event at the position that was asked about; `None` if there is none.
     pub event: Option<EventId>,
-    /// Whether the server only follows another, so that it may not have the newest events yet.
-    pub follows: bool,
+    /// What the server is.
+    pub role: Role,
+}
+
+/// What a server is to a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It takes writes: what it does not have, the log does not have.
+    Primary,
+    /// It only reads, as one that follows another, and is read as the log itself.
+    Standby,
+    /// It follows another, and is read as a replica, which may be behind.
+    Replica,
+}
+
+impl Role {
+    /// Checks that a server has what a read goes on from: `from` is the first number of a read of numbers that go up to `end`.
+    ///
+    /// # Errors
+    /// If it does not have it yet.
+    pub fn has(self, what: &str, from: u64, direction: Direction, end: u64) -> Result<(), Stopped> {
+        let seen = match direction {
+            Direction::Forward => from.saturating_sub(1),
+            // The newest, whichever that is.
+            Direction::Backward if from == u64::MAX => 0,
+            Direction::Backward => from,
+        };
+        match self {
+            Self::Standby if seen > end => Err(Stopped::Behind { seen: format!("{what} {seen}") }),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Lineage {
@@ -61,10 +102,9 @@ impl Lineage {
         self.known().losses
     }
 
-    /// An event that was found to be lost since then, if any was.
-    pub(crate) fn lost_since(&self, losses: u64) -> Option<Witness> {
-        let known = self.known();
-        known.lost.filter(|_| known.losses > losses)
+    /// What is known now.
+    pub(crate) fn now(&self) -> Known {
+        *self.known()
     }
 
     /// The log goes to here, or further.
@@ -90,14 +130,19 @@ impl Lineage {
     /// Compares what a database has with the log. `asked` is the event that it was asked about.
     ///
     /// # Errors
-    /// If it is another log. A log that has lost the event is noted ([`lost`](Self::lost)).
+    /// If it is another log, or is read from a server that does not have the event yet. A log that has lost the event is noted
+    /// ([`lost`](Self::lost)).
     pub fn check(&self, asked: Witness, found: Found) -> Result<(), Stopped> {
         if found.store != self.id {
             return Err(Stopped::OtherLog { expected: self.id, found: found.store });
         }
-        let is_there = match found.event {
-            Some(event) => event == asked.id,
-            None => found.follows || asked.position == Position::ZERO,
+        let is_there = match (found.event, found.role) {
+            (Some(event), _) => event == asked.id,
+            (None, _) if asked.position == Position::ZERO => true,
+            (None, Role::Primary) => false,
+            (None, role) => {
+                return role.has("position", asked.position.get(), Direction::Backward, 0);
+            }
         };
         if !is_there {
             self.lost(asked);
@@ -137,20 +182,22 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_that_is_behind_has_lost_nothing_and_a_primary_has() {
+    fn a_server_that_follows_and_is_behind_has_lost_nothing_and_a_primary_has() {
         let lineage = Lineage::of(StoreId::generate(), Progress::at(Position::new(3)));
         let newest = witness(3);
         lineage.saw(newest);
-        let found = |event, follows| Found { store: lineage.id(), event, follows };
-        lineage.check(newest, found(Some(newest.id), false)).unwrap();
-        lineage.check(newest, found(None, true)).unwrap();
+        let found = |event, role| Found { store: lineage.id(), event, role };
+        lineage.check(newest, found(Some(newest.id), Role::Primary)).unwrap();
+        lineage.check(newest, found(None, Role::Replica)).unwrap();
+        let behind = lineage.check(newest, found(None, Role::Standby)).unwrap_err().to_string();
+        assert!(behind.contains("position 3"), "{behind}");
         assert_eq!((lineage.newest(), lineage.losses()), (newest, 0));
-        lineage.check(newest, found(None, false)).unwrap();
+        lineage.check(newest, found(None, Role::Primary)).unwrap();
         assert_eq!((lineage.newest(), lineage.losses()), (Witness::origin(lineage.id()), 1));
-        lineage.check(newest, found(None, false)).unwrap();
+        lineage.check(newest, found(None, Role::Primary)).unwrap();
         assert_eq!(lineage.losses(), 1, "it is noted once");
         lineage.saw(witness(2));
-        lineage.check(lineage.newest(), found(Some(witness(2).id), true)).unwrap();
+        lineage.check(lineage.newest(), found(Some(witness(2).id), Role::Standby)).unwrap();
         assert_eq!(
             lineage.losses(),
             2,
@@ -163,8 +210,26 @@ mod tests {
         let lineage = Lineage::of(StoreId::generate(), Progress::at(Position::ZERO));
         let store = StoreId::generate();
         let refused =
-            lineage.check(lineage.newest(), Found { store, event: None, follows: true }).unwrap_err();
+            lineage.check(lineage.newest(), Found { store, event: None, role: Role::Replica }).unwrap_err();
         let said = refused.to_string();
         assert!(said.contains(&store.to_string()) && said.contains(&lineage.id().to_string()), "{said}");
+    }
+
+    #[test]
+    fn a_standby_refuses_to_read_on_from_what_it_does_not_have() {
+        use Direction::{Backward, Forward};
+        for (from, direction, is_there) in [
+            (4, Forward, true),
+            (5, Forward, false),
+            (3, Backward, true),
+            (4, Backward, false),
+            (0, Forward, true),
+            (u64::MAX, Backward, true),
+            (u64::MAX, Forward, false),
+        ] {
+            let has = |role: Role| role.has("position", from, direction, 3).is_ok();
+            assert_eq!(has(Role::Standby), is_there, "{from} {direction:?}");
+            assert!(has(Role::Primary) && has(Role::Replica));
+        }
     }
 }

@@ -74,8 +74,8 @@ impl Progress {
     /// Waits until the head is beyond this position, and returns it.
     ///
     /// # Errors
-    /// `Unavailable` if the log is found to have lost events meanwhile or before it had this position again
-    /// ([`lost_event`](crate::lost_event)), or cannot be looked at for too long.
+    /// `Unavailable` if the log is found to have lost events meanwhile or before it had this position again, or cannot be
+    /// looked at for too long.
     pub async fn wait(&self, after: Position) -> Result<Position> {
         let mut known = self.0.subscribe();
         let failures = known.borrow().failures;
@@ -113,15 +113,11 @@ mod tests {
         let event = Witness { position: Position::new(3), id: EventId::generate() };
         progress.lost(event);
         let error = waiting.await.unwrap().unwrap_err();
-        assert_eq!(crate::lost_event(&error), Some(event), "{}", error.chain());
+        let said = Stopped::OtherHistory { seen: event }.to_string();
+        assert!(error.chain().contains(&said), "{}", error.chain());
         progress.passed(Position::new(1));
         let error = progress.wait(Position::new(3)).await.unwrap_err();
-        assert_eq!(
-            crate::lost_event(&error),
-            Some(event),
-            "one who comes later, from there: {}",
-            error.chain()
-        );
+        assert!(error.chain().contains(&said), "one who comes later, from there: {}", error.chain());
         assert_eq!(progress.wait(Position::ZERO).await.unwrap(), Position::new(1));
     }
 }

@@ -12,12 +12,13 @@
 //!       answers until it is back.
 //! - R3  A replica shows the history of the primary. It is one only as long as it follows another server (the store on it
 //!       is opened so and checks it with each answer), and the newest event of a page is compared with the primary's
-//!       before the page is handed out, unless a newer one was.
+//!       before the page is handed out, unless a newer one was within the last [`BELIEVED`]. The primary may lose events
+//!       too: the replica need not have more than the primary answered last.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use annals_core::{
     Append, Appended, Direction, Error, EventStore, IdempotencyKey, Invalid, LogPage, LogRead, Position,
@@ -28,6 +29,8 @@ use tokio::task::AbortHandle;
 
 /// So long is waited for the replica to get what the primary has.
 const LAG_MAX: Duration = Duration::from_secs(1);
+/// A comparison of the replica with the primary counts for so long: one of them may be replaced by another server.
+const BELIEVED: Duration = Duration::from_secs(1);
 /// One that has not answered for so long is away.
 const SILENCE: Duration = Duration::from_secs(5);
 /// One that is away is looked for in this interval.
@@ -46,13 +49,24 @@ struct Replica {
     store: Arc<dyn EventStore>,
     /// It has not answered, or not as a replica does, and is not asked until it does.
     away: AtomicBool,
-    /// Up to here it has the events of the primary.
-    compared: AtomicU64,
+    /// Up to here it had the events of the primary, and when that was compared.
+    compared: Mutex<Option<(Position, Instant)>>,
+}
+
+impl Replica {
+    fn is_compared(&self, position: Position) -> bool {
+        let compared = *self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        compared.is_some_and(|(to, at)| position <= to && at.elapsed() < BELIEVED)
+    }
+
+    fn note_compared(&self, compared: Option<(Position, Instant)>) {
+        *self.compared.lock().unwrap_or_else(PoisonError::into_inner) = compared;
+    }
 }
 
 impl From<Arc<dyn EventStore>> for Replica {
     fn from(store: Arc<dyn EventStore>) -> Self {
-        Self { store, away: AtomicBool::new(false), compared: AtomicU64::new(0) }
+        Self { store, away: AtomicBool::new(false), compared: Mutex::default() }
     }
 }
 
@@ -107,7 +121,7 @@ impl Replicated {
     fn give_up(&self, error: &str) {
         let Some(replica) = self.replica.get() else { return };
         if !replica.away.swap(true, Ordering::Relaxed) {
-            replica.compared.store(0, Ordering::Relaxed);
+            replica.note_compared(None);
             tracing::warn!(error, "the replica cannot be read; the primary is read until it can");
             tokio::spawn(come_back(Arc::downgrade(&self.replica), self.primary.clone()));
         }
@@ -116,12 +130,13 @@ impl Replicated {
     /// Whether the newest event of a page of the replica is the primary's as well.
     async fn is_of_primary(&self, replica: &Replica, page: &LogPage) -> bool {
         let Some(newest) = page.events.iter().max_by_key(|event| event.position) else { return true };
-        if newest.position.get() <= replica.compared.load(Ordering::Relaxed) {
+        if replica.is_compared(newest.position) {
             return true;
         }
+        let began = Instant::now();
         match Witness::of(newest).holds(&*self.primary).await {
             Ok(true) => {
-                replica.compared.fetch_max(newest.position.get(), Ordering::Relaxed);
+                replica.note_compared(Some((newest.position, began)));
                 true
             }
             Ok(false) => {
@@ -151,6 +166,11 @@ impl Replicated {
         let needed = Position::new(self.needed.load(Ordering::Relaxed)).max(seen);
         let is_enough = page.head >= needed && self.is_of_primary(replica, &page).await;
         is_enough.then_some(page)
+    }
+
+    /// The primary has the log up to here: more is not needed of the replica, whatever the primary had before.
+    fn primary_is_at(&self, head: Position) {
+        self.needed.fetch_min(head.get(), Ordering::Relaxed);
     }
 
     /// Waits until the primary is beyond this position, and the replica has had its time to get there.
@@ -225,7 +245,11 @@ impl EventStore for Replicated {
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
         match self.of_replica(&read).await {
             Some(page) => Ok(page),
-            None => self.primary.read_log(read).await,
+            None => {
+                let page = self.primary.read_log(read).await?;
+                self.primary_is_at(page.head);
+                Ok(page)
+            }
         }
     }
 
@@ -247,7 +271,9 @@ impl EventStore for Replicated {
     }
 
     async fn head(&self) -> Result<Position> {
-        self.primary.head().await
+        let head = self.primary.head().await?;
+        self.primary_is_at(head);
+        Ok(head)
     }
 
     async fn wait(&self, after: Position) -> Result<Position> {

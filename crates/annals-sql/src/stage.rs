@@ -1,22 +1,51 @@
 //! Judgement of a group, append by append, and the rows of those that are to be written.
 //!
-//! Each append is judged by `annals_core::admit` against the facts and everything that is staged in front of it.
+//! Each append is judged by `annals_core::admit` against the facts and everything that is staged before it. An append that
+//! came in before the log was found to have lost events may have been decided on them: see [`doubted`].
 //! Next below: `database`, which writes the rows.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 
 use annals_core::{
-    Admission, Append, Appended, EventId, IdempotencyKey, Invalid, LogView, Position, Query, RecordedEvent,
-    StreamId, Timestamp, Version, Violated, Write, admit,
+    Admission, Append, Appended, Condition, EventId, IdempotencyKey, Invalid, LogView, Position, Query,
+    RecordedEvent, StreamId, Timestamp, Version, Violated, Witness, Write, admit,
 };
 
 use crate::{Facts, Tail};
+
+/// Appends that are to be judged together.
+#[derive(Clone, Debug)]
+pub struct Batch<'a> {
+    /// The appends, in the order in which they came in.
+    pub appends: Vec<Pending<'a>>,
+    /// The newest event that was known when `lost` was looked up. It must be in the log when the batch is written: if it is
+    /// not, events were lost meanwhile.
+    pub known: Witness,
+}
+
+/// An append that is to be judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending<'a> {
+    /// The append.
+    pub append: &'a Append,
+    /// An event that the log was found to have lost after the append came in.
+    pub lost: Option<Witness>,
+}
+
+impl Pending<'_> {
+    /// Whether a condition may hold although the append was decided on events that are lost.
+    fn is_doubtful(&self) -> bool {
+        self.lost.is_some() && self.append.conditions.iter().any(names_only_a_place)
+    }
+}
 
 /// A group of appends, judged: what is assumed of the log, and the rows.
 #[derive(Debug)]
 pub struct Staged<'a> {
     facts: Facts,
+    /// The event that the log must still have.
+    pub known: Witness,
     /// The streams that the group writes or assumes something of.
     pub streams: Vec<StagedStream>,
     /// The events, in the order of their positions: the first stands one behind the head.
@@ -75,27 +104,35 @@ pub enum Outcome {
 }
 
 impl<'a> Staged<'a> {
-    /// These appends, judged on what they assume themselves of the log; nothing if that does not tell that every one of
+    /// These appends, judged on what they assume themselves of the log. `None` if the log must be read to know that each of
     /// them is to be written.
-    pub fn assuming(appends: &[&'a Append], now: Timestamp) -> Option<Self> {
-        let staged = Self::judge(Facts::assumed(appends.iter().copied())?, appends, now);
+    pub fn assuming(batch: &Batch<'a>, now: Timestamp) -> Option<Self> {
+        if batch.appends.iter().any(Pending::is_doubtful) {
+            return None;
+        }
+        let facts = Facts::assumed(batch.appends.iter().map(|pending| pending.append))?;
+        let staged = Self::judge(facts, batch, now);
         let whole = staged.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Written { .. }));
         whole.then_some(staged)
     }
 
     /// Judges these appends on these facts. `now` is what the store's clock shows.
-    pub fn judge(facts: Facts, appends: &[&'a Append], now: Timestamp) -> Self {
+    pub fn judge(facts: Facts, batch: &Batch<'a>, now: Timestamp) -> Self {
         let mut staged = Self {
             facts,
+            known: batch.known,
             streams: Vec::new(),
             events: Vec::new(),
-            outcomes: Vec::with_capacity(appends.len()),
+            outcomes: Vec::with_capacity(batch.appends.len()),
             by_name: HashMap::new(),
             keys: HashMap::new(),
             ids: HashMap::new(),
         };
-        for append in appends {
-            let Ok(admission) = admit(&staged, append);
+        for Pending { append, lost } in batch.appends.iter().copied() {
+            let Ok(mut admission) = admit(&staged, append);
+            if let Some(lost) = lost {
+                admission = doubted(admission, append, lost);
+            }
             let outcome = match admission {
                 Admission::Write => staged.write(append, now),
                 Admission::Keyed(first) => Outcome::Keyed(first),
@@ -208,6 +245,38 @@ impl<'a> Staged<'a> {
             event.recorded_at,
             None,
         )
+    }
+}
+
+/// The judgement on an append that came in before this event was found to be lost.
+///
+/// Whether it is in the log already is judged as ever: its key and its ids are its own. But a condition that names a version
+/// or a position may hold by chance, or be violated by events that the caller cannot take on top of what it has seen: each
+/// such condition is answered with the loss. One that names an event, or that there is none, is exact in any history.
+fn doubted(admission: Admission, append: &Append, lost: Witness) -> Admission {
+    let mut violated = match admission {
+        Admission::Write => Vec::new(),
+        Admission::Refuse(violated) => violated,
+        known => return known,
+    };
+    for (index, condition) in append.conditions.iter().enumerate() {
+        if names_only_a_place(condition) {
+            violated.retain(|(of, _)| *of != index);
+            violated.push((index, Violated::History { seen: lost }));
+        }
+    }
+    violated.sort_by_key(|(index, _)| *index);
+    if violated.is_empty() { Admission::Write } else { Admission::Refuse(violated) }
+}
+
+/// Whether a condition is about a version or a position at which another history has another event.
+fn names_only_a_place(condition: &Condition) -> bool {
+    match condition {
+        Condition::Version { expected, .. } => {
+            expected.version().is_some_and(|version| version > Version::ZERO)
+        }
+        Condition::NoMatch { after, .. } => *after > Position::ZERO,
+        _ => false,
     }
 }
 

@@ -29,6 +29,15 @@ pub enum Stopped {
         /// The event that was there.
         seen: Witness,
     },
+    /// A server that follows another does not have yet what was read before.
+    #[error(
+        "this server only reads, as one that follows another, and does not have {seen} yet: wait until it does, or have \
+         the address lead to the primary"
+    )]
+    Behind {
+        /// What it does not have.
+        seen: String,
+    },
     /// The connection is not the one that it was.
     #[error(
         "the settings of the session are gone: a pooler between here and the database gives its connections to others \
@@ -63,14 +72,6 @@ pub enum Stopped {
 /// Whether an append was not written because the log has moved.
 pub fn has_moved(error: &Error) -> bool {
     matches!(stopped(error), Some(Stopped::Moved))
-}
-
-/// The event that the log no longer has, if this error says that it has lost events.
-pub fn lost_event(error: &Error) -> Option<Witness> {
-    match stopped(error) {
-        Some(Stopped::OtherHistory { seen }) => Some(*seen),
-        _ => None,
-    }
 }
 
 /// What opening a store has failed with: a pooler that does not keep sessions is wrong as asked, not away for a while.

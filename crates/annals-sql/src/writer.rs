@@ -9,12 +9,12 @@
 
 use std::time::Instant;
 
-use annals_core::{Append, Clock, Witness};
+use annals_core::{Clock, Witness};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use crate::line::{Line, usable};
-use crate::{Asked, Database, Failure, How, Lineage, Session, Staged, Step, Stopped, Tail};
+use crate::{Asked, Batch, Database, Failure, How, Lineage, Session, Staged, Step, Stopped, Tail};
 
 /// Writes groups to a database.
 pub(crate) struct Writer<D: Database> {
@@ -71,14 +71,14 @@ impl<D: Database> Writer<D> {
     pub(crate) async fn begin_locked<'a>(
         &mut self,
         clock: &dyn Clock,
-        appends: &[&'a Append],
+        batch: &Batch<'a>,
     ) -> Result<(Staged<'a>, Tail), Failure> {
         let limit = self.database.silence();
         let mut line = self.take().await?;
-        let asked = Asked::of(appends.to_vec());
+        let asked = Asked::of(batch);
         let facts = timeout(limit, self.database.lock(line.begin(Step::Read), &asked)).await;
         let facts = self.ended(&mut line, Step::Read, facts)?;
-        let staged = Staged::judge(facts, appends, clock.now());
+        let staged = Staged::judge(facts, batch, clock.now());
         let tail = match staged.nothing() {
             Some(tail) => tail,
             None => {

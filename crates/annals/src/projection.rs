@@ -238,13 +238,16 @@ impl Bound {
         if self.schema != schema {
             return Ok(Some(Unusable::OtherSchema));
         }
-        if self.position > store.head().await? {
-            return Ok(Some(Unusable::Beyond));
-        }
-        match self.witness {
-            Some(witness) if !witness.holds(store).await? => Ok(Some(Unusable::OtherHistory)),
-            _ => Ok(None),
-        }
+        // Asked first: a server that does not have the event yet does not answer.
+        let is_there = match self.witness {
+            Some(witness) => witness.holds(store).await?,
+            None => true,
+        };
+        Ok(match is_there {
+            _ if self.position > store.head().await? => Some(Unusable::Beyond),
+            false => Some(Unusable::OtherHistory),
+            true => None,
+        })
     }
 }
 

@@ -7,6 +7,10 @@ use annals::core::LogRead;
 use annals::{Append, Error, EventStore, EventStoreExt, Expected, NewEvent, Position, Query, StreamId, Tag};
 use annals_mysql::MySqlStore;
 use annals_postgres::PostgresStore;
+use annals_testkit::proxy::Proxy;
+use annals_testkit::server::{self, Server};
+use sqlx::mysql::MySqlConnection;
+use sqlx::{Connection, Executor, Row};
 
 use crate::place::Place;
 
@@ -139,4 +143,66 @@ async fn a_group_of_which_a_caller_waits_is_written(place: Place) {
     appending.for_each(|gone| gone.abort());
     holder.run(if place.is_postgres() { "ROLLBACK" } else { "UNLOCK TABLES" }).await;
     tokio::time::timeout(HANG, kept).await.expect("it is written").unwrap().unwrap();
+}
+
+/// A session of this server, and its number.
+async fn session(server: &Server) -> (MySqlConnection, u64) {
+    let mut session = MySqlConnection::connect(&server.url()).await.unwrap();
+    let number = session.fetch_one("SELECT CONNECTION_ID()").await.unwrap().get(0);
+    (session, number)
+}
+
+/// How many sessions a server has had.
+async fn sessions(on: &mut MySqlConnection) -> u64 {
+    let status = on.fetch_one("SHOW GLOBAL STATUS LIKE 'Connections'").await.unwrap();
+    status.get::<String, _>(1).parse().unwrap()
+}
+
+/// After a failover the address leads to a server that has given the number to a session of somebody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_session_of_another_server_is_not_ended() {
+    let settings = ["innodb-flush-log-at-trx-commit=2"];
+    let (server, other) = (server::mariadb(&settings), server::mariadb(&settings));
+    let (_, taken) = session(&other).await;
+    while session(&server).await.1 < taken + 10 {}
+    let address = Proxy::to(&server.url());
+    let store = Arc::new(MySqlStore::open(address.url(), Default::default()).await.unwrap());
+    store.append(append("thing-1")).await.unwrap();
+    let (mut holder, _) = session(&server).await;
+    holder.execute("LOCK TABLES annals.events WRITE").await.unwrap();
+    let reading = tokio::spawn({
+        let store = store.clone();
+        async move { store.read_log(LogRead::forward(Position::FIRST)).await }
+    });
+    let number = loop {
+        let waits = "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist \
+            WHERE command = 'Query' AND id <> CONNECTION_ID()";
+        if let Some(waiting) = holder.fetch_optional(waits).await.unwrap() {
+            break waiting.get::<u64, _>(0);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let mut stranger = loop {
+        let (stranger, at) = session(&other).await;
+        assert!(at <= number, "session {at} of the other server");
+        if at == number {
+            break stranger;
+        }
+    };
+    let (mut looking, _) = session(&other).await;
+    let before = sessions(&mut looking).await;
+    address.lead_to(&other.url());
+    reading.abort();
+    let tried = async {
+        while sessions(&mut looking).await == before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The session that came has gone.
+        let others = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'annals'";
+        while looking.fetch_one(others).await.unwrap().get::<i64, _>(0) > 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(HANG, tried).await.expect("the other server is asked to end it");
+    stranger.execute("SELECT 1").await.expect("the session of somebody else is ended");
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals::core::{LogRead, StreamRead, Violated, Witness};
-use annals::{Append, Error, EventStore, Expected, NewEvent, Position, Query, StreamId, Tag, Version};
+use annals::{
+    Append, Error, EventId, EventStore, EventStoreExt, Expected, NewEvent, Position, Query, StreamId, Tag,
+    Version,
+};
 
 use crate::place::Place;
 
@@ -14,6 +17,8 @@ const HANG: Duration = Duration::from_secs(120);
 on_each_database! {
     a_log_that_was_made_again_under_a_store_is_another,
     what_was_decided_on_lost_events_is_a_conflict,
+    after_a_loss_an_append_that_is_in_the_log_is_a_duplicate,
+    after_a_loss_each_condition_that_names_a_place_is_named,
     who_waits_gets_to_know_that_events_were_lost,
     after_a_loss_the_log_is_read_and_written_as_it_is,
     a_hole_is_damage,
@@ -29,7 +34,7 @@ fn append(stream: &str, expected: Expected) -> Append {
 }
 
 /// Takes the events after this position from the log, as a failover to a standby that did not have them would.
-async fn lose(place: &Place, after: u64) {
+pub async fn lose(place: &Place, after: u64) {
     let name = &place.name;
     let mut owner = place.beside().await;
     owner.run(&format!("DELETE FROM {name}.events WHERE position > {after}")).await;
@@ -87,6 +92,65 @@ async fn what_was_decided_on_lost_events_is_a_conflict(place: Place) {
     store.append(append("thing-1", Expected::Exact(Version::new(3)))).await.unwrap();
 }
 
+/// The answer to its first attempt was lost with the server; others decided again would do twice what it has done.
+async fn after_a_loss_an_append_that_is_in_the_log_is_a_duplicate(place: Place) {
+    for keyed in [true, false] {
+        let store = open(&place).await;
+        let stream = format!("thing-{keyed}");
+        let start = store.append(append(&stream, Expected::NoStream)).await.unwrap().last;
+        let mut again = append(&stream, Expected::Exact(Version::FIRST))
+            .unless(Query::tags([Tag::new("a").unwrap()]), start);
+        if keyed {
+            again = again.once("again".parse().unwrap());
+        }
+        let first = store.append(again.clone()).await.unwrap();
+        for _ in 0..2 {
+            store.append(append("thing-lost", Expected::Any)).await.unwrap();
+        }
+        lose(&place, first.last.get()).await;
+        let answer = store.append(again).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+        assert_eq!((answer.first, answer.duplicate), (first.first, true));
+        let read = StreamRead::forward(StreamId::new(&*stream).unwrap(), Version::FIRST);
+        assert_eq!(store.read_stream(read).await.unwrap().events.len(), 2, "it is there once");
+    }
+}
+
+async fn after_a_loss_each_condition_that_names_a_place_is_named(place: Place) {
+    let store = open(&place).await;
+    let first = store.append(append("thing-1", Expected::NoStream)).await.unwrap();
+    let stream = StreamId::new("thing-1").unwrap();
+    let newest = store.log_events(Query::all()).await.unwrap()[0].id;
+    let lose_some = async || {
+        for _ in 0..2 {
+            store.append(append("thing-2", Expected::Any)).await.unwrap();
+        }
+        lose(&place, first.last.get()).await;
+    };
+    lose_some().await;
+    let tagged = Query::tags([Tag::new("a").unwrap()]);
+    let asked = append("thing-3", Expected::NoStream)
+        .after_event(&stream, Version::FIRST, newest)
+        .expecting(&stream, Expected::Exact(Version::FIRST))
+        .unless(tagged.clone(), Position::ZERO)
+        .unless(tagged.clone(), first.last);
+    let refused = store.append(asked).await.unwrap_err();
+    let Error::Conflict(conflict) = &refused else { panic!("{}", refused.chain()) };
+    let named: Vec<usize> = conflict.violations.iter().map(|violation| violation.condition).collect();
+    assert_eq!(named, [2, 4], "{}", refused.chain());
+    assert!(conflict.violations.iter().all(|found| matches!(found.violated, Violated::History { .. })));
+    // A condition that names the event, or that there is none, is as good as before.
+    lose_some().await;
+    let exact = append("thing-3", Expected::NoStream)
+        .after_event(&stream, Version::FIRST, newest)
+        .unless(tagged, Position::ZERO);
+    store.append(exact).await.unwrap();
+    lose_some().await;
+    let lost = append("thing-1", Expected::Any).after_event(&stream, Version::FIRST, EventId::generate());
+    let refused = store.append(lost).await.unwrap_err();
+    let Error::Conflict(conflict) = &refused else { panic!("{}", refused.chain()) };
+    assert!(matches!(conflict.violations[0].violated, Violated::Newest { .. }), "{}", refused.chain());
+}
+
 async fn who_waits_gets_to_know_that_events_were_lost(place: Place) {
     let store = open(&place).await;
     let mut last = None;
@@ -101,7 +165,8 @@ async fn who_waits_gets_to_know_that_events_were_lost(place: Place) {
     });
     lose(&place, 1).await;
     let error = tokio::time::timeout(HANG, waiting).await.expect("it waits in vain").unwrap().unwrap_err();
-    assert_eq!(annals_sql::lost_event(&error), Some(seen), "{}", error.chain());
+    let said = annals_sql::Stopped::OtherHistory { seen }.to_string();
+    assert!(error.chain().contains(&said), "{}", error.chain());
     assert!(!seen.holds(&*store).await.unwrap());
 }
 

@@ -7,6 +7,7 @@ use annals::EventStoreExt as _;
 use annals::{Annals, Append, Error, Event, Expected, NewEvent, Phase, Position, Query, StreamId};
 
 use crate::counter::{CounterEvent, QUICKLY, Sums, increase, sum, until};
+use crate::history::lose;
 use crate::place::Place;
 
 on_each_database! {
@@ -17,6 +18,7 @@ on_each_database! {
     nothing_is_half_there_when_connections_are_cut,
     an_older_event_that_fails_holds_up_no_append,
     rows_that_are_gone_hold_up_no_append,
+    rows_of_events_that_the_log_has_lost_are_not_written_on,
 }
 
 async fn open(place: &Place, sums: &Sums) -> Annals {
@@ -215,4 +217,26 @@ async fn rows_that_are_gone_hold_up_no_append(place: Place) {
     // Its task makes them again, and then they are written with the append.
     until(&annals, "sums", |status| status.notice.is_some()).await;
     assert_eq!(sum::<1>(&annals, "a", position).await, Some((2, 2)));
+}
+
+/// The log is as long as it was before, and has other events.
+async fn rows_of_events_that_the_log_has_lost_are_not_written_on(place: Place) {
+    let annals = open(&place, &Sums::default()).await;
+    for by in [1, 100, 100] {
+        increase(&annals, "a", by).await;
+    }
+    lose(&place, 1).await;
+    let other = Annals::open(&place.url).await.unwrap();
+    for by in [2, 3] {
+        other.store().append(append("a", &[by])).await.unwrap();
+    }
+    let last = annals.store().append(append("a", &[4])).await.unwrap().last;
+    assert_eq!(last.get(), 4);
+    let made = async {
+        while sum::<1>(&annals, "a", last).await != Some((10, 4)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let made = tokio::time::timeout(Duration::from_secs(120), made).await;
+    assert!(made.is_ok(), "{:?}, should be of what the log has", sum::<1>(&annals, "a", last).await);
 }

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use annals::{
-    Annals, Append, Event, Expected, Failure, NewEvent, Phase, Position, Projection, Recorded, Rows, StreamId,
+    Annals, Append, Dialect, Event, Expected, Failure, NewEvent, Phase, Position, Projection, Recorded, Rows,
+    StreamId,
 };
 
 use crate::counter::{CounterEvent, QUICKLY, Sums, increase, sum, until};
@@ -13,6 +14,8 @@ on_each_database! {
     rows_that_are_being_made_hold_up_no_append,
     rows_that_a_user_has_locked_hold_up_no_append,
     a_projection_that_takes_too_long_holds_up_no_append_for_long,
+    a_query_that_takes_too_long_holds_up_no_append_for_long,
+    a_change_that_takes_too_long_holds_up_no_append_for_long,
 }
 
 /// It takes its time.
@@ -116,4 +119,58 @@ async fn a_projection_that_takes_too_long_holds_up_no_append_for_long(place: Pla
     increase(&other, "a", 1).await;
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     slow.await.unwrap();
+}
+
+/// It has the database do something that takes its time.
+struct Asking;
+
+impl Projection for Asking {
+    const NAME: &'static str = "asking";
+    const SCHEMA: &'static str = "CREATE TABLE asked (answer BIGINT)";
+    type Event = CounterEvent;
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+        let sleep = match rows.dialect() {
+            Dialect::MySql => "SELECT SLEEP(50)",
+            _ => "SELECT 1 FROM pg_sleep(50)",
+        };
+        match event.aggregate_id() {
+            "reads" => drop(rows.query(sleep, (), |_| Ok(()))?),
+            "writes" => drop(rows.execute(&format!("INSERT INTO asked {sleep}"), ())?),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+async fn a_statement_that_takes_too_long(url: &str, counter: &'static str) {
+    let annals = Annals::open(url).await.unwrap();
+    annals.project(Asking).inline().start().await.unwrap();
+    until(&annals, "asking", |status| status.phase == Phase::Live).await;
+    let other = Annals::open(url).await.unwrap();
+    let began = Instant::now();
+    let slow = tokio::spawn({
+        let annals = annals.clone();
+        async move { increase(&annals, counter, 1).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    increase(&other, "a", 1).await;
+    slow.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    // The connection is used on, with the limits that it had.
+    increase(&annals, "b", 1).await;
+}
+
+async fn a_query_that_takes_too_long_holds_up_no_append_for_long(place: Place) {
+    a_statement_that_takes_too_long(&place.url, "reads").await;
+}
+
+async fn a_change_that_takes_too_long_holds_up_no_append_for_long(place: Place) {
+    a_statement_that_takes_too_long(&place.url, "writes").await;
+}
+
+/// MySQL ends no statement by itself that changes rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_that_mysql_does_not_end_is_given_up() {
+    let server = annals_testkit::server::mysql(&["innodb-flush-log-at-trx-commit=2"]);
+    a_statement_that_takes_too_long(&server.url(), "writes").await;
 }

@@ -4,21 +4,22 @@
 //!       commits with the append.
 //! - X2  They are a little behind: what is missing is applied first, in the same transaction. It is committed already, and
 //!       the log is locked, so nothing comes in between.
-//! - X3  They are far behind, or gone, or one of the missing events fails, or somebody else has them locked: the group is
-//!       written without them, and the task of the projection catches up.
+//! - X3  They are far behind, or gone, or made of an event that the log has lost, or one of the missing events fails, or
+//!       somebody else has them locked: the group is written without them, and the task of the projection catches up.
 //! - X4  The log is locked meanwhile, so nothing here waits for long: not for the task of the projection while it fills the
-//!       rows; [`LOCK_MS`] for what others have locked; [`CATCH_UP`] for what is missing; [`APPLY`] for the group itself.
-//!       After a failure appends leave the rows alone until the task has made progress.
+//!       rows; [`LOCK_MS`] for what others have locked; [`CATCH_UP`] for what is missing; [`APPLY`] for all of it, and as long
+//!       for each statement. A server that ends no statement by itself (MySQL, one that changes rows) is left to it after
+//!       [`GIVE_UP`], with the connection. After a failure appends leave the rows alone until the task has made progress.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use annals_core::{Event, EventStore, Invalid, LogRead, Position, Query, RecordedEvent, Witness};
 use annals_sql::{Dialect, Group, Inline, NotTaken, Session};
 use async_trait::async_trait;
 
-use super::schema::{Lock, check_deferred, lock, set_checkpoint, take};
+use super::schema::{Lock, Locked, check_deferred, lock_with_log, set_checkpoint, take};
 use super::{Projected, Projection};
 use crate::Failure;
 use crate::sql::SqlError;
@@ -28,8 +29,10 @@ use crate::state::{ViewPlace, position_of};
 pub(super) const BEHIND_MAX: u64 = 1_000;
 /// How long catching up may take.
 const CATCH_UP: Duration = Duration::from_millis(250);
-/// How long the rows of the group itself may take.
+/// How long the rows may take, and each of their statements.
 const APPLY: Duration = Duration::from_secs(3);
+/// A connection on which all of it has not ended after this long is given up, and the group is not written.
+const GIVE_UP: Duration = Duration::from_secs(10);
 /// How long a statement waits for rows or tables that others have locked. MariaDB and MySQL count in seconds.
 const LOCK_MS: u32 = 500;
 
@@ -43,6 +46,9 @@ pub(super) struct InlineProjection<P> {
     pub known: AtomicU64,
     /// How far behind the rows may be just now to be caught up.
     pub behind_max: AtomicU64,
+    /// Whether a connection was given up because the rows took too long: until the task has made progress, appends leave
+    /// them alone also where they are not behind.
+    pub given_up: AtomicBool,
 }
 
 /// Why the rows are left as they are.
@@ -56,11 +62,13 @@ impl<P: Projection> InlineProjection<P> {
     /// The task of the projection has filled the rows up to here.
     pub fn is_filled_to(&self, position: Position) {
         self.known.store(position.get(), Ordering::Relaxed);
+        self.given_up.store(false, Ordering::Relaxed);
         let more = |behind_max: u64| Some((behind_max * 2).clamp(1, BEHIND_MAX));
         let _ = self.behind_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
     async fn write(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<(), Left> {
+        let deadline = Instant::now() + APPLY;
         session.enter(self.place.schema()).await.map_err(|fault| self.behind(fault.into()))?;
         let behind_max = self.behind_max.load(Ordering::Relaxed);
         let far = |position: Position| group.behind.get().saturating_sub(position.get()) > behind_max;
@@ -75,9 +83,17 @@ impl<P: Projection> InlineProjection<P> {
             }
         }
         let patience = if exact { Lock::Wait } else { Lock::Skip };
-        let found = lock(session, &self.place, patience).await.map_err(|fault| self.behind(fault.into()))?;
-        // Somebody else fills the rows just now.
-        let Some(found) = found else { return Err(Left::Behind) };
+        let found = lock_with_log(session, &self.place, patience).await;
+        let found = match found.map_err(|fault| self.behind(fault.into()))? {
+            Locked::At(position) => position,
+            // Somebody else fills the rows just now.
+            Locked::ByOther => return Err(Left::Behind),
+            Locked::OtherHistory(lost) => {
+                return Err(
+                    self.behind(Failure::new(format!("the log no longer has {lost}, which the rows show")))
+                );
+            }
+        };
         self.known.store(found.get(), Ordering::Relaxed);
         if found > group.behind || far(found) {
             return Err(Left::Behind);
@@ -95,8 +111,7 @@ impl<P: Projection> InlineProjection<P> {
                 events.push(event.clone());
             }
         }
-        let deadline = Some(Instant::now() + APPLY);
-        let taken = take(session, &self.place, self.projection.clone(), events, deadline).await;
+        let taken = take(session, &self.place, self.projection.clone(), events, Some(deadline)).await;
         taken.map_err(|not_taken| {
             let failure = not_taken.failed.failure;
             if not_taken.lost {
@@ -160,34 +175,23 @@ impl<P: Projection> InlineProjection<P> {
 
     /// Leaves the rows to the task of the projection, for this reason.
     fn behind(&self, reason: Failure) -> Left {
-        self.behind_max.store(0, Ordering::Relaxed);
-        let (projection, reason) = (P::NAME, reason.into_text());
-        tracing::debug!(projection, reason, "rows are not written with an append; they are filled later");
+        self.leave(reason.into_text());
         Left::Behind
     }
-}
 
-#[async_trait]
-impl<P: Projection> Inline for InlineProjection<P> {
-    /// All of it is part of the transaction, or nothing.
-    async fn take(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<bool, NotTaken> {
-        let (begin, end) = match self.place.database().dialect() {
-            Dialect::MySql => (
-                "SAVEPOINT annals_inline; \
-                 SET @annals_wait = @@innodb_lock_wait_timeout, @annals_wait_meta = @@lock_wait_timeout; \
-                 SET SESSION innodb_lock_wait_timeout = 1, SESSION lock_wait_timeout = 1"
-                    .to_owned(),
-                "SET SESSION innodb_lock_wait_timeout = @annals_wait, SESSION lock_wait_timeout = @annals_wait_meta",
-            ),
-            // Both last until the end of the transaction, which has nothing left to wait for but the commit.
-            _ => (
-                format!(
-                    "SAVEPOINT annals_inline; SET LOCAL lock_timeout TO {LOCK_MS}; SET LOCAL statement_timeout TO {}",
-                    APPLY.as_millis()
-                ),
-                "",
-            ),
-        };
+    /// Appends leave the rows alone until the task of the projection has made progress.
+    fn leave(&self, reason: String) {
+        self.behind_max.store(0, Ordering::Relaxed);
+        tracing::debug!(
+            projection = P::NAME,
+            reason,
+            "rows are not written with an append; they are filled later"
+        );
+    }
+
+    /// Writes the rows after a savepoint, with short time limits, and takes them back if they cannot be written.
+    async fn write_or_undo(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<bool, NotTaken> {
+        let (begin, end) = limits(self.place.database().dialect());
         let lost = |fault: annals_sql::Fault| NotTaken::Unavailable(Box::new(SqlError::from(fault)));
         session.script(&begin).await.map_err(lost)?;
         let mut written = Err(Left::Behind);
@@ -211,6 +215,53 @@ impl<P: Projection> Inline for InlineProjection<P> {
             Ok(()) => Ok(true),
             Err(Left::Behind) => Ok(false),
             Err(Left::NotTaken(not_taken)) => Err(not_taken),
+        }
+    }
+}
+
+/// The statements that set a savepoint and short time limits, and those that set the limits back.
+fn limits(dialect: Dialect) -> (String, &'static str) {
+    let seconds = APPLY.as_secs();
+    match dialect {
+        // A lower limit of the server's is kept. MySQL has one for what only reads.
+        Dialect::MySql => (
+            format!(
+                "SAVEPOINT annals_inline; \
+                 SET @annals_wait = @@innodb_lock_wait_timeout, @annals_wait_meta = @@lock_wait_timeout \
+                 /*M! , @annals_limit = @@max_statement_time */ /*!80000 , @annals_limit = @@max_execution_time */; \
+                 SET SESSION innodb_lock_wait_timeout = 1, SESSION lock_wait_timeout = 1 \
+                 /*M! , SESSION max_statement_time = \
+                     IF(@@max_statement_time = 0, {seconds}, LEAST(@@max_statement_time, {seconds})) */ \
+                 /*!80000 , SESSION max_execution_time = {seconds}000 */"
+            ),
+            "SET SESSION innodb_lock_wait_timeout = @annals_wait, SESSION lock_wait_timeout = @annals_wait_meta \
+             /*M! , SESSION max_statement_time = @annals_limit */ /*!80000 , SESSION max_execution_time = @annals_limit */",
+        ),
+        // Both last until the end of the transaction, which has nothing left to wait for but the commit.
+        _ => (
+            format!(
+                "SAVEPOINT annals_inline; SET LOCAL lock_timeout TO {LOCK_MS}; SET LOCAL statement_timeout TO '{seconds}s'"
+            ),
+            "",
+        ),
+    }
+}
+
+#[async_trait]
+impl<P: Projection> Inline for InlineProjection<P> {
+    /// All of it is part of the transaction, or nothing.
+    async fn take(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<bool, NotTaken> {
+        if self.given_up.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        match tokio::time::timeout(GIVE_UP, self.write_or_undo(session, group)).await {
+            Ok(taken) => taken,
+            Err(_) => {
+                let reason = format!("the rows of the projection `{}` take too long", P::NAME);
+                self.given_up.store(true, Ordering::Relaxed);
+                self.leave(reason.clone());
+                Err(NotTaken::Unavailable(reason.into()))
+            }
         }
     }
 

@@ -79,6 +79,7 @@ impl<P: Projection> ProjectionRunner<P> {
             query: self.query.clone(),
             known: self.written.get().into(),
             behind_max: super::inline::BEHIND_MAX.into(),
+            given_up: false.into(),
         });
         self.inline = Some((inlines.register(inline.clone()), inline));
         self.batch = self.batch.min(INLINE_BATCH_MAX);

@@ -14,7 +14,7 @@ use super::run::{FailedAt, NotApplied};
 use super::{Answering, Checked, Projection, Serving, Unusable};
 use crate::handles::inside_now;
 use crate::sql::{Line, Params, Rows, SqlError, carry};
-use crate::state::{AWAY_MAX, StateDatabase, ViewPlace, position_of};
+use crate::state::{AWAY_MAX, StateDatabase, ViewPlace, id_of, position_of};
 use crate::{Failure, Recorded};
 
 /// Rows of an older version that others use are looked at again after this time.
@@ -234,6 +234,39 @@ pub(super) async fn lock(
     };
     let answer = crate::sql::carry_out(session, dialect, place.schema(), sql, &[]).await?;
     answer.rows.first().map(|row| Ok(position_of(row)?.0)).transpose()
+}
+
+/// The checkpoint, as the transaction of an append finds it.
+pub(super) enum Locked {
+    /// It is locked, at this position, and the log has the event there.
+    At(Position),
+    /// Somebody else has it, or makes the rows again.
+    ByOther,
+    /// The log does not have the event at which it is.
+    OtherHistory(Witness),
+}
+
+/// Locks the checkpoint as [`lock`] does, in a transaction on the database of the log, and compares it with the log.
+pub(super) async fn lock_with_log(
+    session: &mut (dyn Session + '_),
+    place: &ViewPlace,
+    lock: Lock,
+) -> Result<Locked, Fault> {
+    let dialect = place.database().dialect();
+    let skip = if lock == Lock::Skip { " SKIP LOCKED" } else { "" };
+    let sql = format!(
+        "SELECT c.position, c.event_id, (SELECT e.event_id FROM {}.events AS e WHERE e.position = c.position)
+        FROM annals_checkpoint AS c FOR UPDATE{skip}",
+        place.home()
+    );
+    let answer = crate::sql::carry_out(session, dialect, place.schema(), &sql, &[]).await?;
+    let Some(row) = answer.rows.first() else { return Ok(Locked::ByOther) };
+    let (position, witness) = position_of(row)?;
+    let in_log = row.get(2).and_then(id_of);
+    Ok(match witness {
+        Some(witness) if in_log != Some(*witness.id.as_bytes()) => Locked::OtherHistory(witness),
+        _ => Locked::At(position),
+    })
 }
 
 /// Notes in the transaction of the rows that everything up to this event is in them.

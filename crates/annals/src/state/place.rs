@@ -67,6 +67,12 @@ impl ViewPlace {
         self.version
     }
 
+    /// The name of the schema of the state in a statement. If the log's appends take projections with them, it is the log's
+    /// too.
+    pub fn home(&self) -> String {
+        quoted(self.database.home())
+    }
+
     /// Everything up to here is in the rows, and the event there.
     pub async fn checkpoint(&self) -> Result<(Position, Option<Witness>), Fault> {
         let sql = self.named("SELECT position, event_id FROM {place}.annals_checkpoint");
@@ -354,7 +360,9 @@ impl Work {
             other => format!("{other:?}"),
         };
         let found = answer.rows.first().map(|row| (text(&row[0]), text(&row[1])));
-        match found.or_else(|| volatile::temporary(definition).map(|name| (name, "temporary".to_owned()))) {
+        match found
+            .or_else(|| volatile::temporary(dialect, definition).map(|name| (name, "temporary".to_owned())))
+        {
             Some((table, kind)) => {
                 let problem = format!(
                     "has the table `{table}`, which is {kind}: its rows would not be written and kept together with the \

@@ -23,18 +23,15 @@ pub(super) fn tables(dialect: Dialect) -> &'static str {
     }
 }
 
-/// The first temporary table that a definition makes: MariaDB does not list them.
-pub(super) fn temporary(definition: &str) -> Option<String> {
-    let without_comments = definition.lines().map(|line| line.split("--").next().unwrap_or_default());
-    let text = without_comments.collect::<Vec<_>>().join(" ");
-    let words: Vec<&str> =
-        text.split(|c: char| c.is_whitespace() || c == '(').filter(|word| !word.is_empty()).collect();
+/// The first temporary table that a definition makes: MariaDB and MySQL do not list them.
+pub(super) fn temporary(dialect: Dialect, definition: &str) -> Option<String> {
+    let words = dialect.words(definition);
     let is =
         |at: usize, word: &str| words.get(at).is_some_and(|found: &&str| found.eq_ignore_ascii_case(word));
     (0..words.len()).find_map(|at| {
         let after_create = if is(at + 1, "OR") && is(at + 2, "REPLACE") { at + 3 } else { at + 1 };
         let makes = is(at, "CREATE") && (is(after_create, "TEMPORARY") || is(after_create, "TEMP"));
-        if !makes || !is(after_create + 1, "TABLE") {
+        if !makes || !(is(after_create + 1, "TABLE") || is(after_create + 1, "SEQUENCE")) {
             return None;
         }
         let unless = is(after_create + 2, "IF");
@@ -47,12 +44,36 @@ pub(super) fn temporary(definition: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn found(definition: &str) -> Option<String> {
+        temporary(Dialect::MySql, definition)
+    }
+
     #[test]
     fn temporary_tables_are_seen_in_a_definition() {
-        let found = |definition| temporary(definition);
-        assert_eq!(found("CREATE TABLE a (b INT); create temporary table c(d INT)").as_deref(), Some("c"));
-        let long = "CREATE OR REPLACE TEMPORARY TABLE IF NOT EXISTS \"c\" (d INT)";
-        assert_eq!(found(long).as_deref(), Some("c"));
-        assert_eq!(found("-- CREATE TEMPORARY TABLE a\nCREATE TABLE temporary_table (a INT)"), None);
+        for definition in [
+            "CREATE TABLE a (b INT); create temporary table c(d INT)",
+            "CREATE OR REPLACE TEMPORARY TABLE IF NOT EXISTS \"c\" (d INT)",
+            "CREATE/* for now */TEMPORARY\n-- for now\nTABLE `c` (d INT)",
+            "CREATE TEMPORARY SEQUENCE c",
+            "/*!50000 CREATE TEMPORARY TABLE c (d INT) */",
+            "/*M! CREATE */ TEMPORARY TABLE c (d INT)",
+            "INSERT INTO a VALUES ('it''s --'); CREATE TEMPORARY TABLE c (d INT)",
+        ] {
+            assert_eq!(found(definition).as_deref(), Some("c"), "{definition}");
+        }
+    }
+
+    #[test]
+    fn what_is_commented_or_quoted_makes_no_table() {
+        for definition in [
+            "-- CREATE TEMPORARY TABLE a\nCREATE TABLE temporary_table (a INT)",
+            "# CREATE TEMPORARY TABLE a\nCREATE TABLE a (a INT)",
+            "/* not a\n CREATE TEMPORARY TABLE c */ CREATE TABLE c (a INT)",
+            "CREATE TABLE a (b TEXT COMMENT 'from CREATE TEMPORARY TABLE c')",
+            "CREATE TABLE \"CREATE TEMPORARY TABLE c\" (a INT)",
+            "CREATE TABLE a (\"create\" INT, temporary INT)",
+        ] {
+            assert_eq!(found(definition), None, "{definition}");
+        }
     }
 }
