@@ -121,7 +121,7 @@ impl File for Renumbered {
         self.0.length()
     }
     fn number(&self) -> Option<FileNumber> {
-        self.0.number().map(|(device, number)| (device, number + 1))
+        self.0.number().map(|(device, number)| (device, !number))
     }
     fn synced_to(&self) -> u64 {
         self.0.synced_to()
