@@ -83,6 +83,7 @@ pub enum Fault {
     IgnoresTheCategory,
     IgnoresTypes,
     StepsOverTheEnd,
+    ForgetsWhatComesNext,
     GivesMissingStreamsAVersion,
     ListsByPrefix,
     ListsOldPositions,
@@ -537,6 +538,10 @@ impl EventStore for Faulty {
             }
             StepsOverTheEnd if from > page.head && self.first_time("the end".to_owned()) => {
                 page.next = page.next.next();
+            }
+            ForgetsWhatComesNext if from > page.head => drop(self.first_time(format!("end {from}"))),
+            ForgetsWhatComesNext if page.events.len() > 1 && !self.first_time(format!("end {from}")) => {
+                page.events.remove(0);
             }
             CutsLargePages => {
                 let mut bytes = 0;

@@ -224,8 +224,9 @@ a_broken_store_is_caught! {
         a_filtered_subscription_moves_its_checkpoint_on, every_query_reads_what_a_filter_would,
         a_page_without_events_still_gets_on, random_histories_have_one_order,
     ];
-    one_that_steps_over_the_end: StepsOverTheEnd => [
-        a_subscription_from_the_head_gives_what_comes_next, a_page_says_where_the_next_begins,
+    one_that_steps_over_the_end: StepsOverTheEnd => [a_page_says_where_the_next_begins];
+    one_that_forgets_what_comes_next: ForgetsWhatComesNext => [
+        a_subscription_from_the_head_gives_what_comes_next,
     ];
     one_that_gives_missing_streams_a_version: GivesMissingStreamsAVersion => [
         a_stream_that_does_not_exist_reads_as_empty,
