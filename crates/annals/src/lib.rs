@@ -103,7 +103,7 @@ pub use annals_core::{
 pub use annals_macros::Event;
 
 pub use failure::Failure;
-pub use open::{open_store, open_store_with};
+pub use open::{open_store, open_store_to_read, open_store_with};
 pub use progress::{Failing, Kind, Phase, Status};
 pub use projection::{Project, Projection, ProjectionHandle, View, ViewError};
 pub use recorded::Recorded;

@@ -1,6 +1,6 @@
 //! The first start of everything that there is, by several processes at once; and tables that are published.
 
-use annals::{Annals, Failure, Phase, Projection, Recorded, Rows};
+use annals::{Annals, EventStore as _, Failure, Phase, Projection, Recorded, Rows};
 use annals_testkit::server;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
@@ -10,6 +10,21 @@ use crate::place::Place;
 
 on_each_database! {
     everything_is_started_by_several_processes_at_once,
+    what_only_reads_makes_no_log,
+}
+
+async fn what_only_reads_makes_no_log(place: Place) {
+    let url = place.url.parse().unwrap();
+    for _ in 0..2 {
+        // Had the first one made tables, the second would find a log.
+        let refused = annals::open_store_to_read(&url).await.map(drop).unwrap_err();
+        assert!(matches!(refused, annals::Error::Unavailable(_)), "{}", refused.chain());
+        assert!(refused.chain().contains("there is no log"), "{}", refused.chain());
+    }
+    let annals = Annals::open(&place.url).await.unwrap();
+    let position = increase(&annals, "a", 1).await;
+    let store = annals::open_store_to_read(&url).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+    assert_eq!(store.head().await.unwrap(), position);
 }
 
 /// Another read model, which is inline.
