@@ -11,6 +11,15 @@ use crate::place::Place;
 on_each_database! {
     everything_is_started_by_several_processes_at_once,
     what_only_reads_makes_no_log,
+    what_the_database_said_is_told_without_what_the_library_adds,
+}
+
+async fn what_the_database_said_is_told_without_what_the_library_adds(place: Place) {
+    let (server, _) = place.url.rsplit_once('/').unwrap();
+    let refused = Annals::open(&format!("{server}/nowhere")).await.map(drop).unwrap_err().chain();
+    let is_code = |code: &str| refused.ends_with(&format!(" ({code})"));
+    assert!(["3D000", "1044", "1049"].into_iter().any(is_code), "{refused}");
+    assert!(!refused.contains("at line") && !refused.contains("returned from"), "{refused}");
 }
 
 async fn what_only_reads_makes_no_log(place: Place) {
