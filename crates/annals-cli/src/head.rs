@@ -79,23 +79,22 @@ const HEAD_BYTES_MAX: u64 = 64 << 10;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Published {
-    store: String,
-    position: u64,
+    store: StoreId,
+    position: Position,
     digest: String,
 }
 
 impl Published {
     /// The published form of a head.
     pub(crate) fn of(head: &annals_engine::Head) -> Self {
-        Self { store: head.store.to_string(), position: head.position.get(), digest: hex(&head.digest) }
+        Self { store: head.store, position: head.position, digest: hex(&head.digest) }
     }
 
     /// The head.
     pub(crate) fn head(&self) -> anyhow::Result<annals_engine::Head> {
-        let store = uuid::Uuid::parse_str(&self.store).context("`store` is not a UUID")?;
         Ok(annals_engine::Head {
-            store: StoreId::from_bytes(store.into_bytes()),
-            position: Position::new(self.position),
+            store: self.store,
+            position: self.position,
             digest: digest(&self.digest).context("`digest` is not a digest")?,
         })
     }

@@ -15,8 +15,8 @@ use crate::address::parser;
 /// The option that names a store.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StoreOption {
-    /// The store: `file:DIRECTORY` (created if need be), `postgres://…`, `mysql://…`, or `memory:`, which ends with the
-    /// command
+    /// The store: `file:DIRECTORY`, `postgres://…`, `mysql://…`, or `memory:`, which ends with the command. One that is not
+    /// there is created by what writes
     #[arg(long = "store", env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = parser::<StoreUrl>())]
     pub(crate) url: StoreUrl,
 }
@@ -84,7 +84,7 @@ impl StoreOption {
     pub(crate) async fn open_existing(&self) -> anyhow::Result<Arc<dyn EventStore>> {
         match &self.url {
             StoreUrl::File(_) => Ok(self.open_embedded("read").await?),
-            _ => self.open().await,
+            url => annals::open_store_to_read(url).await.with_context(|| format!("cannot open {url}")),
         }
     }
 

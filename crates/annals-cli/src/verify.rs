@@ -73,7 +73,7 @@ impl Verify {
                     "cannot verify {url} at a rate or in pieces: it is not a store of the kind `file:DIRECTORY`"
                 )
             }
-            _ => check(&*self.store.open().await?).await?,
+            _ => check(&*self.store.open_existing().await?).await?,
         };
         // What is damaged proves nothing.
         let proved = match &head {

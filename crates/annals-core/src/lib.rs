@@ -51,6 +51,7 @@ mod aggregate;
 mod backoff;
 mod json;
 mod redaction;
+mod serialize;
 mod url;
 
 pub use admission::{Admission, LogView, admit};

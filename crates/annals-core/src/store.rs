@@ -8,8 +8,8 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::{
-    Append, Appended, Direction, IdempotencyKey, LogPage, LogRead, Position, Query, RecordedEvent, Result,
-    StreamId, StreamInfo, StreamList, StreamPage, StreamRead, Timestamp, Version,
+    Append, Appended, Direction, IdempotencyKey, Invalid, LogPage, LogRead, Position, Query, RecordedEvent,
+    Result, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, Timestamp, Version,
 };
 
 /// A log of events that is appended to under conditions and read from anywhere.
@@ -168,6 +168,15 @@ impl StoreId {
 impl fmt::Display for StoreId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::str::FromStr for StoreId {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        uuid::Uuid::parse_str(text)
+            .map(Self)
+            .map_err(|_| Invalid::new("store", format!("`{text}` is not a UUID")))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::Invalid;
 /// A point in time, in microseconds since 1970-01-01T00:00:00Z.
 ///
 /// Written as RFC 3339 text in UTC, `2017-04-15T13:00:00.000001Z`, and read with any offset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
@@ -19,6 +19,12 @@ impl Timestamp {
     pub const MIN: Self = Self(-62_167_219_200_000_000);
     /// The latest time that can be written as text: the last microsecond of the year 9999.
     pub const MAX: Self = Self(253_402_300_799_999_999);
+
+    /// The time now, by the clock of the machine.
+    #[must_use]
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
 
     /// The time this many microseconds after the epoch, held within [`MIN`](Self::MIN) and
     /// [`MAX`](Self::MAX).
@@ -43,6 +49,12 @@ impl Timestamp {
         Self::from_micros(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
+    /// The time that much earlier.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self::from_micros(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
     /// How much later this time is than another; nothing if it is not.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
@@ -53,6 +65,29 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&text::write(*self))
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self::from_micros(match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => micros(after),
+            Err(before) => -micros(before.duration()),
+        })
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(time: Timestamp) -> Self {
+        let micros = Duration::from_micros(time.0.unsigned_abs());
+        if time.0 < 0 { UNIX_EPOCH - micros } else { UNIX_EPOCH + micros }
     }
 }
 
@@ -108,11 +143,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        Timestamp::from_micros(match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(after) => micros(after),
-            Err(before) => -micros(before.duration()),
-        })
+        Timestamp::now()
     }
 }
 
@@ -166,5 +197,16 @@ mod tests {
             assert_eq!(end.to_string().parse::<Timestamp>().unwrap(), end);
         }
         assert_eq!(Timestamp::from_micros(i64::MAX), Timestamp::MAX);
+        assert_eq!(format!("{time:?}"), time.to_string());
+    }
+
+    #[test]
+    fn times_of_the_standard_library_are_taken_and_given() {
+        for time in [Timestamp::MIN, Timestamp::from_micros(-1), Timestamp::from_micros(1), Timestamp::MAX] {
+            assert_eq!(Timestamp::from(SystemTime::from(time)), time);
+        }
+        let hour = Duration::from_secs(3_600);
+        assert_eq!(Timestamp::MIN.plus(hour).minus(hour), Timestamp::MIN);
+        assert!(Timestamp::now() > Timestamp::from_micros(0));
     }
 }

@@ -1,6 +1,6 @@
 //! What an error of MariaDB or MySQL means to the caller of the store: by its number, never by its text.
 
-use annals_core::{EventId, Position, StoreId, Witness};
+use annals_core::{Cause, EventId, Position, StoreId, Witness};
 use annals_sql::{Failure, Step, Stopped, Verdict};
 use sqlx::mysql::MySqlDatabaseError;
 
@@ -71,7 +71,15 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
         _ => Verdict::Unknown,
     };
     let hint = hint(&error);
-    Failure::at(step, error, verdict, hint)
+    Failure::at(step, said(error), verdict, hint)
+}
+
+/// What the server said and its number, without what the library adds.
+fn said(error: sqlx::Error) -> Cause {
+    match &error {
+        sqlx::Error::Database(refused) => format!("{} ({})", refused.message(), number(&error)).into(),
+        _ => error.into(),
+    }
 }
 
 /// The server's number of an error; 0 if it is none of the server's.

@@ -27,6 +27,8 @@ pub struct Options {
     /// Whether the server must only read (`read_only`), as one that follows another: for the replica of a log
     /// ([`Replicated`](annals_sql::Replicated)). Reads are refused once it takes writes, and no tables are made.
     pub replica: bool,
+    /// Whether the log must be there: no tables are made, and none are changed. For those who only read.
+    pub existing: bool,
 }
 
 impl Options {
@@ -46,12 +48,17 @@ impl Default for Options {
             poll: Duration::from_millis(25),
             moving: false,
             replica: false,
+            existing: false,
         }
     }
 }
 
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 16;
+
+/// What an address may say behind its `?`: what the driver reads, without what a store sets itself.
+const PARAMETERS: [&str; 9] =
+    ["sslmode", "ssl-mode", "sslca", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key", "socket"];
 
 /// Where a log is: a server, and a database that is the log's.
 #[derive(Clone)]
@@ -66,6 +73,7 @@ impl FromStr for Address {
     /// Reads `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, with what else sqlx knows of.
     fn from_str(url: &str) -> Result<Self> {
         let (url, _) = annals_sql::split_replica(url)?;
+        annals_sql::check_parameters(&url, &PARAMETERS)?;
         let connect = MySqlConnectOptions::from_str(&url).map_err(|error| {
             let problem = format!("is no URL of a MariaDB or MySQL database: {error}");
             Error::from(Invalid::new("store", problem))
@@ -87,7 +95,7 @@ mod tests {
     fn the_database_is_named() {
         let database = |url: &str| url.parse::<Address>().map(|address| address.database);
         assert_eq!(database("mysql://kim@localhost/shop").unwrap(), "shop");
-        for wrong in ["mysql://localhost", "mysql://localhost:x/shop"] {
+        for wrong in ["mysql://localhost", "mysql://localhost:x/shop", "mysql://localhost/shop?schema=a"] {
             assert!(matches!(database(wrong), Err(Error::Invalid(_))), "{wrong}");
         }
     }

@@ -91,6 +91,15 @@ pub(crate) async fn open_state(address: &Address, options: &Options) -> Result<(
     Ok(())
 }
 
+/// Why a log is not read whose tables are missing, all or some.
+fn not_made(missing: &Missing) -> Error {
+    let problem = match missing.steps == LOG.steps.len() {
+        true => "there is no log: the database has no tables of Annals",
+        false => "the tables of the log are those of an earlier version of Annals: run `annals migrate`",
+    };
+    Error::Unavailable(problem.into())
+}
+
 /// The identity of the log, and how many bytes a packet may have; makes its tables, or brings them up to date, if need
 /// be.
 pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreId, usize, Opened)> {
@@ -100,7 +109,10 @@ pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreI
         let problem = "the replica does not have the tables of the log yet";
         return Err(Error::Unavailable(problem.into()));
     }
-    if !options.replica && !missing.is_nothing() {
+    if options.existing && missing.steps > 0 {
+        return Err(not_made(&missing));
+    }
+    if !options.replica && !options.existing && !missing.is_nothing() {
         match schema.run(&LOG).await {
             // Reading needs no procedures.
             Err(Unmade { may_not: true, error }) if missing.steps == 0 => {

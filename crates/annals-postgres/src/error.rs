@@ -1,6 +1,6 @@
 //! What an error of PostgreSQL means to the caller of the store: by its code, never by its text.
 
-use annals_core::StoreId;
+use annals_core::{Cause, StoreId};
 use annals_sql::{Failure, Step, Stopped, Verdict};
 use sqlx::postgres::PgDatabaseError;
 use uuid::Uuid;
@@ -63,7 +63,15 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
         _ => Verdict::Unknown,
     };
     let hint = hint(&error);
-    Failure::at(step, error, verdict, hint)
+    Failure::at(step, said(error), verdict, hint)
+}
+
+/// What the server said and its code, without what the library adds: where in PostgreSQL's own source that was.
+fn said(error: sqlx::Error) -> Cause {
+    match of_server(&error) {
+        Some(refused) => format!("{} ({})", refused.message(), refused.code()).into(),
+        None => error.into(),
+    }
 }
 
 /// What can be done about it.

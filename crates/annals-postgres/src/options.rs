@@ -26,6 +26,8 @@ pub struct Options {
     /// Whether the server must follow another: for the replica of a log ([`Replicated`](annals_sql::Replicated)). Reads are
     /// refused once it takes writes, and no tables are made.
     pub replica: bool,
+    /// Whether the log must be there: no tables are made, and none are changed. For those who only read.
+    pub existing: bool,
 }
 
 impl Options {
@@ -45,12 +47,37 @@ impl Default for Options {
             poll: Duration::from_secs(1),
             moving: false,
             replica: false,
+            existing: false,
         }
     }
 }
 
 /// The schema that a log lies in if the URL names none.
 const SCHEMA: &str = "annals";
+
+/// What an address may say behind its `?`: our own, and what the driver reads.
+const PARAMETERS: [&str; 20] = [
+    "schema",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "application_name",
+    "options",
+    "options[",
+];
 
 /// Where a log is: a server, a database, and a schema in it.
 #[derive(Clone)]
@@ -65,6 +92,7 @@ impl FromStr for Address {
     /// Reads `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=SCHEMA`, with what else PostgreSQL's URLs may have.
     fn from_str(url: &str) -> Result<Self> {
         let (url, _) = annals_sql::split_replica(url)?;
+        annals_sql::check_parameters(&url, &PARAMETERS)?;
         let (place, query) = url.split_once('?').unwrap_or((&url, ""));
         let (own, theirs): (Vec<_>, Vec<_>) =
             query.split('&').filter(|pair| !pair.is_empty()).partition(|pair| pair.starts_with("schema="));
@@ -93,9 +121,12 @@ mod tests {
         assert_eq!(schema("postgres://localhost/db").unwrap(), "annals");
         assert_eq!(schema("postgres://localhost/db?schema=shop_1").unwrap(), "shop_1");
         assert_eq!(schema("postgres://localhost/db?sslmode=require&schema=shop").unwrap(), "shop");
-        for wrong in
-            ["postgres://localhost/db?schema=", "postgres://localhost/db?schema=Shop", "postgres://h:x/"]
-        {
+        for wrong in [
+            "postgres://localhost/db?schema=",
+            "postgres://localhost/db?schema=Shop",
+            "postgres://localhost/db?schma=shop",
+            "postgres://h:x/",
+        ] {
             assert!(matches!(schema(wrong), Err(Error::Invalid(_))), "{wrong}");
         }
     }

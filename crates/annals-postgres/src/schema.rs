@@ -74,6 +74,15 @@ pub(crate) async fn open_state(address: &Address, options: &Options) -> Result<(
     Ok(())
 }
 
+/// Why a log is not read whose tables are missing, all or some.
+fn not_made(missing: &Missing) -> Error {
+    let problem = match missing.steps == LOG.steps.len() {
+        true => "there is no log: the schema has no tables of Annals",
+        false => "the tables of the log are those of an earlier version of Annals: run `annals migrate`",
+    };
+    Error::Unavailable(problem.into())
+}
+
 /// The identity of the log; makes its tables, or brings them up to date, if need be.
 pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreId, Opened)> {
     let mut schema = Schema::connect(address, options).await?;
@@ -82,7 +91,10 @@ pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreI
         let problem = "the replica does not have the tables of the log yet";
         return Err(Error::Unavailable(problem.into()));
     }
-    if !options.replica && !missing.is_nothing() {
+    if options.existing && missing.steps > 0 {
+        return Err(not_made(&missing));
+    }
+    if !options.replica && !options.existing && !missing.is_nothing() {
         schema.run(&LOG).await?;
     }
     let id = schema.ask(async |connection| {

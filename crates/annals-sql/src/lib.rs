@@ -35,6 +35,7 @@ mod writer;
 
 mod matching;
 mod page;
+mod parameters;
 mod progress;
 mod replicated;
 mod row;
@@ -54,6 +55,7 @@ pub use line::{Cancels, Driver, Lent, Line, Pool, answered};
 pub use lineage::{Found, Lineage, Role};
 pub use matching::{Arm, Property, arms, order};
 pub use page::{PAGE_BYTES, damaged, log_page, log_span, stream_page, stream_span};
+pub use parameters::check_parameters;
 pub use progress::Progress;
 pub use replicated::{OpenReplica, Replicated, split_replica};
 pub use row::{EventRow, Stored, own_to_json, tags_to_json};

@@ -66,5 +66,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let view = annals.view::<Balances>().at_least(done.position);
     let rows = view.query("SELECT * FROM balances", (), |row| row.read::<(String, i64)>()).await?;
     assert_eq!(rows, [("kim".to_owned(), 70)]);
+    println!("{} has {}", rows[0].0, rows[0].1);
     Ok(())
 }

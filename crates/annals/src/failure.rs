@@ -12,8 +12,22 @@ const CAUSES_MAX: usize = 16;
 /// Most bytes of the text of an error.
 const CHAIN_BYTES_MAX: usize = 10_000;
 
-/// Why a projection or a subscriber could not take an event. Every error turns into one with `?`; to say it in
-/// words, there is [`Failure::new`].
+/// Why a projection or a subscriber could not take an event. Every error turns into one with `?`, also a boxed one and that
+/// of `anyhow`; to say it in words, there is [`Failure::new`].
+///
+/// ```
+/// # use annals::Failure;
+/// fn boxed() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+///     Err("no network")?
+/// }
+///
+/// fn handler() -> Result<(), Failure> {
+///     let port: u16 = "2113".parse()?;
+///     assert_eq!(port, 2113);
+///     Ok(boxed()?)
+/// }
+/// assert_eq!(handler().unwrap_err().to_string(), "no network");
+/// ```
 ///
 /// It is not itself a `std::error::Error`, as otherwise not every error could turn into one.
 pub struct Failure(Cause);
@@ -58,9 +72,9 @@ impl Failure {
     }
 }
 
-impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
+impl<E: Into<Cause>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self(Box::new(error))
+        Self(error.into())
     }
 }
 

@@ -49,10 +49,18 @@
 //! # }
 //! ```
 //!
-//! The files, in the order in which they are best read: `system` (the system as a whole), `repository`
-//! (aggregates and commands), `snapshot`, `projection` (rows), `subscriber`, `tenants`, `testing`; below them `sql`, `state` and `tasks`.
-//! `open` is the only one that knows which stores there are.
+//! Where to read next:
+//!
+//! - [`Annals`]: the system as a whole, opened on a URL.
+//! - [`Repository`]: aggregates and commands; [`Snapshot`] for long streams.
+//! - [`Projection`]: rows made of events, queried through a [`View`].
+//! - [`Subscribe`]: code that is told what has happened, and the commands that follow from it ([`Handling`]).
+//! - [`testing`]: aggregates and projections without a store.
+//! - [`Tenants`]: a log for each tenant, moved while it is in use.
+//! - [`Subscription`] and [`EventStore`]: the log itself.
 #![forbid(unsafe_code)]
+
+// In the order in which the files are best read. `open` is the only one that knows which stores there are.
 
 // So that `#[derive(Event)]` works in this crate's own tests.
 extern crate self as annals;
@@ -95,7 +103,7 @@ pub use annals_core::{
 pub use annals_macros::Event;
 
 pub use failure::Failure;
-pub use open::{open_store, open_store_with};
+pub use open::{open_store, open_store_to_read, open_store_with};
 pub use progress::{Failing, Kind, Phase, Status};
 pub use projection::{Project, Projection, ProjectionHandle, View, ViewError};
 pub use recorded::Recorded;

@@ -26,31 +26,51 @@ pub async fn open_store(url: &StoreUrl) -> Result<Arc<dyn EventStore>> {
 /// # Errors
 /// As [`open_store`].
 pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Arc<dyn EventStore>> {
+    open(url, clock, false).await
+}
+
+/// Opens the store with this address to read it: one that is not there is not created, for its name is a mistake. A store
+/// in files is opened also where nothing can be written.
+///
+/// # Errors
+/// As [`open_store`]; [`Unavailable`](annals_core::Error::Unavailable) if there is no store.
+pub async fn open_store_to_read(url: &StoreUrl) -> Result<Arc<dyn EventStore>> {
+    open(url, Arc::new(SystemClock), true).await
+}
+
+async fn open(url: &StoreUrl, clock: Arc<dyn Clock>, existing: bool) -> Result<Arc<dyn EventStore>> {
     match url {
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::with(Limits::default(), clock))),
         #[cfg(feature = "embedded")]
         StoreUrl::File(directory) => {
             use annals_engine::{EngineStore, Options};
-            let directory = directory.clone();
-            let open = move || EngineStore::open(directory, Options { clock, ..Options::default() });
+            let (directory, options) = (directory.clone(), Options { clock, ..Options::default() });
+            let open = move || match existing {
+                true => EngineStore::open_to_read(directory, options),
+                false => EngineStore::open(directory, options),
+            };
             match tokio::task::spawn_blocking(open).await {
                 Ok(store) => Ok(Arc::new(store?)),
                 Err(stopped) => Err(annals_core::Error::Unavailable(Box::new(stopped))),
             }
         }
         #[cfg(feature = "postgres")]
-        StoreUrl::Postgres(url) => Ok(open_postgres(url, clock).await?.0),
+        StoreUrl::Postgres(url) => Ok(open_postgres(url, clock, existing).await?.0),
         #[cfg(feature = "mysql")]
-        StoreUrl::MySql(url) => Ok(open_mysql(url, clock).await?.0),
+        StoreUrl::MySql(url) => Ok(open_mysql(url, clock, existing).await?.0),
         #[allow(unreachable_patterns)] // Which kinds are left depends on the features.
         other => Err(unknown("store", other)),
     }
 }
 
 #[cfg(feature = "postgres")]
-async fn open_postgres(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<dyn EventStore>, Inlines)> {
+async fn open_postgres(
+    url: &DatabaseUrl,
+    clock: Arc<dyn Clock>,
+    existing: bool,
+) -> Result<(Arc<dyn EventStore>, Inlines)> {
     use annals_postgres::{Options, PostgresStore};
-    let options = Options { clock, ..Options::default() };
+    let options = Options { clock, existing, ..Options::default() };
     let open = move |url: String, replica: bool| {
         let options = Options { replica, ..options.clone() };
         async move { PostgresStore::open(&url, options).await }
@@ -59,9 +79,13 @@ async fn open_postgres(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<
 }
 
 #[cfg(feature = "mysql")]
-async fn open_mysql(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<(Arc<dyn EventStore>, Inlines)> {
+async fn open_mysql(
+    url: &DatabaseUrl,
+    clock: Arc<dyn Clock>,
+    existing: bool,
+) -> Result<(Arc<dyn EventStore>, Inlines)> {
     use annals_mysql::{MySqlStore, Options};
-    let options = Options { clock, ..Options::default() };
+    let options = Options { clock, existing, ..Options::default() };
     let open = move |url: String, replica: bool| {
         let options = Options { replica, ..options.clone() };
         async move { MySqlStore::open(&url, options).await }
@@ -93,12 +117,12 @@ pub(crate) async fn open_with_state(url: &StoreUrl) -> Result<(Arc<dyn EventStor
     match url {
         #[cfg(feature = "postgres")]
         StoreUrl::Postgres(address) => {
-            let (store, inlines) = open_postgres(address, Arc::new(SystemClock)).await?;
+            let (store, inlines) = open_postgres(address, Arc::new(SystemClock), false).await?;
             Ok((store, State::of_log(url, inlines)))
         }
         #[cfg(feature = "mysql")]
         StoreUrl::MySql(address) => {
-            let (store, inlines) = open_mysql(address, Arc::new(SystemClock)).await?;
+            let (store, inlines) = open_mysql(address, Arc::new(SystemClock), false).await?;
             Ok((store, State::of_log(url, inlines)))
         }
         StoreUrl::File(directory) => Ok((open_store(url).await?, State::directory(directory))),

@@ -1,14 +1,5 @@
-//! Projections: rows in a database, made of the events of the log, to be queried.
-//!
-//! - J1  The rows that an event makes and the checkpoint that says so are one transaction. So every event has
-//!   its effect exactly once, whenever the process ends.
-//! - J2  An event that fails is tried again until it works. Those before it are done, those after it wait, and
-//!   the status says so. Nothing else in the system waits.
-//! - J3  Another `VERSION` is another file, or in PostgreSQL, MariaDB and MySQL another schema. It is filled beside the old
-//!   one, which answers until the new one has come to the end of the log, and is removed then, or when no process uses it
-//!   any more.
-//! - J4  Of several processes on one database, one at a time fills the rows, and all read them. The checkpoint is locked and
-//!   compared in each transaction, so J1 does not depend on that.
+//! Projections: rows in a database, made of the events of the log. What they promise (J1 to J4) is said at
+//! [`Projection`].
 //!
 //! The files: `file` and `schema` (the rows and the checkpoint, in SQLite and elsewhere), `home` (either), `run` (the task
 //! that fills them), `inline` (filled in the transaction of an append), `view` (the queries).
@@ -37,7 +28,17 @@ use crate::state::Opened;
 use crate::tasks::{Known, Tasks};
 use crate::{Failure, Recorded};
 
-/// Rows made of events.
+/// Rows in a database, made of the events of the log, to be queried.
+///
+/// - J1  The rows that an event makes and the checkpoint that says so are one transaction. So every event has
+///   its effect exactly once, whenever the process ends.
+/// - J2  An event that fails is tried again until it works. Those before it are done, those after it wait, and
+///   the status says so. Nothing else in the system waits.
+/// - J3  Another [`VERSION`](Self::VERSION) is another file, or in PostgreSQL, MariaDB and MySQL another schema. It is
+///   filled beside the old one, which answers until the new one has reached the end of the log. The old one is removed
+///   then, or when no process uses it any more.
+/// - J4  Of several processes on one database, one at a time fills the rows, and all read them. The checkpoint is locked
+///   and compared in each transaction, so J1 does not depend on that.
 pub trait Projection: Send + Sync + 'static {
     /// Its name, which is also that of its file or schema: letters, digits, `-`, `_` and `.`.
     const NAME: &'static str;

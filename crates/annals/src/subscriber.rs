@@ -1,12 +1,4 @@
-//! Subscribers: code that is told what has happened, each event at least once.
-//!
-//! - U1  A subscriber is durable by its name: what is written while it is down is delivered when it starts.
-//! - U2  The checkpoint moves after the handlers have succeeded. Whoever ends between the two is told again; a
-//!   command that the event led to is carried out once all the same (`Handling::execute`).
-//! - U3  The events of one stream come in order, one after the other. An event that fails is tried again until
-//!   it works, and holds back what comes after it in its stream.
-//! - U4  Of several processes on one database, one at a time is active under a name; when it ends, another goes on from
-//!   the checkpoint. One that loses its connection drops what it is at. A group shares the streams among several.
+//! Subscribers: code that is told what has happened. What they promise (U1 to U4) is said at [`Subscribe`].
 //!
 //! The files: `handling` (what a handler sees), `checkpoint` (how far it has come), `run` (the task), `group` (the work is
 //! shared), `division` (into other shares than before).
@@ -38,7 +30,16 @@ const NAME_BYTES_MAX: usize = 1_000;
 /// Most shares of a group.
 const SHARES_MAX: usize = 1_000;
 
-/// A subscriber that is to be started.
+/// A subscriber that is to be started: code that is told what has happened, each event at least once.
+///
+/// - U1  A subscriber is durable by its name: what is written while it is down is delivered when it starts.
+/// - U2  The checkpoint moves after the handlers have succeeded. After a crash between the two the event is delivered
+///   again; a command that it led to is carried out once all the same ([`Handling::execute`]).
+/// - U3  The events of one stream come in order, one after the other. An event that fails is tried again until
+///   it works, and holds back what comes after it in its stream.
+/// - U4  Of several processes on one database, one at a time is active under a name; when it ends, another continues at
+///   the checkpoint. One that loses its connection drops what it is at. A [`group`](Self::group) shares the streams among
+///   several.
 #[must_use = "a subscriber hears nothing until it is started"]
 pub struct Subscribe {
     shared: Arc<Shared>,
@@ -115,6 +116,32 @@ impl Subscribe {
     ///         let CreditEvent::Reserved { order } = event.event;
     ///         println!("approve {order}, attempt {}", context.attempt());
     ///         Ok(())
+    ///     })
+    ///     .start()
+    ///     .await
+    /// # }
+    /// ```
+    ///
+    /// What a handler uses is cloned for each event, as the future that it returns may outlive the call:
+    ///
+    /// ```
+    /// # use annals::{Annals, Event, Recorded};
+    /// # #[derive(Event, serde::Serialize, serde::Deserialize, Clone)]
+    /// # #[event(prefix = "credit")]
+    /// # enum CreditEvent { Reserved { order: String } }
+    /// # #[derive(Clone)]
+    /// # struct Mailer;
+    /// # impl Mailer { async fn send(&self, _: &str) -> std::io::Result<()> { Ok(()) } }
+    /// # async fn start(annals: &Annals, mailer: Mailer) -> annals::Result<()> {
+    /// annals
+    ///     .subscribe("mail")
+    ///     .on(move |event: Recorded<CreditEvent>, _| {
+    ///         let mailer = mailer.clone();
+    ///         async move {
+    ///             let CreditEvent::Reserved { order } = &event.event;
+    ///             mailer.send(order).await?;
+    ///             Ok(())
+    ///         }
     ///     })
     ///     .start()
     ///     .await

@@ -1,6 +1,6 @@
 //! The first start of everything that there is, by several processes at once; and tables that are published.
 
-use annals::{Annals, Failure, Phase, Projection, Recorded, Rows};
+use annals::{Annals, EventStore as _, Failure, Phase, Projection, Recorded, Rows};
 use annals_testkit::server;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
@@ -10,6 +10,30 @@ use crate::place::Place;
 
 on_each_database! {
     everything_is_started_by_several_processes_at_once,
+    what_only_reads_makes_no_log,
+    what_the_database_said_is_told_without_what_the_library_adds,
+}
+
+async fn what_the_database_said_is_told_without_what_the_library_adds(place: Place) {
+    let (server, _) = place.url.rsplit_once('/').unwrap();
+    let refused = Annals::open(&format!("{server}/nowhere")).await.map(drop).unwrap_err().chain();
+    let is_code = |code: &str| refused.ends_with(&format!(" ({code})"));
+    assert!(["3D000", "1044", "1049"].into_iter().any(is_code), "{refused}");
+    assert!(!refused.contains("at line") && !refused.contains("returned from"), "{refused}");
+}
+
+async fn what_only_reads_makes_no_log(place: Place) {
+    let url = place.url.parse().unwrap();
+    for _ in 0..2 {
+        // Had the first one made tables, the second would find a log.
+        let refused = annals::open_store_to_read(&url).await.map(drop).unwrap_err();
+        assert!(matches!(refused, annals::Error::Unavailable(_)), "{}", refused.chain());
+        assert!(refused.chain().contains("there is no log"), "{}", refused.chain());
+    }
+    let annals = Annals::open(&place.url).await.unwrap();
+    let position = increase(&annals, "a", 1).await;
+    let store = annals::open_store_to_read(&url).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+    assert_eq!(store.head().await.unwrap(), position);
 }
 
 /// Another read model, which is inline.

@@ -1,0 +1,54 @@
+//! The parameters of a store's address: `?schema=orders&sslmode=require`.
+
+use annals_core::Invalid;
+
+/// Checks that an address has no parameters but these, and none twice. A driver passes over one that it does not know, so that
+/// `schma=demo` would open the log in another schema. A name that ends in `[` stands for all that begin with it.
+///
+/// # Errors
+/// [`Invalid`], with the name of the first other one, never its value, which may be a password.
+pub fn check_parameters(url: &str, known: &[&str]) -> Result<(), Invalid> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let query = query.split('#').next().unwrap_or_default();
+    let names =
+        query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split('=').next().unwrap_or(pair));
+    let mut seen = Vec::new();
+    for name in names {
+        let is_known = known.iter().any(|known| match known.strip_suffix('[') {
+            Some(_) => name.starts_with(known),
+            None => name == *known,
+        });
+        if !is_known {
+            let known = known.join(", ").replace('[', "[…]");
+            let problem = format!("has a parameter `{name}`, which is none of {known}");
+            return Err(Invalid::new("store", problem));
+        }
+        if seen.contains(&name) {
+            return Err(Invalid::new("store", format!("has the parameter `{name}` twice")));
+        }
+        seen.push(name);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_that_nobody_reads_is_refused() {
+        let known = ["schema", "sslmode", "options["];
+        for right in
+            ["p://h/d", "p://h/d?", "p://h/d?schema=a&sslmode=require", "p://h/d?options[search_path]=x"]
+        {
+            check_parameters(right, &known).unwrap_or_else(|invalid| panic!("{right}: {invalid}"));
+        }
+        let refused = |url: &str| check_parameters(url, &known).unwrap_err().to_string();
+        assert_eq!(
+            refused("p://h/d?schma=secret"),
+            "store has a parameter `schma`, which is none of schema, sslmode, options[…]"
+        );
+        assert!(refused("p://h/d?SCHEMA=a").contains("`SCHEMA`"));
+        assert!(refused("p://h/d?schema=a&&schema=b").contains("`schema` twice"));
+    }
+}
