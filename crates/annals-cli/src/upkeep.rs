@@ -4,6 +4,7 @@
 //! A pass goes over the whole log at its rate; the next one begins an hour after, or goes on where the process was
 //! stopped. Damage is logged when its segment is done, and counts until a pass finds less.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,8 +117,8 @@ impl Care {
                     );
                 };
                 let options = VerifyOptions { work, resume: true, on_damage: Some(Arc::new(on_damage)) };
-                let found = self.store.verify(&options);
-                self.verified(found);
+                let found = caught(|| self.store.verify(&options));
+                self.verified(found.unwrap_or_else(|panic| Err(Error::Unavailable(panic.into()))));
             }
         })
     }
@@ -198,6 +199,15 @@ impl Care {
     }
 }
 
+/// Does this; a panic in it is reported as any other failure, and is the end of nothing else.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        format!("it panicked: {}", text.unwrap_or_default())
+    })
+}
+
 /// An error as it may be logged and sent to a client: a client of object storage may quote its whole address.
 fn shown(error: &anyhow::Error) -> String {
     without_passwords(&format!("{error:#}"))
@@ -213,7 +223,7 @@ impl Upkeep for Care {
             }
             known.backing_up = Some(work.clone());
         }
-        let made = self.make_backup(work);
+        let made = caught(|| self.make_backup(work)).unwrap_or_else(|panic| Err(anyhow::anyhow!(panic)));
         let mut known = self.known.lock();
         known.backing_up = None;
         match made {
@@ -302,6 +312,15 @@ impl Upkeep for Care {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_is_a_failure_that_says_what_it_was() {
+        assert_eq!(caught(|| 7), Ok(7));
+        let number = 7;
+        for panicked in [caught(|| panic!("at {number}")), caught(|| assert!(number == 8, "at 7"))] {
+            assert_eq!(panicked, Err("it panicked: at 7".to_owned()));
+        }
+    }
 
     #[test]
     fn what_was_done_with_a_clock_ahead_is_not_taken_for_new() {
