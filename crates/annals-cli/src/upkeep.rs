@@ -233,6 +233,12 @@ impl Upkeep for Care {
                 let (number, head, bytes) =
                     (made.manifest.number, made.manifest.head.get(), made.copied_bytes);
                 tracing::info!(number, head, bytes, "backed up");
+                if let Some(up_to) = made.other_history {
+                    tracing::warn!(
+                        up_to,
+                        "the backups up to this one are of another history of the log, and are kept"
+                    );
+                }
                 Ok(crate::backup::in_json(&made))
             }
             Err(error) => {
