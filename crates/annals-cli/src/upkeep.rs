@@ -56,6 +56,8 @@ struct Known {
     /// Places that the pass that is under way has found.
     damage_now: u64,
     passes: u64,
+    /// Passes that ended in an error.
+    verify_failures: u64,
     backed_up_at: Option<Timestamp>,
     backups: u64,
     backup_failures: u64,
@@ -170,7 +172,8 @@ impl Care {
                     error = error.chain(),
                     "the store cannot be verified; it is tried again in an hour"
                 );
-                // As if it had been done: but no figure says so.
+                known.verify_failures += 1;
+                // The next one is due as if this one had been done.
                 drop(known);
                 self.rest();
             }
@@ -259,7 +262,10 @@ impl Upkeep for Care {
         let mut figures = Vec::new();
         let mut add = |name, help, value, counter| figures.push(Figure { name, help, value, counter });
         let seconds = |time: Timestamp| time.as_micros() as f64 / 1e6;
-        let age = |time| age(SystemClock.now(), time).map_or(f64::INFINITY, |age| age.as_secs_f64());
+        // Of what was never done, the age is infinite too: who watches for what is old hears of it.
+        let age = |time: Option<Timestamp>| {
+            time.and_then(|time| age(SystemClock.now(), time)).map_or(f64::INFINITY, |age| age.as_secs_f64())
+        };
         add(
             "annals_clock_behind_seconds",
             "By how much the clock is behind the newest event: until it has caught up, recorded time stands still",
@@ -280,10 +286,17 @@ impl Upkeep for Care {
                 known.passes as f64,
                 true,
             );
+            add(
+                "annals_verify_failures",
+                "Passes that could not be made since the start",
+                known.verify_failures as f64,
+                true,
+            );
             if let Some(at) = known.verified_at {
                 add("annals_verify_last_timestamp_seconds", "When the last pass ended", seconds(at), false);
-                add("annals_verify_last_age_seconds", "Time since the last pass ended", age(at), false);
             }
+            let last = age(known.verified_at);
+            add("annals_verify_last_age_seconds", "Time since the last pass ended", last, false);
             let (done, total) = known.verifying.as_ref().map_or((0, 0), |work| work.progress());
             add("annals_verify_done_bytes", "Bytes that the pass under way has read", done as f64, false);
             add(
@@ -308,8 +321,9 @@ impl Upkeep for Care {
                     seconds(at),
                     false,
                 );
-                add("annals_backup_last_age_seconds", "Time since the last backup was begun", age(at), false);
             }
+            let last = age(known.backed_up_at);
+            add("annals_backup_last_age_seconds", "Time since the last backup was begun", last, false);
         }
         figures
     }
@@ -326,6 +340,26 @@ mod tests {
         for panicked in [caught(|| panic!("at {number}")), caught(|| assert!(number == 8, "at 7"))] {
             assert_eq!(panicked, Err("it panicked: at 7".to_owned()));
         }
+    }
+
+    #[test]
+    fn a_verification_that_fails_is_in_a_figure_and_is_tried_again() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Arc::new(EngineStore::open(place.path(), annals_engine::Options::default()).unwrap());
+        let care = Care::new(store, None, None);
+        care.known.lock().verifies = true;
+        // So that nobody waits for the hour.
+        care.stop();
+        care.verified(Err(Error::Unavailable("the disk is gone".into())));
+        care.known.lock().stopping = false;
+        let failures = |care: &Care| {
+            let figures = care.figures();
+            figures.iter().find(|figure| figure.name == "annals_verify_failures").map(|figure| figure.value)
+        };
+        assert_eq!(failures(&care), Some(1.0));
+        let never = care.figures().into_iter().find(|figure| figure.name == "annals_verify_last_age_seconds");
+        assert_eq!(never.map(|figure| figure.value), Some(f64::INFINITY));
+        assert!(care.next_pass(1 << 20).is_some());
     }
 
     #[test]
