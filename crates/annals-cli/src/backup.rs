@@ -91,6 +91,12 @@ impl Backup {
                 [one] => output.line(&format!("removed backup {one}"))?,
                 several => output.line(&format!("removed {} older backups", several.len()))?,
             }
+            if let Some(number) = backup.other_history {
+                output.line(&format!(
+                    "the backups up to {number} are of another history of this log, which was set back since; they are kept, \
+                     also by --keep, until kept-{number:06} is removed"
+                ))?;
+            }
             for number in &backup.unreadable {
                 let kept = if self.keep.is_some() { "; so nothing was removed" } else { "" };
                 output.line(&format!("backup {number} cannot be read{kept}"))?;
@@ -186,6 +192,7 @@ pub(crate) fn in_json(backup: &annals_engine::Backup) -> Value {
     json["copied_bytes"] = backup.copied_bytes.into();
     json["removed"] = backup.removed.clone().into();
     json["unreadable"] = backup.unreadable.clone().into();
+    json["other_history_up_to"] = backup.other_history.into();
     json
 }
 

@@ -3,6 +3,7 @@
 //! - D1  A file with a bad line is refused before anything is done.
 //! - D2  Every command has a key, so a demo that was killed goes on where it was, and one that is run again adds
 //!   nothing. With `--input`, the key has the path of the file in it: purchases of two files are two, also if they are alike.
+//!   The first version gave them the keys of the sample; a file that it began is continued with those.
 //! - D3  What is printed at the end comes out of the read models, as new as the last command.
 //!
 //! The files: `progress` (how far it is), `report` (what is printed). The shop itself, and how purchases become its commands, is the crate
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use annals::{Annals, StoreUrl};
+use annals::{Annals, Position, StoreUrl};
 use annals_server::Server;
 use annals_shop::Shop;
 use annals_shop::purchases::{self, Fed, Feed, Purchase};
@@ -30,7 +31,7 @@ use self::progress::Progress;
 use self::report::Report;
 use crate::address::parser;
 use crate::files;
-use crate::output::{Output, thousands};
+use crate::output::{Output, note, thousands};
 use crate::serve;
 
 /// Run a shop on Annals with real purchases, and look at it in a browser
@@ -109,14 +110,32 @@ impl Demo {
         let Some(path) = &self.input else { return Ok(purchases::read(purchases::SAMPLE)?) };
         let name = path.display();
         let text = files::read_text(path, INPUT_BYTES_MAX).with_context(|| format!("cannot read {name}"))?;
-        let mut purchases = purchases::read(&text).map_err(|bad| anyhow!("{name}: {bad}"))?;
+        purchases::read(&text).map_err(|bad| anyhow!("{name}: {bad}"))
+    }
+
+    /// The feed of these purchases, each with its key (D2).
+    async fn feed_of(&self, annals: &Annals, shop: &Shop, purchases: Vec<Purchase>) -> anyhow::Result<Feed> {
+        let feed = |purchases| Feed::new(shop, purchases, self.concurrency);
+        let Some(path) = &self.input else { return Ok(feed(purchases)) };
         // The same purchase in another file is another one.
         let whole = std::path::absolute(path)?;
         let file = annals::EventId::from_name(whole.as_os_str().as_encoded_bytes());
-        for purchase in &mut purchases {
-            purchase.key = format!("{file}/{}", purchase.key);
+        let of_file =
+            |purchase: &Purchase| Purchase { key: format!("{file}/{}", purchase.key), ..purchase.clone() };
+        let of_file = feed(purchases.iter().map(of_file).collect());
+        if annals.store().head().await? == Position::ZERO || begun(&of_file).await? {
+            return Ok(of_file);
         }
-        Ok(purchases)
+        let of_any_file = feed(purchases);
+        if !begun(&of_any_file).await? {
+            return Ok(of_file);
+        }
+        note(&format!(
+            "annals: the store has purchases of {} from an earlier version, which told no file from another, or from the \
+             sample: those that are alike are not added again. For all of them, begin a new store",
+            path.display()
+        ));
+        Ok(of_any_file)
     }
 
     async fn listener(&self) -> anyhow::Result<Option<TcpListener>> {
@@ -160,7 +179,7 @@ impl Demo {
         let progress = Progress::new(purchases.len());
         let begun = Instant::now();
         let counted = progress.clone();
-        let feed = Feed::new(shop, purchases, self.concurrency);
+        let feed = self.feed_of(annals, shop, purchases).await?;
         let fed = feed.run(move |done| counted.told(done)).await;
         let fed = fed.map_err(anyhow::Error::from_boxed)?;
         let took = begun.elapsed();
@@ -180,6 +199,11 @@ impl Demo {
         }
         Ok(output.flush()?)
     }
+}
+
+/// Whether any of its purchases was given before.
+async fn begun(feed: &Feed) -> anyhow::Result<bool> {
+    feed.is_begun().await.map_err(anyhow::Error::from_boxed)
 }
 
 /// How fast it went.

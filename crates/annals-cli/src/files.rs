@@ -1,4 +1,4 @@
-//! Files: how many the process may have open, and how much of one it reads.
+//! Files: how many the process may have open, how large one may be, and how much of one it reads.
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -32,6 +32,21 @@ pub(crate) fn allow_many() {
     let current = maximum.or(cfg!(target_os = "macos").then_some(10_240));
     let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }
+
+/// Makes a file that may not grow (`ulimit -f`) an error of the write, as a full disk is, and not the end of the process.
+/// Must be called on a runtime.
+#[cfg(unix)]
+pub(crate) fn survive_limits() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // Somebody listens from here on, whether or not the stream of signals is kept.
+    if let Err(error) = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())) {
+        tracing::warn!(%error, "a file that reaches the limit of its size ends the process");
+    }
+}
+
+/// Elsewhere there is no such limit.
+#[cfg(not(unix))]
+pub(crate) fn survive_limits() {}
 
 /// Elsewhere there is no such limit.
 #[cfg(not(unix))]

@@ -71,7 +71,8 @@ pub(crate) struct Import {
     /// The type of each event, such as purchased or {kind}
     #[arg(long = "type", value_name = "TEMPLATE", requires = "stream")]
     event_type: Option<Template>,
-    /// The column that says when it happened: RFC 3339, YYYY-MM-DD, YYYYMMDD or seconds since 1970
+    /// The column that says when it happened: RFC 3339, YYYY-MM-DD, YYYYMMDD or seconds since 1970. Numbers of four to eight
+    /// digits need --time-unit
     #[arg(long, value_name = "COLUMN", requires = "stream")]
     time: Option<String>,
     /// What the numbers of the time column count, from 1970 on

@@ -112,7 +112,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
-    let done = runtime.block_on(command.run());
+    let done = runtime.block_on(async {
+        files::survive_limits();
+        command.run().await
+    });
     logging::flush();
     match done {
         Ok(code) => code,

@@ -39,8 +39,8 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 /// A clock that is behind by less is not worth a line.
 const BEHIND_MIN: Duration = Duration::from_secs(60);
 
-/// Says on standard error what somebody should know of a store, if no log says so: that the log has lost its end, or that
-/// the clock is behind it.
+/// Says on standard error what somebody should know of a store, if no log says so: that the end of the log is not what it
+/// was, or that the clock is behind it.
 pub(crate) fn notice(store: &EngineStore) {
     if tracing::enabled!(tracing::Level::WARN) {
         return;
@@ -48,7 +48,7 @@ pub(crate) fn notice(store: &EngineStore) {
     if let Some(lost) = store.lost_end() {
         let _ = writeln!(
             std::io::stderr(),
-            "annals: the log has lost its end, and only what is left is read: {lost}"
+            "annals: the end of the log is not what it was, and only what is there is read: {lost}"
         );
     }
     let behind = store.clock_behind();

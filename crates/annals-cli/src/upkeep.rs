@@ -4,6 +4,7 @@
 //! A pass goes over the whole log at its rate; the next one begins an hour after, or goes on where the process was
 //! stopped. Damage is logged when its segment is done, and counts until a pass finds less.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ struct Known {
     /// Places that the pass that is under way has found.
     damage_now: u64,
     passes: u64,
+    /// Passes that ended in an error.
+    verify_failures: u64,
     backed_up_at: Option<Timestamp>,
     backups: u64,
     backup_failures: u64,
@@ -116,8 +119,8 @@ impl Care {
                     );
                 };
                 let options = VerifyOptions { work, resume: true, on_damage: Some(Arc::new(on_damage)) };
-                let found = self.store.verify(&options);
-                self.verified(found);
+                let found = caught(|| self.store.verify(&options));
+                self.verified(found.unwrap_or_else(|panic| Err(Error::Unavailable(panic.into()))));
             }
         })
     }
@@ -169,7 +172,8 @@ impl Care {
                     error = error.chain(),
                     "the store cannot be verified; it is tried again in an hour"
                 );
-                // As if it had been done: but no figure says so.
+                known.verify_failures += 1;
+                // The next one is due as if this one had been done.
                 drop(known);
                 self.rest();
             }
@@ -198,6 +202,15 @@ impl Care {
     }
 }
 
+/// Does this; a panic in it is reported as any other failure, and is the end of nothing else.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        format!("it panicked: {}", text.unwrap_or_default())
+    })
+}
+
 /// An error as it may be logged and sent to a client: a client of object storage may quote its whole address.
 fn shown(error: &anyhow::Error) -> String {
     without_passwords(&format!("{error:#}"))
@@ -213,7 +226,7 @@ impl Upkeep for Care {
             }
             known.backing_up = Some(work.clone());
         }
-        let made = self.make_backup(work);
+        let made = caught(|| self.make_backup(work)).unwrap_or_else(|panic| Err(anyhow::anyhow!(panic)));
         let mut known = self.known.lock();
         known.backing_up = None;
         match made {
@@ -223,6 +236,12 @@ impl Upkeep for Care {
                 let (number, head, bytes) =
                     (made.manifest.number, made.manifest.head.get(), made.copied_bytes);
                 tracing::info!(number, head, bytes, "backed up");
+                if let Some(up_to) = made.other_history {
+                    tracing::warn!(
+                        up_to,
+                        "the backups up to this one are of another history of the log, and are kept"
+                    );
+                }
                 Ok(crate::backup::in_json(&made))
             }
             Err(error) => {
@@ -243,7 +262,10 @@ impl Upkeep for Care {
         let mut figures = Vec::new();
         let mut add = |name, help, value, counter| figures.push(Figure { name, help, value, counter });
         let seconds = |time: Timestamp| time.as_micros() as f64 / 1e6;
-        let age = |time| age(SystemClock.now(), time).map_or(f64::INFINITY, |age| age.as_secs_f64());
+        // Of what was never done, the age is infinite too: who watches for what is old hears of it.
+        let age = |time: Option<Timestamp>| {
+            time.and_then(|time| age(SystemClock.now(), time)).map_or(f64::INFINITY, |age| age.as_secs_f64())
+        };
         add(
             "annals_clock_behind_seconds",
             "By how much the clock is behind the newest event: until it has caught up, recorded time stands still",
@@ -264,10 +286,17 @@ impl Upkeep for Care {
                 known.passes as f64,
                 true,
             );
+            add(
+                "annals_verify_failures",
+                "Passes that could not be made since the start",
+                known.verify_failures as f64,
+                true,
+            );
             if let Some(at) = known.verified_at {
                 add("annals_verify_last_timestamp_seconds", "When the last pass ended", seconds(at), false);
-                add("annals_verify_last_age_seconds", "Time since the last pass ended", age(at), false);
             }
+            let last = age(known.verified_at);
+            add("annals_verify_last_age_seconds", "Time since the last pass ended", last, false);
             let (done, total) = known.verifying.as_ref().map_or((0, 0), |work| work.progress());
             add("annals_verify_done_bytes", "Bytes that the pass under way has read", done as f64, false);
             add(
@@ -292,8 +321,9 @@ impl Upkeep for Care {
                     seconds(at),
                     false,
                 );
-                add("annals_backup_last_age_seconds", "Time since the last backup was begun", age(at), false);
             }
+            let last = age(known.backed_up_at);
+            add("annals_backup_last_age_seconds", "Time since the last backup was begun", last, false);
         }
         figures
     }
@@ -302,6 +332,35 @@ impl Upkeep for Care {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_is_a_failure_that_says_what_it_was() {
+        assert_eq!(caught(|| 7), Ok(7));
+        let number = 7;
+        for panicked in [caught(|| panic!("at {number}")), caught(|| assert!(number == 8, "at 7"))] {
+            assert_eq!(panicked, Err("it panicked: at 7".to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_verification_that_fails_is_in_a_figure_and_is_tried_again() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Arc::new(EngineStore::open(place.path(), annals_engine::Options::default()).unwrap());
+        let care = Care::new(store, None, None);
+        care.known.lock().verifies = true;
+        // So that nobody waits for the hour.
+        care.stop();
+        care.verified(Err(Error::Unavailable("the disk is gone".into())));
+        care.known.lock().stopping = false;
+        let failures = |care: &Care| {
+            let figures = care.figures();
+            figures.iter().find(|figure| figure.name == "annals_verify_failures").map(|figure| figure.value)
+        };
+        assert_eq!(failures(&care), Some(1.0));
+        let never = care.figures().into_iter().find(|figure| figure.name == "annals_verify_last_age_seconds");
+        assert_eq!(never.map(|figure| figure.value), Some(f64::INFINITY));
+        assert!(care.next_pass(1 << 20).is_some());
+    }
 
     #[test]
     fn what_was_done_with_a_clock_ahead_is_not_taken_for_new() {

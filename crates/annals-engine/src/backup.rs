@@ -78,6 +78,9 @@ pub struct Backup {
     pub removed: Vec<u64>,
     /// Numbers of the backups whose manifests are not what was written. While there are any, nothing is removed.
     pub unreadable: Vec<u64>,
+    /// The backups up to this number, the last one before this, are of another history of the log: it was set back and has
+    /// gone another way since. They are kept until somebody removes `kept-NUMBER`.
+    pub other_history: Option<u64>,
 }
 
 /// A backup that is there, as far as it can be read.
@@ -179,8 +182,9 @@ impl EngineStore {
             copied_bytes: 0,
         };
         let (segments, goes_on) = copy.all(last.as_ref())?;
-        if let Some(last) = last.filter(|_| !goes_on) {
-            keep_history(depot, last.number)?;
+        let other_history = last.filter(|_| !goes_on).map(|last| last.number);
+        if let Some(number) = other_history {
+            keep_history(depot, number)?;
         }
         let recorded_at = segments.last().map_or(Timestamp::MIN, |segment| segment.recorded_at);
         let manifest =
@@ -194,7 +198,8 @@ impl EngineStore {
         if let Some(keep) = options.keep {
             (removed, unreadable) = keep_newest(depot, keep)?;
         }
-        Ok(Backup { manifest, copied: copy.copied, copied_bytes: copy.copied_bytes, removed, unreadable })
+        let (copied, copied_bytes) = (copy.copied, copy.copied_bytes);
+        Ok(Backup { manifest, copied, copied_bytes, removed, unreadable, other_history })
     }
 }
 

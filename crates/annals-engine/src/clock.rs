@@ -4,8 +4,8 @@
 //! - T2  A clock that is behind the log, or before 1970, is reported: when a store is opened, and while it is written to.
 //! - T3  What is known of the time is that of the newest event, and when the store was last in use with a clock that could
 //!       be right: so a log of old events, or one that rested, is written to. The headers of segments say nothing.
-//! - T4  A clock that is before what was seen contradicts it. One of the two was wrong, so what was seen counts no more. But
-//!       one that is before the newest event is wrong itself, and says nothing.
+//! - T4  What was seen never goes back: a machine that starts with an old time forgets nothing. It is noted only if it is not
+//!       too far ahead of what was known before. What a log saw whose events tell no time, because it has none, is replaced.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -29,6 +29,8 @@ const AGAIN: Duration = Duration::from_secs(3600);
 pub struct Seen {
     disk: Arc<dyn Disk>,
     opened: Instant,
+    /// Whether the log knew anything of the time when it was opened.
+    knew: bool,
     /// The time that it was when the store was opened, as far as it is known, in microseconds.
     then: AtomicI64,
 }
@@ -42,23 +44,14 @@ impl Seen {
             tracing::warn!(%now, "the clock of this machine is before 1970; set it");
         }
         report(now, newest);
-        let before = disk.seen_at();
-        let says_nothing = now < newest;
-        let known = before
-            .filter(|before| *before <= now || says_nothing)
-            .map_or(newest, |before| before.max(newest));
-        let then = match check(now, known, options.clock_ahead_max) {
-            Ok(()) if says_nothing => known,
-            Ok(()) => now,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "no append will be recorded");
-                known
-            }
-        };
-        if disk.is_writable() && before != Some(then) {
-            disk.note_seen(then);
+        let knew = newest >= PLAUSIBLE;
+        let before = disk.seen_at().filter(|_| knew);
+        let then = before.map_or(newest, |before| before.max(newest));
+        let seen = Self { disk, opened: Instant::now(), knew, then: AtomicI64::new(then.as_micros()) };
+        if let Err(error) = seen.note(now, newest, options.clock_ahead_max) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "no append will be recorded");
         }
-        Self { disk, opened: Instant::now(), then: AtomicI64::new(then.as_micros()) }
+        seen
     }
 
     /// Refuses an append that would be recorded at this time, if that is too far ahead of what is known.
@@ -69,25 +62,45 @@ impl Seen {
         newest: Timestamp,
         most: Duration,
     ) -> Result<(), Error> {
-        let then = Timestamp::from_micros(self.then.load(Ordering::Relaxed));
-        if (newest..then).contains(&now) {
-            let elapsed = i64::try_from(self.opened.elapsed().as_micros()).unwrap_or(i64::MAX);
-            self.then.store(now.as_micros().saturating_sub(elapsed), Ordering::Relaxed);
-            self.disk.note_seen(now);
+        if !self.knew && (newest..self.then()).contains(&now) {
+            // A time that cannot be is not noted; what is recorded is checked below.
+            let _ = self.note(now, newest, most);
         }
         if recorded_at.since(newest) <= most {
             return Ok(());
         }
-        let then = Timestamp::from_micros(self.then.load(Ordering::Relaxed));
-        check(recorded_at, then.plus(self.opened.elapsed()).max(newest), most)
+        check(recorded_at, self.known(newest), most)
     }
 
     /// Notes that the store was in use until now, if the clock can be right.
     pub fn at_close(&self, options: &Options, newest: Timestamp) {
-        let now = options.clock.now();
-        if now >= newest && self.check(now, now, newest, options.clock_ahead_max).is_ok() {
-            self.disk.note_seen(now);
+        // One that cannot was reported when it was read first.
+        let _ = self.note(options.clock.now(), newest, options.clock_ahead_max);
+    }
+
+    /// What is known of the time now.
+    fn known(&self, newest: Timestamp) -> Timestamp {
+        self.then().plus(self.opened.elapsed()).max(newest)
+    }
+
+    fn then(&self) -> Timestamp {
+        Timestamp::from_micros(self.then.load(Ordering::Relaxed))
+    }
+
+    /// Notes this time, if it is after what was seen, or if that was seen by a log that knew nothing of the time (T4).
+    ///
+    /// # Errors
+    /// If it is too far ahead of what is known.
+    fn note(&self, now: Timestamp, newest: Timestamp, most: Duration) -> Result<(), Error> {
+        check(now, if self.knew { self.known(newest) } else { newest }, most)?;
+        if now > self.then() || !self.knew && now >= newest {
+            let elapsed = i64::try_from(self.opened.elapsed().as_micros()).unwrap_or(i64::MAX);
+            self.then.store(now.as_micros().saturating_sub(elapsed), Ordering::Relaxed);
+            if self.disk.is_writable() {
+                self.disk.note_seen(now);
+            }
         }
+        Ok(())
     }
 }
 

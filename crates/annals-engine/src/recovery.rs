@@ -13,7 +13,8 @@
 //!       before the sync, or the sync may have failed (D4 of `disk`): the last group is written again, and synced,
 //!       and so is the directory.
 //! - R6  A disk that cannot be written is read as it is: nothing is cleared, and what is not sealed is indexed in memory.
-//!       A log that has lost its end is read there up to its last whole frame: no position can be given out twice.
+//!       A log that has lost its end is read there up to its last whole frame, and one of another history than was known
+//!       to be durable is read as it is: no position can be given out twice.
 //!
 //! Next below: `segment::walk`.
 

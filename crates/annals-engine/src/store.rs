@@ -64,7 +64,7 @@ pub struct EngineStore {
     alone: AtomicU64,
     /// Whether it can be written to.
     writable: bool,
-    /// What is lost of the end of the log.
+    /// How the end of the log is not what was durable.
     lost_end: Option<String>,
     /// The process that opened it. One that forked from that shares its locks, and has none of its threads.
     process: u32,
@@ -115,7 +115,15 @@ impl EngineStore {
             older.iter().map(|run| run.index().id_range()).fold(IdRange::default(), IdRange::with);
         let log = Arc::new(Log::new(recovered.id, disk, cache, recovered.lists, head));
         log.set_recorded_at(recovered.tail.recorded_at);
-        log.begin(recovered.durable)?;
+        let mut lost_end = recovered.lost_end;
+        if let Err(fault) = log.begin(recovered.durable) {
+            let error = Error::from(fault);
+            if writable {
+                return Err(error);
+            }
+            tracing::warn!(error = &error as &dyn std::error::Error, "the log is read, and takes no appends");
+            lost_end = Some(error.chain());
+        }
         let seen = Arc::new(Seen::at_open(log.disk.clone(), &options, recovered.tail.recorded_at));
         let poison = Arc::new(Poison::default());
         let (limits, callers_may_wait, clock) =
@@ -160,7 +168,7 @@ impl EngineStore {
             room: Arc::new(Semaphore::new(QUEUE_KIB)),
             thread: Mutex::new(thread),
             writable,
-            lost_end: recovered.lost_end,
+            lost_end,
             process: std::process::id(),
             under_way: AtomicUsize::new(0),
             alone: AtomicU64::new(0),
@@ -235,8 +243,8 @@ impl EngineStore {
         self.log.recorded_at().since(self.clock.now())
     }
 
-    /// What is lost of the end of the log, and where. Only a store that can be read only is open although its log has lost
-    /// its end: what is left is read.
+    /// How the end of the log is not what was durable, and where: it is lost, or is that of another history. Only a store
+    /// that can be read only is open all the same: what is there is read.
     pub fn lost_end(&self) -> Option<&str> {
         self.lost_end.as_deref()
     }

@@ -22,6 +22,8 @@ mod guard;
 mod place;
 mod volatile;
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use annals_core::{Error, Result, StoreId, StoreUrl};
@@ -120,7 +122,7 @@ impl State {
         let open = move || -> Result<Database> {
             if let Some(views) = made {
                 let named = |error| Error::Unavailable(format!("{}: {error}", views.display()).into());
-                std::fs::create_dir_all(&views).map_err(named)?;
+                DirBuilder::new().recursive(true).mode(0o700).create(&views).map_err(named)?;
             }
             let path = match &place {
                 Place::File(path) => Some(path.clone()),

@@ -32,7 +32,7 @@ pub use event::{Delivery, Item, OrderEvent};
 pub(crate) use view::newest;
 pub use view::{MemberOfOrder, OrderRow, Orders, Seen};
 
-use annals::{Annals, ExecuteError, Position, Repository, Result, ViewError};
+use annals::{Annals, ExecuteError, LoadError, Position, Repository, Result, ViewError};
 use axum::Router;
 
 use crate::http::{Caller, Done};
@@ -83,15 +83,20 @@ impl OrderService {
         at_least: Position,
         caller: &Caller,
     ) -> Result<Done, PlaceError> {
-        let id = match &caller.key {
-            Some(key) => OrderId::of_key(&format!("{member}/{key}")),
-            None => OrderId::generate(),
-        };
+        let id = caller.key.as_ref().map_or_else(OrderId::generate, |key| order_of(&member, key));
         let OrderForm { delivery, lines } = form;
         let known = self.look_up(&member, &lines, at_least).await?;
         let command = PlaceOrder { member, delivery, lines, known };
         let done = caller.says(self.orders.execute(&id, command)).await?;
         Ok(Done::of(&id, &done).created())
+    }
+
+    /// Whether an order was placed under this key.
+    ///
+    /// # Errors
+    /// If the order cannot be read.
+    pub async fn is_placed(&self, member: &MemberId, key: &str) -> Result<bool, LoadError> {
+        Ok(self.orders.load(order_of(member, key)).await?.exists())
     }
 
     async fn look_up(
@@ -108,4 +113,9 @@ impl OrderService {
     pub fn router(&self) -> Router {
         rest::router(self.clone())
     }
+}
+
+/// The order that a member places under this key.
+fn order_of(member: &MemberId, key: impl std::fmt::Display) -> OrderId {
+    OrderId::of_key(&format!("{member}/{key}"))
 }

@@ -9,8 +9,9 @@
 //! - K3  A row is there only if the event in the store is the one that the row makes.
 //! - K4  Events are in the order of the file: a chunk is sent when the one before it is answered. Meanwhile the
 //!   next one is read.
-//! - K5  What the first version of the program began is continued as it did it: the key of a chunk was a digest of its rows,
-//!   and a file was known by its last name. Such an import is found by the key of its first chunk.
+//! - K5  What the first version of the program began is continued as it did it: `content`.
+
+mod content;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +25,6 @@ use tokio::task::JoinHandle;
 use super::recipe::Recipe;
 use super::rows::{Row, Rows};
 use super::{BadLine, Counts, Distinct, stopped};
-use crate::output::{note, thousands};
 
 /// Most rows of a chunk. What an earlier version wrote in other chunks is still found.
 const CHUNK_ROWS: usize = 1_000;
@@ -139,51 +139,6 @@ impl Reading {
         }
     }
 
-    /// Whether the first version of the program began this import; then it is continued as it was begun (K5).
-    async fn continues_first_version(&mut self, store: &dyn EventStore) -> anyhow::Result<bool> {
-        let rows = self.take(CHUNK_ROWS, CHUNK_BYTES, Row::content_bytes)?;
-        let begun = match store.outcome(&self.recipe.key_of_place(0)).await? {
-            Some(there) => {
-                let event = &read_from(store, there.first, 1).await?[0];
-                rows.first().is_none_or(|row| self.recipe.id(row).is_ok_and(|id| id == event.id))
-            }
-            None => store.head().await? == Position::ZERO,
-        };
-        let written = if begun { 0 } else { self.written_by_content(store, &rows, true).await? };
-        self.put_back(rows);
-        if written == 0 {
-            return Ok(false);
-        }
-        if self.recipe.is_in_a_directory() {
-            let name = self.recipe.last_name();
-            note(&format!(
-                "annals: an earlier version, which knew a file by its last name alone, wrote the first {} rows of `{name}`: they \
-                 are taken for rows of this file. Another file of that name needs a name of its own, --source NAME",
-                thousands(written as u64)
-            ));
-        }
-        Arc::make_mut(&mut self.recipe).by_last_name = true;
-        self.known = Known::Content { end_looked_for: false };
-        Ok(true)
-    }
-
-    /// How many of these rows, from the first one on, are one append of the store: all, or if `fewer` is set as many as
-    /// there are.
-    async fn written_by_content(
-        &self,
-        store: &dyn EventStore,
-        rows: &[Row],
-        fewer: bool,
-    ) -> anyhow::Result<usize> {
-        let keys = self.recipe.keys_of_content(rows);
-        for (before, key) in keys.iter().enumerate().rev().take(if fewer { usize::MAX } else { 1 }) {
-            if store.outcome(key).await?.is_some() {
-                return Ok(before + 1);
-            }
-        }
-        Ok(0)
-    }
-
     /// Passes over the rows that the store has of this source (K1).
     async fn pass_over(
         &mut self,
@@ -243,18 +198,13 @@ impl Reading {
             let (first, known) = (self.taken, self.known);
             let bytes = if known == Known::Place { Row::event_bytes } else { Row::content_bytes };
             let mut rows = self.take(CHUNK_ROWS, CHUNK_BYTES, bytes)?;
-            let Some(last) = rows.len().checked_sub(1) else { return Ok(None) };
+            if rows.is_empty() {
+                return Ok(None);
+            }
             let key = if known == Known::Place {
                 Some(self.recipe.key_of_place(first))
             } else {
-                let fewer = known == Known::Content { end_looked_for: false };
-                let written = self.written_by_content(store, &rows, fewer).await?;
-                counts.add(Counts { there: written as u64, ..Counts::default() });
-                if fewer && written <= last {
-                    self.known = Known::Content { end_looked_for: true };
-                }
-                let key = (written == 0).then(|| self.recipe.keys_of_content(&rows).swap_remove(last));
-                rows.drain(..written);
+                let key = self.key_by_content(store, &mut rows, counts).await?;
                 if rows.is_empty() {
                     continue;
                 }

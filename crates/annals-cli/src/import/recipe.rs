@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use super::columns::Columns;
 use super::rows::Row;
 use super::template::Template;
-use super::value::Times;
+use super::value::{Times, Unit};
 use super::{BadLine, Format};
 
 /// What rows come from.
@@ -108,7 +108,9 @@ impl Recipe {
             (&self.time, &self.id),
         );
         let mut digest = Sha256::new_with_prefix(serde_json::to_vec(&parts).expect("texts are JSON"));
-        let unit = self.times.unit.map(|unit| format!("{unit:?}"));
+        // Seconds are what numbers count where no unit is named: rows that were brought in without one are still known
+        // with it.
+        let unit = self.times.unit.filter(|unit| *unit != Unit::S).map(|unit| format!("{unit:?}"));
         let more = (unit, self.times.offset.map(UtcOffset::seconds), &self.data, self.decimal_comma);
         // Rows of an earlier version, which had none of these options, are still known.
         if more != (None, None, &None, false) {

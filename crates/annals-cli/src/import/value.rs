@@ -80,6 +80,16 @@ pub(crate) struct Times {
 /// As seconds, numbers from here on are in the year 5138 and later: they are hardly meant as seconds.
 const SECONDS_MAX: i128 = 100_000_000_000;
 
+/// As seconds, numbers below this are before March 1973: those of four digits and more are rather `2017`, `970101`, or the
+/// days of a spreadsheet, `42840.54`.
+const PLAIN_SECONDS_MIN: i128 = 100_000_000;
+
+/// Whether a number without a unit is hardly meant as seconds, although it can be.
+fn is_ambiguous(text: &str, whole: i128) -> bool {
+    let digits = text.trim_start_matches('-').bytes().take_while(u8::is_ascii_digit).count();
+    digits >= 4 && whole.abs() < PLAIN_SECONDS_MIN
+}
+
 impl Times {
     /// The time that a text means: RFC 3339, `YYYY-MM-DD`, `YYYYMMDD`, or a number in the unit, else in seconds.
     pub(crate) fn read(self, text: &str) -> Result<Timestamp, String> {
@@ -99,6 +109,12 @@ impl Times {
                 .find_map(|(name, nanos)| Some(format!("--time-unit {name} makes it {}", timestamp(nanos)?)));
             let guess = guess.unwrap_or_else(|| "name its unit with --time-unit".to_owned());
             return Err(format!("`{text}` is not a time in seconds since 1970; {guess}"));
+        }
+        if self.unit.is_none() && is_ambiguous(text, whole) {
+            return Err(format!(
+                "`{text}` may be a year, a date, a number of days, or seconds since 1970: if it is a number of seconds, say \
+                 --time-unit s; otherwise write it as YYYY-MM-DD"
+            ));
         }
         timestamp(nanos).ok_or_else(|| format!("`{text}` is a time outside of the years 0000 to 9999"))
     }
@@ -224,6 +240,18 @@ mod tests {
         ] {
             let said = time(text).unwrap_err();
             assert!(said.contains("is not a time in seconds") && said.contains(hint), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_hardly_meant_as_seconds_needs_a_unit() {
+        for text in ["2017", "199701", "970101", "42840", "42840.5416", "-42840", "99999999.5", "000000001"] {
+            let said = time(text).unwrap_err();
+            assert!(said.contains("--time-unit s") && said.contains("YYYY-MM-DD"), "{text}: {said}");
+            assert!(Times { unit: Some(Unit::S), offset: None }.read(text).is_ok(), "{text}");
+        }
+        for (text, expected) in [("999", "1970-01-01T00:16:39Z"), ("100000000", "1973-03-03T09:46:40Z")] {
+            assert_eq!(time(text).as_deref(), Ok(expected));
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the person on call does: verify, repair, back up, restore.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -263,4 +264,26 @@ fn backups_go_to_object_storage_and_come_back() {
     let missing = objects.annals(&place, "restore s3://nobucket/annals --store file:x");
     assert!(missing.code == 1 && missing.err.contains("cannot list the backups"), "{}", missing.err);
     assert!(!Path::new(&place.path("x")).exists());
+}
+
+#[test]
+fn a_backup_of_another_history_says_that_the_older_ones_are_kept() {
+    let place = Place::new();
+    place.ok("append s --type t --data 1");
+    let copied = Command::new("cp").args(["-a", "data", "other"]).current_dir(place.path(".")).status();
+    assert!(copied.unwrap().success());
+    place.ok("append s --type t --data 2");
+    place.ok("append s --type t --data 22 --store file:other");
+    assert!(!place.ok("backup bk").contains("history"));
+    let said = place.ok("backup bk --keep 1 --store file:other");
+    assert!(
+        said.contains("the backups up to 1 are of another history") && said.contains("kept-000001"),
+        "{said}"
+    );
+    assert_eq!(
+        place.json("backup bk --keep 1 --store file:other --json")["other_history_up_to"],
+        Value::Null
+    );
+    place.ok("restore bk --backup 1 --store file:first");
+    assert_eq!(place.json("read s --from 2 --json --store file:first")["data"], 2);
 }

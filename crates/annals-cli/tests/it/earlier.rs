@@ -1,4 +1,5 @@
-//! Imports that the first version of the program began, which knew the rows of a file by its last name alone.
+//! What the first version of the program began: imports, in which the rows of a file were known by its last name alone, and
+//! demos, in which purchases were not told apart by their file.
 
 use crate::support::Place;
 
@@ -89,4 +90,29 @@ fn lines_that_end_with_a_carriage_return_alone_are_known_as_the_first_version_kn
     place.write("bad.csv", "a,b\r1,2\r1\r");
     let said = place.fails(1, "import bad.csv --format csv --stream x-{a} --type t");
     assert!(said.contains("line 3: "), "lines are counted as people do: {said}");
+}
+
+#[test]
+fn purchases_that_the_first_version_fed_are_not_fed_again() {
+    let place = Place::new();
+    place.write("log.jsonl", include_str!("../fixtures/first-version/demo.jsonl"));
+    place.ok("import log.jsonl");
+    let orders = || place.ok("read --all --type order.placed --json").lines().count();
+    let purchases = " 00001 19970101  1   11.77\n 00002 19970112  1   12.00\n";
+    place.write("small.txt", purchases);
+    for _ in 0..2 {
+        let answer = place.annals("demo --once --input small.txt");
+        assert_eq!(answer.code, 0, "{}", answer.err);
+        assert!(answer.err.contains("small.txt from an earlier version"), "{}", answer.err);
+        assert!(answer.out.contains("nothing was added"), "{}", answer.out);
+    }
+    assert_eq!(orders(), 2);
+    // A file that has grown is continued, and another one is another one.
+    place.write("small.txt", format!("{purchases} 00003 19970113  1   13.00\n"));
+    place.annals("demo --once --input small.txt");
+    assert_eq!(orders(), 3);
+    place.write("third.txt", " 00004 19970113  1   13.00\n");
+    let answer = place.annals("demo --once --input third.txt");
+    assert_eq!((answer.code, answer.err.contains("earlier version")), (0, false), "{}", answer.err);
+    assert_eq!(orders(), 4);
 }

@@ -85,3 +85,21 @@ fn an_import_asks_what_its_numbers_count() {
     place.ok(&format!("{line} --time-unit ms"));
     assert_eq!(place.json("read x-1 --json")["occurred_at"], "2017-04-15T13:00:00Z");
 }
+
+#[test]
+fn an_import_asks_what_a_short_number_is() {
+    let place = Place::new();
+    place.write("days.csv", "id,at\n1,2017-04-15\n2,42840\n");
+    let line = "import days.csv --format csv --stream x-{id} --type t --time at";
+    let said = place.fails(1, line);
+    assert!(said.contains("line 3, column `at`: `42840` may be") && said.contains("--time-unit s"), "{said}");
+    assert!(place.ok("read --all --json").is_empty(), "nothing was written");
+    // A file that was brought in without the unit is continued with it.
+    place.write("days.csv", "id,at\n1,7\n");
+    place.ok(line);
+    place.write("days.csv", "id,at\n1,7\n2,86400\n");
+    place.fails(1, line);
+    place.ok(&format!("{line} --time-unit s"));
+    assert_eq!(place.json("read x-2 --json")["occurred_at"], "1970-01-02T00:00:00Z");
+    assert_eq!(place.ok("read --all --json").lines().count(), 2);
+}

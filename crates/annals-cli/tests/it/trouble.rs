@@ -1,6 +1,6 @@
 //! Failures are one line and an exit code.
 
-use crate::support::Place;
+use crate::support::{Answer, Place};
 
 #[test]
 fn a_wrong_command_line_is_told_in_one_line_with_code_2() {
@@ -114,4 +114,26 @@ fn a_store_that_is_no_file_is_verified_by_reading_it() {
         Place::new().ok("verify --store memory:"),
         "checked memory:: 0 events, 1 index\nit is whole\n"
     );
+}
+
+#[test]
+fn a_limit_of_the_size_of_files_is_an_error_and_ends_no_process() {
+    let place = Place::new();
+    place.write("rows.jsonl", "{\"text\":\"some words that take room\"}\n".repeat(20_000));
+    let limited = |line: &str| {
+        let annals = env!("CARGO_BIN_EXE_annals");
+        let script = format!("ulimit -f 1000 && exec {annals} {line}");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).current_dir(place.path("."));
+        Answer::from(shell.output().unwrap())
+    };
+    let answer = limited("import rows.jsonl --stream s --type t --store file:data");
+    assert_eq!(answer.code, 1, "{}", answer.err);
+    assert!(answer.err.contains("File too large"), "{}", answer.err);
+    place.ok("verify");
+    let whole = place.json("import rows.jsonl --stream s --type t --json");
+    assert_eq!(whole["new"].as_u64().unwrap() + whole["already_there"].as_u64().unwrap(), 20_000, "{whole}");
+    let answer = limited("export --store file:data -o out.jsonl");
+    assert!(answer.code == 1 && answer.err.contains("File too large"), "{}", answer.err);
+    assert!(!place.path("out.jsonl").exists());
 }

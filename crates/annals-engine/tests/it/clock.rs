@@ -227,6 +227,34 @@ async fn a_clock_that_begins_in_1970_forgets_nothing() {
     assert_eq!(all(&store).await[1].recorded_at, now.plus(900 * DAY));
 }
 
+/// T4: nor does one that starts with a time after the newest event, and before the store was last in use.
+#[tokio::test]
+async fn a_clock_that_starts_with_an_old_time_forgets_nothing() {
+    let disk = FaultyDisk::new();
+    let now = time("2021-03-01T00:00:00Z");
+    let (clock, options) = clocked(now);
+    open(&disk, options.clone()).unwrap().append(append("account-1", 0, 1)).await.unwrap();
+    for days in [300, 600, 900] {
+        clock.set(now.plus(days * DAY));
+        drop(open(&disk, options.clone()).unwrap());
+    }
+    // It is only read, and then closed, opened again, and set right.
+    clock.set(now.plus(DAY));
+    drop(open(&disk, options.clone()).unwrap());
+    let store = open(&disk, options.clone()).unwrap();
+    store.append(append("account-1", 1, 1)).await.unwrap();
+    clock.set(now.plus(901 * DAY));
+    store.append(append("account-1", 2, 1)).await.unwrap();
+    drop(store);
+    clock.set(now.plus(2 * DAY));
+    drop(open(&disk, options.clone()).unwrap());
+    clock.set(now.plus(902 * DAY));
+    open(&disk, options.clone()).unwrap().append(append("account-1", 3, 1)).await.unwrap();
+    // One that is years ahead is still refused.
+    clock.set(now.plus(2_000 * DAY));
+    refuses(&open(&disk, options).unwrap(), "ahead").await;
+}
+
 /// T3: a backup that is years old is restored to a store that takes appends.
 #[tokio::test]
 async fn an_old_backup_is_restored_to_a_store_that_takes_appends() {

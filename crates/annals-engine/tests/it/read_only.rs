@@ -186,3 +186,26 @@ async fn a_read_only_medium_hides_no_damage() {
         EngineStore::open_to_read(tempfile::tempdir().unwrap().path().join("none"), Options::default());
     assert!(matches!(none.err().unwrap(), Error::Unavailable(_)));
 }
+
+/// A log with what another history of it was known to be durable is read there as it is, with a notice; where it can be
+/// written it is damaged.
+#[tokio::test]
+async fn a_log_of_another_history_is_read_on_a_read_only_medium() {
+    let (disk, _) = several_segments(30).await;
+    let (one, other) = (FaultyDisk::with_files(disk.files()), FaultyDisk::with_files(disk.files()));
+    for disk in [&one, &other] {
+        let store = open(disk, small_segments()).unwrap();
+        store.append(append("account-1", 30, 1)).await.unwrap();
+        store.close().await.unwrap();
+    }
+    let mut files = other.files();
+    files.insert("durable".to_owned(), one.files()["durable"].clone());
+    let disk = FaultyDisk::with_files(files);
+    let store = look(&disk).unwrap_or_else(|error| panic!("{}", error.chain()));
+    assert!(store.lost_end().is_some_and(|why| why.contains("another history")), "{:?}", store.lost_end());
+    assert_eq!(all(&store).await, all(&open(&other, small_segments()).unwrap()).await);
+    store.append(append("account-1", 0, 1)).await.unwrap_err();
+    drop(store);
+    let refused = open(&disk, small_segments()).err().unwrap();
+    assert!(refused.chain().contains("remove `log/durable`"), "{}", refused.chain());
+}

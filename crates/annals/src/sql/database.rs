@@ -5,6 +5,8 @@
 //! - D3  A file is synced at checkpoints of SQLite only. A power cut may take back the last transactions, whole
 //!   ones and the last ones only, which is enough for what is derived from the log.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,12 @@ use super::SqlError;
 const BUSY: Duration = Duration::from_secs(10);
 /// Connections for reading that are kept open.
 const READERS_MAX: usize = 8;
+
+/// Creates a file that only its owner may read or write, as the log beside it: it has what is in the log. SQLite gives the
+/// files beside it the same mode. What goes wrong here is reported when the file is opened.
+fn create_private(path: &Path) {
+    let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+}
 
 /// Where a database is.
 #[derive(Clone, Debug)]
@@ -45,6 +53,7 @@ impl Database {
         let (connection, readers) = match place {
             Place::Memory => (Connection::open_in_memory()?, None),
             Place::File(path) => {
+                create_private(path);
                 let connection = Connection::open(path)?;
                 connection.pragma_update(None, "journal_mode", "wal")?;
                 connection.pragma_update(None, "synchronous", "normal")?;

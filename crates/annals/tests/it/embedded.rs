@@ -1,7 +1,8 @@
 //! The framework on the embedded store: the whole chain survives a restart and a kill.
 
 use std::io::{BufRead, BufReader, Write as _};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,6 +35,37 @@ async fn delivered(annals: &Annals, name: &'static str) -> usize {
     subscriber.start().await.unwrap();
     annals.settle().await.unwrap();
     count.load(Ordering::SeqCst)
+}
+
+/// Every file and directory in this one, with its mode.
+fn modes(directory: &Path) -> Vec<(PathBuf, u32)> {
+    let mut modes = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let found = entry.metadata().unwrap();
+        if found.is_dir() {
+            modes.extend(self::modes(&entry.path()));
+        }
+        modes.push((entry.path(), found.permissions().mode() & 0o777));
+    }
+    modes
+}
+
+/// Also in a directory that somebody else made, and that others may read.
+#[tokio::test]
+async fn what_is_kept_beside_the_log_is_its_owners_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let annals = open(directory.path()).await;
+    annals.project(Balances).start().await.unwrap();
+    open_with(&annals, "a1", 100).await;
+    assert_eq!(delivered(&annals, "auditor").await, 2);
+    let modes = modes(directory.path());
+    for kept in ["state.sqlite", "views/balances.v1.sqlite", "views/balances.v1.sqlite-wal"] {
+        assert!(modes.iter().any(|(path, _)| path.ends_with(kept)), "{kept}: {modes:?}");
+    }
+    assert!(modes.iter().all(|(_, mode)| mode & 0o077 == 0), "{modes:?}");
+    annals.shutdown().await;
 }
 
 #[tokio::test]

@@ -32,6 +32,10 @@ const SPARE: u32 = 100;
 /// Purchases that wait for a worker; few, so that the log stays roughly in the order of days.
 const AHEAD: usize = 4;
 
+/// A feed that was killed has given one of the first purchases: workers take them in their order, and more than a hundred
+/// workers are of no use.
+const FIRST: usize = 1_000;
+
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 /// Purchases on their way to the shop.
@@ -69,6 +73,19 @@ impl Feed {
         // The sort keeps the order of one customer's purchases of one day.
         purchases.sort_by_key(|purchase| purchase.day);
         Self { shop: shop.clone(), purchases, workers: workers.max(1) }
+    }
+
+    /// Whether any of the purchases that are given first was given before, under its key.
+    ///
+    /// # Errors
+    /// If the orders cannot be read.
+    pub async fn is_begun(&self) -> Result<bool, Failed> {
+        for purchase in self.purchases.iter().take(FIRST) {
+            if self.shop.orders.is_placed(&purchase.customer, &purchase.key).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Gives all of them, and tells of every command that is done.

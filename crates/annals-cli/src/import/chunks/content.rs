@@ -1,0 +1,76 @@
+//! Rows that are known by their content: those with an id column (K2), and those of an import that the first version of the
+//! program began (K5).
+//!
+//! In that version the key of every chunk was a digest of its rows, and a file was known by its last name. Such an import is
+//! found by the key of its first chunk, and continued as it was begun.
+
+use annals_core::{EventStore, IdempotencyKey, Position};
+
+use super::{CHUNK_BYTES, CHUNK_ROWS, Counts, Known, Reading, read_from};
+use crate::import::rows::Row;
+use crate::output::{note, thousands};
+
+impl Reading {
+    /// Whether the first version of the program began this import; then it is continued as it was begun (K5).
+    pub(super) async fn continues_first_version(&mut self, store: &dyn EventStore) -> anyhow::Result<bool> {
+        let rows = self.take(CHUNK_ROWS, CHUNK_BYTES, Row::content_bytes)?;
+        let begun = match store.outcome(&self.recipe.key_of_place(0)).await? {
+            Some(there) => {
+                let event = &read_from(store, there.first, 1).await?[0];
+                rows.first().is_none_or(|row| self.recipe.id(row).is_ok_and(|id| id == event.id))
+            }
+            None => store.head().await? == Position::ZERO,
+        };
+        let written = if begun { 0 } else { self.written_by_content(store, &rows, true).await? };
+        self.put_back(rows);
+        if written == 0 {
+            return Ok(false);
+        }
+        if self.recipe.is_in_a_directory() {
+            let name = self.recipe.last_name();
+            note(&format!(
+                "annals: an earlier version, which knew a file by its last name alone, wrote the first {} rows of `{name}`: they \
+                 are taken for rows of this file. Another file of that name needs a name of its own, --source NAME",
+                thousands(written as u64)
+            ));
+        }
+        std::sync::Arc::make_mut(&mut self.recipe).by_last_name = true;
+        self.known = Known::Content { end_looked_for: false };
+        Ok(true)
+    }
+
+    /// How many of these rows, from the first one on, are one append of the store: all, or if `fewer` is set as many as
+    /// there are.
+    async fn written_by_content(
+        &self,
+        store: &dyn EventStore,
+        rows: &[Row],
+        fewer: bool,
+    ) -> anyhow::Result<usize> {
+        let keys = self.recipe.keys_of_content(rows);
+        for (before, key) in keys.iter().enumerate().rev().take(if fewer { usize::MAX } else { 1 }) {
+            if store.outcome(key).await?.is_some() {
+                return Ok(before + 1);
+            }
+        }
+        Ok(0)
+    }
+
+    /// Takes away the rows that the store has. Returns the key of the others, if they are a whole chunk.
+    pub(super) async fn key_by_content(
+        &mut self,
+        store: &dyn EventStore,
+        rows: &mut Vec<Row>,
+        counts: &mut Counts,
+    ) -> anyhow::Result<Option<IdempotencyKey>> {
+        let fewer = self.known == Known::Content { end_looked_for: false };
+        let written = self.written_by_content(store, rows, fewer).await?;
+        counts.add(Counts { there: written as u64, ..Counts::default() });
+        if fewer && written < rows.len() {
+            self.known = Known::Content { end_looked_for: true };
+        }
+        let key = if written == 0 { self.recipe.keys_of_content(rows).pop() } else { None };
+        rows.drain(..written);
+        Ok(key)
+    }
+}
