@@ -112,7 +112,13 @@ pub(crate) async fn to_streams(
     for (index, Object(condition)) in request.conditions.0.into_iter().enumerate() {
         append.conditions.push(condition.into_condition(&*app.store, index).await?);
     }
-    carry_out(&app, append, |condition| format!("conditions[{condition}].expected")).await
+    let is_of_log: Vec<_> =
+        append.conditions.iter().map(|condition| matches!(condition, Condition::NoMatch { .. })).collect();
+    let field = |index: usize| {
+        let name = if is_of_log[index] { "after" } else { "expected" };
+        format!("conditions[{index}].{name}")
+    };
+    carry_out(&app, append, field).await
 }
 
 /// Hands the append to the store and tells the client what became of it. `field` names the part of the request that a
@@ -153,6 +159,7 @@ fn refused(error: Error, field: impl Fn(usize) -> String) -> Problem {
             Violated::Newest { stream, version, .. } => {
                 Some(token::lost_version(&field(violation.condition), stream, *version))
             }
+            Violated::History { seen } => Some(token::lost_since(&field(violation.condition), *seen)),
             _ => None,
         });
         if let Some(problem) = lost {

@@ -9,7 +9,7 @@
 //! - H2  On other addresses any name is taken, unless names are given; then these, addresses and names without a dot.
 //! - H3  A request that may change something and carries an `Origin` comes from a page; it must be our own page.
 //!   Reads need no such check: without CORS headers a browser gives their answers to no other site.
-//! - H4  Only our own routes are checked. What a program mounts beside them is its own.
+//! - H4  Only our own routes are checked, and what a program mounts by `mount_checked`. What it mounts otherwise is its own.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -309,6 +309,21 @@ fn what_is_mounted_beside_the_server_is_not_guarded_by_it() {
 }
 
 #[test]
+fn what_is_mounted_to_be_checked_is_guarded_as_the_server_is() {
+    let shop = axum::Router::new().route("/buy", axum::routing::post(async || "bought"));
+    let server = Running::with(Arc::new(MemoryStore::new()), |server| server.mount_checked("/shop", shop));
+    let send = |host: &str, origin: &str| {
+        let request = ureq::http::Request::post(server.url("/shop/buy"));
+        let request = request.header("host", host).header("origin", origin);
+        server.send(request.body(String::new()).unwrap())
+    };
+    let own = server.address.to_string();
+    assert_eq!(send(&own, &format!("http://{own}")).text, "bought");
+    assert_eq!(send("shop.example", "https://shop.example").problem().1, "foreign-host");
+    assert_eq!(send(&own, "https://partner.example").problem().1, "foreign-origin");
+}
+
+#[test]
 fn what_is_too_large_is_refused_with_the_limit() {
     let limits = Limits { event_bytes_max: 100, ..Limits::default() };
     let server =
