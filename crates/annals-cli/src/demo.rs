@@ -234,7 +234,8 @@ impl Served {
     fn start(listener: TcpListener, annals: &Annals, shop: &Shop) -> io::Result<Self> {
         let url = format!("http://{}", listener.local_addr()?);
         let (stop, stopped) = oneshot::channel();
-        let server = Server::new(annals.store().clone()).mount("/shop", shop.router()).link("Shop", "/shop");
+        let server =
+            Server::new(annals.store().clone()).mount_checked("/shop", shop.router()).link("Shop", "/shop");
         // A sender that is dropped asks for the same.
         let serving = tokio::spawn(server.serve(listener, async move { drop(stopped.await) }));
         Ok(Self { url, stop, serving })

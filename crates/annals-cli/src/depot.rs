@@ -32,7 +32,9 @@ pub(crate) struct Destination(String);
 
 impl std::fmt::Display for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&if self.is_remote() { redacted(&self.0) } else { self.0.clone() })
+        // A directory is not named so; an address that was mistyped may be.
+        let may_have_password = self.is_remote() || self.0.contains('@');
+        f.write_str(&if may_have_password { redacted(&self.0) } else { self.0.clone() })
     }
 }
 
@@ -53,6 +55,9 @@ impl std::str::FromStr for Destination {
             Some(scheme) if !SCHEMES.contains(&scheme) => Err(format!(
                 "`{scheme}://` is no place for backups; name a directory, or s3://, gs:// or az://"
             )),
+            None if SCHEMES.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| rest.starts_with(':'))) => {
+                Err("names object storage without `//`, as in s3://BUCKET/PATH; a directory of that name is ./s3:…".to_owned())
+            }
             _ => Ok(Self(text.to_owned())),
         }
     }

@@ -88,8 +88,17 @@ impl Serve {
     }
 }
 
-/// A name of a host. A URL would be taken for a name that nobody ever asks for.
+/// A name of a host. A URL, a pattern and letters that are not of ASCII would be taken for a name that nobody ever asks for.
 fn host(text: &str) -> Result<String, String> {
+    if !text.is_ascii() {
+        return Err(
+            "give the name as browsers send it, in ASCII: `bücher.example` is `xn--bcher-kva.example`"
+                .to_owned(),
+        );
+    }
+    if text.contains('*') {
+        return Err("is a pattern; give each name, the option may be repeated".to_owned());
+    }
     if text.is_empty() || text.contains(['/', '@', '?', '#', ' ']) {
         return Err(
             "give the name of a host alone, such as `log.example`, without a scheme and a path".to_owned()
@@ -145,4 +154,21 @@ pub(crate) fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
             std::future::pending::<()>().await;
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_nobody_asks_for_is_refused() {
+        for name in
+            ["log.example", "annals_1", "log.example:8080", "[fd00::1]", "fd00::1", "xn--bcher-kva.example"]
+        {
+            assert!(host(name).is_ok(), "{name}");
+        }
+        for name in ["", "http://log.example", "log.example/annals", "a b", "*.example", "bücher.example"] {
+            assert!(host(name).is_err(), "{name}");
+        }
+    }
 }

@@ -242,38 +242,7 @@ impl LogReader {
     async fn through(&self, page: &LogPage) -> Result<Option<Witness>> {
         let last = page.events.last().map_or(self.seen, Witness::of);
         let end = page.next.previous().max(last.position);
-        let gap = end.get() - last.position.get();
-        if gap == 0 {
-            return Ok(Some(last));
-        }
-        if gap <= GAP_MAX && last.position > Position::ZERO {
-            let wanted = gap as usize + 1;
-            let events = self.store.read_log(LogRead::backward(end).limit(wanted)).await?.events;
-            // Large events may have made it shorter.
-            if events.len() == wanted
-                && let Some((common, passed)) = events.split_last()
-            {
-                let same =
-                    Witness::of(common) == last && !passed.iter().any(|event| self.read.query.matches(event));
-                return Ok(passed.first().filter(|_| same).map(Witness::of));
-            }
-        }
-        self.through_far(last, end).await
-    }
-
-    /// The same for a long gap: whether nothing in it is meant is asked again, after its end was read.
-    async fn through_far(&self, last: Witness, end: Position) -> Result<Option<Witness>> {
-        let through = Witness::at(&*self.store, end).await?;
-        let mut read = LogRead { from: last.position.next(), ..self.read.clone() }.limit(1);
-        while read.from <= end {
-            let page = self.store.read_log(read.clone()).await?;
-            if page.next <= read.from || page.events.iter().any(|event| event.position <= end) {
-                return Ok(None);
-            }
-            read.from = page.next;
-        }
-        let common = last.holds(&*self.store).await?;
-        Ok(through.filter(|_| common))
+        reached(&*self.store, &self.read.query, last, end).await
     }
 
     /// Waits until there may be something new, or until it is time to look whether the log is still the same.
@@ -292,6 +261,51 @@ impl std::fmt::Debug for LogReader {
             .field("seen", &self.seen)
             .finish_non_exhaustive()
     }
+}
+
+/// The witness at `end`, the last position that a page of events for `query` has looked at. `last` is the last event of the
+/// page, or what was read before it. `None` if the log has changed meanwhile, or does not reach so far yet.
+///
+/// A page says its last position as a number, and its filter may have passed over the event there. The event is looked up
+/// after the page was read, and the log may have lost its newest events in between. The page would then have a witness of the
+/// new history, and a reader that resumes there would miss what took the positions of the lost events. A lost event does not
+/// return. So one that is in the log before and after proves that everything below it was the same all the time.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn reached(
+    store: &dyn EventStore,
+    query: &Query,
+    last: Witness,
+    end: Position,
+) -> Result<Option<Witness>> {
+    let gap = end.get().saturating_sub(last.position.get());
+    if gap == 0 {
+        return Ok(Some(last));
+    }
+    if gap <= GAP_MAX && last.position > Position::ZERO {
+        let wanted = gap as usize + 1;
+        let events = store.read_log(LogRead::backward(end).limit(wanted)).await?.events;
+        // Large events may have made the page shorter.
+        if events.len() == wanted
+            && let Some((common, passed)) = events.split_last()
+        {
+            let same = Witness::of(common) == last && !passed.iter().any(|event| query.matches(event));
+            return Ok(passed.first().filter(|_| same).map(Witness::of));
+        }
+    }
+    let through = Witness::at(store, end).await?;
+    // Whether nothing in the gap is meant is asked again, after its end was read.
+    let mut read = LogRead::forward(last.position.next()).matching(query.clone()).limit(1);
+    while read.from <= end {
+        let page = store.read_log(read.clone()).await?;
+        if page.next <= read.from || page.events.iter().any(|event| event.position <= end) {
+            return Ok(None);
+        }
+        read.from = page.next;
+    }
+    let same = last.holds(store).await?;
+    Ok(through.filter(|_| same))
 }
 
 /// Waiting for a log to grow.

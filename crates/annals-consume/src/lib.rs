@@ -11,5 +11,5 @@
 mod history;
 mod subscription;
 
-pub use history::{Found, Ladder, LogReader, Waits, newest};
+pub use history::{Found, Ladder, LogReader, Waits, newest, reached};
 pub use subscription::Subscription;

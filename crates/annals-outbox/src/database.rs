@@ -3,6 +3,9 @@
 //! A statement is written once, for all of them, with `?` for values and these in the places where they differ (see
 //! `dialect`). Values are whole numbers, text and bytes.
 
+use std::io;
+use std::time::Duration;
+
 use sqlx::AssertSqlSafe;
 #[cfg(feature = "mysql")]
 use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlRow};
@@ -44,11 +47,17 @@ enum Connection<'c> {
 }
 
 /// A transaction of the outbox itself; rolled back when it is dropped.
-pub(crate) enum Transaction {
+pub(crate) struct Transaction {
+    begun: Begun,
+    /// How long the database may take for each statement.
+    answer_max: Duration,
+}
+
+enum Begun {
     #[cfg(feature = "postgres")]
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    Postgres(Remote<sqlx::Postgres>),
     #[cfg(feature = "mysql")]
-    MySql(sqlx::Transaction<'static, sqlx::MySql>),
+    MySql(Remote<sqlx::MySql>),
     #[cfg(feature = "sqlite")]
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
 }
@@ -126,20 +135,31 @@ macro_rules! opened {
             let problem = without_secrets(&error.to_string(), $url);
             Invalid::new("database", format!("has a URL that cannot be read: {problem}"))
         })?;
-        options
-            .connect()
-            .await
-            .map_err(crate::Error::Database)?
-            .close()
-            .await
-            .map_err(crate::Error::Database)?;
+        let reached = within(PATIENCE, async { options.connect().await?.close().await });
+        reached.await.map_err(crate::Error::Database)?;
         let pool = sqlx::pool::PoolOptions::<$db>::new().acquire_timeout(PATIENCE);
         Ok(Self::$kind(pool.connect_lazy_with(options)))
     }};
 }
 
 /// How long a pool that is made here waits for a connection.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a database may take for a statement that waits for no transaction of the service. One that takes longer is
+/// taken for silent, as after a broken network: the driver itself would wait for ever.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// The same for a statement that may wait for a lock. MariaDB and MySQL give up by themselves after 50 seconds.
+const LOCK_MAX: Duration = Duration::from_secs(120);
+
+/// The answer, if it comes within this time.
+async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+        let problem = format!("the database did not answer within {limit:?}");
+        Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, problem)))
+    })
+}
 
 impl Pool {
     /// Connects to the database with this URL: `postgres://…`, `mysql://…` or `sqlite:FILE` (`sqlite:FILE?mode=rwc` makes
@@ -184,39 +204,47 @@ impl Pool {
     /// with the transaction that it has just begun, and the next caller would run inside it.
     pub(crate) async fn begin(&self, access: Access) -> Result<Transaction, sqlx::Error> {
         let pool = self.clone();
-        let begun = tokio::spawn(async move { pool.begin_now(access).await });
-        begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+        let begun = tokio::spawn(async move { within(ANSWER_MAX, pool.begin_now(access)).await });
+        let begun = begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?;
+        let answer_max = if access == Access::Lock { LOCK_MAX } else { ANSWER_MAX };
+        Ok(Transaction { begun, answer_max })
     }
 
-    async fn begin_now(&self, access: Access) -> Result<Transaction, sqlx::Error> {
+    async fn begin_now(&self, access: Access) -> Result<Begun, sqlx::Error> {
         Ok(match self {
             #[cfg(feature = "postgres")]
-            Self::Postgres(pool) => Transaction::Postgres(
-                pool.begin_with(match access {
-                    Access::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-                    Access::Read => "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
-                })
+            Self::Postgres(pool) => Begun::Postgres(
+                Remote::begin(
+                    pool,
+                    match access {
+                        Access::Write | Access::Lock => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+                        Access::Read => "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
+                    },
+                )
                 .await?,
             ),
             #[cfg(feature = "mysql")]
-            Self::MySql(pool) => Transaction::MySql(
+            Self::MySql(pool) => Begun::MySql(
                 // Without autocommit a transaction may be open that somebody's SELECT has begun.
-                pool.begin_with(match access {
-                    Access::Write => {
-                        "COMMIT AND NO CHAIN NO RELEASE; SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-                         START TRANSACTION READ WRITE"
-                    }
-                    Access::Read => {
-                        "COMMIT AND NO CHAIN NO RELEASE; SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-                         START TRANSACTION READ ONLY"
-                    }
-                })
+                Remote::begin(
+                    pool,
+                    match access {
+                        Access::Write | Access::Lock => {
+                            "COMMIT AND NO CHAIN NO RELEASE; SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+                             START TRANSACTION READ WRITE"
+                        }
+                        Access::Read => {
+                            "COMMIT AND NO CHAIN NO RELEASE; SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+                             START TRANSACTION READ ONLY"
+                        }
+                    },
+                )
                 .await?,
             ),
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(pool) => Transaction::Sqlite(
+            Self::Sqlite(pool) => Begun::Sqlite(
                 pool.begin_with(match access {
-                    Access::Write => "BEGIN IMMEDIATE",
+                    Access::Write | Access::Lock => "BEGIN IMMEDIATE",
                     Access::Read => "BEGIN",
                 })
                 .await?,
@@ -226,35 +254,92 @@ impl Pool {
 }
 
 /// What a transaction does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
     Write,
+    /// Writes, and waits for transactions of the service.
+    Lock,
+}
+
+/// A transaction on a server.
+///
+/// Unless it was committed, the connection is closed when this is dropped, and the server rolls back. Given back, it would
+/// be asked for a sign of life by the pool, without an end if the server is silent, and the pool would lose its place.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+struct Remote<Db: sqlx::Database> {
+    connection: sqlx::pool::PoolConnection<Db>,
+    committed: bool,
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl<Db: sqlx::Database> Remote<Db>
+where
+    for<'c> &'c mut Db::Connection: sqlx::Executor<'c, Database = Db>,
+{
+    async fn begin(pool: &sqlx::Pool<Db>, statement: &'static str) -> Result<Self, sqlx::Error> {
+        let mut this = Self { connection: pool.acquire().await?, committed: false };
+        (&mut *this.connection).execute(sqlx::raw_sql(statement)).await?;
+        Ok(this)
+    }
+
+    async fn commit(mut self) -> Result<(), sqlx::Error> {
+        (&mut *self.connection).execute(sqlx::raw_sql("COMMIT AND NO CHAIN")).await?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl<Db: sqlx::Database> Drop for Remote<Db> {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl<Db: sqlx::Database> std::ops::Deref for Remote<Db> {
+    type Target = Db::Connection;
+
+    fn deref(&self) -> &Db::Connection {
+        &self.connection
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl<Db: sqlx::Database> std::ops::DerefMut for Remote<Db> {
+    fn deref_mut(&mut self) -> &mut Db::Connection {
+        &mut self.connection
+    }
 }
 
 impl Transaction {
     pub(crate) async fn execute(&mut self, sql: String, values: &[Value<'_>]) -> Result<u64, sqlx::Error> {
-        each!(Self, self, connection => {
-            Ok(bound!(Db, sql, values).execute(&mut **connection).await?.rows_affected())
+        each!(Begun, &mut self.begun, connection => {
+            let done = within(self.answer_max, bound!(Db, sql, values).execute(&mut **connection));
+            Ok(done.await?.rows_affected())
         })
     }
 
     pub(crate) async fn fetch(&mut self, sql: String, values: &[Value<'_>]) -> Result<Vec<Row>, sqlx::Error> {
-        each!(Self, self, connection => {
-            let rows = bound!(Db, sql, values).fetch_all(&mut **connection).await?;
-            Ok(rows.into_iter().map(row_of).collect())
+        each!(Begun, &mut self.begun, connection => {
+            let rows = within(self.answer_max, bound!(Db, sql, values).fetch_all(&mut **connection));
+            Ok(rows.await?.into_iter().map(row_of).collect())
         })
     }
 
     /// Statements without values, one after the other.
     pub(crate) async fn script(&mut self, sql: String) -> Result<(), sqlx::Error> {
-        each!(Self, self, connection => {
-            connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
+        each!(Begun, &mut self.begun, connection => {
+            let done = within(self.answer_max, connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))));
+            done.await.map(drop)
         })
     }
 
     pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
-        each!(Self, self, transaction => transaction.commit().await)
+        each!(Begun, self.begun, transaction => within(self.answer_max, transaction.commit()).await)
     }
 }
 

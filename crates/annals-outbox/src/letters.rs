@@ -205,7 +205,7 @@ impl Outbox {
         let position = [Value::Int(position)];
 
         let dialect = self.pool.dialect();
-        let mut transaction = self.begin(Access::Write).await?;
+        let mut transaction = self.begin(Access::Lock).await?;
         if let Some(aggregate) = &aggregate {
             let lock =
                 "UPDATE outbox_aggregates SET held = FALSE WHERE aggregate_type = ? AND aggregate_id = ?";

@@ -63,7 +63,7 @@ impl Outbox {
             Err(Error::NoTables(_)) => {}
             checked => return checked,
         }
-        let mut transaction = self.begin(Access::Write).await?;
+        let mut transaction = self.begin(Access::Lock).await?;
         let script = match self.pool.dialect() {
             Dialect::Postgres => {
                 // Two that make a table at once fail, also if they would not mind.

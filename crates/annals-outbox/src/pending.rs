@@ -143,7 +143,7 @@ impl Outbox {
         }
         let aggregate = [Value::Text(&message.aggregate_type), Value::Text(&message.aggregate_id)];
         let dialect = self.pool.dialect();
-        let mut transaction = self.begin(Access::Write).await?;
+        let mut transaction = self.begin(Access::Lock).await?;
         if again.is_none() {
             for sql in [
                 "UPDATE outbox_aggregates SET held = TRUE WHERE aggregate_type = ? AND aggregate_id = ?",

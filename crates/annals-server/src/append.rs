@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use annals_core::{
     Append, Appended, Category, Condition, Error, EventId, EventStore, EventType, Expected, IdempotencyKey,
-    Invalid, KeyReuse, LogRead, Query, QueryItem, StreamId, Tag, Text, Version, Violated, Witness, Write,
+    Invalid, KeyReuse, Limits, LogRead, Query, QueryItem, StreamId, Tag, Text, Version, Violated, Witness,
+    Write,
 };
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -18,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::app::App;
-use crate::event_json::{Incoming, Object, Unreadable};
+use crate::event_json::{Incoming, List, Object, Unreadable, bounded};
 use crate::params::{Params, StreamInPath, named_stream};
 use crate::problem::Problem;
 use crate::token::{self, Token};
@@ -49,8 +50,9 @@ pub(crate) async fn to_stream(
     let key = key_header(&headers)?;
     let body = body::read(&app, &headers, body).await?;
     let mut events = Vec::new();
-    let incoming: Vec<Object<Incoming<'_>>> = body::json(&body, "events")?;
-    for (index, Object(event)) in incoming.into_iter().enumerate() {
+    let incoming: List<Object<Incoming<'_>>> =
+        bounded(lists_bytes_max(&app.limits), || body::json(&body, "events"))?;
+    for (index, Object(event)) in incoming.0.into_iter().enumerate() {
         if event.stream.as_ref().is_some_and(|named| **named != *stream.as_str()) {
             let problem = format!("is not `{stream}`; for several streams there is /v1/append");
             return Err(Problem::invalid(format!("events[{index}].stream"), problem));
@@ -89,7 +91,7 @@ pub(crate) async fn to_streams(
     }
     let named_by_header = key_header(&headers)?;
     let text = body::read(&app, &headers, body).await?;
-    let Object::<Request<'_>>(request) = body::json(&text, "")?;
+    let Object::<Request<'_>>(request) = bounded(lists_bytes_max(&app.limits), || body::json(&text, ""))?;
     let named_by_body = request.key.map(|key| IdempotencyKey::new(&*key)).transpose();
     let key =
         match (named_by_header, named_by_body.map_err(|invalid| Problem::invalid("key", invalid.problem))?) {
@@ -99,7 +101,7 @@ pub(crate) async fn to_streams(
             (header, body) => header.or(body),
         };
     let mut append = Append { key, key_reuse: reuse_header(&headers)?, ..Append::new() };
-    for (index, Object(mut event)) in request.events.into_iter().enumerate() {
+    for (index, Object(mut event)) in request.events.0.into_iter().enumerate() {
         let Some(stream) = event.stream.take() else {
             return Err(Problem::invalid(format!("events[{index}].stream"), "is missing"));
         };
@@ -107,10 +109,16 @@ pub(crate) async fn to_streams(
         let event = event.into_event().map_err(|wrong| unreadable(&text, index, &wrong))?;
         append.writes.push(Write { stream, event });
     }
-    for (index, Object(condition)) in request.conditions.into_iter().enumerate() {
+    for (index, Object(condition)) in request.conditions.0.into_iter().enumerate() {
         append.conditions.push(condition.into_condition(&*app.store, index).await?);
     }
-    carry_out(&app, append, |condition| format!("conditions[{condition}].expected")).await
+    let is_of_log: Vec<_> =
+        append.conditions.iter().map(|condition| matches!(condition, Condition::NoMatch { .. })).collect();
+    let field = |index: usize| {
+        let name = if is_of_log[index] { "after" } else { "expected" };
+        format!("conditions[{index}].{name}")
+    };
+    carry_out(&app, append, field).await
 }
 
 /// Hands the append to the store and tells the client what became of it. `field` names the part of the request that a
@@ -151,6 +159,7 @@ fn refused(error: Error, field: impl Fn(usize) -> String) -> Problem {
             Violated::Newest { stream, version, .. } => {
                 Some(token::lost_version(&field(violation.condition), stream, *version))
             }
+            Violated::History { seen } => Some(token::lost_since(&field(violation.condition), *seen)),
             _ => None,
         });
         if let Some(problem) = lost {
@@ -232,11 +241,23 @@ impl<'a> Answer<'a> {
 #[serde(deny_unknown_fields)]
 struct Request<'a> {
     #[serde(borrow)]
-    events: Vec<Object<Incoming<'a>>>,
+    events: List<Object<Incoming<'a>>>,
     #[serde(default, borrow)]
-    conditions: Vec<Object<ConditionJson<'a>>>,
+    conditions: List<Object<ConditionJson<'a>>>,
     #[serde(default, borrow)]
     key: Option<Cow<'a, str>>,
+}
+
+/// How many bytes the lists of a body may take: as many as those of an append within the limits, or more.
+fn lists_bytes_max(limits: &Limits) -> usize {
+    let tags = limits.event_tags_max.saturating_mul(size_of::<Cow<'_, str>>());
+    let event = tags.saturating_add(size_of::<Object<Incoming<'_>>>());
+    let items = limits.query_items_max.saturating_mul(size_of::<Object<ItemJson<'_>>>());
+    let condition = items.saturating_add(size_of::<Object<ConditionJson<'_>>>());
+    let names = limits.query_names_max.saturating_mul(size_of::<Cow<'_, str>>());
+    let events = limits.append_events_max.saturating_mul(event);
+    let conditions = limits.append_conditions_max.saturating_mul(condition);
+    events.saturating_add(conditions).saturating_add(names)
 }
 
 /// A condition: of a stream (`stream` and `expected`), or of the log (`query` and `after`).
@@ -247,7 +268,7 @@ struct ConditionJson<'a> {
     stream: Option<Cow<'a, str>>,
     expected: Option<ExpectedJson>,
     #[serde(borrow)]
-    query: Option<Vec<Object<ItemJson<'a>>>>,
+    query: Option<List<Object<ItemJson<'a>>>>,
     after: Option<Token>,
 }
 
@@ -258,9 +279,9 @@ struct ItemJson<'a> {
     #[serde(borrow)]
     category: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
-    types: Vec<Cow<'a, str>>,
+    types: List<Cow<'a, str>>,
     #[serde(default, borrow)]
-    tags: Vec<Cow<'a, str>>,
+    tags: List<Cow<'a, str>>,
     #[serde(borrow)]
     process: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -278,7 +299,7 @@ impl ConditionJson<'_> {
                 expected.into_condition(store, stream, &field("expected"))
             }
             Self { stream: None, expected: None, query: Some(items), after: Some(after) } => {
-                let items = items.into_iter().enumerate().map(|(index, Object(item))| {
+                let items = items.0.into_iter().enumerate().map(|(index, Object(item))| {
                     item.into_item().map_err(|invalid| {
                         Invalid::new(format!("query[{index}].{}", invalid.field), invalid.problem)
                     })
@@ -303,8 +324,8 @@ impl ItemJson<'_> {
         let text = |text: Option<Cow<'_, str>>| text.map(|text| Text::from(text.into_owned()));
         Ok(QueryItem {
             category: self.category.map(|name| Category::new(&*name)).transpose()?,
-            types: names("types", &self.types, |name| EventType::new(name))?,
-            tags: names("tags", &self.tags, |name| Tag::new(name))?,
+            types: names("types", &self.types.0, |name| EventType::new(name))?,
+            tags: names("tags", &self.tags.0, |name| Tag::new(name))?,
             process: text(self.process),
             initiator: text(self.initiator),
         })

@@ -16,6 +16,7 @@
 //! `event_json/incoming.rs`.
 
 mod incoming;
+mod list;
 mod object;
 
 use std::borrow::Cow;
@@ -34,6 +35,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 pub(crate) use incoming::{Incoming, Unreadable, syntax_error};
+pub(crate) use list::{List, bounded};
 pub(crate) use object::{Object, object};
 
 /// An event within a larger JSON document: its data keeps its line breaks.

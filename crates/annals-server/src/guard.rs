@@ -9,7 +9,7 @@
 //! - H2  On other addresses any name is taken, unless names are given; then these, addresses and names without a dot.
 //! - H3  A request that may change something and carries an `Origin` comes from a page; it must be our own page.
 //!   Reads need no such check: without CORS headers a browser gives their answers to no other site.
-//! - H4  Only our own routes are checked. What a program mounts beside them is its own.
+//! - H4  Only our own routes are checked, and what a program mounts by `mount_checked`. What it mounts otherwise is its own.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl Hosts {
 
     /// Whether the server answers under this name.
     fn answers(&self, name: &str) -> bool {
-        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let address = without_brackets(name).parse::<IpAddr>();
         let local = name.eq_ignore_ascii_case("localhost")
             || address.as_ref().is_ok_and(|address| address.to_canonical().is_loopback());
         if local || self.is_named(name) {
@@ -103,7 +103,9 @@ impl Hosts {
     }
 
     fn is_named(&self, name: &str) -> bool {
-        self.named.iter().any(|named| named.eq_ignore_ascii_case(name))
+        // An address of IPv6 stands in brackets in `Host`, and may have been given without.
+        let name = without_brackets(name);
+        self.named.iter().any(|named| without_brackets(named).eq_ignore_ascii_case(name))
     }
 
     /// Whether a page of this origin is one of ours, or of a proxy before us that has one of our names. `same` is whether
@@ -144,6 +146,10 @@ pub(crate) fn host_name(given: &str) -> &str {
         _ => given,
     };
     name.trim_end_matches('.')
+}
+
+fn without_brackets(name: &str) -> &str {
+    name.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// The name without its port and without the dot that may end it.
@@ -195,6 +201,14 @@ mod tests {
             ("fe80::1", "fe80::1"),
         ] {
             assert_eq!(host_name(given), name);
+        }
+    }
+
+    #[test]
+    fn an_address_in_brackets_may_be_given_without() {
+        assert!(!answers(true, &[], "[fd00::1]"));
+        for given in ["fd00::1", "[fd00::1]", "FD00::1"] {
+            assert!(answers(true, &[given], "[fd00::1]"), "{given}");
         }
     }
 

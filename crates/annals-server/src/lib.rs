@@ -6,14 +6,14 @@
 //! guard.rs         refuses what a page of another site may have sent
 //! routes.rs        every method and path, and the layers around them
 //!   append.rs read.rs live.rs      the API          health.rs metrics.rs openapi.rs   for operators
-//!   token.rs reached.rs etag.rs    positions that name their history
+//!   token.rs etag.rs               positions that name their history
 //!   upkeep.rs                                                                         backups and figures of the store
 //!   console.rs                     for people       problem.rs                        what fails, how it is told
 //! event_json.rs    the one JSON form of an event, also of the command line's export and import
 //! ```
 //!
-//! It knows the contract of stores and no store: it is given one. What it serves is described in `docs/http.md`
-//! and, for machines, in `openapi.json`; a test keeps the second equal to the routes.
+//! It knows the contract of stores and how a log is followed (`annals-consume`), and no store: it is given one. What it
+//! serves is described in `docs/http.md` and, for machines, in `openapi.json`; a test keeps the second equal to the routes.
 //!
 //! An append comes in through `append.rs`, which hands it to [`EventStore::append`].
 #![forbid(unsafe_code)]
@@ -35,7 +35,6 @@ mod live_pages;
 mod paging;
 mod params;
 mod problem;
-mod reached;
 mod read;
 mod token;
 
@@ -73,7 +72,7 @@ pub struct Server {
     upkeep: Option<Arc<dyn Upkeep>>,
     hosts: Vec<String>,
     figures: Vec<Figures>,
-    mounted: Vec<(String, Router)>,
+    mounted: Vec<routes::Mounted>,
     links: Vec<(String, String)>,
 }
 
@@ -152,7 +151,15 @@ impl Server {
     /// checks of `Host` and `Origin` are for the server's own routes.
     #[must_use]
     pub fn mount(mut self, path: impl Into<String>, router: Router) -> Self {
-        self.mounted.push((path.into(), router));
+        self.mounted.push(routes::Mounted { path: path.into(), router, checked: false });
+        self
+    }
+
+    /// The same, with the checks of `Host` and `Origin` that the server's own routes have: for a program without a sign-in,
+    /// whose pages no other site may use.
+    #[must_use]
+    pub fn mount_checked(mut self, path: impl Into<String>, router: Router) -> Self {
+        self.mounted.push(routes::Mounted { path: path.into(), router, checked: true });
         self
     }
 

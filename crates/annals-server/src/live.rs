@@ -56,18 +56,23 @@ pub(crate) async fn live(
         None => ("after", after),
     };
     let head = app.store.head().await?;
-    let after = match after {
+    let position = match after {
         Some(token) => token.position(&*app.store, field).await?,
         None => head,
     };
-    if after > head {
-        let problem = format!("is {after}, but the newest event is at position {head}: this is another log");
+    if position > head {
+        let problem =
+            format!("is {position}, but the newest event is at position {head}: this is another log");
         return Err(Problem::invalid(field, problem));
     }
     let Ok(permit) = Arc::clone(&app.live_streams).try_acquire_owned() else {
         return Err(overloaded("there are too many live streams"));
     };
-    let here = token::of_log(&*app.store, after, &[]).await?;
+    // The client's own: one that is read now could be of another history than the one that was checked.
+    let here = match after.and_then(Token::witness) {
+        Some(witness) => witness,
+        None => token::of_log(&*app.store, position, &[]).await?,
+    };
     let subscriber = app.metrics.subscriber();
     let feed = Feed {
         app,

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use annals_consume::reached;
 use annals_core::{Bytes, Error, EventStore, LogRead, Query, RecordedEvent, Result, Witness};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -17,7 +18,6 @@ use tokio::time::Instant;
 use crate::event_json;
 use crate::paging::cost;
 use crate::problem::Problem;
-use crate::reached::reached;
 use crate::room::{Room, Taken};
 
 /// Most events of a page.

@@ -162,6 +162,8 @@ pub(crate) async fn metrics(
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &app.metrics.registry)
         .expect("a string takes every write");
+    // As OpenMetrics has it; the encoder writes numbers as Rust does.
+    let text = text.replace(" inf\n", " +Inf\n").replace(" -inf\n", " -Inf\n");
     let media_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, media_type)], text).into_response())
 }

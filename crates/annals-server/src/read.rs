@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use annals_consume::reached;
 use annals_core::{
     Category, Direction, EventStore, LogPage, LogRead, Position, StreamId, StreamInfo, StreamList,
     StreamRead, Version, Witness,
@@ -17,7 +18,6 @@ use crate::event_json::Embedded;
 use crate::paging;
 use crate::params::{Params, StreamInPath, named_stream};
 use crate::problem::Problem;
-use crate::reached::reached;
 use crate::token;
 
 /// A page of one stream. One that does not exist has version 0 and no events.

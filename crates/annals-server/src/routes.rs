@@ -21,6 +21,14 @@ use crate::{append, console, health, live, metrics, openapi, read, upkeep};
 /// One method of one path.
 type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
 
+/// Routes that are served beside our own.
+pub(crate) struct Mounted {
+    pub(crate) path: String,
+    pub(crate) router: Router,
+    /// Whether their requests are checked as ours are (`guard.rs`).
+    pub(crate) checked: bool,
+}
+
 fn routes() -> Vec<Route> {
     vec![
         ("POST", "/v1/append", post(append::to_streams)),
@@ -52,15 +60,16 @@ pub fn served() -> Vec<(&'static str, &'static str)> {
 }
 
 /// The routes with everything around them.
-pub(crate) fn router(app: Arc<App>, mounted: Vec<(String, Router)>) -> Router {
+pub(crate) fn router(app: Arc<App>, mounted: Vec<Mounted>) -> Router {
     let own =
         routes().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
-    let own = own
-        .method_not_allowed_fallback(no_such_method)
-        .fallback(no_such_route)
-        .with_state(Arc::clone(&app))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard));
-    let all = mounted.into_iter().fold(own, |router, (path, mounted)| router.nest(&path, mounted));
+    let own =
+        own.method_not_allowed_fallback(no_such_method).fallback(no_such_route).with_state(Arc::clone(&app));
+    let nest = |router: Router, mounted: Mounted| router.nest(&mounted.path, mounted.router);
+    let (checked, others): (Vec<_>, Vec<_>) = mounted.into_iter().partition(|mounted| mounted.checked);
+    let own = checked.into_iter().fold(own, nest);
+    let own = own.layer(middleware::from_fn_with_state(Arc::clone(&app), guard));
+    let all = others.into_iter().fold(own, nest);
     all.layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), account))
         .layer(middleware::map_response(harden))

@@ -116,6 +116,15 @@ pub(crate) fn lost_version(field: &str, stream: &StreamId, version: Version) -> 
     other_history(field, detail)
 }
 
+/// The problem that the log has lost an event since the append came in, so that a number in it may be of events that are gone.
+pub(crate) fn lost_since(field: &str, seen: Witness) -> Problem {
+    let detail = format!(
+        "{field} is a number of a log that has lost the event {seen} since: it may stand for an event that is gone. Nothing \
+         was written; read again and decide again"
+    );
+    other_history(field, detail)
+}
+
 fn other_history(field: &str, detail: String) -> Problem {
     Problem::new(StatusCode::CONFLICT, "other-history", detail).with("field", field)
 }

@@ -201,3 +201,26 @@ fn uploads_that_stall_have_a_bound_and_hold_up_nobody() {
     server.stop();
     assert!(most < RESIDENT_MAX, "{} MiB", most / MIB);
 }
+
+/// Elements of a list that are two bytes in the body and over a hundred in memory.
+#[test]
+fn a_body_of_tiny_elements_takes_no_more_memory_than_a_large_append() {
+    let place = Place::new();
+    let server = Served::start(&place, &[]);
+    let events = r#""events":[{"stream":"a","type":"t","data":{}}]"#;
+    let list = |element: &str| vec![element; (40 << 20) / (element.len() + 1)].join(",");
+    for body in [
+        format!(r#"{{{events},"conditions":[{{"after":0,"query":[{}]}}]}}"#, list("{}")),
+        format!(r#"{{{events},"conditions":[{}]}}"#, list(r#"{"after":0,"query":[]}"#)),
+        format!(r#"{{"events":[{}]}}"#, list(r#"{"stream":"a","type":"t","data":0}"#)),
+    ] {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let url = format!("{}/v1/append", server.url);
+        let mut answer = agent.post(&url).content_type("application/json").send(&body).unwrap();
+        let text = answer.body_mut().read_to_string().unwrap();
+        assert_eq!(answer.status(), 400, "{text}");
+        assert!(text.contains("more elements than the largest append may have"), "{text}");
+        let most = report(&server, &text[..40]);
+        assert!(most < 3 * RESIDENT_MAX, "{} MiB", most / MIB);
+    }
+}

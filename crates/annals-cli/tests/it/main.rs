@@ -10,6 +10,7 @@ mod demo;
 mod earlier;
 mod foreign_files;
 mod integrity;
+mod live_failover;
 mod one_event;
 mod outbox;
 mod places;

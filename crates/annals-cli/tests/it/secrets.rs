@@ -67,3 +67,35 @@ fn a_password_in_the_environment_is_not_printed_not_even_by_help() {
         }
     }
 }
+
+#[test]
+fn object_storage_without_its_slashes_is_not_taken_for_a_directory() {
+    let place = Place::new();
+    let answer = place.annals("backup s3:key:s3cret@bucket/x --store file:data");
+    assert!(answer.code != 0 && answer.err.contains("without `//`") && !shows(&answer), "{}", answer.err);
+}
+
+/// The place for backups is a file, so none can be made, and its name is in the error.
+#[test]
+fn a_backup_that_fails_on_request_shows_no_password() {
+    let place = Place::new();
+    let destination = "./a:kim:s3cret@db";
+    std::fs::write(place.path(destination), "no directory").unwrap();
+    let log = place.path("server.log");
+    let errors = std::fs::File::create(&log).unwrap();
+    let mut command = place.command(["serve", "--listen", "127.0.0.1:0", "--backup", destination]);
+    let mut server = command.env("RUST_LOG", "trace").stderr(errors).spawn().unwrap();
+    let mut said = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(server.stdout.take().unwrap()), &mut said)
+        .unwrap();
+    let url = format!("http://{}", said.trim_end().rsplit_once("http://").unwrap().1);
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut answer = agent.post(format!("{url}/v1/backup")).send("").unwrap();
+    let text = answer.body_mut().read_to_string().unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert!(answer.status() == 503 && text.contains("backup-failed"), "{text}");
+    assert!(text.contains("***") && log.contains("there is no new backup"), "{text} {log}");
+    assert!(!text.contains("s3cret") && !log.contains("s3cret"), "{text} {log}");
+}

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use annals_outbox::{Outbox, Pool};
+use annals_testkit::proxy::Proxy;
 use annals_testkit::server::{self, Server};
 use sqlx::mysql::MySqlPoolOptions;
 use sqlx::postgres::PgPoolOptions;
@@ -67,6 +68,60 @@ async fn an_outage_of_postgres_is_survived() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_mariadb_is_survived() {
     an_outage_is_survived(server::mariadb(&["innodb-flush-log-at-trx-commit=2"])).await;
+}
+
+/// A server that falls silent, on connections that stay open: the publisher says so, and publishes when it is back. Whether a
+/// connection is alive is not asked before it is used, as many services have it.
+async fn a_silent_database_is_noticed(server: Server) {
+    let place = Place::new(&server.url(), None).await;
+    let proxy = Proxy::to(&server.url());
+    let pool: Pool = match Pool::connect(proxy.url()).await.unwrap() {
+        Pool::Postgres(pool) => PgPoolOptions::new()
+            .max_connections(2)
+            .test_before_acquire(false)
+            .connect_lazy_with((*pool.connect_options()).clone())
+            .into(),
+        Pool::MySql(pool) => MySqlPoolOptions::new()
+            .max_connections(2)
+            .test_before_acquire(false)
+            .connect_lazy_with((*pool.connect_options()).clone())
+            .into(),
+        other => panic!("{other:?} has no server"),
+    };
+    let outbox = Outbox::named(pool, &place.name).unwrap();
+    let taker = Taker::new();
+    let publisher = outbox.publisher(taker.clone()).options(options()).start().await.unwrap();
+    place.write("1", "order.placed").await;
+    taker.count(1).await;
+    proxy.fall_silent();
+    crate::support::until("it is noticed", async || publisher.health().problem.is_some()).await;
+    assert!(outbox.status().await.is_err(), "nobody knows how it stands");
+    proxy.recover();
+    place.write("1", "order.changed").await;
+    taker.count(2).await;
+    publisher.stop().await;
+    assert_eq!(outbox.status().await.unwrap().pending, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_postgres_is_noticed() {
+    a_silent_database_is_noticed(server::newest_postgres(&["fsync=off"])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_mariadb_is_noticed() {
+    a_silent_database_is_noticed(server::mariadb(&["innodb-flush-log-at-trx-commit=2"])).await;
+}
+
+#[tokio::test]
+async fn a_database_that_accepts_and_says_nothing_is_not_waited_for() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for scheme in ["postgres", "mysql"] {
+        let url = format!("{scheme}://kim:s3cret@{}/shop?", listener.local_addr().unwrap());
+        let connected = tokio::time::timeout(Duration::from_secs(120), Pool::connect(&url));
+        let refused = connected.await.expect("it ends").unwrap_err();
+        assert!(!format!("{refused:?}").contains("s3cret"), "{refused:?}");
+    }
 }
 
 /// A server on which nothing is committed that no COMMIT commits.

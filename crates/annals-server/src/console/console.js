@@ -34,13 +34,17 @@
     under_way = true;
     while (asked && !document.hidden) {
       asked = false;
+      let pause = PAUSE;
       try {
         const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-        if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
+        if (!answer.ok) throw new Error(answer.statusText);
+        show(new DOMParser().parseFromString(await answer.text(), "text/html"));
       } catch {
-        // The status says that the server is not there; when it is, there is something new.
+        // What came is not on the page yet, and no message will say so again.
+        asked = true;
+        pause = LOOK;
       }
-      await new Promise((done) => setTimeout(done, PAUSE));
+      await new Promise((done) => setTimeout(done, pause));
     }
     under_way = false;
   };

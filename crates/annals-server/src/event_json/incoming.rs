@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
-use super::{Cause, at, content_type, decode_base64, embedded, object, one, present};
+use super::{Cause, List, at, content_type, decode_base64, embedded, object, one, present};
 
 /// An event that a client sends. `stream` is for requests that do not name it elsewhere.
 #[derive(Deserialize)]
@@ -30,7 +30,7 @@ pub(crate) struct Incoming<'a> {
     #[serde(default, borrow)]
     data_base64: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
-    tags: Vec<Cow<'a, str>>,
+    tags: List<Cow<'a, str>>,
     #[serde(default, borrow, deserialize_with = "object")]
     metadata: Cause<'a>,
     #[serde(default, borrow)]
@@ -75,7 +75,7 @@ impl<'a> Incoming<'a> {
         if let Some(id) = self.id {
             event.id = id.parse::<EventId>()?;
         }
-        for (index, tag) in self.tags.iter().enumerate() {
+        for (index, tag) in self.tags.0.iter().enumerate() {
             event = event.with_tag(Tag::new(&**tag).map_err(at(format!("tags[{index}]")))?);
         }
         event.schema_version = self.schema_version;

@@ -247,6 +247,50 @@ fn a_log_that_changes_while_a_page_is_read_lets_nobody_pass_over_events() {
 }
 
 #[test]
+fn a_log_that_changes_while_a_live_stream_begins_lets_nobody_pass_over_events() {
+    for reads in 0..5 {
+        let store = Lossy::with(&["1", "2", "3"]);
+        let server = Running::over(store.clone());
+        store.replace_after(reads, &["1", "x", "y", "z"]);
+        let last = format!("last-event-id: 3@{}\r\n", id("3"));
+        let mut socket = server.connect();
+        std::io::Write::write_all(
+            &mut socket,
+            format!("GET /v1/events/live HTTP/1.1\r\nhost: annals\r\n{last}\r\n").as_bytes(),
+        )
+        .unwrap();
+        let mut answer = String::new();
+        while !answer.contains("other-history") {
+            let mut some = [0; 4096];
+            let count = std::io::Read::read(&mut socket, &mut some).unwrap();
+            assert_ne!(count, 0, "{reads}: {answer}");
+            answer.push_str(std::str::from_utf8(&some[..count]).unwrap());
+            assert!(
+                !answer.contains("\"z\""),
+                "{reads}: what took the places of lost events was passed over: {answer}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_append_that_came_in_before_a_loss_is_answered_with_the_loss() {
+    use crate::support::{Fault, Faulty};
+    let store = Faulty::new();
+    store.set(Fault::Lost);
+    let server = Running::over(store);
+    let event = r#"[{"type":"t","data":3}]"#;
+    is_refused(&server.post("/v1/streams/a-1", &[("expected-version", "2")], event), "Expected-Version");
+    for (condition, field) in [
+        (json!({"query": [{"types": ["none"]}], "after": 2}), "conditions[0].after"),
+        (json!({"stream": "a-1", "expected": 2}), "conditions[0].expected"),
+    ] {
+        let body = json!({"events": [{"stream": "b", "type": "t", "data": 1}], "conditions": [condition]});
+        is_refused(&server.post("/v1/append", &[], &body.to_string()), field);
+    }
+}
+
+#[test]
 fn an_end_of_the_log_that_is_gone_is_not_waited_for_without_a_pause() {
     let store = Lossy::with(&["1", "2"]);
     let server = Running::over(store.clone());

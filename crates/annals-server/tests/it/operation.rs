@@ -118,6 +118,19 @@ fn other_routes_are_served_beside_and_shown_in_the_navigation() {
     assert!(server.get("/metrics").text.contains(r#"route="/shop/hello",status="200""#));
 }
 
+#[test]
+fn a_figure_without_an_end_is_written_as_prometheus_reads_it() {
+    let figures = || {
+        let figure =
+            |name, value| annals_server::Figure { name, help: "Of a clock ahead", value, counter: false };
+        vec![figure("age_one_seconds", f64::INFINITY), figure("age_two_seconds", f64::NEG_INFINITY)]
+    };
+    let server = Running::with(Arc::new(MemoryStore::new()), |server| server.figures(figures));
+    let text = server.get("/metrics").text;
+    assert!(text.contains("\nage_one_seconds +Inf\n"), "{text}");
+    assert!(text.contains("\nage_two_seconds -Inf\n"), "{text}");
+}
+
 /// Care for a store that answers when it is let.
 struct Care(std::sync::Mutex<std::sync::mpsc::Receiver<Result<u64, String>>>);
 

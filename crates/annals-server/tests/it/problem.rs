@@ -309,6 +309,43 @@ fn what_is_mounted_beside_the_server_is_not_guarded_by_it() {
 }
 
 #[test]
+fn a_problem_is_short_however_long_the_name_is_that_is_wrong() {
+    let server = Running::start();
+    let long = "x".repeat(1 << 20);
+    for body in [
+        format!(r#"[{{"type":"t","data":{{}},"{long}":1}}]"#),
+        format!(r#"[{{"type":"t","data":{{}},"metadata":{{"own":{{"{long}":1}}}}}}]"#),
+        format!(r#"[{{"type":"t","data":{{}},"metadata":{{"own":{{"a":"{long}","a":"{long}"}}}}}}]"#),
+        format!(r#"[{{"type":"{long}","data":{{}}}}]"#),
+        format!(r#"[{{"type":"t","data":{{}},"occurred_at":"{long}"}}]"#),
+        format!(r#"[{{"type":"t","data":{{}},"id":"{long}"}}]"#),
+        format!(r#"[{{"type":"t","data":{{}},"tags":["{long}"]}}]"#),
+        format!(r#"[{{"type":"t","data":{{"{long}":1,"{long}":1}}}}]"#),
+    ] {
+        let refused = server.post("/v1/streams/a", &[], &body);
+        assert_eq!(refused.status, 400);
+        assert!(refused.text.len() < 16 << 10, "{} bytes: {}", refused.text.len(), &refused.text[..300]);
+    }
+    let refused = server.get(&format!("/v1/events?{}=1", "x".repeat(60_000)));
+    assert!(refused.status == 400 && refused.text.len() < 16 << 10, "{}", refused.text.len());
+}
+
+#[test]
+fn what_is_mounted_to_be_checked_is_guarded_as_the_server_is() {
+    let shop = axum::Router::new().route("/buy", axum::routing::post(async || "bought"));
+    let server = Running::with(Arc::new(MemoryStore::new()), |server| server.mount_checked("/shop", shop));
+    let send = |host: &str, origin: &str| {
+        let request = ureq::http::Request::post(server.url("/shop/buy"));
+        let request = request.header("host", host).header("origin", origin);
+        server.send(request.body(String::new()).unwrap())
+    };
+    let own = server.address.to_string();
+    assert_eq!(send(&own, &format!("http://{own}")).text, "bought");
+    assert_eq!(send("shop.example", "https://shop.example").problem().1, "foreign-host");
+    assert_eq!(send(&own, "https://partner.example").problem().1, "foreign-origin");
+}
+
+#[test]
 fn what_is_too_large_is_refused_with_the_limit() {
     let limits = Limits { event_bytes_max: 100, ..Limits::default() };
     let server =

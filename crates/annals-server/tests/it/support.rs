@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use annals_core::{
-    Append, Appended, Error, EventStore, IdempotencyKey, LogPage, LogRead, MemoryStore, Place, Position,
-    Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead,
+    Append, Appended, Conflict, Error, EventId, EventStore, IdempotencyKey, LogPage, LogRead, MemoryStore,
+    Place, Position, Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead, Violated, Violation,
+    Witness,
 };
 use annals_server::Server;
 use serde_json::Value;
@@ -227,6 +228,8 @@ pub enum Fault {
     Indeterminate,
     Damaged,
     Panic,
+    /// The log lost an event since the append came in.
+    Lost,
 }
 
 /// A store that fails when it is told to, and whose appends can be held.
@@ -278,6 +281,13 @@ impl Faulty {
                 Err(Error::Damaged { place, cause: "checksum".into() })
             }
             _ if fault == Fault::Panic as u8 => panic!("planted"),
+            _ if fault == Fault::Lost as u8 && writing => {
+                let seen = Witness { position: Position::new(2), id: EventId::from_name(b"lost") };
+                let violated = Violated::History { seen };
+                let violation =
+                    Violation { condition: 0, violated, unseen: Vec::new(), unseen_complete: false };
+                Err(Error::Conflict(Box::new(Conflict { violations: vec![violation] })))
+            }
             _ => Ok(()),
         }
     }
