@@ -250,10 +250,23 @@ impl Shared {
     }
 
     /// Refuses to call a move off if what was appended at the new place would be lost: the move was finished, and the directory
-    /// has lost that. A place that is not reached, or has another log, may be the reason for calling it off.
+    /// has lost that. A place that is not reached, or has another log, may be the reason for calling it off, if the old place
+    /// is not fenced: then nothing was ever appended there.
     async fn may_be_called_off(&self, at: &str, to: &str) -> Result<()> {
         let old = self.store(at).await?;
-        let Ok(new) = self.store(to).await else { return Ok(()) };
+        let new = match self.store(to).await {
+            Ok(new) => new,
+            Err(_) if !open::is_fenced(&self.address(at)?).await? => return Ok(()),
+            Err(error) => {
+                let problem = format!(
+                    "the move to {to} cannot be called off before that place is reached, as its log may have taken appends: the \
+                     log at {at} is fenced. If {to} is gone for good, set `moved` to false in the table `log` at {at}, and call \
+                     the move off again: {}",
+                    error.chain()
+                );
+                return Err(Error::Unavailable(problem.into()));
+            }
+        };
         if new.id() != old.id() {
             return Ok(());
         }
