@@ -39,11 +39,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub struct Ladder(Vec<Witness>);
 
 impl Ladder {
-    /// A ladder that ends at this event of the log, with rungs from the log.
+    /// A ladder that ends at this event of the log, or at the place before the first one, with rungs from the log.
     ///
     /// # Errors
     /// If the store cannot be read, or does not have this event (any more).
     pub async fn below(store: &dyn EventStore, newest: Witness) -> Result<Self> {
+        if newest.position == Position::ZERO {
+            return Ok(Self::default());
+        }
         let mut rungs = Vec::new();
         let page = store.read_log(LogRead::backward(newest.position).limit(EXACT)).await?;
         rungs.extend(page.events.iter().map(Witness::of));

@@ -67,8 +67,8 @@ impl Subscription {
     /// # Errors
     /// If the store cannot be read.
     pub async fn from_now(store: Arc<dyn EventStore>, query: Query) -> Result<Self> {
-        let newest = newest(&*store).await?;
-        Ok(Self::new(store, newest, query))
+        let ladder = Ladder::below(&*store, newest(&*store).await?).await?;
+        Ok(Self::new(store, ladder, query))
     }
 
     /// At most this many events in a page.
@@ -231,6 +231,14 @@ mod tests {
         let mut events = Subscription::from_now(store.clone(), Query::all()).await.unwrap();
         store.append(done(&["k"]).remove(0)).await.unwrap();
         assert_eq!(take(&mut events, 1).await, ["thing.k"]);
+        store.lose(Position::new(8), done(&["x", "y", "z"])).await;
+        assert_eq!(take(&mut events, 3).await, ["thing.x", "thing.y", "thing.z"]);
+    }
+
+    #[tokio::test]
+    async fn one_from_now_hands_out_nothing_older_after_a_loss_before_its_first_read() {
+        let store = store(&TEN).await;
+        let mut events = Subscription::from_now(store.clone(), Query::all()).await.unwrap();
         store.lose(Position::new(8), done(&["x", "y", "z"])).await;
         assert_eq!(take(&mut events, 3).await, ["thing.x", "thing.y", "thing.z"]);
     }

@@ -46,7 +46,7 @@ mod moving;
 mod owner;
 mod row;
 
-pub use moving::{adopt, fence};
+pub use moving::{adopt, fence, is_fenced};
 pub use options::Options;
 pub use owner::claim;
 pub use schema::migrate;

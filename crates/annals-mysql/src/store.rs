@@ -108,7 +108,7 @@ impl EventStore for MySqlStore {
 
     async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>> {
         match self.reader.keyed(key).await? {
-            Some(first) => outcome_at(self, first).await.map(Some),
+            Some(first) => outcome_at(self, first, key).await,
             None => Ok(None),
         }
     }

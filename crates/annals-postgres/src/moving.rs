@@ -46,6 +46,15 @@ pub async fn fence(url: &str, moved: bool, number: u64) -> Result<Position> {
     fenced.await?.ok_or_else(overtaken)
 }
 
+/// Whether the log with this address is fenced: it takes no appends, because it has moved or is at the last step of a move.
+///
+/// # Errors
+/// `Unavailable` if PostgreSQL is not reached or refuses.
+pub async fn is_fenced(url: &str) -> Result<bool> {
+    let address: Address = url.parse()?;
+    on(&address, async |connection| connection.fetch_one("SELECT moved FROM log").await?.try_get(0)).await
+}
+
 /// Makes the log with this address, if need be, and gives it this identity, if it has no event yet. It takes no appends but
 /// those of a store that is opened as [`moving`](Options::moving), until its fence is gone.
 ///

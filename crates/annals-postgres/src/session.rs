@@ -26,6 +26,13 @@ use crate::options::Address;
 /// A connection that nobody used for this long is closed.
 const KEPT: Duration = Duration::from_secs(600);
 
+/// Settings that only a superuser may change, and what they must be.
+const MUST_BE: [(&str, &str); 3] = [
+    ("session_replication_role", "origin"),
+    ("zero_damaged_pages", "off"),
+    ("ignore_checksum_failure", "off"),
+];
+
 /// How connections of one kind are made.
 pub(crate) struct Door {
     pub(crate) address: Address,
@@ -115,24 +122,23 @@ impl Door {
             Some(_) => "(SELECT store_id FROM state)",
             None => "NULL::uuid",
         };
+        // A role that acts as another (`ALTER ROLE .. SET role`) sees its own session as the role that has logged in.
         let set = format!(
-            "{}; SET annals.session TO '{session}'; \
-             SELECT pg_backend_pid(), current_setting('session_replication_role'), \
-             current_setting('zero_damaged_pages'), {store}, \
-             (SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid())",
-            self.set
+            "{}; SET annals.session TO '{session}'; SET ROLE NONE; \
+             SELECT pid, backend_start::text FROM pg_stat_get_activity(pg_backend_pid()); RESET ROLE; \
+             SELECT {store}, {}",
+            self.set,
+            MUST_BE.map(|(name, _)| format!("current_setting('{name}')")).join(", ")
         );
         let rows = sqlx::raw_sql(AssertSqlSafe(set)).fetch_all(&mut sql).await?;
-        let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
-        self.check(row)?;
-        let id = Id { process: row.try_get(0)?, began: row.try_get(4)? };
+        let [.., of_session, of_server] = &rows[..] else { return Err(sqlx::Error::RowNotFound) };
+        self.check(of_server)?;
+        let id = Id { process: of_session.try_get(0)?, began: of_session.try_get(1)? };
         Ok(Connected { sql, id, session })
     }
 
     fn check(&self, row: &PgRow) -> Result<(), sqlx::Error> {
-        for (column, name, wanted) in
-            [(1, "session_replication_role", "origin"), (2, "zero_damaged_pages", "off")]
-        {
+        for (column, (name, wanted)) in (1..).zip(MUST_BE) {
             let value: String = row.try_get(column)?;
             if value != wanted {
                 let problem =
@@ -141,7 +147,7 @@ impl Door {
             }
         }
         let Some(expected) = self.state_of() else { return Ok(()) };
-        let found: Option<Uuid> = row.try_get(3)?;
+        let found: Option<Uuid> = row.try_get(0)?;
         let found = StoreId::from_bytes(found.ok_or(sqlx::Error::RowNotFound)?.into_bytes());
         match found == expected {
             true => Ok(()),
@@ -183,7 +189,7 @@ impl Driver for Door {
                 Step::Commit => "wait_event_type = 'Lock'",
             };
             let sql = format!(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                "SET ROLE NONE; SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                  WHERE pid = {} AND backend_start = '{}' AND application_name = 'annals' \
                  AND state IS DISTINCT FROM 'idle' AND {condition}",
                 id.process, id.began

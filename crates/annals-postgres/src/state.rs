@@ -177,7 +177,7 @@ impl Session for Held<'_> {
 async fn run(connection: &mut PgConnection, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
     let done = try_run(connection, sql, values).await;
     if let Err(Fault::Unavailable(_)) = done {
-        // A table may have been made again with other columns; the statement is prepared anew.
+        // A table may have been made again with other columns; the statement is prepared again.
         let _ = connection.clear_cached_statements().await;
     }
     done
@@ -239,10 +239,10 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
     let refused = match &error {
         sqlx::Error::Database(refused) => {
             let code = refused.downcast_ref::<PgDatabaseError>().code();
-            // A statement whose table was made anew meanwhile is to be sent again.
-            let anew = code == "0A000" && refused.message().contains("cached plan");
+            // A statement whose table was made again meanwhile is to be sent again.
+            let is_old = code == "0A000" && refused.message().contains("cached plan");
             let silent = code == "25P03";
-            !anew
+            !is_old
                 && !silent
                 && ["0A", "21", "22", "23", "25", "2B", "42", "44", "P0", "3F"]
                     .contains(&code.get(..2).unwrap_or(""))

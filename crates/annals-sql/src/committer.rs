@@ -13,8 +13,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use annals_core::{
-    Append, Appended, Clock, Condition, Conflict, Error, EventStore, LogRead, Position, QueryItem,
-    RecordedEvent, Result, Write,
+    Append, Appended, Clock, Condition, Conflict, Error, EventStore, IdempotencyKey, LogRead, Position,
+    QueryItem, RecordedEvent, Result, Witness, Write,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -88,7 +88,7 @@ impl Committer {
     ///
     /// # Errors
     /// As [`EventStore::append`].
-    pub async fn append<S: EventStore + ?Sized>(&self, store: &S, append: Append) -> Result<Appended> {
+    pub async fn append<S: EventStore>(&self, store: &S, append: Append) -> Result<Appended> {
         let append = Arc::new(append);
         let losses = self.lineage.losses();
         match self.submit(append.clone(), losses).await? {
@@ -170,9 +170,14 @@ fn kib(append: &Append) -> u32 {
 }
 
 /// Reads what the answer to an append says beside what became of it.
-async fn answer<S: EventStore + ?Sized>(store: &S, append: &Append, outcome: Outcome) -> Result<Appended> {
+async fn answer<S: EventStore>(store: &S, append: &Append, outcome: Outcome) -> Result<Appended> {
     match outcome {
-        Outcome::Keyed(first) => outcome_at(store, first).await?.checked(store, append).await,
+        Outcome::Keyed(first) => {
+            let key = append.key.as_ref().expect("it was found by its key");
+            let outcome = outcome_at(store, first, key).await?;
+            let lost = || Error::Unavailable("the log has lost events since the key was found in it".into());
+            outcome.ok_or_else(lost)?.checked(store, append).await
+        }
         Outcome::Repeated(first) => {
             let events = events(store, first, append.writes.len()).await?;
             Appended::of(&events, true).checked(store, append).await
@@ -189,11 +194,16 @@ async fn answer<S: EventStore + ?Sized>(store: &S, append: &Append, outcome: Out
 /// Events that are read at once to see how far an append goes: most have few.
 const OUTCOME_EVENTS: usize = 16;
 
-/// The outcome of the append that begins at this position, marked as a duplicate.
+/// The outcome of the append that was found by this key to begin at this position, marked as a duplicate. `None` if the log
+/// has lost it since, and has another one there or none.
 ///
 /// # Errors
 /// As the store's reads.
-pub async fn outcome_at<S: EventStore + ?Sized>(store: &S, first: Position) -> Result<Appended> {
+pub async fn outcome_at<S: EventStore>(
+    store: &S,
+    first: Position,
+    key: &IdempotencyKey,
+) -> Result<Option<Appended>> {
     let mut events: Vec<RecordedEvent> = Vec::new();
     loop {
         let read = LogRead::forward(first.plus(events.len() as u64)).limit(OUTCOME_EVENTS);
@@ -201,22 +211,23 @@ pub async fn outcome_at<S: EventStore + ?Sized>(store: &S, first: Position) -> R
         let of_append = page.events.iter().take_while(|event| event.append == first).count();
         let ended = page.end || of_append < page.events.len();
         page.events.truncate(of_append);
+        let is_first = events.is_empty();
         events.extend(page.events);
-        if ended && events.is_empty() {
-            return Err(Error::Unavailable(format!("the append at position {first} is not there").into()));
+        let Some(begin) = events.first().filter(|begin| begin.idempotency_key.as_ref() == Some(key)) else {
+            return Ok(None);
+        };
+        // After the page was read, so that it is of the history of the pages before.
+        if !is_first && !Witness::of(begin).holds(store).await? {
+            return Ok(None);
         }
         if ended {
-            return Ok(Appended::of(&events, true));
+            return Ok(Some(Appended::of(&events, true)));
         }
     }
 }
 
 /// That many events from this position on, in as many pages as it takes.
-async fn events<S: EventStore + ?Sized>(
-    store: &S,
-    first: Position,
-    count: usize,
-) -> Result<Vec<RecordedEvent>> {
+async fn events<S: EventStore>(store: &S, first: Position, count: usize) -> Result<Vec<RecordedEvent>> {
     let mut events: Vec<RecordedEvent> = Vec::with_capacity(count);
     while events.len() < count {
         let next = first.plus(events.len() as u64);

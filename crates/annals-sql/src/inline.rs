@@ -46,7 +46,7 @@ pub enum NotTaken {
     Refused {
         /// The event's place in the group, from 0 on.
         event: usize,
-        /// What to tell whoever appended it.
+        /// What the caller of the append is answered.
         problem: Invalid,
     },
     /// The database does not answer as it should.
@@ -67,7 +67,7 @@ pub struct Registered {
 impl Inlines {
     /// From now on it takes every event that this process appends.
     pub fn register(&self, inline: Arc<dyn Inline>) -> Registered {
-        // What is under the lock is whole whoever panicked.
+        // What is under the lock is whole after a panic too.
         self.0.write().unwrap_or_else(PoisonError::into_inner).push(inline.clone());
         Registered { inlines: self.clone(), inline }
     }

@@ -63,7 +63,8 @@ pub enum Role {
 }
 
 impl Role {
-    /// Checks that a server has what a read goes on from: `from` is the first number of a read of numbers that go up to `end`.
+    /// Checks that a server has what comes before a read: `from` is the first number that is read, and the server has those up
+    /// to `end`.
     ///
     /// # Errors
     /// If it does not have it yet.

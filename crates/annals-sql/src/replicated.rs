@@ -11,9 +11,10 @@
 //! - R2  A replica that is away, or does not get what the primary has had for [`LAG_MAX`], holds nobody up: the primary
 //!       answers until it is back.
 //! - R3  A replica shows the history of the primary. It is one only as long as it follows another server (the store on it
-//!       is opened so and checks it with each answer), and the newest event of a page is compared with the primary's
-//!       before the page is handed out, unless a newer one was within the last [`BELIEVED`]. The primary may lose events
-//!       too: the replica need not have more than the primary answered last.
+//!       is opened so and checks it with each answer), and the event at the newest position that a page speaks of, whether it
+//!       is meant or passed over, is compared with the primary's before the page is handed out, unless a newer one was
+//!       within the last [`BELIEVED`]. The primary may lose events too: the replica need not have more than the primary
+//!       answered last.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -127,20 +128,24 @@ impl Replicated {
         }
     }
 
-    /// Whether the newest event of a page of the replica is the primary's as well.
-    async fn is_of_primary(&self, replica: &Replica, page: &LogPage) -> bool {
-        let Some(newest) = page.events.iter().max_by_key(|event| event.position) else { return true };
-        if replica.is_compared(newest.position) {
+    /// Whether the primary has what a page of the replica says of the log up to `newest`.
+    async fn is_of_primary(&self, replica: &Replica, page: &LogPage, newest: Position) -> bool {
+        if newest == Position::ZERO || replica.is_compared(newest) {
             return true;
         }
         let began = Instant::now();
-        match Witness::of(newest).holds(&*self.primary).await {
+        let newest = match page.events.iter().find(|event| event.position == newest) {
+            Some(event) => Some(Witness::of(event)),
+            // It was passed over.
+            None => self.answer(Witness::at(&*replica.store, newest)).await.flatten(),
+        };
+        let Some(newest) = newest else { return false };
+        match newest.holds(&*self.primary).await {
             Ok(true) => {
                 replica.note_compared(Some((newest.position, began)));
                 true
             }
             Ok(false) => {
-                let newest = Witness::of(newest);
                 self.give_up(&format!(
                     "it has another history: the primary does not have its event {newest}"
                 ));
@@ -164,7 +169,11 @@ impl Replicated {
         let replica = self.replica()?;
         let page = self.answer(replica.store.read_log(read.clone())).await?;
         let needed = Position::new(self.needed.load(Ordering::Relaxed)).max(seen);
-        let is_enough = page.head >= needed && self.is_of_primary(replica, &page).await;
+        let newest = match read.direction {
+            Direction::Forward => page.next.previous(),
+            Direction::Backward => read.from,
+        };
+        let is_enough = page.head >= needed && self.is_of_primary(replica, &page, newest).await;
         is_enough.then_some(page)
     }
 

@@ -18,6 +18,8 @@ pub struct Failover {
     pub log_reads: AtomicUsize,
     /// The end of the log that waiting believes in, whatever there is.
     pub believed: AtomicU64,
+    /// Most events of a page of a stream, as if they were large.
+    pub stream_page: AtomicUsize,
     now: watch::Sender<Arc<MemoryStore>>,
     /// Where clients are led once this many more pages of streams were read.
     next: Mutex<Option<(usize, Arc<MemoryStore>)>>,
@@ -33,6 +35,7 @@ impl Failover {
             id: store.id(),
             log_reads,
             believed,
+            stream_page: AtomicUsize::new(usize::MAX),
             now: watch::Sender::new(store),
             next: Mutex::default(),
         })
@@ -93,6 +96,8 @@ impl EventStore for Failover {
         self.now().read_log(read).await
     }
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
+        let limit = read.limit.min(self.stream_page.load(Ordering::SeqCst));
+        let read = read.limit(limit);
         let page = self.now().read_stream(read).await;
         let mut next = self.next.lock().expect("nobody panics with it");
         if let Some((pages, server)) = next.take() {

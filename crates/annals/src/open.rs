@@ -193,6 +193,17 @@ pub(crate) async fn open_moving(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result
     }
 }
 
+/// Whether the log with this address takes no appends, because it has moved or is about to.
+pub(crate) async fn is_fenced(url: &StoreUrl) -> Result<bool> {
+    match url {
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(url) => annals_postgres::is_fenced(url.expose()).await,
+        #[cfg(feature = "mysql")]
+        StoreUrl::MySql(url) => annals_mysql::is_fenced(url.expose()).await,
+        other => Err(unknown("store", other)),
+    }
+}
+
 /// The log with this address takes no appends any more, or takes them again, for the move with this number. Returns its head.
 pub(crate) async fn fence(url: &StoreUrl, moved: bool, number: u64) -> Result<Position> {
     match url {

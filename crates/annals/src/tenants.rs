@@ -3,15 +3,15 @@
 //! Where a tenant's log is stands in a log of its own, the *directory*. Moving a log is four steps, each of which can be
 //! repeated: the directory says that it moves; what is there is copied, while the old place takes appends; the old place is
 //! fenced, and takes no more; the rest is copied, and the directory says that it has moved. Appends wait from the third step
-//! to the fourth, and go on at the new place.
+//! to the fourth, and are then written at the new place.
 //!
 //! - V1  The fence is set under the lock under which appends commit. So nothing is appended to the old place behind what is
-//!       copied, whoever may still have it open. The new place is fenced until it has everything.
+//!       copied, also by a process that still has it open. The new place is fenced until it has everything.
 //! - V2  The copy has the identity of the log and every event as it was: positions, versions, times, keys. Checkpoints
 //!       hold, and an append that is sent again is known.
-//! - V3  Whoever stops in the middle has lost nothing: the move is begun again and goes on where it was.
+//! - V3  A process that stops in the middle loses nothing: the move is begun again and continues where it was.
 //! - V4  A move has a number, by the directory. A place heeds no move that is older than another that it has heard of, so
-//!       whoever was held up in the middle, and overtaken, opens and closes nothing.
+//!       one that was held up in the middle, and overtaken, opens and closes nothing.
 //! - V5  A directory may lose its newest events (a restore, a failover). What was said since is heard all the same, and a log that
 //!       is open is not led back to a place that lacks events that it had.
 //! - V6  A place says itself whose it is (`annals_sql::Claim`): no two tenants get one log, however its address is written and
@@ -250,10 +250,23 @@ impl Shared {
     }
 
     /// Refuses to call a move off if what was appended at the new place would be lost: the move was finished, and the directory
-    /// has lost that. A place that is not reached, or has another log, may be the reason for calling it off.
+    /// has lost that. A place that is not reached, or has another log, may be the reason for calling it off, if the old place
+    /// is not fenced: then nothing was ever appended there.
     async fn may_be_called_off(&self, at: &str, to: &str) -> Result<()> {
         let old = self.store(at).await?;
-        let Ok(new) = self.store(to).await else { return Ok(()) };
+        let new = match self.store(to).await {
+            Ok(new) => new,
+            Err(_) if !open::is_fenced(&self.address(at)?).await? => return Ok(()),
+            Err(error) => {
+                let problem = format!(
+                    "the move to {to} cannot be called off before that place is reached, as its log may have taken appends: the \
+                     log at {at} is fenced. If {to} is gone for good, set `moved` to false in the table `log` at {at}, and call \
+                     the move off again: {}",
+                    error.chain()
+                );
+                return Err(Error::Unavailable(problem.into()));
+            }
+        };
         if new.id() != old.id() {
             return Ok(());
         }

@@ -99,6 +99,14 @@ async fn a_read_whose_caller_has_gone_is_ended(place: Place) {
     until(&place, 0).await;
 }
 
+/// Its sessions are those of the role that has logged in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_read_of_a_role_that_acts_as_another_is_ended() {
+    let place = Place::postgres().await;
+    place.act_as_another().await;
+    a_read_whose_caller_has_gone_is_ended(place).await;
+}
+
 async fn an_append_whose_caller_has_gone_is_ended(place: Place) {
     let store = open(&place).await;
     store.append(append("thing-1")).await.unwrap();

@@ -1,5 +1,7 @@
 //! An inline projection whose rows are being made for the first time, while others append.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use annals::{
@@ -173,4 +175,50 @@ async fn a_change_that_takes_too_long_holds_up_no_append_for_long(place: Place) 
 async fn a_change_that_mysql_does_not_end_is_given_up() {
     let server = annals_testkit::server::mysql(&["innodb-flush-log-at-trx-commit=2"]);
     a_statement_that_takes_too_long(&server.url(), "writes").await;
+}
+
+/// It has the database change something that takes its time, once.
+#[derive(Clone, Default)]
+struct SlowOnce {
+    is_slow: Arc<AtomicBool>,
+    applied: Arc<AtomicU64>,
+}
+
+impl Projection for SlowOnce {
+    const NAME: &'static str = "slow_once";
+    const SCHEMA: &'static str = "CREATE TABLE slow_once (n BIGINT NOT NULL PRIMARY KEY)";
+    type Event = CounterEvent;
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+        let change = match self.is_slow.swap(false, Ordering::SeqCst) {
+            true => "INSERT INTO slow_once SELECT ?1 + SLEEP(50)",
+            false => "INSERT INTO slow_once VALUES (?1)",
+        };
+        rows.execute(change, (event.position.get(),))?;
+        self.applied.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// The process that gave the rows up does not fill them itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rows_that_were_given_up_are_written_again_once_another_process_has_filled_them() {
+    let server = annals_testkit::server::mysql(&["innodb-flush-log-at-trx-commit=2"]);
+    let filling = Annals::open(&server.url()).await.unwrap();
+    filling.project(SlowOnce::default()).retry(QUICKLY).inline().start().await.unwrap();
+    until(&filling, "slow_once", |status| status.phase == Phase::Live).await;
+    let (annals, projection) = (Annals::open(&server.url()).await.unwrap(), SlowOnce::default());
+    annals.project(projection.clone()).retry(QUICKLY).inline().start().await.unwrap();
+    until(&annals, "slow_once", |status| status.phase == Phase::Standby).await;
+    increase(&annals, "a", 1).await;
+    assert_eq!(projection.applied.load(Ordering::SeqCst), 1, "with the append");
+    projection.is_slow.store(true, Ordering::SeqCst);
+    increase(&annals, "a", 1).await;
+    assert_eq!(projection.applied.load(Ordering::SeqCst), 1, "without the rows");
+    let written = async {
+        while projection.applied.load(Ordering::SeqCst) == 1 {
+            increase(&annals, "a", 1).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), written).await.expect("it is inline again");
 }

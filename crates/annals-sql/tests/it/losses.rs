@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals::{
-    Annals, Append, Error, EventStore, Expected, NewEvent, Position, Recorded, State, StreamId, Tenants,
+    Annals, Append, Error, EventStore, Expected, IdempotencyKey, NewEvent, Position, Recorded, State,
+    StreamId, Tenants,
 };
 use annals_testkit::proxy::Proxy;
 use annals_testkit::server::{self, Server};
@@ -182,4 +183,24 @@ async fn moves_are_followed_although_the_directory_lost_events() {
     let head = note(&*there).await;
     let followed = tokio::time::timeout(Duration::from_secs(120), log.wait(head.previous())).await;
     assert_eq!(followed.expect("the last move is followed").unwrap(), head);
+}
+
+/// Between the look for a key and the look at its append the log loses that append.
+#[tokio::test]
+async fn the_outcome_of_a_key_is_not_that_of_what_took_its_position() {
+    let store = annals_testkit::failover::Failover::new();
+    let append = |count: usize, key: &str| {
+        let events = (0..count).map(|_| NewEvent::new("thing.done", "{}").unwrap());
+        let append = Append::to(StreamId::new("thing-1").unwrap(), Expected::Any, events.collect::<Vec<_>>());
+        append.once(IdempotencyKey::new(key).unwrap())
+    };
+    let key = IdempotencyKey::new("mine").unwrap();
+    for (mine, others) in [(1, 1), (40, 40), (1, 0)] {
+        store.lose(Position::ZERO, []).await;
+        let appended = store.append(append(mine, "mine")).await.unwrap();
+        let outcome = annals_sql::outcome_at(&*store, appended.first, &key).await.unwrap();
+        assert_eq!(outcome.map(|outcome| outcome.last), Some(appended.last));
+        store.lose(Position::ZERO, (others > 0).then(|| append(others, "another"))).await;
+        assert_eq!(annals_sql::outcome_at(&*store, appended.first, &key).await.unwrap(), None);
+    }
 }

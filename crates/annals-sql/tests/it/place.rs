@@ -75,6 +75,14 @@ impl Place {
         place
     }
 
+    /// From now on the role of PostgreSQL does everything as another one, with whose rights and for which it makes what it
+    /// makes.
+    pub async fn act_as_another(&self) {
+        let grant = "CREATE ROLE {}_owner; GRANT CREATE ON DATABASE postgres TO {}_owner; GRANT {}_owner TO {}; \
+            ALTER ROLE {} SET role = '{}_owner'";
+        self.beside().await.run(&grant.replace("{}", &self.name)).await;
+    }
+
     /// Another one, in a database of the same kind.
     pub async fn another(&self) -> Self {
         if self.is_postgres { Self::postgres().await } else { Self::mariadb().await }

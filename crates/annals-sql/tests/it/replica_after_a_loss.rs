@@ -7,7 +7,7 @@ use annals::core::{
     Appended, IdempotencyKey, LogPage, LogRead, MemoryStore, Result, StoreId, StreamInfo, StreamList,
     StreamPage, StreamRead,
 };
-use annals::{Append, EventStore, Expected, NewEvent, Position, StreamId};
+use annals::{Append, EventStore, Expected, NewEvent, Position, Query, StreamId};
 use annals_sql::{OpenReplica, Replicated};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -123,4 +123,24 @@ async fn a_replica_need_not_have_what_the_primary_has_lost() {
     assert_eq!(store.head().await.unwrap(), Position::new(2));
     append(&after, more).await;
     assert_eq!(page(&store).await.head, Position::new(2), "the replica answers, as old as it is");
+}
+
+/// What matters is missing on the replica: its page is without an event that could be compared.
+#[tokio::test]
+async fn a_page_of_a_replica_with_lost_events_passes_over_nothing_that_the_primary_has() {
+    let event = |kind: &str| NewEvent::new(kind, "{}").unwrap();
+    let (one, lost, other) = (event("thing.done"), event("thing.tried"), event("thing.done"));
+    let (before, after) = (log(&[&one, &lost]).await, log(&[&one, &other]).await);
+    let done = Query::types(["thing.done".parse().unwrap()]);
+    for read in [
+        LogRead::forward(Position::FIRST).matching(done.clone()),
+        LogRead::forward(Position::new(2)).matching(done.clone()),
+        LogRead::backward(Position::new(2)).matching(done.clone()),
+    ] {
+        let (primary, replica) = (Address::to(before.id(), &after), Address::to(before.id(), &before));
+        let store = replicated(&primary, &replica).await;
+        let page = store.read_log(read.clone()).await.unwrap();
+        let ids: Vec<_> = page.events.iter().map(|event| event.id).collect();
+        assert!(ids.contains(&other.id), "{read:?} is answered without it, and up to {}", page.next);
+    }
 }

@@ -119,11 +119,66 @@ async fn a_role_of_postgres_that_is_set_badly_is_set_right_for_each_connection()
     all_of_it(&place.url).await;
 }
 
+/// The role that owns what is made is another one than logs in, as where passwords are rotated by role.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_role_of_postgres_that_acts_as_another_is_one_that_can_be_used() {
+    let place = Place::postgres().await;
+    place.act_as_another().await;
+    all_of_it(&place.url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_mysql_that_is_set_badly_is_set_right_for_each_connection() {
+    let server = server::mysql(&[
+        "autocommit=0",
+        "completion-type=RELEASE",
+        "default-storage-engine=MyISAM",
+        "transaction-isolation=SERIALIZABLE",
+        "sql-mode=",
+        "max-join-size=1",
+        "group-concat-max-len=4",
+        "default-time-zone=+05:00",
+        "div-precision-increment=0",
+        "innodb-lock-wait-timeout=1",
+        "innodb-rollback-on-timeout=ON",
+        "max-sort-length=64",
+        "sort-buffer-size=32768",
+        "explicit-defaults-for-timestamp=OFF",
+        "collation-server=latin1_swedish_ci",
+        "character-set-server=latin1",
+        "session-track-gtids=ALL_GTIDS",
+        "session-track-state-change=ON",
+        "session-track-transaction-info=CHARACTERISTICS",
+        "session-track-system-variables=*",
+        "performance-schema=OFF",
+        "default-authentication-plugin=mysql_native_password",
+        "sql-require-primary-key=ON",
+        "sql-generate-invisible-primary-key=ON",
+    ]);
+    let mut owner = sqlx::MySqlConnection::connect(&server.url()).await.unwrap();
+    for global in [
+        "sql_select_limit = 3",
+        "sql_safe_updates = 1",
+        "foreign_key_checks = 0",
+        "unique_checks = 0",
+        "sql_auto_is_null = 1",
+        "max_execution_time = 30000",
+        "transaction_read_only = 1",
+    ] {
+        owner.execute(AssertSqlSafe(format!("SET GLOBAL {global}"))).await.unwrap();
+    }
+    all_of_it(&server.url()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_cannot_be_set_is_refused_with_its_name() {
     let place = Place::postgres().await;
     let mut owner = place.beside().await;
-    for (name, bad) in [("session_replication_role", "replica"), ("zero_damaged_pages", "on")] {
+    for (name, bad) in [
+        ("session_replication_role", "replica"),
+        ("zero_damaged_pages", "on"),
+        ("ignore_checksum_failure", "on"),
+    ] {
         owner.run(&format!("ALTER ROLE {} SET {name} = '{bad}'", place.name)).await;
         let refused = annals::open_store(&place.url.parse().unwrap()).await.err().unwrap();
         assert!(refused.chain().contains(name), "{}", refused.chain());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use annals::core::{LogRead, StreamRead, Witness};
 use annals::{
     Annals, Append, Error, EventStore, Expected, NewEvent, Position, Recorded, State, StreamId, Version,
+    every,
 };
 use annals_testkit::proxy::Proxy;
 use annals_testkit::server::{self, Server};
@@ -15,7 +16,7 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
 
-use crate::counter::{CounterEvent, QUICKLY, Sums, increase, sum};
+use crate::counter::{Counter, CounterEvent, Increase, QUICKLY, Sums, increase, sum};
 
 /// Ends a test that hangs.
 const HANG: Duration = Duration::from_secs(120);
@@ -163,4 +164,34 @@ async fn a_loss_is_believed_of_a_server_that_takes_writes() {
         assert!(!seen.holds(&*store).await.unwrap());
         append().await;
     }
+}
+
+/// A snapshot may be newer than the standby by one event.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_state_that_a_standby_does_not_have_yet_is_not_dropped() {
+    let primary = server::newest_postgres(&["fsync=off"]);
+    drop(annals::open_store(&primary.url().parse().unwrap()).await.unwrap());
+    let (standby, address) = (primary.standby(), Proxy::to(&primary.url()));
+    let directory = tempfile::tempdir().unwrap();
+    let annals = open(address.url(), directory.path()).await;
+    let counters = || annals.repository::<Counter>().snapshots(every(1));
+    for by in 1..=3 {
+        counters().execute("a", Increase(by)).await.unwrap();
+    }
+    leave_behind(&standby, 3).await;
+    counters().execute("a", Increase(4)).await.unwrap();
+    annals.shutdown().await;
+    address.lead_to(&standby.url());
+    address.cut();
+    let annals = open(address.url(), directory.path()).await;
+    let counters = annals.repository::<Counter>().snapshots(every(1));
+    match counters.load("a").await {
+        Err(annals::LoadError::Store(error)) => {
+            assert!(error.chain().contains("only reads"), "{}", error.chain())
+        }
+        loaded => panic!("{loaded:?}, and the snapshot is of version 4"),
+    }
+    address.lead_to(&primary.url());
+    address.cut();
+    while !counters.load("a").await.is_ok_and(|loaded| loaded.state.sum == 10) {}
 }

@@ -22,6 +22,7 @@ on_each_database! {
     a_move_that_was_overtaken_closes_nothing,
     a_move_that_was_overtaken_says_nothing,
     a_move_can_be_called_off,
+    a_move_is_not_called_off_while_what_was_appended_since_cannot_be_seen,
     an_entry_that_cannot_be_read_stops_its_own_tenant,
     what_reads_the_log_at_the_old_place_is_not_decided_there,
 }
@@ -377,6 +378,34 @@ async fn a_move_can_be_called_off(place: Place) {
     log.append(append("a-1", 2)).await.unwrap();
     tenants.move_to("acme", &two, |_| {}).await.unwrap();
     assert_eq!(store(&two).await.head().await.unwrap(), log.head().await.unwrap());
+}
+
+/// The move was finished, the directory has lost that, and the new place does not answer for a while.
+async fn a_move_is_not_called_off_while_what_was_appended_since_cannot_be_seen(place: Place) {
+    let (one, two) = (place.another().await.url, place.another().await.url);
+    let away = Arc::new(AtomicBool::new(false));
+    let tenants = Tenants::with_addresses(&place.url, {
+        let (two, away) = (two.clone(), away.clone());
+        move |at| match at == two && away.load(Ordering::SeqCst) {
+            true => "postgres://kim@127.0.0.1:1/away".to_owned(),
+            false => at.to_owned(),
+        }
+    });
+    let tenants = tenants.await.unwrap();
+    tenants.add("acme", &one).await.unwrap();
+    let log = tenants.log("acme").await.unwrap();
+    log.append(append("a-1", 0)).await.unwrap();
+    tenants.move_to("acme", &two, |_| {}).await.unwrap();
+    log.append(append("a-1", 1)).await.unwrap();
+    crate::history::lose(&place, 2).await;
+    away.store(true, Ordering::SeqCst);
+    let refused = tenants.move_to("acme", &one, |_| {}).await.unwrap_err();
+    assert!(refused.chain().contains(&two), "{}", refused.chain());
+    let old = store(&one).await.append(append("a-1", 2)).await.unwrap_err();
+    assert!(old.chain().contains("has moved"), "{}", old.chain());
+    away.store(false, Ordering::SeqCst);
+    tenants.move_to("acme", &two, |_| {}).await.unwrap();
+    assert_eq!(tenants.log("acme").await.unwrap().log_events(Query::all()).await.unwrap().len(), 3);
 }
 
 /// What another program has written wrongly into the directory is of one tenant.

@@ -67,6 +67,13 @@ impl<P: Projection> InlineProjection<P> {
         let _ = self.behind_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
+    /// Another process has the rows here, as this one sees that does not fill them.
+    pub fn is_seen_at(&self, position: Position) {
+        if position.get() > self.known.load(Ordering::Relaxed) {
+            self.is_filled_to(position);
+        }
+    }
+
     async fn write(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<(), Left> {
         let deadline = Instant::now() + APPLY;
         session.enter(self.place.schema()).await.map_err(|fault| self.behind(fault.into()))?;

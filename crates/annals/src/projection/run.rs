@@ -335,7 +335,11 @@ fn lease(home: &Home) -> String {
 
 impl<P: Projection> Followed for ProjectionRunner<P> {
     async fn checkpoint(&self) -> Result<Position, Failure> {
-        Ok(self.home.at().await?.0)
+        let (position, _) = self.home.at().await?;
+        if let Some((_, inline)) = &self.inline {
+            inline.is_seen_at(position);
+        }
+        Ok(position)
     }
 
     async fn caught_up(&mut self) {

@@ -92,6 +92,8 @@ impl<A: Aggregate> Folded<A> {
             if let Some((version, id)) = known.take()
                 && events.next().is_none_or(|event| event.version != version || event.id != id)
             {
+                // A server that does not have it yet says so.
+                self.is_in(store, stream).await?;
                 return Ok(false);
             }
             for stored in events.take_while(|stored| stored.version <= up_to) {
@@ -106,7 +108,8 @@ impl<A: Aggregate> Folded<A> {
     /// Whether the stream still has the event that was taken last.
     async fn is_in(&self, store: &dyn EventStore, stream: &StreamId) -> Result<bool, LoadError> {
         let Some(last) = self.last else { return Ok(true) };
-        let page = store.read_stream(StreamRead::forward(stream, self.version).limit(1)).await?;
+        // Backward: a server that follows another and does not have this version yet does not answer then.
+        let page = store.read_stream(StreamRead::backward(stream, self.version).limit(1)).await?;
         Ok(page.events.first().is_some_and(|event| event.version == self.version && event.id == last))
     }
 }

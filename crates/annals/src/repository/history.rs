@@ -75,12 +75,17 @@ impl<A: Aggregate> History<A> {
         let mut events = VecDeque::from(page.events);
         let Some((version, id)) = self.last else { return Ok(events) };
         if events.pop_front().is_none_or(|event| event.version != version || event.id != id) {
-            let problem = "the log has another history than before: begin again with the first change";
-            return Err(Error::Unavailable(problem.into()).into());
+            return Err(other_history());
         }
         if events.is_empty() && !page.end {
             let read = StreamRead::forward(&self.stream, version.next());
-            return Ok(self.store.read_stream(read).await?.events.into());
+            events = self.store.read_stream(read).await?.events.into();
+            // After that, so that it is of the same history.
+            let read = StreamRead::forward(&self.stream, version).limit(1);
+            let page = self.store.read_stream(read).await?;
+            if page.events.first().is_none_or(|event| event.version != version || event.id != id) {
+                return Err(other_history());
+            }
         }
         Ok(events)
     }
@@ -96,4 +101,9 @@ impl<A: Aggregate> History<A> {
         }
         Ok(changes)
     }
+}
+
+fn other_history() -> LoadError {
+    let problem = "the log has another history than before: begin again with the first change";
+    Error::Unavailable(problem.into()).into()
 }

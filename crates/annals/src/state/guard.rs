@@ -1,8 +1,8 @@
-//! Who does what, of several processes that share a database: whoever has the lock of a name does it.
+//! Who does what, of several processes that share a database: the one that has the lock of a name does it.
 //!
 //! - G1  Locks are those of a session of the server. One connection of a process has all of its locks, so they are free
 //!       when the process ends, however that is, and the others look every second.
-//! - G2  That connection is tried every second. Once it is lost, so are the locks, and whoever had one is told. Some
+//! - G2  That connection is tried every second. Once it is lost, so are the locks, and those who had one get to know. Some
 //!       moments may pass in which two believe to have it: what must not happen twice is bound to more than a lock.
 //! - G3  A process has the lock of its own name, its instance, as long as it has that connection.
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - Y1  Before `$` stands the schema of the state, so that no two logs have a schema in common.
-//! - Y2  The row of `annals_checkpoint` is written last. A schema without it is unfinished: it is removed and begun anew.
+//! - Y2  The row of `annals_checkpoint` is written last. A schema without it is unfinished: it is removed and made again.
 //!       One that has other tables only is somebody else's, and is refused.
 //! - Y3  A process that makes, takes into use or removes one has its lock. A process that uses it is in `annals_holders`, and
 //!       renews that. It counts as a user until it lets go, or was not seen for [`AWAY_MAX`] and does not have the lock of

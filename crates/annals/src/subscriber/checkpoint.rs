@@ -327,7 +327,7 @@ fn value_of(value: types::Value) -> Value {
 impl Stored {
     /// One at this event of the log, or at its beginning.
     async fn at(store: &dyn EventStore, witness: Option<Witness>) -> Result<Self> {
-        let ladder = match witness.filter(|witness| witness.position > Position::ZERO) {
+        let ladder = match witness {
             Some(witness) => Ladder::below(store, witness).await?,
             None => Ladder::default(),
         };

@@ -86,7 +86,7 @@ impl EventStore for Routed {
         let began = Instant::now();
         loop {
             match self.store().append(append.clone()).await {
-                // Nothing was written here, and nothing will be: it goes on there.
+                // Nothing was written here, and nothing will be: it is written there.
                 Err(error) if annals_sql::has_moved(&error) && began.elapsed() < PATIENCE => {
                     self.follow().await?;
                     tokio::time::sleep(LOOK).await;

@@ -38,6 +38,11 @@ async fn lose(store: &Failover, up_to: u64, then: &[&str]) {
     store.lose(Position::new(up_to), deposits(then)).await;
 }
 
+/// The same, once this many more pages of streams were read.
+async fn lose_after(store: &Failover, pages: usize, up_to: u64, then: &[&str]) {
+    store.lose_after(pages, Position::new(up_to), deposits(then)).await;
+}
+
 /// The accounts of the events that were delivered, in order.
 type Heard = Arc<Mutex<Vec<String>>>;
 
@@ -299,6 +304,21 @@ async fn a_long_stream_is_folded_from_one_history() {
     store.lose_after(1, Position::new(601), withdrawals.collect::<Vec<_>>()).await;
     let account = annals.repository::<Account>().load("a").await.unwrap();
     assert_eq!((account.version.get(), account.state.balance), (1_201, 0), "600 in, 600 out and no more");
+}
+
+/// The same between two pages of a history whose events are large.
+#[tokio::test]
+async fn a_history_is_of_one_log() {
+    let store = Failover::new();
+    opened(&*store, "a").await;
+    deposit(&*store, &["a", "a"]).await;
+    store.stream_page.store(1, Ordering::SeqCst);
+    let annals = Annals::with_store(store.clone(), State::memory()).await.unwrap();
+    let mut history = annals.repository::<Account>().history("a").unwrap();
+    history.next().await.unwrap().unwrap();
+    lose_after(&store, 1, 0, &["a", "a"]).await;
+    let refused = history.next().await.map(|change| change.map(|change| change.after.balance));
+    assert!(matches!(&refused, Err(annals::LoadError::Store(_))), "{refused:?}");
 }
 
 /// Nobody waits for an end of the log that is gone.
