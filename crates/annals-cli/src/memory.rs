@@ -14,7 +14,7 @@ pub(crate) fn give_back() -> std::io::Result<()> {
     /// How often it is looked.
     const LOOK: Duration = Duration::from_secs(1);
     /// This many bytes are kept for what comes next.
-    const KEPT_BYTES: usize = 32 << 20;
+    const KEPT_BYTES: usize = 16 << 20;
 
     let watch = || {
         loop {

@@ -1,4 +1,5 @@
 //! A first aggregate with a projection: accounts that cannot be overdrawn, and a table of their balances.
+#![allow(clippy::print_stdout, reason = "a program that speaks to its user")]
 
 use annals::{Aggregate, Annals, Context, Decide, Decision, Event, Failure, Projection, Recorded, Rows};
 use serde::{Deserialize, Serialize};

@@ -173,7 +173,8 @@ const FIRST_LINES_MAX: usize = 60;
 pub fn first_example(tree: &Tree) -> Vec<String> {
     const EXAMPLE: &str = "crates/annals/examples/first.rs";
     let Some(example) = tree.file(EXAMPLE) else { return vec![format!("{EXAMPLE} is missing")] };
-    let code: Vec<&str> = example.text.lines().skip_while(|line| line.starts_with("//!")).collect();
+    let about_the_file = |line: &&str| line.starts_with("//!") || line.starts_with("#![");
+    let code: Vec<&str> = example.text.lines().skip_while(about_the_file).collect();
     let mut problems = Vec::new();
     let lines = code.iter().filter(|line| !line.trim().is_empty()).count();
     if lines > FIRST_LINES_MAX {

@@ -125,7 +125,7 @@ fn clients_that_never_read_have_a_bound_and_hold_up_nobody() {
     });
     report(&server, "after they have left");
     // What the allocator holds of that is given back a moment later.
-    wait_for("memory is given back", || memory(&server, "VmRSS") < most / 2 + 16 * MIB);
+    wait_for("memory is given back", || memory(&server, "VmRSS") < most / 2 + 32 * MIB);
     report(&server, "a moment later");
     let after = memory(&server, "VmRSS");
     server.stop();
