@@ -8,7 +8,8 @@
 //!       stands for the time in it.
 //! - L2  The token tells the file from another one of its name, also on a file system on which files do not keep their
 //!       numbers.
-//! - L3  No promise depends on the text: it is not synced, and a full disk that does not take it keeps nobody out.
+//! - L3  Only a file of that length or less is written over: what a link of this name leads to is somebody else's.
+//! - L4  No promise depends on the text: it is not synced, and a full disk that does not take it keeps nobody out.
 //!
 //! Next above: `disk`; what the time is for: `clock`.
 
@@ -25,6 +26,8 @@ use super::{FileNumber, number_of, private};
 pub const NAME: &str = "LOCK";
 /// Bytes of the time and its newline.
 const TIME_BYTES: usize = 41;
+/// Bytes of the text.
+const TEXT_BYTES: u64 = 78;
 
 /// The file, held.
 pub struct LockFile {
@@ -38,10 +41,20 @@ impl LockFile {
     /// Holds the lock of this directory, and creates the file with this mode if there is none.
     ///
     /// # Errors
-    /// `WouldBlock` if another process holds it; else as the operating system's.
+    /// `WouldBlock` if another process holds it; `InvalidInput` if what has the name is no lock file; else as the operating
+    /// system's.
     pub fn hold(root: &Path, mode: u32) -> io::Result<Self> {
         let path = root.join(NAME);
-        let is_new = !path.exists();
+        let there = match fs::symlink_metadata(&path) {
+            Ok(there) => Some(there),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        if there.as_ref().is_some_and(|there| !there.is_file() || there.len() > TEXT_BYTES) {
+            let problem = format!("{} is not a lock file: look whose it is, and remove it", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
+        let is_new = there.is_none();
         let file = private::file().read(true).write(true).create(true).truncate(false).open(&path)?;
         let file = locked(file, true)?;
         let found = file.metadata()?;
@@ -113,6 +126,27 @@ pub fn locked_directory(directory: &Path, alone: bool) -> io::Result<Option<fs::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_link_of_the_name_leads_to_is_not_written_over() {
+        let place = tempfile::tempdir().unwrap();
+        let (other, path) = (place.path().join("other"), place.path().join(NAME));
+        fs::write(&other, "of somebody else").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        let refused = LockFile::hold(place.path(), 0o600).err().unwrap();
+        assert!(refused.to_string().contains("is not a lock file"), "{refused}");
+        assert_eq!(fs::read_to_string(&other).unwrap(), "of somebody else");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, [b'x'; 79]).unwrap();
+        assert!(LockFile::hold(place.path(), 0o600).is_err());
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(LockFile::hold(place.path(), 0o600).is_err());
+        fs::remove_dir(&path).unwrap();
+        drop(LockFile::hold(place.path(), 0o600).unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().len(), TEXT_BYTES);
+        assert!(LockFile::hold(place.path(), 0o600).is_ok());
+    }
 
     /// A lock file that has another number than when it was opened is told by its token.
     #[test]
