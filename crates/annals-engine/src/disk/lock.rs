@@ -89,7 +89,7 @@ impl LockFile {
     /// As the operating system's.
     pub fn is_in_place(&self) -> io::Result<bool> {
         let is_there = || {
-            if super::is_known(&fs::metadata(&self.path)?, self.number) {
+            if super::is_known(super::number_at(&self.path)?, self.number) {
                 return Ok(true);
             }
             Ok(fs::read(&self.path)?
