@@ -44,6 +44,11 @@ impl Records {
         self.delimiter
     }
 
+    /// The line of what follows the last record.
+    pub(crate) fn line(&self) -> Line {
+        self.bytes.line
+    }
+
     /// Passes over a first line `sep=;`, and returns what it names.
     fn named_delimiter(&mut self) -> Result<Option<u8>, BadLine> {
         if !self.bytes.begin_with(b"sep=") {

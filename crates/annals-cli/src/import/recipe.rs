@@ -125,6 +125,13 @@ impl Recipe {
         key(self.digest(&self.source.last), &format!("@{row}"))
     }
 
+    /// The key of an append of these rows, by what is in them.
+    pub(crate) fn key_of_content(&self, rows: &[Row]) -> IdempotencyKey {
+        let mut digest = self.digest(&self.source.last);
+        rows.iter().for_each(|row| row.digest(&mut digest));
+        key(digest, "")
+    }
+
     /// The keys of appends of the first of these rows, of the first two, and so on, by what is in them.
     pub(crate) fn keys_of_content(&self, rows: &[Row]) -> Vec<IdempotencyKey> {
         let mut digest = self.digest(&self.source.last);

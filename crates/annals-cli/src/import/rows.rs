@@ -140,7 +140,7 @@ impl Rows {
             Self::Csv(csv, names, alike) => {
                 let Some((line, cells)) = csv.next_record()? else { return Ok(None) };
                 let mut row = row(line, names, cells)?;
-                row.nth = alike.number(&row);
+                row.nth = alike.number(&row, csv.line().by_feeds == row.by_feeds);
                 Ok(Some(row))
             }
         }
@@ -158,11 +158,14 @@ pub(crate) struct Alike {
 }
 
 impl Alike {
-    /// 0 for the first row of its kind on a line.
-    fn number(&mut self, row: &Row) -> u64 {
+    /// 0 for the first row of its kind on a line. `more` says whether another row may follow on this line.
+    fn number(&mut self, row: &Row, more: bool) -> u64 {
         if self.line != row.by_feeds {
             (self.line, self.rows) = (row.by_feeds, 0);
             self.seen.clear();
+            if !more {
+                return 0;
+            }
         }
         let mut digest = Sha256::new();
         row.digest(&mut digest);

@@ -21,7 +21,7 @@ impl Reading {
             }
             None => store.head().await? == Position::ZERO,
         };
-        let written = if begun { 0 } else { self.written_by_content(store, &rows, true).await? };
+        let written = if begun { 0 } else { self.first_written(store, &rows).await? };
         self.put_back(rows);
         if written == 0 {
             return Ok(false);
@@ -39,16 +39,10 @@ impl Reading {
         Ok(true)
     }
 
-    /// How many of these rows, from the first one on, are one append of the store: all, or if `fewer` is set as many as
-    /// there are.
-    async fn written_by_content(
-        &self,
-        store: &dyn EventStore,
-        rows: &[Row],
-        fewer: bool,
-    ) -> anyhow::Result<usize> {
+    /// How many of these rows, from the first one on, are one append of the store.
+    async fn first_written(&self, store: &dyn EventStore, rows: &[Row]) -> anyhow::Result<usize> {
         let keys = self.recipe.keys_of_content(rows);
-        for (before, key) in keys.iter().enumerate().rev().take(if fewer { usize::MAX } else { 1 }) {
+        for (before, key) in keys.iter().enumerate().rev() {
             if store.outcome(key).await?.is_some() {
                 return Ok(before + 1);
             }
@@ -63,14 +57,17 @@ impl Reading {
         rows: &mut Vec<Row>,
         counts: &mut Counts,
     ) -> anyhow::Result<Option<IdempotencyKey>> {
-        let fewer = self.known == Known::Content { end_looked_for: false };
-        let written = self.written_by_content(store, rows, fewer).await?;
-        counts.add(Counts { there: written as u64, ..Counts::default() });
-        if fewer && written < rows.len() {
+        let key = self.recipe.key_of_content(rows);
+        let written = if store.outcome(&key).await?.is_some() {
+            rows.len()
+        } else if self.known == (Known::Content { end_looked_for: false }) {
             self.known = Known::Content { end_looked_for: true };
-        }
-        let key = if written == 0 { self.recipe.keys_of_content(rows).pop() } else { None };
+            self.first_written(store, rows).await?
+        } else {
+            0
+        };
+        counts.add(Counts { there: written as u64, ..Counts::default() });
         rows.drain(..written);
-        Ok(key)
+        Ok((written == 0).then_some(key))
     }
 }
