@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{EventId, IdempotencyKey, Position, StreamId, Timestamp, Version, Witness};
-use annals_sql::{Asked, Database, Facts, Failure, How, Lineage, Session, Staged, Step, Stopped, Tail};
+use annals_sql::{
+    Asked, Borrowed, Database, Facts, Failure, How, Lineage, Session, Staged, Step, Stopped, Tail,
+};
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
@@ -100,7 +102,7 @@ impl Database for Link {
     }
 
     fn session<'a>(&self, connection: &'a mut Connected) -> Box<dyn Session + 'a> {
-        Box::new(Held::Open { connection, limit: self.options.silence(), is_broken: false })
+        Box::new(Held::Open(Borrowed::new(connection, self.options.silence())))
     }
 
     async fn commit(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {

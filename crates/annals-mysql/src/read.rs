@@ -159,12 +159,7 @@ impl Reader {
     /// What the server is that has answered.
     fn role(&self, rows: &[MySqlRow]) -> Result<Role, sqlx::Error> {
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        match (row.try_get::<i64, _>("follows")? != 0, self.replica) {
-            (true, true) => Ok(Role::Replica),
-            (true, false) => Ok(Role::Standby),
-            (false, false) => Ok(Role::Primary),
-            (false, true) => Err(stopped(Stopped::NoReplica)),
-        }
+        Role::of(row.try_get::<i64, _>("follows")? != 0, self.replica).map_err(stopped)
     }
 
     /// Compares the log that has answered with the one that is meant.

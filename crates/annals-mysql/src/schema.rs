@@ -91,15 +91,6 @@ pub(crate) async fn open_state(address: &Address, options: &Options) -> Result<(
     Ok(())
 }
 
-/// Why a log is not read whose tables are missing, all or some.
-fn not_made(missing: &Missing) -> Error {
-    let problem = match missing.steps == LOG.steps.len() {
-        true => "there is no log: the database has no tables of Annals",
-        false => "the tables of the log are those of an earlier version of Annals: run `annals migrate`",
-    };
-    Error::Unavailable(problem.into())
-}
-
 /// The identity of the log, and how many bytes a packet may have; makes its tables, or brings them up to date, if need
 /// be.
 pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreId, usize, Opened)> {
@@ -110,7 +101,8 @@ pub(crate) async fn open(address: &Address, options: &Options) -> Result<(StoreI
         return Err(Error::Unavailable(problem.into()));
     }
     if options.existing && missing.steps > 0 {
-        return Err(not_made(&missing));
+        let all = missing.steps == LOG.steps.len();
+        return Err(failed(stopped(if all { Stopped::NoLog } else { Stopped::OldTables })));
     }
     if !options.replica && !options.existing && !missing.is_nothing() {
         match schema.run(&LOG).await {

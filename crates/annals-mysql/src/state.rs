@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{Error, Result, StoreId};
-use annals_sql::{Answer, Dialect, Fault, Lent, Line, Pool, Session, Sessions, Step, Stopped, Value};
+use annals_sql::{
+    Answer, Borrowed, Dialect, Fault, Lent, Line, Pool, Session, Sessions, Step, Stopped, Value,
+};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::mysql::{MySqlArguments, MySqlConnection};
@@ -93,9 +95,8 @@ pub(crate) enum Held<'a> {
     Lent(Lent<Door>),
     /// Nobody else's: it ends with this.
     Alone(Line<Door>),
-    /// The writer's, with the transaction of a group open. `is_broken` is set in the middle of a statement: if it is given up
-    /// there, the driver would take the rest of its answer to be that of the next.
-    Open { connection: &'a mut MySqlConnection, limit: Duration, is_broken: bool },
+    /// The writer's, with the transaction of a group open.
+    Open(Borrowed<'a, MySqlConnection>),
 }
 
 impl Held<'_> {
@@ -106,22 +107,15 @@ impl Held<'_> {
         step: Step,
         statement: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let silent = |limit| fault(stopped(Stopped::Silent(limit)));
         let line = match self {
             Self::Lent(lent) => lent.line(),
             Self::Alone(line) => line,
-            Self::Open { is_broken: true, limit, .. } => return Err(silent(*limit)),
-            Self::Open { connection, limit, is_broken } => {
-                *is_broken = true;
-                let Ok(done) = tokio::time::timeout(*limit, statement(connection)).await else {
-                    return Err(silent(*limit));
-                };
-                *is_broken = false;
-                return done;
+            Self::Open(open) => {
+                return open.within(statement).await.unwrap_or_else(|silent| Err(fault(stopped(silent))));
             }
         };
         let done = line.within(limit, step, async |connection| statement(connection).await).await;
-        done.unwrap_or_else(|| Err(silent(limit)))
+        done.unwrap_or_else(|| Err(fault(stopped(Stopped::Silent(limit)))))
     }
 }
 

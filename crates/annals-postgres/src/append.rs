@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use annals_core::{EventId, IdempotencyKey, Position, StreamId, Version, Witness};
 use annals_sql::{
-    Asked, Database, Facts, Failure, How, Lineage, Session, Staged, Step, Stopped, Stored, Tail, own_to_json,
-    tags_to_json,
+    Asked, Borrowed, Database, Facts, Failure, How, Lineage, Session, Staged, Step, Stopped, Stored, Tail,
+    own_to_json, tags_to_json,
 };
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgConnection};
@@ -98,7 +98,7 @@ impl Database for Link {
     }
 
     fn session<'a>(&self, connection: &'a mut Connected) -> Box<dyn Session + 'a> {
-        Box::new(Held::Open { connection, limit: self.options.silence(), is_broken: false })
+        Box::new(Held::Open(Borrowed::new(connection, self.options.silence())))
     }
 
     async fn commit(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {

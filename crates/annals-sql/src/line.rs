@@ -329,6 +329,37 @@ impl<D: Driver> Drop for Lent<D> {
     }
 }
 
+/// A connection in the middle of somebody else's transaction, for statements that take part in it.
+pub struct Borrowed<'a, C> {
+    connection: &'a mut C,
+    limit: Duration,
+    /// Set in the middle of a statement: if it is given up there, the driver would take the rest of its answer to be that of the
+    /// next.
+    is_broken: bool,
+}
+
+impl<'a, C> Borrowed<'a, C> {
+    /// This connection, on which nothing may take longer than the limit.
+    pub fn new(connection: &'a mut C, limit: Duration) -> Self {
+        Self { connection, limit, is_broken: false }
+    }
+
+    /// Runs work on the connection.
+    ///
+    /// # Errors
+    /// [`Stopped::Silent`], also for all that comes after work that was given up.
+    pub async fn within<T>(&mut self, work: impl AsyncFnOnce(&mut C) -> T) -> Result<T, Stopped> {
+        if self.is_broken {
+            return Err(Stopped::Silent(self.limit));
+        }
+        self.is_broken = true;
+        let done = tokio::time::timeout(self.limit, work(self.connection)).await;
+        let done = done.map_err(|_| Stopped::Silent(self.limit))?;
+        self.is_broken = false;
+        Ok(done)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -63,6 +63,19 @@ pub enum Role {
 }
 
 impl Role {
+    /// The role of a server that says whether it follows another one.
+    ///
+    /// # Errors
+    /// If it is read as a replica and follows none.
+    pub fn of(follows: bool, read_as_replica: bool) -> Result<Self, Stopped> {
+        match (follows, read_as_replica) {
+            (true, true) => Ok(Self::Replica),
+            (true, false) => Ok(Self::Standby),
+            (false, false) => Ok(Self::Primary),
+            (false, true) => Err(Stopped::NoReplica),
+        }
+    }
+
     /// Checks that a server has what comes before a read: `from` is the first number that is read, and the server has those up
     /// to `end`.
     ///

@@ -38,6 +38,12 @@ pub enum Stopped {
         /// What it does not have.
         seen: String,
     },
+    /// The log is not there, and may not be made.
+    #[error("there is no log: there are no tables of Annals here")]
+    NoLog,
+    /// The tables of the log are older than this version, and may not be changed.
+    #[error("the tables of the log are those of an earlier version of Annals: run `annals migrate`")]
+    OldTables,
     /// The connection is not the one that it was.
     #[error(
         "the settings of the session are gone: a pooler between here and the database gives its connections to others \
