@@ -33,6 +33,10 @@ pub(crate) fn allow_many() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }
 
+/// Elsewhere there is no such limit.
+#[cfg(not(unix))]
+pub(crate) fn allow_many() {}
+
 /// Makes a file that may not grow (`ulimit -f`) an error of the write, as a full disk is, and not the end of the process.
 /// Must be called on a runtime.
 #[cfg(unix)]
@@ -47,7 +51,3 @@ pub(crate) fn survive_limits() {
 /// Elsewhere there is no such limit.
 #[cfg(not(unix))]
 pub(crate) fn survive_limits() {}
-
-/// Elsewhere there is no such limit.
-#[cfg(not(unix))]
-pub(crate) fn allow_many() {}

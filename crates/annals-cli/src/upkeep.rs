@@ -26,8 +26,8 @@ const NAP: Duration = Duration::from_millis(200);
 /// A time may be ahead of the clock by this: clocks are set back a little by those who keep them right.
 const AHEAD_MAX: Duration = Duration::from_secs(60);
 
-/// How long ago this was. A time that is ahead was written while the clock was ahead, so nobody knows: that is for ever, and
-/// whoever watches for what is old hears of it.
+/// How long ago this was. `None` for a time that is ahead of the clock: the clock was ahead when it was written, so the age is
+/// unknown. Figures say infinity then, so that an alert on old backups fires.
 fn age(now: Timestamp, at: Timestamp) -> Option<Duration> {
     (at <= now.plus(AHEAD_MAX)).then(|| now.since(at))
 }

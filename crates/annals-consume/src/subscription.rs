@@ -15,7 +15,7 @@ use annals_core::{EventStore, Position, Query, RecordedEvent, Result, Witness};
 
 use crate::history::{Found, Ladder, LogReader, newest};
 
-/// Events after a place in the log, in order, for ever.
+/// Events after a place in the log, in order, without an end.
 ///
 /// ```
 /// # use std::sync::Arc;

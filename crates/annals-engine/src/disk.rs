@@ -330,7 +330,7 @@ fn number_of(found: &fs::Metadata) -> FileNumber {
 }
 
 /// Whether this is the file with that number. Some network file systems have no numbers, or give a file another one after
-/// a while: then it is to be told by what is in it.
+/// a while: then its content decides.
 fn is_known(found: FileNumber, number: FileNumber) -> bool {
     number.1 != 0 && found == number
 }
@@ -359,7 +359,7 @@ fn found(found: io::Result<bool>) -> io::Result<bool> {
     }
 }
 
-/// Bytes by which a file is told from a copy, the newest that are durable among them.
+/// How many bytes, with the newest durable ones among them, distinguish a file from a copy.
 const COMPARED_BYTES: u64 = 4 << 10;
 
 /// Whether the file of this name has what was made durable in the open one last; its beginning, if nothing was yet.

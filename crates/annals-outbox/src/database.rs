@@ -145,7 +145,7 @@ macro_rules! opened {
 /// How long a pool that is made here waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a database may take for a statement that waits for no transaction of the service. One that takes longer is
-/// taken for silent, as after a broken network: the driver itself would wait for ever.
+/// taken for silent, as after a broken network: the driver itself has no time limit.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// The same for a statement that may wait for a lock. MariaDB and MySQL give up by themselves after 50 seconds.
 const LOCK_MAX: Duration = Duration::from_secs(120);

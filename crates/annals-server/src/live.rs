@@ -47,7 +47,7 @@ pub(crate) async fn live(
     let after = params.one::<Token>("after")?;
     let query = params.query()?;
     params.finish()?;
-    // Now, or the stream would end as soon as it begins, and its client come back for ever.
+    // Checked now: a stream that ends as soon as it begins would make its client reconnect without an end.
     LogRead::forward(Position::FIRST).matching(query.clone()).validate(&app.limits)?;
     let query = Arc::new(query);
     // A browser that reconnects repeats the address, so where it got to comes before where it began.

@@ -54,7 +54,7 @@
 //! - [`Annals`]: the system as a whole, opened on a URL.
 //! - [`Repository`]: aggregates and commands; [`Snapshot`] for long streams.
 //! - [`Projection`]: rows made of events, queried through a [`View`].
-//! - [`Subscribe`]: code that is told what has happened, and the commands that follow from it ([`Handling`]).
+//! - [`Subscribe`]: handlers of events, and the commands that follow from them ([`Handling`]).
 //! - [`testing`]: aggregates and projections without a store.
 //! - [`Tenants`]: a log for each tenant, moved while it is in use.
 //! - [`Subscription`] and [`EventStore`]: the log itself.

@@ -1,4 +1,4 @@
-//! Projections: rows in a database, made of the events of the log. What they promise (J1 to J4) is said at
+//! Projections: rows in a database, made of the events of the log. Their promises (J1 to J4) are documented at
 //! [`Projection`].
 //!
 //! The files: `file` and `schema` (the rows and the checkpoint, in SQLite and elsewhere), `home` (either), `run` (the task

@@ -1,4 +1,4 @@
-//! Subscribers: code that is told what has happened. What they promise (U1 to U4) is said at [`Subscribe`].
+//! Subscribers: handlers to which events are delivered. Their promises (U1 to U4) are documented at [`Subscribe`].
 //!
 //! The files: `handling` (what a handler sees), `checkpoint` (how far it has come), `run` (the task), `group` (the work is
 //! shared), `division` (into other shares than before).
@@ -30,7 +30,7 @@ const NAME_BYTES_MAX: usize = 1_000;
 /// Most shares of a group.
 const SHARES_MAX: usize = 1_000;
 
-/// A subscriber that is to be started: code that is told what has happened, each event at least once.
+/// A subscriber that is to be started: handlers to which each event is delivered at least once.
 ///
 /// - U1  A subscriber is durable by its name: what is written while it is down is delivered when it starts.
 /// - U2  The checkpoint moves after the handlers have succeeded. After a crash between the two the event is delivered

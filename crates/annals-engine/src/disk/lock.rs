@@ -6,7 +6,7 @@
 //!
 //! - L1  The text has one length and is written over as a whole. Earlier versions left the file empty; then its own time
 //!       stands for the time in it.
-//! - L2  The token tells the file from another one of its name, also on a file system on which files do not keep their
+//! - L2  The token distinguishes the file from another one of its name, also on a file system on which files do not keep their
 //!       numbers.
 //! - L3  Only a file of that length or less is written over: what a link of this name leads to is somebody else's.
 //! - L4  No promise depends on the text: it is not synced, and a full disk that does not take it keeps nobody out.
@@ -148,7 +148,7 @@ mod tests {
         assert!(LockFile::hold(place.path(), 0o600).is_ok());
     }
 
-    /// A lock file that has another number than when it was opened is told by its token.
+    /// A lock file that has another number than when it was opened is recognised by its token.
     #[test]
     fn a_lock_file_is_told_from_another_one_without_its_number() {
         let place = tempfile::tempdir().unwrap();

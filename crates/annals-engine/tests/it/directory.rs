@@ -128,8 +128,8 @@ impl File for Renumbered {
     }
 }
 
-/// G1: on a file system that gives a file another number after a while it is told by what was written to it last, and a
-/// copy in its place is found out with the next write.
+/// G1: on a file system that gives a file another number after a while it is recognised by what was written to it last, and a
+/// copy in its place is noticed with the next write.
 #[test]
 fn a_file_is_told_from_a_copy_without_its_number() {
     let place = tempfile::tempdir().unwrap();

@@ -201,7 +201,7 @@ async fn what_takes_the_positions_of_lost_events_that_were_finished_is_told(plac
     let others = (0..100).filter(|number| share_of(1 + number % 9, 4) != share_of(0, 4)).count();
     until_marked(&told, 1, others).await;
     annals.shutdown().await;
-    // All of the others' is finished, and the one that goes on with it is stuck far below.
+    // All of the others' is finished, and the one that continues it is stuck far below.
     tried.store(0, Ordering::SeqCst);
     let annals = start(1).await;
     until(&annals, "told", |_| tried.load(Ordering::SeqCst) > 0).await;

@@ -178,7 +178,7 @@ async fn moves_are_followed_although_the_directory_lost_events() {
     other.move_to("acme", &two, |_| {}).await.unwrap();
     assert_eq!(note(&*log).await, head.next());
     other.move_to("acme", &three, |_| {}).await.unwrap();
-    // By somebody who only reads, and so is told by nobody but the directory.
+    // By a process that only reads: it learns of the move from the directory alone.
     let there = other.log("acme").await.unwrap();
     let head = note(&*there).await;
     let followed = tokio::time::timeout(Duration::from_secs(120), log.wait(head.previous())).await;

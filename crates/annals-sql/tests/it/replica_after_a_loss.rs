@@ -104,7 +104,7 @@ async fn a_replica_with_events_that_the_primary_has_lost_is_not_read() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(HANG, read).await.expect("lost events are read for ever");
+    tokio::time::timeout(HANG, read).await.expect("the read of lost events does not end");
 }
 
 #[tokio::test]
