@@ -186,7 +186,7 @@ impl Demo {
         progress.until_all_followed(annals).await?;
         let followed = begun.elapsed();
         progress.end();
-        let report = Report::of(&shop.sales, fed.position).await?;
+        let report = Report::of(&shop.sales, fed.last).await?;
         let mut output = Output::standard();
         if self.json {
             output.line(&serde_json::to_string(&report.json())?)?;

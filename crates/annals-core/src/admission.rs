@@ -16,13 +16,17 @@ use std::collections::HashSet;
 
 use crate::{
     Append, Condition, Conflict, Direction, EventId, EventStore, Expected, IdempotencyKey, Invalid, LogRead,
-    Position, Query, RecordedEvent, Result, StreamId, StreamRead, Version, Violated, Violation,
+    Position, Query, RecordedEvent, Result, StoreId, StreamId, StreamRead, Version, Violated, Violation,
+    Witness,
 };
 
 /// What must be known of a log to judge an append.
 pub trait LogView {
     /// Why the log could not be looked at.
     type Error;
+
+    /// The identity of the log.
+    fn id(&self) -> StoreId;
 
     /// Version of a stream; 0 if it does not exist.
     fn stream_version(&self, stream: &StreamId) -> Result<Version, Self::Error>;
@@ -141,10 +145,22 @@ fn violated<V: LogView>(view: &V, condition: &Condition) -> Result<Option<Violat
             })
         }
         Condition::Newest { stream, version, event } => newest(view, stream, *version, *event)?,
-        Condition::NoMatch { query, after } => {
-            view.first_match(query, *after)?.map(|position| Violated::NoMatch { after: *after, position })
-        }
+        Condition::NoMatch { query, after } => match after.witness() {
+            Some(seen) if !holds(view, seen)? => Some(Violated::History { seen }),
+            _ => {
+                let after = after.position;
+                view.first_match(query, after)?.map(|position| Violated::NoMatch { after, position })
+            }
+        },
     })
+}
+
+/// Whether the log has the event that was seen at its position.
+fn holds<V: LogView>(view: &V, seen: Witness) -> Result<bool, V::Error> {
+    if seen.position == Position::ZERO {
+        return Ok(seen == Witness::origin(view.id()));
+    }
+    Ok(view.event_at(seen.position)?.is_some_and(|(_, _, id)| id == seen.id))
 }
 
 /// How it is not so that the newest event of the stream is this one.

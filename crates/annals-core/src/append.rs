@@ -5,8 +5,8 @@ use std::fmt;
 
 use crate::text::name_type;
 use crate::{
-    EventId, Invalid, KeyReuse, Limits, NewEvent, Position, Query, RecordedEvent, StreamId, Timestamp,
-    Version,
+    EventId, Invalid, KeyReuse, Limits, NewEvent, Position, Query, RecordedEvent, Seen, StreamId, Timestamp,
+    Version, Witness,
 };
 
 name_type! {
@@ -103,8 +103,9 @@ pub enum Condition {
     NoMatch {
         /// The events that must not be there.
         query: Query,
-        /// The position up to which the caller has seen the log; events up to it do not count.
-        after: Position,
+        /// How far the caller has seen the log; events up to there do not count. If it names the event there, the log must
+        /// have that event: in another history there may be others before the position, which the caller has not seen.
+        after: Seen,
     },
 }
 
@@ -179,10 +180,11 @@ impl Append {
         self
     }
 
-    /// Carried out only if no event matches the query after the position.
+    /// Appends only if no event matches the query after what the caller has seen: the [`Witness`](crate::Witness) of the last
+    /// event that was read, or a bare position.
     #[must_use]
-    pub fn unless(mut self, query: Query, after: Position) -> Self {
-        self.conditions.push(Condition::NoMatch { query, after });
+    pub fn unless(mut self, query: Query, after: impl Into<Seen>) -> Self {
+        self.conditions.push(Condition::NoMatch { query, after: after.into() });
         self
     }
 
@@ -218,6 +220,8 @@ pub struct Appended {
     pub first: Position,
     /// Position of the last event. The events between belong to this append, all of them.
     pub last: Position,
+    /// The id of the last event: with its position it says which history of the log this is of.
+    pub event: EventId,
     /// When the store recorded the events.
     pub recorded_at: Timestamp,
     /// Each stream that was written and its version afterwards, in the order of first write. Never empty.
@@ -228,7 +232,7 @@ pub struct Appended {
 
 impl Appended {
     /// The outcome of an append whose events, from position `first` on, are of these streams and at these
-    /// versions, in their order. For those who implement a store.
+    /// versions, in their order, and whose last one has this id. For those who implement a store.
     ///
     /// # Panics
     /// If there is no event: an append writes at least one.
@@ -236,6 +240,7 @@ impl Appended {
         first: Position,
         recorded_at: Timestamp,
         events: impl IntoIterator<Item = (&'a StreamId, Version)>,
+        event: EventId,
         duplicate: bool,
     ) -> Self {
         let mut streams: Vec<(StreamId, Version)> = Vec::new();
@@ -256,7 +261,7 @@ impl Appended {
             last = last.next();
         }
         assert!(!streams.is_empty(), "an append writes at least one event");
-        Self { first, last, recorded_at, streams, duplicate }
+        Self { first, last, event, recorded_at, streams, duplicate }
     }
 
     /// The outcome of an append that wrote these events, in their order. For those who implement a store.
@@ -264,9 +269,14 @@ impl Appended {
     /// # Panics
     /// If there is no event: an append writes at least one.
     pub fn of(events: &[RecordedEvent], duplicate: bool) -> Self {
-        let first = events.first().expect("an append writes at least one event");
+        let [first, ..] = events else { panic!("an append writes at least one event") };
         let places = events.iter().map(|event| (&event.stream, event.version));
-        Self::new(first.position, first.recorded_at, places, duplicate)
+        Self::new(first.position, first.recorded_at, places, events[events.len() - 1].id, duplicate)
+    }
+
+    /// The witness of the last event.
+    pub fn witness(&self) -> Witness {
+        Witness { position: self.last, id: self.event }
     }
 
     /// The version of the stream that was written; of the first, if there were several.

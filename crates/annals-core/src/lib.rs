@@ -76,4 +76,4 @@ pub use stream::{Category, StreamId};
 pub use text::{Text, shortened};
 pub use time::{Clock, SystemClock, TestClock, Timestamp, UtcOffset};
 pub use url::{DatabaseUrl, StoreUrl};
-pub use witness::Witness;
+pub use witness::{Seen, Witness};

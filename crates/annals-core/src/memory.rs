@@ -26,8 +26,8 @@ pub struct MemoryStore {
     head: watch::Sender<Position>,
 }
 
-#[derive(Default)]
 struct Log {
+    id: StoreId,
     events: Vec<RecordedEvent>,
     streams: BTreeMap<StreamId, Vec<Position>>,
     keys: HashMap<IdempotencyKey, Position>,
@@ -48,13 +48,8 @@ impl MemoryStore {
 
     /// An empty store with these limits and this clock.
     pub fn with(limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            id: StoreId::generate(),
-            limits,
-            clock,
-            log: Mutex::default(),
-            head: watch::Sender::new(Position::ZERO),
-        }
+        let id = StoreId::generate();
+        Self { id, limits, clock, log: Mutex::new(Log::new(id)), head: watch::Sender::new(Position::ZERO) }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -90,6 +85,10 @@ fn index(position: Position) -> usize {
 }
 
 impl Log {
+    fn new(id: StoreId) -> Self {
+        Self { id, events: Vec::new(), streams: BTreeMap::new(), keys: HashMap::new(), ids: HashMap::new() }
+    }
+
     fn head(&self) -> Position {
         Position::new(self.events.len() as u64)
     }
@@ -135,6 +134,10 @@ impl Log {
 
 impl LogView for Log {
     type Error = Infallible;
+
+    fn id(&self) -> StoreId {
+        self.id
+    }
 
     fn stream_version(&self, stream: &StreamId) -> Result<Version, Infallible> {
         Ok(self.version(stream))

@@ -9,7 +9,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use crate::{
-    Category, EventId, EventType, IdempotencyKey, Position, StoreId, StreamId, Tag, Timestamp, Version,
+    Category, EventId, EventType, IdempotencyKey, Position, Seen, StoreId, StreamId, Tag, Timestamp, Version,
     Witness,
 };
 
@@ -50,6 +50,7 @@ as_text! {
     EventType "the type of an event",
     IdempotencyKey "an idempotency key",
     StoreId "the id of a log",
+    Seen "a position, alone or as 42@UUID",
     StreamId "the name of a stream",
     Tag "a tag",
     Timestamp "a time like 2017-04-15T13:00:00Z",

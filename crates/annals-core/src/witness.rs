@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::{EventId, EventStore, Invalid, LogRead, Position, RecordedEvent, Result, StoreId};
+use crate::{Appended, EventId, EventStore, Invalid, LogRead, Position, RecordedEvent, Result, StoreId};
 
 /// A position and the id of the event there; at position 0, the id of the log.
 ///
@@ -51,6 +51,75 @@ impl Witness {
     /// If the store cannot be read.
     pub async fn holds(self, store: &dyn EventStore) -> Result<bool> {
         Ok(Self::at(store, self.position).await? == Some(self))
+    }
+}
+
+/// How far a caller has seen a log: a position, with the id of the event there if it is known.
+///
+/// Where it is brought back, one that is made of a [`Witness`] is compared with the log, so another history is noticed;
+/// one that is made of a [`Position`] alone is taken as it is. As text it is `42@UUID` or `42`.
+///
+/// The greater of two is the one with the greater position. The default is the place before the first event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seen {
+    /// The position up to which the caller has seen the log.
+    pub position: Position,
+    /// The id of the event there, or of the log if the position is 0. `None` if it is not known.
+    pub event: Option<EventId>,
+}
+
+impl Seen {
+    /// The witness, if the event is known.
+    pub fn witness(self) -> Option<Witness> {
+        self.event.map(|id| Witness { position: self.position, id })
+    }
+}
+
+impl From<Position> for Seen {
+    fn from(position: Position) -> Self {
+        Self { position, event: None }
+    }
+}
+
+impl From<Witness> for Seen {
+    fn from(witness: Witness) -> Self {
+        Self { position: witness.position, event: Some(witness.id) }
+    }
+}
+
+/// What an append has written.
+impl From<&Appended> for Seen {
+    fn from(appended: &Appended) -> Self {
+        appended.witness().into()
+    }
+}
+
+impl From<&RecordedEvent> for Seen {
+    fn from(event: &RecordedEvent) -> Self {
+        Witness::of(event).into()
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.witness() {
+            Some(witness) => witness.fmt(f),
+            None => self.position.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for Seen {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text.contains('@') {
+            return text.parse().map(Witness::into);
+        }
+        let position: Result<Position, _> = text.parse();
+        position.map(Self::from).map_err(|_| {
+            Invalid::new("position", format!("`{text}` is not a position, alone or as `42@UUID`"))
+        })
     }
 }
 
@@ -100,6 +169,17 @@ mod tests {
             assert_eq!(witness.to_string().parse(), Ok(witness));
         }
         assert_eq!(Witness::at(&one, Position::new(3)).await.unwrap(), None);
+    }
+
+    #[test]
+    fn what_was_seen_is_written_as_it_is_read() {
+        let witness = Witness { position: Position::new(42), id: EventId::from_name(b"seen") };
+        for seen in [Seen::from(witness), Seen::from(Position::new(42)), Seen::from(Position::ZERO)] {
+            assert_eq!(seen.to_string().parse(), Ok(seen));
+        }
+        for text in ["", "-1", "x", "42@", "42@x", "@0f8fad5b-d9cb-469f-a165-70867728950e"] {
+            assert!(text.parse::<Seen>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! every store. Next above: `writer`.
 
 use annals_core::{
-    Admission, Append, Direction, Error, EventId, IdempotencyKey, LogView, Position, Query, StreamId,
-    Timestamp, Version, admit,
+    Admission, Append, Direction, Error, EventId, IdempotencyKey, LogView, Position, Query, StoreId,
+    StreamId, Timestamp, Version, admit,
 };
 use hashbrown::HashTable;
 use quick_cache::UnitWeighter;
@@ -147,6 +147,10 @@ pub fn write(
 
 impl LogView for Stage<'_> {
     type Error = Fault;
+
+    fn id(&self) -> StoreId {
+        self.writer.log.id
+    }
 
     fn stream_version(&self, stream: &StreamId) -> Result<Version, Fault> {
         let (name, hash) = (stream.as_str().as_bytes(), stream_hash(stream));

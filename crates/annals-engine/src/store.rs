@@ -415,7 +415,8 @@ impl EventStore for EngineStore {
         match outcome {
             Outcome::Written(first, recorded_at, versions) => {
                 let streams = append.writes.iter().map(|write| &write.stream);
-                Ok(Appended::new(first, recorded_at, streams.zip(versions), false))
+                let last = append.writes[append.writes.len() - 1].event.id;
+                Ok(Appended::new(first, recorded_at, streams.zip(versions), last, false))
             }
             Outcome::Keyed(first) => read::appended(&self.view()?, first)?.checked(self, &append).await,
             Outcome::Repeated(first) => {

@@ -4,8 +4,9 @@ use annals_core::{Cause, EventId, Position, StoreId, Witness};
 use annals_sql::{Failure, Step, Stopped, Verdict};
 use sqlx::mysql::MySqlDatabaseError;
 
-/// The server goes down, the connection or the statement was ended by somebody, or the commit itself has failed.
-pub(crate) const ENDED: [u16; 5] = [1053, 1077, 1180, 1317, 1927];
+/// The server goes down, the connection or the statement was ended by somebody or for its long silence, or the commit itself has
+/// failed.
+pub(crate) const ENDED: [u16; 7] = [1053, 1077, 1180, 1317, 1927, 3169, 4031];
 
 /// The rows themselves: a value that does not fit or has no such form, a constraint, a trigger that objects.
 const REFUSED: [u16; 15] =

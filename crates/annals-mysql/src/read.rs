@@ -16,7 +16,7 @@ use annals_sql::{
 use sqlx::Row;
 use sqlx::mysql::MySqlRow;
 
-use crate::error::{failed, stopped};
+use crate::error::{self, ENDED, failed, stopped};
 use crate::session::{Connected, Door};
 use crate::statement::{self, Value};
 use crate::{matching, row};
@@ -148,7 +148,7 @@ impl Reader {
         let rows = line.answered(self.silence, Step::Read, ask).await;
         let is_open = match &rows {
             Ok(rows) => self.check(rows, asked, &line.connection().session).map(|()| true)?,
-            Err(error) => matches!(error, sqlx::Error::Database(_)),
+            Err(error) => matches!(error, sqlx::Error::Database(_)) && !ENDED.contains(&error::number(error)),
         };
         if is_open {
             lent.done();

@@ -2,7 +2,7 @@
 
 use annals_core::{Cause, StoreId};
 use annals_sql::{Failure, Step, Stopped, Verdict};
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use uuid::Uuid;
 
 /// The server's error, if it is one.
@@ -16,6 +16,12 @@ fn of_server(error: &sqlx::Error) -> Option<&PgDatabaseError> {
 /// The server's code of an error; empty if it is none of the server's.
 pub(crate) fn code(error: &sqlx::Error) -> &str {
     of_server(error).map_or("", PgDatabaseError::code)
+}
+
+/// Whether the server has ended the connection with this error.
+pub(crate) fn is_last(error: &sqlx::Error) -> bool {
+    let severity = of_server(error).map(PgDatabaseError::severity);
+    matches!(severity, Some(PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 /// What the store itself says, as an error of the library.

@@ -18,7 +18,7 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row};
 use uuid::Uuid;
 
-use crate::error::{code, failed, stopped};
+use crate::error::{code, failed, is_last, stopped};
 use crate::matching::Matching;
 use crate::row;
 use crate::session::{Connected, Door};
@@ -144,7 +144,9 @@ impl Reader {
         // What is prepared on the connection may be of other tables.
         let is_open = match &rows {
             Ok(rows) => self.check(rows, asked, &line.connection().session).map(|()| true)?,
-            Err(error @ sqlx::Error::Database(_)) => !["0A000", "26000", "42P05"].contains(&code(error)),
+            Err(error @ sqlx::Error::Database(_)) => {
+                !is_last(error) && !["0A000", "26000", "42P05"].contains(&code(error))
+            }
             Err(_) => false,
         };
         if is_open {

@@ -62,7 +62,8 @@ pub(crate) async fn to_stream(
     let mut append =
         Append { key, key_reuse: reuse_header(&headers)?, ..Append::to(stream, Expected::Any, events) };
     append.conditions.extend(expected);
-    carry_out(&app, append, |_| "Expected-Version".to_owned()).await
+    let part = Part { field: "Expected-Version".to_owned(), seen: None };
+    carry_out(&app, append, |_| &part).await
 }
 
 /// Appends events to the stream that the parameter `name` names.
@@ -110,25 +111,42 @@ pub(crate) async fn to_streams(
         append.writes.push(Write { stream, event });
     }
     for (index, Object(condition)) in request.conditions.0.into_iter().enumerate() {
-        append.conditions.push(condition.into_condition(&*app.store, index).await?);
+        append.conditions.push(condition.into_condition(&*app.store, index)?);
     }
-    let is_of_log: Vec<_> =
-        append.conditions.iter().map(|condition| matches!(condition, Condition::NoMatch { .. })).collect();
-    let field = |index: usize| {
-        let name = if is_of_log[index] { "after" } else { "expected" };
-        format!("conditions[{index}].{name}")
-    };
-    carry_out(&app, append, field).await
+    let parts = append.conditions.iter().enumerate();
+    let parts: Vec<Part> = parts.map(|(index, condition)| Part::of_condition(index, condition)).collect();
+    carry_out(&app, append, |condition| &parts[condition]).await
 }
 
-/// Hands the append to the store and tells the client what became of it. `field` names the part of the request that a
-/// condition was made of.
-async fn carry_out(app: &App, append: Append, field: impl Fn(usize) -> String) -> Result<Response, Problem> {
+/// The part of a request that a condition was made of.
+struct Part {
+    field: String,
+    /// The event that the client has seen there.
+    seen: Option<Witness>,
+}
+
+impl Part {
+    fn of_condition(index: usize, condition: &Condition) -> Self {
+        let (name, seen) = match condition {
+            Condition::NoMatch { after, .. } => ("after", after.witness()),
+            _ => ("expected", None),
+        };
+        Self { field: format!("conditions[{index}].{name}"), seen }
+    }
+}
+
+/// Hands the append to the store and tells the client what became of it. `part` is the part of the request that the condition
+/// with this index was made of.
+async fn carry_out<'p>(
+    app: &App,
+    append: Append,
+    part: impl Fn(usize) -> &'p Part,
+) -> Result<Response, Problem> {
     append.validate(&app.limits)?;
     let written: Vec<_> = append.writes.iter().map(|write| (write.stream.clone(), write.event.id)).collect();
     let outcome = app.store.append(append).await;
     app.metrics.appended(&outcome);
-    let appended = outcome.map_err(|error| refused(error, field))?;
+    let appended = outcome.map_err(|error| refused(error, part))?;
     let [(stream, version), ..] = appended.streams.as_slice() else {
         unreachable!("an append writes at least one stream");
     };
@@ -153,14 +171,18 @@ async fn carry_out(app: &App, append: Append, field: impl Fn(usize) -> String) -
 }
 
 /// Why an append was refused. A token that does not hold is answered as everywhere.
-fn refused(error: Error, field: impl Fn(usize) -> String) -> Problem {
+fn refused<'p>(error: Error, part: impl Fn(usize) -> &'p Part) -> Problem {
     if let Error::Conflict(conflict) = &error {
-        let lost = conflict.violations.iter().find_map(|violation| match &violation.violated {
-            Violated::Newest { stream, version, .. } => {
-                Some(token::lost_version(&field(violation.condition), stream, *version))
+        let lost = conflict.violations.iter().find_map(|violation| {
+            let Part { field, seen: named } = part(violation.condition);
+            match &violation.violated {
+                Violated::Newest { stream, version, .. } => {
+                    Some(token::lost_version(field, stream, *version))
+                }
+                Violated::History { seen } if *named == Some(*seen) => Some(token::lost(field, *seen)),
+                Violated::History { seen } => Some(token::lost_since(field, *seen)),
+                _ => None,
             }
-            Violated::History { seen } => Some(token::lost_since(&field(violation.condition), *seen)),
-            _ => None,
         });
         if let Some(problem) = lost {
             return problem;
@@ -217,12 +239,11 @@ impl<'a> Answer<'a> {
     fn of(appended: &'a Appended, written: &[(StreamId, EventId)]) -> Self {
         let newest: HashMap<_, _> = written.iter().map(|(stream, id)| (stream, *id)).collect();
         let streams = appended.streams.iter();
-        let (_, last) = written.last().expect("an append writes at least one event");
         Self {
             version: appended.version().get(),
             first_position: appended.first.get(),
             last_position: appended.last.get(),
-            witness: Witness { position: appended.last, id: *last }.to_string(),
+            witness: appended.witness().to_string(),
             recorded_at: appended.recorded_at.to_string(),
             duplicate: appended.duplicate,
             streams: streams
@@ -289,8 +310,8 @@ struct ItemJson<'a> {
 }
 
 impl ConditionJson<'_> {
-    /// The condition that is meant, after a check of the tokens in it.
-    async fn into_condition(self, store: &dyn EventStore, index: usize) -> Result<Condition, Problem> {
+    /// The condition that is meant. A token in it is compared when the append is judged.
+    fn into_condition(self, store: &dyn EventStore, index: usize) -> Result<Condition, Problem> {
         let field = |field: &str| format!("conditions[{index}].{field}");
         let within = |invalid: Invalid| Problem::invalid(field(&invalid.field), invalid.problem);
         match self {
@@ -305,7 +326,7 @@ impl ConditionJson<'_> {
                     })
                 });
                 let query = Query { items: items.collect::<Result<_, _>>().map_err(within)? };
-                Ok(Condition::NoMatch { query, after: after.position(store, &field("after")).await? })
+                Ok(Condition::NoMatch { query, after: after.seen() })
             }
             Self { stream: Some(_), expected: None, .. } => {
                 Err(Problem::invalid(field("expected"), "is missing"))

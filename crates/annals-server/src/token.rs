@@ -13,8 +13,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use annals_core::{
-    Condition, Direction, EventId, EventStore, Expected, Invalid, Position, RecordedEvent, Result, StreamId,
-    StreamRead, Version, Witness,
+    Condition, Direction, EventId, EventStore, Expected, Invalid, Position, RecordedEvent, Result, Seen,
+    StreamId, StreamRead, Version, Witness,
 };
 use axum::http::StatusCode;
 use serde::{Deserialize, Deserializer, de};
@@ -37,6 +37,11 @@ impl Token {
     /// The number alone.
     pub(crate) fn number(self) -> u64 {
         self.number
+    }
+
+    /// How far of the log the client has seen.
+    pub(crate) fn seen(self) -> Seen {
+        Seen { position: Position::new(self.number), event: self.id }
     }
 
     /// The witness of the log, if the client said which event is there.

@@ -337,7 +337,7 @@ fn batch<'a>(appends: &'a [(Arc<Append>, u64)], lineage: &Lineage) -> Batch<'a> 
     let known = lineage.now();
     let pending =
         |(append, losses): &'a (Arc<Append>, u64)| Pending { append, lost: known.lost_since(*losses) };
-    Batch { appends: appends.iter().map(pending).collect(), known: known.newest }
+    Batch { appends: appends.iter().map(pending).collect(), known: known.newest, log: lineage.id() }
 }
 
 /// Waits until no caller of the group waits for an answer.

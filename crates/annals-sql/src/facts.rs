@@ -112,14 +112,17 @@ pub struct Asked<'a> {
     /// Queries that must match nothing after a position.
     pub matches: Vec<(&'a Query, Position)>,
     /// Events that must be the newest of their stream.
-    seen: Vec<(&'a StreamId, EventId)>,
+    newest: Vec<(&'a StreamId, EventId)>,
+    /// Positions at which certain events must be.
+    seen: Vec<Position>,
 }
 
 impl<'a> Asked<'a> {
     /// What these appends need.
     pub fn of(batch: &Batch<'a>) -> Self {
         let appends: Vec<_> = batch.appends.iter().map(|pending| pending.append).collect();
-        let (mut streams, mut ids, mut matches, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut streams, mut ids, mut matches) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut newest, mut seen) = (Vec::new(), Vec::new());
         for append in &appends {
             for write in &append.writes {
                 ids.push((&write.stream, write.event.id));
@@ -131,9 +134,12 @@ impl<'a> Asked<'a> {
                     Condition::Newest { stream, event, .. } => {
                         streams.push(stream);
                         ids.push((stream, *event));
-                        seen.push((stream, *event));
+                        newest.push((stream, *event));
                     }
-                    Condition::NoMatch { query, after } => matches.push((query, *after)),
+                    Condition::NoMatch { query, after } => {
+                        matches.push((query, after.position));
+                        seen.extend(after.witness().map(|witness| witness.position));
+                    }
                     _ => {}
                 }
             }
@@ -141,19 +147,20 @@ impl<'a> Asked<'a> {
         streams.sort_unstable();
         streams.dedup();
         let keys = appends.iter().filter_map(|append| append.key.as_ref()).collect();
-        Self { appends, known: batch.known, streams, keys, ids, matches, seen }
+        Self { appends, known: batch.known, streams, keys, ids, matches, newest, seen }
     }
 
     /// The positions at which an append's events may stand already, once it is known where its first event stands, and
-    /// those of the events that must be the newest: each range inclusive.
+    /// those of the events that must be the newest or that were seen: each range inclusive.
     pub fn ranges(&self, facts: &Facts) -> Vec<(Position, Position)> {
         let ranges = self.appends.iter().filter_map(|append| {
             let write = append.writes.first()?;
             let first = facts.position_of(&write.stream, write.event.id)?;
             Some((first, first.plus(append.writes.len() as u64 - 1)))
         });
-        let seen = self.seen.iter().filter_map(|(stream, event)| facts.position_of(stream, *event));
-        ranges.chain(seen.map(|position| (position, position))).collect()
+        let newest = self.newest.iter().filter_map(|(stream, event)| facts.position_of(stream, *event));
+        let single = newest.chain(self.seen.iter().copied()).filter(|position| *position > Position::ZERO);
+        ranges.chain(single.map(|position| (position, position))).collect()
     }
 }
 

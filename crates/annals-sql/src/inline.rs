@@ -14,7 +14,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use annals_core::{Cause, Clock, Invalid, Position, RecordedEvent};
+use annals_core::{Cause, Clock, Invalid, Position, RecordedEvent, Witness};
 use async_trait::async_trait;
 
 use crate::writer::Writer;
@@ -27,7 +27,7 @@ pub trait Inline: Send + Sync + 'static {
     async fn take(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<bool, NotTaken>;
 
     /// What it took is committed: its rows show the log up to here.
-    fn committed(&self, head: Position);
+    fn committed(&self, newest: Witness);
 }
 
 /// What a group has written, which is not committed yet.
@@ -145,9 +145,8 @@ pub(crate) async fn write<'a>(
         }
     }
     writer.finish(&staged, &tail).await?;
-    let head = tail.position.plus(staged.events.len() as u64);
-    for inline in took {
-        inline.committed(head);
+    if let Some(newest) = staged.newest(&tail) {
+        took.into_iter().for_each(|inline| inline.committed(newest));
     }
     Ok((staged, tail))
 }

@@ -4,7 +4,8 @@
 //! - C2  A connection that is dropped in the middle of a statement, because its caller has gone or the server is silent, is
 //!       closed, and what the server still does for it is ended there ([`Driver::cancel`]). That takes one connection at a
 //!       time, however many are dropped ([`Cancels`]), and ends no statement of another session: see [`Driver::Id`].
-//! - C3  A connection on which anything is open or unknown is given up, never lent again.
+//! - C3  A connection on which anything is open or unknown is given up, never lent again. The others of its pool may be lost
+//!       for the same reason, so each is tried before it is used.
 //!
 //! Knows no database. Next above: `writer` (the one connection that writes), and the reads of each store.
 
@@ -212,13 +213,14 @@ async fn cancel_all<D: Driver>(driver: Arc<D>) {
     }
 }
 
-/// A connection that may be used again, or a new one. One that was idle for a while is tried first.
+/// A connection that may be used again, or a new one. `idle` takes one out and says whether it can be used as it is; else it
+/// is tried first.
 pub(crate) async fn usable<D: Driver>(
     driver: &Arc<D>,
-    mut idle: impl FnMut() -> Option<(Line<D>, Instant)>,
+    mut idle: impl FnMut() -> Option<(Line<D>, bool)>,
 ) -> Result<Line<D>, D::Error> {
-    while let Some((mut line, used)) = idle() {
-        if !line.is_under_way() && (used.elapsed() < IDLE || line.answers().await) {
+    while let Some((mut line, is_fresh)) = idle() {
+        if !line.is_under_way() && (is_fresh || line.answers().await) {
             return Ok(line);
         }
     }
@@ -230,10 +232,17 @@ pub struct Pool<D: Driver>(Arc<Parts<D>>);
 
 struct Parts<D: Driver> {
     driver: Arc<D>,
-    /// Those that nobody uses, the last used at the end.
-    idle: Mutex<VecDeque<(Line<D>, Instant)>>,
+    idle: Mutex<Idle<D>>,
     room: Arc<Semaphore>,
     patience: Duration,
+}
+
+/// Connections that nobody uses.
+struct Idle<D: Driver> {
+    /// Each with the time at which it was used, the last at the end.
+    lines: VecDeque<(Line<D>, Instant)>,
+    /// When a connection was given up: those that were used before may be lost too.
+    doubted: Option<Instant>,
 }
 
 impl<D: Driver> Clone for Pool<D> {
@@ -247,7 +256,8 @@ impl<D: Driver> Pool<D> {
     /// nobody has used for `kept` is closed. Must be called on the runtime that they are used on.
     pub fn new(driver: D, connections_max: u32, patience: Duration, kept: Duration) -> Self {
         let room = Arc::new(Semaphore::new(connections_max.max(1) as usize));
-        let parts = Arc::new(Parts { driver: Arc::new(driver), idle: Mutex::default(), room, patience });
+        let idle = Mutex::new(Idle { lines: VecDeque::new(), doubted: None });
+        let parts = Arc::new(Parts { driver: Arc::new(driver), idle, room, patience });
         tokio::spawn(close_old(Arc::downgrade(&parts), kept));
         Self(parts)
     }
@@ -265,7 +275,7 @@ impl<D: Driver> Pool<D> {
         let lent = tokio::time::timeout(self.0.patience, async {
             let permit = self.0.room.clone().acquire_owned().await;
             let permit = permit.map_err(|_| D::stopped(Stopped::Closed))?;
-            let line = usable(&self.0.driver, || self.0.idle().pop_back()).await?;
+            let line = usable(&self.0.driver, || self.0.idle().take()).await?;
             Ok(Lent { line: Some(line), pool: self.0.clone(), done: false, _permit: permit })
         });
         lent.await.unwrap_or_else(|_| Err(D::stopped(Stopped::Busy)))
@@ -274,12 +284,21 @@ impl<D: Driver> Pool<D> {
     /// Closes those that nobody uses, and lends no more.
     pub fn close(&self) {
         self.0.room.close();
-        self.0.idle().clear();
+        self.0.idle().lines.clear();
+    }
+}
+
+impl<D: Driver> Idle<D> {
+    /// The one that was used last, and whether it can be lent as it is.
+    fn take(&mut self) -> Option<(Line<D>, bool)> {
+        let (line, used) = self.lines.pop_back()?;
+        let is_doubted = self.doubted.is_some_and(|doubted| used <= doubted);
+        Some((line, used.elapsed() < IDLE && !is_doubted))
     }
 }
 
 impl<D: Driver> Parts<D> {
-    fn idle(&self) -> std::sync::MutexGuard<'_, VecDeque<(Line<D>, Instant)>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Idle<D>> {
         // What is under the lock is whole after a panic too.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -291,8 +310,8 @@ async fn close_old<D: Driver>(pool: Weak<Parts<D>>, kept: Duration) {
         tokio::time::sleep(kept).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut idle = pool.idle();
-        let old = idle.partition_point(|(_, used)| used.elapsed() > kept);
-        let old: Vec<_> = idle.drain(..old).collect();
+        let old = idle.lines.partition_point(|(_, used)| used.elapsed() > kept);
+        let old: Vec<_> = idle.lines.drain(..old).collect();
         // Closed where the lock is not held.
         drop(idle);
         drop(old);
@@ -322,10 +341,18 @@ impl<D: Driver> Lent<D> {
 impl<D: Driver> Drop for Lent<D> {
     fn drop(&mut self) {
         let Some(line) = self.line.take() else { return };
-        if !self.done || line.is_under_way() || self.pool.room.is_closed() {
+        if self.pool.room.is_closed() {
             return;
         }
-        self.pool.idle().push_back((line, Instant::now()));
+        let mut idle = self.pool.idle();
+        match self.done && !line.is_under_way() {
+            true => idle.lines.push_back((line, Instant::now())),
+            false => {
+                idle.doubted = Some(Instant::now());
+                // Closed where the lock is not held.
+                drop(idle);
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 
 use annals_core::{
     Admission, Append, Appended, Condition, EventId, IdempotencyKey, Invalid, LogView, Position, Query,
-    RecordedEvent, StreamId, Timestamp, Version, Violated, Witness, Write, admit,
+    RecordedEvent, StoreId, StreamId, Timestamp, Version, Violated, Witness, Write, admit,
 };
 
 use crate::{Facts, Tail};
@@ -22,6 +22,8 @@ pub struct Batch<'a> {
     /// The newest event that was known when `lost` was looked up. It must be in the log when the batch is written: if it is
     /// not, events were lost meanwhile.
     pub known: Witness,
+    /// The identity of the log.
+    pub log: StoreId,
 }
 
 /// An append that is to be judged.
@@ -46,6 +48,7 @@ pub struct Staged<'a> {
     facts: Facts,
     /// The event that the log must still have.
     pub known: Witness,
+    log: StoreId,
     /// The streams that the group writes or assumes something of.
     pub streams: Vec<StagedStream>,
     /// The events, in the order of their positions: the first stands one behind the head.
@@ -121,6 +124,7 @@ impl<'a> Staged<'a> {
         let mut staged = Self {
             facts,
             known: batch.known,
+            log: batch.log,
             streams: Vec::new(),
             events: Vec::new(),
             outcomes: Vec::with_capacity(batch.appends.len()),
@@ -156,6 +160,12 @@ impl<'a> Staged<'a> {
         self.events.is_empty().then_some(tail)
     }
 
+    /// The last event of the group, once it is known behind what it was written. `None` if nothing was.
+    pub fn newest(&self, tail: &Tail) -> Option<Witness> {
+        let id = self.events.last()?.write.event.id;
+        Some(Witness { position: tail.position.plus(self.events.len() as u64), id })
+    }
+
     /// What became of each append, in their order.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
@@ -168,7 +178,8 @@ impl<'a> Staged<'a> {
             .iter()
             .map(|event| (&self.streams[event.stream].id, tail.versions[event.stream].plus(event.version)));
         let recorded_at = events[0].recorded_at.max(tail.recorded_at);
-        Appended::new(tail.position.plus(start as u64 + 1), recorded_at, places, false)
+        let last = events[count - 1].write.event.id;
+        Appended::new(tail.position.plus(start as u64 + 1), recorded_at, places, last, false)
     }
 
     /// The events of the group as they stand in the log, once it is known behind what they were written.
@@ -275,13 +286,17 @@ fn names_only_a_place(condition: &Condition) -> bool {
         Condition::Version { expected, .. } => {
             expected.version().is_some_and(|version| version > Version::ZERO)
         }
-        Condition::NoMatch { after, .. } => *after > Position::ZERO,
+        Condition::NoMatch { after, .. } => after.event.is_none() && after.position > Position::ZERO,
         _ => false,
     }
 }
 
 impl LogView for Staged<'_> {
     type Error = Infallible;
+
+    fn id(&self) -> StoreId {
+        self.log
+    }
 
     fn stream_version(&self, stream: &StreamId) -> Result<Version, Infallible> {
         let staged = self.by_name.get(stream).map_or(0, |&place| self.streams[place].count);

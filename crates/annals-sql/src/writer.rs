@@ -9,11 +9,11 @@
 
 use std::time::Instant;
 
-use annals_core::{Clock, Witness};
+use annals_core::Clock;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use crate::line::{Line, usable};
+use crate::line::{IDLE, Line, usable};
 use crate::{Asked, Batch, Database, Failure, How, Lineage, Session, Staged, Step, Stopped, Tail};
 
 /// Writes groups to a database.
@@ -132,7 +132,7 @@ impl<D: Database> Writer<D> {
     async fn take(&mut self) -> Result<Line<D::Driver>, Failure> {
         let driver = self.database.driver().clone();
         let idle = &mut self.line;
-        let line = usable(&driver, || idle.take()).await;
+        let line = usable(&driver, || idle.take().map(|(line, used)| (line, used.elapsed() < IDLE))).await;
         line.map_err(|error| D::failure(error, Step::Read))
     }
 
@@ -161,10 +161,9 @@ impl<D: Database> Writer<D> {
     }
 
     fn written(&self, staged: &Staged<'_>, tail: &Tail) {
-        if let Some(last) = staged.events.last() {
-            let head = tail.position.plus(staged.events.len() as u64);
-            self.database.lineage().saw(Witness { position: head, id: last.write.event.id });
-            self.database.written(head);
+        if let Some(newest) = staged.newest(tail) {
+            self.database.lineage().saw(newest);
+            self.database.written(newest.position);
         }
     }
 }

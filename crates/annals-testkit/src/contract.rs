@@ -49,6 +49,7 @@ macro_rules! __clauses {
                 a_condition_on_an_unwritten_stream_guards_the_append,
                 an_unwritten_stream_may_be_expected_to_exist_or_not,
                 every_violated_condition_is_named,
+                what_was_seen_must_be_in_the_log,
                 one_condition_that_reading_cannot_mend_makes_a_refusal_final,
                 conditions_that_contradict_each_other_refuse,
                 a_stale_version_carries_the_unseen_events,

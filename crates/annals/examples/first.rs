@@ -64,7 +64,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let accounts = annals.repository::<Account>();
     accounts.execute("kim", Book(100)).await?;
     let done = accounts.execute("kim", Book(-30)).by("user:7").once("request-123").await?;
-    let view = annals.view::<Balances>().at_least(done.position);
+    let view = annals.view::<Balances>().at_least(&done);
     let rows = view.query("SELECT * FROM balances", (), |row| row.read::<(String, i64)>()).await?;
     assert_eq!(rows, [("kim".to_owned(), 70)]);
     println!("{} has {}", rows[0].0, rows[0].1);

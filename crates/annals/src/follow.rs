@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use annals_consume::Waits;
-use annals_core::{EventStore, LogRead, Position, Query};
+use annals_core::{EventStore, LogRead, Query, Seen, Witness};
 
 use crate::Failure;
 use crate::progress::Progress;
@@ -21,8 +21,8 @@ const ASK: Duration = Duration::from_secs(2);
 
 /// What is followed.
 pub(crate) trait Followed {
-    /// The position of the checkpoint.
-    fn checkpoint(&self) -> impl Future<Output = Result<Position, Failure>> + Send;
+    /// The checkpoint.
+    fn checkpoint(&self) -> impl Future<Output = Result<Seen, Failure>> + Send;
 
     /// Everything up to the end of the log is done.
     fn caught_up(&mut self) -> impl Future<Output = ()> + Send;
@@ -65,27 +65,29 @@ async fn look(
     waits: &mut Waits,
 ) -> Result<(), Failure> {
     let done = followed.checkpoint().await?;
-    let page = store.read_log(LogRead::forward(done.next()).matching(query.clone()).limit(1)).await?;
-    match page.events.first() {
-        Some(next) => {
-            progress.resumes_at(next.position.previous());
-            tokio::time::sleep(if progress.is_waited_for() { LOOK } else { LOOK_IDLY }).await;
-        }
+    let read = LogRead::forward(done.position.next()).matching(query.clone()).limit(1);
+    let page = store.read_log(read).await?;
+    let next = page.events.first().map(|event| event.position);
+    let through = Witness::at(store, next.unwrap_or(page.next).previous()).await?;
+    // After both reads, so that they were of the history that has the checkpoint.
+    let is_there = match done.witness() {
+        Some(witness) => witness.holds(store).await?,
+        None => done.position <= page.head,
+    };
+    let Some(through) = through.filter(|_| is_there) else {
         // Before the other process has noticed that events were lost, its checkpoint says more than there is.
-        None if page.head < done => {
-            progress.resumes_at(page.head);
-            tokio::time::sleep(LOOK_IDLY).await;
-        }
-        None => {
-            let through = page.next.previous();
-            if page.end {
-                followed.caught_up().await;
-            }
-            progress.resumes_at(through);
-            if page.end {
-                waits.more(store, through).await?;
-            }
-        }
+        progress.resumes_at(done.position.min(page.head));
+        tokio::time::sleep(LOOK_IDLY).await;
+        return Ok(());
+    };
+    if next.is_none() && page.end {
+        followed.caught_up().await;
+    }
+    progress.resumes_at(through);
+    if next.is_some() {
+        tokio::time::sleep(if progress.is_waited_for() { LOOK } else { LOOK_IDLY }).await;
+    } else if page.end {
+        waits.more(store, through.position).await?;
     }
     Ok(())
 }

@@ -97,7 +97,7 @@ pub use annals_core::{
     Aggregate, Append, Appended, Backoff, Bytes, Category, Clock, CodecError, Context, Decide, Decision,
     Error, Event, EventId, EventMetadata, EventStore, EventStoreExt, EventType, Events, Expected,
     IdempotencyKey, Invalid, MemoryStore, Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent,
-    Result, StoreId, StoreUrl, StreamId, StreamInfo, StreamList, SystemClock, Tag, TestClock, Text,
+    Result, Seen, StoreId, StoreUrl, StreamId, StreamInfo, StreamList, SystemClock, Tag, TestClock, Text,
     Timestamp, Version, Witness, emit, emit_all, nothing, reject,
 };
 pub use annals_macros::Event;

@@ -1,6 +1,6 @@
 //! How far a projection or a subscriber has come, for those who wait for it and those who watch it.
 
-use annals_core::{Position, Timestamp};
+use annals_core::{EventId, Position, Seen, Timestamp, Witness};
 use tokio::sync::watch;
 
 /// What a projection or a subscriber is doing.
@@ -76,10 +76,19 @@ impl Status {
 pub(crate) struct Standing {
     pub phase: Phase,
     pub position: Position,
+    /// The id of the event there, if it is known.
+    pub event: Option<EventId>,
     pub failing: Option<Failing>,
     pub notice: Option<String>,
     /// Whether there is nothing for this process to do, as others do all of it.
     pub idle: bool,
+}
+
+impl Standing {
+    /// The event up to which everything is finished, if it is known.
+    pub fn witness(&self) -> Option<Witness> {
+        Seen { position: self.position, event: self.event }.witness()
+    }
 }
 
 /// The runner's side.
@@ -90,6 +99,7 @@ impl Progress {
         Self(watch::Sender::new(Standing {
             phase: Phase::CatchingUp,
             position,
+            event: None,
             failing: None,
             notice: None,
             idle: false,
@@ -105,22 +115,26 @@ impl Progress {
     }
 
     /// Everything up to here is finished.
-    pub fn reached(&self, position: Position) {
+    pub fn reached(&self, seen: impl Into<Seen>) {
+        let Seen { position, event } = seen.into();
         self.0.send_if_modified(|standing| {
             let moved = position > standing.position;
-            standing.position = standing.position.max(position);
+            if moved {
+                (standing.position, standing.event) = (position, event);
+            }
             moved
         });
     }
 
     /// It resumes here, perhaps further back: events were lost, or somebody makes the rows again.
-    pub fn resumes_at(&self, position: Position) {
+    pub fn resumes_at(&self, seen: impl Into<Seen>) {
+        let Seen { position, event } = seen.into();
         self.0.send_if_modified(|standing| {
-            let moved = standing.position != position;
+            let moved = (standing.position, standing.event) != (position, event);
             if position < standing.position && standing.phase == Phase::Live {
                 standing.phase = Phase::CatchingUp;
             }
-            standing.position = position;
+            (standing.position, standing.event) = (position, event);
             moved
         });
     }
@@ -201,7 +215,7 @@ impl Progress {
     /// It consists of these, the least of which has come to here.
     pub fn shares(&self, least: Position, shares: Vec<Standing>) {
         self.0.send_modify(|standing| {
-            (standing.position, standing.idle) = (least, false);
+            (standing.position, standing.event, standing.idle) = (least, None, false);
             let live = shares.iter().all(|share| share.phase == Phase::Live);
             standing.notice = shares.iter().find_map(|share| share.notice.clone());
             standing.failing = shares.into_iter().find_map(|share| share.failing);

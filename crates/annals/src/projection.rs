@@ -13,7 +13,7 @@ mod view;
 
 use std::sync::Arc;
 
-use annals_core::{Backoff, Event, EventType, Invalid, Position, Query, Result, Witness};
+use annals_core::{Backoff, Event, EventStore, EventType, Invalid, Position, Query, Result, Witness};
 use parking_lot::RwLock;
 
 use home::{Answering, Home};
@@ -79,6 +79,8 @@ pub struct Project<P> {
 
 /// What is known of a running projection by everybody but its task.
 pub(crate) struct Projected {
+    /// The log that the rows are made of.
+    pub store: Arc<dyn EventStore>,
     pub progress: Progress,
     /// The database that answers queries.
     pub serving: RwLock<Serving>,
@@ -155,7 +157,11 @@ impl<P: Projection> Project<P> {
         let place = tasks.projections.reserve("projection", P::NAME)?;
         let home = Home::open::<P>(&shared).await?;
         let progress = Progress::from(home.checkpoint());
-        let projected = Arc::new(Projected { progress, serving: RwLock::new(home.serving()) });
+        let projected = Arc::new(Projected {
+            store: shared.store.clone(),
+            progress,
+            serving: RwLock::new(home.serving()),
+        });
         let holders = tasks.handles.holders(usize::from(holds_handle::<P>()));
         let mut runner = ProjectionRunner::new(projection, home, shared, projected.clone(), query, batch);
         runner.backoff = backoff;

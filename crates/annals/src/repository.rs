@@ -15,8 +15,8 @@ mod turns;
 use std::sync::Arc;
 
 use annals_core::{
-    Aggregate, Decide, Direction, Error, EventId, EventStoreExt, Position, StreamId, StreamRead, Timestamp,
-    Version,
+    Aggregate, Decide, Direction, Error, EventId, EventStoreExt, Position, Seen, StreamId, StreamRead,
+    Timestamp, Version,
 };
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -77,6 +77,13 @@ impl<A> Loaded<A> {
     /// Whether anything has happened to it yet.
     pub fn exists(&self) -> bool {
         self.version > Version::ZERO
+    }
+}
+
+/// How far a view must be to show what was loaded: `view.at_least(&loaded)`.
+impl<A> From<&Loaded<A>> for Seen {
+    fn from(loaded: &Loaded<A>) -> Self {
+        Self { position: loaded.position, event: loaded.event }
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! POST /shop/products            Idempotency-Key: k1     {"name":"…","price_cents":1500}
-//!   201   Position: 42           {"id":"…","version":1,"position":42,"duplicate":false}
+//!   201   Position: 42@UUID      {"id":"…","version":1,"position":42,"witness":"42@UUID","duplicate":false}
 //!   400   application/problem+json   all field errors        409/404/422   the refusal's own code
-//! GET  /shop/products?at_least=42                           answers as soon as the rows show position 42
+//! GET  /shop/products?at_least=42@UUID                      answers as soon as the rows show that event
 //! ```
 //!
 //! The files: `command` (what comes in), `done` (what goes out), `problem` (what goes wrong).

@@ -32,7 +32,7 @@ pub use event::{Delivery, Item, OrderEvent};
 pub(crate) use view::newest;
 pub use view::{MemberOfOrder, OrderRow, Orders, Seen};
 
-use annals::{Annals, ExecuteError, LoadError, Position, Repository, Result, ViewError};
+use annals::{Annals, ExecuteError, LoadError, Repository, Result, ViewError};
 use axum::Router;
 
 use crate::http::{Caller, Done};
@@ -80,12 +80,12 @@ impl OrderService {
         &self,
         member: MemberId,
         form: OrderForm,
-        at_least: Position,
+        at_least: impl Into<annals::Seen>,
         caller: &Caller,
     ) -> Result<Done, PlaceError> {
         let id = caller.key.as_ref().map_or_else(OrderId::generate, |key| order_of(&member, key));
         let OrderForm { delivery, lines } = form;
-        let known = self.look_up(&member, &lines, at_least).await?;
+        let known = self.look_up(&member, &lines, at_least.into()).await?;
         let command = PlaceOrder { member, delivery, lines, known };
         let done = caller.says(self.orders.execute(&id, command)).await?;
         Ok(Done::of(&id, &done).created())
@@ -103,7 +103,7 @@ impl OrderService {
         &self,
         member: &MemberId,
         lines: &[Line],
-        at_least: Position,
+        at_least: annals::Seen,
     ) -> Result<Known, ViewError> {
         let view = self.annals.view::<Catalogue>().at_least(at_least);
         catalogue::look_up(&view, member, lines).await

@@ -5,7 +5,7 @@ mod view;
 
 pub use view::{Customer, Month, Sales, Totals};
 
-use annals::{Annals, Position, Result, ViewError};
+use annals::{Annals, Result, Seen, ViewError};
 use axum::Router;
 
 /// The sales report.
@@ -24,11 +24,11 @@ impl SalesReport {
         Ok(Self { annals: annals.clone() })
     }
 
-    /// Everything taken together, of a report that shows at least this position.
+    /// Everything taken together, of a report that shows at least this.
     ///
     /// # Errors
     /// If the report is not there in time.
-    pub async fn totals(&self, at_least: Position) -> Result<Totals, ViewError> {
+    pub async fn totals(&self, at_least: impl Into<Seen>) -> Result<Totals, ViewError> {
         view::totals(&self.annals.view().at_least(at_least)).await
     }
 
@@ -36,7 +36,7 @@ impl SalesReport {
     ///
     /// # Errors
     /// As [`totals`](Self::totals).
-    pub async fn months(&self, at_least: Position) -> Result<Vec<Month>, ViewError> {
+    pub async fn months(&self, at_least: impl Into<Seen>) -> Result<Vec<Month>, ViewError> {
         view::months(&self.annals.view().at_least(at_least)).await
     }
 
@@ -44,7 +44,11 @@ impl SalesReport {
     ///
     /// # Errors
     /// As [`totals`](Self::totals).
-    pub async fn best_customers(&self, limit: u32, at_least: Position) -> Result<Vec<Customer>, ViewError> {
+    pub async fn best_customers(
+        &self,
+        limit: u32,
+        at_least: impl Into<Seen>,
+    ) -> Result<Vec<Customer>, ViewError> {
         view::best_customers(&self.annals.view().at_least(at_least), limit).await
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use annals::{Position, ViewError};
+use annals::{Seen, ViewError};
 use annals_shop::sales::{Customer, Month, SalesReport, Totals};
 use serde::Serialize;
 
@@ -46,8 +46,8 @@ impl<'a> JsonCustomer<'a> {
 }
 
 impl Report {
-    /// The read models as they are, at least as new as this position.
-    pub async fn of(sales: &SalesReport, at_least: Position) -> Result<Self, ViewError> {
+    /// The read models as they are, at least as new as this.
+    pub async fn of(sales: &SalesReport, at_least: Seen) -> Result<Self, ViewError> {
         Ok(Self {
             totals: sales.totals(at_least).await?,
             months: sales.months(at_least).await?,

@@ -1,7 +1,7 @@
 //! Clauses on conditions beyond the version of the stream that is written: other streams, several conditions
 //! at once, and what a refusal tells.
 
-use annals_core::{Append, Expected, Position, Query, RecordedEvent, Version, Violated};
+use annals_core::{Append, EventId, Expected, Position, Query, RecordedEvent, Version, Violated, Witness};
 
 use crate::Trial;
 use crate::given::{
@@ -187,6 +187,45 @@ fn check_cut(unseen: &[RecordedEvent], missed: &[RecordedEvent], complete: bool)
     assert!(unseen.len() <= 256);
     let bytes: usize = unseen.iter().map(|event| event.data.len()).sum();
     assert!(unseen.len() == 1 || bytes <= 4 << 20, "{bytes} bytes of unseen events are too many");
+}
+
+/// G3: an event that the caller has seen must be in the log at its position, or a condition on what came after it is violated:
+/// in another history other events may stand before it. A position alone is taken as it is, also one beyond the head.
+pub async fn what_was_seen_must_be_in_the_log(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("a-1", Expected::NoStream, 3)).await);
+    let nothing = || Query::types([event_type("name.claimed")]);
+    let mut appended = 3;
+    for event in log(store).await {
+        new(store.append(some("b-1", Expected::Any, 1).unless(nothing(), &event)).await);
+        appended += 1;
+    }
+    let origin = Witness::origin(store.id());
+    new(store.append(some("b-1", Expected::Any, 1).unless(nothing(), origin)).await);
+    for position in [0, 3, 1_000] {
+        new(store.append(some("b-1", Expected::Any, 1).unless(nothing(), Position::new(position))).await);
+    }
+    appended += 4;
+    assert_eq!(read_count(store).await, appended);
+    for (position, id) in [
+        (0, EventId::generate()),
+        (1, origin.id),
+        (2, EventId::generate()),
+        (3, log(store).await[1].id),
+        (1_000, EventId::generate()),
+    ] {
+        let seen = Witness { position: Position::new(position), id };
+        let append = some("b-1", Expected::Any, 1).expecting(stream("b-1"), Expected::NoStream);
+        let conflict = refused(store.append(append.unless(nothing(), seen)).await);
+        let violation = &conflict.violations[1];
+        assert_eq!((violation.condition, &violation.violated), (1, &Violated::History { seen }));
+        assert!(violation.unseen.is_empty() && !violation.unseen_complete, "{violation:?}");
+        assert_eq!(read_count(store).await, appended, "{seen}");
+    }
+    let event = log(store).await[1].clone();
+    let matched = some("b-1", Expected::Any, 1).unless(Query::all(), &event);
+    let violated = Violated::NoMatch { after: event.position, position: event.position.next() };
+    assert_eq!(refused(store.append(matched).await).violations[0].violated, violated);
 }
 
 /// G3: conditions judge the log as it was before the append: what the append itself writes does not count.

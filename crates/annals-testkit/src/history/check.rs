@@ -206,6 +206,9 @@ fn carries_unseen(log: &[RecordedEvent], append: &annals_core::Append, violation
             let mut matching = log.iter().filter(|event| event.position > *after && query.matches(event));
             !violation.unseen.is_empty() && unseen.map(Some).all(|event| matching.next() == event)
         }
+        (Violated::History { .. }, annals_core::Condition::NoMatch { .. }) => {
+            violation.unseen.is_empty() && !violation.unseen_complete
+        }
         _ => false,
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use annals_core::{
     Append, Appended, Condition, EventId, Expected, IdempotencyKey, Position, RecordedEvent, StreamId,
-    Version, Violated,
+    Version, Violated, Witness,
 };
 
 /// What a store answers to an append.
@@ -102,8 +102,14 @@ fn violated(log: &[RecordedEvent], condition: &Condition) -> Option<Violated> {
             (!holds(*expected, actual)).then_some(violated)
         }
         Condition::NoMatch { query, after } => {
-            let found = log.iter().find(|event| event.position > *after && query.matches(event))?;
-            Some(Violated::NoMatch { after: *after, position: found.position })
+            if let Some(seen) = after.witness()
+                && !log.iter().any(|event| Witness::of(event) == seen)
+            {
+                return Some(Violated::History { seen });
+            }
+            let after = after.position;
+            let found = log.iter().find(|event| event.position > after && query.matches(event))?;
+            Some(Violated::NoMatch { after, position: found.position })
         }
         other => panic!("the model knows no condition {other:?}"),
     }

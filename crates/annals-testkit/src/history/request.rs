@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use annals_core::{
     Append, Appended, Direction, Error, EventId, Expected, IdempotencyKey, LogRead, NewEvent, Position,
-    Query, QueryItem, Result, StreamId, StreamRead, Text, Version, Violated, Write,
+    Query, QueryItem, Result, Seen, StreamId, StreamRead, Text, Version, Violated, Witness, Write,
 };
 
 use super::{Sent, lock};
@@ -59,11 +59,13 @@ pub(super) struct Requests {
     sent: Sent,
     versions: BTreeMap<StreamId, Version>,
     head: Position,
+    /// An event that was written.
+    seen: Option<Witness>,
 }
 
 impl Requests {
     pub(super) fn new(random: Random, sent: Sent) -> Self {
-        Self { random, sent, versions: BTreeMap::new(), head: Position::ZERO }
+        Self { random, sent, versions: BTreeMap::new(), head: Position::ZERO, seen: None }
     }
 
     /// Remembers how far the streams have come, so that many expectations are right and many are just stale.
@@ -72,6 +74,9 @@ impl Requests {
         match answer {
             Ok(done) => {
                 self.head = self.head.max(done.last);
+                if let Some(last) = append.writes.last().filter(|_| !done.duplicate) {
+                    self.seen = Some(Witness { position: done.last, id: last.event.id });
+                }
                 self.versions.extend(done.streams.iter().cloned());
             }
             Err(Error::Conflict(conflict)) => {
@@ -105,13 +110,23 @@ impl Requests {
             append = append.expecting(name, expected);
         }
         if self.random.once_in(5) {
-            let after = Position::new(self.head.get().saturating_sub(self.random.below(4)));
+            let after = self.after();
             append = append.unless(self.query(), after);
         }
         if self.random.once_in(4) {
             append = append.once(self.key());
         }
         append
+    }
+
+    /// A position near the head, or an event that was seen: one time in three at another position than its own.
+    fn after(&mut self) -> Seen {
+        let near = Position::new(self.head.get().saturating_sub(self.random.below(4)));
+        match self.seen.filter(|_| self.random.once_in(2)) {
+            Some(seen) if self.random.once_in(3) => Witness { position: seen.position.next(), ..seen }.into(),
+            Some(seen) => seen.into(),
+            None => near.into(),
+        }
     }
 
     /// The streams that a condition names: most of those that are written, and sometimes another.

@@ -50,6 +50,7 @@ pub enum Fault {
     LooksAtTheFirstTagOnly,
     LooksAtTheFirstItemOnly,
     CountsFromThePositionItself,
+    TakesPositionsOnly,
     NamesTheFirstViolationOnly,
     CarriesNothingUnseen,
     CarriesTooLittleUnseen,
@@ -252,10 +253,11 @@ impl Faulty {
                 _ => {}
             },
             Condition::NoMatch { query, after } => match self.fault {
-                IgnoresQueries => *after = Position::MAX,
+                IgnoresQueries => *after = Position::MAX.into(),
+                TakesPositionsOnly => *after = after.position.into(),
                 LooksAtTheFirstTagOnly => query.items.iter_mut().for_each(|item| item.tags.truncate(1)),
                 LooksAtTheFirstItemOnly => query.items.truncate(1),
-                CountsFromThePositionItself => *after = after.previous(),
+                CountsFromThePositionItself => *after = after.position.previous().into(),
                 _ => {}
             },
             Condition::Newest { stream, version, .. } => match self.fault {
@@ -362,7 +364,8 @@ impl Faulty {
                     let types = || query.items.iter().flat_map(|item| &item.types);
                     if append.writes.iter().any(|write| types().any(|named| *named == write.event.event_type))
                     {
-                        refused.push((index, Violated::NoMatch { after: *after, position: after.next() }));
+                        let after = after.position;
+                        refused.push((index, Violated::NoMatch { after, position: after.next() }));
                     }
                 }
                 _ => {}
@@ -402,7 +405,7 @@ impl Faulty {
         }
         let Some(last) = last else { return self.store.append(Append::new()).await };
         let places = streams.iter().map(|(stream, version)| (stream, *version));
-        Ok(Appended::new(first.unwrap(), last.recorded_at, places, false))
+        Ok(Appended::new(first.unwrap(), last.recorded_at, places, last.event, false))
     }
 
     /// Foretells the outcome and writes later.
@@ -414,12 +417,13 @@ impl Faulty {
             streams.push((write.stream.clone(), self.store.stream_version(&write.stream).await?.next()));
         }
         let store = Arc::clone(&self.store);
+        let last = append.writes.last().unwrap().event.id;
         tokio::spawn(async move {
             tokio::task::yield_now().await;
             store.append(append).await
         });
         let places = streams.iter().map(|(stream, version)| (stream, *version));
-        Ok(Appended::new(first, self.clock.now(), places, false))
+        Ok(Appended::new(first, self.clock.now(), places, last, false))
     }
 
     fn spoil_answer(&self, append: &Append, answer: Result<Appended>) -> Result<Appended> {
@@ -447,7 +451,8 @@ impl Faulty {
                 Err(Error::Conflict(conflict))
             }
             (Err(Error::Reused(reused)), AnswersAnyReuse) => {
-                Ok(Appended::new(reused.first, self.clock.now(), [(&reused.stream, Version::FIRST)], true))
+                let (place, id) = ((&reused.stream, Version::FIRST), EventId::generate());
+                Ok(Appended::new(reused.first, self.clock.now(), [place], id, true))
             }
             (Err(error), RefusesAfterARefusal) => {
                 for write in &append.writes {
@@ -501,7 +506,8 @@ impl EventStore for Faulty {
             TakesEmptyAppends if append.writes.is_empty() => {
                 let head = self.store.head().await?;
                 let none = StreamId::new("none").unwrap();
-                return Ok(Appended::new(head, self.clock.now(), [(&none, Version::ZERO)], false));
+                let (place, id) = ((&none, Version::ZERO), EventId::generate());
+                return Ok(Appended::new(head, self.clock.now(), [place], id, false));
             }
             _ => {}
         }

@@ -133,6 +133,9 @@ a_broken_store_is_caught! {
         no_match_by_type, no_match_by_category, no_match_by_process_and_initiator,
         no_match_of_every_event_means_that_the_head_was_seen,
     ];
+    one_that_takes_positions_only: TakesPositionsOnly => [
+        what_was_seen_must_be_in_the_log, random_histories_have_one_order,
+    ];
     one_that_names_the_first_violation_only: NamesTheFirstViolationOnly => [
         every_violated_condition_is_named, one_condition_that_reading_cannot_mend_makes_a_refusal_final,
     ];

@@ -272,7 +272,7 @@ impl<P: Projection> Inline for InlineProjection<P> {
         }
     }
 
-    fn committed(&self, head: Position) {
-        self.projected.progress.reached(head);
+    fn committed(&self, newest: Witness) {
+        self.projected.progress.reached(newest);
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use annals_consume::{Found, LogReader};
-use annals_core::{Backoff, Position, Query, RecordedEvent, Witness};
+use annals_core::{Backoff, Position, Query, RecordedEvent, Seen, Witness};
 use annals_sql::{Inlines, Registered};
 
 use super::file::{checkpoint, set_checkpoint};
@@ -37,7 +37,7 @@ pub(super) struct ProjectionRunner<P> {
     batch: usize,
     reader: LogReader,
     /// The checkpoint with the rows.
-    written: Position,
+    written: Seen,
     /// Whether others have moved it since, so that the reader is not there.
     is_stale: bool,
     /// If appends take it with them.
@@ -62,7 +62,7 @@ impl<P: Projection> ProjectionRunner<P> {
     ) -> Self {
         let (projection, backoff) = (Arc::new(projection), crate::tasks::BACKOFF);
         // The rows are checked before anything is read.
-        let (written, origin) = (home.checkpoint(), Witness::origin(shared.store.id()));
+        let (written, origin) = (home.checkpoint().into(), Witness::origin(shared.store.id()));
         let reader = LogReader::new(shared.store.clone(), origin, query.clone(), batch);
         let (is_stale, inline) = (false, None);
         Self { projection, home, shared, projected, backoff, query, batch, reader, written, is_stale, inline }
@@ -77,7 +77,7 @@ impl<P: Projection> ProjectionRunner<P> {
             store: self.shared.store.clone(),
             projected: self.projected.clone(),
             query: self.query.clone(),
-            known: self.written.get().into(),
+            known: self.written.position.get().into(),
             behind_max: super::inline::BEHIND_MAX.into(),
             given_up: false.into(),
         });
@@ -157,11 +157,11 @@ impl<P: Projection> ProjectionRunner<P> {
             })?,
         };
         self.reader.resume(witness);
-        (self.written, self.is_stale) = (position, false);
+        (self.written, self.is_stale) = (witness.into(), false);
         *self.projected.serving.write() = self.home.serving();
         let progress = &self.projected.progress;
         progress.worked();
-        progress.resumes_at(position);
+        progress.resumes_at(witness);
         if let Some(reason) = made_again {
             progress.notes(Some(format!("the rows are made again from the first event: {reason}")));
         }
@@ -176,14 +176,15 @@ impl<P: Projection> ProjectionRunner<P> {
         // What appends or other processes have done need not be read.
         match self.home.at().await {
             Ok((position, Some(witness)))
-                if position > self.written || (self.is_stale && position == self.written) =>
+                if position > self.written.position
+                    || (self.is_stale && position == self.written.position) =>
             {
                 self.reader.resume(witness);
-                (self.written, self.is_stale) = (position, false);
+                (self.written, self.is_stale) = (witness.into(), false);
                 self.projected.progress.worked();
-                self.projected.progress.reached(position);
+                self.projected.progress.reached(witness);
             }
-            Ok((position, _)) if position == self.written && !self.is_stale => {}
+            Ok((position, _)) if position == self.written.position && !self.is_stale => {}
             Ok(_) => return self.check(stop).await,
             Err(error) => return self.check_after(error, stop).await,
         }
@@ -195,7 +196,8 @@ impl<P: Projection> ProjectionRunner<P> {
             }
             Ok(Found::Page { events, through, end }) if through.position > before => {
                 // What an append has written needs no lock, for which the next append would wait.
-                if self.inline.is_some() && self.home.at().await.is_ok_and(|(found, _)| found != self.written)
+                if self.inline.is_some()
+                    && self.home.at().await.is_ok_and(|(found, _)| found != self.written.position)
                 {
                     return self.moved();
                 }
@@ -244,7 +246,7 @@ impl<P: Projection> ProjectionRunner<P> {
             let position = events[failed].position;
             self.wait_after(failure.into_text(), Some(position), stop).await?;
         }
-        if page.through.position.get() - self.written.get() >= PASSED_MAX {
+        if page.through.position.get() - self.written.position.get() >= PASSED_MAX {
             // Over events that are not meant.
             match self.commit(&[], page.through).await {
                 Err(NotApplied::Moved) => return self.moved(),
@@ -257,7 +259,7 @@ impl<P: Projection> ProjectionRunner<P> {
         if page.end {
             self.at_the_end().await;
         }
-        self.projected.progress.reached(page.through.position);
+        self.projected.progress.reached(page.through);
         Some(())
     }
 
@@ -288,14 +290,14 @@ impl<P: Projection> ProjectionRunner<P> {
         let Some(last) = events.last() else { return Ok(()) };
         self.commit(events, Witness::of(last)).await?;
         if let Some((_, inline)) = &self.inline {
-            inline.is_filled_to(self.written);
+            inline.is_filled_to(self.written.position);
         }
         Ok(())
     }
 
     async fn commit(&mut self, events: &[RecordedEvent], at: Witness) -> Result<(), NotApplied> {
-        self.home.apply(self.projection.clone(), events.to_vec(), self.written, at).await?;
-        self.written = at.position;
+        self.home.apply(self.projection.clone(), events.to_vec(), self.written.position, at).await?;
+        self.written = at.into();
         Ok(())
     }
 
@@ -334,12 +336,12 @@ fn lease(home: &Home) -> String {
 }
 
 impl<P: Projection> Followed for ProjectionRunner<P> {
-    async fn checkpoint(&self) -> Result<Position, Failure> {
-        let (position, _) = self.home.at().await?;
+    async fn checkpoint(&self) -> Result<Seen, Failure> {
+        let (position, witness) = self.home.at().await?;
         if let Some((_, inline)) = &self.inline {
             inline.is_seen_at(position);
         }
-        Ok(position)
+        Ok(witness.map_or(position.into(), Seen::from))
     }
 
     async fn caught_up(&mut self) {

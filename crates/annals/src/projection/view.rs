@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::Position;
+use annals_core::{Position, Seen, Witness};
 
 use super::{Projected, Projection, Serving};
 use crate::progress::Phase;
@@ -20,7 +20,7 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// that are there already answer.
 pub struct View<P> {
     projected: Option<Arc<Projected>>,
-    at_least: Position,
+    at_least: Seen,
     within: Duration,
     projection: PhantomData<fn() -> P>,
 }
@@ -55,6 +55,21 @@ pub enum ViewError {
         /// What goes wrong, if something does.
         failing: Option<String>,
     },
+    /// The log does not have the event that was asked for: it was restored, or it is another log.
+    #[error(
+        "the log no longer has the event {} at position {}, which the projection `{name}` was asked to show: it was \
+         restored, or it is another log",
+        .seen.id, .seen.position
+    )]
+    OtherHistory {
+        /// The projection.
+        name: &'static str,
+        /// The event that was asked for.
+        seen: Witness,
+    },
+    /// The log could not be read, to compare the event that was asked for.
+    #[error(transparent)]
+    Store(#[from] annals_core::Error),
     /// The rows of an older version answer for now, and this query is not for them.
     #[error(
         "the rows of projection `{name}` are being made again; those of version {version} do not answer this"
@@ -79,14 +94,26 @@ fn because(failing: &Option<String>) -> String {
 
 impl<P: Projection> View<P> {
     pub(crate) fn new(projected: Option<Arc<Projected>>) -> Self {
-        Self { projected, at_least: Position::ZERO, within: WITHIN, projection: PhantomData }
+        Self { projected, at_least: Position::ZERO.into(), within: WITHIN, projection: PhantomData }
     }
 
-    /// Waits until the rows show everything up to this position: that of a command of one's own, so that one
-    /// reads what one wrote.
+    /// Waits until the rows show everything up to here: to the effect of a command of one's own, so that one reads what one
+    /// wrote.
+    ///
+    /// What a command led to ([`Committed`](crate::Committed)) and a [`Witness`] name an event too. It must be in the log, and
+    /// the rows must be of the history that has it: [`ViewError::OtherHistory`] if a restore has taken it away. A position
+    /// alone is taken as it is.
+    ///
+    /// ```
+    /// # async fn read<A: annals::Aggregate, P: annals::Projection>(done: annals::Committed<A>, view: annals::View<P>)
+    /// # -> Result<(), annals::ViewError> {
+    /// let rows = view.at_least(&done).rows("SELECT count(*) FROM accounts", ()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
-    pub fn at_least(mut self, position: Position) -> Self {
-        self.at_least = position;
+    pub fn at_least(mut self, seen: impl Into<Seen>) -> Self {
+        self.at_least = seen.into();
         self
     }
 
@@ -168,24 +195,63 @@ impl<P: Projection> View<P> {
     /// The database that answers, once it is as new as was asked for.
     async fn serving(&self) -> Result<Serving, ViewError> {
         let projected = self.projected()?;
-        if self.at_least > Position::ZERO {
-            let mut standing = projected.progress.watch();
-            // The rows of an older version do not grow: whoever asks for something new waits for the new ones.
-            let new_enough = standing.wait_for(|standing| {
-                let reached = standing.position >= self.at_least && projected.serving.read().older.is_none();
-                reached || standing.phase == Phase::Stopped
-            });
-            let _ = tokio::time::timeout(self.within, new_enough).await;
-            let standing = projected.progress.standing();
-            if standing.position < self.at_least || projected.serving.read().older.is_some() {
-                return Err(ViewError::Behind {
-                    name: P::NAME,
-                    wanted: self.at_least,
-                    position: standing.position,
-                    failing: standing.failing.map(|failing| failing.error),
-                });
+        if self.at_least.position > Position::ZERO {
+            let shown = tokio::time::timeout(self.within, self.shown(projected)).await;
+            if !shown.unwrap_or(Ok(false))? {
+                return Err(self.behind(projected).await);
             }
         }
         Ok(projected.serving.read().clone())
+    }
+
+    /// Waits until the rows show what was asked for; `false` if the projection has stopped before.
+    async fn shown(&self, projected: &Projected) -> Result<bool, ViewError> {
+        let mut progress = projected.progress.watch();
+        loop {
+            // The rows of an older version do not grow: a query that asks for something newer waits for the new ones.
+            let new_enough = progress.wait_for(|standing| {
+                let reached = standing.position >= self.at_least.position;
+                (reached && projected.serving.read().older.is_none()) || standing.phase == Phase::Stopped
+            });
+            let Ok(standing) = new_enough.await.map(|standing| standing.clone()) else { return Ok(false) };
+            if standing.position < self.at_least.position || projected.serving.read().older.is_some() {
+                return Ok(false);
+            }
+            let Some(seen) = self.at_least.witness() else { return Ok(true) };
+            match standing.witness() {
+                Some(rows) if rows == seen => return Ok(true),
+                Some(rows) => {
+                    if !seen.holds(&*projected.store).await? {
+                        return Err(ViewError::OtherHistory { name: P::NAME, seen });
+                    }
+                    // After the other, so that both were of one history.
+                    if rows.holds(&*projected.store).await? {
+                        return Ok(true);
+                    }
+                }
+                None => {}
+            }
+            // The rows are not of the history that has the event, or that is not known yet: the projection will find out.
+            if progress.changed().await.is_err() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Why the rows do not show what was asked for.
+    async fn behind(&self, projected: &Projected) -> ViewError {
+        if let Some(seen) = self.at_least.witness()
+            && let Ok(Some(found)) = Witness::at(&*projected.store, seen.position).await
+            && found != seen
+        {
+            return ViewError::OtherHistory { name: P::NAME, seen };
+        }
+        let standing = projected.progress.standing();
+        ViewError::Behind {
+            name: P::NAME,
+            wanted: self.at_least.position,
+            position: standing.position,
+            failing: standing.failing.map(|failing| failing.error),
+        }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use annals_core::{
     Aggregate, Append, Appended, Backoff, Conflict, Decide, Error, Event, EventId, Expected, KeyReuse,
-    LogRead, NewEvent, RecordedEvent, StreamId, Version, Violated, Violation,
+    LogRead, NewEvent, RecordedEvent, Seen, StreamId, Version, Violated, Violation,
 };
 
 use super::encoded::{Beside, Encoded};
@@ -287,8 +287,8 @@ where
 
     async fn committed(&self, mut folded: Folded<A>, events: Vec<A::Event>) -> Committed<A> {
         self.execute.repository.keep(&self.stream, &mut folded).await;
-        let Folded { state, version, position, .. } = folded;
-        Committed { state, version, position, events, duplicate: false }
+        let Folded { state, version, position, last: event, .. } = folded;
+        Committed { state, version, position, event, events, duplicate: false }
     }
 
     /// What the command led to the first time.
@@ -316,7 +316,8 @@ where
             from = page.next;
         }
         let state = repository.folded(&self.execute.id, &self.stream, version).await?.state;
-        Ok(Committed { state, version, position: outcome.last, events, duplicate: true })
+        let Seen { position, event } = (&outcome).into();
+        Ok(Committed { state, version, position, event, events, duplicate: true })
     }
 
     /// Waits for the store to come back, unless it is enough.

@@ -4,8 +4,8 @@ use std::future::IntoFuture;
 use std::pin::Pin;
 
 use annals_core::{
-    Aggregate, Context, Decide, EventId, EventMetadata, Invalid, Position, StreamId, Tag, Text, Timestamp,
-    Version,
+    Aggregate, Context, Decide, EventId, EventMetadata, Invalid, Position, Seen, StreamId, Tag, Text,
+    Timestamp, Version,
 };
 
 use super::attempt::Attempt;
@@ -23,10 +23,19 @@ pub struct Committed<A: Aggregate> {
     pub version: Version,
     /// Position of its newest event then: what a view must have reached to show the effect of the command.
     pub position: Position,
+    /// The id of that event. `None` if nothing has happened to the aggregate yet.
+    pub event: Option<EventId>,
     /// What happened. Empty if the aggregate decided that nothing does.
     pub events: Vec<A::Event>,
     /// Whether the command had been carried out before, and this is what it led to then.
     pub duplicate: bool,
+}
+
+/// How far a view must be to show the effect of the command: `view.at_least(&committed)`.
+impl<A: Aggregate> From<&Committed<A>> for Seen {
+    fn from(committed: &Committed<A>) -> Self {
+        Self { position: committed.position, event: committed.event }
+    }
 }
 
 /// A command that is to be carried out: `.await` does it.

@@ -7,7 +7,7 @@
 //! Several rows of one subscriber, and how the work is divided otherwise: `division`.
 
 use annals_consume::{Ladder, newest};
-use annals_core::{Error, EventId, EventStore, Position, Result, Witness};
+use annals_core::{Error, EventId, EventStore, Position, Result, Seen, Witness};
 use annals_sql::{Fault, Value};
 use rusqlite::{OptionalExtension, params, types};
 
@@ -184,9 +184,11 @@ impl Checkpoints {
         Ok(Resumed { at, ladder: stored.ladder, finished, notice })
     }
 
-    /// The position that is stored now.
-    pub async fn position(&self) -> Result<Position, CheckpointError> {
-        Ok(self.read().await?.map_or(Position::ZERO, |stored| stored.position))
+    /// What is stored now.
+    pub async fn seen(&self) -> Result<Seen, CheckpointError> {
+        let Some(stored) = self.read().await? else { return Ok(Position::ZERO.into()) };
+        let newest = stored.ladder.newest().filter(|newest| newest.position == stored.position);
+        Ok(newest.map_or(stored.position.into(), Seen::from))
     }
 
     /// Everything up to the end of this ladder is handled. A checkpoint never moves back by this.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_consume::{Found, Ladder, LogReader};
-use annals_core::{Backoff, Error, Position, Query, RecordedEvent, StreamId, Witness};
+use annals_core::{Backoff, Error, Position, Query, RecordedEvent, Seen, StreamId, Witness};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -388,8 +388,8 @@ impl Delivery {
 }
 
 impl Followed for Checkpoints {
-    async fn checkpoint(&self) -> Result<Position, Failure> {
-        Ok(self.position().await?)
+    async fn checkpoint(&self) -> Result<Seen, Failure> {
+        Ok(self.seen().await?)
     }
 
     async fn caught_up(&mut self) {}

@@ -91,7 +91,7 @@ async fn everything_goes_on_after_a_restart() {
     // The rows stand before the projection has had anything to do, and the subscriber gets what is new only.
     annals.project(Balances).start().await.unwrap();
     let done = accounts.execute("a1", Bank::Deposit(5)).await.unwrap();
-    let view = annals.view::<Balances>().at_least(done.position);
+    let view = annals.view::<Balances>().at_least(&done);
     let amounts = view.query("SELECT amount FROM balances", (), |row| row.read::<(i64,)>()).await.unwrap();
     assert_eq!(amounts, [(75,)]);
     assert_eq!(delivered(&annals, "auditor").await, 1);

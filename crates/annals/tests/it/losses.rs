@@ -6,11 +6,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use annals::{Annals, Append, EventStore, Expected, NewEvent, Position, State, StreamId};
+use annals::{
+    Annals, Append, EventStore, EventStoreExt, Expected, NewEvent, Position, Query, Seen, State, StreamId,
+    View, ViewError,
+};
 use annals_testkit::failover::Failover;
 use tokio::sync::watch;
 
-use crate::bank::{Account, AccountEvent, Balances, until};
+use crate::bank::{Account, AccountEvent, Balances, Bank, until};
 
 /// A deposit for each of these accounts, and something that nobody takes for `-`.
 fn deposits(accounts: &[&str]) -> Vec<Append> {
@@ -288,6 +291,49 @@ async fn rows_that_no_lost_event_made_are_kept() {
         .await
         .expect("the event that took a lost one's position");
     assert_eq!(balances(&annals).await.len(), 2, "the mark is there");
+}
+
+#[tokio::test]
+async fn a_view_does_not_answer_for_an_event_that_was_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Failover::new();
+    opened(&*store, "a").await;
+    let annals = open(&store, directory.path()).await;
+    annals.project(Balances).start().await.unwrap();
+    let done = annals.repository::<Account>().execute("a", Bank::Deposit(1)).await.unwrap();
+    assert_eq!(done.event, store.log_events(Query::all()).await.unwrap().last().map(|event| event.id));
+    let view = annals.view::<Balances>().within(Duration::from_secs(60));
+    let sql = "SELECT amount FROM balances WHERE account = 'a'";
+    let amount = async |view: &View<Balances>| view.one(sql, (), |row| row.get::<u64>(0)).await;
+    assert_eq!(amount(&view.clone().at_least(&done)).await.unwrap(), Some(1));
+    lose(&store, 1, &["a", "a"]).await;
+    until(&annals, "balances", |status| status.notice.is_some()).await;
+    let lost = amount(&view.clone().at_least(&done)).await;
+    let Err(ViewError::OtherHistory { seen, .. }) = &lost else { panic!("{lost:?}") };
+    assert_eq!(Seen::from(*seen), Seen::from(&done));
+    // While the log is shorter, it is not known yet.
+    lose(&store, 1, &[]).await;
+    until(&annals, "balances", |status| status.position == Position::FIRST).await;
+    let behind = amount(&view.at_least(&done).within(Duration::ZERO)).await;
+    assert!(matches!(behind, Err(ViewError::Behind { .. })), "{behind:?}");
+}
+
+#[tokio::test]
+async fn rows_of_lost_events_do_not_answer_for_what_was_written_instead() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Failover::new();
+    opened(&*store, "a").await;
+    deposit(&*store, &["a", "a", "a"]).await;
+    let annals = open(&store, directory.path()).await;
+    annals.project(Balances).start().await.unwrap();
+    annals.settle().await.unwrap();
+    lose(&store, 1, &["-"]).await;
+    opened(&*store, "b").await;
+    let instead = store.log_events(Query::all()).await.unwrap().pop().unwrap();
+    assert!(instead.position < Position::new(4), "the rows are beyond it");
+    let view = annals.view::<Balances>().at_least(&instead).within(Duration::from_secs(60));
+    let rows = view.query("SELECT account FROM balances ORDER BY account", (), |row| row.get::<String>(0));
+    assert_eq!(rows.await.unwrap(), ["a", "b"]);
 }
 
 /// Between two pages of a long stream the log loses events: no state is folded of both histories.

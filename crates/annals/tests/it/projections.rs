@@ -68,7 +68,7 @@ async fn whoever_writes_reads_what_was_written() {
     accounts.execute("a1", Bank::Open("kim")).await.unwrap();
     for amount in 1..50 {
         let done = accounts.execute("a1", Bank::Deposit(1)).await.unwrap();
-        let view = annals.view::<Balances>().at_least(done.position);
+        let view = annals.view::<Balances>().at_least(&done);
         let rows = view.query("SELECT * FROM balances", (), |row| row.read::<(String, String, u64)>());
         assert_eq!(rows.await.unwrap(), [("a1".to_owned(), "kim".to_owned(), amount)]);
     }

@@ -1,6 +1,6 @@
 //! What comes in with a request: the command, who gives it, and how new an answer must be.
 
-use annals::{Aggregate, Execute, Position, Timestamp};
+use annals::{Aggregate, Execute, Seen, Timestamp};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::AUTHORIZATION;
@@ -90,9 +90,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// How new an answer must be: `?at_least=42` waits until the rows show position 42.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AtLeast(pub Position);
+/// How new an answer must be: `?at_least=42@UUID` waits until the rows show that event, `?at_least=42` until they show
+/// position 42.
+#[derive(Clone, Copy, Debug)]
+pub struct AtLeast(pub Seen);
 
 impl<S: Send + Sync> FromRequestParts<S> for AtLeast {
     type Rejection = Problem;
@@ -101,13 +102,12 @@ impl<S: Send + Sync> FromRequestParts<S> for AtLeast {
         #[derive(Deserialize)]
         struct Asked {
             #[serde(default)]
-            at_least: u64,
+            at_least: Seen,
         }
-        let Query(asked) = Query::<Asked>::from_request_parts(parts, state).await.map_err(|refused| {
-            let problem = refused.body_text();
-            Problem::invalid(vec![FieldError { field: "at_least".into(), problem }])
-        })?;
-        Ok(Self(Position::new(asked.at_least)))
+        let invalid = |problem| Problem::invalid(vec![FieldError { field: "at_least".into(), problem }]);
+        let asked = Query::<Asked>::from_request_parts(parts, state).await;
+        let Query(asked) = asked.map_err(|refused| invalid(refused.body_text()))?;
+        Ok(Self(asked.at_least))
     }
 }
 

@@ -105,6 +105,8 @@ impl From<ViewError> for Problem {
             ViewError::NotStarted(_) | ViewError::Behind { .. } | ViewError::Rebuilding { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "behind", error)
             }
+            ViewError::OtherHistory { .. } => Self::new(StatusCode::CONFLICT, "other-history", error),
+            ViewError::Store(error) => error.into(),
             error => broken(&error),
         }
     }

@@ -167,7 +167,7 @@ async fn log_in(
     // A token is given out once, so a login is not answered again by its key.
     let caller = Caller { by: Some(format!("member:{id}")), key: None, ..caller };
     let (done, session) = service.log_in(&id, password, &caller).await?;
-    let position = [("position", done.position.to_string())];
+    let position = [("position", done.witness.to_string())];
     Ok((position, Json(LoggedIn { done, session })))
 }
 

@@ -1,6 +1,6 @@
 //! The list of products: one row each.
 
-use annals::{Failure, Position, Projection, Recorded, Row, Rows, SqlError, View, ViewError};
+use annals::{Failure, Projection, Recorded, Row, Rows, Seen, SqlError, View, ViewError};
 use serde::Serialize;
 
 use super::ProductEvent;
@@ -91,7 +91,7 @@ pub(crate) async fn page(view: &View<Products>, page: Page) -> Result<Vec<Produc
 pub(crate) async fn one(
     view: &View<Products>,
     id: &str,
-    at_least: Position,
+    at_least: Seen,
 ) -> Result<Option<ProductRow>, ViewError> {
     view.clone().at_least(at_least).one(&format!("{COLUMNS} WHERE id = ?1"), (id,), read).await
 }

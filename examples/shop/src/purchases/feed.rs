@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use annals::{Position, ViewError};
+use annals::{Seen, ViewError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -52,8 +52,8 @@ pub struct Fed {
     pub commands: u64,
     /// Those among them that had been carried out before.
     pub duplicates: u64,
-    /// The highest position that one of them led to.
-    pub position: Position,
+    /// The last of what they led to.
+    pub last: Seen,
 }
 
 /// What a command was that is done.
@@ -100,7 +100,7 @@ impl Feed {
         for _ in 0..self.workers {
             let (sender, receiver) = mpsc::channel(AHEAD);
             desks.push(sender);
-            let worker = Worker { shop: self.shop.clone(), stocked: stocked.position, done: done.clone() };
+            let worker = Worker { shop: self.shop.clone(), stocked: stocked.last, done: done.clone() };
             working.spawn(worker.run(receiver));
         }
         // A customer stays with one worker, so its purchases keep their order.
@@ -157,21 +157,21 @@ type Told = Arc<dyn Fn(Given) + Send + Sync>;
 
 impl Fed {
     fn note(&mut self, given: Given, done: &Done, told: &Told) {
-        self.add(Self { commands: 1, duplicates: u64::from(done.duplicate), position: done.at() });
+        self.add(Self { commands: 1, duplicates: u64::from(done.duplicate), last: done.at() });
         told(given);
     }
 
     fn add(&mut self, other: Self) {
         self.commands += other.commands;
         self.duplicates += other.duplicates;
-        self.position = self.position.max(other.position);
+        self.last = self.last.max(other.last);
     }
 }
 
 /// One who gives the purchases of some customers, one after the other.
 struct Worker {
     shop: Shop,
-    stocked: Position,
+    stocked: Seen,
     done: Told,
 }
 
@@ -206,7 +206,7 @@ impl Worker {
         Ok(self.shop.members.register(&command, &caller).await?)
     }
 
-    async fn order(&self, purchase: &Purchase, known: Position) -> Result<Done, Failed> {
+    async fn order(&self, purchase: &Purchase, known: Seen) -> Result<Done, Failed> {
         let line =
             Line { product: title_id(title(purchase)), quantity: purchase.cds, agreed: Some(purchase.money) };
         let address = Address::new("by post").expect("it is short");

@@ -69,7 +69,7 @@ async fn the_read_models_say_what_the_file_says() {
     let fed = feed(&shop, &text).await;
     assert_eq!(fed.duplicates, 0);
     assert_totals(&annals, &shop, &text).await;
-    let best = shop.sales.best_customers(3, fed.position).await.unwrap();
+    let best = shop.sales.best_customers(3, fed.last).await.unwrap();
     assert!(best.windows(2).all(|pair| pair[0].money >= pair[1].money));
 }
 

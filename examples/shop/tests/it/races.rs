@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use annals::{ExecuteError, MemoryStore, Position};
+use annals::{ExecuteError, MemoryStore, Seen};
 use annals_shop::http::{Caller, Done};
 use annals_shop::member::{ChangeEmail, Member, MemberRefused};
 use annals_shop::product::{DecreaseStock, IncreaseStock, ProductRefused};
@@ -204,7 +204,7 @@ async fn an_order_that_is_sent_many_times_at_once_is_placed_once() {
         });
     }
     let mut new = 0;
-    let mut positions = std::collections::BTreeSet::<Position>::new();
+    let mut positions = std::collections::BTreeSet::<Seen>::new();
     while let Some(placed) = tasks.join_next().await {
         let placed = placed.unwrap().unwrap();
         new += u32::from(!placed.duplicate);

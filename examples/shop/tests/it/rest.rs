@@ -105,7 +105,7 @@ async fn a_member_orders_and_reads_what_was_ordered() {
     let placed = client.post(&format!("/orders?at_least={position}"), order(&blue, 2)).await;
     let header = placed.headers["position"].to_str().unwrap().to_owned();
     let placed = placed.expect(201);
-    assert_eq!(placed["position"].to_string(), header);
+    assert_eq!(placed["witness"].as_str(), Some(&*header));
     let id = placed["id"].as_str().unwrap();
 
     let shown = client.get(&format!("/orders/{id}?at_least={header}")).await.expect(200);

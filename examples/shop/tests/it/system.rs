@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use annals::core::{LogPage, LogRead, StreamList, StreamPage, StreamRead};
 use annals::{
-    Annals, Append, Appended, EventStore, EventStoreExt, IdempotencyKey, MemoryStore, Position, Query, State,
-    StoreId, StreamInfo,
+    Annals, Append, Appended, EventStore, EventStoreExt, IdempotencyKey, MemoryStore, Position, Query, Seen,
+    State, StoreId, StreamInfo,
 };
 use annals_shop::Shop;
 use annals_shop::http::Caller;
@@ -36,8 +36,8 @@ pub async fn create(shop: &Shop, key: &str, stock: u32) -> ProductId {
     ProductId::new(&done.id).unwrap()
 }
 
-/// Makes somebody a member, and returns the position from which on the order service knows.
-pub async fn register(shop: &Shop, id: &str) -> Position {
+/// Makes somebody a member, and returns from where on the order service knows.
+pub async fn register(shop: &Shop, id: &str) -> Seen {
     let command = registration(id, &format!("{id}@example.com"));
     shop.members.register(&command, &Caller::default()).await.unwrap().at()
 }
