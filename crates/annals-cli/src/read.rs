@@ -131,7 +131,7 @@ impl Read {
 
     fn rest(self, direction: Direction, from: u64) -> Rest {
         if let Some(stream) = self.stream {
-            return Rest::Stream(StreamRead { stream, from: Version::new(from), direction, limit: 0 });
+            return Rest::Stream(StreamRead { direction, ..StreamRead::forward(stream, Version::new(from)) });
         }
         let item = QueryItem {
             category: self.category,
@@ -141,7 +141,7 @@ impl Read {
             initiator: self.initiator.map(Text::from),
         };
         let query = if item.is_all() { Query::all() } else { Query::item(item) };
-        Rest::Log(LogRead { from: Position::new(from), direction, query, limit: 0 })
+        Rest::Log(LogRead { direction, ..LogRead::forward(Position::new(from)).matching(query) })
     }
 }
 

@@ -15,9 +15,8 @@
 use std::collections::HashSet;
 
 use crate::{
-    Append, Condition, Conflict, Direction, EventId, EventStore, Expected, IdempotencyKey, Invalid, LogRead,
-    Position, Query, RecordedEvent, Result, StoreId, StreamId, StreamRead, Version, Violated, Violation,
-    Witness,
+    Append, Condition, Conflict, EventId, EventStore, Expected, IdempotencyKey, Invalid, LogRead, Position,
+    Query, RecordedEvent, Result, StoreId, StreamId, StreamRead, Version, Violated, Violation, Witness,
 };
 
 /// What must be known of a log to judge an append.
@@ -242,12 +241,7 @@ async fn unseen<S: EventStore + ?Sized>(
                 return Ok((Vec::new(), false));
             }
             let missed = usize::try_from(actual.get() - seen.get()).unwrap_or(usize::MAX);
-            let read = StreamRead {
-                stream: stream.clone(),
-                from: seen.next(),
-                direction: Direction::Forward,
-                limit: missed.min(room.events),
-            };
+            let read = StreamRead::forward(stream, seen.next()).to(*actual).limit(missed.min(room.events));
             let events = room.take(store.read_stream(read).await?.events);
             let complete = events.len() == missed;
             Ok((events, complete))

@@ -184,10 +184,10 @@ impl EventStore for MemoryStore {
         read.validate(&self.limits)?;
         let log = self.log();
         let head = log.head();
-        let limit = read.limit.max(1);
+        let (limit, last) = (read.limit.max(1), head.min(read.to));
         let forward = read.direction == Direction::Forward;
-        let mut next = if forward { read.from.max(Position::FIRST) } else { read.from.min(head) };
-        let ends = |next| if forward { next > head } else { next == Position::ZERO };
+        let mut next = if forward { read.from.max(Position::FIRST) } else { read.from.min(last) };
+        let ends = |next| if forward { next > last } else { next == Position::ZERO };
         let mut events = Vec::new();
         while !ends(next) && events.len() < limit {
             let event = &log.events[index(next)];
@@ -202,15 +202,15 @@ impl EventStore for MemoryStore {
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
         let log = self.log();
         let version = log.version(&read.stream);
-        let limit = read.limit.max(1) as u64;
+        let (limit, last) = (read.limit.max(1) as u64, version.min(read.to));
         let (from, to, next) = match read.direction {
             Direction::Forward => {
                 let from = read.from.max(Version::FIRST);
-                let to = version.min(from.plus(limit - 1));
+                let to = last.min(from.plus(limit - 1));
                 (from, to, from.max(to.next()))
             }
             Direction::Backward => {
-                let to = read.from.min(version);
+                let to = read.from.min(last);
                 let from = Version::new(to.get().saturating_sub(limit - 1)).max(Version::FIRST);
                 (from, to, from.min(to.next()).previous())
             }
@@ -221,7 +221,7 @@ impl EventStore for MemoryStore {
             .map(|position| log.events[index(position)].clone())
             .collect();
         let end = match read.direction {
-            Direction::Forward => next > version,
+            Direction::Forward => next > last,
             Direction::Backward => next == Version::ZERO,
         };
         if read.direction == Direction::Backward {

@@ -23,6 +23,9 @@ pub struct LogRead {
     /// Where to begin, inclusive: [`Position::FIRST`] for the oldest event, [`Position::MAX`] with
     /// [`Direction::Backward`] for the newest.
     pub from: Position,
+    /// The last position that is read, inclusive, whichever way the read goes: [`Position::MAX`] for all that there is. With
+    /// the head that the first page says, all pages together are the log as it was then, however it grows meanwhile.
+    pub to: Position,
     /// Which way to go.
     pub direction: Direction,
     /// Which events are meant; the others are passed over.
@@ -34,12 +37,20 @@ pub struct LogRead {
 impl LogRead {
     /// Every event from this position on, in order.
     pub fn forward(from: Position) -> Self {
-        Self { from, direction: Direction::Forward, query: Query::all(), limit: 1_000 }
+        let to = Position::MAX;
+        Self { from, to, direction: Direction::Forward, query: Query::all(), limit: 1_000 }
     }
 
     /// Every event from this position down, newest first.
     pub fn backward(from: Position) -> Self {
         Self { direction: Direction::Backward, ..Self::forward(from) }
+    }
+
+    /// No event after this position.
+    #[must_use]
+    pub fn to(mut self, last: Position) -> Self {
+        self.to = last;
+        self
     }
 
     /// Only the events that the query means.
@@ -71,9 +82,10 @@ pub struct LogPage {
     /// The events that were meant, in the direction of the read. May be empty although more follow.
     pub events: Vec<RecordedEvent>,
     /// Where the next page begins. Forward it is one beyond the last position that was looked at, also at
-    /// the end of the log; backward it is 0 when nothing is left.
+    /// the end of the read; backward it is 0 when nothing is left.
     pub next: Position,
-    /// Whether this page reaches the end of the log (or, backward, its beginning).
+    /// Whether this page reaches the end of the read: the end of the log, or [`LogRead::to`]; backward, the beginning of the
+    /// log.
     pub end: bool,
     /// Position of the log's newest event when the page was read.
     pub head: Position,
@@ -87,6 +99,8 @@ pub struct StreamRead {
     /// Where to begin, inclusive: [`Version::FIRST`] for the oldest event, [`Version::MAX`] with
     /// [`Direction::Backward`] for the newest.
     pub from: Version,
+    /// The last version that is read, inclusive, whichever way the read goes: [`Version::MAX`] for all that there is.
+    pub to: Version,
     /// Which way to go.
     pub direction: Direction,
     /// At most this many events in a page; at least 1.
@@ -96,12 +110,20 @@ pub struct StreamRead {
 impl StreamRead {
     /// The stream's events from this version on, in order.
     pub fn forward(stream: impl Into<StreamId>, from: Version) -> Self {
-        Self { stream: stream.into(), from, direction: Direction::Forward, limit: 1_000 }
+        let to = Version::MAX;
+        Self { stream: stream.into(), from, to, direction: Direction::Forward, limit: 1_000 }
     }
 
     /// The stream's events from this version down, newest first.
     pub fn backward(stream: impl Into<StreamId>, from: Version) -> Self {
         Self { direction: Direction::Backward, ..Self::forward(stream, from) }
+    }
+
+    /// No event after this version.
+    #[must_use]
+    pub fn to(mut self, last: Version) -> Self {
+        self.to = last;
+        self
     }
 
     /// At most this many events in a page.
@@ -120,7 +142,8 @@ pub struct StreamPage {
     /// Where the next page begins. Forward it is one beyond the last event of the page; backward it is 0
     /// when nothing is left.
     pub next: Version,
-    /// Whether this page reaches the end of the stream (or, backward, its beginning).
+    /// Whether this page reaches the end of the read: the end of the stream, or [`StreamRead::to`]; backward, the beginning of
+    /// the stream.
     pub end: bool,
     /// Version of the stream when the page was read; 0 if there is no such stream.
     pub version: Version,

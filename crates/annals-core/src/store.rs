@@ -8,8 +8,8 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::{
-    Append, Appended, Direction, IdempotencyKey, Invalid, LogPage, LogRead, Position, Query, RecordedEvent,
-    Result, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, Timestamp, Version,
+    Append, Appended, IdempotencyKey, Invalid, LogPage, LogRead, Position, Query, RecordedEvent, Result,
+    StreamId, StreamInfo, StreamList, StreamPage, StreamRead, Timestamp, Version,
 };
 
 /// A log of events that is appended to under conditions and read from anywhere.
@@ -67,7 +67,8 @@ pub trait EventStoreExt: EventStore {
         Ok(self.read_stream(newest).await?.version)
     }
 
-    /// All events of a stream, in order. They are held in memory: for long streams, read pages.
+    /// All events of a stream, in order, as it was when the first page was read. They are held in memory: for long streams,
+    /// read pages.
     async fn stream_events(&self, stream: &StreamId) -> Result<Vec<RecordedEvent>> {
         let mut events = Vec::new();
         let mut read = StreamRead::forward(stream, Version::FIRST);
@@ -77,11 +78,12 @@ pub trait EventStoreExt: EventStore {
             if page.end {
                 return Ok(events);
             }
-            read.from = page.next;
+            (read.from, read.to) = (page.next, read.to.min(page.version));
         }
     }
 
-    /// All events that a query means, in order. They are held in memory: for a long log, read pages.
+    /// All events that a query means, in order, of the log as it was when the first page was read. They are held in memory: for
+    /// a long log, read pages.
     async fn log_events(&self, query: Query) -> Result<Vec<RecordedEvent>> {
         let mut events = Vec::new();
         let mut read = LogRead::forward(Position::FIRST).matching(query);
@@ -91,7 +93,7 @@ pub trait EventStoreExt: EventStore {
             if page.end {
                 return Ok(events);
             }
-            read.from = page.next;
+            (read.from, read.to) = (page.next, read.to.min(page.head));
         }
     }
 
@@ -103,8 +105,7 @@ pub trait EventStoreExt: EventStore {
         // `low` was recorded by then (or is before everything); what comes after `high` was not.
         while low < high {
             let middle = Position::new(low.get() + (high.get() - low.get()).div_ceil(2));
-            let read = LogRead { from: middle, direction: Direction::Forward, query: Query::all(), limit: 1 };
-            let page = self.read_log(read).await?;
+            let page = self.read_log(LogRead::forward(middle).limit(1)).await?;
             match page.events.first() {
                 Some(event) if event.recorded_at <= time => low = middle,
                 _ => high = middle.previous(),

@@ -24,19 +24,22 @@ const PAGE_RUNS_MAX: usize = 64;
 /// A page of the log.
 pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
     let forward = read.direction == Direction::Forward;
-    let head = view.head;
+    let (head, last) = (view.head, view.head.min(read.to));
     let limit = read.limit.max(1);
     let mut page = LogPage { events: Vec::new(), next: Position::ZERO, end: false, head };
-    page.next = if forward { read.from.max(Position::FIRST) } else { read.from.min(head) };
+    page.next = if forward { read.from.max(Position::FIRST) } else { read.from.min(last) };
     let mut bytes = 0;
     for _ in 0..PAGE_RUNS_MAX {
-        page.end = if forward { page.next > head } else { page.next == Position::ZERO };
+        page.end = if forward { page.next > last } else { page.next == Position::ZERO };
         if page.end || page.events.len() >= limit || bytes >= PAGE_BYTES_MAX {
             break;
         }
         let run = view.run_of(page.next);
         let place = (page.next.get() - run.base.get()) as u32;
-        let range = if forward { place..view.visible(run) } else { 0..place + 1 };
+        let range = match forward {
+            true => place..view.visible(run).min(place_after(run, last)),
+            false => 0..place + 1,
+        };
         let (places, looked) = places(run, read, range, limit - page.events.len())?;
         let events = fetch::events(view, run, &places, PAGE_BYTES_MAX - bytes)?;
         bytes += events.iter().map(weight).sum::<usize>();
@@ -49,8 +52,13 @@ pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
         };
         page.events.extend(events);
     }
-    page.end = if forward { page.next > head } else { page.next == Position::ZERO };
+    page.end = if forward { page.next > last } else { page.next == Position::ZERO };
     Ok(page)
+}
+
+/// The place in the run after the one that this position has, or would have.
+fn place_after(run: &Run, position: Position) -> u32 {
+    u32::try_from(position.next().get().saturating_sub(run.base.get())).unwrap_or(u32::MAX)
 }
 
 /// The places in the range that are meant, and where looking stopped.
@@ -115,11 +123,12 @@ pub fn stream(view: &View, read: &StreamRead) -> Result<StreamPage, Fault> {
     let limit = u64::try_from(read.limit.max(1)).unwrap_or(u64::MAX);
     let newest = parts(view, &read.stream, Version::MAX)?;
     let version = newest.first().map_or(Version::ZERO, |part| part.last);
+    let last = version.min(read.to);
     let (from, to) = if forward {
         let from = read.from.max(Version::FIRST);
-        (from, version.min(from.plus(limit - 1)))
+        (from, last.min(from.plus(limit - 1)))
     } else {
-        let to = read.from.min(version);
+        let to = read.from.min(last);
         (Version::new(to.get().saturating_sub(limit - 1)).max(Version::FIRST), to)
     };
     let mut events = Vec::new();
@@ -137,10 +146,10 @@ pub fn stream(view: &View, read: &StreamRead) -> Result<StreamPage, Fault> {
     let next = match events.last() {
         Some(last) if forward => last.version.next(),
         Some(last) => last.version.previous(),
-        None if forward => from.max(version.next()),
+        None if forward => from.max(last.next()),
         None => Version::ZERO,
     };
-    let end = if forward { next > version } else { next == Version::ZERO };
+    let end = if forward { next > last } else { next == Version::ZERO };
     Ok(StreamPage { events, next, end, version })
 }
 

@@ -34,7 +34,7 @@ pub(crate) async fn stream(
     params.finish()?;
     let from = Version::new(start.number());
 
-    let read = StreamRead { stream: stream.clone(), from, direction, limit };
+    let read = StreamRead { direction, ..StreamRead::forward(&stream, from).limit(limit) };
     let read = || {
         let (store, read) = (Arc::clone(&app.store), read.clone());
         async move { store.read_stream(read).await }
@@ -88,7 +88,7 @@ pub(crate) async fn log(
     let (limit, query) = (params.limit()?, params.query()?);
     params.finish()?;
     let from = Position::new(start.number());
-    let read = LogRead { from, direction, limit, query };
+    let read = LogRead { direction, ..LogRead::forward(from).matching(query).limit(limit) };
     let page = || {
         let (store, read) = (Arc::clone(&app.store), read.clone());
         async move { store.read_log(read).await }

@@ -13,8 +13,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use annals_core::{
-    Condition, Direction, EventId, EventStore, Expected, Invalid, Position, RecordedEvent, Result, Seen,
-    StreamId, StreamRead, Version, Witness,
+    Condition, EventId, EventStore, Expected, Invalid, Position, RecordedEvent, Result, Seen, StreamId,
+    StreamRead, Version, Witness,
 };
 use axum::http::StatusCode;
 use serde::{Deserialize, Deserializer, de};
@@ -136,7 +136,7 @@ fn other_history(field: &str, detail: String) -> Problem {
 
 /// The token of a stream at this version, unless it has no such event.
 async fn at(store: &dyn EventStore, stream: &StreamId, version: Version) -> Result<Option<Token>> {
-    let read = StreamRead { stream: stream.clone(), from: version, direction: Direction::Backward, limit: 1 };
+    let read = StreamRead::backward(stream, version).limit(1);
     let found = store.read_stream(read).await?.events;
     let event = found.iter().find(|event| event.version == version);
     Ok(event.map(|event| Token::of_version(version, event.id)))

@@ -13,19 +13,20 @@ const MAX: u64 = i64::MAX as u64;
 
 /// Positions of a read, first and last inclusive, and the most events.
 pub fn log_span(read: &LogRead) -> (i64, i64, i64) {
-    span(read.from.get(), read.direction, read.limit)
+    span(read.from.get(), read.to.get(), read.direction, read.limit)
 }
 
 /// Versions of a read, first and last inclusive, and the most events.
 pub fn stream_span(read: &StreamRead) -> (i64, i64, i64) {
-    span(read.from.get(), read.direction, read.limit)
+    span(read.from.get(), read.to.get(), read.direction, read.limit)
 }
 
-fn span(from: u64, direction: Direction, limit: usize) -> (i64, i64, i64) {
-    let (from, limit) = (from.min(MAX) as i64, (limit.max(1) as u64).min(MAX) as i64);
+fn span(from: u64, to: u64, direction: Direction, limit: usize) -> (i64, i64, i64) {
+    let (from, to) = (from.min(MAX) as i64, to.min(MAX) as i64);
+    let limit = (limit.max(1) as u64).min(MAX) as i64;
     match direction {
-        Direction::Forward => (from.max(1), i64::MAX, limit),
-        Direction::Backward => (1, from, limit),
+        Direction::Forward => (from.max(1), to, limit),
+        Direction::Backward => (1, from.min(to), limit),
     }
 }
 
@@ -34,9 +35,10 @@ fn span(from: u64, direction: Direction, limit: usize) -> (i64, i64, i64) {
 /// # Errors
 /// `Damaged` if events are missing among them: positions have no gaps.
 pub fn log_page(read: &LogRead, events: Vec<RecordedEvent>, whole: bool, head: Position) -> Result<LogPage> {
+    let end = head.min(read.to);
     if read.query.is_all() {
         let positions = events.iter().map(|event| event.position.get());
-        if let Some(missing) = missing(read.from.get(), head.get(), read.direction, positions, whole) {
+        if let Some(missing) = missing(read.from.get(), end.get(), read.direction, positions, whole) {
             let problem = format!("there is no event at position {missing}");
             return Err(damaged(Some(Position::new(missing)), problem));
         }
@@ -44,12 +46,12 @@ pub fn log_page(read: &LogRead, events: Vec<RecordedEvent>, whole: bool, head: P
     let last = events.last().map(|event| event.position).filter(|_| !whole);
     let next = match (read.direction, last) {
         (Direction::Forward, Some(last)) => last.next(),
-        (Direction::Forward, None) => read.from.max(head.next()),
+        (Direction::Forward, None) => read.from.max(end.next()),
         (Direction::Backward, Some(last)) => last.previous(),
         (Direction::Backward, None) => Position::ZERO,
     };
     let end = match read.direction {
-        Direction::Forward => next > head,
+        Direction::Forward => next > end,
         Direction::Backward => next == Position::ZERO,
     };
     Ok(LogPage { events, next, end, head })
@@ -65,20 +67,21 @@ pub fn stream_page(
     whole: bool,
     version: Version,
 ) -> Result<StreamPage> {
+    let end = version.min(read.to);
     let versions = events.iter().map(|event| event.version.get());
-    if let Some(missing) = missing(read.from.get(), version.get(), read.direction, versions, whole) {
+    if let Some(missing) = missing(read.from.get(), end.get(), read.direction, versions, whole) {
         let problem = format!("the stream `{}` has no event of version {missing}", read.stream);
         return Err(damaged(None, problem));
     }
     let last = events.last().map(|event| event.version).filter(|_| !whole);
     let next = match (read.direction, last) {
         (Direction::Forward, Some(last)) => last.next(),
-        (Direction::Forward, None) => read.from.max(version.next()),
+        (Direction::Forward, None) => read.from.max(end.next()),
         (Direction::Backward, Some(last)) => last.previous(),
         (Direction::Backward, None) => Version::ZERO,
     };
     let end = match read.direction {
-        Direction::Forward => next > version,
+        Direction::Forward => next > end,
         Direction::Backward => next == Version::ZERO,
     };
     Ok(StreamPage { events, next, end, version })

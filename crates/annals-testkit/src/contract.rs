@@ -65,6 +65,12 @@ macro_rules! __clauses {
                 items_are_or_ed_and_what_an_item_names_is_and_ed,
                 no_match_of_every_event_means_that_the_head_was_seen,
                 an_append_refused_by_a_query_changes_nothing,
+                names_in_queries_are_compared_byte_for_byte,
+                long_names_with_a_common_prefix_are_different_in_queries,
+                each_of_many_tags_finds_its_event,
+                many_items_and_types_are_looked_at_in_full,
+                items_that_differ_in_their_tags_only_are_united,
+                a_condition_may_begin_beyond_the_head,
                 of_many_claims_one_wins,
             }
             atomic: {
@@ -117,6 +123,7 @@ macro_rules! __clauses {
                 an_empty_log_reads_as_empty,
                 the_log_is_read_from_anywhere,
                 a_page_says_where_the_next_begins,
+                a_read_ends_at_its_upper_bound,
                 a_page_without_events_still_gets_on,
                 a_limit_is_kept,
                 every_query_reads_what_a_filter_would,
@@ -173,12 +180,14 @@ macro_rules! __clauses {
                 keys_survive_reopening,
                 event_ids_survive_reopening,
                 recorded_time_is_held_across_reopening,
+                recorded_times_are_unchanged_after_reopening,
                 a_checkpoint_survives_reopening,
                 the_identity_survives_reopening,
             }
             isolation: {
                 two_logs_have_two_identities,
                 one_log_does_not_show_in_another,
+                two_handles_share_one_log,
             }
             history: {
                 random_histories_have_one_order,

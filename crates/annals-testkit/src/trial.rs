@@ -33,6 +33,14 @@ pub trait Subject: 'static {
         std::future::ready(())
     }
 
+    /// Opens another handle on the store that is open here, as a second process would.
+    ///
+    /// A store of which one process has one handle leaves out the clause on two handles, with that reason.
+    fn open_beside(&self, clock: Arc<TestClock>) -> impl Future<Output = Self::Store> {
+        let _ = clock;
+        async { panic!("this store has one handle: leave out the clause `two_handles_share_one_log`") }
+    }
+
     /// The limits that the store is opened with.
     fn limits(&self) -> Limits {
         Limits::default()
@@ -45,6 +53,7 @@ type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 trait Place {
     fn store(&self) -> Arc<dyn EventStore>;
     fn limits(&self) -> Limits;
+    fn beside(&self, clock: Arc<TestClock>) -> Local<'_, Arc<dyn EventStore>>;
     fn reopen(self: Box<Self>, clock: Arc<TestClock>) -> Local<'static, Box<dyn Place>>;
 }
 
@@ -67,6 +76,10 @@ impl<S: Subject> Place for Opened<S> {
 
     fn limits(&self) -> Limits {
         self.subject.limits()
+    }
+
+    fn beside(&self, clock: Arc<TestClock>) -> Local<'_, Arc<dyn EventStore>> {
+        Box::pin(async move { Arc::new(self.subject.open_beside(clock).await) as Arc<dyn EventStore> })
     }
 
     fn reopen(self: Box<Self>, clock: Arc<TestClock>) -> Local<'static, Box<dyn Place>> {
@@ -124,6 +137,12 @@ impl Trial {
         self.store = Some(place.store());
         self.place = Some(place);
         self.store()
+    }
+
+    /// Another handle on the store on trial.
+    pub async fn beside(&self) -> Arc<dyn EventStore> {
+        let place = self.place.as_ref().expect("a place is there between the methods of a trial");
+        place.beside(Arc::clone(&self.clock)).await
     }
 
     /// Another trial, with a fresh store at another place and the same clock.

@@ -15,8 +15,8 @@ mod turns;
 use std::sync::Arc;
 
 use annals_core::{
-    Aggregate, Decide, Direction, Error, EventId, EventStoreExt, Position, Seen, StreamId, StreamRead,
-    Timestamp, Version,
+    Aggregate, Decide, Error, EventId, EventStoreExt, Position, Seen, StreamId, StreamRead, Timestamp,
+    Version,
 };
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -194,8 +194,7 @@ impl<A: Aggregate> Repository<A> {
         let (mut low, mut high) = (Version::ZERO, store.stream_version(stream).await?);
         while low < high {
             let middle = Version::new(low.get() + (high.get() - low.get()).div_ceil(2));
-            let read =
-                StreamRead { stream: stream.clone(), from: middle, direction: Direction::Forward, limit: 1 };
+            let read = StreamRead::forward(stream, middle).limit(1);
             match store.read_stream(read).await?.events.first() {
                 Some(event) if event.recorded_at <= time => low = middle,
                 _ => high = middle.previous(),

@@ -25,5 +25,7 @@ annals_testkit::contract!(
         recorded_time_is_held_across_reopening: "what is in memory ends with the process",
         a_checkpoint_survives_reopening: "what is in memory ends with the process",
         the_identity_survives_reopening: "what is in memory ends with the process",
+        recorded_times_are_unchanged_after_reopening: "what is in memory ends with the process",
+        two_handles_share_one_log: "its only handles are clones of one",
     },
 );

@@ -34,10 +34,20 @@ impl Subject for Directory {
 
 mod large_segments {
     use super::Directory;
-    annals_testkit::contract!(open: Directory::new(64 << 20));
+    annals_testkit::contract!(
+        open: Directory::new(64 << 20),
+        skip: {
+            two_handles_share_one_log: "a directory is open once, in one process: the second opening is refused",
+        },
+    );
 }
 
 mod small_segments {
     use super::Directory;
-    annals_testkit::contract!(open: Directory::new(2 << 10));
+    annals_testkit::contract!(
+        open: Directory::new(2 << 10),
+        skip: {
+            two_handles_share_one_log: "a directory is open once, in one process: the second opening is refused",
+        },
+    );
 }

@@ -82,11 +82,12 @@ async fn compare(store: &EngineStore, memory: &MemoryStore, random: &mut Random,
         let near = if limit < 10 { random.below(60) } else { random.below(head + 3) };
         let from = if direction == Direction::Forward { (head + 3).saturating_sub(near) } else { near };
         let from = if random.below(9) == 0 && limit > 10 { u64::MAX } else { from };
-        let read = LogRead { from: Position::new(from), direction, query, limit };
+        let read =
+            LogRead { direction, ..LogRead::forward(Position::new(from)).matching(query).limit(limit) };
         assert_eq!(log_pages(store, &read).await, log_pages(memory, &read).await, "{read:?}");
         let name = stream(NAMES[random.below(NAMES.len() as u64) as usize]);
         let from = Version::new(random.below(head / 4 + 2));
-        let read = StreamRead { stream: name, from, direction, limit };
+        let read = StreamRead { direction, ..StreamRead::forward(name, from).limit(limit) };
         let (ours, theirs) = (store.read_stream(read.clone()).await, memory.read_stream(read.clone()).await);
         let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
         let ids =

@@ -18,6 +18,10 @@ impl Subject for Database {
         MySqlStore::open(&self.0, Options { clock, ..Options::default() }).await.unwrap()
     }
 
+    async fn open_beside(&self, clock: Arc<TestClock>) -> MySqlStore {
+        self.open(clock).await
+    }
+
     async fn close(&self, store: MySqlStore) {
         store.close().await;
     }

@@ -18,6 +18,10 @@ impl Subject for Schema {
         PostgresStore::open(&self.0, Options { clock, ..Options::default() }).await.unwrap()
     }
 
+    async fn open_beside(&self, clock: Arc<TestClock>) -> PostgresStore {
+        self.open(clock).await
+    }
+
     async fn close(&self, store: PostgresStore) {
         store.close().await;
     }

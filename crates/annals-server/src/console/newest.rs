@@ -50,12 +50,8 @@ pub(crate) async fn newest(
             tag: again.first("tag"),
         };
         let newest = !start.is_given();
-        let read = LogRead {
-            from: start.position(&*app.store).await?,
-            direction: Direction::Backward,
-            query,
-            limit: PAGE_EVENTS,
-        };
+        let from = start.position(&*app.store).await?;
+        let read = LogRead::backward(from).matching(query).limit(PAGE_EVENTS);
         let found = app.store.read_log(read).await?;
         let head = token::of_log(&*app.store, found.head, &found.events).await?;
         let live = newest.then(|| filter.address(&format!("/v1/events/live?after={head}")));

@@ -39,7 +39,7 @@ pub(crate) async fn stream(
         params.finish()?;
         let first_page = !start.is_given();
         let from = start.version(&*app.store, &stream).await?;
-        let read = StreamRead { stream: stream.clone(), from, direction, limit: PAGE_EVENTS };
+        let read = StreamRead { direction, ..StreamRead::forward(&stream, from).limit(PAGE_EVENTS) };
         let found = app.store.read_stream(read).await?;
         if found.version == Version::ZERO {
             let detail = format!("there is no stream `{stream}`");

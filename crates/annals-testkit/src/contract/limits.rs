@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use annals_core::{
-    Append, Bytes, ContentType, Error, EventStore, EventType, Expected, IdempotencyKey, LogRead, NewEvent,
-    Position, Query, QueryItem, RecordedEvent, Text,
+    Append, Bytes, ContentType, Error, EventStore, EventStoreExt, EventType, Expected, IdempotencyKey,
+    LogRead, NewEvent, Position, Query, QueryItem, RecordedEvent, Text,
 };
 
 use crate::Trial;
@@ -173,10 +173,9 @@ pub async fn queries_at_the_limits_are_answered(trial: &mut Trial) {
         let expected: Vec<_> =
             log(store).await.iter().filter(|event| means(event)).map(|e| e.position).collect();
         let answered = async {
-            let all = LogRead::forward(Position::FIRST).matching(query.clone());
-            let page = read(store.read_log(all).await);
+            let found = read(store.log_events(query.clone()).await);
             let append = noted(events(1)).unless(query.clone(), Position::ZERO);
-            (page.events.iter().map(|event| event.position).collect::<Vec<_>>(), store.append(append).await)
+            (found.iter().map(|event| event.position).collect::<Vec<_>>(), store.append(append).await)
         };
         let (found, refused) =
             tokio::time::timeout(HANG, answered).await.expect("a query within the limits is answered");

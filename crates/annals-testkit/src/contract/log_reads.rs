@@ -2,7 +2,7 @@
 
 use annals_core::{
     Append, Direction, EventStore, Expected, LogPage, LogRead, Position, Query, QueryItem, RecordedEvent,
-    Text,
+    StreamRead, Text, Version,
 };
 
 use crate::Trial;
@@ -19,7 +19,8 @@ async fn page(store: &Store, request: LogRead) -> LogPage {
         page.events.len() <= request.limit.max(1),
         "a page holds at most as many events as were asked for"
     );
-    assert!(page.events.iter().all(|event| request.query.matches(event)), "every event was meant");
+    let is_meant = |event: &RecordedEvent| event.position <= request.to && request.query.matches(event);
+    assert!(page.events.iter().all(is_meant), "every event was meant");
     let in_order = |a: &RecordedEvent, b: &RecordedEvent| match request.direction {
         Direction::Forward => a.position < b.position,
         Direction::Backward => a.position > b.position,
@@ -28,7 +29,12 @@ async fn page(store: &Store, request: LogRead) -> LogPage {
     assert!(page.end || page.next != request.from || page.head == Position::ZERO, "a page gets on: {page:?}");
     match request.direction {
         Direction::Forward => {
-            assert_eq!(page.end, page.next > page.head, "the end is where the next page is beyond the head");
+            let last = page.head.min(request.to);
+            assert_eq!(
+                page.end,
+                page.next > last,
+                "the end is where the next page is beyond the head or the bound"
+            );
             assert!(page.next >= request.from, "forward goes up");
             assert!(page.events.iter().all(|e| e.position >= request.from && e.position < page.next));
         }
@@ -112,23 +118,102 @@ pub async fn the_log_is_read_from_anywhere(trial: &mut Trial) {
 pub async fn a_page_says_where_the_next_begins(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 10)).await);
-    let next = async |request: LogRead| {
-        let page = page(store, request).await;
-        assert_eq!(page.head, Position::new(10));
-        (page.next.get(), page.end)
-    };
-    assert_eq!(next(request(Direction::Forward, 0)).await, (11, true));
-    assert_eq!(next(request(Direction::Forward, 1).limit(4)).await, (5, false));
-    assert_eq!(next(request(Direction::Forward, 7).limit(4)).await, (11, true));
-    assert_eq!(next(request(Direction::Forward, 7).limit(3)).await, (10, false));
-    assert_eq!(next(request(Direction::Forward, 11)).await, (11, true));
-    assert_eq!(next(request(Direction::Forward, 15)).await, (15, true));
-    assert_eq!(next(request(Direction::Forward, u64::MAX)).await, (u64::MAX, true));
-    assert_eq!(next(request(Direction::Backward, u64::MAX).limit(4)).await, (6, false));
-    assert_eq!(next(request(Direction::Backward, 10).limit(4)).await, (6, false));
-    assert_eq!(next(request(Direction::Backward, 4).limit(4)).await, (0, true));
-    assert_eq!(next(request(Direction::Backward, 5).limit(4)).await, (1, false));
-    assert_eq!(next(request(Direction::Backward, 0)).await, (0, true));
+    for (direction, from, end) in [
+        (Direction::Forward, 0, 11),
+        (Direction::Forward, 1, 11),
+        (Direction::Forward, 7, 11),
+        (Direction::Forward, 11, 11),
+        (Direction::Forward, 15, 15),
+        (Direction::Forward, u64::MAX, u64::MAX),
+        (Direction::Backward, u64::MAX, 0),
+        (Direction::Backward, 10, 0),
+        (Direction::Backward, 4, 0),
+        (Direction::Backward, 0, 0),
+    ] {
+        for limit in [1, 3, 4, 10, 1_000] {
+            let mut read = request(direction, from).limit(limit);
+            loop {
+                let page = page(store, read.clone()).await;
+                assert_eq!(page.head, Position::new(10));
+                // Every event is meant, so the next page begins behind the last one of this, wherever it was cut.
+                let behind = page.events.last().map(|last| match direction {
+                    Direction::Forward => last.position.next(),
+                    Direction::Backward => last.position.previous(),
+                });
+                assert_eq!(page.next, behind.unwrap_or(Position::new(end)), "{read:?}");
+                read.from = page.next;
+                if page.end {
+                    break;
+                }
+                assert!(!page.events.is_empty(), "{read:?}");
+            }
+            assert_eq!(read.from, Position::new(end));
+        }
+    }
+}
+
+/// G8: a read ends at its upper bound, whichever way it goes, and says so. With the head that its first page says, all pages
+/// together are the log as it was then.
+pub async fn a_read_ends_at_its_upper_bound(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("a-1", Expected::NoStream, 6)).await);
+    new(store.append(some("b-1", Expected::NoStream, 6)).await);
+    let of_b = || Query::category(category("b"));
+    let positions =
+        |events: Vec<RecordedEvent>| events.iter().map(|event| event.position.get()).collect::<Vec<_>>();
+    for (from, to, all, of_b_alone) in [
+        (1, 8, 1..9, 7..9),
+        (1, 6, 1..7, 7..7),
+        (8, 8, 8..9, 8..9),
+        (9, 8, 9..9, 9..9),
+        (1, 0, 1..1, 1..1),
+        (3, 12, 3..13, 7..13),
+        (3, 99, 3..13, 7..13),
+    ] {
+        for limit in [1, 3, 1_000] {
+            let forward = request(Direction::Forward, from).to(Position::new(to)).limit(limit);
+            assert_eq!(positions(pages(store, forward.clone()).await), all.clone().collect::<Vec<_>>());
+            let found = pages(store, forward.matching(of_b())).await;
+            assert_eq!(positions(found), of_b_alone.clone().collect::<Vec<_>>());
+            let backward = request(Direction::Backward, u64::MAX).to(Position::new(to)).limit(limit);
+            let down: Vec<u64> = (1..=to.min(12)).rev().collect();
+            assert_eq!(positions(pages(store, backward).await), down, "down from {to}");
+        }
+        let page = page(store, request(Direction::Forward, from).to(Position::new(to))).await;
+        assert_eq!(page.head, Position::new(12), "the head is that of the log");
+    }
+    for (from, to, versions) in [(1, 4, 1..5), (3, 3, 3..4), (5, 4, 5..5), (2, 99, 2..7)] {
+        for limit in [1, 2, 1_000] {
+            let mut read =
+                StreamRead::forward(&stream("b-1"), Version::new(from)).to(Version::new(to)).limit(limit);
+            let mut found = Vec::new();
+            loop {
+                let page = crate::given::read(store.read_stream(read.clone()).await);
+                assert_eq!(page.version, Version::new(6), "the version is that of the stream");
+                found.extend(page.events.iter().map(|event| event.version.get()));
+                read.from = page.next;
+                if page.end {
+                    break;
+                }
+            }
+            assert_eq!(found, versions.clone().collect::<Vec<_>>());
+        }
+        let mut backward = StreamRead::backward(&stream("b-1"), Version::MAX).to(Version::new(to));
+        let mut down = Vec::new();
+        while backward.from > Version::ZERO {
+            let page = crate::given::read(store.read_stream(backward.clone()).await);
+            down.extend(page.events.iter().map(|event| event.version.get()));
+            assert_eq!(page.end, page.next == Version::ZERO);
+            backward.from = page.next;
+        }
+        assert_eq!(down, (1..=to.min(6)).rev().collect::<Vec<_>>());
+    }
+    let mut first = request(Direction::Forward, 1).limit(5);
+    let page = page(store, first.clone()).await;
+    new(store.append(some("c-1", Expected::NoStream, 9)).await);
+    (first.from, first.to) = (page.next, page.head);
+    let rest = pages(store, first).await;
+    assert_eq!(positions(page.events.into_iter().chain(rest).collect()), (1..13).collect::<Vec<_>>());
 }
 
 /// G8: a read that means nothing goes through to the end, so that whoever follows the log gets on.

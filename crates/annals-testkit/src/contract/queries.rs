@@ -1,10 +1,10 @@
 //! Clauses on the condition that no event matches a query after a position: rules over many streams.
 
-use annals_core::{Append, Expected, Position, Query, QueryItem, Text, Violated};
+use annals_core::{Append, EventStoreExt, EventType, Expected, Position, Query, QueryItem, Text, Violated};
 
 use crate::Trial;
 use crate::given::{
-    Picture, Store, category, event, event_type, log, new, one, race, refused, some, stream, tag,
+    Picture, Store, category, event, event_type, log, new, one, race, read, refused, some, stream, tag,
 };
 
 /// The violation of a single `NoMatch` after this position, or nothing if the append is let through.
@@ -122,6 +122,124 @@ pub async fn items_are_or_ed_and_what_an_item_names_is_and_ed(trial: &mut Trial)
         "the first that any item means"
     );
     assert_eq!(violated(store, two, 2).await, Some(Position::new(4)));
+}
+
+/// What a query finds, by reading and as a condition: the positions of these events and no others.
+async fn found(store: &Store, query: Query) -> Vec<u64> {
+    let events = read(store.log_events(query.clone()).await);
+    let positions: Vec<u64> = events.iter().map(|event| event.position.get()).collect();
+    let first = violated(store, query, 0).await;
+    assert_eq!(first.map(Position::get), positions.first().copied(), "reads and conditions find the same");
+    positions
+}
+
+/// Queries with this name in each place where a query has one.
+fn with_name(name: &str) -> [Query; 5] {
+    let of = |item: QueryItem| Query::item(item);
+    [
+        Query::category(category(name)),
+        Query::types([event_type(name)]),
+        Query::tags([tag(name)]),
+        of(QueryItem { process: Some(Text::from(name)), ..QueryItem::default() }),
+        of(QueryItem { initiator: Some(Text::from(name)), ..QueryItem::default() }),
+    ]
+}
+
+/// An event for each name, which has it wherever a query can name it.
+async fn named_everywhere(store: &Store, names: &[String]) {
+    for name in names {
+        let mut event = event(name).with_tag(tag(name));
+        event.metadata.process = Some(Text::from(name.as_str()));
+        event.metadata.initiator = Some(Text::from(name.as_str()));
+        new(store.append(one(&format!("{name}-1"), event)).await);
+    }
+}
+
+async fn each_name_finds_its_own(store: &Store, names: &[String]) {
+    named_everywhere(store, names).await;
+    for (index, name) in names.iter().enumerate() {
+        for query in with_name(name) {
+            assert_eq!(found(store, query.clone()).await, [index as u64 + 1], "{query:?}");
+        }
+    }
+}
+
+/// G3, G8: queries compare names byte by byte: case, blanks at the end and the composition of letters count.
+pub async fn names_in_queries_are_compared_byte_for_byte(trial: &mut Trial) {
+    let names =
+        ["seat", "Seat", "SEAT", "seat ", " seat", "seat\n", "s\u{e9}at", "se\u{301}at", "좌석", "좌석 "];
+    each_name_finds_its_own(trial.store(), &names.map(str::to_owned)).await;
+}
+
+/// G3, G8: names as long as they may be that differ in their last byte only are different in queries.
+pub async fn long_names_with_a_common_prefix_are_different_in_queries(trial: &mut Trial) {
+    let names = ["a", "b", ""].map(|end| format!("{}{end}", "n".repeat(EventType::BYTES_MAX - 1)));
+    each_name_finds_its_own(trial.store(), &names).await;
+}
+
+/// G3, G8: an event is found by each of its tags, as many as it may have.
+pub async fn each_of_many_tags_finds_its_event(trial: &mut Trial) {
+    let (store, limits) = (trial.store(), trial.limits());
+    let name = |number: usize| tag(&format!("seat:{number}"));
+    let tags =
+        (0..limits.event_tags_max).fold(event("row.opened"), |event, number| event.with_tag(name(number)));
+    new(store.append(some("a-1", Expected::NoStream, 1)).await);
+    new(store.append(one("row-1", tags)).await);
+    for number in 0..limits.event_tags_max {
+        assert_eq!(found(store, Query::tags([name(number)])).await, [2], "tag {number}");
+    }
+    assert!(found(store, Query::tags([name(limits.event_tags_max)])).await.is_empty());
+}
+
+/// G3, G8: of many items, and of many types of one item, each counts, the last as the first.
+pub async fn many_items_and_types_are_looked_at_in_full(trial: &mut Trial) {
+    const MANY: usize = 128;
+    let store = trial.store();
+    let name = |number: usize| event_type(&format!("kind.{number}"));
+    for number in [0, MANY / 2, MANY - 1, MANY] {
+        new(store.append(one("a-1", event(name(number).as_str()))).await);
+    }
+    let types = |numbers: std::ops::Range<usize>| Query::types(numbers.map(name));
+    let items = |numbers: std::ops::Range<usize>| Query {
+        items: numbers.flat_map(|number| Query::types([name(number)]).items).collect(),
+    };
+    for query in [types(0..MANY), items(0..MANY)] {
+        assert_eq!(found(store, query).await, [1, 2, 3]);
+    }
+    for query in [types(1..MANY), items(1..MANY)] {
+        assert_eq!(found(store, query).await, [2, 3]);
+    }
+}
+
+/// G3, G8: items that differ in their tags only are two items: either is enough.
+pub async fn items_that_differ_in_their_tags_only_are_united(trial: &mut Trial) {
+    let store = trial.store();
+    shop(store).await;
+    let placed = |name: &str| QueryItem {
+        types: vec![event_type("order.placed")],
+        tags: vec![tag(name)],
+        ..QueryItem::default()
+    };
+    let items = |names: &[&str]| Query { items: names.iter().map(|name| placed(name)).collect() };
+    assert_eq!(found(store, items(&["product:2", "customer:2"])).await, [2, 3]);
+    assert_eq!(found(store, items(&["customer:2", "product:2"])).await, [2, 3]);
+    assert_eq!(found(store, items(&["product:2", "product:3"])).await, [3]);
+    assert_eq!(found(store, items(&["product:3", "product:2"])).await, [3]);
+}
+
+/// G3: a condition may begin beyond the head: it holds until something matches there.
+pub async fn a_condition_may_begin_beyond_the_head(trial: &mut Trial) {
+    let store = trial.store();
+    shop(store).await;
+    let placed = || Query::types([event_type("order.placed")]);
+    for after in [5, 6, 1_000, u64::MAX - 1, u64::MAX] {
+        let position = Position::new(after);
+        new(store.append(some("probe-1", Expected::Any, 1).unless(placed(), position)).await);
+    }
+    let last = new(store.append(one("order-4", event("order.placed"))).await).last;
+    assert_eq!(violated(store, placed(), last.get() - 1).await, Some(last));
+    assert_eq!(violated(store, placed(), last.get()).await, None);
+    assert_eq!(violated(store, placed(), last.get() + 7).await, None);
 }
 
 /// G3: the query that means every event holds an append back until its caller has seen the head.

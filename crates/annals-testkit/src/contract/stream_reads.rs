@@ -100,23 +100,35 @@ pub async fn a_stream_that_does_not_exist_reads_as_empty(trial: &mut Trial) {
 pub async fn a_stream_page_says_where_the_next_begins(trial: &mut Trial) {
     let store = trial.store();
     interleaved(store).await;
-    let next = async |direction, from, limit| {
-        let page = page(store, request("a-2", direction, from).limit(limit)).await;
-        assert_eq!(page.version, Version::new(12));
-        (page.next.get(), page.end)
-    };
-    assert_eq!(next(Direction::Forward, 0, 100).await, (13, true));
-    assert_eq!(next(Direction::Forward, 1, 4).await, (5, false));
-    assert_eq!(next(Direction::Forward, 9, 4).await, (13, true));
-    assert_eq!(next(Direction::Forward, 9, 3).await, (12, false));
-    assert_eq!(next(Direction::Forward, 13, 3).await, (13, true));
-    assert_eq!(next(Direction::Forward, 20, 3).await, (20, true));
-    assert_eq!(next(Direction::Forward, 5, 0).await, (6, false));
-    assert_eq!(next(Direction::Backward, u64::MAX, 4).await, (8, false));
-    assert_eq!(next(Direction::Backward, 4, 4).await, (0, true));
-    assert_eq!(next(Direction::Backward, 5, 4).await, (1, false));
-    assert_eq!(next(Direction::Backward, 0, 4).await, (0, true));
-    assert_eq!(next(Direction::Backward, 3, 0).await, (2, false));
+    for (direction, from, end) in [
+        (Direction::Forward, 0, 13),
+        (Direction::Forward, 1, 13),
+        (Direction::Forward, 9, 13),
+        (Direction::Forward, 13, 13),
+        (Direction::Forward, 20, 20),
+        (Direction::Backward, u64::MAX, 0),
+        (Direction::Backward, 5, 0),
+        (Direction::Backward, 0, 0),
+    ] {
+        for limit in [0, 1, 3, 4, 100] {
+            let mut read = request("a-2", direction, from).limit(limit);
+            loop {
+                let page = page(store, read.clone()).await;
+                assert_eq!(page.version, Version::new(12));
+                let behind = page.events.last().map(|last| match direction {
+                    Direction::Forward => last.version.next(),
+                    Direction::Backward => last.version.previous(),
+                });
+                assert_eq!(page.next, behind.unwrap_or(Version::new(end)), "{read:?}");
+                read.from = page.next;
+                if page.end {
+                    break;
+                }
+                assert!(!page.events.is_empty(), "{read:?}");
+            }
+            assert_eq!(read.from, Version::new(end));
+        }
+    }
 }
 
 /// Names that are easily taken for one another.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use annals_consume::{Ladder, Subscription};
-use annals_core::{Append, EventStore, EventStoreExt, Expected, Position, Query, Timestamp, Version};
+use annals_core::{Append, Clock, EventStore, EventStoreExt, Expected, Position, Query, Timestamp, Version};
 
 use crate::Trial;
 use crate::given::{
@@ -65,6 +65,25 @@ pub async fn versions_and_positions_go_on_after_reopening(trial: &mut Trial) {
         let conflict = refused(store.append(some("order-7", at(round * 2), 2)).await);
         assert_eq!(conflict.violations[0].unseen.len(), 2, "what was written before is carried as unseen");
         refused(store.append(some("x-1", Expected::Any, 1).unless(Query::all(), Position::new(round))).await);
+    }
+}
+
+/// G4: recorded times are what they were after reopening, however the clock was moved meanwhile.
+pub async fn recorded_times_are_unchanged_after_reopening(trial: &mut Trial) {
+    for _ in 0..3 {
+        new(trial.store().append(some("order-7", Expected::Any, 2)).await);
+        trial.clock().advance(Duration::from_secs(7));
+    }
+    let times = async |store: &crate::given::Store| -> Vec<Timestamp> {
+        log(store).await.iter().map(|event| event.recorded_at).collect()
+    };
+    let before = times(trial.store()).await;
+    assert!(before.is_sorted() && before[0] < before[5], "{before:?}");
+    let now = trial.clock().now();
+    for moved in [now.plus(Duration::from_secs(86_400)), Timestamp::from_micros(0)] {
+        trial.clock().set(moved);
+        let store = trial.reopen().await;
+        assert_eq!(times(store).await, before);
     }
 }
 

@@ -216,6 +216,7 @@ fn carries_unseen(log: &[RecordedEvent], append: &annals_core::Append, violation
 /// Whether a store that holds these events answers a read with this page. It may stop early, and says so.
 fn page_says(seen: &[RecordedEvent], read: &LogRead, page: &LogPage) -> bool {
     let head = seen.len() as u64;
+    let last = head.min(read.to.get());
     let (next, from) = (page.next.get(), read.from.get());
     let looked_at: Vec<&RecordedEvent> = match read.direction {
         Direction::Forward => {
@@ -228,14 +229,14 @@ fn page_says(seen: &[RecordedEvent], read: &LogRead, page: &LogPage) -> bool {
             .collect(),
     };
     let end = match read.direction {
-        Direction::Forward => next > head,
+        Direction::Forward => next > last,
         Direction::Backward => next == 0,
     };
     let beyond = match read.direction {
-        Direction::Forward => next > from.max(head + 1),
-        Direction::Backward => next > from.min(head),
+        Direction::Forward => next > from.max(last + 1),
+        Direction::Backward => next > from.min(last),
     };
-    let meant = looked_at.into_iter().filter(|event| read.query.matches(event));
+    let meant = looked_at.into_iter().filter(|event| event.position <= read.to && read.query.matches(event));
     page.head.get() == head && page.end == end && !beyond && meant.eq(page.events.iter())
 }
 
@@ -243,13 +244,14 @@ fn page_says(seen: &[RecordedEvent], read: &LogRead, page: &LogPage) -> bool {
 fn stream_page_says(seen: &[RecordedEvent], read: &StreamRead, page: &StreamPage) -> bool {
     let events: Vec<&RecordedEvent> = seen.iter().filter(|event| event.stream == read.stream).collect();
     let version = Version::new(events.len() as u64);
+    let events: Vec<&RecordedEvent> = events.into_iter().filter(|event| event.version <= read.to).collect();
     let (meant, end): (Vec<&RecordedEvent>, bool) = match read.direction {
         Direction::Forward => (
             events
                 .into_iter()
                 .filter(|event| event.version >= read.from && event.version < page.next)
                 .collect(),
-            page.next > version,
+            page.next > version.min(read.to),
         ),
         Direction::Backward => (
             events.into_iter().rev().filter(|e| e.version <= read.from && e.version > page.next).collect(),

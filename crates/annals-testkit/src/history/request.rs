@@ -215,17 +215,34 @@ impl Requests {
         self.random.pick(&[Direction::Forward, Direction::Backward])
     }
 
+    /// Where a read ends: one time in three before the end perhaps.
+    fn to(&mut self) -> u64 {
+        if self.random.once_in(3) { self.random.below(self.head.get() + 3) } else { u64::MAX }
+    }
+
     pub(super) fn log_read(&mut self) -> LogRead {
         let (direction, beyond) = (self.direction(), self.head.get() + 5);
         let from = if self.random.once_in(4) { u64::MAX } else { self.random.below(beyond) };
         let query = self.query();
-        LogRead { from: Position::new(from), direction, query, limit: self.limit() }
+        LogRead {
+            from: Position::new(from),
+            to: Position::new(self.to()),
+            direction,
+            query,
+            limit: self.limit(),
+        }
     }
 
     pub(super) fn stream_read(&mut self) -> StreamRead {
         let (stream, direction) = (self.stream(), self.direction());
         let from = if self.random.once_in(3) { u64::MAX } else { self.random.below(30) };
-        StreamRead { stream, from: Version::new(from), direction, limit: self.limit() }
+        StreamRead {
+            stream,
+            from: Version::new(from),
+            to: Version::new(self.to()),
+            direction,
+            limit: self.limit(),
+        }
     }
 
     fn limit(&mut self) -> usize {

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use annals_core::{
     Append, Appended, Clock, Condition, Conflict, Direction, Error, EventId, EventStore, EventStoreExt,
-    EventType, Expected, IdempotencyKey, Invalid, Limits, LogPage, LogRead, MemoryStore, Position,
-    RecordedEvent, Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, SystemClock,
-    TestClock, Timestamp, Version, Violated,
+    EventType, Expected, IdempotencyKey, Invalid, Limits, LogPage, LogRead, MemoryStore, Position, Query,
+    QueryItem, RecordedEvent, Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead,
+    SystemClock, TestClock, Text, Timestamp, Version, Violated,
 };
 use annals_testkit::Subject;
 use async_trait::async_trait;
@@ -20,6 +20,9 @@ use async_trait::async_trait;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Nothing,
+    // No faults: what a store may do otherwise than the one in memory.
+    ReadsShortPages,
+    ListsFewStreams,
     // Appends.
     LosesTheSecondEvent,
     WritesEventByEvent,
@@ -49,6 +52,15 @@ pub enum Fault {
     IgnoresQueries,
     LooksAtTheFirstTagOnly,
     LooksAtTheFirstItemOnly,
+    FoldsCaseInQueries,
+    IgnoresBlanksInQueries,
+    ComposesLettersInQueries,
+    CutsNamesInQueries,
+    FindsEventsByTheFirstTags,
+    LooksAtTheFirstHundredItems,
+    LooksAtTheFirstHundredTypes,
+    TakesItemsOfOneTypeForOne,
+    BeginsAtTheBeginningBeyondTheHead,
     CountsFromThePositionItself,
     TakesPositionsOnly,
     NamesTheFirstViolationOnly,
@@ -81,6 +93,7 @@ pub enum Fault {
     SaysTheEndTooEarly,
     StopsAtThePageLimitForEver,
     IgnoresLimits,
+    IgnoresUpperBounds,
     IgnoresTheCategory,
     IgnoresTypes,
     StepsOverTheEnd,
@@ -99,6 +112,8 @@ pub enum Fault {
     // Survival and isolation.
     LosesAllWhenClosed,
     LosesTheIdentityWhenClosed,
+    MovesTimesWithTheClock,
+    ShowsTheLogAsItWasOpened,
     HasTheIdentityOfAnother,
 }
 
@@ -124,6 +139,14 @@ impl Kept {
 
 impl Subject for Kept {
     type Store = Faulty;
+
+    async fn open_beside(&self, clock: Arc<TestClock>) -> Faulty {
+        let mut beside = self.open(clock).await;
+        if self.fault == ShowsTheLogAsItWasOpened {
+            beside.shows_up_to = Some(beside.store.head().await.unwrap());
+        }
+        beside
+    }
 
     async fn open(&self, clock: Arc<TestClock>) -> Faulty {
         let mut opened = self.opened.lock().unwrap();
@@ -155,6 +178,8 @@ impl Subject for Kept {
             store,
             fault: self.fault,
             times_opened,
+            shows_up_to: None,
+            opened_at: clock.now(),
             clock,
             truth: Mutex::default(),
             shown: Mutex::default(),
@@ -168,6 +193,8 @@ pub struct Faulty {
     store: Arc<MemoryStore>,
     fault: Fault,
     times_opened: usize,
+    opened_at: Timestamp,
+    shows_up_to: Option<Position>,
     clock: Arc<TestClock>,
     /// What events should be read with, where the store below keeps something else.
     truth: Mutex<BTreeMap<Position, (EventId, Timestamp)>>,
@@ -255,8 +282,11 @@ impl Faulty {
             Condition::NoMatch { query, after } => match self.fault {
                 IgnoresQueries => *after = Position::MAX.into(),
                 TakesPositionsOnly => *after = after.position.into(),
-                LooksAtTheFirstTagOnly => query.items.iter_mut().for_each(|item| item.tags.truncate(1)),
-                LooksAtTheFirstItemOnly => query.items.truncate(1),
+                LooksAtTheFirstTagOnly
+                | LooksAtTheFirstItemOnly
+                | LooksAtTheFirstHundredItems
+                | LooksAtTheFirstHundredTypes
+                | TakesItemsOfOneTypeForOne => self.spoil_query(query),
                 CountsFromThePositionItself => *after = after.position.previous().into(),
                 _ => {}
             },
@@ -272,6 +302,62 @@ impl Faulty {
             },
             _ => {}
         }
+    }
+
+    /// The query as the store below gets it. One that is to be refused is left as it is.
+    fn spoil_query(&self, query: &mut Query) {
+        let read = LogRead::forward(Position::FIRST).matching(query.clone());
+        if read.validate(&Limits::default()).is_err() {
+            return;
+        }
+        match self.fault {
+            LooksAtTheFirstTagOnly => query.items.iter_mut().for_each(|item| item.tags.truncate(1)),
+            LooksAtTheFirstItemOnly => query.items.truncate(1),
+            LooksAtTheFirstHundredItems => query.items.truncate(100),
+            LooksAtTheFirstHundredTypes => query.items.iter_mut().for_each(|item| item.types.truncate(100)),
+            TakesItemsOfOneTypeForOne => query.items.dedup_by(|later, earlier| {
+                !later.types.is_empty()
+                    && QueryItem { tags: earlier.tags.clone(), ..later.clone() } == *earlier
+            }),
+            IgnoresTypes => query.items.iter_mut().for_each(|item| item.types.clear()),
+            IgnoresTheCategory => query.items.iter_mut().for_each(|item| item.category = None),
+            _ => {}
+        }
+    }
+
+    /// A name as queries compare it.
+    fn compared(&self, name: &str) -> String {
+        match self.fault {
+            FoldsCaseInQueries => name.to_lowercase(),
+            IgnoresBlanksInQueries => name.trim_end_matches(' ').to_owned(),
+            ComposesLettersInQueries => name.replace("e\u{301}", "\u{e9}"),
+            CutsNamesInQueries => name.chars().take(64).collect(),
+            _ => name.to_owned(),
+        }
+    }
+
+    /// Whether a query finds an event, with names that are compared badly.
+    fn finds(&self, query: &Query, event: &RecordedEvent) -> bool {
+        let same = |one: &str, other: &str| self.compared(one) == self.compared(other);
+        let text = |asked: &Option<Text>, has: &Option<Text>| match (asked, has) {
+            (Some(asked), Some(has)) => same(asked, has),
+            (asked, _) => asked.is_none(),
+        };
+        query.is_all()
+            || query.items.iter().any(|item| {
+                item.category
+                    .as_ref()
+                    .is_none_or(|name| same(name.as_str(), event.stream.category().as_str()))
+                    && (item.types.is_empty()
+                        || item.types.iter().any(|name| same(name.as_str(), event.event_type.as_str())))
+                    && item.tags.iter().all(|asked| {
+                        let is_cut = self.fault == FindsEventsByTheFirstTags && item.tags.len() == 1;
+                        let tags = if is_cut { 32 } else { usize::MAX };
+                        event.tags.iter().take(tags).any(|has| same(has.as_str(), asked.as_str()))
+                    })
+                    && text(&item.process, &event.metadata.process)
+                    && text(&item.initiator, &event.metadata.initiator)
+            })
     }
 
     async fn write(&self, mut append: Append) -> Result<Appended> {
@@ -344,7 +430,9 @@ impl Faulty {
                 }
                 Ok(())
             }
-            JudgesConditionsFirst | CountsItsOwnEvents => self.judge_first(append).await,
+            JudgesConditionsFirst | CountsItsOwnEvents | BeginsAtTheBeginningBeyondTheHead => {
+                self.judge_first(append).await
+            }
             _ => Ok(()),
         }
     }
@@ -366,6 +454,17 @@ impl Faulty {
                     {
                         let after = after.position;
                         refused.push((index, Violated::NoMatch { after, position: after.next() }));
+                    }
+                }
+                Condition::NoMatch { query, after } if self.fault == BeginsAtTheBeginningBeyondTheHead => {
+                    let after = after.position;
+                    let first = LogRead::forward(Position::FIRST).matching(query.clone()).limit(1);
+                    let Ok(page) = self.store.read_log(first).await else { continue };
+                    if after > page.head.next()
+                        && after < Position::new(u64::MAX)
+                        && let Some(event) = page.events.first()
+                    {
+                        refused.push((index, Violated::NoMatch { after, position: event.position }));
                     }
                 }
                 _ => {}
@@ -526,12 +625,26 @@ impl EventStore for Faulty {
     async fn read_log(&self, mut read: LogRead) -> Result<LogPage> {
         let (direction, from) = (read.direction, read.from);
         match self.fault {
+            ReadsShortPages => read.limit = read.limit.clamp(1, 3),
             IgnoresLimits => read.limit = usize::MAX,
-            IgnoresTypes => read.query.items.iter_mut().for_each(|item| item.types.clear()),
-            IgnoresTheCategory => read.query.items.iter_mut().for_each(|item| item.category = None),
-            _ => {}
+            IgnoresUpperBounds => read.to = Position::MAX,
+            LooksAtTheFirstTagOnly | LooksAtTheFirstItemOnly => {}
+            _ => self.spoil_query(&mut read.query),
+        }
+        let asked = read.query.clone();
+        if matches!(
+            self.fault,
+            FoldsCaseInQueries
+                | IgnoresBlanksInQueries
+                | ComposesLettersInQueries
+                | CutsNamesInQueries
+                | FindsEventsByTheFirstTags
+        ) && read.validate(&Limits::default()).is_ok()
+        {
+            read.query = Query::all();
         }
         let mut page = self.store.read_log(read).await?;
+        page.events.retain(|event| self.finds(&asked, event));
         match self.fault {
             LosesTheOldestBackward if direction == Direction::Backward => {
                 page.events.retain(|event| event.position > Position::FIRST);
@@ -559,6 +672,13 @@ impl EventStore for Faulty {
             NumbersVersionsFromZero => {
                 page.events.iter_mut().for_each(|event| event.version = event.version.previous());
             }
+            ShowsTheLogAsItWasOpened => {
+                page.events.retain(|event| self.shows_up_to.is_none_or(|last| event.position <= last));
+            }
+            MovesTimesWithTheClock if self.times_opened > 1 => {
+                let moved = |time: Timestamp| time.min(self.opened_at);
+                page.events.iter_mut().for_each(|event| event.recorded_at = moved(event.recorded_at));
+            }
             HidesALateCommit => {
                 let head = page.head;
                 page.events.retain(|event| {
@@ -574,6 +694,7 @@ impl EventStore for Faulty {
 
     async fn read_stream(&self, mut read: StreamRead) -> Result<StreamPage> {
         match self.fault {
+            ReadsShortPages => read.limit = read.limit.clamp(1, 3),
             FoldsCase => read.stream = lower(&read.stream),
             ReadsStreamsFromOneLater if read.from > Version::FIRST => read.from = read.from.next(),
             _ => {}
@@ -596,6 +717,10 @@ impl EventStore for Faulty {
 
     async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {
         let mut streams = match (self.fault, list.category.clone()) {
+            (ListsFewStreams, _) => {
+                let limit = list.limit.clamp(1, 2);
+                self.store.list_streams(StreamList { limit, ..list }).await?
+            }
             (ListsByPrefix, Some(category)) => {
                 let mut all = self.store.list_streams(StreamList { category: None, ..list }).await?;
                 all.retain(|info| info.stream.as_str().starts_with(category.as_str()));

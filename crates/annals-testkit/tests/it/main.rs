@@ -19,6 +19,18 @@ mod whole {
     annals_testkit::contract!(open: Kept::new(Fault::Nothing));
 }
 
+/// So does a store whose pages are shorter than was asked for, as the contract allows.
+mod short_pages {
+    use crate::kept::{Fault, Kept};
+    annals_testkit::contract!(open: Kept::new(Fault::ReadsShortPages));
+}
+
+/// So does a store that lists fewer streams at once than was asked for.
+mod short_lists {
+    use crate::kept::{Fault, Kept};
+    annals_testkit::contract!(open: Kept::new(Fault::ListsFewStreams));
+}
+
 /// Why a store does not keep a clause.
 fn caught(
     name: &str,
@@ -129,6 +141,29 @@ a_broken_store_is_caught! {
     one_that_looks_at_the_first_item_only: LooksAtTheFirstItemOnly => [
         items_are_or_ed_and_what_an_item_names_is_and_ed,
     ];
+    one_that_folds_case_in_queries: FoldsCaseInQueries => [names_in_queries_are_compared_byte_for_byte];
+    one_that_ignores_blanks_in_queries: IgnoresBlanksInQueries => [
+        names_in_queries_are_compared_byte_for_byte,
+    ];
+    one_that_composes_letters_in_queries: ComposesLettersInQueries => [
+        names_in_queries_are_compared_byte_for_byte,
+    ];
+    one_that_cuts_names_in_queries: CutsNamesInQueries => [
+        long_names_with_a_common_prefix_are_different_in_queries,
+    ];
+    one_that_finds_events_by_the_first_tags: FindsEventsByTheFirstTags => [each_of_many_tags_finds_its_event];
+    one_that_looks_at_the_first_hundred_items: LooksAtTheFirstHundredItems => [
+        many_items_and_types_are_looked_at_in_full,
+    ];
+    one_that_looks_at_the_first_hundred_types: LooksAtTheFirstHundredTypes => [
+        many_items_and_types_are_looked_at_in_full,
+    ];
+    one_that_takes_items_of_one_type_for_one: TakesItemsOfOneTypeForOne => [
+        items_that_differ_in_their_tags_only_are_united,
+    ];
+    one_that_begins_at_the_beginning_beyond_the_head: BeginsAtTheBeginningBeyondTheHead => [
+        a_condition_may_begin_beyond_the_head,
+    ];
     one_that_counts_from_the_position_itself: CountsFromThePositionItself => [
         no_match_by_type, no_match_by_category, no_match_by_process_and_initiator,
         no_match_of_every_event_means_that_the_head_was_seen,
@@ -219,6 +254,9 @@ a_broken_store_is_caught! {
     one_that_loses_what_follows_in_a_later_page: StopsAtThePageLimitForEver => [
         the_log_is_read_from_anywhere, random_histories_have_one_order,
     ];
+    one_that_ignores_upper_bounds: IgnoresUpperBounds => [
+        a_read_ends_at_its_upper_bound, random_histories_have_one_order,
+    ];
     one_that_ignores_limits: IgnoresLimits => [a_limit_is_kept];
     one_that_ignores_the_category: IgnoresTheCategory => [
         every_query_reads_what_a_filter_would, a_filtered_subscription_misses_nothing_while_writers_run,
@@ -231,6 +269,8 @@ a_broken_store_is_caught! {
     one_that_forgets_what_comes_next: ForgetsWhatComesNext => [
         a_subscription_from_the_head_gives_what_comes_next,
     ];
+    one_that_moves_times_with_the_clock: MovesTimesWithTheClock => [recorded_times_are_unchanged_after_reopening];
+    one_that_shows_the_log_as_it_was_opened: ShowsTheLogAsItWasOpened => [two_handles_share_one_log];
     one_that_gives_missing_streams_a_version: GivesMissingStreamsAVersion => [
         a_stream_that_does_not_exist_reads_as_empty,
     ];

@@ -1,9 +1,7 @@
 //! What is known of a log, whatever happens to its disk: what was acknowledged, what nobody was told of, what was
 //! refused, and what a consumer has read, page by page from its checkpoint on.
 
-use annals_core::{
-    Append, Appended, Direction, Error, EventStore, LogRead, Position, RecordedEvent, Version,
-};
+use annals_core::{Append, Appended, Error, EventStore, LogRead, Position, RecordedEvent, Version};
 use annals_engine::{EngineStore, verify_disk};
 
 use super::{Setting, open};
@@ -168,12 +166,7 @@ impl Witness {
         for (append, outcome) in &self.done {
             let stream = &append.writes[0].stream;
             let theirs: Vec<_> = self.consumed.iter().filter(|event| event.stream == *stream).collect();
-            let read = annals_core::StreamRead {
-                stream: stream.clone(),
-                from: Version::MAX,
-                direction: Direction::Backward,
-                limit: theirs.len(),
-            };
+            let read = annals_core::StreamRead::backward(stream, Version::MAX).limit(theirs.len());
             match store.read_stream(read).await {
                 Ok(page) => assert!(page.events.iter().rev().eq(theirs), "another stream is read"),
                 Err(error) => is_damage(&error),
