@@ -6,7 +6,7 @@
 //! guard.rs         refuses what a page of another site may have sent
 //! routes.rs        every method and path, and the layers around them
 //!   append.rs read.rs live.rs      the API          health.rs metrics.rs openapi.rs   for operators
-//!   token.rs etag.rs               positions that name their history
+//!   token.rs etag.rs expected.rs   positions that name their history, and what is expected of them
 //!   upkeep.rs                                                                         backups and figures of the store
 //!   console.rs                     for people       problem.rs                        what fails, how it is told
 //! event_json.rs    the one JSON form of an event, also of the command line's export and import
@@ -29,6 +29,7 @@ mod routes;
 mod append;
 mod body;
 mod etag;
+mod expected;
 mod links;
 mod live;
 mod live_pages;

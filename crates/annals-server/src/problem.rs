@@ -52,6 +52,11 @@ impl Problem {
         self.status
     }
 
+    /// The same problem with this status.
+    pub(crate) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     /// What went wrong, for people.
     pub fn detail(&self) -> &str {
         &self.detail

@@ -34,6 +34,17 @@ impl Token {
         Self { number: version.get(), id: Some(id) }
     }
 
+    /// The number without the id of an event.
+    pub(crate) fn bare(version: Version) -> Self {
+        Self { number: version.get(), id: None }
+    }
+
+    /// What both say, if they have the same number and do not name different events.
+    pub(crate) fn and(self, other: Self) -> Option<Self> {
+        let same = self.number == other.number && (self.id == other.id || self.id.xor(other.id).is_some());
+        same.then_some(Self { number: self.number, id: self.id.or(other.id) })
+    }
+
     /// The number alone.
     pub(crate) fn number(self) -> u64 {
         self.number
