@@ -4,6 +4,7 @@
 //! connections.rs   accepts, ends gracefully
 //! flow.rs          cuts off clients that take nothing; room.rs, bounds.rs: what all connections together may take
 //! guard.rs         refuses what a page of another site may have sent
+//! headers.rs       refuses headers that were meant to be others
 //! routes.rs        every method and path, and the layers around them
 //!   append.rs read.rs live.rs      the API          health.rs metrics.rs openapi.rs   for operators
 //!   token.rs etag.rs expected.rs   positions that name their history, and what is expected of them
@@ -23,6 +24,7 @@ mod bounds;
 mod connections;
 mod flow;
 mod guard;
+mod headers;
 mod room;
 mod routes;
 

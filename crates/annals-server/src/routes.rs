@@ -14,6 +14,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
 use crate::guard::guard;
+use crate::headers;
 use crate::problem::Problem;
 use crate::room;
 use crate::{append, console, health, live, metrics, openapi, read, upkeep};
@@ -65,6 +66,7 @@ pub(crate) fn router(app: Arc<App>, mounted: Vec<Mounted>) -> Router {
         routes().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
     let own =
         own.method_not_allowed_fallback(no_such_method).fallback(no_such_route).with_state(Arc::clone(&app));
+    let own = own.layer(middleware::from_fn(headers::known));
     let nest = |router: Router, mounted: Mounted| router.nest(&mounted.path, mounted.router);
     let (checked, others): (Vec<_>, Vec<_>) = mounted.into_iter().partition(|mounted| mounted.checked);
     let own = checked.into_iter().fold(own, nest);

@@ -187,6 +187,30 @@ fn bad_headers_and_parameters_are_refused_by_name() {
 }
 
 #[test]
+fn a_header_that_is_not_quite_one_of_ours_is_refused_on_every_route() {
+    let server = Running::start();
+    let routes = annals_server::served().into_iter().chain([("GET", "/none"), ("PUT", "/v1/events")]);
+    for (method, path) in routes {
+        let path = path.replace("{stream}", "a").replace("{position}", "1");
+        for (given, meant) in [
+            ("Expected-Versions", "Expected-Version"),
+            ("Idempotency-Ky", "Idempotency-Key"),
+            ("Idempotency-Keys", "Idempotency-Key"),
+            ("Annals-Expected-Version", "Expected-Version"),
+            ("Annals-Trace", "Idempotency-Key"),
+        ] {
+            let request =
+                ureq::http::Request::builder().method(method).uri(server.url(&path)).header(given, "1");
+            let request = request.header("content-type", "application/json");
+            let refused = server.send(request.body(r#"[{"type":"t","data":1}]"#.to_owned()).unwrap());
+            assert_eq!(refused.problem(), invalid(given), "{method} {path}: {}", refused.text);
+            assert!(refused.json()["detail"].as_str().unwrap().contains(meant), "{}", refused.text);
+        }
+    }
+    assert_eq!(server.get("/v1/events").json()["head"], 0);
+}
+
+#[test]
 fn a_body_of_another_type_is_refused() {
     let server = Running::start();
     for given in ["text/plain", "application/x-www-form-urlencoded", ""] {
