@@ -13,6 +13,7 @@ use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
+use crate::browsers;
 use crate::guard::guard;
 use crate::headers;
 use crate::problem::Problem;
@@ -52,6 +53,7 @@ fn routes() -> Vec<Route> {
         ("GET", "/events/{position}", get(console::event)),
         ("GET", "/console.css", get(console::style)),
         ("GET", "/console.js", get(console::script)),
+        ("GET", "/favicon.ico", get(console::icon)),
     ]
 }
 
@@ -73,6 +75,7 @@ pub(crate) fn router(app: Arc<App>, mounted: Vec<Mounted>) -> Router {
     let own = own.layer(middleware::from_fn_with_state(Arc::clone(&app), guard));
     let all = others.into_iter().fold(own, nest);
     all.layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), browsers::pages))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), account))
         .layer(middleware::map_response(harden))
         .layer(middleware::from_fn_with_state(app, metrics::observe))
