@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::json;
 
 use crate::etag::{self, Tags};
+use crate::event_json::whole;
 use crate::params::text_header;
 use crate::problem::Problem;
 use crate::token::{self, Token};
@@ -70,10 +71,14 @@ impl FromStr for ExpectedVersion {
 
     /// Reads `none`, `exists`, `any`, a version or a token such as an ETag has.
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        if let Ok(token) = text.parse() {
-            return Ok(Self::Version(token));
+        match text {
+            "none" | "exists" | "any" => text.parse().map(Self::Word),
+            _ => text.parse().map(Self::Version).map_err(|_| {
+                let problem =
+                    format!("`{text}` is not a version such as 2 or `2@UUID`, `none`, `exists` or `any`");
+                Invalid::new("expected version", problem)
+            }),
         }
-        text.parse().map(Self::Word)
     }
 }
 
@@ -88,7 +93,12 @@ impl<'de> Deserialize<'de> for ExpectedVersion {
             }
 
             fn visit_u64<E: de::Error>(self, version: u64) -> Result<ExpectedVersion, E> {
+                token::check_number(version, &self)?;
                 Ok(ExpectedVersion::Word(Expected::Exact(Version::new(version))))
+            }
+
+            fn visit_f64<E: de::Error>(self, version: f64) -> Result<ExpectedVersion, E> {
+                whole(version, &self).and_then(|version| self.visit_u64(version))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ExpectedVersion, E> {
@@ -332,10 +342,10 @@ fn of_match(headers: &HeaderMap) -> Result<Option<Expectation>, Problem> {
         }
         Some(Tags::These(tags)) => {
             let mut tokens: Vec<Token> = Vec::new();
-            for token in tags.iter().filter(|tag| !tag.weak).filter_map(|tag| tag.text.parse().ok()) {
-                if !tokens.contains(&token) {
-                    tokens.push(token);
-                }
+            for tag in tags.iter().filter(|tag| !tag.weak) {
+                // Tags are compared letter by letter: `"03"` is none of ours.
+                let token = tag.text.parse().ok().filter(|token: &Token| token.to_string() == tag.text);
+                tokens.extend(token.filter(|token| !tokens.contains(token)));
             }
             // The newest version first: of what came after it the client has seen nothing.
             tokens.sort_by_key(|token| std::cmp::Reverse(token.number()));

@@ -80,7 +80,7 @@ fn any_tag_of_a_list_may_match() {
 fn a_weak_tag_and_a_foreign_one_match_nothing() {
     let server = at_version(3);
     let weak = format!("W/{}", server.get(STREAM).header("etag"));
-    for tag in ["W/\"3\"", &*weak, "\"abc\"", "\"\"", "\"3x\""] {
+    for tag in ["W/\"3\"", &*weak, "\"abc\"", "\"\"", "\"3x\"", "\"03\"", "\"+3\"", "\" 3\""] {
         let refused = server.post(STREAM, &[("if-match", tag)], EVENT);
         is_violated(&refused);
         assert_eq!(refused.json()["actual_version"], 3, "{tag}");
