@@ -193,7 +193,7 @@ impl<'a> Answer<'a> {
             first_position: appended.first.get(),
             last_position: appended.last.get(),
             witness: Witness { position: appended.last, id: *last }.to_string(),
-            recorded_at: appended.recorded_at.to_string(),
+            recorded_at: appended.recorded_at.fixed(),
             duplicate: appended.duplicate,
             streams: streams
                 .map(|(stream, version)| Written {

@@ -171,11 +171,9 @@ fn number(number: u64) -> String {
 
 /// A point in time, in UTC, to the millisecond; whole when pointed at.
 fn time(at: Timestamp) -> Markup {
-    let whole = at.to_string();
-    let (date, rest) = whole.split_once('T').unwrap_or((&whole, ""));
-    let clock = rest.trim_end_matches('Z');
-    let (seconds, fraction) = clock.split_once('.').unwrap_or((clock, ""));
-    let shown = format!("{seconds}.{:0<3}", &fraction[..fraction.len().min(3)]);
+    let whole = at.fixed();
+    let (date, clock) = whole.split_once('T').unwrap_or((&whole, ""));
+    let shown = clock.get(.."13:00:00.000".len()).unwrap_or(clock);
     html! { time datetime=(whole) title=(whole) { (date) " " (shown) } }
 }
 

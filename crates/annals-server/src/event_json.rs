@@ -1,7 +1,7 @@
 //! The one place where an event becomes JSON and comes back from it.
 //!
 //! ```text
-//! {"position":7,"stream":"account-42","version":3,"append":7,"recorded_at":"2017-04-15T13:00:00Z",
+//! {"position":7,"stream":"account-42","version":3,"append":7,"recorded_at":"2017-04-15T13:00:00.000000Z",
 //!  "id":"0f…","type":"account.opened","data":{"owner":"kim"},"tags":["vip"]}
 //! ```
 //!
@@ -133,7 +133,7 @@ impl<'a> Shape<'a> {
             stream: event.stream.as_str().into(),
             version: event.version.get(),
             append: event.append.get(),
-            recorded_at: event.recorded_at.to_string().into(),
+            recorded_at: event.recorded_at.fixed().into(),
             id: event.id.to_string().into(),
             event_type: event.event_type.as_str().into(),
             schema_version: event.schema_version,
