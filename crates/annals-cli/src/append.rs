@@ -101,7 +101,7 @@ impl Append {
         if self.json {
             let answer = json!({
                 "stream": stream.as_str(), "version": version.get(), "position": appended.last.get(),
-                "recorded_at": appended.recorded_at.to_string(), "duplicate": appended.duplicate,
+                "recorded_at": appended.recorded_at.fixed(), "duplicate": appended.duplicate,
                 "id": (!appended.duplicate).then(|| id.to_string()),
             });
             output.line(&answer.to_string())?;

@@ -156,9 +156,9 @@ impl Backup {
         let whole: Vec<&Manifest> = found.iter().filter_map(|listed| listed.manifest.as_ref().ok()).collect();
         let rows = whole.iter().map(|backup| {
             let Manifest { number, head, segments, created_at, recorded_at, .. } = backup;
-            let last = if head.get() > 0 { recorded_at.to_string() } else { "-".to_owned() };
+            let last = if head.get() > 0 { recorded_at.fixed() } else { "-".to_owned() };
             let (size, segments) = (mebibytes(backup.bytes()), segments.len().to_string());
-            vec![number.to_string(), head.to_string(), size, segments, created_at.to_string(), last]
+            vec![number.to_string(), head.to_string(), size, segments, created_at.fixed(), last]
         });
         if let Some(last) = whole.last() {
             output.table(&columns, &rows.collect::<Vec<_>>())?;
@@ -169,9 +169,11 @@ impl Backup {
         let now = SystemClock.now();
         if let Some(ahead) = whole.iter().find(|backup| backup.head.get() > 0 && backup.recorded_at > now) {
             let line = format!(
-                "the newest event of backup {} was recorded at {}, and the clock of this machine says {now}: times do not tell \
+                "the newest event of backup {} was recorded at {}, and the clock of this machine says {}: times do not tell \
                  the newest events apart, so restore --to a position",
-                ahead.number, ahead.recorded_at
+                ahead.number,
+                ahead.recorded_at.fixed(),
+                now.fixed()
             );
             output.line(&output.styled(&line, Style::Strong))?;
         }
@@ -204,10 +206,10 @@ fn listed_in_json(listed: &Listed) -> Value {
 }
 
 fn manifest_in_json(manifest: &Manifest) -> Value {
-    let recorded_at = (manifest.head.get() > 0).then(|| manifest.recorded_at.to_string());
+    let recorded_at = (manifest.head.get() > 0).then(|| manifest.recorded_at.fixed());
     json!({
         "backup": manifest.number, "store": manifest.store.to_string(), "head": manifest.head.get(),
-        "recorded_at": recorded_at, "created_at": manifest.created_at.to_string(), "bytes": manifest.bytes(),
+        "recorded_at": recorded_at, "created_at": manifest.created_at.fixed(), "bytes": manifest.bytes(),
         "segments": manifest.segments.len(),
     })
 }

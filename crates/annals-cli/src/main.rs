@@ -169,17 +169,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 
 /// Tells why a command failed.
 fn fail(error: &anyhow::Error) -> ExitCode {
-    let mut line = String::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        // Some errors tell their cause themselves.
-        if !line.ends_with(&text) {
-            if !line.is_empty() {
-                line.push_str(": ");
-            }
-            line.push_str(&text);
-        }
-    }
+    let line = annals_core::chain(error.as_ref());
     output::note(&format!("annals: {}", address::without_passwords(&line)));
     if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }

@@ -132,7 +132,7 @@ fn show(output: &mut Output, status: &Status, json: bool) -> anyhow::Result<()> 
             json!({
                 "aggregate_type": failing.aggregate_type, "aggregate_id": failing.aggregate_id,
                 "id": failing.id.to_string(), "attempts": failing.attempts, "error": failing.error,
-                "next_attempt_at": failing.next_attempt_at.to_string(),
+                "next_attempt_at": failing.next_attempt_at.fixed(),
             })
         });
         let failing: Vec<_> = failing.collect();
@@ -188,8 +188,8 @@ fn line(letter: &DeadLetter) -> String {
         "id": message.id.to_string(), "aggregate_type": message.aggregate_type,
         "aggregate_id": message.aggregate_id, "sequence": message.sequence, "event_type": message.event_type,
         "content_type": message.content_type.as_str(), "headers": message.headers,
-        "created_at": message.created_at.to_string(), "attempts": message.attempt, "error": letter.error,
-        "failed_at": letter.failed_at.to_string(), "waiting": letter.waiting,
+        "created_at": message.created_at.fixed(), "attempts": message.attempt, "error": letter.error,
+        "failed_at": letter.failed_at.fixed(), "waiting": letter.waiting,
     });
     if let (Some(line), serde_json::Value::Object(data)) = (line.as_object_mut(), data) {
         line.extend(data);

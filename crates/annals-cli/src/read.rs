@@ -164,7 +164,7 @@ fn row(event: &RecordedEvent) -> Vec<String> {
         plain(event.stream.as_str()),
         event.version.to_string(),
         plain(event.event_type.as_str()),
-        event.time().to_string(),
+        event.occurred_at.map_or_else(|| event.recorded_at.fixed(), |named| named.to_string()),
         data,
     ]
 }

@@ -105,7 +105,7 @@ fn check(file: &std::path::Path, head: &std::path::Path, json: bool) -> anyhow::
             receipt.version,
             plain(event.event_type.as_str()),
             receipt.position,
-            receipt.recorded_at
+            receipt.recorded_at.fixed()
         );
         match proved {
             Ok(()) => output.line(&format!("proved: {what}"))?,
@@ -152,7 +152,7 @@ impl Written {
             data_base64: BASE64_STANDARD.encode(&event.data),
             position: receipt.position.get(),
             version: receipt.version.get(),
-            recorded_at: receipt.recorded_at.to_string(),
+            recorded_at: receipt.recorded_at.fixed(),
             body: BASE64_STANDARD.encode(&receipt.body),
             append: receipt.append.get(),
             events: receipt.events.iter().map(|digest| hex(digest)).collect(),

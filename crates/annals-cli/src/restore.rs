@@ -118,14 +118,14 @@ impl Restore {
             output.line(
                 &json!({
                     "store": restored.store.to_string(), "backup": restored.backup, "head": restored.head.get(),
-                    "recorded_at": restored.recorded_at.map(|time| time.to_string()), "events": events,
+                    "recorded_at": restored.recorded_at.map(|time| time.fixed()), "events": events,
                     "bytes": restored.bytes, "digest": restored.verification.digest,
                 })
                 .to_string(),
             )?;
         } else {
             let last = match restored.recorded_at {
-                Some(time) => format!("position {}, recorded {time}", restored.head),
+                Some(time) => format!("position {}, recorded {}", restored.head, time.fixed()),
                 None => "no event".to_owned(),
             };
             let (url, backup) = (&store.url, restored.backup);

@@ -109,7 +109,7 @@ impl Verify {
         let mut output = Output::standard();
         if self.json {
             let last = last.map(|last| {
-                json!({"at": last.finished_at.to_string(), "head": last.head.get(), "damage": last.damage})
+                json!({"at": last.finished_at.fixed(), "head": last.head.get(), "damage": last.damage})
             });
             output.line(&json!({"last": last}).to_string())?;
         } else {
@@ -120,7 +120,7 @@ impl Verify {
                         0 => "whole".to_owned(),
                         damage => format!("damaged in {}", counted(damage, "place")),
                     };
-                    format!("verified at {finished_at} up to position {head}: {found}")
+                    format!("verified at {} up to position {head}: {found}", finished_at.fixed())
                 }
             })?;
         }

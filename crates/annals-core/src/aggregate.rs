@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use crate::chain::because;
 use crate::{Cause, Tag, Text, Timestamp};
 
 /// A kind of fact, usually an enum with one variant for each thing that can happen; `#[derive(Event)]` of the
@@ -54,32 +55,29 @@ pub enum CodecError {
         event_type: String,
     },
     /// The data does not fit the type.
-    #[error("the data of `{event_type}` (schema version {schema_version}) cannot be read")]
+    #[error("the data of `{event_type}` (schema version {schema_version}) cannot be read: {}", because(.cause))]
     Decode {
         /// The stored name.
         event_type: String,
         /// The stored version of its shape.
         schema_version: u16,
         /// What is wrong.
-        #[source]
         cause: Cause,
     },
     /// `evolve` panicked over the event.
-    #[error("an event of type `{event_type}` cannot be folded")]
+    #[error("an event of type `{event_type}` cannot be folded: {}", because(.cause))]
     Fold {
         /// The stored name.
         event_type: String,
         /// What the panic said.
-        #[source]
         cause: Cause,
     },
     /// The event cannot be written.
-    #[error("an event of type `{event_type}` cannot be written")]
+    #[error("an event of type `{event_type}` cannot be written: {}", because(.cause))]
     Encode {
         /// The stored name.
         event_type: String,
         /// What is wrong.
-        #[source]
         cause: Cause,
     },
 }

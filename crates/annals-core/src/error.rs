@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::chain::{because, chain};
 use crate::text::shortened;
 use crate::{Expected, Position, RecordedEvent, Reused, StreamId, Version, Witness};
 
@@ -12,7 +13,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Why a store refused, by what the caller can do about it. Each has a page in `docs/errors/`.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its text is whole: it contains the cause and everything behind it, so there is no `source`. [`cause`](Self::cause) is the
+/// cause itself, for those who look for an error of a certain type.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A condition of the append does not hold, and nothing was written. Read what is new, decide again.
@@ -25,21 +29,20 @@ pub enum Error {
     #[error("{0}; nothing was written")]
     Reused(Box<Reused>),
     /// Nothing was written; the same request may succeed later.
-    #[error("the store is unavailable")]
-    Unavailable(#[source] Cause),
+    #[error("the store is unavailable: {}", because(.0))]
+    Unavailable(Cause),
     /// The append may or may not be durable: send the same one again, with its key or its event ids.
-    #[error("the outcome of the append is unknown; send the same append again")]
-    Indeterminate(#[source] Cause),
+    #[error("the outcome of the append is unknown; send the same append again: {}", because(.0))]
+    Indeterminate(Cause),
     /// An earlier write or sync failed: the store takes no more appends until it is opened again. Reads go on.
-    #[error("the store takes no appends after a failed write; close it and open it again")]
-    Poisoned(#[source] Cause),
+    #[error("the store takes no appends after a failed write; close it and open it again: {}", because(.0))]
+    Poisoned(Cause),
     /// Stored bytes contradict an invariant: stop, verify, restore.
-    #[error("damage at {place}")]
+    #[error("damage at {place}: {}", because(.cause))]
     Damaged {
         /// Where.
         place: Place,
         /// What is wrong there.
-        #[source]
         cause: Cause,
     },
 }
@@ -59,16 +62,38 @@ impl Error {
         }
     }
 
-    /// The error and everything behind it, in one line.
+    /// The error and everything behind it, in one line: the same as its text.
     pub fn chain(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            cause = error.source();
+        chain(self)
+    }
+
+    /// What lies behind the error, if anything does: an error of the driver or of the operating system, whose sources may be
+    /// looked through by type. Its text is in that of the error already.
+    pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
+        match self {
+            Self::Unavailable(cause)
+            | Self::Indeterminate(cause)
+            | Self::Poisoned(cause)
+            | Self::Damaged { cause, .. } => Some(&**cause),
+            Self::Conflict(_) | Self::Invalid(_) | Self::Reused(_) => None,
         }
-        line
+    }
+}
+
+/// The kind and the text, as `unwrap` shows them: the structs of a driver help nobody.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict(conflict) => f.debug_tuple("Conflict").field(conflict).finish(),
+            Self::Invalid(invalid) => f.debug_tuple("Invalid").field(invalid).finish(),
+            Self::Reused(reused) => f.debug_tuple("Reused").field(reused).finish(),
+            Self::Unavailable(cause) => f.debug_tuple("Unavailable").field(&because(cause)).finish(),
+            Self::Indeterminate(cause) => f.debug_tuple("Indeterminate").field(&because(cause)).finish(),
+            Self::Poisoned(cause) => f.debug_tuple("Poisoned").field(&because(cause)).finish(),
+            Self::Damaged { place, cause } => {
+                f.debug_struct("Damaged").field("place", place).field("cause", &because(cause)).finish()
+            }
+        }
     }
 }
 
@@ -286,10 +311,33 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_says_everything_once() {
-        let invalid: Error = Invalid::new("events[3].type", "is empty").into();
-        assert_eq!(invalid.chain(), "invalid request: events[3].type is empty");
-        let unavailable = Error::Unavailable("the disk is full".into());
-        assert_eq!(unavailable.chain(), "the store is unavailable: the disk is full");
+    fn an_error_says_everything_once_however_it_is_printed() {
+        let place = Place { file: "1.log".to_owned(), offset: 7, position: None };
+        let cause = || Cause::from(std::io::Error::other(Error::Unavailable("the disk is full".into())));
+        let behind = "the store is unavailable: the disk is full";
+        for (error, text) in [
+            (
+                Invalid::new("events[3].type", "is empty").into(),
+                "invalid request: events[3].type is empty".to_owned(),
+            ),
+            (Error::Unavailable("the disk is full".into()), behind.to_owned()),
+            (
+                Error::Indeterminate(cause()),
+                format!("the outcome of the append is unknown; send the same append again: {behind}"),
+            ),
+            (Error::Damaged { place, cause: cause() }, format!("damage at 1.log byte 7: {behind}")),
+        ] {
+            assert_eq!((error.to_string(), error.chain()), (text.clone(), text));
+            assert!(std::error::Error::source(&error).is_none(), "a printer of sources would say it twice");
+        }
+    }
+
+    #[test]
+    fn the_cause_of_an_error_can_be_looked_for_by_type() {
+        let error = Error::Unavailable(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+        let io = error.cause().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+        assert_eq!(io.map(std::io::Error::kind), Some(std::io::ErrorKind::StorageFull));
+        assert!(Error::from(Invalid::new("x", "is empty")).cause().is_none());
+        assert_eq!(format!("{error:?}"), "Unavailable(\"no storage space\")");
     }
 }

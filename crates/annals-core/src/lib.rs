@@ -38,6 +38,7 @@ mod append;
 mod limits;
 mod read;
 
+mod chain;
 mod error;
 
 mod store;
@@ -61,6 +62,7 @@ pub use aggregate::{
 pub use append::{Append, Appended, Condition, Expected, IdempotencyKey, Write};
 pub use backoff::Backoff;
 pub use bytes::Bytes;
+pub use chain::chain;
 pub use error::{Cause, Conflict, Error, Invalid, Place, Result, Violated, Violation};
 pub use event::{ContentType, EventId, EventMetadata, EventType, Metadata, NewEvent, RecordedEvent, Tag};
 pub use json::{InvalidJson, JSON_DEPTH_MAX, check_json};

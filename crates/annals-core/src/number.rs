@@ -60,7 +60,9 @@ macro_rules! number_type {
         impl std::str::FromStr for $name {
             type Err = crate::Invalid;
             fn from_str(text: &str) -> Result<Self, crate::Invalid> {
-                text.parse().map(Self).map_err(|_| {
+                // Nothing but digits: `+3` would be a second name of the same place.
+                let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+                number.map(Self).ok_or_else(|| {
                     crate::Invalid::new($what, format!("`{text}` is not a whole number from 0 up"))
                 })
             }

@@ -43,6 +43,14 @@ impl Timestamp {
         self.0
     }
 
+    /// The text with six digits of the fraction, `2017-04-15T13:00:00.000000Z`: such texts are of one length, and sort as the
+    /// times do. It is the form of all times that a store or a program has taken from its clock and hands out; the shorter
+    /// one of `Display` gives a time that a caller named back as it was named, and is how times are kept in events.
+    #[must_use]
+    pub fn fixed(self) -> String {
+        text::write_fixed(self)
+    }
+
     /// The time that much later.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {

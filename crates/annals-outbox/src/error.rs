@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use annals_core::{Cause, EventId, Invalid};
+use annals_core::{Cause, EventId, Invalid, chain};
 
 /// Why something about an outbox could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +24,8 @@ pub enum Error {
     #[error("there is no dead letter with the id {0}")]
     NoDeadLetter(EventId),
     /// The database refuses or is not reached. After a failed statement the caller's transaction is to be rolled back.
-    #[error("the database of the outbox fails")]
-    Database(#[source] sqlx::Error),
+    #[error("the database of the outbox fails: {}", chain(.0))]
+    Database(sqlx::Error),
 }
 
 /// What is done with an outbox comes to this.
@@ -39,11 +39,6 @@ impl From<Invalid> for Error {
 }
 
 impl Error {
-    /// The error and everything behind it, in one line.
-    pub(crate) fn chain(&self) -> String {
-        chain(self)
-    }
-
     /// What an error of the driver means, for the outbox of this name. A database is asked by code; SQLite has none that
     /// would tell a missing table from other mistakes.
     pub(crate) fn of(error: sqlx::Error, name: &str) -> Self {
@@ -96,16 +91,4 @@ impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// An error and everything behind it, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }

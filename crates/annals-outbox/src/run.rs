@@ -118,7 +118,7 @@ impl Run {
         // Workers end before the lease does, so that no call of the sink is under way when another publisher begins.
         let ended = async {
             self.workers.shutdown().await;
-            self.lease.release(&self.outbox).await.map_err(|error| error.chain())
+            self.lease.release(&self.outbox).await.map_err(|error| error.to_string())
         };
         let released = tokio::time::timeout(END, ended).await;
         let released =
@@ -133,7 +133,7 @@ impl Run {
         let mut failed = 0;
         while let Err(error) = self.go_on(&mut failed).await {
             failed += 1;
-            let error = error.chain();
+            let error = error.to_string();
             tracing::warn!(error, failed, "the outbox `{}` cannot be read or written", self.outbox.name);
             self.health.send_modify(|health| health.problem = Some(error));
             if is_stopped(&self.stopped) && failed > 1 {

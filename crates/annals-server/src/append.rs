@@ -4,25 +4,24 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use annals_core::{
     Append, Appended, Category, Condition, Error, EventId, EventStore, EventType, Expected, IdempotencyKey,
-    Invalid, KeyReuse, Limits, LogRead, Query, QueryItem, StreamId, Tag, Text, Version, Violated, Witness,
-    Write,
+    Invalid, KeyReuse, Limits, LogRead, Query, QueryItem, StreamId, Tag, Text, Write,
 };
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::event_json::{Incoming, List, Object, Unreadable, bounded};
-use crate::params::{Params, StreamInPath, named_stream};
+use crate::expected::{self, Expectation, ExpectedVersion, Part, append_under_one};
+use crate::params::{Params, StreamInPath, named_stream, text_header};
 use crate::problem::Problem;
-use crate::token::{self, Token};
+use crate::token::Token;
 use crate::{body, links, paging};
 
 /// Appends events to one stream.
@@ -34,19 +33,8 @@ pub(crate) async fn to_stream(
     body: Body,
 ) -> Result<Response, Problem> {
     Params::of(query.as_deref()).finish()?;
-    no_other_conditions(&headers)?;
-    let expected = match text_header(&headers, "expected-version")? {
-        None => None,
-        Some(text) => {
-            // A proxy that packs answers makes `W/"…"` of an ETag.
-            let given: ExpectedJson = text
-                .trim_start_matches("W/")
-                .trim_matches('"')
-                .parse()
-                .map_err(|invalid: Invalid| Problem::invalid("Expected-Version", invalid.problem))?;
-            Some(given.into_condition(&*app.store, stream.clone(), "Expected-Version")?)
-        }
-    };
+    let expectation = Expectation::of(&headers)?;
+    let conditions = expectation.conditions(&*app.store, &stream)?;
     let key = key_header(&headers)?;
     let body = body::read(&app, &headers, body).await?;
     let mut events = Vec::new();
@@ -59,11 +47,9 @@ pub(crate) async fn to_stream(
         }
         events.push(event.into_event().map_err(|wrong| unreadable(&body, index, &wrong))?);
     }
-    let mut append =
+    let append =
         Append { key, key_reuse: reuse_header(&headers)?, ..Append::to(stream, Expected::Any, events) };
-    append.conditions.extend(expected);
-    let part = Part { field: "Expected-Version".to_owned(), seen: None };
-    carry_out(&app, append, |_| &part).await
+    carry_out(&app, append, conditions, |error| expectation.refused(error)).await
 }
 
 /// Appends events to the stream that the parameter `name` names.
@@ -85,11 +71,7 @@ pub(crate) async fn to_streams(
     body: Body,
 ) -> Result<Response, Problem> {
     Params::of(query.as_deref()).finish()?;
-    no_other_conditions(&headers)?;
-    if headers.contains_key("expected-version") {
-        let problem = "belongs to one stream; here, give `conditions` in the body";
-        return Err(Problem::invalid("Expected-Version", problem));
-    }
+    expected::refuse_all(&headers)?;
     let named_by_header = key_header(&headers)?;
     let text = body::read(&app, &headers, body).await?;
     let Object::<Request<'_>>(request) = bounded(lists_bytes_max(&app.limits), || body::json(&text, ""))?;
@@ -115,38 +97,21 @@ pub(crate) async fn to_streams(
     }
     let parts = append.conditions.iter().enumerate();
     let parts: Vec<Part> = parts.map(|(index, condition)| Part::of_condition(index, condition)).collect();
-    carry_out(&app, append, |condition| &parts[condition]).await
+    carry_out(&app, append, Vec::new(), |error| expected::refused(error, |condition| &parts[condition])).await
 }
 
-/// The part of a request that a condition was made of.
-struct Part {
-    field: String,
-    /// The event that the client has seen there.
-    seen: Option<Witness>,
-}
-
-impl Part {
-    fn of_condition(index: usize, condition: &Condition) -> Self {
-        let (name, seen) = match condition {
-            Condition::NoMatch { after, .. } => ("after", after.witness()),
-            _ => ("expected", None),
-        };
-        Self { field: format!("conditions[{index}].{name}"), seen }
-    }
-}
-
-/// Hands the append to the store and tells the client what became of it. `part` is the part of the request that the condition
-/// with this index was made of.
-async fn carry_out<'p>(
+/// Hands the append to the store, under one of these further conditions if there are any, and answers with the outcome.
+async fn carry_out(
     app: &App,
     append: Append,
-    part: impl Fn(usize) -> &'p Part,
+    any_of: Vec<Condition>,
+    refused: impl FnOnce(Error) -> Problem,
 ) -> Result<Response, Problem> {
     append.validate(&app.limits)?;
     let written: Vec<_> = append.writes.iter().map(|write| (write.stream.clone(), write.event.id)).collect();
-    let outcome = app.store.append(append).await;
+    let outcome = append_under_one(&*app.store, append, any_of).await;
     app.metrics.appended(&outcome);
-    let appended = outcome.map_err(|error| refused(error, part))?;
+    let appended = outcome.map_err(refused)?;
     let [(stream, version), ..] = appended.streams.as_slice() else {
         unreachable!("an append writes at least one stream");
     };
@@ -168,27 +133,6 @@ async fn carry_out<'p>(
     let location = links::with(&location, "limit", appended.count());
     let headers = [(header::ETAG, tag), (header::LOCATION, location)];
     Ok((status, headers, body).into_response())
-}
-
-/// Why an append was refused. A token that does not hold is answered as everywhere.
-fn refused<'p>(error: Error, part: impl Fn(usize) -> &'p Part) -> Problem {
-    if let Error::Conflict(conflict) = &error {
-        let lost = conflict.violations.iter().find_map(|violation| {
-            let Part { field, seen: named } = part(violation.condition);
-            match &violation.violated {
-                Violated::Newest { stream, version, .. } => {
-                    Some(token::lost_version(field, stream, *version))
-                }
-                Violated::History { seen } if *named == Some(*seen) => Some(token::lost(field, *seen)),
-                Violated::History { seen } => Some(token::lost_since(field, *seen)),
-                _ => None,
-            }
-        });
-        if let Some(problem) = lost {
-            return problem;
-        }
-    }
-    error.into()
 }
 
 /// The streams and ids of the events of an earlier append.
@@ -244,7 +188,7 @@ impl<'a> Answer<'a> {
             first_position: appended.first.get(),
             last_position: appended.last.get(),
             witness: appended.witness().to_string(),
-            recorded_at: appended.recorded_at.to_string(),
+            recorded_at: appended.recorded_at.fixed(),
             duplicate: appended.duplicate,
             streams: streams
                 .map(|(stream, version)| Written {
@@ -287,7 +231,7 @@ fn lists_bytes_max(limits: &Limits) -> usize {
 struct ConditionJson<'a> {
     #[serde(borrow)]
     stream: Option<Cow<'a, str>>,
-    expected: Option<ExpectedJson>,
+    expected: Option<ExpectedVersion>,
     #[serde(borrow)]
     query: Option<List<Object<ItemJson<'a>>>>,
     after: Option<Token>,
@@ -365,67 +309,6 @@ fn names<T>(
     names.collect()
 }
 
-/// An expected version: a number, alone or with the id of the event there, or a word.
-#[derive(Clone, Copy)]
-enum ExpectedJson {
-    Word(Expected),
-    Version(Token),
-}
-
-impl ExpectedJson {
-    /// The condition on this stream.
-    fn into_condition(
-        self,
-        store: &dyn EventStore,
-        stream: StreamId,
-        field: &str,
-    ) -> Result<Condition, Problem> {
-        match self {
-            Self::Word(expected) => Ok(Condition::Version { stream, expected }),
-            Self::Version(token) => token.condition(store, stream, field),
-        }
-    }
-}
-
-impl FromStr for ExpectedJson {
-    type Err = Invalid;
-
-    /// Reads `none`, `exists`, `any`, a version or a token such as an ETag has.
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        if let Ok(token) = text.parse() {
-            return Ok(Self::Version(token));
-        }
-        text.parse().map(Self::Word)
-    }
-}
-
-impl<'de> Deserialize<'de> for ExpectedJson {
-    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = ExpectedJson;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a version, \"none\", \"exists\", \"any\" or \"2@UUID\"")
-            }
-
-            fn visit_u64<E: de::Error>(self, version: u64) -> Result<ExpectedJson, E> {
-                Ok(ExpectedJson::Word(Expected::Exact(Version::new(version))))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<ExpectedJson, E> {
-                // A version in a string is a mistake; one with an id is a string.
-                let number = text.bytes().all(|byte| byte.is_ascii_digit());
-                match text.parse() {
-                    Ok(expected) if !number => Ok(expected),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
-                }
-            }
-        }
-        value.deserialize_any(Visitor)
-    }
-}
-
 /// What is wrong with an event of this body, with its line and column if they are known.
 fn unreadable(body: &[u8], index: usize, wrong: &Unreadable<'_>) -> Problem {
     let problem = in_event(index, wrong.invalid.clone());
@@ -442,18 +325,6 @@ fn in_event(index: usize, invalid: Invalid) -> Problem {
     Problem::invalid(format!("events[{index}].{}", invalid.field), invalid.problem)
 }
 
-/// Refuses conditions of HTTP itself, which would be left out otherwise, and the append be made without them.
-fn no_other_conditions(headers: &HeaderMap) -> Result<(), Problem> {
-    for name in [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE] {
-        if headers.contains_key(&name) {
-            let problem =
-                "is not taken by appends; give the ETag as Expected-Version, or `conditions` to /v1/append";
-            return Err(Problem::invalid(links::header_name(name.as_str()), problem));
-        }
-    }
-    Ok(())
-}
-
 fn key_header(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let key = text_header(headers, "idempotency-key")?.map(IdempotencyKey::new).transpose();
     key.map_err(|invalid| Problem::invalid("Idempotency-Key", invalid.problem))
@@ -467,19 +338,5 @@ fn reuse_header(headers: &HeaderMap) -> Result<KeyReuse, Problem> {
         Some(other) => {
             Err(Problem::invalid("Idempotency-Reuse", format!("`{other}` is not `refuse` or `original`")))
         }
-    }
-}
-
-/// The text of a header that may be given once.
-fn text_header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Problem> {
-    let mut values = headers.get_all(name).iter();
-    let (first, second) = (values.next(), values.next());
-    if second.is_some() {
-        return Err(Problem::invalid(links::header_name(name), "is given more than once"));
-    }
-    let Some(value) = first else { return Ok(None) };
-    match std::str::from_utf8(value.as_bytes()) {
-        Ok(text) => Ok(Some(text.trim())),
-        Err(_) => Err(Problem::invalid(links::header_name(name), "is not UTF-8")),
     }
 }

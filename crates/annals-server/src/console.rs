@@ -43,12 +43,17 @@ pub(crate) async fn script() -> Response {
     asset("text/javascript; charset=utf-8", include_str!("console/console.js"))
 }
 
-fn asset(media_type: &'static str, text: &'static str) -> Response {
+/// What browsers show beside the title, and ask for by themselves.
+pub(crate) async fn icon() -> Response {
+    asset("image/x-icon", include_bytes!("console/favicon.ico").as_slice())
+}
+
+fn asset(media_type: &'static str, content: impl IntoResponse) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];
-    (headers, text).into_response()
+    (headers, content).into_response()
 }
 
 /// A page, or a page that says why there is none.
@@ -59,21 +64,27 @@ pub(crate) struct Failed(Arc<App>, Problem);
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
-        let Self(app, problem) = self;
-        let status = problem.status();
-        let main = html! {
-            h1 { (problem.title()) }
-            p.problem { (problem.detail()) }
-            p { a href="/" { "Newest events" } " · " a href="/streams" { "Streams" } }
-        };
-        let frame = Frame { app: &app, title: problem.title(), here: "", head: None };
-        page(status, &frame, &main)
+        problem(&self.0, &self.1)
     }
+}
+
+/// The page that says what failed.
+pub(crate) fn problem(app: &App, problem: &Problem) -> Response {
+    // A page of another site may have made the browser ask, and could read what is on the page.
+    let app = Some(app).filter(|_| !problem.is_foreign());
+    let main = html! {
+        h1 { (problem.title()) }
+        p.problem { (problem.detail()) }
+        @if app.is_some() { p { a href="/" { "Newest events" } " · " a href="/streams" { "Streams" } } }
+    };
+    let frame = Frame { app, title: problem.title(), here: "", head: None };
+    page(problem.status(), &frame, &main)
 }
 
 /// What a page says about itself.
 struct Frame<'a> {
-    app: &'a App,
+    /// What the page may name of the server; `None` for those who are not let in.
+    app: Option<&'a App>,
     title: &'a str,
     /// Path of the entry of the navigation that the page belongs to.
     here: &'a str,
@@ -95,7 +106,9 @@ where
 /// The whole document around the main part of a page.
 fn page(status: StatusCode, frame: &Frame<'_>, main: &Markup) -> Response {
     let own = [("Events", "/"), ("Streams", "/streams")];
-    let more = frame.app.links.iter().map(|(name, path)| (name.as_str(), path.as_str()));
+    let own = own.into_iter().filter(|_| frame.app.is_some());
+    let links = frame.app.iter().flat_map(|app| &app.links);
+    let more = links.map(|(name, path)| (name.as_str(), path.as_str()));
     let document = html! {
         (DOCTYPE)
         html lang="en" {
@@ -105,7 +118,7 @@ fn page(status: StatusCode, frame: &Frame<'_>, main: &Markup) -> Response {
                 meta name="color-scheme" content="light dark";
                 title { (frame.title) " · Annals" }
                 link rel="stylesheet" href="/console.css";
-                link rel="icon" href="data:,";
+                link rel="icon" href="/favicon.ico";
                 script src="/console.js" defer {}
             }
             body {
@@ -113,7 +126,7 @@ fn page(status: StatusCode, frame: &Frame<'_>, main: &Markup) -> Response {
                 header {
                     a.brand href="/" { "Annals" }
                     nav aria-label="Console" {
-                        @for (name, path) in own.into_iter().chain(more) {
+                        @for (name, path) in own.chain(more) {
                             a href=(path) aria-current=[(path == frame.here).then_some("page")] { (name) }
                         }
                     }
@@ -122,12 +135,14 @@ fn page(status: StatusCode, frame: &Frame<'_>, main: &Markup) -> Response {
                     }
                 }
                 main #main { (main) }
-                footer {
-                    span { "Log " code { (frame.app.store.id()) } }
-                    nav aria-label="Machines" {
-                        a href="/openapi.json" { "OpenAPI" }
-                        a href="/metrics" { "Metrics" }
-                        a href="/health/ready" { "Health" }
+                @if let Some(app) = frame.app {
+                    footer {
+                        span { "Log " code { (app.store.id()) } }
+                        nav aria-label="Machines" {
+                            a href="/openapi.json" { "OpenAPI" }
+                            a href="/metrics" { "Metrics" }
+                            a href="/health/ready" { "Health" }
+                        }
                     }
                 }
             }
@@ -156,11 +171,9 @@ fn number(number: u64) -> String {
 
 /// A point in time, in UTC, to the millisecond; whole when pointed at.
 fn time(at: Timestamp) -> Markup {
-    let whole = at.to_string();
-    let (date, rest) = whole.split_once('T').unwrap_or((&whole, ""));
-    let clock = rest.trim_end_matches('Z');
-    let (seconds, fraction) = clock.split_once('.').unwrap_or((clock, ""));
-    let shown = format!("{seconds}.{:0<3}", &fraction[..fraction.len().min(3)]);
+    let whole = at.fixed();
+    let (date, clock) = whole.split_once('T').unwrap_or((&whole, ""));
+    let shown = clock.get(.."13:00:00.000".len()).unwrap_or(clock);
     html! { time datetime=(whole) title=(whole) { (date) " " (shown) } }
 }
 

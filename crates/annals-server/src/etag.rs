@@ -1,28 +1,82 @@
-//! `If-None-Match`: whether a client has an answer already.
+//! Tags of answers (ETags) as requests give them back: `If-None-Match` of a read, which asks whether the client has the
+//! answer already, and lists of tags in general.
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
+
+use crate::problem::Problem;
+
+/// One tag of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag<'a> {
+    /// Whether it is `W/"…"`. Caches and proxies that pack answers make weak tags of strong ones.
+    pub(crate) weak: bool,
+    /// What is between the quotation marks.
+    pub(crate) text: &'a str,
+}
+
+/// What a header that takes tags says.
+#[derive(Debug)]
+pub(crate) enum Tags<'a> {
+    /// `*`: every tag.
+    Any,
+    /// These, at least one.
+    These(Vec<Tag<'a>>),
+}
+
+/// The tags of a header, which may be given more than once.
+///
+/// # Errors
+/// [`Problem`] if it is not a list of tags.
+pub(crate) fn list<'h>(
+    headers: &'h HeaderMap,
+    name: HeaderName,
+    field: &str,
+) -> Result<Option<Tags<'h>>, Problem> {
+    if !headers.contains_key(&name) {
+        return Ok(None);
+    }
+    let texts: Result<Vec<_>, _> = headers.get_all(&name).iter().map(|value| value.to_str()).collect();
+    let texts = texts.unwrap_or_default();
+    if let [text] = texts.as_slice()
+        && text.trim() == "*"
+    {
+        return Ok(Some(Tags::Any));
+    }
+    let tags: Option<Vec<_>> = texts.iter().flat_map(|text| tags(text)).collect();
+    match tags {
+        Some(tags) if !tags.is_empty() => Ok(Some(Tags::These(tags))),
+        _ => Err(Problem::invalid(
+            field,
+            "is not `*` or a list of ETags in quotation marks, such as `\"3@UUID\"`",
+        )),
+    }
+}
 
 /// Whether one of the tags in `If-None-Match` is this one, which is in quotation marks.
 ///
-/// The header is a list, may be given more than once, and `*` is every tag. Tags are compared weakly (RFC 9110): caches
-/// and proxies that pack answers make `W/"…"` of a tag.
+/// The header is a list, may be given more than once, and `*` is every tag. Tags are compared weakly (RFC 9110). What is no
+/// tag ends the list.
 pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let tag = tag.trim_matches('"');
     headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
         let Ok(list) = value.to_str() else { return false };
-        list.trim() == "*" || tags(list).any(|known| known == tag)
+        list.trim() == "*" || tags(list).map_while(|known| known).any(|known| known.text == tag)
     })
 }
 
-/// The tags of a list, each in its quotation marks and without `W/`. What is no tag ends the list.
-fn tags(list: &str) -> impl Iterator<Item = &str> {
+/// The tags of a list; `None` and the end where something is no tag.
+fn tags(list: &str) -> impl Iterator<Item = Option<Tag<'_>>> {
     let mut rest = list;
     std::iter::from_fn(move || {
         rest = rest.trim_start_matches([' ', '\t', ',']);
-        let strong = rest.strip_prefix("W/").unwrap_or(rest);
-        let end = strong.strip_prefix('"')?.find('"')? + 2;
-        let (tag, after) = strong.split_at(end);
-        rest = after;
-        Some(tag)
+        if rest.is_empty() {
+            return None;
+        }
+        let strong = rest.strip_prefix("W/");
+        let weak = strong.is_some();
+        let tag = strong.unwrap_or(rest).strip_prefix('"').and_then(|opened| opened.split_once('"'));
+        rest = tag.map_or("", |(_, after)| after);
+        Some(tag.map(|(text, _)| Tag { weak, text }))
     })
 }
 

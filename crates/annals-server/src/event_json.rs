@@ -1,7 +1,7 @@
 //! The one place where an event becomes JSON and comes back from it.
 //!
 //! ```text
-//! {"position":7,"stream":"account-42","version":3,"append":7,"recorded_at":"2017-04-15T13:00:00Z",
+//! {"position":7,"stream":"account-42","version":3,"append":7,"recorded_at":"2017-04-15T13:00:00.000000Z",
 //!  "id":"0f…","type":"account.opened","data":{"owner":"kim"},"tags":["vip"]}
 //! ```
 //!
@@ -13,11 +13,13 @@
 //! - J4  [`parse_line`] of [`line()`] is the same event.
 //!
 //! It knows events, not stores or HTTP. What clients send, which has no place in the log yet, is
-//! `event_json/incoming.rs`.
+//! `event_json/incoming.rs`; what is said of JSON that cannot be read is `event_json/refused.rs`.
 
 mod incoming;
 mod list;
 mod object;
+mod refused;
+mod whole;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -34,9 +36,11 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-pub(crate) use incoming::{Incoming, Unreadable, syntax_error};
+pub(crate) use incoming::{Incoming, Unreadable};
 pub(crate) use list::{List, bounded};
 pub(crate) use object::{Object, object};
+pub(crate) use refused::syntax_error;
+pub(crate) use whole::whole;
 
 /// An event within a larger JSON document: its data keeps its line breaks.
 #[derive(Debug)]
@@ -129,7 +133,7 @@ impl<'a> Shape<'a> {
             stream: event.stream.as_str().into(),
             version: event.version.get(),
             append: event.append.get(),
-            recorded_at: event.recorded_at.to_string().into(),
+            recorded_at: event.recorded_at.fixed().into(),
             id: event.id.to_string().into(),
             event_type: event.event_type.as_str().into(),
             schema_version: event.schema_version,

@@ -4,11 +4,12 @@
 //! connections.rs   accepts, ends gracefully
 //! flow.rs          cuts off clients that take nothing; room.rs, bounds.rs: what all connections together may take
 //! guard.rs         refuses what a page of another site may have sent
+//! headers.rs       refuses headers that were meant to be others
 //! routes.rs        every method and path, and the layers around them
 //!   append.rs read.rs live.rs      the API          health.rs metrics.rs openapi.rs   for operators
-//!   token.rs etag.rs               positions that name their history
+//!   token.rs etag.rs expected.rs   positions that name their history, and what is expected of them
 //!   upkeep.rs                                                                         backups and figures of the store
-//!   console.rs                     for people       problem.rs                        what fails, how it is told
+//!   console.rs browsers.rs         for people       problem.rs                        what fails, how it is told
 //! event_json.rs    the one JSON form of an event, also of the command line's export and import
 //! ```
 //!
@@ -20,15 +21,18 @@
 
 mod app;
 mod bounds;
+mod browsers;
 mod connections;
 mod flow;
 mod guard;
+mod headers;
 mod room;
 mod routes;
 
 mod append;
 mod body;
 mod etag;
+mod expected;
 mod links;
 mod live;
 mod live_pages;

@@ -58,9 +58,12 @@ pub(crate) fn encode(text: &str) -> String {
 
 /// The name of a header as it is usually written: `expected-version` is `Expected-Version`.
 pub(crate) fn header_name(name: &str) -> String {
-    let words = name.split('-').map(|word| {
-        let (first, rest) = word.split_at(1);
-        first.to_ascii_uppercase() + rest
+    let words = name.split('-').map(|word| match word {
+        "id" => "ID".to_owned(),
+        word => {
+            let (first, rest) = word.split_at(word.len().min(1));
+            first.to_ascii_uppercase() + rest
+        }
     });
     words.collect::<Vec<_>>().join("-")
 }

@@ -1,7 +1,8 @@
 //! The parameters of a query string: each is asked for by name, and what nobody asked for is refused.
 //!
 //! A misspelt filter that is ignored would answer with more than was meant, so [`Params::finish`] is called
-//! once every known name has been taken. The stream that a path names is read here too: [`StreamInPath`].
+//! once every known name has been taken. The stream that a path names is read here too: [`StreamInPath`];
+//! and the text of a header.
 
 use std::str::FromStr;
 
@@ -10,8 +11,10 @@ use annals_core::{
     Version, Witness,
 };
 use axum::extract::{FromRequestParts, Path, RawQuery};
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
+use crate::links;
 use crate::problem::Problem;
 use crate::token::Token;
 
@@ -223,6 +226,23 @@ impl Start {
     pub(crate) async fn version(self, store: &dyn EventStore, stream: &StreamId) -> Result<Version, Problem> {
         self.check_version(store, stream).await?;
         Ok(Version::new(self.number()))
+    }
+}
+
+/// The text of a header that may be given once.
+pub(crate) fn text_header<'h>(
+    headers: &'h HeaderMap,
+    name: &'static str,
+) -> Result<Option<&'h str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let (first, second) = (values.next(), values.next());
+    if second.is_some() {
+        return Err(Problem::invalid(links::header_name(name), "is given more than once"));
+    }
+    let Some(value) = first else { return Ok(None) };
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => Ok(Some(text.trim())),
+        Err(_) => Err(Problem::invalid(links::header_name(name), "is not UTF-8")),
     }
 }
 

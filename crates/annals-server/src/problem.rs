@@ -25,7 +25,7 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 const DETAIL_BYTES_MAX: usize = 8 << 10;
 
 /// A request that failed, and how the client is told.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
     code: &'static str,
@@ -50,6 +50,16 @@ impl Problem {
     /// The status that the client is answered with.
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// The same problem with this status.
+    pub(crate) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    /// Whether the request was refused because a page of another site may have made it.
+    pub(crate) fn is_foreign(&self) -> bool {
+        matches!(self.code, "foreign-host" | "foreign-origin")
     }
 
     /// What went wrong, for people.
@@ -229,6 +239,8 @@ impl IntoResponse for Problem {
         if self.more.get("field").is_some_and(|field| field == "Content-Encoding") {
             response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
+        // For `browsers.rs`, without what may be large and is in the body already.
+        response.extensions_mut().insert(Self { violations: None, more: Map::new(), ..self });
         response
     }
 }

@@ -182,7 +182,11 @@ pub(crate) async fn streams(
     let limit = params.limit()?;
     params.finish()?;
     let found = app.store.list_streams(StreamList { category, after, limit }).await?;
-    let body = StreamsJson { streams: found.iter().map(InfoJson::of).collect(), end: found.len() < limit };
+    let body = StreamsJson {
+        streams: found.iter().map(InfoJson::of).collect(),
+        after: found.last().map(|info| info.stream.as_str()),
+        end: found.len() < limit,
+    };
     Ok(axum::Json(body).into_response())
 }
 
@@ -214,6 +218,8 @@ struct LogJson<'a> {
 #[derive(Serialize)]
 struct StreamsJson<'a> {
     streams: Vec<InfoJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<&'a str>,
     end: bool,
 }
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
+use crate::browsers;
 use crate::guard::guard;
+use crate::headers;
 use crate::problem::Problem;
 use crate::room;
 use crate::{append, console, health, live, metrics, openapi, read, upkeep};
@@ -51,6 +53,7 @@ fn routes() -> Vec<Route> {
         ("GET", "/events/{position}", get(console::event)),
         ("GET", "/console.css", get(console::style)),
         ("GET", "/console.js", get(console::script)),
+        ("GET", "/favicon.ico", get(console::icon)),
     ]
 }
 
@@ -65,12 +68,14 @@ pub(crate) fn router(app: Arc<App>, mounted: Vec<Mounted>) -> Router {
         routes().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
     let own =
         own.method_not_allowed_fallback(no_such_method).fallback(no_such_route).with_state(Arc::clone(&app));
+    let own = own.layer(middleware::from_fn(headers::known)).layer(middleware::map_response(revalidate));
     let nest = |router: Router, mounted: Mounted| router.nest(&mounted.path, mounted.router);
     let (checked, others): (Vec<_>, Vec<_>) = mounted.into_iter().partition(|mounted| mounted.checked);
     let own = checked.into_iter().fold(own, nest);
     let own = own.layer(middleware::from_fn_with_state(Arc::clone(&app), guard));
     let all = others.into_iter().fold(own, nest);
     all.layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), browsers::pages))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), account))
         .layer(middleware::map_response(harden))
         .layer(middleware::from_fn_with_state(app, metrics::observe))
@@ -102,6 +107,13 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 async fn account(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     room::account(&app.sending, &method, next.run(request).await)
+}
+
+/// No answer is used again unasked: what was read may be longer by now. Its ETag makes asking cheap.
+async fn revalidate(mut response: Response) -> Response {
+    let header = response.headers_mut().entry(header::CACHE_CONTROL);
+    header.or_insert(HeaderValue::from_static("no-cache"));
+    response
 }
 
 /// Browsers take every answer for what it says it is, unless what is mounted says otherwise.

@@ -19,6 +19,7 @@ use annals_core::{
 use axum::http::StatusCode;
 use serde::{Deserialize, Deserializer, de};
 
+use crate::event_json::whole;
 use crate::problem::Problem;
 
 /// A number that a client brought back, and the id of the event there if it said so.
@@ -32,6 +33,17 @@ impl Token {
     /// The version of a stream whose event there is this one.
     pub(crate) fn of_version(version: Version, id: EventId) -> Self {
         Self { number: version.get(), id: Some(id) }
+    }
+
+    /// The number without the id of an event.
+    pub(crate) fn bare(version: Version) -> Self {
+        Self { number: version.get(), id: None }
+    }
+
+    /// What both say, if they have the same number and do not name different events.
+    pub(crate) fn and(self, other: Self) -> Option<Self> {
+        let same = self.number == other.number && (self.id == other.id || self.id.xor(other.id).is_some());
+        same.then_some(Self { number: self.number, id: self.id.or(other.id) })
     }
 
     /// The number alone.
@@ -98,6 +110,19 @@ impl Token {
             return Ok(version);
         }
         Err(lost_version(field, stream, version))
+    }
+}
+
+/// Most digits of a number: no log becomes as long.
+const NUMBER_DIGITS_MAX: usize = 19;
+/// The length of a UUID with its hyphens, the one form that is taken.
+const UUID_BYTES: usize = 36;
+
+/// Refuses a number in JSON that many clients could not hold.
+pub(crate) fn check_number<E: de::Error>(number: u64, wanted: &dyn de::Expected) -> Result<(), E> {
+    match i64::try_from(number) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(E::invalid_value(de::Unexpected::Unsigned(number), wanted)),
     }
 }
 
@@ -215,14 +240,21 @@ impl FromStr for Token {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
+        // Other forms of a number or a UUID (`+3`, `{…}`) would be second names of the same place.
+        let number = |text: &str| {
+            let is_plain = text.len() <= NUMBER_DIGITS_MAX && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|_| is_plain)
+        };
+        let id = |text: &str| text.parse().ok().filter(|_| text.len() == UUID_BYTES);
         let token = match text.split_once('@') {
-            Some((number, id)) => {
-                number.parse().ok().zip(id.parse().ok()).map(|(number, id)| (number, Some(id)))
-            }
-            None => text.parse().ok().map(|number| (number, None)),
+            Some((before, behind)) => number(before).zip(id(behind)).map(|(number, id)| (number, Some(id))),
+            None => number(text).map(|number| (number, None)),
         };
         let (number, id) = token.ok_or_else(|| {
-            Invalid::new("token", format!("`{text}` is not a whole number from 0 up, alone or as `42@UUID`"))
+            let problem = format!(
+                "`{text}` is not a whole number from 0 up, of at most {NUMBER_DIGITS_MAX} digits, alone or as `42@UUID`"
+            );
+            Invalid::new("token", problem)
         })?;
         Ok(Self { number, id })
     }
@@ -239,7 +271,12 @@ impl<'de> Deserialize<'de> for Token {
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Token, E> {
+                check_number(number, &self)?;
                 Ok(Token { number, id: None })
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Token, E> {
+                whole(number, &self).and_then(|number| self.visit_u64(number))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Token, E> {

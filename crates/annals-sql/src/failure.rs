@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use annals_core::{Cause, Error, Invalid, Witness};
+use annals_core::{Cause, Error, Invalid, Witness, chain};
 
 use crate::Stopped;
 
@@ -96,7 +96,7 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Unavailable(cause) | Failure::Exhausted(cause) => Self::Unavailable(Box::new(cause)),
-            Failure::Refused(cause) => Invalid::new("events", cause.chain()).into(),
+            Failure::Refused(cause) => Invalid::new("events", chain(&cause)).into(),
             Failure::Lost(seen) => Self::Unavailable(Box::new(Stopped::OtherHistory { seen })),
             Failure::Indeterminate(cause) => Self::Indeterminate(Box::new(cause)),
         }
@@ -114,16 +114,6 @@ impl SharedCause {
 
     pub(crate) fn is<E: std::error::Error + 'static>(&self) -> Option<&E> {
         self.0.downcast_ref()
-    }
-
-    /// The cause and everything behind it, in one line.
-    fn chain(&self) -> String {
-        let (mut line, mut next) = (self.to_string(), self.0.source());
-        while let Some(error) = next {
-            line = format!("{line}: {error}");
-            next = error.source();
-        }
-        line
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use annals_core::{Cause, Error, StoreId};
+use annals_core::{Cause, Error, StoreId, chain};
 use async_trait::async_trait;
 
 use crate::{Dialect, Value};
@@ -66,10 +66,10 @@ pub trait Sessions: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The database refuses it, and would again.
-    #[error("{0}")]
+    #[error("{}", chain(&**.0))]
     Refused(Cause),
     /// Not now: the connection is lost, a lock is held for too long, the server is busy. It may work later.
-    #[error("{0}")]
+    #[error("{}", chain(&**.0))]
     Unavailable(Cause),
     /// A value of the answer is of a kind that is not known here.
     #[error("column {column} {problem}")]

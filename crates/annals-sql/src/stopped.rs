@@ -90,7 +90,7 @@ pub fn of_opening(error: Error) -> Error {
 
 /// What the store itself has said, if it has.
 fn stopped(error: &Error) -> Option<&Stopped> {
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.cause().map(|cause| cause as &(dyn std::error::Error + 'static));
     while let Some(error) = cause {
         if let Some(stopped) = error.downcast_ref::<Stopped>() {
             return Some(stopped);

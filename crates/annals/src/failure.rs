@@ -7,8 +7,6 @@ use std::task::Poll;
 
 use annals_core::Cause;
 
-/// Most causes that are shown of an error.
-const CAUSES_MAX: usize = 16;
 /// Most bytes of the text of an error.
 const CHAIN_BYTES_MAX: usize = 10_000;
 
@@ -40,15 +38,7 @@ impl Failure {
 
     /// The reason and its causes in one line, at most 10,000 bytes of it.
     pub fn chain(&self) -> String {
-        let mut line = self.0.to_string();
-        let mut cause = self.0.source();
-        // An error may be its own source.
-        for _ in 0..CAUSES_MAX {
-            let Some(error) = cause else { break };
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            cause = error.source();
-        }
+        let mut line = annals_core::chain(&*self.0);
         if line.len() > CHAIN_BYTES_MAX {
             line.truncate(line.floor_char_boundary(CHAIN_BYTES_MAX));
             line.push('…');

@@ -19,7 +19,7 @@ pub use rows::Rows;
 pub(crate) use rows::select;
 pub use value::{FromValue, Params, ToValue, Value};
 
-use annals_core::Cause;
+use annals_core::{Cause, chain};
 use annals_sql::Fault;
 use rusqlite::ErrorCode;
 
@@ -28,10 +28,10 @@ use rusqlite::ErrorCode;
 #[non_exhaustive]
 pub enum SqlError {
     /// The database refused the statement, and would again.
-    #[error("{0}")]
+    #[error("{}", chain(&**.0))]
     Statement(Cause),
     /// The database does not answer, or not now: the connection is lost, a lock is held for too long.
-    #[error("{0}")]
+    #[error("{}", chain(&**.0))]
     Unavailable(Cause),
     /// A value does not fit a column: whole numbers end at 9,223,372,036,854,775,807.
     #[error("{0} is too large for a column")]
@@ -45,7 +45,7 @@ pub enum SqlError {
         problem: String,
     },
     /// The work was stopped half way, by a panic or by the end of the runtime. Nothing was written.
-    #[error("the work on the database was stopped: {0}")]
+    #[error("the work on the database was stopped: {}", chain(&**.0))]
     Stopped(Cause),
 }
 

@@ -68,7 +68,7 @@ fn appended<A: Aggregate>(state: &A, events: &[A::Event]) -> Encoded<A> {
     let stream =
         StreamId::of(A::NAME, "test").unwrap_or_else(|invalid| panic!("no stream can be made: {invalid}"));
     let encoded = Encoded::of(state, events, &Beside::default())
-        .unwrap_or_else(|error| panic!("an event cannot be written: {}", chain(&error)));
+        .unwrap_or_else(|error| panic!("an event cannot be written: {error}"));
     if !encoded.new.is_empty() {
         let append = Append::to(stream, Expected::Any, encoded.new.clone());
         if let Err(invalid) = append.validate(&Limits::default()) {
@@ -76,12 +76,6 @@ fn appended<A: Aggregate>(state: &A, events: &[A::Event]) -> Encoded<A> {
         }
     }
     encoded
-}
-
-/// An error and everything behind it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 /// What decisions are told as the time, if nothing else is said: 2017-04-15T13:00:00Z.
@@ -190,7 +184,7 @@ where
 #[track_caller]
 fn read_back<E: Event>(stream: &StreamId, event: &E) -> (NewEvent, E) {
     let encoded = encode(event, &Beside::default())
-        .unwrap_or_else(|error| panic!("an event cannot be written: {}", chain(&error)));
+        .unwrap_or_else(|error| panic!("an event cannot be written: {error}"));
     let append = Append::to(stream, Expected::Any, [encoded.0.clone()]);
     if let Err(invalid) = append.validate(&Limits::default()) {
         panic!("the append would be refused: {invalid}");

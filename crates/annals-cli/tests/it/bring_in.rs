@@ -142,7 +142,10 @@ fn a_restore_that_is_killed_goes_on() {
     );
     assert_eq!(place.ok("export").lines().count(), 4_000);
     let last = place.json("read --all --backward --limit 1 --json");
-    assert_eq!((&last["data"]["n"], &last["recorded_at"]), (&json!(4_000), &json!("2017-04-15T13:00:00Z")));
+    assert_eq!(
+        (&last["data"]["n"], &last["recorded_at"]),
+        (&json!(4_000), &json!("2017-04-15T13:00:00.000000Z"))
+    );
 }
 
 #[test]

@@ -125,6 +125,12 @@ pub(super) fn write(time: Timestamp) -> String {
     format!("{time}Z")
 }
 
+/// Writes a time within the range, with six digits of the fraction.
+pub(super) fn write_fixed(time: Timestamp) -> String {
+    let time = EPOCH.to_datetime(Time::midnight()) + SignedDuration::from_micros(time.0);
+    format!("{time:.6}Z")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,6 +228,21 @@ mod tests {
         for wrong in ["", "9", "+9", "Berlin", "+09:00:", "Z+1"] {
             assert!(read_offset(wrong).is_none(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn texts_with_six_digits_sort_as_their_times_do() {
+        let second = 951_782_400 * MICROS;
+        let mut times: Vec<_> =
+            [-1, 0, 1, 10, 100_000, 500_000, 557_550, 999_999, MICROS].map(|micros| second + micros).into();
+        times.extend([Timestamp::MIN.0, -1, Timestamp::MAX.0]);
+        times.sort_unstable();
+        let texts: Vec<_> = times.iter().map(|micros| write_fixed(Timestamp(*micros))).collect();
+        assert!(texts.is_sorted() && texts.iter().all(|text| text.len() == 27), "{texts:?}");
+        for (time, text) in times.into_iter().zip(&texts) {
+            assert_eq!(super::read(text, None), Ok(Timestamp(time)), "{text}");
+        }
+        assert_eq!(write_fixed(Timestamp(second + 557_550)), "2000-02-29T00:00:00.557550Z");
     }
 
     #[test]

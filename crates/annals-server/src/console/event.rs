@@ -58,7 +58,7 @@ pub(crate) async fn event(
             (card(event, true))
             (near.shown(event))
         };
-        let frame = Frame { app, title: &title, here: "/", head: Some(found.head) };
+        let frame = Frame { app: Some(app), title: &title, here: "/", head: Some(found.head) };
         Ok(page(StatusCode::OK, &frame, &main))
     })
     .await

@@ -74,7 +74,7 @@ pub(crate) async fn newest(
                 @if !found.end { a rel="next" href=(filter.address(&format!("/?before={reached}"))) { "Older" } }
             }
         };
-        let frame = Frame { app, title: "Newest events", here: "/", head: Some(found.head) };
+        let frame = Frame { app: Some(app), title: "Newest events", here: "/", head: Some(found.head) };
         Ok(page(StatusCode::OK, &frame, &main))
     })
     .await

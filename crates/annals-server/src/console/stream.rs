@@ -72,7 +72,7 @@ pub(crate) async fn stream(
                 }
             }
         };
-        let frame = Frame { app, title: stream.as_str(), here: "/streams", head: Some(head) };
+        let frame = Frame { app: Some(app), title: stream.as_str(), here: "/streams", head: Some(head) };
         Ok(page(StatusCode::OK, &frame, &main))
     })
     .await

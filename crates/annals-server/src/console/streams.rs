@@ -66,7 +66,7 @@ pub(crate) async fn streams(State(app): State<Arc<App>>, RawQuery(query): RawQue
                 }
             }
         };
-        let frame = Frame { app, title: "Streams", here: "/streams", head: Some(head) };
+        let frame = Frame { app: Some(app), title: "Streams", here: "/streams", head: Some(head) };
         Ok(page(StatusCode::OK, &frame, &main))
     })
     .await

@@ -1,14 +1,12 @@
 //! An event as a client sends it: without a place in the log, and with a path to whatever is wrong in it.
 
 use std::borrow::Cow;
-use std::fmt::Display;
 
 use annals_core::{ContentType, EventId, EventType, Invalid, NewEvent, Tag, check_json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_path_to_error::Segment;
 
-use super::{Cause, List, at, content_type, decode_base64, embedded, object, one, present};
+use super::{Cause, List, at, content_type, decode_base64, embedded, object, one, present, whole::small};
 
 /// An event that a client sends. `stream` is for requests that do not name it elsewhere.
 #[derive(Deserialize)]
@@ -21,7 +19,7 @@ pub(crate) struct Incoming<'a> {
     id: Option<Cow<'a, str>>,
     #[serde(rename = "type", borrow)]
     event_type: Cow<'a, str>,
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "small")]
     schema_version: u16,
     #[serde(default, borrow)]
     content_type: Option<Cow<'a, str>>,
@@ -99,47 +97,4 @@ impl From<Invalid> for Unreadable<'_> {
     fn from(invalid: Invalid) -> Self {
         Self { invalid, place: None }
     }
-}
-
-/// What is wrong with JSON that could not be read, with the path of the field below `root`, which names the whole.
-pub(crate) fn syntax_error<E: Display>(error: &serde_path_to_error::Error<E>, root: &str) -> Invalid {
-    let message = error.inner().to_string();
-    let mut field = path_of(error.path(), root);
-    let named = |kind: &str| message.strip_prefix(kind)?.strip_prefix(" field `")?.split_once('`');
-    // What is missing, or there twice, has no path of its own.
-    let mut below = |name: &str| {
-        field.push_str(if field.is_empty() { "" } else { "." });
-        field.push_str(name);
-    };
-    let problem = if let Some((name, place)) = named("missing") {
-        below(name);
-        format!("is missing{place}")
-    } else if let Some((name, place)) = named("duplicate") {
-        below(name);
-        format!("is there twice{place}")
-    } else if let Some((_, expected)) = named("unknown") {
-        format!("is not a field here{expected}")
-    } else {
-        format!("cannot be read: {message}")
-    };
-    if field.is_empty() {
-        field.push_str("body");
-    }
-    Invalid::new(field, problem)
-}
-
-/// The path of a field below `root`, as far as it is known: where a text breaks off within a name, it ends before.
-fn path_of(path: &serde_path_to_error::Path, root: &str) -> String {
-    let mut field = root.to_owned();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => field.push_str(&format!("[{index}]")),
-            Segment::Map { key } | Segment::Enum { variant: key } => {
-                field.push_str(if field.is_empty() { "" } else { "." });
-                field.push_str(key);
-            }
-            Segment::Unknown => {}
-        }
-    }
-    field
 }

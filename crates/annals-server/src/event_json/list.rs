@@ -42,7 +42,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Elements<T> {
     type Value = List<T>;
 
     fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("a sequence")
+        f.write_str("an array")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<List<T>, A::Error> {

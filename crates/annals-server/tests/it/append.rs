@@ -181,6 +181,27 @@ fn everything_an_event_can_have_is_kept() {
 }
 
 #[test]
+fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
+    let server = Running::start();
+    let body = r#"{"events":[{"stream":"a","type":"x","data":1,"schema_version":3.0}],
+        "conditions":[{"stream":"b","expected":0.0},{"query":[{"types":["y"]}],"after":0.0}]}"#;
+    assert_eq!(server.post("/v1/append", &[], body).status, 201);
+    assert_eq!(server.get("/v1/streams/a").json()["events"][0]["schema_version"], 3);
+    for (wrong, field) in [("3.5", "events[0].schema_version"), ("65536.0", "events[0].schema_version")] {
+        let refused = server.post("/v1/append", &[], &body.replace("3.0", wrong));
+        assert_eq!(refused.problem().2.unwrap(), field, "{}", refused.text);
+    }
+    for wrong in ["0.5", "-1.0", "1e300", "9007199254740993.0"] {
+        let refused = server.post(
+            "/v1/append",
+            &[],
+            &body.replace("\"expected\":0.0", &format!("\"expected\":{wrong}")),
+        );
+        assert_eq!(refused.problem().2.unwrap(), "conditions[0].expected", "{}", refused.text);
+    }
+}
+
+#[test]
 fn data_keeps_its_bytes() {
     let server = Running::start();
     let data = "{\"z\": 1.50,\n  \"a\":[1e5 , \"\\u00e9/\"]}";

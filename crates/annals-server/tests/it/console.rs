@@ -1,5 +1,9 @@
 //! The pages for people.
 
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use annals_core::MemoryStore;
 use serde_json::json;
 
 use crate::support::Running;
@@ -107,6 +111,78 @@ fn what_is_not_there_has_a_page_that_says_so() {
     assert_eq!(server.get("/").status, 200);
     assert_eq!(server.get("/console.css").header("content-type"), "text/css; charset=utf-8");
     assert_eq!(server.get("/console.js").header("content-type"), "text/javascript; charset=utf-8");
+}
+
+#[test]
+fn a_wrong_path_is_a_page_in_a_browser_and_a_document_for_a_program() {
+    let shop = axum::Router::new()
+        .route("/panic", axum::routing::get(async || -> &'static str { panic!("planted") }));
+    let server = Running::with(Arc::new(MemoryStore::new()), |server| {
+        server.mount("/shop", shop).link("Shop", "/shop")
+    });
+    for (path, status) in [
+        ("/foo", 404),
+        ("/foo%3Cscript%3E", 404),
+        ("/streams/", 404),
+        ("/streams/%ff", 400),
+        ("/events/1/2", 404),
+        ("/health/live?x=1", 400),
+        ("/v1x", 404),
+        ("/shop/none", 404),
+        ("/shop/panic", 500),
+    ] {
+        let page = server.browse(path);
+        assert_eq!(
+            (page.status, page.header("content-type")),
+            (status, "text/html; charset=utf-8"),
+            "{path}"
+        );
+        assert!(
+            page.text.contains("class=\"problem\"") && page.text.contains(">Shop</a>"),
+            "{path}: {}",
+            page.text
+        );
+        assert!(page.header("content-security-policy").contains("default-src 'none'"), "{path}");
+        assert!(!page.text.contains("<script>"), "{path}");
+        assert_eq!(
+            (page.header("vary"), page.header("x-content-type-options")),
+            ("accept", "nosniff"),
+            "{path}"
+        );
+        let document = server.get(path);
+        assert_eq!((document.problem().0, document.header("vary")), (status, "accept"), "{path}");
+    }
+    for path in ["/v1", "/v1/", "/v1/events?x=1", "/v1/none"] {
+        assert!(server.browse(path).problem().0 >= 400, "{path}: the API has documents for everybody");
+    }
+    let request = ureq::http::Request::put(server.url("/streams")).header("accept", "text/html");
+    let refused = server.send(request.body(String::new()).unwrap());
+    assert_eq!((refused.status, refused.header("content-type")), (405, "text/html; charset=utf-8"));
+    assert!(refused.header("allow").contains("GET"), "what the answer says beside its body is kept");
+}
+
+#[test]
+fn a_page_for_those_who_are_not_let_in_says_nothing_of_the_log() {
+    let server = Running::start();
+    let request = ureq::http::Request::get(server.url("/")).header("host", "elsewhere.example");
+    let refused = server.send(request.header("accept", "text/html").body(String::new()).unwrap());
+    assert_eq!((refused.status, refused.header("content-type")), (421, "text/html; charset=utf-8"));
+    assert!(refused.text.contains("--host elsewhere.example"), "{}", refused.text);
+    let log = server.store.id().to_string();
+    assert!(server.browse("/none").text.contains(&log) && !refused.text.contains(&log), "{}", refused.text);
+}
+
+#[test]
+fn the_icon_that_browsers_ask_for_is_there() {
+    let server = Running::start();
+    let mut head = Vec::new();
+    let mut socket = server.connect();
+    socket.write_all(b"GET /favicon.ico HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    socket.read_to_end(&mut head).unwrap();
+    assert!(head.starts_with(b"HTTP/1.1 200"));
+    let body = head.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    assert_eq!(head[body..body + 4], [0, 0, 1, 0], "it is an icon");
+    assert!(server.get("/").text.contains("<link rel=\"icon\" href=\"/favicon.ico\">"));
 }
 
 #[test]

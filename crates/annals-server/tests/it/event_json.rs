@@ -19,6 +19,23 @@ fn line(event: &RecordedEvent) -> Value {
 }
 
 #[test]
+fn recorded_times_have_one_length_and_sort_as_text() {
+    let line = |time: &str| {
+        let event = format!(
+            r#"{{"position":7,"stream":"s","version":3,"append":6,"recorded_at":"{time}","occurred_at":"{time}",
+                "id":"0f8fad5b-d9cb-469f-a165-70867728950e","type":"t","data":1}}"#
+        );
+        let event = event_json::parse_line(event.as_bytes()).unwrap();
+        let line: serde_json::Value = serde_json::from_slice(&event_json::line(&event)).unwrap();
+        assert_eq!(line["occurred_at"], time, "what a client named is given back");
+        line["recorded_at"].as_str().unwrap().to_owned()
+    };
+    let times = ["2017-04-15T13:00:00Z", "2017-04-15T13:00:00.28Z", "2017-04-15T13:00:00.280001Z"].map(line);
+    assert_eq!(times[1], "2017-04-15T13:00:00.280000Z");
+    assert!(times.is_sorted() && times.iter().all(|time| time.len() == 27), "{times:?}");
+}
+
+#[test]
 fn any_bytes_come_back_as_they_were() {
     for content_type in
         ["application/json", "application/octet-stream", "text/plain", "application/cloudevents+json"]

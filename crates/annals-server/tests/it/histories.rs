@@ -72,22 +72,19 @@ fn an_etag_can_be_expected() {
 }
 
 #[test]
-fn a_condition_that_an_append_does_not_take_is_refused_and_not_left_out() {
-    let server = log("second");
+fn an_etag_of_another_history_is_no_match() {
+    let (before, after) = (log("before the restore"), log("after the restore"));
+    let tag = before.get("/v1/streams/a-1").header("etag").to_owned();
     let event = r#"[{"type":"t","data":3}]"#;
-    let body = r#"{"events":[{"stream":"a-1","type":"t","data":3}]}"#;
-    let tag = format!("\"1@{}\"", id("common"));
-    for (header, value, field) in [
-        ("if-match", &*tag, "If-Match"),
-        ("if-none-match", "*", "If-None-Match"),
-        ("if-unmodified-since", "Sat, 15 Apr 2017 13:00:00 GMT", "If-Unmodified-Since"),
-    ] {
-        for (path, body) in [("/v1/streams/a-1", event), ("/v1/append", body)] {
-            let refused = server.post(path, &[(header, value)], body);
-            assert_eq!(refused.problem(), (400, "invalid".into(), Some(field.into())), "{path}");
-        }
-    }
-    assert_eq!(server.get("/v1/events").json()["head"], 2);
+    let refused = after.post("/v1/streams/a-1", &[("if-match", &tag)], event);
+    assert_eq!(refused.problem(), (412, "other-history".into(), Some("If-Match".into())), "{}", refused.text);
+    let both = format!("{tag}, {}", after.get("/v1/streams/a-1").header("etag"));
+    assert_eq!(after.post("/v1/streams/a-1", &[("if-match", &both)], event).status, 201);
+    // Of a stream that was empty in another log.
+    let empty = before.get("/v1/streams/new").header("etag").to_owned();
+    let refused = after.post("/v1/streams/new", &[("if-match", &empty)], event);
+    assert_eq!((refused.status, refused.problem().1), (412, "other-history".into()));
+    assert_eq!(before.post("/v1/streams/new", &[("if-match", &empty)], event).status, 201);
 }
 
 #[test]

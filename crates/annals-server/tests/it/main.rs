@@ -8,6 +8,7 @@ mod event_json;
 mod follow;
 mod histories;
 mod operation;
+mod preconditions;
 mod problem;
 mod read;
 mod shutdown;

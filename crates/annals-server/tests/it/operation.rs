@@ -71,6 +71,34 @@ fn every_route_is_described_and_nothing_else() {
 }
 
 #[test]
+fn every_operation_that_is_described_has_a_name_of_its_own_and_a_tag() {
+    let description = Running::start().get("/openapi.json").json();
+    assert!(description["servers"][0]["url"].is_string());
+    let tags: Vec<_> = description["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
+    let mut names = BTreeSet::new();
+    let operations = description["paths"].as_object().unwrap().iter();
+    for (method, path, operation) in operations.flat_map(|(path, methods)| {
+        methods.as_object().unwrap().iter().map(move |(method, operation)| (method, path, operation))
+    }) {
+        let name = operation["operationId"].as_str().unwrap_or_default();
+        assert!(
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+            "{method} {path}: {name}"
+        );
+        assert!(names.insert(name), "{method} {path}: `{name}` is the name of another one");
+        let [tag] = operation["tags"].as_array().unwrap().as_slice() else {
+            panic!("{method} {path}: one tag")
+        };
+        assert!(tags.contains(&tag), "{method} {path}: {tag}");
+        assert!(
+            operation["summary"].is_string() && operation["responses"]["default"].is_object(),
+            "{method} {path}"
+        );
+    }
+    assert_eq!(names.len(), annals_server::served().len());
+}
+
+#[test]
 fn every_reference_of_the_description_leads_somewhere() {
     let text = Running::start().get("/openapi.json").text;
     let description: serde_json::Value = serde_json::from_str(&text).unwrap();

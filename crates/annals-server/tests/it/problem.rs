@@ -155,7 +155,12 @@ fn bad_appends_are_refused_by_the_name_of_the_field() {
 fn bad_headers_and_parameters_are_refused_by_name() {
     let server = Running::start();
     let event = r#"[{"type":"x","data":1}]"#;
-    for (name, value) in [("Expected-Version", "x"), ("Expected-Version", "-1"), ("Idempotency-Key", "")] {
+    for (name, value) in [
+        ("Expected-Version", "x"),
+        ("Expected-Version", "-1"),
+        ("Expected-Version", "+1"),
+        ("Idempotency-Key", ""),
+    ] {
         assert_eq!(server.post("/v1/streams/a", &[(name, value)], event).problem(), invalid(name));
     }
     let append = r#"{"events":[{"stream":"a","type":"x","data":1}],"key":"k"}"#;
@@ -168,6 +173,9 @@ fn bad_headers_and_parameters_are_refused_by_name() {
         ("/v1/events?limit=0", "limit"),
         ("/v1/events?limit=1001", "limit"),
         ("/v1/events?from=x", "from"),
+        ("/v1/events?from=%2B1", "from"),
+        ("/v1/events?from=12345678901234567890", "from"),
+        ("/v1/events?from=0@0f8fad5bd9cb469fa16570867728950e", "from"),
         ("/v1/events?direction=up", "direction"),
         ("/v1/events?type=", "type"),
         ("/v1/events?from=1&from=2", "from"),
@@ -184,6 +192,57 @@ fn bad_headers_and_parameters_are_refused_by_name() {
     }
     let long = format!("/v1/streams/{}", "x".repeat(1025));
     assert_eq!(server.get(&long).problem(), invalid("stream"));
+}
+
+#[test]
+fn a_body_of_another_shape_is_refused_in_the_words_of_json() {
+    let server = Running::start();
+    for (path, body, field, words) in [
+        ("/v1/streams/a", "{}", "events", "events is an object; it must be an array"),
+        ("/v1/append", "[]", "body", "body is an array; it must be an object"),
+        ("/v1/append", r#"{"events":{}}"#, "events", "events is an object; it must be an array"),
+        (
+            "/v1/streams/a",
+            r#"[{"type":1}]"#,
+            "events[0].type",
+            "events[0].type is the number 1; it must be a string",
+        ),
+        (
+            "/v1/append",
+            r#"{"events":[],"conditions":[{"query":[],"after":9223372036854775808}]}"#,
+            "conditions[0].after",
+            "conditions[0].after is the number 9223372036854775808; it must be a whole number from 0 up",
+        ),
+    ] {
+        let refused = server.post(path, &[], body);
+        assert_eq!(refused.problem(), invalid(field), "{body}");
+        assert!(refused.json()["detail"].as_str().unwrap().starts_with(words), "{}", refused.text);
+        assert_eq!(refused.json()["line"], 1, "{}", refused.text);
+    }
+}
+
+#[test]
+fn a_header_that_is_not_quite_one_of_ours_is_refused_on_every_route() {
+    let server = Running::start();
+    let routes = annals_server::served().into_iter().chain([("GET", "/none"), ("PUT", "/v1/events")]);
+    for (method, path) in routes {
+        let path = path.replace("{stream}", "a").replace("{position}", "1");
+        for (given, meant) in [
+            ("Expected-Versions", "Expected-Version"),
+            ("Idempotency-Ky", "Idempotency-Key"),
+            ("Idempotency-Keys", "Idempotency-Key"),
+            ("Annals-Expected-Version", "Expected-Version"),
+            ("Annals-Trace", "Idempotency-Key"),
+        ] {
+            let request =
+                ureq::http::Request::builder().method(method).uri(server.url(&path)).header(given, "1");
+            let request = request.header("content-type", "application/json");
+            let refused = server.send(request.body(r#"[{"type":"t","data":1}]"#.to_owned()).unwrap());
+            assert_eq!(refused.problem(), invalid(given), "{method} {path}: {}", refused.text);
+            assert!(refused.json()["detail"].as_str().unwrap().contains(meant), "{}", refused.text);
+        }
+    }
+    assert_eq!(server.get("/v1/events").json()["head"], 0);
 }
 
 #[test]

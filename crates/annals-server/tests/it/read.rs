@@ -101,7 +101,22 @@ fn streams_are_listed_in_the_order_of_their_names() {
     let page = server.get("/v1/streams?limit=2").json();
     let expected = json!([{"stream": "a-0", "version": 3, "position": 9}, {"stream": "a-1", "version": 4, "position": 10}]);
     assert_eq!((&page["streams"], &page["end"]), (&expected, &json!(false)));
+    assert_eq!(page["after"], "a-1", "where the next page begins");
     let page = server.get("/v1/streams?limit=2&after=a-1").json();
     assert_eq!((&page["streams"][0]["stream"], &page["end"]), (&json!("b-2"), &json!(true)));
     assert_eq!(server.get("/v1/streams?category=b").json()["streams"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn no_answer_is_used_again_unasked() {
+    let server = ten();
+    for path in ["/v1/events", "/v1/streams/a-1", "/v1/streams", "/v1/none", "/health/ready", "/openapi.json"]
+    {
+        assert_eq!(server.get(path).header("cache-control"), "no-cache", "{path}");
+    }
+    assert_eq!(server.get("/").header("cache-control"), "no-store", "a page shows what is there now");
+    let tag = server.get("/v1/events").header("etag").to_owned();
+    let request = ureq::http::Request::get(server.url("/v1/events")).header("if-none-match", &tag);
+    let unchanged = server.send(request.body(String::new()).unwrap());
+    assert_eq!((unchanged.status, unchanged.header("cache-control")), (304, "no-cache"));
 }

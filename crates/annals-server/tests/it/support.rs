@@ -69,6 +69,14 @@ impl Running {
         self.send(ureq::http::Request::get(self.url(path)).body(String::new()).unwrap())
     }
 
+    /// Gets a page as a browser does.
+    pub fn browse(&self, path: &str) -> Answer {
+        let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8";
+        self.send(
+            ureq::http::Request::get(self.url(path)).header("accept", accept).body(String::new()).unwrap(),
+        )
+    }
+
     /// Posts JSON.
     pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut request =

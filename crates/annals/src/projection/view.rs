@@ -72,7 +72,7 @@ pub enum ViewError {
     Store(#[from] annals_core::Error),
     /// The rows of an older version answer for now, and this query is not for them.
     #[error(
-        "the rows of projection `{name}` are being made again; those of version {version} do not answer this"
+        "the rows of projection `{name}` are being made again; those of version {version} do not answer this: {cause}"
     )]
     Rebuilding {
         /// The projection.
@@ -80,7 +80,6 @@ pub enum ViewError {
         /// The version whose rows answer for now.
         version: u32,
         /// What the database said.
-        #[source]
         cause: SqlError,
     },
     /// The database refused, or a row could not be read.

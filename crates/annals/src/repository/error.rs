@@ -8,7 +8,7 @@ use annals_core::{CodecError, Error, Invalid, Position, StreamId, Version};
 pub enum LoadError {
     /// The program cannot read an event of the stream. It is never passed over: a state without it would be
     /// wrong.
-    #[error("event {version} of stream `{stream}` (position {position}) cannot be read")]
+    #[error("event {version} of stream `{stream}` (position {position}) cannot be read: {cause}")]
     Unreadable {
         /// The stream.
         stream: StreamId,
@@ -17,7 +17,6 @@ pub enum LoadError {
         /// Place of the event in the log.
         position: Position,
         /// Why.
-        #[source]
         cause: CodecError,
     },
     /// The stream has not come as far as was asked for.
@@ -76,7 +75,7 @@ pub enum ExecuteError<R> {
         actual: Version,
     },
     /// The program cannot read an event of the stream.
-    #[error("event {version} of stream `{stream}` (position {position}) cannot be read")]
+    #[error("event {version} of stream `{stream}` (position {position}) cannot be read: {cause}")]
     Unreadable {
         /// The stream.
         stream: StreamId,
@@ -85,7 +84,6 @@ pub enum ExecuteError<R> {
         /// Place of the event in the log.
         position: Position,
         /// Why.
-        #[source]
         cause: CodecError,
     },
     /// The aggregate panicked while it decided: an error in its code.
@@ -97,12 +95,11 @@ pub enum ExecuteError<R> {
         message: String,
     },
     /// An event that was decided cannot be written, read back or folded.
-    #[error("an event for stream `{stream}` cannot be written")]
+    #[error("an event for stream `{stream}` cannot be written: {cause}")]
     Unwritable {
         /// The stream.
         stream: StreamId,
         /// Why.
-        #[source]
         cause: CodecError,
     },
     /// The store refused.

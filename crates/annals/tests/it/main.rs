@@ -13,6 +13,7 @@ mod bank_race;
 mod commands;
 mod crash;
 mod embedded;
+mod errors;
 mod events;
 mod kit;
 mod loom;
