@@ -1,11 +1,12 @@
-//! `annals export`: events as lines of JSON, from which `annals import` makes the same log again.
+//! `annals export`: events as lines of JSON, from which `annals import` makes the same log again. Each line says which of how
+//! many events of its append it is, so that an import notices a file that is cut or lacks lines.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use annals_core::{Direction, EventStore, LogRead, Position, StreamId, StreamRead, Version};
-use annals_server::event_json;
+use annals_core::{Direction, EventStore, LogRead, Position, RecordedEvent, StreamId, StreamRead, Version};
+use annals_server::event_json::{self, InAppend};
 use anyhow::Context as _;
 use clap::Args;
 
@@ -71,7 +72,7 @@ impl Export {
     }
 }
 
-/// Writes events line by line, and says how many.
+/// Writes events line by line, and returns how many.
 pub(crate) async fn write(
     store: &dyn EventStore,
     stream: Option<&StreamId>,
@@ -80,6 +81,7 @@ pub(crate) async fn write(
 ) -> anyhow::Result<u64> {
     let bar = progress::events(0);
     let (mut count, mut from) = (0, from);
+    let mut append = OneAppend { one_stream: stream.is_some(), before: 0, events: Vec::new() };
     loop {
         let (events, next, end, newest) = match stream {
             Some(stream) => {
@@ -91,18 +93,74 @@ pub(crate) async fn write(
                 (page.events, page.next.get(), page.end, page.head.get())
             }
         };
-        for event in &events {
-            out.write_all(&event_json::line(event))?;
-            out.write_all(b"\n")?;
+        for event in events {
+            if count == 0 {
+                append.before = match stream {
+                    Some(stream) => events_before(store, stream, &event).await?,
+                    None => event.position.get() - event.append.get(),
+                };
+            }
+            count += 1;
+            append.add(event, out)?;
         }
-        (count, from) = (count + events.len() as u64, next);
+        from = next;
         bar.set_length(newest);
         bar.set_position(next - 1);
         if end {
+            append.write(out)?;
             bar.finish_and_clear();
             return Ok(count);
         }
     }
+}
+
+/// The events of one append, which are written when all of them are known: each line says how many there are.
+struct OneAppend {
+    one_stream: bool,
+    /// How many events of the append are before those that are exported.
+    before: u64,
+    events: Vec<RecordedEvent>,
+}
+
+impl OneAppend {
+    /// Adds the next event; writes those of the append before it if that is another one.
+    fn add(&mut self, event: RecordedEvent, out: &mut dyn Write) -> io::Result<()> {
+        if self.events.last().is_some_and(|last| last.append != event.append) {
+            self.write(out)?;
+        }
+        self.events.push(event);
+        Ok(())
+    }
+
+    /// Writes the lines of the append.
+    fn write(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        let (before, one_stream) = (std::mem::take(&mut self.before), self.one_stream);
+        let events = before + self.events.len() as u64;
+        for (event, number) in self.events.drain(..).zip(before + 1..) {
+            out.write_all(&event_json::export_line(&event, InAppend { event: number, events, one_stream }))?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+}
+
+/// How many events of a stream before this one are of the same append.
+async fn events_before(
+    store: &dyn EventStore,
+    stream: &StreamId,
+    event: &RecordedEvent,
+) -> anyhow::Result<u64> {
+    let (mut count, mut from) = (0, event.version.previous());
+    while from >= Version::FIRST {
+        let page = store.read_stream(StreamRead::backward(stream, from)).await?;
+        let same = page.events.iter().take_while(|before| before.append == event.append).count();
+        count += same as u64;
+        if page.end || same < page.events.len() {
+            break;
+        }
+        from = page.next;
+    }
+    Ok(count)
 }
 
 /// What became of an export to standard output, whose reader may have closed its end.

@@ -3,11 +3,12 @@
 //! Two ways in:
 //! - With `--stream`, each row of any log becomes an event (`input` reads bytes as text; `csv` and `json` find rows in it,
 //!   and `rows` gives them one form; `columns` has what is in one; `recipe` makes events of rows, `chunks` writes them).
-//! - Without, the lines of `annals export` become the log that they came from (`restore`).
+//! - Without, the lines of `annals export` become the log that they came from (`appends` reads them, `restore` writes them).
 //!
 //! Neither writes an event twice, neither takes one event for another, and neither keeps a file beside the store to know
 //! how far it came: the store itself knows, by idempotency keys and event ids.
 
+mod appends;
 mod chunks;
 mod columns;
 mod csv;
