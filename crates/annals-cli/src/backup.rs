@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::address::parser;
 use crate::depot::{Destination, cause};
+use crate::exit::Failure;
 use crate::output::{Column, Output, Style, thousands};
 use crate::progress;
 use crate::store::StoreOption;
@@ -137,11 +138,8 @@ impl Backup {
             self.table(&found, &mut output)?;
         }
         output.flush()?;
-        Ok(if found.iter().all(|listed| listed.manifest.is_ok()) {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        let unusable = found.iter().find_map(|listed| listed.manifest.as_ref().err());
+        Ok(unusable.map_or(ExitCode::SUCCESS, |error| Failure::of_store(error).into()))
     }
 
     fn table(&self, found: &[Listed], output: &mut Output) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::output::{Column, Output, Style, thousands};
+use crate::stop;
 
 /// Measure the embedded store on this machine: durable appends, commands, and loading an account
 #[derive(Args)]
@@ -69,9 +70,13 @@ impl Bench {
         let directory = self.dir.join(format!("annals-bench-{}", std::process::id()));
         crate::named::refuse_in_store(&self.dir)
             .with_context(|| format!("cannot use {}", self.dir.display()))?;
+        let asked = stop::asked()?;
         std::fs::create_dir(&directory)
             .with_context(|| format!("cannot make a directory in {}", self.dir.display()))?;
-        let measured = self.measure(&directory).await;
+        let measured = tokio::select! {
+            measured = self.measure(&directory) => measured,
+            () = asked => Err(stop::stopped("nothing was measured").into()),
+        };
         std::fs::remove_dir_all(&directory)
             .with_context(|| format!("cannot remove {}", directory.display()))?;
         let (rounds, account) = measured?;

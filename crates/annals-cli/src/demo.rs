@@ -21,7 +21,7 @@ use annals::{Annals, Position, StoreUrl};
 use annals_server::Server;
 use annals_shop::Shop;
 use annals_shop::purchases::{self, Fed, Feed, Purchase};
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -32,7 +32,7 @@ use self::report::Report;
 use crate::address::parser;
 use crate::files;
 use crate::output::{Output, note, thousands};
-use crate::serve;
+use crate::{serve, stop};
 
 /// Run a shop on Annals with real purchases, and look at it in a browser
 #[derive(Args)]
@@ -62,7 +62,7 @@ pub(crate) struct Demo {
     #[arg(long)]
     json: bool,
     /// How many customers are served at once
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value = "128", value_parser = crate::backup::count)]
     concurrency: usize,
 }
 
@@ -94,15 +94,15 @@ impl Demo {
         purchases: Vec<Purchase>,
         served: Option<&Served>,
     ) -> anyhow::Result<()> {
-        let mut told_to_stop = std::pin::pin!(serve::told_to_stop()?);
+        let mut asked = std::pin::pin!(stop::asked()?);
         self.say_where(served)?;
         tokio::select! {
             fed = self.feed(annals, shop, purchases) => fed?,
-            () = &mut told_to_stop => bail!("stopped before everything was in; run again, it goes on from here"),
+            () = &mut asked => return Err(stop::stopped("run again, the demo resumes where it was").into()),
         }
         let Some(Served { url, .. }) = served.filter(|_| !self.once) else { return Ok(()) };
         self.note(&format!("The shop is at {url}/shop, the console at {url}. Ctrl-C ends it."))?;
-        told_to_stop.await;
+        asked.await;
         Ok(())
     }
 

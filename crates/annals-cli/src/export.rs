@@ -5,7 +5,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use annals_core::{Direction, EventStore, LogRead, Position, RecordedEvent, StreamId, StreamRead, Version};
+use annals_core::{
+    Direction, EventStore, EventStoreExt as _, LogRead, Position, RecordedEvent, StreamId, StreamRead,
+    Version,
+};
 use annals_server::event_json::{self, InAppend};
 use anyhow::Context as _;
 use clap::Args;
@@ -14,6 +17,8 @@ use crate::begin::BeginOptions;
 use crate::named::NamedFile;
 use crate::output::{Standard, counted, is_closed, note};
 use crate::progress;
+use crate::read::no_stream;
+use crate::stop::{self, stoppable};
 use crate::store::StoreOption;
 
 /// Write events as lines of JSON that `annals import` reads back
@@ -40,37 +45,46 @@ impl Export {
     /// Writes all that is there now.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let store = self.store.open_existing().await?;
+        let runtime = tokio::runtime::Handle::current();
+        let written = stoppable(AGAIN, move || runtime.block_on(self.write_out(&*store)));
+        reader_may_leave(written.await.and_then(|written| written))
+    }
+
+    async fn write_out(self, store: &dyn EventStore) -> anyhow::Result<()> {
         let Some(path) = self.output.as_ref().filter(|path| path.as_os_str() != "-") else {
             let mut out = BufWriter::with_capacity(256 << 10, Standard::new());
-            let written = async {
-                self.write(&*store, &mut out).await?;
-                Ok(out.flush()?)
-            };
-            return reader_may_leave(written.await);
+            self.write(store, &mut out).await?;
+            return Ok(out.flush()?);
         };
         let name = || format!("cannot write {}", path.display());
         let mut out = BufWriter::with_capacity(256 << 10, NamedFile::create(path).with_context(name)?);
-        let written = async {
-            let count = self.write(&*store, &mut out).await.with_context(name)?;
-            out.into_inner()
-                .map_err(io::IntoInnerError::into_error)
-                .with_context(name)?
-                .finish()
-                .with_context(name)?;
-            note(&format!("{} in {}", counted(count, "event"), path.display()));
-            Ok(())
-        };
-        reader_may_leave(written.await)
+        let count = self.write(store, &mut out).await.with_context(name)?;
+        out.into_inner()
+            .map_err(io::IntoInnerError::into_error)
+            .with_context(name)?
+            .finish()
+            .with_context(name)?;
+        note(&format!("{} in {}", counted(count, "event"), path.display()));
+        Ok(())
     }
 
     async fn write(&self, store: &dyn EventStore, out: &mut dyn Write) -> anyhow::Result<u64> {
         let begin = self.begin.resolve(store, self.stream.as_ref(), Direction::Forward).await?;
-        match begin {
-            Some(from) => write(store, self.stream.as_ref(), from, out).await,
-            None => Ok(0),
+        let written = match begin {
+            Some(from) => write(store, self.stream.as_ref(), from, out).await?,
+            None => 0,
+        };
+        if let (Some(stream), 0) = (&self.stream, written)
+            && store.stream_version(stream).await? == Version::ZERO
+        {
+            return Err(no_stream(stream, &self.store.url));
         }
+        Ok(written)
     }
 }
+
+/// How an export that was stopped is repeated.
+const AGAIN: &str = "export again";
 
 /// Writes events line by line, and returns how many.
 pub(crate) async fn write(
@@ -83,6 +97,7 @@ pub(crate) async fn write(
     let (mut count, mut from) = (0, from);
     let mut append = OneAppend { one_stream: stream.is_some(), before: 0, events: Vec::new() };
     loop {
+        stop::check(AGAIN)?;
         let (events, next, end, newest) = match stream {
             Some(stream) => {
                 let page = store.read_stream(StreamRead::forward(stream, Version::new(from))).await?;

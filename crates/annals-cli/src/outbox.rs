@@ -11,8 +11,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::address::parser;
+use crate::count;
 use crate::output::{Column, Output, Style, plain, thousands};
-use crate::whole_number;
 
 /// See how the outbox of a service stands, and retry or drop its dead letters
 #[derive(Args)]
@@ -42,7 +42,7 @@ enum Command {
         #[command(flatten)]
         place: Place,
         /// At most this many
-        #[arg(long, value_name = "N", default_value = "100", value_parser = whole_number)]
+        #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
         limit: u64,
         /// One line of JSON a dead letter, with all of the message
         #[arg(long)]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::parser;
 use crate::begin::Place;
+use crate::exit::{NotFound, Usage};
 use crate::files;
 use crate::head::{Published, digest, embedded, hex};
 use crate::output::{Output, plain};
@@ -62,9 +63,10 @@ impl Receipt {
 
     async fn write(self) -> anyhow::Result<ExitCode> {
         let (Some(stream), Some(version)) = (self.stream, self.version) else {
-            bail!("name a stream and a version");
+            return Err(Usage("name a stream and a version".to_owned()).into());
         };
-        let Some(url) = self.store else { bail!("name the store with --store or in ANNALS_STORE") };
+        let url =
+            self.store.ok_or_else(|| Usage("name the store with --store or in ANNALS_STORE".to_owned()))?;
         let store = embedded(&StoreOption { url })?;
         let to = match self.to {
             Some(place) => Some(place.check(&store).await?),
@@ -72,7 +74,7 @@ impl Receipt {
         };
         let Some(receipt) = store.receipt(&stream, version, to)? else {
             let upto = to.map_or(String::new(), |to| format!(" up to a head at position {to}"));
-            bail!("there is no event {version} of stream {stream}{upto}");
+            return Err(NotFound(format!("there is no event {version} of stream {stream}{upto}")).into());
         };
         let mut output = Output::standard();
         output.line(&serde_json::to_string(&Written::of(&receipt)?)?)?;

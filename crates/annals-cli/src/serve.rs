@@ -1,6 +1,5 @@
 //! `annals serve`: the server over a store, until it is told to stop.
 
-use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::depot::Destination;
 use crate::output::Output;
 use crate::store::StoreOption;
 use crate::upkeep::Care;
-use crate::{logging, memory};
+use crate::{logging, memory, stop};
 
 /// Serve a store over HTTP, with a console at /
 #[derive(Args)]
@@ -58,14 +57,14 @@ impl Serve {
         if self.verify_rate.is_none() && self.backup.is_none() && !embedded {
             let store = self.store.open().await?;
             // Whoever reads that it serves may stop it at once.
-            let told = told_to_stop()?;
+            let told = stop::asked()?;
             announce(&listener, &format!("serving {}", self.store.url))?;
             server(store, self.hosts).serve(listener, told).await?;
             return Ok(ExitCode::SUCCESS);
         }
         let store = self.store.create_embedded("verify or back up").await?;
         let care = Care::new(store.clone(), self.backup, self.keep);
-        let told = told_to_stop()?;
+        let told = stop::asked()?;
         announce(&listener, &format!("serving {}", self.store.url))?;
         let verifying = self.verify_rate.map(|rate| care.clone().verify_for_ever(rate));
         tokio::task::spawn_blocking({
@@ -132,28 +131,6 @@ pub(crate) fn announce(listener: &TcpListener, what: &str) -> anyhow::Result<()>
         tracing::warn!("standard output cannot be written (its reader closed its end): {line}");
     }
     Ok(())
-}
-
-/// Completes when the process is asked to stop.
-pub(crate) fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        })
-    }
-    #[cfg(not(unix))]
-    Ok(async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
 }
 
 #[cfg(test)]

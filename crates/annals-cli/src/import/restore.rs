@@ -23,7 +23,7 @@ use futures::stream::FuturesOrdered;
 
 use super::appends::{Appends, Piece};
 use super::chunks::{events_of, read_from};
-use super::{BadLine, Counts, Distinct, stopped};
+use super::{BadLine, Counts, Distinct, check_signal, stopped};
 use crate::output::note;
 
 /// Most appends under way at once.
@@ -59,6 +59,7 @@ pub(crate) async fn restore(
             Err(error) => Err(error.into()),
         };
         report(&counts);
+        let sent = sent.and_then(|()| check_signal());
         if sent.is_err() {
             break sent;
         }
@@ -89,6 +90,7 @@ pub(crate) fn check_all(reader: Box<dyn Read>) -> anyhow::Result<(u64, u64)> {
     let mut appends = Appends::of(reader);
     let (mut events, mut streams) = (0, Distinct::default());
     while let Some(piece) = appends.next_append()? {
+        check_signal()?;
         let checked = piece.append.validate(&Limits::default());
         checked.map_err(|invalid| BadLine::new(piece.line, invalid.to_string()))?;
         events += piece.append.writes.len() as u64;

@@ -19,6 +19,8 @@ mod resume;
 mod secrets;
 mod serve;
 mod serve_log;
+#[cfg(target_os = "linux")]
+mod signals;
 mod sources;
 mod support;
 mod times;
