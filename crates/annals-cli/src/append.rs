@@ -17,9 +17,10 @@ use crate::store::StoreOption;
 /// Append one event to a stream
 #[derive(Args)]
 #[command(after_help = "Examples:
-  annals append account-42 --type account.opened --data '{\"owner\":\"kim\"}' --expect none --store file:./data
-  echo '{\"amount\":30}' | annals append account-42 --type account.deposited --data - --store file:./data
-  annals append account-42 --type account.closed --expect 2 --key request-123 --store file:./data")]
+  export ANNALS_STORE=file:./data
+  annals append account-42 --type account.opened --data '{\"owner\":\"kim\"}'
+  echo '{\"amount\":30}' | annals append account-42 --type account.paid --data -
+  annals append account-42 --type account.closed --expect 2 --key request-123")]
 pub(crate) struct Append {
     /// The stream, such as account-42
     stream: StreamId,

@@ -26,10 +26,10 @@ use crate::stop;
   annals bench --dir /mnt/fast --rounds 9
   annals bench --quick --json
 
-Appends are durable before they are acknowledged, conditional on the version of their stream, with
-256 bytes of data. Rounds of the disk itself (a write of as many bytes and a sync) stand between
-those of the store, so the ratio holds on a noisy machine; in brackets the smallest and the largest.
-What the framework does is done by hand beside it: events made, appended, read, decoded, folded.")]
+Appends are durable before they are acknowledged, conditional on the version of their stream, with 256 bytes of \
+data. Rounds of the disk itself (a write of as many bytes and a sync) stand between those of the store, so the \
+ratio holds on a noisy machine; in brackets the smallest and the largest. What the framework does is done by \
+hand beside it: events made, appended, read, decoded, folded.")]
 pub(crate) struct Bench {
     /// Measure in a new directory below this one; it is removed afterwards
     #[arg(long, default_value = ".", value_name = "DIRECTORY")]

@@ -1,7 +1,7 @@
 //! `annals demo`: a shop on Annals, fed with real purchases.
 //!
 //! - D1  A file with a bad line is refused before anything is done.
-//! - D2  Every command has a key, so a demo that was killed goes on where it was, and one that is run again adds
+//! - D2  Every command has a key, so a demo that was killed resumes where it was, and one that is run again adds
 //!   nothing. With `--input`, the key has the path of the file in it: purchases of two files are two, also if they are alike.
 //!   The first version gave them the keys of the sample; a file that it began is continued with those.
 //! - D3  What is printed at the end comes out of the read models, as new as the last command.
@@ -42,15 +42,15 @@ use crate::{serve, stop};
   annals demo --input cdnow.txt --store file:./cdnow
   annals demo --store postgres://shop@localhost/shop
 
-The purchases are those of the CD shop CDNOW in 1997 and 1998; without --input, those of every tenth customer.
-Run again, the demo adds nothing; killed, it goes on where it was.")]
+The purchases are those of the CD shop CDNOW in 1997 and 1998; without --input, those of every tenth customer. \
+Run again, the demo adds nothing; killed, it resumes where it was.")]
 pub(crate) struct Demo {
     /// The store: `file:DIRECTORY` (created if need be), `postgres://…`, `mysql://…`, or `memory:`, which ends with the
     /// command
     #[arg(long, env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = parser::<StoreUrl>(), default_value = "file:./annals-demo")]
     store: StoreUrl,
     /// The address of console and shop; 127.0.0.1:2113 if nothing is said, none with --once
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = serve::address)]
     listen: Option<String>,
     /// Exit when the purchases are in, instead of serving on
     #[arg(long)]

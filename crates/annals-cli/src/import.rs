@@ -46,19 +46,19 @@ use value::{Times, Unit};
 /// Bring in events from a file
 #[derive(Args)]
 #[command(after_help = "Examples:
-  annals import sales.csv --format csv --stream 'customer-{customer_id}' --type purchased \\
-      --time date --tag 'product:{sku}' --store file:./data
-  annals import events.json --stream 'repo-{repo.name}' --type '{type}' --time created_at \\
-      --data payload --store file:./data
-  annals import sales.csv --format csv --delimiter ';' --decimal-comma --encoding cp949 \\
-      --stream 'sale-{id}' --type sold --dry-run --store file:./data
-  zcat log.gz | annals import - --source log --stream '{host}' --type logged --store file:./data
-  annals import backup.jsonl --store file:./restored     (lines of `annals export`)
+  export ANNALS_STORE=file:./data
+  annals import sales.csv --format csv --stream 'customer-{customer_id}' \\
+      --type purchased --time date --tag 'product:{sku}'
+  annals import events.json --stream 'repo-{repo.name}' --type '{type}' \\
+      --time created_at --data payload
+  annals import sales.csv --format csv --delimiter ';' --decimal-comma \\
+      --encoding cp949 --stream 'sale-{id}' --type sold --dry-run
+  zcat log.gz | annals import - --source log --stream '{host}' --type logged
+  annals import backup.jsonl        (lines of `annals export`)
 
-Started again, it resumes where it was, and a file that has grown adds only its new lines. A row is
-known by its file (or --source), its line and its content; with --id, by that column alone. Another
-file of the same name is refused until it gets a name of its own with --source.
-A file that is packed with gzip is unpacked.")]
+Started again, it resumes where it was, and a file that has grown adds only its new lines. A row is known by its \
+file (or --source), its line and its content; with --id, by that column alone. Another file of the same name is \
+refused until it gets a name of its own with --source. A file that is packed with gzip is unpacked.")]
 pub(crate) struct Import {
     /// The file; `-` reads standard input
     file: PathBuf,

@@ -50,7 +50,7 @@ use clap::{Parser, Subcommand};
 
 /// An event store that is database and message broker in one.
 #[derive(Parser)]
-#[command(name = "annals", version, propagate_version = true, max_term_width = 100, after_help = exit::CODES)]
+#[command(name = "annals", version = env!("ANNALS_VERSION"), propagate_version = true, max_term_width = 100, after_help = exit::CODES)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,

@@ -19,7 +19,7 @@ use crate::output::{Column, Output, Style, plain, thousands};
 #[command(after_help = "Examples:
   annals outbox status postgres://shop@localhost/shop
   annals outbox list sqlite:orders.db
-  annals outbox retry mysql://shop@localhost/shop 019b0c5e-3f0a-7cc2-9d4e-0a4f9a2f6a11
+  annals outbox retry sqlite:orders.db 019b0c5e-3f0a-7cc2-9d4e-0a4f9a2f6a11
   annals outbox retry postgres://shop@localhost/shop --all
   annals outbox drop sqlite:orders.db 019b0c5e-3f0a-7cc2-9d4e-0a4f9a2f6a11")]
 pub(crate) struct Outbox {

@@ -18,13 +18,14 @@ use crate::store::StoreOption;
 /// Read the events of a stream, or with --all of every stream
 #[derive(Args)]
 #[command(after_help = "Examples:
-  annals read account-42 --store file:./data
-  annals read --all --backward --limit 10 --store file:./data
-  annals read --all --category account --type account.opened --json --store file:./data | jq .data
-  annals read --all --after 42@0f8fad5b-d9cb-469f-a165-70867728950e --json --store file:./data
+  export ANNALS_STORE=file:./data
+  annals read account-42
+  annals read --all --backward --limit 10
+  annals read --all --category account --type account.opened --json | jq .data
+  annals read --all --after 42@0f8fad5b-d9cb-469f-a165-70867728950e --json
 
-To resume after the last event that was read, give its `position` (with a stream its `version`) and its `id` as
---after POSITION@ID. If the log does not have that event there any more, because it was restored, the read is
+To resume after the last event that was read, give its `position` (with a stream its `version`) and its `id` as \
+--after POSITION@ID. If the log does not have that event there any more, because it was restored, the read is \
 refused.")]
 pub(crate) struct Read {
     /// The stream

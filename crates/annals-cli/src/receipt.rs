@@ -25,9 +25,9 @@ use crate::store::StoreOption;
   annals receipt account-42 3 --store file:./data > receipt.json
   annals receipt --check receipt.json --head head.json
 
-A receipt leads from the event to the head of the log, which `annals head --json` prints. To check
-one, neither the store nor the word of whoever wrote it is needed. With --to the receipt is up to
-an earlier head, by its position. The exit code of a check is 1 if the receipt proves nothing.")]
+A receipt leads from the event to the head of the log, which `annals head --json` prints. To check one, neither \
+the store is needed nor any trust in its owner. With --to the receipt is up to an earlier head, by its \
+position. The exit code of a check is 1 if the receipt proves nothing.")]
 pub(crate) struct Receipt {
     /// The stream
     #[arg(required_unless_present = "check")]
@@ -89,8 +89,7 @@ const RECEIPT_BYTES_MAX: u64 = 256 << 20;
 fn check(file: &std::path::Path, head: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     let head = Published::read(head)?;
     let name = || format!("cannot use {} as a receipt", file.display());
-    let text = files::read_text(file, RECEIPT_BYTES_MAX).with_context(name)?;
-    let written: Written = serde_json::from_str(&text).with_context(name)?;
+    let written: Written = files::read_json(file, RECEIPT_BYTES_MAX).with_context(name)?;
     let receipt = written.receipt().with_context(name)?;
     let proved = receipt.check(&head);
     let mut output = Output::standard();

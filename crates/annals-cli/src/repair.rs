@@ -40,11 +40,11 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 #[command(after_help = "Example:
   annals repair --store file:./data --to file:./mended
 
-The damaged store is only read; no process may have it open. Whole appends are copied in their
-order, with ids, keys, times, tags and metadata. Behind a hole, positions and versions move up:
-./mended/repair.jsonl lists what was left out, each stream that lost events, and where every
-event stood. The new store has an identity of its own. The exit code is 6 if events are lost.
-Restore a backup rather than repair, if there is one that is recent enough.")]
+The damaged store is only read; no process may have it open. Whole appends are copied in their order, with ids, \
+keys, times, tags and metadata. Behind a hole, positions and versions move up: ./mended/repair.jsonl lists what \
+was left out, each stream that lost events, and where every event stood. The new store has an identity of its \
+own. The exit code is 6 if events are lost. Restore a backup rather than repair, if there is one that is recent \
+enough.")]
 pub(crate) struct Repair {
     #[command(flatten)]
     store: StoreOption,

@@ -1,5 +1,6 @@
 //! The option that names a store, the same for every command. Which kinds there are, `annals::open_store` knows.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,11 +125,18 @@ impl StoreOption {
 
     /// Refuses a store that is not there.
     pub(crate) fn must_exist(&self) -> anyhow::Result<()> {
-        match &self.url {
-            StoreUrl::File(directory) if !directory.join(LOG).is_dir() => {
-                Err(NotFound(format!("there is no store at {}", self.url)).into())
+        let StoreUrl::File(directory) = &self.url else { return Ok(()) };
+        let is_there = match directory.join(LOG).metadata() {
+            Ok(found) => found.is_dir(),
+            // One that may not be looked at may be there.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Err(error).with_context(|| format!("cannot look at {}", self.url));
             }
-            _ => Ok(()),
+            Err(_) => false,
+        };
+        match is_there {
+            true => Ok(()),
+            false => Err(NotFound(format!("there is no store at {}", self.url)).into()),
         }
     }
 }

@@ -40,10 +40,9 @@ use crate::{progress, stop};
   annals torture --dir /mnt/data/torture --minutes 10
   annals torture --dir ./torture --minutes 1 --writers 64 --json
 
-Child processes write to a store in the directory and are killed, while they open it, work or close
-it. After each kill every append that was acknowledged must be there, byte for byte; every other is
-there as a whole or not at all. Exit code 1 if anything is lost, half or wrong; the directory is kept
-then, and otherwise removed.
+Child processes write to a store in the directory and are killed, while they open it, work or close it. After \
+each kill every append that was acknowledged must be there, byte for byte; every other is there as a whole or \
+not at all. Exit code 1 if anything is lost, half or wrong; the directory is kept then, and otherwise removed.
 
 A kill is not a power cut: what the system had in its cache survives a kill.")]
 pub(crate) struct Torture {

@@ -30,9 +30,9 @@ use crate::{progress, stop};
   annals verify --store file:./data --rate 20 --resume
   annals verify --store file:./data --head head.json
 
-No other process may have the store open; `annals serve --verify-rate` verifies a store while it
-is served. The exit code is 6 if the store is damaged.
-Nothing is changed, but how far it has come is kept beside the log, for --resume.")]
+No other process may have the store open; `annals serve --verify-rate` verifies a store while it is served. The \
+exit code is 6 if the store is damaged. Nothing is changed, but how far it has come is kept beside the log, for \
+--resume.")]
 pub(crate) struct Verify {
     /// Read at most this many MiB a second
     #[arg(long, value_name = "MIB", value_parser = crate::rate)]
@@ -164,7 +164,8 @@ impl Verify {
         output.line(&verdict)?;
         if !found.finished {
             let next = found.head.next();
-            output.line(&format!("it was stopped; with --resume it goes on at position {next} or before"))?;
+            output
+                .line(&format!("it was stopped; with --resume it continues at position {next} or before"))?;
         } else if !found.damage.is_empty() {
             output.line("restore a backup, or copy what is whole with `annals repair`")?;
         }

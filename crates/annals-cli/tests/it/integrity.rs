@@ -203,6 +203,52 @@ fn a_store_on_a_read_only_medium_is_read_exported_and_backed_up() {
     drop(unmount);
 }
 
+/// A store of somebody else, who lets others read it.
+#[cfg(unix)]
+#[test]
+fn a_store_that_may_be_read_and_not_written_is_read_exported_and_backed_up() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let place = Place::new();
+    filled(&place, 3);
+    let log = place.ok("read s-1");
+    let set = |name: &str, mode| {
+        std::fs::set_permissions(place.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for directory in ["", "data", "data/log"] {
+        set(directory, 0o755);
+    }
+    for file in std::fs::read_dir(place.path("data/log")).unwrap() {
+        set(&format!("data/log/{}", file.unwrap().file_name().display()), 0o644);
+    }
+    set("data/LOCK", 0o644);
+    std::fs::create_dir(place.path("theirs")).unwrap();
+    set("theirs", 0o777);
+    let other = |line: &str| {
+        let mut command = place.command(line.split(' '));
+        command.uid(65_534).gid(65_534).output().map(crate::support::Answer::from)
+    };
+    if other("--version").map_or(true, |answer| answer.code != 0) {
+        eprintln!("skipped: this user may not run the program as another one");
+        return;
+    }
+    let lock = place.read("data/LOCK");
+    for command in
+        ["read s-1", "streams", "export -o theirs/x", "head", "receipt s-1 2", "verify", "backup theirs/bk"]
+    {
+        let answer = other(command).unwrap();
+        assert_eq!(answer.code, 0, "{command}: {}", answer.err);
+        assert!(command != "read s-1" || answer.out == log);
+    }
+    assert_eq!(place.read("data/LOCK"), lock);
+    let refused = other("append s-1 --type t").unwrap();
+    assert!(refused.code == 5 && refused.err.contains("Permission denied"), "{}", refused.err);
+    // One that may not be looked at is not one that is not there.
+    set("data", 0o700);
+    let refused = other("read s-1").unwrap();
+    assert_eq!(refused.err, "annals: cannot look at file:data: Permission denied (os error 13)\n");
+}
+
 /// Mounts the store `data` read-only at `ro`; `None` if this user may not.
 fn mounted_read_only(place: &Place) -> Option<Unmount> {
     let medium = place.path("ro");

@@ -9,6 +9,7 @@ mod databases;
 mod demo;
 mod earlier;
 mod foreign_files;
+mod help;
 mod integrity;
 mod live_failover;
 mod one_event;
