@@ -18,7 +18,7 @@ use crate::named::NamedFile;
 use crate::output::{Standard, counted, is_closed, note};
 use crate::progress;
 use crate::read::no_stream;
-use crate::stop::{self, stoppable};
+use crate::stop::{self, PATIENCE, stoppable};
 use crate::store::StoreOption;
 
 /// Write events as lines of JSON that `annals import` reads back
@@ -46,7 +46,7 @@ impl Export {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let store = self.store.open_existing().await?;
         let runtime = tokio::runtime::Handle::current();
-        let written = stoppable(AGAIN, move || runtime.block_on(self.write_out(&*store)));
+        let written = stoppable(AGAIN, PATIENCE, move || runtime.block_on(self.write_out(&*store)));
         reader_may_leave(written.await.and_then(|written| written))
     }
 

@@ -36,7 +36,7 @@ use serde_json::json;
 use crate::exit::{Followed, Usage};
 use crate::output::{Output, counted, note, thousands};
 use crate::progress;
-use crate::stop::{self, stoppable};
+use crate::stop::{self, PATIENCE, stoppable};
 use crate::store::StoreOption;
 use input::Encoding;
 use recipe::{Recipe, Source};
@@ -193,7 +193,7 @@ impl Import {
         let bar = progress::bytes(length);
         let (started, shown, runtime) = (Instant::now(), bar.clone(), tokio::runtime::Handle::current());
         let (json, of_rows) = (self.json, self.stream.is_some());
-        let done = stoppable(RESUME, move || runtime.block_on(self.bring_in(file, &shown))).await;
+        let done = stoppable(RESUME, PATIENCE, move || runtime.block_on(self.bring_in(file, &shown))).await;
         bar.finish_and_clear();
         let done = done.and_then(|done| done).with_context(|| name.clone())?;
         let mut output = Output::standard();

@@ -71,7 +71,8 @@ pub(crate) fn watched(reader: Box<dyn Read>, bar: &ProgressBar) -> Box<dyn Read>
     Box::new(bar.wrap_read(reader))
 }
 
-/// Does long work on a thread of its own, with a bar; a signal tells it to stop, and what it answers then is its answer.
+/// Does long work on a thread of its own, with a bar; the first signal tells it to stop,
+/// and what it answers then is its answer; the second one ends the command without it.
 pub(crate) async fn of<T: Send + 'static>(
     work: &Arc<Work>,
     verb: &'static str,
@@ -79,8 +80,7 @@ pub(crate) async fn of<T: Send + 'static>(
 ) -> anyhow::Result<T> {
     let bar = bar(Some(0), "{msg} {bar:32} {percent:>3}%  {bytes_per_sec}  {eta} left").with_message(verb);
     let mut running = tokio::task::spawn_blocking(run);
-    let mut asked = std::pin::pin!(stop::asked()?);
-    let mut told = false;
+    let mut signals = stop::Signals::listen()?;
     let mut look = tokio::time::interval(TICK);
     let done = loop {
         tokio::select! {
@@ -90,8 +90,11 @@ pub(crate) async fn of<T: Send + 'static>(
                 bar.set_length(total);
                 bar.set_position(done);
             }
-            () = &mut asked, if !told => {
-                told = true;
+            () = signals.next() => {
+                if work.is_stopped() {
+                    bar.finish_and_clear();
+                    return Err(stop::stopped("what was under way is not finished").into());
+                }
                 work.stop();
             }
         }

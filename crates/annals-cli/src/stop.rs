@@ -2,8 +2,8 @@
 //!
 //! - S1  A command that was stopped before it was done exits with 128 and the number of the signal, as a shell reports a
 //!   command that a signal has ended. What had been done by then is done; the message says how to resume.
-//! - S2  A second signal ends the command at once, and so do ten seconds in which it does not end by itself: it may wait
-//!   for a reader, a writer or a database that does not answer.
+//! - S2  A second signal ends the command at once. One that may wait for a pipe or a database that does not answer is also
+//!   ended when it does not end by itself within ten seconds.
 //!
 //! A command that does not listen here is ended by the system, which shells report in the same way.
 
@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-/// How long a command that was asked to stop has to end what is under way.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a command that may wait for others has to end what is under way when it was asked to stop.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The exit code of SIGINT without the number of the signal.
 const SIGNALLED: u8 = 128;
 
@@ -73,9 +73,11 @@ pub(crate) fn asked() -> io::Result<impl Future<Output = ()>> {
     Ok(async move { signals.next().await })
 }
 
-/// Executes work on a thread of its own, which looks at [`check`]; ends without it if it does not (S2).
+/// Executes work on a thread of its own, which looks at [`check`]; ends without it when a second signal comes, or this time
+/// has passed since the first (S2).
 pub(crate) async fn stoppable<T: Send + 'static>(
     resume: &str,
+    patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {
     let mut signals = Signals::listen()?;
@@ -89,7 +91,7 @@ pub(crate) async fn stoppable<T: Send + 'static>(
         biased;
         done = &mut working => Ok(done?),
         () = signals.next() => Err(stopped(resume).into()),
-        () = tokio::time::sleep(PATIENCE) => Err(stopped(resume).into()),
+        () = tokio::time::sleep(patience) => Err(stopped(resume).into()),
     }
 }
 

@@ -82,15 +82,14 @@ impl Torture {
     /// Runs until the time is over, something is wrong, or a signal asks it to stop.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         self.prepare()?;
-        let _asked = stop::Signals::listen()?;
         let seed = self.seed.unwrap_or_else(|| u64::from_le_bytes(uuid_bytes()) >> 1);
-        let runtime = tokio::runtime::Handle::current();
+        let (runtime, kept) = (tokio::runtime::Handle::current(), format!("{} is kept", self.dir.display()));
         let work = move || {
             let mut run = Run::new(self, seed, runtime);
             let ended = run.go();
             (run, ended)
         };
-        let (run, ended) = tokio::task::spawn_blocking(work).await?;
+        let (run, ended) = stop::stoppable(&kept, Duration::MAX, work).await?;
         run.bar.finish_and_clear();
         ended.with_context(|| format!("seed {seed}; {} is kept", run.torture.dir.display()))?;
         run.summary()
