@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use annals_core::{Error, Invalid};
 use annals_server::{Problem, StatusCode};
 
+use crate::import::BadLine;
 use crate::output::note;
 use crate::stop::{self, Stopped};
 use crate::{address, begin};
@@ -206,11 +207,14 @@ pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
         note(&format!("annals: {line}"));
         return failure.into();
     }
-    let invalid = error.chain().find_map(|cause| cause.downcast_ref::<Invalid>());
-    let problem = match (of_store(error), invalid) {
+    let problem = match (find::<Error>(error), find::<Invalid>(error)) {
         (Some(error), _) if failure != Failure::Stopped => Problem::of(error).explained(line),
         (_, Some(invalid)) => Problem::from(invalid.clone()).explained(line),
         _ => failure.problem(line),
+    };
+    let problem = match find::<BadLine>(error) {
+        Some(bad) => problem.with("line", bad.line),
+        None => problem,
     };
     show(problem, failure)
 }
@@ -233,10 +237,10 @@ fn show(problem: Problem, failure: Failure) -> ExitCode {
     failure.into()
 }
 
-/// The error of a store in this one.
-fn of_store(error: &anyhow::Error) -> Option<&Error> {
+/// The first cause of this type.
+fn find<T: std::error::Error + 'static>(error: &anyhow::Error) -> Option<&T> {
     error.chain().find_map(|cause| match cause.downcast_ref::<Followed>() {
-        Some(followed) => of_store(&followed.error),
+        Some(followed) => find(&followed.error),
         None => cause.downcast_ref(),
     })
 }

@@ -59,7 +59,9 @@ impl Streams {
             }
         }
         if !self.json && !printed {
-            output.line("no streams")?;
+            let of =
+                self.category.map_or_else(String::new, |category| format!(" of the category `{category}`"));
+            output.line(&plain(&format!("no streams{of}")))?;
             output.flush()?;
         }
         Ok(ExitCode::SUCCESS)

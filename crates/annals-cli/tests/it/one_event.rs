@@ -69,6 +69,7 @@ fn a_stream_that_is_not_there_is_not_an_empty_page() {
     assert_eq!(place.ok("read account-1 --from 7 --json"), "");
     assert_eq!(place.ok("read --all --category order"), "no events; the log ends at position 1\n");
     assert_eq!(place.ok("export --stream account-1 --from 7"), "");
+    assert_eq!(place.ok("streams --category order"), "no streams of the category `order`\n");
     assert_eq!(place.ok("read --all --store memory:"), "no events\n");
 }
 
@@ -118,6 +119,9 @@ fn an_error_is_json_where_the_answer_would_be() {
         );
         assert_eq!(problem["type"], format!("urn:annals:problem:{code}"));
     }
+    place.write("bad.csv", "a,b\n1,2\n3\n");
+    let bad = problem("import bad.csv --format csv --stream s-{a} --type t --json");
+    assert_eq!((&bad["line"], &bad["exit_code"]), (&3.into(), &1.into()), "{bad}");
     // What an answer says of an event is in the order of events.
     let answer = place.ok("append a-1 --type closed --json");
     let places: Vec<_> = ["position", "stream", "version", "recorded_at", "id", "duplicate"]
