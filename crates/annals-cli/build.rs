@@ -29,9 +29,11 @@ fn commit() -> Option<String> {
     if git(&["ls-files", "--full-name", "Cargo.toml"])? != "crates/annals-cli/Cargo.toml" {
         return None;
     }
-    // What changes with the commit; a branch may be in a file of its own or among all.
+    // What changes with the commit. A branch is in a file of its own or among all; where there is a log of HEAD, it has both.
     let branch = git(&["symbolic-ref", "-q", "HEAD"]);
-    for name in [Some("HEAD"), branch.as_deref(), Some("packed-refs")].into_iter().flatten() {
+    for name in
+        [Some("HEAD"), branch.as_deref(), Some("packed-refs"), Some("logs/HEAD")].into_iter().flatten()
+    {
         if let Some(path) = git(&["rev-parse", "--git-path", name]).filter(|path| Path::new(path).exists()) {
             println!("cargo::rerun-if-changed={path}");
         }

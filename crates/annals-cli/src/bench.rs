@@ -16,7 +16,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use crate::output::{Column, Output, Style, thousands};
+use crate::output::{Column, Output, Style, is_dumb, thousands};
 use crate::stop;
 
 /// Measure the embedded store on this machine: durable appends, commands, and loading an account
@@ -125,7 +125,7 @@ impl Bench {
 }
 
 fn progress(steps: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
+    if !std::io::stderr().is_terminal() || is_dumb(std::env::var_os("TERM")) {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}").expect("the template is right");

@@ -45,10 +45,7 @@ fn times_say_whether_they_are_when_it_happened_or_when_it_was_recorded() {
     place.ok("append a-1 --type opened --occurred-at 2017-04-15");
     place.ok("append b-1 --type opened");
     let (happened, recorded, both) = (place.ok("read a-1"), place.ok("read b-1"), place.ok("read --all"));
-    assert!(
-        happened.contains("  OCCURRED ") && happened.contains("  2017-04-15T00:00:00Z  {}"),
-        "{happened}"
-    );
+    assert!(happened.contains("  OCCURRED ") && happened.contains("  2017-04-15T00:00:00"), "{happened}");
     assert!(recorded.contains("  RECORDED ") && !recorded.contains("(recorded)"), "{recorded}");
     let marked: Vec<_> = both.lines().map(|line| line.contains("Z (recorded)  {}")).collect();
     assert!(both.contains("  OCCURRED ") && marked == [false, false, true], "{both}");
