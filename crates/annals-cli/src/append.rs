@@ -7,9 +7,9 @@ use annals_core::{
     Append as Request, ContentType, Error, EventId, EventType, Expected, IdempotencyKey, Invalid, Limits,
     Metadata, NewEvent, StreamId, Tag, Text, Timestamp, check_json,
 };
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::output::{Output, plain};
 use crate::store::StoreOption;
@@ -17,9 +17,10 @@ use crate::store::StoreOption;
 /// Append one event to a stream
 #[derive(Args)]
 #[command(after_help = "Examples:
-  annals append account-42 --type account.opened --data '{\"owner\":\"kim\"}' --expect none --store file:./data
-  echo '{\"amount\":30}' | annals append account-42 --type account.deposited --data - --store file:./data
-  annals append account-42 --type account.closed --expect 2 --key request-123 --store file:./data")]
+  export ANNALS_STORE=file:./data
+  annals append account-42 --type account.opened --data '{\"owner\":\"kim\"}'
+  echo '{\"amount\":30}' | annals append account-42 --type account.paid --data -
+  annals append account-42 --type account.closed --expect 2 --key request-123")]
 pub(crate) struct Append {
     /// The stream, such as account-42
     stream: StreamId,
@@ -64,11 +65,26 @@ pub(crate) struct Append {
     store: StoreOption,
 }
 
+/// The answer as JSON; what an event has too is in the order that it has there.
+#[derive(Serialize)]
+struct Answer<'a> {
+    position: u64,
+    stream: &'a str,
+    version: u64,
+    recorded_at: String,
+    id: Option<String>,
+    duplicate: bool,
+}
+
+/// What is said before the reason of a refusal.
+const NOTHING: &str = "nothing was written";
+
 impl Append {
     /// Appends the event and prints its place.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         if matches!(self.stream.as_str(), "." | "..") {
-            bail!("nothing was written: stream `{}` could not be named by an address over HTTP", self.stream);
+            let problem = format!("`{}` could not be named by an address over HTTP", self.stream);
+            return Err(Invalid::new("stream", problem)).context(NOTHING);
         }
         let data = if self.data == "-" { from_stdin()? } else { self.data.into_bytes() };
         let content_type = ContentType::new(self.content_type);
@@ -89,22 +105,26 @@ impl Append {
         let store = self.store.open().await?;
         let request = Request { key: self.key, ..Request::to(&self.stream, self.expect, [event]) };
         let appended = match store.append(request).await {
-            Err(Error::Conflict(conflict)) => bail!("nothing was written: {conflict}"),
             Err(Error::Invalid(Invalid { field, problem })) => {
                 // There is one event, so its place among others says nothing.
-                bail!("nothing was written: {} {problem}", field.trim_start_matches("events[0]."))
+                let invalid = Invalid::new(field.trim_start_matches("events[0]."), problem);
+                return Err(invalid).context(NOTHING);
             }
+            Err(error @ Error::Conflict(_)) => return Err(error).context(NOTHING),
             appended => appended.context("the append failed")?,
         };
         let mut output = Output::standard();
         let (stream, version) = &appended.streams[0];
         if self.json {
-            let answer = json!({
-                "stream": stream.as_str(), "version": version.get(), "position": appended.last.get(),
-                "recorded_at": appended.recorded_at.fixed(), "duplicate": appended.duplicate,
-                "id": (!appended.duplicate).then(|| id.to_string()),
-            });
-            output.line(&answer.to_string())?;
+            let answer = Answer {
+                position: appended.last.get(),
+                stream: stream.as_str(),
+                version: version.get(),
+                recorded_at: appended.recorded_at.fixed(),
+                id: (!appended.duplicate).then(|| id.to_string()),
+                duplicate: appended.duplicate,
+            };
+            output.line(&serde_json::to_string(&answer)?)?;
         } else {
             let note = if appended.duplicate { " (was there already)" } else { "" };
             let stream = plain(stream.as_str());
@@ -127,7 +147,8 @@ fn from_stdin() -> anyhow::Result<Vec<u8>> {
     let input = std::io::stdin().lock().take(most as u64 + 1);
     std::io::BufReader::new(input).read_to_end(&mut data).context("cannot read standard input")?;
     if data.len() > most {
-        bail!("nothing was written: standard input has more than the {most} bytes that an event may have");
+        let problem = format!("has more than the {most} bytes that an event may have");
+        return Err(Invalid::new("standard input", problem)).context(NOTHING);
     }
     Ok(data)
 }
@@ -136,11 +157,14 @@ fn from_stdin() -> anyhow::Result<Vec<u8>> {
 fn json_of(data: &[u8]) -> anyhow::Result<Vec<u8>> {
     if let Err(error) = std::str::from_utf8(data) {
         let byte = error.valid_up_to();
-        bail!("--data is not UTF-8, from its byte {byte} on; for other data there is --content-type");
+        let problem =
+            format!("is not UTF-8, from its byte {byte} on; for other data there is --content-type");
+        return Err(Invalid::new("--data", problem).into());
     }
     let data = data.trim_ascii();
     if let Err(error) = check_json(data) {
-        bail!("--data is not JSON: {error}; for other data there is --content-type");
+        let problem = format!("is not JSON: {error}; for other data there is --content-type");
+        return Err(Invalid::new("--data", problem).into());
     }
     Ok(data.to_vec())
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::address::parser;
 use crate::depot::{Destination, cause};
+use crate::exit::Failure;
 use crate::output::{Column, Output, Style, thousands};
 use crate::progress;
 use crate::store::StoreOption;
@@ -21,10 +22,10 @@ use crate::store::StoreOption;
   annals backup s3://bucket/annals --store file:./data --verify --keep 30
   annals backup --list ./backups
 
-A finished segment is copied once and never again, so every backup after the first is small.
-A store that `annals serve` has open is backed up by that process: start it with
---backup DESTINATION and ask it with `curl -X POST http://127.0.0.1:2113/v1/backup`.
-Keys for object storage come from the environment: AWS_ACCESS_KEY_ID, AWS_REGION, …")]
+A finished segment is copied once and never again, so every backup after the first is small. A store that \
+`annals serve` has open is backed up by that process: start it with --backup DESTINATION and ask it with `curl \
+-X POST http://127.0.0.1:2113/v1/backup`. Keys for object storage come from the environment: AWS_ACCESS_KEY_ID, \
+AWS_REGION, …")]
 pub(crate) struct Backup {
     /// Where backups of this store go: a directory, s3://BUCKET/PATH, gs://… or az://…
     #[arg(value_name = "DESTINATION", value_parser = parser::<Destination>())]
@@ -137,11 +138,8 @@ impl Backup {
             self.table(&found, &mut output)?;
         }
         output.flush()?;
-        Ok(if found.iter().all(|listed| listed.manifest.is_ok()) {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        let unusable = found.iter().find_map(|listed| listed.manifest.as_ref().err());
+        Ok(unusable.map_or(ExitCode::SUCCESS, |error| Failure::of_store(error).into()))
     }
 
     fn table(&self, found: &[Listed], output: &mut Output) -> anyhow::Result<()> {

@@ -4,12 +4,13 @@
 //! A number alone is believed. With the id of the event there, `42@UUID`, it is a witness: if the log has another event at
 //! that place, because it was restored or is another log, the command is refused instead of skipping what is new.
 
+use std::fmt;
 use std::str::FromStr;
 
 use annals_core::{
     Direction, EventId, EventStore, LogRead, Position, RecordedEvent, StreamId, StreamRead, Version, Witness,
 };
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use clap::Args;
 
 use crate::whole_number;
@@ -32,6 +33,18 @@ pub(crate) struct Place {
     number: u64,
     id: Option<EventId>,
 }
+
+/// The log does not have the event that a place names.
+#[derive(Debug)]
+pub(crate) struct OtherHistory(String);
+
+impl fmt::Display for OtherHistory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OtherHistory {}
 
 impl FromStr for Place {
     type Err = String;
@@ -107,11 +120,12 @@ impl Place {
 
     fn is_elsewhere(self, what: &str, whose: &str) -> anyhow::Error {
         let Self { number, id } = self;
-        anyhow!(
+        let problem = format!(
             "event {} is not at {what} {number}{whose}: the log has another history than the one that this place is of; it \
              was restored to an earlier time, or is another log. Name a place before the restore, or none",
             id.map_or_else(String::new, |id| id.to_string()),
-        )
+        );
+        OtherHistory(problem).into()
     }
 
     /// The version that it means in a stream: it may be a place of the log too, at which there is an event of that stream.

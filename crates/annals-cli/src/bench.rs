@@ -16,7 +16,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use crate::output::{Column, Output, Style, thousands};
+use crate::output::{Column, Output, Style, is_dumb, thousands};
+use crate::stop;
 
 /// Measure the embedded store on this machine: durable appends, commands, and loading an account
 #[derive(Args)]
@@ -25,10 +26,10 @@ use crate::output::{Column, Output, Style, thousands};
   annals bench --dir /mnt/fast --rounds 9
   annals bench --quick --json
 
-Appends are durable before they are acknowledged, conditional on the version of their stream, with
-256 bytes of data. Rounds of the disk itself (a write of as many bytes and a sync) stand between
-those of the store, so the ratio holds on a noisy machine; in brackets the smallest and the largest.
-What the framework does is done by hand beside it: events made, appended, read, decoded, folded.")]
+Appends are durable before they are acknowledged, conditional on the version of their stream, with 256 bytes of \
+data. Rounds of the disk itself (a write of as many bytes and a sync) stand between those of the store, so the \
+ratio holds on a noisy machine; in brackets the smallest and the largest. What the framework does is done by \
+hand beside it: events made, appended, read, decoded, folded.")]
 pub(crate) struct Bench {
     /// Measure in a new directory below this one; it is removed afterwards
     #[arg(long, default_value = ".", value_name = "DIRECTORY")]
@@ -69,9 +70,13 @@ impl Bench {
         let directory = self.dir.join(format!("annals-bench-{}", std::process::id()));
         crate::named::refuse_in_store(&self.dir)
             .with_context(|| format!("cannot use {}", self.dir.display()))?;
+        let asked = stop::asked()?;
         std::fs::create_dir(&directory)
             .with_context(|| format!("cannot make a directory in {}", self.dir.display()))?;
-        let measured = self.measure(&directory).await;
+        let measured = tokio::select! {
+            measured = self.measure(&directory) => measured,
+            () = asked => Err(stop::stopped("nothing was measured").into()),
+        };
         std::fs::remove_dir_all(&directory)
             .with_context(|| format!("cannot remove {}", directory.display()))?;
         let (rounds, account) = measured?;
@@ -120,7 +125,7 @@ impl Bench {
 }
 
 fn progress(steps: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
+    if !std::io::stderr().is_terminal() || is_dumb(std::env::var_os("TERM")) {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}").expect("the template is right");

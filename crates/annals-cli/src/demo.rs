@@ -1,7 +1,7 @@
 //! `annals demo`: a shop on Annals, fed with real purchases.
 //!
 //! - D1  A file with a bad line is refused before anything is done.
-//! - D2  Every command has a key, so a demo that was killed goes on where it was, and one that is run again adds
+//! - D2  Every command has a key, so a demo that was killed resumes where it was, and one that is run again adds
 //!   nothing. With `--input`, the key has the path of the file in it: purchases of two files are two, also if they are alike.
 //!   The first version gave them the keys of the sample; a file that it began is continued with those.
 //! - D3  What is printed at the end comes out of the read models, as new as the last command.
@@ -21,7 +21,7 @@ use annals::{Annals, Position, StoreUrl};
 use annals_server::Server;
 use annals_shop::Shop;
 use annals_shop::purchases::{self, Fed, Feed, Purchase};
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -32,7 +32,7 @@ use self::report::Report;
 use crate::address::parser;
 use crate::files;
 use crate::output::{Output, note, thousands};
-use crate::serve;
+use crate::{serve, stop};
 
 /// Run a shop on Annals with real purchases, and look at it in a browser
 #[derive(Args)]
@@ -42,15 +42,15 @@ use crate::serve;
   annals demo --input cdnow.txt --store file:./cdnow
   annals demo --store postgres://shop@localhost/shop
 
-The purchases are those of the CD shop CDNOW in 1997 and 1998; without --input, those of every tenth customer.
-Run again, the demo adds nothing; killed, it goes on where it was.")]
+The purchases are those of the CD shop CDNOW in 1997 and 1998; without --input, those of every tenth customer. \
+Run again, the demo adds nothing; killed, it resumes where it was.")]
 pub(crate) struct Demo {
     /// The store: `file:DIRECTORY` (created if need be), `postgres://…`, `mysql://…`, or `memory:`, which ends with the
     /// command
     #[arg(long, env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = parser::<StoreUrl>(), default_value = "file:./annals-demo")]
     store: StoreUrl,
     /// The address of console and shop; 127.0.0.1:2113 if nothing is said, none with --once
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = serve::address)]
     listen: Option<String>,
     /// Exit when the purchases are in, instead of serving on
     #[arg(long)]
@@ -62,7 +62,7 @@ pub(crate) struct Demo {
     #[arg(long)]
     json: bool,
     /// How many customers are served at once
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value = "128", value_parser = crate::backup::count)]
     concurrency: usize,
 }
 
@@ -94,15 +94,15 @@ impl Demo {
         purchases: Vec<Purchase>,
         served: Option<&Served>,
     ) -> anyhow::Result<()> {
-        let mut told_to_stop = std::pin::pin!(serve::told_to_stop()?);
+        let mut asked = std::pin::pin!(stop::asked()?);
         self.say_where(served)?;
         tokio::select! {
             fed = self.feed(annals, shop, purchases) => fed?,
-            () = &mut told_to_stop => bail!("stopped before everything was in; run again, it goes on from here"),
+            () = &mut asked => return Err(stop::stopped("run again, the demo resumes where it was").into()),
         }
         let Some(Served { url, .. }) = served.filter(|_| !self.once) else { return Ok(()) };
         self.note(&format!("The shop is at {url}/shop, the console at {url}. Ctrl-C ends it."))?;
-        told_to_stop.await;
+        asked.await;
         Ok(())
     }
 

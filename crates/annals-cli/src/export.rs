@@ -1,11 +1,15 @@
-//! `annals export`: events as lines of JSON, from which `annals import` makes the same log again.
+//! `annals export`: events as lines of JSON, from which `annals import` makes the same log again. Each line says which of how
+//! many events of its append it is, so that an import notices a file that is cut or lacks lines.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use annals_core::{Direction, EventStore, LogRead, Position, StreamId, StreamRead, Version};
-use annals_server::event_json;
+use annals_core::{
+    Direction, EventStore, EventStoreExt as _, LogRead, Position, RecordedEvent, StreamId, StreamRead,
+    Version,
+};
+use annals_server::event_json::{self, InAppend};
 use anyhow::Context as _;
 use clap::Args;
 
@@ -13,6 +17,8 @@ use crate::begin::BeginOptions;
 use crate::named::NamedFile;
 use crate::output::{Standard, counted, is_closed, note};
 use crate::progress;
+use crate::read::no_stream;
+use crate::stop::{self, PATIENCE, stoppable};
 use crate::store::StoreOption;
 
 /// Write events as lines of JSON that `annals import` reads back
@@ -39,39 +45,48 @@ impl Export {
     /// Writes all that is there now.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let store = self.store.open_existing().await?;
+        let runtime = tokio::runtime::Handle::current();
+        let written = stoppable(AGAIN, PATIENCE, move || runtime.block_on(self.write_out(&*store)));
+        reader_may_leave(written.await.and_then(|written| written))
+    }
+
+    async fn write_out(self, store: &dyn EventStore) -> anyhow::Result<()> {
         let Some(path) = self.output.as_ref().filter(|path| path.as_os_str() != "-") else {
             let mut out = BufWriter::with_capacity(256 << 10, Standard::new());
-            let written = async {
-                self.write(&*store, &mut out).await?;
-                Ok(out.flush()?)
-            };
-            return reader_may_leave(written.await);
+            self.write(store, &mut out).await?;
+            return Ok(out.flush()?);
         };
         let name = || format!("cannot write {}", path.display());
         let mut out = BufWriter::with_capacity(256 << 10, NamedFile::create(path).with_context(name)?);
-        let written = async {
-            let count = self.write(&*store, &mut out).await.with_context(name)?;
-            out.into_inner()
-                .map_err(io::IntoInnerError::into_error)
-                .with_context(name)?
-                .finish()
-                .with_context(name)?;
-            note(&format!("{} in {}", counted(count, "event"), path.display()));
-            Ok(())
-        };
-        reader_may_leave(written.await)
+        let count = self.write(store, &mut out).await.with_context(name)?;
+        out.into_inner()
+            .map_err(io::IntoInnerError::into_error)
+            .with_context(name)?
+            .finish()
+            .with_context(name)?;
+        note(&format!("{} in {}", counted(count, "event"), path.display()));
+        Ok(())
     }
 
     async fn write(&self, store: &dyn EventStore, out: &mut dyn Write) -> anyhow::Result<u64> {
         let begin = self.begin.resolve(store, self.stream.as_ref(), Direction::Forward).await?;
-        match begin {
-            Some(from) => write(store, self.stream.as_ref(), from, out).await,
-            None => Ok(0),
+        let written = match begin {
+            Some(from) => write(store, self.stream.as_ref(), from, out).await?,
+            None => 0,
+        };
+        if let (Some(stream), 0) = (&self.stream, written)
+            && store.stream_version(stream).await? == Version::ZERO
+        {
+            return Err(no_stream(stream, &self.store.url));
         }
+        Ok(written)
     }
 }
 
-/// Writes events line by line, and says how many.
+/// How an export that was stopped is repeated.
+const AGAIN: &str = "export again";
+
+/// Writes events line by line, and returns how many.
 pub(crate) async fn write(
     store: &dyn EventStore,
     stream: Option<&StreamId>,
@@ -80,7 +95,9 @@ pub(crate) async fn write(
 ) -> anyhow::Result<u64> {
     let bar = progress::events(0);
     let (mut count, mut from) = (0, from);
+    let mut append = OneAppend { one_stream: stream.is_some(), before: 0, events: Vec::new() };
     loop {
+        stop::check(AGAIN)?;
         let (events, next, end, newest) = match stream {
             Some(stream) => {
                 let page = store.read_stream(StreamRead::forward(stream, Version::new(from))).await?;
@@ -91,18 +108,74 @@ pub(crate) async fn write(
                 (page.events, page.next.get(), page.end, page.head.get())
             }
         };
-        for event in &events {
-            out.write_all(&event_json::line(event))?;
-            out.write_all(b"\n")?;
+        for event in events {
+            if count == 0 {
+                append.before = match stream {
+                    Some(stream) => events_before(store, stream, &event).await?,
+                    None => event.position.get() - event.append.get(),
+                };
+            }
+            count += 1;
+            append.add(event, out)?;
         }
-        (count, from) = (count + events.len() as u64, next);
+        from = next;
         bar.set_length(newest);
         bar.set_position(next - 1);
         if end {
+            append.write(out)?;
             bar.finish_and_clear();
             return Ok(count);
         }
     }
+}
+
+/// The events of one append, which are written when all of them are known: each line says how many there are.
+struct OneAppend {
+    one_stream: bool,
+    /// How many events of the append are before those that are exported.
+    before: u64,
+    events: Vec<RecordedEvent>,
+}
+
+impl OneAppend {
+    /// Adds the next event; writes those of the append before it if that is another one.
+    fn add(&mut self, event: RecordedEvent, out: &mut dyn Write) -> io::Result<()> {
+        if self.events.last().is_some_and(|last| last.append != event.append) {
+            self.write(out)?;
+        }
+        self.events.push(event);
+        Ok(())
+    }
+
+    /// Writes the lines of the append.
+    fn write(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        let (before, one_stream) = (std::mem::take(&mut self.before), self.one_stream);
+        let events = before + self.events.len() as u64;
+        for (event, number) in self.events.drain(..).zip(before + 1..) {
+            out.write_all(&event_json::export_line(&event, InAppend { event: number, events, one_stream }))?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+}
+
+/// How many events of a stream before this one are of the same append.
+async fn events_before(
+    store: &dyn EventStore,
+    stream: &StreamId,
+    event: &RecordedEvent,
+) -> anyhow::Result<u64> {
+    let (mut count, mut from) = (0, event.version.previous());
+    while from >= Version::FIRST {
+        let page = store.read_stream(StreamRead::backward(stream, from)).await?;
+        let same = page.events.iter().take_while(|before| before.append == event.append).count();
+        count += same as u64;
+        if page.end || same < page.events.len() {
+            break;
+        }
+        from = page.next;
+    }
+    Ok(count)
 }
 
 /// What became of an export to standard output, whose reader may have closed its end.

@@ -3,6 +3,8 @@
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use serde_json::error::Category;
+
 /// Reads a text file of a bounded size: the name may be that of a device without end.
 ///
 /// # Errors
@@ -17,6 +19,34 @@ pub(crate) fn read_text(file: &Path, bytes_max: u64) -> io::Result<String> {
         ));
     }
     Ok(text)
+}
+
+/// Reads a JSON file of a bounded size.
+///
+/// # Errors
+/// As of [`read_text`]; if it is not JSON, or not such an object.
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(file: &Path, bytes_max: u64) -> anyhow::Result<T> {
+    let text = read_text(file, bytes_max)?;
+    serde_json::from_str(&text).map_err(|error| anyhow::anyhow!("{}", in_words(&error)))
+}
+
+/// What is wrong with JSON, in its own words: the library speaks of maps and sequences.
+fn in_words(error: &serde_json::Error) -> String {
+    let place = format!("at line {} column {}", error.line(), error.column());
+    let message = error.to_string();
+    let named = |kind: &str| Some(message.strip_prefix(kind)?.split_once('`')?.0.to_owned());
+    let (missing, unknown, twice) =
+        (named("missing field `"), named("unknown field `"), named("duplicate field `"));
+    match error.classify() {
+        Category::Io | Category::Eof => format!("its JSON ends too early, {place}"),
+        Category::Syntax => format!("it is not JSON {place}"),
+        Category::Data => match (missing, unknown, twice) {
+            (Some(name), ..) => format!("its `{name}` is missing"),
+            (_, Some(name), _) => format!("it has `{name}`, which is not known"),
+            (.., Some(name)) => format!("its `{name}` is there twice"),
+            _ => format!("it has a value of another kind than expected {place}"),
+        },
+    }
 }
 
 /// Raises the soft limit of open files to the hard one.
@@ -51,3 +81,36 @@ pub(crate) fn survive_limits() {
 /// Elsewhere there is no such limit.
 #[cfg(not(unix))]
 pub(crate) fn survive_limits() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only whether it can be read is asked")]
+    struct Head {
+        position: u64,
+        leaves: Vec<u64>,
+    }
+
+    #[test]
+    fn what_is_wrong_with_json_is_said_without_the_words_of_the_library() {
+        for (text, said) in [
+            (
+                "{\"position\":1,\"leaves\":{}}",
+                "it has a value of another kind than expected at line 1 column 23",
+            ),
+            ("[]", "it has a value of another kind than expected at line 1 column 2"),
+            ("{\"position\":1}", "its `leaves` is missing"),
+            ("{\"at\":1}", "it has `at`, which is not known"),
+            ("{\"position\":1,\"position\":1}", "its `position` is there twice"),
+            ("{\"position\":", "its JSON ends too early, at line 1 column 12"),
+            ("{position}", "it is not JSON at line 1 column 2"),
+        ] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            assert_eq!(read_json::<Head>(file.path(), 100).unwrap_err().to_string(), said);
+        }
+    }
+}

@@ -14,15 +14,15 @@ use crate::files;
 use crate::output::Output;
 use crate::store::{StoreOption, notice, options};
 
-/// Print the digest of the log, to be published: nothing in front of it can be changed unseen
+/// Print the digest of the log, to be published: nothing before it can be changed unseen
 #[derive(Args)]
 #[command(after_help = "Examples:
   annals head --store file:./data
   annals head --json --store file:./data > head.json
 
-Keep the line of JSON where whoever could change the store cannot change it. Later, `annals verify
---head head.json` proves that the log still begins with the same events, and `annals receipt
---check` that one event is among them.")]
+Keep the line of JSON where nobody can change it who can change the store. Later, `annals verify --head \
+head.json` proves that the log still begins with the same events, and `annals receipt --check` that one event is \
+among them.")]
 pub(crate) struct Head {
     /// Up to this position, at which an append must end; otherwise of the whole log. As 42@UUID, with the id of the event
     /// there, the log must have that event there
@@ -102,8 +102,7 @@ impl Published {
     /// Reads a published head from a file.
     pub(crate) fn read(file: &Path) -> anyhow::Result<annals_engine::Head> {
         let name = || format!("cannot use {} as a head", file.display());
-        let text = files::read_text(file, HEAD_BYTES_MAX).with_context(name)?;
-        let published: Self = serde_json::from_str(&text).with_context(name)?;
+        let published: Self = files::read_json(file, HEAD_BYTES_MAX).with_context(name)?;
         published.head().with_context(name)
     }
 }

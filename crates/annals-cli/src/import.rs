@@ -3,11 +3,12 @@
 //! Two ways in:
 //! - With `--stream`, each row of any log becomes an event (`input` reads bytes as text; `csv` and `json` find rows in it,
 //!   and `rows` gives them one form; `columns` has what is in one; `recipe` makes events of rows, `chunks` writes them).
-//! - Without, the lines of `annals export` become the log that they came from (`restore`).
+//! - Without, the lines of `annals export` become the log that they came from (`appends` reads them, `restore` writes them).
 //!
 //! Neither writes an event twice, neither takes one event for another, and neither keeps a file beside the store to know
 //! how far it came: the store itself knows, by idempotency keys and event ids.
 
+mod appends;
 mod chunks;
 mod columns;
 mod csv;
@@ -27,14 +28,15 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use annals_core::UtcOffset;
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use crate::Usage;
+use crate::exit::{Followed, Usage};
 use crate::output::{Output, counted, note, thousands};
 use crate::progress;
+use crate::stop::{self, PATIENCE, stoppable};
 use crate::store::StoreOption;
 use input::Encoding;
 use recipe::{Recipe, Source};
@@ -44,19 +46,19 @@ use value::{Times, Unit};
 /// Bring in events from a file
 #[derive(Args)]
 #[command(after_help = "Examples:
-  annals import sales.csv --format csv --stream 'customer-{customer_id}' --type purchased \\
-      --time date --tag 'product:{sku}' --store file:./data
-  annals import events.json --stream 'repo-{repo.name}' --type '{type}' --time created_at \\
-      --data payload --store file:./data
-  annals import sales.csv --format csv --delimiter ';' --decimal-comma --encoding cp949 \\
-      --stream 'sale-{id}' --type sold --dry-run --store file:./data
-  zcat log.gz | annals import - --source log --stream '{host}' --type logged --store file:./data
-  annals import backup.jsonl --store file:./restored     (lines of `annals export`)
+  export ANNALS_STORE=file:./data
+  annals import sales.csv --format csv --stream 'customer-{customer_id}' \\
+      --type purchased --time date --tag 'product:{sku}'
+  annals import events.json --stream 'repo-{repo.name}' --type '{type}' \\
+      --time created_at --data payload
+  annals import sales.csv --format csv --delimiter ';' --decimal-comma \\
+      --encoding cp949 --stream 'sale-{id}' --type sold --dry-run
+  zcat log.gz | annals import - --source log --stream '{host}' --type logged
+  annals import backup.jsonl        (lines of `annals export`)
 
-Started again, it resumes where it was, and a file that has grown adds only its new lines. A row is
-known by its file (or --source), its line and its content; with --id, by that column alone. Another
-file of the same name is refused until it gets a name of its own with --source.
-A file that is packed with gzip is unpacked.")]
+Started again, it resumes where it was, and a file that has grown adds only its new lines. A row is known by its \
+file (or --source), its line and its content; with --id, by that column alone. Another file of the same name is \
+refused until it gets a name of its own with --source. A file that is packed with gzip is unpacked.")]
 pub(crate) struct Import {
     /// The file; `-` reads standard input
     file: PathBuf,
@@ -167,7 +169,7 @@ impl Import {
     /// Brings in the file and reports how much.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         if self.stream.is_none() && self.format != Format::Jsonl {
-            bail!("--format {} needs --stream and --type", self.format);
+            return Err(Usage(format!("--format {} needs --stream and --type", self.format)).into());
         }
         if self.delimiter.is_some() && self.format != Format::Csv {
             return Err(Usage("--delimiter is for --format csv".to_owned()).into());
@@ -189,29 +191,30 @@ impl Import {
             .into());
         }
         let bar = progress::bytes(length);
-        let started = Instant::now();
-        let done = self.bring_in(file, &bar).await;
+        let (started, shown, runtime) = (Instant::now(), bar.clone(), tokio::runtime::Handle::current());
+        let (json, of_rows) = (self.json, self.stream.is_some());
+        let done = stoppable(RESUME, PATIENCE, move || runtime.block_on(self.bring_in(file, &shown))).await;
         bar.finish_and_clear();
-        let done = done.with_context(|| name.clone())?;
+        let done = done.and_then(|done| done).with_context(|| name.clone())?;
         let mut output = Output::standard();
         match done {
-            Done::Checked { events, streams } => report_check(&mut output, events, streams, self.json)?,
+            Done::Checked { events, streams } => report_check(&mut output, events, streams, json)?,
             Done::Written(counts) => {
-                if counts.between > 0 && self.stream.is_some() {
+                if counts.between > 0 && of_rows {
                     note(&format!(
                         "annals: {} of the rows were in the store already, after rows that were not: \
                          their ids come twice, or are those of an earlier import",
                         thousands(counts.between)
                     ));
                 }
-                report(&mut output, &counts, started.elapsed().as_secs_f64(), self.json)?;
+                report(&mut output, &counts, started.elapsed().as_secs_f64(), json)?;
             }
         }
         output.flush()?;
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn bring_in(&self, file: Box<dyn Read>, bar: &ProgressBar) -> anyhow::Result<Done> {
+    async fn bring_in(&self, file: Box<dyn Read + Send>, bar: &ProgressBar) -> anyhow::Result<Done> {
         let reader = input::utf8(progress::watched(file, bar), self.encoding)?;
         let recipe = self.recipe();
         if self.dry_run {
@@ -235,7 +238,7 @@ impl Import {
         }))
     }
 
-    fn open(&self) -> io::Result<(Box<dyn Read>, Option<u64>)> {
+    fn open(&self) -> io::Result<(Box<dyn Read + Send>, Option<u64>)> {
         if self.file.as_os_str() == "-" {
             return Ok((Box::new(io::stdin()), None));
         }
@@ -286,6 +289,9 @@ impl Distinct {
     }
 }
 
+/// How an import that was stopped is continued.
+const RESUME: &str = "start the import again, and it resumes after what is in the store";
+
 /// What an import did.
 enum Done {
     /// It wrote.
@@ -302,6 +308,11 @@ impl fmt::Display for Format {
             Self::Columns => "columns",
         })
     }
+}
+
+/// Ends an import that a signal asks to stop, between two appends.
+fn check_signal() -> anyhow::Result<()> {
+    Ok(stop::check(RESUME)?)
 }
 
 fn report(output: &mut Output, counts: &Counts, seconds: f64, json: bool) -> io::Result<()> {
@@ -338,7 +349,7 @@ fn stopped(error: anyhow::Error, counts: &Counts) -> anyhow::Error {
     };
     match counts.new + counts.there {
         0 if error.chain().any(unknown) || format!("{error:#}").contains("nothing was written") => error,
-        0 => anyhow::anyhow!("{error:#}; nothing was written"),
+        0 => Followed { error, by: "nothing was written" }.into(),
         before => error.context(format!("stopped after {before} events, which are in the store")),
     }
 }

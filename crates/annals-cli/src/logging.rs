@@ -14,6 +14,8 @@ use annals_server::Figure;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::output::colours_are_wanted;
+
 /// Most lines that wait to be written.
 const LINES_MAX: usize = 4_096;
 /// How long the end of the process waits for lines to be written.
@@ -39,7 +41,7 @@ pub(crate) fn start(default: &str) {
         .with_env_filter(filter)
         .with_writer(Lines(sender))
         .log_internal_errors(false)
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_ansi(io::stderr().is_terminal() && colours_are_wanted())
         .init();
 }
 

@@ -3,8 +3,8 @@
 //!
 //! - B1  What a command answers goes to standard output, for people or, with `--json`, for programs; everything
 //!   else goes to standard error.
-//! - B2  A failure is one line, `annals: …` with its causes, and an exit code: 2 if the command line is wrong,
-//!   otherwise 1. A reader of standard output that closes its end is no failure: `output.rs` notices it, and no error of
+//! - B2  A failure is one line, `annals: …` with its causes, and an exit code that says of which kind it is: `exit.rs`. With
+//!   `--json` it is a line of JSON. A reader of standard output that closes its end is no failure: `output.rs` notices it, and no error of
 //!   a store is taken for that.
 //! - B3  No message shows a password. Addresses are text to clap, so that it has no value to print, and are parsed by
 //!   `address.rs`; whatever is printed about a failure has the addresses of the command line and the environment in
@@ -19,6 +19,7 @@ mod begin;
 mod bench;
 mod demo;
 mod depot;
+mod exit;
 mod export;
 mod files;
 mod head;
@@ -35,6 +36,7 @@ mod receipt;
 mod repair;
 mod restore;
 mod serve;
+mod stop;
 mod store;
 mod streams;
 mod torture;
@@ -48,7 +50,7 @@ use clap::{Parser, Subcommand};
 
 /// An event store that is database and message broker in one.
 #[derive(Parser)]
-#[command(name = "annals", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "annals", version = env!("ANNALS_VERSION"), propagate_version = true, max_term_width = 100, after_help = exit::CODES)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -110,17 +112,19 @@ fn main() -> ExitCode {
     files::allow_many();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&error.into()),
+        Err(error) => return exit::fail(&error.into()),
     };
     let done = runtime.block_on(async {
         files::survive_limits();
         command.run().await
     });
     logging::flush();
-    match done {
-        Ok(code) => code,
-        Err(error) => fail(&error),
+    let code = done.unwrap_or_else(|error| exit::fail(&error));
+    if stop::is_asked() {
+        // What did not end by itself may wait for ever.
+        runtime.shutdown_background();
     }
+    code
 }
 
 /// Reads a number of the command line; the message of the standard library speaks of digits and strings.
@@ -128,26 +132,16 @@ fn whole_number(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "is not a whole number from 0 up")
 }
 
+/// Reads how many of something there may be.
+fn count(text: &str) -> Result<u64, &'static str> {
+    text.parse().ok().filter(|count| *count > 0).ok_or("is not a whole number from 1 up")
+}
+
 /// Reads a rate: bytes a second, given in MiB.
 fn rate(text: &str) -> Result<u64, &'static str> {
     let mebibytes = whole_number(text).ok().filter(|mebibytes| (1..=1 << 30).contains(mebibytes));
     mebibytes.map(|mebibytes| mebibytes << 20).ok_or("is not a whole number of MiB a second, from 1 up")
 }
-
-/// The exit code if the command line is wrong.
-const USAGE: u8 = 2;
-
-/// What is wrong with the command line, where clap cannot know it.
-#[derive(Debug)]
-pub(crate) struct Usage(pub(crate) String);
-
-impl std::fmt::Display for Usage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}; see --help", self.0)
-    }
-}
-
-impl std::error::Error for Usage {}
 
 /// Shows help, or tells in one line what is wrong with the command line.
 fn refuse(error: &clap::Error) -> ExitCode {
@@ -163,13 +157,5 @@ fn refuse(error: &clap::Error) -> ExitCode {
         said.map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let line = said.join("; ");
     let line = address::without_passwords(line.trim_start_matches("error: "));
-    output::note(&format!("annals: {line}; see --help"));
-    ExitCode::from(USAGE)
-}
-
-/// Tells why a command failed.
-fn fail(error: &anyhow::Error) -> ExitCode {
-    let line = annals_core::chain(error.as_ref());
-    output::note(&format!("annals: {}", address::without_passwords(&line)));
-    if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+    exit::refuse(&line)
 }

@@ -15,7 +15,7 @@ use crate::store::StoreOption;
   annals migrate --store postgres://owner@localhost/shop
   annals migrate --store mysql://owner@localhost/shop
 
-Every command does the same when it opens a store. Do it by itself if the role that serves may not make tables.
+Every command does the same when it opens a store. Do it by itself if the role that serves may not make tables. \
 Several may do it at once.")]
 pub(crate) struct Migrate {
     #[command(flatten)]

@@ -11,15 +11,15 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::address::parser;
+use crate::count;
 use crate::output::{Column, Output, Style, plain, thousands};
-use crate::whole_number;
 
 /// See how the outbox of a service stands, and retry or drop its dead letters
 #[derive(Args)]
 #[command(after_help = "Examples:
   annals outbox status postgres://shop@localhost/shop
   annals outbox list sqlite:orders.db
-  annals outbox retry mysql://shop@localhost/shop 019b0c5e-3f0a-7cc2-9d4e-0a4f9a2f6a11
+  annals outbox retry sqlite:orders.db 019b0c5e-3f0a-7cc2-9d4e-0a4f9a2f6a11
   annals outbox retry postgres://shop@localhost/shop --all
   annals outbox drop sqlite:orders.db 019b0c5e-3f0a-7cc2-9d4e-0a4f9a2f6a11")]
 pub(crate) struct Outbox {
@@ -42,7 +42,7 @@ enum Command {
         #[command(flatten)]
         place: Place,
         /// At most this many
-        #[arg(long, value_name = "N", default_value = "100", value_parser = whole_number)]
+        #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
         limit: u64,
         /// One line of JSON a dead letter, with all of the message
         #[arg(long)]

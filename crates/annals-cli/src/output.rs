@@ -5,7 +5,8 @@
 //!   have ended, and one that only prints stops early.
 //! - O2  A note on standard error that cannot be written changes nothing.
 
-use std::fmt::{self, Write as _};
+use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 /// Standard output, with a reader that closed its end as an error of its own kind: [`is_closed`].
@@ -58,6 +59,20 @@ pub(crate) fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{}", plain(line));
 }
 
+/// Whether a terminal gets colours.
+pub(crate) fn colours_are_wanted() -> bool {
+    colours(std::env::var_os("NO_COLOR"), std::env::var_os("TERM"))
+}
+
+fn colours(no_color: Option<OsString>, term: Option<OsString>) -> bool {
+    no_color.is_none_or(|value| value.is_empty()) && !is_dumb(term)
+}
+
+/// Whether a terminal shows nothing but text, by its name.
+pub(crate) fn is_dumb(term: Option<OsString>) -> bool {
+    term.is_some_and(|term| term == "dumb")
+}
+
 /// Where and how a command answers.
 pub(crate) struct Output {
     out: io::BufWriter<Standard>,
@@ -82,13 +97,17 @@ pub(crate) enum Style {
 
 /// Blanks between two columns.
 const GAP: usize = 2;
+/// The least width at which the last column is on the line of the others, if it needs more.
+const LAST_MIN: usize = 30;
+/// Blanks before the last column on a line of its own.
+const INDENT: usize = 4;
 
 impl Output {
     /// Standard output.
     pub(crate) fn standard() -> Self {
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
-        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let colour = terminal && colours_are_wanted();
         let width =
             terminal.then(|| terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)));
         let out = io::BufWriter::with_capacity(64 << 10, Standard::new());
@@ -132,57 +151,86 @@ impl Output {
 
     /// The text with its style, if colours are wanted.
     pub(crate) fn styled(&self, text: &str, style: Style) -> String {
-        match style {
-            Style::Strong if self.colour => format!("\x1b[1m{text}\x1b[0m"),
-            Style::Quiet if self.colour => format!("\x1b[2m{text}\x1b[0m"),
-            _ => text.to_owned(),
-        }
+        styled(text, style, self.colour)
     }
 
-    /// Writes rows with their columns aligned. The last column takes what is left of the terminal's width.
+    /// Writes rows with their columns aligned. The last column takes what is left of the terminal's width; if that is too
+    /// little, it has lines of its own.
     pub(crate) fn table(&mut self, columns: &[Column], rows: &[Vec<String>]) -> io::Result<()> {
+        let table = Table::of(columns, rows, self.width, self.colour);
+        let names: Vec<String> = columns.iter().map(|column| column.name.to_owned()).collect();
+        self.unless_closed(|out| {
+            table.write(&names, Some(Style::Quiet), out)?;
+            rows.iter().try_for_each(|row| table.write(row, None, out))
+        })
+    }
+}
+
+fn styled(text: &str, style: Style, colour: bool) -> String {
+    match style {
+        Style::Strong if colour => format!("\x1b[1m{text}\x1b[0m"),
+        Style::Quiet if colour => format!("\x1b[2m{text}\x1b[0m"),
+        _ => text.to_owned(),
+    }
+}
+
+/// How a table is laid out.
+struct Table<'a> {
+    columns: &'a [Column],
+    widths: Vec<usize>,
+    /// The width of the last column, if that is on lines of its own.
+    below: Option<usize>,
+    /// Whether the last column is cut at its width.
+    cut: bool,
+    colour: bool,
+}
+
+impl<'a> Table<'a> {
+    fn of(columns: &'a [Column], rows: &[Vec<String>], width: Option<usize>, colour: bool) -> Self {
         let mut widths: Vec<usize> = columns.iter().map(|column| column.name.chars().count()).collect();
         for row in rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        if let (Some(total), Some((last, before))) = (self.width, widths.split_last_mut()) {
-            let used: usize = before.iter().map(|width| width + GAP).sum();
-            *last = (*last).min(total.saturating_sub(used).max(10));
+        let mut table = Self { columns, widths, below: None, cut: width.is_some(), colour };
+        if let (Some(total), Some((last, before))) = (width, table.widths.split_last_mut()) {
+            let room = total.saturating_sub(before.iter().map(|width| width + GAP).sum());
+            if *last > room && room < LAST_MIN && !columns[columns.len() - 1].right {
+                table.below = Some(total.saturating_sub(INDENT));
+            } else {
+                *last = (*last).min(room.max(10));
+            }
         }
-        let names: Vec<String> = columns.iter().map(|column| column.name.to_owned()).collect();
-        self.row(columns, &widths, &names, Some(Style::Quiet))?;
-        for row in rows {
-            self.row(columns, &widths, row, None)?;
-        }
-        Ok(())
+        table
     }
 
-    fn row(
-        &mut self,
-        columns: &[Column],
-        widths: &[usize],
-        cells: &[String],
-        style: Option<Style>,
-    ) -> io::Result<()> {
+    /// Writes a row, on one line or on two.
+    fn write(&self, cells: &[String], style: Option<Style>, out: &mut dyn Write) -> io::Result<()> {
+        let on_line = cells.len() - usize::from(self.below.is_some());
         let mut line = String::new();
-        for (index, ((column, &width), cell)) in columns.iter().zip(widths).zip(cells).enumerate() {
-            let last = index + 1 == columns.len();
-            let cell = cut(cell, if last && self.width.is_some() { width } else { usize::MAX });
+        for (index, ((column, &width), cell)) in
+            self.columns.iter().zip(&self.widths).zip(&cells[..on_line]).enumerate()
+        {
+            let last = index + 1 == on_line;
+            let cell = cut(cell, if last && self.cut && self.below.is_none() { width } else { usize::MAX });
             let blanks = " ".repeat(width.saturating_sub(cell.chars().count()));
-            let cell = self.styled(&cell, style.unwrap_or(column.style));
-            let written = match (column.right, last) {
-                (true, _) => write!(line, "{blanks}{cell}"),
-                (false, true) => write!(line, "{cell}"),
-                (false, false) => write!(line, "{cell}{blanks}"),
-            };
-            written.expect("a string takes every write");
+            let cell = styled(&cell, style.unwrap_or(column.style), self.colour);
+            match (column.right, last) {
+                (true, _) => line.extend([&*blanks, &*cell]),
+                (false, true) => line.push_str(&cell),
+                (false, false) => line.extend([&*cell, &*blanks]),
+            }
             if !last {
                 line.push_str(&" ".repeat(GAP));
             }
         }
-        self.line(line.trim_end())
+        writeln!(out, "{}", line.trim_end())?;
+        if let (Some(width), Some(cell)) = (self.below, cells.last().filter(|cell| !cell.is_empty())) {
+            let style = style.unwrap_or(self.columns[on_line].style);
+            writeln!(out, "{}{}", " ".repeat(INDENT), styled(&cut(cell, width), style, self.colour))?;
+        }
+        Ok(())
     }
 }
 
@@ -258,12 +306,52 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_that_cannot_or_shall_not_show_colours_gets_none() {
+        for (no_color, term, wanted) in [
+            (None, Some("xterm"), true),
+            (None, None, true),
+            (Some(""), Some("xterm"), true),
+            (Some("1"), Some("xterm"), false),
+            (None, Some("dumb"), false),
+        ] {
+            assert_eq!(
+                colours(no_color.map(Into::into), term.map(Into::into)),
+                wanted,
+                "{no_color:?} {term:?}"
+            );
+        }
+    }
+
+    #[test]
     fn thousands_stand_apart() {
         for (number, text) in
             [(0, "0"), (999, "999"), (1000, "1,000"), (69_659, "69,659"), (1_234_567, "1,234,567")]
         {
             assert_eq!(thousands(number), text);
         }
+    }
+
+    /// A table with a short and a long last cell, on a terminal of this width.
+    fn drawn(width: Option<usize>) -> Vec<String> {
+        let columns = [Column::number("VERSION"), Column::text("DATA", Style::Strong)];
+        let rows = [["1", "{}"], ["2", "{\"reference\":\"2017-04-15/0042\"}"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        let (table, mut out) = (Table::of(&columns, &rows, width, false), Vec::new());
+        table.write(&["VERSION".to_owned(), "DATA".to_owned()], None, &mut out).unwrap();
+        rows.iter().for_each(|row| table.write(row, None, &mut out).unwrap());
+        String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_last_column_has_what_is_left_of_the_width_or_lines_of_its_own() {
+        let whole = ["VERSION  DATA", "      1  {}", "      2  {\"reference\":\"2017-04-15/0042\"}"];
+        assert_eq!(drawn(None), whole);
+        assert_eq!(drawn(Some(80)), whole);
+        let cut = ["VERSION  DATA", "      1  {}", "      2  {\"reference\":\"2017-04-15/0042…"];
+        assert_eq!(drawn(Some(39)), cut);
+        let narrow =
+            ["VERSION", "    DATA", "      1", "    {}", "      2", "    {\"reference\":\"2017-04-15/00…"];
+        assert_eq!(drawn(Some(32)), narrow);
     }
 
     #[test]

@@ -3,27 +3,29 @@
 use std::process::ExitCode;
 
 use annals_core::{
-    Category, Direction, EventStore, EventType, LogRead, Position, Query, QueryItem, RecordedEvent, StreamId,
-    StreamRead, Tag, Text, Version,
+    Category, Direction, EventStore, EventStoreExt as _, EventType, LogRead, Position, Query, QueryItem,
+    RecordedEvent, StoreUrl, StreamId, StreamRead, Tag, Text, Version,
 };
 use annals_server::event_json;
 use clap::Args;
 
 use crate::begin::BeginOptions;
+use crate::count;
+use crate::exit::NotFound;
 use crate::output::{Column, Output, Style, plain};
 use crate::store::StoreOption;
-use crate::whole_number;
 
 /// Read the events of a stream, or with --all of every stream
 #[derive(Args)]
 #[command(after_help = "Examples:
-  annals read account-42 --store file:./data
-  annals read --all --backward --limit 10 --store file:./data
-  annals read --all --category account --type account.opened --json --store file:./data | jq .data
-  annals read --all --after 42@0f8fad5b-d9cb-469f-a165-70867728950e --json --store file:./data
+  export ANNALS_STORE=file:./data
+  annals read account-42
+  annals read --all --backward --limit 10
+  annals read --all --category account --type account.opened --json | jq .data
+  annals read --all --after 42@0f8fad5b-d9cb-469f-a165-70867728950e --json
 
-To resume after the last event that was read, give its `position` (with a stream its `version`) and its `id` as
---after POSITION@ID. If the log does not have that event there any more, because it was restored, the read is
+To resume after the last event that was read, give its `position` (with a stream its `version`) and its `id` as \
+--after POSITION@ID. If the log does not have that event there any more, because it was restored, the read is \
 refused.")]
 pub(crate) struct Read {
     /// The stream
@@ -38,7 +40,7 @@ pub(crate) struct Read {
     #[arg(long)]
     backward: bool,
     /// At most this many events; otherwise all
-    #[arg(long, value_name = "N", value_parser = whole_number, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     limit: Option<u64>,
     /// Only streams of this category
     #[arg(long)]
@@ -99,6 +101,7 @@ impl Read {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let store = self.store.open_existing().await?;
         let (json, mut left) = (self.json, self.limit.unwrap_or(u64::MAX));
+        let (url, stream) = (self.store.url.clone(), self.stream.clone());
         let direction = if self.backward { Direction::Backward } else { Direction::Forward };
         let begin = self.begin.resolve(&*store, self.stream.as_ref(), direction).await?;
         if begin.is_none() {
@@ -106,25 +109,29 @@ impl Read {
         }
         let mut rest = self.rest(direction, begin.unwrap_or_default());
         let mut output = Output::standard();
-        let mut printed = false;
+        let mut found = false;
         while left > 0 {
             let (events, end) = rest.page(&*store, left).await?;
             left -= events.len() as u64;
+            found |= !events.is_empty();
             if json {
                 events.iter().try_for_each(|event| output.bytes(&event_json::line(event)))?;
             } else if !events.is_empty() {
-                let rows: Vec<_> = events.iter().map(row).collect();
-                output.table(&COLUMNS, &rows)?;
-                printed = true;
+                let times = Times::of(&events);
+                let rows: Vec<_> = events.iter().map(|event| row(event, times)).collect();
+                output.table(&columns(times), &rows)?;
             }
             output.flush()?;
             if end || output.is_closed() {
                 break;
             }
         }
-        if !json && !printed {
-            output.line("no events")?;
-            output.flush()?;
+        if !found {
+            let nothing = nothing_read(&*store, stream.as_ref(), &url).await?;
+            if !json {
+                output.line(&plain(&nothing))?;
+                output.flush()?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -145,26 +152,81 @@ impl Read {
     }
 }
 
-const COLUMNS: [Column; 6] = [
-    Column::number("POSITION"),
-    Column::text("STREAM", Style::Plain),
-    Column::number("VERSION"),
-    Column::text("TYPE", Style::Strong),
-    Column::text("TIME", Style::Quiet),
-    Column::text("DATA", Style::Plain),
-];
+/// What is said of a log or a stream of which nothing was read: where it ends.
+///
+/// # Errors
+/// [`NotFound`] if there is no such stream.
+async fn nothing_read(
+    store: &dyn EventStore,
+    stream: Option<&StreamId>,
+    url: &StoreUrl,
+) -> anyhow::Result<String> {
+    let Some(stream) = stream else {
+        return Ok(match store.head().await? {
+            Position::ZERO => "no events".to_owned(),
+            head => format!("no events; the log ends at position {head}"),
+        });
+    };
+    match store.stream_version(stream).await? {
+        Version::ZERO => Err(no_stream(stream, url)),
+        version => Ok(format!("no events; {stream} ends at version {version}")),
+    }
+}
 
-fn row(event: &RecordedEvent) -> Vec<String> {
+/// There is no such stream.
+pub(crate) fn no_stream(stream: &StreamId, url: &StoreUrl) -> anyhow::Error {
+    NotFound(format!("there is no stream `{stream}` in {url}")).into()
+}
+
+/// Which times the rows of a page have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Times {
+    /// All say when the event was recorded.
+    Recorded,
+    /// All say when it happened.
+    Occurred,
+    /// Those that do not say when it happened are marked.
+    Both,
+}
+
+impl Times {
+    fn of(events: &[RecordedEvent]) -> Self {
+        match events.iter().filter(|event| event.occurred_at.is_some()).count() {
+            0 => Self::Recorded,
+            all if all == events.len() => Self::Occurred,
+            _ => Self::Both,
+        }
+    }
+}
+
+const fn columns(times: Times) -> [Column; 6] {
+    let time = match times {
+        Times::Recorded => "RECORDED",
+        Times::Occurred | Times::Both => "OCCURRED",
+    };
+    [
+        Column::number("POSITION"),
+        Column::text("STREAM", Style::Plain),
+        Column::number("VERSION"),
+        Column::text("TYPE", Style::Strong),
+        Column::text(time, Style::Quiet),
+        Column::text("DATA", Style::Plain),
+    ]
+}
+
+fn row(event: &RecordedEvent, times: Times) -> Vec<String> {
     let data = match std::str::from_utf8(&event.data) {
         Ok(text) => plain(text),
         Err(_) => format!("{} bytes of {}", event.data.len(), plain(event.content_type.as_str())),
     };
+    let marked = times == Times::Both && event.occurred_at.is_none();
+    let time = event.occurred_at.map_or_else(|| event.recorded_at.fixed(), |named| named.to_string());
     vec![
         event.position.to_string(),
         plain(event.stream.as_str()),
         event.version.to_string(),
         plain(event.event_type.as_str()),
-        event.occurred_at.map_or_else(|| event.recorded_at.fixed(), |named| named.to_string()),
+        format!("{time}{}", if marked { " (recorded)" } else { "" }),
         data,
     ]
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::parser;
 use crate::begin::Place;
+use crate::exit::{NotFound, Usage};
 use crate::files;
 use crate::head::{Published, digest, embedded, hex};
 use crate::output::{Output, plain};
@@ -24,9 +25,9 @@ use crate::store::StoreOption;
   annals receipt account-42 3 --store file:./data > receipt.json
   annals receipt --check receipt.json --head head.json
 
-A receipt leads from the event to the head of the log, which `annals head --json` prints. To check
-one, neither the store nor the word of whoever wrote it is needed. With --to the receipt is up to
-an earlier head, by its position. The exit code of a check is 1 if the receipt proves nothing.")]
+A receipt leads from the event to the head of the log, which `annals head --json` prints. To check one, neither \
+the store is needed nor any trust in its owner. With --to the receipt is up to an earlier head, by its \
+position. The exit code of a check is 1 if the receipt proves nothing.")]
 pub(crate) struct Receipt {
     /// The stream
     #[arg(required_unless_present = "check")]
@@ -62,9 +63,10 @@ impl Receipt {
 
     async fn write(self) -> anyhow::Result<ExitCode> {
         let (Some(stream), Some(version)) = (self.stream, self.version) else {
-            bail!("name a stream and a version");
+            return Err(Usage("name a stream and a version".to_owned()).into());
         };
-        let Some(url) = self.store else { bail!("name the store with --store or in ANNALS_STORE") };
+        let url =
+            self.store.ok_or_else(|| Usage("name the store with --store or in ANNALS_STORE".to_owned()))?;
         let store = embedded(&StoreOption { url })?;
         let to = match self.to {
             Some(place) => Some(place.check(&store).await?),
@@ -72,7 +74,7 @@ impl Receipt {
         };
         let Some(receipt) = store.receipt(&stream, version, to)? else {
             let upto = to.map_or(String::new(), |to| format!(" up to a head at position {to}"));
-            bail!("there is no event {version} of stream {stream}{upto}");
+            return Err(NotFound(format!("there is no event {version} of stream {stream}{upto}")).into());
         };
         let mut output = Output::standard();
         output.line(&serde_json::to_string(&Written::of(&receipt)?)?)?;
@@ -87,8 +89,7 @@ const RECEIPT_BYTES_MAX: u64 = 256 << 20;
 fn check(file: &std::path::Path, head: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     let head = Published::read(head)?;
     let name = || format!("cannot use {} as a receipt", file.display());
-    let text = files::read_text(file, RECEIPT_BYTES_MAX).with_context(name)?;
-    let written: Written = serde_json::from_str(&text).with_context(name)?;
+    let written: Written = files::read_json(file, RECEIPT_BYTES_MAX).with_context(name)?;
     let receipt = written.receipt().with_context(name)?;
     let proved = receipt.check(&head);
     let mut output = Output::standard();

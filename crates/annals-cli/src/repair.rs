@@ -22,6 +22,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::address::parser;
+use crate::exit::Failure;
 use crate::named::{private_file, refuse_within_store};
 use crate::output::{Output, Style, plain, thousands};
 use crate::progress;
@@ -39,11 +40,11 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 #[command(after_help = "Example:
   annals repair --store file:./data --to file:./mended
 
-The damaged store is only read; no process may have it open. Whole appends are copied in their
-order, with ids, keys, times, tags and metadata. Behind a hole, positions and versions move up:
-./mended/repair.jsonl lists what was left out, each stream that lost events, and where every
-event stood. The new store has an identity of its own. The exit code is 1 if events are lost.
-Restore a backup rather than repair, if there is one that is recent enough.")]
+The damaged store is only read; no process may have it open. Whole appends are copied in their order, with ids, \
+keys, times, tags and metadata. Behind a hole, positions and versions move up: ./mended/repair.jsonl lists what \
+was left out, each stream that lost events, and where every event stood. The new store has an identity of its \
+own. The exit code is 6 if events are lost. Restore a backup rather than repair, if there is one that is recent \
+enough.")]
 pub(crate) struct Repair {
     #[command(flatten)]
     store: StoreOption,
@@ -83,7 +84,7 @@ impl Repair {
             let options = VerifyOptions { work: watched, ..VerifyOptions::default() };
             let found = verify_disk_with(&*disk, &options)?;
             if !found.finished {
-                bail!("it was told to stop");
+                return Err(annals_engine::Stopped.into());
             }
             if let Some(damage) = found.damage.first() {
                 bail!("the copy is damaged at {}: {}", damage.place, damage.problem);
@@ -100,7 +101,7 @@ impl Repair {
             self.tell(&repaired, &left, &mut output)?;
         }
         output.flush()?;
-        Ok(if repaired.lost > 0 || repaired.more_lost { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Ok(if repaired.lost > 0 || repaired.more_lost { Failure::Damaged.into() } else { ExitCode::SUCCESS })
     }
 
     fn tell(&self, repaired: &Repaired, left: &[String], output: &mut Output) -> anyhow::Result<()> {

@@ -24,12 +24,13 @@ use crate::store::{StoreOption, options};
 #[command(after_help = "Examples:
   annals restore ./backups --store file:./restored
   annals restore ./backups --store file:./restored --to 2017-04-15T13:00:00Z
-  annals restore ./backups --store file:./restored --to 42@0f8fad5b-d9cb-469f-a165-70867728950e
-  annals restore s3://bucket/annals --store file:./restored --to 170000 --backup 12
+  annals restore ./backups --store file:./restored \\
+      --to 42@0f8fad5b-d9cb-469f-a165-70867728950e
+  annals restore s3://bucket/annals --store file:./restored --backup 12
 
-The directory must not exist; it appears when the log in it is whole and verified. It is the
-same log, with the same identity, at an earlier time: do not run both. Events after the point
-are not in it. ANNALS_STORE is not asked, so that a store at work is never named by mistake.")]
+The directory must not exist; it appears when the log in it is whole and verified. It is the same log, with the \
+same identity, at an earlier time: do not run both. Events after the point are not in it. ANNALS_STORE is not \
+asked, so that a store at work is never named by mistake.")]
 pub(crate) struct Restore {
     /// Where the backups are: a directory, s3://BUCKET/PATH, gs://… or az://…
     #[arg(value_name = "SOURCE", value_parser = parser::<Destination>())]

@@ -1,6 +1,5 @@
 //! `annals serve`: the server over a store, until it is told to stop.
 
-use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::depot::Destination;
 use crate::output::Output;
 use crate::store::StoreOption;
 use crate::upkeep::Care;
-use crate::{logging, memory};
+use crate::{logging, memory, stop};
 
 /// Serve a store over HTTP, with a console at /
 #[derive(Args)]
@@ -24,13 +23,13 @@ use crate::{logging, memory};
   annals serve --store file:./data --verify-rate 10 --backup ./backups
   RUST_LOG=debug annals serve --store memory:
 
-There is no authentication yet: whoever reaches the address may read and append.
-SIGINT or SIGTERM stops it: what is under way is finished, nothing acknowledged is lost.")]
+There is no authentication yet: all who reach the address may read and append. SIGINT or SIGTERM stops it: \
+what is under way is finished, nothing acknowledged is lost.")]
 pub(crate) struct Serve {
     #[command(flatten)]
     store: StoreOption,
-    /// The address to answer at; port 0 takes any that is free
-    #[arg(long, default_value = "127.0.0.1:2113", value_name = "ADDRESS")]
+    /// The address to answer at; port 0 takes any that is free. 0.0.0.0:2113 answers on every address of this machine
+    #[arg(long, default_value = "127.0.0.1:2113", value_name = "HOST:PORT", value_parser = address)]
     listen: String,
     /// A name under which the server is reached, such as that of a proxy; may be repeated. Beside these only localhost,
     /// addresses of this machine and names without a dot are answered; on other addresses than loopback, any name if none is
@@ -58,14 +57,14 @@ impl Serve {
         if self.verify_rate.is_none() && self.backup.is_none() && !embedded {
             let store = self.store.open().await?;
             // Whoever reads that it serves may stop it at once.
-            let told = told_to_stop()?;
+            let told = stop::asked()?;
             announce(&listener, &format!("serving {}", self.store.url))?;
             server(store, self.hosts).serve(listener, told).await?;
             return Ok(ExitCode::SUCCESS);
         }
         let store = self.store.create_embedded("verify or back up").await?;
         let care = Care::new(store.clone(), self.backup, self.keep);
-        let told = told_to_stop()?;
+        let told = stop::asked()?;
         announce(&listener, &format!("serving {}", self.store.url))?;
         let verifying = self.verify_rate.map(|rate| care.clone().verify_for_ever(rate));
         tokio::task::spawn_blocking({
@@ -107,6 +106,35 @@ fn host(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// An address to answer at. What lacks a host is not taken for every address of the machine, for everybody who reaches one may
+/// read and append.
+pub(crate) fn address(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok();
+    let v6 = |text: &str| text.parse::<std::net::Ipv6Addr>().is_ok();
+    let problem = if text.is_empty() {
+        "is empty: give HOST:PORT, such as 127.0.0.1:2113".to_owned()
+    } else if text.contains("://") || text.contains(['/', '@', ' ']) {
+        "is not HOST:PORT, such as 127.0.0.1:2113".to_owned()
+    } else if is_port(text) || host.is_empty() && is_port(port) {
+        let port = text.trim_start_matches(':');
+        format!(
+            "names no host: give HOST:PORT, such as 127.0.0.1:{port}, or 0.0.0.0:{port} for every address of this machine"
+        )
+    } else if v6(text) {
+        format!("is HOST:PORT, with an address of IPv6 in brackets, such as [{text}]:2113")
+    } else if text.ends_with(']') || !text.contains(':') {
+        format!("names no port: give HOST:PORT, such as {text}:2113")
+    } else if !is_port(port) {
+        format!("has the port `{port}`, which is not a number from 0 to 65535")
+    } else if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        "is not HOST:PORT; an address of IPv6 stands in brackets, such as [::1]:2113".to_owned()
+    } else {
+        return Ok(text.to_owned());
+    };
+    Err(problem)
+}
+
 /// The server over this store, which is reached under these names.
 fn server(store: Arc<dyn EventStore>, hosts: Vec<String>) -> Server {
     hosts.into_iter().fold(Server::new(store), Server::host).figures(logging::figures)
@@ -134,31 +162,37 @@ pub(crate) fn announce(listener: &TcpListener, what: &str) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Completes when the process is asked to stop.
-pub(crate) fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        })
-    }
-    #[cfg(not(unix))]
-    Ok(async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        for right in ["127.0.0.1:0", "localhost:2113", "0.0.0.0:65535", "[::1]:2113", "[::]:2113"] {
+            assert_eq!(address(right).as_deref(), Ok(right));
+        }
+        for (wrong, said) in [
+            (
+                ":2113",
+                "names no host: give HOST:PORT, such as 127.0.0.1:2113, or 0.0.0.0:2113 for every address",
+            ),
+            ("2113", "names no host: give HOST:PORT, such as 127.0.0.1:2113"),
+            ("0.0.0.0", "names no port: give HOST:PORT, such as 0.0.0.0:2113"),
+            ("localhost", "names no port: give HOST:PORT, such as localhost:2113"),
+            ("[::1]", "names no port: give HOST:PORT, such as [::1]:2113"),
+            ("::1", "such as [::1]:2113"),
+            ("fd00::1:zz:2113", "stands in brackets"),
+            ("localhost:", "has the port ``"),
+            ("localhost:http", "has the port `http`"),
+            ("localhost:65536", "has the port `65536`"),
+            ("localhost:+1", "has the port `+1`"),
+            ("http://localhost:2113", "is not HOST:PORT"),
+            ("", "is empty"),
+        ] {
+            let problem = address(wrong).unwrap_err();
+            assert!(problem.contains(said), "{wrong}: {problem}");
+        }
+    }
 
     #[test]
     fn a_host_that_nobody_asks_for_is_refused() {

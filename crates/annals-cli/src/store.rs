@@ -1,6 +1,6 @@
 //! The option that names a store, the same for every command. Which kinds there are, `annals::open_store` knows.
 
-use std::io::Write as _;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::address::parser;
+use crate::exit::NotFound;
+use crate::output::note;
 
 /// The option that names a store.
 #[derive(Args, Clone, Debug)]
@@ -40,16 +42,21 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 const BEHIND_MIN: Duration = Duration::from_secs(60);
 
 /// Says on standard error what somebody should know of a store, if no log says so: that the end of the log is not what it
-/// was, or that the clock is behind it.
+/// was, that the clock is behind it, or that a clock that was ahead has noted a time that is corrected.
 pub(crate) fn notice(store: &EngineStore) {
     if tracing::enabled!(tracing::Level::WARN) {
         return;
     }
     if let Some(lost) = store.lost_end() {
-        let _ = writeln!(
-            std::io::stderr(),
+        note(&format!(
             "annals: the end of the log is not what it was, and only what is there is read: {lost}"
-        );
+        ));
+    }
+    if let Some(time) = store.last_use_given_up() {
+        note(&format!(
+            "annals: by its file LOCK the store was last in use at {time}, for a week now in the future: a clock that was ahead \
+             had noted it, and it is corrected"
+        ));
     }
     let behind = store.clock_behind();
     if behind < BEHIND_MIN {
@@ -59,12 +66,10 @@ pub(crate) fn notice(store: &EngineStore) {
         seconds if seconds < 2 * DAY_SECONDS => format!("{seconds} seconds"),
         seconds => format!("{} days", seconds / DAY_SECONDS),
     };
-    // If nobody reads it, the command does its work all the same.
-    let _ = writeln!(
-        std::io::stderr(),
+    note(&format!(
         "annals: the clock of this machine is {span} behind the newest event: until it has caught up, every event is recorded \
          at the time of that one"
-    );
+    ));
 }
 
 /// What every directory of an embedded store holds; see `docs/file-format.md`.
@@ -120,11 +125,18 @@ impl StoreOption {
 
     /// Refuses a store that is not there.
     pub(crate) fn must_exist(&self) -> anyhow::Result<()> {
-        match &self.url {
-            StoreUrl::File(directory) if !directory.join(LOG).is_dir() => {
-                bail!("there is no store at {}", self.url)
+        let StoreUrl::File(directory) = &self.url else { return Ok(()) };
+        let is_there = match directory.join(LOG).metadata() {
+            Ok(found) => found.is_dir(),
+            // One that may not be looked at may be there.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Err(error).with_context(|| format!("cannot look at {}", self.url));
             }
-            _ => Ok(()),
+            Err(_) => false,
+        };
+        match is_there {
+            true => Ok(()),
+            false => Err(NotFound(format!("there is no store at {}", self.url)).into()),
         }
     }
 }

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use annals_core::{Category, StreamInfo, StreamList};
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
+use crate::count;
 use crate::output::{Column, Output, Style, plain};
 use crate::store::StoreOption;
-use crate::whole_number;
 
 /// List streams with their versions
 #[derive(Args)]
@@ -19,7 +19,7 @@ pub(crate) struct Streams {
     #[arg(long)]
     category: Option<Category>,
     /// At most this many; otherwise all
-    #[arg(long, value_name = "N", value_parser = whole_number, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     limit: Option<u64>,
     /// One line of JSON a stream
     #[arg(long)]
@@ -59,16 +59,27 @@ impl Streams {
             }
         }
         if !self.json && !printed {
-            output.line("no streams")?;
+            let of =
+                self.category.map_or_else(String::new, |category| format!(" of the category `{category}`"));
+            output.line(&plain(&format!("no streams{of}")))?;
             output.flush()?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// A stream as JSON: the place of its newest event, with the names that an event has.
+#[derive(Serialize)]
+struct Line<'a> {
+    position: u64,
+    stream: &'a str,
+    version: u64,
+}
+
 fn line(info: &StreamInfo) -> String {
     let StreamInfo { stream, version, position } = info;
-    json!({"stream": stream.as_str(), "version": version.get(), "position": position.get()}).to_string()
+    let line = Line { position: position.get(), stream: stream.as_str(), version: version.get() };
+    serde_json::to_string(&line).expect("it has only text for keys, so it is JSON")
 }
 
 fn row(info: &StreamInfo) -> Vec<String> {

@@ -16,8 +16,6 @@ mod witness;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitCode, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -34,7 +32,7 @@ use self::load::{Random, Shape};
 use self::tamper::Tamper;
 use self::witness::{Ledger, State, Witness};
 use crate::output::{Output, Style, thousands};
-use crate::progress;
+use crate::{progress, stop};
 
 /// Kill writers on this disk, again and again, and check that nothing acknowledged is lost
 #[derive(Args)]
@@ -42,10 +40,9 @@ use crate::progress;
   annals torture --dir /mnt/data/torture --minutes 10
   annals torture --dir ./torture --minutes 1 --writers 64 --json
 
-Child processes write to a store in the directory and are killed, while they open it, work or close
-it. After each kill every append that was acknowledged must be there, byte for byte; every other is
-there as a whole or not at all. Exit code 1 if anything is lost, half or wrong; the directory is kept
-then, and otherwise removed.
+Child processes write to a store in the directory and are killed, while they open it, work or close it. After \
+each kill every append that was acknowledged must be there, byte for byte; every other is there as a whole or \
+not at all. Exit code 1 if anything is lost, half or wrong; the directory is kept then, and otherwise removed.
 
 A kill is not a power cut: what the system had in its cache survives a kill.")]
 pub(crate) struct Torture {
@@ -82,23 +79,17 @@ const HANGS: Duration = Duration::from_secs(120);
 const VIOLATIONS_TOLD: usize = 20;
 
 impl Torture {
-    /// Runs until the time is over, something is wrong, or it is interrupted.
+    /// Runs until the time is over, something is wrong, or a signal asks it to stop.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         self.prepare()?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let (told, interrupted) = (crate::serve::told_to_stop()?, stop.clone());
-        tokio::spawn(async move {
-            told.await;
-            interrupted.store(true, Ordering::SeqCst);
-        });
         let seed = self.seed.unwrap_or_else(|| u64::from_le_bytes(uuid_bytes()) >> 1);
-        let runtime = tokio::runtime::Handle::current();
+        let (runtime, kept) = (tokio::runtime::Handle::current(), format!("{} is kept", self.dir.display()));
         let work = move || {
-            let mut run = Run::new(self, seed, stop, runtime);
+            let mut run = Run::new(self, seed, runtime);
             let ended = run.go();
             (run, ended)
         };
-        let (run, ended) = tokio::task::spawn_blocking(work).await?;
+        let (run, ended) = stop::stoppable(&kept, Duration::MAX, work).await?;
         run.bar.finish_and_clear();
         ended.with_context(|| format!("seed {seed}; {} is kept", run.torture.dir.display()))?;
         run.summary()
@@ -141,7 +132,6 @@ struct Kills {
 struct Run {
     torture: Torture,
     seed: u64,
-    stop: Arc<AtomicBool>,
     runtime: tokio::runtime::Handle,
     random: Random,
     bar: ProgressBar,
@@ -162,13 +152,12 @@ struct Run {
 }
 
 impl Run {
-    fn new(torture: Torture, seed: u64, stop: Arc<AtomicBool>, runtime: tokio::runtime::Handle) -> Self {
+    fn new(torture: Torture, seed: u64, runtime: tokio::runtime::Handle) -> Self {
         let short = Duration::from_millis(5);
         Self {
             bar: progress::time(torture.minutes),
             torture,
             seed,
-            stop,
             runtime,
             random: Random::new(seed, &[]),
             started: Instant::now(),
@@ -191,7 +180,7 @@ impl Run {
     }
 
     fn over(&self) -> bool {
-        self.stop.load(Ordering::SeqCst) || self.started.elapsed() >= self.torture.minutes
+        stop::is_asked() || self.started.elapsed() >= self.torture.minutes
     }
 
     /// Cycles until the time is over; then the full disk.
@@ -206,7 +195,7 @@ impl Run {
         if self.violations.is_empty() {
             self.end_store()?;
         }
-        if self.violations.is_empty() && !self.stop.load(Ordering::SeqCst) {
+        if self.violations.is_empty() && !stop::is_asked() {
             self.bar.set_message("a full disk");
             let full = full::full(&self.torture.dir.join("full"), self.seed)?;
             if let Full::Broken(problem) = &full {
@@ -416,9 +405,14 @@ impl Run {
         ));
     }
 
+    /// Whether it was stopped before all of it was done.
+    fn is_cut_short(&self) -> bool {
+        self.violations.is_empty() && self.full.is_none()
+    }
+
     /// Prints what was found; removes the directory if that is nothing.
     fn summary(mut self) -> anyhow::Result<ExitCode> {
-        let held = self.violations.is_empty();
+        let (held, cut_short) = (self.violations.is_empty(), self.is_cut_short());
         // What is worst comes first.
         self.violations.sort_by_key(|violation| violation.kind);
         let mut output = Output::standard();
@@ -432,7 +426,11 @@ impl Run {
             std::fs::remove_dir_all(&self.torture.dir)
                 .with_context(|| format!("cannot remove {}", self.torture.dir.display()))?;
         }
-        Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(match held {
+            true if cut_short => stop::exit_code(),
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
     }
 
     fn count(&self, kind: Kind) -> u64 {
@@ -484,6 +482,13 @@ impl Run {
             [Kind::Lost, Kind::Half, Kind::Wrong].map(|kind| format!("{} {}", kind.name(), self.count(kind)));
         let line = format!("{}; seed {}", counts.join(", "), self.seed);
         output.line(&output.styled(&line, Style::Strong))?;
+        if self.is_cut_short() {
+            output.line(&format!(
+                "it was stopped after {:.0} of {:.0} s",
+                self.started.elapsed().as_secs_f64(),
+                self.torture.minutes.as_secs_f64()
+            ))?;
+        }
         if self.violations.is_empty() {
             output.line(
                 "A kill is not a power cut: what the system had in its cache has survived every kill here.",
@@ -505,6 +510,7 @@ impl Run {
             told.map(|violation| json!({ "kind": violation.kind.name(), "text": violation.text })).collect();
         json!({
             "seed": self.seed,
+            "finished": !self.is_cut_short(),
             "seconds": self.started.elapsed().as_secs_f64(),
             "stores": self.store.max(1),
             "kills": { "open": self.kills.open, "load": self.kills.load, "close": self.kills.close },

@@ -16,11 +16,12 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
+use crate::exit::Failure;
 use crate::head::{Published, embedded};
 use crate::output::{Output, Style, plain, thousands};
-use crate::progress;
 use crate::repair::lost_in_json;
 use crate::store::StoreOption;
+use crate::{progress, stop};
 
 /// Check every checksum, position, version and index of a store
 #[derive(Args)]
@@ -29,9 +30,9 @@ use crate::store::StoreOption;
   annals verify --store file:./data --rate 20 --resume
   annals verify --store file:./data --head head.json
 
-No other process may have the store open; `annals serve --verify-rate` verifies a store while it
-is served. The exit code is 1 if anything is wrong, and if it was stopped before the end.
-Nothing is changed, but how far it has come is kept beside the log, for --resume.")]
+No other process may have the store open; `annals serve --verify-rate` verifies a store while it is served. The \
+exit code is 6 if the store is damaged. Nothing is changed, but how far it has come is kept beside the log, for \
+--resume.")]
 pub(crate) struct Verify {
     /// Read at most this many MiB a second
     #[arg(long, value_name = "MIB", value_parser = crate::rate)]
@@ -43,7 +44,7 @@ pub(crate) struct Verify {
     #[arg(long, conflicts_with_all = ["rate", "resume", "head"])]
     last: bool,
     /// Prove too that the log still begins as this published head says: `annals head --json`
-    #[arg(long, visible_alias = "chain", value_name = "FILE")]
+    #[arg(long, alias = "chain", value_name = "FILE")]
     head: Option<PathBuf>,
     /// Answer in JSON
     #[arg(long)]
@@ -94,10 +95,14 @@ impl Verify {
             }
         }
         output.flush()?;
-        Ok(if found.damage.is_empty() && found.finished && proved != Some(false) {
-            ExitCode::SUCCESS
-        } else {
+        Ok(if !found.damage.is_empty() {
+            Failure::Damaged.into()
+        } else if !found.finished {
+            stop::exit_code()
+        } else if proved == Some(false) {
             ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
         })
     }
 
@@ -159,7 +164,8 @@ impl Verify {
         output.line(&verdict)?;
         if !found.finished {
             let next = found.head.next();
-            output.line(&format!("it was stopped; with --resume it goes on at position {next} or before"))?;
+            output
+                .line(&format!("it was stopped; with --resume it continues at position {next} or before"))?;
         } else if !found.damage.is_empty() {
             output.line("restore a backup, or copy what is whole with `annals repair`")?;
         }

@@ -4,18 +4,21 @@
 //! - T2  A clock that is behind the log, or before 1970, is reported: when a store is opened, and while it is written to.
 //! - T3  What is known of the time is that of the newest event, and when the store was last in use with a clock that could
 //!       be right: so a log of old events, or one that rested, is written to. The headers of segments say nothing.
-//! - T4  What was seen never goes back: a machine that starts with an old time forgets nothing. It is noted only if it is not
-//!       too far ahead of what was known before. What a log saw whose events tell no time, because it has none, is replaced.
+//! - T4  What was seen does not go back at once: a machine that starts with an old time forgets nothing. It is noted only if
+//!       it is not too far ahead of what was known before. What a log saw whose events tell no time, because it has none, is
+//!       replaced.
+//! - T5  A time that is seen by a clock that is ahead is not believed for years. A store that is in use for a week, by a clock
+//!       that is not behind the log but behind what was seen, takes the time of that clock instead.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use annals_core::{Error, Timestamp};
 
 use crate::Options;
-use crate::disk::Disk;
-use crate::thread::Instant;
+use crate::disk::{Disk, LastUse};
+use crate::thread::{Instant, Mutex};
 
 /// A log whose newest event is older than this tells nothing of the clock: machines without a clock begin in 1970 or 2000.
 /// It is 2020-01-01.
@@ -25,6 +28,12 @@ const BEHIND_MIN: Duration = Duration::from_secs(1);
 /// A clock that stays behind is reported again after this.
 const AGAIN: Duration = Duration::from_secs(3600);
 
+/// A clock that is behind what was seen by less contradicts nothing.
+const DOUBT_MIN: Duration = Duration::from_secs(24 * 3600);
+/// What was seen is given up when the clock has contradicted it for so long: one that starts with an old time is set within
+/// hours.
+const DOUBT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// When the store was seen in use, and what follows from that for now: as long as it is open, time passes.
 pub struct Seen {
     disk: Arc<dyn Disk>,
@@ -33,6 +42,10 @@ pub struct Seen {
     knew: bool,
     /// The time that it was when the store was opened, as far as it is known, in microseconds.
     then: AtomicI64,
+    /// Since when the clock contradicts that.
+    doubted_since: Mutex<Option<Timestamp>>,
+    /// What was seen, and given up since the store was opened.
+    given_up: OnceLock<Timestamp>,
 }
 
 impl Seen {
@@ -45,9 +58,16 @@ impl Seen {
         }
         report(now, newest);
         let knew = newest >= PLAUSIBLE;
-        let before = disk.seen_at().filter(|_| knew);
-        let then = before.map_or(newest, |before| before.max(newest));
-        let seen = Self { disk, opened: Instant::now(), knew, then: AtomicI64::new(then.as_micros()) };
+        let before = disk.last_use().filter(|_| knew);
+        let then = before.map_or(newest, |before| before.at.max(newest));
+        let seen = Self {
+            disk,
+            opened: Instant::now(),
+            knew,
+            then: AtomicI64::new(then.as_micros()),
+            doubted_since: Mutex::new(before.and_then(|before| before.doubted_since)),
+            given_up: OnceLock::new(),
+        };
         if let Err(error) = seen.note(now, newest, options.clock_ahead_max) {
             tracing::warn!(error = &error as &dyn std::error::Error, "no append will be recorded");
         }
@@ -66,6 +86,7 @@ impl Seen {
             // A time that cannot be is not noted; what is recorded is checked below.
             let _ = self.note(now, newest, most);
         }
+        self.doubt(now, newest);
         if recorded_at.since(newest) <= most {
             return Ok(());
         }
@@ -74,8 +95,12 @@ impl Seen {
 
     /// Notes that the store was in use until now, if the clock can be right.
     pub fn at_close(&self, options: &Options, newest: Timestamp) {
-        // One that cannot was reported when it was read first.
-        let _ = self.note(options.clock.now(), newest, options.clock_ahead_max);
+        let now = options.clock.now();
+        // What contradicts it is noted where it can be reported.
+        if now > self.then() || !self.knew {
+            // One that cannot be right was reported when it was read first.
+            let _ = self.note(now, newest, options.clock_ahead_max);
+        }
     }
 
     /// What is known of the time now.
@@ -94,13 +119,62 @@ impl Seen {
     fn note(&self, now: Timestamp, newest: Timestamp, most: Duration) -> Result<(), Error> {
         check(now, if self.knew { self.known(newest) } else { newest }, most)?;
         if now > self.then() || !self.knew && now >= newest {
-            let elapsed = i64::try_from(self.opened.elapsed().as_micros()).unwrap_or(i64::MAX);
-            self.then.store(now.as_micros().saturating_sub(elapsed), Ordering::Relaxed);
-            if self.disk.is_writable() {
-                self.disk.note_seen(now);
-            }
+            self.set(now);
+        } else {
+            self.doubt(now, newest);
         }
         Ok(())
+    }
+
+    /// Notes that this is the time.
+    fn set(&self, now: Timestamp) {
+        let elapsed = i64::try_from(self.opened.elapsed().as_micros()).unwrap_or(i64::MAX);
+        self.then.store(now.as_micros().saturating_sub(elapsed), Ordering::Relaxed);
+        *self.doubted_since.lock() = None;
+        self.write(LastUse::at(now));
+    }
+
+    fn write(&self, last: LastUse) {
+        if self.disk.is_writable() {
+            self.disk.note_use(last);
+        }
+    }
+
+    /// Gives up what was seen if the clock has contradicted it for long enough (T5).
+    fn doubt(&self, now: Timestamp, newest: Timestamp) {
+        let seen = self.then();
+        if !self.knew || now < newest || seen.since(now) < DOUBT_MIN {
+            return;
+        }
+        let mut doubted_since = self.doubted_since.lock();
+        match *doubted_since {
+            Some(since) if now >= since && now.since(since) < DOUBT_MAX => {}
+            Some(since) if now >= since => {
+                drop(doubted_since);
+                tracing::warn!(
+                    %now, %seen,
+                    "the store was last in use in the future, by a clock that was ahead: from now on that is not believed"
+                );
+                // The first one is the furthest.
+                let _ = self.given_up.set(seen);
+                self.set(now);
+            }
+            _ => {
+                *doubted_since = Some(now);
+                drop(doubted_since);
+                tracing::warn!(
+                    %now, %seen,
+                    "the clock of this machine is behind the last use of the store: set it; if it is right for a week, the last \
+                     use is corrected"
+                );
+                self.write(LastUse { at: seen, doubted_since: Some(now) });
+            }
+        }
+    }
+
+    /// When the store was last in use by a clock that was ahead, if that was given up since it was opened.
+    pub fn given_up(&self) -> Option<Timestamp> {
+        self.given_up.get().copied()
     }
 }
 

@@ -21,8 +21,6 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use annals_core::Timestamp;
-
 pub mod faulty;
 mod fresh;
 mod lock;
@@ -31,6 +29,7 @@ mod map;
 
 pub use fresh::Fresh;
 pub(crate) use fresh::check_finished;
+pub use lock::LastUse;
 use lock::{LockFile, locked, locked_directory};
 
 /// A flat directory of files.
@@ -87,13 +86,13 @@ pub trait Disk: Send + Sync + 'static {
     }
 
     /// When the store was last in use with a clock that could be right; `None` if nothing says so.
-    fn seen_at(&self) -> Option<Timestamp> {
+    fn last_use(&self) -> Option<LastUse> {
         None
     }
 
     /// Notes that time. It may be lost in a crash.
-    fn note_seen(&self, time: Timestamp) {
-        let _ = time;
+    fn note_use(&self, last: LastUse) {
+        let _ = last;
     }
 }
 
@@ -430,13 +429,13 @@ impl Disk for FileDisk {
         found(is_there())
     }
 
-    fn seen_at(&self) -> Option<Timestamp> {
-        self.lock.as_ref()?.seen_at()
+    fn last_use(&self) -> Option<LastUse> {
+        self.lock.as_ref()?.last_use()
     }
 
-    fn note_seen(&self, time: Timestamp) {
+    fn note_use(&self, last: LastUse) {
         if let Some(lock) = &self.lock {
-            lock.note(Some(time));
+            lock.note(Some(last));
         }
     }
 }

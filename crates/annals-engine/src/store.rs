@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use annals_core::{
     Append, Appended, Clock, Conflict, Error, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position,
-    Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, Version,
+    Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, Timestamp, Version,
 };
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
@@ -241,6 +241,12 @@ impl EngineStore {
     /// every event is recorded at the time of that one: to be watched, and mended while it is little.
     pub fn clock_behind(&self) -> Duration {
         self.log.recorded_at().since(self.clock.now())
+    }
+
+    /// When the store was last in use, by what it had noted, if that was in the future for a week and is not believed any
+    /// more. Such a time was noted by a clock that was ahead.
+    pub fn last_use_given_up(&self) -> Option<Timestamp> {
+        self.seen.given_up()
     }
 
     /// How the end of the log is not what was durable, and where: it is lost, or is that of another history. Only a store

@@ -11,10 +11,13 @@
 //! - J3  JSON whose bytes the form cannot carry (blanks around it; in a line, line breaks within it) has both:
 //!   `data` to read, with blanks for line breaks, and `data_base64`, the exact bytes. The bytes win.
 //! - J4  [`parse_line`] of [`line()`] is the same event.
+//! - J5  A line of an export also says `append_event` and `append_events`, and `one_stream` if it is of one stream:
+//!   [`InAppend`]. Both numbers are there or neither.
 //!
 //! It knows events, not stores or HTTP. What clients send, which has no place in the log yet, is
 //! `event_json/incoming.rs`; what is said of JSON that cannot be read is `event_json/refused.rs`.
 
+mod exported;
 mod incoming;
 mod list;
 mod object;
@@ -36,6 +39,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+pub use exported::{InAppend, export_line, parse_export_line};
 pub(crate) use incoming::{Incoming, Unreadable};
 pub(crate) use list::{List, bounded};
 pub(crate) use object::{Object, object};
@@ -62,11 +66,15 @@ pub fn line(event: &RecordedEvent) -> Vec<u8> {
 /// # Errors
 /// [`Invalid`], naming the field, if it is not JSON or not such an event.
 pub fn parse_line(line: &[u8]) -> Result<RecordedEvent, Invalid> {
+    parse(line)?.into_recorded()
+}
+
+fn parse(line: &[u8]) -> Result<Shape<'_>, Invalid> {
     let mut json = serde_json::Deserializer::from_slice(line);
     let Object::<Shape<'_>>(shape) =
         serde_path_to_error::deserialize(&mut json).map_err(|error| syntax_error(&error, ""))?;
     json.end().map_err(|error| Invalid::new("line", error.to_string()))?;
-    shape.into_recorded()
+    Ok(shape)
 }
 
 /// Whether data of this type is JSON: `application/json` or any `…+json`.
@@ -87,6 +95,12 @@ struct Shape<'a> {
     stream: Cow<'a, str>,
     version: u64,
     append: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    append_event: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    append_events: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    one_stream: bool,
     recorded_at: Cow<'a, str>,
     id: Cow<'a, str>,
     #[serde(rename = "type")]
@@ -133,6 +147,9 @@ impl<'a> Shape<'a> {
             stream: event.stream.as_str().into(),
             version: event.version.get(),
             append: event.append.get(),
+            append_event: None,
+            append_events: None,
+            one_stream: false,
             recorded_at: event.recorded_at.fixed().into(),
             id: event.id.to_string().into(),
             event_type: event.event_type.as_str().into(),
@@ -292,6 +309,11 @@ fn different_names<'de, 'a, D: Deserializer<'de>>(
 
 fn one() -> u16 {
     1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]

@@ -191,7 +191,7 @@ impl Expectation {
     /// Why an append under one of the conditions was refused.
     pub(crate) fn refused(&self, error: Error) -> Problem {
         match error {
-            Error::Conflict(conflict) if self.any_of.is_empty() => self.matches_nothing(&conflict),
+            Error::Conflict(conflict) if self.any_of.is_empty() => self.matches_nothing(conflict),
             error => {
                 let part = Part { field: self.field.to_owned(), seen: None };
                 self.answered(refused(error, |_| &part))
@@ -207,9 +207,9 @@ impl Expectation {
     }
 
     /// The conflict of an append whose tags match nothing, at whatever version the stream is.
-    fn matches_nothing(&self, conflict: &Conflict) -> Problem {
-        let Some((stream, actual)) = actual(conflict) else {
-            return self.answered(Problem::from(conflict.clone()));
+    fn matches_nothing(&self, conflict: Box<Conflict>) -> Problem {
+        let Some((stream, actual)) = actual(&conflict) else {
+            return self.answered(Error::Conflict(conflict).into());
         };
         let why = match self.weak {
             true => {

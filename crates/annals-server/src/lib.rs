@@ -60,6 +60,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+pub use axum::http::StatusCode;
 pub use bounds::Bounds;
 pub use problem::Problem;
 pub use routes::served;

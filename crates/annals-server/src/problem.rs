@@ -74,6 +74,29 @@ impl Problem {
         self
     }
 
+    /// The problem that an error of a store is.
+    pub fn of(error: &Error) -> Self {
+        let code = error.code();
+        let status = match error {
+            Error::Conflict(conflict) => return Self::of_conflict(conflict),
+            Error::Invalid(invalid) => return Self::from(invalid.clone()),
+            Error::Reused(reused) => return Self::of_reused(reused),
+            Error::Unavailable(_) | Error::Indeterminate(_) | Error::Poisoned(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        // With its causes: "the store is unavailable" alone would send people to the log.
+        Self::new(status, code, error.chain())
+    }
+
+    /// The same problem with another explanation.
+    #[must_use]
+    pub fn explained(mut self, detail: impl Into<String>) -> Self {
+        self.detail = shortened(detail.into(), DETAIL_BYTES_MAX);
+        self
+    }
+
     /// The short, fixed name of this kind of problem, for people.
     pub fn title(&self) -> &'static str {
         match self.code {
@@ -95,6 +118,8 @@ impl Problem {
             "busy" => "This is being done already",
             "too-large" => "The request is too large",
             "too-slow" => "The request took too long to arrive",
+            "failed" => "The command failed",
+            "stopped" => "The command was stopped before it was done",
             "unsupported-media-type" => "The body is of another type",
             _ => "Something went wrong in the server",
         }
@@ -111,28 +136,19 @@ impl From<Invalid> for Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let code = error.code();
-        let status = match error {
-            Error::Conflict(conflict) => return Self::from(*conflict),
-            Error::Invalid(invalid) => return Self::from(invalid),
-            Error::Reused(reused) => return Self::from(*reused),
-            Error::Unavailable(_) | Error::Indeterminate(_) | Error::Poisoned(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        // With its causes: "the store is unavailable" alone would send people to the log.
-        let detail = error.chain();
-        tracing::error!(code, "{detail}");
-        Self::new(status, code, detail)
+        let problem = Self::of(&error);
+        if !matches!(error, Error::Conflict(_) | Error::Invalid(_) | Error::Reused(_)) {
+            tracing::error!(code = problem.code, "{}", problem.detail);
+        }
+        problem
     }
 }
 
-impl From<Conflict> for Problem {
-    fn from(conflict: Conflict) -> Self {
+impl Problem {
+    fn of_conflict(conflict: &Conflict) -> Self {
         let mut problem = Self::new(StatusCode::CONFLICT, "conflict", conflict.to_string());
         problem = problem.with("stale", conflict.is_stale());
-        if let Some(actual) = actual_version(&conflict) {
+        if let Some(actual) = actual_version(conflict) {
             problem = problem.with("actual_version", actual.get());
         }
         let violations: Vec<_> = conflict.violations.iter().map(ViolationJson::of).collect();
@@ -140,15 +156,13 @@ impl From<Conflict> for Problem {
         problem.violations = Some(text.expect("a violation has only text for keys, so it is JSON"));
         problem
     }
-}
 
-impl From<Reused> for Problem {
-    fn from(reused: Reused) -> Self {
+    fn of_reused(reused: &Reused) -> Self {
         let detail = format!("{reused}; nothing was written");
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "reused", detail)
             .with("first_position", reused.first.get())
             .with("stream", reused.stream.as_str())
-            .with("differs", reused.field)
+            .with("differs", reused.field.as_str())
     }
 }
 
@@ -214,7 +228,7 @@ struct Document<'a> {
 
 impl Problem {
     /// The document.
-    pub(crate) fn to_json(&self) -> Vec<u8> {
+    pub fn to_json(&self) -> Vec<u8> {
         let document = Document {
             kind: format!("urn:annals:problem:{}", self.code),
             title: self.title(),

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 use super::recipe::Recipe;
 use super::rows::{Row, Rows};
-use super::{BadLine, Counts, Distinct, stopped};
+use super::{BadLine, Counts, Distinct, check_signal, stopped};
 
 /// Most rows of a chunk. What an earlier version wrote in other chunks is still found.
 const CHUNK_ROWS: usize = 1_000;
@@ -51,6 +51,7 @@ pub(crate) fn check_all(rows: Rows, recipe: Recipe) -> anyhow::Result<(u64, u64)
     let mut reading = Reading::new(rows, recipe)?;
     let (mut events, mut streams) = (0, Distinct::default());
     while let Some(row) = reading.next_row()? {
+        check_signal()?;
         streams.add(&reading.recipe.write(&row)?.stream);
         events += 1;
     }
@@ -121,7 +122,10 @@ impl Reading {
         }
         let mut under_way: Option<JoinHandle<(Counts, anyhow::Result<()>)>> = None;
         loop {
-            let next = self.next_chunk(&**store, counts).await;
+            let next = match check_signal() {
+                Ok(()) => self.next_chunk(&**store, counts).await,
+                stopped => stopped.map(|()| None),
+            };
             // Also when the next chunk is bad, the one before it is brought to its end.
             if let Some(writing) = under_way.take() {
                 let (written, outcome) = writing.await.context("the task that writes ended early")?;
@@ -147,6 +151,7 @@ impl Reading {
         report: &impl Fn(&Counts),
     ) -> anyhow::Result<()> {
         while let Some(there) = store.outcome(&self.recipe.key_of_place(self.taken)).await? {
+            check_signal()?;
             let rows = self.take(events_of(&there), usize::MAX, Row::event_bytes)?;
             let events = read_from(store, there.first, rows.len()).await?;
             for (row, event) in rows.iter().zip(&events) {

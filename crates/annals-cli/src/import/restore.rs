@@ -7,7 +7,8 @@
 //!   can sync them together. Each is bound to the last event of the one before it and to an end of the log just
 //!   there, so none can overtake: one that tries is refused, and sent again in its turn. In any other store they go
 //!   one by one.
-//! - R4  What an earlier run has written is recognised by the store, by its key or its ids, and compared: an event is
+//! - R4  A file that is cut within an append, or lacks lines, is refused at that line: `appends`.
+//! - R5  What an earlier run has written is recognised by the store, by its key or its ids, and compared: an event is
 //!   there only if the one in the log has the same stream, version, id and content. A key or an id that another event has
 //!   stops the import.
 
@@ -15,18 +16,15 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::Arc;
 
-use annals_core::{
-    Append, Appended, Error, EventStore, Expected, Limits, Position, Query, RecordedEvent, StreamId, Version,
-    Write,
-};
-use annals_server::event_json;
+use annals_core::{Append, Appended, Error, EventStore, Expected, Limits, Position, Query};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 
+use super::appends::{Appends, Piece};
 use super::chunks::{events_of, read_from};
-use super::input::Lines;
-use super::{BadLine, Counts, Distinct, stopped};
+use super::{BadLine, Counts, Distinct, check_signal, stopped};
+use crate::output::note;
 
 /// Most appends under way at once.
 const UNDER_WAY: usize = 128;
@@ -48,13 +46,20 @@ pub(crate) async fn restore(
         pace: Pace::Reaching,
     };
     let mut counts = Counts::default();
+    let mut begun = false;
     let mut outcome = loop {
         let sent = match appends.next_append() {
-            Ok(Some(piece)) => flight.send(piece, &mut counts).await,
+            Ok(Some(piece)) => {
+                if !std::mem::replace(&mut begun, true) {
+                    note_gap(&**store, &piece).await?;
+                }
+                flight.send(piece, &mut counts).await
+            }
             Ok(None) => break Ok(()),
             Err(error) => Err(error.into()),
         };
         report(&counts);
+        let sent = sent.and_then(|()| check_signal());
         if sent.is_err() {
             break sent;
         }
@@ -69,11 +74,23 @@ pub(crate) async fn restore(
     Ok(counts)
 }
 
+/// Says on standard error if events are missing between the end of the log and the beginning of the file.
+async fn note_gap(store: &dyn EventStore, piece: &Piece) -> anyhow::Result<()> {
+    let (head, first) = (store.head().await?, piece.first);
+    if piece.of_log && first > head.next() {
+        note(&format!(
+            "annals: the file begins at position {first} and the log ends at {head}: the events between them are in neither"
+        ));
+    }
+    Ok(())
+}
+
 /// How many events the lines of a file are, and of how many streams.
 pub(crate) fn check_all(reader: Box<dyn Read>) -> anyhow::Result<(u64, u64)> {
     let mut appends = Appends::of(reader);
     let (mut events, mut streams) = (0, Distinct::default());
     while let Some(piece) = appends.next_append()? {
+        check_signal()?;
         let checked = piece.append.validate(&Limits::default());
         checked.map_err(|invalid| BadLine::new(piece.line, invalid.to_string()))?;
         events += piece.append.writes.len() as u64;
@@ -85,21 +102,6 @@ pub(crate) fn check_all(reader: Box<dyn Read>) -> anyhow::Result<(u64, u64)> {
 /// What to do about a key that another append has.
 const WITHOUT_KEY: &str = "take `idempotency_key` out of the line to bring its events in without it";
 
-/// One append of the file.
-#[derive(Clone)]
-struct Piece {
-    /// Its first line.
-    line: u64,
-    /// Where it stood in the log that the file comes from.
-    first: Position,
-    append: Append,
-    /// The version of each of its events.
-    versions: Vec<Version>,
-    /// The last event of the append before it: its stream and version there.
-    after: Option<(StreamId, Version)>,
-    bytes: usize,
-}
-
 impl Piece {
     /// The append, executed only where the file has it: just after the one before it, at the end of the log.
     fn chained(&self) -> Append {
@@ -110,7 +112,7 @@ impl Piece {
         }
     }
 
-    /// Refuses the append if what the store has in its place are other events (R4).
+    /// Refuses the append if what the store has in its place are other events (R5).
     async fn compare(&self, store: &dyn EventStore, there: &Appended) -> anyhow::Result<()> {
         let writes = &self.append.writes;
         let events = read_from(store, there.first, events_of(there).min(writes.len())).await?;
@@ -142,8 +144,9 @@ impl Piece {
                 BadLine::new(self.line, problem).into()
             }
             Error::Invalid(invalid) => BadLine::new(self.line, invalid.to_string()).into(),
-            reused if reused.code() == "reused" && self.append.key.is_some() => {
-                BadLine::new(self.line, format!("{reused}; {WITHOUT_KEY}")).into()
+            error @ Error::Reused(_) => {
+                let hint = self.append.key.as_ref().map_or_else(String::new, |_| format!("; {WITHOUT_KEY}"));
+                BadLine::new(self.line, format!("{error}{hint}")).into()
             }
             error => anyhow::Error::new(error).context(format!("line {}", self.line)),
         }
@@ -253,105 +256,13 @@ impl Flight<'_> {
     }
 }
 
-/// The appends of the file, one after the other.
-struct Appends {
-    lines: Lines,
-    /// The first event of the next append.
-    carried: Option<(u64, RecordedEvent)>,
-    /// The last event that was read.
-    last: Option<(StreamId, Version)>,
-    /// The position of the last line.
-    read: Position,
-}
-
-impl Appends {
-    fn of(reader: Box<dyn Read>) -> Self {
-        Self { lines: Lines::new(reader), carried: None, last: None, read: Position::ZERO }
-    }
-
-    fn next_append(&mut self) -> Result<Option<Piece>, BadLine> {
-        let after = self.last.take();
-        let first = match self.carried.take() {
-            Some(first) => Some(first),
-            None => self.next_event()?,
-        };
-        let Some((line, first)) = first else { return Ok(None) };
-        let limits = Limits::default();
-        let mut bytes = first.data.len();
-        let mut events = vec![first];
-        while let Some((later, event)) = self.next_event()? {
-            if event.append != events[0].append {
-                self.carried = Some((later, event));
-                break;
-            }
-            bytes += event.data.len();
-            if events.len() == limits.append_events_max || bytes > limits.append_bytes_max {
-                let problem = format!(
-                    "the append that begins here is larger than {} events or {} MiB",
-                    limits.append_events_max,
-                    limits.append_bytes_max >> 20
-                );
-                return Err(BadLine::new(line, problem));
-            }
-            events.push(event);
-        }
-        self.last = events.last().map(|event| (event.stream.clone(), event.version));
-        piece(line, after, &events).map(Some)
-    }
-
-    fn next_event(&mut self) -> Result<Option<(u64, RecordedEvent)>, BadLine> {
-        let Some((line, text)) = self.lines.next_line()? else { return Ok(None) };
-        let event = event_json::parse_line(&text).map_err(|invalid| {
-            let problem = format!(
-                "is not a line of `annals export` ({invalid}); for other files give --stream and --type"
-            );
-            BadLine::new(line, problem)
-        })?;
-        if event.position <= self.read || event.append > event.position {
-            let problem = format!(
-                "position {} comes after position {}; lines stand in order",
-                event.position, self.read
-            );
-            return Err(BadLine::new(line, problem));
-        }
-        self.read = event.position;
-        Ok(Some((line, event)))
-    }
-}
-
-/// The append that these events were.
-fn piece(line: u64, after: Option<(StreamId, Version)>, events: &[RecordedEvent]) -> Result<Piece, BadLine> {
-    let mut append = Append::new();
-    append.recorded_at = Some(events[0].recorded_at);
-    append.key = events[0].idempotency_key.clone();
-    let mut versions = std::collections::HashMap::new();
-    for event in events {
-        let before = event.version.previous();
-        if let Some(last) = versions.insert(event.stream.clone(), event.version) {
-            if last != before {
-                let problem = format!(
-                    "in the append that begins here, `{}` jumps from version {last} to {}",
-                    event.stream, event.version
-                );
-                return Err(BadLine::new(line, problem));
-            }
-        } else {
-            append = append.expecting(&event.stream, Expected::Exact(before));
-        }
-        append.writes.push(Write { stream: event.stream.clone(), event: event.to_new() });
-    }
-    let bytes = events.iter().map(|event| event.data.len()).sum();
-    let versions = events.iter().map(|event| event.version).collect();
-    Ok(Piece { line, first: events[0].position, append, versions, after, bytes })
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use annals_core::{
         ContentType, EventStoreExt, IdempotencyKey, LogPage, LogRead, MemoryStore, Metadata, NewEvent,
-        StoreId, StreamInfo, StreamList, StreamPage, StreamRead, Tag,
+        StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, Tag, Version,
     };
 
     use super::*;
@@ -512,6 +423,107 @@ mod tests {
         let lines = exported(&store, 1).await;
         assert_eq!(import(&copy, &lines).await.unwrap(), Counts { new: 310, there: 0, moved: 0, between: 0 });
         assert_eq!(exported(&copy, 1).await, lines);
+    }
+
+    /// The lines of an export. The first three are one append, each other one is an append of its own.
+    async fn lines_of_full_log() -> Vec<Vec<u8>> {
+        let lines = exported(&full_log().await, 1).await;
+        lines.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
+    }
+
+    async fn refused(lines: &[Vec<u8>], head: u64) -> String {
+        let copy = memory();
+        let error = format!("{:#}", import(&copy, &lines.concat()).await.unwrap_err());
+        assert_eq!(copy.head().await.unwrap(), Position::new(head), "{error}");
+        check_all(Box::new(std::io::Cursor::new(lines.concat()))).unwrap_err();
+        error
+    }
+
+    #[tokio::test]
+    async fn a_file_that_ends_within_an_append_is_refused_and_nothing_of_the_append_is_written() {
+        let lines = lines_of_full_log().await;
+        for cut in [1, 2] {
+            let error = refused(&lines[..cut], 0).await;
+            let said =
+                format!("line {cut}: the file ends within an append: this is event {cut} of the 3 events");
+            assert!(error.contains(&said) && error.ends_with("nothing was written"), "{error}");
+        }
+        let (source, copy) = (full_log().await, memory());
+        let more = [b"1", b"2"].map(|data: &'static [u8; 1]| event(data));
+        source.append(Append::to(stream("last"), Expected::Any, more)).await.unwrap();
+        let whole = exported(&source, 1).await;
+        let error = import(&copy, &first_lines(&whole, 311)).await.unwrap_err();
+        assert!(format!("{error:#}").contains("line 311: the file ends within an append"), "{error:#}");
+        assert_eq!(copy.head().await.unwrap(), Position::new(310));
+        assert_eq!(import(&copy, &whole).await.unwrap().new, 2, "the whole file is still taken");
+        assert_eq!(exported(&copy, 1).await, whole);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_lacks_a_line_in_the_middle_is_refused_at_the_line_after_it() {
+        let lines = lines_of_full_log().await;
+        // Within an append, its first line, its last, an append of its own.
+        for (without, head, said) in [
+            (1, 0, "line 2: event 3 of 3 of an append comes after event 1 of 3"),
+            (0, 0, "line 1: the file begins with event 2 of an append"),
+            (2, 0, "line 3: the append before it has 3 events, of which the last here is event 2"),
+            (20, 19, "line 21: position 22 comes after position 20"),
+        ] {
+            let mut lines = lines.clone();
+            lines.remove(without);
+            let error = refused(&lines, head).await;
+            assert!(error.contains(said) && error.contains("lines are missing before this one"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_that_changed_places_and_lines_that_are_there_twice_are_refused() {
+        let lines = lines_of_full_log().await;
+        for (one, other) in [(0, 1), (2, 3), (20, 21)] {
+            let mut lines = lines.clone();
+            lines.swap(one, other);
+            let error = refused(&lines, u64::from(one == 20) * 19).await;
+            assert!(error.contains(&format!("line {}: ", one + 1)), "{error}");
+        }
+        let mut twice = lines.clone();
+        twice.extend_from_slice(&lines[309..]);
+        let error = refused(&twice, 309).await;
+        assert!(error.contains("line 311: position 310 comes after position 310"), "{error}");
+        let twice = [&lines[..3], &lines[..3]].concat();
+        assert!(refused(&twice, 0).await.contains("line 4: position 1 comes after position 3"));
+    }
+
+    #[tokio::test]
+    async fn an_export_of_one_stream_is_imported_and_misses_no_line_either() {
+        let store = full_log().await;
+        let export = async |from| {
+            let mut lines = Vec::new();
+            crate::export::write(&*store, Some(&stream("a-1")), from, &mut lines).await.unwrap();
+            lines.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>()
+        };
+        let lines = export(1).await;
+        let copy = memory();
+        assert_eq!(import(&copy, &lines.concat()).await.unwrap().new, 3);
+        for (lines, said) in [
+            (lines[..1].to_vec(), "line 1: the file ends within an append"),
+            (vec![lines[0].clone(), lines[2].clone()], "line 2: the append before it has 2 events"),
+            (export(2).await, "line 1: the file begins with event 2 of an append"),
+        ] {
+            let error = refused(&lines, 0).await;
+            assert!(error.contains(said), "{error}");
+        }
+        assert_eq!(export(3).await, lines[2..]);
+    }
+
+    #[tokio::test]
+    async fn lines_that_were_left_out_on_purpose_are_not_missed_without_the_numbers() {
+        let lines = lines_of_full_log().await;
+        let chosen = lines.iter().map(|line| String::from_utf8_lossy(line));
+        let chosen: String = chosen.filter(|line| line.contains("many-3")).collect();
+        let error = format!("{:#}", import(&memory(), chosen.as_bytes()).await.unwrap_err());
+        assert!(error.contains("are not missed if `append_event`"), "{error}");
+        let chosen = chosen.replace(",\"append_event\":1,\"append_events\":1", "");
+        assert_eq!(import(&memory(), chosen.as_bytes()).await.unwrap().new, 60);
     }
 
     #[tokio::test]

@@ -175,22 +175,24 @@ fn csv_with_quotes_is_read_and_a_bad_row_is_named() {
 fn what_cannot_be_brought_in_says_why() {
     let place = Place::new();
     place.write("a.csv", "a,b\n1,2\n");
-    for (line, said) in [
-        ("import none.csv --format csv --stream {a} --type x", "cannot open none.csv: "),
-        ("import . --format csv --stream {a} --type x", "cannot open .: it is a directory"),
-        ("import a.csv --format csv", "--format csv needs --stream and --type"),
+    for (code, line, said) in [
+        (3, "import none.csv --format csv --stream {a} --type x", "cannot open none.csv: "),
+        (1, "import . --format csv --stream {a} --type x", "cannot open .: it is a directory"),
+        (2, "import a.csv --format csv", "--format csv needs --stream and --type"),
         (
+            1,
             "import a.csv --format csv --stream {c} --type x",
             "a.csv: there is no column `c`; the columns are a, b",
         ),
-        ("import a.csv", "a.csv: line 1: is not a line of `annals export`"),
-        ("import a.csv --stream {a} --type x", "a.csv: line 1: is not a JSON object"),
+        (1, "import a.csv", "a.csv: line 1: is not a line of `annals export`"),
+        (1, "import a.csv --stream {a} --type x", "a.csv: line 1: is not a JSON object"),
         (
+            1,
             "import a.csv --format csv --stream $-{a} --type x",
             "a.csv: line 2: its stream `$-1` starts with `$`",
         ),
     ] {
-        let found = place.fails(1, line);
+        let found = place.fails(code, line);
         assert!(found.starts_with(said), "{line}: {found}");
     }
 }

@@ -50,7 +50,7 @@ fn verify_says_what_is_lost_and_when_it_was_done_last() {
     assert!(place.ok("verify --last").ends_with(" up to position 4: whole\n"));
     damage(&place, 1);
     let answer = place.annals("verify");
-    assert_eq!(answer.code, 1);
+    assert_eq!(answer.code, 6);
     assert!(answer.out.contains("the event at position 2 is lost"), "{}", answer.out);
     assert!(place.ok("verify --last").ends_with(" up to position 4: damaged in 1 place\n"));
     let said = place.fails(1, "verify --store memory: --resume");
@@ -65,7 +65,7 @@ fn repair_copies_what_is_whole_and_lists_what_it_left() {
     damage(&place, 1);
     let before = std::fs::read(segment(&place)).unwrap();
     let answer = place.annals("repair --to file:mended");
-    assert_eq!((answer.code, answer.err.as_str()), (1, ""), "{}", answer.out);
+    assert_eq!((answer.code, answer.err.as_str()), (6, ""), "{}", answer.out);
     assert!(answer.out.contains("the event at position 2 is lost"), "{}", answer.out);
     assert!(answer.out.contains("4 events\nlost 1 event"), "{}", answer.out);
     assert_eq!(std::fs::read(segment(&place)).unwrap(), before, "the source was changed");
@@ -110,13 +110,13 @@ fn a_backup_comes_back_up_to_a_position_and_a_time() {
         );
         assert_eq!(place.ok(&format!("read --all --json --store file:{name}")), expected);
     }
-    for (arguments, said) in [
-        ("--store file:whole", "whole exists already; name a directory that does not"),
-        ("--store file:x --to 6", "the point is 6, and backup 2 ends at position 5"),
-        ("--store file:x --backup 7", "backup 7 is not there"),
-        ("--store memory:", "it is not a store of the kind `file:DIRECTORY`"),
+    for (code, arguments, said) in [
+        (1, "--store file:whole", "whole exists already; name a directory that does not"),
+        (2, "--store file:x --to 6", "the point is 6, and backup 2 ends at position 5"),
+        (2, "--store file:x --backup 7", "backup 7 is not there"),
+        (1, "--store memory:", "it is not a store of the kind `file:DIRECTORY`"),
     ] {
-        let found = place.fails(1, &format!("restore backups {arguments}"));
+        let found = place.fails(code, &format!("restore backups {arguments}"));
         assert!(found.ends_with(said), "{arguments}: {found}");
     }
     assert!(
@@ -139,10 +139,10 @@ fn a_backup_that_rots_is_not_restored() {
     let mut bytes = std::fs::read(&object).unwrap();
     bytes[300] ^= 1;
     std::fs::write(&object, bytes).unwrap();
-    let said = place.fails(1, "restore backups --store file:x");
+    let said = place.fails(6, "restore backups --store file:x");
     assert!(said.contains("damage at segment-00000000000000000001-"), "{said}");
     let listed = place.annals("backup --list backups --verify");
-    assert_eq!(listed.code, 1);
+    assert_eq!(listed.code, 6);
     assert!(listed.out.starts_with("backup 1 cannot be restored: damage at segment-"), "{}", listed.out);
     assert!(!place.path("x").exists() && !place.path("x.unfinished").exists());
 }

@@ -23,7 +23,7 @@ fn a_store_like_any_other(server: &Server) {
     assert!(migrated.trim_end().ends_with("is up to date"), "{migrated}");
     let append = format!("append account-42 --type account.opened --data {{}} --expect none --store {url}");
     place.ok(&append);
-    let refused = place.fails(1, &append);
+    let refused = place.fails(4, &append);
     assert!(refused.contains("exists already, at version 1"), "{refused}");
     assert!(place.ok(&format!("streams --category account --store {url}")).contains("account-42"));
 
@@ -56,7 +56,7 @@ fn mariadb_is_a_store_like_any_other() {
 #[test]
 fn a_database_that_is_not_there_is_named_without_its_password() {
     let place = Place::new();
-    let said = place.fails(1, "streams --store postgres://kim:secret@127.0.0.1:1/shop");
+    let said = place.fails(5, "streams --store postgres://kim:secret@127.0.0.1:1/shop");
     assert!(said.starts_with("cannot open postgres://kim:***@127.0.0.1:1/shop: "), "{said}");
     assert!(!said.contains("secret"), "{said}");
 }

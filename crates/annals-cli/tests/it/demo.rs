@@ -137,7 +137,7 @@ fn a_file_with_a_bad_line_is_refused_before_anything_is_done() {
     let said = place.fails(1, "demo --once --input purchases.txt");
     assert_eq!(said, "purchases.txt: line 7 column 2, `19970230`, is not a date like 19970131");
     assert!(!place.path("data").exists(), "not even a store was made");
-    let said = place.fails(1, "demo --once --input nowhere.txt");
+    let said = place.fails(3, "demo --once --input nowhere.txt");
     assert!(said.starts_with("cannot read nowhere.txt: "), "{said}");
 }
 
@@ -181,7 +181,7 @@ fn a_state_file_that_is_no_database_is_named_with_what_to_do() {
     assert_eq!(place.annals(demo).code, 0);
     place.write("st/state.sqlite", "garbage\n");
     let said = place.annals(demo);
-    assert_eq!((said.code, said.out.as_str()), (1, ""), "{}", said.err);
+    assert_eq!((said.code, said.out.as_str()), (6, ""), "{}", said.err);
     for part in ["st/state.sqlite", "subscriber", "remove it", "docs/operations.md"] {
         assert!(said.err.contains(part), "{part}: {}", said.err);
     }

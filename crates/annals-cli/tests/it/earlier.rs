@@ -116,3 +116,29 @@ fn purchases_that_the_first_version_fed_are_not_fed_again() {
     assert_eq!((answer.code, answer.err.contains("earlier version")), (0, false), "{}", answer.err);
     assert_eq!(orders(), 4);
 }
+
+#[test]
+fn an_export_without_numbers_of_events_is_imported_with_the_same_appends() {
+    let place = Place::new();
+    let lines = include_str!("../fixtures/first-version/appends.jsonl");
+    place.write("log.jsonl", lines);
+    place.ok("import log.jsonl");
+    let export = place.ok("export");
+    let first: serde_json::Value = serde_json::from_str(export.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["append_event"], &first["append_events"]), (&1.into(), &3.into()));
+    let mut without = String::new();
+    for line in export.lines() {
+        let (head, tail) = line.split_once(",\"append_event\":").unwrap();
+        let (_, tail) = tail.split_once(",\"recorded_at\"").unwrap();
+        without.push_str(&format!("{head},\"recorded_at\"{tail}\n"));
+    }
+    assert_eq!(without, lines);
+    // What lacks its last lines cannot be noticed there; in a new export it is.
+    place.write("cut.jsonl", export.lines().take(2).map(|line| format!("{line}\n")).collect::<String>());
+    let said = place.fails(1, "import cut.jsonl --store file:copy");
+    assert!(said.contains("cut.jsonl: line 2: the file ends within an append"), "{said}");
+    place.write("late.jsonl", export.lines().skip(3).map(|line| format!("{line}\n")).collect::<String>());
+    let said = place.annals("import late.jsonl --store file:late").err;
+    assert!(said.contains("stream `x-1` is at version 0, not 1"), "{said}");
+    assert!(said.contains("the file begins at position 4 and the log ends at 0"), "{said}");
+}

@@ -42,7 +42,7 @@ fn a_served_store_without_its_lock_file_is_opened_by_nobody_else() {
     filled(&place, 3);
     let server = Served::start(&place, &[]);
     std::fs::remove_file(place.path("data/LOCK")).unwrap();
-    let said = place.fails(1, "append s-1 --type t --data 1");
+    let said = place.fails(5, "append s-1 --type t --data 1");
     assert!(said.contains("open in another process"), "{said}");
     assert_eq!(post(&server), 201);
     server.stop();
@@ -87,15 +87,15 @@ fn a_closed_store_that_lost_its_end_is_damaged() {
     std::fs::write(&segment, &bytes[..1_200]).unwrap();
     for _ in 0..2 {
         let found = place.annals("verify");
-        assert_eq!(found.code, 1);
+        assert_eq!(found.code, 6);
         assert!(found.out.contains("are lost") && found.out.contains("durable up to"), "{}", found.out);
     }
     for command in ["append s-1 --type t --data 1", "read s-1", "export", "head"] {
-        let said = place.fails(1, command);
+        let said = place.fails(6, command);
         assert!(said.contains("was durable up to position 20"), "{command}: {said}");
     }
     let repaired = place.annals("repair --to file:mended");
-    assert!(repaired.code == 1 && repaired.out.contains("lost"), "{}", repaired.out);
+    assert!(repaired.code == 6 && repaired.out.contains("lost"), "{}", repaired.out);
     // The file that says so may be removed by who knows better.
     std::fs::remove_file(place.path("data/log/durable")).unwrap();
     place.ok("append s-1 --type t --data 1");
@@ -140,6 +140,23 @@ fn a_clock_that_is_behind_the_log_is_reported_by_every_command() {
 }
 
 #[test]
+fn a_last_use_that_was_in_the_future_for_a_week_is_corrected_with_a_notice() {
+    let place = Place::new();
+    place.ok("append s-1 --type t");
+    let lock = place.read("data/LOCK");
+    let future = |day: &str| format!("{:<40}{}", format!("2099-01-01T00:00:00Z{day}"), &lock[40..]);
+    place.write("data/LOCK", future(""));
+    place.ok("append s-1 --type t");
+    let doubted = place.read("data/LOCK");
+    assert!(doubted.starts_with("2099-01-01T00:00:00Z 20"), "{doubted}");
+    place.write("data/LOCK", future(" 2026-01-01"));
+    let answer = place.annals("append s-1 --type t");
+    assert!(answer.err.contains("last in use at 2099-01-01T00:00:00Z"), "{}", answer.err);
+    assert!(!place.read("data/LOCK").contains("2099"));
+    place.ok("append s-1 --type t");
+}
+
+#[test]
 fn a_clock_that_is_years_ahead_is_refused_until_somebody_is_sure() {
     let place = Place::new();
     // The machine's clock is right, and years ahead of a log that knows an earlier time.
@@ -149,7 +166,7 @@ fn a_clock_that_is_years_ahead_is_refused_until_somebody_is_sure() {
     let append = Append::to(StreamId::new("s-1").unwrap(), Expected::Any, [event]);
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(store.append(append)).unwrap();
     drop(store);
-    let said = place.fails(1, "append s-1 --type t --data 2");
+    let said = place.fails(5, "append s-1 --type t --data 2");
     assert!(said.contains("ANNALS_CLOCK_AHEAD_MAX_DAYS"), "{said}");
     let sure = |days: &str| {
         let mut command = place.command(["append", "s-1", "--type", "t", "--data", "2"]);
@@ -177,13 +194,59 @@ fn a_store_on_a_read_only_medium_is_read_exported_and_backed_up() {
     place.ok("backup bk --store file:ro");
     place.ok("restore bk --store file:restored");
     assert_eq!(place.ok("read s-1 --store file:restored"), log);
-    let said = place.fails(1, "append s-1 --type t --data 1 --store file:ro");
+    let said = place.fails(5, "append s-1 --type t --data 1 --store file:ro");
     assert!(said.contains("cannot open file:ro"), "{said}");
     // Several may read it at once; beside one who writes, nobody does.
     let server = Served::start(&place, &[]);
-    assert!(place.fails(1, "read s-1 --store file:ro").contains("open in another process"));
+    assert!(place.fails(5, "read s-1 --store file:ro").contains("open in another process"));
     server.stop();
     drop(unmount);
+}
+
+/// A store of somebody else, who lets others read it.
+#[cfg(unix)]
+#[test]
+fn a_store_that_may_be_read_and_not_written_is_read_exported_and_backed_up() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let place = Place::new();
+    filled(&place, 3);
+    let log = place.ok("read s-1");
+    let set = |name: &str, mode| {
+        std::fs::set_permissions(place.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for directory in ["", "data", "data/log"] {
+        set(directory, 0o755);
+    }
+    for file in std::fs::read_dir(place.path("data/log")).unwrap() {
+        set(&format!("data/log/{}", file.unwrap().file_name().display()), 0o644);
+    }
+    set("data/LOCK", 0o644);
+    std::fs::create_dir(place.path("theirs")).unwrap();
+    set("theirs", 0o777);
+    let other = |line: &str| {
+        let mut command = place.command(line.split(' '));
+        command.uid(65_534).gid(65_534).output().map(crate::support::Answer::from)
+    };
+    if other("--version").map_or(true, |answer| answer.code != 0) {
+        eprintln!("skipped: this user may not run the program as another one");
+        return;
+    }
+    let lock = place.read("data/LOCK");
+    for command in
+        ["read s-1", "streams", "export -o theirs/x", "head", "receipt s-1 2", "verify", "backup theirs/bk"]
+    {
+        let answer = other(command).unwrap();
+        assert_eq!(answer.code, 0, "{command}: {}", answer.err);
+        assert!(command != "read s-1" || answer.out == log);
+    }
+    assert_eq!(place.read("data/LOCK"), lock);
+    let refused = other("append s-1 --type t").unwrap();
+    assert!(refused.code == 5 && refused.err.contains("Permission denied"), "{}", refused.err);
+    // One that may not be looked at is not one that is not there.
+    set("data", 0o700);
+    let refused = other("read s-1").unwrap();
+    assert_eq!(refused.err, "annals: cannot look at file:data: Permission denied (os error 13)\n");
 }
 
 /// Mounts the store `data` read-only at `ro`; `None` if this user may not.
@@ -220,7 +283,7 @@ fn a_log_that_lost_its_end_is_read_from_a_read_only_medium_with_a_notice() {
     // The mark of the close, and a part of the last frame.
     bytes.truncate(bytes.iter().rposition(|&byte| byte != 0).unwrap() - 40);
     std::fs::write(&segment, bytes).unwrap();
-    assert!(place.fails(1, "read --all").contains("annals repair"));
+    assert!(place.fails(6, "read --all").contains("annals repair"));
     let Some(_unmount) = mounted_read_only(&place) else {
         eprintln!("skipped: this user may not mount");
         return;
@@ -232,8 +295,8 @@ fn a_log_that_lost_its_end_is_read_from_a_read_only_medium_with_a_notice() {
         assert!(!command.starts_with("read") || read.out.len() < log.len() && log.starts_with(&read.out));
     }
     place.ok("restore bk --store file:restored");
-    assert_eq!(place.annals("verify --store file:ro").code, 1);
-    assert_eq!(place.annals("repair --store file:ro --to file:repaired").code, 1);
+    assert_eq!(place.annals("verify --store file:ro").code, 6);
+    assert_eq!(place.annals("repair --store file:ro --to file:repaired").code, 6);
     assert_eq!(place.ok("read --all --json --store file:restored").lines().count(), 2);
 }
 

@@ -9,6 +9,7 @@ mod databases;
 mod demo;
 mod earlier;
 mod foreign_files;
+mod help;
 mod integrity;
 mod live_failover;
 mod one_event;
@@ -19,6 +20,8 @@ mod resume;
 mod secrets;
 mod serve;
 mod serve_log;
+#[cfg(target_os = "linux")]
+mod signals;
 mod sources;
 mod support;
 mod times;

@@ -32,12 +32,100 @@ fn people_see_a_table() {
     place.ok("append a-1 --type opened --occurred-at 2017-04-15");
     place.ok("append account-22 --type closed.for.ever --occurred-at 2017-04-16T01:02:03Z");
     let table = "\
-POSITION  STREAM      VERSION  TYPE             TIME                  DATA
+POSITION  STREAM      VERSION  TYPE             OCCURRED              DATA
        1  a-1               1  opened           2017-04-15T00:00:00Z  {}
        2  account-22        1  closed.for.ever  2017-04-16T01:02:03Z  {}
 ";
     assert_eq!(place.ok("read --all"), table);
-    assert_eq!(place.ok("read none"), "no events\n");
+}
+
+#[test]
+fn times_say_whether_they_are_when_it_happened_or_when_it_was_recorded() {
+    let place = Place::new();
+    place.ok("append a-1 --type opened --occurred-at 2017-04-15");
+    place.ok("append b-1 --type opened");
+    let (happened, recorded, both) = (place.ok("read a-1"), place.ok("read b-1"), place.ok("read --all"));
+    assert!(happened.contains("  OCCURRED ") && happened.contains("  2017-04-15T00:00:00"), "{happened}");
+    assert!(recorded.contains("  RECORDED ") && !recorded.contains("(recorded)"), "{recorded}");
+    let marked: Vec<_> = both.lines().map(|line| line.contains("Z (recorded)  {}")).collect();
+    assert!(both.contains("  OCCURRED ") && marked == [false, false, true], "{both}");
+}
+
+#[test]
+fn a_stream_that_is_not_there_is_not_an_empty_page() {
+    let place = Place::new();
+    place.ok("append account-1 --type opened");
+    for line in
+        ["read acount-1", "read acount-1 --json", "export --stream acount-1", "export --stream acount-1 -o x"]
+    {
+        let said = place.fails(3, line);
+        assert!(said.ends_with("there is no stream `acount-1` in file:data"), "{line}: {said}");
+    }
+    assert!(!place.path("x").exists());
+    assert_eq!(place.ok("read account-1 --from 7"), "no events; account-1 ends at version 1\n");
+    assert_eq!(place.ok("read account-1 --from 7 --json"), "");
+    assert_eq!(place.ok("read --all --category order"), "no events; the log ends at position 1\n");
+    assert_eq!(place.ok("export --stream account-1 --from 7"), "");
+    assert_eq!(place.ok("streams --category order"), "no streams of the category `order`\n");
+    assert_eq!(place.ok("read --all --store memory:"), "no events\n");
+}
+
+#[test]
+fn an_error_is_json_where_the_answer_would_be() {
+    let place = Place::new();
+    place.ok("append a-1 --type opened --key k");
+    let problem = |line: &str| -> serde_json::Value {
+        let answer = place.annals(line);
+        assert_eq!((answer.code == 0, answer.out.as_str()), (false, ""), "{line}");
+        let problem: serde_json::Value = serde_json::from_str(&answer.err).unwrap();
+        assert_eq!(problem["exit_code"], answer.code, "{line}");
+        problem
+    };
+    let conflict = problem("append a-1 --type closed --expect none --json");
+    assert_eq!(
+        (&conflict["code"], &conflict["status"], &conflict["exit_code"]),
+        (&"conflict".into(), &409.into(), &4.into())
+    );
+    assert_eq!(
+        (&conflict["actual_version"], &conflict["violations"][0]["stream"]),
+        (&1.into(), &"a-1".into())
+    );
+    assert_eq!(conflict["detail"], "nothing was written: stream `a-1` exists already, at version 1");
+    let reused = problem("append b-1 --type opened --key k --json");
+    assert_eq!((&reused["code"], &reused["first_position"]), (&"reused".into(), &1.into()));
+    let invalid = problem("append $a --type opened --json");
+    assert_eq!(
+        (&invalid["code"], &invalid["field"], &invalid["exit_code"]),
+        (&"invalid".into(), &"stream".into(), &2.into())
+    );
+    for (line, code, exit) in [
+        ("append a-1 --type opened --data {half --json", "invalid", 2),
+        ("read a-1 --json --limit many", "invalid", 2),
+        ("read b-1 --json", "not-found", 3),
+        ("read --all --json --store file:none", "not-found", 3),
+        ("read --all --json --store postgres://127.0.0.1:1/none", "unavailable", 5),
+        ("read a-1 --json --after 1@0f8fad5b-d9cb-469f-a165-70867728950e", "other-history", 4),
+        ("import none.csv --stream a --type t --json", "not-found", 3),
+        ("torture --dir . --minutes 1 --json", "failed", 1),
+    ] {
+        let problem = problem(line);
+        assert_eq!(
+            (&problem["code"], &problem["exit_code"]),
+            (&code.into(), &exit.into()),
+            "{line}: {problem}"
+        );
+        assert_eq!(problem["type"], format!("urn:annals:problem:{code}"));
+    }
+    place.write("bad.csv", "a,b\n1,2\n3\n");
+    let bad = problem("import bad.csv --format csv --stream s-{a} --type t --json");
+    assert_eq!((&bad["line"], &bad["exit_code"]), (&3.into(), &1.into()), "{bad}");
+    // What an answer says of an event is in the order of events.
+    let answer = place.ok("append a-1 --type closed --json");
+    let places: Vec<_> = ["position", "stream", "version", "recorded_at", "id", "duplicate"]
+        .iter()
+        .map(|name| answer.find(&format!("\"{name}\":")).unwrap())
+        .collect();
+    assert!(places.is_sorted(), "{answer}");
 }
 
 #[test]
@@ -68,15 +156,15 @@ fn a_version_that_is_not_there_is_refused_with_the_one_that_is() {
     let place = Place::new();
     place.ok("append a --type x");
     assert_eq!(
-        place.fails(1, "append a --type x --expect 7"),
+        place.fails(4, "append a --type x --expect 7"),
         "nothing was written: stream `a` is at version 1, not 7"
     );
     assert_eq!(
-        place.fails(1, "append a --type x --expect none"),
+        place.fails(4, "append a --type x --expect none"),
         "nothing was written: stream `a` exists already, at version 1"
     );
     assert_eq!(
-        place.fails(1, "append b --type x --expect exists"),
+        place.fails(4, "append b --type x --expect exists"),
         "nothing was written: stream `b` does not exist"
     );
 }
@@ -84,7 +172,7 @@ fn a_version_that_is_not_there_is_refused_with_the_one_that_is() {
 #[test]
 fn data_must_be_json_unless_it_is_said_to_be_something_else() {
     let place = Place::new();
-    let said = place.fails(1, "append a --type x --data {half");
+    let said = place.fails(2, "append a --type x --data {half");
     assert!(said.starts_with("--data is not JSON: ") && said.contains("--content-type"), "{said}");
     place.ok("append a --type x --data {half --content-type text/plain");
     assert_eq!(place.json("read a --json")["data_base64"], "e2hhbGY=");
@@ -130,7 +218,7 @@ fn bytes_that_are_not_utf8_are_not_recorded_as_json() {
     let place = Place::new();
     let korean = b"{\"name\":\"\xb1\xe8\xc3\xb6\xbc\xf6\"}";
     let said = place.annals_with("append p-1 --type t --data -", korean);
-    assert_eq!((said.code, said.out.as_str()), (1, ""));
+    assert_eq!((said.code, said.out.as_str()), (2, ""));
     assert!(said.err.starts_with("annals: --data is not UTF-8, from its byte 9 on"), "{}", said.err);
     assert!(!place.path("data").exists());
     assert_eq!(place.annals_with("append p-1 --type t --data - --content-type text/plain", korean).code, 0);
@@ -141,7 +229,7 @@ fn half_a_character_is_not_taken_as_json() {
     let place = Place::new();
     let mut command = place.command(["append", "a-1", "--type", "t", "--data", r#"{"text":"bye \ud83d"}"#]);
     let answer: crate::support::Answer = command.output().unwrap().into();
-    assert_eq!(answer.code, 1, "{}", answer.out);
+    assert_eq!(answer.code, 2, "{}", answer.out);
     assert!(answer.err.starts_with("annals: --data is not JSON: "), "{}", answer.err);
     place.ok(r#"append a-1 --type t --data {"text":"\ud83d\ude00"}"#);
 }
@@ -154,7 +242,7 @@ fn standard_input_without_end_is_refused() {
     let mut command = place.command(["append", "a-1", "--type", "t", "--data", "-"]);
     command.stdin(std::fs::File::open("/dev/zero").unwrap());
     let answer: crate::support::Answer = command.output().unwrap().into();
-    assert_eq!(answer.code, 1);
+    assert_eq!(answer.code, 2);
     assert!(answer.err.contains("more than the 16777216 bytes that an event may have"), "{}", answer.err);
 }
 
@@ -179,7 +267,7 @@ fn an_answer_that_cannot_be_written_is_a_failure_and_a_note_that_cannot_be_writt
         ("export -o whole.jsonl", 0),
         ("read --all", 0),
         ("read --from x", 2),
-        ("verify --store file:none", 1),
+        ("verify --store file:none", 3),
     ] {
         let mut command = place.command(line.split_whitespace());
         assert_eq!(command.stderr(full()).output().unwrap().status.code(), Some(code), "{line}");
@@ -208,8 +296,8 @@ fn a_reader_that_goes_away_changes_neither_what_is_done_nor_the_exit_code() {
 
     crate::care::filled(&place, 4);
     crate::care::damage(&place, 1);
-    assert_eq!(without_reader("verify").status.code(), Some(1), "damage is damage");
-    assert_eq!(without_reader("repair --to file:mended").status.code(), Some(1), "events are lost");
+    assert_eq!(without_reader("verify").status.code(), Some(6), "damage is damage");
+    assert_eq!(without_reader("repair --to file:mended").status.code(), Some(6), "events are lost");
 }
 
 /// G5: a key stands for one append, also from the command line.
@@ -220,7 +308,7 @@ fn a_key_that_comes_again_with_another_event_is_refused() {
     assert_eq!(place.annals("append a-1 --type t --data 1 --key k").code, 0, "the same append again");
     for other in ["append a-1 --type t --data 2 --key k", "append b-1 --type t --data 1 --key k"] {
         let refused = place.annals(other);
-        assert_eq!(refused.code, 1, "{other}: {}", refused.out);
+        assert_eq!(refused.code, 4, "{other}: {}", refused.out);
         assert!(refused.err.contains("position 1 (stream `a-1`)"), "{}", refused.err);
     }
     assert_eq!(place.annals("read --all --json").out.lines().count(), 1);

@@ -71,7 +71,7 @@ async fn dead_letters_are_seen_retried_and_dropped() {
     assert_eq!(place.ok("outbox list sqlite:shop.db"), "no dead letters\n");
     assert_eq!(place.json("outbox status sqlite:shop.db --json")["pending"], 2);
     for command in ["retry", "drop"] {
-        let said = place.fails(1, &format!("outbox {command} sqlite:shop.db {id}"));
+        let said = place.fails(3, &format!("outbox {command} sqlite:shop.db {id}"));
         assert_eq!(said, format!("there is no dead letter with the id {id}"));
     }
 
@@ -88,15 +88,15 @@ async fn dead_letters_are_seen_retried_and_dropped() {
 #[test]
 fn what_is_not_there_is_named() {
     let place = Place::new();
-    let said = place.fails(1, "outbox list sqlite:none.db");
+    let said = place.fails(5, "outbox list sqlite:none.db");
     assert!(said.starts_with("cannot open sqlite:none.db: "), "{said}");
-    let said = place.fails(1, "outbox list postgres://kim:secret@127.0.0.1:1/shop");
+    let said = place.fails(5, "outbox list postgres://kim:secret@127.0.0.1:1/shop");
     assert!(said.starts_with("cannot open postgres://kim:***@127.0.0.1:1/shop: "), "{said}");
-    let said = place.fails(1, "outbox status sqlite:empty.db?mode=rwc");
+    let said = place.fails(3, "outbox status sqlite:empty.db?mode=rwc");
     assert!(said.starts_with("there are no tables of the outbox `outbox`"), "{said}");
-    let said = place.fails(1, "outbox status redis://x");
+    let said = place.fails(2, "outbox status redis://x");
     assert!(said.contains("must be `postgres://…`, `mysql://…` or `sqlite:FILE`"), "{said}");
-    let said = place.fails(1, "outbox status sqlite:empty.db --name Shop");
+    let said = place.fails(2, "outbox status sqlite:empty.db --name Shop");
     assert!(said.starts_with("name `Shop` must be 1 to 40 of a to z"), "{said}");
     place.fails(2, "outbox retry sqlite:empty.db");
     place.fails(2, "outbox drop sqlite:empty.db 7");

@@ -42,7 +42,7 @@ fn a_read_resumes_after_the_last_event_and_notices_another_history() {
         format!("read s-1 --after {version} --json"),
         format!("export --after {position}"),
     ] {
-        let said = place.fails(1, &format!("{line} --store file:restored"));
+        let said = place.fails(4, &format!("{line} --store file:restored"));
         assert!(said.contains("the log has another history"), "{line}: {said}");
     }
     let common = place.json("read --all --from 3 --limit 1 --json --store file:restored");
@@ -84,7 +84,7 @@ fn a_place_that_was_handed_out_is_taken_wherever_a_place_is_named() {
         format!("read s-1 --after {other}"),
         format!("read s-1 --after 0@{}", event(1)["id"].as_str().unwrap()),
     ] {
-        let said = place.fails(1, &line);
+        let said = place.fails(4, &line);
         assert!(said.contains("the log has another history"), "{line}: {said}");
     }
     assert!(!place.path("x").exists() && !place.path("x.unfinished").exists());
@@ -116,7 +116,7 @@ fn the_beginning_of_a_log_is_a_place_too() {
     let log = place.json("head --json")["store"].as_str().unwrap().to_owned();
     assert_eq!(place.ok(&format!("read --all --after 0@{log} --json")).lines().count(), 1);
     place.ok("append s-1 --type t --store file:other");
-    let said = place.fails(1, &format!("read --all --after 0@{log} --store file:other"));
+    let said = place.fails(4, &format!("read --all --after 0@{log} --store file:other"));
     assert!(said.contains("another history"), "{said}");
     for wrong in ["1@", "@x", "1@x", "x"] {
         place.fails(2, &format!("read --all --after {wrong}"));

@@ -98,4 +98,11 @@ fn an_address_that_is_taken_is_told_in_one_line() {
     let address = taken.local_addr().unwrap();
     let said = place.fails(1, &format!("serve --store memory: --listen {address}"));
     assert!(said.starts_with(&format!("cannot listen on {address}: ")), "{said}");
+    // What lacks a host or a port is not completed: without a host it could be every address of the machine.
+    for line in ["serve --store memory: --listen :2113", "demo --listen 2113"] {
+        let said = place.fails(2, line);
+        assert!(said.contains("names no host: give HOST:PORT, such as 127.0.0.1:2113"), "{said}");
+    }
+    let said = place.fails(2, "serve --store memory: --listen 0.0.0.0");
+    assert!(said.contains("names no port: give HOST:PORT, such as 0.0.0.0:2113"), "{said}");
 }

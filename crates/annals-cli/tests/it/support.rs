@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -61,6 +61,7 @@ impl Place {
     }
 
     /// Runs a command line that must succeed and returns what it prints.
+    #[track_caller]
     pub fn ok(&self, line: &str) -> String {
         let answer = self.annals(line);
         assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{line}: {}", answer.out);
@@ -68,15 +69,23 @@ impl Place {
     }
 
     /// The same, read as JSON.
+    #[track_caller]
     pub fn json(&self, line: &str) -> Value {
         serde_json::from_str(&self.ok(line)).unwrap()
     }
 
-    /// Runs a command line that must fail with this code, and returns its one line without the name before it.
+    /// Runs a command line that must fail with this code, and returns its one line without the name before it; with
+    /// `--json`, the explanation in it.
+    #[track_caller]
     pub fn fails(&self, code: i32, line: &str) -> String {
         let answer = self.annals(line);
         assert_eq!((answer.code, answer.out.as_str()), (code, ""), "{line}: {}", answer.err);
         assert_eq!(answer.err.lines().count(), 1, "{line}: {}", answer.err);
+        if line.contains("--json") {
+            let problem: Value = serde_json::from_str(&answer.err).unwrap();
+            assert_eq!(problem["exit_code"], code, "{line}: {}", answer.err);
+            return problem["detail"].as_str().unwrap().to_owned();
+        }
         answer.err.trim_end().strip_prefix("annals: ").unwrap().to_owned()
     }
 }
@@ -89,4 +98,15 @@ impl From<Output> for Answer {
             err: String::from_utf8(output.stderr).unwrap(),
         }
     }
+}
+
+/// Sends a signal to a command, such as `-INT`, and waits for its end.
+pub fn stopped(child: Child, signal: &str) -> Answer {
+    signalled(&child, signal);
+    child.wait_with_output().unwrap().into()
+}
+
+/// Sends a signal to a command.
+pub fn signalled(child: &Child, signal: &str) {
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
 }

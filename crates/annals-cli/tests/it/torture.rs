@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Answer, Place};
+use crate::support::{Answer, Place, stopped};
 
 #[test]
 fn a_short_torture_loses_nothing_and_leaves_nothing() {
@@ -13,7 +13,7 @@ fn a_short_torture_loses_nothing_and_leaves_nothing() {
     for kind in ["lost", "half", "wrong"] {
         assert_eq!(json[kind], 0, "{json}");
     }
-    assert_eq!(json["seed"], 1);
+    assert_eq!((&json["seed"], &json["finished"]), (&1.into(), &true.into()));
     let kills = &json["kills"];
     assert!(kills["load"].as_u64().unwrap() + kills["close"].as_u64().unwrap() > 0, "{json}");
     assert!(["held", "not tried"].contains(&json["full_file_system"].as_str().unwrap()), "{json}");
@@ -70,18 +70,20 @@ fn a_directory_that_holds_something_is_not_touched() {
 
 #[cfg(unix)]
 #[test]
-fn a_torture_that_is_interrupted_ends_with_its_answer() {
-    let place = Place::new();
-    let child = place.command(["torture", "--dir", "torture", "--minutes", "60", "--json"]).spawn().unwrap();
-    // It has begun as soon as a child has a witness.
-    while !place.path("torture/witness-0").exists() {
-        std::thread::yield_now();
+fn a_torture_that_is_stopped_ends_with_its_answer_and_does_not_say_that_it_is_done() {
+    for (signal, exit) in [("-INT", 130), ("-TERM", 143)] {
+        let place = Place::new();
+        let torture = ["torture", "--dir", "torture", "--minutes", "60", "--json"];
+        let child = place.command(torture).spawn().unwrap();
+        // It has begun as soon as a child has a witness.
+        while !place.path("torture/witness-0").exists() {
+            std::thread::yield_now();
+        }
+        let Answer { code, out, err } = stopped(child, signal);
+        assert_eq!((code, err.as_str()), (exit, ""), "{out}");
+        let json: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&json["finished"], &json["lost"]), (&false.into(), &0.into()));
+        assert_eq!(json["full_file_system"], "not tried");
+        assert!(!place.path("torture").exists());
     }
-    let asked = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(asked.success());
-    let Answer { code, out, err } = child.wait_with_output().unwrap().into();
-    assert_eq!((code, err.as_str()), (0, ""), "{out}");
-    let json: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((&json["lost"], &json["full_file_system"]), (&Value::from(0), &Value::from("not tried")));
-    assert!(!place.path("torture").exists());
 }

@@ -13,8 +13,10 @@ fn a_wrong_command_line_is_told_in_one_line_with_code_2() {
         ("append a --type x --expect -1", "`-1` is not a version"),
         ("append a --type x --tag=", "tag is empty"),
         ("read a --from -1", "is not a whole number from 0 up"),
-        ("read a --limit many", "is not a whole number from 0 up"),
-        ("streams --limit -1", "is not a whole number from 0 up"),
+        ("read a --limit many", "is not a whole number from 1 up"),
+        ("read a --limit 0", "is not a whole number from 1 up"),
+        ("outbox list sqlite:x.db --limit 0", "is not a whole number from 1 up"),
+        ("streams --limit 0", "is not a whole number from 1 up"),
         ("export --from x", "is not a whole number from 0 up"),
         ("read", "required arguments were not provided"),
         ("read a --all", "cannot be used with"),
@@ -32,7 +34,7 @@ fn a_store_that_is_not_there_is_not_created_by_reading() {
     for line in
         ["read --all", "streams", "export", "verify", "verify --last", "repair --to file:m", "backup b"]
     {
-        assert_eq!(place.fails(1, line), "there is no store at file:data", "{line}");
+        assert_eq!(place.fails(3, line), "there is no store at file:data", "{line}");
         assert!(!place.path("data").exists());
     }
 }
@@ -40,7 +42,7 @@ fn a_store_that_is_not_there_is_not_created_by_reading() {
 #[test]
 fn a_refused_event_is_named_without_its_place_among_others() {
     let place = Place::new();
-    let said = place.fails(1, "append $a --type x");
+    let said = place.fails(2, "append $a --type x");
     assert_eq!(said, "nothing was written: stream `$a` starts with `$`, which is kept for Annals");
     assert_eq!(place.ok("streams"), "no streams\n");
     assert_eq!(place.ok("streams --json"), "");
@@ -64,14 +66,14 @@ fn a_store_that_another_process_has_open_is_told_so() {
     let place = Place::new();
     place.ok("append a --type x");
     let server = crate::serve::Served::start(&place, &[]);
-    let said = place.fails(1, "append a --type x");
+    let said = place.fails(5, "append a --type x");
     assert!(said.starts_with("cannot open file:data: the store is unavailable: "), "{said}");
     server.stop();
     place.ok("append a --type x");
 }
 
 #[test]
-fn help_has_examples_and_the_version_is_said() {
+fn help_has_examples_and_names_the_variable_of_the_store() {
     let place = Place::new();
     for command in
         ["serve", "append", "read", "streams", "import", "export", "verify", "repair", "backup", "restore"]
@@ -80,7 +82,6 @@ fn help_has_examples_and_the_version_is_said() {
         assert!(help.contains("Example"), "{command}");
         assert!(help.contains("ANNALS_STORE"), "{command}");
     }
-    assert_eq!(place.ok("--version"), format!("annals {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
@@ -100,11 +101,11 @@ fn verify_says_what_it_checked_and_finds_what_is_damaged() {
     bytes[at] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
     let answer = place.annals("verify");
-    assert_eq!(answer.code, 1);
+    assert_eq!(answer.code, 6);
     assert!(answer.out.contains("damage at ") && answer.out.contains("it is damaged"), "{}", answer.out);
     let answer = place.annals("verify --json");
     let json: serde_json::Value = serde_json::from_str(&answer.out).unwrap();
-    assert_eq!((answer.code, &json["whole"]), (1, &serde_json::json!(false)));
+    assert_eq!((answer.code, &json["whole"]), (6, &serde_json::json!(false)));
     assert!(json["damage"][0]["offset"].is_u64(), "{json}");
 }
 
@@ -128,12 +129,12 @@ fn a_limit_of_the_size_of_files_is_an_error_and_ends_no_process() {
         Answer::from(shell.output().unwrap())
     };
     let answer = limited("import rows.jsonl --stream s --type t --store file:data");
-    assert_eq!(answer.code, 1, "{}", answer.err);
+    assert_eq!(answer.code, 5, "{}", answer.err);
     assert!(answer.err.contains("File too large"), "{}", answer.err);
     place.ok("verify");
     let whole = place.json("import rows.jsonl --stream s --type t --json");
     assert_eq!(whole["new"].as_u64().unwrap() + whole["already_there"].as_u64().unwrap(), 20_000, "{whole}");
     let answer = limited("export --store file:data -o out.jsonl");
-    assert!(answer.code == 1 && answer.err.contains("File too large"), "{}", answer.err);
+    assert!(answer.code == 5 && answer.err.contains("File too large"), "{}", answer.err);
     assert!(!place.path("out.jsonl").exists());
 }

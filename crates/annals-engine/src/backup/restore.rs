@@ -16,7 +16,7 @@ use std::sync::Arc;
 use annals_core::{Clock as _, EventStore as _, Invalid, Position, Result, StoreId, SystemClock, Timestamp};
 
 use super::{Depot, Manifest, StoredSegment, manifest};
-use crate::disk::{Disk, File};
+use crate::disk::{Disk, File, LastUse};
 use crate::error::Fault;
 use crate::frame::{self, Mark};
 use crate::identity;
@@ -113,7 +113,7 @@ pub fn restore(depot: &dyn Depot, disk: Arc<dyn Disk>, options: &RestoreOptions)
     }
     disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
     // It is in use now, however old its events are.
-    disk.note_seen(SystemClock.now());
+    disk.note_use(LastUse::at(SystemClock.now()));
     let store = EngineStore::on(disk.clone(), Options::default())?;
     let (head, id) = (store.log().view().head, store.id());
     drop(store);

@@ -13,10 +13,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use annals_core::Timestamp;
 use parking_lot::Mutex;
 
-use super::{Disk, File};
+use super::{Disk, File, LastUse};
 
 /// Bytes that a crash keeps or loses as one.
 const SECTOR_BYTES: usize = 512;
@@ -57,7 +56,7 @@ struct State {
     operations: u64,
     looks: u64,
     plan: Plan,
-    seen_at: Option<Timestamp>,
+    last_use: Option<LastUse>,
 }
 
 #[derive(Clone, Default)]
@@ -362,12 +361,12 @@ impl Disk for FaultyDisk {
         Ok(())
     }
 
-    fn seen_at(&self) -> Option<Timestamp> {
-        self.0.lock().seen_at
+    fn last_use(&self) -> Option<LastUse> {
+        self.0.lock().last_use
     }
 
-    fn note_seen(&self, time: Timestamp) {
-        self.0.lock().seen_at = Some(time);
+    fn note_use(&self, last: LastUse) {
+        self.0.lock().last_use = Some(last);
     }
 }
 

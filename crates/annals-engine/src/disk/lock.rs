@@ -4,6 +4,8 @@
 //! | time, filled up with blanks 40 | newline | token of the process that holds it 36 | newline |
 //! ```
 //!
+//! After the time there may be a blank and a day: since then the clock is behind that time.
+//!
 //! - L1  The text has one length and is written over as a whole. Earlier versions left the file empty; then its own time
 //!       stands for the time in it.
 //! - L2  The token distinguishes the file from another one of its name, also on a file system on which files do not keep their
@@ -13,6 +15,7 @@
 //!
 //! Next above: `disk`; what the time is for: `clock`.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -28,6 +31,37 @@ pub const NAME: &str = "LOCK";
 const TIME_BYTES: usize = 41;
 /// Bytes of the text.
 const TEXT_BYTES: u64 = 78;
+
+/// When a store was last in use with a clock that could be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastUse {
+    /// That time.
+    pub at: Timestamp,
+    /// Since this day, by its first instant, the store is in use with a clock that is behind that time.
+    pub doubted_since: Option<Timestamp>,
+}
+
+impl LastUse {
+    /// In use at this time, which nothing contradicts.
+    pub fn at(at: Timestamp) -> Self {
+        Self { at, doubted_since: None }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (at, day) = text.split_once(' ').map_or((text, None), |(at, day)| (at, Some(day)));
+        Some(Self { at: at.parse().ok()?, doubted_since: day.map(str::parse).transpose().ok()? })
+    }
+}
+
+impl fmt::Display for LastUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.at)?;
+        match self.doubted_since {
+            Some(since) => write!(f, " {:.10}", since.to_string()),
+            None => Ok(()),
+        }
+    }
+}
 
 /// The file, held.
 pub struct LockFile {
@@ -63,20 +97,20 @@ impl LockFile {
         }
         let lock = Self { path, number: number_of(&found), file, token: StoreId::generate().to_string() };
         let written_at = Timestamp::from_micros(found.mtime().saturating_mul(1_000_000));
-        lock.note(if is_new || found.len() > 0 { lock.seen_at() } else { Some(written_at) });
+        lock.note(if is_new || found.len() > 0 { lock.last_use() } else { Some(LastUse::at(written_at)) });
         Ok(lock)
     }
 
     /// When the store was last in use, if the file says so.
-    pub fn seen_at(&self) -> Option<Timestamp> {
+    pub fn last_use(&self) -> Option<LastUse> {
         let mut text = [0; TIME_BYTES];
         self.file.read_exact_at(&mut text, 0).ok()?;
-        std::str::from_utf8(&text).ok()?.trim().parse().ok()
+        LastUse::parse(std::str::from_utf8(&text).ok()?.trim())
     }
 
     /// Writes when the store was last in use.
-    pub fn note(&self, seen_at: Option<Timestamp>) {
-        let time = seen_at.map(|time| time.to_string()).unwrap_or_default();
+    pub fn note(&self, last: Option<LastUse>) {
+        let time = last.map(|last| last.to_string()).unwrap_or_default();
         let text = format!("{time:<width$}\n{}\n", self.token, width = TIME_BYTES - 1);
         if let Err(error) = self.file.write_all_at(text.as_bytes(), 0) {
             tracing::warn!(file = %self.path.display(), %error, "when the store was in use cannot be written");
@@ -159,19 +193,25 @@ mod tests {
             assert!(lock.is_in_place().unwrap());
         }
         // It stays so when the time in it changes.
-        lock.note(Some(Timestamp::from_micros(7)));
-        assert!(lock.is_in_place().unwrap());
-        assert_eq!(lock.seen_at(), Some(Timestamp::from_micros(7)));
+        let day = "2026-12-01".parse().unwrap();
+        for doubted_since in [None, Some(day)] {
+            let last = LastUse { at: Timestamp::from_micros(7), doubted_since };
+            lock.note(Some(last));
+            assert!(lock.is_in_place().unwrap());
+            assert_eq!(lock.last_use(), Some(last));
+            assert_eq!(lock.file.metadata().unwrap().len(), TEXT_BYTES);
+        }
         fs::remove_file(&lock.path).unwrap();
         assert!(!lock.is_in_place().unwrap());
         // Another process holds another file of the name.
         let other = LockFile::hold(place.path(), 0o600).unwrap();
         assert!(!lock.is_in_place().unwrap() && other.is_in_place().unwrap());
-        assert_eq!(other.seen_at(), None);
+        assert_eq!(other.last_use(), None);
         drop(lock);
         // What was seen is known to the next.
-        other.note(Some(Timestamp::MAX));
+        other.note(Some(LastUse::at(Timestamp::MAX)));
         drop(other);
-        assert_eq!(LockFile::hold(place.path(), 0o600).unwrap().seen_at(), Some(Timestamp::MAX));
+        let known = LockFile::hold(place.path(), 0o600).unwrap().last_use();
+        assert_eq!(known, Some(LastUse::at(Timestamp::MAX)));
     }
 }

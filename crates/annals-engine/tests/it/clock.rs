@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{Error, EventStore, TestClock, Timestamp};
+use annals_engine::disk::Disk as _;
 use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{Options, Work, repair_disk};
 
@@ -253,6 +254,62 @@ async fn a_clock_that_starts_with_an_old_time_forgets_nothing() {
     // One that is years ahead is still refused.
     clock.set(now.plus(2_000 * DAY));
     refuses(&open(&disk, options).unwrap(), "ahead").await;
+}
+
+/// T5: what a clock that was ahead has noted is not believed for years, and a week of use with a right clock ends it.
+#[tokio::test]
+async fn a_last_use_in_the_future_is_corrected_after_a_week() {
+    let (now, ahead) = (time("2026-12-01T10:00:00Z"), time("2099-01-01T00:00:00Z"));
+    for reopens in [true, false] {
+        let disk = FaultyDisk::new();
+        let (clock, options) = clocked(now);
+        open(&disk, options.clone()).unwrap().append(append("account-1", 0, 1)).await.unwrap();
+        clock.set(ahead);
+        drop(open(&disk, Options { clock_ahead_max: Duration::MAX, ..options.clone() }).unwrap());
+        assert_eq!(disk.last_use().unwrap().at, ahead);
+        clock.set(now.plus(DAY));
+        let mut store = open(&disk, options.clone()).unwrap();
+        store.append(append("account-1", 1, 1)).await.unwrap();
+        for (days, is_corrected) in [(3, false), (7, false), (9, true)] {
+            clock.set(now.plus(days * DAY));
+            if reopens {
+                drop(store);
+                store = open(&disk, options.clone()).unwrap();
+            }
+            store.append(append("account-1", days as usize, 1)).await.unwrap();
+            let last = disk.last_use().unwrap();
+            assert_eq!(last.at, if is_corrected { now.plus(days * DAY) } else { ahead }, "{days}");
+            assert_eq!(last.doubted_since.is_some(), !is_corrected, "{days}");
+            assert_eq!(store.last_use_given_up(), is_corrected.then_some(ahead), "{days}");
+        }
+        clock.set(ahead);
+        refuses(&store, "ahead again").await;
+    }
+}
+
+/// T5: a clock that is behind the newest event, or only now and then behind the last use, corrects nothing.
+#[tokio::test]
+async fn a_clock_that_is_wrong_itself_corrects_no_last_use() {
+    let disk = FaultyDisk::new();
+    let now = time("2026-12-01T10:00:00Z");
+    let (clock, options) = clocked(now);
+    open(&disk, options.clone()).unwrap().append(append("account-1", 0, 1)).await.unwrap();
+    let last = now.plus(100 * DAY);
+    clock.set(last);
+    drop(open(&disk, options.clone()).unwrap());
+    // Behind the newest event for weeks.
+    for days in 0..30 {
+        clock.set(now.minus((60 - days) * DAY));
+        drop(open(&disk, options.clone()).unwrap());
+    }
+    // At each start of the machine after it, until the clock is set.
+    for days in 0..30 {
+        clock.set(now.plus(DAY));
+        drop(open(&disk, options.clone()).unwrap());
+        clock.set(last.plus(days * DAY));
+        drop(open(&disk, options.clone()).unwrap());
+    }
+    assert_eq!(disk.last_use().unwrap().at, last.plus(29 * DAY));
 }
 
 /// T3: a backup that is years old is restored to a store that takes appends.

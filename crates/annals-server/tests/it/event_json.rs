@@ -87,6 +87,32 @@ fn what_has_its_default_is_not_said() {
 }
 
 #[test]
+fn a_line_of_an_export_says_which_event_of_its_append_it_is() {
+    let event = recorded("application/json", b"{}");
+    for one_stream in [false, true] {
+        let place = event_json::InAppend { event: 2, events: 3, one_stream };
+        let text = event_json::export_line(&event, place);
+        assert_eq!(event_json::parse_export_line(&text).unwrap(), (event.clone(), Some(place)));
+        assert_eq!(event_json::parse_line(&text).unwrap(), event);
+    }
+    assert_eq!(event_json::parse_export_line(&event_json::line(&event)).unwrap(), (event.clone(), None));
+    for (numbers, field) in [
+        (json!({"append_event": 2}), "append_events"),
+        (json!({"append_events": 2}), "append_event"),
+        (json!({"one_stream": true}), "append_events"),
+        (json!({"append_event": 4, "append_events": 3}), "append_event"),
+        (json!({"append_event": 0, "append_events": 3}), "append_event"),
+        // It is at position 7 of an append that begins at position 6.
+        (json!({"append_event": 1, "append_events": 3}), "append_event"),
+        (json!({"append_event": 2, "append_events": null}), "append_events"),
+    ] {
+        let mut bad = line(&event);
+        bad.as_object_mut().unwrap().extend(numbers.as_object().unwrap().clone());
+        assert_eq!(event_json::parse_export_line(bad.to_string().as_bytes()).unwrap_err().field, field);
+    }
+}
+
+#[test]
 fn data_is_readable_wherever_it_is_json() {
     assert_eq!(line(&recorded("application/json", b"{\n\"a\": 1}"))["data"], json!({"a": 1}));
     assert_eq!(line(&recorded("application/json", b"[1"))["data_base64"], "WzE=");

@@ -1,0 +1,241 @@
+//! How a command ends: its exit code, and what standard error says of a failure.
+//!
+//! | code | |
+//! |---|---|
+//! | 0 | it did what was asked |
+//! | 1 | another failure, such as a bad line of a file or an append whose outcome is unknown; or the answer is no |
+//! | 2 | what was asked is wrong: an option, or data that no store takes |
+//! | 3 | what was named is not there: a store, a stream, an event, a file |
+//! | 4 | a conflict: the stream, the key, the id or the history is not as expected; nothing was written |
+//! | 5 | the store is unavailable; the same command may succeed later |
+//! | 6 | the store or the backup is damaged |
+//! | 130, 143 | it was stopped by SIGINT or SIGTERM before it was done: `stop` |
+//!
+//! With `--json` a failure is a problem document, as over HTTP, with the exit code in it.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use annals_core::{Error, Invalid};
+use annals_server::{Problem, StatusCode};
+
+use crate::import::BadLine;
+use crate::output::note;
+use crate::stop::{self, Stopped};
+use crate::{address, begin};
+
+/// What `--help` says of exit codes.
+pub(crate) const CODES: &str = "Exit codes:
+    0  it did what was asked
+    1  another failure, or the answer is no
+    2  what was asked is wrong: an option, or data that no store takes
+    3  what was named is not there: a store, a stream, an event, a file
+    4  a conflict: the version, the key, the id or the history is another
+    5  the store is unavailable; the same command may succeed later
+    6  the store or the backup is damaged, or events are lost
+  130  stopped by SIGINT (Ctrl-C) before it was done; 143 by SIGTERM
+
+With --json a failure is an object of JSON on standard error.";
+
+/// What is wrong with the command line, where clap cannot know it.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; see --help", self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// What was named is not there.
+#[derive(Debug)]
+pub(crate) struct NotFound(pub(crate) String);
+
+impl std::fmt::Display for NotFound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotFound {}
+
+/// An error, and what is to be said after all of its causes.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) error: anyhow::Error,
+    pub(crate) by: &'static str,
+}
+
+impl std::fmt::Display for Followed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}; {}", self.error, self.by)
+    }
+}
+
+impl std::error::Error for Followed {}
+
+/// How a command failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Other,
+    Usage,
+    NotFound,
+    Conflict,
+    Unavailable,
+    Damaged,
+    Stopped,
+}
+
+impl Failure {
+    /// By the outermost cause that says which it is.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        error.chain().find_map(Self::of_cause).unwrap_or(Self::Other)
+    }
+
+    fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        if let Some(error) = cause.downcast_ref::<Error>() {
+            return Some(Self::of_store(error));
+        }
+        if let Some(followed) = cause.downcast_ref::<Followed>() {
+            return followed.error.chain().find_map(Self::of_cause);
+        }
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return match error.get_ref() {
+                Some(within) => Self::of_cause(within),
+                None => (error.kind() == io::ErrorKind::NotFound).then_some(Self::NotFound),
+            };
+        }
+        if let Some(error) = cause.downcast_ref::<annals_outbox::Error>() {
+            return Self::of_outbox(error);
+        }
+        if cause.is::<Stopped>() || cause.is::<annals_engine::Stopped>() {
+            Some(Self::Stopped)
+        } else if cause.is::<Usage>() || cause.is::<Invalid>() {
+            Some(Self::Usage)
+        } else if cause.is::<NotFound>() {
+            Some(Self::NotFound)
+        } else if cause.is::<begin::OtherHistory>() {
+            Some(Self::Conflict)
+        } else {
+            None
+        }
+    }
+
+    /// By the error of a store.
+    pub(crate) fn of_store(error: &Error) -> Self {
+        match error {
+            Error::Conflict(_) | Error::Reused(_) => Self::Conflict,
+            Error::Invalid(_) => Self::Usage,
+            Error::Unavailable(cause) => Self::of_unavailable(&**cause),
+            Error::Poisoned(_) => Self::Unavailable,
+            Error::Damaged { .. } => Self::Damaged,
+            _ => Self::Other,
+        }
+    }
+
+    /// What is unavailable may not be there at all, and work that was stopped is reported in the same way.
+    fn of_unavailable(cause: &(dyn std::error::Error + 'static)) -> Self {
+        let mut causes = std::iter::successors(Some(cause), |cause| cause.source());
+        let no_log = |cause: &annals_sql::Stopped| matches!(cause, annals_sql::Stopped::NoLog);
+        if Self::of_cause(cause) == Some(Self::Stopped) {
+            Self::Stopped
+        } else if causes.any(|cause| cause.downcast_ref().is_some_and(no_log)) {
+            Self::NotFound
+        } else {
+            Self::Unavailable
+        }
+    }
+
+    fn of_outbox(error: &annals_outbox::Error) -> Option<Self> {
+        match error {
+            annals_outbox::Error::Invalid(_) => Some(Self::Usage),
+            annals_outbox::Error::NoTables(_) | annals_outbox::Error::NoDeadLetter(_) => Some(Self::NotFound),
+            annals_outbox::Error::Database(_) => Some(Self::Unavailable),
+            _ => None,
+        }
+    }
+
+    /// The exit code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Other => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Conflict => 4,
+            Self::Unavailable => 5,
+            Self::Damaged => 6,
+            Self::Stopped => stop::code(),
+        }
+    }
+
+    /// The problem of a failure that no store has reported.
+    fn problem(self, detail: String) -> Problem {
+        let (status, code) = match self {
+            Self::Usage => (StatusCode::BAD_REQUEST, "invalid"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found"),
+            Self::Conflict => (StatusCode::CONFLICT, "other-history"),
+            Self::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
+        };
+        Problem::new(status, code, detail)
+    }
+}
+
+impl From<Failure> for ExitCode {
+    fn from(failure: Failure) -> Self {
+        Self::from(failure.code())
+    }
+}
+
+/// Says why a command failed.
+pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
+    let line = annals_core::chain(error.as_ref());
+    let (failure, line) = (Failure::of(error), address::without_passwords(&line));
+    if !is_json_asked() {
+        note(&format!("annals: {line}"));
+        return failure.into();
+    }
+    let problem = match (find::<Error>(error), find::<Invalid>(error)) {
+        (Some(error), _) if failure != Failure::Stopped => Problem::of(error).explained(line),
+        (_, Some(invalid)) => Problem::from(invalid.clone()).explained(line),
+        _ => failure.problem(line),
+    };
+    let problem = match find::<BadLine>(error) {
+        Some(bad) => problem.with("line", bad.line),
+        None => problem,
+    };
+    show(problem, failure)
+}
+
+/// Says what is wrong with the command line.
+pub(crate) fn refuse(line: &str) -> ExitCode {
+    let line = format!("{line}; see --help");
+    if is_json_asked() {
+        return show(Failure::Usage.problem(line), Failure::Usage);
+    }
+    note(&format!("annals: {line}"));
+    Failure::Usage.into()
+}
+
+fn show(problem: Problem, failure: Failure) -> ExitCode {
+    let mut line = problem.with("exit_code", failure.code()).to_json();
+    line.push(b'\n');
+    // Nobody is left to tell if this fails.
+    let _ = io::stderr().write_all(&line);
+    failure.into()
+}
+
+/// The first cause of this type.
+fn find<T: std::error::Error + 'static>(error: &anyhow::Error) -> Option<&T> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<Followed>() {
+        Some(followed) => find(&followed.error),
+        None => cause.downcast_ref(),
+    })
+}
+
+/// Whether the command line asks for JSON. It may be one that cannot be parsed.
+fn is_json_asked() -> bool {
+    std::env::args_os().skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
