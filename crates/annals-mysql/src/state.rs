@@ -44,9 +44,10 @@ impl MySqlState {
     pub fn at(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
         let bound = StateOf::default();
+        let all = Door::new(&address, &options, String::new(), None);
         let door = |own: &str| {
             let set = format!("{}; {own}", session::settings(&options));
-            Door::new(&address, &options, set, Some(bound.clone()))
+            Door::new(&address, &options, set, Some(bound.clone())).ended_with(&all)
         };
         let pool = |own: &str| Pool::new(door(own), options.connections_max, options.patience, IDLE);
         let readers = pool("SET SESSION TRANSACTION READ ONLY");

@@ -53,7 +53,7 @@ impl MySqlStore {
         let (limits, clock) = (options.limits, options.clock.clone());
         // Two digits a byte, and some space for what stands around them.
         let weight_max = packet / 5 * 2;
-        let door = Arc::new(Door::writing(&address, &options));
+        let door = Arc::new(Door::writing(&address, &options).ended_with(reader.pool.driver()));
         let (link, inlines) = (Link { door, lineage, options }, Inlines::default());
         let committer =
             Committer::start(link, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX.min(weight_max));

@@ -52,7 +52,7 @@ impl PostgresStore {
         let watch =
             Watch::start(reader.clone(), &address, options.poll, written.subscribe(), progress.clone());
         let (limits, clock) = (options.limits, options.clock.clone());
-        let door = Arc::new(Door::writing(&address, &options));
+        let door = Arc::new(Door::writing(&address, &options).ended_with(reader.pool.driver()));
         let (link, inlines) = (Link { door, lineage, options, written }, Inlines::default());
         let committer = Committer::start(link, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX);
         Ok(Self { id, limits, reader, committer, progress, inlines, _watch: watch })

@@ -51,7 +51,7 @@ pub use dialect::{Allowed, Dialect, Translated};
 pub use facts::{Asked, Facts};
 pub use failure::{Failure, Step, Verdict};
 pub use inline::{Group, Inline, Inlines, NotTaken, Registered};
-pub use line::{Borrowed, Cancels, Driver, Lent, Line, Pool, answered};
+pub use line::{Borrowed, Cancels, Driver, IDLE, Lent, Line, Pool, answered};
 pub use lineage::{Found, Lineage, Role};
 pub use matching::{Arm, Property, arms, order};
 pub use page::{PAGE_BYTES, damaged, log_page, log_span, stream_page, stream_span};
