@@ -268,16 +268,16 @@ impl LogReader {
     /// If the store cannot be read; the reader may be asked again.
     pub async fn next(&mut self) -> Result<Found> {
         for _ in 0..TRIES {
-            let page = self.store.read_log(self.read.clone()).await?;
-            let through = self.through(&page).await?;
-            // After all other reads, so that they were of this history too.
-            if !self.seen.holds(&*self.store).await? {
+            let Some(page) = self.store.read_log_after(self.read.clone(), self.seen).await? else {
                 // Once more: a server that lags may have answered.
                 tokio::time::sleep(PAUSE).await;
                 if !self.seen.holds(&*self.store).await? {
                     return Ok(Found::Lost);
                 }
-            } else if let Some(through) = through {
+                continue;
+            };
+            // The page is of a log that has what was read before, and so is what is read now if it has the page's last event.
+            if let Some(through) = self.through(&page).await? {
                 self.resume(through);
                 return Ok(Found::Page { events: page.events, through, end: page.end });
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use annals_core::{
     Append, Appended, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position, Result, StoreId,
-    StreamInfo, StreamList, StreamPage, StreamRead,
+    StreamInfo, StreamList, StreamPage, StreamRead, Witness,
 };
 use annals_sql::{Committer, GROUP_BYTES_MAX, Inlines, Lineage, Progress, of_opening, outcome_at};
 use async_trait::async_trait;
@@ -85,6 +85,11 @@ impl EventStore for PostgresStore {
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
         read.validate(&self.limits)?;
         self.reader.log(&read).await
+    }
+
+    async fn read_log_after(&self, read: LogRead, seen: Witness) -> Result<Option<LogPage>> {
+        read.validate(&self.limits)?;
+        self.reader.log_after(&read, seen).await
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
