@@ -170,7 +170,7 @@ const CANCELS_MAX: usize = 256;
 
 /// Sessions in which something is to be ended, and the connection by which that is done.
 ///
-/// The connection is made once a pool has lent one ([`Pool::lend`]), and kept: a server, or a role, whose connections are all
+/// The connection is made a second after a pool has lent the first one ([`Pool::lend`]), and kept: a server, or a role, whose connections are all
 /// taken by statements that nobody waits for would else let nobody in to end them.
 pub struct Cancels<D: Driver> {
     queue: Mutex<Queue<D::Id>>,
@@ -271,6 +271,8 @@ async fn cancel<D: Driver>(driver: &D, sessions: &[(D::Id, Step)]) {
 
 /// Has a connection for what is to be ended, as long as the pool is there.
 async fn keep_reserve<D: Driver>(pool: Weak<Parts<D>>) {
+    // One that is used for a moment only, as by a command, does not need it.
+    tokio::time::sleep(IDLE).await;
     loop {
         let Some(driver) =
             pool.upgrade().filter(|pool| !pool.room.is_closed()).map(|pool| pool.driver.clone())
