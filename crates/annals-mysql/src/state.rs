@@ -43,7 +43,11 @@ impl MySqlState {
             let set = format!("{}; {own}", session::settings(&options));
             Door::new(&address, &options, set, Some(bound.clone())).ended_with(&all)
         };
-        let pool = |own: &str| Pool::new(door(own), options.connections_max, options.patience, IDLE);
+        let pool = |own: &str| {
+            let pool = Pool::new(door(own), options.connections_max, options.patience, IDLE);
+            pool.reserve();
+            pool
+        };
         let readers = pool("SET SESSION TRANSACTION READ ONLY");
         let writers = pool("DO 0");
         // One that has gone silent with something locked is thrown out.

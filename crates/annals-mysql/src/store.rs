@@ -49,6 +49,7 @@ impl MySqlStore {
         });
         progress.passed(reader.head().await.map_err(of_opening)?);
         opened.still_the_same().await.map_err(of_opening)?;
+        reader.pool.reserve();
         let watch = Watch::start(reader.clone(), options.poll, progress.clone());
         let (limits, clock) = (options.limits, options.clock.clone());
         // Two digits a byte, and some space for what stands around them.

@@ -49,7 +49,11 @@ impl PostgresState {
             let set = format!("{}; {own}", settings(&address, &options));
             Door::new(&address, &options, set, Some(bound.clone())).ended_with(&all)
         };
-        let pool = |own: &str| Pool::new(door(own), options.connections_max, options.patience, IDLE);
+        let pool = |own: &str| {
+            let pool = Pool::new(door(own), options.connections_max, options.patience, IDLE);
+            pool.reserve();
+            pool
+        };
         let readers = pool("SET default_transaction_read_only TO on");
         let writers = pool("SET synchronous_commit TO off");
         let alone = door(

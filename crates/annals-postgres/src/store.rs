@@ -48,6 +48,7 @@ impl PostgresStore {
         });
         progress.passed(reader.head().await.map_err(of_opening)?);
         opened.still_the_same().await.map_err(of_opening)?;
+        reader.pool.reserve();
         let written = watch::Sender::new(progress.head());
         let watch =
             Watch::start(reader.clone(), &address, options.poll, written.subscribe(), progress.clone());

@@ -317,6 +317,8 @@ struct Parts<D: Driver> {
     idle: Mutex<VecDeque<(Line<D>, Instant)>>,
     room: Arc<Semaphore>,
     patience: Duration,
+    /// Whether a connection is kept for what is to be ended.
+    reserves: AtomicBool,
 }
 
 impl<D: Driver> Clone for Pool<D> {
@@ -330,7 +332,8 @@ impl<D: Driver> Pool<D> {
     /// nobody has used for `kept` is closed. Must be called on the runtime that they are used on.
     pub fn new(driver: D, connections_max: u32, patience: Duration, kept: Duration) -> Self {
         let room = Arc::new(Semaphore::new(connections_max.max(1) as usize));
-        let parts = Arc::new(Parts { driver: Arc::new(driver), idle: Mutex::default(), room, patience });
+        let (idle, reserves) = (Mutex::default(), AtomicBool::new(false));
+        let parts = Arc::new(Parts { driver: Arc::new(driver), idle, room, patience, reserves });
         tokio::spawn(close_old(Arc::downgrade(&parts), kept));
         Self(parts)
     }
@@ -338,6 +341,11 @@ impl<D: Driver> Pool<D> {
     /// How its connections are made.
     pub fn driver(&self) -> &Arc<D> {
         &self.0.driver
+    }
+
+    /// From now on a connection is kept for what is to be ended, once one is lent.
+    pub fn reserve(&self) {
+        self.0.reserves.store(true, Ordering::Relaxed);
     }
 
     /// A connection of nobody else's.
@@ -349,7 +357,9 @@ impl<D: Driver> Pool<D> {
             let permit = self.0.room.clone().acquire_owned().await;
             let permit = permit.map_err(|_| D::stopped(Stopped::Closed))?;
             let line = usable(&self.0.driver, || self.0.idle().pop_back()).await?;
-            if !self.0.driver.cancels().is_kept.swap(true, Ordering::Relaxed) {
+            if self.0.reserves.load(Ordering::Relaxed)
+                && !self.0.driver.cancels().is_kept.swap(true, Ordering::Relaxed)
+            {
                 tokio::spawn(keep_reserve(Arc::downgrade(&self.0)));
             }
             Ok(Lent { line: Some(line), pool: self.0.clone(), done: false, _permit: permit })

@@ -23,7 +23,7 @@ on_each_server! {
 
 /// A store that does not wait for long.
 async fn impatient(url: &str) -> Arc<dyn EventStore> {
-    let options = Options { patience: Duration::from_secs(1), connections_max: 2, ..Options::default() };
+    let options = Options { patience: Duration::from_secs(3), connections_max: 2, ..Options::default() };
     Arc::new(MySqlStore::open(url, options).await.unwrap())
 }
 
