@@ -19,7 +19,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 const USAGE: &str = "\
-cargo xtask test [-p CRATE ...]   the tests, of the whole workspace unless crates are named
+cargo xtask test [--full] [-p CRATE ...]   the tests, of the whole workspace unless crates are named; with --full
+                                  every suite runs on every version of a database server, not only the contract
 cargo xtask sim --hours N [--seed S]   simulated disasters of the engine, for N hours (0.1 will do), from seed S on
 cargo xtask ci [-p CRATE ...]     format, lints, docs, style, then `cargo xtask test`
 cargo xtask tidy                  the checks of style
@@ -30,7 +31,10 @@ fn main() -> ExitCode {
     let (task, rest) = arguments.split_first().map_or(("", &[][..]), |(task, rest)| (task.as_str(), rest));
     let started = Instant::now();
     let outcome = match task {
-        "test" => run::crates(rest).and_then(|crates| test::run(&crates)),
+        "test" => {
+            let full = rest.first().is_some_and(|argument| argument == "--full");
+            run::crates(&rest[usize::from(full)..]).and_then(|crates| test::run(&crates, full))
+        }
         "ci" => run::crates(rest).and_then(|crates| ci::run(&crates)),
         "sim" => sim::run(rest),
         "tidy" if rest.is_empty() => tidy::run(),

@@ -5,20 +5,24 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::needs;
 use crate::run::{self, Outcome};
-use crate::{needs, tree};
 
-/// Runs the tests of these crates, and for the engine the tests of its tests: planted bugs, and the model of its threads.
-pub fn run(crates: &[String]) -> Outcome {
+/// The variable by which every suite runs on every version of a database server: `annals_testkit::kind`.
+const ALL_SERVERS: &str = "ANNALS_ALL_SERVERS";
+
+/// Runs the tests of these crates, and for the engine the tests of its tests: planted bugs, and the model of its threads. On
+/// all servers if it is to be `full`.
+pub fn run(crates: &[String], full: bool) -> Outcome {
     needs::meet(crates)?;
-    let mut report = Report::default();
+    let mut report = Report { full: full || std::env::var_os(ALL_SERVERS).is_some(), ..Report::default() };
     let crates: Vec<&str> = crates.iter().map(String::as_str).collect();
     let mut outcome = pass(&crates, &[], &mut report);
     if outcome.is_ok() && has_engine(&crates) {
         let engine = [&["-p", "annals-engine", "--lib", "--test", "it"], &WITH_BUGS[..]].concat();
         outcome = pass(&engine, &["model::", "planted::"], &mut report);
     }
-    print!("{}", report.print(asks_for_slow()));
+    print!("{}", report.print());
     outcome
 }
 
@@ -32,8 +36,12 @@ pub fn has_engine(crates: &[impl AsRef<str>]) -> bool {
 
 /// Builds tests, then runs those that the filters choose. What they print is passed on line by line.
 fn pass(selection: &[&str], filters: &[&str], report: &mut Report) -> Outcome {
+    let full = report.full;
     let cargo_test = || {
         let mut command = run::cargo("test");
+        if full {
+            command.env(ALL_SERVERS, "1");
+        }
         command.args(["--locked", "--no-fail-fast"]).args(selection);
         command
     };
@@ -83,12 +91,6 @@ fn program_of(message: &str) -> Option<(String, String)> {
     Some((name(executable)?, name(package.strip_suffix("/Cargo.toml")?)?))
 }
 
-/// Whether there are slow tests and they were not asked for.
-fn asks_for_slow() -> bool {
-    let named = |file: &tree::File| file.path.starts_with("crates/") && file.text.contains("ANNALS_SLOW");
-    std::env::var_os("ANNALS_SLOW").is_none() && tree::Tree::read(&run::root()).files.iter().any(named)
-}
-
 /// What is worth repeating at the end: the time of each suite, and the tests that were skipped.
 #[derive(Default)]
 struct Report {
@@ -97,6 +99,8 @@ struct Report {
     suites: Vec<(String, Duration)>,
     running: Option<(String, Instant)>,
     skipped: BTreeMap<String, usize>,
+    /// Whether every suite runs on every server.
+    full: bool,
 }
 
 impl Report {
@@ -131,7 +135,7 @@ impl Report {
         }
     }
 
-    fn print(&self, slow: bool) -> String {
+    fn print(&self) -> String {
         let mut report = String::new();
         for (suite, took) in &self.suites {
             report.push_str(&format!("{:7.1} s  {suite}\n", took.as_secs_f64()));
@@ -139,8 +143,8 @@ impl Report {
         for (reason, count) in &self.skipped {
             report.push_str(&format!("skipped {count}: {reason}\n"));
         }
-        if slow {
-            report.push_str("skipped the slow tests: ANNALS_SLOW=1 runs them\n");
+        if !self.full {
+            report.push_str("skipped on some servers: `cargo xtask test --full` runs every suite on each\n");
         }
         report
     }
@@ -172,12 +176,12 @@ mod tests {
         }
         report.end_suite(started + Duration::from_secs(7));
         assert_eq!(
-            report.print(true),
+            report.print(),
             "    4.0 s  annals-core tests/it/main.rs\n    3.0 s  annals_core examples in docs\n\
              skipped 2: ends with the process\nskipped 1: no reason is given\n\
-             skipped the slow tests: ANNALS_SLOW=1 runs them\n"
+             skipped on some servers: `cargo xtask test --full` runs every suite on each\n"
         );
-        assert_eq!(Report::default().print(false), "");
+        assert_eq!(Report { full: true, ..Report::default() }.print(), "");
         assert_eq!(program_of(r#"{"reason":"build-finished","success":true}"#), None);
     }
 }

@@ -9,7 +9,8 @@
 //! - H1  A page is handed out after the witness of what was read before was found in the log again. So a reader never passes
 //!       over events that took the positions of lost ones, however long it was away.
 //! - H2  After a loss a reader steps back to the newest rung that holds: to the last event in common if that is one of the
-//!       newest [`EXACT`] rungs, else below it, by at most about as far as that event was from the newest.
+//!       newest [`EXACT`] rungs, else below it, by at most about as far as that event was from the newest. It does not step
+//!       back beyond where it began (`from_now`), unless the event there is lost too.
 //! - H3  A position is stored with its ladder. One from before there were ladders has one witness or none; its ladder is
 //!       read from the log while the witness holds.
 
@@ -24,6 +25,8 @@ use annals_core::{
 const EXACT: usize = 16;
 /// Bytes of a rung: the position and the id of the event there.
 const RUNG_BYTES: usize = 24;
+/// The byte after all rungs, if the last of them is where the ladder starts.
+const STARTS: u8 = 1;
 /// A page that ends at most this many positions after its last event is compared with all events of the gap.
 const GAP_MAX: u64 = 16;
 /// A reader at the end of the log looks at this interval whether it is still the same log.
@@ -36,7 +39,12 @@ const PAUSE: Duration = Duration::from_millis(200);
 ///
 /// As bytes it has about 1 kB at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ladder(Vec<Witness>);
+pub struct Ladder {
+    /// Oldest first.
+    rungs: Vec<Witness>,
+    /// What the consumer began after, if that was not the beginning of the log: older events are none of its own.
+    start: Option<Witness>,
+}
 
 impl Ladder {
     /// A ladder that ends at this event of the log, or at the place before the first one, with rungs from the log.
@@ -61,19 +69,30 @@ impl Ladder {
         rungs.retain(|rung| rung.position > Position::ZERO);
         // After all reads, so that they were of the history that has this event.
         match rungs.last() == Some(&newest) && newest.holds(store).await? {
-            true => Ok(Self(rungs)),
+            true => Ok(Self { rungs, start: None }),
             false => Err(Error::Unavailable(format!("the log does not have {newest} any more").into())),
         }
     }
 
+    /// A ladder that ends and starts at the newest event of the log: a consumer that resumes there is handed only what comes
+    /// after it.
+    ///
+    /// # Errors
+    /// As [`below`](Self::below).
+    pub async fn from_now(store: &dyn EventStore) -> Result<Self> {
+        let newest = newest(store).await?;
+        let start = Some(newest).filter(|newest| newest.position > Position::ZERO);
+        Ok(Self { start, ..Self::below(store, newest).await? })
+    }
+
     /// The witness that it has, if that is the only one.
     pub(crate) fn only(&self) -> Option<Witness> {
-        self.newest().filter(|_| self.0.len() == 1)
+        self.newest().filter(|_| self.rungs.len() == 1)
     }
 
     /// The witness of the newest event. `None` at the beginning of the log.
     pub fn newest(&self) -> Option<Witness> {
-        self.0.last().copied()
+        self.rungs.last().copied()
     }
 
     /// Adds the witness of an event that comes after all others, and takes out rungs that are no longer needed: beyond the
@@ -81,13 +100,13 @@ impl Ladder {
     pub fn push(&mut self, newest: Witness) {
         self.cut(newest.position.previous());
         if newest.position > Position::ZERO {
-            self.0.push(newest);
+            self.rungs.push(newest);
         }
-        let Some(dense_from) = self.0.len().checked_sub(EXACT) else { return };
+        let Some(dense_from) = self.rungs.len().checked_sub(EXACT) else { return };
         let distance = |rung: &Witness| (newest.position.get() - rung.position.get()).ilog2();
-        let distances: Vec<u32> = self.0[..dense_from].iter().map(distance).collect();
+        let distances: Vec<u32> = self.rungs[..dense_from].iter().map(distance).collect();
         let mut place = 0;
-        self.0.retain(|_| {
+        self.rungs.retain(|_| {
             let here = distances.get(place);
             let between = here.is_some()
                 && place > 0
@@ -98,52 +117,77 @@ impl Ladder {
         });
     }
 
-    /// Forgets what comes after this position.
-    pub fn cut(&mut self, position: Position) {
-        while self.0.last().is_some_and(|rung| rung.position > position) {
-            self.0.pop();
+    /// Ends at this event instead, which the log has, and does not have what comes after it on the ladder.
+    pub fn step_back(&mut self, to: Witness) {
+        self.cut(to.position);
+        if to.position > Position::ZERO && self.newest() != Some(to) {
+            self.rungs.push(to);
+        }
+        if self.start.is_some_and(|start| start.position > to.position) {
+            self.start = self.newest();
         }
     }
 
-    /// The newest rung that the log has. `None` if it has none of them.
+    /// Forgets what comes after this position.
+    fn cut(&mut self, position: Position) {
+        while self.rungs.last().is_some_and(|rung| rung.position > position) {
+            self.rungs.pop();
+        }
+    }
+
+    /// The newest rung that the log has, or where it starts if that is newer and the log has it. `None` if it has none of
+    /// them.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn last_in_common(&self, store: &dyn EventStore) -> Result<Option<Witness>> {
         // A log that has an event has all that it had before it.
-        let (mut common, mut lost) = (0, self.0.len());
+        let (mut common, mut lost) = (0, self.rungs.len());
         while common < lost {
             let middle = common + (lost - common) / 2;
-            match self.0[middle].holds(store).await? {
+            match self.rungs[middle].holds(store).await? {
                 true => common = middle + 1,
                 false => lost = middle,
             }
         }
-        Ok(common.checked_sub(1).map(|newest| self.0[newest]))
+        let newest = common.checked_sub(1).map(|newest| self.rungs[newest]);
+        match self.start {
+            Some(start) if newest.is_none_or(|newest| newest.position < start.position) => {
+                Ok(if start.holds(store).await? { Some(start) } else { newest })
+            }
+            _ => Ok(newest),
+        }
     }
 
     /// Bytes to be stored, which [`from_bytes`](Self::from_bytes) reads.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.0.len() * RUNG_BYTES);
-        for rung in &self.0 {
+        let mut bytes = Vec::with_capacity((self.rungs.len() + 1) * RUNG_BYTES + 1);
+        for rung in self.rungs.iter().chain(&self.start) {
             bytes.extend(rung.position.get().to_be_bytes());
             bytes.extend(rung.id.as_bytes());
         }
+        bytes.extend(self.start.map(|_| STARTS));
         bytes
     }
 
     /// What [`to_bytes`](Self::to_bytes) has written. `None` if these bytes are no ladder.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut rungs: Vec<Witness> = Vec::new();
-        for rung in bytes.chunks(RUNG_BYTES) {
-            let (position, id) = rung.split_at_checked(8)?;
+        let (bytes, starts) = match bytes.split_last() {
+            Some((last, rest)) if bytes.len() % RUNG_BYTES == 1 => (rest, Some(*last)),
+            _ => (bytes, None),
+        };
+        let rung = |bytes: &[u8]| {
+            let (position, id) = bytes.split_at_checked(8)?;
             let position = Position::new(u64::from_be_bytes(position.try_into().ok()?));
-            if rungs.last().is_some_and(|last| last.position >= position) {
-                return None;
-            }
-            rungs.push(Witness { position, id: EventId::from_bytes(id.try_into().ok()?) });
-        }
-        Some(Self(rungs))
+            Some(Witness { position, id: EventId::from_bytes(id.try_into().ok()?) })
+        };
+        let mut rungs = bytes.chunks(RUNG_BYTES).map(rung).collect::<Option<Vec<_>>>()?;
+        let start = match starts {
+            None => None,
+            Some(STARTS) => Some(rungs.pop()?),
+            Some(_) => return None,
+        };
+        rungs.is_sorted_by(|one, next| one.position < next.position).then_some(Self { rungs, start })
     }
 }
 
@@ -224,16 +268,16 @@ impl LogReader {
     /// If the store cannot be read; the reader may be asked again.
     pub async fn next(&mut self) -> Result<Found> {
         for _ in 0..TRIES {
-            let page = self.store.read_log(self.read.clone()).await?;
-            let through = self.through(&page).await?;
-            // After all other reads, so that they were of this history too.
-            if !self.seen.holds(&*self.store).await? {
+            let Some(page) = self.store.read_log_after(self.read.clone(), self.seen).await? else {
                 // Once more: a server that lags may have answered.
                 tokio::time::sleep(PAUSE).await;
                 if !self.seen.holds(&*self.store).await? {
                     return Ok(Found::Lost);
                 }
-            } else if let Some(through) = through {
+                continue;
+            };
+            // The page is of a log that has what was read before, and so is what is read now if it has the page's last event.
+            if let Some(through) = self.through(&page).await? {
                 self.resume(through);
                 return Ok(Found::Page { events: page.events, through, end: page.end });
             }
@@ -360,14 +404,14 @@ mod tests {
         let all: Vec<Witness> = (1..=100_000).map(witness).collect();
         for rung in &all {
             ladder.push(*rung);
-            assert!(ladder.0.len() <= EXACT + 2 * 17, "{}", ladder.0.len());
+            assert!(ladder.rungs.len() <= EXACT + 2 * 17, "{}", ladder.rungs.len());
         }
-        assert!(ladder.0.ends_with(&all[all.len() - EXACT..]));
-        for pair in ladder.0.windows(2) {
+        assert!(ladder.rungs.ends_with(&all[all.len() - EXACT..]));
+        for pair in ladder.rungs.windows(2) {
             let (below, above) = (pair[0].position.get(), pair[1].position.get());
             assert!(above - below <= 2 * (100_001 - above).max(1), "from {below} to {above}");
         }
-        assert_eq!(ladder.0[0], all[0]);
+        assert_eq!(ladder.rungs[0], all[0]);
         assert_eq!(Ladder::from_bytes(&ladder.to_bytes()), Some(ladder));
     }
 
@@ -380,6 +424,10 @@ mod tests {
         assert_eq!(Ladder::from_bytes(&bytes[..bytes.len() - 1]), None);
         assert_eq!(Ladder::from_bytes(&[&bytes[RUNG_BYTES..], &bytes[..RUNG_BYTES]].concat()), None);
         assert_eq!(Ladder::from_bytes(&[]), Some(Ladder::default()));
+        let started = Ladder { start: Some(witness(1)), ..ladder };
+        assert_eq!(Ladder::from_bytes(&started.to_bytes()), Some(started));
+        assert_eq!(Ladder::from_bytes(&[&bytes[..], &[2]].concat()), None);
+        assert_eq!(Ladder::from_bytes(&[STARTS]), None);
     }
 
     async fn append(store: &MemoryStore, kinds: &[&str]) {
@@ -398,7 +446,7 @@ mod tests {
         let other = MemoryStore::new();
         append(&other, &["a.b"; 1000]).await;
         assert_eq!(ladder.last_in_common(&other).await.unwrap(), None);
-        let positions: Vec<u64> = ladder.0.iter().map(|rung| rung.position.get()).collect();
+        let positions: Vec<u64> = ladder.rungs.iter().map(|rung| rung.position.get()).collect();
         assert_eq!(positions[..7], [1, 488, 744, 872, 936, 968, 984]);
         assert_eq!(positions.len(), 7 + EXACT);
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use annals_core::{EventStore, Position, Query, RecordedEvent, Result, Witness};
 
-use crate::history::{Found, Ladder, LogReader, newest};
+use crate::history::{Found, Ladder, LogReader};
 
 /// Events after a place in the log, in order, without an end.
 ///
@@ -62,12 +62,13 @@ impl Subscription {
         Self { store, reader, buffered: VecDeque::new(), ladder, losses: 0 }
     }
 
-    /// Only the events that come after the newest one.
+    /// Only the events that come after the newest one, also if the log loses events later. If it loses the newest one of now
+    /// as well, with more than 15 before it, some older ones may be handed out: at most about as many as were lost.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn from_now(store: Arc<dyn EventStore>, query: Query) -> Result<Self> {
-        let ladder = Ladder::below(&*store, newest(&*store).await?).await?;
+        let ladder = Ladder::from_now(&*store).await?;
         Ok(Self::new(store, ladder, query))
     }
 
@@ -147,7 +148,7 @@ impl Subscription {
     async fn step_back(&mut self) -> Result<()> {
         let common = self.ladder.last_in_common(&*self.store).await?;
         let common = common.unwrap_or(Witness::origin(self.store.id()));
-        self.ladder.cut(common.position);
+        self.ladder.step_back(common);
         self.reader.resume(common);
         self.losses += 1;
         Ok(())
@@ -241,6 +242,30 @@ mod tests {
         let mut events = Subscription::from_now(store.clone(), Query::all()).await.unwrap();
         store.lose(Position::new(8), done(&["x", "y", "z"])).await;
         assert_eq!(take(&mut events, 3).await, ["thing.x", "thing.y", "thing.z"]);
+    }
+
+    #[tokio::test]
+    async fn one_from_now_hands_out_nothing_older_however_much_is_lost() {
+        for restarts in [false, true] {
+            let store = store(&TEN).await;
+            let mut events = Subscription::from_now(store.clone(), Query::all()).await.unwrap();
+            for _ in 0..100 {
+                store.append(done(&["k"]).remove(0)).await.unwrap();
+            }
+            take(&mut events, 100).await;
+            if restarts {
+                let kept = Ladder::from_bytes(&events.checkpoint().to_bytes()).unwrap();
+                events = Subscription::new(store.clone(), kept, Query::all());
+            }
+            store.lose(Position::new(12), done(&["x", "y"])).await;
+            assert_eq!(
+                take(&mut events, 4).await,
+                ["thing.k", "thing.k", "thing.x", "thing.y"],
+                "{restarts}"
+            );
+            store.lose(Position::new(10), done(&["z"])).await;
+            assert_eq!(take(&mut events, 1).await, ["thing.z"]);
+        }
     }
 
     #[tokio::test]

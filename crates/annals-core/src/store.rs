@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use crate::{
     Append, Appended, IdempotencyKey, Invalid, LogPage, LogRead, Position, Query, RecordedEvent, Result,
-    StreamId, StreamInfo, StreamList, StreamPage, StreamRead, Timestamp, Version,
+    StreamId, StreamInfo, StreamList, StreamPage, StreamRead, Timestamp, Version, Witness,
 };
 
 /// A log of events that is appended to under conditions and read from anywhere.
@@ -41,6 +41,16 @@ pub trait EventStore: Send + Sync + 'static {
     /// A page holds at most `limit` events and a bounded number of bytes, but at least one event if one that is
     /// meant exists; unless the store stopped looking early, which it says by `end: false`.
     async fn read_log(&self, read: LogRead) -> Result<LogPage>;
+
+    /// Reads a page of the log, if the log has this event, or, at position 0, this identity. `None` if it has not: what was read
+    /// before is lost, or a replica does not have it yet.
+    ///
+    /// The event need not be looked up in the same moment as the page: a lost event does not return, so if it is there after the
+    /// page was read, the page is of a log that has it. A store that can answer both at once spares a round trip.
+    async fn read_log_after(&self, read: LogRead, seen: Witness) -> Result<Option<LogPage>> {
+        let page = self.read_log(read).await?;
+        Ok(seen.holds(self).await?.then_some(page))
+    }
 
     /// Reads a page of one stream.
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage>;
@@ -127,6 +137,9 @@ impl<S: EventStore + ?Sized> EventStore for std::sync::Arc<S> {
     }
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
         (**self).read_log(read).await
+    }
+    async fn read_log_after(&self, read: LogRead, seen: Witness) -> Result<Option<LogPage>> {
+        (**self).read_log_after(read, seen).await
     }
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
         (**self).read_stream(read).await

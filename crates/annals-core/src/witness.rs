@@ -35,7 +35,7 @@ impl Witness {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn at(store: &dyn EventStore, position: Position) -> Result<Option<Self>> {
+    pub async fn at<S: EventStore + ?Sized>(store: &S, position: Position) -> Result<Option<Self>> {
         if position == Position::ZERO {
             return Ok(Some(Self::origin(store.id())));
         }
@@ -49,7 +49,7 @@ impl Witness {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn holds(self, store: &dyn EventStore) -> Result<bool> {
+    pub async fn holds<S: EventStore + ?Sized>(self, store: &S) -> Result<bool> {
         Ok(Self::at(store, self.position).await? == Some(self))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use annals_core::{EventId, IdempotencyKey, Position, StreamId, Timestamp, Version, Witness};
 use annals_sql::{
-    Asked, Borrowed, Database, Facts, Failure, How, Lineage, Session, Staged, Step, Stopped, Tail,
+    Asked, Borrowed, Database, Facts, Failure, Held, How, Lineage, Session, Staged, Step, Stopped, Tail,
 };
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
@@ -15,7 +15,6 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 use crate::error::{failure, number, stopped};
 use crate::options::Options;
 use crate::session::{Connected, Door};
-use crate::state::Held;
 use crate::statement::{self, Value, rows};
 use crate::{group, matching, read, row, state};
 
@@ -102,7 +101,7 @@ impl Database for Link {
     }
 
     fn session<'a>(&self, connection: &'a mut Connected) -> Box<dyn Session + 'a> {
-        Box::new(Held::Open(Borrowed::new(connection, self.options.silence())))
+        Box::new(Held::<Door>::Open(Borrowed::new(connection, self.options.silence())))
     }
 
     async fn commit(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {

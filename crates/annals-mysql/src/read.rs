@@ -42,15 +42,16 @@ fn whole(end: &str) -> String {
 }
 
 /// The statement for a page of these events.
-fn page(end: &str, events: &str, direction: Direction) -> String {
+fn page(end: &str, events: &str, direction: Direction, held: &str) -> String {
     include_str!("../sql/read.sql")
         .replace("{whole}", &whole(end))
+        .replace("{held}", held)
         .replace("{events}", events)
         .replace("{direction}", order(direction))
 }
 
-/// The statement for a page of the log.
-pub(crate) fn log_statement(read: &LogRead) -> String {
+/// The statement for a page of the log, and for the event at `$6` if that is asked for.
+fn log_statement(read: &LogRead, with_event: bool) -> String {
     let order = order(read.direction);
     // Without a query the positions are no choice.
     let events = match matching::page(&read.query, read.direction) {
@@ -61,25 +62,44 @@ pub(crate) fn log_statement(read: &LogRead) -> String {
             "SELECT e.position, {SIZE} FROM ({positions}) AS meant JOIN events AS e ON e.position = meant.position"
         ),
     };
-    page(HEAD, &events, read.direction)
+    let held =
+        if with_event { "SELECT s.event_id FROM events AS s WHERE s.position = $6" } else { "SELECT NULL" };
+    page(HEAD, &events, read.direction, held)
 }
 
 impl Reader {
     pub(crate) async fn log(&self, read: &LogRead) -> Result<LogPage> {
+        Ok(self.log_and_event(read, None).await?.0)
+    }
+
+    /// A page, if the log has this event.
+    pub(crate) async fn log_after(&self, read: &LogRead, seen: Witness) -> Result<Option<LogPage>> {
+        let (page, held) = self.log_and_event(read, Some(seen.position)).await?;
+        Ok(self.lineage.has(seen, held).then_some(page))
+    }
+
+    /// A page, and the event at a position, in one moment.
+    async fn log_and_event(
+        &self,
+        read: &LogRead,
+        at: Option<Position>,
+    ) -> Result<(LogPage, Option<EventId>)> {
         let (first, last, limit) = log_span(read);
-        let numbers = [first, last, limit, PAGE_BYTES].map(Value::Number);
-        let rows = self.rows(&log_statement(read), &numbers).await.map_err(failed)?;
+        let mut numbers = [first, last, limit, PAGE_BYTES].map(Value::Number).to_vec();
+        numbers.extend(at.map(|at| Value::Number(column(at))));
+        let rows = self.rows(&log_statement(read, at.is_some()), &numbers).await.map_err(failed)?;
         let head = Position::new(until(&rows)?);
         let role = self.role(&rows).map_err(failed)?;
         role.has("position", read.from.get(), read.direction, head.get())
             .map_err(|behind| failed(stopped(behind)))?;
         self.lineage.reached(head);
+        let held = rows.first().map_or(Ok(None), |row| row::maybe_id(row, "held")).map_err(failed)?;
         let (mut events, whole) = self.events(&rows, limit)?;
         match read.direction {
             Direction::Forward => events.sort_unstable_by_key(|event| event.position),
             Direction::Backward => events.sort_unstable_by_key(|event| std::cmp::Reverse(event.position)),
         }
-        log_page(read, events, whole, head)
+        Ok((log_page(read, events, whole, head)?, held.map(EventId::from_bytes)))
     }
 
     pub(crate) async fn stream(&self, read: &StreamRead) -> Result<StreamPage> {
@@ -92,7 +112,10 @@ impl Reader {
         );
         let mut values = [first, last, limit, PAGE_BYTES].map(Value::Number).to_vec();
         values.push(Value::name(read.stream.as_str()));
-        let rows = self.rows(&page(end, &events_of, read.direction), &values).await.map_err(failed)?;
+        let rows = self
+            .rows(&page(end, &events_of, read.direction, "SELECT NULL"), &values)
+            .await
+            .map_err(failed)?;
         let version = Version::new(until(&rows)?);
         let role = self.role(&rows).map_err(failed)?;
         let what = format!("the stream `{}` up to version", read.stream);

@@ -263,8 +263,13 @@ impl Schema {
             let answer = rows(connection, lock).await?;
             answer.first().ok_or(sqlx::Error::RowNotFound)?.try_get::<Option<i64>, _>(0)
         });
-        if locked.await? != Some(1) {
-            return Err(Error::Unavailable("another process has been migrating for a minute".into()).into());
+        match locked.await? {
+            Some(1) => {}
+            Some(_) => {
+                let problem = "another process has been migrating for a minute";
+                return Err(Error::Unavailable(problem.into()).into());
+            }
+            None => return Err(failed(stopped(Stopped::NoLock)).into()),
         }
         // The lock ends with the connection if anything fails.
         let missing = self.missing(part).await?;

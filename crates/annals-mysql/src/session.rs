@@ -31,7 +31,7 @@ pub(crate) struct Door {
     options: Options,
     set: String,
     state_of: Option<StateOf>,
-    cancels: Cancels<Id>,
+    cancels: Arc<Cancels<Self>>,
 }
 
 /// The log whose state a connection must lead to, once it is known which. A log itself is checked by each statement.
@@ -71,13 +71,7 @@ impl DerefMut for Connected {
 impl Door {
     /// Connections with these settings.
     pub(crate) fn new(address: &Address, options: &Options, set: String, state_of: Option<StateOf>) -> Self {
-        Self {
-            address: address.clone(),
-            options: options.clone(),
-            set,
-            state_of,
-            cancels: Cancels::default(),
-        }
+        Self { address: address.clone(), options: options.clone(), set, state_of, cancels: Arc::default() }
     }
 
     /// Connections that read a log.
@@ -111,6 +105,13 @@ impl Door {
     pub(crate) fn pool(self) -> Pool<Self> {
         let (most, patience) = (self.options.connections_max, self.options.patience);
         Pool::new(self, most, patience, KEPT)
+    }
+
+    /// These connections, and those of the other one, are ended by one connection.
+    #[must_use]
+    pub(crate) fn ended_with(mut self, other: &Self) -> Self {
+        self.cancels = other.cancels.clone();
+        self
     }
 
     fn state_of(&self) -> Option<StoreId> {
@@ -149,12 +150,22 @@ impl Door {
                 "`sql_log_bin` is 0 for this user (by `init_connect`?): replicas would miss what is written";
             return Err(stopped(Stopped::Setting(problem.to_owned())));
         }
+        check_lock(row.try_get(4)?)?;
         let Some(expected) = self.state_of() else { return Ok(()) };
         let found = StoreId::from_bytes(row::maybe_id(row, 3)?.ok_or(sqlx::Error::RowNotFound)?);
         match found == expected {
             true => Ok(()),
             false => Err(stopped(Stopped::OtherLog { expected, found })),
         }
+    }
+}
+
+/// Checks the answer to `GET_LOCK` with the name of a session: without the lock nothing could be ended that the server does
+/// for it.
+fn check_lock(answer: Option<i64>) -> Result<(), sqlx::Error> {
+    match answer {
+        Some(1) => Ok(()),
+        _ => Err(stopped(Stopped::NoLock)),
     }
 }
 
@@ -177,13 +188,12 @@ impl Driver for Door {
         Id { number: connection.number, session: connection.session.clone() }
     }
 
-    fn cancels(&self) -> &Cancels<Id> {
+    fn cancels(&self) -> &Cancels<Self> {
         &self.cancels
     }
 
     /// A commit that waits for a replica is not ended: it would become visible without being there.
-    async fn cancel(&self, sessions: Vec<(Id, Step)>) -> Result<(), sqlx::Error> {
-        let mut other = self.address.connect.connect().await?;
+    async fn cancel(&self, other: &mut Connected, sessions: &[(Id, Step)]) -> Result<(), sqlx::Error> {
         for (Id { number, session }, step) in sessions {
             // A session that has ended has no lock, and a server does not give its number again.
             let ended = format!(
@@ -191,7 +201,7 @@ impl Driver for Door {
                  WHERE id = {number} AND id = IS_USED_LOCK('{session}') AND ({} OR NOT \
                  (COALESCE(state, '') LIKE '%ommit%' OR COALESCE(state, '') LIKE '%semi-sync%' \
                  OR COALESCE(info, '') LIKE 'COMMIT%'))",
-                step == Step::Read
+                *step == Step::Read
             );
             if other.fetch_one(AssertSqlSafe(ended)).await?.try_get::<i64, _>(0)? > 0 {
                 let killed = other.execute(AssertSqlSafe(format!("KILL {number}"))).await;
@@ -201,7 +211,7 @@ impl Driver for Door {
                 }
             }
         }
-        other.close().await
+        Ok(())
     }
 
     fn patience(&self) -> Duration {
@@ -239,4 +249,18 @@ pub(crate) fn settings(options: &Options) -> String {
 
 fn seconds(options: &Options) -> u64 {
     options.patience.as_secs().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_without_the_lock_of_its_name_is_not_used() {
+        assert!(check_lock(Some(1)).is_ok());
+        for answer in [None, Some(0)] {
+            let refused = crate::error::failed(check_lock(answer).unwrap_err());
+            assert!(refused.chain().contains("GET_LOCK"), "{}", refused.chain());
+        }
+    }
 }

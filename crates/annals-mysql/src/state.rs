@@ -5,25 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{Error, Result, StoreId};
-use annals_sql::{
-    Answer, Borrowed, Dialect, Fault, Lent, Line, Pool, Session, Sessions, Step, Stopped, Value,
-};
+use annals_sql::{Answer, Dialect, Fault, Held, Line, Pool, Session, Sessions, Speaks, Value};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::mysql::{MySqlArguments, MySqlConnection};
 use sqlx::{AssertSqlSafe, Column, Connection, Either, Executor, Row};
 
-use crate::error::{ENDED, STATEMENTS, number, reason, stopped};
+use crate::error::{ENDED, STATEMENTS, number, reason};
 use crate::options::Address;
-use crate::session::{Door, StateOf};
+use crate::session::{Connected, Door, StateOf};
 use crate::{Options, schema, session, value};
 
 /// A connection of a pool that nobody used for this long is given up.
 const IDLE: Duration = Duration::from_secs(60);
-/// A server that has not answered a statement on rows for this long is given up.
-const STATEMENT_MAX: Duration = Duration::from_secs(60);
-/// The same for statements that make or remove tables.
-const TABLES_MAX: Duration = Duration::from_secs(600);
 
 /// A database with the state beside a log in it.
 pub struct MySqlState {
@@ -44,11 +38,16 @@ impl MySqlState {
     pub fn at(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
         let bound = StateOf::default();
+        let all = Door::new(&address, &options, String::new(), None);
         let door = |own: &str| {
             let set = format!("{}; {own}", session::settings(&options));
-            Door::new(&address, &options, set, Some(bound.clone()))
+            Door::new(&address, &options, set, Some(bound.clone())).ended_with(&all)
         };
-        let pool = |own: &str| Pool::new(door(own), options.connections_max, options.patience, IDLE);
+        let pool = |own: &str| {
+            let pool = Pool::new(door(own), options.connections_max, options.patience, IDLE);
+            pool.reserve();
+            pool
+        };
         let readers = pool("SET SESSION TRANSACTION READ ONLY");
         let writers = pool("DO 0");
         // One that has gone silent with something locked is thrown out.
@@ -88,62 +87,22 @@ impl Sessions for MySqlState {
     }
 }
 
-/// A connection, and whose it is.
-pub(crate) enum Held<'a> {
-    /// A pool's, which it goes back to if it is said that nothing is open on it: the driver would take the rest of an answer
-    /// that nobody waited for to be that of the next question.
-    Lent(Lent<Door>),
-    /// Nobody else's: it ends with this.
-    Alone(Line<Door>),
-    /// The writer's, with the transaction of a group open.
-    Open(Borrowed<'a, MySqlConnection>),
-}
-
-impl Held<'_> {
-    /// What a statement answers, if it does so in time.
-    async fn within<T>(
-        &mut self,
-        limit: Duration,
-        step: Step,
-        statement: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        let line = match self {
-            Self::Lent(lent) => lent.line(),
-            Self::Alone(line) => line,
-            Self::Open(open) => {
-                return open.within(statement).await.unwrap_or_else(|silent| Err(fault(stopped(silent))));
-            }
-        };
-        let done = line.within(limit, step, async |connection| statement(connection).await).await;
-        done.unwrap_or_else(|| Err(fault(stopped(Stopped::Silent(limit)))))
-    }
-}
-
 #[async_trait]
-impl Session for Held<'_> {
-    async fn enter(&mut self, place: &str) -> Result<(), Fault> {
-        self.script(&enter(place)).await
+impl Speaks for Door {
+    fn enter(place: &str, _: bool) -> String {
+        enter(place)
     }
 
-    async fn script(&mut self, sql: &str) -> Result<(), Fault> {
-        let step = if sql == "COMMIT" { Step::Commit } else { Step::Read };
-        let limit = if matches!(self, Self::Alone(_)) { TABLES_MAX } else { STATEMENT_MAX };
-        let script = AssertSqlSafe(sql.to_owned());
-        self.within(limit, step, async move |connection| {
-            connection.execute(script).await.map(drop).map_err(fault)
-        })
-        .await
+    async fn script(connection: &mut Connected, sql: &str) -> Result<(), sqlx::Error> {
+        connection.execute(AssertSqlSafe(sql)).await.map(drop)
     }
 
-    async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
-        self.within(STATEMENT_MAX, Step::Read, async move |connection| run(connection, sql, values).await)
-            .await
+    async fn run(connection: &mut Connected, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
+        run(connection, sql, values).await
     }
 
-    fn done(&mut self) {
-        if let Self::Lent(lent) = self {
-            lent.done();
-        }
+    fn fault(error: sqlx::Error) -> Fault {
+        fault(error)
     }
 }
 

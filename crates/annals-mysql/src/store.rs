@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use annals_core::{
     Append, Appended, EventStore, IdempotencyKey, Invalid, Limits, LogPage, LogRead, Position, Result,
-    StoreId, StreamInfo, StreamList, StreamPage, StreamRead,
+    StoreId, StreamInfo, StreamList, StreamPage, StreamRead, Witness,
 };
 use annals_sql::{Committer, GROUP_BYTES_MAX, Inlines, Lineage, Progress, of_opening, outcome_at, weight};
 use async_trait::async_trait;
@@ -49,11 +49,12 @@ impl MySqlStore {
         });
         progress.passed(reader.head().await.map_err(of_opening)?);
         opened.still_the_same().await.map_err(of_opening)?;
+        reader.pool.reserve();
         let watch = Watch::start(reader.clone(), options.poll, progress.clone());
         let (limits, clock) = (options.limits, options.clock.clone());
         // Two digits a byte, and some space for what stands around them.
         let weight_max = packet / 5 * 2;
-        let door = Arc::new(Door::writing(&address, &options));
+        let door = Arc::new(Door::writing(&address, &options).ended_with(reader.pool.driver()));
         let (link, inlines) = (Link { door, lineage, options }, Inlines::default());
         let committer =
             Committer::start(link, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX.min(weight_max));
@@ -96,6 +97,11 @@ impl EventStore for MySqlStore {
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
         read.validate(&self.limits)?;
         self.reader.log(&read).await
+    }
+
+    async fn read_log_after(&self, read: LogRead, seen: Witness) -> Result<Option<LogPage>> {
+        read.validate(&self.limits)?;
+        self.reader.log_after(&read, seen).await
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {

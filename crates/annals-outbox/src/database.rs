@@ -151,7 +151,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 const LOCK_MAX: Duration = Duration::from_secs(120);
 
 /// The answer, if it comes within this time.
-async fn within<T>(
+pub(crate) async fn within<T>(
     limit: Duration,
     answer: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {

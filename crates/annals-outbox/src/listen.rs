@@ -1,13 +1,23 @@
 //! Hears what PostgreSQL notifies of (`sql/postgres_notify.sql`), on a connection of its own. A notification that is lost
-//! costs a poll's time.
+//! costs a poll's time. A connection on which nothing is heard for [`QUIET`] is asked for an answer, and made again if none
+//! comes; the publisher looks by itself meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::{Notify, watch};
 
+use crate::database::within;
 use crate::{Outbox, Pool};
+
+/// A connection on which nothing was heard for this long is asked for an answer.
+const QUIET: Duration = Duration::from_secs(5);
+/// So long may an answer take, and a connection until it listens.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Between two attempts to listen, at the most.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Begins to hear, if this is a PostgreSQL database, until it is stopped.
 pub(crate) fn start(outbox: &Outbox, poll: Duration, wake: Arc<Notify>, mut stopped: watch::Receiver<bool>) {
@@ -20,8 +30,8 @@ pub(crate) fn start(outbox: &Outbox, poll: Duration, wake: Arc<Notify>, mut stop
             loop {
                 if let Err(error) = hear(&own, &channel, &wake).await {
                     tracing::debug!(%error, "notifications of the outbox `{channel}` are not heard");
+                    tokio::time::sleep(poll.min(AGAIN)).await;
                 }
-                tokio::time::sleep(poll).await;
             }
         };
         tokio::select! {
@@ -32,12 +42,20 @@ pub(crate) fn start(outbox: &Outbox, poll: Duration, wake: Arc<Notify>, mut stop
     });
 }
 
+/// Hears on a connection until it is lost.
 async fn hear(own: &sqlx::PgPool, channel: &str, wake: &Notify) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect_with(own).await?;
-    listener.listen(channel).await?;
+    let mut listener = within(ANSWER, PgListener::connect_with(own)).await?;
+    within(ANSWER, listener.listen(channel)).await?;
+    // What came before may have been missed.
+    wake.notify_one();
     loop {
-        // Nothing means that the connection was lost and made again: something may have been missed.
-        listener.try_recv().await?;
-        wake.notify_one();
+        match tokio::time::timeout(QUIET, listener.try_recv()).await {
+            Ok(Ok(Some(_))) => wake.notify_one(),
+            Ok(lost) => return lost.map(drop),
+            Err(_) => {
+                let ask = AssertSqlSafe(format!("LISTEN \"{channel}\""));
+                within(ANSWER, listener.execute(ask)).await?;
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 -- A page: `until` is how far the log or the stream goes; of the events, those that are named, until the page has its bytes.
-SELECT whole.until, page.*, whole.store, whole.seen, whole.session, whole.follows
+-- `held` is the event that the caller has seen, if it asks for it.
+SELECT whole.until, page.*, whole.store, whole.seen, whole.session, whole.follows, ({held}) AS held
 FROM ({whole}) AS whole
 LEFT JOIN (
     SELECT

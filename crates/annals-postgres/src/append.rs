@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use annals_core::{EventId, IdempotencyKey, Position, StreamId, Version, Witness};
 use annals_sql::{
-    Asked, Borrowed, Database, Facts, Failure, How, Lineage, Session, Staged, Step, Stopped, Stored, Tail,
-    own_to_json, tags_to_json,
+    Asked, Borrowed, Database, Facts, Failure, Held, How, Lineage, Session, Staged, Step, Stopped, Stored,
+    Tail, own_to_json, tags_to_json,
 };
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgConnection};
@@ -20,7 +20,6 @@ use crate::options::Options;
 use crate::read::{self, column};
 use crate::row::Instant;
 use crate::session::{Connected, Door};
-use crate::state::Held;
 
 /// Begins a transaction, and locks the log until its end.
 pub(crate) const LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock('log'::regclass::oid::integer, 1)";
@@ -98,7 +97,7 @@ impl Database for Link {
     }
 
     fn session<'a>(&self, connection: &'a mut Connected) -> Box<dyn Session + 'a> {
-        Box::new(Held::Open(Borrowed::new(connection, self.options.silence())))
+        Box::new(Held::<Door>::Open(Borrowed::new(connection, self.options.silence())))
     }
 
     async fn commit(&self, connection: &mut Connected) -> Result<(), sqlx::Error> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{
-    IdempotencyKey, LogPage, LogRead, Position, RecordedEvent, Result, StoreId, StreamId, StreamInfo,
-    StreamList, StreamPage, StreamRead, Version, Witness,
+    EventId, IdempotencyKey, LogPage, LogRead, Position, RecordedEvent, Result, StoreId, StreamId,
+    StreamInfo, StreamList, StreamPage, StreamRead, Version, Witness,
 };
 use annals_sql::{
     Found, Lineage, PAGE_BYTES, Pool, Role, Step, Stopped, log_page, log_span, order, stream_page,
@@ -43,10 +43,16 @@ fn whole(end: &str) -> String {
     include_str!("../sql/whole.sql").replace("{end}", end)
 }
 
+/// The event at the position that is this value.
+fn event_at(value: &str) -> String {
+    format!("SELECT s.event_id FROM events AS s WHERE s.position = {value}")
+}
+
 /// The statement for a page of these events.
-fn page(end: &str, events: &str, by: &str, direction: &str) -> String {
+fn page(end: &str, events: &str, by: &str, direction: &str, held: &str) -> String {
     include_str!("../sql/read.sql")
         .replace("{whole}", &whole(end))
+        .replace("{held}", held)
         .replace("{events}", events)
         .replace("{order}", by)
         .replace("{direction}", direction)
@@ -54,6 +60,21 @@ fn page(end: &str, events: &str, by: &str, direction: &str) -> String {
 
 impl Reader {
     pub(crate) async fn log(&self, read: &LogRead) -> Result<LogPage> {
+        Ok(self.log_and_event(read, None).await?.0)
+    }
+
+    /// A page, if the log has this event.
+    pub(crate) async fn log_after(&self, read: &LogRead, seen: Witness) -> Result<Option<LogPage>> {
+        let (page, held) = self.log_and_event(read, Some(seen.position)).await?;
+        Ok(self.lineage.has(seen, held).then_some(page))
+    }
+
+    /// A page, and the event at a position, in one moment.
+    async fn log_and_event(
+        &self,
+        read: &LogRead,
+        at: Option<Position>,
+    ) -> Result<(LogPage, Option<EventId>)> {
         let (first, last, limit) = log_span(read);
         let matching = Matching::page(&read.query, read.direction);
         let events = match &matching {
@@ -61,11 +82,19 @@ impl Reader {
             None => "events WHERE position BETWEEN $2 AND $3".to_owned(),
             Some(Matching { sql, .. }) => format!("({sql}) AS meant JOIN events USING (position)"),
         };
-        let sql = page(HEAD, &events, "position", order(read.direction));
+        let held = match (at, &matching) {
+            (None, _) => "NULL::uuid".to_owned(),
+            (Some(_), None) => event_at("$6"),
+            (Some(_), Some(_)) => event_at("$7"),
+        };
+        let sql = page(HEAD, &events, "position", order(read.direction), &held);
         let rows = self.rows(sql, |statement| {
-            let statement = statement.bind(first).bind(last).bind(limit).bind(PAGE_BYTES);
-            match &matching {
-                Some(matching) => statement.bind(&matching.arms),
+            let mut statement = statement.bind(first).bind(last).bind(limit).bind(PAGE_BYTES);
+            if let Some(matching) = &matching {
+                statement = statement.bind(&matching.arms);
+            }
+            match at {
+                Some(at) => statement.bind(column(at)),
                 None => statement,
             }
         });
@@ -75,15 +104,17 @@ impl Reader {
         role.has("position", read.from.get(), read.direction, head.get())
             .map_err(|behind| failed(stopped(behind)))?;
         self.lineage.reached(head);
+        let held = rows.first().map_or(Ok(None), |row| row.try_get::<Option<Uuid>, _>("held"));
+        let held = held.map_err(failed)?.map(|id| EventId::from_bytes(id.into_bytes()));
         let (events, whole) = self.events(&rows, limit)?;
-        log_page(read, events, whole, head)
+        Ok((log_page(read, events, whole, head)?, held))
     }
 
     pub(crate) async fn stream(&self, read: &StreamRead) -> Result<StreamPage> {
         let (first, last, limit) = stream_span(read);
         let end = "SELECT coalesce(max(entity_version), 0) FROM events WHERE entity_id = $6";
         let events_of = "events WHERE entity_id = $6 AND entity_version BETWEEN $2 AND $3";
-        let sql = page(end, events_of, "entity_version", order(read.direction));
+        let sql = page(end, events_of, "entity_version", order(read.direction), "NULL::uuid");
         let rows = self.rows(sql, |statement| {
             statement.bind(first).bind(last).bind(limit).bind(PAGE_BYTES).bind(read.stream.as_str())
         });
@@ -172,7 +203,7 @@ impl Reader {
         let event: Option<Uuid> = row.try_get("seen")?;
         let found = Found {
             store: StoreId::from_bytes(row.try_get::<Uuid, _>("store")?.into_bytes()),
-            event: event.map(|id| annals_core::EventId::from_bytes(id.into_bytes())),
+            event: event.map(|id| EventId::from_bytes(id.into_bytes())),
             role,
         };
         self.lineage.check(asked, found).map_err(stopped)

@@ -39,7 +39,7 @@ pub(crate) struct Door {
     options: Options,
     set: String,
     state_of: Option<StateOf>,
-    cancels: Cancels<Id>,
+    cancels: Arc<Cancels<Self>>,
 }
 
 /// The log whose state a connection must lead to, once it is known which. A log itself is checked by each statement.
@@ -78,13 +78,7 @@ impl DerefMut for Connected {
 impl Door {
     /// Connections with these settings.
     pub(crate) fn new(address: &Address, options: &Options, set: String, state_of: Option<StateOf>) -> Self {
-        Self {
-            address: address.clone(),
-            options: options.clone(),
-            set,
-            state_of,
-            cancels: Cancels::default(),
-        }
+        Self { address: address.clone(), options: options.clone(), set, state_of, cancels: Arc::default() }
     }
 
     /// Connections that read a log.
@@ -109,6 +103,13 @@ impl Door {
     pub(crate) fn pool(self) -> Pool<Self> {
         let (most, patience) = (self.options.connections_max, self.options.patience);
         Pool::new(self, most, patience, KEPT)
+    }
+
+    /// These connections, and those of the other one, are ended by one connection.
+    #[must_use]
+    pub(crate) fn ended_with(mut self, other: &Self) -> Self {
+        self.cancels = other.cancels.clone();
+        self
     }
 
     fn state_of(&self) -> Option<StoreId> {
@@ -175,14 +176,13 @@ impl Driver for Door {
         connection.id.clone()
     }
 
-    fn cancels(&self) -> &Cancels<Id> {
+    fn cancels(&self) -> &Cancels<Self> {
         &self.cancels
     }
 
     /// A commit that waits for a standby is not ended: it would become visible without being there. Neither is a session that
     /// does nothing: a pooler may have given it to somebody else.
-    async fn cancel(&self, sessions: Vec<(Id, Step)>) -> Result<(), sqlx::Error> {
-        let mut other = self.address.connect.connect().await?;
+    async fn cancel(&self, other: &mut Connected, sessions: &[(Id, Step)]) -> Result<(), sqlx::Error> {
         for (id, step) in sessions {
             let condition = match step {
                 Step::Read => "wait_event IS DISTINCT FROM 'SyncRep'",
@@ -196,7 +196,7 @@ impl Driver for Door {
             );
             other.execute(AssertSqlSafe(sql)).await?;
         }
-        other.close().await
+        Ok(())
     }
 
     fn patience(&self) -> Duration {

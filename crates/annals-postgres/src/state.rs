@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{Error, Result, StoreId};
-use annals_sql::{
-    Answer, Borrowed, Dialect, Fault, Lent, Line, Pool, Session, Sessions, Step, Stopped, Value,
-};
+use annals_sql::{Answer, Dialect, Fault, Held, Line, Pool, Session, Sessions, Speaks, Value};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError};
@@ -18,18 +16,14 @@ use sqlx::{
     Arguments, AssertSqlSafe, Column, Connection, Either, Executor, Row, SqlSafeStr, Statement, ValueRef,
 };
 
-use crate::error::{reason, stopped};
+use crate::error::reason;
 use crate::options::Address;
-use crate::session::{Door, StateOf};
+use crate::session::{Connected, Door, StateOf};
 use crate::value::{self, Cell};
 use crate::{Options, schema, session};
 
 /// A connection of a pool that nobody used for this long is given up.
 const IDLE: Duration = Duration::from_secs(60);
-/// A server that has not answered a statement on rows for this long is given up.
-const STATEMENT_MAX: Duration = Duration::from_secs(60);
-/// The same for statements that make or remove tables.
-const TABLES_MAX: Duration = Duration::from_secs(600);
 
 /// A schema with the state beside a log in it.
 pub struct PostgresState {
@@ -50,11 +44,16 @@ impl PostgresState {
     pub fn at(url: &str, options: Options) -> Result<Self> {
         let address: Address = url.parse()?;
         let bound = StateOf::default();
+        let all = Door::new(&address, &options, String::new(), None);
         let door = |own: &str| {
             let set = format!("{}; {own}", settings(&address, &options));
-            Door::new(&address, &options, set, Some(bound.clone()))
+            Door::new(&address, &options, set, Some(bound.clone())).ended_with(&all)
         };
-        let pool = |own: &str| Pool::new(door(own), options.connections_max, options.patience, IDLE);
+        let pool = |own: &str| {
+            let pool = Pool::new(door(own), options.connections_max, options.patience, IDLE);
+            pool.reserve();
+            pool
+        };
         let readers = pool("SET default_transaction_read_only TO on");
         let writers = pool("SET synchronous_commit TO off");
         let alone = door(
@@ -101,69 +100,29 @@ impl Sessions for PostgresState {
     }
 }
 
-/// A connection, and whose it is.
-pub(crate) enum Held<'a> {
-    /// A pool's, which it goes back to if it is said that nothing is open on it.
-    Lent(Lent<Door>),
-    /// Nobody else's: it ends with this.
-    Alone(Line<Door>),
-    /// The writer's, with the transaction of a group open.
-    Open(Borrowed<'a, PgConnection>),
-}
-
-impl Held<'_> {
-    /// What a statement answers, if it does so in time.
-    async fn within<T>(
-        &mut self,
-        limit: Duration,
-        step: Step,
-        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        let line = match self {
-            Self::Lent(lent) => lent.line(),
-            Self::Alone(line) => line,
-            Self::Open(open) => {
-                return open.within(statement).await.unwrap_or_else(|silent| Err(fault(stopped(silent))));
-            }
-        };
-        let done = line.within(limit, step, async |connection| statement(connection).await).await;
-        done.unwrap_or_else(|| Err(fault(stopped(Stopped::Silent(limit)))))
-    }
-}
-
 #[async_trait]
-impl Session for Held<'_> {
-    async fn enter(&mut self, place: &str) -> Result<(), Fault> {
-        let set = match self {
-            // Until its end; and the statements of users are planned as usual.
-            Self::Open(_) => format!(
+impl Speaks for Door {
+    fn enter(place: &str, in_append: bool) -> String {
+        match in_append {
+            // The statements of users are planned as usual.
+            true => format!(
                 "SET LOCAL search_path TO \"{place}\", pg_temp; SET LOCAL enable_seqscan TO on; \
                  SET LOCAL enable_bitmapscan TO on; SET LOCAL enable_hashjoin TO on; SET LOCAL enable_mergejoin TO on"
             ),
-            _ => format!("SET search_path TO \"{place}\", pg_temp"),
-        };
-        self.script(&set).await
-    }
-
-    async fn script(&mut self, sql: &str) -> Result<(), Fault> {
-        let step = if sql == "COMMIT" { Step::Commit } else { Step::Read };
-        let limit = if matches!(self, Self::Alone(_)) { TABLES_MAX } else { STATEMENT_MAX };
-        let script = AssertSqlSafe(sql.to_owned());
-        self.within(limit, step, async move |connection| {
-            connection.execute(script).await.map(drop).map_err(fault)
-        })
-        .await
-    }
-
-    async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
-        self.within(STATEMENT_MAX, Step::Read, async move |connection| run(connection, sql, values).await)
-            .await
-    }
-
-    fn done(&mut self) {
-        if let Self::Lent(lent) = self {
-            lent.done();
+            false => format!("SET search_path TO \"{place}\", pg_temp"),
         }
+    }
+
+    async fn script(connection: &mut Connected, sql: &str) -> Result<(), sqlx::Error> {
+        connection.execute(AssertSqlSafe(sql)).await.map(drop)
+    }
+
+    async fn run(connection: &mut Connected, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
+        run(connection, sql, values).await
+    }
+
+    fn fault(error: sqlx::Error) -> Fault {
+        fault(error)
     }
 }
 

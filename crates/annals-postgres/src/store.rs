@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use annals_core::{
     Append, Appended, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position, Result, StoreId,
-    StreamInfo, StreamList, StreamPage, StreamRead,
+    StreamInfo, StreamList, StreamPage, StreamRead, Witness,
 };
 use annals_sql::{Committer, GROUP_BYTES_MAX, Inlines, Lineage, Progress, of_opening, outcome_at};
 use async_trait::async_trait;
@@ -48,11 +48,12 @@ impl PostgresStore {
         });
         progress.passed(reader.head().await.map_err(of_opening)?);
         opened.still_the_same().await.map_err(of_opening)?;
+        reader.pool.reserve();
         let written = watch::Sender::new(progress.head());
         let watch =
             Watch::start(reader.clone(), &address, options.poll, written.subscribe(), progress.clone());
         let (limits, clock) = (options.limits, options.clock.clone());
-        let door = Arc::new(Door::writing(&address, &options));
+        let door = Arc::new(Door::writing(&address, &options).ended_with(reader.pool.driver()));
         let (link, inlines) = (Link { door, lineage, options, written }, Inlines::default());
         let committer = Committer::start(link, clock, progress.clone(), inlines.clone(), GROUP_BYTES_MAX);
         Ok(Self { id, limits, reader, committer, progress, inlines, _watch: watch })
@@ -85,6 +86,11 @@ impl EventStore for PostgresStore {
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
         read.validate(&self.limits)?;
         self.reader.log(&read).await
+    }
+
+    async fn read_log_after(&self, read: LogRead, seen: Witness) -> Result<Option<LogPage>> {
+        read.validate(&self.limits)?;
+        self.reader.log_after(&read, seen).await
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {

@@ -1,20 +1,25 @@
 //! Waking those who wait: what this process has written is notified to the others, and what they notify is heard.
 //!
-//! A notification is a hint to look: how far the log goes, only the log itself says. It is sent after the commit, by itself:
-//! PostgreSQL commits transactions that notify one after the other in the whole server, which an append must not wait for.
-//! So it may be lost with the process that should have sent it; who waits looks at the head by itself from time to time. On a
-//! standby nothing can be listened to: there it is looked often.
+//! - H1  A notification is a hint to look: how far the log goes, only the log itself says. It is sent after the commit, by
+//!       itself: PostgreSQL commits transactions that notify one after the other in the whole server, which an append must not
+//!       wait for. So it may be lost with the process that should have sent it; who waits looks at the head by itself from time
+//!       to time. On a standby nothing can be listened to: there it is looked often.
+//! - H2  A notification that comes while nobody waits is not forgotten: the next who waits looks at once.
+//! - H3  A connection on which nothing is heard for [`QUIET`] is asked for an answer, and made again if none comes. That holds
+//!       up nobody who waits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use annals_core::Position;
 use annals_sql::{Progress, Step, answered};
 use sqlx::postgres::{PgListener, PgPoolOptions};
-use tokio::sync::watch;
+use sqlx::{AssertSqlSafe, Executor};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::error::failed;
+use crate::error::{code, failed};
 use crate::options::Address;
 use crate::read::Reader;
 use crate::session::{Connected, Door};
@@ -26,10 +31,19 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Between two looks at the head of a standby, and after a notification that has turned out to say nothing new.
 const LOOK: Duration = Duration::from_millis(25);
 
+/// A connection on which nothing was heard for this long is asked for an answer.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// It is made again if it does not answer in this time.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Between two attempts to listen, at the most.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// A notification is a commit, which need not wait for the disk.
 const NOTIFY: &str = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)";
 
-/// Two tasks that notify and hear, until this is dropped.
+/// Tasks that notify, listen and look, until this is dropped.
 pub(crate) struct Watch(
     #[allow(dead_code, reason = "holds the tasks as long as the store lives")] JoinSet<()>,
 );
@@ -47,8 +61,10 @@ impl Watch {
         let channel = format!("annals {}", address.schema);
         let mut tasks = JoinSet::new();
         tasks.spawn(notify(reader.clone(), channel.clone(), written));
-        let ears = Ears { address: address.clone(), channel, silence: reader.silence };
-        tasks.spawn(hear(reader, ears, poll, progress));
+        let heard = Arc::new(Heard::default());
+        let ears = Ears { address: address.clone(), channel, silence: reader.silence, heard: heard.clone() };
+        tasks.spawn(ears.run(poll.min(AGAIN)));
+        tasks.spawn(look(reader, heard, poll, progress));
         Self(tasks)
     }
 }
@@ -72,36 +88,18 @@ async fn notify_once(reader: &Reader, channel: &str, head: Position) -> Result<(
     Ok(())
 }
 
-async fn hear(reader: Arc<Reader>, ears: Ears, poll: Duration, progress: Progress) {
-    let mut listener = None;
-    let mut tried = None;
-    let mut pause = poll;
+/// Looks at the head while somebody waits: when something was heard, and from time to time.
+async fn look(reader: Arc<Reader>, heard: Arc<Heard>, poll: Duration, progress: Progress) {
     let mut answered = Instant::now();
+    // Something was heard since the head was looked at the last time.
+    let mut is_heard = false;
     loop {
-        // A standby may be promoted, and then be listened to.
-        if listener.is_none() && tried.is_none_or(|tried: Instant| tried.elapsed() >= poll) {
-            tried = Some(Instant::now());
-            let listening = ears.listen().await;
-            pause = if matches!(listening, Err(Deaf::Standby)) { LOOK.min(poll) } else { poll };
-            listener = listening.ok();
+        let pause = if heard.is_standby.load(Ordering::Relaxed) { LOOK.min(poll) } else { poll };
+        tokio::select! {
+            () = heard.notify.notified() => is_heard = true,
+            () = progress.asked(), if is_heard => {}
+            () = tokio::time::sleep(pause) => {}
         }
-        let heard = async {
-            match &mut listener {
-                Some(listener) => listener.try_recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        let is_heard = match tokio::time::timeout(pause, heard).await {
-            Ok(Ok(Some(_))) => true,
-            // The connection was lost; the listener has made a new one or will be asked to.
-            Ok(Ok(None)) | Err(_) => false,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the listener has lost its connection");
-                listener = None;
-                tokio::time::sleep(poll).await;
-                false
-            }
-        };
         if !progress.is_waited_for() {
             answered = Instant::now();
             continue;
@@ -111,7 +109,7 @@ async fn hear(reader: Arc<Reader>, ears: Ears, poll: Duration, progress: Progres
             Ok(head) => {
                 answered = Instant::now();
                 progress.passed(head);
-                if is_heard {
+                if std::mem::take(&mut is_heard) {
                     tokio::time::sleep(if head > known { PAUSE } else { LOOK.min(poll) }).await;
                 }
             }
@@ -122,34 +120,58 @@ async fn hear(reader: Arc<Reader>, ears: Ears, poll: Duration, progress: Progres
     }
 }
 
+/// What has come of listening.
+#[derive(Default)]
+struct Heard {
+    notify: Notify,
+    /// The server only reads, so nothing can be listened to.
+    is_standby: AtomicBool,
+}
+
 /// Where notifications are listened to.
 struct Ears {
     address: Address,
     channel: String,
     silence: Duration,
-}
-
-/// Why nothing is heard.
-enum Deaf {
-    /// A server that only reads.
-    Standby,
-    Away,
+    heard: Arc<Heard>,
 }
 
 impl Ears {
-    async fn listen(&self) -> Result<PgListener, Deaf> {
+    /// Listens, again after this time if that fails: a standby may be promoted.
+    async fn run(self, again: Duration) {
+        loop {
+            let Err(error) = self.listen().await else { continue };
+            let is_standby = code(&error) == "25006";
+            self.heard.is_standby.store(is_standby, Ordering::Relaxed);
+            if !is_standby {
+                tracing::debug!(error = failed(error).chain(), "notifications are not listened to");
+            }
+            tokio::time::sleep(again).await;
+        }
+    }
+
+    /// Listens on a connection until it is lost.
+    async fn listen(&self) -> Result<(), sqlx::Error> {
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(self.silence);
         let pool = pool.connect_lazy_with(self.address.connect.clone());
         let listening = answered::<Door, _>(self.silence, async {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen(&self.channel).await.map(|()| listener)
         });
-        listening.await.map_err(|error| match error {
-            sqlx::Error::Database(refused) if refused.code().as_deref() == Some("25006") => Deaf::Standby,
-            error => {
-                tracing::debug!(error = failed(error).chain(), "notifications are not listened to");
-                Deaf::Away
+        let mut listener = listening.await?;
+        self.heard.is_standby.store(false, Ordering::Relaxed);
+        // What came before may have been missed.
+        self.heard.notify.notify_one();
+        loop {
+            match tokio::time::timeout(QUIET, listener.try_recv()).await {
+                Ok(Ok(Some(_))) => self.heard.notify.notify_one(),
+                Ok(lost) => return lost.map(drop),
+                Err(_) => {
+                    // Listening again is an answer as good as any, and mends what a pooler may have done to the session.
+                    let ask = AssertSqlSafe(format!("LISTEN \"{}\"", self.channel));
+                    answered::<Door, _>(ANSWER.min(self.silence), listener.execute(ask)).await?;
+                }
             }
-        })
+        }
     }
 }

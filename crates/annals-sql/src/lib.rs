@@ -18,7 +18,7 @@
 //!
 //! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `writer`, `database` (what a store
 //! says in its database's words), `line` (connections), `lineage` (which log it is), `failure`, `stopped`; `row`, `page`, `matching`, `progress`; `replicated` (reads from a replica);
-//! `inline` (projections in the transaction of an append); for the state beside a log `session`, `dialect`, `value`.
+//! `inline` (projections in the transaction of an append); for the state beside a log `session`, `held`, `dialect`, `value`.
 #![forbid(unsafe_code)]
 
 mod claim;
@@ -41,6 +41,7 @@ mod replicated;
 mod row;
 
 mod dialect;
+mod held;
 mod session;
 mod value;
 
@@ -50,8 +51,9 @@ pub use database::{Database, How, Tail};
 pub use dialect::{Allowed, Dialect, Translated};
 pub use facts::{Asked, Facts};
 pub use failure::{Failure, Step, Verdict};
+pub use held::{Held, Speaks};
 pub use inline::{Group, Inline, Inlines, NotTaken, Registered};
-pub use line::{Borrowed, Cancels, Driver, Lent, Line, Pool, answered};
+pub use line::{Borrowed, Cancels, Driver, IDLE, Lent, Line, Pool, answered};
 pub use lineage::{Found, Lineage, Role};
 pub use matching::{Arm, Property, arms, order};
 pub use page::{PAGE_BYTES, damaged, log_page, log_span, stream_page, stream_span};

@@ -2,8 +2,9 @@
 //!
 //! - C1  No statement without a time limit on this side: [`answered`].
 //! - C2  A connection that is dropped in the middle of a statement, because its caller has gone or the server is silent, is
-//!       closed, and what the server still does for it is ended there ([`Driver::cancel`]). That takes one connection at a
-//!       time, however many are dropped ([`Cancels`]), and ends no statement of another session: see [`Driver::Id`].
+//!       closed, and what the server still does for it is ended there ([`Driver::cancel`]). That takes one connection,
+//!       however many are dropped, which is kept open for it: the server may have none left ([`Cancels`]). It ends no statement
+//!       of another session: see [`Driver::Id`].
 //! - C3  A connection on which anything is open or unknown is given up, never lent again. The others of its pool may be lost
 //!       for the same reason, so each is tried before it is used.
 //!
@@ -11,7 +12,8 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -33,7 +35,7 @@ pub trait Driver: Send + Sync + 'static {
     type Error: Send;
     /// By what a server finds the session of a connection, and by what another server, which the address leads to after a
     /// failover, sees that it is none of its own: numbers of sessions are given again.
-    type Id: Send + 'static;
+    type Id: Send + Sync + 'static;
 
     /// Makes a connection, sets it, and checks where it leads.
     async fn connect(&self) -> Result<Self::Connection, Self::Error>;
@@ -45,11 +47,17 @@ pub trait Driver: Send + Sync + 'static {
     fn id(connection: &Self::Connection) -> Self::Id;
 
     /// The sessions in which something is to be ended.
-    fn cancels(&self) -> &Cancels<Self::Id>;
+    fn cancels(&self) -> &Cancels<Self>
+    where
+        Self: Sized;
 
-    /// Ends what the server does in these sessions, by another connection. A statement that may be committing is ended only
+    /// Ends what the server does in these sessions, by this connection. A statement that may be committing is ended only
     /// while it waits for a lock.
-    async fn cancel(&self, sessions: Vec<(Self::Id, Step)>) -> Result<(), Self::Error>;
+    async fn cancel(
+        &self,
+        connection: &mut Self::Connection,
+        sessions: &[(Self::Id, Step)],
+    ) -> Result<(), Self::Error>;
 
     /// The longest that it may take to end something.
     fn patience(&self) -> Duration;
@@ -147,18 +155,31 @@ impl<D: Driver> Drop for Line<D> {
         let id = D::id(&connection);
         drop(connection);
         if let Ok(runtime) = tokio::runtime::Handle::try_current()
-            && self.driver.cancels().push(id, step)
+            && self.driver.cancels().queue().push(id, step)
         {
             runtime.spawn(cancel_all(self.driver.clone()));
         }
     }
 }
 
+/// Between two attempts to end what is done in sessions.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How often the connection that is kept for it is tried.
+const LOOK: Duration = Duration::from_secs(30);
 /// Most sessions that wait to be ended. The oldest are left to the limits of the server.
 const CANCELS_MAX: usize = 256;
 
-/// Sessions in which something is to be ended.
-pub struct Cancels<I>(Mutex<Queue<I>>);
+/// Sessions in which something is to be ended, and the connection by which that is done.
+///
+/// The connection is made a second after a pool has lent the first one ([`Pool::lend`]), and kept: a server, or a role, whose connections are all
+/// taken by statements that nobody waits for would else let nobody in to end them.
+pub struct Cancels<D: Driver> {
+    queue: Mutex<Queue<D::Id>>,
+    /// The connection, and when it was used.
+    reserve: Mutex<Option<(D::Connection, Instant)>>,
+    /// Whether a task keeps the connection.
+    is_kept: AtomicBool,
+}
 
 struct Queue<I> {
     sessions: VecDeque<(I, Step)>,
@@ -166,50 +187,112 @@ struct Queue<I> {
     is_served: bool,
 }
 
-impl<I> Default for Cancels<I> {
+impl<D: Driver> Default for Cancels<D> {
     fn default() -> Self {
-        Self(Mutex::new(Queue { sessions: VecDeque::new(), is_served: false }))
+        Self {
+            queue: Mutex::new(Queue { sessions: VecDeque::new(), is_served: false }),
+            reserve: Mutex::default(),
+            is_kept: AtomicBool::new(false),
+        }
     }
 }
 
-impl<I> Cancels<I> {
+impl<I> Queue<I> {
     /// Adds a session. Returns whether a task must be started that ends what is in the queue.
-    fn push(&self, id: I, step: Step) -> bool {
-        let mut queue = self.queue();
-        if queue.sessions.len() == CANCELS_MAX {
-            queue.sessions.pop_front();
+    fn push(&mut self, id: I, step: Step) -> bool {
+        if self.sessions.len() == CANCELS_MAX {
+            self.sessions.pop_front();
         }
-        queue.sessions.push_back((id, step));
-        !std::mem::replace(&mut queue.is_served, true)
+        self.sessions.push_back((id, step));
+        !std::mem::replace(&mut self.is_served, true)
     }
 
     /// Takes what is in the queue. If it is empty, the task ends.
-    fn take(&self) -> Vec<(I, Step)> {
-        let mut queue = self.queue();
-        queue.is_served = !queue.sessions.is_empty();
-        queue.sessions.drain(..).collect()
-    }
-
-    fn queue(&self) -> std::sync::MutexGuard<'_, Queue<I>> {
-        // What is under the lock is whole after a panic too.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take(&mut self) -> Vec<(I, Step)> {
+        self.is_served = !self.sessions.is_empty();
+        self.sessions.drain(..).collect()
     }
 }
 
-/// Ends what is in the queue, all that has come meanwhile over one connection.
+impl<D: Driver> Cancels<D> {
+    fn queue(&self) -> MutexGuard<'_, Queue<D::Id>> {
+        // What is under the lock is whole after a panic too.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reserve(&self) -> MutexGuard<'_, Option<(D::Connection, Instant)>> {
+        self.reserve.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection that was kept, if it still answers.
+    async fn kept(driver: &D) -> Option<D::Connection> {
+        let kept = driver.cancels().reserve().take();
+        let (mut connection, used) = kept?;
+        let is_alive = used.elapsed() < IDLE
+            || tokio::time::timeout(TRY, driver.answers(&mut connection)).await.unwrap_or(false);
+        is_alive.then_some(connection)
+    }
+
+    fn keep(&self, connection: D::Connection) {
+        *self.reserve() = Some((connection, Instant::now()));
+    }
+}
+
+/// Ends what is in the queue, all that has come meanwhile at once.
 async fn cancel_all<D: Driver>(driver: Arc<D>) {
     loop {
-        let sessions = driver.cancels().take();
-        let count = sessions.len();
-        if count == 0 {
+        let sessions = driver.cancels().queue().take();
+        if sessions.is_empty() {
             return;
         }
-        if !matches!(tokio::time::timeout(driver.patience(), driver.cancel(sessions)).await, Ok(Ok(()))) {
+        if tokio::time::timeout(driver.patience(), cancel(&*driver, &sessions)).await.is_err() {
             tracing::debug!(
-                count,
+                count = sessions.len(),
                 "statements that nobody waits for could not be ended; the server's limits end them"
             );
         }
+    }
+}
+
+/// Ends what is done in these sessions, however often it has to be tried.
+async fn cancel<D: Driver>(driver: &D, sessions: &[(D::Id, Step)]) {
+    loop {
+        let connection = match Cancels::kept(driver).await {
+            Some(kept) => Some(kept),
+            None => driver.connect().await.ok(),
+        };
+        if let Some(mut connection) = connection
+            && driver.cancel(&mut connection, sessions).await.is_ok()
+        {
+            return driver.cancels().keep(connection);
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Has a connection for what is to be ended, as long as the pool is there.
+async fn keep_reserve<D: Driver>(pool: Weak<Parts<D>>) {
+    // One that is used for a moment only, as by a command, does not need it.
+    tokio::time::sleep(IDLE).await;
+    loop {
+        let Some(driver) =
+            pool.upgrade().filter(|pool| !pool.room.is_closed()).map(|pool| pool.driver.clone())
+        else {
+            return;
+        };
+        let connection = match Cancels::kept(&*driver).await {
+            Some(kept) => Ok(kept),
+            None => driver.connect().await,
+        };
+        let pause = if connection.is_ok() { LOOK } else { IDLE };
+        // It may have been closed meanwhile.
+        if let Ok(connection) = connection
+            && pool.upgrade().is_some_and(|pool| !pool.room.is_closed())
+        {
+            driver.cancels().keep(connection);
+        }
+        drop(driver);
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -235,6 +318,8 @@ struct Parts<D: Driver> {
     idle: Mutex<Idle<D>>,
     room: Arc<Semaphore>,
     patience: Duration,
+    /// Whether a connection is kept for what is to be ended.
+    reserves: AtomicBool,
 }
 
 /// Connections that nobody uses.
@@ -257,7 +342,8 @@ impl<D: Driver> Pool<D> {
     pub fn new(driver: D, connections_max: u32, patience: Duration, kept: Duration) -> Self {
         let room = Arc::new(Semaphore::new(connections_max.max(1) as usize));
         let idle = Mutex::new(Idle { lines: VecDeque::new(), doubted: None });
-        let parts = Arc::new(Parts { driver: Arc::new(driver), idle, room, patience });
+        let reserves = AtomicBool::new(false);
+        let parts = Arc::new(Parts { driver: Arc::new(driver), idle, room, patience, reserves });
         tokio::spawn(close_old(Arc::downgrade(&parts), kept));
         Self(parts)
     }
@@ -265,6 +351,11 @@ impl<D: Driver> Pool<D> {
     /// How its connections are made.
     pub fn driver(&self) -> &Arc<D> {
         &self.0.driver
+    }
+
+    /// From now on a connection is kept for what is to be ended, once one is lent.
+    pub fn reserve(&self) {
+        self.0.reserves.store(true, Ordering::Relaxed);
     }
 
     /// A connection of nobody else's.
@@ -276,6 +367,11 @@ impl<D: Driver> Pool<D> {
             let permit = self.0.room.clone().acquire_owned().await;
             let permit = permit.map_err(|_| D::stopped(Stopped::Closed))?;
             let line = usable(&self.0.driver, || self.0.idle().take()).await?;
+            if self.0.reserves.load(Ordering::Relaxed)
+                && !self.0.driver.cancels().is_kept.swap(true, Ordering::Relaxed)
+            {
+                tokio::spawn(keep_reserve(Arc::downgrade(&self.0)));
+            }
             Ok(Lent { line: Some(line), pool: self.0.clone(), done: false, _permit: permit })
         });
         lent.await.unwrap_or_else(|_| Err(D::stopped(Stopped::Busy)))
@@ -285,6 +381,7 @@ impl<D: Driver> Pool<D> {
     pub fn close(&self) {
         self.0.room.close();
         self.0.idle().lines.clear();
+        self.0.driver.cancels().reserve().take();
     }
 }
 
@@ -393,13 +490,13 @@ mod tests {
 
     #[test]
     fn many_connections_that_are_dropped_are_ended_by_one_task() {
-        let cancels = Cancels::default();
-        assert!(cancels.push(0, Step::Read), "a task is started");
-        assert!(!(1..1_000).any(|number| cancels.push(number, Step::Read)), "and one is enough");
-        let taken: Vec<u32> = cancels.take().into_iter().map(|(number, _)| number).collect();
+        let mut queue = Queue { sessions: VecDeque::new(), is_served: false };
+        assert!(queue.push(0, Step::Read), "a task is started");
+        assert!(!(1..1_000).any(|number| queue.push(number, Step::Read)), "and one is enough");
+        let taken: Vec<u32> = queue.take().into_iter().map(|(number, _)| number).collect();
         assert_eq!(taken, (1_000 - CANCELS_MAX as u32..1_000).collect::<Vec<_>>(), "the newest");
-        assert!(!cancels.push(1, Step::Commit), "the task goes round again");
-        assert_eq!((cancels.take().len(), cancels.take().len()), (1, 0));
-        assert!(cancels.push(2, Step::Read), "the task has ended");
+        assert!(!queue.push(1, Step::Commit), "the task goes round again");
+        assert_eq!((queue.take().len(), queue.take().len()), (1, 0));
+        assert!(queue.push(2, Step::Read), "the task has ended");
     }
 }

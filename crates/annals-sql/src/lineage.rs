@@ -141,6 +141,14 @@ impl Lineage {
         }
     }
 
+    /// Whether the log has what was seen, if this is the event that it has at that position.
+    pub fn has(&self, seen: Witness, event: Option<EventId>) -> bool {
+        match seen.position {
+            Position::ZERO => seen == Witness::origin(self.id),
+            _ => event == Some(seen.id),
+        }
+    }
+
     /// Compares what a database has with the log. `asked` is the event that it was asked about.
     ///
     /// # Errors

@@ -5,14 +5,21 @@
 use std::sync::Arc;
 
 use annals_core::{Cause, Error, Position, Result, Witness};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::Stopped;
 use crate::failure::SharedCause;
 
 /// The newest head that anybody in this process has seen. A clone is the same.
 #[derive(Clone, Debug)]
-pub struct Progress(Arc<watch::Sender<Known>>);
+pub struct Progress(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    known: watch::Sender<Known>,
+    /// Somebody has begun to wait.
+    asked: Notify,
+}
 
 #[derive(Clone, Debug)]
 struct Known {
@@ -34,17 +41,13 @@ impl Known {
 impl Progress {
     /// The log is known to go to here.
     pub fn at(head: Position) -> Self {
-        Self(Arc::new(watch::Sender::new(Known {
-            head,
-            lost_to: Position::ZERO,
-            failures: 0,
-            failure: None,
-        })))
+        let known = Known { head, lost_to: Position::ZERO, failures: 0, failure: None };
+        Self(Arc::new(Parts { known: watch::Sender::new(known), asked: Notify::new() }))
     }
 
     /// The log was found to go to here, or further.
     pub fn passed(&self, head: Position) {
-        self.0.send_if_modified(|known| {
+        self.0.known.send_if_modified(|known| {
             let further = head > known.head;
             known.head = head.max(known.head);
             further
@@ -53,7 +56,7 @@ impl Progress {
 
     /// The log no longer has this event: how far it goes is not known, and who waits gets to know.
     pub(crate) fn lost(&self, event: Witness) {
-        self.0.send_modify(|known| {
+        self.0.known.send_modify(|known| {
             (known.head, known.lost_to) = (Position::ZERO, known.lost_to.max(event.position));
         });
         self.fail(Stopped::OtherHistory { seen: event });
@@ -61,14 +64,14 @@ impl Progress {
 
     /// Who waits now is answered with this, which is `Unavailable`: it was not possible to look at the log for too long.
     pub fn fail(&self, cause: impl Into<Cause>) {
-        self.0.send_modify(|known| {
+        self.0.known.send_modify(|known| {
             (known.failures, known.failure) = (known.failures + 1, Some(SharedCause::new(cause)));
         });
     }
 
     /// The newest head that is known.
     pub fn head(&self) -> Position {
-        self.0.borrow().head
+        self.0.known.borrow().head
     }
 
     /// Waits until the head is beyond this position, and returns it.
@@ -77,8 +80,9 @@ impl Progress {
     /// `Unavailable` if the log is found to have lost events meanwhile or before it had this position again, or cannot be
     /// looked at for too long.
     pub async fn wait(&self, after: Position) -> Result<Position> {
-        let mut known = self.0.subscribe();
+        let mut known = self.0.known.subscribe();
         let failures = known.borrow().failures;
+        self.0.asked.notify_one();
         let ends = |known: &Known| known.head > after || known.failures != failures || known.has_lost(after);
         let known = known.wait_for(ends).await;
         let known = known.expect("the sender lives as long as this");
@@ -88,9 +92,14 @@ impl Progress {
         }
     }
 
+    /// Waits until somebody waits who did not at the last call, or has begun to since.
+    pub async fn asked(&self) {
+        self.0.asked.notified().await;
+    }
+
     /// Whether anybody waits.
     pub fn is_waited_for(&self) -> bool {
-        self.0.receiver_count() > 0
+        self.0.known.receiver_count() > 0
     }
 }
 

@@ -11,9 +11,9 @@
 //! - R2  A replica that is away, or does not get what the primary has had for [`LAG_MAX`], holds nobody up: the primary
 //!       answers until it is back.
 //! - R3  A replica shows the history of the primary. It is one only as long as it follows another server (the store on it
-//!       is opened so and checks it with each answer), and the event at the newest position that a page speaks of, whether it
-//!       is meant or passed over, is compared with the primary's before the page is handed out, unless a newer one was
-//!       within the last [`BELIEVED`]. The primary may lose events too: the replica need not have more than the primary
+//!       is opened so and checks it with each answer), and the event at the newest position that a page or a list of streams
+//!       speaks of, whether it is meant or passed over, is compared with the primary's before the answer is handed out, unless
+//!       a newer one was within the last [`BELIEVED`]. The primary may lose events too: the replica need not have more than the primary
 //!       answered last.
 
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use annals_core::{
     Append, Appended, Direction, Error, EventStore, IdempotencyKey, Invalid, LogPage, LogRead, Position,
-    Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead, Witness,
+    RecordedEvent, Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead, Witness,
 };
 use async_trait::async_trait;
 use tokio::task::AbortHandle;
@@ -128,13 +128,13 @@ impl Replicated {
         }
     }
 
-    /// Whether the primary has what a page of the replica says of the log up to `newest`.
-    async fn is_of_primary(&self, replica: &Replica, page: &LogPage, newest: Position) -> bool {
+    /// Whether the primary has what the replica says of the log up to `newest`, with these events.
+    async fn is_of_primary(&self, replica: &Replica, events: &[RecordedEvent], newest: Position) -> bool {
         if newest == Position::ZERO || replica.is_compared(newest) {
             return true;
         }
         let began = Instant::now();
-        let newest = match page.events.iter().find(|event| event.position == newest) {
+        let newest = match events.iter().find(|event| event.position == newest) {
             Some(event) => Some(Witness::of(event)),
             // It was passed over.
             None => self.answer(Witness::at(&*replica.store, newest)).await.flatten(),
@@ -173,7 +173,7 @@ impl Replicated {
             Direction::Forward => page.next.previous(),
             Direction::Backward => read.from,
         };
-        let is_enough = page.head >= needed && self.is_of_primary(replica, &page, newest).await;
+        let is_enough = page.head >= needed && self.is_of_primary(replica, &page.events, newest).await;
         is_enough.then_some(page)
     }
 
@@ -270,7 +270,10 @@ impl EventStore for Replicated {
         if let Some(replica) = self.replica()
             && let Some(listed) = self.answer(replica.store.list_streams(list.clone())).await
         {
-            return Ok(listed);
+            let newest = listed.iter().map(|stream| stream.position).max().unwrap_or(Position::ZERO);
+            if self.is_of_primary(replica, &[], newest).await {
+                return Ok(listed);
+            }
         }
         self.primary.list_streams(list).await
     }

@@ -50,6 +50,11 @@ pub enum Stopped {
          between transactions; it must keep sessions (pgbouncer: pool_mode = session)"
     )]
     Pooled,
+    /// The server has not given the session the lock of its own name.
+    #[error(
+        "the server does not give locks to sessions (GET_LOCK): by them it is known which session to end"
+    )]
+    NoLock,
     /// A server that should follow another takes writes.
     #[error("this server follows no other any more, so it is no replica")]
     NoReplica,

@@ -125,6 +125,7 @@ macro_rules! __clauses {
                 a_page_says_where_the_next_begins,
                 a_read_ends_at_its_upper_bound,
                 a_page_without_events_still_gets_on,
+                a_page_is_read_after_an_event_of_the_log_only,
                 a_limit_is_kept,
                 every_query_reads_what_a_filter_would,
                 large_events_are_read_in_bounded_pages,

@@ -5,7 +5,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A proxy. It ends with the process.
@@ -21,6 +21,9 @@ struct State {
     swallows_requests: AtomicBool,
     /// Nothing that the server sends is passed on.
     swallows_answers: AtomicBool,
+    /// How many connections it has accepted, and how many of these, the first ones, are silent whatever the others are.
+    accepted: AtomicUsize,
+    silent: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -43,6 +46,8 @@ impl Proxy {
             to: Mutex::new(place_of(url).to_owned()),
             swallows_requests: AtomicBool::new(false),
             swallows_answers: AtomicBool::new(false),
+            accepted: AtomicUsize::new(0),
+            silent: AtomicUsize::new(0),
             open: Mutex::default(),
         });
         let accepting = state.clone();
@@ -68,6 +73,11 @@ impl Proxy {
     pub fn fall_silent(&self) {
         self.state.swallows_requests.store(true, Ordering::SeqCst);
         self.lose_answers();
+    }
+
+    /// From now on nothing is passed on on the connections that are there, for ever; new ones work.
+    pub fn silence_open(&self) {
+        self.state.silent.store(self.state.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
     /// From now on the server gets what clients send, and clients get no answer.
@@ -97,6 +107,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl State {
     fn accept(self: &Arc<Self>, client: TcpStream) {
+        let number = self.accepted.fetch_add(1, Ordering::SeqCst);
         let to = lock(&self.to).clone();
         // A server that is away refuses, as it would without a proxy: the client is dropped.
         let Ok(server) = TcpStream::connect(to) else { return };
@@ -105,11 +116,11 @@ impl State {
         lock(&self.open).extend([client.try_clone(), server.try_clone()].into_iter().flatten());
         for (from, to, is_request) in [(from_client, server, true), (from_server, client, false)] {
             let state = self.clone();
-            std::thread::spawn(move || state.pass(from, to, is_request));
+            std::thread::spawn(move || state.pass(from, to, is_request, number));
         }
     }
 
-    fn pass(&self, mut from: TcpStream, mut to: TcpStream, is_request: bool) {
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, is_request: bool, number: usize) {
         let mut bytes = vec![0; 64 << 10];
         let swallows = if is_request { &self.swallows_requests } else { &self.swallows_answers };
         loop {
@@ -117,7 +128,8 @@ impl State {
                 Ok(0) | Err(_) => break,
                 Ok(read) => read,
             };
-            if !swallows.load(Ordering::SeqCst) && to.write_all(&bytes[..read]).is_err() {
+            let is_silent = swallows.load(Ordering::SeqCst) || number < self.silent.load(Ordering::SeqCst);
+            if !is_silent && to.write_all(&bytes[..read]).is_err() {
                 break;
             }
         }

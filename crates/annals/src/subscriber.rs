@@ -197,8 +197,8 @@ impl Subscribe {
     }
 
     /// At its very first start, begins with what is written from then on. Without this, with the first event of
-    /// all. If the log loses events from before that start (a backup was restored), some that are older than the start may be
-    /// delivered.
+    /// all. If the log loses the event at which it started too (a backup was restored), with more than 15 before it, some older
+    /// ones may be delivered: at most about as many as were lost.
     pub fn from_now(mut self) -> Self {
         self.from_now = true;
         self

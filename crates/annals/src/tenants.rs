@@ -185,11 +185,14 @@ impl Tenants {
             self.shared.may_be_called_off(at, to).await?;
         }
         // A place that is refused begins no move. One that is not reached does, as it may be reached when the move is resumed.
+        let mut claimed = None;
         if let Some(at) = at
             && to.is_none_or(|to| to == url)
-            && let Err(Error::Invalid(refused)) = self.shared.claim_new(&at, url, tenant).await
         {
-            return Err(refused.into());
+            match self.shared.claim_new(&at, url, tenant).await {
+                Err(Error::Invalid(refused)) => return Err(refused.into()),
+                source => claimed = source.ok().map(|source| (at, source)),
+            }
         }
         self.shared.say(tenant, Move::Begin { to: url.to_owned() }).await?;
         // What stands there now is what counts, and its version is the number of the move.
@@ -202,8 +205,10 @@ impl Tenants {
         }
         let number = version.get();
         let (old, new) = (self.shared.address(&at)?, self.shared.address(url)?);
-        self.shared.claim_new(&at, url, tenant).await?;
-        let source = open::open_moving(&old, Arc::new(Unbounded)).await?;
+        let source = match claimed {
+            Some((claimed, source)) if claimed == at => source,
+            _ => self.shared.claim_new(&at, url, tenant).await?,
+        };
         open::adopt(&new, source.id(), number).await?;
         let target = open::open_moving(&new, Arc::new(Unbounded)).await?;
         let head = source.head().await?;
@@ -242,11 +247,12 @@ impl Shared {
         open::claim(&self.address(place)?, claim).await
     }
 
-    /// Claims the place that a log is to be moved to.
-    async fn claim_new(&self, at: &str, place: &str, tenant: &str) -> Result<()> {
+    /// Claims the place that a log is to be moved to. Returns the log, to be copied.
+    async fn claim_new(&self, at: &str, place: &str, tenant: &str) -> Result<Arc<dyn EventStore>> {
         self.claim(at, tenant, true, None).await?;
-        let log = self.store(at).await?.id();
-        self.claim(place, tenant, false, Some(log)).await
+        let source = open::open_moving(&self.address(at)?, Arc::new(Unbounded)).await?;
+        self.claim(place, tenant, false, Some(source.id())).await?;
+        Ok(source)
     }
 
     /// Refuses to call a move off if what was appended at the new place would be lost: the move was finished, and the directory

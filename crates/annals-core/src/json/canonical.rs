@@ -14,16 +14,39 @@ pub(crate) fn is_same_json(one: &[u8], other: &[u8]) -> bool {
 
 /// The one form of JSON that was checked.
 fn canonical(data: &[u8]) -> Vec<u8> {
-    let mut writer = Writer { data, at: 0, out: Vec::with_capacity(data.len()) };
+    let mut writer = Writer { data, at: 0, out: Vec::with_capacity(data.len()), objects: Vec::new() };
     writer.value();
-    writer.out
+    let Writer { out, objects, .. } = writer;
+    if objects.iter().all(|object| object.is_sorted) {
+        return out;
+    }
+    let mut sorted = Sorted { written: &out, objects: &objects, out: Vec::with_capacity(out.len()) };
+    sorted.copy(0, out.len(), 0);
+    sorted.out
 }
 
-/// Reads JSON that was checked, so that it need not look for what is wrong and is not nested deeply.
+/// Reads JSON that was checked, so that it need not look for what is wrong and is not nested deeply. What it writes has the
+/// members of objects in the order in which they were read.
 struct Writer<'a> {
     data: &'a [u8],
     at: usize,
     out: Vec<u8>,
+    /// In the order in which they begin.
+    objects: Vec<Object>,
+}
+
+/// An object in the output.
+#[derive(Default)]
+struct Object {
+    /// Where its members begin and end.
+    from: usize,
+    to: usize,
+    /// Sorted by name.
+    members: Vec<Member>,
+    /// Whether its members were sorted by name as they were read.
+    is_sorted: bool,
+    /// The number of the next object that is not inside it.
+    next: usize,
 }
 
 /// Where a member is in the output: its beginning, the end of its name, and its end.
@@ -31,6 +54,29 @@ struct Member {
     from: usize,
     name_to: usize,
     to: usize,
+    /// The number of the first object in its value, if there is one there.
+    object: usize,
+}
+
+/// Copies what was written, each object with its members sorted. Each byte is copied once, however deep it is nested.
+struct Sorted<'a> {
+    written: &'a [u8],
+    objects: &'a [Object],
+    out: Vec<u8>,
+}
+
+impl Sorted<'_> {
+    /// Copies what is between these places. `object` is the number of the first object that begins there or later.
+    fn copy(&mut self, mut from: usize, to: usize, mut object: usize) {
+        while let Some(next) = self.objects.get(object).filter(|next| next.from < to) {
+            self.out.extend_from_slice(&self.written[from..next.from]);
+            for member in &next.members {
+                self.copy(member.from, member.to, member.object);
+            }
+            (from, object) = (next.to, next.next);
+        }
+        self.out.extend_from_slice(&self.written[from..to]);
+    }
 }
 
 impl Writer<'_> {
@@ -86,6 +132,8 @@ impl Writer<'_> {
 
     fn object(&mut self) {
         self.out.push(b'{');
+        let number = self.objects.len();
+        self.objects.push(Object::default());
         let begin = self.out.len();
         let mut members = Vec::new();
         while self.has_element(b'}') {
@@ -95,21 +143,18 @@ impl Writer<'_> {
             self.skip_blanks();
             // The colon.
             self.at += 1;
+            let object = self.objects.len();
             self.value();
             self.out.push(b',');
-            members.push(Member { from, name_to, to: self.out.len() });
+            members.push(Member { from, name_to, to: self.out.len(), object });
         }
-        let is_sorted = members.is_sorted_by(|one: &Member, next| {
-            self.out[one.from..one.name_to] <= self.out[next.from..next.name_to]
-        });
+        let name = |member: &Member| &self.out[member.from..member.name_to];
+        let is_sorted = members.is_sorted_by(|one, next| name(one) <= name(next));
         if !is_sorted {
-            let written = self.out.split_off(begin);
-            let part = |from: usize, to: usize| &written[from - begin..to - begin];
-            members.sort_unstable_by_key(|member| part(member.from, member.name_to));
-            for member in members {
-                self.out.extend_from_slice(part(member.from, member.to));
-            }
+            members.sort_unstable_by(|one, other| name(one).cmp(name(other)));
         }
+        let next = self.objects.len();
+        self.objects[number] = Object { from: begin, to: self.out.len(), members, is_sorted, next };
         self.out.push(b'}');
     }
 
@@ -219,6 +264,27 @@ mod tests {
         ] {
             assert!(!is_same(one, other), "{one} and {other}");
         }
+    }
+
+    /// An object of this depth, whose members are in this order, with this much beside each of them.
+    fn nested(depth: usize, reversed: bool, text: &str) -> String {
+        let inner = if depth == 0 { "1".to_owned() } else { nested(depth - 1, reversed, text) };
+        let members = [format!("\"a\":{inner}"), format!("\"b\":\"{text}\""), "\"c\":{}".to_owned()];
+        let [a, b, c] = &members;
+        if reversed { format!("{{{c},{b},{a}}}") } else { format!("{{{a},{b},{c}}}") }
+    }
+
+    #[test]
+    fn nested_objects_are_sorted_at_every_depth() {
+        let (one, other) = (nested(30, false, "text"), nested(30, true, "text"));
+        assert!(is_same(&one, &other));
+        assert!(is_same(&format!("[{one},{{}},{other}]"), &format!("[{other},{{}},{one}]")));
+        assert!(!is_same(&one, &nested(30, true, "other")));
+        let sorted = r#"{"a"{"a"{"b"1e0,"c"[{"d"2e0,"e"3e0,},],},},"z"{"x"1e0,"y"2e0,},}"#;
+        let data = r#"{"z":{"y":2,"x":1},"a":{"a":{"c":[{"e":3,"d":2}],"b":1}}}"#;
+        assert_eq!(String::from_utf8(canonical(data.as_bytes())).unwrap(), sorted);
+        let text = "x".repeat(10_000);
+        assert!(is_same(&nested(100, false, &text), &nested(100, true, &text)));
     }
 
     #[test]

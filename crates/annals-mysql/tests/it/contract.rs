@@ -5,8 +5,9 @@ use std::sync::Arc;
 use annals_core::TestClock;
 use annals_mysql::{MySqlStore, Options};
 use annals_testkit::Subject;
+use annals_testkit::kind::Kind;
 
-use crate::support::Kind;
+use crate::support::fresh_log;
 
 /// A database of its own for each clause.
 struct Database(String);
@@ -28,13 +29,13 @@ impl Subject for Database {
 }
 
 mod mariadb {
-    annals_testkit::contract!(open: super::Database(super::Kind::MariaDb.fresh_log().await));
+    annals_testkit::contract!(open: super::Database(super::fresh_log(super::Kind::MariaDb).await));
 }
 
 mod newest_mariadb {
-    annals_testkit::contract!(open: super::Database(super::Kind::NewestMariaDb.fresh_log().await));
+    annals_testkit::contract!(open: super::Database(super::fresh_log(super::Kind::NewestMariaDb).await));
 }
 
 mod mysql {
-    annals_testkit::contract!(open: super::Database(super::Kind::MySql.fresh_log().await));
+    annals_testkit::contract!(open: super::Database(super::fresh_log(super::Kind::MySql).await));
 }

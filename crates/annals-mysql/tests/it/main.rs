@@ -1,9 +1,28 @@
-//! The store on MariaDB, on a real server that the tests start themselves.
+//! The store on MariaDB and MySQL, on real servers that the tests start themselves.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "helpers of tests may fail the test, and say what they saw"
 )]
+
+/// Tests for each server of this run.
+macro_rules! on_each_server {
+    ($($name:ident,)*) => {
+        on_each_server!(@on mariadb MariaDb $($name)*);
+        on_each_server!(@on newest_mariadb NewestMariaDb $($name)*);
+        on_each_server!(@on mysql MySql $($name)*);
+    };
+    (@on $module:ident $kind:ident $($name:ident)*) => {
+        mod $module {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                if annals_testkit::kind::Kind::$kind.is_chosen() {
+                    super::$name(annals_testkit::kind::Kind::$kind).await;
+                }
+            })*
+        }
+    };
+}
 
 mod contract;
 mod order;

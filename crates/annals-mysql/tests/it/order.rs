@@ -6,12 +6,20 @@ use std::time::Duration;
 
 use annals_core::{Error, EventStore};
 use annals_mysql::{MySqlStore, Options};
-use annals_testkit::{hostile, outages, server};
+use annals_testkit::kind::Kind;
+use annals_testkit::{hostile, outages};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
 use tokio::sync::Mutex;
 
 use crate::support::{SETTINGS, connect, fresh_log};
+
+on_each_server! {
+    an_append_that_is_held_open_is_not_skipped,
+    an_append_whose_connection_is_killed_leaves_no_hole,
+    killed_connections_lose_nothing_and_do_nothing_twice,
+    tables_are_made_once_by_many,
+}
 
 async fn open(url: &str) -> Arc<dyn EventStore> {
     Arc::new(MySqlStore::open(url, Options::default()).await.unwrap())
@@ -49,10 +57,11 @@ async fn until_two_wait(connection: &mut MySqlConnection) {
 
 /// What the eight that wait get, when what was held open ends in this way.
 async fn others_wait(
+    kind: Kind,
     end: impl AsyncFnOnce(&mut MySqlConnection, &mut MySqlConnection),
     last: u64,
 ) -> Vec<u64> {
-    let url = fresh_log().await;
+    let url = fresh_log(kind).await;
     let stores = open_three(&url).await;
     let (mut held, mut other, mut looking) = (connect(&url).await, connect(&url).await, connect(&url).await);
     let held = Mutex::new(&mut held);
@@ -67,23 +76,21 @@ async fn others_wait(
 }
 
 /// G4: whoever began first comes first; the others wait, and the reader sees all of them.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_append_that_is_held_open_is_not_skipped() {
+async fn an_append_that_is_held_open_is_not_skipped(kind: Kind) {
     let end = async |held: &mut MySqlConnection, _: &mut MySqlConnection| {
         held.execute("COMMIT").await.unwrap();
     };
-    assert_eq!(others_wait(end, 10).await, [3, 4, 5, 6, 7, 8, 9, 10], "position 2 was held open");
+    assert_eq!(others_wait(kind, end, 10).await, [3, 4, 5, 6, 7, 8, 9, 10], "position 2 was held open");
 }
 
 /// G4: an append whose connection is killed leaves no hole.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_append_whose_connection_is_killed_leaves_no_hole() {
+async fn an_append_whose_connection_is_killed_leaves_no_hole(kind: Kind) {
     let end = async |held: &mut MySqlConnection, other: &mut MySqlConnection| {
         let id: i64 =
             sqlx::query("SELECT CAST(CONNECTION_ID() AS SIGNED)").fetch_one(held).await.unwrap().get(0);
         other.execute(AssertSqlSafe(format!("KILL {id}"))).await.unwrap();
     };
-    assert_eq!(others_wait(end, 9).await, [2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(others_wait(kind, end, 9).await, [2, 3, 4, 5, 6, 7, 8, 9]);
 }
 
 /// Kills a connection that writes, a moment from now, if there is one; says how many.
@@ -98,10 +105,9 @@ async fn kill(connection: &mut MySqlConnection) -> usize {
 }
 
 /// G1, G4, G5: connections are killed while three processes write.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn killed_connections_lose_nothing_and_do_nothing_twice() {
+async fn killed_connections_lose_nothing_and_do_nothing_twice(kind: Kind) {
     // A server of its own: the killing is of every store on it.
-    let server = server::mariadb(&SETTINGS);
+    let server = kind.start(&SETTINGS);
     let mut connection = connect(&server.url()).await;
     let stores = open_three(&server.url()).await;
     let survived =
@@ -110,10 +116,9 @@ async fn killed_connections_lose_nothing_and_do_nothing_twice() {
 }
 
 /// Two processes that open a database without tables at once make them once.
-#[tokio::test(flavor = "multi_thread")]
-async fn tables_are_made_once_by_many() {
-    let alone = annals_mysql::migrate(&fresh_log().await).await.unwrap();
-    let url = fresh_log().await;
+async fn tables_are_made_once_by_many(kind: Kind) {
+    let alone = annals_mysql::migrate(&fresh_log(kind).await).await.unwrap();
+    let url = fresh_log(kind).await;
     let migrate = || {
         let url = url.clone();
         async move { annals_mysql::migrate(&url).await }

@@ -5,29 +5,36 @@ use std::time::Duration;
 
 use annals_core::{Error, EventId, EventStore, EventStoreExt, Query, StreamId};
 use annals_mysql::{MySqlStore, Options};
-use annals_testkit::outages::{append, unavailable};
-use annals_testkit::{outages, server};
+use annals_testkit::kind::Kind;
+use annals_testkit::outages::{self, append, unavailable};
 use sqlx::Executor;
 use tokio::sync::Mutex;
 
 use crate::support::{SETTINGS, connect, fresh_log};
 
+on_each_server! {
+    a_restart_is_survived,
+    whoever_has_to_wait_for_too_long_is_told,
+    a_server_that_only_reads_refuses_appends_alone,
+    an_append_that_is_larger_than_a_packet_is_refused,
+    a_full_disk_refuses_appends_and_nothing_else,
+    a_clock_that_jumps_changes_no_order,
+}
+
 /// A store that does not wait for long.
 async fn impatient(url: &str) -> Arc<dyn EventStore> {
-    let options = Options { patience: Duration::from_secs(1), connections_max: 2, ..Options::default() };
+    let options = Options { patience: Duration::from_secs(3), connections_max: 2, ..Options::default() };
     Arc::new(MySqlStore::open(url, options).await.unwrap())
 }
 
 /// G9: a server that goes away takes nothing with it that was acknowledged, and when it is back everything goes on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restart_is_survived() {
-    outages::a_restart_is_survived(server::mariadb(&SETTINGS), async |url| impatient(url).await).await;
+async fn a_restart_is_survived(kind: Kind) {
+    outages::a_restart_is_survived(kind.start(&SETTINGS), async |url| impatient(url).await).await;
 }
 
 /// G9: when every connection is taken, or a lock is held for too long, calls end in time.
-#[tokio::test(flavor = "multi_thread")]
-async fn whoever_has_to_wait_for_too_long_is_told() {
-    let url = fresh_log().await;
+async fn whoever_has_to_wait_for_too_long_is_told(kind: Kind) {
+    let url = fresh_log(kind).await;
     let holder = Mutex::new(connect(&url).await);
     let say = async |sql| {
         holder.lock().await.execute(sql).await.unwrap();
@@ -41,9 +48,8 @@ async fn whoever_has_to_wait_for_too_long_is_told() {
 }
 
 /// G9: a server that only reads says so, and takes appends again when it writes.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_only_reads_refuses_appends_alone() {
-    let server = server::mariadb(&SETTINGS);
+async fn a_server_that_only_reads_refuses_appends_alone(kind: Kind) {
+    let server = kind.start(&SETTINGS);
     let mut owner = connect(&server.url()).await;
     // Who may do everything may write to a server that only reads.
     owner.execute("CREATE USER shop@'%'; GRANT ALL ON annals.* TO shop@'%'").await.unwrap();
@@ -58,9 +64,8 @@ async fn a_server_that_only_reads_refuses_appends_alone() {
 
 /// G9: an append that is larger than what the server lets through is refused, and others are not; nor are many that are
 /// so only together.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_append_that_is_larger_than_a_packet_is_refused() {
-    let server = server::mariadb(&["max-allowed-packet=1M"]);
+async fn an_append_that_is_larger_than_a_packet_is_refused(kind: Kind) {
+    let server = kind.start(&["max-allowed-packet=1M"]);
     let store = impatient(&server.url()).await;
     let mut large = append(0);
     large.writes[0].event.data = vec![b'x'; 3 << 20].into();
@@ -100,13 +105,12 @@ async fn an_append_that_is_larger_than_a_packet_is_refused() {
 }
 
 /// G9: a full disk refuses appends, with a clear error, and nothing else; with room again they go on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_refuses_appends_and_nothing_else() {
+async fn a_full_disk_refuses_appends_and_nothing_else(kind: Kind) {
     // One file for all tables, with an end: what the server says is the same as of a disk.
     let room = |megabytes: usize| format!("innodb-data-file-path=ibdata1:12M:autoextend:max:{megabytes}M");
     let others =
         ["innodb-flush-log-at-trx-commit=2", "innodb-file-per-table=OFF", "innodb-autoextend-increment=2"];
-    let mut server = server::mariadb(&[others[0], others[1], others[2], &room(30)]);
+    let mut server = kind.start(&[others[0], others[1], others[2], &room(30)]);
     let store = impatient(&server.url()).await;
     outages::a_full_disk_refuses_appends_and_nothing_else(store, async || {
         server.stop();
@@ -117,9 +121,8 @@ async fn a_full_disk_refuses_appends_and_nothing_else() {
 }
 
 /// A clock that jumps changes no order: recorded times never decrease.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_jumps_changes_no_order() {
-    let url = fresh_log().await;
+async fn a_clock_that_jumps_changes_no_order(kind: Kind) {
+    let url = fresh_log(kind).await;
     outages::a_clock_that_jumps_changes_no_order(async |clock| {
         Arc::new(MySqlStore::open(&url, Options { clock, ..Options::default() }).await.unwrap())
             as Arc<dyn EventStore>

@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use annals_testkit::server::{self, Server};
+use annals_testkit::kind::Kind;
+use annals_testkit::server::Server;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
@@ -15,37 +16,12 @@ pub const SETTINGS: [&str; 4] = [
     "innodb-log-file-size=256M",
 ];
 
-/// A kind of server that the store runs on.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    MariaDb,
-    NewestMariaDb,
-    MySql,
-}
-
-impl Kind {
-    /// The server of this kind that all tests of this binary share.
-    fn url(self) -> String {
-        static SERVERS: [OnceLock<Server>; 3] = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
-        let server = SERVERS[self as usize].get_or_init(|| match self {
-            Self::MariaDb => server::mariadb(&SETTINGS),
-            Self::NewestMariaDb => server::newest_mariadb(&SETTINGS),
-            Self::MySql => server::mysql(&SETTINGS),
-        });
-        server.url()
-    }
-
-    /// The address of a log that nobody else uses, on a server of this kind.
-    pub async fn fresh_log(self) -> String {
-        fresh_database(&self.url()).await
-    }
-}
-
-/// The address of a log that nobody else uses.
-pub async fn fresh_log() -> String {
+/// The address of a log that nobody else uses, on the server of this kind that all tests share.
+pub async fn fresh_log(kind: Kind) -> String {
+    static SERVERS: [OnceLock<Server>; 5] = [const { OnceLock::new() }; 5];
     match std::env::var("ANNALS_MYSQL_URL") {
         Ok(url) => fresh_database(&url).await,
-        Err(_) => Kind::MariaDb.fresh_log().await,
+        Err(_) => fresh_database(&SERVERS[kind as usize].get_or_init(|| kind.start(&SETTINGS)).url()).await,
     }
 }
 

@@ -34,7 +34,11 @@ pub async fn only_the_aggregate_that_fails_waits(place: Place) {
     place.write("3", "order.placed").await;
     let taken = taker.count(3).await;
     assert_eq!(types(&taken, "1"), ["order.placed"]);
-    until("it is recorded", async || place.outbox.status().await.unwrap().failing.len() == 1).await;
+    let recorded = async || {
+        let status = place.outbox.status().await.unwrap();
+        (status.failing.len(), status.pending) == (1, 3)
+    };
+    until("it is recorded, and what was taken is marked", recorded).await;
     let status = place.outbox.status().await.unwrap();
     assert_eq!((status.pending, status.held, status.dead_letters), (3, 0, 0));
     assert!(status.publishing && status.oldest.is_some());

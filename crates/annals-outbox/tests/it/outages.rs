@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use annals_outbox::{Outbox, Pool};
+use annals_outbox::{Options, Outbox, Pool};
+use annals_testkit::kind::Kind;
 use annals_testkit::proxy::Proxy;
-use annals_testkit::server::{self, Server};
 use sqlx::mysql::MySqlPoolOptions;
 use sqlx::postgres::PgPoolOptions;
 
@@ -29,7 +29,8 @@ fn impatient(place: &Place) -> Outbox {
 }
 
 /// Writers that write all the time, as far as they can; the server crashes and is started again. What was committed comes.
-async fn an_outage_is_survived(mut server: Server) {
+pub async fn an_outage_is_survived(place: Place) {
+    let mut server = place.kind().start_quick(&[]);
     let place = Place::new(&server.url(), None).await;
     let taker = Taker::new();
     let publisher = impatient(&place).publisher(taker.clone()).options(options()).start().await.unwrap();
@@ -60,21 +61,10 @@ async fn an_outage_is_survived(mut server: Server) {
     assert_eq!(place.outbox.status().await.unwrap().pending, 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_postgres_is_survived() {
-    an_outage_is_survived(server::newest_postgres(&["fsync=off"])).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_mariadb_is_survived() {
-    an_outage_is_survived(server::mariadb(&["innodb-flush-log-at-trx-commit=2"])).await;
-}
-
 /// A server that falls silent, on connections that stay open: the publisher says so, and publishes when it is back. Whether a
 /// connection is alive is not asked before it is used, as many services have it.
-async fn a_silent_database_is_noticed(server: Server) {
-    let place = Place::new(&server.url(), None).await;
-    let proxy = Proxy::to(&server.url());
+pub async fn a_silent_database_is_noticed(place: Place) {
+    let proxy = Proxy::to(&place.url);
     let pool: Pool = match Pool::connect(proxy.url()).await.unwrap() {
         Pool::Postgres(pool) => PgPoolOptions::new()
             .max_connections(2)
@@ -103,14 +93,43 @@ async fn a_silent_database_is_noticed(server: Server) {
     assert_eq!(outbox.status().await.unwrap().pending, 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_silent_postgres_is_noticed() {
-    a_silent_database_is_noticed(server::newest_postgres(&["fsync=off"])).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_silent_mariadb_is_noticed() {
-    a_silent_database_is_noticed(server::mariadb(&["innodb-flush-log-at-trx-commit=2"])).await;
+/// The connection that listens falls silent, and no other: messages go out by looking, and it is made again without a stop.
+pub async fn a_silent_listener_is_made_again_and_holds_up_nothing(place: Place) {
+    let Pool::Postgres(pool) = &place.pool else { panic!("it is not PostgreSQL") };
+    let trigger = include_str!("../../sql/postgres_notify.sql").replace("outbox", &place.name);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(trigger)).execute(pool).await.unwrap();
+    let proxy = Proxy::to(&place.url);
+    let listens = format!("SELECT COUNT(*) FROM pg_stat_activity WHERE query = 'LISTEN \"{}\"'", place.name);
+    for poll in [Duration::from_millis(100), Duration::from_secs(100_000)] {
+        // It listens where the pool connects to when it is started.
+        pool.set_connect_options(proxy.url().parse().unwrap());
+        let taker = Taker::new();
+        let publisher = place.outbox.publisher(taker.clone());
+        let publisher = publisher.options(Options { poll, ..options() }).start().await.unwrap();
+        pool.set_connect_options(place.url.parse().unwrap());
+        crate::support::until("it listens", async || place.number(&listens).await == 1).await;
+        place.write("1", "order.placed").await;
+        taker.count(1).await;
+        proxy.silence_open();
+        if poll < Duration::from_secs(1) {
+            let written = std::time::Instant::now();
+            place.write("1", "order.changed").await;
+            taker.count(2).await;
+            assert!(written.elapsed() < Duration::from_secs(5), "sooner than the silence is noticed");
+        } else {
+            let heard = async {
+                while taker.taken().len() < 2 {
+                    place.write("1", "order.changed").await;
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(120), heard).await.expect("it never listens again");
+        }
+        publisher.stop().await;
+        // What is silent ends when the network says so.
+        proxy.cut();
+        crate::support::until("it listens no more", async || place.number(&listens).await == 0).await;
+    }
 }
 
 #[tokio::test]
@@ -148,22 +167,24 @@ async fn what_is_published_is_marked_without_autocommit() {
 }
 
 /// What is asked of an outbox and given up leaves no transaction open: the connections are the caller's.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_question_that_is_given_up_leaves_no_transaction_open() {
-    for (place, is_open) in [
-        (
-            crate::support::Place::newest_postgres().await,
-            "SELECT CASE WHEN now() = statement_timestamp() THEN 0 ELSE 1 END::int8",
-        ),
-        (crate::support::Place::mariadb().await, "SELECT CAST(@@in_transaction AS SIGNED)"),
-    ] {
-        for micros in 0..600 {
-            let asked =
-                tokio::time::timeout(std::time::Duration::from_micros(5 * micros), place.outbox.status());
-            let _ = asked.await;
-            for _ in 0..3 {
-                assert_eq!(place.number(is_open).await, 0, "given up after {} microseconds", 5 * micros);
-            }
+pub async fn a_question_that_is_given_up_leaves_no_transaction_open(place: Place) {
+    let is_open = match place.kind() {
+        Kind::Postgres | Kind::NewestPostgres => {
+            "SELECT CASE WHEN now() = statement_timestamp() THEN 0 ELSE 1 END::int8"
+        }
+        Kind::MariaDb | Kind::NewestMariaDb => "SELECT CAST(@@in_transaction AS SIGNED)",
+        // It does not say so of the session, but of those that have written or locked.
+        Kind::MySql => {
+            "SELECT COUNT(*) FROM performance_schema.events_transactions_current AS t \
+             JOIN performance_schema.threads AS h ON h.thread_id = t.thread_id \
+             WHERE h.processlist_id = CONNECTION_ID() AND t.state = 'ACTIVE' AND t.autocommit = 'NO'"
+        }
+    };
+    for micros in 0..600 {
+        let asked = tokio::time::timeout(std::time::Duration::from_micros(5 * micros), place.outbox.status());
+        let _ = asked.await;
+        for _ in 0..3 {
+            assert_eq!(place.number(is_open).await, 0, "given up after {} microseconds", 5 * micros);
         }
     }
 }

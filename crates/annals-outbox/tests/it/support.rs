@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use annals_core::Backoff;
 use annals_outbox::{Failure, Message, NewMessage, Options, Outbox, Pool, Result, Sink};
-use annals_testkit::server::{self, Server};
+use annals_testkit::kind::Kind;
+use annals_testkit::server::Server;
 use async_trait::async_trait;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
@@ -23,32 +24,48 @@ pub struct Place {
     pub url: String,
     pub name: String,
     pub pool: Pool,
+    kind: Option<Kind>,
     _directory: Option<Arc<TempDir>>,
 }
 
 impl Place {
-    pub async fn oldest_postgres() -> Self {
-        static SERVER: OnceLock<Server> = OnceLock::new();
-        let own = || SERVER.get_or_init(|| server::oldest_postgres(&["fsync=off"])).url();
-        Self::new(&std::env::var("ANNALS_POSTGRES_URL").unwrap_or_else(|_| own()), None).await
+    /// One on the server of this kind that all tests share.
+    pub async fn on(kind: Kind) -> Self {
+        static SERVERS: [OnceLock<Server>; 5] = [const { OnceLock::new() }; 5];
+        let own = || SERVERS[kind as usize].get_or_init(|| kind.start_quick(&[])).url();
+        let named = if kind.is_postgres() { "ANNALS_POSTGRES_URL" } else { "ANNALS_MYSQL_URL" };
+        let url = std::env::var(named).unwrap_or_else(|_| own());
+        Self { kind: Some(kind), ..Self::new(&url, None).await }
     }
 
-    pub async fn newest_postgres() -> Self {
-        static SERVER: OnceLock<Server> = OnceLock::new();
-        let own = || SERVER.get_or_init(|| server::newest_postgres(&["fsync=off"])).url();
-        Self::new(&std::env::var("ANNALS_POSTGRES_URL").unwrap_or_else(|_| own()), None).await
+    pub async fn postgres() -> Option<Self> {
+        Self::on_chosen(Kind::Postgres).await
     }
 
-    pub async fn mariadb() -> Self {
-        static SERVER: OnceLock<Server> = OnceLock::new();
-        let own = || SERVER.get_or_init(|| server::mariadb(&["innodb-flush-log-at-trx-commit=2"])).url();
-        Self::new(&std::env::var("ANNALS_MYSQL_URL").unwrap_or_else(|_| own()), None).await
+    pub async fn newest_postgres() -> Option<Self> {
+        Self::on_chosen(Kind::NewestPostgres).await
     }
 
-    pub async fn sqlite() -> Self {
+    pub async fn mariadb() -> Option<Self> {
+        Self::on_chosen(Kind::MariaDb).await
+    }
+
+    pub async fn newest_mariadb() -> Option<Self> {
+        Self::on_chosen(Kind::NewestMariaDb).await
+    }
+
+    pub async fn mysql() -> Option<Self> {
+        Self::on_chosen(Kind::MySql).await
+    }
+
+    pub async fn sqlite() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}/shop.db?mode=rwc", directory.path().display());
-        Self::new(&url, Some(Arc::new(directory))).await
+        Some(Self::new(&url, Some(Arc::new(directory))).await)
+    }
+
+    async fn on_chosen(kind: Kind) -> Option<Self> {
+        if kind.is_chosen() { Some(Self::on(kind).await) } else { None }
     }
 
     /// One in the database with this URL.
@@ -65,7 +82,12 @@ impl Place {
     pub async fn at(url: &str, name: &str) -> Self {
         let pool = Pool::connect(url).await.unwrap();
         let outbox = Outbox::named(pool.clone(), name).unwrap();
-        Self { outbox, pool, url: url.to_owned(), name: name.to_owned(), _directory: None }
+        Self { outbox, pool, url: url.to_owned(), name: name.to_owned(), kind: None, _directory: None }
+    }
+
+    /// The kind of its server.
+    pub fn kind(&self) -> Kind {
+        self.kind.expect("it is on a server of a kind")
     }
 
     pub async fn begin(&self) -> Transaction {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use annals_core::TestClock;
 use annals_postgres::{Options, PostgresStore};
 use annals_testkit::Subject;
+use annals_testkit::kind::Kind;
 
-use crate::support::{Which, fresh_log};
+use crate::support::fresh_log;
 
 /// A schema of its own for each clause.
 struct Schema(String);
@@ -28,11 +29,11 @@ impl Subject for Schema {
 }
 
 mod oldest {
-    use super::{Schema, Which, fresh_log};
-    annals_testkit::contract!(open: Schema(fresh_log(Which::Oldest)));
+    use super::{Kind, Schema, fresh_log};
+    annals_testkit::contract!(open: Schema(fresh_log(Kind::Postgres)));
 }
 
 mod newest {
-    use super::{Schema, Which, fresh_log};
-    annals_testkit::contract!(open: Schema(fresh_log(Which::Newest)));
+    use super::{Kind, Schema, fresh_log};
+    annals_testkit::contract!(open: Schema(fresh_log(Kind::NewestPostgres)));
 }

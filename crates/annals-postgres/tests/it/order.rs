@@ -6,12 +6,20 @@ use std::time::Duration;
 
 use annals_core::{Error, EventStore};
 use annals_postgres::{Options, PostgresStore};
-use annals_testkit::{hostile, outages, server};
+use annals_testkit::kind::Kind;
+use annals_testkit::{hostile, outages};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
 use tokio::sync::Mutex;
 
-use crate::support::{Which, connect, fresh_log, schema_of};
+use crate::support::{connect, fresh_log, schema_of};
+
+on_each_server! {
+    an_append_that_is_held_open_is_not_skipped,
+    an_append_whose_backend_is_killed_leaves_no_hole,
+    killed_backends_lose_nothing_and_do_nothing_twice,
+    tables_are_made_once_by_many,
+}
 
 async fn open(url: &str) -> Arc<dyn EventStore> {
     Arc::new(PostgresStore::open(url, Options::default()).await.unwrap())
@@ -48,8 +56,12 @@ async fn until_two_wait(connection: &mut PgConnection, blocker: i32) {
 }
 
 /// What the eight that wait get, when what was held open ends in this way.
-async fn others_wait(end: impl AsyncFnOnce(&mut PgConnection, &mut PgConnection), last: u64) -> Vec<u64> {
-    let url = fresh_log(Which::Oldest);
+async fn others_wait(
+    kind: Kind,
+    end: impl AsyncFnOnce(&mut PgConnection, &mut PgConnection),
+    last: u64,
+) -> Vec<u64> {
+    let url = fresh_log(kind);
     let stores = open_three(&url).await;
     let (mut held, mut other, mut looking) = (connect(&url).await, connect(&url).await, connect(&url).await);
     let pid: i32 = sqlx::query("SELECT pg_backend_pid()").fetch_one(&mut held).await.unwrap().get(0);
@@ -65,22 +77,20 @@ async fn others_wait(end: impl AsyncFnOnce(&mut PgConnection, &mut PgConnection)
 }
 
 /// G4: whoever began first comes first; the others wait, and the reader sees all of them.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_append_that_is_held_open_is_not_skipped() {
+async fn an_append_that_is_held_open_is_not_skipped(kind: Kind) {
     let end = async |held: &mut PgConnection, _: &mut PgConnection| {
         held.execute("COMMIT").await.unwrap();
     };
-    assert_eq!(others_wait(end, 10).await, [3, 4, 5, 6, 7, 8, 9, 10], "position 2 was held open");
+    assert_eq!(others_wait(kind, end, 10).await, [3, 4, 5, 6, 7, 8, 9, 10], "position 2 was held open");
 }
 
 /// G4: an append whose backend is killed leaves no hole.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_append_whose_backend_is_killed_leaves_no_hole() {
+async fn an_append_whose_backend_is_killed_leaves_no_hole(kind: Kind) {
     let end = async |held: &mut PgConnection, other: &mut PgConnection| {
         let pid: i32 = sqlx::query("SELECT pg_backend_pid()").fetch_one(held).await.unwrap().get(0);
         sqlx::query("SELECT pg_terminate_backend($1)").bind(pid).execute(other).await.unwrap();
     };
-    assert_eq!(others_wait(end, 9).await, [2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(others_wait(kind, end, 9).await, [2, 3, 4, 5, 6, 7, 8, 9]);
 }
 
 /// Kills a backend that writes, a moment from now; says how many.
@@ -92,10 +102,9 @@ async fn kill(connection: &mut PgConnection) -> usize {
 }
 
 /// G1, G4, G5: backends are killed while three processes write.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn killed_backends_lose_nothing_and_do_nothing_twice() {
+async fn killed_backends_lose_nothing_and_do_nothing_twice(kind: Kind) {
     // A server of its own: the killing is of every store on it.
-    let server = server::newest_postgres(&["fsync=off"]);
+    let server = kind.start_quick(&[]);
     let mut connection = connect(&server.url()).await;
     let stores = open_three(&server.url()).await;
     let survived =
@@ -104,10 +113,9 @@ async fn killed_backends_lose_nothing_and_do_nothing_twice() {
 }
 
 /// Two processes that open a database without tables at once make them once.
-#[tokio::test(flavor = "multi_thread")]
-async fn tables_are_made_once_by_many() {
-    let alone = annals_postgres::migrate(&fresh_log(Which::Newest)).await.unwrap();
-    let url = fresh_log(Which::Newest);
+async fn tables_are_made_once_by_many(kind: Kind) {
+    let alone = annals_postgres::migrate(&fresh_log(kind)).await.unwrap();
+    let url = fresh_log(kind);
     let migrate = || {
         let url = url.clone();
         async move { annals_postgres::migrate(&url).await }

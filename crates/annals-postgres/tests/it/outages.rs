@@ -5,12 +5,24 @@ use std::time::Duration;
 
 use annals_core::{Error, EventStore, EventStoreExt, LogRead, Position, Query};
 use annals_postgres::{Options, PostgresStore};
+use annals_testkit::kind::Kind;
 use annals_testkit::outages::{append, unavailable};
 use annals_testkit::{outages, server};
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::Mutex;
 
-use crate::support::{Which, connect, fresh_log};
+use crate::support::{connect, fresh_log};
+
+on_each_server! {
+    a_restart_is_survived,
+    whoever_has_to_wait_for_too_long_is_told,
+    a_statement_that_takes_too_long_ends,
+    a_server_that_only_reads_refuses_appends_alone,
+    a_role_that_may_only_append_and_read_is_enough,
+    a_clock_that_jumps_changes_no_order,
+    a_silent_listener_is_made_again,
+    what_is_notified_before_anybody_waits_is_not_forgotten,
+}
 
 /// A store that does not wait for long.
 async fn impatient(url: &str) -> Arc<dyn EventStore> {
@@ -19,16 +31,13 @@ async fn impatient(url: &str) -> Arc<dyn EventStore> {
 }
 
 /// G9: a server that goes away takes nothing with it that was acknowledged, and when it is back everything goes on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restart_is_survived() {
-    outages::a_restart_is_survived(server::newest_postgres(&["fsync=off"]), async |url| impatient(url).await)
-        .await;
+async fn a_restart_is_survived(kind: Kind) {
+    outages::a_restart_is_survived(kind.start_quick(&[]), async |url| impatient(url).await).await;
 }
 
 /// G9: when every connection is taken, or a lock is held for too long, calls end in time.
-#[tokio::test(flavor = "multi_thread")]
-async fn whoever_has_to_wait_for_too_long_is_told() {
-    let url = fresh_log(Which::Oldest);
+async fn whoever_has_to_wait_for_too_long_is_told(kind: Kind) {
+    let url = fresh_log(kind);
     let holder = Mutex::new(connect(&url).await);
     let say = async |sql| {
         holder.lock().await.execute(sql).await.unwrap();
@@ -42,9 +51,8 @@ async fn whoever_has_to_wait_for_too_long_is_told() {
 }
 
 /// G9: a read that takes longer than the server allows ends; a commit has no such limit.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_statement_that_takes_too_long_ends() {
-    let server = server::newest_postgres(&["fsync=off", "statement_timeout=200"]);
+async fn a_statement_that_takes_too_long_ends(kind: Kind) {
+    let server = kind.start_quick(&["statement_timeout=200"]);
     let store = Arc::new(PostgresStore::open(&server.url(), Options::default()).await.unwrap());
     store.append(append(0)).await.unwrap();
     let mut holder = connect(&format!("{}?schema=annals", server.url())).await;
@@ -58,9 +66,8 @@ async fn a_statement_that_takes_too_long_ends() {
 }
 
 /// G9: a server that only reads says so, and is written again when it writes.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_only_reads_refuses_appends_alone() {
-    let primary = server::newest_postgres(&["fsync=off"]);
+async fn a_server_that_only_reads_refuses_appends_alone(kind: Kind) {
+    let primary = kind.start_quick(&[]);
     let store = impatient(&primary.url()).await;
     let last = store.append(append(0)).await.unwrap().last;
     let standby = primary.standby();
@@ -93,9 +100,8 @@ async fn a_server_that_only_reads_refuses_appends_alone() {
 }
 
 /// The role that serves may have no right to make tables.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_may_only_append_and_read_is_enough() {
-    let url = fresh_log(Which::Newest);
+async fn a_role_that_may_only_append_and_read_is_enough(kind: Kind) {
+    let url = fresh_log(kind);
     annals_postgres::migrate(&url).await.unwrap();
     let mut owner = connect(&url).await;
     let schema = crate::support::schema_of(&url);
@@ -141,12 +147,61 @@ async fn a_full_disk_refuses_appends_and_nothing_else() {
 }
 
 /// A clock that jumps changes no order: recorded times never decrease.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_jumps_changes_no_order() {
-    let url = fresh_log(Which::Newest);
+async fn a_clock_that_jumps_changes_no_order(kind: Kind) {
+    let url = fresh_log(kind);
     outages::a_clock_that_jumps_changes_no_order(async |clock| {
         Arc::new(PostgresStore::open(&url, Options { clock, ..Options::default() }).await.unwrap())
             as Arc<dyn EventStore>
     })
     .await;
+}
+
+/// A store that looks by itself so seldom that only notifications wake who waits.
+async fn listening(url: &str) -> PostgresStore {
+    let options = Options { poll: Duration::from_secs(100_000), ..Options::default() };
+    PostgresStore::open(url, options).await.unwrap()
+}
+
+/// Appends until somebody who waits through this store is woken.
+async fn until_woken(store: &PostgresStore, writer: &PostgresStore, number: &mut usize) {
+    let woken = async {
+        loop {
+            let head = store.head().await.unwrap_or(Position::ZERO);
+            let waiting = tokio::time::timeout(Duration::from_millis(500), store.wait(head));
+            let (waited, _) = tokio::join!(waiting, writer.append(append(*number)));
+            *number += 1;
+            if matches!(waited, Ok(Ok(_))) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), woken).await.expect("nobody is ever woken");
+}
+
+/// Connections that are open fall silent: those that are used are noticed by their users, and the one that listens too.
+async fn a_silent_listener_is_made_again(kind: Kind) {
+    let url = fresh_log(kind);
+    let proxy = annals_testkit::proxy::Proxy::to(&url);
+    let (writer, store) = (listening(&url).await, listening(proxy.url()).await);
+    let mut number = 0;
+    until_woken(&store, &writer, &mut number).await;
+    proxy.silence_open();
+    until_woken(&store, &writer, &mut number).await;
+}
+
+/// A reader that has just read a page, and waits a moment later.
+async fn what_is_notified_before_anybody_waits_is_not_forgotten(kind: Kind) {
+    let url = fresh_log(kind);
+    let (writer, store) = (listening(&url).await, listening(&url).await);
+    let mut number = 0;
+    until_woken(&store, &writer, &mut number).await;
+    for _ in 0..20 {
+        let head = store.head().await.unwrap();
+        let last = writer.append(append(number)).await.unwrap().last;
+        number += 1;
+        // So long that the notification has come: else this shows nothing, and passes.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let woken = tokio::time::timeout(Duration::from_secs(60), store.wait(head)).await;
+        assert_eq!(woken.expect("it waits for the next look").unwrap(), last);
+    }
 }

@@ -3,30 +3,18 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use annals_testkit::server::{self, Server};
+use annals_testkit::kind::Kind;
+use annals_testkit::server::Server;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
-/// Which server.
-#[derive(Clone, Copy, Debug)]
-pub enum Which {
-    Oldest,
-    Newest,
-}
-
-/// Nothing that these tests show needs the disk.
-const SETTINGS: [&str; 2] = ["fsync=off", "log_min_messages=warning"];
-
-/// The address of a log that nobody else uses.
-pub fn fresh_log(which: Which) -> String {
-    static OLDEST: OnceLock<Server> = OnceLock::new();
-    static NEWEST: OnceLock<Server> = OnceLock::new();
+/// The address of a log that nobody else uses, on the server of this kind that all tests share.
+pub fn fresh_log(kind: Kind) -> String {
+    static SERVERS: [OnceLock<Server>; 5] = [const { OnceLock::new() }; 5];
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let url = std::env::var("ANNALS_POSTGRES_URL").unwrap_or_else(|_| match which {
-        Which::Oldest => OLDEST.get_or_init(|| server::oldest_postgres(&SETTINGS)).url(),
-        Which::Newest => NEWEST.get_or_init(|| server::newest_postgres(&SETTINGS)).url(),
-    });
+    let own = || SERVERS[kind as usize].get_or_init(|| kind.start_quick(&[])).url();
+    let url = std::env::var("ANNALS_POSTGRES_URL").unwrap_or_else(|_| own());
     let more = if url.contains('?') { '&' } else { '?' };
     format!("{url}{more}schema=test_{}_{number}", std::process::id())
 }

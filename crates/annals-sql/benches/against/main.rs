@@ -2,7 +2,7 @@
 //! Message DB: on the same server, in the same run, in turns, as durable.
 //!
 //! ```text
-//! cargo bench -p annals-sql [-- --rounds N] [--seconds N]
+//! cargo bench -p annals-sql [-- --rounds N] [--seconds N] [--only append|wake|move]
 //! ratio append-64x1@postgres table 2.31      Annals over the peer: the median of the rounds' ratios, with the range
 //! ```
 //!
@@ -31,16 +31,20 @@ use crate::peers::{Annals, MessageDb, MySqlTable, Peer, PostgresTable};
 
 #[tokio::main]
 async fn main() {
-    let (mut rounds, mut seconds) = (5, 1.0);
+    let (mut rounds, mut seconds, mut only) = (5, 1.0, String::new());
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     for pair in arguments.chunks(2) {
         match (pair[0].as_str(), pair.get(1)) {
             ("--rounds", Some(count)) => rounds = count.parse().unwrap(),
             ("--seconds", Some(count)) => seconds = count.parse().unwrap(),
-            _ => panic!("`{}` is not --rounds N or --seconds N", pair.join(" ")),
+            ("--only", Some(what)) if ["append", "wake", "move"].contains(&what.as_str()) => {
+                only.clone_from(what)
+            }
+            _ => panic!("`{}` is not --rounds N, --seconds N or --only append|wake|move", pair.join(" ")),
         }
     }
     let length = Duration::from_secs_f64(seconds);
+    let wanted = |what: &str| only.is_empty() || only == what;
     {
         let postgres = server::newest_postgres(&[]);
         println!("{}", postgres.version());
@@ -50,18 +54,31 @@ async fn main() {
             ("table", Arc::new(PostgresTable::new(&url).await)),
             ("messagedb", Arc::new(MessageDb::new(&url).await)),
         ];
-        side_by_side("postgres", &annals, &peers, rounds, length).await;
-        waking(&Annals::on_postgres(&url).await, Annals::on_postgres(&url).await, "postgres").await;
-        let place = |name: &str| format!("{url}?schema={name}");
-        moving([place("directory"), place("old"), place("new")], "postgres").await;
+        if wanted("append") {
+            side_by_side("postgres", &annals, &peers, rounds, length).await;
+        }
+        if wanted("wake") {
+            waking(&Annals::on_postgres(&url).await, Annals::on_postgres(&url).await, "postgres").await;
+        }
+        if wanted("move") {
+            let place = |name: &str| format!("{url}?schema={name}");
+            moving([place("directory"), place("old"), place("new")], "postgres").await;
+        }
     }
     let mariadb = server::mariadb(&["max-connections=200"]);
     println!("{}", mariadb.version());
     let url = mariadb.url();
     let annals: Arc<dyn Peer> = Arc::new(Annals::on_mysql(&url).await);
     let peers: [(&str, Arc<dyn Peer>); 1] = [("table", Arc::new(MySqlTable::new(&url).await))];
-    side_by_side("mariadb", &annals, &peers, rounds, length).await;
-    waking(&Annals::on_mysql(&url).await, Annals::on_mysql(&url).await, "mariadb").await;
+    if wanted("append") {
+        side_by_side("mariadb", &annals, &peers, rounds, length).await;
+    }
+    if wanted("wake") {
+        waking(&Annals::on_mysql(&url).await, Annals::on_mysql(&url).await, "mariadb").await;
+    }
+    if !wanted("move") {
+        return;
+    }
     let mut owner = MySqlConnection::connect(&url).await.unwrap();
     let server = url.strip_suffix("/annals").unwrap();
     let place = |name: &str| format!("{server}/{name}");

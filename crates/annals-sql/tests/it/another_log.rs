@@ -4,26 +4,20 @@ use std::time::Duration;
 
 use annals::{Append, EventStore, Expected, NewEvent, StreamId};
 use annals_testkit::proxy::Proxy;
-use annals_testkit::server;
+
+use crate::place::Place;
 
 fn append(stream: &str) -> Append {
     let event = NewEvent::new("thing.done", "{}").unwrap();
     Append::to(StreamId::new(stream).unwrap(), Expected::Any, [event])
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn postgres() {
-    let kind = || server::newest_postgres(&["fsync=off"]);
-    a_server_with_another_log_is_not_gone_on_with(kind(), kind()).await;
+on_each_database! {
+    a_server_with_another_log_is_not_gone_on_with,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn mariadb() {
-    let kind = || server::mariadb(&["innodb-flush-log-at-trx-commit=2"]);
-    a_server_with_another_log_is_not_gone_on_with(kind(), kind()).await;
-}
-
-async fn a_server_with_another_log_is_not_gone_on_with(mut one: server::Server, two: server::Server) {
+async fn a_server_with_another_log_is_not_gone_on_with(place: Place) {
+    let (mut one, two) = (place.kind().start_quick(&[]), place.kind().start_quick(&[]));
     let address = Proxy::to(&one.url());
     let store = annals::open_store(&address.url().parse().unwrap()).await.unwrap();
     for _ in 0..3 {

@@ -22,16 +22,22 @@ const HANG: Duration = Duration::from_secs(120);
 on_each_database! {
     a_read_whose_caller_has_gone_is_ended,
     an_append_whose_caller_has_gone_is_ended,
+    a_read_is_ended_although_no_more_connections_are_let_in,
     a_group_of_which_a_caller_waits_is_written,
 }
 
 async fn open(place: &Place) -> Arc<dyn EventStore> {
+    open_at(place, &place.url).await
+}
+
+/// The log of this place, by an address that leads there; it waits for everything for as long as it takes.
+pub async fn open_at(place: &Place, url: &str) -> Arc<dyn EventStore> {
     if place.is_postgres() {
         let options = annals_postgres::Options { patience: PATIENCE, ..Default::default() };
-        Arc::new(PostgresStore::open(&place.url, options).await.unwrap())
+        Arc::new(PostgresStore::open(url, options).await.unwrap())
     } else {
         let options = annals_mysql::Options { patience: PATIENCE, ..Default::default() };
-        Arc::new(MySqlStore::open(&place.url, options).await.unwrap())
+        Arc::new(MySqlStore::open(url, options).await.unwrap())
     }
 }
 
@@ -93,6 +99,37 @@ async fn a_read_whose_caller_has_gone_is_ended(place: Place) {
         })
         .collect();
     until(&place, 3).await;
+    for read in reads {
+        read.abort();
+    }
+    until(&place, 0).await;
+}
+
+/// All connections that a role may have are taken, by statements that nobody waits for.
+async fn a_read_is_ended_although_no_more_connections_are_let_in(place: Place) {
+    let store = open(&place).await;
+    store.append(append("thing-1")).await.unwrap();
+    let _holder = lock(&place).await;
+    let read = || {
+        let store = store.clone();
+        tokio::spawn(async move { store.read_log(LogRead::forward(Position::FIRST)).await })
+    };
+    let reads: Vec<_> = (0..3).map(|_| read()).collect();
+    until(&place, 3).await;
+    // The writer, those that read, the one that ends what they do, and on PostgreSQL the one that listens.
+    let all = if place.is_postgres() { 6 } else { 5 };
+    let made = async {
+        while connections(&place).await != all {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(HANG, made).await;
+    assert!(in_time.is_ok(), "{} connections, should be {all}", connections(&place).await);
+    let limit = match place.is_postgres() {
+        true => format!("ALTER ROLE {} CONNECTION LIMIT {all}", place.name),
+        false => format!("ALTER USER {} WITH MAX_USER_CONNECTIONS {all}", place.name),
+    };
+    place.beside().await.run(&limit).await;
     for read in reads {
         read.abort();
     }
@@ -200,14 +237,23 @@ async fn a_session_of_another_server_is_not_ended() {
     let (mut looking, _) = session(&other).await;
     let before = sessions(&mut looking).await;
     address.lead_to(&other.url());
+    // The connection that is kept for this is lost with the server.
+    let idle = "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist \
+        WHERE command = 'Sleep' AND user = 'annals' AND id <> CONNECTION_ID()";
+    for row in holder.fetch_all(idle).await.unwrap() {
+        let kill = format!("KILL {}", row.get::<u64, _>(0));
+        // It may have ended by itself.
+        let _ = holder.execute(sqlx::AssertSqlSafe(kill)).await;
+    }
     reading.abort();
     let tried = async {
         while sessions(&mut looking).await == before {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // The session that came has gone.
-        let others = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'annals'";
-        while looking.fetch_one(others).await.unwrap().get::<i64, _>(0) > 2 {
+        // The session that came has asked.
+        let asks = "SELECT COUNT(*) FROM information_schema.processlist \
+            WHERE user = 'annals' AND command = 'Query' AND id <> CONNECTION_ID()";
+        while looking.fetch_one(asks).await.unwrap().get::<i64, _>(0) > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals::core::{LogRead, StreamRead, Violated, Witness};
+use annals::core::{LogRead, StreamRead, Violated, Violation, Witness};
 use annals::{
     Append, Error, EventId, EventStore, EventStoreExt, Expected, NewEvent, Position, Query, StreamId, Tag,
     Version,
 };
 
+use crate::gate::Gate;
 use crate::place::Place;
 
 /// Ends a call that hangs.
@@ -17,6 +18,7 @@ const HANG: Duration = Duration::from_secs(120);
 on_each_database! {
     a_log_that_was_made_again_under_a_store_is_another,
     what_was_decided_on_lost_events_is_a_conflict,
+    a_loss_that_is_found_while_an_append_is_under_way_is_a_conflict,
     after_a_loss_an_append_that_is_in_the_log_is_a_duplicate,
     after_a_loss_each_condition_that_names_a_place_is_named,
     who_waits_gets_to_know_that_events_were_lost,
@@ -90,6 +92,54 @@ async fn what_was_decided_on_lost_events_is_a_conflict(place: Place) {
     assert!(matches!(conflict.violations[0].violated, Violated::History { .. }), "{}", refused.chain());
     assert!(conflict.is_stale(), "to read again and decide again helps");
     store.append(append("thing-1", Expected::Exact(Version::new(3)))).await.unwrap();
+}
+
+/// The append has been judged on what was known, and waits for a connection, while a reader finds out that the log has lost
+/// events. What is known by then must not take the place of what it was judged on.
+async fn a_loss_that_is_found_while_an_append_is_under_way_is_a_conflict(place: Place) {
+    for locked in [false, true] {
+        let place = place.another().await;
+        let gate = Gate::to(&place.url).await;
+        let store = crate::gone::open_at(&place, &gate.url).await;
+        for _ in 0..3 {
+            store.append(append("thing-1", Expected::Any)).await.unwrap();
+        }
+        // The writer has to make a connection, and is not let through yet.
+        gate.shut();
+        place.cut().await;
+        // So that the writer tries its connection before it uses it.
+        tokio::time::sleep(annals_sql::IDLE + Duration::from_millis(100)).await;
+        let mut decided = append("thing-1", Expected::Exact(Version::new(3)));
+        if locked {
+            decided = decided.unless(Query::tags([Tag::new("a").unwrap()]), Position::ZERO);
+        }
+        let appending = tokio::spawn({
+            let store = store.clone();
+            async move { store.append(decided).await }
+        });
+        // On PostgreSQL the one that listens waits too.
+        let waiting = gate.until_waiting(if place.is_postgres() { 2 } else { 1 });
+        tokio::time::timeout(HANG, waiting).await.expect("the writer makes a connection");
+        lose(&place, 1).await;
+        let other = open(&place).await;
+        for _ in 0..2 {
+            other.append(append("thing-1", Expected::Any)).await.unwrap();
+        }
+        // A reader is let through, and finds out.
+        gate.open_for_new();
+        let found = async {
+            while store.head().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(HANG, found).await.expect("the log is read");
+        gate.open();
+        let answer = tokio::time::timeout(HANG, appending).await.expect("it is answered").unwrap();
+        let refused = answer.map(|appended| appended.last).unwrap_err();
+        let Error::Conflict(conflict) = &refused else { panic!("{}", refused.chain()) };
+        let is_loss = |found: &Violation| matches!(found.violated, Violated::History { .. });
+        assert!(conflict.violations.iter().any(is_loss), "locked {locked}: {}", refused.chain());
+    }
 }
 
 /// The answer to its first attempt was lost with the server; others decided again would do twice what it has done.

@@ -9,6 +9,8 @@ use annals::{
     StreamId,
 };
 
+use annals_testkit::kind::Kind;
+
 use crate::counter::{CounterEvent, QUICKLY, Sums, increase, sum, until};
 use crate::place::Place;
 
@@ -18,6 +20,7 @@ on_each_database! {
     a_projection_that_takes_too_long_holds_up_no_append_for_long,
     a_query_that_takes_too_long_holds_up_no_append_for_long,
     a_change_that_takes_too_long_holds_up_no_append_for_long,
+    a_lower_limit_of_the_role_is_kept_while_rows_are_written,
 }
 
 /// It takes its time.
@@ -168,6 +171,58 @@ async fn a_query_that_takes_too_long_holds_up_no_append_for_long(place: Place) {
 
 async fn a_change_that_takes_too_long_holds_up_no_append_for_long(place: Place) {
     a_statement_that_takes_too_long(&place.url, "writes").await;
+}
+
+/// It writes down how long a statement of it may take.
+struct Limits;
+
+impl Projection for Limits {
+    const NAME: &'static str = "limits";
+    const SCHEMA: &'static str = "CREATE TABLE limits (millis BIGINT)";
+    type Event = CounterEvent;
+    fn apply(&self, _: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+        let limit = match rows.dialect() {
+            Dialect::MySql => {
+                "CAST(/*M! @@max_statement_time * 1000 */ /*!80000 @@max_execution_time */ AS SIGNED)"
+            }
+            _ => "(EXTRACT(epoch FROM current_setting('statement_timeout')::interval) * 1000)::bigint",
+        };
+        rows.execute(&format!("INSERT INTO limits SELECT {limit}"), ())?;
+        Ok(())
+    }
+}
+
+async fn a_lower_limit_of_the_role_is_kept_while_rows_are_written(place: Place) {
+    // MySQL has no such limit of a user, so there it is the server's.
+    let own = (place.kind() == Kind::MySql).then(|| place.kind().start_quick(&["max-execution-time=1500"]));
+    let usual = place.kind() != Kind::MySql;
+    let url = own.as_ref().map_or(place.url.clone(), |server| server.url());
+    let lowest = async || {
+        let annals = Annals::open(&url).await.unwrap();
+        annals.project(Limits).inline().start().await.unwrap();
+        until(&annals, "limits", |status| status.phase == Phase::Live).await;
+        let position = increase(&annals, "a", 1).await;
+        let view = annals.view::<Limits>().at_least(position).within(Duration::from_secs(60));
+        let lowest = view.one("SELECT MIN(millis) FROM limits", (), |row| row.read::<(u64,)>());
+        let lowest = lowest.await.unwrap().unwrap().0;
+        annals.shutdown().await;
+        lowest
+    };
+    if usual {
+        assert_eq!(lowest().await, 3_000);
+    }
+    let name = &place.name;
+    let mut owner = place.beside().await;
+    match place.kind() {
+        Kind::Postgres | Kind::NewestPostgres => {
+            owner.run(&format!("ALTER ROLE {name} SET statement_timeout = '1500ms'")).await;
+        }
+        Kind::MariaDb | Kind::NewestMariaDb => {
+            owner.run(&format!("ALTER USER {name} WITH MAX_STATEMENT_TIME 1.5")).await;
+        }
+        Kind::MySql => {}
+    }
+    assert_eq!(lowest().await, 1_500);
 }
 
 /// MySQL ends no statement by itself that changes rows.

@@ -1,26 +1,30 @@
 //! The framework on databases: what lies beside a log, on real servers that the tests start themselves. Every test runs on
-//! PostgreSQL and on MariaDB, as a role that may do no more than `docs/sql-stores.md` says.
+//! PostgreSQL, MariaDB and MySQL (`annals_testkit::kind`), as a role that may do no more than `docs/sql-stores.md` says.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
-/// Tests for each database.
+/// Tests for each server of this run.
 macro_rules! on_each_database {
     ($($name:ident,)*) => {
-        mod postgres {
+        on_each_database!(@on postgres Postgres $($name)*);
+        on_each_database!(@on newest_postgres NewestPostgres $($name)*);
+        on_each_database!(@on mariadb MariaDb $($name)*);
+        on_each_database!(@on newest_mariadb NewestMariaDb $($name)*);
+        on_each_database!(@on mysql MySql $($name)*);
+    };
+    (@on $module:ident $kind:ident $($name:ident)*) => {
+        mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $name() {
-                super::$name(crate::place::Place::postgres().await).await;
-            })*
-        }
-        mod mariadb {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-            async fn $name() {
-                super::$name(crate::place::Place::mariadb().await).await;
+                if annals_testkit::kind::Kind::$kind.is_chosen() {
+                    super::$name(crate::place::Place::on(annals_testkit::kind::Kind::$kind).await).await;
+                }
             })*
         }
     };
 }
 
 mod counter;
+mod gate;
 mod place;
 
 mod another_log;

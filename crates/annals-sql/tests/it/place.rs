@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use annals_testkit::server::{self, Server};
+use annals_testkit::kind::Kind;
+use annals_testkit::server::Server;
 use sqlx::mysql::MySqlConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
@@ -17,7 +18,7 @@ pub struct Place {
     /// The schema or the database.
     pub name: String,
     owner: String,
-    is_postgres: bool,
+    kind: Kind,
 }
 
 fn number() -> String {
@@ -33,45 +34,41 @@ fn with_user(url: &str, user: &str) -> String {
 }
 
 impl Place {
+    /// One on the oldest PostgreSQL.
     pub async fn postgres() -> Self {
-        static SERVER: OnceLock<Server> = OnceLock::new();
-        let settings = ["fsync=off", "log_min_messages=warning", "max_connections=1000"];
-        let owner = SERVER.get_or_init(|| server::newest_postgres(&settings)).url();
-        let name = number();
-        let place = Self {
-            url: format!("{}?schema={name}", with_user(&owner, &name)),
-            name,
-            owner,
-            is_postgres: true,
+        Self::on(Kind::Postgres).await
+    }
+
+    /// One on the MariaDB of the system.
+    pub async fn mariadb() -> Self {
+        Self::on(Kind::MariaDb).await
+    }
+
+    /// One on the server of this kind that all tests share.
+    pub async fn on(kind: Kind) -> Self {
+        static SERVERS: [OnceLock<Server>; 5] = [const { OnceLock::new() }; 5];
+        let server = SERVERS[kind as usize].get_or_init(|| match kind.is_postgres() {
+            true => kind.start_quick(&["max_connections=1000"]),
+            false => kind.start_quick(&["innodb-buffer-pool-size=256M", "max-connections=1000"]),
+        });
+        let (owner, name) = (server.url(), number());
+        let url = match kind.is_postgres() {
+            true => format!("{}?schema={name}", with_user(&owner, &name)),
+            false => format!("{}/{name}", with_user(owner.rsplit_once('/').unwrap().0, &name)),
         };
+        let place = Self { url, name, owner, kind };
+        let role = match kind.is_postgres() {
+            true => "CREATE ROLE {0} LOGIN; GRANT CREATE ON DATABASE postgres TO {0}",
+            false => {
+                "CREATE DATABASE {0}; CREATE USER {0}@'%'; GRANT ALL ON `{1}`.* TO {0}@'%'; \
+                 GRANT ALL ON `{1}$%`.* TO {0}@'%'"
+            }
+        };
+        let role = role.replace("{0}", &place.name).replace("{1}", &place.name.replace('_', "\\_"));
         // PostgreSQL refuses to grant on one database in two sessions at once.
         static ONE: Mutex<()> = Mutex::const_new(());
         let _one = ONE.lock().await;
-        let mut other = place.beside().await;
-        other
-            .run(&format!("CREATE ROLE {0} LOGIN; GRANT CREATE ON DATABASE postgres TO {0}", place.name))
-            .await;
-        place
-    }
-
-    pub async fn mariadb() -> Self {
-        static SERVER: OnceLock<Server> = OnceLock::new();
-        let settings =
-            ["innodb-flush-log-at-trx-commit=2", "innodb-buffer-pool-size=256M", "max-connections=1000"];
-        let owner = SERVER.get_or_init(|| server::mariadb(&settings)).url();
-        let name = number();
-        let (server, _) = owner.rsplit_once('/').unwrap();
-        let place =
-            Self { url: format!("{}/{name}", with_user(server, &name)), name, owner, is_postgres: false };
-        let pattern = place.name.replace('_', "\\_");
-        let mut other = place.beside().await;
-        other
-            .run(&format!(
-                "CREATE DATABASE {0}; CREATE USER {0}@'%'; GRANT ALL ON `{pattern}`.* TO {0}@'%'; \
-                 GRANT ALL ON `{pattern}$%`.* TO {0}@'%'",
-                place.name
-            ))
-            .await;
+        place.beside().await.run(&role).await;
         place
     }
 
@@ -85,24 +82,29 @@ impl Place {
 
     /// Another one, in a database of the same kind.
     pub async fn another(&self) -> Self {
-        if self.is_postgres { Self::postgres().await } else { Self::mariadb().await }
+        Self::on(self.kind).await
     }
 
     /// A connection of the server's owner.
     pub async fn beside(&self) -> Beside {
-        match self.is_postgres {
+        match self.is_postgres() {
             true => Beside::Postgres(PgConnection::connect(&self.owner).await.unwrap()),
-            false => Beside::MariaDb(MySqlConnection::connect(&self.owner).await.unwrap()),
+            false => Beside::MySql(MySqlConnection::connect(&self.owner).await.unwrap()),
         }
     }
 
+    /// The kind of its server.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub fn is_postgres(&self) -> bool {
-        self.is_postgres
+        self.kind.is_postgres()
     }
 
     /// The type that a whole number is cast to.
     pub fn whole(&self) -> &'static str {
-        if self.is_postgres { "BIGINT" } else { "SIGNED" }
+        if self.is_postgres() { "BIGINT" } else { "SIGNED" }
     }
 
     /// Ends the connections of the test's role; says how many.
@@ -113,7 +115,7 @@ impl Place {
                 let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1";
                 sqlx::query(sql).bind(&self.name).fetch_all(connection).await.unwrap().len()
             }
-            Beside::MariaDb(connection) => {
+            Beside::MySql(connection) => {
                 let sql = "SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE user = ?";
                 let rows = sqlx::query(sql).bind(&self.name).fetch_all(&mut *connection).await.unwrap();
                 let mut cut = 0;
@@ -131,14 +133,14 @@ impl Place {
 /// A connection beside those of the framework.
 pub enum Beside {
     Postgres(PgConnection),
-    MariaDb(MySqlConnection),
+    MySql(MySqlConnection),
 }
 
 impl Beside {
     pub async fn run(&mut self, sql: &str) {
         match self {
             Self::Postgres(connection) => drop(connection.execute(AssertSqlSafe(sql)).await.unwrap()),
-            Self::MariaDb(connection) => drop(connection.execute(AssertSqlSafe(sql)).await.unwrap()),
+            Self::MySql(connection) => drop(connection.execute(AssertSqlSafe(sql)).await.unwrap()),
         }
     }
 
@@ -146,7 +148,7 @@ impl Beside {
     pub async fn number(&mut self, sql: &str) -> i64 {
         match self {
             Self::Postgres(connection) => connection.fetch_one(AssertSqlSafe(sql)).await.unwrap().get(0),
-            Self::MariaDb(connection) => connection.fetch_one(AssertSqlSafe(sql)).await.unwrap().get(0),
+            Self::MySql(connection) => connection.fetch_one(AssertSqlSafe(sql)).await.unwrap().get(0),
         }
     }
 
@@ -157,7 +159,7 @@ impl Beside {
             Self::Postgres(connection) => {
                 connection.fetch_all(sql).await.unwrap().iter().map(|row| row.get(0)).collect()
             }
-            Self::MariaDb(connection) => {
+            Self::MySql(connection) => {
                 connection.fetch_all(sql).await.unwrap().iter().map(|row| row.get(0)).collect()
             }
         };

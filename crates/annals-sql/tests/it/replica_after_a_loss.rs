@@ -125,6 +125,26 @@ async fn a_replica_need_not_have_what_the_primary_has_lost() {
     assert_eq!(page(&store).await.head, Position::new(2), "the replica answers, as old as it is");
 }
 
+#[tokio::test]
+async fn a_list_of_streams_of_a_replica_names_no_stream_that_the_primary_has_lost() {
+    let event = || NewEvent::new("thing.done", "{}").unwrap();
+    let (one, lost, other) = (event(), event(), event());
+    let (before, after) = (log(&[&one]).await, log(&[&one]).await);
+    for (store, stream, event) in [(&before, "thing-lost", &lost), (&after, "thing-other", &other)] {
+        let append = Append::to(StreamId::new(stream).unwrap(), Expected::Any, [event.clone()]);
+        store.append(append).await.unwrap();
+    }
+    let (primary, replica) = (Address::to(before.id(), &after), Address::to(before.id(), &before));
+    let store = replicated(&primary, &replica).await;
+    let listed = store.list_streams(StreamList::default()).await.unwrap();
+    let names: Vec<&str> = listed.iter().map(|listed| listed.stream.as_str()).collect();
+    assert_eq!(names, ["thing-1", "thing-other"]);
+    // One with the history of the primary is read, as old as it is.
+    replica.lead_to(&log(&[&one]).await);
+    let store = replicated(&primary, &replica).await;
+    assert_eq!(store.list_streams(StreamList::default()).await.unwrap().len(), 1, "the replica answers");
+}
+
 /// What matters is missing on the replica: its page is without an event that could be compared.
 #[tokio::test]
 async fn a_page_of_a_replica_with_lost_events_passes_over_nothing_that_the_primary_has() {

@@ -2,7 +2,7 @@
 
 use annals_core::{
     Append, Direction, EventStore, Expected, LogPage, LogRead, Position, Query, QueryItem, RecordedEvent,
-    StreamRead, Text, Version,
+    StreamRead, Text, Version, Witness,
 };
 
 use crate::Trial;
@@ -214,6 +214,34 @@ pub async fn a_read_ends_at_its_upper_bound(trial: &mut Trial) {
     (first.from, first.to) = (page.next, page.head);
     let rest = pages(store, first).await;
     assert_eq!(positions(page.events.into_iter().chain(rest).collect()), (1..13).collect::<Vec<_>>());
+}
+
+/// G7: a page that continues after an event is given if the log has that event, and is then the same as without it.
+pub async fn a_page_is_read_after_an_event_of_the_log_only(trial: &mut Trial) {
+    let store = trial.store();
+    new(store.append(some("a-1", Expected::NoStream, 10)).await);
+    let events = log(store).await;
+    let mut places = vec![Witness::origin(store.id())];
+    places.extend(events.iter().map(Witness::of));
+    let other = event("nothing.happened").id;
+    for (index, seen) in places.iter().copied().enumerate() {
+        for query in [Query::all(), Query::types([event_type("nothing.happened")])] {
+            for limit in [1, 100] {
+                let wanted = LogRead::forward(seen.position.next()).matching(query.clone()).limit(limit);
+                let without = read(store.read_log(wanted.clone()).await);
+                let page = read(store.read_log_after(wanted.clone(), seen).await);
+                assert_eq!(page.as_ref(), Some(&without), "after {seen}");
+                // Of another history, or of another log.
+                let lost = Witness { id: other, ..seen };
+                assert_eq!(read(store.read_log_after(wanted.clone(), lost).await), None, "after {lost}");
+                let lost = Witness { id: places[(index + 1) % places.len()].id, ..seen };
+                assert_eq!(read(store.read_log_after(wanted, lost).await), None, "after {lost}");
+            }
+        }
+    }
+    let beyond = Witness { position: Position::new(11), id: other };
+    let after = read(store.read_log_after(LogRead::forward(Position::new(12)), beyond).await);
+    assert_eq!(after, None, "beyond the end");
 }
 
 /// G8: a read that means nothing goes through to the end, so that whoever follows the log gets on.

@@ -11,7 +11,7 @@ use annals_core::{
     Append, Appended, Clock, Condition, Conflict, Direction, Error, EventId, EventStore, EventStoreExt,
     EventType, Expected, IdempotencyKey, Invalid, Limits, LogPage, LogRead, MemoryStore, Position, Query,
     QueryItem, RecordedEvent, Result, StoreId, StreamId, StreamInfo, StreamList, StreamPage, StreamRead,
-    SystemClock, TestClock, Text, Timestamp, Version, Violated,
+    SystemClock, TestClock, Text, Timestamp, Version, Violated, Witness,
 };
 use annals_testkit::Subject;
 use async_trait::async_trait;
@@ -97,6 +97,7 @@ pub enum Fault {
     IgnoresTheCategory,
     IgnoresTypes,
     StepsOverTheEnd,
+    BelievesWhatWasSeen,
     ForgetsWhatComesNext,
     GivesMissingStreamsAVersion,
     ListsByPrefix,
@@ -620,6 +621,12 @@ impl EventStore for Faulty {
             return Ok(done);
         }
         self.spoil_answer(&append, answer)
+    }
+
+    async fn read_log_after(&self, read: LogRead, seen: Witness) -> Result<Option<LogPage>> {
+        let page = self.read_log(read).await?;
+        let holds = seen.holds(self).await?;
+        Ok((holds || self.fault == BelievesWhatWasSeen).then_some(page))
     }
 
     async fn read_log(&self, mut read: LogRead) -> Result<LogPage> {

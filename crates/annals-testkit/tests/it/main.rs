@@ -266,6 +266,7 @@ a_broken_store_is_caught! {
         a_page_without_events_still_gets_on, random_histories_have_one_order,
     ];
     one_that_steps_over_the_end: StepsOverTheEnd => [a_page_says_where_the_next_begins];
+    one_that_believes_what_was_seen: BelievesWhatWasSeen => [a_page_is_read_after_an_event_of_the_log_only];
     one_that_forgets_what_comes_next: ForgetsWhatComesNext => [
         a_subscription_from_the_head_gives_what_comes_next,
     ];

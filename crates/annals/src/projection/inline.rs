@@ -34,7 +34,7 @@ const APPLY: Duration = Duration::from_secs(3);
 /// A connection on which all of it has not ended after this long is given up, and the group is not written.
 const GIVE_UP: Duration = Duration::from_secs(10);
 /// How long a statement waits for rows or tables that others have locked. MariaDB and MySQL count in seconds.
-const LOCK_MS: u32 = 500;
+const LOCK_MS: u64 = 500;
 
 pub(super) struct InlineProjection<P> {
     pub projection: Arc<P>,
@@ -226,11 +226,12 @@ impl<P: Projection> InlineProjection<P> {
     }
 }
 
-/// The statements that set a savepoint and short time limits, and those that set the limits back.
+/// The statements that set a savepoint and short time limits, and those that set the limits back. A lower limit that is
+/// there is kept.
 fn limits(dialect: Dialect) -> (String, &'static str) {
     let seconds = APPLY.as_secs();
     match dialect {
-        // A lower limit of the server's is kept. MySQL has one for what only reads.
+        // MySQL has one for what only reads.
         Dialect::MySql => (
             format!(
                 "SAVEPOINT annals_inline; \
@@ -239,18 +240,24 @@ fn limits(dialect: Dialect) -> (String, &'static str) {
                  SET SESSION innodb_lock_wait_timeout = 1, SESSION lock_wait_timeout = 1 \
                  /*M! , SESSION max_statement_time = \
                      IF(@@max_statement_time = 0, {seconds}, LEAST(@@max_statement_time, {seconds})) */ \
-                 /*!80000 , SESSION max_execution_time = {seconds}000 */"
+                 /*!80000 , SESSION max_execution_time = CAST(\
+                     IF(@@max_execution_time = 0, {seconds}000, LEAST(@@max_execution_time, {seconds}000)) AS UNSIGNED) */"
             ),
             "SET SESSION innodb_lock_wait_timeout = @annals_wait, SESSION lock_wait_timeout = @annals_wait_meta \
              /*M! , SESSION max_statement_time = @annals_limit */ /*!80000 , SESSION max_execution_time = @annals_limit */",
         ),
         // Both last until the end of the transaction, which has nothing left to wait for but the commit.
-        _ => (
-            format!(
-                "SAVEPOINT annals_inline; SET LOCAL lock_timeout TO {LOCK_MS}; SET LOCAL statement_timeout TO '{seconds}s'"
-            ),
-            "",
-        ),
+        _ => {
+            let lower = |setting: &str, millis: u64| {
+                format!(
+                    "SELECT set_config('{setting}', '{millis}', true) WHERE current_setting('{setting}') = '0' \
+                     OR current_setting('{setting}')::interval > interval '{millis} milliseconds'"
+                )
+            };
+            let (lock, statement) =
+                (lower("lock_timeout", LOCK_MS), lower("statement_timeout", seconds * 1_000));
+            (format!("SAVEPOINT annals_inline; {lock}; {statement}"), "")
+        }
     }
 }
 

@@ -345,7 +345,12 @@ async fn lock_call(
     name: &str,
 ) -> Result<bool, Fault> {
     let answer = annals_sql::run(session, dialect, sql, &[Value::Text(format!("{prefix}{name}"))]).await?;
-    Ok(answer.rows.first().is_some_and(|row| row[0] == Value::Integer(1)))
+    match answer.rows.first().and_then(|row| row.first()) {
+        Some(Value::Integer(1)) => Ok(true),
+        Some(Value::Integer(0)) => Ok(false),
+        // Neither taken nor held by another: the server has failed, or was told to end the session.
+        _ => Err(Fault::unavailable("the server does not say who has a lock")),
+    }
 }
 
 /// Takes a lock if it is free.
@@ -362,16 +367,61 @@ pub(super) async fn try_lock(
     lock_call(session, sql, dialect, prefix, name).await
 }
 
-/// Lets a lock go that this session has.
+/// Releases a lock that this session has.
+///
+/// # Errors
+/// Also if it does not have it: then two may have believed to have it.
 pub(super) async fn unlock(
     session: &mut (dyn Session + '_),
     prefix: &str,
     dialect: Dialect,
     name: &str,
-) -> Result<bool, Fault> {
+) -> Result<(), Fault> {
     let sql = match dialect {
         Dialect::MySql => "SELECT RELEASE_LOCK(CONCAT('annals ', LEFT(SHA2(?1, 256), 40)))",
         _ => "SELECT pg_advisory_unlock(hashtextextended(?1, 0))",
     };
-    lock_call(session, sql, dialect, prefix, name).await
+    match lock_call(session, sql, dialect, prefix, name).await? {
+        true => Ok(()),
+        false => Err(Fault::unavailable("the session did not have a lock that was taken on it")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use annals_sql::Answer;
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// A server that answers every statement with this.
+    struct Says(Value);
+
+    #[async_trait]
+    impl Session for Says {
+        async fn enter(&mut self, _: &str) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn script(&mut self, _: &str) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn run(&mut self, _: &str, _: &[&Value]) -> Result<Answer, Fault> {
+            Ok(Answer { rows: vec![vec![self.0.clone()]], ..Answer::default() })
+        }
+        fn done(&mut self) {}
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_neither_taken_nor_released_by_a_server_that_does_not_say_so() {
+        for dialect in [Dialect::MySql, Dialect::Postgres] {
+            let taken = async |says| try_lock(&mut Says(says), "log/", dialect, "mail").await.ok();
+            assert_eq!(taken(Value::Integer(1)).await, Some(true));
+            assert_eq!(taken(Value::Integer(0)).await, Some(false));
+            assert_eq!(taken(Value::Null).await, None);
+            let released = async |says| unlock(&mut Says(says), "log/", dialect, "mail").await.is_ok();
+            assert!(released(Value::Integer(1)).await);
+            assert!(!released(Value::Integer(0)).await);
+            assert!(!released(Value::Null).await);
+        }
+    }
 }

@@ -6,7 +6,7 @@
 //!
 //! Several rows of one subscriber, and how the work is divided otherwise: `division`.
 
-use annals_consume::{Ladder, newest};
+use annals_consume::Ladder;
 use annals_core::{Error, EventId, EventStore, Position, Result, Seen, Witness};
 use annals_sql::{Fault, Value};
 use rusqlite::{OptionalExtension, params, types};
@@ -140,7 +140,7 @@ impl Checkpoints {
         let back = match found.ladder.last_in_common(store).await? {
             Some(common) => {
                 let mut ladder = found.ladder;
-                ladder.cut(common.position);
+                ladder.step_back(common);
                 Stored { position: common.position, ladder, whole: found.whole }
             }
             // Also the first event is another one: none of this history was seen, wherever it began.
@@ -151,11 +151,10 @@ impl Checkpoints {
 
     /// Where a subscriber begins that has no checkpoint.
     pub async fn first(&self, store: &dyn EventStore) -> Result<Stored> {
-        let newest = match self.from_now {
-            true => Some(newest(store).await?),
-            false => None,
-        };
-        Stored::at(store, newest).await
+        match self.from_now {
+            true => Ok(Stored::through(Ladder::from_now(store).await?)),
+            false => Stored::at(store, None).await,
+        }
     }
 
     /// Where to resume: at the checkpoint, or, if the log lost the event there, at the newest one in common, to which the
@@ -333,8 +332,13 @@ impl Stored {
             Some(witness) => Ladder::below(store, witness).await?,
             None => Ladder::default(),
         };
+        Ok(Self::through(ladder))
+    }
+
+    /// One at the end of this ladder.
+    fn through(ladder: Ladder) -> Self {
         let position = ladder.newest().map_or(Position::ZERO, |witness| witness.position);
-        Ok(Self { position, ladder, whole: true })
+        Self { position, ladder, whole: true }
     }
 
     /// What these columns say: position, event, ladder.

@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use annals_consume::Ladder;
-use annals_core::{EventStore, Position, Result, StreamId};
+use annals_core::{EventStore, Position, Result, StreamId, Witness};
 use annals_sql::{Fault, Value};
 
 use super::checkpoint::{CheckpointError, Checkpoints, Kept, Stored, insert};
@@ -72,10 +72,10 @@ impl Finished {
             }
             // What has no witness may be of any history.
             let common = division.ladder.last_in_common(store).await?;
-            let common = common.map_or(Position::ZERO, |common| common.position);
-            division.ladder.cut(common);
+            let common = common.unwrap_or(Witness::origin(store.id()));
+            division.ladder.step_back(common);
             for finished in &mut division.positions {
-                *finished = common.min(*finished);
+                *finished = common.position.min(*finished);
             }
         }
         Ok(())

@@ -31,14 +31,22 @@ pub(super) async fn copy(
     let mut copied = target.head().await?;
     same(source, target, copied.min(up_to)).await?;
     told(copied.min(up_to));
-    let (mut next, mut held) = (copied.next(), Vec::new());
+    let read = async |from: Position| source.read_log(LogRead::forward(from).limit(PAGE)).await;
+    let (mut next, mut held, mut ahead) = (copied.next(), Vec::new(), None);
     while copied < up_to {
-        let page = source.read_log(LogRead::forward(next).limit(PAGE)).await?;
+        let page = match ahead.take() {
+            Some(page) => page,
+            None => read(next).await?,
+        };
         next = page.next;
         held.extend(page.events);
         let whole = whole_appends(&mut held, page.end);
         let appends = whole.iter().map(|events| target.append(append(events)));
-        for (appended, events) in in_order(appends.collect()).await.into_iter().zip(&whole) {
+        // What comes next is read while this is written.
+        let reading = async { if next > up_to { Ok(None) } else { read(next).await.map(Some) } };
+        let (appended, read_ahead) = tokio::join!(in_order(appends.collect()), reading);
+        ahead = read_ahead?;
+        for (appended, events) in appended.into_iter().zip(&whole) {
             let appended = appended?;
             if appended.first != events[0].position || appended.duplicate {
                 let problem = format!("has the event {} at {}", events[0].position, appended.first);
@@ -55,19 +63,20 @@ type Appending<'a> = Pin<Box<dyn Future<Output = Result<Appended>> + Send + 'a>>
 
 /// Hands all of these in, one behind the other, and waits for all.
 async fn in_order(mut appends: Vec<Appending<'_>>) -> Vec<Result<Appended>> {
-    let mut answers: Vec<Option<Result<Appended>>> = appends.iter().map(|_| None).collect();
-    std::future::poll_fn(move |context| {
-        for (append, answer) in appends.iter_mut().zip(&mut answers).filter(|(_, answer)| answer.is_none()) {
-            if let Poll::Ready(answered) = append.as_mut().poll(context) {
-                *answer = Some(answered);
-            }
-        }
-        match answers.iter().all(Option::is_some) {
-            true => Poll::Ready(answers.iter_mut().filter_map(Option::take).collect()),
-            false => Poll::Pending,
-        }
-    })
-    .await
+    // An append is in the queue of its store, or waits for room there, once it was polled: unless the runtime has the task
+    // yield in the middle.
+    let handed_in = tokio::task::unconstrained(std::future::poll_fn(|context| {
+        let poll = |append: &mut Appending<'_>| append.as_mut().poll(context);
+        Poll::Ready(appends.iter_mut().map(poll).collect::<Vec<_>>())
+    }));
+    let mut answers = Vec::new();
+    for (answer, append) in handed_in.await.into_iter().zip(appends) {
+        answers.push(match answer {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => append.await,
+        });
+    }
+    answers
 }
 
 /// Whether both have the same event there.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use annals_consume::newest;
 use annals_core::{
     Append, Appended, Error, EventStore, IdempotencyKey, LogPage, LogRead, Position, Result, StoreId,
-    StreamInfo, StreamList, StreamPage, StreamRead,
+    StreamInfo, StreamList, StreamPage, StreamRead, Witness,
 };
 use async_trait::async_trait;
 use tokio::sync::{Mutex, watch};
@@ -98,6 +98,10 @@ impl EventStore for Routed {
 
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
         self.store().read_log(read).await
+    }
+
+    async fn read_log_after(&self, read: LogRead, seen: Witness) -> Result<Option<LogPage>> {
+        self.store().read_log_after(read, seen).await
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
