@@ -27,7 +27,7 @@ pub async fn one_log_does_not_show_in_another(trial: &mut Trial) {
     assert_eq!((log(trial.store()).await.len(), log(another.store()).await.len()), (1, 1));
 }
 
-/// G2, G4, G5: two handles on one log, as two processes have them, are one store: what is written by one is read, conflicts and
+/// G4: two handles on one log, as two processes have them, are one store: what is written by one is read, conflicts and
 /// wakes in the other, also what that has read or cached before.
 pub async fn two_handles_share_one_log(trial: &mut Trial) {
     let beside = trial.beside().await;

@@ -164,20 +164,20 @@ async fn each_name_finds_its_own(store: &Store, names: &[String]) {
     }
 }
 
-/// G3, G8: queries compare names byte by byte: case, blanks at the end and the composition of letters count.
+/// G3: queries compare names byte by byte: case, blanks at the end and the composition of letters count.
 pub async fn names_in_queries_are_compared_byte_for_byte(trial: &mut Trial) {
     let names =
         ["seat", "Seat", "SEAT", "seat ", " seat", "seat\n", "s\u{e9}at", "se\u{301}at", "좌석", "좌석 "];
     each_name_finds_its_own(trial.store(), &names.map(str::to_owned)).await;
 }
 
-/// G3, G8: names as long as they may be that differ in their last byte only are different in queries.
+/// G3: names as long as they may be that differ in their last byte only are different in queries.
 pub async fn long_names_with_a_common_prefix_are_different_in_queries(trial: &mut Trial) {
     let names = ["a", "b", ""].map(|end| format!("{}{end}", "n".repeat(EventType::BYTES_MAX - 1)));
     each_name_finds_its_own(trial.store(), &names).await;
 }
 
-/// G3, G8: an event is found by each of its tags, as many as it may have.
+/// G3: an event is found by each of its tags, as many as it may have.
 pub async fn each_of_many_tags_finds_its_event(trial: &mut Trial) {
     let (store, limits) = (trial.store(), trial.limits());
     let name = |number: usize| tag(&format!("seat:{number}"));
@@ -191,7 +191,7 @@ pub async fn each_of_many_tags_finds_its_event(trial: &mut Trial) {
     assert!(found(store, Query::tags([name(limits.event_tags_max)])).await.is_empty());
 }
 
-/// G3, G8: of many items, and of many types of one item, each counts, the last as the first.
+/// G3: of many items, and of many types of one item, each counts, the last as the first.
 pub async fn many_items_and_types_are_looked_at_in_full(trial: &mut Trial) {
     const MANY: usize = 128;
     let store = trial.store();
@@ -211,7 +211,7 @@ pub async fn many_items_and_types_are_looked_at_in_full(trial: &mut Trial) {
     }
 }
 
-/// G3, G8: items that differ in their tags only are two items: either is enough.
+/// G3: items that differ in their tags only are two items: either is enough.
 pub async fn items_that_differ_in_their_tags_only_are_united(trial: &mut Trial) {
     let store = trial.store();
     shop(store).await;
