@@ -185,7 +185,7 @@ pub async fn a_read_ends_at_its_upper_bound(trial: &mut Trial) {
     for (from, to, versions) in [(1, 4, 1..5), (3, 3, 3..4), (5, 4, 5..5), (2, 99, 2..7)] {
         for limit in [1, 2, 1_000] {
             let mut read =
-                StreamRead::forward(&stream("b-1"), Version::new(from)).to(Version::new(to)).limit(limit);
+                StreamRead::forward(stream("b-1"), Version::new(from)).to(Version::new(to)).limit(limit);
             let mut found = Vec::new();
             loop {
                 let page = crate::given::read(store.read_stream(read.clone()).await);
@@ -198,7 +198,7 @@ pub async fn a_read_ends_at_its_upper_bound(trial: &mut Trial) {
             }
             assert_eq!(found, versions.clone().collect::<Vec<_>>());
         }
-        let mut backward = StreamRead::backward(&stream("b-1"), Version::MAX).to(Version::new(to));
+        let mut backward = StreamRead::backward(stream("b-1"), Version::MAX).to(Version::new(to));
         let mut down = Vec::new();
         while backward.from > Version::ZERO {
             let page = crate::given::read(store.read_stream(backward.clone()).await);
