@@ -98,6 +98,12 @@ impl Failure {
         if let Some(error) = cause.downcast_ref::<Error>() {
             return Some(Self::of_store(error));
         }
+        if let Some(annals::ViewError::Store(error)) = cause.downcast_ref::<annals::ViewError>() {
+            return Some(Self::of_store(error));
+        }
+        if let Some(annals::LoadError::Store(error)) = cause.downcast_ref::<annals::LoadError>() {
+            return Some(Self::of_store(error));
+        }
         if let Some(followed) = cause.downcast_ref::<Followed>() {
             return followed.error.chain().find_map(Self::of_cause);
         }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use annals_core::{
     Direction, EventStore, EventStoreExt as _, LogRead, Position, RecordedEvent, StreamId, StreamRead,
-    Version,
+    Version, Witness,
 };
 use annals_server::event_json::{self, InAppend};
 use anyhow::Context as _;
@@ -96,16 +96,20 @@ pub(crate) async fn write(
     let bar = progress::events(0);
     let (mut count, mut from) = (0, from);
     let mut append = OneAppend { one_stream: stream.is_some(), before: 0, events: Vec::new() };
+    // What is written is the log as it is now, however it grows or loses events meanwhile.
+    let Some(last) = newest(store, stream).await? else { return Ok(0) };
+    bar.set_length(if stream.is_some() { last.version.get() } else { last.position.get() });
     loop {
         stop::check(AGAIN)?;
-        let (events, next, end, newest) = match stream {
+        let (events, next, end) = match stream {
             Some(stream) => {
-                let page = store.read_stream(StreamRead::forward(stream, Version::new(from))).await?;
-                (page.events, page.next.get(), page.end, page.version.get())
+                let read = StreamRead::forward(stream, Version::new(from)).to(last.version);
+                let page = store.read_stream(read).await?;
+                (page.events, page.next.get(), page.end)
             }
             None => {
-                let page = store.read_log(LogRead::forward(Position::new(from))).await?;
-                (page.events, page.next.get(), page.end, page.head.get())
+                let page = store.read_log(LogRead::forward(Position::new(from)).to(last.position)).await?;
+                (page.events, page.next.get(), page.end)
             }
         };
         for event in events {
@@ -119,14 +123,26 @@ pub(crate) async fn write(
             append.add(event, out)?;
         }
         from = next;
-        bar.set_length(newest);
         bar.set_position(next - 1);
         if end {
             append.write(out)?;
+            Witness::of(&last).expect(store).await?;
             bar.finish_and_clear();
             return Ok(count);
         }
     }
+}
+
+/// The newest event of the stream, or of the log.
+async fn newest(
+    store: &dyn EventStore,
+    stream: Option<&StreamId>,
+) -> annals_core::Result<Option<RecordedEvent>> {
+    let mut events = match stream {
+        Some(stream) => store.read_stream(StreamRead::backward(stream, Version::MAX).limit(1)).await?.events,
+        None => store.read_log(LogRead::backward(Position::MAX).limit(1)).await?.events,
+    };
+    Ok(events.pop())
 }
 
 /// The events of one append, which are written when all of them are known: each line says how many there are.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use annals_core::{
     Category, Direction, EventStore, EventStoreExt as _, EventType, LogRead, Position, Query, QueryItem,
-    RecordedEvent, StoreUrl, StreamId, StreamRead, Tag, Text, Version,
+    RecordedEvent, StoreUrl, StreamId, StreamRead, Tag, Text, Version, Witness,
 };
 use annals_server::event_json;
 use clap::Args;
@@ -96,6 +96,25 @@ impl Rest {
     }
 }
 
+impl Rest {
+    /// Ends the read at the newest event that there is now, and returns that.
+    async fn bound(&mut self, store: &dyn EventStore) -> annals_core::Result<Option<Witness>> {
+        let newest = match self {
+            Self::Log(_) => store.read_log(LogRead::backward(Position::MAX).limit(1)).await?.events.pop(),
+            Self::Stream(read) => {
+                let newest = StreamRead::backward(&read.stream, Version::MAX).limit(1);
+                store.read_stream(newest).await?.events.pop()
+            }
+        };
+        let Some(newest) = newest else { return Ok(None) };
+        match self {
+            Self::Log(read) => read.to = newest.position,
+            Self::Stream(read) => read.to = newest.version,
+        }
+        Ok(Some(Witness::of(&newest)))
+    }
+}
+
 impl Read {
     /// Reads and prints page after page.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
@@ -110,9 +129,15 @@ impl Read {
         let mut rest = self.rest(direction, begin.unwrap_or_default());
         let mut output = Output::standard();
         let mut found = false;
+        // What several pages are read of must be one history: that which has these.
+        let mut seen: Vec<Witness> = Vec::new();
         while left > 0 {
             let (events, end) = rest.page(&*store, left).await?;
             left -= events.len() as u64;
+            if seen.is_empty() && !end && left > 0 {
+                seen.extend(events.last().map(Witness::of));
+                seen.extend(rest.bound(&*store).await?);
+            }
             found |= !events.is_empty();
             if json {
                 events.iter().try_for_each(|event| output.bytes(&event_json::line(event)))?;
@@ -125,6 +150,9 @@ impl Read {
             if end || output.is_closed() {
                 break;
             }
+        }
+        for witness in seen {
+            witness.expect(&*store).await?;
         }
         if !found {
             let nothing = nothing_read(&*store, stream.as_ref(), &url).await?;

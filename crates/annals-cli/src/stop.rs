@@ -67,10 +67,17 @@ pub(crate) fn code() -> u8 {
     SIGNALLED + ASKED.load(Ordering::SeqCst).max(2)
 }
 
-/// Listens for signals from here on; the future completes when the first one comes.
+/// Listens for signals from here on; the future completes when the first one comes. From then on a second one ends the process
+/// (S2).
 pub(crate) fn asked() -> io::Result<impl Future<Output = ()>> {
     let mut signals = Signals::listen()?;
-    Ok(async move { signals.next().await })
+    Ok(async move {
+        signals.next().await;
+        tokio::spawn(async move {
+            signals.next().await;
+            std::process::exit(code().into());
+        });
+    })
 }
 
 /// Executes work on a thread of its own, which looks at [`check`]; ends without it when a second signal comes, or this time

@@ -12,7 +12,8 @@
 //! A store implements [`LogView`] over its committed state and everything that will be committed before the
 //! append, and asks under whatever excludes another append in between.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     Append, Condition, Conflict, EventId, EventStore, Expected, IdempotencyKey, Invalid, LogRead, Position,
@@ -74,9 +75,9 @@ pub fn admit<V: LogView>(view: &V, append: &Append) -> Result<Admission, V::Erro
     if let Some(invalid) = reused_id(view, append)? {
         return Ok(Admission::Invalid(invalid));
     }
-    let mut violations = Vec::new();
+    let (mut violations, mut places) = (Vec::new(), Places::new());
     for (index, condition) in append.conditions.iter().enumerate() {
-        if let Some(violated) = violated(view, condition)? {
+        if let Some(violated) = violated(view, &mut places, condition)? {
             violations.push((index, violated));
         }
     }
@@ -132,7 +133,25 @@ fn reused_id<V: LogView>(view: &V, append: &Append) -> Result<Option<Invalid>, V
     Ok(None)
 }
 
-fn violated<V: LogView>(view: &V, condition: &Condition) -> Result<Option<Violated>, V::Error> {
+/// The events that were looked at, by position: one may be large, and many conditions may name it.
+type Places = HashMap<Position, Option<(StreamId, Version, EventId)>>;
+
+fn event_at<'p, V: LogView>(
+    view: &V,
+    places: &'p mut Places,
+    position: Position,
+) -> Result<Option<&'p (StreamId, Version, EventId)>, V::Error> {
+    Ok(match places.entry(position) {
+        Entry::Occupied(known) => known.into_mut().as_ref(),
+        Entry::Vacant(place) => place.insert(view.event_at(position)?).as_ref(),
+    })
+}
+
+fn violated<V: LogView>(
+    view: &V,
+    places: &mut Places,
+    condition: &Condition,
+) -> Result<Option<Violated>, V::Error> {
     Ok(match condition {
         Condition::Version { expected: Expected::Any, .. } => None,
         Condition::Version { stream, expected } => {
@@ -143,9 +162,9 @@ fn violated<V: LogView>(view: &V, condition: &Condition) -> Result<Option<Violat
                 actual,
             })
         }
-        Condition::Newest { stream, version, event } => newest(view, stream, *version, *event)?,
+        Condition::Newest { stream, version, event } => newest(view, places, stream, *version, *event)?,
         Condition::NoMatch { query, after } => match after.witness() {
-            Some(seen) if !holds(view, seen)? => Some(Violated::History { seen }),
+            Some(seen) if !holds(view, places, seen)? => Some(Violated::History { seen }),
             _ => {
                 let after = after.position;
                 view.first_match(query, after)?.map(|position| Violated::NoMatch { after, position })
@@ -155,23 +174,26 @@ fn violated<V: LogView>(view: &V, condition: &Condition) -> Result<Option<Violat
 }
 
 /// Whether the log has the event that was seen at its position.
-fn holds<V: LogView>(view: &V, seen: Witness) -> Result<bool, V::Error> {
+fn holds<V: LogView>(view: &V, places: &mut Places, seen: Witness) -> Result<bool, V::Error> {
     if seen.position == Position::ZERO {
         return Ok(seen == Witness::origin(view.id()));
     }
-    Ok(view.event_at(seen.position)?.is_some_and(|(_, _, id)| id == seen.id))
+    Ok(event_at(view, places, seen.position)?.is_some_and(|(_, _, id)| *id == seen.id))
 }
 
 /// How it is not so that the newest event of the stream is this one.
 fn newest<V: LogView>(
     view: &V,
+    places: &mut Places,
     stream: &StreamId,
     seen: Version,
     event: EventId,
 ) -> Result<Option<Violated>, V::Error> {
     let actual = view.stream_version(stream)?;
     let there = match view.event_with_id(stream, event)? {
-        Some(position) => view.event_at(position)?.is_some_and(|(of, at, _)| of == *stream && at == seen),
+        Some(position) => {
+            event_at(view, places, position)?.is_some_and(|(of, at, _)| of == stream && *at == seen)
+        }
         None => false,
     };
     let stream = stream.clone();

@@ -1,5 +1,7 @@
 //! How large things may be. A request beyond a limit is refused with the limit in the message.
 
+use std::collections::HashSet;
+
 use crate::{Append, Condition, ContentType, Invalid, NewEvent, Query, Tag};
 
 /// How large an append may be. The lengths of names are fixed by their types.
@@ -48,6 +50,9 @@ impl Default for Limits {
 /// Longest process, initiator or predecessor, in bytes: they are looked up by, as names are.
 const CAUSE_BYTES_MAX: usize = 1_024;
 
+/// Most different events that the conditions of one append may name as what their caller has seen: each is read to be compared.
+const SEEN_EVENTS_MAX: usize = 64;
+
 /// How large the queries of one request are.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct QuerySize {
@@ -70,10 +75,17 @@ impl Limits {
             let problem = format!("has {count} conditions, the limit is {}", self.append_conditions_max);
             return Err(Invalid::new("conditions", problem));
         }
-        let mut queries = QuerySize::default();
+        let (mut queries, mut seen) = (QuerySize::default(), HashSet::new());
         for (index, condition) in append.conditions.iter().enumerate() {
-            if let Condition::NoMatch { query, .. } = condition {
+            if let Condition::NoMatch { query, after } = condition {
                 self.check_query(&format!("conditions[{index}].query"), query, &mut queries)?;
+                seen.extend(after.witness());
+                if seen.len() > SEEN_EVENTS_MAX {
+                    let problem = format!(
+                        "is one more than the {SEEN_EVENTS_MAX} different events that conditions may name"
+                    );
+                    return Err(Invalid::new(format!("conditions[{index}].after"), problem));
+                }
             }
         }
         let mut append_bytes = 0;

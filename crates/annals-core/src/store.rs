@@ -77,33 +77,55 @@ pub trait EventStoreExt: EventStore {
         Ok(self.read_stream(newest).await?.version)
     }
 
-    /// All events of a stream, in order, as it was when the first page was read. They are held in memory: for long streams,
-    /// read pages.
+    /// All events of a stream, in order, as it was at one moment. They are held in memory: for long streams, read pages.
+    ///
+    /// # Errors
+    /// As the store's reads; [`Error::Unavailable`](crate::Error::Unavailable) if the log loses events while several pages are
+    /// read.
     async fn stream_events(&self, stream: &StreamId) -> Result<Vec<RecordedEvent>> {
-        let mut events = Vec::new();
         let mut read = StreamRead::forward(stream, Version::FIRST);
+        let first = self.read_stream(read.clone()).await?;
+        if first.end {
+            return Ok(first.events);
+        }
+        let newest = self.read_stream(StreamRead::backward(stream, Version::MAX).limit(1)).await?;
+        let Some(newest) = newest.events.first() else { return Ok(Vec::new()) };
+        let mut events = Vec::new();
+        read.to = newest.version;
         loop {
             let page = self.read_stream(read.clone()).await?;
             events.extend(page.events);
             if page.end {
+                Witness::of(newest).expect(self).await?;
                 return Ok(events);
             }
-            (read.from, read.to) = (page.next, read.to.min(page.version));
+            read.from = page.next;
         }
     }
 
-    /// All events that a query means, in order, of the log as it was when the first page was read. They are held in memory: for
-    /// a long log, read pages.
+    /// All events that a query means, in order, of the log as it was at one moment. They are held in memory: for a long log,
+    /// read pages.
+    ///
+    /// # Errors
+    /// As [`stream_events`](Self::stream_events).
     async fn log_events(&self, query: Query) -> Result<Vec<RecordedEvent>> {
-        let mut events = Vec::new();
         let mut read = LogRead::forward(Position::FIRST).matching(query);
+        let first = self.read_log(read.clone()).await?;
+        if first.end {
+            return Ok(first.events);
+        }
+        let newest = self.read_log(LogRead::backward(Position::MAX).limit(1)).await?;
+        let Some(newest) = newest.events.first() else { return Ok(Vec::new()) };
+        let mut events = Vec::new();
+        read.to = newest.position;
         loop {
             let page = self.read_log(read.clone()).await?;
             events.extend(page.events);
             if page.end {
+                Witness::of(newest).expect(self).await?;
                 return Ok(events);
             }
-            (read.from, read.to) = (page.next, read.to.min(page.head));
+            read.from = page.next;
         }
     }
 

@@ -6,7 +6,9 @@
 
 use std::fmt;
 
-use crate::{Appended, EventId, EventStore, Invalid, LogRead, Position, RecordedEvent, Result, StoreId};
+use crate::{
+    Appended, Error, EventId, EventStore, Invalid, LogRead, Position, RecordedEvent, Result, StoreId,
+};
 
 /// A position and the id of the event there; at position 0, the id of the log.
 ///
@@ -51,6 +53,20 @@ impl Witness {
     /// If the store cannot be read.
     pub async fn holds<S: EventStore + ?Sized>(self, store: &S) -> Result<bool> {
         Ok(Self::at(store, self.position).await? == Some(self))
+    }
+
+    /// Makes sure that the store still has this event, and so everything that was read before it: for the end of a read of
+    /// several pages that must be of one history.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it has not; otherwise as the store's reads.
+    pub async fn expect<S: EventStore + ?Sized>(self, store: &S) -> Result<()> {
+        if self.holds(store).await? {
+            return Ok(());
+        }
+        let lost =
+            format!("the log has lost events while it was read: it no longer has {self}. Read it again");
+        Err(Error::Unavailable(lost.into()))
     }
 }
 

@@ -3,7 +3,7 @@
 //! comes; the publisher looks by itself meanwhile.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor};
@@ -28,9 +28,15 @@ pub(crate) fn start(outbox: &Outbox, poll: Duration, wake: Arc<Notify>, mut stop
     tokio::spawn(async move {
         let hear = async {
             loop {
-                if let Err(error) = hear(&own, &channel, &wake).await {
-                    tracing::debug!(%error, "notifications of the outbox `{channel}` are not heard");
-                    tokio::time::sleep(poll.min(AGAIN)).await;
+                let began = Instant::now();
+                let pause = poll.min(AGAIN);
+                match hear(&own, &channel, &wake).await {
+                    // One that is lost at once, as by a proxy, is not made again without a pause.
+                    Ok(()) => tokio::time::sleep(pause.saturating_sub(began.elapsed())).await,
+                    Err(error) => {
+                        tracing::debug!(%error, "notifications of the outbox `{channel}` are not heard");
+                        tokio::time::sleep(pause).await;
+                    }
                 }
             }
         };

@@ -140,7 +140,12 @@ impl Ears {
     /// Listens, again after this time if that fails: a standby may be promoted.
     async fn run(self, again: Duration) {
         loop {
-            let Err(error) = self.listen().await else { continue };
+            let began = Instant::now();
+            let Err(error) = self.listen().await else {
+                // One that is lost at once, as by a proxy, is not made again without a pause.
+                tokio::time::sleep(again.saturating_sub(began.elapsed())).await;
+                continue;
+            };
             let is_standby = code(&error) == "25006";
             self.heard.is_standby.store(is_standby, Ordering::Relaxed);
             if !is_standby {

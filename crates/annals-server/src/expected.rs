@@ -272,7 +272,7 @@ pub(crate) fn refused<'p>(error: Error, part: impl Fn(usize) -> &'p Part) -> Pro
 /// Appends under whichever of these conditions holds; without one if there are none.
 ///
 /// # Errors
-/// As [`EventStore::append`]: if no condition holds, the conflict with the first.
+/// As [`EventStore::append`]: if no condition holds, the first of them.
 pub(crate) async fn append_under_one(
     store: &dyn EventStore,
     mut append: Append,
@@ -282,14 +282,20 @@ pub(crate) async fn append_under_one(
         return store.append(append).await;
     }
     let mut condition = conditions.remove(0);
-    let mut first = None;
+    let (mut first, mut unwanted) = (None, None);
     loop {
         let is_last = conditions.is_empty();
         let mut attempt = if is_last { std::mem::take(&mut append) } else { append.clone() };
         attempt.conditions.push(condition);
         let conflict = match store.append(attempt).await {
             Err(Error::Conflict(conflict)) => conflict,
-            outcome => return outcome,
+            // The same append may be there under a condition that comes later.
+            Err(invalid @ Error::Invalid(_)) if !is_last => {
+                unwanted.get_or_insert(invalid);
+                condition = conditions.remove(0);
+                continue;
+            }
+            outcome => return outcome.map_err(|error| unwanted.unwrap_or(error)),
         };
         let there = actual(&conflict).map(|(_, version)| version);
         let holds = |condition: &Condition| there.is_some() && version(condition) == there;

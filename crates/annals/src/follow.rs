@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use annals_consume::Waits;
+use annals_consume::{Waits, reached};
 use annals_core::{EventStore, LogRead, Query, Seen, Witness};
 
 use crate::Failure;
@@ -68,13 +68,13 @@ async fn look(
     let read = LogRead::forward(done.position.next()).matching(query.clone()).limit(1);
     let page = store.read_log(read).await?;
     let next = page.events.first().map(|event| event.position);
-    let through = Witness::at(store, next.unwrap_or(page.next).previous()).await?;
-    // After both reads, so that they were of the history that has the checkpoint.
-    let is_there = match done.witness() {
-        Some(witness) => witness.holds(store).await?,
-        None => done.position <= page.head,
+    let end = next.unwrap_or(page.next).previous();
+    let through = match done.witness() {
+        Some(checkpoint) => reached(store, query, checkpoint, end).await?,
+        None if done.position > page.head => None,
+        None => Witness::at(store, end).await?,
     };
-    let Some(through) = through.filter(|_| is_there) else {
+    let Some(through) = through else {
         // Before the other process has noticed that events were lost, its checkpoint says more than there is.
         progress.resumes_at(done.position.min(page.head));
         tokio::time::sleep(LOOK_IDLY).await;

@@ -77,6 +77,21 @@ fn any_tag_of_a_list_may_match() {
 }
 
 #[test]
+fn the_same_append_again_under_a_list_of_tags_is_a_duplicate() {
+    let server = at_version(2);
+    let id = "0f8fad5b-d9cb-469f-a165-70867728950e";
+    let event = format!(r#"[{{"type":"t","data":1,"id":"{id}"}}]"#);
+    let list = format!("\"3@{id}\", {}", server.get(STREAM).header("etag"));
+    for status in [201, 200, 200] {
+        let answer = server.post(STREAM, &[("if-match", &list)], &event);
+        assert_eq!(answer.status, status, "{}", answer.text);
+    }
+    assert_eq!(version(&server), 3);
+    let other = format!(r#"[{{"type":"t","data":2,"id":"{id}"}}]"#);
+    assert_eq!(server.post(STREAM, &[("if-match", &list)], &other).status, 422);
+}
+
+#[test]
 fn a_weak_tag_and_a_foreign_one_match_nothing() {
     let server = at_version(3);
     let weak = format!("W/{}", server.get(STREAM).header("etag"));

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use annals_core::{
-    Append, Bytes, ContentType, Error, EventStore, EventStoreExt, EventType, Expected, IdempotencyKey,
-    LogRead, NewEvent, Position, Query, QueryItem, RecordedEvent, Text,
+    Append, Bytes, ContentType, Error, EventId, EventStore, EventStoreExt, EventType, Expected,
+    IdempotencyKey, LogRead, NewEvent, Position, Query, QueryItem, RecordedEvent, Text, Witness,
 };
 
 use crate::Trial;
@@ -140,6 +140,10 @@ pub async fn a_query_beyond_the_limits_is_refused(trial: &mut Trial) {
         let append = noted(events(1)).expecting(stream("a-1"), at(1)).unless(query, Position::ZERO);
         check_invalid(store, append, &format!("conditions[1].{field}")).await;
     }
+    // So do the events that conditions name as seen: each is read.
+    let seen = (0..65).map(|number| Witness { position: Position::new(number), id: EventId::generate() });
+    let append = seen.fold(noted(events(1)), |append, seen| append.unless(Query::all(), seen));
+    check_invalid(store, append, "conditions[64].after").await;
     // Those of all conditions count together.
     let half = Query { items: vec![of_types(limits.query_names_max / 2 + 1)] };
     let append = noted(events(1)).unless(half.clone(), Position::ZERO).unless(half, Position::ZERO);

@@ -13,6 +13,9 @@ use crate::sql::{Params, Row, SqlError};
 /// How long a query waits for the rows to be as new as was asked for, if nothing else is said.
 const WITHIN: Duration = Duration::from_secs(5);
 
+/// How long it may take to compare what was asked for with the log.
+const COMPARED: Duration = Duration::from_secs(5);
+
 /// The rows of a projection, to be queried.
 ///
 /// While the rows of a new `VERSION` are being made, those of the version before answer, complete but not
@@ -194,56 +197,72 @@ impl<P: Projection> View<P> {
     /// The database that answers, once it is as new as was asked for.
     async fn serving(&self) -> Result<Serving, ViewError> {
         let projected = self.projected()?;
-        if self.at_least.position > Position::ZERO {
-            let shown = tokio::time::timeout(self.within, self.shown(projected)).await;
-            if !shown.unwrap_or(Ok(false))? {
-                return Err(self.behind(projected).await);
-            }
+        if self.at_least.position > Position::ZERO && !self.shown(projected).await? {
+            return Err(self.behind(projected).await);
         }
         Ok(projected.serving.read().clone())
     }
 
-    /// Waits until the rows show what was asked for; `false` if the projection has stopped before.
+    /// Waits until the rows show what was asked for; `false` if they do not in time, or the projection has stopped before.
     async fn shown(&self, projected: &Projected) -> Result<bool, ViewError> {
         let mut progress = projected.progress.watch();
+        let until = tokio::time::Instant::now() + self.within;
         loop {
             // The rows of an older version do not grow: a query that asks for something newer waits for the new ones.
             let new_enough = progress.wait_for(|standing| {
                 let reached = standing.position >= self.at_least.position;
                 (reached && projected.serving.read().older.is_none()) || standing.phase == Phase::Stopped
             });
-            let Ok(standing) = new_enough.await.map(|standing| standing.clone()) else { return Ok(false) };
+            let standing = tokio::time::timeout_at(until, new_enough).await;
+            let Ok(Ok(standing)) = standing.map(|standing| standing.map(|standing| standing.clone())) else {
+                return Ok(false);
+            };
             if standing.position < self.at_least.position || projected.serving.read().older.is_some() {
                 return Ok(false);
             }
-            let Some(seen) = self.at_least.witness() else { return Ok(true) };
-            match standing.witness() {
-                Some(rows) if rows == seen => return Ok(true),
-                Some(rows) => {
-                    if !seen.holds(&*projected.store).await? {
-                        return Err(ViewError::OtherHistory { name: P::NAME, seen });
-                    }
-                    // After the other, so that both were of one history.
-                    if rows.holds(&*projected.store).await? {
-                        return Ok(true);
-                    }
-                }
-                None => {}
+            let (Some(seen), rows) = (self.at_least.witness(), standing.witness()) else { return Ok(true) };
+            if let Some(rows) = rows
+                && (rows == seen || self.is_one_history(projected, seen, rows).await?)
+            {
+                return Ok(true);
             }
             // The rows are not of the history that has the event, or that is not known yet: the projection will find out.
-            if progress.changed().await.is_err() {
+            let changed = tokio::time::timeout_at(until, progress.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
                 return Ok(false);
             }
         }
     }
 
+    /// Whether the rows, made up to this event, are of the history that has what was asked for.
+    async fn is_one_history(
+        &self,
+        projected: &Projected,
+        seen: Witness,
+        rows: Witness,
+    ) -> Result<bool, ViewError> {
+        let both = async {
+            if !seen.holds(&*projected.store).await? {
+                return Err(ViewError::OtherHistory { name: P::NAME, seen });
+            }
+            // After the other, so that both were of one history.
+            Ok(rows.holds(&*projected.store).await?)
+        };
+        let silent = || {
+            annals_core::Error::Unavailable("the log has not answered, to compare what was asked for".into())
+        };
+        tokio::time::timeout(COMPARED, both).await.unwrap_or_else(|_| Err(silent().into()))
+    }
+
     /// Why the rows do not show what was asked for.
     async fn behind(&self, projected: &Projected) -> ViewError {
-        if let Some(seen) = self.at_least.witness()
-            && let Ok(Some(found)) = Witness::at(&*projected.store, seen.position).await
-            && found != seen
-        {
-            return ViewError::OtherHistory { name: P::NAME, seen };
+        if let Some(seen) = self.at_least.witness() {
+            let found = tokio::time::timeout(COMPARED, Witness::at(&*projected.store, seen.position)).await;
+            if let Ok(Ok(Some(found))) = found
+                && found != seen
+            {
+                return ViewError::OtherHistory { name: P::NAME, seen };
+            }
         }
         let standing = projected.progress.standing();
         ViewError::Behind {

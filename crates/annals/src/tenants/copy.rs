@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use annals_core::{
-    Append, Appended, Clock, Error, EventStore, Invalid, LogRead, Position, RecordedEvent, Result, Timestamp,
-    Write,
+    Append, Appended, Clock, Error, EventStore, Invalid, LogPage, LogRead, Position, RecordedEvent, Result,
+    Timestamp, Witness, Write,
 };
 
 /// Events that are read at once.
@@ -31,19 +31,29 @@ pub(super) async fn copy(
     let mut copied = target.head().await?;
     same(source, target, copied.min(up_to)).await?;
     told(copied.min(up_to));
-    let read = async |from: Position| source.read_log(LogRead::forward(from).limit(PAGE)).await;
+    // Each page is of a log that has what was read before it.
+    let read = async |from: Position, seen: Witness| -> Result<LogPage> {
+        let page = source.read_log_after(LogRead::forward(from).limit(PAGE), seen).await?;
+        page.filter(|page| !page.events.is_empty()).ok_or_else(lost)
+    };
+    let mut seen = match copied < up_to {
+        true => Witness::at(target, copied).await?.filter(|_| copied > Position::ZERO),
+        false => None,
+    }
+    .unwrap_or(Witness::origin(source.id()));
     let (mut next, mut held, mut ahead) = (copied.next(), Vec::new(), None);
     while copied < up_to {
         let page = match ahead.take() {
             Some(page) => page,
-            None => read(next).await?,
+            None => read(next, seen).await?,
         };
         next = page.next;
+        seen = page.events.last().map_or(seen, Witness::of);
         held.extend(page.events);
         let whole = whole_appends(&mut held, page.end);
         let appends = whole.iter().map(|events| target.append(append(events)));
         // What comes next is read while this is written.
-        let reading = async { if next > up_to { Ok(None) } else { read(next).await.map(Some) } };
+        let reading = async { if next > up_to { Ok(None) } else { read(next, seen).await.map(Some) } };
         let (appended, read_ahead) = tokio::join!(in_order(appends.collect()), reading);
         ahead = read_ahead?;
         for (appended, events) in appended.into_iter().zip(&whole) {
@@ -57,6 +67,11 @@ pub(super) async fn copy(
         told(copied);
     }
     same(source, target, up_to).await
+}
+
+/// The log has another history than what was copied of it.
+fn lost() -> Error {
+    Error::Unavailable("the log that is moved has lost events meanwhile; begin the move again".into())
 }
 
 type Appending<'a> = Pin<Box<dyn Future<Output = Result<Appended>> + Send + 'a>>;
@@ -117,5 +132,48 @@ fn append(events: &[RecordedEvent]) -> Append {
         key: events[0].idempotency_key.clone(),
         recorded_at: Some(events[0].recorded_at),
         ..Append::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use annals_core::{Expected, MemoryStore, NewEvent, StreamId};
+    use annals_testkit::failover::Failover;
+
+    use super::*;
+
+    fn noted() -> Append {
+        let event = NewEvent::new("thing.noted", "{}").expect("the name is good");
+        Append::to(StreamId::new("thing-1").expect("the name is good"), Expected::Any, [event])
+    }
+
+    #[tokio::test]
+    async fn a_log_that_loses_events_is_not_copied_to_its_end_and_beyond() {
+        for then in [0, 3, 8] {
+            let source = Failover::new();
+            for _ in 0..10 {
+                source.append(noted()).await.expect("it is taken");
+            }
+            let head = source.head().await.expect("it is read");
+            let target = MemoryStore::with(annals_core::Limits::default(), std::sync::Arc::new(Unbounded));
+            copy(&*source, &target, Position::new(6), |_| {}).await.expect("it is copied");
+            source.lose(Position::new(4), (0..then).map(|_| noted())).await;
+            let copied = tokio::time::timeout(Duration::from_secs(20), copy(&*source, &target, head, |_| {}));
+            copied.await.expect("it ends").expect_err("the log has another history");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_shorter_than_was_said_is_an_error() {
+        let source = Failover::new();
+        for _ in 0..5 {
+            source.append(noted()).await.expect("it is taken");
+        }
+        let target = MemoryStore::with(annals_core::Limits::default(), std::sync::Arc::new(Unbounded));
+        let copied = copy(&*source, &target, Position::new(10), |_| {});
+        let copied = tokio::time::timeout(Duration::from_secs(20), copied).await.expect("it ends");
+        assert!(matches!(copied, Err(Error::Unavailable(_))), "{copied:?}");
     }
 }

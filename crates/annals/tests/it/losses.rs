@@ -336,6 +336,41 @@ async fn rows_of_lost_events_do_not_answer_for_what_was_written_instead() {
     assert_eq!(rows.await.unwrap(), ["a", "b"]);
 }
 
+/// Whenever the log loses events while all of a stream or of the log is read, what is read is of one history, or it is an error.
+#[tokio::test]
+async fn all_events_are_of_one_history() {
+    for pages in 0..8 {
+        let store = Failover::new();
+        deposit(&*store, &["a"; 10]).await;
+        store.stream_page.store(3, Ordering::SeqCst);
+        let stream = StreamId::new("account-a").unwrap();
+        let before = store.stream_events(&stream).await.unwrap();
+        store.lose_after(pages, Position::new(4), deposits(&["a", "a"])).await;
+        let read = store.stream_events(&stream).await;
+        let after = store.stream_events(&stream).await.unwrap();
+        assert!(before.len() == 10 && after.len() == if pages < 7 { 6 } else { after.len() }, "{pages}");
+        match read {
+            Ok(events) => assert!(events == before || events == after, "after {pages} pages: {events:#?}"),
+            Err(error) => assert!(error.to_string().contains("lost events"), "{error}"),
+        }
+    }
+}
+
+/// A view answers at once if its rows show what was asked for, whatever time it has to wait for them.
+#[tokio::test]
+async fn rows_that_are_there_answer_without_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Failover::new();
+    opened(&*store, "a").await;
+    let annals = open(&store, directory.path()).await;
+    annals.project(Balances).start().await.unwrap();
+    let done = annals.repository::<Account>().execute("a", Bank::Deposit(1)).await.unwrap();
+    deposit(&*store, &["a", "a"]).await;
+    annals.settle().await.unwrap();
+    let view = annals.view::<Balances>().at_least(&done).within(Duration::ZERO);
+    assert_eq!(view.rows("SELECT account FROM balances", ()).await.unwrap().len(), 1);
+}
+
 /// Between two pages of a long stream the log loses events: no state is folded of both histories.
 #[tokio::test]
 async fn a_long_stream_is_folded_from_one_history() {
