@@ -295,7 +295,7 @@ pub(crate) async fn append_under_one(
                 condition = conditions.remove(0);
                 continue;
             }
-            outcome => return outcome.map_err(|error| unwanted.unwrap_or(error)),
+            outcome => return outcome,
         };
         let there = actual(&conflict).map(|(_, version)| version);
         let holds = |condition: &Condition| there.is_some() && version(condition) == there;
@@ -303,7 +303,7 @@ pub(crate) async fn append_under_one(
         let first = first.get_or_insert(conflict);
         match next {
             Some(index) => condition = conditions.remove(index),
-            None => return Err(Error::Conflict(first.clone())),
+            None => return Err(unwanted.unwrap_or_else(|| Error::Conflict(first.clone()))),
         }
     }
 }
