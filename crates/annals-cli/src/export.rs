@@ -97,7 +97,7 @@ pub(crate) async fn write(
     let (mut count, mut from) = (0, from);
     let mut append = OneAppend { one_stream: stream.is_some(), before: 0, events: Vec::new() };
     // What is written is the log as it is now, however it grows or loses events meanwhile.
-    let Some(last) = newest(store, stream).await? else { return Ok(0) };
+    let Some(last) = store.newest_event(stream).await? else { return Ok(0) };
     bar.set_length(if stream.is_some() { last.version.get() } else { last.position.get() });
     loop {
         stop::check(AGAIN)?;
@@ -131,18 +131,6 @@ pub(crate) async fn write(
             return Ok(count);
         }
     }
-}
-
-/// The newest event of the stream, or of the log.
-async fn newest(
-    store: &dyn EventStore,
-    stream: Option<&StreamId>,
-) -> annals_core::Result<Option<RecordedEvent>> {
-    let mut events = match stream {
-        Some(stream) => store.read_stream(StreamRead::backward(stream, Version::MAX).limit(1)).await?.events,
-        None => store.read_log(LogRead::backward(Position::MAX).limit(1)).await?.events,
-    };
-    Ok(events.pop())
 }
 
 /// The events of one append, which are written when all of them are known: each line says how many there are.

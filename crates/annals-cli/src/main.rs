@@ -121,7 +121,7 @@ fn main() -> ExitCode {
     logging::flush();
     let code = done.unwrap_or_else(|error| exit::fail(&error));
     if stop::is_asked() {
-        // What did not end by itself may wait for ever.
+        // What did not end by itself may wait without an end.
         runtime.shutdown_background();
     }
     code

@@ -99,14 +99,11 @@ impl Rest {
 impl Rest {
     /// Ends the read at the newest event that there is now, and returns that.
     async fn bound(&mut self, store: &dyn EventStore) -> annals_core::Result<Option<Witness>> {
-        let newest = match self {
-            Self::Log(_) => store.read_log(LogRead::backward(Position::MAX).limit(1)).await?.events.pop(),
-            Self::Stream(read) => {
-                let newest = StreamRead::backward(&read.stream, Version::MAX).limit(1);
-                store.read_stream(newest).await?.events.pop()
-            }
+        let stream = match self {
+            Self::Log(_) => None,
+            Self::Stream(read) => Some(&read.stream),
         };
-        let Some(newest) = newest else { return Ok(None) };
+        let Some(newest) = store.newest_event(stream).await? else { return Ok(None) };
         match self {
             Self::Log(read) => read.to = newest.position,
             Self::Stream(read) => read.to = newest.version,

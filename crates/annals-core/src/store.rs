@@ -77,6 +77,17 @@ pub trait EventStoreExt: EventStore {
         Ok(self.read_stream(newest).await?.version)
     }
 
+    /// The newest event of a stream, or of the log if none is named. `None` if there is no event.
+    async fn newest_event(&self, stream: Option<&StreamId>) -> Result<Option<RecordedEvent>> {
+        let mut events = match stream {
+            Some(stream) => {
+                self.read_stream(StreamRead::backward(stream, Version::MAX).limit(1)).await?.events
+            }
+            None => self.read_log(LogRead::backward(Position::MAX).limit(1)).await?.events,
+        };
+        Ok(events.pop())
+    }
+
     /// All events of a stream, in order, as it was at one moment. They are held in memory: for long streams, read pages.
     ///
     /// # Errors
@@ -88,15 +99,14 @@ pub trait EventStoreExt: EventStore {
         if first.end {
             return Ok(first.events);
         }
-        let newest = self.read_stream(StreamRead::backward(stream, Version::MAX).limit(1)).await?;
-        let Some(newest) = newest.events.first() else { return Ok(Vec::new()) };
+        let Some(newest) = self.newest_event(Some(stream)).await? else { return Ok(Vec::new()) };
         let mut events = Vec::new();
         read.to = newest.version;
         loop {
             let page = self.read_stream(read.clone()).await?;
             events.extend(page.events);
             if page.end {
-                Witness::of(newest).expect(self).await?;
+                Witness::of(&newest).expect(self).await?;
                 return Ok(events);
             }
             read.from = page.next;
@@ -114,15 +124,14 @@ pub trait EventStoreExt: EventStore {
         if first.end {
             return Ok(first.events);
         }
-        let newest = self.read_log(LogRead::backward(Position::MAX).limit(1)).await?;
-        let Some(newest) = newest.events.first() else { return Ok(Vec::new()) };
+        let Some(newest) = self.newest_event(None).await? else { return Ok(Vec::new()) };
         let mut events = Vec::new();
         read.to = newest.position;
         loop {
             let page = self.read_log(read.clone()).await?;
             events.extend(page.events);
             if page.end {
-                Witness::of(newest).expect(self).await?;
+                Witness::of(&newest).expect(self).await?;
                 return Ok(events);
             }
             read.from = page.next;

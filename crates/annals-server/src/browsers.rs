@@ -1,6 +1,6 @@
 //! Problems as pages, for those who look with a browser.
 //!
-//! Whoever follows a wrong link or is asked to name the host otherwise is a person, and has `text/html` first in `Accept`.
+//! A person, who follows a wrong link or is asked to name the host otherwise, has `text/html` first in `Accept`.
 //! Programs ask for JSON or for anything, and get the problem document. Below `/v1` everybody gets it.
 
 use std::sync::Arc;

@@ -9,7 +9,7 @@
 //!   append.rs read.rs live.rs      the API          health.rs metrics.rs openapi.rs   for operators
 //!   token.rs etag.rs expected.rs   positions that name their history, and what is expected of them
 //!   upkeep.rs                                                                         backups and figures of the store
-//!   console.rs browsers.rs         for people       problem.rs                        what fails, how it is told
+//!   console.rs browsers.rs         for people       problem.rs                        what fails, and what is said of it
 //! event_json.rs    the one JSON form of an event, also of the command line's export and import
 //! ```
 //!

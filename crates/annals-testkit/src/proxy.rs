@@ -75,7 +75,7 @@ impl Proxy {
         self.lose_answers();
     }
 
-    /// From now on nothing is passed on on the connections that are there, for ever; new ones work.
+    /// From now on nothing more is passed on by the connections that are open; new ones work.
     pub fn silence_open(&self) {
         self.state.silent.store(self.state.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
     }
