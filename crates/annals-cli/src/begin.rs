@@ -4,7 +4,6 @@
 //! A number alone is believed. With the id of the event there, `42@UUID`, it is a witness: if the log has another event at
 //! that place, because it was restored or is another log, the command is refused instead of skipping what is new.
 
-use std::fmt;
 use std::str::FromStr;
 
 use annals_core::{
@@ -35,16 +34,9 @@ pub(crate) struct Place {
 }
 
 /// The log does not have the event that a place names.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct OtherHistory(String);
-
-impl fmt::Display for OtherHistory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for OtherHistory {}
 
 impl FromStr for Place {
     type Err = String;

@@ -94,15 +94,19 @@ impl Demo {
         purchases: Vec<Purchase>,
         served: Option<&Served>,
     ) -> anyhow::Result<()> {
-        let mut asked = std::pin::pin!(stop::asked()?);
+        let mut signals = stop::Signals::listen()?;
         self.say_where(served)?;
         tokio::select! {
             fed = self.feed(annals, shop, purchases) => fed?,
-            () = &mut asked => return Err(stop::stopped("run again, the demo resumes where it was").into()),
+            () = signals.next() => {
+                signals.end_at_next();
+                return Err(stop::stopped("run again, the demo resumes where it was").into());
+            }
         }
         let Some(Served { url, .. }) = served.filter(|_| !self.once) else { return Ok(()) };
         self.note(&format!("The shop is at {url}/shop, the console at {url}. Ctrl-C ends it."))?;
-        asked.await;
+        signals.next().await;
+        signals.end_at_next();
         Ok(())
     }
 

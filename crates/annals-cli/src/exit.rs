@@ -38,43 +38,22 @@ pub(crate) const CODES: &str = "Exit codes:
 With --json a failure is an object of JSON on standard error.";
 
 /// What is wrong with the command line, where clap cannot know it.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; see --help")]
 pub(crate) struct Usage(pub(crate) String);
 
-impl std::fmt::Display for Usage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}; see --help", self.0)
-    }
-}
-
-impl std::error::Error for Usage {}
-
 /// What was named is not there.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct NotFound(pub(crate) String);
 
-impl std::fmt::Display for NotFound {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NotFound {}
-
 /// An error, and what is to be said after all of its causes.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{error:#}; {by}")]
 pub(crate) struct Followed {
     pub(crate) error: anyhow::Error,
     pub(crate) by: &'static str,
 }
-
-impl std::fmt::Display for Followed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#}; {}", self.error, self.by)
-    }
-}
-
-impl std::error::Error for Followed {}
 
 /// How a command failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,23 +6,15 @@
 //! - O2  A note on standard error that cannot be written changes nothing.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 /// Standard output, with a reader that closed its end as an error of its own kind: [`is_closed`].
 pub(crate) struct Standard(io::Stdout);
 
 /// The reader of standard output closed its end.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the reader of standard output closed its end")]
 struct ReaderClosed;
-
-impl fmt::Display for ReaderClosed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the reader of standard output closed its end")
-    }
-}
-
-impl std::error::Error for ReaderClosed {}
 
 /// Whether this is the error of [`Standard`] that says that its reader closed its end.
 pub(crate) fn is_closed(error: &io::Error) -> bool {

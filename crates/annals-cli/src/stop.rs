@@ -24,16 +24,9 @@ const SIGNALLED: u8 = 128;
 static ASKED: AtomicU8 = AtomicU8::new(0);
 
 /// Why a command ended before it was done.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct Stopped(pub(crate) String);
-
-impl std::fmt::Display for Stopped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Stopped {}
 
 /// Whether a signal has asked the process to stop.
 pub(crate) fn is_asked() -> bool {
@@ -67,17 +60,10 @@ pub(crate) fn code() -> u8 {
     SIGNALLED + ASKED.load(Ordering::SeqCst).max(2)
 }
 
-/// Listens for signals from here on; the future completes when the first one comes. From then on a second one ends the process
-/// (S2).
+/// Listens for signals from here on; the future completes when the first one comes.
 pub(crate) fn asked() -> io::Result<impl Future<Output = ()>> {
     let mut signals = Signals::listen()?;
-    Ok(async move {
-        signals.next().await;
-        tokio::spawn(async move {
-            signals.next().await;
-            std::process::exit(code().into());
-        });
-    })
+    Ok(async move { signals.next().await })
 }
 
 /// Executes work on a thread of its own, which looks at [`check`]; ends without it when a second signal comes, or this time
@@ -148,5 +134,13 @@ impl Signals {
         if self.0.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// From here on the next signal ends the process: for a command that was asked to stop and whose end may take long (S2).
+    pub(crate) fn end_at_next(mut self) {
+        tokio::spawn(async move {
+            self.next().await;
+            std::process::exit(code().into());
+        });
     }
 }

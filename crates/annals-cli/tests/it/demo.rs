@@ -1,13 +1,14 @@
 //! `annals demo`.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::support::Place;
+use crate::support::{Answer, Place, signalled, stopped};
 
 const SAMPLE: &str = include_str!("../../../../examples/shop/data/cdnow-sample.txt");
 
@@ -141,23 +142,26 @@ fn a_file_with_a_bad_line_is_refused_before_anything_is_done() {
     assert!(said.starts_with("cannot read nowhere.txt: "), "{said}");
 }
 
-#[test]
-fn the_demo_stays_up_and_shows_shop_and_console() {
-    let place = Place::new();
+/// A demo of 50 purchases that has fed them and serves on: the process, its further output and its address.
+fn staying(place: &Place) -> (Child, BufReader<ChildStdout>, String) {
     place.write("purchases.txt", some(50));
     let line = "demo --listen 127.0.0.1:0 --input purchases.txt";
     let mut child = place.command(line.split_whitespace()).spawn().unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap());
-    let mut url = None;
     let mut lines = String::new();
-    while said.read_line(&mut lines).unwrap() > 0 {
-        let last = lines.lines().last().unwrap();
-        if let Some(rest) = last.strip_prefix("The shop is at ") {
-            url = rest.split_once("/shop").map(|(url, _)| url.to_owned());
-            break;
+    let url = loop {
+        assert!(said.read_line(&mut lines).unwrap() > 0, "{lines}");
+        if let Some(rest) = lines.lines().last().unwrap().strip_prefix("The shop is at ") {
+            break rest.split_once("/shop").unwrap().0.to_owned();
         }
-    }
-    let url = url.unwrap_or_else(|| panic!("{lines}"));
+    };
+    (child, said, url)
+}
+
+#[test]
+fn the_demo_stays_up_and_shows_shop_and_console() {
+    let place = Place::new();
+    let (child, mut said, url) = staying(&place);
     let get = |path: &str| {
         let mut answer = ureq::get(format!("{url}{path}")).call().unwrap();
         answer.body_mut().read_to_string().unwrap()
@@ -166,11 +170,26 @@ fn the_demo_stays_up_and_shows_shop_and_console() {
     assert!(get("/").contains("order.placed") && get("/").contains("href=\"/shop\""));
     let sales: Value = serde_json::from_str(&get("/shop/sales")).unwrap();
     assert_eq!(sales["purchases"], 50);
-    let asked = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(asked.success());
+    let Answer { code, err, .. } = stopped(child, "-INT");
     let mut rest = String::new();
     said.read_to_string(&mut rest).unwrap();
-    assert!(child.wait().unwrap().success(), "{rest}");
+    assert_eq!(code, 0, "{rest}{err}");
+}
+
+#[test]
+fn a_second_signal_ends_a_demo_that_waits_for_a_client() {
+    let place = Place::new();
+    let (child, _said, url) = staying(&place);
+    let address = url.strip_prefix("http://").unwrap();
+    // A body that never comes to its end keeps the server from ending.
+    let mut upload = TcpStream::connect(address).unwrap();
+    write!(upload, "POST /v1/append HTTP/1.1\r\nHost: {address}\r\nContent-Length: 100\r\n\r\n{{").unwrap();
+    signalled(&child, "-INT");
+    while TcpStream::connect(address).is_ok() {
+        std::thread::yield_now();
+    }
+    let Answer { code, err, .. } = stopped(child, "-TERM");
+    assert_eq!(code, 143, "{err}");
 }
 
 #[test]

@@ -114,14 +114,7 @@ impl From<ViewError> for Problem {
 
 /// Our own mistake: the log of the server says more than the client is told.
 fn broken(error: &dyn std::error::Error) -> Problem {
-    let mut chain = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        chain.push_str(": ");
-        chain.push_str(&deeper.to_string());
-        cause = deeper.source();
-    }
-    tracing::error!("{chain}");
+    tracing::error!("{}", annals::core::chain(error));
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the log of the server says more")
 }
 
