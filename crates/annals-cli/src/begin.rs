@@ -62,10 +62,7 @@ impl BeginOptions {
     ) -> anyhow::Result<Option<u64>> {
         let first = if direction == Direction::Forward { 1 } else { u64::MAX };
         let Some(place) = self.from.or(self.after) else { return Ok(Some(first)) };
-        let number = match stream {
-            Some(stream) => place.in_stream(store, stream).await?,
-            None => place.check(store).await?.get(),
-        };
+        let number = place.number_in(store, stream).await?;
         Ok(match (self.after.is_some(), direction) {
             (false, _) => Some(number),
             (true, Direction::Forward) => number.checked_add(1),
@@ -118,6 +115,21 @@ impl Place {
             id.map_or_else(String::new, |id| id.to_string()),
         );
         OtherHistory(problem).into()
+    }
+
+    /// The position that it means or, in a stream, the version.
+    ///
+    /// # Errors
+    /// If the store does not have the event that is named.
+    pub(crate) async fn number_in(
+        self,
+        store: &dyn EventStore,
+        stream: Option<&StreamId>,
+    ) -> anyhow::Result<u64> {
+        match stream {
+            Some(stream) => self.in_stream(store, stream).await,
+            None => Ok(self.check(store).await?.get()),
+        }
     }
 
     /// The version that it means in a stream: it may be a place of the log too, at which there is an event of that stream.

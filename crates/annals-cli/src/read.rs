@@ -9,7 +9,7 @@ use annals_core::{
 use annals_server::event_json;
 use clap::Args;
 
-use crate::begin::BeginOptions;
+use crate::begin::{BeginOptions, Place};
 use crate::count;
 use crate::exit::NotFound;
 use crate::output::{Column, Output, Style, plain};
@@ -36,6 +36,9 @@ pub(crate) struct Read {
     all: bool,
     #[command(flatten)]
     begin: BeginOptions,
+    /// The last position, or for one stream version, to read, inclusive, in either direction; also as 42@UUID
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    to: Option<Place>,
     /// Newest first
     #[arg(long)]
     backward: bool,
@@ -105,8 +108,8 @@ impl Rest {
         };
         let Some(newest) = store.newest_event(stream).await? else { return Ok(None) };
         match self {
-            Self::Log(read) => read.to = newest.position,
-            Self::Stream(read) => read.to = newest.version,
+            Self::Log(read) => read.to = read.to.min(newest.position),
+            Self::Stream(read) => read.to = read.to.min(newest.version),
         }
         Ok(Some(Witness::of(&newest)))
     }
@@ -120,10 +123,14 @@ impl Read {
         let (url, stream) = (self.store.url.clone(), self.stream.clone());
         let direction = if self.backward { Direction::Backward } else { Direction::Forward };
         let begin = self.begin.resolve(&*store, self.stream.as_ref(), direction).await?;
+        let last = match self.to {
+            Some(place) => place.number_in(&*store, self.stream.as_ref()).await?,
+            None => u64::MAX,
+        };
         if begin.is_none() {
             left = 0;
         }
-        let mut rest = self.rest(direction, begin.unwrap_or_default());
+        let mut rest = self.rest(direction, begin.unwrap_or_default(), last);
         let mut output = Output::standard();
         let mut found = false;
         // What several pages are read of must be one history: that which has these.
@@ -161,9 +168,10 @@ impl Read {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn rest(self, direction: Direction, from: u64) -> Rest {
+    fn rest(self, direction: Direction, from: u64, last: u64) -> Rest {
         if let Some(stream) = self.stream {
-            return Rest::Stream(StreamRead { direction, ..StreamRead::forward(stream, Version::new(from)) });
+            let read = StreamRead::forward(stream, Version::new(from)).to(Version::new(last));
+            return Rest::Stream(StreamRead { direction, ..read });
         }
         let item = QueryItem {
             category: self.category,
@@ -173,7 +181,8 @@ impl Read {
             initiator: self.initiator.map(Text::from),
         };
         let query = if item.is_all() { Query::all() } else { Query::item(item) };
-        Rest::Log(LogRead { direction, ..LogRead::forward(Position::new(from)).matching(query) })
+        let read = LogRead::forward(Position::new(from)).to(Position::new(last)).matching(query);
+        Rest::Log(LogRead { direction, ..read })
     }
 }
 

@@ -18,7 +18,7 @@ use crate::event_json::Embedded;
 use crate::paging;
 use crate::params::{Params, StreamInPath, named_stream};
 use crate::problem::Problem;
-use crate::token;
+use crate::token::{self, Token};
 
 /// A page of one stream. One that does not exist has version 0 and no events.
 pub(crate) async fn stream(
@@ -30,11 +30,12 @@ pub(crate) async fn stream(
     let mut params = Params::of(query.as_deref());
     let direction = params.direction()?;
     let start = params.start(direction)?;
-    let limit = params.limit()?;
+    let (to, limit) = (params.one::<Token>("to")?, params.limit()?);
     params.finish()?;
     let from = Version::new(start.number());
+    let last = to.map_or(Version::MAX, |to| Version::new(to.number()));
 
-    let read = StreamRead { direction, ..StreamRead::forward(&stream, from).limit(limit) };
+    let read = StreamRead { direction, ..StreamRead::forward(&stream, from).to(last).limit(limit) };
     let read = || {
         let (store, read) = (Arc::clone(&app.store), read.clone());
         async move { store.read_stream(read).await }
@@ -42,6 +43,9 @@ pub(crate) async fn stream(
     let (page, taken) = paging::with_room(&app.sending, read, |page| &page.events).await?;
     // After the page, so that it is of the history that the client knows.
     start.check_version(&*app.store, &stream).await?;
+    if let Some(to) = to {
+        to.version(&*app.store, &stream, "to").await?;
+    }
     // Events never change, so within one history this address has one answer at one version of the stream.
     let newest = token::of_page(&*app.store, &stream, page.version, &page.events).await?;
     let tag = format!("\"{newest}\"");
@@ -85,10 +89,12 @@ pub(crate) async fn log(
     let mut params = Params::of(query.as_deref());
     let direction = params.direction()?;
     let start = params.start(direction)?;
+    let to = params.one::<Token>("to")?;
     let (limit, query) = (params.limit()?, params.query()?);
     params.finish()?;
     let from = Position::new(start.number());
-    let read = LogRead { direction, ..LogRead::forward(from).matching(query).limit(limit) };
+    let last = to.map_or(Position::MAX, |to| Position::new(to.number()));
+    let read = LogRead { direction, ..LogRead::forward(from).to(last).matching(query).limit(limit) };
     let page = || {
         let (store, read) = (Arc::clone(&app.store), read.clone());
         async move { store.read_log(read).await }
@@ -96,6 +102,9 @@ pub(crate) async fn log(
     let (page, taken) = paging::with_room(&app.sending, page, |page| &page.events).await?;
     // After the page, so that it is of the history that the client knows.
     let known = start.check_position(&*app.store).await?;
+    if let Some(to) = to {
+        to.position(&*app.store, "to").await?;
+    }
     if direction == Direction::Forward && from > page.head.next() {
         beyond(&app, from).await?;
     }

@@ -30,6 +30,17 @@ fn a_read_resumes_after_the_last_event_and_notices_another_history() {
     assert_eq!(place.json(&format!("read --all --from {position} --limit 1 --json"))["data"], 4);
     assert_eq!(place.json(&format!("read --all --backward --limit 1 --after {position} --json"))["data"], 3);
     assert_eq!(place.ok("read --all --backward --after 1 --json"), "");
+    let data = |line: &str| -> Vec<i64> {
+        let lines = place.ok(&format!("{line} --json"));
+        lines
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["data"].as_i64().unwrap())
+            .collect()
+    };
+    assert_eq!(data("read --all --from 2 --to 4"), [2, 3, 4]);
+    assert_eq!(data(&format!("read --all --to {position} --backward --limit 2")), [4, 3]);
+    assert_eq!(data(&format!("read s-1 --to {version} --after 2")), [3, 4]);
+    assert_eq!(data("read s-1 --to 0"), [0; 0]);
 
     // A restore to an earlier time, after which other events were written.
     place.ok("restore backups --store file:restored");
@@ -39,6 +50,8 @@ fn a_read_resumes_after_the_last_event_and_notices_another_history() {
     for line in [
         format!("read --all --after {position} --json"),
         format!("read --all --from {position}"),
+        format!("read --all --to {position}"),
+        format!("read s-1 --to {version}"),
         format!("read s-1 --after {version} --json"),
         format!("export --after {position}"),
     ] {

@@ -44,6 +44,38 @@ fn the_log_is_read_in_both_directions_page_after_page() {
 }
 
 #[test]
+fn pages_of_a_log_that_grows_end_where_the_first_one_says() {
+    let server = ten();
+    for direction in ["forward", "backward"] {
+        let first = server.get(&format!("/v1/events?direction={direction}&limit=4")).json();
+        let (head, mut read) = (first["head"].as_u64().unwrap(), positions(&first));
+        let mut page = first;
+        while page["end"] == false {
+            let answer = server.post("/v1/streams/a-1", &[], r#"[{"type": "late", "data": {}}]"#);
+            assert_eq!(answer.status, 201);
+            let path = format!("/v1/events?direction={direction}&limit=4&from={}&to={head}", page["next"]);
+            page = server.get(&path).json();
+            read.extend(positions(&page));
+        }
+        read.sort_unstable();
+        assert_eq!(read, (1..=head).collect::<Vec<_>>(), "{direction}");
+    }
+    let page = server.get("/v1/streams/b-2?direction=backward&to=2").json();
+    assert_eq!((positions(&page), &page["version"]), (vec![5, 2], &json!(3)));
+    let page = server.get("/v1/streams/b-2?from=3&to=2").json();
+    assert_eq!((positions(&page), &page["end"]), (vec![], &json!(true)));
+    let other = "2@6b1f3c52-7c0e-4d8e-9d7f-0a4f2f1f6b11";
+    for path in ["/v1/events", "/v1/streams/b-2"] {
+        let page = server.get(&format!("{path}?to=2")).json();
+        let of_page = page["after"].as_str().unwrap();
+        assert_eq!(server.get(&format!("{path}?to={of_page}")).json(), page);
+        let answer = server.get(&format!("{path}?to={other}"));
+        assert_eq!((answer.status, &answer.json()["code"]), (409, &json!("other-history")));
+        assert_eq!(server.get(&format!("{path}?to=x")).json()["field"], "to");
+    }
+}
+
+#[test]
 fn the_log_is_filtered_by_everything_that_is_indexed() {
     let server = ten();
     for (filter, expected) in [
