@@ -1,6 +1,6 @@
 //! Passwords of addresses are in no message, whatever is wrong with the command line.
 
-use crate::support::{Answer, Place};
+use crate::support::{Answer, Place, signalled};
 
 /// Addresses with a mistake in them.
 const ADDRESSES: [&str; 9] = [
@@ -92,7 +92,8 @@ fn a_backup_that_fails_on_request_shows_no_password() {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let mut answer = agent.post(format!("{url}/v1/backup")).send("").unwrap();
     let text = answer.body_mut().read_to_string().unwrap();
-    server.kill().unwrap();
+    // The log is written by a thread of its own, which ends when all of it is there.
+    signalled(&server, "-TERM");
     server.wait().unwrap();
     let log = std::fs::read_to_string(&log).unwrap();
     assert!(answer.status() == 503 && text.contains("backup-failed"), "{text}");
