@@ -11,6 +11,15 @@ use annals_core::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+/// Pages that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// Of the log.
+    OfLog,
+    /// Of streams.
+    OfStreams,
+}
+
 /// A store whose log is exchanged under those who use it.
 pub struct Failover {
     id: StoreId,
@@ -21,8 +30,8 @@ pub struct Failover {
     /// Most events of a page of a stream, as if they were large.
     pub stream_page: AtomicUsize,
     now: watch::Sender<Arc<MemoryStore>>,
-    /// Where clients are led once this many more pages of streams were read.
-    next: Mutex<Option<(usize, Arc<MemoryStore>)>>,
+    /// Where clients are led once this many more of these pages were read.
+    next: Mutex<Option<(Pages, usize, Arc<MemoryStore>)>>,
 }
 
 impl Failover {
@@ -53,13 +62,29 @@ impl Failover {
         self.now.send_replace(self.server(up_to, then).await);
     }
 
-    /// The same, once this many more pages of streams were read.
+    /// The same, once this many more of these pages were read.
     ///
     /// # Panics
     /// If an append is refused.
-    pub async fn lose_after(&self, pages: usize, up_to: Position, then: impl IntoIterator<Item = Append>) {
+    pub async fn lose_after(
+        &self,
+        pages: Pages,
+        count: usize,
+        up_to: Position,
+        then: impl IntoIterator<Item = Append>,
+    ) {
         let server = self.server(up_to, then).await;
-        *self.next.lock().expect("nobody panics with it") = Some((pages, server));
+        *self.next.lock().expect("nobody panics with it") = Some((pages, count, server));
+    }
+
+    /// Such a page was read.
+    fn was_read(&self, pages: Pages) {
+        let mut next = self.next.lock().expect("nobody panics with it");
+        match next.take_if(|(of, ..)| *of == pages) {
+            Some((_, 0 | 1, server)) => drop(self.now.send_replace(server)),
+            Some((of, more, server)) => *next = Some((of, more - 1, server)),
+            None => {}
+        }
     }
 
     async fn server(&self, up_to: Position, then: impl IntoIterator<Item = Append>) -> Arc<MemoryStore> {
@@ -93,19 +118,15 @@ impl EventStore for Failover {
     }
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
         self.log_reads.fetch_add(1, Ordering::SeqCst);
-        self.now().read_log(read).await
+        let page = self.now().read_log(read).await;
+        self.was_read(Pages::OfLog);
+        page
     }
     async fn read_stream(&self, read: StreamRead) -> Result<StreamPage> {
         let limit = read.limit.min(self.stream_page.load(Ordering::SeqCst));
         let read = read.limit(limit);
         let page = self.now().read_stream(read).await;
-        let mut next = self.next.lock().expect("nobody panics with it");
-        if let Some((pages, server)) = next.take() {
-            match pages {
-                0 | 1 => drop(self.now.send_replace(server)),
-                more => *next = Some((more - 1, server)),
-            }
-        }
+        self.was_read(Pages::OfStreams);
         page
     }
     async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>> {

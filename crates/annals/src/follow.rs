@@ -91,3 +91,59 @@ async fn look(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use annals_core::{Append, Expected, NewEvent, Position, StreamId};
+    use annals_testkit::failover::{Failover, Pages};
+
+    use super::*;
+
+    struct At(Witness);
+
+    impl Followed for At {
+        async fn checkpoint(&self) -> Result<Seen, Failure> {
+            Ok(self.0.into())
+        }
+        async fn caught_up(&mut self) {}
+        async fn waits_for(&mut self) -> Option<String> {
+            None
+        }
+    }
+
+    fn append(stream: &str, event_type: &str) -> Append {
+        let event = NewEvent::new(event_type, "{}").unwrap();
+        Append::to(StreamId::new(stream).unwrap(), Expected::Any, [event])
+    }
+
+    /// The log loses its newest events between the page in which nothing more is meant and the look at its end. One of the
+    /// events in their place is meant, and the other process has not taken it.
+    #[tokio::test]
+    async fn an_event_that_took_the_place_of_a_lost_one_is_not_taken_for_done() {
+        let store = Failover::new();
+        for (stream, event_type) in [("meant-1", "meant"), ("other-1", "other"), ("other-1", "other")] {
+            store.append(append(stream, event_type)).await.unwrap();
+        }
+        let first =
+            store.read_log(LogRead::forward(Position::FIRST).limit(1)).await.unwrap().events.remove(0);
+        let (query, progress) = (Query::types([first.event_type.clone()]), Progress::from(Position::ZERO));
+        let (mut followed, mut waits) = (At(Witness::of(&first)), Waits::default());
+        let then = ["meant", "other", "other"].map(|event_type| append("late-1", event_type));
+        store.lose_after(Pages::OfLog, 1, Position::FIRST, then).await;
+        look(&*store, &query, &progress, &mut followed, &mut waits).await.unwrap();
+        assert!(progress.standing().position <= Position::FIRST, "{:?}", progress.standing());
+        // The other process takes the event.
+        let second =
+            store.read_log(LogRead::forward(Position::new(2)).limit(1)).await.unwrap().events.remove(0);
+        followed.0 = Witness::of(&second);
+        let settled = async {
+            look(&*store, &query, &progress, &mut followed, &mut waits).await.unwrap();
+        };
+        let mut watch = progress.watch();
+        tokio::select! {
+            () = settled => {}
+            _ = watch.wait_for(|standing| standing.position == Position::new(4)) => {}
+        }
+        assert_eq!(progress.standing().position, Position::new(4));
+    }
+}

@@ -10,7 +10,7 @@ use annals::{
     Annals, Append, EventStore, EventStoreExt, Expected, NewEvent, Position, Query, Seen, State, StreamId,
     View, ViewError,
 };
-use annals_testkit::failover::Failover;
+use annals_testkit::failover::{Failover, Pages};
 use tokio::sync::watch;
 
 use crate::bank::{Account, AccountEvent, Balances, Bank, until};
@@ -43,7 +43,7 @@ async fn lose(store: &Failover, up_to: u64, then: &[&str]) {
 
 /// The same, once this many more pages of streams were read.
 async fn lose_after(store: &Failover, pages: usize, up_to: u64, then: &[&str]) {
-    store.lose_after(pages, Position::new(up_to), deposits(then)).await;
+    store.lose_after(Pages::OfStreams, pages, Position::new(up_to), deposits(then)).await;
 }
 
 /// The accounts of the events that were delivered, in order.
@@ -345,7 +345,7 @@ async fn all_events_are_of_one_history() {
         store.stream_page.store(3, Ordering::SeqCst);
         let stream = StreamId::new("account-a").unwrap();
         let before = store.stream_events(&stream).await.unwrap();
-        store.lose_after(pages, Position::new(4), deposits(&["a", "a"])).await;
+        store.lose_after(Pages::OfStreams, pages, Position::new(4), deposits(&["a", "a"])).await;
         let read = store.stream_events(&stream).await;
         let after = store.stream_events(&stream).await.unwrap();
         assert!(before.len() == 10 && after.len() == if pages < 7 { 6 } else { after.len() }, "{pages}");
@@ -382,7 +382,7 @@ async fn a_long_stream_is_folded_from_one_history() {
         let event = NewEvent::new("account.withdrawn", r#"{"amount":1}"#).unwrap();
         Append::to(StreamId::new("account-a").unwrap(), Expected::Any, [event])
     });
-    store.lose_after(1, Position::new(601), withdrawals.collect::<Vec<_>>()).await;
+    store.lose_after(Pages::OfStreams, 1, Position::new(601), withdrawals.collect::<Vec<_>>()).await;
     let account = annals.repository::<Account>().load("a").await.unwrap();
     assert_eq!((account.version.get(), account.state.balance), (1_201, 0), "600 in, 600 out and no more");
 }
