@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::{Notify, watch};
 
@@ -23,14 +23,14 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(crate) fn start(outbox: &Outbox, poll: Duration, wake: Arc<Notify>, mut stopped: watch::Receiver<bool>) {
     #[allow(irrefutable_let_patterns, reason = "there may be no other database in this build")]
     let Pool::Postgres(pool) = &outbox.pool else { return };
-    let own = PgPoolOptions::new().max_connections(1).connect_lazy_with((*pool.connect_options()).clone());
+    let address = (*pool.connect_options()).clone();
     let channel = outbox.name.clone();
     tokio::spawn(async move {
         let hear = async {
             loop {
                 let began = Instant::now();
                 let pause = poll.min(AGAIN);
-                match hear(&own, &channel, &wake).await {
+                match hear(&address, &channel, &wake).await {
                     // One that is lost at once, as by a proxy, is not made again without a pause.
                     Ok(()) => tokio::time::sleep(pause.saturating_sub(began.elapsed())).await,
                     Err(error) => {
@@ -49,8 +49,11 @@ pub(crate) fn start(outbox: &Outbox, poll: Duration, wake: Arc<Notify>, mut stop
 }
 
 /// Hears on a connection until it is lost.
-async fn hear(own: &sqlx::PgPool, channel: &str, wake: &Notify) -> Result<(), sqlx::Error> {
-    let mut listener = within(ANSWER, PgListener::connect_with(own)).await?;
+async fn hear(address: &PgConnectOptions, channel: &str, wake: &Notify) -> Result<(), sqlx::Error> {
+    // A listener that is dropped returns its connection to its pool after an answer, which may never come: each has a pool
+    // of its own.
+    let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(address.clone());
+    let mut listener = within(ANSWER, PgListener::connect_with(&own)).await?;
     within(ANSWER, listener.listen(channel)).await?;
     // What came before may have been missed.
     wake.notify_one();
