@@ -310,15 +310,15 @@ async fn a_fact_whose_outcome_is_unknown_is_sent_again_and_is_there_once() {
 
 /// A store before whose next append something else is done.
 struct Overtaken {
-    store: Arc<MemoryStore>,
+    store: Arc<dyn EventStore>,
     before: Mutex<Option<Work>>,
 }
 
 type Work = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Overtaken {
-    fn by(store: &Arc<MemoryStore>, work: impl Future<Output = ()> + Send + 'static) -> Arc<Self> {
-        Arc::new(Self { store: store.clone(), before: Mutex::new(Some(Box::pin(work))) })
+    fn by(store: Arc<dyn EventStore>, work: impl Future<Output = ()> + Send + 'static) -> Arc<Self> {
+        Arc::new(Self { store, before: Mutex::new(Some(Box::pin(work))) })
     }
 }
 
@@ -362,7 +362,7 @@ async fn race<F: Future<Output = ()> + Send + 'static>(
     let store = Arc::new(MemoryStore::new());
     let fast = on(store.clone()).await;
     open_with(&fast, "a1", balance).await;
-    let slow = on(Overtaken::by(&store, first(fast.clone()))).await;
+    let slow = on(Overtaken::by(store, first(fast.clone()))).await;
     (fast, slow)
 }
 
@@ -409,6 +409,21 @@ async fn a_refusal_is_decided_again_if_the_aggregate_changes_before_it_is_writte
     let refused = slow.repository::<Account>().execute("a1", Bank::Withdraw(50)).once("k").await.unwrap_err();
     assert_eq!(refused.rejection(), Some(&Refused::Insufficient { balance: 30 }));
     assert_eq!(answers(&fast, ANSWERS).await[0].event.version.get(), 3);
+}
+
+/// A standby that is promoted between the decision and its answer does not have the event that the refusal is about.
+#[tokio::test]
+async fn a_refusal_over_an_event_that_the_log_has_lost_is_never_written() {
+    let store = FaultyStore::new([]);
+    let fast = on(store.clone()).await;
+    open_with(&fast, "a1", 100).await;
+    fast.repository::<Account>().execute("a1", Bank::Block("fraud")).await.unwrap();
+    let promoted = FaultyStore::brought_back(&store.store, 2).await;
+    let (switching, to) = (store.clone(), promoted.store.clone());
+    let slow = on(Overtaken::by(store, async move { switching.lead_to(&to) })).await;
+    let done = slow.repository::<Account>().execute("a1", Bank::Withdraw(50)).once("k").await.unwrap();
+    assert_eq!((done.state.balance, done.state.blocked, done.duplicate), (50, false, false));
+    assert!(answers(&fast, ANSWERS).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
