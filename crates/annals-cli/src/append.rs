@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use annals_core::{
     Append as Request, ContentType, Error, EventId, EventType, Expected, IdempotencyKey, Invalid, Limits,
-    Metadata, NewEvent, StreamId, Tag, Text, Timestamp, check_json,
+    Metadata, NewEvent, StreamId, Tag, Text, Timestamp, check_json, refuse_reserved,
 };
 use anyhow::Context as _;
 use clap::Args;
@@ -86,6 +86,8 @@ impl Append {
             let problem = format!("`{}` could not be named by an address over HTTP", self.stream);
             return Err(Invalid::new("stream", problem)).context(NOTHING);
         }
+        refuse_reserved("stream", self.stream.as_str()).context(NOTHING)?;
+        refuse_reserved("type", self.event_type.as_str()).context(NOTHING)?;
         let data = if self.data == "-" { from_stdin()? } else { self.data.into_bytes() };
         let content_type = ContentType::new(self.content_type);
         let data = if content_type.is_json() { json_of(&data)? } else { data };

@@ -3,16 +3,18 @@
 //! Nothing here is asynchronous or does I/O. `evolve` cannot fail, by type: an event is a fact. `decide` cannot
 //! change the state, by type: it looks, and answers with facts or with a refusal.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::chain::because;
-use crate::{Cause, Tag, Text, Timestamp};
+use crate::{Cause, Tag, Text, Timestamp, refusal_code};
 
 /// A kind of fact, usually an enum with one variant for each thing that can happen; `#[derive(Event)]` of the
 /// crate `annals` writes this.
 pub trait Event: Sized + Clone + Send + Sync + 'static {
     /// The stored names of all types, in the past tense: `account.opened`. They outlive the code: rename a
-    /// variant as you like, never its stored name.
+    /// variant as you like, never its stored name. They do not begin with `annals.`.
     const TYPES: &'static [&'static str];
 
     /// The stored name of this event's type.
@@ -84,7 +86,8 @@ pub enum CodecError {
 
 /// A thing with an identity and a history, rebuilt by folding its events.
 pub trait Aggregate: Sized + Clone + Send + Sync + 'static {
-    /// The category of its streams: the aggregate `a1` of `account` is the stream `account-a1`.
+    /// The category of its streams: the aggregate `a1` of `account` is the stream `account-a1`. It does not begin with
+    /// `annals.`.
     const NAME: &'static str;
 
     /// What can happen to it.
@@ -123,6 +126,13 @@ pub trait Decide<C>: Aggregate {
     /// # Errors
     /// The refusal.
     fn decide(&self, command: &C, context: &Context) -> Decision<Self, Self::Error>;
+
+    /// The code of a refusal, for programs: `not-open`. It is kept in the log with the text of the refusal, if the command has a
+    /// key or a cause, and outlives the code of the program: keep it when you rename a variant. By default it is the name of the
+    /// variant ([`refusal_code`](crate::refusal_code)).
+    fn code(refusal: &Self::Error) -> Cow<'static, str> {
+        refusal_code(refusal)
+    }
 }
 
 /// The events that a command leads to, or its refusal.

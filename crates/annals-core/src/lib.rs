@@ -52,6 +52,8 @@ mod aggregate;
 mod backoff;
 mod json;
 mod redaction;
+mod refusal;
+mod reserved;
 mod serialize;
 mod url;
 
@@ -72,6 +74,8 @@ pub use number::{Position, Version};
 pub use query::{Query, QueryItem};
 pub use read::{Direction, LogPage, LogRead, StreamInfo, StreamList, StreamPage, StreamRead};
 pub use redaction::{redacted, without_secrets};
+pub use refusal::refusal_code;
+pub use reserved::refuse_reserved;
 pub use reuse::{KeyReuse, Reused};
 pub use store::{EventStore, EventStoreExt, StoreId};
 pub use stream::{Category, StreamId};

@@ -1,13 +1,14 @@
 //! Streams and their categories.
 
 use crate::text::name_type;
-use crate::{Invalid, Text};
+use crate::{Invalid, Text, refuse_reserved};
 
 name_type! {
     /// The name of a stream, the events of one aggregate: any UTF-8 text of 1 to 1,024 bytes.
     ///
     /// By convention a name is a category and an id, `account-42`, split at the first `-`; a name without one
-    /// is all category. Names that start with `$` are kept for Annals itself.
+    /// is all category. Names that start with `$` are kept for Annals itself, and those that begin with `annals.` are written by
+    /// its framework only ([`refuse_reserved`]).
     StreamId, "stream", 1024
 }
 
@@ -20,13 +21,14 @@ impl StreamId {
     /// The stream of one aggregate: `{category}-{id}`.
     ///
     /// # Errors
-    /// [`Invalid`] if the category is empty or contains `-` (the id could not be told from it), if the id is
-    /// empty (whoever forgot theirs would share one), or if the whole name is too long.
+    /// [`Invalid`] if the category is empty, contains `-` (the id could not be told from it) or begins with `annals.`, if the id
+    /// is empty (those who forgot theirs would share one), or if the whole name is too long.
     pub fn of(category: &str, id: &str) -> Result<Self, Invalid> {
         if category.is_empty() || category.contains('-') {
             let problem = format!("`{category}` must not be empty or contain `-`");
             return Err(Invalid::new("category", problem));
         }
+        refuse_reserved("category", category)?;
         if id.is_empty() {
             return Err(Invalid::new("id", "is empty"));
         }
@@ -87,5 +89,6 @@ mod tests {
         }
         assert!(StreamId::of("a-b", "1").is_err());
         assert!(StreamId::of("a", "").is_err());
+        assert!(StreamId::of("annals.answers", "account-a1").is_err());
     }
 }

@@ -141,6 +141,12 @@ impl<'a> Fact<'a> {
                 return Err(syn::Error::new(variant.ident.span(), problem));
             }
         };
+        if stored_name.starts_with("annals.") {
+            let problem = format!(
+                "the stored name `{stored_name}` begins with `annals.`, which is kept for Annals itself"
+            );
+            return Err(syn::Error::new(variant.ident.span(), problem));
+        }
         let tags = TagField::read(&variant.fields)?;
         Ok(Self { ident: &variant.ident, stored_name, schema_version, tags, allow_name })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use annals_core::{
     Append, Error, EventStore, Expected, IdempotencyKey, Invalid, Metadata, NewEvent, StreamId, Text,
+    refuse_reserved,
 };
 use async_trait::async_trait;
 
@@ -83,6 +84,7 @@ fn append(message: &Message) -> Result<Append, Invalid> {
             name => drop(metadata.own.insert(Text::from(name), value)),
         }
     }
+    refuse_reserved("type", &message.event_type)?;
     let mut event = NewEvent::new(message.event_type.as_str(), message.data.clone())?;
     event = event.with_id(message.id).with_metadata(metadata);
     event.content_type = message.content_type.clone();
@@ -113,6 +115,19 @@ mod tests {
             unreadable: None,
             nameless: false,
         }
+    }
+
+    #[tokio::test]
+    async fn a_message_with_a_name_that_is_kept_for_annals_is_refused() {
+        let store = Arc::new(MemoryStore::new());
+        let sink = LogSink::new(store.clone());
+        let stream = Message { aggregate_type: "annals.answers".to_owned(), ..message("a") };
+        let of_type = Message { event_type: "annals.command_refused".to_owned(), ..message("a") };
+        for wrong in [stream, of_type] {
+            let failure = sink.publish(&wrong).await.unwrap_err();
+            assert!(failure.to_string().contains("which is kept for"), "{failure}");
+        }
+        assert_eq!(store.head().await.unwrap().get(), 0);
     }
 
     /// Two services publish to one log, and both name their messages by what they belong to.

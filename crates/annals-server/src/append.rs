@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use annals_core::{
     Append, Appended, Category, Condition, Error, EventId, EventStore, EventType, Expected, IdempotencyKey,
-    Invalid, KeyReuse, Limits, LogRead, Query, QueryItem, StreamId, Tag, Text, Write,
+    Invalid, KeyReuse, Limits, LogRead, Query, QueryItem, StreamId, Tag, Text, Write, refuse_reserved,
 };
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -108,6 +108,11 @@ async fn carry_out(
     refused: impl FnOnce(Error) -> Problem,
 ) -> Result<Response, Problem> {
     append.validate(&app.limits)?;
+    for (index, write) in append.writes.iter().enumerate() {
+        refuse_reserved("stream", write.stream.as_str())
+            .and_then(|()| refuse_reserved("type", write.event.event_type.as_str()))
+            .map_err(|invalid| in_event(index, invalid))?;
+    }
     let written: Vec<_> = append.writes.iter().map(|write| (write.stream.clone(), write.event.id)).collect();
     let outcome = append_under_one(&*app.store, append, any_of).await;
     app.metrics.appended(&outcome);

@@ -9,6 +9,8 @@ use annals_core::Cause;
 
 /// Most bytes of the text of an error.
 const CHAIN_BYTES_MAX: usize = 10_000;
+/// Most errors behind one that are looked at: one may be its own source.
+const SOURCES_MAX: usize = 64;
 
 /// Why a projection or a subscriber could not take an event. Every error turns into one with `?`, also a boxed one and that
 /// of `anyhow`; to say it in words, there is [`Failure::new`].
@@ -44,6 +46,20 @@ impl Failure {
             line.push('…');
         }
         line
+    }
+
+    /// Whether a command was refused by its aggregate: [`Refused`](crate::Refused) is behind the error. A subscriber is done with
+    /// an event over which that was the answer.
+    pub fn is_refusal(&self) -> bool {
+        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(&*self.0);
+        for _ in 0..SOURCES_MAX {
+            let Some(behind) = error else { return false };
+            if behind.is::<crate::Refused>() {
+                return true;
+            }
+            error = behind.source();
+        }
+        false
     }
 
     /// Whether SQLite said that its file is broken.
@@ -137,6 +153,7 @@ mod tests {
     #[test]
     fn an_error_without_an_end_has_a_text_with_one() {
         assert!(Failure::new(Endless).chain().len() <= CHAIN_BYTES_MAX + '…'.len_utf8());
+        assert!(!Failure::new(Endless).is_refusal());
     }
 
     /// Panics when it is dropped.

@@ -52,7 +52,7 @@
 //! Where to read next:
 //!
 //! - [`Annals`]: the system as a whole, opened on a URL.
-//! - [`Repository`]: aggregates and commands; [`Snapshot`] for long streams.
+//! - [`Repository`]: aggregates and commands; [`Snapshot`] for long streams; [`Answer`] for what leads to no event.
 //! - [`Projection`]: rows made of events, queried through a [`View`].
 //! - [`Subscribe`]: handlers of events, and the commands that follow from them ([`Handling`]).
 //! - [`testing`]: aggregates and projections without a store.
@@ -107,7 +107,10 @@ pub use open::{open_store, open_store_to_read, open_store_with};
 pub use progress::{Failing, Kind, Phase, Status};
 pub use projection::{Project, Projection, ProjectionHandle, View, ViewError};
 pub use recorded::Recorded;
-pub use repository::{Change, Committed, Execute, ExecuteError, History, LoadError, Loaded, Repository};
+pub use repository::{
+    Answer, Change, Committed, Execute, ExecuteError, History, LoadError, Loaded, Refusal, Refused,
+    Repository,
+};
 pub use snapshot::{MemorySnapshots, Policy, Snapshot, SnapshotStore, StoredSnapshot, every, older_than};
 pub use sql::{Column, Dialect, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
 pub use state::State;

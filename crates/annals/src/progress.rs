@@ -45,6 +45,9 @@ pub struct Status {
     pub head: Position,
     /// The last error since the last success, and how often it has been tried since.
     pub failing: Option<Failing>,
+    /// How many events a command was refused over since the start, in this process. That is an answer: the subscriber is done with
+    /// them. Always 0 of a projection.
+    pub refused: u64,
     /// What an operator should know although nothing fails: which process has the lease that this one waits for, or that it
     /// stepped back because events were lost.
     pub notice: Option<String>,
@@ -79,6 +82,7 @@ pub(crate) struct Standing {
     /// The id of the event there, if it is known.
     pub event: Option<EventId>,
     pub failing: Option<Failing>,
+    pub refused: u64,
     pub notice: Option<String>,
     /// Whether there is nothing for this process to do, as others do all of it.
     pub idle: bool,
@@ -101,6 +105,7 @@ impl Progress {
             position,
             event: None,
             failing: None,
+            refused: 0,
             notice: None,
             idle: false,
         }))
@@ -204,6 +209,16 @@ impl Progress {
             tried = attempts;
         });
         tried
+    }
+
+    /// A command was refused over one more event.
+    pub fn refused(&self) {
+        self.0.send_modify(|standing| standing.refused += 1);
+    }
+
+    /// Its parts together have had refusals over this many events.
+    pub fn refused_in_all(&self, refused: u64) {
+        self.0.send_modify(|standing| standing.refused = refused);
     }
 
     /// Others do all of it, and how far they are is not known here.

@@ -3,7 +3,10 @@
 //! From a command to the log it is: `execute` (what the caller says about a command) -> `attempt` (load, decide,
 //! append, and again if others were faster) -> `annals_core::EventStore::append`. Loading is in `folded`.
 
+mod again;
+mod answer;
 mod attempt;
+mod delivered;
 mod encoded;
 mod error;
 mod execute;
@@ -22,12 +25,13 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use answer::{Answer, Refusal};
+pub(crate) use delivered::Delivered;
 pub(crate) use encoded::{Beside, Encoded, encode};
-pub use error::{ExecuteError, LoadError};
+pub use error::{ExecuteError, LoadError, Refused};
 pub use execute::{Committed, Execute};
 pub(crate) use folded::Folded;
 pub use history::{Change, History};
-pub(crate) use key::Cause;
 pub(crate) use turns::Turns;
 
 use crate::shared::Shared;
@@ -44,6 +48,8 @@ pub struct Repository<A: Aggregate> {
     snapshots: Option<Arc<Snapshots<A>>>,
     cache: Option<Arc<Cache<A>>>,
     retries: u32,
+    /// The delivery that it was taken from.
+    delivered: Option<Arc<Delivered>>,
 }
 
 type Cache<A> = Mutex<quick_cache::unsync::Cache<StreamId, Folded<A>>>;
@@ -55,6 +61,7 @@ impl<A: Aggregate> Clone for Repository<A> {
             snapshots: self.snapshots.clone(),
             cache: self.cache.clone(),
             retries: self.retries,
+            delivered: self.delivered.clone(),
         }
     }
 }
@@ -95,7 +102,12 @@ impl<A> From<Folded<A>> for Loaded<A> {
 
 impl<A: Aggregate> Repository<A> {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, snapshots: None, cache: None, retries: RETRIES }
+        Self { shared, snapshots: None, cache: None, retries: RETRIES, delivered: None }
+    }
+
+    /// The same repository, whose commands follow from this delivery.
+    pub(crate) fn delivered(&self, delivered: Arc<Delivered>) -> Self {
+        Self { delivered: Some(delivered), ..self.clone() }
     }
 
     /// Keeps the folded state of this many aggregates in memory. What others wrote meanwhile is still noticed, also
@@ -119,7 +131,10 @@ impl<A: Aggregate> Repository<A> {
     where
         A: Decide<C>,
     {
-        Execute::new(self.clone(), id.into(), command)
+        let id = id.into();
+        let Some(delivered) = &self.delivered else { return Execute::new(self.clone(), id, command) };
+        let cause = delivered.cause(A::NAME, &id, self.shared.store.id());
+        Execute::new(self.clone(), id, command).caused(cause, &delivered.metadata)
     }
 
     /// Gives a command to an aggregate that must not exist yet.

@@ -34,9 +34,10 @@ const SHARES_MAX: usize = 1_000;
 ///
 /// - U1  A subscriber is durable by its name: what is written while it is down is delivered when it starts.
 /// - U2  The checkpoint moves after the handlers have succeeded. After a crash between the two the event is delivered
-///   again; a command that it led to is carried out once all the same ([`Handling::execute`]).
+///   again; a command that it led to is executed once all the same, and gets its first answer ([`Handling::repository`]).
 /// - U3  The events of one stream come in order, one after the other. An event that fails is tried again until
-///   it works, and holds back what comes after it in its stream.
+///   it works, and holds back what comes after it in its stream. A handler that ends in the refusal of a command has not failed:
+///   that is an answer, and the event is done.
 /// - U4  Of several processes on one database, one at a time is active under a name; when it ends, another continues at
 ///   the checkpoint. One that loses its connection drops what it is at. A [`group`](Self::group) shares the streams among
 ///   several.
@@ -148,9 +149,14 @@ impl Subscribe {
     /// # }
     /// ```
     ///
-    /// A handler that needs the system takes its repositories from [`Handling`]. It may also hold a clone of
-    /// [`Annals`](crate::Annals), by itself or as a part of a service: that does not keep the system alive, unless it is
-    /// behind an `Arc`.
+    /// A handler that needs the system takes its repositories from [`Handling`]. If it ends with the refusal of a command, by `?` or
+    /// within an error of its own that has it as a source ([`Failure::is_refusal`]), the event is done: the refusal is logged,
+    /// counted in the [`Status`](crate::Status), and in the log as an [`Answer`](crate::Answer). Everything else is retried: a
+    /// conflict, an outage, also that an aggregate does not exist yet. A handler that has to wait for something looks first, with
+    /// `load`, and fails until it is there: a command that was refused stays refused for this event.
+    ///
+    /// A handler may also hold a clone of [`Annals`](crate::Annals), by itself or as a part of a service: that does not keep the
+    /// system alive, unless it is behind an `Arc`. A command through it has no cause and no key: after a crash it is given again.
     pub fn on<E, Fut>(mut self, handle: impl Fn(Recorded<E>, Handling) -> Fut + Send + Sync + 'static) -> Self
     where
         E: Event,

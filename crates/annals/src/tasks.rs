@@ -260,6 +260,7 @@ pub(crate) fn status(name: &str, known: &Known, head: Position) -> Status {
         position: standing.position,
         head: head.max(standing.position),
         failing: standing.failing,
+        refused: standing.refused,
         notice: standing.notice,
     }
 }

@@ -16,4 +16,4 @@ mod problem;
 pub use command::{AtLeast, Caller, Checked, Page};
 pub use done::Done;
 pub use problem::Problem;
-pub(crate) use problem::no_such_method;
+pub(crate) use problem::{Refusals, no_such_method};

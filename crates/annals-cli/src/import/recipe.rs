@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use annals_core::{
     Append, EventId, EventType, IdempotencyKey, Invalid, Limits, NewEvent, RecordedEvent, StreamId, Tag,
-    Timestamp, UtcOffset, Write, check_json,
+    Timestamp, UtcOffset, Write, check_json, refuse_reserved,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -186,6 +186,8 @@ impl Recipe {
         let stream = StreamId::new(stream).map_err(|problem| wrong("stream", problem))?;
         let event_type = EventType::new(fill(&self.event_type, "makes the type")?)
             .map_err(|problem| wrong("type", problem))?;
+        refuse_reserved("stream", stream.as_str()).map_err(|problem| wrong("stream", problem))?;
+        refuse_reserved("type", event_type.as_str()).map_err(|problem| wrong("type", problem))?;
         let mut event =
             NewEvent::new(event_type, self.data(&columns)?).map_err(|problem| wrong("type", problem))?;
         event.id = self.id(row)?;

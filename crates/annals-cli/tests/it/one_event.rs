@@ -1,5 +1,7 @@
 //! `append`, `read` and `streams`.
 
+use annals_core::{Append, EventStore as _, Expected, NewEvent, StreamId};
+use annals_engine::{EngineStore, Options};
 use serde_json::json;
 
 use crate::support::Place;
@@ -24,6 +26,43 @@ fn an_event_is_appended_and_read_again_by_another_process() {
         "the bytes are kept, but for blanks around them: {lines}"
     );
     assert_eq!(place.ok("streams"), "STREAM      VERSION  NEWEST EVENT\naccount-42        2             2\n");
+}
+
+#[test]
+fn names_that_are_kept_for_annals_are_refused_and_restored() {
+    let place = Place::new();
+    for line in ["append annals.answers-a-1 --type opened", "append a-1 --type annals.command_refused"] {
+        let said = place.fails(2, line);
+        assert!(
+            said.contains("begins with `annals.`, which is kept for what Annals itself records"),
+            "{said}"
+        );
+        assert!(said.contains("nothing was written"), "{said}");
+    }
+    place.write("rows.csv", "stream,type\nannals.answers-a-1,opened\n");
+    let import = "import rows.csv --format csv --stream {stream} --type {type}";
+    let said = place.fails(1, import);
+    assert!(said.contains("line 2") && said.contains("kept for what Annals itself records"), "{said}");
+    place.write("rows.csv", "stream,type\na-1,annals.command_refused\n");
+    assert!(place.fails(1, import).contains("its type"), "also a type");
+
+    // What the framework has written is exported and brought back as it is.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = EngineStore::open(place.path("data"), Options::default()).unwrap();
+        let fact = NewEvent::new("annals.command_refused", r#"{"code":"late"}"#).unwrap();
+        let stream = StreamId::new("annals.answers-a-1").unwrap();
+        let append = Append::to(stream, Expected::Any, [fact]).once("a-1/k".parse().unwrap());
+        store.append(append).await.unwrap();
+    });
+    let exported = place.ok("export");
+    assert_eq!(exported.lines().count(), 1);
+    place.write("exported.jsonl", &exported);
+    place.ok("import exported.jsonl --store file:copy");
+    assert_eq!(place.ok("export --store file:copy"), exported);
+    place.ok("backup backups");
+    place.ok("restore backups --store file:restored");
+    assert_eq!(place.ok("export --store file:restored"), exported);
 }
 
 #[test]

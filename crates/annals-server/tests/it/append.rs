@@ -42,6 +42,30 @@ fn the_same_key_again_gets_the_first_answer() {
     assert_eq!(server.get("/v1/events").json()["head"], 1);
 }
 
+/// What the framework finds under these names it believes.
+#[test]
+fn names_that_are_kept_for_annals_are_refused() {
+    let server = Running::start();
+    let fact = r#"[{"type":"annals.command_refused","data":{}}]"#;
+    let stream = server.post("/v1/streams/annals.answers-account-a1", &[], OPENED);
+    assert_eq!(stream.problem(), (400, "invalid".into(), Some("events[0].stream".into())));
+    assert!(stream.text.contains("kept for what Annals itself records; choose a name that does not"));
+    let named = server.post("/v1/stream?name=annals.x", &[], OPENED);
+    assert_eq!(named.problem(), (400, "invalid".into(), Some("events[0].stream".into())));
+    let of_type = server.post("/v1/streams/account-a1", &[], fact);
+    assert_eq!(of_type.problem(), (400, "invalid".into(), Some("events[0].type".into())));
+    let several = r#"{"events":[{"stream":"a-1","type":"x","data":1},{"stream":"annals.answers-a","type":"x","data":1}]}"#;
+    let several = server.post("/v1/append", &[], several);
+    assert_eq!(several.problem(), (400, "invalid".into(), Some("events[1].stream".into())));
+    assert_eq!(server.get("/v1/events").json()["head"], 0);
+    assert_eq!(server.post("/v1/streams/annals-a1", &[], OPENED).status, 201);
+    assert_eq!(
+        server.get("/v1/streams/annals.answers-account-a1").status,
+        200,
+        "they are read as others are"
+    );
+}
+
 #[test]
 fn a_key_that_comes_again_with_another_event_is_refused_and_names_the_first() {
     let server = Running::start();

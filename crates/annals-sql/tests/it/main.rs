@@ -28,6 +28,7 @@ mod gate;
 mod place;
 
 mod another_log;
+mod answers;
 mod autocommit;
 mod cache_after_failover;
 mod crash;

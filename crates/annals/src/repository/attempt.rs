@@ -1,6 +1,6 @@
 //! A command on its way: load, decide, append; and again if others were faster.
 //!
-//! - A1  The key is looked up before anything is decided. So a withdrawal that is sent again is answered with
+//! - A1  The key is looked up before anything is decided (what it led to is read by `again`). So a withdrawal that is sent again is answered with
 //!   what it led to, even when there is no money left by now.
 //! - A2  Events that were decided once keep their ids while their append is repeated. So an append whose outcome
 //!   is unknown can be sent again (G5).
@@ -10,20 +10,23 @@
 //!   error of the command, and nothing is written.
 //! - A5  The append names the event on which it was decided, not its version alone. So nothing is appended that was decided
 //!   on events which the log has lost, whatever is at their versions now.
+//! - A6  A command with a key ends with its outcome in the log: with events, or with an answer (see `answer`).
 //!
 //! Next: `annals_core::EventStore::append`.
 
 use std::time::Duration;
 
 use annals_core::{
-    Aggregate, Append, Appended, Backoff, Conflict, Decide, Error, Event, EventId, Expected, KeyReuse,
-    LogRead, NewEvent, RecordedEvent, Seen, StreamId, Version, Violated, Violation,
+    Aggregate, Append, Appended, Backoff, Conflict, Decide, Error, EventId, Expected, KeyReuse, LogRead,
+    NewEvent, StreamId, Version, Violated, Violation,
 };
 
+use super::again::Done;
 use super::encoded::{Beside, Encoded};
 use super::execute::Mode;
 use super::key::Keys;
-use super::{Committed, Execute, ExecuteError, Folded, LoadError};
+use super::{Answer, Committed, Execute, ExecuteError, Folded, LoadError, Refusal};
+use crate::Failure;
 use crate::failure::caught;
 
 /// Between attempts after others were faster.
@@ -43,16 +46,23 @@ pub(super) struct Attempt<A: Aggregate, C> {
     failures: u32,
 }
 
+/// What a decision appends.
+struct Prepared<A: Aggregate> {
+    /// The stream of the aggregate, or that of its answers.
+    into: StreamId,
+    new: Vec<NewEvent>,
+    /// The events as they are read back, and the state after them; `None` for an answer.
+    after: Option<(Vec<A::Event>, A)>,
+}
+
 /// What an append came to.
 enum Sent {
     /// Our events are in the log.
     Written(Appended),
-    /// An append with the same key was carried out before.
+    /// An append with the same key was executed before.
     Duplicate(Appended),
     Conflict(Box<Conflict>),
 }
-
-type Answer<A, C> = Result<Committed<A>, ExecuteError<<A as Decide<C>>::Error>>;
 
 impl<A, C> Attempt<A, C>
 where
@@ -69,36 +79,38 @@ where
         Ok(Self { execute, stream, keys, beside, looked_up, retries_left, conflicts: 0, failures: 0 })
     }
 
-    pub async fn run(mut self) -> Answer<A, C> {
+    pub async fn run(mut self) -> Done<A, C> {
         let repository = self.execute.repository.clone();
         let _turn = repository.shared.turns.take(&self.stream).await;
         let done = self.carry_out().await;
-        if !matches!(done, Ok(_) | Err(ExecuteError::Rejected(_))) {
+        if done.as_ref().is_err_and(|error| !error.is_refusal()) {
             repository.forget(&self.stream);
         }
         done
     }
 
-    async fn carry_out(&mut self) -> Answer<A, C> {
+    async fn carry_out(&mut self) -> Done<A, C> {
         if let Some(outcome) = self.earlier_outcome().await? {
-            return self.answer_again(outcome).await;
+            return self.execute.first_answer(&self.stream, outcome).await;
         }
         let mut folded = self.load().await?;
         loop {
-            let events = self.judge(&mut folded).await?;
-            if events.is_empty() {
-                return Ok(self.committed(folded, events).await);
-            }
-            let Encoded { new, read, state } = self.encode(&folded, &events)?;
+            let decided = self.judge(&mut folded).await;
+            let Some(Prepared { into, new, after }) = self.prepare(&folded, &decided)? else {
+                return Ok(self.committed(folded, decided?).await);
+            };
             let last = new.last().map(|event| event.id);
-            match self.send(&folded, new).await? {
+            match self.send(&folded, into, new).await? {
                 Sent::Written(appended) => {
+                    let Some((read, state)) = after else {
+                        return Ok(self.committed(folded, decided?).await);
+                    };
                     (folded.state, folded.last) = (state, last);
                     (folded.version, folded.position) = (appended.version(), appended.last);
                     folded.since.get_or_insert(appended.recorded_at);
                     return Ok(self.committed(folded, read).await);
                 }
-                Sent::Duplicate(outcome) => return self.answer_again(outcome).await,
+                Sent::Duplicate(outcome) => return self.execute.first_answer(&self.stream, outcome).await,
                 Sent::Conflict(conflict) => self.learn(&mut folded, *conflict).await?,
             }
         }
@@ -161,8 +173,7 @@ where
         }
         let context = self.execute.context(self.execute.repository.shared.clock.now());
         let decision = caught(|| Ok(folded.state.decide(&self.execute.command, &context)));
-        let decision =
-            decision.map_err(|panic| ExecuteError::Panicked { stream, message: panic.to_string() })?;
+        let decision = decision.map_err(|panic| self.panicked(&panic))?;
         decision.map(|events| events.0).map_err(ExecuteError::Rejected)
     }
 
@@ -185,26 +196,50 @@ where
         Ok(())
     }
 
-    fn encode(&self, folded: &Folded<A>, events: &[A::Event]) -> Result<Encoded<A>, ExecuteError<A::Error>> {
-        Encoded::of(&folded.state, events, &self.beside)
-            .map_err(|cause| ExecuteError::Unwritable { stream: self.stream.clone(), cause })
+    /// What this decision appends: events, or, if the command has a key, the answer without them. `None` if it appends nothing.
+    fn prepare(
+        &self,
+        folded: &Folded<A>,
+        decided: &Result<Vec<A::Event>, ExecuteError<A::Error>>,
+    ) -> Result<Option<Prepared<A>>, ExecuteError<A::Error>> {
+        let unwritable = |cause| ExecuteError::Unwritable { stream: self.stream.clone(), cause };
+        let refusal = match decided {
+            Ok(events) if !events.is_empty() => {
+                let Encoded { new, read, state } =
+                    Encoded::of(&folded.state, events, &self.beside).map_err(unwritable)?;
+                return Ok(Some(Prepared { into: self.stream.clone(), new, after: Some((read, state)) }));
+            }
+            Ok(_) => None,
+            Err(ExecuteError::Rejected(refusal)) => Some(refusal),
+            Err(_) => return Ok(None),
+        };
+        if self.keys.is_none() {
+            return Ok(None);
+        }
+        let refusal =
+            caught(|| Ok(refusal.map(Refusal::of::<A, C>))).map_err(|panic| self.panicked(&panic))?;
+        let answer = Answer::new(&self.stream, folded.version, folded.last, refusal);
+        let new = vec![answer.to_new(&self.beside).map_err(unwritable)?];
+        Ok(Some(Prepared { into: Answer::stream_of(&self.stream), new, after: None }))
     }
 
-    /// Appends after the event that was folded last, and does so again while the store is away or does not know what became
-    /// of it.
+    fn panicked(&self, panic: &Failure) -> ExecuteError<A::Error> {
+        ExecuteError::Panicked { stream: self.stream.clone(), message: panic.to_string() }
+    }
+
+    /// Appends to this stream after the event of the aggregate that was folded last, and does so again while the store is away
+    /// or does not know what became of it.
     async fn send(
         &mut self,
         folded: &Folded<A>,
+        into: StreamId,
         events: Vec<NewEvent>,
     ) -> Result<Sent, ExecuteError<A::Error>> {
         let first = events[0].id;
+        let append = Append::to(into, Expected::Any, events);
         let mut append = match folded.last {
-            Some(last) => Append::to(&self.stream, Expected::Any, events).after_event(
-                &self.stream,
-                folded.version,
-                last,
-            ),
-            None => Append::to(&self.stream, Expected::NoStream, events),
+            Some(last) => append.after_event(&self.stream, folded.version, last),
+            None => append.expecting(&self.stream, Expected::NoStream),
         };
         append.key = self.keys.as_ref().map(|keys| keys.key.clone());
         // A command that is repeated may decide otherwise by now: its key stands for the command.
@@ -291,35 +326,6 @@ where
         Committed { state, version, position, event, events, duplicate: false }
     }
 
-    /// What the command led to the first time.
-    async fn answer_again(&self, outcome: Appended) -> Answer<A, C> {
-        let repository = &self.execute.repository;
-        let written = outcome.streams.iter().find(|(stream, _)| *stream == self.stream);
-        let Some(&(_, version)) = written else {
-            let problem = format!("was used for another stream than `{}`", self.stream);
-            return Err(annals_core::Invalid::new("idempotency key", problem).into());
-        };
-        let mut events = Vec::new();
-        let mut from = outcome.first;
-        while from <= outcome.last {
-            let left = usize::try_from(outcome.last.get() - from.get() + 1).unwrap_or(usize::MAX);
-            let page =
-                repository.shared.store.read_log(LogRead::forward(from).limit(left.min(1_000))).await?;
-            for stored in page.events.iter().filter(|stored| stored.stream == self.stream) {
-                if stored.position <= outcome.last {
-                    events.push(read::<A>(stored)?);
-                }
-            }
-            if page.next <= from {
-                break;
-            }
-            from = page.next;
-        }
-        let state = repository.folded(&self.execute.id, &self.stream, version).await?.state;
-        let Seen { position, event } = (&outcome).into();
-        Ok(Committed { state, version, position, event, events, duplicate: true })
-    }
-
     /// Waits for the store to come back, unless it is enough.
     async fn wait(&mut self) -> bool {
         if self.retries_left == 0 {
@@ -341,16 +347,5 @@ fn stream_violation(conflict: Conflict, of: &StreamId) -> Option<(Violation, Ver
             Some((violation, actual))
         }
         _ => None,
-    })
-}
-
-fn read<A: Aggregate>(stored: &RecordedEvent) -> Result<A::Event, LoadError> {
-    A::Event::decode(stored.event_type.as_str(), stored.schema_version, &stored.data).map_err(|cause| {
-        LoadError::Unreadable {
-            stream: stored.stream.clone(),
-            version: stored.version,
-            position: stored.position,
-            cause,
-        }
     })
 }

@@ -5,7 +5,9 @@
 //! - E2  What is folded is what was read back: the state is what a replay makes of the log, also where a codec loses
 //!   something (a skipped field, `Some(NaN)` as `null`).
 
-use annals_core::{Aggregate, CodecError, Event, EventMetadata, Invalid, NewEvent, Tag, Timestamp};
+use annals_core::{
+    Aggregate, CodecError, Event, EventMetadata, Invalid, NewEvent, Tag, Timestamp, refuse_reserved,
+};
 
 use crate::failure::caught;
 
@@ -61,10 +63,11 @@ pub(crate) fn encode<E: Event>(event: &E, beside: &Beside) -> Result<(NewEvent, 
     if !E::TYPES.contains(&event_type) {
         return Err(failed("it is not one of `Event::TYPES`, so nobody would find it".into()));
     }
+    let invalid = |invalid: Invalid| failed(Box::new(invalid));
+    refuse_reserved("type", event_type).map_err(invalid)?;
     let data = event.encode()?;
     // JSON writes some values that it cannot read, such as a number that is none.
     let read_back = E::decode(event_type, event.schema_version(), &data)?;
-    let invalid = |invalid: Invalid| failed(Box::new(invalid));
     let mut new = NewEvent::new(event_type, data).map_err(invalid)?;
     new.schema_version = event.schema_version();
     new.metadata = beside.metadata.clone();

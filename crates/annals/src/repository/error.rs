@@ -1,6 +1,10 @@
-//! Why an aggregate could not be loaded, or a command not be carried out.
+//! Why an aggregate could not be loaded, or a command not be executed.
 
-use annals_core::{CodecError, Error, Invalid, Position, StreamId, Version};
+use std::fmt;
+
+use annals_core::{CodecError, Decide, Error, Invalid, Position, StreamId, Version, chain};
+
+use super::Refusal;
 
 /// Why an aggregate could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -40,17 +44,24 @@ impl From<Invalid> for LoadError {
     }
 }
 
-/// Why a command was not carried out. `R` is the refusal of the aggregate itself.
+/// Why a command was not executed. `R` is the refusal of the aggregate itself.
 ///
-/// Nothing was written, unless it is `Store(Error::Indeterminate)`.
-#[derive(Debug, thiserror::Error)]
+/// Nothing was written, unless it is `Store(Error::Indeterminate)`. Only of a refusal of a command with a key or a cause the log
+/// keeps an [`Answer`](crate::Answer).
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum ExecuteError<R> {
     /// The aggregate refused: an answer of the domain.
-    #[error(transparent)]
     Rejected(R),
+    /// The aggregate refused this command before: the same key, or the same cause, gets the first answer. It need not be what
+    /// the aggregate would decide now.
+    RefusedBefore {
+        /// The stream.
+        stream: StreamId,
+        /// What was answered then.
+        refusal: Refusal,
+    },
     /// `create` was asked for something that exists.
-    #[error("`{stream}` exists already, at version {actual}")]
     Exists {
         /// The stream.
         stream: StreamId,
@@ -58,14 +69,12 @@ pub enum ExecuteError<R> {
         actual: Version,
     },
     /// `update` was asked for something that does not exist.
-    #[error("`{stream}` does not exist")]
     Missing {
         /// The stream.
         stream: StreamId,
     },
     /// The aggregate is not at the version that the caller asked for, or has another event there; or, if the caller asked
     /// for none, others were faster every time that it was tried.
-    #[error("{}", conflict(stream, *expected, *actual))]
     Conflict {
         /// The stream.
         stream: StreamId,
@@ -75,7 +84,6 @@ pub enum ExecuteError<R> {
         actual: Version,
     },
     /// The program cannot read an event of the stream.
-    #[error("event {version} of stream `{stream}` (position {position}) cannot be read: {cause}")]
     Unreadable {
         /// The stream.
         stream: StreamId,
@@ -87,7 +95,6 @@ pub enum ExecuteError<R> {
         cause: CodecError,
     },
     /// The aggregate panicked while it decided: an error in its code.
-    #[error("the aggregate of `{stream}` {message}")]
     Panicked {
         /// The stream.
         stream: StreamId,
@@ -95,7 +102,6 @@ pub enum ExecuteError<R> {
         message: String,
     },
     /// An event that was decided cannot be written, read back or folded.
-    #[error("an event for stream `{stream}` cannot be written: {cause}")]
     Unwritable {
         /// The stream.
         stream: StreamId,
@@ -103,24 +109,88 @@ pub enum ExecuteError<R> {
         cause: CodecError,
     },
     /// The store refused.
-    #[error(transparent)]
     Store(Error),
 }
 
-fn conflict(stream: &StreamId, expected: Version, actual: Version) -> String {
-    match expected == actual {
-        true => format!(
-            "`{stream}` has another event at version {actual} than before: the log has another history"
-        ),
-        false => format!("`{stream}` is at version {actual}, not {expected}"),
+/// Says that a command was refused by its aggregate. It is the source of every [`ExecuteError`] that is a refusal, so that it is
+/// found behind any error that was made of one, whatever its type:
+///
+/// ```
+/// # use annals::Refused;
+/// fn is_refusal(mut error: &(dyn std::error::Error + 'static)) -> bool {
+///     loop {
+///         match error.source() {
+///             _ if error.is::<Refused>() => return true,
+///             Some(source) => error = source,
+///             None => return false,
+///         }
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the command was refused")]
+pub struct Refused;
+
+impl<R: std::error::Error> fmt::Display for ExecuteError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // With what is behind it, as its source is another.
+            Self::Rejected(refusal) => f.write_str(&chain(refusal)),
+            Self::RefusedBefore { refusal, .. } => f.write_str(&refusal.text),
+            Self::Exists { stream, actual } => write!(f, "`{stream}` exists already, at version {actual}"),
+            Self::Missing { stream } => write!(f, "`{stream}` does not exist"),
+            Self::Conflict { stream, expected, actual } if expected == actual => write!(
+                f,
+                "`{stream}` has another event at version {actual} than before: the log has another history"
+            ),
+            Self::Conflict { stream, expected, actual } => {
+                write!(f, "`{stream}` is at version {actual}, not {expected}")
+            }
+            Self::Unreadable { stream, version, position, cause } => {
+                write!(
+                    f,
+                    "event {version} of stream `{stream}` (position {position}) cannot be read: {cause}"
+                )
+            }
+            Self::Panicked { stream, message } => write!(f, "the aggregate of `{stream}` {message}"),
+            Self::Unwritable { stream, cause } => {
+                write!(f, "an event for stream `{stream}` cannot be written: {cause}")
+            }
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<R: std::error::Error> std::error::Error for ExecuteError<R> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        if self.is_refusal() { Some(&Refused) } else { None }
     }
 }
 
 impl<R> ExecuteError<R> {
-    /// The refusal of the aggregate, if it is one.
+    /// The refusal of the aggregate, if it has decided now.
     pub fn rejection(&self) -> Option<&R> {
         match self {
             Self::Rejected(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// Whether the aggregate refused, now or before. What else it may be is a conflict, a failure or an outage, and may not
+    /// happen again.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Rejected(_) | Self::RefusedBefore { .. })
+    }
+
+    /// The code and the text of the refusal, if it is one: the same whether the aggregate refused now or before. Name the
+    /// aggregate and the command: `error.refusal::<Account, Withdraw>()`.
+    pub fn refusal<A, C>(&self) -> Option<Refusal>
+    where
+        A: Decide<C, Error = R>,
+    {
+        match self {
+            Self::Rejected(error) => Some(Refusal::of::<A, C>(error)),
+            Self::RefusedBefore { refusal, .. } => Some(refusal.clone()),
             _ => None,
         }
     }

@@ -27,7 +27,7 @@ pub struct Committed<A: Aggregate> {
     pub event: Option<EventId>,
     /// What happened. Empty if the aggregate decided that nothing does.
     pub events: Vec<A::Event>,
-    /// Whether the command had been carried out before, and this is what it led to then.
+    /// Whether the command had been executed before, and this is what it led to then.
     pub duplicate: bool,
 }
 
@@ -102,8 +102,10 @@ impl<A: Aggregate, C> Execute<A, C> {
         self
     }
 
-    /// Carries the command out once: with the same key again, for this aggregate, the answer is what it led to
-    /// the first time, even if it would be refused by now.
+    /// Executes the command once: with the same key again, for this aggregate, the answer is what it led to the first time. An
+    /// event stays an event, even if the command would be refused by now; a refusal stays a refusal
+    /// ([`ExecuteError::RefusedBefore`]), and nothing stays nothing, even if it would have an effect by now. What is no answer (a
+    /// conflict, a failure, an outage) uses no key.
     pub fn once(mut self, key: impl Into<String>) -> Self {
         self.once = Some(key.into());
         self

@@ -217,6 +217,9 @@ impl Group {
     fn report(&self) {
         let standings: Vec<_> =
             self.active.keys().map(|index| self.shares[*index].progress.standing()).collect();
+        // A share that was given back has had its refusals here.
+        let refused = self.shares.iter().map(|share| share.progress.standing().refused).sum();
+        self.progress.refused_in_all(refused);
         let Some(least) = standings.iter().map(|standing| standing.position).min() else {
             return self.progress.has_no_share();
         };

@@ -24,9 +24,11 @@ use super::division::Finished;
 use super::group::Share;
 use super::{Handler, Handling};
 use crate::Failure;
+use crate::failure::{caught, caught_later};
 use crate::follow::{Followed, follow};
 use crate::handles::{Holders, inside};
 use crate::progress::Progress;
+use crate::repository::Delivered;
 use crate::shared::Shared;
 use crate::state::Held;
 use crate::tasks::{Stop, after_panic};
@@ -103,7 +105,7 @@ impl Delivery {
                 self.take_turns(&mut stop).await;
                 Ok(())
             };
-            let Err(panic) = crate::failure::caught_later(work).await else { return };
+            let Err(panic) = caught_later(work).await else { return };
             after_panic(&self.name, panic, &self.progress, &self.shared, &mut stop).await;
         }
     }
@@ -279,7 +281,7 @@ impl Delivery {
         }
     }
 
-    /// Retries the handlers of an event until they succeed. `None` if the system stops before.
+    /// Retries the handlers of an event until none fails. A refusal is no failure. `None` if the system stops before.
     fn handle(
         &self,
         event: Arc<RecordedEvent>,
@@ -295,9 +297,18 @@ impl Delivery {
                 stop.or(tokio::time::sleep(pause)).await?;
             }
             for attempt in 1.. {
-                let Err(error) = handle_once(&handlers, &event, &shared, &name, attempt).await else {
-                    progress.worked_at(event.position);
-                    return Some(witness);
+                let error = match handle_once(&handlers, &event, &shared, &name, attempt).await {
+                    Ok(refusals) => {
+                        for refusal in &refusals {
+                            tracing::info!(subscriber = %name, position = %event.position, refusal, "a command was refused; the event is done");
+                        }
+                        if !refusals.is_empty() {
+                            progress.refused();
+                        }
+                        progress.worked_at(event.position);
+                        return Some(witness);
+                    }
+                    Err(error) => error,
                 };
                 tracing::warn!(subscriber = %name, position = %event.position, attempt, error, "an event failed");
                 progress.failed(error, Some(event.position), shared.now());
@@ -442,32 +453,35 @@ impl Window {
     }
 }
 
-/// Calls every handler that takes the event. One that fails does not keep the others from being called.
+/// Calls every handler that takes the event. One that fails, or ends in a refusal, does not keep the others from being called.
+/// Returns the refusals.
 async fn handle_once(
     handlers: &[Box<dyn Handler>],
     event: &RecordedEvent,
     shared: &Arc<Shared>,
     subscriber: &Arc<str>,
     attempt: u32,
-) -> Result<(), String> {
-    let commanded = Arc::default();
-    let mut failures = Vec::new();
+) -> Result<Vec<String>, String> {
+    let delivered = Arc::new(Delivered {
+        subscriber: subscriber.clone(),
+        log: shared.store.id(),
+        stream: event.stream.clone(),
+        position: event.position,
+        event_id: event.id,
+        metadata: event.metadata.clone(),
+        commanded: Default::default(),
+    });
+    let (mut refusals, mut failures) = (Vec::new(), Vec::new());
     for handler in handlers.iter().filter(|handler| handler.types().contains(&event.event_type.as_str())) {
-        let handling = Handling {
-            shared: shared.clone(),
-            subscriber: subscriber.clone(),
-            stream: event.stream.clone(),
-            position: event.position,
-            event_id: event.id,
-            metadata: event.metadata.clone(),
-            attempt,
-            commanded: Arc::clone(&commanded),
-        };
+        let handling = Handling { shared: shared.clone(), delivered: delivered.clone(), attempt };
         // The closure may panic before there is a future.
         let work = inside(async { handler.handle(event.clone(), handling).await });
-        if let Err(failure) = crate::failure::caught_later(work).await {
-            failures.push(failure.into_text());
+        if let Err(failure) = caught_later(work).await {
+            // The error is a user's, and what it has behind it too.
+            let is_refusal = caught(|| Ok(failure.is_refusal())).unwrap_or(false);
+            let into = if is_refusal { &mut refusals } else { &mut failures };
+            into.push(failure.into_text());
         }
     }
-    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+    if failures.is_empty() { Ok(refusals) } else { Err(failures.join("; ")) }
 }

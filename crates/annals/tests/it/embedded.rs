@@ -69,6 +69,28 @@ async fn what_is_kept_beside_the_log_is_its_owners_alone() {
 }
 
 #[tokio::test]
+async fn what_was_refused_under_a_key_is_refused_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let annals = open(directory.path()).await;
+        open_with(&annals, "a1", 10).await;
+        let accounts = annals.repository::<Account>();
+        accounts.execute("a1", Bank::Withdraw(30)).once("request-1").await.unwrap_err();
+        accounts.execute("a1", Bank::Block("fraud")).await.unwrap();
+        accounts.execute("a1", Bank::Block("fraud")).once("request-2").await.unwrap();
+        annals.shutdown().await;
+    }
+    let annals = open(directory.path()).await;
+    let accounts = annals.repository::<Account>();
+    accounts.execute("a1", Bank::Deposit(90)).await.unwrap();
+    let again = accounts.execute("a1", Bank::Withdraw(30)).once("request-1").await.unwrap_err();
+    assert_eq!(again.to_string(), "only 10 left");
+    let nothing = accounts.execute("a1", Bank::Block("fraud")).once("request-2").await.unwrap();
+    assert!(nothing.duplicate && nothing.version.get() == 3 && nothing.state.balance == 10);
+    annals.shutdown().await;
+}
+
+#[tokio::test]
 async fn everything_goes_on_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     {

@@ -6,6 +6,7 @@
 // Tests may unwrap, and so may what they share.
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod bank;
 mod faulty;
 
@@ -20,6 +21,7 @@ mod loom;
 mod losses;
 mod macros;
 mod projections;
+mod refusals;
 mod snapshots;
 mod springcamp;
 mod subscribers;

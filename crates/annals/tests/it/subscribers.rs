@@ -291,7 +291,7 @@ async fn two_subscribers_may_command_one_aggregate_because_of_one_event() {
             let cached = cached.clone();
             async move {
                 if let AccountEvent::Opened { .. } = event.event {
-                    context.execute_in(&cached, event.aggregate_id(), Bank::Deposit(10)).await?;
+                    context.with(&cached).execute(event.aggregate_id(), Bank::Deposit(10)).await?;
                 }
                 Ok(())
             }

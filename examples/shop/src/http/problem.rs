@@ -5,9 +5,12 @@
 //!  "detail":"…","errors":[{"field":"items[0].quantity","problem":"is 0, the least is 1"}]}
 //! ```
 //!
-//! Programs match on `code`. The services say which code and status each of their refusals has, in their
-//! `rest.rs`; what the store says goes out as the server itself would tell it.
+//! Programs match on `code`. The services say in their `rest.rs` which status each code of their refusals has; a refusal that is
+//! given again, because a key comes again, has the same. What the store says goes out as the server itself would say it.
 
+use std::borrow::Cow;
+
+use annals::core::refusal_code;
 use annals::{ExecuteError, LoadError, ViewError};
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -22,14 +25,14 @@ pub struct Problem(Told);
 
 #[derive(Debug)]
 enum Told {
-    Here { status: StatusCode, code: &'static str, detail: String, errors: Vec<FieldError> },
+    Here { status: StatusCode, code: Cow<'static, str>, detail: String, errors: Vec<FieldError> },
     ByTheStore(Box<annals_server::Problem>),
 }
 
 impl Problem {
     /// A problem with this status, code and explanation.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl ToString) -> Self {
-        Self(Told::Here { status, code, detail: detail.to_string(), errors: Vec::new() })
+    pub fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, detail: impl ToString) -> Self {
+        Self(Told::Here { status, code: code.into(), detail: detail.to_string(), errors: Vec::new() })
     }
 
     /// These fields are wrong.
@@ -37,7 +40,7 @@ impl Problem {
         let lines: Vec<_> = errors.iter().map(|error| format!("{} {}", error.field, error.problem)).collect();
         Self(Told::Here {
             status: StatusCode::BAD_REQUEST,
-            code: "invalid",
+            code: "invalid".into(),
             detail: lines.join("; "),
             errors,
         })
@@ -71,15 +74,27 @@ impl From<annals::Error> for Problem {
     }
 }
 
+/// Why a service refuses commands.
+pub(crate) trait Refusals: std::error::Error + 'static {
+    /// The status of the refusal with this code.
+    fn status(code: &str) -> StatusCode;
+}
+
+impl<R: Refusals> From<R> for Problem {
+    fn from(refused: R) -> Self {
+        let code = refusal_code(&refused);
+        Self::new(R::status(&code), code, refused)
+    }
+}
+
 /// A refusal of the domain has its own code; everything else is no answer of the domain.
-impl<R> From<ExecuteError<R>> for Problem
-where
-    R: std::error::Error + 'static,
-    Self: From<R>,
-{
+impl<R: Refusals> From<ExecuteError<R>> for Problem {
     fn from(error: ExecuteError<R>) -> Self {
         match error {
-            ExecuteError::Rejected(refusal) => refusal.into(),
+            ExecuteError::Rejected(refused) => refused.into(),
+            ExecuteError::RefusedBefore { refusal, .. } => {
+                Self::new(R::status(&refusal.code), refusal.code, refusal.text)
+            }
             ExecuteError::Store(error) => error.into(),
             error @ (ExecuteError::Conflict { .. } | ExecuteError::Exists { .. }) => {
                 Self::new(StatusCode::CONFLICT, "conflict", error)
@@ -131,7 +146,7 @@ struct Document {
     kind: String,
     title: &'static str,
     status: u16,
-    code: &'static str,
+    code: Cow<'static, str>,
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,

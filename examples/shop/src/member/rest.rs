@@ -15,7 +15,7 @@ use super::{
     MemberService, Password, Register, view,
 };
 use crate::form::{Form, FromForm};
-use crate::http::{AtLeast, Caller, Checked, Done, Page, Problem};
+use crate::http::{AtLeast, Caller, Checked, Done, Page, Problem, Refusals};
 use crate::session::{self, SessionDigest};
 use crate::values::{Address, Email, MemberId, Name};
 
@@ -34,16 +34,14 @@ pub(super) fn router(service: MemberService) -> Router {
         .with_state(service)
 }
 
-impl From<MemberRefused> for Problem {
-    fn from(refused: MemberRefused) -> Self {
-        let (status, code) = match refused {
-            MemberRefused::NotExistsMember => (StatusCode::NOT_FOUND, "not-exists-member"),
-            MemberRefused::DuplicateMemberId => (StatusCode::CONFLICT, "duplicate-member-id"),
-            MemberRefused::DuplicateMemberEmail => (StatusCode::CONFLICT, "duplicate-member-email"),
-            MemberRefused::NotMatchPassword => (StatusCode::UNPROCESSABLE_ENTITY, "not-match-password"),
-            MemberRefused::MemberNotSigned => (StatusCode::UNAUTHORIZED, "member-not-signed"),
-        };
-        Self::new(status, code, refused)
+impl Refusals for MemberRefused {
+    fn status(code: &str) -> StatusCode {
+        match code {
+            "not-exists-member" => StatusCode::NOT_FOUND,
+            "duplicate-member-id" | "duplicate-member-email" => StatusCode::CONFLICT,
+            "member-not-signed" => StatusCode::UNAUTHORIZED,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        }
     }
 }
 

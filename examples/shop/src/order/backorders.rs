@@ -20,10 +20,10 @@ pub(super) async fn start(annals: &Annals, orders: Repository<Order>) -> Result<
                 let product = ProductId::of_stream(event.aggregate_id());
                 match &event.event {
                     ProductEvent::Backordered { order, .. } => {
-                        handling.execute_in(&orders, order, NoteBackorder(product)).await?;
+                        handling.with(&orders).execute(order, NoteBackorder(product)).await?;
                     }
                     ProductEvent::BackorderFilled { order, .. } => {
-                        handling.execute_in(&orders, order, NoteFilled(product)).await?;
+                        handling.with(&orders).execute(order, NoteFilled(product)).await?;
                     }
                     _ => {}
                 }

@@ -7,27 +7,21 @@ use axum::{Json, Router};
 use serde::Deserialize;
 
 use super::{Catalogue, OrderForm, OrderRefused, OrderRow, OrderService, PlaceError, catalogue, view};
-use crate::http::{AtLeast, Caller, Checked, Done, Page, Problem};
+use crate::http::{AtLeast, Caller, Checked, Done, Page, Problem, Refusals};
 use crate::session;
 
 pub(super) fn router(service: OrderService) -> Router {
     Router::new().route("/orders", post(place).get(list)).route("/orders/{id}", get(one)).with_state(service)
 }
 
-impl From<OrderRefused> for Problem {
-    fn from(refused: OrderRefused) -> Self {
-        let (status, code) = match refused {
-            OrderRefused::MemberNotSigned => (StatusCode::UNAUTHORIZED, "member-not-signed"),
-            OrderRefused::NotExistsMember => (StatusCode::UNPROCESSABLE_ENTITY, "not-exists-member"),
-            OrderRefused::ProductNotFound(_) => (StatusCode::UNPROCESSABLE_ENTITY, "product-not-found"),
-            OrderRefused::ProductTwice(_) => (StatusCode::UNPROCESSABLE_ENTITY, "product-twice"),
-            OrderRefused::OrderInventoryExceedLimit { .. } => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "order-inventory-exceed-limit")
-            }
-            OrderRefused::OrderExists => (StatusCode::CONFLICT, "order-exists"),
-            OrderRefused::OrderNotFound => (StatusCode::NOT_FOUND, "order-not-found"),
-        };
-        Self::new(status, code, refused)
+impl Refusals for OrderRefused {
+    fn status(code: &str) -> StatusCode {
+        match code {
+            "member-not-signed" => StatusCode::UNAUTHORIZED,
+            "order-not-found" => StatusCode::NOT_FOUND,
+            "order-exists" => StatusCode::CONFLICT,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     ProductService, RenameProduct, view,
 };
 use crate::form::FromForm;
-use crate::http::{AtLeast, Caller, Checked, Done, Page, Problem};
+use crate::http::{AtLeast, Caller, Checked, Done, Page, Problem, Refusals};
 use crate::values::ProductId;
 
 pub(super) fn router(service: ProductService) -> Router {
@@ -24,16 +24,13 @@ pub(super) fn router(service: ProductService) -> Router {
         .with_state(service)
 }
 
-impl From<ProductRefused> for Problem {
-    fn from(refused: ProductRefused) -> Self {
-        let (status, code) = match refused {
-            ProductRefused::ProductNotFound => (StatusCode::NOT_FOUND, "product-not-found"),
-            ProductRefused::ProductExists => (StatusCode::CONFLICT, "product-exists"),
-            ProductRefused::InsufficientInventory { .. } => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "insufficient-inventory")
-            }
-        };
-        Self::new(status, code, refused)
+impl Refusals for ProductRefused {
+    fn status(code: &str) -> StatusCode {
+        match code {
+            "product-not-found" => StatusCode::NOT_FOUND,
+            "product-exists" => StatusCode::CONFLICT,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) async fn start(annals: &Annals, products: Repository<Product>) -> Res
                     let order = OrderId::of_stream(event.aggregate_id());
                     for item in items {
                         let sell = Sell { order: order.clone(), quantity: item.quantity };
-                        handling.execute_in(&products, &item.product, sell).await?;
+                        handling.with(&products).execute(&item.product, sell).await?;
                     }
                 }
                 Ok(())

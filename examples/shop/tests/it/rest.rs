@@ -215,6 +215,31 @@ async fn refusals_of_the_domain_have_codes_of_their_own() {
     client.post("/members/nobody/login", login("wrong horse")).await.refused(404, "not-exists-member");
 }
 
+/// With a key, the first answer stands, also if it was a refusal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_with_a_key_is_answered_alike_when_the_request_comes_again() {
+    let mut client = Client::new().await;
+    let missing = "0193b1c2-7d3e-7f00-8a4b-5c6d7e8f9a0b";
+    let at = client.sign_in("kim").await;
+    let (blue, _) = client.product("Blue", 5).await;
+    client.key = Some("request-1");
+    let decrease = format!("/products/{blue}/stock/decrease");
+    let first = client.post(&decrease, json!({"quantity": 6})).await.refused(422, "insufficient-inventory");
+    let rename = format!("/products/{missing}/name");
+    let unknown = client.post(&rename, json!({"name": "x"})).await.refused(404, "product-not-found");
+    let order = order(missing, 1);
+    let ordered = format!("/orders?at_least={at}");
+    let not_ordered = client.post(&ordered, order.clone()).await.refused(422, "product-not-found");
+
+    client.key = Some("request-2");
+    client.post(&format!("/products/{blue}/stock/increase"), json!({"quantity": 9})).await.expect(200);
+    client.key = Some("request-1");
+    let again = client.post(&decrease, json!({"quantity": 6})).await;
+    assert_eq!(again.refused(422, "insufficient-inventory"), first);
+    assert_eq!(client.post(&rename, json!({"name": "x"})).await.refused(404, "product-not-found"), unknown);
+    assert_eq!(client.post(&ordered, order).await.refused(422, "product-not-found"), not_ordered);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_the_members_own_and_ends() {
     let mut client = Client::new().await;
