@@ -135,6 +135,20 @@ pub trait Decide<C>: Aggregate {
     }
 }
 
+/// A command that the aggregate `A` decides on: every `C` for which there is `A: Decide<C>`. Nobody implements it.
+///
+/// A method that is called with a command asks for this instead, as the compiler takes the type of a command from the only
+/// [`Decide`] that there is, and would name a second one as a mismatch of types.
+#[diagnostic::on_unimplemented(
+    message = "`{A}` has no decision for the command `{Self}`",
+    label = "`{A}` does not decide on this",
+    note = "write `impl Decide<{Self}> for {A}`"
+)]
+pub trait CommandOf<A> {}
+
+#[diagnostic::do_not_recommend]
+impl<A: Decide<C>, C> CommandOf<A> for C {}
+
 /// The events that a command leads to, or its refusal.
 pub type Decision<A, E> = Result<Events<<A as Aggregate>::Event>, E>;
 

@@ -59,7 +59,8 @@ mod url;
 
 pub use admission::{Admission, LogView, admit};
 pub use aggregate::{
-    Aggregate, CodecError, Context, Decide, Decision, Event, Events, emit, emit_all, nothing, reject,
+    Aggregate, CodecError, CommandOf, Context, Decide, Decision, Event, Events, emit, emit_all, nothing,
+    reject,
 };
 pub use append::{Append, Appended, Condition, Expected, IdempotencyKey, Write};
 pub use backoff::Backoff;

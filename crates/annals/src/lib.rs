@@ -94,8 +94,8 @@ pub mod derived;
 pub use annals_consume::{Ladder, Subscription};
 pub use annals_core as core;
 pub use annals_core::{
-    Aggregate, Append, Appended, Backoff, Bytes, Category, Clock, CodecError, Context, Decide, Decision,
-    Error, Event, EventId, EventMetadata, EventStore, EventStoreExt, EventType, Events, Expected,
+    Aggregate, Append, Appended, Backoff, Bytes, Category, Clock, CodecError, CommandOf, Context, Decide,
+    Decision, Error, Event, EventId, EventMetadata, EventStore, EventStoreExt, EventType, Events, Expected,
     IdempotencyKey, Invalid, MemoryStore, Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent,
     Result, Seen, StoreId, StoreUrl, StreamId, StreamInfo, StreamList, SystemClock, Tag, TestClock, Text,
     Timestamp, Version, Witness, emit, emit_all, nothing, reject,

@@ -18,7 +18,7 @@ mod turns;
 use std::sync::Arc;
 
 use annals_core::{
-    Aggregate, Decide, Error, EventId, EventStoreExt, Position, Seen, StreamId, StreamRead, Timestamp,
+    Aggregate, CommandOf, Error, EventId, EventStoreExt, Position, Seen, StreamId, StreamRead, Timestamp,
     Version,
 };
 use parking_lot::Mutex;
@@ -129,7 +129,7 @@ impl<A: Aggregate> Repository<A> {
     /// Gives a command to an aggregate, which need not exist yet.
     pub fn execute<C>(&self, id: impl Into<String>, command: C) -> Execute<A, C>
     where
-        A: Decide<C>,
+        C: CommandOf<A>,
     {
         let id = id.into();
         let Some(delivered) = &self.delivered else { return Execute::new(self.clone(), id, command) };
@@ -140,7 +140,7 @@ impl<A: Aggregate> Repository<A> {
     /// Gives a command to an aggregate that must not exist yet.
     pub fn create<C>(&self, id: impl Into<String>, command: C) -> Execute<A, C>
     where
-        A: Decide<C>,
+        C: CommandOf<A>,
     {
         self.execute(id, command).creating()
     }
@@ -148,7 +148,7 @@ impl<A: Aggregate> Repository<A> {
     /// Gives a command to an aggregate that must exist.
     pub fn update<C>(&self, id: impl Into<String>, command: C) -> Execute<A, C>
     where
-        A: Decide<C>,
+        C: CommandOf<A>,
     {
         self.execute(id, command).updating()
     }

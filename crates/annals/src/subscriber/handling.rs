@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use annals_core::{Aggregate, Decide};
+use annals_core::{Aggregate, CommandOf};
 
 use crate::repository::{Delivered, Execute, Repository};
 use crate::shared::Shared;
@@ -48,7 +48,8 @@ impl Handling {
     /// Gives a command to an aggregate because of the event: that of [`repository`](Self::repository).
     pub fn execute<A, C>(&self, id: impl Into<String>, command: C) -> Execute<A, C>
     where
-        A: Decide<C>,
+        A: Aggregate,
+        C: CommandOf<A>,
     {
         self.repository().execute(id, command)
     }
