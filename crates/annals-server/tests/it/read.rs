@@ -78,7 +78,6 @@ fn events_are_found_by_id_and_by_what_caused_them() {
         (format!("id={}", shared.to_uppercase()), vec![1, 2]),
         (format!("id={shared}&category=b"), vec![2]),
         (format!("id={shared}&direction=backward&limit=1"), vec![2]),
-        (format!("id={shared}&to=1"), vec![1]),
         ("id=00000000-0000-0000-0000-000000000000".to_owned(), vec![]),
         (format!("predecessor={other}"), vec![4]),
         ("predecessor=message%207".to_owned(), vec![1, 2, 3]),
