@@ -14,7 +14,7 @@ use std::sync::Arc;
 use annals_core::{Position, Result};
 
 use crate::error::Fault;
-use crate::index::{FileIndex, Hashes, renew};
+use crate::index::{FileIndex, Hashes, Index as _, renew};
 use crate::log::{Log, Run, RunIndex, View};
 use crate::scan;
 use crate::seal::create;
@@ -65,7 +65,7 @@ fn events(runs: &[Arc<FileIndex>]) -> u64 {
 
 /// What the old index of a run does not know, from its events.
 fn read(view: &View, run: &FileIndex, work: &Work) -> Result<Hashes> {
-    let mut hashes = Hashes::default();
+    let mut hashes = Hashes::with_capacity(run.count() as usize);
     let mut stopped = Ok(());
     let (base, last) = (run.base(), run.last());
     scan::scan(view, base, |event| {

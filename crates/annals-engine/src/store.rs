@@ -33,7 +33,7 @@ use crate::receipt::{self, Head, Receipt};
 use crate::scan::{self, ScannedEvent};
 use crate::stage::Heads;
 use crate::sync::{Poison, Syncer};
-use crate::thread::{self, AtomicU64, AtomicUsize, JoinHandle, Mutex};
+use crate::thread::{self, AtomicU64, AtomicUsize, JoinHandle, Mutex, MutexGuard};
 use crate::writer::{Request, Staged, Writer};
 use crate::{Options, read, recovery};
 
@@ -298,7 +298,7 @@ impl EngineStore {
     }
 
     /// The right to migrate; waits for who has it. An error if the store cannot be written to.
-    pub(crate) fn begin_migration(&self) -> Result<impl Drop + '_> {
+    pub(crate) fn begin_migration(&self) -> Result<MutexGuard<'_, ()>> {
         self.check_writable()?;
         self.check_place()?;
         Ok(self.migrating.lock())

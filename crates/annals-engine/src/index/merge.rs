@@ -22,13 +22,17 @@ pub const MERGE_EVENTS_MAX: u64 = 8 << 20;
 const READ_BLOCKS: u32 = 64;
 
 /// The ids and predecessors of a run, each as a hash and a place.
-#[derive(Default)]
 pub struct Hashes {
     ids: Vec<u64>,
     causes: Vec<u64>,
 }
 
 impl Hashes {
+    /// With room for so many events.
+    pub fn with_capacity(events: usize) -> Self {
+        Self { ids: Vec::with_capacity(events), causes: Vec::with_capacity(events) }
+    }
+
     /// Adds the event at this place.
     pub fn add(&mut self, place: u32, event: &Body<'_>) {
         self.ids.push(in_order(IdentityHashes::of(event.stream, event.id).short(), place));
