@@ -1,43 +1,85 @@
-//! `annals migrate`: makes the tables of a log in a database, or brings them up to date.
+//! `annals migrate`: brings a log to the newest form: the tables and indexes of one in a database, the indexes of an embedded
+//! one.
+//!
+//! A signal stops the migration of an embedded log; what is done stays done. A database completes the statement that is under
+//! way, also when this command has ended.
 
 use std::process::ExitCode;
 
 use annals_core::StoreUrl;
+use annals_engine::Work;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::output::Output;
 use crate::store::StoreOption;
+use crate::{progress, stop};
 
-/// Make the tables of a log in a database, or bring them up to date
+/// Bring a log of an earlier version to the newest form: its tables and indexes
 #[derive(Args)]
 #[command(after_help = "Examples:
   annals migrate --store postgres://owner@localhost/shop
   annals migrate --store mysql://owner@localhost/shop
+  annals migrate --store file:./data
 
-Every command does the same when it opens a store. Do it by itself if the role that serves may not make tables. \
-Several may do it at once.")]
+In a database every command makes missing tables when it opens a store; do it by itself if the role that serves may \
+not make any. Indexes over all events are made here only, while others append and read. Several may do it at once. \
+The store of `file:` must not be open: `annals serve --migrate` migrates one while it is served. What was stopped or \
+killed is continued by the next.")]
 pub(crate) struct Migrate {
     #[command(flatten)]
     store: StoreOption,
 }
 
+/// How a migration that was stopped is continued.
+const RESUME: &str = "what is done stays done; the same command continues";
+
 impl Migrate {
-    /// Migrates, and says how many steps were missing.
+    /// Migrates, and says how much was missing.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let url = &self.store.url;
-        let steps = match url {
-            StoreUrl::Postgres(address) => annals_postgres::migrate(address.expose()).await,
-            StoreUrl::MySql(address) => annals_mysql::migrate(address.expose()).await,
-            other => bail!("cannot migrate {other}: it is no database"),
+        let cannot = || format!("cannot migrate {url}");
+        let done = match url {
+            StoreUrl::Postgres(address) => {
+                steps(annals_postgres::migrate(address.expose()).await.with_context(cannot)?)
+            }
+            StoreUrl::MySql(address) => {
+                steps(annals_mysql::migrate(address.expose()).await.with_context(cannot)?)
+            }
+            StoreUrl::File(_) => match self.embedded().await?.with_context(cannot)? {
+                0 => String::new(),
+                1 => ": 1 index was of an earlier version".to_owned(),
+                indexes => format!(": {indexes} indexes were of an earlier version"),
+            },
+            other => bail!("cannot migrate {other}: nothing of it is of an earlier version"),
         };
         let mut output = Output::standard();
-        output.line(&match steps.with_context(|| format!("cannot migrate {url}"))? {
-            0 => format!("{url} is up to date"),
-            1 => format!("{url} is up to date: 1 step was missing"),
-            steps => format!("{url} is up to date: {steps} steps were missing"),
-        })?;
+        output.line(&format!("{url} is up to date{done}"))?;
         output.flush()?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Migrates an embedded store; returns how many indexes were written again.
+    async fn embedded(&self) -> anyhow::Result<annals_core::Result<usize>> {
+        self.store.must_exist()?;
+        let store = self.store.create_embedded("migrate").await?;
+        let work = Work::new(None);
+        let migrated = progress::of_events(&work, {
+            let work = work.clone();
+            move || store.migrate(&work)
+        });
+        let migrated = migrated.await?;
+        if migrated.is_err() {
+            stop::check(RESUME)?;
+        }
+        Ok(migrated)
+    }
+}
+
+fn steps(missing: usize) -> String {
+    match missing {
+        0 => String::new(),
+        1 => ": 1 step was missing".to_owned(),
+        steps => format!(": {steps} steps were missing"),
     }
 }

@@ -79,6 +79,22 @@ pub(crate) async fn of<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {
     let bar = bar(Some(0), "{msg} {bar:32} {percent:>3}%  {bytes_per_sec}  {eta} left").with_message(verb);
+    shown(bar, work, run).await
+}
+
+/// The same of work that counts events.
+pub(crate) async fn of_events<T: Send + 'static>(
+    work: &Arc<Work>,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    shown(events(0), work, run).await
+}
+
+async fn shown<T: Send + 'static>(
+    bar: ProgressBar,
+    work: &Arc<Work>,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
     let mut running = tokio::task::spawn_blocking(run);
     let mut signals = stop::Signals::listen()?;
     let mut look = tokio::time::interval(TICK);

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use annals_core::{
-    Category, Direction, EventStore, EventStoreExt as _, EventType, LogRead, Position, Query, QueryItem,
-    RecordedEvent, StoreUrl, StreamId, StreamRead, Tag, Text, Version, Witness,
+    Category, Direction, EventId, EventStore, EventStoreExt as _, EventType, LogRead, Position, Query,
+    QueryItem, RecordedEvent, StoreUrl, StreamId, StreamRead, Tag, Text, Version, Witness,
 };
 use annals_server::event_json;
 use clap::Args;
@@ -22,6 +22,7 @@ use crate::store::StoreOption;
   annals read account-42
   annals read --all --backward --limit 10
   annals read --all --category account --type account.opened --json | jq .data
+  annals read --all --predecessor 0f8fad5b-d9cb-469f-a165-70867728950e
   annals read --all --after 42@0f8fad5b-d9cb-469f-a165-70867728950e --json
 
 To resume after the last event that was read, give its `position` (with a stream its `version`) and its `id` as \
@@ -29,7 +30,7 @@ To resume after the last event that was read, give its `position` (with a stream
 refused.")]
 pub(crate) struct Read {
     /// The stream
-    #[arg(required_unless_present = "all", conflicts_with_all = ["all", "category", "types", "tags", "process", "initiator"])]
+    #[arg(required_unless_present = "all", conflicts_with_all = ["all", "category", "types", "tags", "process", "initiator", "id", "predecessor"])]
     stream: Option<StreamId>,
     /// Every stream, in the order of the log
     #[arg(long)]
@@ -60,6 +61,12 @@ pub(crate) struct Read {
     /// Only events that this initiator started
     #[arg(long)]
     initiator: Option<String>,
+    /// Only events with this id: at most one of each stream
+    #[arg(long, value_name = "UUID")]
+    id: Option<EventId>,
+    /// Only events that this has caused: the id of an event or of a message
+    #[arg(long, value_name = "ID")]
+    predecessor: Option<String>,
     /// One line of JSON an event
     #[arg(long)]
     json: bool,
@@ -179,6 +186,8 @@ impl Read {
             tags: self.tags,
             process: self.process.map(Text::from),
             initiator: self.initiator.map(Text::from),
+            id: self.id,
+            predecessor: self.predecessor.map(Text::from),
         };
         let query = if item.is_all() { Query::all() } else { Query::item(item) };
         let read = LogRead::forward(Position::new(from)).to(Position::new(last)).matching(query);

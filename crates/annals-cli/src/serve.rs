@@ -39,6 +39,9 @@ pub(crate) struct Serve {
     /// Verify the store in the background, again and again, reading at most this many MiB a second
     #[arg(long, value_name = "MIB", value_parser = crate::rate)]
     verify_rate: Option<u64>,
+    /// Bring the indexes of an earlier version to the newest form in the background, as `annals migrate` does
+    #[arg(long)]
+    migrate: bool,
     /// Where backups go that are asked for by POST /v1/backup: a directory, s3://BUCKET/PATH, gs://… or az://…
     #[arg(long, value_name = "DESTINATION", value_parser = crate::address::parser::<Destination>())]
     backup: Option<Destination>,
@@ -54,7 +57,7 @@ impl Serve {
         memory::give_back()?;
         let listener = listen(&self.listen).await?;
         let embedded = matches!(self.store.url, StoreUrl::File(_));
-        if self.verify_rate.is_none() && self.backup.is_none() && !embedded {
+        if self.verify_rate.is_none() && self.backup.is_none() && !self.migrate && !embedded {
             let store = self.store.open().await?;
             // Whoever reads that it serves may stop it at once.
             let told = stop::asked()?;
@@ -62,10 +65,11 @@ impl Serve {
             server(store, self.hosts).serve(listener, told).await?;
             return Ok(ExitCode::SUCCESS);
         }
-        let store = self.store.create_embedded("verify or back up").await?;
+        let store = self.store.create_embedded("verify, back up or migrate while it is served").await?;
         let care = Care::new(store.clone(), self.backup, self.keep);
         let told = stop::asked()?;
         announce(&listener, &format!("serving {}", self.store.url))?;
+        let migrating = care.clone().migrate(self.migrate);
         let verifying = self.verify_rate.map(|rate| care.clone().verify_for_ever(rate));
         tokio::task::spawn_blocking({
             let care = care.clone();
@@ -79,8 +83,8 @@ impl Serve {
         });
         let served = served.await;
         care.stop();
-        if let Some(verifying) = verifying {
-            verifying.await?;
+        for task in verifying.into_iter().chain(migrating) {
+            task.await?;
         }
         served?;
         Ok(ExitCode::SUCCESS)

@@ -49,6 +49,7 @@ struct Known {
     /// The pass or backup that runs, to be stopped.
     verifying: Option<Arc<Work>>,
     backing_up: Option<Arc<Work>>,
+    migrating: Option<Arc<Work>>,
     /// When the last pass ended.
     verified_at: Option<Timestamp>,
     /// Places that were damaged then.
@@ -187,11 +188,45 @@ impl Care {
         }
     }
 
-    /// Stops what is under way: the verification goes on at the next start, a backup is not made.
+    /// Migrates the store on a thread of its own, if it is asked for; otherwise says if there is something to migrate.
+    pub(crate) fn migrate(self: Arc<Self>, asked: bool) -> Option<JoinHandle<()>> {
+        let (indexes, events) = self.store.old_indexes();
+        if indexes == 0 {
+            return None;
+        }
+        if !asked {
+            tracing::warn!(
+                indexes,
+                events,
+                "indexes of an earlier version find no event by id or predecessor: run `annals migrate`, or serve with --migrate"
+            );
+            return None;
+        }
+        let work = Work::new(None);
+        self.known.lock().migrating = Some(work.clone());
+        Some(tokio::task::spawn_blocking(move || {
+            let migrated = caught(|| self.store.migrate(&work));
+            match migrated.unwrap_or_else(|panic| Err(Error::Unavailable(panic.into()))) {
+                Ok(indexes) => {
+                    tracing::info!(indexes, events, "migrated: all indexes are of the newest version")
+                }
+                Err(_) if work.is_stopped() => tracing::info!("the migration continues at the next start"),
+                Err(error) => {
+                    tracing::error!(
+                        error = error.chain(),
+                        "the store was not migrated; it is tried again at the next start"
+                    );
+                }
+            }
+        }))
+    }
+
+    /// Stops what is under way: the verification goes on at the next start, so does a migration, a backup is not made.
     pub(crate) fn stop(&self) {
         let mut known = self.known.lock();
         known.stopping = true;
-        known.verifying.iter().chain(&known.backing_up).for_each(|work| work.stop());
+        let under_way = known.verifying.iter().chain(&known.backing_up).chain(&known.migrating);
+        under_way.for_each(|work| work.stop());
     }
 
     fn make_backup(&self, work: Arc<Work>) -> anyhow::Result<annals_engine::Backup> {

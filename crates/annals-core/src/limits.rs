@@ -23,8 +23,8 @@ pub struct Limits {
     pub query_items_max: usize,
     /// Tags of one alternative of a query. 64 by default, as many as an event may have.
     pub query_item_tags_max: usize,
-    /// Names of one read or one append: the types, tags, categories, processes and initiators of all of its queries
-    /// together. 512 by default.
+    /// Names of one read or one append: the types, tags, categories, processes, initiators, predecessors and ids of all of its
+    /// queries together. 512 by default.
     pub query_names_max: usize,
     /// Bytes of these names together. 64 KiB by default.
     pub query_bytes_max: usize,
@@ -127,20 +127,23 @@ impl Limits {
                 let field = format!("{field}.items[{index}].tags");
                 return beyond(field, tags, "tags", self.query_item_tags_max);
             }
-            for (name, text) in [("process", &item.process), ("initiator", &item.initiator)] {
+            for (name, text) in [
+                ("process", &item.process),
+                ("initiator", &item.initiator),
+                ("predecessor", &item.predecessor),
+            ] {
                 if let Some(text) = text {
                     let field = format!("{field}.items[{index}].{name}");
                     crate::text::check_name(&field, text, CAUSE_BYTES_MAX)?;
                 }
             }
-            for name in item.names() {
+            for bytes in item.names().map(str::len).chain(item.id.map(|id| id.as_bytes().len())) {
                 total.names += 1;
-                total.bytes += name.len();
+                total.bytes += bytes;
             }
         }
         if total.names > self.query_names_max {
-            let what =
-                "names of types, tags, categories, processes and initiators in all of the request's queries";
+            let what = "names of types, tags, categories, processes, initiators, predecessors and ids in all of the request's queries";
             return beyond(field.to_owned(), total.names, what, self.query_names_max);
         }
         if total.bytes > self.query_bytes_max {

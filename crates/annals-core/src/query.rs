@@ -1,6 +1,6 @@
-//! Which events are meant: by category, type, tag, process and initiator.
+//! Which events are meant: by id, predecessor, category, type, tag, process and initiator.
 
-use crate::{Category, EventType, RecordedEvent, StreamId, Tag, Text};
+use crate::{Category, EventId, EventType, RecordedEvent, Tag, Text};
 
 /// A choice of events. The items are OR-ed; a query without items means every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,6 +22,10 @@ pub struct QueryItem {
     pub process: Option<Text>,
     /// The event was started by this initiator.
     pub initiator: Option<Text>,
+    /// The event has this id. It is unique in a stream: events of several streams may have it.
+    pub id: Option<EventId>,
+    /// The event was caused by this: the id of an event or of a message, as its [`Metadata`](crate::Metadata) says.
+    pub predecessor: Option<Text>,
 }
 
 impl Query {
@@ -50,6 +54,16 @@ impl Query {
         Self::item(QueryItem { tags: tags.into_iter().collect(), ..QueryItem::default() })
     }
 
+    /// Events with this id: at most one of each stream.
+    pub fn id(id: EventId) -> Self {
+        Self::item(QueryItem { id: Some(id), ..QueryItem::default() })
+    }
+
+    /// Events that this has caused: the id of an event or of a message.
+    pub fn predecessor(predecessor: impl Into<Text>) -> Self {
+        Self::item(QueryItem { predecessor: Some(predecessor.into()), ..QueryItem::default() })
+    }
+
     /// The events of either query.
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
@@ -67,11 +81,7 @@ impl Query {
 
     /// Whether this recorded event is meant.
     pub fn matches(&self, event: &RecordedEvent) -> bool {
-        let RecordedEvent { stream, event_type, tags, metadata, .. } = event;
-        self.items.is_empty()
-            || self.items.iter().any(|item| {
-                item.matches(stream, event_type, tags, metadata.process.as_ref(), metadata.initiator.as_ref())
-            })
+        self.items.is_empty() || self.items.iter().any(|item| item.matches(event))
     }
 }
 
@@ -81,27 +91,25 @@ impl QueryItem {
         *self == Self::default()
     }
 
-    /// The names that an event must have.
+    /// The names that an event must have; its id is none.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let types = self.types.iter().map(|name| name.as_str());
         let tags = self.tags.iter().map(|tag| tag.as_str());
         let category = self.category.iter().map(|category| category.as_str());
-        let causes = self.process.iter().chain(&self.initiator).map(|text| text.as_str());
+        let causes =
+            self.process.iter().chain(&self.initiator).chain(&self.predecessor).map(|text| text.as_str());
         types.chain(tags).chain(category).chain(causes)
     }
 
-    fn matches(
-        &self,
-        stream: &StreamId,
-        event_type: &EventType,
-        tags: &[Tag],
-        process: Option<&Text>,
-        initiator: Option<&Text>,
-    ) -> bool {
+    /// Whether this recorded event is meant.
+    pub fn matches(&self, event: &RecordedEvent) -> bool {
+        let RecordedEvent { stream, event_type, tags, metadata, .. } = event;
         self.category.as_ref().is_none_or(|category| stream.category() == *category)
             && (self.types.is_empty() || self.types.contains(event_type))
             && self.tags.iter().all(|tag| tags.contains(tag))
-            && self.process.as_ref().is_none_or(|wanted| process == Some(wanted))
-            && self.initiator.as_ref().is_none_or(|wanted| initiator == Some(wanted))
+            && self.process.as_ref().is_none_or(|wanted| metadata.process.as_ref() == Some(wanted))
+            && self.initiator.as_ref().is_none_or(|wanted| metadata.initiator.as_ref() == Some(wanted))
+            && self.id.is_none_or(|wanted| event.id == wanted)
+            && self.predecessor.as_ref().is_none_or(|wanted| metadata.predecessor.as_ref() == Some(wanted))
     }
 }

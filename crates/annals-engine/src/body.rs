@@ -99,6 +99,8 @@ pub struct Body<'a> {
     pub process: Option<&'a [u8]>,
     /// Who started it.
     pub initiator: Option<&'a [u8]>,
+    /// What has caused it.
+    pub predecessor: Option<&'a [u8]>,
     tags: List<'a>,
     metadata: Option<&'a [u8]>,
     /// What the caller gave as data.
@@ -131,6 +133,7 @@ impl<'a> Body<'a> {
             key: None,
             process: None,
             initiator: None,
+            predecessor: None,
             tags: List::default(),
             metadata: None,
             data: &[],
@@ -159,7 +162,7 @@ impl<'a> Body<'a> {
             let bytes = reader.rest();
             body.process = optional(&mut reader)?;
             body.initiator = optional(&mut reader)?;
-            optional(&mut reader)?;
+            body.predecessor = optional(&mut reader)?;
             optional(&mut reader)?;
             for _ in 0..reader.varint("metadata")? {
                 reader.name("metadata")?;

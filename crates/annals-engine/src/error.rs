@@ -26,6 +26,15 @@ pub enum Fault {
         /// What is wrong.
         problem: String,
     },
+    /// An index of an earlier version does not know what is asked.
+    #[error(
+        "{file} is an index of an earlier version, by which no event is found by its id alone or by its predecessor: \
+         run `annals migrate` for this store"
+    )]
+    OldIndex {
+        /// Which.
+        file: String,
+    },
 }
 
 impl Fault {
@@ -45,7 +54,7 @@ impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Damaged { place, problem } => Self::Damaged { place, cause: problem.into() },
-            fault @ Fault::Io { .. } => Self::Unavailable(Box::new(fault)),
+            fault @ (Fault::Io { .. } | Fault::OldIndex { .. }) => Self::Unavailable(Box::new(fault)),
         }
     }
 }

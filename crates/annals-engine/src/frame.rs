@@ -240,7 +240,8 @@ fn is_alike(append: &Append, index: usize) -> bool {
     let Write { stream, event } = &append.writes[index];
     let has_key = index == 1 && append.key.is_some();
     let same_cause = |one: &Metadata, other: &Metadata| {
-        (&one.process, &one.initiator) == (&other.process, &other.initiator)
+        (&one.process, &one.initiator, &one.predecessor)
+            == (&other.process, &other.initiator, &other.predecessor)
     };
     !has_key
         && before.stream == *stream

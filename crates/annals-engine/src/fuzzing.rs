@@ -193,8 +193,16 @@ fn ask(index: &FileIndex) -> Result<(), Fault> {
     let stream = b"account-1";
     let _ = index.with_id(stream, id, IdentityHashes::of(stream, id));
     let names = ["account-1", "account", "thing.happened", "blue", "", "\u{ff}"];
-    let kinds =
-        [Kind::Stream, Kind::Category, Kind::Type, Kind::Tag, Kind::Process, Kind::Initiator, Kind::Key];
+    let kinds = [
+        Kind::Stream,
+        Kind::Category,
+        Kind::Type,
+        Kind::Tag,
+        Kind::Process,
+        Kind::Initiator,
+        Kind::Key,
+        Kind::Predecessor,
+    ];
     for kind in kinds {
         for name in names {
             let Ok(Some(postings)) = index.find(kind, name.as_bytes(), kind.hash(name.as_bytes())) else {
@@ -203,10 +211,13 @@ fn ask(index: &FileIndex) -> Result<(), Fault> {
             index.count_below(&postings, all.end);
             for range in [all.clone(), 0..u32::MAX, 1..2] {
                 let _ = index.places(&postings, range.clone());
-                let _ = index.ranked(&postings, range);
+                if kind != Kind::Predecessor {
+                    let _ = index.ranked(&postings, range);
+                }
             }
         }
     }
+    let _ = index.of_id(id);
     let query = Query::tags([Tag::new("blue").expect("it is a name")]);
     for direction in [Direction::Forward, Direction::Backward] {
         let _ = search(index, &query, all.clone(), direction, 10);

@@ -64,6 +64,7 @@ mod verify;
 
 mod backup;
 mod headless;
+mod migrate;
 #[cfg(not(feature = "planted"))]
 mod planted;
 #[cfg(feature = "planted")]

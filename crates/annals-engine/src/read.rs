@@ -13,7 +13,7 @@ use annals_core::{
 
 use crate::error::Fault;
 use crate::fetch::{self, weight};
-use crate::index::{Kind, Postings, search};
+use crate::index::{Kind, Postings, is_by_hash, search};
 use crate::log::{Run, View};
 
 /// A page ends when its events weigh this much, unless one weighs more.
@@ -28,7 +28,7 @@ pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
     let limit = read.limit.max(1);
     let mut page = LogPage { events: Vec::new(), next: Position::ZERO, end: false, head };
     page.next = if forward { read.from.max(Position::FIRST) } else { read.from.min(last) };
-    let mut bytes = 0;
+    let (mut bytes, by_hash) = (0, is_by_hash(&read.query));
     for _ in 0..PAGE_RUNS_MAX {
         page.end = if forward { page.next > last } else { page.next == Position::ZERO };
         if page.end || page.events.len() >= limit || bytes >= PAGE_BYTES_MAX {
@@ -50,7 +50,7 @@ pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
             _ if forward => run.position(looked),
             _ => run.position(looked).previous(),
         };
-        page.events.extend(events);
+        page.events.extend(events.into_iter().filter(|event| !by_hash || read.query.matches(event)));
     }
     page.end = if forward { page.next > last } else { page.next == Position::ZERO };
     Ok(page)

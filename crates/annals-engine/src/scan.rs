@@ -38,6 +38,11 @@ impl<'a> ScannedEvent<'a> {
         })
     }
 
+    /// All that the caller gave.
+    pub(crate) fn body(&self) -> &Body<'a> {
+        &self.body
+    }
+
     /// Place in the log.
     pub fn position(&self) -> Position {
         self.record.position

@@ -203,8 +203,8 @@ pub fn seal(
     })
 }
 
-/// Creates an index file, durably, as a whole or not at all.
-fn create(
+/// Creates an index file, durably, as a whole or not at all; in the place of one of the same run, if there is one.
+pub fn create(
     disk: &dyn Disk,
     first: Position,
     last: Position,
@@ -252,7 +252,7 @@ fn mergeable(log: &Log, (times, by): Worth) -> Option<Vec<Arc<FileIndex>>> {
             continue;
         };
         let count = u64::from(index.count());
-        if events + count > MERGE_EVENTS_MAX || !index.can_be_merged() {
+        if events + count > MERGE_EVENTS_MAX || index.is_old() {
             break;
         }
         newest.push(index.clone());

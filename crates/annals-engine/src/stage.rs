@@ -17,7 +17,7 @@ use crate::body::Body;
 use crate::error::Fault;
 use crate::fetch;
 use crate::frame::{Encoded, Placement};
-use crate::index::{IdentityHashes, Kind, Offset, id_hash, search};
+use crate::index::{IdentityHashes, Kind, Offset, id_hash, is_by_hash, search};
 use crate::log::{Run, RunIndex, View};
 use crate::outcome::Outcome;
 use crate::planted::Bug;
@@ -230,10 +230,20 @@ impl LogView for Stage<'_> {
             let place = (from.get() - run.base.get()) as u32;
             let range = place..run.index().count();
             let (found, looked) = search(run.index(), query, range, Direction::Forward, 1)?;
-            if let Some(&place) = found.first() {
+            let Some(&place) = found.first() else {
+                from = run.position(looked);
+                continue;
+            };
+            let is_meant = match &run.index {
+                RunIndex::File(_) if is_by_hash(query) => {
+                    query.matches(&fetch::event(&self.view, run, place)?)
+                }
+                _ => true,
+            };
+            if is_meant {
                 return Ok(Some(run.position(place)));
             }
-            from = run.position(looked);
+            from = run.position(place).next();
         }
         Ok(None)
     }

@@ -33,7 +33,7 @@ use crate::receipt::{self, Head, Receipt};
 use crate::scan::{self, ScannedEvent};
 use crate::stage::Heads;
 use crate::sync::{Poison, Syncer};
-use crate::thread::{self, AtomicU64, AtomicUsize, JoinHandle, Mutex};
+use crate::thread::{self, AtomicU64, AtomicUsize, JoinHandle, Mutex, MutexGuard};
 use crate::writer::{Request, Staged, Writer};
 use crate::{Options, read, recovery};
 
@@ -66,6 +66,8 @@ pub struct EngineStore {
     writable: bool,
     /// How the end of the log is not what was durable.
     lost_end: Option<String>,
+    /// Held by who migrates.
+    migrating: Mutex<()>,
     /// The process that opened it. One that forked from that shares its locks, and has none of its threads.
     process: u32,
 }
@@ -169,6 +171,7 @@ impl EngineStore {
             thread: Mutex::new(thread),
             writable,
             lost_end,
+            migrating: Mutex::new(()),
             process: std::process::id(),
             under_way: AtomicUsize::new(0),
             alone: AtomicU64::new(0),
@@ -292,6 +295,13 @@ impl EngineStore {
             return Err(Error::Unavailable(why.into()));
         }
         self.poison.error().map_or(Ok(()), Err)
+    }
+
+    /// The right to migrate; waits for who has it. An error if the store cannot be written to.
+    pub(crate) fn begin_migration(&self) -> Result<MutexGuard<'_, ()>> {
+        self.check_writable()?;
+        self.check_place()?;
+        Ok(self.migrating.lock())
     }
 
     /// An error if the files are not in their place, and from then on. What is written makes sure of that by itself.

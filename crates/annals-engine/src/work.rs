@@ -42,7 +42,7 @@ impl Work {
         })
     }
 
-    /// Bytes that are done, of how many in all. Both may grow.
+    /// Bytes that are done, of how many in all; of a migration, events. Both may grow.
     pub fn progress(&self) -> (u64, u64) {
         let done = self.done.load(Ordering::Relaxed);
         (done, self.total.load(Ordering::Relaxed).max(done))
@@ -56,6 +56,11 @@ impl Work {
     /// Whether the work shall stop.
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Set when the work shall stop.
+    pub(crate) fn stop_flag(&self) -> &AtomicBool {
+        &self.stop
     }
 
     pub(crate) fn set_done(&self, done: u64) {

@@ -10,8 +10,8 @@ use annals_core::{
     StreamInfo, StreamList, StreamPage, StreamRead, Version, Witness,
 };
 use annals_sql::{
-    Found, Lineage, PAGE_BYTES, Pool, Role, Step, Stopped, damaged, log_page, log_span, order, stream_page,
-    stream_span,
+    Found, Lineage, PAGE_BYTES, Pool, Predecessors, Role, Step, Stopped, damaged, log_page, log_span, order,
+    stream_page, stream_span,
 };
 use sqlx::Row;
 use sqlx::mysql::MySqlRow;
@@ -34,7 +34,12 @@ pub(crate) struct Reader {
     pub(crate) silence: Duration,
     /// Whether it must only read, as one that follows another.
     pub(crate) replica: bool,
+    pub(crate) predecessors: Predecessors,
 }
+
+/// How many indexes of predecessors there are that can be used.
+const PREDECESSORS: &str = "SELECT COUNT(*) FROM information_schema.statistics \
+     WHERE table_schema = DATABASE() AND table_name = 'events' AND index_name = 'events_by_predecessor'";
 
 /// What every read says of the log.
 fn whole(end: &str) -> String {
@@ -151,6 +156,15 @@ impl Reader {
         let row = rows.first().ok_or(sqlx::Error::RowNotFound).map_err(failed)?;
         let position: Option<i64> = row.try_get("until").map_err(failed)?;
         Ok(position.map(|position| Position::new(number(position))))
+    }
+
+    /// An error if a predecessor is named and the log has no index of them.
+    pub(crate) async fn check_predecessors(&self, named: bool) -> Result<()> {
+        let look = async || {
+            let rows = self.rows(&whole(PREDECESSORS), &[]).await.map_err(failed)?;
+            Ok(until(&rows)? > 0)
+        };
+        self.predecessors.check(named, look, || failed(stopped(Stopped::NoPredecessors))).await
     }
 
     pub(crate) async fn head(&self) -> Result<Position> {

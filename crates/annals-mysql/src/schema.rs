@@ -6,6 +6,8 @@
 //! - M3  Tables that are newer than this version are refused, and left as they are.
 //! - M4  Procedures that a dump has left out are made again. They run with the rights of their caller, so that they do not
 //!       depend on a user who may not be on the server on which a dump is restored.
+//! - M5  An index over all events is made with a new log, and otherwise only by [`migrate`], beside the appends that go on
+//!       meanwhile (`LOCK = NONE`): no log waits for it when it is opened. The database takes back what was made half.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,23 @@ use crate::{Options, row};
 
 /// A server that has not answered for this long while tables are made, or while another process makes them, is given up.
 const TABLES_MAX: Duration = Duration::from_secs(120);
+/// An index over all events may take long to be made: this only ends what has hung.
+const INDEX_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// The index of predecessors. The column of the predecessors is text, which is compared without blanks at its end and cannot
+/// be indexed whole; the index is of its bytes, which take no room in the table.
+const PREDECESSORS: [(&str, &str); 2] = [
+    (
+        "SELECT COUNT(*) FROM information_schema.columns
+            WHERE table_schema = DATABASE() AND table_name = 'events' AND column_name = 'predecessor'",
+        "ALTER TABLE events ADD COLUMN predecessor VARBINARY(1024)
+            GENERATED ALWAYS AS (CAST(triggering_event AS BINARY)) VIRTUAL, ALGORITHM = INSTANT",
+    ),
+    (
+        "SELECT COUNT(*) FROM information_schema.statistics
+            WHERE table_schema = DATABASE() AND table_name = 'events' AND index_name = 'events_by_predecessor'",
+        "ALTER TABLE events ADD INDEX events_by_predecessor (predecessor, position), ALGORITHM = INPLACE, LOCK = NONE",
+    ),
+];
 /// The user may not make procedures, or the server only reads.
 const MAY_NOT: [u16; 7] = [1044, 1142, 1227, 1290, 1370, 1792, 1836];
 
@@ -69,8 +88,8 @@ const STATE: Part = Part {
     procedures: &[],
 };
 
-/// Makes the tables of the log with this address and of the state beside it, or brings them up to date. Returns how many
-/// steps were missing.
+/// Makes the tables of the log with this address and of the state beside it, or brings them up to date, with the indexes that
+/// a log of an earlier version does not have. Returns how many steps were missing. Others may use the log meanwhile.
 ///
 /// # Errors
 /// `Invalid` if the address is none or the tables are newer than this version of Annals; `Unavailable` if the server is
@@ -79,7 +98,8 @@ pub async fn migrate(url: &str) -> Result<usize> {
     let address: Address = url.parse()?;
     let mut schema = Schema::connect(&address, &Options::default()).await?;
     Ok(schema.run(&LOG).await.map_err(Unmade::into_error)?
-        + schema.run(&STATE).await.map_err(Unmade::into_error)?)
+        + schema.run(&STATE).await.map_err(Unmade::into_error)?
+        + schema.index_predecessors().await.map_err(Unmade::into_error)?)
 }
 
 /// Makes the tables of the state with this address, or brings them up to date, if need be.
@@ -253,8 +273,16 @@ impl Schema {
         Ok(missing)
     }
 
-    /// Makes what is missing of this part; returns how much that was.
-    async fn run(&mut self, part: &'static Part) -> Result<usize, Unmade> {
+    /// Makes the index of predecessors, if it is missing; returns how many steps that took. Appends go on meanwhile.
+    async fn index_predecessors(&mut self) -> Result<usize, Unmade> {
+        let name = self.lock().await?;
+        let made = self.within(INDEX_MAX, index_predecessors).await?;
+        self.unlock(&name).await?;
+        Ok(usize::from(made))
+    }
+
+    /// Locks the migration of this database against others, until the connection ends; returns the name of the lock.
+    async fn lock(&mut self) -> Result<String, Unmade> {
         // The name of a lock has at most 64 characters.
         let name = [Value::Json(self.name.clone())];
         let name = statement::text("CONCAT('annals ', LEFT(SHA2($1, 256), 40))", &name);
@@ -271,12 +299,22 @@ impl Schema {
             }
             None => return Err(failed(stopped(Stopped::NoLock)).into()),
         }
+        Ok(name)
+    }
+
+    async fn unlock(&mut self, name: &str) -> Result<()> {
+        let release = AssertSqlSafe(format!("DO RELEASE_LOCK({name})"));
+        self.ask(async |connection| connection.execute(release).await).await.map(drop)
+    }
+
+    /// Makes what is missing of this part; returns how much that was.
+    async fn run(&mut self, part: &'static Part) -> Result<usize, Unmade> {
+        let name = self.lock().await?;
         // The lock ends with the connection if anything fails.
         let missing = self.missing(part).await?;
         let count = missing.steps + missing.procedures.len();
         self.within(TABLES_MAX, async move |connection| make(connection, part, &missing).await).await?;
-        let release = AssertSqlSafe(format!("DO RELEASE_LOCK({name})"));
-        self.ask(async |connection| connection.execute(release).await).await?;
+        self.unlock(&name).await?;
         Ok(count)
     }
 }
@@ -301,6 +339,8 @@ async fn make(connection: &mut MySqlConnection, part: &Part, missing: &Missing) 
             connection.execute(sqlx::raw_sql(*sql)).await?;
         }
         if *migrations == LOG.migrations && index == 0 {
+            // Before the mark of the step: a log without it is one of an earlier version.
+            index_predecessors(connection).await?;
             let identity = "INSERT IGNORE INTO log (store_id, recorded_at) VALUES ($1, $2)";
             let id = Value::Bytes(StoreId::generate().as_bytes().to_vec());
             let values = [id, Value::Number(Timestamp::MIN.as_micros())];
@@ -310,6 +350,18 @@ async fn make(connection: &mut MySqlConnection, part: &Part, missing: &Missing) 
         connection.execute(AssertSqlSafe(mark)).await?;
     }
     Ok(())
+}
+
+/// Makes the index of predecessors, if it is missing; whether it was.
+async fn index_predecessors(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+    let mut missing = false;
+    for (there, make) in PREDECESSORS {
+        if connection.fetch_one(there).await?.try_get::<i64, _>(0)? == 0 {
+            connection.execute(make).await?;
+            missing = true;
+        }
+    }
+    Ok(missing)
 }
 
 /// How many steps were done, and the procedures that are there.

@@ -6,7 +6,10 @@ use annals_core::{
     Append, Appended, EventStore, IdempotencyKey, Invalid, Limits, LogPage, LogRead, Position, Result,
     StoreId, StreamInfo, StreamList, StreamPage, StreamRead, Witness,
 };
-use annals_sql::{Committer, GROUP_BYTES_MAX, Inlines, Lineage, Progress, of_opening, outcome_at, weight};
+use annals_sql::{
+    Committer, GROUP_BYTES_MAX, Inlines, Lineage, Predecessors, Progress, conditions_name_predecessor,
+    names_predecessor, of_opening, outcome_at, weight,
+};
 use async_trait::async_trait;
 
 use crate::append::Link;
@@ -46,6 +49,7 @@ impl MySqlStore {
             lineage: lineage.clone(),
             silence: options.silence(),
             replica: options.replica,
+            predecessors: Predecessors::default(),
         });
         progress.passed(reader.head().await.map_err(of_opening)?);
         opened.still_the_same().await.map_err(of_opening)?;
@@ -82,6 +86,7 @@ impl EventStore for MySqlStore {
 
     async fn append(&self, append: Append) -> Result<Appended> {
         append.validate(&self.limits)?;
+        self.reader.check_predecessors(conditions_name_predecessor(&append)).await?;
         let weight = weight(&append);
         if weight > self.weight_max {
             let problem = format!(
@@ -96,11 +101,13 @@ impl EventStore for MySqlStore {
 
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
         read.validate(&self.limits)?;
+        self.reader.check_predecessors(names_predecessor(&read.query)).await?;
         self.reader.log(&read).await
     }
 
     async fn read_log_after(&self, read: LogRead, seen: Witness) -> Result<Option<LogPage>> {
         read.validate(&self.limits)?;
+        self.reader.check_predecessors(names_predecessor(&read.query)).await?;
         self.reader.log_after(&read, seen).await
     }
 

@@ -13,19 +13,29 @@ pub(crate) struct Matching {
     pub(crate) arms: String,
 }
 
-/// By what arms are looked up, and how: the kind, the table and its column.
-const KINDS: [(&str, &str, &str); 6] = [
+/// By what arms are looked up, and how: the kind, the table and what must hold.
+const KINDS: [(&str, &str, &str); 8] = [
     // The rest of a tag's event is needed only if there is something to filter by.
-    ("tag alone", "event_tags AS e", "e.tag"),
-    ("tag", "event_tags AS t JOIN events AS e ON e.position = t.position", "t.tag"),
-    ("process", "events AS e", "e.process_id"),
-    ("initiator", "events AS e", "e.initiator"),
-    ("type", "events AS e", "e.event_type"),
-    ("category", "events AS e", "e.entity_type"),
+    ("tag alone", "event_tags AS e", "e.tag = i.name"),
+    ("tag", "event_tags AS t JOIN events AS e ON e.position = t.position", "t.tag = i.name"),
+    ("process", "events AS e", "e.process_id = i.name"),
+    ("initiator", "events AS e", "e.initiator = i.name"),
+    ("type", "events AS e", "e.event_type = i.name"),
+    ("category", "events AS e", "e.entity_type = i.name"),
+    // As the index has it, which is only of events that have a predecessor.
+    (
+        "predecessor",
+        "events AS e",
+        "e.triggering_event COLLATE \"C\" = i.name AND e.triggering_event IS NOT NULL",
+    ),
+    // The index of ids is not in the order of positions: without the fence (`OFFSET`) the table would be gone through in it.
+    ("id", "(SELECT * FROM events AS x WHERE x.event_id = i.id OFFSET 0) AS e", "true"),
 ];
 
 const FILTERS: &str = "
     AND (i.types IS NULL OR e.event_type = ANY (i.types)) AND (i.category IS NULL OR e.entity_type = i.category)
+    AND (i.id IS NULL OR e.event_id = i.id)
+    AND (i.predecessor IS NULL OR e.triggering_event COLLATE \"C\" = i.predecessor)
     AND (i.process IS NULL OR e.process_id = i.process) AND (i.initiator IS NULL OR e.initiator = i.initiator)
     AND (i.tags IS NULL OR NOT EXISTS (
         SELECT FROM unnest(i.tags) AS w (tag)
@@ -69,16 +79,16 @@ impl Matching {
 /// The positions of all arms.
 fn looked_up(arms: &[Value], place: &str, range: &str, order: &str, limit: &str) -> String {
     let is_there = |kind: &str| arms.iter().any(|arm| arm["kind"] == kind);
-    let kinds = KINDS.iter().filter(|(kind, ..)| is_there(kind)).map(|(kind, from, column)| {
+    let kinds = KINDS.iter().filter(|(kind, ..)| is_there(kind)).map(|(kind, from, holds)| {
         let table = if *kind == "tag" { "t" } else { "e" };
         let filters = if *kind == "tag alone" { "" } else { FILTERS };
         format!(
             "SELECT i.query, m.position FROM jsonb_to_recordset({place}::text::jsonb) AS i (
                 kind text, name text, query bigint, after bigint, tags text[], types text[], category text, process text,
-                initiator text)
+                initiator text, id uuid, predecessor text)
             CROSS JOIN LATERAL (
                 SELECT {table}.position FROM {from}
-                WHERE {column} = i.name AND {table}.position {range}{filters}
+                WHERE {holds} AND {table}.position {range}{filters}
                 ORDER BY {table}.position {order} LIMIT {limit}
             ) AS m
             WHERE i.kind = '{kind}'"
@@ -96,6 +106,11 @@ fn of_arm(arm: &Arm<'_>, mut own: Map<String, Value>) -> Value {
         Property::Initiator(initiator) => ("initiator", initiator),
         Property::Type(name) => ("type", name),
         Property::Category(category) => ("category", category),
+        Property::Predecessor(predecessor) => ("predecessor", predecessor),
+        Property::Id(id) => {
+            own.insert("id".to_owned(), id.to_string().into());
+            ("id", "")
+        }
         Property::TypeOf(_) => unreachable!("several types are no way into an index"),
     };
     own.insert("kind".to_owned(), kind.into());
@@ -107,6 +122,8 @@ fn of_arm(arm: &Arm<'_>, mut own: Map<String, Value>) -> Value {
             Property::Process(process) => drop(own.insert("process".to_owned(), process.into())),
             Property::Initiator(initiator) => drop(own.insert("initiator".to_owned(), initiator.into())),
             Property::Category(category) => drop(own.insert("category".to_owned(), category.into())),
+            Property::Id(id) => drop(own.insert("id".to_owned(), id.to_string().into())),
+            Property::Predecessor(name) => drop(own.insert("predecessor".to_owned(), name.into())),
             Property::Type(name) => drop(own.insert("types".to_owned(), json!([name]))),
             Property::TypeOf(item) => {
                 let types = item.types.iter().map(|name| name.as_str());

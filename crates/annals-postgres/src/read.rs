@@ -10,8 +10,8 @@ use annals_core::{
     StreamInfo, StreamList, StreamPage, StreamRead, Version, Witness,
 };
 use annals_sql::{
-    Found, Lineage, PAGE_BYTES, Pool, Role, Step, Stopped, log_page, log_span, order, stream_page,
-    stream_span,
+    Found, Lineage, PAGE_BYTES, Pool, Predecessors, Role, Step, Stopped, log_page, log_span, order,
+    stream_page, stream_span,
 };
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
@@ -36,7 +36,13 @@ pub(crate) struct Reader {
     pub(crate) silence: Duration,
     /// Whether it must follow another.
     pub(crate) replica: bool,
+    pub(crate) predecessors: Predecessors,
 }
+
+/// How many indexes of predecessors there are that can be used.
+const PREDECESSORS: &str = "SELECT count(*) FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS c ON c.oid = x.indexrelid \
+     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+     WHERE n.nspname = current_schema() AND c.relname = 'events_by_predecessor' AND x.indisvalid";
 
 /// What every read says of the log.
 fn whole(end: &str) -> String {
@@ -153,6 +159,15 @@ impl Reader {
         let row = rows.first().ok_or(sqlx::Error::RowNotFound).map_err(failed)?;
         let position: Option<i64> = row.try_get("until").map_err(failed)?;
         Ok(position.map(|position| Position::new(number(position))))
+    }
+
+    /// An error if a predecessor is named and the log has no index of them.
+    pub(crate) async fn check_predecessors(&self, named: bool) -> Result<()> {
+        let look = async || {
+            let rows = self.rows(whole(PREDECESSORS), |statement| statement).await.map_err(failed)?;
+            Ok(until(&rows)? > 0)
+        };
+        self.predecessors.check(named, look, || failed(stopped(Stopped::NoPredecessors))).await
     }
 
     pub(crate) async fn head(&self) -> Result<Position> {

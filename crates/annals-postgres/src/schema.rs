@@ -6,6 +6,8 @@
 //! - M2  All missing steps are one transaction.
 //! - M3  Tables that are newer than this version are refused, and left as they are.
 //! - M4  Functions that a dump has left out are made again.
+//! - M5  An index over all events is made with a new log, and otherwise only by [`migrate`], beside the appends that go on
+//!       meanwhile: no log waits for it when it is opened. One that was left half made is dropped and made again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,14 @@ use crate::session::Door;
 
 /// A server that has not answered for this long while tables are made, or while another process makes them, is given up.
 const TABLES_MAX: Duration = Duration::from_secs(120);
+
+/// An index over all events may take long to be made: this only ends what has hung.
+const INDEX_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// How often who waits for another that makes the index looks whether it is done.
+const LOOK: Duration = Duration::from_millis(200);
+/// The index of predecessors, but for how it is made. By bytes, so that no collation of the system can change its order.
+const PREDECESSORS: &str = "events_by_predecessor ON events (triggering_event COLLATE \"C\", position) \
+     WHERE triggering_event IS NOT NULL";
 
 /// Tables that belong together, and where it is noted how far they are.
 struct Part {
@@ -53,8 +63,8 @@ const STATE: Part = Part {
     functions: &[],
 };
 
-/// Makes the tables of the log with this address and of the state beside it, or brings them up to date. Returns how many
-/// steps were missing.
+/// Makes the tables of the log with this address and of the state beside it, or brings them up to date, with the indexes that
+/// a log of an earlier version does not have. Returns how many steps were missing. Others may use the log meanwhile.
 ///
 /// # Errors
 /// `Invalid` if the address is none, if the database is not in UTF-8, or if the tables are newer than this version of
@@ -62,7 +72,7 @@ const STATE: Part = Part {
 pub async fn migrate(url: &str) -> Result<usize> {
     let address: Address = url.parse()?;
     let mut schema = Schema::connect(&address, &Options::default()).await?;
-    Ok(schema.run(&LOG).await? + schema.run(&STATE).await?)
+    Ok(schema.run(&LOG).await? + schema.run(&STATE).await? + schema.index_predecessors().await?)
 }
 
 /// Makes the tables of the state with this address, or brings them up to date, if need be.
@@ -221,6 +231,54 @@ impl Schema {
     }
 }
 
+impl Schema {
+    /// Makes the index of predecessors, if it is missing; returns how many steps that took. Appends go on meanwhile.
+    ///
+    /// Who waits for another that makes it asks again and again: a statement that waits would be waited for by the other.
+    async fn index_predecessors(&mut self) -> Result<usize> {
+        let name = format!("annals index {}", self.name);
+        loop {
+            let lock = sqlx::query("SELECT pg_try_advisory_lock(hashtextextended($1, 0))").bind(&name);
+            let locked = self.ask(async |connection| lock.fetch_one(connection).await?.try_get(0)).await?;
+            if locked {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        let (schema, there) = (self.name.clone(), self.index_is_valid().await?);
+        if there != Some(true) {
+            let make = async move |connection: &mut PgConnection| {
+                // It waits for transactions that were open when it began, as that of a dump.
+                connection.execute("SET lock_timeout TO 0").await?;
+                if there.is_some() {
+                    let drop = format!("DROP INDEX CONCURRENTLY \"{schema}\".events_by_predecessor");
+                    connection.execute(AssertSqlSafe(drop)).await?;
+                }
+                let create = format!("CREATE INDEX CONCURRENTLY {PREDECESSORS}");
+                connection.execute(AssertSqlSafe(create)).await
+            };
+            self.within(INDEX_MAX, make).await?;
+        }
+        let unlock = sqlx::query("SELECT pg_advisory_unlock(hashtextextended($1, 0))").bind(&name);
+        self.ask(async |connection| unlock.execute(connection).await).await?;
+        Ok(usize::from(there != Some(true)))
+    }
+
+    /// Whether the index of predecessors can be used; `None` if it is not there.
+    async fn index_is_valid(&mut self) -> Result<Option<bool>> {
+        let name = self.name.clone();
+        self.ask(async move |connection| {
+            let sql = "SELECT x.indisvalid FROM pg_catalog.pg_index AS x
+                JOIN pg_catalog.pg_class AS c ON c.oid = x.indexrelid
+                JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                WHERE n.nspname = $1 AND c.relname = 'events_by_predecessor'";
+            let row = sqlx::query(sql).bind(name).fetch_optional(connection).await?;
+            row.map(|row| row.try_get(0)).transpose()
+        })
+        .await
+    }
+}
+
 /// Makes what is missing of this part, in the transaction that is open.
 async fn make(
     connection: &mut PgConnection,
@@ -253,6 +311,9 @@ async fn make(
         mark.execute(&mut *connection).await?;
     }
     if *migrations == LOG.migrations {
+        if done == 0 {
+            connection.execute(AssertSqlSafe(format!("CREATE INDEX {PREDECESSORS}"))).await?;
+        }
         let identity = sqlx::query("INSERT INTO log (store_id) VALUES ($1) ON CONFLICT DO NOTHING");
         let id = Uuid::from_bytes(*StoreId::generate().as_bytes());
         identity.bind(id).execute(connection).await?;

@@ -6,7 +6,10 @@ use annals_core::{
     Append, Appended, EventStore, IdempotencyKey, Limits, LogPage, LogRead, Position, Result, StoreId,
     StreamInfo, StreamList, StreamPage, StreamRead, Witness,
 };
-use annals_sql::{Committer, GROUP_BYTES_MAX, Inlines, Lineage, Progress, of_opening, outcome_at};
+use annals_sql::{
+    Committer, GROUP_BYTES_MAX, Inlines, Lineage, Predecessors, Progress, conditions_name_predecessor,
+    names_predecessor, of_opening, outcome_at,
+};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
@@ -45,6 +48,7 @@ impl PostgresStore {
             lineage: lineage.clone(),
             silence: options.silence(),
             replica: options.replica,
+            predecessors: Predecessors::default(),
         });
         progress.passed(reader.head().await.map_err(of_opening)?);
         opened.still_the_same().await.map_err(of_opening)?;
@@ -80,16 +84,19 @@ impl EventStore for PostgresStore {
 
     async fn append(&self, append: Append) -> Result<Appended> {
         append.validate(&self.limits)?;
+        self.reader.check_predecessors(conditions_name_predecessor(&append)).await?;
         self.committer.append(self, append).await
     }
 
     async fn read_log(&self, read: LogRead) -> Result<LogPage> {
         read.validate(&self.limits)?;
+        self.reader.check_predecessors(names_predecessor(&read.query)).await?;
         self.reader.log(&read).await
     }
 
     async fn read_log_after(&self, read: LogRead, seen: Witness) -> Result<Option<LogPage>> {
         read.validate(&self.limits)?;
+        self.reader.check_predecessors(names_predecessor(&read.query)).await?;
         self.reader.log_after(&read, seen).await
     }
 

@@ -256,6 +256,10 @@ struct ItemJson<'a> {
     process: Option<Cow<'a, str>>,
     #[serde(borrow)]
     initiator: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    predecessor: Option<Cow<'a, str>>,
 }
 
 impl ConditionJson<'_> {
@@ -298,6 +302,8 @@ impl ItemJson<'_> {
             tags: names("tags", &self.tags.0, |name| Tag::new(name))?,
             process: text(self.process),
             initiator: text(self.initiator),
+            id: self.id.map(|id| id.parse()).transpose()?,
+            predecessor: text(self.predecessor),
         })
     }
 }

@@ -7,8 +7,8 @@
 use std::str::FromStr;
 
 use annals_core::{
-    Category, Direction, EventStore, EventType, Invalid, Position, Query, QueryItem, StreamId, Tag, Text,
-    Version, Witness,
+    Category, Direction, EventId, EventStore, EventType, Invalid, Position, Query, QueryItem, StreamId, Tag,
+    Text, Version, Witness,
 };
 use axum::extract::{FromRequestParts, Path, RawQuery};
 use axum::http::HeaderMap;
@@ -139,6 +139,8 @@ impl Params {
             category: self.one::<Category>("category")?,
             process: self.text("process")?.map(Text::from),
             initiator: self.text("initiator")?.map(Text::from),
+            id: self.one::<EventId>("id")?,
+            predecessor: self.text("predecessor")?.map(Text::from),
         };
         Ok(if item.is_all() { Query::all() } else { Query::item(item) })
     }

@@ -149,7 +149,13 @@ fn names(append: &Append) -> usize {
         _ => None,
     });
     let of_item = |item: &QueryItem| {
-        let single = [item.category.is_some(), item.process.is_some(), item.initiator.is_some()];
+        let single = [
+            item.category.is_some(),
+            item.process.is_some(),
+            item.initiator.is_some(),
+            item.id.is_some(),
+            item.predecessor.is_some(),
+        ];
         item.types.len() + item.tags.len() + single.into_iter().filter(|is_there| *is_there).count()
     };
     queries.flatten().map(of_item).sum()

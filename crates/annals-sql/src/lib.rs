@@ -17,7 +17,7 @@
 //! `annals-mysql`.
 //!
 //! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `writer`, `database` (what a store
-//! says in its database's words), `line` (connections), `lineage` (which log it is), `failure`, `stopped`; `row`, `page`, `matching`, `progress`; `replicated` (reads from a replica);
+//! says in its database's words), `line` (connections), `lineage` (which log it is), `failure`, `stopped`; `row`, `page`, `matching`, `predecessors`, `progress`; `replicated` (reads from a replica);
 //! `inline` (projections in the transaction of an append); for the state beside a log `session`, `held`, `dialect`, `value`.
 #![forbid(unsafe_code)]
 
@@ -36,6 +36,7 @@ mod writer;
 mod matching;
 mod page;
 mod parameters;
+mod predecessors;
 mod progress;
 mod replicated;
 mod row;
@@ -58,6 +59,7 @@ pub use lineage::{Found, Lineage, Role};
 pub use matching::{Arm, Property, arms, order};
 pub use page::{PAGE_BYTES, damaged, log_page, log_span, stream_page, stream_span};
 pub use parameters::check_parameters;
+pub use predecessors::{Predecessors, conditions_name_predecessor, names_predecessor};
 pub use progress::Progress;
 pub use replicated::{OpenReplica, Replicated, split_replica};
 pub use row::{EventRow, Stored, own_to_json, tags_to_json};

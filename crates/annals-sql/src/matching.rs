@@ -6,7 +6,7 @@
 //!
 //! Knows no SQL: what an arm is in it, the stores say.
 
-use annals_core::{Direction, Query, QueryItem};
+use annals_core::{Direction, EventId, Query, QueryItem};
 
 /// Events that have one property and all of the others.
 #[derive(Clone, Debug)]
@@ -20,6 +20,10 @@ pub struct Arm<'a> {
 /// Something that an event may have.
 #[derive(Clone, Copy, Debug)]
 pub enum Property<'a> {
+    /// This id.
+    Id(EventId),
+    /// This predecessor.
+    Predecessor(&'a str),
     /// This tag, among others.
     Tag(&'a str),
     /// This process.
@@ -49,11 +53,13 @@ pub fn arms(query: &Query) -> Vec<Arm<'_>> {
 
 /// The arms of one item. What is likely to be rarest comes first.
 fn of_item(item: &QueryItem) -> Vec<Arm<'_>> {
+    let id = item.id.iter().map(|id| Property::Id(*id));
+    let predecessor = item.predecessor.iter().map(|name| Property::Predecessor(name.as_str()));
     let tags = item.tags.iter().map(|tag| Property::Tag(tag.as_str()));
     let process = item.process.iter().map(|process| Property::Process(process.as_str()));
     let initiator = item.initiator.iter().map(|initiator| Property::Initiator(initiator.as_str()));
     let category = item.category.iter().map(|category| Property::Category(category.as_str()));
-    let rare: Vec<_> = tags.chain(process).chain(initiator).collect();
+    let rare: Vec<_> = id.chain(predecessor).chain(tags).chain(process).chain(initiator).collect();
     match rare.split_first() {
         Some((&by, rest)) => {
             let types = (!item.types.is_empty()).then_some(Property::TypeOf(item));

@@ -44,6 +44,12 @@ pub enum Stopped {
     /// The tables of the log are older than this version, and may not be changed.
     #[error("the tables of the log are those of an earlier version of Annals: run `annals migrate`")]
     OldTables,
+    /// The index of predecessors is missing.
+    #[error(
+        "the log was made by an earlier version of Annals and has no index of predecessors, so nothing is found by them: run \
+         `annals migrate`"
+    )]
+    NoPredecessors,
     /// The connection is not the one that it was.
     #[error(
         "the settings of the session are gone: a pooler between here and the database gives its connections to others \

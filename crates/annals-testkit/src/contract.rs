@@ -13,6 +13,7 @@ mod isolation;
 mod keys;
 mod limits;
 mod log_reads;
+mod lookups;
 mod order;
 mod queries;
 mod stream_reads;
@@ -72,6 +73,13 @@ macro_rules! __clauses {
                 items_that_differ_in_their_tags_only_are_united,
                 a_condition_may_begin_beyond_the_head,
                 of_many_claims_one_wins,
+            }
+            lookups: {
+                an_id_finds_its_event_in_every_stream,
+                ids_are_compared_whole,
+                a_predecessor_finds_what_it_caused,
+                what_one_event_caused_is_read_in_bounded_pages,
+                no_match_by_id_and_predecessor,
             }
             atomic: {
                 an_append_to_several_streams_is_one_run,

@@ -3,8 +3,8 @@
 //! The tests of a store load many events, make these calls, and ask the database how many rows it has looked at.
 
 use annals_core::{
-    Append, Category, EventStore, EventType, Expected, LogRead, NewEvent, Position, Query, QueryItem,
-    StreamId, StreamList, StreamRead, Tag, Text, Version,
+    Append, Category, EventId, EventStore, EventType, Expected, LogRead, NewEvent, Position, Query,
+    QueryItem, StreamId, StreamList, StreamRead, Tag, Text, Version,
 };
 
 use crate::given::{category, done, event, event_type, key, read, stream, tag};
@@ -22,8 +22,8 @@ pub fn sizes(usual: [i64; 2]) -> [i64; 2] {
 }
 
 /// The names in a log that was loaded: event `n` (from 1) is of the stream `bulk-{n / 10}`, of the type `bulk.noted` and
-/// has the tag `common`; every thousandth is of the type `rare.noted` instead and has the tag `rare:{n}`, the process
-/// `process-{n}`, and the key `key-{n}`.
+/// has the tag `common` and the predecessor `common`; every thousandth is of the type `rare.noted` instead and has the tag
+/// `rare:{n}`, the process `process-{n}`, the predecessor `cause-{n}`, and the key `key-{n}`. Its id is `n`, as a number.
 pub struct Names;
 
 impl Names {
@@ -77,6 +77,11 @@ pub async fn calls(store: &dyn EventStore, round: &str) {
         Query::tags([tag(&format!("rare:{rare}"))]),
         Query::tags([tag("never")]),
         Query::item(process),
+        Query::id(EventId::from_bytes(u128::from(rare).to_be_bytes())),
+        Query::id(EventId::from_name(b"never")),
+        Query::predecessor("common"),
+        Query::predecessor(format!("cause-{rare}")),
+        Query::predecessor("never"),
     ];
     for query in queries {
         read(store.read_log(LogRead::forward(middle).matching(query.clone()).limit(10)).await);
@@ -113,6 +118,8 @@ async fn appends(store: &dyn EventStore, round: &str, rare: u64) {
     let head = read(store.head().await);
     let unless = append(Expected::Any).unless(Query::all(), head);
     done(store.append(unless).await);
+    let caused = Query::predecessor(format!("message {round}"));
+    done(store.append(append(Expected::Any).unless(caused, Position::ZERO)).await);
     let unless =
         append(Expected::Any).unless(Query::tags([tag(&format!("rare:{rare}"))]), Position::new(rare));
     done(store.append(unless).await);

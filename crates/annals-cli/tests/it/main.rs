@@ -12,6 +12,7 @@ mod foreign_files;
 mod help;
 mod integrity;
 mod live_failover;
+mod older_indexes;
 mod one_event;
 mod outbox;
 mod places;

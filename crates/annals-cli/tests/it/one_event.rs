@@ -66,6 +66,28 @@ fn names_that_are_kept_for_annals_are_refused_and_restored() {
 }
 
 #[test]
+fn events_are_found_by_id_and_by_what_caused_them() {
+    let place = Place::new();
+    let id = "0f8fad5b-d9cb-469f-a165-70867728950e";
+    place.ok(&format!("append a-1 --type opened --id {id}"));
+    place.ok(&format!("append b-1 --type opened --id {id}"));
+    place.ok(&format!("append c-1 --type followed --predecessor {id}"));
+    let positions = |line: &str| {
+        let lines = place.ok(&format!("read --all --json {line}"));
+        let position = |line: &str| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["position"].as_u64().unwrap()
+        };
+        lines.lines().map(position).collect::<Vec<_>>()
+    };
+    assert_eq!(positions(&format!("--id {id}")), [1, 2]);
+    assert_eq!(positions(&format!("--id {id} --category b")), [2]);
+    assert_eq!(positions(&format!("--predecessor {id} --backward --limit 1")), [3]);
+    assert!(positions(&format!("--predecessor {id}x")).is_empty());
+    assert!(place.fails(2, "read --all --id 7").contains("not a UUID"));
+    assert!(place.fails(2, &format!("read a-1 --id {id}")).contains("--id"));
+}
+
+#[test]
 fn people_see_a_table() {
     let place = Place::new();
     place.ok("append a-1 --type opened --occurred-at 2017-04-15");

@@ -10,10 +10,10 @@ use annals_core::{EventId, Position, StoreId};
 use super::block::{Block, BlockCache, BlockFile, PAYLOAD_BYTES};
 use super::filter::{LINE_BYTES, line_of, may_have, may_have_unsummed};
 use super::writer::{
-    Ending, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, MAGIC_BEFORE, OFFSETS_PER_BLOCK,
-    SEGMENTS_PER_BLOCK, filter_hash, short,
+    Ending, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, MAGIC_2, MAGIC_3, OFFSETS_PER_BLOCK,
+    SEGMENTS_PER_BLOCK, cause, filter_hash,
 };
-use super::{IdRange, IdentityHashes, Index, Kind, Offset, Postings, Source};
+use super::{IdRange, IdentityHashes, Index, Kind, OF_STREAM, Offset, Postings, Source, id_hash};
 use crate::disk::File;
 use crate::encoding::{get_time, get_u32, get_u64, get_varint};
 use crate::error::Fault;
@@ -21,13 +21,30 @@ use crate::error::Fault;
 /// This many offsets are not worth keeping their block for.
 const FEW_OFFSETS: usize = 8;
 
+/// The version of an index file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    /// Ids are ordered by the hash of the id alone, and lines of the filter have no checksum.
+    Two,
+    /// Ids are ordered by the hash of stream and id.
+    Three,
+    /// Ids are ordered by the id and then the stream, and there are predecessors.
+    Four,
+}
+
+impl Form {
+    fn of(magic: &[u8]) -> Option<Self> {
+        let known = [(MAGIC_2, Self::Two), (MAGIC_3, Self::Three), (MAGIC, Self::Four)];
+        known.into_iter().find(|(known, _)| *known == magic).map(|(_, form)| form)
+    }
+}
+
 /// The index of a sealed run, on disk.
 pub struct FileIndex {
     file: BlockFile,
     layout: Layout,
     ending: Ending,
-    /// Whether it is of the version before.
-    is_old: bool,
+    form: Form,
 }
 
 impl FileIndex {
@@ -40,10 +57,9 @@ impl FileIndex {
     ) -> Result<Self, Fault> {
         let file = BlockFile::new(name, file, cache);
         let header = file.read(0, 1)?;
-        let is_old = &header[..8] == MAGIC_BEFORE;
-        if &header[..8] != MAGIC && !is_old {
+        let Some(form) = Form::of(&header[..8]) else {
             return Err(file.damaged(0, "is not an index of this version"));
-        }
+        };
         let number = |at: usize| get_u32(&header[16 + 4 * at..]);
         let array = |at: usize| header[at..at + 16].try_into().expect("16 bytes");
         let layout = Layout {
@@ -58,6 +74,8 @@ impl FileIndex {
             lines: number(7),
             blocks: number(8),
             id_range: IdRange { smallest: array(120), largest: array(136) },
+            causes: if form == Form::Four { get_u32(&header[152..]) } else { 0 },
+            cause_count: if form == Form::Four { get_u32(&header[156..]) } else { 0 },
         };
         let wrong = |malformed: crate::encoding::Malformed| file.damaged(0, &malformed.to_string());
         let ending = Ending {
@@ -78,12 +96,17 @@ impl FileIndex {
         if !fits(&layout) {
             return Err(file.damaged(0, "has a part that goes beyond its end"));
         }
-        Ok(Self { file, layout, ending, is_old })
+        Ok(Self { file, layout, ending, form })
     }
 
-    /// Whether it can be merged with others: one of the version before cannot.
-    pub fn can_be_merged(&self) -> bool {
-        !self.is_old
+    /// Whether it is of an earlier version: it is not merged with others, and does not find events by id or predecessor.
+    pub fn is_old(&self) -> bool {
+        self.form < Form::Four
+    }
+
+    /// An error if it does not find events by id or predecessor.
+    fn finds_by_id_and_cause(&self) -> Result<(), Fault> {
+        if self.is_old() { Err(Fault::OldIndex { file: self.name().to_owned() }) } else { Ok(()) }
     }
 
     /// Name of the file.
@@ -143,7 +166,7 @@ impl FileIndex {
         let number = self.layout.filter + line / LINES_PER_BLOCK as u32;
         let at = (line as usize % LINES_PER_BLOCK) * LINE_BYTES;
         let mut bytes = [0; LINE_BYTES];
-        if self.is_old {
+        if self.form == Form::Two {
             // Its lines have no checksum: that of the block is looked at.
             bytes.copy_from_slice(&self.block(number)?[at..at + LINE_BYTES]);
             return Ok(may_have_unsummed(&bytes, hash));
@@ -153,26 +176,79 @@ impl FileIndex {
             .ok_or_else(|| self.file.damaged(number, "the checksum of a line of the filter does not match"))
     }
 
-    /// Places of the ids with this hash, ascending.
-    fn places_by_hash(&self, short: u32) -> Result<Vec<u32>, Fault> {
-        let entry = |number: usize| {
-            let block = self.block(self.layout.ids + (number / IDS_PER_BLOCK) as u32)?;
-            let at = number % IDS_PER_BLOCK * 8;
-            Ok::<_, Fault>((get_u32(&block[at..]), get_u32(&block[at + 4..])))
-        };
-        let (mut low, mut high) = (0, self.layout.count as usize);
+    /// What an event is known by among the ids.
+    fn short(&self, hashes: IdentityHashes) -> u32 {
+        match self.form {
+            Form::Two => (hashes.id >> 32) as u32,
+            Form::Three => (hashes.both() >> 32) as u32,
+            Form::Four => hashes.short(),
+        }
+    }
+
+    /// One of the ids or of the predecessors, which begin with block `first`: its hash and its place.
+    fn hash_and_place(&self, first: u32, number: u32) -> Result<(u32, u32), Fault> {
+        let block = self.block(first + number / IDS_PER_BLOCK as u32)?;
+        let at = number as usize % IDS_PER_BLOCK * 8;
+        Ok((get_u32(&block[at..]), get_u32(&block[at + 4..])))
+    }
+
+    /// The first of those in the range for which this does not hold; for all of them in front it does.
+    fn seek_hash(
+        &self,
+        first: u32,
+        range: Range<u32>,
+        before: impl Fn((u32, u32)) -> bool,
+    ) -> Result<u32, Fault> {
+        let Range { start: mut low, end: mut high } = range;
         while low < high {
             let middle = low + (high - low) / 2;
-            if entry(middle)?.0 < short { low = middle + 1 } else { high = middle }
+            if before(self.hash_and_place(first, middle)?) { low = middle + 1 } else { high = middle }
         }
+        Ok(low)
+    }
+
+    /// Places of the ids whose hash is among these, ascending.
+    fn places_by_hash(&self, hashes: std::ops::RangeInclusive<u32>) -> Result<Vec<u32>, Fault> {
+        let (ids, all) = (self.layout.ids, 0..self.layout.count);
         let mut places = Vec::new();
-        while low < self.layout.count as usize {
-            let (found, place) = entry(low)?;
-            if found != short {
+        for number in self.seek_hash(ids, all.clone(), |(hash, _)| hash < *hashes.start())?..all.end {
+            let (hash, place) = self.hash_and_place(ids, number)?;
+            if hash > *hashes.end() {
                 break;
             }
             places.push(place);
-            low += 1;
+        }
+        places.sort_unstable();
+        // Places that are in it more than once, or beyond it, nobody has written.
+        let rise = places.is_sorted_by(|one, other| one < other);
+        let inside = places.last().is_none_or(|place| *place < self.layout.count);
+        if rise && inside { Ok(places) } else { Err(self.wrong(ids)) }
+    }
+
+    /// Where the events are that have a predecessor with this hash.
+    fn find_cause(&self, hash: u64) -> Result<Option<Postings>, Fault> {
+        self.finds_by_id_and_cause()?;
+        let (causes, hash) = (self.layout.causes, cause(hash));
+        let start = self.seek_hash(causes, 0..self.layout.cause_count, |(other, _)| other < hash)?;
+        let end = self.seek_hash(causes, start..self.layout.cause_count, |(other, _)| other <= hash)?;
+        let postings = Postings { first_version: 0, count: end - start, source: Source::Causes(start) };
+        Ok((end > start).then_some(postings))
+    }
+
+    /// Those of the places in the range that begin with this predecessor, of as many as are given.
+    fn caused(&self, start: u32, count: u32, range: Range<u32>) -> Result<Vec<u32>, Fault> {
+        let causes = self.layout.causes;
+        let end = start.saturating_add(count).min(self.layout.cause_count);
+        let mut places = Vec::new();
+        for number in self.seek_hash(causes, start..end, |(_, place)| place < range.start)?..end {
+            let (_, place) = self.hash_and_place(causes, number)?;
+            if place >= range.end {
+                break;
+            }
+            if places.last().is_some_and(|before| *before >= place) || place >= self.layout.count {
+                return Err(self.wrong(causes));
+            }
+            places.push(place);
         }
         Ok(places)
     }
@@ -238,7 +314,7 @@ impl FileIndex {
                 }
                 Ok(places)
             }
-            Source::Memory(_) => unreachable!("postings are asked of their own index"),
+            Source::Memory(_) | Source::Causes(_) => unreachable!("terms on disk have neither"),
         }
     }
 }
@@ -252,6 +328,8 @@ fn fits(layout: &Layout) -> bool {
     };
     part(1, layout.count, OFFSETS_PER_BLOCK)
         && part(layout.ids, layout.count, IDS_PER_BLOCK)
+        && part(layout.causes, layout.cause_count, IDS_PER_BLOCK)
+        && layout.cause_count <= layout.count
         && part(layout.segments, layout.segment_count, SEGMENTS_PER_BLOCK)
         && part(layout.filter, layout.lines.max(1), LINES_PER_BLOCK)
         && layout.root < layout.blocks
@@ -439,6 +517,9 @@ impl Index for FileIndex {
     }
 
     fn find(&self, kind: Kind, name: &[u8], hash: u64) -> Result<Option<Postings>, Fault> {
+        if kind == Kind::Predecessor {
+            return self.find_cause(hash);
+        }
         if kind.is_filtered() && !self.may_have(hash)? {
             return Ok(None);
         }
@@ -455,6 +536,7 @@ impl Index for FileIndex {
                 return Ok(places[from..to].to_vec());
             }
             &Source::Blocks(start, blocks) => (start, blocks),
+            &Source::Causes(start) => return self.caused(start, postings.count, range),
             Source::Memory(_) => unreachable!("postings are asked of their own index"),
         };
         let mut found = Vec::new();
@@ -475,7 +557,7 @@ impl Index for FileIndex {
                 return Ok(places[(ranks.start as usize).min(end)..end].to_vec());
             }
             &Source::Blocks(start, blocks) => (start, blocks),
-            Source::Memory(_) => unreachable!("postings are asked of their own index"),
+            Source::Memory(_) | Source::Causes(_) => unreachable!("only terms are asked by rank"),
         };
         let mut found = Vec::new();
         for block in self.seek_place(start, blocks, |rank, _| rank > ranks.start)?..blocks {
@@ -499,15 +581,15 @@ impl Index for FileIndex {
     }
 
     fn with_id(&self, stream: &[u8], id: EventId, hashes: IdentityHashes) -> Result<Vec<u32>, Fault> {
-        let short = short(if self.is_old { hashes.id } else { hashes.both() });
+        let short = self.short(hashes);
         if !self.layout.id_range.may_have(id) || !self.may_have(filter_hash(short))? {
             return Ok(Vec::new());
         }
-        // In the version before the hash is that of the id alone, which many streams may have.
-        if self.is_old && self.find(Kind::Stream, stream, hashes.stream)?.is_none() {
+        // In the oldest version the hash is that of the id alone, which many streams may have.
+        if self.form == Form::Two && self.find(Kind::Stream, stream, hashes.stream)?.is_none() {
             return Ok(Vec::new());
         }
-        let mut places = self.places_by_hash(short)?;
+        let mut places = self.places_by_hash(short..=short)?;
         if let [first, .., last] = places[..] {
             let Some(postings) = self.find(Kind::Stream, stream, hashes.stream)? else {
                 return Ok(Vec::new());
@@ -516,6 +598,17 @@ impl Index for FileIndex {
             places.retain(|place| of_stream.binary_search(place).is_ok());
         }
         Ok(places)
+    }
+
+    fn of_id(&self, id: EventId) -> Result<Option<Postings>, Fault> {
+        self.finds_by_id_and_cause()?;
+        if !self.layout.id_range.may_have(id) {
+            return Ok(None);
+        }
+        let first = (id_hash(id) >> 32) as u32 & !OF_STREAM;
+        let places = self.places_by_hash(first..=first | OF_STREAM)?;
+        let count = places.len() as u32;
+        Ok((count > 0).then_some(Postings { first_version: 0, count, source: Source::Inline(places) }))
     }
 
     fn streams_after(&self, name: Option<&str>, limit: usize) -> Result<Vec<(String, Postings)>, Fault> {

@@ -5,11 +5,13 @@
 //!
 //! Next: `writer` turns it into a file when the run is sealed.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use annals_core::{EventId, StreamId, Version};
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
@@ -25,8 +27,12 @@ pub struct MemoryIndex {
     offsets: Vec<Offset>,
     /// The stream (by number of its term) and id of each event.
     identities: Vec<(u32, EventId)>,
-    /// Places, by the hash of the event's id and stream.
+    /// The first place that has an id, by the hash of the id.
     ids: HashTable<u32>,
+    /// The other places that have the id of a first one: an id may be that of an event in many streams.
+    shared: HashMap<u32, Vec<u32>>,
+    /// Those other places, by the hash of id and stream.
+    shared_ids: HashTable<u32>,
     /// Numbers of terms, by their hash.
     numbers: HashTable<u32>,
     terms: Vec<Term>,
@@ -81,7 +87,7 @@ impl MemoryIndex {
             }
             term.places.push(place);
         });
-        self.add(event.id, stream, identity_hash(id_hash, stream_hash), offset);
+        self.add(event.id, stream, IdentityHashes { id: id_hash, stream: stream_hash }, offset);
         first_of_stream
     }
 
@@ -89,23 +95,30 @@ impl MemoryIndex {
     pub fn insert_alike(&mut self, id: EventId, id_hash: u64, offset: Offset) {
         let place = self.count();
         let stream = self.identities[place as usize - 1].0;
-        let hash = identity_hash(id_hash, self.terms[stream as usize].hash);
+        let hashes = IdentityHashes { id: id_hash, stream: self.terms[stream as usize].hash };
         for &number in &self.latest {
             self.terms[number as usize].places.push(place);
         }
-        self.add(id, stream, hash, offset);
+        self.add(id, stream, hashes, offset);
     }
 
-    fn add(&mut self, id: EventId, stream: u32, hash: u64, offset: Offset) {
+    fn add(&mut self, id: EventId, stream: u32, hashes: IdentityHashes, offset: Offset) {
         let place = self.count();
         self.id_range.add(id);
         self.offsets.push(offset);
         self.identities.push((stream, id));
         let (identities, terms) = (&self.identities, &self.terms);
-        self.ids.insert_unique(hash, place, |&place| {
-            let (stream, id) = identities[place as usize];
-            identity_hash(id_hash(id), terms[stream as usize].hash)
-        });
+        let has_id = |first: &u32| identities[*first as usize].1 == id;
+        match self.ids.entry(hashes.id, has_id, |&place| id_hash(identities[place as usize].1)) {
+            Entry::Vacant(vacant) => drop(vacant.insert(place)),
+            Entry::Occupied(first) => {
+                self.shared.entry(*first.get()).or_default().push(place);
+                self.shared_ids.insert_unique(hashes.both(), place, |&place| {
+                    let (stream, id) = identities[place as usize];
+                    identity_hash(id_hash(id), terms[stream as usize].hash)
+                });
+            }
+        }
     }
 
     /// An index with room for as much as another one has.
@@ -180,11 +193,13 @@ impl MemoryIndex {
         &self.offsets
     }
 
-    /// Place and hash of the id and stream of every event.
-    pub(super) fn all_ids(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        let hash =
-            |&(stream, id): &(u32, EventId)| identity_hash(id_hash(id), self.terms[stream as usize].hash);
-        self.identities.iter().enumerate().map(move |(place, identity)| (place as u32, hash(identity)))
+    /// Place, and the hashes of id and stream, of every event.
+    pub(super) fn all_ids(&self) -> impl Iterator<Item = (u32, IdentityHashes)> + '_ {
+        let hashes = |&(stream, id): &(u32, EventId)| IdentityHashes {
+            id: id_hash(id),
+            stream: self.terms[stream as usize].hash,
+        };
+        self.identities.iter().enumerate().map(move |(place, identity)| (place as u32, hashes(identity)))
     }
 
     /// Stream and id of the event at this place.
@@ -226,6 +241,11 @@ impl MemoryIndex {
         known.clone()
     }
 
+    /// The first place of an event with this id.
+    fn first_with(&self, id: EventId, hash: u64) -> Option<u32> {
+        self.ids.find(hash, |&place| self.identities[place as usize].1 == id).copied()
+    }
+
     fn postings(&self, number: u32) -> Postings {
         let term = &self.terms[number as usize];
         Postings {
@@ -235,10 +255,11 @@ impl MemoryIndex {
         }
     }
 
-    fn all_places(&self, postings: &Postings) -> &[u32] {
-        match postings.source {
-            Source::Memory(number) => &self.terms[number as usize].places,
-            Source::Inline(_) | Source::Blocks(..) => unreachable!("postings are asked of their own index"),
+    fn all_places<'a>(&'a self, postings: &'a Postings) -> &'a [u32] {
+        match &postings.source {
+            Source::Memory(number) => &self.terms[*number as usize].places,
+            Source::Inline(places) => places,
+            Source::Blocks(..) | Source::Causes(_) => unreachable!("postings are asked of their own index"),
         }
     }
 }
@@ -289,8 +310,22 @@ impl Index for RwLock<MemoryIndex> {
         let Some(stream) = index.find_number(Kind::Stream, stream, hashes.stream) else {
             return Ok(Vec::new());
         };
-        let found = index.ids.find(hashes.both(), |&place| index.identities[place as usize] == (stream, id));
-        Ok(found.copied().into_iter().collect())
+        let is_it = |place: &u32| index.identities[*place as usize] == (stream, id);
+        let first = index.first_with(id, hashes.id);
+        let found = first.filter(is_it).or_else(|| {
+            let others = first.is_some_and(|first| index.shared.contains_key(&first));
+            others.then(|| index.shared_ids.find(hashes.both(), is_it).copied()).flatten()
+        });
+        Ok(found.into_iter().collect())
+    }
+
+    fn of_id(&self, id: EventId) -> Result<Option<Postings>, Fault> {
+        let index = self.read();
+        let Some(first) = index.first_with(id, id_hash(id)) else { return Ok(None) };
+        let mut places = vec![first];
+        places.extend(index.shared.get(&first).into_iter().flatten());
+        let count = places.len() as u32;
+        Ok(Some(Postings { first_version: 0, count, source: Source::Inline(places) }))
     }
 
     fn streams_after(&self, name: Option<&str>, limit: usize) -> Result<Vec<(String, Postings)>, Fault> {

@@ -8,8 +8,9 @@ use annals_core::Position;
 use super::block::PAYLOAD_BYTES;
 use super::file::Cursor;
 use super::filter;
-use super::writer::{IDS_PER_BLOCK, OFFSETS_PER_BLOCK, RunWriter};
-use super::{FileIndex, IdRange, Index, Kind};
+use super::writer::{IDS_PER_BLOCK, OFFSETS_PER_BLOCK, RunWriter, cause, in_order};
+use super::{FileIndex, IdRange, IdentityHashes, Index, Kind};
+use crate::body::Body;
 use crate::disk::File;
 use crate::encoding::get_u32;
 use crate::error::Fault;
@@ -20,11 +21,55 @@ pub const MERGE_EVENTS_MAX: u64 = 8 << 20;
 /// Blocks that are read at once.
 const READ_BLOCKS: u32 = 64;
 
+/// The ids and predecessors of a run, each as a hash and a place.
+pub struct Hashes {
+    ids: Vec<u64>,
+    causes: Vec<u64>,
+}
+
+impl Hashes {
+    /// With room for so many events.
+    pub fn with_capacity(events: usize) -> Self {
+        Self { ids: Vec::with_capacity(events), causes: Vec::with_capacity(events) }
+    }
+
+    /// Adds the event at this place.
+    pub fn add(&mut self, place: u32, event: &Body<'_>) {
+        self.ids.push(in_order(IdentityHashes::of(event.stream, event.id).short(), place));
+        let causes = event.predecessor.map(|name| in_order(cause(Kind::Predecessor.hash(name)), place));
+        self.causes.extend(causes);
+    }
+}
+
 /// Writes the index of all these runs, which follow each other, to an empty file and syncs it. Gives up if it is to stop.
 pub fn merge(
     name: &str,
     file: &Arc<dyn File>,
     runs: &[Arc<FileIndex>],
+    stop: &AtomicBool,
+) -> Result<(), Fault> {
+    write(name, file, runs, None, stop)
+}
+
+/// Writes the index of a run again, in the newest form: what the old one does not have, or has in another order, is given.
+pub fn renew(
+    name: &str,
+    file: &Arc<dyn File>,
+    run: &Arc<FileIndex>,
+    mut hashes: Hashes,
+    stop: &AtomicBool,
+) -> Result<(), Fault> {
+    hashes.ids.sort_unstable();
+    hashes.causes.sort_unstable();
+    write(name, file, std::slice::from_ref(run), Some(hashes), stop)
+}
+
+/// Writes the index of these runs, with their own ids and predecessors or with these.
+fn write(
+    name: &str,
+    file: &Arc<dyn File>,
+    runs: &[Arc<FileIndex>],
+    given: Option<Hashes>,
     stop: &AtomicBool,
 ) -> Result<(), Fault> {
     let first = runs.first().expect("there is something to merge");
@@ -40,7 +85,7 @@ pub fn merge(
     let mut out = RunWriter::new(name, file.clone(), Position::new(base), count, id_range);
     out.stop_if(stop);
     for run in runs {
-        let mut offsets = Fixed::new(run, 1, 4, OFFSETS_PER_BLOCK);
+        let mut offsets = Fixed::new(run, 1, run.count(), 4, OFFSETS_PER_BLOCK);
         while let Some(offset) = offsets.next()? {
             out.offset(get_u32(offset))?;
         }
@@ -48,7 +93,17 @@ pub fn merge(
     // Filters are as large as the sum of what is in them: a stream of several runs is counted more than once.
     let things: u64 = runs.iter().map(|run| filter::things(run.layout().lines)).sum();
     out.begin_ids(things.saturating_sub(u64::from(count)))?;
-    ids(runs, &shifts, &mut out)?;
+    if let Some(Hashes { ids, causes }) = given {
+        ids.into_iter().try_for_each(|id| out.id(id))?;
+        out.begin_causes()?;
+        causes.into_iter().try_for_each(|cause| out.cause(cause))?;
+    } else {
+        let ids = |run: &FileIndex| (run.layout().ids, run.count());
+        hashes(runs, &shifts, ids, |id| out.id(id))?;
+        out.begin_causes()?;
+        let causes = |run: &FileIndex| (run.layout().causes, run.layout().cause_count);
+        hashes(runs, &shifts, causes, |cause| out.cause(cause))?;
+    }
     let mut segments = Vec::new();
     for run in runs {
         segments.extend(run.segments()?);
@@ -59,12 +114,21 @@ pub fn merge(
     out.finish(runs.last().expect("there is something to merge").ending())
 }
 
-fn ids(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Result<(), Fault> {
-    let mut parts: Vec<_> =
-        runs.iter().map(|run| Fixed::new(run, run.layout().ids, 8, IDS_PER_BLOCK)).collect();
+/// Hands out the ids or the predecessors of all runs in order; `part` says where they begin and how many there are.
+fn hashes(
+    runs: &[Arc<FileIndex>],
+    shifts: &[u32],
+    part: impl Fn(&FileIndex) -> (u32, u32),
+    mut each: impl FnMut(u64) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let fixed = |run| {
+        let (first, count) = part(run);
+        Fixed::new(run, first, count, 8, IDS_PER_BLOCK)
+    };
+    let mut parts: Vec<_> = runs.iter().map(|run| fixed(run)).collect();
     // Hash and place in one number, so that the smallest of all is found at once; the largest stands for an end.
     let number = |entry: Option<&[u8]>, shift: u32| match entry {
-        Some(entry) => u64::from(get_u32(entry)) << 32 | u64::from(get_u32(&entry[4..]) + shift),
+        Some(entry) => in_order(get_u32(entry), get_u32(&entry[4..]) + shift),
         None => u64::MAX,
     };
     let mut next = Vec::with_capacity(parts.len());
@@ -81,7 +145,7 @@ fn ids(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Resu
         if smallest == u64::MAX {
             return Ok(());
         }
-        out.id((smallest >> 32) as u32, smallest as u32)?;
+        each(smallest)?;
         next[from] = number(parts[from].next()?, shifts[from]);
     }
 }
@@ -140,8 +204,8 @@ struct Fixed<'a> {
 }
 
 impl<'a> Fixed<'a> {
-    fn new(run: &'a FileIndex, block: u32, size: usize, per_block: usize) -> Self {
-        Self { run, block, left: run.count(), size, per_block, bytes: Vec::new(), at: 0 }
+    fn new(run: &'a FileIndex, block: u32, count: u32, size: usize, per_block: usize) -> Self {
+        Self { run, block, left: count, size, per_block, bytes: Vec::new(), at: 0 }
     }
 
     fn next(&mut self) -> Result<Option<&[u8]>, Fault> {

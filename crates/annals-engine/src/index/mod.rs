@@ -30,8 +30,8 @@ pub use block::BlockCache;
 pub use compare::compare;
 pub use file::FileIndex;
 pub use memory::MemoryIndex;
-pub use merge::{MERGE_EVENTS_MAX, merge};
-pub use search::search;
+pub use merge::{Hashes, MERGE_EVENTS_MAX, merge, renew};
+pub use search::{is_by_hash, search};
 pub use writer::{Ending, write};
 
 /// What kind of name a term is. The number stands in index files.
@@ -52,6 +52,8 @@ pub enum Kind {
     Initiator = 6,
     /// An idempotency key; its place is that of the append's first event.
     Key = 7,
+    /// What has caused an event. On disk it is no term: there are as many names as events.
+    Predecessor = 8,
 }
 
 impl Kind {
@@ -60,7 +62,7 @@ impl Kind {
         xxh3_64_with_seed(name, self as u64)
     }
 
-    /// The kind with this number.
+    /// The kind of a term on disk with this number.
     fn of(number: u8) -> Option<Self> {
         use Kind::*;
         [Stream, Category, Type, Tag, Process, Initiator, Key].into_iter().find(|kind| *kind as u8 == number)
@@ -83,6 +85,15 @@ pub fn identity_hash(id_hash: u64, stream_hash: u64) -> u64 {
     (id_hash ^ stream_hash.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stream_hash
 }
 
+/// What an event is known by among the ids of a run: the upper 22 bits are those of the hash of its id, so that the id alone
+/// finds it in every stream; the others are of id and stream, so that of many streams with one id few are looked at.
+pub fn short(id_hash: u64, stream_hash: u64) -> u32 {
+    (id_hash >> 32) as u32 & !OF_STREAM | (identity_hash(id_hash, stream_hash) >> 32) as u32 & OF_STREAM
+}
+
+/// The bits of [`short`] in which the stream is.
+const OF_STREAM: u32 = (1 << 10) - 1;
+
 /// The hashes by which an event is found that has some id in some stream.
 #[derive(Clone, Copy, Debug)]
 pub struct IdentityHashes {
@@ -101,6 +112,10 @@ impl IdentityHashes {
     fn both(self) -> u64 {
         identity_hash(self.id, self.stream)
     }
+
+    fn short(self) -> u32 {
+        short(self.id, self.stream)
+    }
 }
 
 /// The terms of an event, each once.
@@ -113,9 +128,12 @@ pub fn terms_of<'a>(event: &Body<'a>, mut each: impl FnMut(Kind, &'a [u8])) {
             each(Kind::Tag, tag);
         }
     }
-    for (kind, name) in
-        [(Kind::Process, event.process), (Kind::Initiator, event.initiator), (Kind::Key, event.key)]
-    {
+    for (kind, name) in [
+        (Kind::Process, event.process),
+        (Kind::Initiator, event.initiator),
+        (Kind::Key, event.key),
+        (Kind::Predecessor, event.predecessor),
+    ] {
         if let Some(name) = name {
             each(kind, name);
         }
@@ -215,6 +233,8 @@ enum Source {
     Inline(Vec<u32>),
     /// In blocks of an index file: the first, and how many.
     Blocks(u32, u32),
+    /// Among the predecessors of an index file, from this one on.
+    Causes(u32),
 }
 
 /// What every index answers.
@@ -231,7 +251,7 @@ pub trait Index: Send + Sync {
         self.offsets(places, to)
     }
 
-    /// The places of a term, if it has any.
+    /// The places of a term, if it has any; of a predecessor perhaps others too: the events themselves tell.
     fn find(&self, kind: Kind, name: &[u8], hash: u64) -> Result<Option<Postings>, Fault>;
 
     /// Those of the places that lie in the range, ascending.
@@ -248,6 +268,9 @@ pub trait Index: Send + Sync {
 
     /// Places of the events of a stream with this id, and perhaps of others of the stream: the event itself tells.
     fn with_id(&self, stream: &[u8], id: EventId, hashes: IdentityHashes) -> Result<Vec<u32>, Fault>;
+
+    /// Places of the events with this id, whatever the stream, and perhaps of others: the events themselves tell.
+    fn of_id(&self, id: EventId) -> Result<Option<Postings>, Fault>;
 
     /// The streams whose names come after this one (from the first, if none is given), in the order of their
     /// bytes, at most this many.

@@ -13,7 +13,13 @@ use crate::error::Fault;
 /// Places looked at in one step when terms have many.
 const WINDOW: u32 = 16_384;
 
-/// The places in the range that the query means, in the direction asked for, at most `limit`; and where looking
+/// Whether what [`search`] finds for the query is found by hashes on disk: the events themselves tell whether they are meant.
+pub fn is_by_hash(query: &Query) -> bool {
+    query.items.iter().any(|item| item.id.is_some() || item.predecessor.is_some())
+}
+
+/// The places in the range that the query means, in the direction asked for, at most `limit`, and perhaps others if it
+/// [is by hash](is_by_hash); and where looking
 /// stopped: everything of the range before (or, backward, from) there has been looked at.
 pub fn search(
     index: &dyn Index,
@@ -81,7 +87,14 @@ impl Lists {
         for tag in &item.tags {
             lists.push(one(Kind::Tag, tag.as_str())?);
         }
-        for (kind, name) in [(Kind::Process, &item.process), (Kind::Initiator, &item.initiator)] {
+        if let Some(id) = item.id {
+            lists.push(index.of_id(id)?.into_iter().collect());
+        }
+        for (kind, name) in [
+            (Kind::Predecessor, &item.predecessor),
+            (Kind::Process, &item.process),
+            (Kind::Initiator, &item.initiator),
+        ] {
             if let Some(name) = name {
                 lists.push(one(kind, name)?);
             }

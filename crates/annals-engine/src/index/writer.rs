@@ -3,11 +3,12 @@
 //! ```text
 //! block 0     header: what is where, and where the run ends
 //! blocks      offsets    u32 an event: where its record begins; the top bit marks the first of a frame
-//! blocks      ids        (hash of stream and id u32, place u32) an event, ascending
+//! blocks      ids        (22 bits of the hash of the id and 10 of that of stream and id, place u32) an event, ascending
+//! blocks      causes     (upper half of the hash of the predecessor u32, place u32) an event that has one, ascending
 //! blocks      segments   u64 each: the position with which a segment begins that has events of the run
 //! blocks      terms      leaves, and between them the places of terms that have many, in the order of the terms
 //! blocks      inner      (first term of child, child) for each child, level upon level to one root
-//! blocks      filter     lines of 64 bytes: a Bloom filter over streams, keys and hashes of stream and id
+//! blocks      filter     lines of 64 bytes: a Bloom filter over streams, keys and what ids are ordered by
 //!
 //! leaf, inner     u16 count | u16 where each entry begins | entries
 //! entry of leaf   kind u8 | name | first version | count | bytes | deltas             few places
@@ -18,7 +19,8 @@
 //!
 //! A block is 4,096 bytes, the last four of them the CRC32C of the others. Numbers are varints where no size is given.
 //! The file is written from front to back, so a run of any length is written in little memory, but for the filter.
-//! Files of the version before are read, and never merged: their ids have the hash of the id alone.
+//! Files of the versions before are read, and never merged: they have no predecessors, and their ids are in another order, by
+//! the hash of stream and id or, in the oldest, of the id alone. `renew` writes a new one in their place.
 //! Next: `file` reads it.
 
 use std::sync::Arc;
@@ -28,16 +30,18 @@ use annals_core::{Position, StoreId, Timestamp};
 
 use super::block::{BLOCK_BYTES, PAYLOAD_BYTES};
 use super::filter::{self, LINE_BYTES};
-use super::memory::MemoryIndex;
+use super::memory::{MemoryIndex, TermView};
 use super::{IdRange, Kind};
 use crate::disk::File;
 use crate::encoding::{put_u32, put_u64, put_varint};
 use crate::error::Fault;
 
 /// The first bytes of an index file.
-pub const MAGIC: &[u8; 8] = b"ANNALSX3";
-/// The same of the version before.
-pub const MAGIC_BEFORE: &[u8; 8] = b"ANNALSX2";
+pub const MAGIC: &[u8; 8] = b"ANNALSX4";
+/// The same of the version before, without predecessors.
+pub const MAGIC_3: &[u8; 8] = b"ANNALSX3";
+/// The same of the version before that.
+pub const MAGIC_2: &[u8; 8] = b"ANNALSX2";
 /// Offsets in a block.
 pub const OFFSETS_PER_BLOCK: usize = PAYLOAD_BYTES / 4;
 /// Ids in a block.
@@ -95,6 +99,10 @@ pub struct Layout {
     pub blocks: u32,
     /// Smallest and largest id.
     pub id_range: IdRange,
+    /// First block of predecessors.
+    pub causes: u32,
+    /// Events that have a predecessor.
+    pub cause_count: u32,
 }
 
 impl Layout {
@@ -117,7 +125,7 @@ impl Layout {
 }
 
 /// Bytes of the header.
-const HEADER_BYTES: usize = 152;
+const HEADER_BYTES: usize = 160;
 
 fn header(layout: &Layout, ending: &Ending) -> Vec<u8> {
     let mut out = vec![0; HEADER_BYTES];
@@ -136,6 +144,8 @@ fn header(layout: &Layout, ending: &Ending) -> Vec<u8> {
     put_u64(&mut out[112..], ending.frame.0);
     out[120..136].copy_from_slice(&layout.id_range.smallest);
     out[136..152].copy_from_slice(&layout.id_range.largest);
+    put_u32(&mut out[152..], layout.causes);
+    put_u32(&mut out[156..], layout.cause_count);
     out
 }
 
@@ -151,16 +161,20 @@ pub fn write(
     for offset in index.all_offsets() {
         out.offset(offset.raw())?;
     }
-    // Hash and place in one number, by which they are in order.
-    let in_order = |(place, hash)| u64::from(short(hash)) << 32 | u64::from(place);
-    let mut ids: Vec<u64> = index.all_ids().map(in_order).collect();
+    let mut ids: Vec<u64> = index.all_ids().map(|(place, hashes)| in_order(hashes.short(), place)).collect();
     ids.sort_unstable();
     let terms = index.sorted_terms();
+    // They are the last.
+    let (terms, causes) = terms.split_at(terms.partition_point(|term| term.kind != Kind::Predecessor));
+    let of_cause = |term: &TermView<'_>, place: &u32| in_order(cause(term.hash), *place);
+    let mut causes: Vec<u64> =
+        causes.iter().flat_map(|term| term.places.iter().map(move |place| of_cause(term, place))).collect();
+    causes.sort_unstable();
     let filtered = terms.iter().filter(|term| term.kind.is_filtered()).count() as u64;
     out.begin_ids(filtered)?;
-    for id in ids {
-        out.id((id >> 32) as u32, id as u32)?;
-    }
+    ids.into_iter().try_for_each(|id| out.id(id))?;
+    out.begin_causes()?;
+    causes.into_iter().try_for_each(|cause| out.cause(cause))?;
     out.begin_terms(&[ending.segment])?;
     for term in terms {
         out.term(term.kind, term.name, term.hash, term.first_version, term.places)?;
@@ -168,8 +182,13 @@ pub fn write(
     out.finish(ending)
 }
 
-/// The part of the hash of stream and id that ids are sorted by. The filter is made of it too, so that runs can be merged.
-pub fn short(hash: u64) -> u32 {
+/// Part of a hash and a place in one number, by which they are in order.
+pub fn in_order(hash: u32, place: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(place)
+}
+
+/// The part of the hash of a predecessor that predecessors are ordered by.
+pub fn cause(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
@@ -234,15 +253,33 @@ impl<'a> RunWriter<'a> {
     }
 
     /// The next id, in ascending order.
-    pub fn id(&mut self, short: u32, place: u32) -> Result<(), Fault> {
+    pub fn id(&mut self, id: u64) -> Result<(), Fault> {
+        // The filter is made of what is written, so that runs can be merged.
+        self.filtered(filter_hash((id >> 32) as u32));
+        self.hash_and_place(id)
+    }
+
+    /// Ends the ids.
+    pub fn begin_causes(&mut self) -> Result<(), Fault> {
+        self.end_block()?;
+        self.layout.causes = self.next();
+        Ok(())
+    }
+
+    /// The next predecessor, in ascending order.
+    pub fn cause(&mut self, cause: u64) -> Result<(), Fault> {
+        self.layout.cause_count += 1;
+        self.hash_and_place(cause)
+    }
+
+    fn hash_and_place(&mut self, number: u64) -> Result<(), Fault> {
         let mut entry = [0; 8];
-        put_u32(&mut entry, short);
-        put_u32(&mut entry[4..], place);
-        self.filtered(filter_hash(short));
+        put_u32(&mut entry, (number >> 32) as u32);
+        put_u32(&mut entry[4..], number as u32);
         self.fixed(&entry, IDS_PER_BLOCK * 8)
     }
 
-    /// Ends the ids. The run has events of the segments that begin at these positions.
+    /// Ends the predecessors. The run has events of the segments that begin at these positions.
     pub fn begin_terms(&mut self, segments: &[Position]) -> Result<(), Fault> {
         self.end_block()?;
         self.layout.segments = self.next();

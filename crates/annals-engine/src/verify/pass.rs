@@ -268,7 +268,7 @@ impl<'a> Pass<'a> {
                 self.found.damage.push(Damage { place, problem, lost });
                 Ok(())
             }
-            fault @ Fault::Io { .. } => Err(fault),
+            fault => Err(fault),
         }
     }
 

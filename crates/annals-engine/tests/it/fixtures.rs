@@ -1,13 +1,13 @@
 //! What released versions have written is opened and read.
 
-use annals_core::{EventStore, IdempotencyKey};
+use annals_core::{EventStore, IdempotencyKey, LogRead, Position, Query};
 use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{Options, verify_disk};
 
 use crate::common::{all, append, check, open, stream};
 
 /// The files of a fixture.
-fn fixture(name: &str) -> FaultyDisk {
+pub fn fixture(name: &str) -> FaultyDisk {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     FaultyDisk::with_files(std::fs::read_dir(directory).unwrap().map(|entry| {
         let entry = entry.unwrap();
@@ -19,20 +19,30 @@ fn key(number: usize) -> IdempotencyKey {
     IdempotencyKey::new(format!("key {number}")).unwrap()
 }
 
-/// Indexes of the version before, whose filters have no checksum of their own and whose ids have the hash of the id
+/// Indexes of the oldest version, whose filters have no checksum of their own and whose ids have the hash of the id
 /// alone: they answer, are no damage, and are used beside newer ones.
 #[tokio::test]
+async fn indexes_of_the_oldest_version_are_read() {
+    old_indexes_are_read("index-2", b"ANNALSX2", 3).await;
+}
+
+/// So are those of the version before, which are ordered by the hash of id and stream and have no predecessors.
+#[tokio::test]
 async fn indexes_of_the_version_before_are_read() {
-    let disk = fixture("index-2");
+    old_indexes_are_read("index-3", b"ANNALSX3", 6).await;
+}
+
+async fn old_indexes_are_read(name: &str, magic: &'static [u8], count: usize) {
+    let disk = fixture(name);
     assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
     let options = Options { run_events: 20, ..Options::default() };
-    let is_old = |(_, bytes): &(String, Vec<u8>)| bytes.starts_with(b"ANNALSX2");
+    let is_old = |(_, bytes): &(String, Vec<u8>)| bytes.starts_with(magic);
     let before: Vec<_> = disk.files().into_iter().filter(is_old).collect();
-    assert_eq!(before.len(), 3);
+    assert_eq!(before.len(), count);
     for _ in 0..2 {
         let store = open(&disk, options.clone()).unwrap();
         let log = all(&store).await;
-        assert!(log.len() >= 135);
+        assert!(log.len() >= 132);
         check(&store, &[]).await;
         for number in 0..90 {
             let known = store.outcome(&key(number)).await.unwrap().unwrap();
@@ -49,6 +59,16 @@ async fn indexes_of_the_version_before_are_read() {
         let mut other = append("other", 0, 1);
         other.writes[0].event.id = log[3].id;
         store.append(other).await.unwrap();
+        assert_eq!(store.old_indexes().0, count);
+        // What they do not know is refused, also if the event is beyond them: never answered with less.
+        for query in [Query::id(log[3].id), Query::id(log[131].id), Query::predecessor("message 3")] {
+            let read = LogRead::forward(Position::FIRST).matching(query.clone());
+            let refused = store.read_log(read).await.unwrap_err();
+            assert!(matches!(refused, annals_core::Error::Unavailable(_)), "{refused:?}");
+            assert!(refused.chain().contains("run `annals migrate`"), "{}", refused.chain());
+            let guarded = append("guarded", 0, 1).unless(query, Position::ZERO);
+            assert!(store.append(guarded).await.unwrap_err().chain().contains("run `annals migrate`"));
+        }
         assert!(store.outcome(&key(1_000)).await.unwrap().is_none());
         let none = annals_core::StreamRead::forward(stream("none"), annals_core::Version::FIRST);
         assert!(store.read_stream(none).await.unwrap().events.is_empty());
@@ -60,6 +80,6 @@ async fn indexes_of_the_version_before_are_read() {
     assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
     let after: Vec<_> = disk.files().into_iter().filter(is_old).collect();
     assert_eq!(before, after, "they are as they were");
-    let newer = |(name, bytes): (String, Vec<u8>)| name.ends_with(".idx") && bytes.starts_with(b"ANNALSX3");
+    let newer = |(name, bytes): (String, Vec<u8>)| name.ends_with(".idx") && bytes.starts_with(b"ANNALSX4");
     assert!(disk.files().into_iter().any(newer));
 }

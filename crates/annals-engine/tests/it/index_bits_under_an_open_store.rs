@@ -1,6 +1,8 @@
 //! What an index says is right, or it is said to be damaged, also if a bit flips while the store is open.
 
-use annals_core::{Append, EventStore, Expected, IdempotencyKey, StreamRead, Version};
+use annals_core::{
+    Append, EventStore, Expected, IdempotencyKey, LogRead, Position, Query, StreamRead, Version,
+};
 use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{EngineStore, Options};
 
@@ -20,7 +22,8 @@ async fn sealed(options: &Options) -> (FaultyDisk, EngineStore) {
     let disk = FaultyDisk::new();
     let store = open(&disk, options.clone()).unwrap();
     for number in 0..40 {
-        let append = append(&format!("account-{number}"), number, 1).once(key(&format!("key {number}")));
+        let mut append = append(&format!("account-{number}"), number, 1).once(key(&format!("key {number}")));
+        append.writes[0].event.metadata.predecessor = Some(format!("cause {}", number + 1).into());
         store.append(append).await.unwrap();
     }
     store.close().await.unwrap();
@@ -112,6 +115,11 @@ async fn a_flipped_bit_anywhere_in_an_index_is_never_believed() {
             let read = StreamRead::forward(&event.stream, Version::FIRST);
             if let Ok(page) = store.read_stream(read).await {
                 assert_eq!(page.events, std::slice::from_ref(event), "{place}");
+            }
+            for query in [Query::id(event.id), Query::predecessor(format!("cause {}", event.position))] {
+                if let Ok(page) = store.read_log(LogRead::forward(Position::FIRST).matching(query)).await {
+                    assert_eq!(page.events, std::slice::from_ref(event), "{place}");
+                }
             }
             let used = event.idempotency_key.clone().unwrap();
             if let Ok(outcome) = store.outcome(&used).await {

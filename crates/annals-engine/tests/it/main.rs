@@ -24,8 +24,10 @@ mod histories;
 mod hostile;
 mod index_bits_under_an_open_store;
 mod kill;
+mod lookups;
 mod lost_end;
 mod marks;
+mod migrate;
 mod one_id_in_many_streams;
 mod place;
 #[cfg(feature = "planted")]

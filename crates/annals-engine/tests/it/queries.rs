@@ -2,8 +2,8 @@
 //! size, over many segments and over one, sealed or being written.
 
 use annals_core::{
-    Append, Category, Direction, EventStore, EventType, Expected, LogRead, MemoryStore, Position, Query,
-    QueryItem, StreamInfo, StreamList, StreamRead, Tag, Version,
+    Append, Category, Direction, EventId, EventStore, EventType, Expected, LogRead, MemoryStore, Position,
+    Query, QueryItem, StreamInfo, StreamList, StreamRead, Tag, Version,
 };
 use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{EngineStore, Options};
@@ -12,9 +12,9 @@ use crate::common::{Random, event, open, stream};
 
 const NAMES: [&str; 8] = ["a", "a-", "a-1", "a-2", "a,x", "a.x", "-b", "ab-1"];
 
-fn any_append(random: &mut Random, rare: bool) -> Append {
+fn any_append(random: &mut Random, number: usize, rare: bool) -> Append {
     let mut append = Append::new();
-    for _ in 0..1 + random.below(6) {
+    for index in 0..1 + random.below(6) {
         let mut event = event(&"y".repeat(random.below(40) as usize));
         event.event_type = EventType::new(["t.one", "t.two", "t.three"][random.below(3) as usize]).unwrap();
         for tag in 0..random.below(3) {
@@ -26,16 +26,28 @@ fn any_append(random: &mut Random, rare: bool) -> Append {
         if random.below(4) == 0 {
             event.metadata.process = Some("p".into());
         }
-        let name = NAMES[random.below(NAMES.len() as u64) as usize];
+        if random.below(3) == 0 {
+            event.metadata.predecessor = Some(format!("message {}", random.below(4)).into());
+        }
+        let mut name = NAMES[random.below(NAMES.len() as u64) as usize];
+        if index == 0 {
+            // Each such id is that of an event in every stream.
+            name = NAMES[number % NAMES.len()];
+            event.id = shared_id(number / NAMES.len());
+        }
         append = append.and_to(stream(name), Expected::Any, [event]);
     }
     append
 }
 
+fn shared_id(number: usize) -> EventId {
+    EventId::from_name(&number.to_le_bytes())
+}
+
 fn any_query(random: &mut Random) -> Query {
     let item = |random: &mut Random| {
         let mut item = QueryItem::default();
-        let one = random.below(6);
+        let one = random.below(8);
         if one == 0 {
             item.category = Some(Category::new(["a", "-b", "ab", "none"][random.below(4) as usize]).unwrap());
         }
@@ -43,7 +55,13 @@ fn any_query(random: &mut Random) -> Query {
             let types = ["t.one", "t.two", "none"].into_iter().take(1 + random.below(3) as usize);
             item.types = types.map(|name| EventType::new(name).unwrap()).collect();
         }
-        if one > 2 {
+        if one == 6 {
+            item.predecessor = Some(format!("message {}", random.below(5)).into());
+        }
+        if one == 7 {
+            item.id = Some(shared_id(random.below(12) as usize));
+        }
+        if (3..6).contains(&one) || one > 5 && random.below(2) == 0 {
             let tags = ["tag:0", "tag:1", "rare"].into_iter().skip(random.below(3) as usize);
             item.tags = tags.take(1 + random.below(2) as usize).map(|name| Tag::new(name).unwrap()).collect();
         }
@@ -121,8 +139,10 @@ async fn compare(store: &EngineStore, memory: &MemoryStore, random: &mut Random,
 }
 
 async fn fill(store: &EngineStore, memory: &MemoryStore, random: &mut Random, appends: usize) {
-    for number in 0..appends {
-        let append = any_append(random, number % 97 == 0);
+    // Ids are used in each stream once: these are none of an earlier call.
+    let first = (memory.head().await.unwrap().get() as usize).next_multiple_of(NAMES.len());
+    for number in first..first + appends {
+        let append = any_append(random, number, (number - first).is_multiple_of(97));
         store.append(append.clone()).await.unwrap();
         memory.append(append).await.unwrap();
     }

@@ -16,11 +16,12 @@ const ROWS_MAX: i64 = 4_000;
 async fn load(connection: &mut MySqlConnection, up_to: i64) {
     let events = "
         INSERT INTO events (position, append_position, entity_type, entity_id, entity_version, event_id, event_type,
-            schema_version, event_data, event_bytes, tags, process_id, recorded_at, idempotency_key)
+            schema_version, event_data, event_bytes, tags, process_id, triggering_event, recorded_at, idempotency_key)
         SELECT n, n, 'bulk', CONCAT('bulk-', (n - ?) DIV 10), (n - ?) % 10 + 1, UNHEX(LPAD(HEX(n), 32, '0')),
             IF(n % 1000 = 0, 'rare.noted', 'bulk.noted'), 1, '{}', 2,
             IF(n % 1000 = 0, CONCAT('[\"common\",\"rare:', n, '\"]'), '[\"common\"]'),
-            IF(n % 1000 = 0, CONCAT('process-', n), NULL), 0, IF(n % 1000 = 0, CONCAT('key-', n), NULL)
+            IF(n % 1000 = 0, CONCAT('process-', n), NULL),
+            IF(n % 1000 = 0, CONCAT('cause-', n), 'common'), 0, IF(n % 1000 = 0, CONCAT('key-', n), NULL)
         FROM (SELECT seq AS n FROM seq_1_to_100000000) AS s
         WHERE n BETWEEN ? AND ?";
     let head: i64 = connection.fetch_one("SELECT position FROM log").await.unwrap().get(0);

@@ -16,11 +16,12 @@ const ROWS_MAX: i64 = 3_000;
 async fn load(connection: &mut PgConnection, up_to: i64) {
     let sql = "
         INSERT INTO events (position, append_position, entity_type, entity_id, entity_version, event_id, event_type,
-            schema_version, event_data, tags, process_id, recorded_at, idempotency_key)
+            schema_version, event_data, tags, process_id, triggering_event, recorded_at, idempotency_key)
         SELECT n, n, 'bulk', 'bulk-' || n / 10, n % 10 + 1, lpad(to_hex(n), 32, '0')::uuid,
             CASE WHEN n % 1000 = 0 THEN 'rare.noted' ELSE 'bulk.noted' END, 1, '{}',
             CASE WHEN n % 1000 = 0 THEN jsonb_build_array('common', 'rare:' || n) ELSE '[\"common\"]' END,
-            CASE WHEN n % 1000 = 0 THEN 'process-' || n END, now(), CASE WHEN n % 1000 = 0 THEN 'key-' || n END
+            CASE WHEN n % 1000 = 0 THEN 'process-' || n END,
+            CASE WHEN n % 1000 = 0 THEN 'cause-' || n ELSE 'common' END, now(), CASE WHEN n % 1000 = 0 THEN 'key-' || n END
         FROM generate_series((SELECT max(position) + 1 FROM events), $1) AS n";
     sqlx::query(sql).bind(up_to).execute(&mut *connection).await.unwrap();
     let rest = "

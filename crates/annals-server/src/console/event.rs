@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use annals_core::{
-    EventStore, LogRead, Position, Query, QueryItem, RecordedEvent, Result, StreamRead, Version, shortened,
+    EventId, EventStore, LogRead, Position, Query, QueryItem, RecordedEvent, Result, shortened,
 };
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
@@ -20,6 +20,8 @@ use crate::token::Token;
 
 /// Most events of a process or an append that are shown.
 const NEIGHBOURS: usize = 50;
+/// Pages that are read at most until there are so many: one may hold few events although more follow.
+const PAGES_MAX: usize = 4;
 /// Most bytes of data that are shown.
 const DATA_BYTES: usize = 64 << 10;
 /// Most own keys of the metadata that are shown, and most bytes of each.
@@ -137,52 +139,101 @@ fn metadata(event: &RecordedEvent) -> Markup {
 /// What stands around an event.
 struct Neighbours {
     append: Vec<RecordedEvent>,
-    process: Vec<RecordedEvent>,
-    process_end: bool,
+    process: Found,
+    cause: Found,
+    effects: Found,
 }
 
-impl Neighbours {
-    async fn of(store: &dyn EventStore, event: &RecordedEvent) -> Result<Self> {
-        let mut append = store.read_log(LogRead::forward(event.append).limit(NEIGHBOURS)).await?.events;
-        append.retain(|other| other.append == event.append);
-        let mut this = Self { append, process: Vec::new(), process_end: true };
-        if let Some(process) = &event.metadata.process {
-            let item = QueryItem { process: Some(process.clone()), ..QueryItem::default() };
-            let read = LogRead::forward(Position::FIRST).matching(Query::item(item)).limit(NEIGHBOURS);
-            let page = store.read_log(read).await?;
-            (this.process, this.process_end) = (page.events, page.end);
+/// What was looked up.
+#[derive(Default)]
+struct Found {
+    events: Vec<RecordedEvent>,
+    /// Whether there is more.
+    is_cut: bool,
+    /// Why it could not be looked up.
+    refused: Option<String>,
+}
+
+impl Found {
+    /// What this query means, the oldest first, as much as is shown.
+    async fn of(store: &dyn EventStore, query: Query) -> Self {
+        let mut read = LogRead::forward(Position::FIRST).matching(query).limit(NEIGHBOURS);
+        let mut found = Self::default();
+        for _ in 0..PAGES_MAX {
+            match store.read_log(read.clone()).await {
+                Ok(page) => {
+                    found.events.extend(page.events);
+                    found.is_cut = !page.end;
+                    if page.end || found.events.len() >= NEIGHBOURS {
+                        break;
+                    }
+                    read.from = page.next;
+                    read.limit = NEIGHBOURS - found.events.len();
+                }
+                // The rest of the page is shown all the same: an index of an earlier version refuses just this.
+                Err(error) => {
+                    found.refused = Some(error.chain());
+                    break;
+                }
+            }
         }
-        // What is in the same stream is most often near, so a predecessor without a process is looked for there.
-        if this.process.is_empty() && event.metadata.predecessor.is_some() && event.version > Version::FIRST {
-            let read = StreamRead::backward(&event.stream, event.version).limit(NEIGHBOURS);
-            this.process = store.read_stream(read).await?.events;
-            this.process.retain(|other| is_cause(other, event));
-        }
-        Ok(this)
+        found
     }
 
-    fn shown(&self, event: &RecordedEvent) -> Markup {
-        let this = Some(event.position);
-        let cause: Vec<_> = self.process.iter().filter(|other| is_cause(other, event)).cloned().collect();
-        let effects: Vec<_> = self.process.iter().filter(|other| is_cause(event, other)).cloned().collect();
+    /// The events under this heading, and where all of them are.
+    fn shown(&self, title: &Markup, all: &str, this: Option<Position>) -> Markup {
         html! {
-            @if !cause.is_empty() { section { h2 { "Predecessor" } (event_table(&cause, this)) } }
-            @if !effects.is_empty() { section { h2 { "Follows from it" } (event_table(&effects, this)) } }
-            @if self.append.len() > 1 { section { h2 { "Same append" } (event_table(&self.append, this)) } }
-            @if let Some(process) = &event.metadata.process {
+            @if !self.events.is_empty() || self.is_cut || self.refused.is_some() {
                 section {
-                    h2 { "Process " span.name { (process) } }
-                    (event_table(&self.process, this))
-                    @if !self.process_end {
-                        p { a href={ "/v1/events?process=" (encode(process)) } { "All of it" } " as JSON" }
-                    }
+                    h2 { (title) }
+                    @if !self.events.is_empty() { (event_table(&self.events, this)) }
+                    @if let Some(refused) = &self.refused { p { "This cannot be looked up: " (refused) } }
+                    @if self.is_cut { p { a href=(all) { "All of it" } " as JSON" } }
                 }
             }
         }
     }
 }
 
-/// Whether one event is what triggered the other.
-fn is_cause(cause: &RecordedEvent, effect: &RecordedEvent) -> bool {
-    effect.metadata.predecessor.as_ref().is_some_and(|id| *id == cause.id.to_string().as_str())
+impl Neighbours {
+    async fn of(store: &dyn EventStore, event: &RecordedEvent) -> Result<Self> {
+        let mut append = store.read_log(LogRead::forward(event.append).limit(NEIGHBOURS)).await?.events;
+        append.retain(|other| other.append == event.append);
+        let mut this = Self {
+            append,
+            process: Found::default(),
+            cause: Found::default(),
+            effects: Found::of(store, Query::predecessor(event.id.to_string())).await,
+        };
+        if let Some(process) = &event.metadata.process {
+            let item = QueryItem { process: Some(process.clone()), ..QueryItem::default() };
+            this.process = Found::of(store, Query::item(item)).await;
+        }
+        // One that is no id is that of a message from elsewhere.
+        if let Some(cause) = cause_of(event) {
+            this.cause = Found::of(store, Query::id(cause)).await;
+        }
+        Ok(this)
+    }
+
+    fn shown(&self, event: &RecordedEvent) -> Markup {
+        let this = Some(event.position);
+        let of_process = event.metadata.process.as_deref().unwrap_or_default();
+        let of_cause = event.metadata.predecessor.as_deref().unwrap_or_default();
+        html! {
+            (self.cause.shown(&html! { "Predecessor" }, &format!("/v1/events?id={}", encode(of_cause)), this))
+            (self.effects.shown(&html! { "What it caused" }, &format!("/v1/events?predecessor={}", event.id), this))
+            @if self.append.len() > 1 { section { h2 { "Same append" } (event_table(&self.append, this)) } }
+            (self.process.shown(
+                &html! { "Process " span.name { (of_process) } },
+                &format!("/v1/events?process={}", encode(of_process)),
+                this,
+            ))
+        }
+    }
+}
+
+/// The id of the event that has caused this one, if it says one.
+fn cause_of(event: &RecordedEvent) -> Option<EventId> {
+    event.metadata.predecessor.as_ref()?.parse().ok()
 }

@@ -21,12 +21,20 @@ struct Filter {
     category: String,
     event_type: String,
     tag: String,
+    id: String,
+    predecessor: String,
 }
 
 impl Filter {
     /// The filter as it stands in an address, after this first part.
     fn address(&self, first: &str) -> String {
-        let named = [("category", &self.category), ("type", &self.event_type), ("tag", &self.tag)];
+        let named = [
+            ("category", &self.category),
+            ("type", &self.event_type),
+            ("tag", &self.tag),
+            ("id", &self.id),
+            ("predecessor", &self.predecessor),
+        ];
         let given = named.into_iter().filter(|(_, value)| !value.is_empty());
         given.fold(first.to_owned(), |address, (name, value)| format!("{address}&{name}={}", encode(value)))
     }
@@ -48,6 +56,8 @@ pub(crate) async fn newest(
             category: again.first("category"),
             event_type: again.first("type"),
             tag: again.first("tag"),
+            id: again.first("id"),
+            predecessor: again.first("predecessor"),
         };
         let newest = !start.is_given();
         let from = start.position(&*app.store).await?;
@@ -95,6 +105,8 @@ fn form(filter: &Filter) -> Markup {
             label { "Category " input name="category" value=(filter.category) autocomplete="off"; }
             label { "Type " input name="type" value=(filter.event_type) autocomplete="off"; }
             label { "Tag " input name="tag" value=(filter.tag) autocomplete="off"; }
+            label { "Id " input name="id" value=(filter.id) autocomplete="off"; }
+            label { "Caused by " input name="predecessor" value=(filter.predecessor) autocomplete="off"; }
             button type="submit" { "Filter" }
         }
     }

@@ -41,6 +41,33 @@ fn nothing_from_an_event_becomes_markup() {
     }
 }
 
+/// What caused an event, and what it caused, is found wherever in the log it is, and an event by its id.
+#[test]
+fn causes_are_found_in_the_whole_log() {
+    let server = Running::start();
+    let cause = "0f8fad5b-d9cb-469f-a165-70867728950e";
+    let body = format!(r#"[{{"type":"order.placed","id":"{cause}","data":{{}}}}]"#);
+    server.post("/v1/streams/order-1", &[], &body);
+    for number in 0..60 {
+        let caused = json!([{"type": "stock.taken", "data": {}, "metadata": {"predecessor": cause}}]);
+        server.post(&format!("/v1/streams/stock-{number}"), &[], &caused.to_string());
+    }
+    let event = server.get("/events/1").text;
+    assert!(event.contains("What it caused") && !event.contains("Predecessor"), "{event}");
+    let shown = (0..60).filter(|number| event.contains(&format!("\"/streams/stock-{number}\""))).count();
+    assert_eq!(shown, 50, "as many as are shown at once");
+    assert!(event.contains(&format!("href=\"/v1/events?predecessor={cause}\"")), "and where all of them are");
+    let effect = server.get("/events/61").text;
+    assert!(effect.contains("Predecessor") && effect.contains(&format!("href=\"/events/1@{cause}\"")));
+    let found = server.get(&format!("/?id={cause}&category=&type=&tag=&predecessor=")).text;
+    assert!(found.contains("order.placed") && !found.contains("stock.taken"), "{found}");
+    assert!(found.contains(&format!("name=\"id\" value=\"{cause}\"")), "the form shows what was asked");
+    let found = server.get(&format!("/?predecessor={cause}")).text;
+    assert!(found.contains("stock.taken") && !found.contains("order.placed"));
+    assert!(found.contains(&format!("&amp;predecessor={cause}")), "so do the links to other pages");
+    assert_eq!(server.get("/?id=7").status, 400);
+}
+
 #[test]
 fn the_pages_lead_from_the_newest_event_to_what_caused_it() {
     let server = Running::start();
@@ -60,7 +87,7 @@ fn the_pages_lead_from_the_newest_event_to_what_caused_it() {
         event.contains("Predecessor") && event.contains(&format!("href=\"/events/1@{cause}\"")),
         "{event}"
     );
-    assert!(server.get("/events/1").text.contains("Follows from it"));
+    assert!(server.get("/events/1").text.contains("What it caused"));
     let stream = server.get("/streams/order-1").text;
     assert!(stream.contains("&quot;sum&quot;: 12.50"), "data is shown as it is, indented: {stream}");
 }

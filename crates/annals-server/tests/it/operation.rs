@@ -122,7 +122,11 @@ fn every_parameter_that_is_described_is_taken() {
         }
         for parameter in methods["get"]["parameters"].as_array().into_iter().flatten() {
             if parameter["in"] == "query" {
-                let value = if parameter["name"] == "direction" { "backward" } else { "1" };
+                let value = match parameter["name"].as_str().unwrap() {
+                    "direction" => "backward",
+                    "id" => "0f8fad5b-d9cb-469f-a165-70867728950e",
+                    _ => "1",
+                };
                 let path = path.replace("{stream}", "a").replace("{position}", "1");
                 let name = parameter["name"].as_str().unwrap();
                 let beside = if path.ends_with("/stream") && name != "name" { "name=a&" } else { "" };

@@ -93,6 +93,52 @@ fn the_log_is_filtered_by_everything_that_is_indexed() {
     }
 }
 
+/// An id is unique in a stream, so it may find several events; what an event caused is found by its id.
+#[test]
+fn events_are_found_by_id_and_by_what_caused_them() {
+    let server = Running::start();
+    let (shared, other) = ("0f8fad5b-d9cb-469f-a165-70867728950e", "7c9e6679-7425-40de-944b-e07fc1f90ae7");
+    for (stream, id) in [("a-1", shared), ("b-1", shared), ("b-1", other)] {
+        let event =
+            json!([{"type": "placed", "id": id, "metadata": {"predecessor": "message 7"}, "data": 1}]);
+        assert_eq!(server.post(&format!("/v1/streams/{stream}"), &[], &event.to_string()).status, 201);
+    }
+    let caused = json!([{"type": "paid", "metadata": {"predecessor": other}, "data": 1}]);
+    assert_eq!(server.post("/v1/streams/c-1", &[], &caused.to_string()).status, 201);
+    for (filter, expected) in [
+        (format!("id={shared}"), vec![1, 2]),
+        (format!("id={}", shared.to_uppercase()), vec![1, 2]),
+        (format!("id={shared}&category=b"), vec![2]),
+        (format!("id={shared}&direction=backward&limit=1"), vec![2]),
+        ("id=00000000-0000-0000-0000-000000000000".to_owned(), vec![]),
+        (format!("predecessor={other}"), vec![4]),
+        ("predecessor=message%207".to_owned(), vec![1, 2, 3]),
+        ("predecessor=message%207%20".to_owned(), vec![]),
+        (format!("predecessor=message%207&id={other}"), vec![3]),
+    ] {
+        let page = server.get(&format!("/v1/events?{filter}"));
+        assert_eq!(page.status, 200, "{}", page.text);
+        assert_eq!(positions(&page.json()), expected, "{filter}");
+    }
+    for (wrong, field) in
+        [("id=7", "id"), ("id=", "id"), ("predecessor=", "predecessor"), ("id=7&id=8", "id")]
+    {
+        let refused = server.get(&format!("/v1/events?{wrong}"));
+        assert_eq!(refused.status, 400, "{}", refused.text);
+        assert!(refused.json()["detail"].as_str().unwrap().contains(field), "{}", refused.text);
+    }
+    // As a condition: unless something was caused by it.
+    let unless = |query: serde_json::Value| {
+        let events = json!([{"stream": "d-1", "type": "paid", "data": 1}]);
+        let append = json!({"events": events, "conditions": [{"query": [query], "after": 0}]});
+        server.post("/v1/append", &[], &append.to_string()).status
+    };
+    assert_eq!(unless(json!({"predecessor": other})), 409);
+    assert_eq!(unless(json!({"id": shared})), 409);
+    assert_eq!(unless(json!({"predecessor": "message 8", "id": shared})), 201);
+    assert_eq!(unless(json!({"id": "7"})), 400);
+}
+
 #[test]
 fn a_stream_is_read_in_both_directions() {
     let server = ten();

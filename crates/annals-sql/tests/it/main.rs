@@ -45,6 +45,7 @@ mod inline_waits;
 mod losses;
 mod one_place;
 mod password;
+mod predecessors;
 mod prepared;
 mod processes;
 mod replica_after_a_loss;

@@ -132,6 +132,8 @@ pub async fn a_query_beyond_the_limits_is_refused(trial: &mut Trial) {
         (vec![long], "query.items[0].process"),
         (vec![empty], "query.items[0].initiator"),
         (vec![nul], "query.items[0].process"),
+        (Query::predecessor("").items, "query.items[0].predecessor"),
+        (Query::predecessor("x".repeat(1_025)).items, "query.items[0].predecessor"),
     ] {
         let query = Query { items };
         let refusal =

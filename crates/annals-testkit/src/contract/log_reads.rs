@@ -1,8 +1,8 @@
 //! Clauses on reading the log: from anywhere, forward and backward, in pages, by every kind of query.
 
 use annals_core::{
-    Append, Direction, EventStore, Expected, LogPage, LogRead, Position, Query, QueryItem, RecordedEvent,
-    StreamRead, Text, Version, Witness,
+    Append, Direction, EventId, EventStore, Expected, LogPage, LogRead, Position, Query, QueryItem,
+    RecordedEvent, StreamRead, Text, Version, Witness,
 };
 
 use crate::Trial;
@@ -289,6 +289,13 @@ async fn varied(store: &Store) {
         }
         noted.metadata.process = (number % 4 != 0).then(|| Text::from(format!("process-{}", number % 5)));
         noted.metadata.initiator = (number % 3 != 0).then(|| Text::from(format!("user:{}", number % 2)));
+        noted.metadata.predecessor = (number % 5 != 0).then(|| Text::from(format!("order:{}", number % 3)));
+        if number % 10 == 9 {
+            noted.id = EventId::from_name(b"shared");
+            let name = format!("shared-{number}");
+            new(store.append(one(&name, noted)).await);
+            continue;
+        }
         let name = format!("{}-{}", ["account", "order", "x"][number % 7 % 3], number % 4);
         new(store.append(one(&name, noted)).await);
     }
@@ -299,6 +306,8 @@ async fn varied(store: &Store) {
 fn queries() -> Vec<Query> {
     let process = QueryItem { process: Some(Text::from("process-2")), ..QueryItem::default() };
     let initiator = QueryItem { initiator: Some(Text::from("user:1")), ..QueryItem::default() };
+    let caused = QueryItem { predecessor: Some(Text::from("order:1")), ..initiator.clone() };
+    let shared = QueryItem { id: Some(EventId::from_name(b"shared")), ..QueryItem::default() };
     let full = QueryItem {
         category: Some(category("order")),
         types: vec![event_type("a.changed"), event_type("b.opened")],
@@ -324,11 +333,19 @@ fn queries() -> Vec<Query> {
         by_type().or(by_tags()).or(Query::category(category("x"))),
         by_type().or(by_type()),
         Query { items: vec![initiator, QueryItem::default()] },
+        Query::predecessor("order:2"),
+        Query::predecessor("order:9"),
+        Query::item(caused.clone()),
+        Query::item(shared.clone()),
+        Query::item(QueryItem { tags: vec![tag("red")], ..shared.clone() }),
+        Query::item(QueryItem { types: vec![event_type("a.opened")], ..shared.clone() }),
+        Query { items: vec![caused, shared] },
+        Query::id(EventId::from_name(b"unknown")),
         Query::types([event_type("nothing.happened")]),
     ]
 }
 
-/// G8: a read by category, type, tag, process and initiator says, forward and backward, from anywhere and in
+/// G8: a read by category, type, tag, process, initiator, predecessor and id says, forward and backward, from anywhere and in
 /// pages of any size, what a filter over the whole log says.
 pub async fn every_query_reads_what_a_filter_would(trial: &mut Trial) {
     let store = trial.store();

@@ -8,7 +8,7 @@ use crate::given::{
 };
 
 /// The violation of a single `NoMatch` after this position, or nothing if the append is let through.
-async fn violated(store: &Store, query: Query, after: u64) -> Option<Position> {
+pub(super) async fn violated(store: &Store, query: Query, after: u64) -> Option<Position> {
     let after = Position::new(after);
     let guarded = some("probe-1", Expected::Any, 1).unless(query.clone(), after);
     let matching: Vec<_> =
@@ -109,6 +109,7 @@ pub async fn items_are_or_ed_and_what_an_item_names_is_and_ed(trial: &mut Trial)
         tags: vec![tag("customer:1")],
         process: Some(Text::from("checkout-3")),
         initiator: Some(Text::from("user:1")),
+        ..QueryItem::default()
     };
     assert_eq!(violated(store, Query::item(item.clone()), 0).await, Some(Position::new(3)));
     let missing = QueryItem { initiator: Some(Text::from("user:2")), ..item.clone() };
@@ -125,7 +126,7 @@ pub async fn items_are_or_ed_and_what_an_item_names_is_and_ed(trial: &mut Trial)
 }
 
 /// What a query finds, by reading and as a condition: the positions of these events and no others.
-async fn found(store: &Store, query: Query) -> Vec<u64> {
+pub(super) async fn found(store: &Store, query: Query) -> Vec<u64> {
     let events = read(store.log_events(query.clone()).await);
     let positions: Vec<u64> = events.iter().map(|event| event.position.get()).collect();
     let first = violated(store, query, 0).await;
@@ -134,7 +135,7 @@ async fn found(store: &Store, query: Query) -> Vec<u64> {
 }
 
 /// Queries with this name in each place where a query has one.
-fn with_name(name: &str) -> [Query; 5] {
+fn with_name(name: &str) -> [Query; 6] {
     let of = |item: QueryItem| Query::item(item);
     [
         Query::category(category(name)),
@@ -142,6 +143,7 @@ fn with_name(name: &str) -> [Query; 5] {
         Query::tags([tag(name)]),
         of(QueryItem { process: Some(Text::from(name)), ..QueryItem::default() }),
         of(QueryItem { initiator: Some(Text::from(name)), ..QueryItem::default() }),
+        Query::predecessor(name),
     ]
 }
 
@@ -151,6 +153,7 @@ async fn named_everywhere(store: &Store, names: &[String]) {
         let mut event = event(name).with_tag(tag(name));
         event.metadata.process = Some(Text::from(name.as_str()));
         event.metadata.initiator = Some(Text::from(name.as_str()));
+        event.metadata.predecessor = Some(Text::from(name.as_str()));
         new(store.append(one(&format!("{name}-1"), event)).await);
     }
 }

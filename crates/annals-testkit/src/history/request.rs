@@ -192,6 +192,7 @@ impl Requests {
         }
         event.metadata.process = self.random.once_in(3).then(|| Text::from("process-1"));
         event.metadata.initiator = self.random.once_in(3).then(|| Text::from("user:1"));
+        event.metadata.predecessor = self.random.once_in(3).then(|| Text::from("message-1"));
         event
     }
 
@@ -208,6 +209,8 @@ impl Requests {
             tags: (0..random.below(3)).map(|_| tag(random.pick(&TAGS))).collect(),
             process: random.once_in(5).then(|| Text::from("process-1")),
             initiator: random.once_in(5).then(|| Text::from("user:1")),
+            id: random.once_in(8).then(|| EventId::from_name(&random.below(IDS).to_be_bytes())),
+            predecessor: random.once_in(5).then(|| Text::from("message-1")),
         }
     }
 

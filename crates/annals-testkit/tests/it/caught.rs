@@ -339,6 +339,15 @@ a_broken_store_is_caught! {
     one_that_looks_at_the_first_hundred_types: LooksAtTheFirstHundredTypes => [
         many_items_and_types_are_looked_at_in_full, a_query_beyond_the_limits_is_refused,
     ];
+    one_that_finds_one_event_of_an_id: FindsOneEventOfAnId => [an_id_finds_its_event_in_every_stream];
+    one_that_cuts_ids_in_queries: CutsIdsInQueries => [ids_are_compared_whole];
+    one_that_finds_predecessors_by_their_beginning: FindsPredecessorsByTheirBeginning => [
+        a_predecessor_finds_what_it_caused,
+    ];
+    one_that_reads_all_that_an_event_caused: ReadsAllThatAnEventCaused => [
+        what_one_event_caused_is_read_in_bounded_pages,
+    ];
+    one_that_ignores_ids_in_conditions: IgnoresIdsInConditions => [no_match_by_id_and_predecessor];
     one_that_takes_items_of_one_type_for_one: TakesItemsOfOneTypeForOne => [
         items_that_differ_in_their_tags_only_are_united
     ];

@@ -59,6 +59,11 @@ pub enum Fault {
     FindsEventsByTheFirstTags,
     LooksAtTheFirstHundredItems,
     LooksAtTheFirstHundredTypes,
+    FindsOneEventOfAnId,
+    CutsIdsInQueries,
+    FindsPredecessorsByTheirBeginning,
+    ReadsAllThatAnEventCaused,
+    IgnoresIdsInConditions,
     TakesItemsOfOneTypeForOne,
     BeginsAtTheBeginningBeyondTheHead,
     CountsFromThePositionItself,
@@ -282,6 +287,9 @@ impl Faulty {
             },
             Condition::NoMatch { query, after } => match self.fault {
                 IgnoresQueries => *after = Position::MAX.into(),
+                IgnoresIdsInConditions if query.items.iter().any(|item| item.id.is_some()) => {
+                    *after = Position::MAX.into();
+                }
                 TakesPositionsOnly => *after = after.position.into(),
                 LooksAtTheFirstTagOnly
                 | LooksAtTheFirstItemOnly
@@ -339,6 +347,7 @@ impl Faulty {
 
     /// Whether a query finds an event, with names that are compared badly.
     fn finds(&self, query: &Query, event: &RecordedEvent) -> bool {
+        let of_id = if self.fault == CutsIdsInQueries { 12 } else { 16 };
         let same = |one: &str, other: &str| self.compared(one) == self.compared(other);
         let text = |asked: &Option<Text>, has: &Option<Text>| match (asked, has) {
             (Some(asked), Some(has)) => same(asked, has),
@@ -358,7 +367,16 @@ impl Faulty {
                     })
                     && text(&item.process, &event.metadata.process)
                     && text(&item.initiator, &event.metadata.initiator)
+                    && self.finds_cause(item.predecessor.as_ref(), event.metadata.predecessor.as_ref())
+                    && item.id.is_none_or(|id| id.as_bytes()[..of_id] == event.id.as_bytes()[..of_id])
             })
+    }
+
+    fn finds_cause(&self, asked: Option<&Text>, has: Option<&Text>) -> bool {
+        let begins = self.fault == FindsPredecessorsByTheirBeginning;
+        let finds = |asked: &Text, has: &Text| begins && has.starts_with(asked.as_str());
+        let same = |asked: &Text, has: &Text| self.compared(asked) == self.compared(has);
+        asked.is_none_or(|asked| has.is_some_and(|has| finds(asked, has) || same(asked, has)))
     }
 
     async fn write(&self, mut append: Append) -> Result<Appended> {
@@ -635,6 +653,9 @@ impl EventStore for Faulty {
             ReadsShortPages => read.limit = read.limit.clamp(1, 3),
             IgnoresLimits => read.limit = usize::MAX,
             IgnoresUpperBounds => read.to = Position::MAX,
+            ReadsAllThatAnEventCaused if read.query.items.iter().any(|item| item.predecessor.is_some()) => {
+                read.limit = usize::MAX;
+            }
             LooksAtTheFirstTagOnly | LooksAtTheFirstItemOnly => {}
             _ => self.spoil_query(&mut read.query),
         }
@@ -646,6 +667,8 @@ impl EventStore for Faulty {
                 | ComposesLettersInQueries
                 | CutsNamesInQueries
                 | FindsEventsByTheFirstTags
+                | CutsIdsInQueries
+                | FindsPredecessorsByTheirBeginning
         ) && read.validate(&Limits::default()).is_ok()
         {
             read.query = Query::all();
@@ -655,6 +678,10 @@ impl EventStore for Faulty {
         match self.fault {
             LosesTheOldestBackward if direction == Direction::Backward => {
                 page.events.retain(|event| event.position > Position::FIRST);
+            }
+            FindsOneEventOfAnId if asked.items.iter().any(|item| item.id.is_some()) => {
+                let mut seen = HashSet::new();
+                page.events.retain(|event| seen.insert(event.id));
             }
             SaysTheEndTooEarly if !page.events.is_empty() => page.end = true,
             StopsAtThePageLimitForEver if from.get() > 5 => page.events.truncate(1),
