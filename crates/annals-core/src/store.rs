@@ -109,6 +109,11 @@ pub trait EventStoreExt: EventStore {
                 Witness::of(&newest).expect(self).await?;
                 return Ok(events);
             }
+            if page.next <= read.from {
+                return Err(crate::Error::Unavailable(
+                    "the store answered a page that ends where it begins".into(),
+                ));
+            }
             read.from = page.next;
         }
     }
@@ -133,6 +138,11 @@ pub trait EventStoreExt: EventStore {
             if page.end {
                 Witness::of(&newest).expect(self).await?;
                 return Ok(events);
+            }
+            if page.next <= read.from {
+                return Err(crate::Error::Unavailable(
+                    "the store answered a page that ends where it begins".into(),
+                ));
             }
             read.from = page.next;
         }

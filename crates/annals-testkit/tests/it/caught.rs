@@ -10,6 +10,8 @@
 //! see [`OF_SEVERAL_TASKS`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use annals_testkit::{CLAUSES, Trial, clause, hold};
 
@@ -40,6 +42,9 @@ const OF_SEVERAL_TASKS: &[&str] = &[
     "random_histories_have_one_order",
 ];
 
+/// Ends the wait for a clause that neither ends nor lets its own time limit act.
+const HANG: Duration = Duration::from_secs(60);
+
 /// Most bytes that are shown of why a clause fails.
 const SHOWN_BYTES: usize = 200;
 
@@ -55,8 +60,14 @@ pub fn failure(
     Some(text.expect("a clause fails with words"))
 }
 
-/// The same by the name of the clause.
-fn failure_of(name: &str, fault: Fault) -> Option<String> {
+/// The same by the name of the clause. A clause that hangs has failed; its thread is left behind.
+fn failure_of(name: &'static str, fault: Fault) -> Option<String> {
+    let (sender, tried) = mpsc::channel();
+    std::thread::spawn(move || sender.send(try_clause(name, fault)));
+    tried.recv_timeout(HANG).unwrap_or_else(|_| Some(format!("it did not come to an end within {HANG:?}")))
+}
+
+fn try_clause(name: &str, fault: Fault) -> Option<String> {
     macro_rules! by_name {
         ($($section:ident: { $($clause:ident,)* })*) => {
             match name {
@@ -137,6 +148,7 @@ a_broken_store_is_caught! {
         a_condition_on_an_unwritten_stream_guards_the_append, every_violated_condition_is_named,
         what_was_seen_must_be_in_the_log, one_condition_that_reading_cannot_mend_makes_a_refusal_final,
         conditions_that_contradict_each_other_refuse, an_append_does_not_violate_its_own_conditions,
+        ids_are_compared_whole, what_one_event_caused_is_read_in_bounded_pages,
         an_append_to_several_streams_is_one_run, a_large_append_is_one_run, transfers_keep_the_sum,
         the_original_outcome_does_not_move_on, a_used_id_with_another_event_is_refused,
         the_outcome_of_a_key_can_be_asked_for, the_key_is_recorded_on_the_first_event,
@@ -156,7 +168,7 @@ a_broken_store_is_caught! {
         keys_survive_reopening, event_ids_survive_reopening, recorded_times_are_unchanged_after_reopening,
         a_checkpoint_survives_reopening, random_histories_have_one_order,
     ], hangs [
-        a_subscription_from_the_head_gives_what_comes_next, positions_have_no_gaps_under_concurrent_writers,
+        positions_have_no_gaps_under_concurrent_writers, a_subscription_from_the_head_gives_what_comes_next,
     ];
     one_that_writes_event_by_event: WritesEventByEvent => [
         an_append_to_several_streams_is_one_run, a_large_append_is_one_run,
@@ -206,8 +218,10 @@ a_broken_store_is_caught! {
         no_match_of_every_event_means_that_the_head_was_seen, names_in_queries_are_compared_byte_for_byte,
         long_names_with_a_common_prefix_are_different_in_queries, each_of_many_tags_finds_its_event,
         many_items_and_types_are_looked_at_in_full, items_that_differ_in_their_tags_only_are_united,
-        a_condition_may_begin_beyond_the_head, a_refused_append_to_several_streams_writes_none,
-        a_used_key_with_other_events_writes_nothing, a_used_key_with_another_time_or_metadata_is_refused,
+        a_condition_may_begin_beyond_the_head, an_id_finds_its_event_in_every_stream,
+        ids_are_compared_whole, a_predecessor_finds_what_it_caused, no_match_by_id_and_predecessor,
+        a_refused_append_to_several_streams_writes_none, a_used_key_with_other_events_writes_nothing,
+        a_used_key_with_another_time_or_metadata_is_refused,
         the_same_json_in_another_form_is_the_same_event, a_used_id_with_another_event_is_refused,
         a_refused_append_does_not_use_its_key, the_same_events_wanted_elsewhere_are_refused,
         a_partly_known_append_is_refused, one_id_twice_in_an_append_is_refused,
@@ -311,18 +325,21 @@ a_broken_store_is_caught! {
         long_names_with_a_common_prefix_are_different_in_queries, each_of_many_tags_finds_its_event,
         many_items_and_types_are_looked_at_in_full, items_that_differ_in_their_tags_only_are_united,
         a_condition_may_begin_beyond_the_head, of_many_claims_one_wins,
-        an_event_is_the_same_by_every_way_of_reading, a_query_beyond_the_limits_is_refused,
-        queries_at_the_limits_are_answered, versions_and_positions_go_on_after_reopening,
-        random_histories_have_one_order,
+        an_id_finds_its_event_in_every_stream, ids_are_compared_whole, a_predecessor_finds_what_it_caused,
+        no_match_by_id_and_predecessor, an_event_is_the_same_by_every_way_of_reading,
+        a_query_beyond_the_limits_is_refused, queries_at_the_limits_are_answered,
+        versions_and_positions_go_on_after_reopening, random_histories_have_one_order,
     ];
     one_that_looks_at_the_first_tag_only: LooksAtTheFirstTagOnly => [no_match_by_tags_needs_all_of_them];
     one_that_looks_at_the_first_item_only: LooksAtTheFirstItemOnly => [
         items_are_or_ed_and_what_an_item_names_is_and_ed, many_items_and_types_are_looked_at_in_full,
         items_that_differ_in_their_tags_only_are_united,
     ];
-    one_that_folds_case_in_queries: FoldsCaseInQueries => [names_in_queries_are_compared_byte_for_byte];
+    one_that_folds_case_in_queries: FoldsCaseInQueries => [
+        names_in_queries_are_compared_byte_for_byte, a_predecessor_finds_what_it_caused,
+    ];
     one_that_ignores_blanks_in_queries: IgnoresBlanksInQueries => [
-        names_in_queries_are_compared_byte_for_byte
+        names_in_queries_are_compared_byte_for_byte, a_predecessor_finds_what_it_caused,
     ];
     one_that_composes_letters_in_queries: ComposesLettersInQueries => [
         names_in_queries_are_compared_byte_for_byte
@@ -339,15 +356,20 @@ a_broken_store_is_caught! {
     one_that_looks_at_the_first_hundred_types: LooksAtTheFirstHundredTypes => [
         many_items_and_types_are_looked_at_in_full, a_query_beyond_the_limits_is_refused,
     ];
-    one_that_finds_one_event_of_an_id: FindsOneEventOfAnId => [an_id_finds_its_event_in_every_stream];
+    one_that_finds_one_event_of_an_id: FindsOneEventOfAnId => [
+        an_id_finds_its_event_in_every_stream, every_query_reads_what_a_filter_would,
+    ];
     one_that_cuts_ids_in_queries: CutsIdsInQueries => [ids_are_compared_whole];
     one_that_finds_predecessors_by_their_beginning: FindsPredecessorsByTheirBeginning => [
-        a_predecessor_finds_what_it_caused,
+        names_in_queries_are_compared_byte_for_byte,
+        long_names_with_a_common_prefix_are_different_in_queries, a_predecessor_finds_what_it_caused,
     ];
     one_that_reads_all_that_an_event_caused: ReadsAllThatAnEventCaused => [
-        what_one_event_caused_is_read_in_bounded_pages,
+        what_one_event_caused_is_read_in_bounded_pages, every_query_reads_what_a_filter_would,
     ];
-    one_that_ignores_ids_in_conditions: IgnoresIdsInConditions => [no_match_by_id_and_predecessor];
+    one_that_ignores_ids_in_conditions: IgnoresIdsInConditions => [
+        an_id_finds_its_event_in_every_stream, ids_are_compared_whole, no_match_by_id_and_predecessor,
+    ];
     one_that_takes_items_of_one_type_for_one: TakesItemsOfOneTypeForOne => [
         items_that_differ_in_their_tags_only_are_united
     ];
@@ -359,7 +381,8 @@ a_broken_store_is_caught! {
         no_match_by_tags_needs_all_of_them, no_match_by_category, no_match_by_process_and_initiator,
         items_are_or_ed_and_what_an_item_names_is_and_ed,
         no_match_of_every_event_means_that_the_head_was_seen, a_condition_may_begin_beyond_the_head,
-        a_query_beyond_the_limits_is_refused, queries_at_the_limits_are_answered,
+        no_match_by_id_and_predecessor, a_query_beyond_the_limits_is_refused,
+        queries_at_the_limits_are_answered,
     ];
     one_that_takes_positions_only: TakesPositionsOnly => [
         what_was_seen_must_be_in_the_log, a_query_beyond_the_limits_is_refused,
@@ -381,8 +404,10 @@ a_broken_store_is_caught! {
         no_match_of_every_event_means_that_the_head_was_seen, names_in_queries_are_compared_byte_for_byte,
         long_names_with_a_common_prefix_are_different_in_queries, each_of_many_tags_finds_its_event,
         many_items_and_types_are_looked_at_in_full, items_that_differ_in_their_tags_only_are_united,
-        a_condition_may_begin_beyond_the_head, an_event_is_the_same_by_every_way_of_reading,
-        versions_and_positions_go_on_after_reopening, random_histories_have_one_order,
+        a_condition_may_begin_beyond_the_head, an_id_finds_its_event_in_every_stream,
+        ids_are_compared_whole, a_predecessor_finds_what_it_caused, no_match_by_id_and_predecessor,
+        an_event_is_the_same_by_every_way_of_reading, versions_and_positions_go_on_after_reopening,
+        random_histories_have_one_order,
     ];
     one_that_cuts_unseen_events_and_does_not_say_so: CarriesTooLittleUnseen => [
         a_long_list_of_unseen_events_says_that_it_is_cut
@@ -440,22 +465,24 @@ a_broken_store_is_caught! {
         no_match_of_every_event_means_that_the_head_was_seen, names_in_queries_are_compared_byte_for_byte,
         long_names_with_a_common_prefix_are_different_in_queries, each_of_many_tags_finds_its_event,
         many_items_and_types_are_looked_at_in_full, items_that_differ_in_their_tags_only_are_united,
-        a_condition_may_begin_beyond_the_head, a_used_key_with_other_events_writes_nothing,
-        a_used_id_with_another_event_is_refused, the_same_events_again_are_a_duplicate,
-        the_same_events_are_a_duplicate_in_spite_of_other_conditions,
+        a_condition_may_begin_beyond_the_head, an_id_finds_its_event_in_every_stream,
+        ids_are_compared_whole, a_predecessor_finds_what_it_caused, no_match_by_id_and_predecessor,
+        a_used_key_with_other_events_writes_nothing, a_used_id_with_another_event_is_refused,
+        the_same_events_again_are_a_duplicate, the_same_events_are_a_duplicate_in_spite_of_other_conditions,
         the_same_events_of_several_streams_are_a_duplicate, the_same_events_wanted_elsewhere_are_refused,
         a_partly_known_append_is_refused, one_id_twice_in_an_append_is_refused,
         a_reused_id_is_named_before_a_stale_version, concurrent_retries_of_the_same_events_write_once,
-        every_uuid_is_an_id, refused_appends_leave_no_gap, an_event_is_the_same_by_every_way_of_reading,
-        acknowledged_events_survive_reopening, event_ids_survive_reopening, a_checkpoint_survives_reopening,
-        random_histories_have_one_order,
+        every_uuid_is_an_id, refused_appends_leave_no_gap, every_query_reads_what_a_filter_would,
+        an_event_is_the_same_by_every_way_of_reading, acknowledged_events_survive_reopening,
+        event_ids_survive_reopening, a_checkpoint_survives_reopening, random_histories_have_one_order,
     ];
     one_that_hides_a_late_commit: HidesALateCommit => [
-        what_was_seen_must_be_in_the_log, an_append_to_several_streams_is_one_run,
-        a_large_append_is_one_run, the_same_id_in_another_stream_is_another_event,
-        positions_have_no_gaps_under_concurrent_writers, recorded_time_is_held_when_the_clock_jumps_back,
-        the_log_is_read_from_anywhere, a_page_says_where_the_next_begins, a_read_ends_at_its_upper_bound,
-        a_limit_is_kept, every_query_reads_what_a_filter_would, large_events_are_read_in_bounded_pages,
+        what_was_seen_must_be_in_the_log, what_one_event_caused_is_read_in_bounded_pages,
+        an_append_to_several_streams_is_one_run, a_large_append_is_one_run,
+        the_same_id_in_another_stream_is_another_event, positions_have_no_gaps_under_concurrent_writers,
+        recorded_time_is_held_when_the_clock_jumps_back, the_log_is_read_from_anywhere,
+        a_page_says_where_the_next_begins, a_read_ends_at_its_upper_bound, a_limit_is_kept,
+        every_query_reads_what_a_filter_would, large_events_are_read_in_bounded_pages,
         a_stream_is_read_from_anywhere, a_subscription_has_no_seam_between_stored_and_live,
         a_subscription_resumes_from_its_checkpoint, subscriptions_do_not_disturb_each_other,
         an_event_is_the_same_by_every_way_of_reading, a_log_can_be_brought_to_another_store,
@@ -463,9 +490,10 @@ a_broken_store_is_caught! {
         a_checkpoint_survives_reopening,
     ];
     one_whose_head_runs_ahead: HeadRunsAhead => [
-        no_match_of_every_event_means_that_the_head_was_seen, whoever_has_seen_the_head_finds_all_before_it,
-        later_appends_stand_behind_earlier_ones, refused_appends_leave_no_gap, an_empty_log_reads_as_empty,
-        the_log_is_read_from_anywhere, a_page_says_where_the_next_begins, a_read_ends_at_its_upper_bound,
+        no_match_of_every_event_means_that_the_head_was_seen, ids_are_compared_whole,
+        whoever_has_seen_the_head_finds_all_before_it, later_appends_stand_behind_earlier_ones,
+        refused_appends_leave_no_gap, an_empty_log_reads_as_empty, the_log_is_read_from_anywhere,
+        a_page_says_where_the_next_begins, a_read_ends_at_its_upper_bound,
         a_page_without_events_still_gets_on, a_limit_is_kept, every_query_reads_what_a_filter_would,
         large_events_are_read_in_bounded_pages, a_subscription_from_the_head_gives_what_comes_next,
         waiting_ends_at_once_if_the_head_is_beyond, all_who_wait_are_woken,
@@ -489,10 +517,11 @@ a_broken_store_is_caught! {
         large_events_are_read_in_bounded_pages, an_event_beyond_the_limit_is_refused,
     ];
     one_that_stays_where_nothing_is_meant: StaysWhereNothingIsMeant => [
-        an_empty_log_reads_as_empty, the_log_is_read_from_anywhere, a_page_says_where_the_next_begins,
-        a_read_ends_at_its_upper_bound, a_page_without_events_still_gets_on,
-        every_query_reads_what_a_filter_would,
-    ], hangs [a_filtered_subscription_moves_its_checkpoint_on, each_of_many_tags_finds_its_event];
+        each_of_many_tags_finds_its_event, an_id_finds_its_event_in_every_stream, ids_are_compared_whole,
+        a_predecessor_finds_what_it_caused, an_empty_log_reads_as_empty, the_log_is_read_from_anywhere,
+        a_page_says_where_the_next_begins, a_read_ends_at_its_upper_bound,
+        a_page_without_events_still_gets_on, every_query_reads_what_a_filter_would,
+    ], hangs [a_filtered_subscription_moves_its_checkpoint_on];
     one_that_reads_streams_from_one_later: ReadsStreamsFromOneLater => [
         an_acknowledged_append_can_be_read_at_once, a_read_ends_at_its_upper_bound,
         a_stream_is_read_from_anywhere, a_stream_page_says_where_the_next_begins, data_is_kept_byte_by_byte,
@@ -510,44 +539,49 @@ a_broken_store_is_caught! {
         no_match_of_every_event_means_that_the_head_was_seen, names_in_queries_are_compared_byte_for_byte,
         long_names_with_a_common_prefix_are_different_in_queries, each_of_many_tags_finds_its_event,
         many_items_and_types_are_looked_at_in_full, items_that_differ_in_their_tags_only_are_united,
-        a_condition_may_begin_beyond_the_head, an_append_to_several_streams_is_one_run,
-        a_read_ends_at_its_upper_bound, a_stream_is_read_from_anywhere,
-        a_stream_page_says_where_the_next_begins, streams_are_listed_in_order_with_version_and_position,
-        an_event_is_the_same_by_every_way_of_reading, random_histories_have_one_order,
+        a_condition_may_begin_beyond_the_head, an_id_finds_its_event_in_every_stream,
+        ids_are_compared_whole, a_predecessor_finds_what_it_caused, no_match_by_id_and_predecessor,
+        an_append_to_several_streams_is_one_run, a_read_ends_at_its_upper_bound,
+        a_stream_is_read_from_anywhere, a_stream_page_says_where_the_next_begins,
+        streams_are_listed_in_order_with_version_and_position, an_event_is_the_same_by_every_way_of_reading,
+        random_histories_have_one_order,
     ];
     one_that_lists_after_known_names_only: ListsAfterKnownNamesOnly => [a_list_goes_on_after_any_name];
     one_that_loses_the_oldest_event_backward: LosesTheOldestBackward => [
-        the_log_is_read_from_anywhere, a_page_says_where_the_next_begins, a_read_ends_at_its_upper_bound,
+        what_one_event_caused_is_read_in_bounded_pages, the_log_is_read_from_anywhere,
+        a_page_says_where_the_next_begins, a_read_ends_at_its_upper_bound,
         a_page_is_read_after_an_event_of_the_log_only, a_limit_is_kept,
         every_query_reads_what_a_filter_would, large_events_are_read_in_bounded_pages,
         pages_hold_while_others_write, data_is_kept_byte_by_byte, metadata_is_kept, tags_are_kept_in_order,
         names_are_kept, schema_content_type_and_times_are_kept, random_histories_have_one_order,
     ], hangs [a_subscription_resumes_from_its_checkpoint, subscriptions_do_not_disturb_each_other];
     one_that_says_the_end_too_early: SaysTheEndTooEarly => [
+        an_id_finds_its_event_in_every_stream, what_one_event_caused_is_read_in_bounded_pages,
         a_large_append_is_one_run, a_page_says_where_the_next_begins, a_read_ends_at_its_upper_bound,
         a_limit_is_kept, every_query_reads_what_a_filter_would, pages_hold_while_others_write,
         random_histories_have_one_order,
     ];
     one_that_loses_what_follows_in_a_later_page: StopsAtThePageLimitForEver => [
-        a_large_append_is_one_run, the_log_is_read_from_anywhere, a_page_says_where_the_next_begins,
-        a_read_ends_at_its_upper_bound, a_limit_is_kept, every_query_reads_what_a_filter_would,
-        large_events_are_read_in_bounded_pages, pages_hold_while_others_write,
-        a_subscription_resumes_from_its_checkpoint, a_subscription_from_the_head_gives_what_comes_next,
-        random_histories_have_one_order,
+        what_one_event_caused_is_read_in_bounded_pages, a_large_append_is_one_run,
+        the_log_is_read_from_anywhere, a_page_says_where_the_next_begins, a_read_ends_at_its_upper_bound,
+        a_limit_is_kept, every_query_reads_what_a_filter_would, large_events_are_read_in_bounded_pages,
+        pages_hold_while_others_write, a_subscription_resumes_from_its_checkpoint,
+        a_subscription_from_the_head_gives_what_comes_next, random_histories_have_one_order,
     ], hangs [positions_have_no_gaps_under_concurrent_writers];
     one_that_ignores_upper_bounds: IgnoresUpperBounds => [
         a_read_ends_at_its_upper_bound, random_histories_have_one_order,
     ];
     one_that_ignores_limits: IgnoresLimits => [
+        an_id_finds_its_event_in_every_stream, what_one_event_caused_is_read_in_bounded_pages,
         a_page_says_where_the_next_begins, a_read_ends_at_its_upper_bound, a_limit_is_kept,
         every_query_reads_what_a_filter_would, pages_hold_while_others_write, data_is_kept_byte_by_byte,
         metadata_is_kept, tags_are_kept_in_order, names_are_kept, schema_content_type_and_times_are_kept,
     ];
     one_that_ignores_the_category: IgnoresTheCategory => [
         names_in_queries_are_compared_byte_for_byte,
-        long_names_with_a_common_prefix_are_different_in_queries, a_read_ends_at_its_upper_bound,
-        every_query_reads_what_a_filter_would, a_filtered_subscription_misses_nothing_while_writers_run,
-        acknowledged_events_survive_reopening,
+        long_names_with_a_common_prefix_are_different_in_queries, an_id_finds_its_event_in_every_stream,
+        a_read_ends_at_its_upper_bound, every_query_reads_what_a_filter_would,
+        a_filtered_subscription_misses_nothing_while_writers_run, acknowledged_events_survive_reopening,
     ];
     one_that_ignores_types: IgnoresTypes => [
         names_in_queries_are_compared_byte_for_byte,
@@ -558,8 +592,9 @@ a_broken_store_is_caught! {
         random_histories_have_one_order,
     ];
     one_that_steps_over_the_end: StepsOverTheEnd => [
-        a_page_says_where_the_next_begins, a_read_ends_at_its_upper_bound,
-        a_page_without_events_still_gets_on, a_page_is_read_after_an_event_of_the_log_only, a_limit_is_kept,
+        what_one_event_caused_is_read_in_bounded_pages, a_page_says_where_the_next_begins,
+        a_read_ends_at_its_upper_bound, a_page_without_events_still_gets_on,
+        a_page_is_read_after_an_event_of_the_log_only, a_limit_is_kept,
         large_events_are_read_in_bounded_pages,
     ];
     one_that_believes_what_was_seen: BelievesWhatWasSeen => [
@@ -574,7 +609,7 @@ a_broken_store_is_caught! {
         names_in_queries_are_compared_byte_for_byte,
         long_names_with_a_common_prefix_are_different_in_queries,
         many_items_and_types_are_looked_at_in_full, items_that_differ_in_their_tags_only_are_united,
-        a_refused_append_to_several_streams_writes_none, a_large_append_is_one_run,
+        ids_are_compared_whole, a_refused_append_to_several_streams_writes_none, a_large_append_is_one_run,
         the_same_key_gets_the_original_outcome, a_used_key_with_other_events_writes_nothing,
         the_same_json_in_another_form_is_the_same_event, a_used_id_with_another_event_is_refused,
         a_used_key_is_answered_in_spite_of_stale_conditions, the_same_events_again_are_a_duplicate,
