@@ -99,7 +99,7 @@ async fn same(source: &dyn EventStore, target: &dyn EventStore, at: Position) ->
     if at == Position::ZERO {
         return Ok(());
     }
-    let read = LogRead::forward(at).limit(1);
+    let read = LogRead::forward(at).to(at);
     let (one, other) = (source.read_log(read.clone()).await?, target.read_log(read).await?);
     if one.events.first() == other.events.first() {
         return Ok(());
