@@ -24,7 +24,8 @@ pub struct LogRead {
     /// [`Direction::Backward`] for the newest.
     pub from: Position,
     /// The last position that is read, inclusive, whichever way the read goes: [`Position::MAX`] for all that there is. With
-    /// the head that the first page says, all pages together are the log as it was then, however it grows meanwhile.
+    /// the head that the first page says, all pages together are the log as it was then, however it grows meanwhile. A
+    /// replica that is behind does not end such a read before its bound.
     pub to: Position,
     /// Which way to go.
     pub direction: Direction,

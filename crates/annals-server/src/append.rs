@@ -146,7 +146,7 @@ async fn recorded(store: &dyn EventStore, appended: &Appended) -> Result<Vec<(St
     let mut from = appended.first;
     while from <= appended.last {
         let left = usize::try_from(appended.last.get() - from.get() + 1).unwrap_or(usize::MAX);
-        let page = store.read_log(LogRead::forward(from).limit(left)).await?;
+        let page = store.read_log(LogRead::forward(from).to(appended.last).limit(left)).await?;
         if page.events.is_empty() {
             let cause = format!("the event at position {from} cannot be read at the moment");
             return Err(Error::Unavailable(cause.into()).into());

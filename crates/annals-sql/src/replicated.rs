@@ -169,6 +169,10 @@ impl Replicated {
         let replica = self.replica()?;
         let page = self.answer(replica.store.read_log(read.clone())).await?;
         let needed = Position::new(self.needed.load(Ordering::Relaxed)).max(seen);
+        let is_forward = read.direction == Direction::Forward;
+        if is_forward && page.end && read.to < Position::MAX && page.head < read.to {
+            return None;
+        }
         let newest = match read.direction {
             Direction::Forward => page.next.previous(),
             Direction::Backward => read.from,

@@ -39,9 +39,18 @@ impl Failover {
     #[allow(clippy::new_ret_no_self, reason = "a store is shared by those who use it")]
     pub fn new() -> Arc<Self> {
         let store = Arc::new(MemoryStore::new());
+        Self::on(store.id(), store)
+    }
+
+    /// The same log on a server of its own that has the events up to this position: a replica that is behind.
+    pub async fn replica(&self, up_to: Position) -> Arc<Self> {
+        Self::on(self.id, self.server(up_to, []).await)
+    }
+
+    fn on(id: StoreId, store: Arc<MemoryStore>) -> Arc<Self> {
         let (log_reads, believed) = Default::default();
         Arc::new(Self {
-            id: store.id(),
+            id,
             log_reads,
             believed,
             stream_page: AtomicUsize::new(usize::MAX),

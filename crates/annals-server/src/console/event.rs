@@ -46,7 +46,7 @@ pub(crate) async fn event(
         if position == Position::ZERO {
             return Err(none());
         }
-        let found = app.store.read_log(LogRead::forward(position).limit(1)).await?;
+        let found = app.store.read_log(LogRead::forward(position).to(position)).await?;
         let event = found.events.first().ok_or_else(none)?;
         let near = Neighbours::of(&*app.store, event).await?;
         let title = format!("Event {}", number(position.get()));

@@ -1,5 +1,8 @@
 //! Events come in.
 
+use std::sync::Arc;
+
+use annals_core::{Append, EventStore as _, Expected, MemoryStore, NewEvent, StreamId};
 use serde_json::json;
 
 use crate::support::Running;
@@ -64,6 +67,28 @@ fn names_that_are_kept_for_annals_are_refused() {
         200,
         "they are read as others are"
     );
+}
+
+/// A command that the framework refused under a key has no event in the stream of its aggregate.
+#[test]
+fn a_key_that_has_an_answer_of_the_framework_is_refused_with_its_place() {
+    let store = Arc::new(MemoryStore::new());
+    let answer = r#"{"stream":"account-a1","version":0,"code":"not-open","text":"there is no such account"}"#;
+    let answer = NewEvent::new("annals.command_refused", answer).unwrap();
+    let into = StreamId::new("annals.answers-account-a1").unwrap();
+    let append = Append::to(into, Expected::Any, [answer]).once("account-a1/k".parse().unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(store.append(append)).unwrap();
+    let server = Running::over(store);
+    let key = ("Idempotency-Key", "account-a1/k");
+    let reused = server.post("/v1/streams/account-a1", &[key], OPENED);
+    assert_eq!((reused.status, &reused.json()["code"]), (422, &json!("reused")), "{}", reused.text);
+    assert!(
+        reused.text.contains("the append at position 1 (stream `annals.answers-account-a1`)"),
+        "{}",
+        reused.text
+    );
+    assert_eq!(server.get("/v1/events").json()["head"], 1);
 }
 
 #[test]

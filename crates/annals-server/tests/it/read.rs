@@ -198,3 +198,37 @@ fn no_answer_is_used_again_unasked() {
     let unchanged = server.send(request.body(String::new()).unwrap());
     assert_eq!((unchanged.status, unchanged.header("cache-control")), (304, "no-cache"));
 }
+
+/// A bound may be below the place where the read begins, or beyond the end of the log.
+#[test]
+fn a_bound_fits_every_place_that_a_read_begins_at() {
+    let server = ten();
+    let place = |page: &Value| page["after"].as_str().unwrap().to_owned();
+    let [two, nine] = [2, 9].map(|number| place(&server.get(&format!("/v1/events?to={number}")).json()));
+    let page = |query: String| {
+        let answer = server.get(&format!("/v1/events?{query}"));
+        assert_eq!(answer.status, 200, "{query}: {}", answer.text);
+        let page = answer.json();
+        (positions(&page), page["end"] == true)
+    };
+    let nothing = (vec![], true);
+    for filter in ["", "&type=even", "&tag=high"] {
+        for (from, to) in
+            [("from=9".to_owned(), &two), (format!("after={nine}"), &two), ("from=11".to_owned(), &nine)]
+        {
+            assert_eq!(page(format!("{from}&to={to}{filter}")), nothing);
+        }
+        assert_eq!(page(format!("to=0{filter}")), nothing);
+        assert_eq!(page(format!("to=0&direction=backward{filter}")), nothing);
+    }
+    assert_eq!(page(format!("direction=backward&before={nine}&to={two}")), (vec![2, 1], true));
+    assert_eq!(page(format!("direction=backward&before={two}&to={nine}")), (vec![1], true));
+    assert_eq!(page(format!("after={two}&to=9223372036854775807&limit=3")), (vec![3, 4, 5], false));
+    assert_eq!(page(format!("after={nine}&to={nine}")), nothing);
+    // A page below a bound resumes after itself, and the same page is known by its tag.
+    let path = format!("/v1/events?after={nine}&to={two}");
+    let first = server.get(&path);
+    let request = ureq::http::Request::get(server.url(&path)).header("If-None-Match", first.header("etag"));
+    assert_eq!(server.send(request.body(String::new()).unwrap()).status, 304);
+    assert_eq!(place(&first.json()), nine);
+}

@@ -24,7 +24,7 @@ struct Once(u64);
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("it is at {0} only")]
-struct TooLow(u64);
+pub struct TooLow(pub u64);
 
 impl Decide<Once> for Counter {
     type Error = TooLow;
@@ -33,7 +33,7 @@ impl Decide<Once> for Counter {
     }
 }
 
-async fn once(annals: &Annals, id: &str, at_least: u64) -> Result<u64, ExecuteError<TooLow>> {
+pub async fn once(annals: &Annals, id: &str, at_least: u64) -> Result<u64, ExecuteError<TooLow>> {
     let counters = annals.repository::<Counter>().retries(1_000);
     Ok(counters.execute(id, Once(at_least)).once("k").await?.state.sum)
 }

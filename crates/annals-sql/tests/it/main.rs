@@ -49,6 +49,7 @@ mod predecessors;
 mod prepared;
 mod processes;
 mod replica_after_a_loss;
+mod replica_behind;
 mod replica_promoted;
 mod replicas;
 mod rows_after_a_pause;

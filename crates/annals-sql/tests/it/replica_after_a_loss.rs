@@ -16,17 +16,17 @@ use parking_lot::Mutex;
 const HANG: Duration = Duration::from_secs(120);
 
 /// An address that leads to one store or another, of logs with the same identity.
-struct Address {
+pub struct Address {
     id: StoreId,
     to: Mutex<Arc<MemoryStore>>,
 }
 
 impl Address {
-    fn to(id: StoreId, store: &Arc<MemoryStore>) -> Arc<Self> {
+    pub fn to(id: StoreId, store: &Arc<MemoryStore>) -> Arc<Self> {
         Arc::new(Self { id, to: Mutex::new(store.clone()) })
     }
 
-    fn lead_to(&self, store: &Arc<MemoryStore>) {
+    pub fn lead_to(&self, store: &Arc<MemoryStore>) {
         *self.to.lock() = store.clone();
     }
 
@@ -76,7 +76,7 @@ async fn append(store: &MemoryStore, event: &NewEvent) {
     store.append(append).await.unwrap();
 }
 
-async fn replicated(primary: &Arc<Address>, replica: &Arc<Address>) -> Replicated {
+pub async fn replicated(primary: &Arc<Address>, replica: &Arc<Address>) -> Replicated {
     let replica = replica.clone();
     let open: OpenReplica = Arc::new(move || {
         let replica = replica.clone();

@@ -1,7 +1,8 @@
 //! The first answer, given again: what the key of a command led to, read from the log.
 
 use annals_core::{
-    Appended, Decide, Error, Event, EventStore as _, Invalid, LogRead, RecordedEvent, Seen, StreamId, Version,
+    Appended, Decide, Error, Event, EventStore as _, Invalid, RecordedEvent, Seen, StreamId, StreamRead,
+    Version,
 };
 
 use super::{Answer, Committed, Execute, ExecuteError, Folded, LoadError};
@@ -14,10 +15,10 @@ where
     A: Decide<C>,
 {
     /// What the command for this stream led to the first time.
-    pub(super) async fn first_answer(&self, stream: &StreamId, outcome: Appended) -> Done<A, C> {
+    pub(super) async fn first_answer(&self, stream: &StreamId, outcome: &Appended) -> Done<A, C> {
         match outcome.streams.iter().find(|(written, _)| written == stream) {
             Some(&(_, version)) => self.events_again(stream, outcome, version).await,
-            None => self.without_events_again(stream, &outcome).await,
+            None => self.without_events_again(stream, outcome).await,
         }
     }
 
@@ -25,13 +26,9 @@ where
     async fn without_events_again(&self, of: &StreamId, outcome: &Appended) -> Done<A, C> {
         let repository = &self.repository;
         let answer = match outcome.streams.as_slice() {
-            [(stream, _)] if Answer::is_stream(stream) => {
-                let page = repository.shared.store.read_log(LogRead::forward(outcome.first).limit(1)).await?;
-                let Some(stored) = page.events.first() else {
-                    let problem = format!("the event at position {} cannot be read yet", outcome.first);
-                    return Err(Error::Unavailable(problem.into()).into());
-                };
-                Some(read::<Answer>(stored)?).filter(|answer| answer.stream == *of)
+            [(stream, version)] if Answer::is_stream(stream) => {
+                let stored = self.appended(outcome, stream, *version).await?;
+                Some(read::<Answer>(&stored[0])?).filter(|answer| answer.stream == *of)
             }
             _ => None,
         };
@@ -48,27 +45,44 @@ where
     }
 
     /// The events that it led to.
-    async fn events_again(&self, of: &StreamId, outcome: Appended, version: Version) -> Done<A, C> {
-        let repository = &self.repository;
+    async fn events_again(&self, of: &StreamId, outcome: &Appended, version: Version) -> Done<A, C> {
+        let stored = self.appended(outcome, of, version).await?;
+        let events = stored.iter().map(read::<A::Event>).collect::<Result<_, _>>()?;
+        let state = self.repository.folded(&self.id, of, version).await?.state;
+        let Seen { position, event } = outcome.into();
+        Ok(Committed { state, version, position, event, events, duplicate: true })
+    }
+
+    /// The events that this append wrote to this stream, the last of which has this version; at least one. They are read from
+    /// the stream, because a page of the log may be of a replica that does not have them yet.
+    async fn appended(
+        &self,
+        outcome: &Appended,
+        stream: &StreamId,
+        version: Version,
+    ) -> Result<Vec<RecordedEvent>, Error> {
         let mut events = Vec::new();
-        let mut from = outcome.first;
-        while from <= outcome.last {
-            let left = usize::try_from(outcome.last.get() - from.get() + 1).unwrap_or(usize::MAX);
-            let page =
-                repository.shared.store.read_log(LogRead::forward(from).limit(left.min(1_000))).await?;
-            for stored in page.events.iter().filter(|stored| stored.stream == *of) {
-                if stored.position <= outcome.last {
-                    events.push(read::<A::Event>(stored)?);
-                }
-            }
-            if page.next <= from {
+        let mut read = StreamRead::backward(stream, version);
+        loop {
+            let left = outcome.count().saturating_sub(events.len() as u64);
+            let read_now = read.clone().limit(usize::try_from(left).unwrap_or(usize::MAX).clamp(1, 1_000));
+            let page = self.repository.shared.store.read_stream(read_now).await?;
+            let is_end = page.end || page.events.iter().any(|event| event.position < outcome.first);
+            events.extend(page.events.into_iter().filter(|event| event.position >= outcome.first));
+            if is_end || events.len() as u64 >= outcome.count() {
                 break;
             }
-            from = page.next;
+            read.from = page.next;
         }
-        let state = repository.folded(&self.id, of, version).await?.state;
-        let Seen { position, event } = (&outcome).into();
-        Ok(Committed { state, version, position, event, events, duplicate: true })
+        events.reverse();
+        match events.last() {
+            Some(last) if last.version == version && last.position <= outcome.last => Ok(events),
+            _ => {
+                let problem =
+                    format!("event {version} of stream `{stream}` is another one than a moment ago");
+                Err(Error::Unavailable(problem.into()))
+            }
+        }
     }
 }
 

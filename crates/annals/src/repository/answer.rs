@@ -1,4 +1,4 @@
-//! Answers: what commands led to that led to no event of their aggregate, as facts in the log.
+//! Answers: the outcomes of commands that appended no event to their aggregate, as facts in the log.
 //!
 //! ```text
 //! account-a1                 opened                 deposited
@@ -28,8 +28,9 @@ const NOTHING: &str = "annals.nothing_decided";
 const CODE_BYTES_MAX: usize = 256;
 const TEXT_BYTES_MAX: usize = 4_096;
 
-/// What a command led to that led to no event: that nothing was decided, or a refusal. It is an event in the log, in the stream
-/// `annals.answers-{stream}` beside that of the aggregate, with the process, initiator, predecessor and trace of the command.
+/// The outcome of a command that led to no event of its aggregate: that nothing was decided, or a refusal. It is itself an event
+/// in the log, in the stream `annals.answers-{stream}` beside that of the aggregate, with the process, initiator, predecessor and
+/// trace of the command.
 ///
 /// Subscribers and projections take it as any other event:
 ///
@@ -45,6 +46,9 @@ const TEXT_BYTES_MAX: usize = 4_096;
 /// audit.start().await
 /// # }
 /// ```
+///
+/// A command that a handler of answers gives may lead to an answer as well, which is delivered to the same handler. Such a handler
+/// looks at [`stream`](Self::stream) first, and gives no command for the answers to its own commands; otherwise they never end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Answer {

@@ -17,8 +17,8 @@
 use std::time::Duration;
 
 use annals_core::{
-    Aggregate, Append, Appended, Backoff, Conflict, Decide, Error, EventId, Expected, KeyReuse, LogRead,
-    NewEvent, StreamId, Version, Violated, Violation,
+    Aggregate, Append, Appended, Backoff, Conflict, Decide, Error, EventId, Expected, KeyReuse, NewEvent,
+    StreamId, StreamRead, Version, Violated, Violation,
 };
 
 use super::again::Done;
@@ -91,7 +91,7 @@ where
 
     async fn carry_out(&mut self) -> Done<A, C> {
         if let Some(outcome) = self.earlier_outcome().await? {
-            return self.execute.first_answer(&self.stream, outcome).await;
+            return self.first_answer(outcome).await;
         }
         let mut folded = self.load().await?;
         loop {
@@ -110,7 +110,7 @@ where
                     folded.since.get_or_insert(appended.recorded_at);
                     return Ok(self.committed(folded, read).await);
                 }
-                Sent::Duplicate(outcome) => return self.execute.first_answer(&self.stream, outcome).await,
+                Sent::Duplicate(outcome) => return self.first_answer(outcome).await,
                 Sent::Conflict(conflict) => self.learn(&mut folded, *conflict).await?,
             }
         }
@@ -135,6 +135,16 @@ where
                     let (outcome, earlier) = answer?;
                     return Ok(outcome.or(earlier));
                 }
+            }
+        }
+    }
+
+    /// What the command led to the first time.
+    async fn first_answer(&mut self, outcome: Appended) -> Done<A, C> {
+        loop {
+            match self.execute.first_answer(&self.stream, &outcome).await {
+                Err(ExecuteError::Store(Error::Unavailable(_))) if self.wait().await => {}
+                done => return done,
             }
         }
     }
@@ -235,8 +245,8 @@ where
         into: StreamId,
         events: Vec<NewEvent>,
     ) -> Result<Sent, ExecuteError<A::Error>> {
-        let first = events[0].id;
-        let append = Append::to(into, Expected::Any, events);
+        let last = events[events.len() - 1].id;
+        let append = Append::to(&into, Expected::Any, events);
         let mut append = match folded.last {
             Some(last) => append.after_event(&self.stream, folded.version, last),
             None => append.expecting(&self.stream, Expected::NoStream),
@@ -251,7 +261,7 @@ where
                 Ok(appended) if !appended.duplicate => return Ok(Sent::Written(appended)),
                 Ok(appended) if unknown.is_none() => return Ok(Sent::Duplicate(appended)),
                 // After an unknown outcome, the first append may turn out to be our own.
-                Ok(appended) => match self.begins_with(&appended, first).await {
+                Ok(appended) => match self.ends_with(&appended, &into, last).await {
                     Ok(true) => return Ok(Sent::Written(appended)),
                     Ok(false) => return Ok(Sent::Duplicate(appended)),
                     Err(error) => error,
@@ -275,10 +285,15 @@ where
         }
     }
 
-    async fn begins_with(&self, appended: &Appended, id: EventId) -> Result<bool, Error> {
-        let read = LogRead::forward(appended.first).limit(1);
-        let page = self.execute.repository.shared.store.read_log(read).await?;
-        Ok(page.events.first().is_some_and(|event| event.id == id))
+    /// Whether this event is the last that the append wrote to this stream. It is read from the stream, because a page of the log
+    /// may be of a replica that does not have it yet.
+    async fn ends_with(&self, appended: &Appended, into: &StreamId, id: EventId) -> Result<bool, Error> {
+        let Some((_, version)) = appended.streams.iter().find(|(stream, _)| stream == into) else {
+            return Ok(false);
+        };
+        let read = StreamRead::backward(into, *version).limit(1);
+        let page = self.execute.repository.shared.store.read_stream(read).await?;
+        Ok(page.events.first().is_some_and(|event| event.version == *version && event.id == id))
     }
 
     /// Takes the events that were missed, unless it is enough.

@@ -33,7 +33,7 @@ pub(super) async fn copy(
     told(copied.min(up_to));
     // Each page is of a log that has what was read before it.
     let read = async |from: Position, seen: Witness| -> Result<LogPage> {
-        let page = source.read_log_after(LogRead::forward(from).limit(PAGE), seen).await?;
+        let page = source.read_log_after(LogRead::forward(from).to(up_to).limit(PAGE), seen).await?;
         page.filter(|page| !page.events.is_empty()).ok_or_else(lost)
     };
     let mut seen = match copied < up_to {
@@ -99,7 +99,7 @@ async fn same(source: &dyn EventStore, target: &dyn EventStore, at: Position) ->
     if at == Position::ZERO {
         return Ok(());
     }
-    let read = LogRead::forward(at).limit(1);
+    let read = LogRead::forward(at).to(at);
     let (one, other) = (source.read_log(read.clone()).await?, target.read_log(read).await?);
     if one.events.first() == other.events.first() {
         return Ok(());
@@ -137,6 +137,7 @@ fn append(events: &[RecordedEvent]) -> Append {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use annals_core::{Expected, MemoryStore, NewEvent, StreamId};
@@ -157,7 +158,7 @@ mod tests {
                 source.append(noted()).await.expect("it is taken");
             }
             let head = source.head().await.expect("it is read");
-            let target = MemoryStore::with(annals_core::Limits::default(), std::sync::Arc::new(Unbounded));
+            let target = MemoryStore::with(annals_core::Limits::default(), Arc::new(Unbounded));
             copy(&*source, &target, Position::new(6), |_| {}).await.expect("it is copied");
             source.lose(Position::new(4), (0..then).map(|_| noted())).await;
             let copied = tokio::time::timeout(Duration::from_secs(20), copy(&*source, &target, head, |_| {}));
@@ -166,12 +167,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_log_that_is_read_from_a_replica_that_is_behind_is_copied_to_its_end() {
+        let source = Failover::new();
+        for _ in 0..10 {
+            source.append(noted()).await.expect("it is taken");
+        }
+        let replica = source.replica(Position::new(6)).await;
+        let open: annals_sql::OpenReplica = Arc::new(move || {
+            let replica: Arc<dyn EventStore> = replica.clone();
+            Box::pin(async move { Ok(replica) })
+        });
+        let source = annals_sql::Replicated::open(source, open).await.expect("both have one log");
+        let target = MemoryStore::with(annals_core::Limits::default(), Arc::new(Unbounded));
+        copy(&source, &target, Position::new(10), |_| {}).await.expect("it is copied");
+        assert_eq!(target.head().await.expect("it is read"), Position::new(10));
+    }
+
+    #[tokio::test]
     async fn a_log_that_is_shorter_than_was_said_is_an_error() {
         let source = Failover::new();
         for _ in 0..5 {
             source.append(noted()).await.expect("it is taken");
         }
-        let target = MemoryStore::with(annals_core::Limits::default(), std::sync::Arc::new(Unbounded));
+        let target = MemoryStore::with(annals_core::Limits::default(), Arc::new(Unbounded));
         let copied = copy(&*source, &target, Position::new(10), |_| {});
         let copied = tokio::time::timeout(Duration::from_secs(20), copied).await.expect("it ends");
         assert!(matches!(copied, Err(Error::Unavailable(_))), "{copied:?}");

@@ -1,5 +1,7 @@
 //! Answers: a command with a key or a cause that leads to no event leaves one fact in the log, and that stands.
 
+use std::future::IntoFuture as _;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use annals::core::{LogPage, LogRead, StreamPage, StreamRead};
@@ -306,6 +308,26 @@ async fn a_fact_whose_outcome_is_unknown_is_sent_again_and_is_there_once() {
     restarted.repository::<Account>().execute("a1", Bank::Deposit(90)).await.unwrap();
     let again = restarted.repository::<Account>().execute("a1", Bank::Withdraw(50)).once("k").await;
     assert_eq!(refused_before(again), "only 10 left");
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_while_the_first_answer_is_read_is_asked_again() {
+    let store = FaultyStore::new([]);
+    let annals = on(store.clone()).await;
+    open_with(&annals, "a1", 10).await;
+    let accounts = annals.repository::<Account>();
+    let withdraw = |amount, key| accounts.execute("a1", Bank::Withdraw(amount)).once(key).into_future();
+    withdraw(50, "refused").await.unwrap_err();
+    let first = withdraw(5, "done").await.unwrap();
+    for key in ["refused", "done"] {
+        store.stream_reads_to_fail.store(1, Ordering::SeqCst);
+        let again = withdraw(50, key).await;
+        if key == "refused" {
+            assert_eq!(refused_before(again), "only 10 left");
+        } else {
+            assert_eq!(again.unwrap().events, first.events);
+        }
+    }
 }
 
 /// A store before whose next append something else is done.

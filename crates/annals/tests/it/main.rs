@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod answers_under_faults;
 mod bank;
 mod faulty;
 
