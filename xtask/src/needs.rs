@@ -14,6 +14,16 @@ pub fn meet(crates: &[String]) -> Outcome {
     package("a C compiler", find(&compiler), &["gcc", "libc6-dev"], how)?;
     let any_of =
         |named: &[&str]| crates.iter().any(|name| name == "--workspace" || named.contains(&name.as_str()));
+    if any_of(&[
+        "annals-postgres",
+        "annals-mysql",
+        "annals-sql",
+        "annals-outbox",
+        "annals-orders",
+        "annals-cli",
+    ]) {
+        python()?;
+    }
     if any_of(&["annals-postgres", "annals-sql", "annals-outbox", "annals-orders", "annals-cli"]) {
         postgres()?;
     }
@@ -43,6 +53,14 @@ fn package(what: &str, found: Option<PathBuf>, packages: &[&str], how: &str) -> 
     apt(prefix, &["update"])
         .and_then(|()| apt(prefix, &install))
         .map_err(|problem| format!("{problem}; {how}"))
+}
+
+/// What fetches and unpacks servers that the system has no package of.
+fn python() -> Outcome {
+    let asked = Command::new("python3").args(["-m", "pip", "--version"]).output();
+    let has_pip = asked.is_ok_and(|output| output.status.success());
+    let how = "install Python with pip (Debian: apt-get install python3 python3-pip)";
+    package("Python with pip", find("python3").filter(|_| has_pip), &["python3", "python3-pip"], how)
 }
 
 /// The PostgreSQL of the system, and a newer one if it can be had: without it the tests take the system's twice.
