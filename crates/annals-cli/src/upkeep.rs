@@ -221,7 +221,7 @@ impl Care {
         }))
     }
 
-    /// Stops what is under way: the verification goes on at the next start, so does a migration, a backup is not made.
+    /// Stops what is under way: verification and migration continue at the next start, a backup is not made.
     pub(crate) fn stop(&self) {
         let mut known = self.known.lock();
         known.stopping = true;

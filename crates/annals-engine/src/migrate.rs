@@ -4,7 +4,7 @@
 //!       16 bytes an event of one run at most, and a run has at most about eight million.
 //! - N2  The new file is synced before it takes the name of the old one: at any time one of them is there, whole. A migration
 //!       that was stopped or killed continues with the first run that has an old index.
-//! - N3  Nothing waits for it. Whoever reads by the old index goes on with it; the sealer touches no old index.
+//! - N3  Nothing waits for it. Reads that use the old index finish with it; the sealer touches no old index.
 //!
 //! Next below: `index` (`renew`) and `seal`, which puts files in their place.
 

@@ -51,15 +51,9 @@ impl Failure {
     /// Whether a command was refused by its aggregate: [`Refused`](crate::Refused) is behind the error. A subscriber is done with
     /// an event over which that was the answer.
     pub fn is_refusal(&self) -> bool {
-        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(&*self.0);
-        for _ in 0..SOURCES_MAX {
-            let Some(behind) = error else { return false };
-            if behind.is::<crate::Refused>() {
-                return true;
-            }
-            error = behind.source();
-        }
-        false
+        let error: &(dyn std::error::Error + 'static) = &*self.0;
+        let mut behind = std::iter::successors(Some(error), |error| error.source()).take(SOURCES_MAX);
+        behind.any(|error| error.is::<crate::Refused>())
     }
 
     /// Whether SQLite said that its file is broken.
@@ -69,8 +63,7 @@ impl Failure {
 
     /// The text of a failure that is done with. Its error is a user's: its `Display` and its destructor may panic.
     pub(crate) fn into_text(self) -> String {
-        let text = catch_unwind(AssertUnwindSafe(|| self.chain()))
-            .unwrap_or_else(|panic| format!("an error whose text cannot be shown: {}", panic_text(panic)));
+        let text = shown(|| self.chain());
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(self))) {
             return format!("{text} (then its destructor {})", panic_text(panic));
         }
@@ -94,6 +87,12 @@ impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// The text of an error of a user: making it may panic.
+pub(crate) fn shown(text: impl FnOnce() -> String) -> String {
+    catch_unwind(AssertUnwindSafe(text))
+        .unwrap_or_else(|panic| format!("an error whose text cannot be shown: {}", panic_text(panic)))
 }
 
 /// Does this, and makes a failure of a panic.

@@ -87,7 +87,7 @@ async fn a_log_of_an_earlier_version_gets_the_index_by_a_migration_only(place: P
     refused(&*store).await;
     let again = open(&place).await;
     refused(&*again).await;
-    assert_eq!(indexes(&place).await, 0, "whoever opens the log does not make it");
+    assert_eq!(indexes(&place).await, 0, "opening the log does not make it");
     assert_eq!(migrate(&place).await.unwrap(), 1 + 2, "the index, and the tables of the state");
     assert_eq!(migrate(&place).await.unwrap(), 0);
     assert_eq!(indexes(&place).await, 1);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! name_of_the_test: Fault => [clauses that fail];
-//! ..., hangs [clauses that would wait for ever, and are not tried];
+//! ..., hangs [clauses that would never end, and are not tried];
 //! ... and others;    the fault is a race: which other clauses fail depends on who comes first
 //! ```
 //!

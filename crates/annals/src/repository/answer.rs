@@ -18,7 +18,7 @@ use annals_core::{Bytes, CodecError, Decide, Event, EventId, Invalid, NewEvent, 
 use serde::{Deserialize, Serialize};
 
 use super::encoded::Beside;
-use crate::failure::caught;
+use crate::failure::shown;
 
 /// How the names of the streams of answers begin.
 const STREAM: &str = "annals.answers-";
@@ -100,9 +100,7 @@ impl Refusal {
     where
         A: Decide<C>,
     {
-        let text = caught(|| Ok(chain(error)))
-            .unwrap_or_else(|panic| format!("an error whose text cannot be shown: {}", panic.chain()));
-        Self::new(&A::code(error), &text)
+        Self::new(&A::code(error), &shown(|| chain(error)))
     }
 }
 

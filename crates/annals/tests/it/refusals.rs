@@ -14,7 +14,7 @@ use crate::faulty::{Fault, FaultyStore};
 
 const QUICKLY: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(2));
 
-/// Waits for all reactions, but not for ever.
+/// Waits for all reactions, up to a time limit.
 async fn settle(annals: &Annals) {
     let settled = annals.settle_within(Duration::from_secs(60)).await;
     assert!(settled.is_ok(), "{settled:?}: {:?}", annals.status().await);
