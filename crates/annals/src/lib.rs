@@ -79,6 +79,7 @@ mod tenants;
 pub mod testing;
 
 mod failure;
+mod fold;
 mod follow;
 mod handles;
 mod progress;
@@ -86,6 +87,7 @@ mod recorded;
 mod shared;
 mod sql;
 mod state;
+mod stream_locks;
 mod tasks;
 
 #[doc(hidden)]

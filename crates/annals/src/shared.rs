@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use annals_core::{Clock, EventStore, SystemClock, Timestamp};
 
-use crate::repository::Turns;
 use crate::state::Opened;
+use crate::stream_locks::Turns;
 
 pub(crate) struct Shared {
     pub store: Arc<dyn EventStore>,

@@ -27,7 +27,7 @@ pub use policy::{Policy, every, older_than};
 
 use crate::Failure;
 use crate::failure::caught;
-use crate::repository::Folded;
+use crate::fold::Folded;
 use crate::shared::Shared;
 use crate::state::Opened;
 

@@ -8,8 +8,9 @@ use annals_core::{Aggregate, Clock, Error, EventStore, Invalid, Position, Result
 use crate::handles::Handle;
 use crate::progress::{Phase, Status};
 use crate::projection::{Project, Projection, ProjectionHandle, View};
-use crate::repository::{Repository, Turns};
+use crate::repository::Repository;
 use crate::shared::Shared;
+use crate::stream_locks::Turns;
 use crate::subscriber::Subscribe;
 use crate::tasks::{Tasks, is_settled, status};
 use crate::{State, open};

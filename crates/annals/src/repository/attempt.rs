@@ -25,9 +25,10 @@ use super::again::Done;
 use super::encoded::{Beside, Encoded};
 use super::execute::Mode;
 use super::key::Keys;
-use super::{Answer, Committed, Execute, ExecuteError, Folded, LoadError, Refusal};
+use super::{Answer, Committed, Execute, ExecuteError, LoadError, Refusal};
 use crate::Failure;
 use crate::failure::caught;
+use crate::fold::Folded;
 
 /// Between attempts after others were faster.
 const AFTER_CONFLICT: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));

@@ -11,8 +11,7 @@ use annals_core::{
     Timestamp, Version,
 };
 
-use super::LoadError;
-use super::encoded::evolve;
+use crate::repository::{LoadError, evolve};
 
 /// The state of an aggregate at a version.
 #[derive(Clone, Debug)]
