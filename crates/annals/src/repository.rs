@@ -25,12 +25,12 @@ use serde::de::DeserializeOwned;
 
 pub use answer::{Answer, Refusal};
 pub(crate) use delivered::Delivered;
-pub(crate) use encoded::{Beside, Encoded, encode, evolve};
-pub use error::{ExecuteError, LoadError, Refused};
+pub(crate) use encoded::{Beside, Encoded, encode};
+pub use error::ExecuteError;
 pub use execute::{Committed, Execute};
 pub use history::{Change, History};
 
-use crate::fold::Folded;
+use crate::fold::{Folded, LoadError};
 use crate::shared::Shared;
 use crate::snapshot::{Policy, Snapshot, SnapshotStore, Snapshots};
 
@@ -300,7 +300,7 @@ impl<A: Snapshot + Serialize + DeserializeOwned> Repository<A> {
     /// ```
     #[must_use]
     pub fn snapshots(self, policy: Policy) -> Self {
-        let store = crate::snapshot::beside(&self.shared);
+        let store = crate::snapshot::beside(&self.shared.state);
         self.snapshots_in(store, policy)
     }
 
