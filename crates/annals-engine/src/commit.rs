@@ -72,7 +72,7 @@ impl Commit {
     /// Takes appends in for this writer.
     pub fn new(writer: Writer) -> Self {
         Self {
-            log: writer.log.clone(),
+            log: writer.staging.log.clone(),
             syncer: writer.syncer.clone(),
             desk: Mutex::new(Desk { writer: Some(writer), turn: Turn::Free }),
             queue: Mutex::default(),

@@ -29,8 +29,8 @@ use bytes::Bytes;
 
 use crate::body::{self, Body};
 use crate::encoding::{Malformed, Reader, get_u32, put_signed, put_u32, put_varint};
-use crate::index::{hashes_of, id_hash};
 use crate::planted::{Bug, Planted};
+use crate::terms::{hashes_of, id_hash};
 
 /// Events that a frame can hold.
 pub const EVENTS_MAX: usize = 1 << 16;

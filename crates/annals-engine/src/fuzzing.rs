@@ -18,13 +18,12 @@ use crate::disk::faulty::FaultyDisk;
 use crate::encoding::{get_u32, get_u64, put_u32};
 use crate::error::Fault;
 use crate::frame::{self, Origin};
-use crate::index::{
-    BlockCache, FileIndex, IdentityHashes, Index, Kind, MemoryIndex, compare, hashes_of, search, terms_of,
-};
+use crate::index::{BlockCache, FileIndex, Index, MemoryIndex, compare, search};
 use crate::log::Log;
 use crate::proof::Proof;
 use crate::recovery::{self, remains};
 use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, base_of, file_name, index_name, walk};
+use crate::terms::{IdentityHashes, Kind, hashes_of, terms_of};
 use crate::{Options, identity, read, scan};
 
 /// A target: its name, which is that of its folder in `fuzz/corpus`, and what it does.

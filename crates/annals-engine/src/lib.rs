@@ -27,8 +27,10 @@ mod store;
 
 mod clock;
 mod commit;
+mod noted;
 mod outcome;
 mod stage;
+mod staging;
 mod sync;
 mod writer;
 
@@ -47,6 +49,7 @@ mod segment;
 mod frame;
 
 mod body;
+mod terms;
 
 mod encoding;
 

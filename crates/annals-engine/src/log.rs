@@ -11,15 +11,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use annals_core::{Position, RecordedEvent, StoreId, Timestamp, Witness};
+use annals_core::{Position, StoreId, Timestamp};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::disk::Disk;
-use crate::durable;
 use crate::error::Fault;
-use crate::fetch;
 use crate::index::{BlockCache, FileIndex, Index, MemoryIndex};
 use crate::planted::{Bug, Planted};
 use crate::segment::Segment;
@@ -95,7 +93,7 @@ pub struct Log {
     /// What is wrong with it on purpose, if anything is.
     pub planted: Planted,
     /// Position up to which it is written beside the log that it is durable.
-    durable: Mutex<Position>,
+    pub durable: Mutex<Position>,
     /// Recorded time of the newest event, in microseconds.
     recorded_at: AtomicI64,
     head: AtomicU64,
@@ -152,48 +150,6 @@ impl Log {
     /// The newest event was recorded at this time.
     pub fn set_recorded_at(&self, time: Timestamp) {
         self.recorded_at.store(time.as_micros(), Ordering::Relaxed);
-    }
-
-    /// Checks that the event is there that is known to be durable, and writes that all up to the head is.
-    pub fn begin(&self, known: Option<Witness>) -> Result<(), Fault> {
-        if let Some(known) = known {
-            *self.durable.lock() = known.position;
-            // One that cannot be read is reported when somebody reads it.
-            if known.position <= self.head()
-                && let Ok(event) = self.event_at(known.position)
-            {
-                durable::check_event(known, Witness::of(&event))?;
-            }
-        }
-        self.note_durable(self.head());
-        Ok(())
-    }
-
-    /// Writes beside the log that everything up to there is durable, unless that is known. No promise needs it.
-    pub fn note_durable(&self, position: Position) {
-        if position == Position::ZERO || !self.disk.is_writable() || *self.durable.lock() >= position {
-            return;
-        }
-        let noted = self.event_at(position).and_then(|event| {
-            let mut known = self.durable.lock();
-            if *known < position {
-                durable::write(&*self.disk, self.id, Witness::of(&event))?;
-                *known = position;
-            }
-            Ok(())
-        });
-        if let Err(fault) = noted {
-            tracing::warn!(
-                error = &fault as &dyn std::error::Error,
-                "how far the log is durable cannot be written: if its end is lost, that is not noticed"
-            );
-        }
-    }
-
-    fn event_at(&self, position: Position) -> Result<RecordedEvent, Fault> {
-        let view = self.view_of_staged();
-        let run = view.run_of(position);
-        fetch::event(&view, run, (position.get() - run.base.get()) as u32)
     }
 
     /// Whether this segment's file is still the one of its name.

@@ -13,8 +13,9 @@ use annals_core::{
 
 use crate::error::Fault;
 use crate::fetch::{self, weight};
-use crate::index::{Kind, Postings, is_by_hash, search};
+use crate::index::{Postings, is_by_hash, search};
 use crate::log::{Run, View};
+use crate::terms::Kind;
 
 /// A page ends when its events weigh this much, unless one weighs more.
 const PAGE_BYTES_MAX: usize = 4 << 20;

@@ -31,12 +31,13 @@ use crate::encoding::Malformed;
 use crate::error::Fault;
 use crate::frame::Origin;
 use crate::identity;
-use crate::index::{BlockCache, FileIndex, MemoryIndex, Offset, hashes_of};
+use crate::index::{BlockCache, FileIndex, MemoryIndex, Offset};
 use crate::log::{Lists, Run, RunIndex};
 use crate::planted::{Bug, Planted};
 use crate::seal::{Sealable, seal};
 use crate::segment::{BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, run_of, walk};
-use crate::writer::Active;
+use crate::staging::Active;
+use crate::terms::hashes_of;
 
 /// What is cleared or written again at once.
 const MEND_BYTES: usize = 64 << 10;

@@ -2,40 +2,26 @@
 //!
 //! What is staged stands in the newest run's index, where readers do not see it yet; so an append is judged
 //! against what will be there when its turn comes. The judgement itself is `annals_core::admit`, the same for
-//! every store. Next above: `writer`.
+//! every store. Next above: `writer`, which owns the `staging` that it works on.
 
 use annals_core::{
     Admission, Append, Direction, Error, EventId, IdempotencyKey, LogView, Position, Query, StoreId,
     StreamId, Timestamp, Version, admit,
 };
 use hashbrown::HashTable;
-use quick_cache::UnitWeighter;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::body::Body;
 use crate::error::Fault;
 use crate::fetch;
 use crate::frame::{Encoded, Placement};
-use crate::index::{IdentityHashes, Kind, Offset, id_hash, is_by_hash, search};
+use crate::index::{Offset, is_by_hash, search};
 use crate::log::{Run, RunIndex, View};
 use crate::outcome::Outcome;
 use crate::planted::Bug;
 use crate::read::keyed;
 use crate::segment::link;
-use crate::writer::Writer;
-
-/// Versions of streams that were looked up in older runs lately and have no event in the newest; 0 for those that have
-/// none anywhere.
-pub struct Heads(Cache<StreamId, Version, UnitWeighter, Xxh3DefaultBuilder>);
-
-impl Heads {
-    /// Room for that many streams.
-    pub fn new(streams: usize) -> Self {
-        let (weights, hashes) = (UnitWeighter, Xxh3DefaultBuilder);
-        Self(Cache::with(streams, streams as u64, weights, hashes, DefaultLifecycle::default()))
-    }
-}
+use crate::staging::Staging;
+use crate::terms::{IdentityHashes, Kind, id_hash};
 
 fn stream_hash(stream: &StreamId) -> u64 {
     Kind::Stream.hash(stream.as_str().as_bytes())
@@ -43,14 +29,14 @@ fn stream_hash(stream: &StreamId) -> u64 {
 
 /// The log as the next append meets it.
 pub struct Stage<'a> {
-    writer: &'a Writer,
+    staging: &'a Staging,
     view: View,
 }
 
 impl<'a> Stage<'a> {
     /// The log with all that is staged.
-    pub fn of(writer: &'a Writer) -> Self {
-        Self { writer, view: writer.log.view_of_staged() }
+    pub fn of(staging: &'a Staging) -> Self {
+        Self { staging, view: staging.log.view_of_staged() }
     }
 
     /// What becomes of the append; nothing if it is to be written.
@@ -100,25 +86,25 @@ impl<'a> Stage<'a> {
 
 /// Stages the append: its frame goes to the group, its events to the index.
 pub fn write(
-    writer: &mut Writer,
+    staging: &mut Staging,
     append: &Append,
     encoded: &Encoded,
     versions: Vec<Version>,
     recorded_at: Timestamp,
     frames: &mut Vec<u8>,
 ) -> Outcome {
-    let first = writer.tail.next;
+    let first = staging.tail.next;
     let placement = Placement {
-        origin: writer.active.segment.origin,
+        origin: staging.active.segment.origin,
         first,
         versions: &versions,
         recorded_at,
-        durable: writer.log.head(),
+        durable: staging.log.head(),
     };
     let before = frames.len();
-    let start = writer.tail.byte;
+    let start = staging.tail.byte;
     let crc = {
-        let mut index = writer.active.index.write();
+        let mut index = staging.active.index.write();
         let mut next = 0;
         encoded.place(&placement, frames, |record| {
             let offset = Offset::new(start + record.at as u64, next == 0);
@@ -127,16 +113,16 @@ pub fn write(
                 index.insert_alike(write.event.id, record.hashes[0], offset);
             } else {
                 let body = Body::read(record.body).expect("what was encoded is read");
-                let keeps_old = writer.log.planted.is(Bug::KeepsOldVersions);
+                let keeps_old = staging.log.planted.is(Bug::KeepsOldVersions);
                 if index.insert(&body, record.hashes, versions[next], offset) && !keeps_old {
                     // From now on the newest run knows.
-                    writer.heads.0.remove(&write.stream);
+                    staging.heads.remove(&write.stream);
                 }
             }
             next += 1;
         })
     };
-    let tail = &mut writer.tail;
+    let tail = &mut staging.tail;
     tail.next = first.plus(versions.len() as u64);
     tail.recorded_at = recorded_at;
     tail.link = link(tail.link, crc);
@@ -149,15 +135,15 @@ impl LogView for Stage<'_> {
     type Error = Fault;
 
     fn id(&self) -> StoreId {
-        self.writer.log.id
+        self.staging.log.id
     }
 
     fn stream_version(&self, stream: &StreamId) -> Result<Version, Fault> {
         let (name, hash) = (stream.as_str().as_bytes(), stream_hash(stream));
-        if let Some(version) = self.writer.active.index.read().stream_version(name, hash) {
+        if let Some(version) = self.staging.active.index.read().stream_version(name, hash) {
             return Ok(version);
         }
-        if let Some(version) = self.writer.heads.0.get(stream) {
+        if let Some(version) = self.staging.heads.get(stream) {
             return Ok(version);
         }
         let mut version = Version::ZERO;
@@ -169,7 +155,7 @@ impl LogView for Stage<'_> {
         }
         // A copy of the name: the one at hand may be a slice of something large.
         let name = StreamId::new(stream.as_str()).expect("a name stays a name");
-        self.writer.heads.0.insert(name, version);
+        self.staging.heads.insert(name, version);
         Ok(version)
     }
 
@@ -187,7 +173,7 @@ impl LogView for Stage<'_> {
         let name = stream.as_str().as_bytes();
         let hashes = IdentityHashes { id: id_hash(id), stream: stream_hash(stream) };
         // An id that carries the time when it was made is none of an older run.
-        let runs = if self.writer.older_ids.may_have(id) { usize::MAX } else { 1 };
+        let runs = if self.staging.older_ids.may_have(id) { usize::MAX } else { 1 };
         for run in self.view.runs().iter().rev().take(runs) {
             for place in run.index().with_id(name, id, hashes)? {
                 let is_it = match &run.index {
@@ -206,7 +192,7 @@ impl LogView for Stage<'_> {
     }
 
     fn event_at(&self, position: Position) -> Result<Option<(StreamId, Version, EventId)>, Fault> {
-        if position >= self.writer.tail.next {
+        if position >= self.staging.tail.next {
             return Ok(None);
         }
         let run = self.view.run_of(position);
@@ -222,7 +208,7 @@ impl LogView for Stage<'_> {
 
     fn first_match(&self, query: &Query, after: Position) -> Result<Option<Position>, Fault> {
         let mut from = after.next();
-        while from < self.writer.tail.next {
+        while from < self.staging.tail.next {
             if query.is_all() {
                 return Ok(Some(from));
             }

@@ -31,10 +31,10 @@ use crate::planted::{Bug, Planted};
 use crate::proof::Proof;
 use crate::receipt::{self, Head, Receipt};
 use crate::scan::{self, ScannedEvent};
-use crate::stage::Heads;
+use crate::staging::{Heads, Staging};
 use crate::sync::{Poison, Syncer};
 use crate::thread::{self, AtomicU64, AtomicUsize, JoinHandle, Mutex, MutexGuard};
-use crate::writer::{Request, Staged, Writer};
+use crate::writer::{OpenGroup, Request, Writer};
 use crate::{Options, read, recovery};
 
 /// Bytes of index blocks that are kept in memory.
@@ -133,19 +133,21 @@ impl EngineStore {
         let clock_ahead_max = options.clock_ahead_max;
         let cannot_start = |error: std::io::Error| Error::Unavailable(Box::new(error));
         let writer = Writer {
-            log: log.clone(),
             options,
-            active: recovered.active,
-            tail: recovered.tail,
+            staging: Staging {
+                log: log.clone(),
+                active: recovered.active,
+                tail: recovered.tail,
+                heads: Heads::new(HEADS),
+                older_ids,
+            },
             syncer: Arc::new(Syncer::start(log.clone(), poison.clone()).map_err(cannot_start)?),
-            heads: Heads::new(HEADS),
             groups: VecDeque::new(),
-            staged: Staged::default(),
+            open_group: OpenGroup::default(),
             buffers: Vec::new(),
             last_bytes: 0,
             clock_watch: ClockWatch::default(),
             seen: seen.clone(),
-            older_ids,
         };
         let commit = Arc::new(Commit::new(writer));
         let thread = if writable {

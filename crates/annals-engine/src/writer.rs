@@ -25,13 +25,14 @@ use crate::Options;
 use crate::clock::{ClockWatch, Seen};
 use crate::error::Fault;
 use crate::frame::{self, Encoded, Mark};
-use crate::index::{IdRange, MemoryIndex};
-use crate::log::{Log, Run, RunIndex};
+use crate::index::MemoryIndex;
+use crate::log::{Run, RunIndex};
 use crate::outcome::{Outcome, Reply};
 use crate::planted::Bug;
 use crate::seal::Sealable;
 use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, link};
-use crate::stage::{self, Heads, Stage};
+use crate::stage::{self, Stage};
+use crate::staging::Staging;
 use crate::sync::{Answer, Group, Syncer};
 
 /// A group ends when its frames are this large.
@@ -63,36 +64,18 @@ pub struct Request {
     pub permit: OwnedSemaphorePermit,
 }
 
-/// The segment that is being written, and the newest run.
-pub struct Active {
-    /// The segment.
-    pub segment: Arc<Segment>,
-    /// How far its file reaches, with zeros from the tail on.
-    pub allocated: u64,
-    /// Where the run begins.
-    pub from: End,
-    /// The index of the run.
-    pub index: Arc<RwLock<MemoryIndex>>,
-}
-
 /// The one writer of a log.
 pub struct Writer {
-    /// What readers see.
-    pub log: Arc<Log>,
     /// How the store was opened.
     pub options: Options,
-    /// Where it writes.
-    pub active: Active,
-    /// Where the log ends, staged appends included.
-    pub tail: End,
+    /// What appends are judged on and staged in.
+    pub staging: Staging,
     /// Makes groups durable.
     pub syncer: Arc<Syncer>,
-    /// Versions of streams that are not in the newest run.
-    pub heads: Heads,
     /// Groups that are large enough and not under way yet.
     pub groups: VecDeque<Group>,
-    /// What is staged behind them.
-    pub staged: Staged,
+    /// The group that is added to.
+    pub open_group: OpenGroup,
     /// Buffers for more groups.
     pub buffers: Vec<Vec<u8>>,
     /// Bytes of the last group.
@@ -101,13 +84,11 @@ pub struct Writer {
     pub clock_watch: ClockWatch,
     /// What is known of the time beside the events.
     pub seen: Arc<Seen>,
-    /// The ids of all runs but the newest.
-    pub older_ids: IdRange,
 }
 
 /// Appends that will be made durable together.
 #[derive(Default)]
-pub struct Staged {
+pub struct OpenGroup {
     frames: Vec<u8>,
     answers: Vec<Answer>,
     ended: Vec<Sealable>,
@@ -122,8 +103,8 @@ impl Writer {
             None => self.decide(&append, &encoded),
         };
         // Whoever is answered may do anything, so nobody is as long as the writer is held.
-        self.staged.answers.push(Answer { to: answer, outcome, append, encoded, _permit: permit });
-        if self.staged.frames.len() >= GROUP_BYTES {
+        self.open_group.answers.push(Answer { to: answer, outcome, append, encoded, _permit: permit });
+        if self.open_group.frames.len() >= GROUP_BYTES {
             let group = self.end_group();
             self.groups.push_back(group);
         }
@@ -133,14 +114,15 @@ impl Writer {
     pub fn judged(&self, append: &Append) -> Option<Result<Outcome, Error>> {
         match self.syncer.poison.error() {
             Some(poisoned) => Some(Err(poisoned)),
-            None => Stage::of(self).judge(append).transpose(),
+            None => Stage::of(&self.staging).judge(append).transpose(),
         }
     }
 
     /// Whether there is room for such an append already.
     pub fn has_room(&self, encoded: &Encoded) -> bool {
-        let end = self.tail.byte + encoded.bytes_max() as u64;
-        let fits = end <= self.active.allocated.min(self.options.segment_bytes) && !self.run_is_full();
+        let end = self.staging.tail.byte + encoded.bytes_max() as u64;
+        let fits =
+            end <= self.staging.active.allocated.min(self.options.segment_bytes) && !self.run_is_full();
         fits && !self.has_whole_group()
     }
 
@@ -151,7 +133,7 @@ impl Writer {
     }
 
     fn decide(&mut self, append: &Append, encoded: &Encoded) -> Result<Outcome, Error> {
-        let stage = Stage::of(self);
+        let stage = Stage::of(&self.staging);
         if let Some(outcome) = stage.judge(append)? {
             return Ok(outcome);
         }
@@ -160,26 +142,26 @@ impl Writer {
         let recorded_at = self.recorded_at(append, now)?;
         let bytes = encoded.bytes_max() as u64;
         // A segment without events keeps its name, even if marks of closes stand in it.
-        let has_events = self.tail.next > self.active.segment.base();
-        if self.tail.byte + bytes > self.options.segment_bytes && has_events {
+        let has_events = self.staging.tail.next > self.staging.active.segment.base();
+        if self.staging.tail.byte + bytes > self.options.segment_bytes && has_events {
             self.roll()?;
         } else if self.run_is_full() {
             self.end_run();
         }
-        let room = self.allocate(self.tail.byte + bytes);
-        if room.is_err() && self.log.planted.is(Bug::KeepsThePositionsOfTheRefused) {
-            self.tail.next = self.tail.next.plus(versions.len() as u64);
+        let room = self.allocate(self.staging.tail.byte + bytes);
+        if room.is_err() && self.staging.log.planted.is(Bug::KeepsThePositionsOfTheRefused) {
+            self.staging.tail.next = self.staging.tail.next.plus(versions.len() as u64);
         }
         room.map_err(|fault| Error::Unavailable(Box::new(fault)))?;
-        let mut frames = std::mem::take(&mut self.staged.frames);
-        let outcome = stage::write(self, append, encoded, versions, recorded_at, &mut frames);
-        self.staged.frames = frames;
+        let mut frames = std::mem::take(&mut self.open_group.frames);
+        let outcome = stage::write(&mut self.staging, append, encoded, versions, recorded_at, &mut frames);
+        self.open_group.frames = frames;
         Ok(outcome)
     }
 
     /// When the append is recorded: at the time that it gives or now, whichever is earlier, but not before the one before.
     fn recorded_at(&mut self, append: &Append, now: Timestamp) -> Result<Timestamp, Error> {
-        let newest = self.tail.recorded_at;
+        let newest = self.staging.tail.recorded_at;
         self.clock_watch.look(now, newest);
         let recorded_at = append.recorded_at.unwrap_or(now).min(now).max(newest);
         self.seen.check(recorded_at, now, newest, self.options.clock_ahead_max)?;
@@ -187,46 +169,54 @@ impl Writer {
     }
 
     fn run_is_full(&self) -> bool {
-        let bytes = self.tail.byte - self.active.from.byte;
-        self.active.index.read().count() >= self.options.run_events || bytes >= self.options.run_bytes
+        let bytes = self.staging.tail.byte - self.staging.active.from.byte;
+        self.staging.active.index.read().count() >= self.options.run_events || bytes >= self.options.run_bytes
     }
 
     /// Makes the active segment's file reach to `end` at least.
     fn allocate(&mut self, end: u64) -> Result<(), Fault> {
-        if end <= self.active.allocated {
+        if end <= self.staging.active.allocated {
             return Ok(());
         }
-        let Segment { file, name, .. } = &*self.active.segment;
-        let staged = self.staged.frames.len() as u64 + (end - self.tail.byte);
+        let Segment { file, name, .. } = &*self.staging.active.segment;
+        let staged = self.open_group.frames.len() as u64 + (end - self.staging.tail.byte);
         let large = staged.max(self.last_bytes) >= LARGE_BYTES;
         let step_max = if large { RESERVE_BYTES_MAX } else { ALLOCATE_BYTES_MAX };
-        let step = self.active.allocated.clamp(ALLOCATE_BYTES_MIN, step_max);
-        let generous = (self.active.allocated + step).min(self.options.segment_bytes).max(end);
+        let step = self.staging.active.allocated.clamp(ALLOCATE_BYTES_MIN, step_max);
+        let generous = (self.staging.active.allocated + step).min(self.options.segment_bytes).max(end);
         let allocate = |end| if large { file.reserve(end) } else { file.allocate(end) };
         let allocated = allocate(generous).map(|()| generous).or_else(|_| allocate(end).map(|()| end));
-        self.active.allocated = allocated.map_err(Fault::io("make room in", name))?;
+        self.staging.active.allocated = allocated.map_err(Fault::io("make room in", name))?;
         Ok(())
     }
 
     /// Whether there is anything that waits to be made durable.
     pub fn has_staged(&self) -> bool {
-        !self.groups.is_empty() || !self.staged.answers.is_empty()
+        !self.groups.is_empty() || !self.open_group.answers.is_empty()
     }
 
     /// Takes the first of what is staged.
     pub fn group(&mut self) -> Option<Group> {
         let group = self.groups.pop_front();
-        group.or_else(|| (!self.staged.answers.is_empty()).then(|| self.end_group()))
+        group.or_else(|| (!self.open_group.answers.is_empty()).then(|| self.end_group()))
     }
 
     fn end_group(&mut self) -> Group {
         let frames = self.buffers.pop().unwrap_or_default();
-        let next = Staged { frames, ..Staged::default() };
-        let Staged { frames, answers, ended } = std::mem::replace(&mut self.staged, next);
+        let next = OpenGroup { frames, ..OpenGroup::default() };
+        let OpenGroup { frames, answers, ended } = std::mem::replace(&mut self.open_group, next);
         self.last_bytes = frames.len() as u64;
-        let start = self.tail.byte - self.last_bytes;
-        let (head, recorded_at) = (self.tail.next.previous(), self.tail.recorded_at);
-        Group { segment: self.active.segment.clone(), start, frames, head, recorded_at, answers, ended }
+        let start = self.staging.tail.byte - self.last_bytes;
+        let (head, recorded_at) = (self.staging.tail.next.previous(), self.staging.tail.recorded_at);
+        Group {
+            segment: self.staging.active.segment.clone(),
+            start,
+            frames,
+            head,
+            recorded_at,
+            answers,
+            ended,
+        }
     }
 
     /// Keeps a buffer for another group: memory that was used before costs less than memory from the system.
@@ -248,50 +238,50 @@ impl Writer {
 
     /// Ends the newest run, and begins the next.
     fn end_run(&mut self) {
-        if self.active.index.read().count() == 0 {
-            self.active.from = self.tail;
+        if self.staging.active.index.read().count() == 0 {
+            self.staging.active.from = self.staging.tail;
             return;
         }
-        let ended = self.active.index.read();
-        self.older_ids = self.older_ids.with(ended.id_range());
+        let ended = self.staging.active.index.read();
+        self.staging.older_ids = self.staging.older_ids.with(ended.id_range());
         let index = Arc::new(RwLock::new(MemoryIndex::like(&ended)));
         drop(ended);
-        let run = Run { base: self.tail.next, index: RunIndex::Memory(index.clone()) };
-        self.log.change(|lists| lists.runs.push(Arc::new(run)));
+        let run = Run { base: self.staging.tail.next, index: RunIndex::Memory(index.clone()) };
+        self.staging.log.change(|lists| lists.runs.push(Arc::new(run)));
         let ended = Sealable {
-            segment: self.active.segment.clone(),
-            from: std::mem::replace(&mut self.active.from, self.tail),
-            end: self.tail,
-            index: std::mem::replace(&mut self.active.index, index),
+            segment: self.staging.active.segment.clone(),
+            from: std::mem::replace(&mut self.staging.active.from, self.staging.tail),
+            end: self.staging.tail,
+            index: std::mem::replace(&mut self.staging.active.index, index),
         };
-        if !self.has_staged() || self.log.planted.is(Bug::SealsBeforeAllIsDurable) {
+        if !self.has_staged() || self.staging.log.planted.is(Bug::SealsBeforeAllIsDurable) {
             self.syncer.seal(ended);
-        } else if let Some(last) = self.groups.back_mut().filter(|_| self.staged.answers.is_empty()) {
+        } else if let Some(last) = self.groups.back_mut().filter(|_| self.open_group.answers.is_empty()) {
             last.ended.push(ended);
         } else {
-            self.staged.ended.push(ended);
+            self.open_group.ended.push(ended);
         }
     }
 
     /// Ends the active segment and begins the next.
     fn roll(&mut self) -> Result<(), Error> {
-        let late = self.log.planted.is(Bug::RollsBeforeAllIsDurable);
+        let late = self.staging.log.planted.is(Bug::RollsBeforeAllIsDurable);
         if !late {
             self.flush()?;
         }
         let header = SegmentHeader {
-            store: self.log.id,
-            base: self.tail.next,
+            store: self.staging.log.id,
+            base: self.staging.tail.next,
             created_at: self.options.clock.now(),
-            link: self.tail.link,
-            recorded_at: self.tail.recorded_at,
+            link: self.staging.tail.link,
+            recorded_at: self.staging.tail.recorded_at,
         };
-        if self.log.planted.is(Bug::MarksTheEndFirst) {
-            let tail = self.tail;
+        if self.staging.log.planted.is(Bug::MarksTheEndFirst) {
+            let tail = self.staging.tail;
             self.mark(Mark::End);
-            self.tail = tail;
+            self.staging.tail = tail;
         }
-        let file = header.create(&*self.log.disk).map_err(|(fault, begun)| {
+        let file = header.create(&*self.staging.log.disk).map_err(|(fault, begun)| {
             let error = Error::Unavailable(Box::new(fault));
             if begun {
                 self.syncer.poison.set(&error.chain());
@@ -304,38 +294,38 @@ impl Writer {
         self.end_run();
         self.mark(Mark::End);
         // What was allocated and not needed. If this fails, the zeros stay: they do no harm.
-        let _ = self.active.segment.file.truncate(self.tail.byte);
+        let _ = self.staging.active.segment.file.truncate(self.staging.tail.byte);
         let segment = Arc::new(Segment::new(header, file));
-        self.log.change(|lists| lists.segments.push(segment.clone()));
-        self.tail = End::start_of(&header);
-        self.active.segment = segment;
-        self.active.allocated = HEADER_BYTES;
-        self.active.from = self.tail;
+        self.staging.log.change(|lists| lists.segments.push(segment.clone()));
+        self.staging.tail = End::start_of(&header);
+        self.staging.active.segment = segment;
+        self.staging.active.allocated = HEADER_BYTES;
+        self.staging.active.from = self.staging.tail;
         self.syncer.poison.error().map_or(Ok(()), Err)
     }
 
     /// Writes a mark behind everything, if there is room for it: no promise needs it.
     fn mark(&mut self, mark: Mark) {
-        let segment = self.active.segment.clone();
-        let durable = self.tail.next.previous();
+        let segment = self.staging.active.segment.clone();
+        let durable = self.staging.tail.next.previous();
         let (frames, crc) = frame::mark(mark, durable, segment.origin);
-        let end = self.tail.byte + frames.len() as u64;
+        let end = self.staging.tail.byte + frames.len() as u64;
         if let Err(fault) = self.allocate(end) {
             tracing::warn!(error = &fault as &dyn std::error::Error, "the log goes without a mark");
             return;
         }
         self.syncer.make_durable(Group {
             segment,
-            start: self.tail.byte,
+            start: self.staging.tail.byte,
             frames,
             head: durable,
-            recorded_at: self.tail.recorded_at,
+            recorded_at: self.staging.tail.recorded_at,
             answers: vec![],
             ended: vec![],
         });
-        self.tail.frame = (self.tail.byte, crc);
-        self.tail.byte = end;
-        self.tail.link = link(self.tail.link, crc);
+        self.staging.tail.frame = (self.staging.tail.byte, crc);
+        self.staging.tail.byte = end;
+        self.staging.tail.link = link(self.staging.tail.link, crc);
     }
 
     /// Marks the end: whatever is found broken before the mark later on was durable once, so is damage.
@@ -343,9 +333,9 @@ impl Writer {
         if self.flush().is_ok() {
             self.mark(Mark::Close);
             if self.syncer.poison.error().is_none() {
-                self.log.note_durable(self.tail.next.previous());
+                self.staging.log.note_durable(self.staging.tail.next.previous());
             }
         }
-        self.seen.at_close(&self.options, self.tail.recorded_at);
+        self.seen.at_close(&self.options, self.staging.tail.recorded_at);
     }
 }

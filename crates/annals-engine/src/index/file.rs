@@ -13,10 +13,11 @@ use super::writer::{
     Ending, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, MAGIC_2, MAGIC_3, OFFSETS_PER_BLOCK,
     SEGMENTS_PER_BLOCK, cause, filter_hash,
 };
-use super::{IdRange, IdentityHashes, Index, Kind, OF_STREAM, Offset, Postings, Source, id_hash};
+use super::{IdRange, Index, Offset, Postings, Source};
 use crate::disk::File;
 use crate::encoding::{get_time, get_u32, get_u64, get_varint};
 use crate::error::Fault;
+use crate::terms::{IdentityHashes, Kind, OF_STREAM, id_hash};
 
 /// This many offsets are not worth keeping their block for.
 const FEW_OFFSETS: usize = 8;
