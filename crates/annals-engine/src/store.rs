@@ -19,22 +19,22 @@ use annals_core::{
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::clock::{ClockWatch, Seen};
+use crate::commit::clock::{ClockWatch, Seen};
+use crate::commit::outcome::{Answered, Outcome};
+use crate::commit::staging::{Heads, Staging};
+use crate::commit::sync::{Poison, Syncer};
+use crate::commit::writer::{OpenGroup, Request, Writer};
 use crate::commit::{Commit, closed};
 use crate::disk::{Disk, FileDisk, check_finished};
 use crate::error::Fault;
-use crate::frame::Encoded;
 use crate::index::{BlockCache, IdRange};
-use crate::log::{Log, View};
-use crate::outcome::{Answered, Outcome};
+use crate::log::frame::Encoded;
 use crate::planted::{Bug, Planted};
 use crate::proof::Proof;
-use crate::receipt::{self, Head, Receipt};
-use crate::scan::{self, ScannedEvent};
-use crate::staging::{Heads, Staging};
-use crate::sync::{Poison, Syncer};
+use crate::proof::receipt::{self, Head, Receipt};
+use crate::read::scan::{self, ScannedEvent};
+use crate::read::view::{Log, View};
 use crate::thread::{self, AtomicU64, AtomicUsize, JoinHandle, Mutex, MutexGuard};
-use crate::writer::{OpenGroup, Request, Writer};
 use crate::{Options, read, recovery};
 
 /// Bytes of index blocks that are kept in memory.

@@ -4,7 +4,7 @@ use annals_core::Position;
 
 use super::{FileIndex, Index, MemoryIndex};
 use crate::error::Fault;
-use crate::terms::{IdentityHashes, Kind};
+use crate::log::terms::{IdentityHashes, Kind};
 
 /// What is wrong with the index where it speaks of these events, the first of which is at this position; nothing if it
 /// is right, or does not speak of them.

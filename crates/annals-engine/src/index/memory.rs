@@ -16,9 +16,9 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use super::{IdRange, Index, Offset, Postings, Source};
-use crate::body::Body;
 use crate::error::Fault;
-use crate::terms::{IdentityHashes, Kind, id_hash, identity_hash, terms_of};
+use crate::log::body::Body;
+use crate::log::terms::{IdentityHashes, Kind, id_hash, identity_hash, terms_of};
 
 /// The index of a run in memory.
 #[derive(Default)]

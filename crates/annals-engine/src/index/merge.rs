@@ -10,12 +10,12 @@ use super::file::Cursor;
 use super::filter;
 use super::writer::{IDS_PER_BLOCK, OFFSETS_PER_BLOCK, RunWriter, cause, in_order};
 use super::{FileIndex, IdRange, Index};
-use crate::body::Body;
 use crate::disk::File;
-use crate::encoding::get_u32;
 use crate::error::Fault;
+use crate::log::body::Body;
+use crate::log::encoding::get_u32;
+use crate::log::terms::{IdentityHashes, Kind};
 use crate::planted::{Bug, Planted};
-use crate::terms::{IdentityHashes, Kind};
 
 /// A merge does not make a run of more events than this: what it takes in memory grows with them.
 pub const MERGE_EVENTS_MAX: u64 = 8 << 20;

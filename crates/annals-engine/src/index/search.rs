@@ -9,7 +9,7 @@ use annals_core::{Direction, Query, QueryItem};
 
 use super::{Index, Postings};
 use crate::error::Fault;
-use crate::terms::Kind;
+use crate::log::terms::Kind;
 
 /// Places looked at in one step when terms have many.
 const WINDOW: u32 = 16_384;
