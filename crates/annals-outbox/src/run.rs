@@ -26,13 +26,13 @@ use annals_core::Backoff;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::health::Health;
 use crate::lease::{Kept, Lease};
 use crate::message::{Aggregate, Message};
 use crate::pending::Published;
-use crate::publisher::{Health, Options};
 use crate::sink::Sink;
-use crate::worker::{End, Leaving, Outcome, Worker};
-use crate::{Outbox, Result};
+use crate::worker::{End, Leaving, Outcome, Worker, is_stopped};
+use crate::{Options, Outbox, Result};
 
 /// How long what is under way may take after a stop.
 const GRACE: Duration = Duration::from_secs(30);
@@ -328,11 +328,6 @@ impl Run {
             });
         }
     }
-}
-
-/// Whether a stop was asked for: also by dropping what could ask.
-pub(crate) fn is_stopped(stopped: &watch::Receiver<bool>) -> bool {
-    *stopped.borrow() || stopped.has_changed().is_err()
 }
 
 /// Messages of each aggregate, in their order; the aggregates in the order of their first messages.

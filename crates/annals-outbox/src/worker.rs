@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, watch};
 use crate::lease::Lease;
 use crate::message::{Aggregate, Message};
 use crate::pending::Published;
-use crate::run::is_stopped;
 use crate::sink::Sink;
 use crate::{Failure, Result};
 
@@ -69,6 +68,11 @@ impl Drop for Leaving {
     fn drop(&mut self) {
         self.report(End::Unavailable("a worker of the publisher has panicked".to_owned()));
     }
+}
+
+/// Whether a stop was asked for: also by dropping what could ask.
+pub(crate) fn is_stopped(stopped: &watch::Receiver<bool>) -> bool {
+    *stopped.borrow() || stopped.has_changed().is_err()
 }
 
 /// What a panic said.

@@ -8,10 +8,7 @@ use crate::tree::Tree;
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("crates/annals-cli", "not untied yet"),
     ("crates/annals-core", "not untied yet"),
-    ("crates/annals-mysql", "not untied yet"),
-    ("crates/annals-outbox", "not untied yet"),
     ("crates/annals-server", "not untied yet"),
-    ("crates/annals-sql", "not untied yet"),
     ("examples/outbox", "not untied yet"),
     ("examples/shop", "not untied yet"),
 ];
