@@ -8,8 +8,6 @@ use crate::tree::Tree;
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("crates/annals-cli", "not untied yet"),
     ("crates/annals-server", "not untied yet"),
-    ("examples/outbox", "not untied yet"),
-    ("examples/shop", "not untied yet"),
 ];
 
 /// The crates without exception have no ring.
