@@ -60,6 +60,7 @@ pub mod outages;
 pub mod server;
 
 pub mod failover;
+#[doc(hidden)] // For the project's own tests: the files are at its root.
 pub mod fixtures;
 pub mod hostile;
 pub mod hot;

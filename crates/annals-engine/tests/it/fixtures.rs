@@ -104,7 +104,7 @@ async fn logs_of_releases_are_whole_and_are_read_by_their_own_indexes() {
         let disk = files(&folder.join("data/log"));
         let before = disk.files();
         let sealed = before.keys().filter(|name| name.ends_with(".idx")).count();
-        assert!(sealed > 1, "{} has indexes of finished runs", folder.display());
+        assert!(sealed > 0, "{} has an index of a finished run", folder.display());
         assert_eq!(
             verify_disk(&disk, &mut |_, _| {}).unwrap().damage,
             [],
