@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::event_json::{Incoming, List, Object, Unreadable, bounded};
+use crate::event_json::{Incoming, List, Object, Unreadable, bounded, present};
 use crate::expected::{self, Expectation, ExpectedVersion, Part, append_under_one};
 use crate::params::{Params, StreamInPath, named_stream, text_header};
 use crate::problem::Problem;
@@ -79,7 +79,7 @@ pub(crate) async fn to_streams(
     let key =
         match (named_by_header, named_by_body.map_err(|invalid| Problem::invalid("key", invalid.problem))?) {
             (Some(header), Some(body)) if header != body => {
-                return Err(Problem::invalid("key", "differs from the header Idempotency-Key"));
+                return Err(Problem::contradiction("key", "differs from the header Idempotency-Key"));
             }
             (header, body) => header.or(body),
         };
@@ -107,7 +107,15 @@ async fn carry_out(
     any_of: Vec<Condition>,
     refused: impl FnOnce(Error) -> Problem,
 ) -> Result<Response, Problem> {
-    append.validate(&app.limits)?;
+    let each = Limits {
+        append_bytes_max: usize::MAX,
+        query_names_max: usize::MAX,
+        query_bytes_max: usize::MAX,
+        ..app.limits
+    };
+    append.validate(&each)?;
+    // What has room alone may have none together; no description of an API can say that.
+    append.validate(&app.limits).map_err(|invalid| Problem::contradiction(invalid.field, invalid.problem))?;
     for (index, write) in append.writes.iter().enumerate() {
         refuse_reserved("stream", write.stream.as_str())
             .and_then(|()| refuse_reserved("type", write.event.event_type.as_str()))
@@ -116,7 +124,11 @@ async fn carry_out(
     let written: Vec<_> = append.writes.iter().map(|write| (write.stream.clone(), write.event.id)).collect();
     let outcome = append_under_one(&*app.store, append, any_of).await;
     app.metrics.appended(&outcome);
-    let appended = outcome.map_err(refused)?;
+    let appended = outcome.map_err(|error| match error {
+        // It was right by itself: what is wrong is so for what the store holds.
+        Error::Invalid(invalid) => Problem::from(invalid).with_status(StatusCode::UNPROCESSABLE_ENTITY),
+        error => refused(error),
+    })?;
     let [(stream, version), ..] = appended.streams.as_slice() else {
         unreachable!("an append writes at least one stream");
     };
@@ -214,7 +226,8 @@ struct Request<'a> {
     events: List<Object<Incoming<'a>>>,
     #[serde(default, borrow)]
     conditions: List<Object<ConditionJson<'a>>>,
-    #[serde(default, borrow)]
+    /// Not `null`, which an append that was meant to have a key would be without.
+    #[serde(default, borrow, deserialize_with = "present")]
     key: Option<Cow<'a, str>>,
 }
 
@@ -230,15 +243,18 @@ fn lists_bytes_max(limits: &Limits) -> usize {
     events.saturating_add(conditions).saturating_add(names)
 }
 
-/// A condition: of a stream (`stream` and `expected`), or of the log (`query` and `after`).
+/// A condition: of a stream (`stream` and `expected`), or of the log (`query` and `after`). `null` is not the same as nothing: a
+/// client that lost a value must not get a condition that asks something else.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConditionJson<'a> {
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     stream: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "present")]
     expected: Option<ExpectedVersion>,
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     query: Option<List<Object<ItemJson<'a>>>>,
+    #[serde(default, deserialize_with = "present")]
     after: Option<Token>,
 }
 
@@ -246,19 +262,19 @@ struct ConditionJson<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ItemJson<'a> {
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     category: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
     types: List<Cow<'a, str>>,
     #[serde(default, borrow)]
     tags: List<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     process: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     initiator: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     predecessor: Option<Cow<'a, str>>,
 }
 

@@ -47,6 +47,11 @@ impl Problem {
         Invalid::new(field, problem.to_string()).into()
     }
 
+    /// This part of the request contradicts another one: each of them is right alone.
+    pub fn contradiction(field: impl Into<String>, problem: impl Display) -> Self {
+        Self::invalid(field, problem).with_status(StatusCode::UNPROCESSABLE_ENTITY)
+    }
+
     /// The status that the client is answered with.
     pub fn status(&self) -> StatusCode {
         self.status

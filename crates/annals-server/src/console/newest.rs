@@ -11,6 +11,7 @@ use super::{Answer, Frame, answer, event_table, page};
 use crate::app::App;
 use crate::links::encode;
 use crate::params::Params;
+use crate::problem::Problem;
 use crate::token;
 
 /// Events of a page.
@@ -49,6 +50,13 @@ pub(crate) async fn newest(
     answer(app, async |app: &App| {
         let mut params = Params::without_empty(query.as_deref());
         let again = Params::without_empty(query.as_deref());
+        // Empty fields count for nothing, but not without a bound.
+        for (name, max) in [("type", app.limits.query_names_max), ("tag", app.limits.query_item_tags_max)] {
+            let given = Params::of(query.as_deref()).many(name).len();
+            if given > max {
+                return Err(Problem::invalid(name, format!("is given {given} times; at most {max}")));
+            }
+        }
         let start = params.start(Direction::Backward)?;
         let query = params.query()?;
         params.finish()?;
