@@ -39,6 +39,7 @@ mod serve;
 mod stop;
 mod store;
 mod streams;
+mod token;
 mod torture;
 mod upkeep;
 mod verify;
@@ -60,6 +61,7 @@ struct CommandLine {
 enum Command {
     Demo(demo::Demo),
     Serve(serve::Serve),
+    Token(token::Token),
     Append(append::Append),
     Read(read::Read),
     Streams(streams::Streams),
@@ -84,6 +86,7 @@ impl Command {
         match self {
             Self::Demo(demo) => demo.run().await,
             Self::Serve(serve) => serve.run().await,
+            Self::Token(token) => token.run().await,
             Self::Append(append) => append.run().await,
             Self::Read(read) => read.run().await,
             Self::Streams(streams) => streams.run().await,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use annals_core::{
     Append, Appended, Category, Condition, Error, EventId, EventStore, EventType, Expected, IdempotencyKey,
-    Invalid, KeyReuse, Limits, LogRead, Query, QueryItem, StreamId, Tag, Text, Write, refuse_reserved,
+    Invalid, KeyReuse, Limits, Query, QueryItem, StreamId, Tag, Text, Write, refuse_reserved,
 };
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::app::App;
 use crate::event_json::{Incoming, List, Object, Unreadable, bounded, present};
 use crate::expected::{self, Expectation, ExpectedVersion, Part, append_under_one};
@@ -27,6 +28,7 @@ use crate::{body, links, paging};
 /// Appends events to one stream.
 pub(crate) async fn to_stream(
     State(app): State<Arc<App>>,
+    access: Access,
     StreamInPath(stream): StreamInPath,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -34,7 +36,7 @@ pub(crate) async fn to_stream(
 ) -> Result<Response, Problem> {
     Params::of(query.as_deref()).finish()?;
     let expectation = Expectation::of(&headers)?;
-    let conditions = expectation.conditions(&*app.store, &stream)?;
+    let conditions = expectation.conditions(&*access.log, &stream)?;
     let key = key_header(&headers)?;
     let body = body::read(&app, &headers, body).await?;
     let mut events = Vec::new();
@@ -49,23 +51,25 @@ pub(crate) async fn to_stream(
     }
     let append =
         Append { key, key_reuse: reuse_header(&headers)?, ..Append::to(stream, Expected::Any, events) };
-    carry_out(&app, append, conditions, |error| expectation.refused(error)).await
+    carry_out(&app, &access, append, conditions, |error| expectation.refused(error)).await
 }
 
 /// Appends events to the stream that the parameter `name` names.
 pub(crate) async fn to_named(
     app: State<Arc<App>>,
+    access: Access,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let (stream, query) = named_stream(query.as_deref())?;
-    to_stream(app, stream, query, headers, body).await
+    to_stream(app, access, stream, query, headers, body).await
 }
 
 /// Appends events to one or several streams, under conditions.
 pub(crate) async fn to_streams(
     State(app): State<Arc<App>>,
+    access: Access,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
@@ -93,16 +97,20 @@ pub(crate) async fn to_streams(
         append.writes.push(Write { stream, event });
     }
     for (index, Object(condition)) in request.conditions.0.into_iter().enumerate() {
-        append.conditions.push(condition.into_condition(&*app.store, index)?);
+        append.conditions.push(condition.into_condition(&*access.log, index)?);
     }
     let parts = append.conditions.iter().enumerate();
     let parts: Vec<Part> = parts.map(|(index, condition)| Part::of_condition(index, condition)).collect();
-    carry_out(&app, append, Vec::new(), |error| expected::refused(error, |condition| &parts[condition])).await
+    carry_out(&app, &access, append, Vec::new(), |error| {
+        expected::refused(error, |condition| &parts[condition])
+    })
+    .await
 }
 
 /// Hands the append to the store, under one of these further conditions if there are any, and answers with the outcome.
 async fn carry_out(
     app: &App,
+    access: &Access,
     append: Append,
     any_of: Vec<Condition>,
     refused: impl FnOnce(Error) -> Problem,
@@ -121,8 +129,10 @@ async fn carry_out(
             .and_then(|()| refuse_reserved("type", write.event.event_type.as_str()))
             .map_err(|invalid| in_event(index, invalid))?;
     }
+    let asked = any_of.iter().chain(&append.conditions).cloned().collect();
+    access.rights.append(&Append { conditions: asked, ..append.clone() })?;
     let written: Vec<_> = append.writes.iter().map(|write| (write.stream.clone(), write.event.id)).collect();
-    let outcome = append_under_one(&*app.store, append, any_of).await;
+    let outcome = append_under_one(&*access.log, append, any_of).await;
     app.metrics.appended(&outcome);
     let appended = outcome.map_err(|error| match error {
         // It was right by itself: what is wrong is so for what the store holds.
@@ -133,7 +143,7 @@ async fn carry_out(
         unreachable!("an append writes at least one stream");
     };
     let status = if appended.duplicate { StatusCode::OK } else { StatusCode::CREATED };
-    let written = if appended.duplicate { recorded(&*app.store, &appended).await? } else { written };
+    let written = if appended.duplicate { access.recorded(&appended).await? } else { written };
     let answer = Answer::of(&appended, &written);
     let tag = format!("\"{}\"", answer.streams[0].witness);
     let body = match appended.duplicate {
@@ -150,23 +160,6 @@ async fn carry_out(
     let location = links::with(&location, "limit", appended.count());
     let headers = [(header::ETAG, tag), (header::LOCATION, location)];
     Ok((status, headers, body).into_response())
-}
-
-/// The streams and ids of the events of an earlier append.
-async fn recorded(store: &dyn EventStore, appended: &Appended) -> Result<Vec<(StreamId, EventId)>, Problem> {
-    let mut events = Vec::new();
-    let mut from = appended.first;
-    while from <= appended.last {
-        let left = usize::try_from(appended.last.get() - from.get() + 1).unwrap_or(usize::MAX);
-        let page = store.read_log(LogRead::forward(from).to(appended.last).limit(left)).await?;
-        if page.events.is_empty() {
-            let cause = format!("the event at position {from} cannot be read at the moment");
-            return Err(Error::Unavailable(cause.into()).into());
-        }
-        events.extend(page.events.into_iter().map(|event| (event.stream, event.id)));
-        from = appended.first.plus(events.len() as u64);
-    }
-    Ok(events)
 }
 
 /// What became of an append.

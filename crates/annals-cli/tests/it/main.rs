@@ -26,5 +26,6 @@ mod signals;
 mod sources;
 mod support;
 mod times;
+mod tokens;
 mod torture;
 mod trouble;
