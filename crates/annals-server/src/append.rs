@@ -346,7 +346,14 @@ fn in_event(index: usize, invalid: Invalid) -> Problem {
 }
 
 fn key_header(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
-    let key = text_header(headers, "idempotency-key")?.map(IdempotencyKey::new).transpose();
+    let text = text_header(headers, "idempotency-key")?;
+    // Clients and proxies disagree on how a header carries other characters, and a key that arrives otherwise is another key.
+    if text.is_some_and(|text| !text.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
+        let problem =
+            "has other characters than those of ASCII; give such a key as `key` in the body of /v1/append";
+        return Err(Problem::invalid("Idempotency-Key", problem));
+    }
+    let key = text.map(IdempotencyKey::new).transpose();
     key.map_err(|invalid| Problem::invalid("Idempotency-Key", invalid.problem))
 }
 

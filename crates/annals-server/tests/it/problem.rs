@@ -188,6 +188,8 @@ fn bad_headers_and_parameters_are_refused_by_name() {
         ("Expected-Version", "-1"),
         ("Expected-Version", "+1"),
         ("Idempotency-Key", ""),
+        ("Idempotency-Key", "bücher"),
+        ("Idempotency-Key", "a\tb"),
     ] {
         assert_eq!(server.post("/v1/streams/a", &[(name, value)], event).problem(), invalid(name));
     }
