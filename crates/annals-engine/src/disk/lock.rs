@@ -20,6 +20,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use annals_core::{StoreId, Timestamp};
 
@@ -31,6 +32,10 @@ pub const NAME: &str = "LOCK";
 const TIME_BYTES: usize = 41;
 /// Bytes of the text.
 const TEXT_BYTES: u64 = 78;
+
+/// How long a child that was forked may take to execute its program, and how often it is looked whether it has.
+const FORK_MAX: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// When a store was last in use with a clock that could be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,15 +139,20 @@ impl LockFile {
     }
 }
 
-/// The file, locked.
+/// The file, locked. A lock that was just given up is waited for: a child of its process has it too, from when it was forked until
+/// it executes its program.
 ///
 /// # Errors
 /// `WouldBlock` if another process holds it; else as the operating system's.
 pub fn locked(lock: fs::File, alone: bool) -> io::Result<fs::File> {
-    match if alone { lock.try_lock() } else { lock.try_lock_shared() } {
-        Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-        Err(fs::TryLockError::Error(error)) => Err(error),
+    let begun = Instant::now();
+    loop {
+        match if alone { lock.try_lock() } else { lock.try_lock_shared() } {
+            Ok(()) => return Ok(lock),
+            Err(fs::TryLockError::WouldBlock) if begun.elapsed() < FORK_MAX => std::thread::sleep(LOOK),
+            Err(fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+        }
     }
 }
 
@@ -180,6 +190,24 @@ mod tests {
         drop(LockFile::hold(place.path(), 0o600).unwrap());
         assert_eq!(fs::metadata(&path).unwrap().len(), TEXT_BYTES);
         assert!(LockFile::hold(place.path(), 0o600).is_ok());
+    }
+
+    /// Until a forked child executes its program it has the files of its parent, and the locks on them.
+    #[test]
+    fn a_lock_that_a_forked_child_has_for_a_moment_is_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let lock = LockFile::hold(place.path(), 0o600).unwrap();
+        let of_the_child = lock.file.try_clone().unwrap();
+        drop(lock);
+        let child = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(of_the_child);
+        });
+        drop(LockFile::hold(place.path(), 0o600).unwrap());
+        child.join().unwrap();
+        let _held = LockFile::hold(place.path(), 0o600).unwrap();
+        let refused = LockFile::hold(place.path(), 0o600).err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock, "one that is held is not waited for long");
     }
 
     /// A lock file that has another number than when it was opened is recognised by its token.
