@@ -63,7 +63,7 @@ pub struct TermView<'a> {
 }
 
 impl MemoryIndex {
-    /// Adds the next event. `hashes` are those of [`hashes_of`](super::hashes_of). Returns whether it is the first of its
+    /// Adds the next event. `hashes` are those of [`hashes_of`](crate::log::terms::hashes_of). Returns whether it is the first of its
     /// stream in this run.
     pub fn insert(&mut self, event: &Body<'_>, hashes: &[u64], version: Version, offset: Offset) -> bool {
         let (&id_hash, hashes) = hashes.split_first().expect("an event has an id");
