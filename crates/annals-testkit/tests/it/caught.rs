@@ -638,6 +638,7 @@ a_broken_store_is_caught! {
         names_in_queries_are_compared_byte_for_byte,
         long_names_with_a_common_prefix_are_different_in_queries,
         many_items_and_types_are_looked_at_in_full, items_that_differ_in_their_tags_only_are_united,
+        a_filtered_subscription_moves_its_checkpoint_on,
         ids_are_compared_whole, a_refused_append_to_several_streams_writes_none, a_large_append_is_one_run,
         the_same_key_gets_the_original_outcome, a_used_key_with_other_events_writes_nothing,
         the_same_json_in_another_form_is_the_same_event, a_used_id_with_another_event_is_refused,
