@@ -1,6 +1,6 @@
 //! `annals token`: makes a token for a server, prints it once, and adds its line to the file of tokens.
 //!
-//! The file has the hash. Whoever loses the token makes another and removes the line of the first.
+//! The file has the hash. To replace a lost token, make another and remove the line of the first.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};

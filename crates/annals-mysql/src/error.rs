@@ -129,7 +129,7 @@ pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
     }
 }
 
-/// What an error means for whoever has sent a statement.
+/// What an error means for the sender of a statement.
 pub(crate) fn fault(error: sqlx::Error) -> Fault {
     if let Some(reason) = reason(&error) {
         return Fault::unavailable(reason);

@@ -1,7 +1,7 @@
 //! The log: segments, where the events are, and runs, where they are found, as readers see them.
 //!
 //! Readers work on a [`View`], immutable lists of both, below the head, which the writer moves once events are
-//! durable. A view that is held stays right while the log goes on: what it names only grows, and a run that was sealed
+//! durable. A view that is held stays right while the log grows: what it names only grows, and a run that was sealed
 //! or merged differs from what it was only in where its index lies. No reader waits for the writer.
 //!
 //! Next below: `segment` and `index`. `read` answers reads from a view; `sync` moves the head, and `writer` adds to
@@ -172,7 +172,7 @@ impl Log {
     pub fn view(&self) -> View {
         if self.planted.is(Bug::TakesTheListsFirst) {
             let lists = self.lists.load_full();
-            // It goes wrong if whoever looks is held up here for long.
+            // It goes wrong if the thread that looks is held up here for long.
             (0..4).for_each(|_| thread::yield_now());
             return View { lists, head: self.head() };
         }

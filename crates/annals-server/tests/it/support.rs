@@ -103,7 +103,7 @@ impl Running {
         Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), text })
     }
 
-    /// Position of the newest event of the store, whoever may see it.
+    /// Position of the newest event of the store, which not every token may see.
     pub fn store_head(&self) -> u64 {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(self.store.head()).unwrap().get()
