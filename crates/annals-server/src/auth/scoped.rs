@@ -64,27 +64,27 @@ impl Scoped {
 
     /// Position of the newest event that is shown, up to this position; 0 if there is none.
     async fn newest(&self, up_to: Position) -> Result<Position> {
-        let Some(query) = self.shown() else { return Ok(Position::ZERO) };
-        let mut read = LogRead::backward(up_to).matching(query).limit(1);
-        loop {
-            let page = self.store.read_log(read.clone()).await.map_err(kept_back)?;
-            match page.events.first() {
-                Some(event) => return Ok(event.position),
-                None if page.end || page.next >= read.from => return Ok(Position::ZERO),
-                None => read.from = page.next,
-            }
-        }
+        Ok(self.first(LogRead::backward(up_to)).await?.unwrap_or(Position::ZERO))
     }
 
     /// Position of the oldest event that is shown, from this position on.
     async fn oldest(&self, from: Position) -> Result<Option<Position>> {
+        self.first(LogRead::forward(from)).await
+    }
+
+    /// Position of the first event that is shown and that this read meets.
+    async fn first(&self, read: LogRead) -> Result<Option<Position>> {
         let Some(query) = self.shown() else { return Ok(None) };
-        let mut read = LogRead::forward(from).matching(query).limit(1);
+        let mut read = read.matching(query).limit(1);
         loop {
             let page = self.store.read_log(read.clone()).await.map_err(kept_back)?;
+            let moves = match read.direction {
+                Direction::Forward => page.next > read.from,
+                Direction::Backward => page.next < read.from,
+            };
             match page.events.first() {
                 Some(event) => return Ok(Some(event.position)),
-                None if page.end || page.next <= read.from => return Ok(None),
+                None if page.end || !moves => return Ok(None),
                 None => read.from = page.next,
             }
         }
