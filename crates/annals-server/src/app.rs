@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::auth::Gate;
 use crate::bounds::Bounds;
-use crate::guard::Hosts;
+use crate::hosts::Hosts;
 use crate::live_pages::LivePages;
 use crate::metrics::Metrics;
 use crate::room::Room;

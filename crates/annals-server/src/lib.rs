@@ -4,12 +4,12 @@
 //! connections.rs   accepts, ends gracefully
 //! flow.rs          cuts off clients that take nothing; room.rs, bounds.rs: what all connections together may take
 //! auth.rs access.rs  tokens, and what a request may do and see; tls.rs: certificates; reload.rs: both read again
-//! guard.rs         refuses what a page of another site may have sent
+//! guard.rs hosts.rs  refuses what a page of another site may have sent; observe.rs: counts every request
 //! headers.rs       refuses headers that were meant to be others
 //! routes.rs        every method and path, the right that each needs, and the layers around them
-//!   append.rs read.rs live.rs      the API          health.rs metrics.rs openapi.rs   for operators
+//!   append.rs read.rs live.rs      the API          health.rs backup.rs openapi.rs   for operators
 //!   token.rs etag.rs expected.rs   positions that name their history, and what is expected of them
-//!   upkeep.rs                                                                         backups and figures of the store
+//!   metrics.rs upkeep.rs           what is counted, and backups and figures of the store
 //!   console.rs browsers.rs         for people       problem.rs                        what fails, and what is said of it
 //! event_json.rs    the one JSON form of an event, also of the command line's export and import
 //! ```
@@ -29,6 +29,8 @@ mod connections;
 mod flow;
 mod guard;
 mod headers;
+mod hosts;
+mod observe;
 mod reload;
 mod room;
 mod routes;
@@ -47,6 +49,7 @@ mod problem;
 mod read;
 mod token;
 
+mod backup;
 mod health;
 mod metrics;
 mod openapi;
@@ -165,7 +168,7 @@ impl Server {
     /// name is to be given if the proxy does not keep `Host`. What is [mounted](Self::mount) is not checked.
     #[must_use]
     pub fn host(mut self, name: impl Into<String>) -> Self {
-        self.hosts.push(guard::host_name(&name.into()).to_owned());
+        self.hosts.push(hosts::host_name(&name.into()).to_owned());
         self
     }
 
@@ -247,7 +250,7 @@ impl Server {
             upkeep: self.upkeep,
             gate: self.gate,
             has_tls: self.tls.is_some(),
-            hosts: guard::Hosts { loopback, named: self.hosts },
+            hosts: hosts::Hosts { loopback, named: self.hosts },
             backing_up: Arc::default(),
             links: self.links,
             stopping,

@@ -166,7 +166,8 @@ impl Feed {
     async fn next_events(&mut self) -> Result<Bytes, NoPage> {
         loop {
             let pages = &self.app.live_pages;
-            let cell = pages.page(&self.access, self.seen, &self.query, self.limit).await?;
+            let (log, shown) = (&*self.access.log, &self.access.rights.read);
+            let cell = pages.page(log, shown, self.seen, &self.query, self.limit).await?;
             let page = cell.get().ok_or(NoPage::NotYet)?;
             (self.seen, self.limit) = (page.through, page.limit);
             if let Some(last) = page.last {

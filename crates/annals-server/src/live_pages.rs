@@ -15,7 +15,6 @@ use annals_core::{Bytes, Error, EventStore, LogRead, Query, RecordedEvent, Resul
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::access::Access;
 use crate::auth::Categories;
 use crate::event_json;
 use crate::paging::cost;
@@ -85,15 +84,15 @@ impl LivePages {
         Self { room, made: Mutex::default(), found: tokio::sync::Mutex::default() }
     }
 
-    /// The page of events after this place; waits until the log has one.
+    /// The page of events after this place in the log, of which these categories are shown; waits until the log has one.
     pub(crate) async fn page(
         &self,
-        access: &Access,
+        log: &dyn EventStore,
+        shown: &Categories,
         seen: Witness,
         query: &Arc<Query>,
         limit: usize,
     ) -> Result<Arc<OnceCell<LivePage>>, NoPage> {
-        let log = &*access.log;
         let mut pause = BEHIND_PAUSE;
         loop {
             match tokio::time::timeout(LOOK, log.wait(seen.position)).await {
@@ -103,7 +102,7 @@ impl LivePages {
                     continue;
                 }
             }
-            let page = self.entry(&access.rights.read, seen, query);
+            let page = self.entry(shown, seen, query);
             match page.get_or_try_init(|| self.make(log, seen, query, limit)).await {
                 Ok(_) => return Ok(page),
                 Err(NoPage::NotYet) => self.find(log, seen).await?,

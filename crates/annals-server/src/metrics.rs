@@ -1,14 +1,9 @@
-//! `/metrics`: what is counted, as Prometheus reads it.
+//! What the server counts, as Prometheus reads it.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use annals_core::{Appended, Error, Result};
-use axum::extract::{MatchedPath, RawQuery, Request, State};
-use axum::http::{HeaderValue, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use annals_core::{Appended, Error, Position, Result};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,17 +11,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::app::App;
-use crate::params::Params;
-use crate::problem::Problem;
 use crate::upkeep::Figures;
 
 /// Upper bounds of the classes of latency, in seconds.
 const LATENCY_SECONDS: [f64; 14] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-
-/// How long the store may take to say where the log ends.
-const HEAD_MAX: Duration = Duration::from_secs(2);
 
 /// What the server counts.
 pub(crate) struct Metrics {
@@ -93,6 +82,27 @@ impl Metrics {
         Self { registry, ..this }
     }
 
+    /// Counts and times a request under the route that it took.
+    pub(crate) fn answered(&self, method: String, route: String, status: u16, elapsed: Duration) {
+        let labels = RouteLabels { method: method.clone(), route: route.clone() };
+        self.latency.get_or_create(&labels).observe(elapsed.as_secs_f64());
+        self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+    }
+
+    /// The log ends here.
+    pub(crate) fn ends_at(&self, head: Position) {
+        self.head.set(head.get());
+    }
+
+    /// The figures as text, in the form of OpenMetrics.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("a string takes every write");
+        // As OpenMetrics has it; the encoder writes numbers as Rust does.
+        text.replace(" inf\n", " +Inf\n").replace(" -inf\n", " -Inf\n")
+    }
+
     /// Counts the outcome of an append.
     pub(crate) fn appended(&self, outcome: &Result<Appended>) {
         match outcome {
@@ -123,47 +133,4 @@ impl Drop for Subscriber {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// Counts and times each request under the route that it took.
-pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = known_method(request.method().as_str()).to_owned();
-    // A path that no route has is the client's invention and must not become a label.
-    let route = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str).to_owned();
-    let response = next.run(request).await;
-    let status = response.status();
-    let elapsed = started.elapsed();
-    tracing::debug!(method, route, status = status.as_u16(), micros = elapsed.as_micros(), "answered");
-    let labels = RouteLabels { method: method.clone(), route: route.clone() };
-    app.metrics.latency.get_or_create(&labels).observe(elapsed.as_secs_f64());
-    app.metrics.requests.get_or_create(&RequestLabels { method, route, status: status.as_u16() }).inc();
-    response
-}
-
-/// The method, if it is one of HTTP's own: others are the client's invention.
-fn known_method(method: &str) -> &str {
-    match method {
-        "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
-        _ => "(other)",
-    }
-}
-
-/// The figures as text.
-pub(crate) async fn metrics(
-    State(app): State<Arc<App>>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
-    Params::of(query.as_deref()).finish()?;
-    // A store that cannot be asked must not hide the other figures.
-    if let Ok(Ok(head)) = tokio::time::timeout(HEAD_MAX, app.log().head()).await {
-        app.metrics.head.set(head.get());
-    }
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &app.metrics.registry)
-        .expect("a string takes every write");
-    // As OpenMetrics has it; the encoder writes numbers as Rust does.
-    let text = text.replace(" inf\n", " +Inf\n").replace(" -inf\n", " -Inf\n");
-    let media_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, media_type)], text).into_response())
 }

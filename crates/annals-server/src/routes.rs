@@ -19,7 +19,7 @@ use crate::guard::guard;
 use crate::headers;
 use crate::problem::Problem;
 use crate::room;
-use crate::{append, console, health, live, metrics, openapi, read, upkeep};
+use crate::{append, backup, console, health, live, observe, openapi, read};
 
 /// One method of one path, the right that it needs, and its handler.
 struct Route(&'static str, &'static str, Right, MethodRouter<Arc<App>>);
@@ -28,7 +28,7 @@ struct Route(&'static str, &'static str, Right, MethodRouter<Arc<App>>);
 pub(crate) struct Mounted {
     pub(crate) path: String,
     pub(crate) router: Router,
-    /// Whether their requests are checked as ours are (`guard.rs`).
+    /// Whether their requests are checked as ours are (`hosts.rs`).
     pub(crate) checked: bool,
 }
 
@@ -42,10 +42,10 @@ fn routes() -> Vec<Route> {
         Route("GET", "/v1/streams", Right::Read, get(read::streams)),
         Route("GET", "/v1/events", Right::Read, get(read::log)),
         Route("GET", "/v1/events/live", Right::Read, get(live::live)),
-        Route("POST", "/v1/backup", Right::Backup, post(upkeep::backup)),
+        Route("POST", "/v1/backup", Right::Backup, post(backup::backup)),
         Route("GET", "/health/live", Right::Open, get(health::live)),
         Route("GET", "/health/ready", Right::Open, get(health::ready)),
-        Route("GET", "/metrics", Right::Metrics, get(metrics::metrics)),
+        Route("GET", "/metrics", Right::Metrics, get(observe::metrics)),
         Route("GET", "/openapi.json", Right::Open, get(openapi::openapi)),
         Route("GET", "/", Right::Read, get(console::newest)),
         Route("GET", "/streams", Right::Read, get(console::streams)),
@@ -92,7 +92,7 @@ pub(crate) fn router(app: Arc<App>, mounted: Vec<Mounted>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&app), browsers::pages))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), account))
         .layer(middleware::map_response(harden))
-        .layer(middleware::from_fn_with_state(app, metrics::observe))
+        .layer(middleware::from_fn_with_state(app, observe::observe))
 }
 
 async fn no_such_route(uri: Uri) -> Problem {

@@ -4,29 +4,9 @@
 use crate::modules::{self, Crate};
 use crate::tree::Tree;
 
-/// Crates whose modules may import each other in a ring, and why. What is here without need is refused.
-const EXCEPTIONS: &[(&str, &str)] = &[(
-    "crates/annals-server",
-    "handlers stand beside the types that `app` holds: in `guard`, `metrics` and `upkeep`",
-)];
-
-/// The crates without exception have no ring.
+/// The rings of all crates.
 pub fn cycles(tree: &Tree) -> Vec<String> {
-    cycles_but(tree, EXCEPTIONS)
-}
-
-fn cycles_but(tree: &Tree, exceptions: &[(&str, &str)]) -> Vec<String> {
-    let mut problems = Vec::new();
-    for found in modules::crates(tree) {
-        let is_exception = exceptions.iter().any(|(folder, _)| *folder == found.folder);
-        let rings = rings(&found);
-        if !is_exception {
-            problems.extend(rings);
-        } else if rings.is_empty() {
-            problems.push(format!("{}: is an exception, and has no ring of imports", found.folder));
-        }
-    }
-    problems
+    modules::crates(tree).iter().flat_map(rings).collect()
 }
 
 fn rings(found: &Crate) -> Vec<String> {
@@ -71,13 +51,5 @@ mod tests {
             files[missing].1 = "";
             assert_eq!(cycles(&tree(&files)), [""; 0]);
         }
-    }
-
-    #[test]
-    fn an_exception_is_kept_only_where_it_is_needed() {
-        let exceptions = [("x", "")];
-        assert_eq!(cycles_but(&tree(&THREE), &exceptions), [""; 0]);
-        let found = cycles_but(&tree(&THREE[3..]), &exceptions);
-        assert_eq!(found, ["x: is an exception, and has no ring of imports"]);
     }
 }

@@ -1,0 +1,36 @@
+//! `POST /v1/backup`: a backup now. One is made at a time.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use crate::app::App;
+use crate::params::Params;
+use crate::problem::Problem;
+
+/// Backs the store up.
+pub(crate) async fn backup(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    Params::of(query.as_deref()).finish()?;
+    let Some(upkeep) = app.upkeep.clone().filter(|upkeep| upkeep.backs_up()) else {
+        let detail = "this server has no place for backups";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", detail));
+    };
+    let Ok(turn) = app.backing_up.clone().try_lock_owned() else {
+        return Err(Problem::new(StatusCode::CONFLICT, "busy", "a backup is being made"));
+    };
+    // It goes on if whoever asked for it does not wait.
+    let made = tokio::task::spawn_blocking(move || {
+        let made = upkeep.backup();
+        drop(turn);
+        made
+    });
+    let made = made.await.unwrap_or_else(|stopped| Err(stopped.to_string()));
+    let failed = |why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "backup-failed", why);
+    Ok((StatusCode::CREATED, Json(made.map_err(failed)?)))
+}
