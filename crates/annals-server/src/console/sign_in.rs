@@ -56,12 +56,9 @@ pub(crate) async fn sign_in(
     body: Body,
 ) -> Answer {
     answer(app, access, async |app: &App, access: &Access| {
-        Params::of(query.as_deref()).finish()?;
-        needs_tokens(app)?;
-        let mut fields = fields(&headers, body).await?;
+        let mut fields = posted(app, query.as_deref(), &headers, body, FORM_COOKIE).await?;
         let token = fields.text("token")?.unwrap_or_default();
         let next = fields.text("next")?.unwrap_or_default();
-        check_form(cookie(&headers, FORM_COOKIE), &mut fields)?;
         fields.finish()?;
         if app.gate.find(token.trim()).is_none() {
             return form(app, access, &headers, &next, Some("This token is not known."));
@@ -81,11 +78,7 @@ pub(crate) async fn sign_out(
     body: Body,
 ) -> Answer {
     answer(app, access, async |app: &App, _: &Access| {
-        Params::of(query.as_deref()).finish()?;
-        needs_tokens(app)?;
-        let mut fields = fields(&headers, body).await?;
-        check_form(cookie(&headers, COOKIE), &mut fields)?;
-        fields.finish()?;
+        posted(app, query.as_deref(), &headers, body, COOKIE).await?.finish()?;
         let gone = set_cookie(app, &headers, COOKIE, "", "Path=/; SameSite=Lax; Max-Age=0");
         Ok(([(header::SET_COOKIE, gone)], see_other("/login")).into_response())
     })
@@ -140,12 +133,28 @@ fn form(
     Ok(response)
 }
 
-fn needs_tokens(app: &App) -> Result<(), Problem> {
+/// The fields of a form of ours that was made for this browser, which has this cookie.
+async fn posted(
+    app: &App,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+    bound_to: &str,
+) -> Result<Params, Problem> {
+    Params::of(query).finish()?;
     if app.gate.is_open() {
         let detail = "this server has no tokens, so nobody signs in";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", detail));
     }
-    Ok(())
+    let mut fields = fields(headers, body).await?;
+    let given = fields.text("form")?.unwrap_or_default();
+    let is_ours = cookie(headers, bound_to)
+        .is_some_and(|bound| secret_of(bound).as_bytes().ct_eq(given.as_bytes()).into());
+    if is_ours {
+        return Ok(fields);
+    }
+    let detail = "the form is not one of this server, or too old; load the page again";
+    Err(Problem::new(StatusCode::FORBIDDEN, "foreign-form", detail))
 }
 
 /// The fields of a form.
@@ -167,21 +176,14 @@ async fn fields(headers: &HeaderMap, body: Body) -> Result<Params, Problem> {
     Ok(Params::of(Some(text)))
 }
 
-/// Checks that the form is one of ours, made for this browser.
-fn check_form(bound: Option<&str>, fields: &mut Params) -> Result<(), Problem> {
-    let given = fields.text("form")?.unwrap_or_default();
-    let is_ours = bound.is_some_and(|bound| secret_of(bound).as_bytes().ct_eq(given.as_bytes()).into());
-    if is_ours {
-        return Ok(());
-    }
-    let detail = "the form is not one of this server, or too old; load the page again";
-    Err(Problem::new(StatusCode::FORBIDDEN, "foreign-form", detail))
-}
-
 /// What a form carries that is bound to this cookie.
 fn secret_of(cookie: &str) -> String {
     let hash = Sha256::new().chain_update(b"form of annals\n").chain_update(cookie.as_bytes()).finalize();
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn random() -> Result<String, Problem> {
@@ -190,7 +192,7 @@ fn random() -> Result<String, Problem> {
         let detail = format!("there are no random numbers: {error}");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     })?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&random))
 }
 
 /// A cookie that no script can read, sent over TLS only if this request came so.
