@@ -2,7 +2,7 @@
 //!
 //! The files, from the smallest to the largest: `encoding` (numbers), `body` (an event as it was given), `terms` (what it is
 //! found by), `frame` (an append), `segment` (a file of frames). Beside the segments: `identity` (which log it is), `durable`
-//! (how far it was acknowledged). `candidate` looks for frames where anything may be.
+//! (how far it was acknowledged), and `small_file`, by which they are read and written. `candidate` looks for frames where anything may be.
 //!
 //! Does not know where events are found (`index`), what readers see (`read`) and what is appended (`commit`).
 
@@ -13,4 +13,5 @@ pub mod encoding;
 pub mod frame;
 pub mod identity;
 pub mod segment;
+pub mod small_file;
 pub mod terms;

@@ -17,6 +17,7 @@ use crate::disk::Disk;
 use crate::error::Fault;
 use crate::log::encoding::{Malformed, get_u32, get_u64, put_u64};
 use crate::log::segment::{End, Segment, Walked, walk};
+use crate::log::small_file;
 use digest::{Digest, LogDigest, of_event};
 
 const MAGIC: &[u8; 8] = b"ANNALSP1";
@@ -93,7 +94,6 @@ impl Proof {
 
     /// Writes the file, as a whole or not at all.
     pub fn write(&self, disk: &dyn Disk) -> Result<(), Fault> {
-        let temporary = format!("{}.tmp", Self::NAME);
         let mut bytes = vec![0; FIXED_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..24].copy_from_slice(self.store.as_bytes());
@@ -102,16 +102,7 @@ impl Proof {
         put_u64(&mut bytes[40..], self.next.get());
         self.digest.encode(&mut bytes);
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-        let prepare = || {
-            let file = disk.create(&temporary).map_err(Fault::io("create", &temporary))?;
-            file.write_at(&bytes, 0).map_err(Fault::io("write", &temporary))?;
-            file.sync().map_err(Fault::io("sync", &temporary))?;
-            disk.rename(&temporary, Self::NAME).map_err(Fault::io("rename", &temporary))
-        };
-        prepare().inspect_err(|_| {
-            // What cannot be removed now is removed at the next open.
-            let _ = disk.remove(&temporary);
-        })
+        small_file::replace(disk, Self::NAME, &bytes)
     }
 
     /// The log.

@@ -15,7 +15,8 @@
 
 use annals_core::{EventId, Position, StoreId, Witness};
 
-use super::encoding::{get_u32, get_u64, put_u32, put_u64};
+use super::encoding::{get_u64, put_u64};
+use super::small_file;
 use crate::disk::Disk;
 use crate::error::Fault;
 
@@ -29,18 +30,8 @@ const BYTES: usize = 52;
 /// # Errors
 /// Damage, if it is not what was written. It means no more than a file that is missing.
 pub fn read(disk: &dyn Disk, names: &[String], store: Option<StoreId>) -> Result<Option<Witness>, Fault> {
-    if !names.iter().any(|name| name == NAME) {
-        return Ok(None);
-    }
-    let file = disk.open(NAME).map_err(Fault::io("open", NAME))?;
-    let mut bytes = [0; BYTES];
-    let count = file.read_at(&mut bytes, 0).map_err(Fault::io("read", NAME))?;
-    let whole =
-        count == BYTES && &bytes[..8] == MAGIC && crc32c::crc32c(&bytes[..48]) == get_u32(&bytes[48..]);
-    if !whole {
-        let problem = "is not what was written; remove it, and it is written again";
-        return Err(Fault::damaged(NAME, 0, None, problem));
-    }
+    let problem = "is not what was written; remove it, and it is written again";
+    let Some(bytes) = small_file::read::<BYTES>(disk, names, NAME, MAGIC, problem)? else { return Ok(None) };
     let of = StoreId::from_bytes(bytes[8..24].try_into().expect("16 bytes"));
     let id = EventId::from_bytes(bytes[32..48].try_into().expect("16 bytes"));
     let witness = Witness { position: Position::new(get_u64(&bytes[24..])), id };
@@ -60,25 +51,12 @@ pub fn known(disk: &dyn Disk, names: &[String], store: StoreId) -> Option<Witnes
 
 /// Writes that this event is durable, as a whole or not at all.
 pub fn write(disk: &dyn Disk, store: StoreId, witness: Witness) -> Result<(), Fault> {
-    let temporary = format!("{NAME}.tmp");
     let mut bytes = [0; BYTES];
     bytes[..8].copy_from_slice(MAGIC);
     bytes[8..24].copy_from_slice(store.as_bytes());
     put_u64(&mut bytes[24..], witness.position.get());
     bytes[32..48].copy_from_slice(witness.id.as_bytes());
-    let crc = crc32c::crc32c(&bytes[..48]);
-    put_u32(&mut bytes[48..], crc);
-    let prepare = || {
-        let file = disk.create(&temporary).map_err(Fault::io("create", &temporary))?;
-        file.write_at(&bytes, 0).map_err(Fault::io("write", &temporary))?;
-        file.sync().map_err(Fault::io("sync", &temporary))?;
-        disk.rename(&temporary, NAME).map_err(Fault::io("rename", &temporary))
-    };
-    prepare().inspect_err(|_| {
-        // What cannot be removed now is removed at the next open.
-        let _ = disk.remove(&temporary);
-    })?;
-    disk.sync_directory().map_err(Fault::io("sync the directory of", NAME))
+    small_file::write(disk, NAME, &mut bytes)
 }
 
 /// What to do about a log of which a part is missing.

@@ -5,7 +5,7 @@
 
 use annals_core::StoreId;
 
-use super::encoding::{get_u32, put_u32};
+use super::small_file;
 use crate::disk::Disk;
 use crate::error::Fault;
 
@@ -16,39 +16,17 @@ const BYTES: usize = 28;
 
 /// The identity that is written there, if there is one.
 pub fn read(disk: &dyn Disk, names: &[String]) -> Result<Option<StoreId>, Fault> {
-    if !names.iter().any(|name| name == NAME) {
-        return Ok(None);
-    }
-    let file = disk.open(NAME).map_err(Fault::io("open", NAME))?;
-    let mut bytes = [0; BYTES];
-    let count = file.read_at(&mut bytes, 0).map_err(Fault::io("read", NAME))?;
-    let whole =
-        count == BYTES && &bytes[..8] == MAGIC && crc32c::crc32c(&bytes[..24]) == get_u32(&bytes[24..]);
-    if !whole {
-        return Err(Fault::damaged(NAME, 0, None, "is not the identity of a log"));
-    }
+    let problem = "is not the identity of a log";
+    let Some(bytes) = small_file::read::<BYTES>(disk, names, NAME, MAGIC, problem)? else { return Ok(None) };
     Ok(Some(StoreId::from_bytes(bytes[8..24].try_into().expect("16 bytes"))))
 }
 
 /// Writes it, durably, as a whole or not at all.
 pub fn write(disk: &dyn Disk, id: StoreId) -> Result<(), Fault> {
-    let temporary = format!("{NAME}.tmp");
     let mut bytes = [0; BYTES];
     bytes[..8].copy_from_slice(MAGIC);
     bytes[8..24].copy_from_slice(id.as_bytes());
-    let crc = crc32c::crc32c(&bytes[..24]);
-    put_u32(&mut bytes[24..], crc);
-    let prepare = || {
-        let file = disk.create(&temporary).map_err(Fault::io("create", &temporary))?;
-        file.write_at(&bytes, 0).map_err(Fault::io("write", &temporary))?;
-        file.sync().map_err(Fault::io("sync", &temporary))
-    };
-    prepare().inspect_err(|_| {
-        // What cannot be removed now is removed at the next open.
-        let _ = disk.remove(&temporary);
-    })?;
-    disk.rename(&temporary, NAME).map_err(Fault::io("rename", &temporary))?;
-    disk.sync_directory().map_err(Fault::io("sync the directory of", NAME))
+    small_file::write(disk, NAME, &mut bytes)
 }
 
 /// Damage, if there is an identity and no segment.

@@ -18,6 +18,7 @@ use crate::disk::Disk;
 use crate::error::Fault;
 use crate::log::encoding::{get_u32, get_u64, get_varint, put_u32, put_varint};
 use crate::log::segment::{HEADER_BYTES, file_name};
+use crate::log::small_file;
 use crate::proof::digest::LogDigest;
 
 const NAME: &str = "verification";
@@ -79,17 +80,9 @@ pub fn read(disk: &dyn Disk, store: Option<StoreId>) -> Result<Option<Standing>,
 
 /// Writes it, as a whole or not at all.
 pub fn write(disk: &dyn Disk, store: StoreId, standing: &Standing) {
-    let temporary = format!("{NAME}.tmp");
-    let bytes = encode(store, standing);
-    let prepare = || {
-        let file = disk.create(&temporary).map_err(Fault::io("create", &temporary))?;
-        file.write_at(&bytes, 0).map_err(Fault::io("write", &temporary))?;
-        file.sync().map_err(Fault::io("sync", &temporary))?;
-        disk.rename(&temporary, NAME).map_err(Fault::io("rename", &temporary))?;
-        disk.sync_directory().map_err(Fault::io("sync the directory of", NAME))
-    };
-    if let Err(fault) = prepare() {
-        let _ = disk.remove(&temporary);
+    let written = small_file::replace(disk, NAME, &encode(store, standing))
+        .and_then(|()| disk.sync_directory().map_err(Fault::io("sync the directory of", NAME)));
+    if let Err(fault) = written {
         tracing::warn!(
             error = &fault as &dyn std::error::Error,
             "how far the verification has come cannot be written; it cannot be resumed"
