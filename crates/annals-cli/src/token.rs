@@ -60,6 +60,12 @@ impl Token {
             metrics: self.metrics,
             backup: self.backup,
         };
+        if grant.read.is_empty() && grant.append.is_empty() && !grant.metrics && !grant.backup {
+            bail!(
+                "the token gives no right: add --read CATEGORY or --read-all, --append CATEGORY or --append-all, --metrics, \
+                 or --backup"
+            );
+        }
         let issued = grant.issue().map_err(anyhow::Error::msg)?;
         add(&self.tokens, &issued.line)?;
         let mut output = Output::standard();
