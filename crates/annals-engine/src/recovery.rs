@@ -118,10 +118,12 @@ pub(crate) fn check_next(next: &Segment, end: &End) -> Result<(), Fault> {
     let header = &next.header;
     let wrong = |offset, problem: String| Err(Fault::damaged(&next.name, offset, Some(end.next), problem));
     if header.base != end.next {
-        return wrong(32, format!("the log goes on at position {}, and this segment does not", end.next));
+        let problem =
+            format!("the log continues at position {}, and this segment does not: {MISSING}", end.next);
+        return wrong(32, problem);
     }
     if header.link != end.link || header.recorded_at != end.recorded_at {
-        return wrong(48, "the segment is not the one that follows the one in front".into());
+        return wrong(48, format!("the segment is not the one that follows the one before it: {MISSING}"));
     }
     Ok(())
 }
@@ -316,7 +318,8 @@ impl Opening<'_> {
             covered.iter().find(|base| !known[..last].iter().any(|segment| segment.base() == **base));
         if let Some(&missing) = missing {
             let name = crate::log::segment::file_name(missing);
-            let problem = format!("the segment is gone; an index says that it had events from {missing} on");
+            let problem =
+                format!("the segment is gone; an index says that it had events from {missing} on: {MISSING}");
             return Err(Unusable::Log(Fault::damaged(&name, 0, Some(missing), problem)));
         }
         let end = End {

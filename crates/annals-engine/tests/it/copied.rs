@@ -69,6 +69,29 @@ async fn a_copy_of_an_open_store_is_whole_or_says_what_to_do() {
     assert!(opened > 0 && refused > 0, "{opened} opened, {refused} refused");
 }
 
+/// G9: a log of which one segment is gone, whichever it is and whatever says so, is refused with what to do, when it is opened or
+/// when what is missing is read.
+#[tokio::test]
+async fn a_log_without_one_of_its_segments_says_what_to_do() {
+    let (times, _) = lives(Options { run_events: 5, ..small_segments() }).await;
+    let mut refused = 0;
+    for files in times {
+        let segments: Vec<String> = files.keys().filter(|name| name.ends_with(".seg")).cloned().collect();
+        // The last one may be missing without a trace, if nothing but its own events says that it was there.
+        for gone in &segments[..segments.len() - 1] {
+            let mut files = files.clone();
+            files.remove(gone);
+            let Err(error) = open(&FaultyDisk::with_files(files), small_segments()) else { continue };
+            assert!(matches!(error, Error::Damaged { .. }), "{}", error.chain());
+            for remedy in ["annals repair", "annals backup"] {
+                assert!(error.chain().contains(remedy), "without {gone}: {}", error.chain());
+            }
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
+}
+
 /// G1: files that are copied all at one time, as a snapshot of the volume does, are a whole store.
 #[tokio::test]
 async fn a_snapshot_of_an_open_store_is_whole() {
