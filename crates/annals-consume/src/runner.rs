@@ -1,0 +1,519 @@
+//! The one loop of everything that consumes: reads ahead, applies, retries, and moves the checkpoint behind what is applied.
+//!
+//! ```text
+//! Source::read ──> window ──> lanes: Effect::apply        each a task
+//!                    │ applied
+//!                    └──> Checkpoints::write              in batches
+//! ```
+//!
+//! - R1  The checkpoint is written after everything that it covers was applied. After a crash between the two, items are applied
+//!       again: at most those of [`EVERY`] or [`COUNT`].
+//! - R2  Items of one key are applied in order, one after the other. One that fails is tried again after a wait; items of other
+//!       keys do not wait for it, unless the order is total.
+//! - R3  A session ends when the source has lost what was read, when the checkpoint or the rows are not as they were left, or when
+//!       a stop is asked for. The next one resumes at the checkpoint.
+//! - R4  A stop lets what is being applied finish, for [`GRACE`], and then writes the checkpoint. Dropped, a runner ends at once,
+//!       and nothing is written after that: for a lease that is lost.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{Backoff, Cause, chain};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::caught::caught;
+use crate::effect::{Applied, Effect, Stopped};
+use crate::source::{Checkpoints, Read, Resumed, Source, WriteError};
+use crate::stop::Stop;
+use crate::window::{Batch, Reached, Settled, Window};
+
+/// A checkpoint is written at the latest this long after an item was applied, or when this many were.
+const EVERY: Duration = Duration::from_millis(100);
+const COUNT: usize = 10_000;
+/// A checkpoint that only moves past what the source left out is written this long after the one before.
+const PASSED: Duration = Duration::from_secs(2);
+/// How long what is being applied may take to finish after a stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How a consumer works.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many items are applied at once, each of another key.
+    pub lanes: usize,
+    /// Most items that a lane applies in one call of the effect. With several lanes, those behind a slow item wait for it.
+    pub batch_max: usize,
+    /// Whether an item is applied only after all earlier ones, whatever their keys. For one lane.
+    pub is_total: bool,
+    /// How many items are read ahead, and how many bytes of them.
+    pub window_max: usize,
+    /// The bytes of `window_max`.
+    pub bytes_max: usize,
+    /// How long to wait before what failed is tried again.
+    pub backoff: Backoff,
+}
+
+/// Is notified of what a consumer does, for its status. Called often: it must not block.
+pub trait Observer<S: Source>: Send + Sync + 'static {
+    /// It resumes here, with what an operator should know about it.
+    fn resumed(&self, checkpoint: &S::Checkpoint, notice: Option<String>);
+
+    /// Everything is applied up to here. `is_all` says that nothing is left of what was read, and `is_end` that this was
+    /// everything that the source had.
+    fn reached(&self, reached: &Reached<S::Cursor>, is_all: bool, is_end: bool);
+
+    /// Something failed: the item, or reading or writing. Returns how often it has since something last worked.
+    fn failed(&self, error: String, item: Option<&S::Item>) -> u32;
+
+    /// An item that had failed is applied.
+    fn recovered(&self, at: S::Cursor);
+}
+
+/// A consumer: items of a source, an effect on them, and a checkpoint.
+pub struct Runner<S, E, K, O> {
+    name: Arc<str>,
+    effect: Arc<E>,
+    checkpoints: K,
+    observer: Arc<O>,
+    options: Options,
+    source: PhantomData<fn(S)>,
+}
+
+/// Why a session ended.
+enum End {
+    Resume { has_applied: bool },
+    Stopped,
+}
+
+impl<S, E, K, O> Runner<S, E, K, O>
+where
+    S: Source,
+    E: Effect<S>,
+    K: Checkpoints<S>,
+    O: Observer<S>,
+{
+    /// A consumer with this name, which stands in messages.
+    pub fn new(
+        name: impl Into<Arc<str>>,
+        effect: Arc<E>,
+        checkpoints: K,
+        observer: Arc<O>,
+        options: Options,
+    ) -> Self {
+        Self { name: name.into(), effect, checkpoints, observer, options, source: PhantomData }
+    }
+
+    /// Consumes until a stop is asked for. Only for the process that has the lease; dropped when that is lost.
+    pub async fn run(&self, stop: &mut Stop) {
+        // Sessions in which nothing was applied, one after the other.
+        let mut idle = 0;
+        while !stop.is_asked() {
+            let Some(resumed) = stop.or(self.checkpoints.resume()).await else { return };
+            let resumed = match resumed {
+                Ok(resumed) => resumed,
+                Err(cause) => {
+                    let error = chain(&*cause);
+                    tracing::warn!(consumer = %self.name, error, "a consumer cannot resume; it is tried again");
+                    let attempts = self.observer.failed(error, None);
+                    stop.or(tokio::time::sleep(self.options.backoff.before(attempts))).await;
+                    continue;
+                }
+            };
+            idle = match self.session(resumed, stop).await {
+                End::Stopped => return,
+                End::Resume { has_applied: true } => 0,
+                End::Resume { has_applied: false } => idle + 1,
+            };
+            if idle > 1 {
+                stop.or(tokio::time::sleep(self.options.backoff.before(idle - 1))).await;
+            }
+        }
+    }
+
+    async fn session(&self, resumed: Resumed<S>, stop: &mut Stop) -> End {
+        let Resumed { source, mut checkpoint, notice } = resumed;
+        self.observer.resumed(&checkpoint, notice);
+        let session = Arc::new(Session {
+            name: self.name.clone(),
+            effect: self.effect.clone(),
+            observer: self.observer.clone(),
+            options: self.options,
+            shared: Mutex::new(Shared {
+                window: Window::new(self.options.is_total),
+                pages: 0,
+                paused: None,
+                is_closed: false,
+            }),
+            work: Notify::new(),
+            room: Notify::new(),
+            moved: Notify::new(),
+        });
+        let mut reader = JoinSet::new();
+        reader.spawn(session.clone().read(source));
+        let mut lanes = JoinSet::new();
+        for _ in 0..self.options.lanes.max(1) {
+            lanes.spawn(session.clone().apply());
+        }
+        let (mut written, mut pages, mut has_applied) = (Written::default(), 0, false);
+        loop {
+            let found = session.collect(&mut pages);
+            has_applied |= !found.applied.is_empty();
+            let Ok(due) = self.advance(&found, &mut checkpoint, &mut written, false).await else {
+                break;
+            };
+            let next = [due, found.wake].into_iter().flatten().min();
+            tokio::select! {
+                biased;
+                () = stop.asked() => {
+                    reader.abort_all();
+                    self.finish(&session, lanes, checkpoint, written, pages).await;
+                    return End::Stopped;
+                }
+                // The source has lost what was read, or a lane has to resume.
+                Some(ended) = reader.join_next() => {
+                    report_panic(&self.name, ended);
+                    break;
+                }
+                Some(ended) = lanes.join_next() => {
+                    report_panic(&self.name, ended);
+                    break;
+                }
+                () = session.moved.notified() => {}
+                () = at(next) => {}
+            }
+        }
+        // Nothing is applied any more when the next session begins.
+        reader.shutdown().await;
+        lanes.shutdown().await;
+        End::Resume { has_applied }
+    }
+
+    /// Moves the checkpoint past what was applied, and writes it if that is due. Returns when it is. An error means that the
+    /// consumer must resume.
+    async fn advance(
+        &self,
+        found: &Found<S>,
+        checkpoint: &mut S::Checkpoint,
+        written: &mut Written,
+        is_last: bool,
+    ) -> Result<Option<Instant>, ()> {
+        S::advance(checkpoint, &found.applied);
+        written.unwritten += found.applied.len();
+        if let Reached::Through(Some(through)) = &found.reached
+            && S::IS_ORDERED
+        {
+            S::advance(checkpoint, std::slice::from_ref(through));
+            written.has_passed = true;
+        }
+        let is_all = matches!(found.reached, Reached::Through(_));
+        let is_end = is_all && found.is_end;
+        if found.is_new || !found.applied.is_empty() {
+            if is_end {
+                self.effect.caught_up().await;
+            }
+            self.observer.reached(&found.reached, is_all, is_end);
+        }
+        let now = Instant::now();
+        let due = written.due(now);
+        if !(due.is_some_and(|due| due <= now) || (is_last && due.is_some())) {
+            return Ok(due);
+        }
+        match self.checkpoints.write(checkpoint).await {
+            Ok(()) => {
+                if written.failed > 0 {
+                    self.observer.reached(&found.reached, is_all, is_end);
+                }
+                *written = Written { at: Some(now), ..Written::default() };
+            }
+            Err(WriteError::Unavailable(cause)) => {
+                let error = chain(&*cause);
+                tracing::warn!(consumer = %self.name, error, "a checkpoint cannot be written; it is tried again");
+                self.observer.failed(error, None);
+                written.failed += 1;
+                written.at = Some(now + self.options.backoff.before(written.failed));
+            }
+            Err(WriteError::Moved(cause)) => {
+                let error = chain(&*cause);
+                tracing::warn!(consumer = %self.name, error, "a checkpoint was moved by others; the consumer resumes there");
+                return Err(());
+            }
+        }
+        Ok(written.due(now))
+    }
+
+    /// Lets the lanes finish, and writes the checkpoint.
+    async fn finish(
+        &self,
+        session: &Session<S, E, O>,
+        mut lanes: JoinSet<()>,
+        mut checkpoint: S::Checkpoint,
+        mut written: Written,
+        mut pages: u64,
+    ) {
+        session.close();
+        let finish = async { while lanes.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, finish).await.is_err() {
+            tracing::warn!(consumer = %self.name, "what did not end in time after the stop is cut off, and applied again next time");
+            lanes.shutdown().await;
+        }
+        let found = session.collect(&mut pages);
+        let _ = self.advance(&found, &mut checkpoint, &mut written, true).await;
+    }
+}
+
+/// When the checkpoint was written last, and what it does not cover yet.
+#[derive(Default)]
+struct Written {
+    at: Option<Instant>,
+    /// How many items were applied since.
+    unwritten: usize,
+    /// Whether the source has looked further since.
+    has_passed: bool,
+    /// How often it could not be written since.
+    failed: u32,
+}
+
+impl Written {
+    /// When the checkpoint is to be written, if it has moved.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        let after = match (self.unwritten, self.has_passed) {
+            (0, false) => return None,
+            (0, true) => PASSED,
+            (..COUNT, _) => EVERY,
+            (COUNT.., _) => Duration::ZERO,
+        };
+        // The first one may wait as long as any: nothing was written before.
+        Some(self.at.map_or(now, |at| at + after))
+    }
+}
+
+/// What reader, lanes and runner share.
+struct Session<S: Source, E, O> {
+    name: Arc<str>,
+    effect: Arc<E>,
+    observer: Arc<O>,
+    options: Options,
+    shared: Mutex<Shared<S>>,
+    /// A lane may find something to apply. The one that takes it wakes the next if there is more.
+    work: Notify,
+    /// There may be room in the window.
+    room: Notify,
+    /// Something was applied or read.
+    moved: Notify,
+}
+
+struct Shared<S: Source> {
+    window: Window<S>,
+    /// How many pages were read.
+    pages: u64,
+    /// Nothing is applied before this.
+    paused: Option<Instant>,
+    is_closed: bool,
+}
+
+/// What has happened since the runner looked last.
+struct Found<S: Source> {
+    applied: Vec<S::Cursor>,
+    reached: Reached<S::Cursor>,
+    is_end: bool,
+    /// Whether something was read.
+    is_new: bool,
+    /// When something that failed is due again.
+    wake: Option<Instant>,
+}
+
+impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
+    /// Reads ahead until the source has lost what was read.
+    async fn read(self: Arc<Self>, mut source: S) {
+        loop {
+            self.has_room().await;
+            let error = match source.read().await {
+                Ok(Read::Lost) => {
+                    tracing::warn!(consumer = %self.name, "the source has lost what was read; the consumer steps back");
+                    return;
+                }
+                Ok(Read::Page { items, through, is_end }) => {
+                    self.push(items, through, is_end);
+                    if !is_end {
+                        continue;
+                    }
+                    match source.wait().await {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            self.wait_after_read(&error).await;
+        }
+    }
+
+    async fn wait_after_read(&self, error: &Cause) {
+        let error = chain(&**error);
+        tracing::warn!(consumer = %self.name, error, "the source cannot be read; it is tried again");
+        let attempts = self.observer.failed(error, None);
+        tokio::time::sleep(self.options.backoff.before(attempts)).await;
+    }
+
+    async fn has_room(&self) {
+        loop {
+            let room = self.room.notified();
+            {
+                let shared = self.shared.lock();
+                let window = &shared.window;
+                if window.len() < self.options.window_max && window.bytes() < self.options.bytes_max {
+                    return;
+                }
+            }
+            room.await;
+        }
+    }
+
+    fn push(&self, items: Vec<S::Item>, through: Option<S::Cursor>, is_end: bool) {
+        let has_items = !items.is_empty();
+        {
+            let mut shared = self.shared.lock();
+            shared.pages += 1;
+            shared.window.push(items, through, is_end);
+        }
+        if has_items {
+            self.work.notify_one();
+        } else {
+            self.moved.notify_one();
+        }
+    }
+
+    /// Applies items until there are none and the session is closed, or the consumer has to resume.
+    async fn apply(self: Arc<Self>) {
+        while let Some(batch) = self.next_batch().await {
+            let attempt = batch.attempt;
+            let (batch, mut items) = batch.into_parts();
+            let applied = caught(self.effect.apply(&items, attempt)).await;
+            let Applied { count, stopped } =
+                applied.unwrap_or_else(|panic| Applied::stopped(0, Stopped::Failed(panic)));
+            // An effect that stops at no item has applied all of them.
+            let rest = items.split_off(count.min(items.len()));
+            let end = match (stopped, rest.first()) {
+                (None, _) | (_, None) => Settled::Applied,
+                (Some(stopped), Some(item)) => {
+                    let attempt = if count == 0 { attempt } else { 1 };
+                    match self.stopped(stopped, item, attempt) {
+                        Some(end) => end,
+                        None => return,
+                    }
+                }
+            };
+            if attempt > 1
+                && count > 0
+                && let Some(item) = items.first()
+            {
+                self.observer.recovered(S::cursor(item));
+            }
+            self.settle(batch, count, rest, &end);
+        }
+    }
+
+    /// What becomes of an item at which the effect stopped. `None` if the consumer has to resume.
+    fn stopped(&self, stopped: Stopped, item: &S::Item, attempt: u32) -> Option<Settled> {
+        let name = S::name(item);
+        match stopped {
+            Stopped::Failed(error) => {
+                tracing::warn!(consumer = %self.name, attempt, error, "{name} failed; it is tried again");
+                self.observer.failed(error, Some(item));
+                Some(Settled::Failed(Instant::now() + self.options.backoff.before(attempt)))
+            }
+            Stopped::Unavailable(error) => {
+                tracing::warn!(consumer = %self.name, error, "nothing can be applied now; it is tried again");
+                let attempts = self.observer.failed(error, None);
+                self.shared.lock().paused = Some(Instant::now() + self.options.backoff.before(attempts));
+                Some(Settled::GivenBack)
+            }
+            Stopped::Released => Some(Settled::Released),
+            Stopped::Moved(reason) => {
+                tracing::debug!(consumer = %self.name, reason, "{name} is not applied; the consumer resumes");
+                None
+            }
+        }
+    }
+
+    fn settle(&self, batch: Batch<()>, count: usize, rest: Vec<S::Item>, end: &Settled) {
+        let has_more = {
+            let mut shared = self.shared.lock();
+            shared.window.settle(batch, count, rest, end);
+            shared.window.has_more()
+        };
+        if has_more {
+            self.work.notify_one();
+        }
+        self.moved.notify_one();
+        self.room.notify_one();
+    }
+
+    /// Waits for items that may be applied. `None` if there will be none.
+    async fn next_batch(&self) -> Option<Batch<S::Item>> {
+        loop {
+            let work = self.work.notified();
+            {
+                let mut shared = self.shared.lock();
+                if shared.is_closed {
+                    // The other lanes are to see it too.
+                    self.work.notify_one();
+                    return None;
+                }
+                if shared.paused.is_none()
+                    && let Some(batch) = shared.window.take(self.options.batch_max.max(1))
+                {
+                    if shared.window.has_more() {
+                        self.work.notify_one();
+                    }
+                    return Some(batch);
+                }
+            }
+            work.await;
+        }
+    }
+
+    fn close(&self) {
+        self.shared.lock().is_closed = true;
+        self.work.notify_one();
+    }
+
+    /// What has happened since this was called last. Wakes lanes for what is due again.
+    fn collect(&self, pages: &mut u64) -> Found<S> {
+        let now = Instant::now();
+        let mut shared = self.shared.lock();
+        if shared.paused.is_some_and(|until| until <= now) {
+            shared.paused = None;
+        }
+        let next = shared.window.wake(now);
+        let wake = [next, shared.paused].into_iter().flatten().min();
+        if shared.paused.is_none() && shared.window.has_more() {
+            self.work.notify_one();
+        }
+        let is_new = std::mem::replace(pages, shared.pages) != shared.pages;
+        Found {
+            applied: shared.window.drain_applied(),
+            reached: shared.window.reached(),
+            is_end: shared.window.is_end(),
+            is_new,
+            wake,
+        }
+    }
+}
+
+/// Waits until then, if ever.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn report_panic(name: &str, ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(consumer = name, %error, "a task of a consumer panicked; the consumer resumes");
+    }
+}
