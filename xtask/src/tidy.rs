@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the checks of style. Each rule is a function from the files of the project to what is wrong
 //! with them; the list of rules stands once. `documents` holds the rules on pages that must agree with the code.
 
+mod cycles;
 mod documents;
 
 use crate::run::{self, Outcome};
@@ -14,6 +15,7 @@ const RULES: &[(&str, Rule)] = &[
     ("a page has no tabs and no blanks at the ends of lines", blanks),
     ("no file speaks of a place on somebody's machine", places),
     ("`cargo run` runs `annals`", one_program),
+    ("top-level modules do not import each other in a ring", cycles::cycles),
     ("every error code has its page", documents::error_pages),
     ("every test that the guarantees name exists", documents::named_tests),
     ("every clause is listed under its guarantee", documents::clauses),

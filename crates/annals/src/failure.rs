@@ -1,4 +1,4 @@
-//! Why a projection or a subscriber could not take an event.
+//! Why a projection or a subscriber could not take an event, and how a refusal is found behind any error.
 
 use std::any::Any;
 use std::fmt;
@@ -48,17 +48,17 @@ impl Failure {
         line
     }
 
-    /// Whether a command was refused by its aggregate: [`Refused`](crate::Refused) is behind the error. A subscriber is done with
+    /// Whether a command was refused by its aggregate: [`Refused`] is behind the error. A subscriber is done with
     /// an event over which that was the answer.
     pub fn is_refusal(&self) -> bool {
         let error: &(dyn std::error::Error + 'static) = &*self.0;
         let mut behind = std::iter::successors(Some(error), |error| error.source()).take(SOURCES_MAX);
-        behind.any(|error| error.is::<crate::Refused>())
+        behind.any(|error| error.is::<Refused>())
     }
 
-    /// Whether SQLite said that its file is broken.
-    pub(crate) fn is_broken_file(&self) -> bool {
-        self.0.downcast_ref::<crate::SqlError>().is_some_and(crate::SqlError::is_broken_file)
+    /// The error, if it is one of this type.
+    pub(crate) fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.0.downcast_ref()
     }
 
     /// The text of a failure that is done with. Its error is a user's: its `Display` and its destructor may panic.
@@ -88,6 +88,25 @@ impl fmt::Debug for Failure {
         fmt::Display::fmt(self, f)
     }
 }
+
+/// Says that a command was refused by its aggregate. It is the source of every [`ExecuteError`](crate::ExecuteError) that is a refusal, so that it is
+/// found behind any error that was made of one, whatever its type:
+///
+/// ```
+/// # use annals::Refused;
+/// fn is_refusal(mut error: &(dyn std::error::Error + 'static)) -> bool {
+///     loop {
+///         match error.source() {
+///             _ if error.is::<Refused>() => return true,
+///             Some(source) => error = source,
+///             None => return false,
+///         }
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the command was refused")]
+pub struct Refused;
 
 /// The text of an error of a user: making it may panic.
 pub(crate) fn shown(text: impl FnOnce() -> String) -> String {

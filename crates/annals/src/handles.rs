@@ -12,12 +12,12 @@
 //! - H4  The system stops if there are no more handles than holders, and none of them counts. In doubt it runs on: of a
 //!       handler that holds two, or one behind an `Arc`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::tasks::Tasks;
+use crate::stop::Stopper;
 
 /// The alignment of `Annals`. Padding against false sharing takes 128, the widest registers 64.
 pub(crate) const ALIGN: usize = 256;
@@ -43,8 +43,10 @@ pub(crate) fn inside_now<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// How many handles a system has, and how many things that run in it hold one.
-#[derive(Default)]
-pub(crate) struct Handles(Arc<Mutex<Count>>);
+pub(crate) struct Handles {
+    count: Arc<Mutex<Count>>,
+    stop: Stopper,
+}
 
 #[derive(Default)]
 struct Count {
@@ -57,7 +59,7 @@ struct Count {
 /// What makes a value a handle.
 pub(crate) struct Handle {
     count: Arc<Mutex<Count>>,
-    tasks: Weak<Tasks>,
+    stop: Stopper,
     used: AtomicBool,
 }
 
@@ -68,19 +70,25 @@ pub(crate) struct Holders {
 }
 
 impl Handles {
-    pub fn handle(&self, tasks: &Arc<Tasks>) -> Handle {
-        self.0.lock().alive += 1;
-        Handle { count: self.0.clone(), tasks: Arc::downgrade(tasks), used: AtomicBool::new(false) }
+    /// Handles that stop the system by this.
+    pub fn new(stop: Stopper) -> Self {
+        Self { count: Arc::default(), stop }
+    }
+
+    /// The first handle.
+    pub fn handle(&self) -> Handle {
+        self.count.lock().alive += 1;
+        Handle { count: self.count.clone(), stop: self.stop.clone(), used: AtomicBool::new(false) }
     }
 
     /// Up to this many hold one.
     pub fn holders(&self, number: usize) -> Holders {
-        let mut count = self.0.lock();
+        let mut count = self.count.lock();
         let unused = count.alive.saturating_sub(count.used).saturating_sub(count.holders);
         let number = number.min(unused);
         count.holders += number;
         drop(count);
-        Holders { count: self.0.clone(), number }
+        Holders { count: self.count.clone(), number }
     }
 }
 
@@ -89,7 +97,7 @@ impl Handle {
     pub fn another(&self) -> Self {
         self.uses();
         self.count.lock().alive += 1;
-        Self { count: self.count.clone(), tasks: self.tasks.clone(), used: AtomicBool::new(false) }
+        Self { count: self.count.clone(), stop: self.stop.clone(), used: AtomicBool::new(false) }
     }
 
     /// It is used.
@@ -109,8 +117,8 @@ impl Drop for Handle {
             count.used -= usize::from(*self.used.get_mut());
             count.used == 0 && count.alive <= count.holders
         };
-        if stop && let Some(tasks) = self.tasks.upgrade() {
-            tasks.ask_to_stop();
+        if stop {
+            self.stop.ask();
         }
     }
 }

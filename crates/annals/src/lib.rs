@@ -78,7 +78,9 @@ mod tenants;
 
 pub mod testing;
 
+mod checkpoint;
 mod failure;
+mod fold;
 mod follow;
 mod handles;
 mod progress;
@@ -86,6 +88,8 @@ mod recorded;
 mod shared;
 mod sql;
 mod state;
+mod stop;
+mod stream_locks;
 mod tasks;
 
 #[doc(hidden)]
@@ -102,14 +106,14 @@ pub use annals_core::{
 };
 pub use annals_macros::Event;
 
-pub use failure::Failure;
+pub use failure::{Failure, Refused};
+pub use fold::LoadError;
 pub use open::{open_store, open_store_to_read, open_store_with};
 pub use progress::{Failing, Kind, Phase, Status};
 pub use projection::{Project, Projection, ProjectionHandle, View, ViewError};
 pub use recorded::Recorded;
 pub use repository::{
-    Answer, Change, Committed, Execute, ExecuteError, History, LoadError, Loaded, Refusal, Refused,
-    Repository,
+    Answer, Change, Committed, Execute, ExecuteError, History, Loaded, Refusal, Repository,
 };
 pub use snapshot::{MemorySnapshots, Policy, Snapshot, SnapshotStore, StoredSnapshot, every, older_than};
 pub use sql::{Column, Dialect, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};

@@ -7,11 +7,7 @@ use std::sync::Arc;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use annals_core::DatabaseUrl;
 use annals_core::{Clock, EventStore, Limits, MemoryStore, Position, Result, StoreId, StoreUrl, SystemClock};
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-use annals_sql::Inlines;
-use annals_sql::{Claim, Sessions};
-
-use crate::State;
+use annals_sql::{Claim, Inlines, Sessions};
 
 /// Opens the store with this address; creates it if need be.
 ///
@@ -112,21 +108,20 @@ async fn open_database<S: EventStore, O: Future<Output = Result<S>> + Send + 'st
     Ok((Arc::new(annals_sql::Replicated::open(store, open).await?), inlines))
 }
 
-/// Opens the store with this address and says where the state beside it is kept: in its directory or database.
-pub(crate) async fn open_with_state(url: &StoreUrl) -> Result<(Arc<dyn EventStore>, State)> {
+/// Opens the store with this address, with what has projections take its events in the transaction of an append, if it can.
+pub(crate) async fn open_with_inlines(url: &StoreUrl) -> Result<(Arc<dyn EventStore>, Option<Inlines>)> {
     match url {
         #[cfg(feature = "postgres")]
         StoreUrl::Postgres(address) => {
             let (store, inlines) = open_postgres(address, Arc::new(SystemClock), false).await?;
-            Ok((store, State::of_log(url, inlines)))
+            Ok((store, Some(inlines)))
         }
         #[cfg(feature = "mysql")]
         StoreUrl::MySql(address) => {
             let (store, inlines) = open_mysql(address, Arc::new(SystemClock), false).await?;
-            Ok((store, State::of_log(url, inlines)))
+            Ok((store, Some(inlines)))
         }
-        StoreUrl::File(directory) => Ok((open_store(url).await?, State::directory(directory))),
-        _ => Ok((open_store(url).await?, State::memory())),
+        _ => Ok((open_store(url).await?, None)),
     }
 }
 

@@ -9,15 +9,17 @@ mod home;
 mod inline;
 mod run;
 mod schema;
+mod serving;
 mod view;
 
 use std::sync::Arc;
 
-use annals_core::{Backoff, Event, EventStore, EventType, Invalid, Position, Query, Result, Witness};
+use annals_core::{Backoff, Event, EventStore, EventType, Invalid, Query, Result};
 use parking_lot::RwLock;
 
-use home::{Answering, Home};
+use home::Home;
 use run::ProjectionRunner;
+pub(crate) use serving::Projected;
 pub use view::{View, ViewError};
 
 use crate::handles::holds_handle;
@@ -25,7 +27,7 @@ use crate::progress::{Progress, Status};
 use crate::shared::Shared;
 use crate::sql::{Dialect, Rows};
 use crate::state::Opened;
-use crate::tasks::{Known, Tasks};
+use crate::tasks::{Registry, Tasks};
 use crate::{Failure, Recorded};
 
 /// Rows in a database, made of the events of the log, to be queried.
@@ -71,32 +73,22 @@ pub trait Projection: Send + Sync + 'static {
 pub struct Project<P> {
     shared: Arc<Shared>,
     tasks: Arc<Tasks>,
+    started: Registry<Projected>,
     projection: P,
     batch: usize,
     backoff: Backoff,
     inline: bool,
 }
 
-/// What is known of a running projection by everybody but its task.
-pub(crate) struct Projected {
-    /// The log that the rows are made of.
-    pub store: Arc<dyn EventStore>,
-    pub progress: Progress,
-    /// The database that answers queries.
-    pub serving: RwLock<Serving>,
-}
-
-/// The database that answers queries, and whether it is that of an older version.
-#[derive(Clone)]
-pub(crate) struct Serving {
-    pub database: Answering,
-    pub older: Option<u32>,
-}
-
 impl<P: Projection> Project<P> {
-    pub(crate) fn new(shared: Arc<Shared>, tasks: Arc<Tasks>, projection: P) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        tasks: Arc<Tasks>,
+        started: Registry<Projected>,
+        projection: P,
+    ) -> Self {
         let backoff = crate::tasks::BACKOFF;
-        Self { shared, tasks, projection, batch: 1_000, backoff, inline: false }
+        Self { shared, tasks, started, projection, batch: 1_000, backoff, inline: false }
     }
 
     /// At most this many events in one transaction; 1,000 by default.
@@ -139,7 +131,7 @@ impl<P: Projection> Project<P> {
     /// If it is started already, its name or schema is not acceptable, its rows cannot be used, or the system was shut down.
     pub async fn start(self) -> Result<()> {
         check_name(P::NAME)?;
-        let Self { shared, tasks, projection, batch, backoff, inline } = self;
+        let Self { shared, tasks, started, projection, batch, backoff, inline } = self;
         let inlines = match (&shared.state, inline) {
             (_, false) => None,
             (Opened::Database(database), true) if database.inlines().is_some() => database.inlines().cloned(),
@@ -154,7 +146,7 @@ impl<P: Projection> Project<P> {
         };
         tasks.refuse_after_shutdown()?;
         let query = query_of(P::Event::TYPES)?;
-        let place = tasks.projections.reserve("projection", P::NAME)?;
+        let place = started.reserve("projection", P::NAME)?;
         let home = Home::open::<P>(&shared).await?;
         let progress = Progress::from(home.checkpoint());
         let projected = Arc::new(Projected {
@@ -174,7 +166,7 @@ impl<P: Projection> Project<P> {
             let _holders = holders;
             runner.run(stop).await;
         };
-        tasks.spawn(Known::Projection(projected.clone()), task)?;
+        tasks.spawn(projected.clone(), task)?;
         place.fill(projected);
         Ok(())
     }
@@ -195,7 +187,7 @@ impl ProjectionHandle {
     pub async fn status(&self) -> Result<Option<Status>> {
         let Some(projected) = self.projected.clone() else { return Ok(None) };
         let head = self.shared.store.head().await?;
-        Ok(Some(crate::tasks::status(&self.name, &Known::Projection(projected), head)))
+        Ok(Some(crate::tasks::status(&self.name, &*projected, head)))
     }
 }
 
@@ -213,67 +205,4 @@ fn check_name(name: &str) -> Result<(), Invalid> {
         return Err(Invalid::new("projection", problem));
     }
     Ok(())
-}
-
-/// What rows say of themselves.
-pub(crate) struct Bound {
-    /// The log that they are made of.
-    pub store: [u8; 16],
-    /// The text of the schema.
-    pub schema: String,
-    /// Everything up to here is in them.
-    pub position: Position,
-    /// The event there.
-    pub witness: Option<Witness>,
-}
-
-/// Why rows cannot be resumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unusable {
-    OtherLog,
-    OtherSchema,
-    Beyond,
-    OtherHistory,
-}
-
-impl Bound {
-    /// Why these rows cannot be resumed for this log and this schema.
-    async fn unusable(&self, schema: &str, store: &dyn annals_core::EventStore) -> Result<Option<Unusable>> {
-        if self.store != *store.id().as_bytes() {
-            return Ok(Some(Unusable::OtherLog));
-        }
-        if self.schema != schema {
-            return Ok(Some(Unusable::OtherSchema));
-        }
-        // Asked first: a server that does not have the event yet does not answer.
-        let is_there = match self.witness {
-            Some(witness) => witness.holds(store).await?,
-            None => true,
-        };
-        Ok(match is_there {
-            _ if self.position > store.head().await? => Some(Unusable::Beyond),
-            false => Some(Unusable::OtherHistory),
-            true => None,
-        })
-    }
-}
-
-/// Rows that were checked: where they are, and whether they had to be made again.
-pub(crate) struct Checked {
-    pub position: Position,
-    /// The event there. `None` at the beginning, and in rows of versions of Annals that did not note it.
-    pub witness: Option<Witness>,
-    /// Why the rows are made again.
-    pub made_again: Option<String>,
-}
-
-impl Unusable {
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::OtherLog => "they are of another log",
-            Self::OtherSchema => "the schema has changed without another VERSION",
-            Self::Beyond => "they reach beyond the end of the log, which lost events",
-            Self::OtherHistory => "they are made of events that the log lost",
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! A repository: the aggregates of one kind, loaded by folding and changed by commands.
 //!
 //! From a command to the log it is: `execute` (what the caller says about a command) -> `attempt` (load, decide,
-//! append, and again if others were faster) -> `annals_core::EventStore::append`. Loading is in `folded`.
+//! append, and again if others were faster) -> `annals_core::EventStore::append`. Loading is in `fold`.
 
 mod again;
 mod answer;
@@ -10,10 +10,8 @@ mod delivered;
 mod encoded;
 mod error;
 mod execute;
-mod folded;
 mod history;
 mod key;
-mod turns;
 
 use std::sync::Arc;
 
@@ -28,12 +26,11 @@ use serde::de::DeserializeOwned;
 pub use answer::{Answer, Refusal};
 pub(crate) use delivered::Delivered;
 pub(crate) use encoded::{Beside, Encoded, encode};
-pub use error::{ExecuteError, LoadError, Refused};
+pub use error::ExecuteError;
 pub use execute::{Committed, Execute};
-pub(crate) use folded::Folded;
 pub use history::{Change, History};
-pub(crate) use turns::Turns;
 
+use crate::fold::{Folded, LoadError};
 use crate::shared::Shared;
 use crate::snapshot::{Policy, Snapshot, SnapshotStore, Snapshots};
 
@@ -303,7 +300,7 @@ impl<A: Snapshot + Serialize + DeserializeOwned> Repository<A> {
     /// ```
     #[must_use]
     pub fn snapshots(self, policy: Policy) -> Self {
-        let store = crate::snapshot::beside(&self.shared);
+        let store = crate::snapshot::beside(&self.shared.state);
         self.snapshots_in(store, policy)
     }
 

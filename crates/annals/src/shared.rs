@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use annals_core::{Clock, EventStore, SystemClock, Timestamp};
 
-use crate::repository::Turns;
 use crate::state::Opened;
+use crate::stream_locks::StreamLocks;
 
 pub(crate) struct Shared {
     pub store: Arc<dyn EventStore>,
     pub state: Opened,
     pub clock: Arc<dyn Clock>,
     /// One command at a time for each aggregate in this process.
-    pub turns: Turns,
+    pub stream_locks: StreamLocks,
 }
 
 impl Shared {

@@ -27,8 +27,7 @@ pub use policy::{Policy, every, older_than};
 
 use crate::Failure;
 use crate::failure::caught;
-use crate::repository::Folded;
-use crate::shared::Shared;
+use crate::fold::Folded;
 use crate::state::Opened;
 
 /// An aggregate of which snapshots can be kept. It must also be `Serialize` and `DeserializeOwned`.
@@ -90,8 +89,8 @@ pub trait SnapshotStore: Send + Sync + 'static {
 }
 
 /// The store beside the log: the database, `state.sqlite`, or in memory if there is no directory.
-pub(crate) fn beside(shared: &Shared) -> Arc<dyn SnapshotStore> {
-    match &shared.state {
+pub(crate) fn beside(state: &Opened) -> Arc<dyn SnapshotStore> {
+    match state {
         Opened::Database(database) => Arc::new(database::DatabaseSnapshots(database.clone())),
         Opened::Sqlite(database, Some(_)) => Arc::new(sqlite::SqliteSnapshots(database.clone())),
         Opened::Sqlite(_, None) => Arc::new(MemorySnapshots::new(10_000)),

@@ -23,6 +23,8 @@ use annals_core::{Cause, chain};
 use annals_sql::Fault;
 use rusqlite::ErrorCode;
 
+use crate::Failure;
+
 /// Why a database, or the reading of what it answered, failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -66,6 +68,11 @@ impl From<rusqlite::Error> for SqlError {
 }
 
 impl SqlError {
+    /// Whether this is what SQLite says of a broken file.
+    pub(crate) fn is_of_broken_file(failure: &Failure) -> bool {
+        failure.downcast_ref::<Self>().is_some_and(Self::is_broken_file)
+    }
+
     /// Whether SQLite says that its file is broken.
     pub(crate) fn is_broken_file(&self) -> bool {
         let Self::Statement(cause) = self else { return false };

@@ -95,10 +95,13 @@ impl State {
         }
     }
 
-    /// In the database of the log itself, whose appends take these projections with them.
-    #[cfg(any(feature = "postgres", feature = "mysql"))]
-    pub(crate) fn of_log(url: &StoreUrl, inlines: Inlines) -> Self {
-        Self(Kept::Database(url.clone(), Some(inlines)))
+    /// Beside the log with this address: in its directory, or in its database, whose appends take these projections with them.
+    pub(crate) fn beside(url: &StoreUrl, inlines: Option<Inlines>) -> Self {
+        match url {
+            StoreUrl::Postgres(_) | StoreUrl::MySql(_) => Self(Kept::Database(url.clone(), inlines)),
+            StoreUrl::File(directory) => Self::directory(directory),
+            _ => Self::memory(),
+        }
     }
 
     /// Opens it for this log.

@@ -19,10 +19,10 @@ use group::{Group, Share};
 pub use handling::Handling;
 use run::Delivery;
 
-use crate::progress::Progress;
+use crate::progress::{Kind, Progress};
 use crate::shared::Shared;
 use crate::state::Opened;
-use crate::tasks::{Known, Tasks};
+use crate::tasks::{Known, Registry, Tasks};
 use crate::{Failure, Recorded};
 
 /// How long the name of a subscriber may be, which is a key of a table.
@@ -45,6 +45,7 @@ const SHARES_MAX: usize = 1_000;
 pub struct Subscribe {
     shared: Arc<Shared>,
     tasks: Arc<Tasks>,
+    started: Registry<Progress>,
     name: String,
     handlers: Vec<Box<dyn Handler>>,
     concurrency: usize,
@@ -53,6 +54,20 @@ pub struct Subscribe {
     shares: usize,
     /// How many handlers hold a handle on the system.
     holders: usize,
+}
+
+impl Known for Progress {
+    fn kind(&self) -> Kind {
+        Kind::Subscriber
+    }
+
+    fn progress(&self) -> &Progress {
+        self
+    }
+
+    fn shows_it(&self) -> bool {
+        true
+    }
 }
 
 type Handled = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
@@ -87,11 +102,17 @@ where
 }
 
 impl Subscribe {
-    pub(crate) fn new(shared: Arc<Shared>, tasks: Arc<Tasks>, name: String) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        tasks: Arc<Tasks>,
+        started: Registry<Progress>,
+        name: String,
+    ) -> Self {
         let backoff = crate::tasks::BACKOFF;
         Self {
             shared,
             tasks,
+            started,
             name,
             handlers: Vec::new(),
             concurrency: 1,
@@ -217,7 +238,8 @@ impl Subscribe {
     /// reached. A checkpoint that is there and makes no sense is not an error here: the subscriber does not run, and its
     /// status says why.
     pub async fn start(self) -> Result<()> {
-        let Self { shared, tasks, name, handlers, concurrency, backoff, from_now, shares, holders } = self;
+        let Self { shared, tasks, started, name, handlers, concurrency, backoff, from_now, shares, holders } =
+            self;
         let types: Vec<&str> = handlers.iter().flat_map(|handler| handler.types()).copied().collect();
         if name.is_empty() || name.contains('/') || name.len() > NAME_BYTES_MAX {
             let problem =
@@ -232,7 +254,7 @@ impl Subscribe {
         }
         tasks.refuse_after_shutdown()?;
         let query = crate::projection::query_of(&types)?;
-        let place = tasks.subscribers.reserve("subscriber", &name)?;
+        let place = started.reserve("subscriber", &name)?;
         let checkpoints = Checkpoints::new(&shared.state, &name, from_now);
         let handlers: Arc<[_]> = handlers.into();
         let holders = Arc::new(tasks.handles.holders(holders));
@@ -262,14 +284,14 @@ impl Subscribe {
             }
             let group = Group::new(database.clone(), checkpoints, is_divided, deliveries, shared.clone());
             let progress = group.progress.clone();
-            tasks.spawn(Known::Subscriber(progress.clone()), group.run(tasks.stop()))?;
+            tasks.spawn(progress.clone(), group.run(tasks.stop()))?;
             place.fill(progress);
             return Ok(());
         }
         let position = readable(checkpoints.begin(&*shared.store).await)?.unwrap_or_default();
         let progress = Arc::new(Progress::from(position));
         let delivery = delivery(progress.clone(), checkpoints, None);
-        tasks.spawn(Known::Subscriber(progress.clone()), delivery.run(tasks.stop()))?;
+        tasks.spawn(progress.clone(), delivery.run(tasks.stop()))?;
         place.fill(progress);
         Ok(())
     }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use annals_core::{Aggregate, Clock, Error, EventStore, Invalid, Position, Result, StoreUrl, SystemClock};
 
 use crate::handles::Handle;
-use crate::progress::{Phase, Status};
-use crate::projection::{Project, Projection, ProjectionHandle, View};
-use crate::repository::{Repository, Turns};
+use crate::progress::{Phase, Progress, Status};
+use crate::projection::{Project, Projected, Projection, ProjectionHandle, View};
+use crate::repository::Repository;
 use crate::shared::Shared;
+use crate::stream_locks::StreamLocks;
 use crate::subscriber::Subscribe;
-use crate::tasks::{Tasks, is_settled, status};
+use crate::tasks::{Known, Registry, Tasks, is_settled, status};
 use crate::{State, open};
 
 /// How long [`Annals::settle`] waits.
@@ -31,6 +32,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Annals {
     shared: Arc<Shared>,
     tasks: Arc<Tasks>,
+    projections: Registry<Projected>,
+    subscribers: Registry<Progress>,
     handle: Handle,
 }
 
@@ -38,7 +41,13 @@ const _: () = assert!(align_of::<Annals>() == crate::handles::ALIGN);
 
 impl Clone for Annals {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), tasks: self.tasks.clone(), handle: self.handle.another() }
+        Self {
+            shared: self.shared.clone(),
+            tasks: self.tasks.clone(),
+            projections: self.projections.clone(),
+            subscribers: self.subscribers.clone(),
+            handle: self.handle.another(),
+        }
     }
 }
 
@@ -62,8 +71,8 @@ impl Annals {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_at(url: &StoreUrl) -> Result<Self> {
-        let (store, state) = open::open_with_state(url).await?;
-        Self::with_store(store, state).await
+        let (store, inlines) = open::open_with_inlines(url).await?;
+        Self::with_store(store, State::beside(url, inlines)).await
     }
 
     /// A system on a store that is open already.
@@ -73,19 +82,21 @@ impl Annals {
     pub async fn with_store(store: Arc<dyn EventStore>, state: State) -> Result<Self> {
         let state = state.open(store.id()).await?;
         let clock = Arc::new(SystemClock);
-        let shared = Arc::new(Shared { store, state, clock, turns: Turns::default() });
+        let shared = Arc::new(Shared { store, state, clock, stream_locks: StreamLocks::default() });
         let tasks = Arc::new(Tasks::new());
-        let handle = tasks.handles.handle(&tasks);
+        let handle = tasks.handles.handle();
         handle.uses();
-        Ok(Self { shared, tasks, handle })
+        let (projections, subscribers) = (Registry::default(), Registry::default());
+        Ok(Self { shared, tasks, projections, subscribers, handle })
     }
 
     /// The same system with another clock for what is started and executed through this handle. It tells
     /// decisions the time; recorded times are the store's.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        let Shared { store, state, turns, .. } = &*self.shared;
-        let shared = Shared { store: store.clone(), state: state.clone(), turns: turns.clone(), clock };
+        let Shared { store, state, stream_locks, .. } = &*self.shared;
+        let shared =
+            Shared { store: store.clone(), state: state.clone(), stream_locks: stream_locks.clone(), clock };
         Self { shared: Arc::new(shared), ..self }
     }
 
@@ -106,13 +117,13 @@ impl Annals {
 
     /// A projection that is to be started.
     pub fn project<P: Projection>(&self, projection: P) -> Project<P> {
-        Project::new(self.shared().clone(), self.tasks.clone(), projection)
+        Project::new(self.shared().clone(), self.tasks.clone(), self.projections.clone(), projection)
     }
 
     /// The rows of a projection.
     pub fn view<P: Projection>(&self) -> View<P> {
         self.handle.uses();
-        View::new(self.tasks.projections.get(P::NAME))
+        View::new(self.projections.get(P::NAME))
     }
 
     /// A projection by its name.
@@ -120,13 +131,13 @@ impl Annals {
         ProjectionHandle {
             name: name.to_owned(),
             shared: self.shared().clone(),
-            projected: self.tasks.projections.get(name),
+            projected: self.projections.get(name),
         }
     }
 
     /// A subscriber that is to be started. Its name is what it is remembered by.
     pub fn subscribe(&self, name: impl Into<String>) -> Subscribe {
-        Subscribe::new(self.shared().clone(), self.tasks.clone(), name.into())
+        Subscribe::new(self.shared().clone(), self.tasks.clone(), self.subscribers.clone(), name.into())
     }
 
     /// How every projection and every subscriber stands.
@@ -135,8 +146,16 @@ impl Annals {
     /// If the store cannot be asked for its head.
     pub async fn status(&self) -> Result<Vec<Status>> {
         let head = self.shared().store.head().await?;
-        let known = self.tasks.progress();
-        Ok(known.iter().map(|(name, known)| status(name, known, head)).collect())
+        let known = self.known();
+        Ok(known.iter().map(|(name, known)| status(name, &**known, head)).collect())
+    }
+
+    /// What is known of everything in the background, by name.
+    fn known(&self) -> Vec<(String, Arc<dyn Known>)> {
+        let projections = self.projections.all().into_iter();
+        let projections = projections.map(|(name, known)| (name, known as Arc<dyn Known>));
+        let subscribers = self.subscribers.all().into_iter();
+        projections.chain(subscribers.map(|(name, known)| (name, known as Arc<dyn Known>))).collect()
     }
 
     /// Waits until every projection and every subscriber is at the end of the log, also of what subscribers
@@ -167,9 +186,9 @@ impl Annals {
     async fn all_at_the_end(&self) -> Result<()> {
         'look: loop {
             let head = self.shared().store.head().await?;
-            for (name, known) in self.tasks.progress() {
+            for (name, known) in self.known() {
                 let mut standing = known.progress().watch();
-                let reached = standing.wait_for(|standing| is_settled(&known, standing, head));
+                let reached = standing.wait_for(|standing| is_settled(&*known, standing, head));
                 // The end that is waited for may be gone.
                 let Ok(reached) = tokio::time::timeout(LOOK_AGAIN, reached).await else { continue 'look };
                 let Ok(standing) = reached else { continue };
@@ -192,7 +211,7 @@ impl Annals {
 
     /// Whether somebody has seen more than the log has, and will find that out.
     fn is_beyond(&self, head: Position) -> bool {
-        self.tasks.progress().iter().any(|(_, known)| {
+        self.known().iter().any(|(_, known)| {
             let standing = known.progress().standing();
             standing.position > head && standing.phase != Phase::Stopped
         })

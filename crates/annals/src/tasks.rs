@@ -1,4 +1,4 @@
-//! What runs in the background: projections and subscribers, by name, and how they are stopped.
+//! What runs in the background, by name, and how it is stopped. What the tasks do is not known here.
 //!
 //! - K1  A task holds nothing that holds this, so that dropping the last handle stops every task.
 //! - K2  A stop is asked for; a task ends where it loses nothing. Everybody who asks waits until all have ended.
@@ -16,25 +16,23 @@ use tokio::sync::watch;
 use crate::Failure;
 use crate::handles::Handles;
 use crate::progress::{Kind, Phase, Progress, Standing, Status};
-use crate::projection::Projected;
 use crate::shared::Shared;
+use crate::stop::{Stop, Stopper};
 
 /// How long to wait before an event that failed is tried again.
 pub(crate) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(30));
 
 pub(crate) struct Tasks {
-    stop: watch::Sender<bool>,
+    stop: Stopper,
     /// How many tasks have not ended.
     running: watch::Sender<usize>,
     pub handles: Handles,
-    pub projections: Registry<Projected>,
-    pub subscribers: Registry<Progress>,
 }
 
 /// A task that runs: dropped with everything that it holds, it counts no more, and its status says so.
 struct Running {
     running: watch::Sender<usize>,
-    known: Known,
+    known: Arc<dyn Known>,
 }
 
 impl Drop for Running {
@@ -46,13 +44,8 @@ impl Drop for Running {
 
 impl Tasks {
     pub fn new() -> Self {
-        Self {
-            stop: watch::Sender::new(false),
-            running: watch::Sender::new(0),
-            handles: Handles::default(),
-            projections: Registry::default(),
-            subscribers: Registry::default(),
-        }
+        let stop = Stopper::new();
+        Self { handles: Handles::new(stop.clone()), stop, running: watch::Sender::new(0) }
     }
 
     /// Starts a task, of which this is known.
@@ -61,7 +54,7 @@ impl Tasks {
     /// After [`shutdown`](Self::shutdown).
     pub fn spawn(
         &self,
-        known: Known,
+        known: Arc<dyn Known>,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Invalid> {
         // A shutdown that comes later than this waits for the task; after one that was asked for earlier there is none.
@@ -84,7 +77,7 @@ impl Tasks {
     /// # Errors
     /// After [`shutdown`](Self::shutdown).
     pub fn refuse_after_shutdown(&self) -> Result<(), Invalid> {
-        match *self.stop.borrow() {
+        match self.stop.has_asked() {
             true => Err(Invalid::new("system", "is shut down: open it again to start anything")),
             false => Ok(()),
         }
@@ -92,97 +85,31 @@ impl Tasks {
 
     /// What a task looks at to know when to stop.
     pub fn stop(&self) -> Stop {
-        Stop(self.stop.subscribe())
+        self.stop.stop()
     }
 
     /// Asks every task to stop and waits until all have, also when somebody else has asked before.
     pub async fn shutdown(&self) {
-        self.ask_to_stop();
+        self.stop.ask();
         // The sender lives as long as this.
         let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
-    }
-
-    /// Asks every task to stop.
-    pub fn ask_to_stop(&self) {
-        self.stop.send_replace(true);
-    }
-
-    /// How everything in the background stands, by name.
-    pub fn progress(&self) -> Vec<(String, Known)> {
-        let projections = self.projections.all().into_iter();
-        let projections = projections.map(|(name, known)| (name, Known::Projection(known)));
-        let subscribers = self.subscribers.all().into_iter();
-        projections.chain(subscribers.map(|(name, known)| (name, Known::Subscriber(known)))).collect()
     }
 }
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        self.ask_to_stop();
+        self.stop.ask();
     }
 }
 
-/// What is known of a task.
-#[derive(Clone)]
-pub(crate) enum Known {
-    Projection(Arc<Projected>),
-    Subscriber(Arc<Progress>),
-}
+/// What is known of a task by everybody but the task.
+pub(crate) trait Known: Send + Sync + 'static {
+    fn kind(&self) -> Kind;
 
-impl Known {
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Projection(_) => Kind::Projection,
-            Self::Subscriber(_) => Kind::Subscriber,
-        }
-    }
-
-    pub fn progress(&self) -> &Progress {
-        match self {
-            Self::Projection(projected) => &projected.progress,
-            Self::Subscriber(progress) => progress,
-        }
-    }
+    fn progress(&self) -> &Progress;
 
     /// Whether queries are answered from what it has come to: not while the rows of an older version answer.
-    fn shows_it(&self) -> bool {
-        match self {
-            Self::Projection(projected) => projected.serving.read().older.is_none(),
-            Self::Subscriber(_) => true,
-        }
-    }
-}
-
-/// What a task looks at to know when to stop.
-#[derive(Clone)]
-pub(crate) struct Stop(watch::Receiver<bool>);
-
-impl From<watch::Receiver<bool>> for Stop {
-    fn from(asked: watch::Receiver<bool>) -> Self {
-        Self(asked)
-    }
-}
-
-impl Stop {
-    /// Waits until a stop is asked for.
-    pub async fn asked(&mut self) {
-        // An error means that the last handle is gone, which asks for the same.
-        let _ = self.0.wait_for(|stop| *stop).await;
-    }
-
-    /// Whether a stop is asked for.
-    pub fn is_asked(&self) -> bool {
-        *self.0.borrow() || self.0.has_changed().is_err()
-    }
-
-    /// Does this unless a stop is asked for, also half way: only for what may be dropped anywhere.
-    pub async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            () = self.asked() => None,
-            done = work => Some(done),
-        }
-    }
+    fn shows_it(&self) -> bool;
 }
 
 /// Reports that a task panicked, and waits until it is to be started again.
@@ -199,8 +126,14 @@ pub(crate) async fn after_panic(
     stop.or(tokio::time::sleep(BACKOFF.before(attempts))).await;
 }
 
-/// Tasks of one kind by name. Each name runs once, until it has stopped.
+/// Tasks of one kind by name. Each name runs once, until it has stopped. A clone is the same.
 pub(crate) struct Registry<T>(Arc<Mutex<BTreeMap<String, Option<Arc<T>>>>>);
+
+impl<T> Clone for Registry<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 impl<T> Default for Registry<T> {
     fn default() -> Self {
@@ -228,7 +161,7 @@ impl<T> Registry<T> {
         Ok(Reserved { names: self.0.clone(), name: Some(name.to_owned()) })
     }
 
-    fn all(&self) -> Vec<(String, Arc<T>)> {
+    pub fn all(&self) -> Vec<(String, Arc<T>)> {
         let names = self.0.lock();
         names.iter().filter_map(|(name, known)| Some((name.clone(), known.clone()?))).collect()
     }
@@ -251,7 +184,7 @@ impl<T> Drop for Reserved<T> {
 }
 
 /// How a task stands, with the end of the log beside it.
-pub(crate) fn status(name: &str, known: &Known, head: Position) -> Status {
+pub(crate) fn status(name: &str, known: &dyn Known, head: Position) -> Status {
     let standing = known.progress().standing();
     Status {
         kind: known.kind(),
@@ -266,6 +199,6 @@ pub(crate) fn status(name: &str, known: &Known, head: Position) -> Status {
 }
 
 /// Whether a task has come as far as this and shows it, or never will.
-pub(crate) fn is_settled(known: &Known, standing: &Standing, head: Position) -> bool {
+pub(crate) fn is_settled(known: &dyn Known, standing: &Standing, head: Position) -> bool {
     (standing.position >= head && known.shows_it()) || standing.idle || standing.phase == Phase::Stopped
 }

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use annals_core::{Error, EventId, EventStore, Position, Result, Witness};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Answering, Bound, Checked, Projection, Serving};
+use super::Projection;
+use super::serving::{Answering, Serving};
+use crate::checkpoint::{Bound, Checked};
 use crate::sql::{Database, Dialect, Place, SqlError, blocking, is_broken, remove, whole};
 use crate::state::unavailable;
 

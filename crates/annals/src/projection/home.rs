@@ -3,36 +3,21 @@
 use std::sync::Arc;
 
 use annals_core::{EventStore, Position, RecordedEvent, Result, Witness};
-use annals_sql::Value;
 
+use super::Projection;
 use super::file::ViewFile;
 use super::run::{self, NotApplied};
 use super::schema::{self, ViewSchema};
-use super::{Checked, Projection, Serving};
+use super::serving::Serving;
+use crate::checkpoint::Checked;
 use crate::shared::Shared;
-use crate::sql::{Database, Row, SqlError, select};
-use crate::state::{Opened, ViewPlace};
+use crate::sql::SqlError;
+use crate::state::Opened;
 
 /// Where the rows of a projection lie, with those of the version before as long as they answer.
 pub(super) enum Home {
     File(ViewFile),
     Schema(ViewSchema),
-}
-
-/// What answers queries.
-#[derive(Clone)]
-pub(crate) enum Answering {
-    File(Database),
-    Schema(ViewPlace),
-}
-
-impl Answering {
-    pub async fn select(&self, sql: Arc<str>, params: Arc<[Value]>) -> Result<Vec<Row>, SqlError> {
-        match self {
-            Self::File(database) => database.read(move |connection| select(connection, &sql, &params)).await,
-            Self::Schema(place) => place.select(&sql, &params).await,
-        }
-    }
 }
 
 impl Home {

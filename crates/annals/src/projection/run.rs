@@ -11,13 +11,15 @@ use annals_sql::{Inlines, Registered};
 
 use super::file::{checkpoint, set_checkpoint};
 use super::inline::InlineProjection;
-use super::{Checked, Home, Projected, Projection};
+use super::{Home, Projected, Projection};
+use crate::checkpoint::Checked;
 use crate::follow::{Followed, follow};
 use crate::handles::inside_now;
 use crate::shared::Shared;
 use crate::sql::{Database, Rows, SqlError};
 use crate::state::Held;
-use crate::tasks::{Stop, after_panic};
+use crate::stop::Stop;
+use crate::tasks::after_panic;
 use crate::{Failure, Recorded};
 
 /// A checkpoint is written at the latest when this many positions without an event for the projection have
@@ -226,7 +228,7 @@ impl<P: Projection> ProjectionRunner<P> {
                 Err(NotApplied::Moved) => return self.moved(),
                 Err(NotApplied::Lost(error)) => return self.check_after(error, stop).await,
             };
-            if failure.is_broken_file() {
+            if SqlError::is_of_broken_file(&failure) {
                 return self.check_after_damage(failure, stop).await;
             }
             let failed = done + index;
@@ -276,7 +278,7 @@ impl<P: Projection> ProjectionRunner<P> {
     }
 
     async fn check_after_damage(&mut self, failure: Failure, stop: &mut Stop) -> Option<()> {
-        if failure.is_broken_file()
+        if SqlError::is_of_broken_file(&failure)
             && let Home::File(file) = &mut self.home
         {
             file.is_broken();

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use annals_core::{EventStore, Invalid, Position, RecordedEvent, Result, Witness};
 use annals_sql::{Dialect, Fault, Session, Value};
 
+use super::Projection;
 use super::run::{FailedAt, NotApplied};
-use super::{Answering, Checked, Projection, Serving, Unusable};
+use super::serving::{Answering, Serving};
+use crate::checkpoint::{Checked, Unusable};
 use crate::handles::inside_now;
 use crate::sql::{Line, Params, Rows, SqlError, carry};
 use crate::state::{AWAY_MAX, StateDatabase, ViewPlace, id_of, position_of};

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use annals_core::{Position, Seen, Witness};
 
-use super::{Projected, Projection, Serving};
+use super::serving::Serving;
+use super::{Projected, Projection};
 use crate::progress::Phase;
 use crate::sql::{Params, Row, SqlError};
 

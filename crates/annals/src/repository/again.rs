@@ -5,7 +5,8 @@ use annals_core::{
     Version,
 };
 
-use super::{Answer, Committed, Execute, ExecuteError, Folded, LoadError};
+use super::{Answer, Committed, Execute, ExecuteError};
+use crate::fold::{Folded, LoadError};
 
 /// What a command comes to.
 pub(super) type Done<A, C> = Result<Committed<A>, ExecuteError<<A as Decide<C>>::Error>>;

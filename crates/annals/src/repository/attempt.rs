@@ -25,9 +25,10 @@ use super::again::Done;
 use super::encoded::{Beside, Encoded};
 use super::execute::Mode;
 use super::key::Keys;
-use super::{Answer, Committed, Execute, ExecuteError, Folded, LoadError, Refusal};
+use super::{Answer, Committed, Execute, ExecuteError, Refusal};
 use crate::Failure;
 use crate::failure::caught;
+use crate::fold::{Folded, LoadError};
 
 /// Between attempts after others were faster.
 const AFTER_CONFLICT: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));
@@ -81,7 +82,7 @@ where
 
     pub async fn run(mut self) -> Done<A, C> {
         let repository = self.execute.repository.clone();
-        let _turn = repository.shared.turns.take(&self.stream).await;
+        let _turn = repository.shared.stream_locks.acquire(&self.stream).await;
         let done = self.carry_out().await;
         if done.as_ref().is_err_and(|error| !error.is_refusal()) {
             repository.forget(&self.stream);

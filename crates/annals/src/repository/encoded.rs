@@ -10,6 +10,7 @@ use annals_core::{
 };
 
 use crate::failure::caught;
+use crate::fold::evolve;
 
 /// Events that were decided.
 pub(crate) struct Encoded<A: Aggregate> {
@@ -76,17 +77,4 @@ pub(crate) fn encode<E: Event>(event: &E, beside: &Beside) -> Result<(NewEvent, 
         new = new.with_tag(tag);
     }
     Ok((new, read_back))
-}
-
-/// Folds an event; a panic of `evolve` is an error of the event.
-pub(crate) fn evolve<A: Aggregate>(
-    state: &mut A,
-    event: &A::Event,
-    event_type: &str,
-) -> Result<(), CodecError> {
-    caught(|| {
-        state.evolve(event);
-        Ok(())
-    })
-    .map_err(|panic| CodecError::Fold { event_type: event_type.to_owned(), cause: panic.to_string().into() })
 }

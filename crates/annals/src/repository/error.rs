@@ -1,48 +1,12 @@
-//! Why an aggregate could not be loaded, or a command not be executed.
+//! Why a command was not executed.
 
 use std::fmt;
 
 use annals_core::{CodecError, Decide, Error, Invalid, Position, StreamId, Version, chain};
 
 use super::Refusal;
-
-/// Why an aggregate could not be loaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The program cannot read an event of the stream. It is never passed over: a state without it would be
-    /// wrong.
-    #[error("event {version} of stream `{stream}` (position {position}) cannot be read: {cause}")]
-    Unreadable {
-        /// The stream.
-        stream: StreamId,
-        /// Place of the event in it.
-        version: Version,
-        /// Place of the event in the log.
-        position: Position,
-        /// Why.
-        cause: CodecError,
-    },
-    /// The stream has not come as far as was asked for.
-    #[error("stream `{stream}` is at version {actual}, not yet at {wanted}")]
-    NotReached {
-        /// The stream.
-        stream: StreamId,
-        /// The version that was asked for.
-        wanted: Version,
-        /// The version that it has.
-        actual: Version,
-    },
-    /// The store refused.
-    #[error(transparent)]
-    Store(#[from] Error),
-}
-
-impl From<Invalid> for LoadError {
-    fn from(invalid: Invalid) -> Self {
-        Self::Store(invalid.into())
-    }
-}
+use crate::failure::Refused;
+use crate::fold::LoadError;
 
 /// Why a command was not executed. `R` is the refusal of the aggregate itself.
 ///
@@ -111,25 +75,6 @@ pub enum ExecuteError<R> {
     /// The store refused.
     Store(Error),
 }
-
-/// Says that a command was refused by its aggregate. It is the source of every [`ExecuteError`] that is a refusal, so that it is
-/// found behind any error that was made of one, whatever its type:
-///
-/// ```
-/// # use annals::Refused;
-/// fn is_refusal(mut error: &(dyn std::error::Error + 'static)) -> bool {
-///     loop {
-///         match error.source() {
-///             _ if error.is::<Refused>() => return true,
-///             Some(source) => error = source,
-///             None => return false,
-///         }
-///     }
-/// }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the command was refused")]
-pub struct Refused;
 
 impl<R: std::error::Error> fmt::Display for ExecuteError<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,9 +7,8 @@ use annals_core::{
     Aggregate, Error, Event as _, EventId, EventStore, RecordedEvent, StreamId, StreamRead, Version,
 };
 
-use super::LoadError;
-use super::encoded::evolve;
 use crate::Recorded;
+use crate::fold::{LoadError, evolve};
 
 /// One thing that happened to an aggregate.
 #[derive(Clone, Debug)]

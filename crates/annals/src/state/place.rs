@@ -23,7 +23,7 @@ use annals_sql::{Dialect, Fault, Session, Value};
 use super::database::quoted;
 use super::guard::{instance_lock, prefix, try_lock, unlock};
 use super::{StateDatabase, Transaction, id_of, position_of, unavailable, volatile};
-use crate::projection::Bound;
+use crate::checkpoint::Bound;
 use crate::sql::{Row, SqlError};
 
 /// How long others may take to make the same schema.

@@ -24,7 +24,8 @@ use crate::Failure;
 use crate::progress::Progress;
 use crate::shared::Shared;
 use crate::state::{Held, StateDatabase};
-use crate::tasks::{Stop, after_panic};
+use crate::stop::Stop;
+use crate::tasks::after_panic;
 
 /// How often it is looked who takes part.
 const PULSE: Duration = Duration::from_secs(1);

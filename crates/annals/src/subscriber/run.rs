@@ -31,7 +31,8 @@ use crate::progress::Progress;
 use crate::repository::Delivered;
 use crate::shared::Shared;
 use crate::state::Held;
-use crate::tasks::{Stop, after_panic};
+use crate::stop::Stop;
+use crate::tasks::after_panic;
 
 /// Events that are read ahead for each stream that may be handled at once.
 const WINDOW: usize = 64;

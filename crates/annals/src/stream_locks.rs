@@ -12,36 +12,36 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 /// The queues of the aggregates that somebody works on just now: those who wait, in the order in which they came.
-type Queues = Mutex<HashMap<StreamId, VecDeque<oneshot::Sender<Turn>>>>;
+type Queues = Mutex<HashMap<StreamId, VecDeque<oneshot::Sender<StreamLock>>>>;
 
 /// Who may work on which aggregate.
 #[derive(Clone, Default)]
-pub(crate) struct Turns(Arc<Queues>);
+pub(crate) struct StreamLocks(Arc<Queues>);
 
-/// The right to work on an aggregate. Dropping it lets the next one on.
-pub(crate) struct Turn(Option<(Arc<Queues>, StreamId)>);
+/// The right to work on an aggregate. Dropping it lets the next caller on.
+pub(crate) struct StreamLock(Option<(Arc<Queues>, StreamId)>);
 
-impl Turns {
-    /// Waits until it is one's turn.
-    pub async fn take(&self, stream: &StreamId) -> Turn {
-        let turn = || Turn(Some((self.0.clone(), stream.clone())));
+impl StreamLocks {
+    /// Waits until nobody else works on this aggregate.
+    pub async fn acquire(&self, stream: &StreamId) -> StreamLock {
+        let lock = || StreamLock(Some((self.0.clone(), stream.clone())));
         let waiting = match self.0.lock().entry(stream.clone()) {
             Entry::Vacant(nobody) => {
                 nobody.insert(VecDeque::new());
-                return turn();
+                return lock();
             }
             Entry::Occupied(mut others) => {
                 let (next, waiting) = oneshot::channel();
                 let others = others.get_mut();
                 // Those who have given up are forgotten before there is room for more: they do not pile up.
                 if others.len() == others.capacity() {
-                    others.retain(|other: &oneshot::Sender<Turn>| !other.is_closed());
+                    others.retain(|other: &oneshot::Sender<StreamLock>| !other.is_closed());
                 }
                 others.push_back(next);
                 waiting
             }
         };
-        waiting.await.expect("a turn is handed on as long as somebody waits")
+        waiting.await.expect("a lock is handed on as long as somebody waits")
     }
 
     #[cfg(test)]
@@ -50,20 +50,20 @@ impl Turns {
     }
 }
 
-impl Drop for Turn {
+impl Drop for StreamLock {
     fn drop(&mut self) {
         let Some((queues, stream)) = self.0.take() else { return };
-        let mut turn = Turn(Some((queues.clone(), stream.clone())));
+        let mut lock = StreamLock(Some((queues.clone(), stream.clone())));
         let mut queues = queues.lock();
         while let Some(next) = queues.get_mut(&stream).and_then(VecDeque::pop_front) {
             // One who has given up meanwhile gives it back, or drops it, which hands it on as well.
-            match next.send(turn) {
+            match next.send(lock) {
                 Ok(()) => return,
-                Err(back) => turn = back,
+                Err(back) => lock = back,
             }
         }
         queues.remove(&stream);
-        turn.0 = None;
+        lock.0 = None;
     }
 }
 
@@ -75,50 +75,50 @@ mod tests {
 
     #[tokio::test]
     async fn a_queue_is_gone_when_nobody_is_in_it() {
-        let turns = Turns::default();
+        let locks = StreamLocks::default();
         let stream = StreamId::new("account-1").unwrap();
-        let first = turns.take(&stream).await;
-        let given_up = tokio::time::timeout(Duration::ZERO, turns.take(&stream)).await;
+        let first = locks.acquire(&stream).await;
+        let given_up = tokio::time::timeout(Duration::ZERO, locks.acquire(&stream)).await;
         assert!(given_up.is_err(), "the second has to wait");
-        assert_eq!(turns.len(), 1);
+        assert_eq!(locks.len(), 1);
         drop(first);
-        assert_eq!(turns.len(), 0);
-        drop(turns.take(&stream).await);
-        assert_eq!(turns.len(), 0);
+        assert_eq!(locks.len(), 0);
+        drop(locks.acquire(&stream).await);
+        assert_eq!(locks.len(), 0);
     }
 
     /// Whoever gives up and asks again leaves nothing behind, however long somebody else works.
     #[tokio::test]
     async fn those_who_have_given_up_do_not_pile_up() {
-        let turns = Turns::default();
+        let locks = StreamLocks::default();
         let stream = StreamId::new("account-1").unwrap();
-        let _first = turns.take(&stream).await;
+        let _first = locks.acquire(&stream).await;
         for _ in 0..1_000 {
-            let given_up = tokio::time::timeout(Duration::ZERO, turns.take(&stream)).await;
+            let given_up = tokio::time::timeout(Duration::ZERO, locks.acquire(&stream)).await;
             assert!(given_up.is_err(), "somebody works");
         }
-        let waiting = turns.0.lock()[&stream].len();
+        let waiting = locks.0.lock()[&stream].len();
         assert!(waiting < 100, "{waiting} are remembered, and nobody waits");
     }
 
-    /// Callers come and give up at any time, also in the moment in which it would be their turn.
+    /// Callers come and give up at any time, also in the moment in which they would get the lock.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn one_at_a_time_and_nobody_is_forgotten() {
-        let turns = Turns::default();
+        let locks = StreamLocks::default();
         let stream = StreamId::new("account-1").unwrap();
         let working = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let callers: Vec<_> = (0..8_u64)
             .map(|caller| {
-                let (turns, stream, working) = (turns.clone(), stream.clone(), working.clone());
+                let (locks, stream, working) = (locks.clone(), stream.clone(), working.clone());
                 tokio::spawn(async move {
                     for round in 0..500 {
                         let patience = Duration::from_micros((caller * 37 + round * 11) % 60);
-                        let turn = if caller % 2 == 0 {
-                            Some(turns.take(&stream).await)
+                        let lock = if caller % 2 == 0 {
+                            Some(locks.acquire(&stream).await)
                         } else {
-                            tokio::time::timeout(patience, turns.take(&stream)).await.ok()
+                            tokio::time::timeout(patience, locks.acquire(&stream)).await.ok()
                         };
-                        let Some(_turn) = turn else { continue };
+                        let Some(_lock) = lock else { continue };
                         assert_eq!(working.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
                         tokio::task::yield_now().await;
                         working.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
@@ -129,6 +129,6 @@ mod tests {
         for caller in callers {
             caller.await.unwrap();
         }
-        assert_eq!(turns.len(), 0);
+        assert_eq!(locks.len(), 0);
     }
 }

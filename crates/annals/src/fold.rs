@@ -7,12 +7,11 @@
 //!   tell whether the log still has the history that was folded.
 
 use annals_core::{
-    Aggregate, Error, Event, EventId, EventStore, Place, Position, RecordedEvent, StreamId, StreamRead,
-    Timestamp, Version,
+    Aggregate, CodecError, Error, Event, EventId, EventStore, Invalid, Place, Position, RecordedEvent,
+    StreamId, StreamRead, Timestamp, Version,
 };
 
-use super::LoadError;
-use super::encoded::evolve;
+use crate::failure::caught;
 
 /// The state of an aggregate at a version.
 #[derive(Clone, Debug)]
@@ -111,5 +110,56 @@ impl<A: Aggregate> Folded<A> {
         // Backward: a server that follows another and does not have this version yet does not answer then.
         let page = store.read_stream(StreamRead::backward(stream, self.version).limit(1)).await?;
         Ok(page.events.first().is_some_and(|event| event.version == self.version && event.id == last))
+    }
+}
+
+/// Folds an event; a panic of `evolve` is an error of the event.
+pub(crate) fn evolve<A: Aggregate>(
+    state: &mut A,
+    event: &A::Event,
+    event_type: &str,
+) -> Result<(), CodecError> {
+    caught(|| {
+        state.evolve(event);
+        Ok(())
+    })
+    .map_err(|panic| CodecError::Fold { event_type: event_type.to_owned(), cause: panic.to_string().into() })
+}
+
+/// Why an aggregate could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The program cannot read an event of the stream. It is never passed over: a state without it would be
+    /// wrong.
+    #[error("event {version} of stream `{stream}` (position {position}) cannot be read: {cause}")]
+    Unreadable {
+        /// The stream.
+        stream: StreamId,
+        /// Place of the event in it.
+        version: Version,
+        /// Place of the event in the log.
+        position: Position,
+        /// Why.
+        cause: CodecError,
+    },
+    /// The stream has not come as far as was asked for.
+    #[error("stream `{stream}` is at version {actual}, not yet at {wanted}")]
+    NotReached {
+        /// The stream.
+        stream: StreamId,
+        /// The version that was asked for.
+        wanted: Version,
+        /// The version that it has.
+        actual: Version,
+    },
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl From<Invalid> for LoadError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Store(invalid.into())
     }
 }
