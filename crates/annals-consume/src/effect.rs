@@ -34,6 +34,8 @@ pub enum Stopped {
     Failed(String),
     /// Nothing can be applied now, whatever the item. Everything waits, and it does not count as an attempt.
     Unavailable(String),
+    /// Nothing is wrong: a stop was asked for, and the item was not begun.
+    Interrupted,
     /// The effect has arranged another attempt with the source, which will read the item again with the later ones of its key.
     Released,
     /// What the effect made durable is not as it left it: the consumer must resume where it is.

@@ -22,10 +22,10 @@ use std::time::Duration;
 use annals_core::{Backoff, Cause, chain};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use crate::caught::caught;
+use crate::caught::{caught, panic_text};
 use crate::effect::{Applied, Effect, Stopped};
 use crate::source::{Checkpoints, Read, Resumed, Source, WriteError};
 use crate::stop::Stop;
@@ -174,11 +174,11 @@ where
                 }
                 // The source has lost what was read, or a lane has to resume.
                 Some(ended) = reader.join_next() => {
-                    report_panic(&self.name, ended);
+                    self.after_panic(ended, stop).await;
                     break;
                 }
                 Some(ended) = lanes.join_next() => {
-                    report_panic(&self.name, ended);
+                    self.after_panic(ended, stop).await;
                     break;
                 }
                 () = session.moved.notified() => {}
@@ -242,6 +242,19 @@ where
             }
         }
         Ok(written.due(now))
+    }
+
+    /// Reports a task that panicked, and waits before the consumer resumes. A lane and the reader catch what the effect does: this
+    /// is a source, or a bug of ours.
+    async fn after_panic(&self, ended: Result<(), JoinError>, stop: &mut Stop) {
+        let Err(panic) = ended else { return };
+        let error = format!(
+            "the task {}",
+            panic.try_into_panic().map_or_else(|_| "was cut off".to_owned(), panic_text)
+        );
+        tracing::error!(consumer = %self.name, error, "a task of a consumer panicked; the consumer resumes");
+        let attempts = self.observer.failed(error, None);
+        stop.or(tokio::time::sleep(self.options.backoff.before(attempts))).await;
     }
 
     /// Lets the lanes finish, and writes the checkpoint.
@@ -431,6 +444,7 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
                 self.shared.lock().paused = Some(Instant::now() + self.options.backoff.before(attempts));
                 Some(Settled::GivenBack)
             }
+            Stopped::Interrupted => Some(Settled::GivenBack),
             Stopped::Released => Some(Settled::Released),
             Stopped::Moved(reason) => {
                 tracing::debug!(consumer = %self.name, reason, "{name} is not applied; the consumer resumes");
@@ -509,11 +523,5 @@ async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-fn report_panic(name: &str, ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(consumer = name, %error, "a task of a consumer panicked; the consumer resumes");
     }
 }
