@@ -13,17 +13,26 @@
 //!
 //! Next below: `writer` (what is staged, and where), then `sync`.
 
+pub mod clock;
+pub mod noted;
+pub mod outcome;
+pub mod seal;
+pub mod stage;
+pub mod staging;
+pub mod sync;
+pub mod writer;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use annals_core::Error;
 
-use crate::log::Log;
-use crate::outcome::Answered;
 use crate::planted::Bug;
-use crate::sync::{Group, Syncer};
+use crate::read::view::Log;
 use crate::thread::{self, Condvar, Mutex, MutexGuard};
-use crate::writer::{Request, Writer};
+use outcome::Answered;
+use sync::{Group, Syncer};
+use writer::{Request, Writer};
 
 /// How often a caller looks for what others have queued while it staged, before it leaves the rest to the thread.
 const ROUNDS: usize = 8;
@@ -72,7 +81,7 @@ impl Commit {
     /// Takes appends in for this writer.
     pub fn new(writer: Writer) -> Self {
         Self {
-            log: writer.log.clone(),
+            log: writer.staging.log.clone(),
             syncer: writer.syncer.clone(),
             desk: Mutex::new(Desk { writer: Some(writer), turn: Turn::Free }),
             queue: Mutex::default(),

@@ -12,20 +12,21 @@ use annals_core::{
 };
 use bytes::Bytes;
 
-use crate::body::Body;
 use crate::disk::Disk;
 use crate::disk::faulty::FaultyDisk;
-use crate::encoding::{get_u32, get_u64, put_u32};
 use crate::error::Fault;
-use crate::frame::{self, Origin};
-use crate::index::{
-    BlockCache, FileIndex, IdentityHashes, Index, Kind, MemoryIndex, compare, hashes_of, search, terms_of,
-};
-use crate::log::Log;
+use crate::index::{BlockCache, FileIndex, Index, MemoryIndex, compare, search};
+use crate::log::body::Body;
+use crate::log::encoding::{get_u32, get_u64, put_u32};
+use crate::log::frame::{self, Origin};
+use crate::log::identity;
+use crate::log::segment::{End, HEADER_BYTES, Segment, SegmentHeader, base_of, file_name, index_name, walk};
+use crate::log::terms::{IdentityHashes, Kind, hashes_of, terms_of};
 use crate::proof::Proof;
+use crate::read::scan;
+use crate::read::view::Log;
 use crate::recovery::{self, remains};
-use crate::segment::{End, HEADER_BYTES, Segment, SegmentHeader, base_of, file_name, index_name, walk};
-use crate::{Options, identity, read, scan};
+use crate::{Options, read};
 
 /// A target: its name, which is that of its folder in `fuzz/corpus`, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -56,7 +57,7 @@ pub fn body(bytes: &[u8]) {
     assert_eq!(hashes.len(), terms + 1, "each term has a hash, and so has the id");
     let Ok((stream, key, event)) = body.event(&block) else { return };
     let mut again = Vec::new();
-    crate::body::encode(&mut again, &stream, &event, key.as_ref());
+    crate::log::body::encode(&mut again, &stream, &event, key.as_ref());
     let again = Bytes::from(again);
     let read = Body::read(&again).and_then(|body| body.event(&again));
     assert_eq!(read, Ok((stream, key, event)), "what was read can be written and read again");
@@ -273,7 +274,7 @@ fn read_all(log: &Log) -> Result<(), Fault> {
     let name = StreamId::new("account-1").expect("it is a name");
     let _ = read::stream(&view, &StreamRead::forward(&name, Version::FIRST).limit(50));
     let proof = Proof::read(&*log.disk, log.id, view.head.next());
-    let _ = crate::receipt::head(&view, proof, None);
+    let _ = crate::proof::receipt::head(&view, proof, None);
     for stream in read::streams(&view, &StreamList::default())?.into_iter().take(5) {
         let _ = read::stream(&view, &StreamRead::backward(&stream.stream, Version::MAX).limit(50));
     }
@@ -372,7 +373,7 @@ pub fn seeds(files: &std::collections::BTreeMap<String, Vec<u8>>) -> Vec<(&'stat
             seeds.push(("segment", index, bytes.to_vec()));
             seeds.push(("segment_header", index, bytes[..HEADER_BYTES as usize].to_vec()));
             seeds.extend(frames_in(name, bytes));
-        } else if crate::segment::run_of(name).is_some() {
+        } else if crate::log::segment::run_of(name).is_some() {
             let mut bytes = bytes.to_vec();
             mend_index(&mut bytes);
             if indexes < 2 {

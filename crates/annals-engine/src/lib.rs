@@ -19,78 +19,52 @@
 //! # }
 //! ```
 //!
-//! From an append to the bytes, one file a hop: `store` -> `commit` -> `writer` -> `stage` -> `frame`, and then `sync` ->
-//! `disk`; a read goes `store` -> `read` -> `index` -> `fetch` -> `disk`.
+//! From an append to the bytes, one file a hop: `store` -> `commit` -> `commit/writer` -> `commit/stage` -> `log/frame`, and then
+//! `commit/sync` -> `disk`; a read goes `store` -> `read` -> `index` -> `read/fetch` -> `disk`.
 
 mod options;
 mod store;
 
-mod clock;
+// What happens to an append, and to a read. Of two rooms one imports from the other, never both.
 mod commit;
-mod outcome;
-mod stage;
-mod sync;
-mod writer;
+mod read;
 
+mod index;
+mod log;
+
+pub mod disk;
+mod error;
+
+mod recovery;
+
+mod proof;
+
+mod maintenance;
+
+#[cfg(not(feature = "planted"))]
+mod planted;
+#[cfg(feature = "planted")]
+pub mod planted;
 mod thread;
 
 #[cfg(all(test, feature = "planted", feature = "shuttle"))]
 mod model;
 
-mod fetch;
-mod read;
-mod scan;
-
-mod log;
-mod segment;
-
-mod frame;
-
-mod body;
-
-mod encoding;
-
-mod digest;
-mod index;
-mod proof;
-mod receipt;
-mod seal;
-
-mod candidate;
-mod durable;
-mod identity;
-mod recovery;
-mod verify;
-
-mod backup;
-mod headless;
-mod migrate;
-#[cfg(not(feature = "planted"))]
-mod planted;
-#[cfg(feature = "planted")]
-pub mod planted;
-mod repair;
-mod salvage;
-mod work;
-
-pub mod disk;
-mod error;
-
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 
-pub use backup::{
+pub use maintenance::backup::{
     Backup, BackupOptions, Depot, DiskDepot, Listed, Manifest, Point, RestoreOptions, Restored,
     StoredSegment, backups, restore, verify_backup,
 };
-pub use options::Options;
-pub use receipt::{Head, NoProof, Receipt};
-pub use repair::{Note, Repaired, repair_disk};
-pub use scan::ScannedEvent;
-pub use store::EngineStore;
-pub use verify::{
+pub use maintenance::repair::{Note, Repaired, repair_disk};
+pub use maintenance::verify::{
     Damage, LastPass, Lost, OnDamage, Verification, VerifyOptions, last_pass, verify, verify_disk,
     verify_disk_with, verify_with,
 };
-pub use work::{Stopped, Work};
+pub use maintenance::work::{Stopped, Work};
+pub use options::Options;
+pub use proof::receipt::{Head, NoProof, Receipt};
+pub use read::scan::ScannedEvent;
+pub use store::EngineStore;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use annals_core::{Clock, Invalid, Limits, SystemClock};
 
-use crate::frame;
 use crate::index::Offset;
+use crate::log::frame;
 
 /// How a store is opened.
 #[derive(Clone)]

@@ -7,13 +7,16 @@
 //! It follows from the segments: a file that is missing, broken or of another log is made again, from the beginning.
 //! Next below: `digest`; `seal` goes on with it when there is nothing better to do.
 
+pub mod digest;
+pub mod receipt;
+
 use annals_core::{Position, StoreId, Timestamp};
 
-use crate::digest::{Digest, LogDigest, of_event};
 use crate::disk::Disk;
-use crate::encoding::{Malformed, get_u32, get_u64, put_u64};
 use crate::error::Fault;
-use crate::segment::{End, Segment, Walked, walk};
+use crate::log::encoding::{Malformed, get_u32, get_u64, put_u64};
+use crate::log::segment::{End, Segment, Walked, walk};
+use digest::{Digest, LogDigest, of_event};
 
 const MAGIC: &[u8; 8] = b"ANNALSP1";
 const FIXED_BYTES: usize = 48;

@@ -3,6 +3,10 @@
 //! Every read finds the places of the events in the indexes of runs and then fetches the events at these places
 //! (`fetch`). The work of one page is bounded.
 
+pub mod fetch;
+pub mod scan;
+pub mod view;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,9 +16,10 @@ use annals_core::{
 };
 
 use crate::error::Fault;
-use crate::fetch::{self, weight};
-use crate::index::{Kind, Postings, is_by_hash, search};
-use crate::log::{Run, View};
+use crate::index::{Postings, is_by_hash, search};
+use crate::log::terms::Kind;
+use fetch::weight;
+use view::{Run, View};
 
 /// A page ends when its events weigh this much, unless one weighs more.
 const PAGE_BYTES_MAX: usize = 4 << 20;

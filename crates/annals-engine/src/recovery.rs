@@ -24,19 +24,20 @@ use annals_core::{Clock, Position, StoreId, StreamId, Timestamp, Witness};
 use parking_lot::RwLock;
 
 use crate::Options;
-use crate::candidate::{Candidates, Found};
+use crate::commit::seal::{Sealable, seal};
+use crate::commit::staging::Active;
 use crate::disk::{Disk, File};
-use crate::durable::{self, MISSING};
-use crate::encoding::Malformed;
 use crate::error::Fault;
-use crate::frame::Origin;
-use crate::identity;
-use crate::index::{BlockCache, FileIndex, MemoryIndex, Offset, hashes_of};
-use crate::log::{Lists, Run, RunIndex};
+use crate::index::{BlockCache, FileIndex, MemoryIndex, Offset};
+use crate::log::candidate::{Candidates, Found};
+use crate::log::durable::{self, MISSING};
+use crate::log::encoding::Malformed;
+use crate::log::frame::Origin;
+use crate::log::identity;
+use crate::log::segment::{BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, run_of, walk};
+use crate::log::terms::hashes_of;
 use crate::planted::{Bug, Planted};
-use crate::seal::{Sealable, seal};
-use crate::segment::{BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, run_of, walk};
-use crate::writer::Active;
+use crate::read::view::{Lists, Run, RunIndex};
 
 /// What is cleared or written again at once.
 const MEND_BYTES: usize = 64 << 10;
@@ -140,7 +141,7 @@ pub(crate) fn open_segment(
     base: Position,
     id: &mut Option<StoreId>,
 ) -> Result<Segment, Fault> {
-    let name = crate::segment::file_name(base);
+    let name = crate::log::segment::file_name(base);
     let file = disk.open(&name).map_err(Fault::io("open", &name))?;
     let header = SegmentHeader::read(&*file, base)?;
     if *id.get_or_insert(header.store) != header.store {
@@ -314,7 +315,7 @@ impl Opening<'_> {
         let missing =
             covered.iter().find(|base| !known[..last].iter().any(|segment| segment.base() == **base));
         if let Some(&missing) = missing {
-            let name = crate::segment::file_name(missing);
+            let name = crate::log::segment::file_name(missing);
             let problem = format!("the segment is gone; an index says that it had events from {missing} on");
             return Err(Unusable::Log(Fault::damaged(&name, 0, Some(missing), problem)));
         }
@@ -442,10 +443,13 @@ pub(crate) struct Builder {
 
 impl Builder {
     /// Adds the events of a frame.
-    pub fn add(&mut self, frame: &crate::segment::Walked<'_>) -> Result<(), crate::encoding::Malformed> {
+    pub fn add(
+        &mut self,
+        frame: &crate::log::segment::Walked<'_>,
+    ) -> Result<(), crate::log::encoding::Malformed> {
         let mut first = true;
         frame.records(|byte, record| {
-            let mut body = crate::body::Body::read(record.body)?;
+            let mut body = crate::log::body::Body::read(record.body)?;
             check_name(body.stream)?;
             body.key = body.key.filter(|_| !Planted::here().is(Bug::ForgetsKeysAtOpen));
             self.hashes.clear();

@@ -19,22 +19,22 @@ use annals_core::{
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::clock::{ClockWatch, Seen};
+use crate::commit::clock::{ClockWatch, Seen};
+use crate::commit::outcome::{Answered, Outcome};
+use crate::commit::staging::{Heads, Staging};
+use crate::commit::sync::{Poison, Syncer};
+use crate::commit::writer::{OpenGroup, Request, Writer};
 use crate::commit::{Commit, closed};
 use crate::disk::{Disk, FileDisk, check_finished};
 use crate::error::Fault;
-use crate::frame::Encoded;
 use crate::index::{BlockCache, IdRange};
-use crate::log::{Log, View};
-use crate::outcome::{Answered, Outcome};
+use crate::log::frame::Encoded;
 use crate::planted::{Bug, Planted};
 use crate::proof::Proof;
-use crate::receipt::{self, Head, Receipt};
-use crate::scan::{self, ScannedEvent};
-use crate::stage::Heads;
-use crate::sync::{Poison, Syncer};
+use crate::proof::receipt::{self, Head, Receipt};
+use crate::read::scan::{self, ScannedEvent};
+use crate::read::view::{Log, View};
 use crate::thread::{self, AtomicU64, AtomicUsize, JoinHandle, Mutex, MutexGuard};
-use crate::writer::{Request, Staged, Writer};
 use crate::{Options, read, recovery};
 
 /// Bytes of index blocks that are kept in memory.
@@ -133,19 +133,21 @@ impl EngineStore {
         let clock_ahead_max = options.clock_ahead_max;
         let cannot_start = |error: std::io::Error| Error::Unavailable(Box::new(error));
         let writer = Writer {
-            log: log.clone(),
             options,
-            active: recovered.active,
-            tail: recovered.tail,
+            staging: Staging {
+                log: log.clone(),
+                active: recovered.active,
+                tail: recovered.tail,
+                heads: Heads::new(HEADS),
+                older_ids,
+            },
             syncer: Arc::new(Syncer::start(log.clone(), poison.clone()).map_err(cannot_start)?),
-            heads: Heads::new(HEADS),
             groups: VecDeque::new(),
-            staged: Staged::default(),
+            open_group: OpenGroup::default(),
             buffers: Vec::new(),
             last_bytes: 0,
             clock_watch: ClockWatch::default(),
             seen: seen.clone(),
-            older_ids,
         };
         let commit = Arc::new(Commit::new(writer));
         let thread = if writable {

@@ -8,7 +8,6 @@ use crate::tree::Tree;
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("crates/annals-cli", "not untied yet"),
     ("crates/annals-core", "not untied yet"),
-    ("crates/annals-engine", "not untied yet"),
     ("crates/annals-mysql", "not untied yet"),
     ("crates/annals-outbox", "not untied yet"),
     ("crates/annals-server", "not untied yet"),

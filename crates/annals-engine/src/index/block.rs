@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quick_cache::sync::Cache;
 
 use crate::disk::File;
-use crate::encoding::get_u32;
 use crate::error::Fault;
+use crate::log::encoding::get_u32;
 
 /// Bytes of a block.
 pub const BLOCK_BYTES: usize = 4096;

@@ -2,8 +2,9 @@
 
 use annals_core::Position;
 
-use super::{FileIndex, IdentityHashes, Index, Kind, MemoryIndex};
+use super::{FileIndex, Index, MemoryIndex};
 use crate::error::Fault;
+use crate::log::terms::{IdentityHashes, Kind};
 
 /// What is wrong with the index where it speaks of these events, the first of which is at this position; nothing if it
 /// is right, or does not speak of them.

@@ -13,10 +13,11 @@ use super::writer::{
     Ending, IDS_PER_BLOCK, LINES_PER_BLOCK, Layout, MAGIC, MAGIC_2, MAGIC_3, OFFSETS_PER_BLOCK,
     SEGMENTS_PER_BLOCK, cause, filter_hash,
 };
-use super::{IdRange, IdentityHashes, Index, Kind, OF_STREAM, Offset, Postings, Source, id_hash};
+use super::{IdRange, Index, Offset, Postings, Source};
 use crate::disk::File;
-use crate::encoding::{get_time, get_u32, get_u64, get_varint};
 use crate::error::Fault;
+use crate::log::encoding::{get_time, get_u32, get_u64, get_varint};
+use crate::log::terms::{IdentityHashes, Kind, OF_STREAM, id_hash};
 
 /// This many offsets are not worth keeping their block for.
 const FEW_OFFSETS: usize = 8;
@@ -77,7 +78,7 @@ impl FileIndex {
             causes: if form == Form::Four { get_u32(&header[152..]) } else { 0 },
             cause_count: if form == Form::Four { get_u32(&header[156..]) } else { 0 },
         };
-        let wrong = |malformed: crate::encoding::Malformed| file.damaged(0, &malformed.to_string());
+        let wrong = |malformed: crate::log::encoding::Malformed| file.damaged(0, &malformed.to_string());
         let ending = Ending {
             store: StoreId::from_bytes(array(56)),
             segment: Position::new(get_u64(&header[72..])),

@@ -8,7 +8,7 @@
 //! the CRC32C of its bits: "it is not here" is believed of no other bytes than those that were written. In files of the
 //! version before, all 64 bytes are bits, and only their block has a checksum.
 
-use crate::encoding::{get_u32, put_u32};
+use crate::log::encoding::{get_u32, put_u32};
 
 /// Bytes of a line.
 pub const LINE_BYTES: usize = 64;

@@ -15,11 +15,10 @@ use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
-use super::{
-    IdRange, IdentityHashes, Index, Kind, Offset, Postings, Source, id_hash, identity_hash, terms_of,
-};
-use crate::body::Body;
+use super::{IdRange, Index, Offset, Postings, Source};
 use crate::error::Fault;
+use crate::log::body::Body;
+use crate::log::terms::{IdentityHashes, Kind, id_hash, identity_hash, terms_of};
 
 /// The index of a run in memory.
 #[derive(Default)]

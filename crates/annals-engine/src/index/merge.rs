@@ -9,11 +9,12 @@ use super::block::PAYLOAD_BYTES;
 use super::file::Cursor;
 use super::filter;
 use super::writer::{IDS_PER_BLOCK, OFFSETS_PER_BLOCK, RunWriter, cause, in_order};
-use super::{FileIndex, IdRange, IdentityHashes, Index, Kind};
-use crate::body::Body;
+use super::{FileIndex, IdRange, Index};
 use crate::disk::File;
-use crate::encoding::get_u32;
 use crate::error::Fault;
+use crate::log::body::Body;
+use crate::log::encoding::get_u32;
+use crate::log::terms::{IdentityHashes, Kind};
 use crate::planted::{Bug, Planted};
 
 /// A merge does not make a run of more events than this: what it takes in memory grows with them.

@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use annals_core::{Direction, Query, QueryItem};
 
-use super::{Index, Kind, Postings};
+use super::{Index, Postings};
 use crate::error::Fault;
+use crate::log::terms::Kind;
 
 /// Places looked at in one step when terms have many.
 const WINDOW: u32 = 16_384;

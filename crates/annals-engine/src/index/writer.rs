@@ -28,13 +28,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use annals_core::{Position, StoreId, Timestamp};
 
+use super::IdRange;
 use super::block::{BLOCK_BYTES, PAYLOAD_BYTES};
 use super::filter::{self, LINE_BYTES};
 use super::memory::{MemoryIndex, TermView};
-use super::{IdRange, Kind};
 use crate::disk::File;
-use crate::encoding::{put_u32, put_u64, put_varint};
 use crate::error::Fault;
+use crate::log::encoding::{put_u32, put_u64, put_varint};
+use crate::log::terms::Kind;
 
 /// The first bytes of an index file.
 pub const MAGIC: &[u8; 8] = b"ANNALSX4";

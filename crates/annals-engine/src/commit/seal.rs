@@ -1,0 +1,318 @@
+//! Sealing: turns the index of a finished run into a file, in the background, and merges those of many.
+//!
+//! Until that is done, and if it fails, the index in memory serves on. A file appears whole or not at all; if it is
+//! missing or broken at the next open, it is built again from the segment. When the writer is at rest, runs become few,
+//! and the digest of the log goes on.
+//!
+//! Next below: `index`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use annals_core::{Position, StoreId};
+use parking_lot::RwLock;
+
+use crate::disk::{self, Disk, File};
+use crate::error::Fault;
+use crate::index::{self, BlockCache, Ending, FileIndex, Index, MERGE_EVENTS_MAX, MemoryIndex};
+use crate::log::segment::{End, Segment, index_name};
+use crate::proof::Proof;
+use crate::read::view::{Log, Run, RunIndex};
+use crate::thread::mpsc::{self, RecvTimeoutError, TryRecvError};
+use crate::thread::{self, Instant, JoinHandle};
+
+/// Sealing is never more than so many runs behind: the writer waits, for their indexes are in memory.
+const BEHIND_MAX: usize = 4;
+/// Events that are digested before it is looked whether a run waits to be sealed, or the writer is at work.
+const DIGEST_EVENTS: u64 = 4_096;
+/// By so many events the digest may stay behind while the writer is at work: whoever asks for it waits for no more than
+/// these, about two seconds.
+const DIGEST_LAG_MAX: u64 = 4 << 20;
+
+/// A run in which everything is durable.
+pub struct Sealable {
+    /// The segment in which it lies.
+    pub segment: Arc<Segment>,
+    /// Where it begins.
+    pub from: End,
+    /// Where it ends.
+    pub end: End,
+    /// Its index.
+    pub index: Arc<RwLock<MemoryIndex>>,
+}
+
+/// A thread that seals runs one after another.
+pub struct Sealer {
+    finished: Option<mpsc::SyncSender<Sealable>>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sealer {
+    /// Starts the thread.
+    pub fn start(log: Arc<Log>) -> std::io::Result<Self> {
+        let (finished, runs) = mpsc::sync_channel::<Sealable>(BEHIND_MAX);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stop = stopping.clone();
+        let thread = thread::Builder::new().name("annals-seal".into()).spawn(move || {
+            disk::step_back();
+            log.planted.take_along();
+            Sealing { log, stop, proof: None }.run(&runs);
+        })?;
+        Ok(Self { finished: Some(finished), stopping, thread: Some(thread) })
+    }
+
+    /// Seals a run, soon. Waits if many are waiting already.
+    pub fn seal(&self, run: Sealable) {
+        // If the thread is gone, the index stays in memory.
+        if let Some(finished) = &self.finished {
+            let _ = finished.send(run);
+        }
+    }
+}
+
+impl Drop for Sealer {
+    /// Waits until all is sealed. What is being merged is given up.
+    fn drop(&mut self) {
+        self.finished = None;
+        self.stopping.store(true, Ordering::Relaxed);
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            tracing::error!("the thread that seals runs has panicked");
+        }
+    }
+}
+
+/// What the thread does.
+struct Sealing {
+    log: Arc<Log>,
+    stop: Arc<AtomicBool>,
+    proof: Option<Proof>,
+}
+
+impl Sealing {
+    fn run(mut self, runs: &mpsc::Receiver<Sealable>) {
+        loop {
+            let run = match runs.try_recv() {
+                Err(TryRecvError::Empty) if self.merge_some(BUSY) => continue,
+                Err(TryRecvError::Empty) if self.digest_some(DIGEST_LAG_MAX) => continue,
+                Err(TryRecvError::Empty) => self.wait(runs),
+                taken => taken.ok(),
+            };
+            let Some(run) = run else { return };
+            self.seal(&run);
+        }
+    }
+
+    /// Waits for a run, and does what can wait as long as the writer is at rest; nothing at the end.
+    fn wait(&mut self, runs: &mpsc::Receiver<Sealable>) -> Option<Sealable> {
+        let (mut since, mut head) = (Instant::now(), self.log.head());
+        let mut rests = false;
+        loop {
+            match runs.recv_timeout(if rests { Duration::ZERO } else { REST }) {
+                Err(RecvTimeoutError::Timeout) => {}
+                taken => return taken.ok(),
+            }
+            if since.elapsed() >= REST {
+                let now = self.log.head();
+                rests = now <= head.plus(REST_EVENTS);
+                (since, head) = (Instant::now(), now);
+            }
+            if rests && !self.merge_some(IDLE) && !self.digest_some(0) {
+                // There is nothing to do until the next run is there.
+                return runs.recv().ok();
+            }
+        }
+    }
+
+    fn seal(&self, run: &Sealable) {
+        let log = &self.log;
+        match seal(&*log.disk, log.id, run, &log.cache) {
+            Ok(index) => {
+                let index = RunIndex::File(Arc::new(index));
+                log.replace(Arc::new(Run { base: run.from.next, index }));
+            }
+            Err(fault) => tracing::warn!(
+                base = run.from.next.get(),
+                error = &fault as &dyn std::error::Error,
+                "the index of a run stays in memory; it is written at the next open"
+            ),
+        }
+    }
+
+    /// Merges the newest runs, if there are enough of them; whether it has.
+    fn merge_some(&self, worth: Worth) -> bool {
+        let Some(runs) = mergeable(&self.log, worth).filter(|_| !self.stop.load(Ordering::Relaxed)) else {
+            return false;
+        };
+        let merged = merge(&self.log, &runs, &self.stop);
+        if let Err(fault) = &merged
+            && !self.stop.load(Ordering::Relaxed)
+        {
+            tracing::warn!(
+                error = fault as &dyn std::error::Error,
+                "indexes were not merged; it is tried again when the next is sealed"
+            );
+        }
+        merged.is_ok()
+    }
+
+    /// Goes on with the digest of the log if it is more than so many events behind what is sealed; whether it has.
+    fn digest_some(&mut self, lag: u64) -> bool {
+        let view = self.log.view();
+        let newest = view.runs().last().expect("the newest run is there");
+        // The runs in front of it may have events that are not durable yet.
+        let sealed = newest.base.min(view.head.next());
+        let (disk, id) = (&*self.log.disk, self.log.id);
+        let proof = self.proof.get_or_insert_with(|| Proof::read(disk, id, sealed));
+        if proof.next().plus(lag) >= sealed || self.stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        let until = sealed.min(proof.next().plus(DIGEST_EVENTS));
+        let (segment, positions) = view.segment_of(proof.next());
+        let extended = proof.extend(segment, until.min(positions.end));
+        let written = extended.and_then(|()| {
+            if proof.next().plus(lag) >= sealed { proof.write(&*self.log.disk) } else { Ok(()) }
+        });
+        if let Err(fault) = &written {
+            tracing::warn!(error = fault as &dyn std::error::Error, "the digest of the log does not go on");
+        }
+        written.is_ok()
+    }
+}
+
+/// Writes the index file of a run, durably, and opens it.
+pub fn seal(
+    disk: &dyn Disk,
+    store: StoreId,
+    run: &Sealable,
+    cache: &Arc<BlockCache>,
+) -> Result<FileIndex, Fault> {
+    let Sealable { segment, from, end, index } = run;
+    let ending = Ending {
+        store,
+        segment: segment.base(),
+        salt: segment.origin.salt,
+        byte: end.byte,
+        link: end.link,
+        recorded_at: end.recorded_at,
+        frame: end.frame,
+    };
+    create(disk, from.next, end.next.previous(), cache, |name, file| {
+        index::write(name, file, from.next, &ending, &index.read())
+    })
+}
+
+/// Creates an index file, durably, as a whole or not at all; in the place of one of the same run, if there is one.
+pub fn create(
+    disk: &dyn Disk,
+    first: Position,
+    last: Position,
+    cache: &Arc<BlockCache>,
+    write: impl FnOnce(&str, &Arc<dyn File>) -> Result<(), Fault>,
+) -> Result<FileIndex, Fault> {
+    let name = index_name(first, last);
+    let temporary = format!("{name}.tmp");
+    let prepare = || {
+        let file = disk.create(&temporary).map_err(Fault::io("create", &temporary))?;
+        write(&temporary, &file)?;
+        disk.rename(&temporary, &name).map_err(Fault::io("rename", &temporary))?;
+        Ok(file)
+    };
+    let file = prepare().inspect_err(|_| {
+        // On a full disk every block counts. What cannot be removed now is removed at the next open.
+        let _ = disk.remove(&temporary);
+    })?;
+    disk.sync_directory().map_err(Fault::io("sync the directory of", &name))?;
+    FileIndex::open(&name, file, first, cache.clone())
+}
+
+/// A run is merged with all newer ones if it has at most so many times as many events as these together: times, and
+/// divided by.
+type Worth = (u64, u64);
+/// While the writer is at work, eight runs of one size become one: each event is written about once for eightfold growth.
+const BUSY: Worth = (1, 7);
+/// When it is at rest, runs become few: of several, each has more than eight times the events of all newer ones.
+const IDLE: Worth = (8, 1);
+/// The writer is at rest if in so long ...
+const REST: Duration = Duration::from_millis(100);
+/// ... no more than so many events were appended.
+const REST_EVENTS: u64 = 1_000;
+
+/// The newest runs that are worth to be merged.
+fn mergeable(log: &Log, (times, by): Worth) -> Option<Vec<Arc<FileIndex>>> {
+    let view = log.view();
+    let mut newest: Vec<Arc<FileIndex>> = Vec::new();
+    let (mut events, mut worth) = (0, 0);
+    for run in view.runs().iter().rev() {
+        let RunIndex::File(index) = &run.index else {
+            // One that is in memory still, or for good.
+            (events, worth) = (0, 0);
+            newest.clear();
+            continue;
+        };
+        let count = u64::from(index.count());
+        if events + count > MERGE_EVENTS_MAX || index.is_old() {
+            break;
+        }
+        newest.push(index.clone());
+        if count * by <= events * times {
+            worth = newest.len();
+        }
+        events += count;
+    }
+    newest.truncate(worth);
+    newest.reverse();
+    (!newest.is_empty()).then_some(newest)
+}
+
+fn merge(log: &Log, runs: &[Arc<FileIndex>], stop: &AtomicBool) -> Result<(), Fault> {
+    let first = runs.first().expect("there are some").base();
+    let last = runs.last().expect("there are some").last();
+    let index =
+        create(&*log.disk, first, last, &log.cache, |name, file| index::merge(name, file, runs, stop))?;
+    log.replace(Arc::new(Run { base: first, index: RunIndex::File(Arc::new(index)) }));
+    for run in runs {
+        // Readers may still hold it; one that cannot be removed now is removed at the next open.
+        let _ = log.disk.remove(run.name());
+    }
+    Ok(())
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use annals_core::{Append, EventStore, Expected, NewEvent, StreamId};
+
+    use super::*;
+    use crate::disk::faulty::FaultyDisk;
+    use crate::{EngineStore, Options, recovery};
+
+    /// Whoever asks for the digest goes on from what is written: that is never further behind than is said.
+    #[tokio::test]
+    async fn the_digest_is_written_although_the_writer_never_rests() {
+        let disk = FaultyDisk::new();
+        let options = Options { run_events: 100, ..Options::default() };
+        {
+            let store = EngineStore::on(Arc::new(disk.clone()), options.clone()).unwrap();
+            for _ in 0..100 {
+                let events = (0..100).map(|_| NewEvent::new("thing.happened", "1").unwrap());
+                let events = events.collect::<Vec<_>>();
+                store.append(Append::to(StreamId::new("a").unwrap(), Expected::Any, events)).await.unwrap();
+            }
+        }
+        let files = disk.files().into_iter().filter(|(name, _)| name != Proof::NAME);
+        let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::with_files(files));
+        let cache = Arc::new(BlockCache::new(0));
+        let recovered = recovery::open(&*disk, &cache, &options).unwrap();
+        let head = recovered.tail.next.previous();
+        let log = Arc::new(Log::new(recovered.id, disk.clone(), cache, recovered.lists, head));
+        let mut sealing = Sealing { log: log.clone(), stop: Arc::default(), proof: None };
+        let lag = 2_000;
+        while sealing.digest_some(lag) {}
+        let written = Proof::read(&*disk, log.id, head.next()).next();
+        assert!(
+            written.plus(lag) >= head,
+            "the digest that is written goes up to {written}, the log to {head}"
+        );
+    }
+}

@@ -1,0 +1,460 @@
+//! Backup: a copy of the log as it is now, taken while it is written to, and brought back by `restore`.
+//!
+//! A place for backups, a [`Depot`], holds segments and manifests side by side:
+//!
+//! ```text
+//! segment-00000000000000000001-5f0c2a9e71d3b846     one object for each sealed segment, copied once
+//! segment-00000000000000163841-0b77c1d0e4a2f913     the beginning of the one that was written then
+//! backup-000001.manifest                            a backup: which of them it is made of
+//! ```
+//!
+//! - K1  A backup is there when its manifest is, and the manifest is written last. Whatever stops before that has
+//!       changed no earlier backup.
+//! - K2  What is named by a manifest is never written again: an object is named by what is in it.
+//! - K3  A finished segment is copied up to its end, and without the mark that it ends, which it may get later: so it is
+//!       copied alike whenever that is. It is known by its own header and by the header of the next: if both are as they were when it
+//!       was copied, it is not read again.
+//! - K4  Nothing broken is copied: a segment is checked, frame by frame, before.
+//! - K5  The active segment is copied up to the head as it was when the backup began: an append is in the backup or
+//!       it is not.
+//! - K6  A depot holds the backups of one log. One that is shorter than its last backup was set back, or has lost its end:
+//!       it is not backed up over the longer history. One that was set back and has gone on another way until it was as
+//!       long is backed up; the backups of the other history are kept until somebody removes them.
+//! - K7  A segment that begins beyond the head is no part of a backup.
+//!
+//! Next: `manifest` (its text), `depot` (a directory), `restore`.
+
+use std::collections::HashSet;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use annals_core::{Clock as _, Error, Invalid, Position, Result, StoreId, SystemClock, Timestamp};
+use sha2::{Digest as _, Sha256};
+
+use super::work::{Watched, Work};
+use crate::disk::File;
+use crate::error::Fault;
+use crate::log::segment::{End, HEADER_BYTES, Segment, SegmentHeader, file_name, walk};
+use crate::read::view::View;
+use crate::store::EngineStore;
+
+mod depot;
+mod manifest;
+mod restore;
+
+pub use depot::{Depot, DiskDepot};
+pub use manifest::{Manifest, StoredSegment};
+pub use restore::{Point, RestoreOptions, Restored, restore};
+
+/// How a backup is made.
+#[derive(Clone, Debug)]
+pub struct BackupOptions {
+    /// The work that this is. Each byte that is copied is read twice at its rate: to be checked, and to be copied.
+    pub work: Arc<Work>,
+    /// Whether everything that the backup is made of is read back and compared with its digests.
+    pub verify: bool,
+    /// How many backups are left when this one is done, itself among them; all, if nothing is said.
+    pub keep: Option<usize>,
+}
+
+impl Default for BackupOptions {
+    /// As fast as it goes, read back by nobody, and none removed.
+    fn default() -> Self {
+        Self { work: Work::new(None), verify: false, keep: None }
+    }
+}
+
+/// A backup that was made.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Backup {
+    /// What it is made of.
+    pub manifest: Manifest,
+    /// Segments that were copied.
+    pub copied: u64,
+    /// Bytes that were copied.
+    pub copied_bytes: u64,
+    /// Numbers of the backups that were removed.
+    pub removed: Vec<u64>,
+    /// Numbers of the backups whose manifests are not what was written. While there are any, nothing is removed.
+    pub unreadable: Vec<u64>,
+    /// The backups up to this number, the last one before this, are of another history of the log: it was set back and has
+    /// gone another way since. They are kept until somebody removes `kept-NUMBER`.
+    pub other_history: Option<u64>,
+}
+
+/// A backup that is there, as far as it can be read.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its number.
+    pub number: u64,
+    /// What it is made of; `Damaged`, if its manifest is not what was written.
+    pub manifest: Result<Manifest>,
+}
+
+/// All backups in a depot, oldest first.
+///
+/// # Errors
+/// If the depot cannot be read.
+pub fn backups(depot: &dyn Depot) -> Result<Vec<Listed>> {
+    let names = depot.list().map_err(Fault::io("list", "the backups"))?;
+    numbers(&names).into_iter().map(|number| listed(depot, number)).collect()
+}
+
+/// Numbers of the backups among these names, in order.
+fn numbers(names: &[String]) -> Vec<u64> {
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| manifest::number_of(name)).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+fn listed(depot: &dyn Depot, number: u64) -> Result<Listed> {
+    match manifest::read(depot, number) {
+        Err(error) if !matches!(error, Error::Damaged { .. }) => Err(error),
+        manifest => Ok(Listed { number, manifest }),
+    }
+}
+
+/// The newest backup that can be read, and the numbers of those after it that cannot.
+fn newest(depot: &dyn Depot, names: &[String]) -> Result<(Option<Manifest>, Vec<u64>)> {
+    let mut unreadable = Vec::new();
+    for number in numbers(names).into_iter().rev() {
+        match listed(depot, number)?.manifest {
+            Ok(manifest) => return Ok((Some(manifest), unreadable)),
+            Err(_) => unreadable.push(number),
+        }
+    }
+    Ok((None, unreadable))
+}
+
+/// Reads everything that a backup is made of and compares it with its digests.
+///
+/// # Errors
+/// `Damaged`, naming the object; or if the depot cannot be read.
+pub fn verify_backup(depot: &dyn Depot, backup: &Manifest, work: &Work) -> Result<()> {
+    work.set_done(0);
+    work.set_total(backup.bytes());
+    for segment in &backup.segments {
+        segment.read(depot, work, &mut |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+impl EngineStore {
+    /// Copies the log as it is now to a depot: what is there from earlier backups is not copied again. Appends and
+    /// reads go on. It reads and writes for a long time, so call it on a thread of its own; one at a time for each
+    /// depot.
+    ///
+    /// # Errors
+    /// `Invalid` if the depot holds the backups of another log; `Damaged` if the log is; `Unavailable` if one of the
+    /// two cannot be read or written. Then the backups that were there are as they were.
+    pub fn backup(&self, depot: &dyn Depot, options: &BackupOptions) -> Result<Backup> {
+        self.check_process()?;
+        let log = self.log();
+        let names = depot.list().map_err(Fault::io("list", "the backups"))?;
+        let (last, mut unreadable) = newest(depot, &names)?;
+        let number = numbers(&names).last().map_or(1, |number| number.saturating_add(1));
+        if let Some(other) = last.as_ref().filter(|last| last.store != log.id) {
+            let problem = format!("holds backups of the log {}, and this is the log {}", other.store, log.id);
+            return Err(Invalid::new("the destination", problem).into());
+        }
+        for name in names.iter().filter(|name| name.ends_with(depot::ON_ITS_WAY)) {
+            depot.remove(name).map_err(Fault::io("remove", name))?;
+        }
+        // Before the log is looked at: so the backup has everything that was recorded until then.
+        let created_at = SystemClock.now();
+        let view = log.view();
+        if let Some(longer) = last.as_ref().filter(|last| last.head > view.head) {
+            let problem = format!(
+                "holds backup {} of this log, up to position {}, and the log ends at position {}: it was set back to an \
+                 earlier time, or has lost its end. The longer history is kept; back up to another destination",
+                longer.number, longer.head, view.head
+            );
+            return Err(Invalid::new("the destination", problem).into());
+        }
+        let mut copy = Copy {
+            view,
+            store: log.id,
+            depot,
+            there: names.into_iter().collect(),
+            work: &options.work,
+            copied: 0,
+            copied_bytes: 0,
+        };
+        let (segments, goes_on) = copy.all(last.as_ref())?;
+        let other_history = last.filter(|_| !goes_on).map(|last| last.number);
+        if let Some(number) = other_history {
+            keep_history(depot, number)?;
+        }
+        let recorded_at = segments.last().map_or(Timestamp::MIN, |segment| segment.recorded_at);
+        let manifest =
+            Manifest { store: log.id, number, created_at, head: copy.view.head, recorded_at, segments };
+        manifest.write(depot)?;
+        log.note_durable(manifest.head);
+        if options.verify {
+            verify_backup(depot, &manifest, &options.work)?;
+        }
+        let mut removed = Vec::new();
+        if let Some(keep) = options.keep {
+            (removed, unreadable) = keep_newest(depot, keep)?;
+        }
+        let (copied, copied_bytes) = (copy.copied, copy.copied_bytes);
+        Ok(Backup { manifest, copied, copied_bytes, removed, unreadable, other_history })
+    }
+}
+
+/// Removes all backups but the newest, and then the objects that none of those is made of. Nothing, if one cannot be
+/// read, for nobody knows what it needs. Returns the numbers of those that are removed, and that cannot be read.
+fn keep_newest(depot: &dyn Depot, keep: usize) -> Result<(Vec<u64>, Vec<u64>)> {
+    let listed = backups(depot)?;
+    let unreadable: Vec<u64> =
+        listed.iter().filter(|one| one.manifest.is_err()).map(|one| one.number).collect();
+    if !unreadable.is_empty() {
+        return Ok((Vec::new(), unreadable));
+    }
+    let names = depot.list().map_err(Fault::io("list", "the backups"))?;
+    let of_another = names.iter().filter_map(|name| kept_up_to(name)).max().unwrap_or(0);
+    let all = listed.into_iter().filter_map(|one| one.manifest.ok());
+    let (mut kept, all): (Vec<Manifest>, Vec<Manifest>) = all.partition(|backup| backup.number <= of_another);
+    let (old, newest) = all.split_at(all.len().saturating_sub(keep.max(1)));
+    kept.extend_from_slice(newest);
+    for backup in old {
+        let name = manifest::name(backup.number);
+        depot.remove(&name).map_err(Fault::io("remove", &name))?;
+    }
+    let needed: HashSet<String> =
+        kept.iter().flat_map(|backup| &backup.segments).map(StoredSegment::name).collect();
+    for name in depot.list().map_err(Fault::io("list", "the backups"))? {
+        if manifest::is_segment(&name) && !needed.contains(&name) {
+            depot.remove(&name).map_err(Fault::io("remove", &name))?;
+        }
+    }
+    Ok((old.iter().map(|backup| backup.number).collect(), unreadable))
+}
+
+/// What an object is called that says: the backups up to this number are of another history of the log.
+const KEPT: &str = "kept-";
+
+/// Writes that the backups up to this number are of another history, so that none of them is removed.
+fn keep_history(depot: &dyn Depot, number: u64) -> Result<()> {
+    let name = format!("{KEPT}{number:06}");
+    let text = "The backups up to this number are of another history of the log: it was set back and has gone another way \
+                since. They are kept until somebody removes this file.\n";
+    match depot.create(&name, text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => Ok(created.map_err(Fault::io("write", &name))?),
+    }
+}
+
+fn kept_up_to(name: &str) -> Option<u64> {
+    name.strip_prefix(KEPT)?.parse().ok()
+}
+
+/// A backup under way.
+struct Copy<'a> {
+    view: View,
+    store: StoreId,
+    depot: &'a dyn Depot,
+    /// Names of what is in the depot.
+    there: HashSet<String>,
+    work: &'a Arc<Work>,
+    copied: u64,
+    copied_bytes: u64,
+}
+
+impl Copy<'_> {
+    /// Copies what is not there yet; returns what the backup is made of, and whether the log is the one of the last backup
+    /// with nothing changed in it.
+    fn all(&mut self, last: Option<&Manifest>) -> Result<(Vec<StoredSegment>, bool)> {
+        // One that begins beyond the head was begun while the view was taken: the one that holds the head is the last.
+        let mut segments = self.view.segments().to_vec();
+        segments.retain(|segment| segment.base() <= self.view.head.next());
+        let is_there = |stored: &StoredSegment| segments.iter().any(|segment| segment.base() == stored.base);
+        // One that had no events yet says nothing of the history: a crash or a restore may have made it again.
+        let with_events =
+            || last.iter().flat_map(|last| &last.segments).filter(|stored| stored.last >= stored.base);
+        let mut goes_on = with_events().all(is_there);
+        let mut marks = Vec::with_capacity(segments.len());
+        for (index, segment) in segments.iter().enumerate() {
+            let next = segments.get(index + 1);
+            marks.push(next.map(|next| mark(&*segment.file, &*next.file, segment.base())).transpose()?);
+        }
+        let known = |base: Position, mark: &Option<String>| {
+            let stored = last?.segments.iter().find(|stored| stored.base == base)?;
+            (mark.is_some() && stored.mark == *mark && self.there.contains(&stored.name()))
+                .then(|| stored.clone())
+        };
+        let known: Vec<_> =
+            segments.iter().zip(&marks).map(|(segment, mark)| known(segment.base(), mark)).collect();
+        let mut total = 0;
+        for (segment, known) in segments.iter().zip(&known) {
+            if known.is_none() {
+                total += 2 * segment.file.length().map_err(Fault::io("read", &segment.name))?;
+            }
+        }
+        self.work.set_done(0);
+        self.work.set_total(total);
+        let mut stored = Vec::with_capacity(segments.len());
+        for (index, (known, mark)) in known.into_iter().zip(marks).enumerate() {
+            stored.push(match known {
+                Some(known) => known,
+                None => {
+                    let next = segments.get(index + 1).map(|next| next.base());
+                    let before = with_events().find(|stored| stored.base == segments[index].base());
+                    let (stored, begins_alike) = self.segment(&segments[index], next, mark, before)?;
+                    goes_on &= begins_alike;
+                    stored
+                }
+            });
+        }
+        Ok((stored, goes_on))
+    }
+
+    /// Copies the whole of a sealed segment, or of the active one what is below the head. Returns also whether it begins
+    /// with what was copied of it before.
+    fn segment(
+        &mut self,
+        segment: &Segment,
+        next: Option<Position>,
+        mark: Option<String>,
+        before: Option<&StoredSegment>,
+    ) -> Result<(StoredSegment, bool)> {
+        let Segment { name, file, .. } = segment;
+        let base = segment.base();
+        let done = self.work.progress().0;
+        let whole = file.length().map_err(Fault::io("read the length of", name))?;
+        let watched = Arc::new(Watched::whole(file.clone(), self.work));
+        let header = SegmentHeader::read(&*watched, base)?;
+        if header.store != self.store {
+            return Err(Fault::damaged(name, 16, Some(base), "the segment is of another log").into());
+        }
+        let until = next.map_or(self.view.head.next(), |_| Position::MAX);
+        let end = walk(&*watched, &header, End::start_of(&header), until, |_| Ok(()))?;
+        let should = next.unwrap_or(until);
+        if end.next != should || !watched.unreadable().is_empty() {
+            let problem = format!("a frame is broken, and the log goes on to position {}", should.previous());
+            return Err(Fault::damaged(name, end.byte, Some(end.next), problem).into());
+        }
+        let mut reader = Digested::new(&**file, end.byte);
+        let mut begins_alike = true;
+        if let Some(before) = before {
+            reader.end = before.bytes.min(end.byte);
+            io::copy(&mut reader, &mut io::sink()).map_err(Fault::io("read", name))?;
+            begins_alike = reader.at == before.bytes && reader.digest.clone().finalize()[..] == before.digest;
+            reader.end = end.byte;
+        }
+        io::copy(&mut reader, &mut io::sink()).map_err(Fault::io("read", name))?;
+        let stored = StoredSegment {
+            base,
+            last: end.next.previous(),
+            bytes: end.byte,
+            digest: reader.digest.finalize().into(),
+            mark,
+            recorded_at: end.recorded_at,
+        };
+        if !self.there.contains(&stored.name()) {
+            self.work.set_done(done + whole);
+            let watched = Watched::beginning(file.clone(), end.byte, self.work);
+            let mut reader = Digested::new(&watched, end.byte);
+            let object = stored.name();
+            self.depot.put(&object, &mut reader, end.byte).map_err(Fault::io("write", &object))?;
+            let copied: [u8; 32] = reader.digest.finalize().into();
+            if copied != stored.digest {
+                // It was put under the name of what it is not.
+                self.depot.remove(&object).map_err(Fault::io("remove", &object))?;
+                let problem = "the disk gave other bytes when the segment was read again";
+                return Err(Fault::damaged(name, 0, Some(base), problem).into());
+            }
+            self.copied += 1;
+            self.copied_bytes += end.byte;
+        }
+        self.work.set_done(done + 2 * whole);
+        Ok((stored, begins_alike))
+    }
+}
+
+/// By what a sealed segment is known: its header and that of the next one.
+fn mark(file: &dyn File, next: &dyn File, base: Position) -> Result<String, Fault> {
+    let mut digest = Sha256::new();
+    for file in [file, next] {
+        let mut header = [0; HEADER_BYTES as usize];
+        let count = file.read_at(&mut header, 0).map_err(Fault::io("read", &file_name(base)))?;
+        digest.update(&header[..count]);
+    }
+    Ok(manifest::hexadecimal(&digest.finalize()))
+}
+
+/// The first bytes of a file, one after the other, with the digest of what was read.
+struct Digested<'a> {
+    file: &'a dyn File,
+    at: u64,
+    end: u64,
+    digest: Sha256,
+}
+
+impl<'a> Digested<'a> {
+    fn new(file: &'a dyn File, end: u64) -> Self {
+        Self { file, at: 0, end, digest: Sha256::new() }
+    }
+}
+
+impl Read for Digested<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.file.read_at(&mut buffer[..left], self.at)?;
+        self.digest.update(&buffer[..count]);
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use annals_core::{Append, EventStore, Expected, NewEvent, StreamId};
+
+    use super::*;
+    use crate::Options;
+    use crate::disk::faulty::FaultyDisk;
+
+    /// A view is taken while a segment begins: what is copied of it is whole.
+    #[test]
+    fn a_segment_that_begins_meanwhile_is_no_damage() {
+        let options = Options { segment_bytes: 300, ..Options::default() };
+        for _ in 0..20 {
+            let disk = FaultyDisk::new();
+            let store = Arc::new(EngineStore::on(Arc::new(disk), options.clone()).unwrap());
+            let writer = {
+                let store = store.clone();
+                std::thread::spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    for _ in 0..300 {
+                        let one = NewEvent::new("thing.happened", "1").unwrap();
+                        let one = Append::to(StreamId::new("a").unwrap(), Expected::Any, [one]);
+                        runtime.block_on(store.append(one)).unwrap();
+                    }
+                })
+            };
+            while !writer.is_finished() {
+                let view = store.log().view();
+                let last = view.segments().last().unwrap().base();
+                if last <= view.head.next() {
+                    continue;
+                }
+                let (head, place) = (view.head, DiskDepot::new(Arc::new(FaultyDisk::new())));
+                let mut copy = Copy {
+                    view,
+                    store: store.log().id,
+                    depot: &place,
+                    there: HashSet::new(),
+                    work: &Work::new(None),
+                    copied: 0,
+                    copied_bytes: 0,
+                };
+                if let Err(error) = copy.all(None) {
+                    panic!("head {head}, the last segment begins at {last}: {}", error.chain());
+                }
+            }
+            writer.join().unwrap();
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! A segment whose header is broken: what its frames are read against.
+//!
+//! The checksum of the header is the salt of all checksums in the segment, so no frame is whole without it. It is found in
+//! this order:
+//!
+//! - H1  What the log itself says comes first: the header as it stands there, put right where it is known how, and the
+//!       indexes of runs that end in the segment. It is believed if one whole frame agrees.
+//! - H2  Otherwise the frames tell: the salt follows from any frame, and is believed if the checksums of its records agree.
+//!       A frame counts only where it can stand: positions rise with bytes. Of several salts, the one is right with which
+//!       a header can be made at about the time that the events say.
+//! - H3  If that is none, it is the salt of the frame that begins where the first must; or else of the last frame, behind
+//!       which no data can stand. The data of an event may hold the whole segment of another log.
+//!
+//! Next above: `verify` and `repair`; next below: `candidate`, and `salvage`, which reads the frames.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use annals_core::{EventId, Position, RecordedEvent, StoreId, Timestamp};
+
+use super::salvage::{Piece, Segment, Spot};
+use super::work::{Watched, Work};
+use crate::disk::{Disk, File};
+use crate::error::Fault;
+use crate::index::{BlockCache, Ending, FileIndex};
+use crate::log::candidate::{Candidates, Found as Looked};
+use crate::log::frame::Origin;
+use crate::log::segment::{End, HEADER_BYTES, SegmentHeader, base_of, file_name, run_of, walk};
+
+/// A segment whose header is broken.
+pub struct Headless<'a> {
+    /// Where the log is.
+    pub disk: &'a dyn Disk,
+    /// The segment's file.
+    pub file: &'a dyn File,
+    /// Position of its first event.
+    pub base: Position,
+    /// Where the next segment begins, if there is one.
+    pub next: Option<Position>,
+    /// Identity of the log, if anything says it.
+    pub store: Option<StoreId>,
+    /// Recorded time of the last event before it that is known.
+    pub before: Timestamp,
+    /// Counts what is read beside the file.
+    pub work: &'a Arc<Work>,
+}
+
+/// What stood in a segment's header, as far as its frames need it.
+pub struct Found {
+    /// What the frames are read against.
+    pub origin: Origin,
+    /// Whether the recorded times that follow from it are known to be the right ones.
+    pub exact: bool,
+}
+
+/// The ids of events say to the millisecond when these were made, and they are recorded soon after. Within so many
+/// microseconds of what they say, the time is sought that agrees with the salt, which is the checksum of the header.
+const SOUGHT_MICROS: i64 = 1_000_000;
+
+/// How many salts are looked at more closely, if the frames tell of several.
+const SALTS_MAX: usize = 8;
+
+/// What the frames of one salt say for it.
+#[derive(Clone, Copy, Debug)]
+struct Vote {
+    salt: u32,
+    /// Whether one of them begins where the first frame of the segment must.
+    is_first: bool,
+    /// Where the last of them ends.
+    end: Spot,
+}
+
+impl Headless<'_> {
+    /// What the frames are read against; `None` if none is whole.
+    pub fn origin(&self) -> Result<Option<Found>, Fault> {
+        let Some((origin, created_at)) = self.salted()? else { return Ok(None) };
+        let found = |created_at, exact| Ok(Some(Found { origin: Origin { created_at, ..origin }, exact }));
+        if let Some(created_at) = created_at {
+            return found(created_at, true);
+        }
+        let known = self.times(origin.salt)?;
+        let mut estimate = None;
+        let name = file_name(self.base);
+        let mut pieces = self.segment(&name, origin).pieces(Spot::start_of(self.base));
+        while let Some(piece) = pieces.next()? {
+            let Piece::Whole(whole) = piece else { continue };
+            for (event, _) in &whole.events {
+                if let Some(time) = known.get(&event.position) {
+                    let after = event.recorded_at.as_micros();
+                    return found(Timestamp::from_micros(time.as_micros() - after), true);
+                }
+                estimate.get_or_insert(self.estimate(event));
+            }
+        }
+        let estimate = estimate.unwrap_or(self.before.as_micros());
+        match self.sought(estimate, origin.salt)? {
+            Some(created_at) => found(created_at, true),
+            None => found(Timestamp::from_micros(estimate), false),
+        }
+    }
+
+    /// The same, but for when the segment was created: so recorded times are right against each other only.
+    pub fn timeless_origin(&self) -> Result<Option<Origin>, Fault> {
+        Ok(self.salted()?.map(|(origin, _)| origin))
+    }
+
+    /// The salt, in an origin without time, and the time of creation if that is known.
+    fn salted(&self) -> Result<Option<(Origin, Option<Timestamp>)>, Fault> {
+        let origin = |salt| Origin { salt, base: self.base, created_at: Timestamp::from_micros(0) };
+        if let Some(header) = self.mended()? {
+            let known = origin(header.origin().salt);
+            if self.first_event(known)?.is_some() {
+                return Ok(Some((known, Some(header.created_at))));
+            }
+        }
+        for (_, ending) in self.endings()? {
+            if self.first_event(origin(ending.salt))?.is_some() {
+                return Ok(Some((origin(ending.salt), None)));
+            }
+        }
+        let votes = self.votes()?;
+        for vote in votes.iter().take(SALTS_MAX).filter(|_| votes.len() > 1) {
+            if let Some(estimate) = self.first_event(origin(vote.salt))?
+                && let Some(created_at) = self.sought(estimate, vote.salt)?
+            {
+                return Ok(Some((origin(vote.salt), Some(created_at))));
+            }
+        }
+        Ok(votes.first().map(|vote| (origin(vote.salt), None)))
+    }
+
+    fn segment<'a>(&'a self, name: &'a str, origin: Origin) -> Segment<'a> {
+        Segment { file: self.file, name, origin, below: self.next }
+    }
+
+    /// What the first event of a whole frame that has this origin tells of the time of creation; `None` if there is none.
+    fn first_event(&self, origin: Origin) -> Result<Option<i64>, Fault> {
+        let name = file_name(self.base);
+        let mut pieces = self.segment(&name, origin).pieces(Spot::start_of(self.base));
+        while let Some(piece) = pieces.next()? {
+            if let Piece::Whole(whole) = piece
+                && let Some((event, _)) = whole.events.first()
+            {
+                return Ok(Some(self.estimate(event)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// About when the segment was created, by an event whose time is read as if that had been in 1970.
+    fn estimate(&self, event: &RecordedEvent) -> i64 {
+        let after = event.recorded_at.as_micros();
+        let made_at = made_at(event.id).map_or(i64::MIN, |made_at| made_at.as_micros() - after);
+        made_at.max(self.before.as_micros() - after)
+    }
+
+    /// The salts of all whole frames that can stand where they do, the likeliest first.
+    fn votes(&self) -> Result<Vec<Vote>, Fault> {
+        let name = file_name(self.base);
+        let origin = Origin { salt: 0, base: self.base, created_at: Timestamp::from_micros(0) };
+        let segment = self.segment(&name, origin);
+        let mut candidates = Candidates::new(self.file, &name, origin, HEADER_BYTES)?;
+        let mut votes: HashMap<u32, Vote> = HashMap::new();
+        let mut byte = HEADER_BYTES;
+        while let Some(candidate) = candidates.next(byte)? {
+            let (here, header) = (candidate.byte, candidate.header);
+            let salt = match candidates.look(&candidate, None)? {
+                Looked::Broken(next) => {
+                    byte = next;
+                    continue;
+                }
+                Looked::Whole(salt) => salt,
+            };
+            // What lies within a whole frame is data.
+            byte = here + header.length as u64;
+            let known = votes.get(&salt).copied();
+            let before = known.map_or(self.base, |vote| vote.end.next);
+            if segment.may_stand(&header, before) {
+                let is_first = here == HEADER_BYTES && header.first == self.base;
+                let is_first = is_first || known.is_some_and(|vote| vote.is_first);
+                let end = Spot { byte, next: header.first.plus(u64::from(header.count)) };
+                votes.insert(salt, Vote { salt, is_first, end });
+            }
+        }
+        let mut votes: Vec<Vote> = votes.into_values().collect();
+        votes.sort_unstable_by_key(|vote| std::cmp::Reverse((vote.is_first, vote.end.byte)));
+        Ok(votes)
+    }
+
+    /// The header as it stands there, made right where it is known how.
+    fn mended(&self) -> Result<Option<SegmentHeader>, Fault> {
+        let mut bytes = [0; HEADER_BYTES as usize];
+        let name = file_name(self.base);
+        let count = self.file.read_at(&mut bytes, 0).map_err(Fault::io("read", &name))?;
+        Ok(self.store.and_then(|store| SegmentHeader::mended(&bytes[..count], store, self.base)))
+    }
+
+    /// Recorded times of events of the segment, as the next one has them, and indexes.
+    fn times(&self, salt: u32) -> Result<HashMap<Position, Timestamp>, Fault> {
+        let mut times = HashMap::new();
+        if let Some(next) = self.next
+            && let Ok(file) = self.disk.open(&file_name(next))
+            && let Ok(header) = SegmentHeader::read(&*file, next)
+        {
+            times.insert(next.previous(), header.recorded_at);
+        }
+        let endings = self.endings()?.into_iter().filter(|(_, ending)| ending.salt == salt);
+        times.extend(endings.map(|(last, ending)| (last, ending.recorded_at)));
+        Ok(times)
+    }
+
+    /// What the indexes of runs that end in the segment say of their ends, each with the position of its last event.
+    fn endings(&self) -> Result<Vec<(Position, Ending)>, Fault> {
+        let mut endings = Vec::new();
+        let cache = Arc::new(BlockCache::new(0));
+        for name in self.disk.list().map_err(Fault::io("list", "the log"))? {
+            if let Some((first, last)) = run_of(&name)
+                && let Ok(file) = self.disk.open(&name)
+                && let Ok(index) = FileIndex::open(&name, file, first, cache.clone())
+                && (index.last(), index.ending().segment) == (last, self.base)
+                && self.store.is_none_or(|store| index.ending().store == store)
+            {
+                endings.push((last, index.ending().clone()));
+            }
+        }
+        Ok(endings)
+    }
+
+    /// The time of creation, near the estimate, with which the header has the salt as its checksum.
+    fn sought(&self, estimate: i64, salt: u32) -> Result<Option<Timestamp>, Fault> {
+        let (Some(store), Some((link, recorded_at))) = (self.store, self.in_front()?) else {
+            return Ok(None);
+        };
+        let is_it = |micros: &i64| {
+            let created_at = Timestamp::from_micros(*micros);
+            let header = SegmentHeader { store, base: self.base, created_at, link, recorded_at };
+            header.origin().salt == salt
+        };
+        let mut near = (0..=SOUGHT_MICROS).flat_map(|away| [estimate + away, estimate - away]);
+        Ok(near.find(is_it).map(Timestamp::from_micros))
+    }
+
+    /// Link and recorded time of the log in front, if that is whole.
+    fn in_front(&self) -> Result<Option<(u64, Timestamp)>, Fault> {
+        if self.base == Position::FIRST {
+            return Ok(Some((0, Timestamp::MIN)));
+        }
+        let names = self.disk.list().map_err(Fault::io("list", "the log"))?;
+        let bases = names.iter().filter_map(|name| base_of(name)).filter(|base| *base < self.base);
+        let Some(base) = bases.max() else { return Ok(None) };
+        let Ok(file) = self.disk.open(&file_name(base)) else { return Ok(None) };
+        let file = Watched::whole(file, self.work);
+        let end = SegmentHeader::read(&file, base)
+            .and_then(|header| walk(&file, &header, End::start_of(&header), Position::MAX, |_| Ok(())));
+        match end {
+            Ok(end) => Ok((end.next == self.base).then_some((end.link, end.recorded_at))),
+            Err(Fault::Damaged { .. }) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+/// When an id was made, if it says so, as ours do.
+fn made_at(id: EventId) -> Option<Timestamp> {
+    let bytes = id.as_bytes();
+    let millis = bytes[..6].iter().fold(0, |millis, &byte| millis << 8 | i64::from(byte));
+    (bytes[6] >> 4 == 7).then(|| Timestamp::from_micros(millis * 1_000))
+}

@@ -1,0 +1,510 @@
+//! Repair: copies what is whole of a damaged log to a new one, and says what it left.
+//!
+//! - X1  The source is only read.
+//! - X2  A whole append is copied as it is: its events in their order, with ids, types, data, tags, metadata, the
+//!       recorded time and the key. What it gets anew is where it stands: positions have no gaps and versions go on,
+//!       so what stood behind a hole moves up, and every move is told.
+//! - X3  The new log has an identity of its own: a checkpoint in the old one says nothing of it.
+//! - X4  Whatever is not copied is told: nothing is left out in silence. Of the end of the last segment that is
+//!       taken which the store would show if it were opened: the remains of appends that nobody was told of are not.
+//!
+//! Next below: `salvage` finds what is whole; the store writes it, as any append.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use annals_core::{
+    Append, Appended, Clock, Error, EventStore, Limits, Place, Position, RecordedEvent, Result, StoreId,
+    StreamId, SystemClock, Timestamp, Version, Write,
+};
+
+use super::headless::Headless;
+use super::salvage::{self, Piece, Spot};
+use super::verify::{Damage, Lost};
+use super::work::{Watched, Work};
+use crate::disk::{Disk, File};
+use crate::error::Fault;
+use crate::log::durable;
+use crate::log::frame::{Mark, Origin};
+use crate::log::identity;
+use crate::log::segment::{End, Segment, SegmentHeader, base_of, file_name, walk};
+use crate::recovery::{check_runs, last_used, remains};
+use crate::{EngineStore, Options};
+
+mod gone;
+
+/// What a repair tells as it goes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Note {
+    /// Something was left out.
+    Left(Damage),
+    /// These events of a stream were among what was left out, as an index says.
+    Gone {
+        /// The stream.
+        stream: String,
+        /// Version of the first.
+        first: Version,
+        /// Version of the last.
+        last: Version,
+        /// Position of the first.
+        position: Position,
+    },
+    /// A stream has lost events before this one, and has others behind: from here on its versions are smaller.
+    Shifted {
+        /// The stream.
+        stream: StreamId,
+        /// The versions that are lost: the first of them ...
+        first: Version,
+        /// ... and the last.
+        last: Version,
+        /// The version that the next event had, which is now `first` less what was lost before.
+        old: Version,
+        /// The version that it has now.
+        new: Version,
+    },
+    /// These events stand in the new log, in the same order.
+    Copied {
+        /// Position of the first, as it was.
+        first: Position,
+        /// Position of the last, as it was.
+        last: Position,
+        /// Position of the first, as it is now.
+        to: Position,
+    },
+}
+
+/// What a repair came to.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Repaired {
+    /// Identity of the log that was read, if anything says it.
+    pub source: Option<StoreId>,
+    /// Identity of the new log.
+    pub target: Option<StoreId>,
+    /// Appends that were copied.
+    pub appends: u64,
+    /// Events that were copied.
+    pub events: u64,
+    /// Places at which something was left out.
+    pub left: u64,
+    /// Events that are known to be lost.
+    pub lost: u64,
+    /// Whether there may be more that are lost, because nothing says how far the log went.
+    pub more_lost: bool,
+    /// Events that have another position now.
+    pub moved: u64,
+    /// Streams that are known to have lost events.
+    pub streams: u64,
+}
+
+/// How much is on its way to the new store at once.
+const BATCH_BYTES: usize = 4 << 20;
+const BATCH_APPENDS: usize = 512;
+
+/// Copies what is whole of the log on one disk to a new log on another, which must be empty. It works for a long
+/// time without giving way to other tasks.
+///
+/// # Errors
+/// If the source cannot be listed, or the target not written; or what `tell` answers.
+pub async fn repair_disk(
+    source: &dyn Disk,
+    target: Arc<dyn Disk>,
+    segment_bytes: u64,
+    work: &Arc<Work>,
+    tell: &mut (dyn FnMut(Note) -> std::io::Result<()> + Send),
+) -> Result<Repaired> {
+    let clock = Arc::new(NotBefore(AtomicI64::new(i64::MIN)));
+    let limits = Limits {
+        event_bytes_max: 512 << 20,
+        append_bytes_max: 512 << 20,
+        event_tags_max: usize::MAX,
+        metadata_bytes_max: usize::MAX,
+        ..Limits::default()
+    };
+    // Appends go through the queue of the writer, which keeps them in order.
+    let (clock_of_store, callers_may_wait) = (clock.clone(), false);
+    let options = Options {
+        segment_bytes,
+        limits,
+        clock: clock_of_store,
+        callers_may_wait,
+        clock_ahead_max: Duration::MAX,
+        ..Options::default()
+    };
+    let store = EngineStore::on(target, options)?;
+    let mut copy = Copy {
+        source,
+        store,
+        clock,
+        tell,
+        done: Repaired::default(),
+        batch: Vec::new(),
+        batch_bytes: 0,
+        run: None,
+        shifts: HashMap::new(),
+        lost: Vec::new(),
+        goes_on: false,
+    };
+    copy.all(work).await?;
+    let Copy { store, mut done, .. } = copy;
+    store.close().await?;
+    done.target = Some(store.id());
+    Ok(done)
+}
+
+/// The machine's clock, but never before the event that is copied: its recorded time must be taken as it is.
+struct NotBefore(AtomicI64);
+
+impl Clock for NotBefore {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().max(Timestamp::from_micros(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+/// A repair under way.
+struct Copy<'a> {
+    source: &'a dyn Disk,
+    store: EngineStore,
+    clock: Arc<NotBefore>,
+    tell: &'a mut (dyn FnMut(Note) -> std::io::Result<()> + Send),
+    done: Repaired,
+    /// Whole appends that are not written yet.
+    batch: Vec<Vec<RecordedEvent>>,
+    batch_bytes: usize,
+    /// The events that were copied last, all moved by as much: first, last, and where the first is now.
+    run: Option<(Position, Position, Position)>,
+    /// By how much the versions of a stream are smaller now; also of streams that end with what was lost.
+    shifts: HashMap<StreamId, u64>,
+    /// Positions of events that are lost, of which it was not said yet what streams they were of.
+    lost: Vec<Range<Position>>,
+    /// Whether the last segment says that another one follows.
+    goes_on: bool,
+}
+
+impl Copy<'_> {
+    async fn all(&mut self, work: &Arc<Work>) -> Result<()> {
+        let names = self.source.list().map_err(Fault::io("list", "the log"))?;
+        let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
+        bases.sort_unstable();
+        self.done.source = self.identity(&names, &bases);
+        let mut total = 0;
+        for &base in &bases {
+            total += self.source.open(&file_name(base)).and_then(|file| file.length()).unwrap_or_default();
+        }
+        work.set_total(total);
+        let mut expected = Position::FIRST;
+        for (index, &base) in bases.iter().enumerate() {
+            let next = bases.get(index + 1).copied();
+            if base > expected {
+                let problem = format!("the log has no segment with position {expected}; this one comes next");
+                self.left(&file_name(base), 0, expected, problem, Lost::between(expected, base))?;
+            }
+            let end = self.segment(base, next, work).await?;
+            gone::tell(self)?;
+            expected = next.unwrap_or(end).max(end);
+        }
+        self.flush().await?;
+        self.end_run()?;
+        self.end(&names, bases.len(), expected)?;
+        self.done.streams = self.shifts.len() as u64;
+        Ok(())
+    }
+
+    /// Says what is missing at the end of the log.
+    fn end(&mut self, names: &[String], segments: usize, expected: Position) -> Result<()> {
+        let whole = if self.goes_on {
+            let problem = "the segment is gone; the one in front says that it was there";
+            Err(Fault::damaged(&file_name(expected), 0, Some(expected), problem))
+        } else {
+            let identity = identity::check(self.done.source, segments);
+            identity.and_then(|()| check_runs(names, expected.previous()))
+        };
+        if let Err(Fault::Damaged { place, problem }) = whole {
+            self.left(&place.file, place.offset, expected, problem, Lost::Rest { first: expected })?;
+            return gone::tell(self);
+        }
+        // A file that is broken says nothing.
+        let known = durable::read(self.source, names, self.done.source).ok().flatten();
+        if let Some(known) = known.filter(|known| known.position >= expected) {
+            let problem = format!("the log was durable up to position {}", known.position);
+            let lost = Lost::between(expected, known.position.next());
+            self.left(durable::NAME, 24, expected, problem, lost)?;
+            gone::tell(self)?;
+        }
+        Ok(())
+    }
+
+    /// The identity of the log: as its file says, or else the first header that is whole.
+    fn identity(&self, names: &[String], bases: &[Position]) -> Option<StoreId> {
+        let of_headers = || {
+            bases.iter().find_map(|&base| {
+                let file = self.source.open(&file_name(base)).ok()?;
+                Some(SegmentHeader::read(&*file, base).ok()?.store)
+            })
+        };
+        identity::read(self.source, names).ok().flatten().or_else(of_headers)
+    }
+
+    /// A segment's file as far as it counts, and what its frames are read against; nothing, if nothing of it can be
+    /// copied.
+    fn open(
+        &mut self,
+        base: Position,
+        next: Option<Position>,
+        work: &Arc<Work>,
+    ) -> Result<Option<(Arc<dyn File>, Origin)>> {
+        let name = file_name(base);
+        let lost = next.map_or(Lost::Rest { first: base }, |next| Lost::between(base, next));
+        let file: Arc<dyn File> = match self.source.open(&name) {
+            Ok(file) => Arc::new(Watched::whole(file, work)),
+            Err(error) => {
+                self.left(&name, 0, base, format!("cannot be opened: {error}"), lost)?;
+                return Ok(None);
+            }
+        };
+        let header = match SegmentHeader::read(&*file, base) {
+            Ok(header) if self.done.source.is_some_and(|id| id != header.store) => {
+                self.left(&name, 16, base, "the segment is of another log".to_owned(), lost)?;
+                return Ok(None);
+            }
+            Ok(header) => header,
+            Err(fault) => {
+                let before = Timestamp::from_micros(self.clock.0.load(Ordering::Relaxed));
+                let (disk, store) = (self.source, self.done.source);
+                let headless = Headless { disk, file: &*file, base, next, store, before, work };
+                let Some(found) = headless.origin()? else {
+                    self.left(&name, 0, base, format!("{fault}, and no frame is whole"), lost)?;
+                    return Ok(None);
+                };
+                let mut problem = format!("{fault}; the frames of the segment are read without it");
+                if !found.exact {
+                    problem.push_str(NOT_EXACT);
+                }
+                self.left(&name, 0, base, problem, Lost::Nothing)?;
+                return Ok(Some((file, found.origin)));
+            }
+        };
+        let segment = Segment::new(header, file);
+        let file = match next {
+            Some(_) => segment.file.clone(),
+            None => shown(&segment, work)?,
+        };
+        Ok(Some((file, segment.origin)))
+    }
+
+    /// Copies what is whole of a segment; returns the position behind the last event.
+    async fn segment(
+        &mut self,
+        base: Position,
+        next: Option<Position>,
+        work: &Arc<Work>,
+    ) -> Result<Position> {
+        let name = file_name(base);
+        let done = work.progress().0;
+        self.goes_on = false;
+        let Some((file, origin)) = self.open(base, next, work)? else { return Ok(base) };
+        let segment = salvage::Segment { file: &*file, name: &name, origin, below: next };
+        let mut pieces = segment.pieces(Spot::start_of(base));
+        while let Some(piece) = pieces.next()? {
+            match piece {
+                Piece::Whole(whole) if whole.events.is_empty() => {
+                    self.goes_on |= whole.mark == Some(Mark::End);
+                }
+                Piece::Whole(whole) => {
+                    self.take(whole.events.into_iter().map(|(event, _)| event).collect()).await?
+                }
+                Piece::Gap(gap) => {
+                    self.flush().await?;
+                    self.left(&name, gap.byte, gap.first, gap.problem, Lost::between(gap.first, gap.next))?;
+                }
+            }
+        }
+        self.flush().await?;
+        let end = pieces.at();
+        if let Some(next) = next.filter(|next| end.next < *next) {
+            let problem = "a frame is broken, and no frame behind it is whole".to_owned();
+            self.left(&name, end.byte, end.next, problem, Lost::between(end.next, next))?;
+        } else if last_used(&*file, &name, origin, end.byte)? > end.byte {
+            let problem = "what stands there is no whole frame of this log".to_owned();
+            let lost = next.map_or(Lost::Rest { first: end.next }, |_| Lost::Nothing);
+            self.left(&name, end.byte, end.next, problem, lost)?;
+        }
+        // It may have been read twice.
+        work.set_done(done + end.byte);
+        work.stopped()?;
+        Ok(end.next)
+    }
+
+    /// Takes down what is left out.
+    fn left(
+        &mut self,
+        file: &str,
+        offset: u64,
+        position: Position,
+        problem: String,
+        lost: Lost,
+    ) -> Result<()> {
+        self.done.left += 1;
+        self.done.lost += lost.count().unwrap_or_default();
+        self.done.more_lost |= lost.count().is_none();
+        match lost {
+            Lost::Nothing => {}
+            Lost::Events { first, last } => self.lost.push(first..last.next()),
+            Lost::Rest { first } => self.lost.push(first..Position::MAX),
+        }
+        let place = Place { file: file.to_owned(), offset, position: Some(position) };
+        self.say(Note::Left(Damage { place, problem, lost }))
+    }
+
+    fn say(&mut self, note: Note) -> Result<()> {
+        (self.tell)(note).map_err(|error| Error::Unavailable(Box::new(error)))
+    }
+
+    /// Takes one more whole append.
+    async fn take(&mut self, events: Vec<RecordedEvent>) -> Result<()> {
+        self.batch_bytes +=
+            events.iter().map(|event| event.data.len() + size_of::<RecordedEvent>()).sum::<usize>();
+        self.batch.push(events);
+        if self.batch.len() >= BATCH_APPENDS || self.batch_bytes >= BATCH_BYTES {
+            self.flush().await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes the appends that were taken, all at once and in their order.
+    async fn flush(&mut self) -> Result<()> {
+        self.batch_bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        if let Some(last) = batch.last().and_then(|events| events.last()) {
+            self.clock.0.fetch_max(last.recorded_at.as_micros(), Ordering::Relaxed);
+        }
+        let outcomes = in_order(batch.iter().map(|events| self.store.append(anew(events)))).await;
+        for (events, outcome) in batch.iter().zip(outcomes) {
+            match outcome {
+                Ok(appended) if !appended.duplicate => self.copied(events, &appended)?,
+                Ok(appended) => {
+                    let problem = format!("the append is there already, at position {} now", appended.first);
+                    self.refused(events, problem)?;
+                }
+                Err(Error::Invalid(invalid)) => self.refused(events, invalid.to_string())?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, events: &[RecordedEvent], problem: String) -> Result<()> {
+        let (first, last) = (events[0].position, events[events.len() - 1].position);
+        self.left("log", 0, first, problem, Lost::Events { first, last })
+    }
+
+    /// Takes down where the events of an append are now.
+    fn copied(&mut self, events: &[RecordedEvent], appended: &Appended) -> Result<()> {
+        self.done.appends += 1;
+        self.done.events += events.len() as u64;
+        let (first, last) = (events[0].position, events[events.len() - 1].position);
+        if first != appended.first {
+            self.done.moved += events.len() as u64;
+        }
+        match &mut self.run {
+            Some((from, to, now)) if first.get() - from.get() == appended.first.get() - now.get() => {
+                *to = last
+            }
+            _ => {
+                self.end_run()?;
+                self.run = Some((first, last, appended.first));
+            }
+        }
+        // The newest version of each stream says how far its versions have moved: within an append they do not.
+        let mut of_streams: HashMap<&StreamId, (Version, u64)> = HashMap::new();
+        for event in events {
+            of_streams.entry(&event.stream).or_insert((event.version, 0)).1 += 1;
+        }
+        for (stream, now) in &appended.streams {
+            let (old, count) = of_streams[stream];
+            let new = Version::new(now.get() + 1 - count);
+            let shift = old.get().saturating_sub(new.get());
+            let before = self.shifts.get(stream).copied().unwrap_or_default();
+            if shift != before {
+                self.shifts.insert(stream.clone(), shift);
+                let first = Version::new(new.get() + before);
+                let last = Version::new(old.get() - 1);
+                self.say(Note::Shifted { stream: stream.clone(), first, last, old, new })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_run(&mut self) -> Result<()> {
+        match self.run.take() {
+            Some((first, last, to)) => self.say(Note::Copied { first, last, to }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is said if the recorded times of a segment's events cannot be known.
+const NOT_EXACT: &str = ", and nothing says when it was created: the recorded times of its events are estimated by the \
+                         ids of events and by the times in front; those within the segment are right against each other";
+
+/// The part of the last segment that the store would show if it were opened; all of it, if it would not open.
+fn shown(segment: &Segment, work: &Arc<Work>) -> Result<Arc<dyn File>, Fault> {
+    let from = End::start_of(&segment.header);
+    let whole = walk(&*segment.file, &segment.header, from, Position::MAX, |_| Ok(()))
+        .and_then(|end| Ok((remains(segment, &end)?, end)));
+    match whole {
+        // A mark of the end is no part of what is shown, and says that something is missing.
+        Ok((_, end)) if end.finished => Ok(segment.file.clone()),
+        Ok((_, end)) => Ok(Arc::new(Watched::beginning(segment.file.clone(), end.byte, work))),
+        Err(Fault::Damaged { .. }) => Ok(segment.file.clone()),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// The append that writes these events once more.
+fn anew(events: &[RecordedEvent]) -> Append {
+    let writes = events.iter().map(|event| Write { stream: event.stream.clone(), event: event.to_new() });
+    let mut append = Append::new();
+    append.writes = writes.collect();
+    append.key = events[0].idempotency_key.clone();
+    append.recorded_at = Some(events[0].recorded_at);
+    append
+}
+
+/// Begins all of them in their order, and waits for all. An append is in the queue of the writer once it was polled.
+async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
+    let mut outputs: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
+    let mut begun = false;
+    let mut done = 0;
+    std::future::poll_fn(|context| {
+        // At first all are begun; then they are answered in their order, so the first that waits tells of all.
+        while done < waiting.len() || !begun {
+            for (index, future) in waiting.iter_mut().enumerate().skip(done) {
+                if outputs[index].is_none()
+                    && let Poll::Ready(output) = future.as_mut().poll(context)
+                {
+                    outputs[index] = Some(output);
+                } else if begun && outputs[index].is_none() {
+                    break;
+                }
+            }
+            begun = true;
+            let answered = outputs[done..].iter().take_while(|output| output.is_some()).count();
+            if answered == 0 && done < waiting.len() {
+                return Poll::Pending;
+            }
+            done += answered;
+        }
+        Poll::Ready(())
+    })
+    .await;
+    outputs.into_iter().map(|output| output.expect("all are done")).collect()
+}

@@ -1,0 +1,271 @@
+//! Verification: reads the whole log and checks everything that can be checked.
+//!
+//! Every frame's and record's checksum, every position, every stream's versions, that recorded times never
+//! decrease, that segments follow each other, the digest of the log, and each index: whatever is in the log must be
+//! found by it. Damage is told with its place and with what is lost, and what lies behind it is checked too.
+//!
+//! - W1  A store that is open is verified while it is written to: sealed segments whole, the active one up to the
+//!       head. Nothing is locked, and appends do not wait.
+//! - W2  No more is read than `Work` allows.
+//! - W3  A pass that is stopped, or killed, goes on where a segment had ended: what it knew until then stands in a
+//!       derived file beside the log (`standing`), with the newest version of each stream. That is 16 bytes a stream
+//!       on disk, and about twice that in memory while it runs.
+//!
+//! Next below: `pass` (the checks), then `segment::walk` and, behind damage, `salvage`.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use annals_core::{Error, Place, Position, Result, StoreId, Timestamp};
+
+use super::work::Work;
+use crate::disk::{Disk, FileDisk};
+use crate::error::Fault;
+use crate::log::durable;
+use crate::log::segment::base_of;
+use crate::store::EngineStore;
+
+mod pass;
+mod runs;
+mod standing;
+
+/// What a verification looked at and found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// Identity of the log, if it has a segment.
+    pub store: Option<StoreId>,
+    /// Segment files read.
+    pub segments: u64,
+    /// Appends whose checksums and digests were checked.
+    pub appends: u64,
+    /// Events whose checksums, positions, versions and times were checked.
+    pub events: u64,
+    /// Bytes of segments read.
+    pub bytes: u64,
+    /// Indexes compared with the log.
+    pub indexes: u64,
+    /// Digest of the whole log, in hexadecimal; nothing behind damage, or if it has no segment.
+    pub digest: String,
+    /// Position of the last event that was looked at.
+    pub head: Position,
+    /// What is wrong. Empty if the store is whole.
+    pub damage: Vec<Damage>,
+    /// The position at which this run went on with an earlier one; the figures above are of both.
+    pub resumed: Option<Position>,
+    /// Whether the end was reached: a pass that was stopped says nothing of the rest.
+    pub finished: bool,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Where.
+    pub place: Place,
+    /// What is wrong there.
+    pub problem: String,
+    /// What is lost by it.
+    pub lost: Lost,
+}
+
+/// What is lost by damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lost {
+    /// No event: what is damaged can be made again from what is there.
+    Nothing,
+    /// These events.
+    Events {
+        /// Position of the first.
+        first: Position,
+        /// Position of the last.
+        last: Position,
+    },
+    /// The end of the log: nothing is left that says how far it went.
+    Rest {
+        /// Position of the first event that is lost.
+        first: Position,
+    },
+}
+
+impl Lost {
+    /// The events from one position to the one before another; nothing, if there are none.
+    pub(crate) fn between(first: Position, next: Position) -> Self {
+        if first < next { Self::Events { first, last: next.previous() } } else { Self::Nothing }
+    }
+
+    /// How many events, if that is known.
+    pub fn count(&self) -> Option<u64> {
+        match self {
+            Self::Nothing => Some(0),
+            Self::Events { first, last } => Some(last.get() - first.get() + 1),
+            Self::Rest { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("no event is lost"),
+            Self::Events { first, last } if first == last => {
+                write!(f, "the event at position {first} is lost")
+            }
+            Self::Events { first, last } => {
+                write!(
+                    f,
+                    "the {} events at positions {first} to {last} are lost",
+                    last.get() - first.get() + 1
+                )
+            }
+            Self::Rest { first } => {
+                write!(f, "everything from position {first} on is lost; nothing says how many events that is")
+            }
+        }
+    }
+}
+
+/// Who is told of damage.
+pub type OnDamage = Arc<dyn Fn(&Damage) + Send + Sync>;
+
+/// How a store is verified.
+#[derive(Clone)]
+pub struct VerifyOptions {
+    /// The work that this is: how fast it may go, how far it has come, whether it shall stop.
+    pub work: Arc<Work>,
+    /// Whether to go on where an earlier pass stopped, if one did.
+    pub resume: bool,
+    /// Who is told of damage as soon as the segment is done in which it was found; a pass may take days.
+    pub on_damage: Option<OnDamage>,
+}
+
+impl Default for VerifyOptions {
+    /// From the beginning, as fast as it goes.
+    fn default() -> Self {
+        Self { work: Work::new(None), resume: false, on_damage: None }
+    }
+}
+
+/// A pass that reached the end, as it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastPass {
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// Position of the last event that it looked at.
+    pub head: Position,
+    /// In how many places something was wrong.
+    pub damage: u64,
+}
+
+/// Checks every checksum, position, version, digest and index of the store in this directory, which no process
+/// may have open. Changes nothing, but remembers how far it came in a file beside the log.
+///
+/// # Errors
+/// If the directory is not a store, is in use, or cannot be read.
+pub fn verify_with(directory: impl AsRef<Path>, options: &VerifyOptions) -> Result<Verification> {
+    let disk = look_at(directory.as_ref())?;
+    verify_disk_with(&*disk, options)
+}
+
+/// As [`verify_with`], from the beginning. `progress` is told bytes read and bytes in all.
+///
+/// # Errors
+/// As [`verify_with`].
+pub fn verify(directory: impl AsRef<Path>, progress: &mut dyn FnMut(u64, u64)) -> Result<Verification> {
+    let disk = look_at(directory.as_ref())?;
+    verify_disk(&*disk, progress)
+}
+
+/// As [`verify`], on any disk.
+///
+/// # Errors
+/// If the disk cannot be read.
+pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Verification> {
+    let options = VerifyOptions::default();
+    let (found, _) = pass::run(disk, &options, false, &mut || closed(disk))?;
+    let (done, total) = options.work.progress();
+    progress(done, total);
+    Ok(found)
+}
+
+/// As [`verify_with`], on any disk.
+///
+/// # Errors
+/// If the disk cannot be read.
+pub fn verify_disk_with(disk: &dyn Disk, options: &VerifyOptions) -> Result<Verification> {
+    let (found, durable) = pass::run(disk, options, true, &mut || closed(disk))?;
+    if let (Some(store), Some(durable)) = (found.store, durable)
+        && disk.is_writable()
+        && let Err(fault) = durable::write(disk, store, durable)
+    {
+        tracing::warn!(
+            error = &fault as &dyn std::error::Error,
+            "how far the log was verified to be durable cannot be written"
+        );
+    }
+    Ok(found)
+}
+
+/// The last pass over the store in this directory that reached the end, as far as it is remembered; also while a
+/// process has the store open.
+///
+/// # Errors
+/// If the directory is not a store, or cannot be read.
+pub fn last_pass(directory: impl AsRef<Path>) -> Result<Option<LastPass>> {
+    let log = directory.as_ref().join("log");
+    let disk = FileDisk::reading(&log).map_err(Fault::io("read", &log.display().to_string()))?;
+    Ok(standing::last(&disk, None)?)
+}
+
+impl EngineStore {
+    /// Checks what [`verify_with`] checks while the store is open and written to, up to the head. It reads for a
+    /// long time and waits where it must not go faster, so call it on a thread of its own; one pass at a time.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn verify(&self, options: &VerifyOptions) -> Result<Verification> {
+        self.check_place()?;
+        let log = self.log();
+        let (found, durable) = pass::run(&*log.disk, options, true, &mut || {
+            let view = log.view();
+            let bases = view.segments().iter().map(|segment| segment.base()).collect();
+            Ok(pass::Extent { bases, head: Some(view.head) })
+        })?;
+        if let Some(durable) = durable {
+            log.note_durable(durable.position);
+        }
+        Ok(found)
+    }
+
+    /// The last pass that reached the end, as far as it is remembered.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn last_pass(&self) -> Result<Option<LastPass>> {
+        Ok(standing::last(&*self.log().disk, Some(self.log().id))?)
+    }
+}
+
+/// The log of a store that nobody has open.
+fn closed(disk: &dyn Disk) -> Result<pass::Extent, Fault> {
+    let names = disk.list().map_err(Fault::io("list", "the log"))?;
+    let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
+    bases.sort_unstable();
+    Ok(pass::Extent { bases, head: None })
+}
+
+/// The disk of a store that nobody has open; to read, if it cannot be written.
+fn look_at(directory: &Path) -> Result<Box<dyn Disk>> {
+    let name = directory.display().to_string();
+    if !directory.join("log").is_dir() {
+        return Err(Error::Unavailable(format!("{name} holds no store").into()));
+    }
+    let disk = FileDisk::open_or_look(directory).map_err(|error| {
+        Error::Unavailable(if error.kind() == std::io::ErrorKind::WouldBlock {
+            format!("{name} is open in another process; stop it to verify").into()
+        } else {
+            Box::new(Fault::io("open", &name)(error))
+        })
+    })?;
+    Ok(Box::new(disk))
+}

@@ -1,0 +1,242 @@
+//! The log: segments, where the events are, and runs, where they are found, as readers see them.
+//!
+//! Readers work on a [`View`], immutable lists of both, below the head, which the writer moves once events are
+//! durable. A view that is held stays right while the log goes on: what it names only grows, and a run that was sealed
+//! or merged differs from what it was only in where its index lies. No reader waits for the writer.
+//!
+//! Next below: `segment` and `index`. `read` answers reads from a view; `sync` moves the head, and `writer` adds to
+//! the lists.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use annals_core::{Position, StoreId, Timestamp};
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use crate::disk::Disk;
+use crate::error::Fault;
+use crate::index::{BlockCache, FileIndex, Index, MemoryIndex};
+use crate::log::segment::Segment;
+use crate::planted::{Bug, Planted};
+use crate::thread::{self, AtomicU64};
+
+/// How far the log has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Position of the newest event that is durable and may be read.
+    pub head: Position,
+    /// Whether the store was closed.
+    pub closed: bool,
+}
+
+/// Events one after the other, and the index by which they are found.
+pub struct Run {
+    /// Position of its first event.
+    pub base: Position,
+    /// Where its events are.
+    pub index: RunIndex,
+}
+
+/// The index of a run.
+pub enum RunIndex {
+    /// In memory: it is still added to, or on its way to the disk.
+    Memory(Arc<RwLock<MemoryIndex>>),
+    /// On disk.
+    File(Arc<FileIndex>),
+}
+
+impl Run {
+    /// The position of the event at this place.
+    pub fn position(&self, place: u32) -> Position {
+        self.base.plus(u64::from(place))
+    }
+
+    /// Name of the file that its index is in.
+    pub fn file_name(&self) -> Option<&str> {
+        match &self.index {
+            RunIndex::Memory(_) => None,
+            RunIndex::File(index) => Some(index.name()),
+        }
+    }
+
+    /// Its index.
+    pub fn index(&self) -> &dyn Index {
+        match &self.index {
+            RunIndex::Memory(index) => &**index,
+            RunIndex::File(index) => &**index,
+        }
+    }
+}
+
+/// What readers see, but for how far.
+#[derive(Clone)]
+pub struct Lists {
+    /// All segments in order. Never empty.
+    pub segments: Vec<Arc<Segment>>,
+    /// All runs in order. Never empty; the last one is in memory.
+    pub runs: Vec<Arc<Run>>,
+}
+
+/// The log as readers see it.
+pub struct Log {
+    /// Identity.
+    pub id: StoreId,
+    /// Where the segments are.
+    pub disk: Arc<dyn Disk>,
+    /// Blocks of index files.
+    pub cache: Arc<BlockCache>,
+    /// How far it has come, for those who wait.
+    pub progress: watch::Sender<Progress>,
+    /// What is wrong with it on purpose, if anything is.
+    pub planted: Planted,
+    /// Position up to which it is written beside the log that it is durable.
+    pub durable: Mutex<Position>,
+    /// Recorded time of the newest event, in microseconds.
+    recorded_at: AtomicI64,
+    head: AtomicU64,
+    lists: ArcSwap<Lists>,
+    changing: Mutex<()>,
+}
+
+/// The log at one time.
+pub struct View {
+    lists: Arc<Lists>,
+    /// Position of the newest event that may be read.
+    pub head: Position,
+}
+
+impl Log {
+    /// A log of these segments and runs.
+    pub fn new(
+        id: StoreId,
+        disk: Arc<dyn Disk>,
+        cache: Arc<BlockCache>,
+        lists: Lists,
+        head: Position,
+    ) -> Self {
+        Self {
+            id,
+            disk,
+            cache,
+            progress: watch::Sender::new(Progress { head, closed: false }),
+            planted: Planted::here(),
+            durable: Mutex::default(),
+            recorded_at: AtomicI64::new(Timestamp::MIN.as_micros()),
+            head: AtomicU64::new(head.get()),
+            lists: ArcSwap::from_pointee(lists),
+            changing: Mutex::new(()),
+        }
+    }
+
+    /// Position of the newest event that is durable.
+    pub fn head(&self) -> Position {
+        Position::new(self.head.load(Ordering::Acquire))
+    }
+
+    /// Everything up to there is durable: readers may see it.
+    pub fn publish(&self, head: Position) {
+        self.head.store(head.get(), Ordering::Release);
+        self.progress.send_replace(Progress { head, closed: false });
+    }
+
+    /// Recorded time of the newest event.
+    pub fn recorded_at(&self) -> Timestamp {
+        Timestamp::from_micros(self.recorded_at.load(Ordering::Relaxed))
+    }
+
+    /// The newest event was recorded at this time.
+    pub fn set_recorded_at(&self, time: Timestamp) {
+        self.recorded_at.store(time.as_micros(), Ordering::Relaxed);
+    }
+
+    /// Whether this segment's file is still the one of its name.
+    pub fn is_in_place(&self, segment: &Segment) -> Result<bool, Fault> {
+        let name = &segment.name;
+        self.disk.is_in_place(name, &*segment.file).map_err(Fault::io("look for", name))
+    }
+
+    /// An error if it is not.
+    pub fn check_place(&self, segment: &Segment) -> Result<(), Fault> {
+        if self.is_in_place(segment)? {
+            return Ok(());
+        }
+        let why = "the file that is written to is not the one of this name any more: its directory was removed, renamed, \
+                   replaced or unmounted; put it back or restore a backup, and open the store again";
+        Err(Fault::io("keep", &segment.name)(std::io::Error::new(std::io::ErrorKind::NotFound, why)))
+    }
+
+    /// The log now.
+    pub fn view(&self) -> View {
+        if self.planted.is(Bug::TakesTheListsFirst) {
+            let lists = self.lists.load_full();
+            // It goes wrong if whoever looks is held up here for long.
+            (0..4).for_each(|_| thread::yield_now());
+            return View { lists, head: self.head() };
+        }
+        if self.planted.is(Bug::ShowsWhatIsStaged) {
+            let lists = self.lists.load_full();
+            let newest = lists.runs.last().expect("there is a run");
+            return View { head: newest.position(newest.index().count()).previous(), lists };
+        }
+        // The head first: the lists that are read after it hold at least what lies below it.
+        let head = self.head();
+        View { head, lists: self.lists.load_full() }
+    }
+
+    /// The log with everything in it that is staged, for the writer.
+    pub fn view_of_staged(&self) -> View {
+        View { head: Position::MAX, lists: self.lists.load_full() }
+    }
+
+    /// Changes the lists, for those who look from now on.
+    pub fn change(&self, change: impl FnOnce(&mut Lists)) {
+        let _one_at_a_time = self.changing.lock();
+        let mut lists = Lists::clone(&self.lists.load());
+        change(&mut lists);
+        self.lists.store(Arc::new(lists));
+    }
+
+    /// Puts a run in the place of those that it is made of.
+    pub fn replace(&self, run: Arc<Run>) {
+        let end = run.position(run.index().count());
+        self.change(|lists| {
+            let from = lists.runs.partition_point(|other| other.base < run.base);
+            let to = lists.runs.partition_point(|other| other.base < end);
+            lists.runs.splice(from..to, [run]);
+        });
+    }
+}
+
+impl View {
+    /// All segments in order.
+    pub fn segments(&self) -> &[Arc<Segment>] {
+        &self.lists.segments
+    }
+
+    /// All runs in order.
+    pub fn runs(&self) -> &[Arc<Run>] {
+        &self.lists.runs
+    }
+
+    /// The segment that holds the event at this position, which must be at least 1, and the positions that it may hold.
+    pub fn segment_of(&self, position: Position) -> (&Arc<Segment>, Range<Position>) {
+        let next = self.lists.segments.partition_point(|segment| segment.base() <= position);
+        let segment = &self.lists.segments[next - 1];
+        let end = self.lists.segments.get(next).map_or(Position::MAX, |next| next.base());
+        (segment, segment.base()..end)
+    }
+
+    /// The run that holds the event at this position, which must be at least 1.
+    pub fn run_of(&self, position: Position) -> &Arc<Run> {
+        &self.lists.runs[self.lists.runs.partition_point(|run| run.base <= position) - 1]
+    }
+
+    /// How many events of the run may be read.
+    pub fn visible(&self, run: &Run) -> u32 {
+        let below_head = (self.head.get().saturating_add(1)).saturating_sub(run.base.get());
+        u32::try_from(below_head).unwrap_or(u32::MAX).min(run.index().count())
+    }
+}
