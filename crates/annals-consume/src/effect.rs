@@ -12,9 +12,12 @@ pub trait Effect<S: Source>: Send + Sync + 'static {
     /// `attempt` says which attempt this is of the first item, from 1. An item that failed before comes alone.
     fn apply(&self, items: &[S::Item], attempt: u32) -> impl Future<Output = Applied> + Send;
 
-    /// Everything that the source had is applied. Called before that is reported.
-    fn caught_up(&self) -> impl Future<Output = ()> + Send {
-        async {}
+    /// Everything that the source had is applied. Called before that is reported, and again whenever the source was looked at.
+    ///
+    /// # Errors
+    /// Why the consumer must resume: what the effect made durable is not as it left it.
+    fn caught_up(&self) -> impl Future<Output = Result<(), String>> + Send {
+        async { Ok(()) }
     }
 }
 
@@ -38,7 +41,8 @@ pub enum Stopped {
     Interrupted,
     /// The effect has arranged another attempt with the source, which will read the item again with the later ones of its key.
     Released,
-    /// What the effect made durable is not as it left it: the consumer must resume where it is.
+    /// What the effect made durable is not as it left it: the consumer must resume where it is. An effect that finds this again
+    /// and again waits in between.
     Moved(String),
 }
 

@@ -84,7 +84,12 @@ pub struct Runner<S, E, K, O> {
 
 /// Why a session ended.
 enum End {
-    Resume { has_applied: bool },
+    /// The effect has asked to resume.
+    Moved,
+    /// The source or the checkpoint was not as it was left.
+    Lost {
+        has_applied: bool,
+    },
     Stopped,
 }
 
@@ -108,7 +113,7 @@ where
 
     /// Consumes until a stop is asked for. Only for the process that has the lease; dropped when that is lost.
     pub async fn run(&self, stop: &mut Stop) {
-        // Sessions in which nothing was applied, one after the other.
+        // Sessions in which nothing was applied before something was lost, one after the other.
         let mut idle = 0;
         while !stop.is_asked() {
             let Some(resumed) = stop.or(self.checkpoints.resume()).await else { return };
@@ -124,8 +129,8 @@ where
             };
             idle = match self.session(resumed, stop).await {
                 End::Stopped => return,
-                End::Resume { has_applied: true } => 0,
-                End::Resume { has_applied: false } => idle + 1,
+                End::Moved | End::Lost { has_applied: true } => 0,
+                End::Lost { has_applied: false } => idle + 1,
             };
             if idle > 1 {
                 stop.or(tokio::time::sleep(self.options.backoff.before(idle - 1))).await;
@@ -158,11 +163,13 @@ where
             lanes.spawn(session.clone().apply());
         }
         let (mut written, mut pages, mut has_applied) = (Written::default(), 0, false);
-        loop {
+        let end = loop {
             let found = session.collect(&mut pages);
             has_applied |= !found.applied.is_empty();
-            let Ok(due) = self.advance(&found, &mut checkpoint, &mut written, false).await else {
-                break;
+            let due = match self.advance(&found, &mut checkpoint, &mut written, false).await {
+                Ok(due) => due,
+                Err(NotAdvanced::Moved) => break End::Moved,
+                Err(NotAdvanced::Lost) => break End::Lost { has_applied },
             };
             let next = [due, found.wake].into_iter().flatten().min();
             tokio::select! {
@@ -175,20 +182,20 @@ where
                 // The source has lost what was read, or a lane has to resume.
                 Some(ended) = reader.join_next() => {
                     self.after_panic(ended, stop).await;
-                    break;
+                    break End::Lost { has_applied };
                 }
                 Some(ended) = lanes.join_next() => {
                     self.after_panic(ended, stop).await;
-                    break;
+                    break End::Moved;
                 }
                 () = session.moved.notified() => {}
                 () = at(next) => {}
             }
-        }
+        };
         // Nothing is applied any more when the next session begins.
         reader.shutdown().await;
         lanes.shutdown().await;
-        End::Resume { has_applied }
+        end
     }
 
     /// Moves the checkpoint past what was applied, and writes it if that is due. Returns when it is. An error means that the
@@ -199,7 +206,7 @@ where
         checkpoint: &mut S::Checkpoint,
         written: &mut Written,
         is_last: bool,
-    ) -> Result<Option<Instant>, ()> {
+    ) -> Result<Option<Instant>, NotAdvanced> {
         S::advance(checkpoint, &found.applied);
         written.unwritten += found.applied.len();
         if let Reached::Through(Some(through)) = &found.reached
@@ -211,8 +218,9 @@ where
         let is_all = matches!(found.reached, Reached::Through(_));
         let is_end = is_all && found.is_end;
         if found.is_new || !found.applied.is_empty() {
-            if is_end {
-                self.effect.caught_up().await;
+            if is_end && let Err(reason) = self.effect.caught_up().await {
+                tracing::debug!(consumer = %self.name, reason, "the consumer resumes");
+                return Err(NotAdvanced::Moved);
             }
             self.observer.reached(&found.reached, is_all, is_end);
         }
@@ -238,7 +246,7 @@ where
             Err(WriteError::Moved(cause)) => {
                 let error = chain(&*cause);
                 tracing::warn!(consumer = %self.name, error, "a checkpoint was moved by others; the consumer resumes there");
-                return Err(());
+                return Err(NotAdvanced::Lost);
             }
         }
         Ok(written.due(now))
@@ -275,6 +283,14 @@ where
         let found = session.collect(&mut pages);
         let _ = self.advance(&found, &mut checkpoint, &mut written, true).await;
     }
+}
+
+/// Why the checkpoint was not moved: the consumer must resume.
+enum NotAdvanced {
+    /// The effect says so.
+    Moved,
+    /// The checkpoint is no longer where it was left.
+    Lost,
 }
 
 /// When the checkpoint was written last, and what it does not cover yet.

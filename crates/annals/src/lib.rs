@@ -68,6 +68,7 @@ extern crate self as annals;
 mod open;
 mod system;
 
+mod reports;
 mod repository;
 mod snapshot;
 

@@ -155,11 +155,16 @@ impl<P: Projection> Project<P> {
             serving: RwLock::new(home.serving()),
         });
         let holders = tasks.handles.holders(usize::from(holds_handle::<P>()));
-        let mut runner = ProjectionRunner::new(projection, home, shared, projected.clone(), query, batch);
-        runner.backoff = backoff;
-        if let Some(inlines) = inlines {
-            runner.register(&inlines);
-        }
+        let runner = ProjectionRunner::new(
+            projection,
+            home,
+            shared,
+            projected.clone(),
+            query,
+            backoff,
+            batch,
+            inlines.as_ref(),
+        );
         let stop = tasks.stop();
         let task = async move {
             // It ends with the projection that holds the handle.

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use annals_consume::{
-    Applied, Effect, Ladder, LogReader, Observer, Options, Reached, Read, Runner, Source, Stopped, WriteError,
+    Applied, Effect, Ladder, LogReader, Options, Read, Runner, Source, Stopped, WriteError,
 };
-use annals_core::{Backoff, Cause, EventStore, Position, Query, RecordedEvent, Seen, Witness};
+use annals_core::{Backoff, Cause, EventStore, Query, RecordedEvent, Seen, Witness};
 
 use super::checkpoint::{CheckpointError, Checkpoints};
 use super::division::Finished;
@@ -18,6 +18,7 @@ use crate::failure::{caught, caught_later};
 use crate::follow::{Followed, follow};
 use crate::handles::{Holders, inside};
 use crate::progress::Progress;
+use crate::reports::Reports;
 use crate::repository::Delivered;
 use crate::shared::Shared;
 use crate::state::Held;
@@ -96,7 +97,7 @@ impl SubscriberRunner {
     /// Delivers events from the checkpoint on until the system stops. Only for the process that has the lease.
     pub(super) async fn deliver_held(&self, stop: &mut Stop) {
         let effect = Arc::new(Deliver { runner: self.clone(), stop: stop.clone() });
-        let observer = Arc::new(Status { progress: self.progress.clone(), shared: self.shared.clone() });
+        let observer = Arc::new(Reports { known: self.progress.clone(), shared: self.shared.clone() });
         let options = Options {
             lanes: self.concurrency,
             batch_max: if self.concurrency == 1 { BATCH } else { 1 },
@@ -259,43 +260,6 @@ impl SubscriberRunner {
         if !refusals.is_empty() {
             self.progress.refused();
         }
-    }
-}
-
-/// The status of a subscriber, as its runner moves it.
-struct Status {
-    progress: Arc<Progress>,
-    shared: Arc<Shared>,
-}
-
-impl Observer<Undelivered> for Status {
-    fn resumed(&self, ladder: &Ladder, notice: Option<String>) {
-        self.progress.resumes_at(ladder.newest().map_or(Position::ZERO, |newest| newest.position));
-        if notice.is_some() {
-            self.progress.notes(notice);
-        }
-    }
-
-    fn reached(&self, reached: &Reached<Witness>, is_all: bool, is_end: bool) {
-        match reached {
-            Reached::Before(event) => self.progress.reached(event.position.previous()),
-            Reached::Through(Some(event)) => self.progress.reached(event.position),
-            Reached::Through(None) => {}
-        }
-        if is_all {
-            self.progress.worked();
-        }
-        if is_end {
-            self.progress.caught_up();
-        }
-    }
-
-    fn failed(&self, error: String, event: Option<&RecordedEvent>) -> u32 {
-        self.progress.failed(error, event.map(|event| event.position), self.shared.now())
-    }
-
-    fn recovered(&self, at: Witness) {
-        self.progress.worked_at(at.position);
     }
 }
 
