@@ -7,12 +7,12 @@
 //! ```
 //!
 //! - R1  The checkpoint is written after everything that it covers was applied. After a crash between the two, items are applied
-//!       again: at most those of [`EVERY`] or [`COUNT`].
+//!       again: at most those of [`Options::write_every`] or [`COUNT`].
 //! - R2  Items of one key are applied in order, one after the other. One that fails is tried again after a wait; items of other
 //!       keys do not wait for it, unless the order is total.
 //! - R3  A session ends when the source has lost what was read, when the checkpoint or the rows are not as they were left, or when
 //!       a stop is asked for. The next one resumes at the checkpoint.
-//! - R4  A stop lets what is being applied finish, for [`GRACE`], and then writes the checkpoint. Dropped, a runner ends at once,
+//! - R4  A stop lets what is being applied finish, for [`Options::grace`], and then writes the checkpoint. Dropped, a runner ends at once,
 //!       and nothing is written after that: for a lease that is lost.
 
 use std::marker::PhantomData;
@@ -31,13 +31,10 @@ use crate::source::{Checkpoints, Read, Resumed, Source, WriteError};
 use crate::stop::Stop;
 use crate::window::{Batch, Reached, Settled, Window};
 
-/// A checkpoint is written at the latest this long after an item was applied, or when this many were.
-const EVERY: Duration = Duration::from_millis(100);
+/// A checkpoint is written at the latest when this many items were applied.
 const COUNT: usize = 10_000;
 /// A checkpoint that only moves past what the source left out is written this long after the one before.
 const PASSED: Duration = Duration::from_secs(2);
-/// How long what is being applied may take to finish after a stop.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// How a consumer works.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +51,25 @@ pub struct Options {
     pub bytes_max: usize,
     /// How long to wait before what failed is tried again.
     pub backoff: Backoff,
+    /// A checkpoint is written at the latest this long after an item was applied.
+    pub write_every: Duration,
+    /// How long what is being applied may take to finish after a stop.
+    pub grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            lanes: 1,
+            batch_max: 1,
+            is_total: false,
+            window_max: 4_000,
+            bytes_max: 16 << 20,
+            backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(30)),
+            write_every: Duration::from_millis(100),
+            grace: Duration::from_secs(10),
+        }
+    }
 }
 
 /// Is notified of what a consumer does, for its status. Called often: it must not block.
@@ -225,7 +241,7 @@ where
             self.observer.reached(&found.reached, is_all, is_end);
         }
         let now = Instant::now();
-        let due = written.due(now);
+        let due = written.due(now, self.options.write_every);
         if !(due.is_some_and(|due| due <= now) || (is_last && due.is_some())) {
             return Ok(due);
         }
@@ -249,7 +265,7 @@ where
                 return Err(NotAdvanced::Lost);
             }
         }
-        Ok(written.due(now))
+        Ok(written.due(now, self.options.write_every))
     }
 
     /// Reports a task that panicked, and waits before the consumer resumes. A lane and the reader catch what the effect does: this
@@ -276,7 +292,7 @@ where
     ) {
         session.close();
         let finish = async { while lanes.join_next().await.is_some() {} };
-        if tokio::time::timeout(GRACE, finish).await.is_err() {
+        if tokio::time::timeout(self.options.grace, finish).await.is_err() {
             tracing::warn!(consumer = %self.name, "what did not end in time after the stop is cut off, and applied again next time");
             lanes.shutdown().await;
         }
@@ -307,11 +323,11 @@ struct Written {
 
 impl Written {
     /// When the checkpoint is to be written, if it has moved.
-    fn due(&self, now: Instant) -> Option<Instant> {
+    fn due(&self, now: Instant, every: Duration) -> Option<Instant> {
         let after = match (self.unwritten, self.has_passed) {
             (0, false) => return None,
             (0, true) => PASSED,
-            (..COUNT, _) => EVERY,
+            (..COUNT, _) => every,
             (COUNT.., _) => Duration::ZERO,
         };
         // The first one may wait as long as any: nothing was written before.

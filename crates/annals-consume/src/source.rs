@@ -8,6 +8,8 @@
 //! a set of topics record               partition and offset    an offset for each partition
 //! ```
 
+use std::hash::Hash;
+
 use annals_core::{Cause, RecordedEvent, Witness};
 
 use crate::history::{Found, Ladder, LogReader};
@@ -28,7 +30,7 @@ pub trait Source: Send + Sized + 'static {
     const IS_ORDERED: bool = true;
 
     /// Items with equal keys are applied one after the other, in order.
-    fn key(item: &Self::Item) -> &[u8];
+    fn key(item: &Self::Item) -> impl Hash + '_;
 
     /// Names the item in messages.
     fn name(item: &Self::Item) -> String;
@@ -111,8 +113,8 @@ impl Source for LogReader {
     type Cursor = Witness;
     type Checkpoint = Ladder;
 
-    fn key(event: &RecordedEvent) -> &[u8] {
-        event.stream.as_str().as_bytes()
+    fn key(event: &RecordedEvent) -> impl Hash + '_ {
+        event.stream.as_str()
     }
 
     fn name(event: &RecordedEvent) -> String {

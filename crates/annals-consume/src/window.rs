@@ -16,7 +16,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use tokio::time::Instant;
 
@@ -31,7 +31,7 @@ pub(crate) struct Window<S: Source> {
     /// Slots before this were handed out, or wait for others of their key.
     next: u64,
     /// The keys of which an item is out or failed.
-    held: HashMap<u64, Held, BuildHasherDefault<Hash>>,
+    held: HashMap<u64, Held>,
     /// Slots whose keys are held, and that may be handed out.
     ready: BinaryHeap<Reverse<u64>>,
     /// Keys that wait for another attempt.
@@ -106,7 +106,7 @@ impl<S: Source> Window<S> {
             slots: VecDeque::new(),
             first: 0,
             next: 0,
-            held: HashMap::default(),
+            held: HashMap::new(),
             ready: BinaryHeap::new(),
             retries: BinaryHeap::new(),
             batches: 0,
@@ -140,7 +140,7 @@ impl<S: Source> Window<S> {
         for item in items {
             let bytes = S::bytes(&item);
             self.bytes += bytes;
-            let key = if self.is_total { 0 } else { Hash::of(S::key(&item)) };
+            let key = if self.is_total { 0 } else { hash_of::<S>(&item) };
             let cursor = S::cursor(&item);
             self.slots.push_back(Slot { key, cursor, bytes, attempts: 0, item: Place::Waiting(item) });
         }
@@ -316,38 +316,17 @@ impl<S: Source> Window<S> {
     }
 }
 
+fn hash_of<S: Source>(item: &S::Item) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    S::key(item).hash(&mut hasher);
+    hasher.finish()
+}
+
 impl<I> Batch<I> {
     /// The batch without its items, to be settled.
     pub fn into_parts(self) -> (Batch<()>, Vec<I>) {
         let Self { number, slots, items, attempt } = self;
         (Batch { number, slots, items: Vec::new(), attempt }, items)
-    }
-}
-
-/// Hashes of keys: FNV-1a. As a hasher it passes on what is a hash already.
-#[derive(Default)]
-struct Hash(u64);
-
-impl Hash {
-    fn of(key: &[u8]) -> u64 {
-        let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        hash ^ (hash >> 32)
-    }
-}
-
-impl Hasher for Hash {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = Self::of(bytes);
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }
 
@@ -370,8 +349,8 @@ mod tests {
         type Checkpoint = u64;
         const IS_ORDERED: bool = ORDERED;
 
-        fn key((key, _): &(u8, u64)) -> &[u8] {
-            std::slice::from_ref(key)
+        fn key((key, _): &(u8, u64)) -> impl std::hash::Hash {
+            *key
         }
         fn name((key, number): &(u8, u64)) -> String {
             format!("{key}: {number}")

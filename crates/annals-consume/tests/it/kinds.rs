@@ -102,8 +102,8 @@ impl Source for PartitionReader {
     type Cursor = Name;
     type Checkpoint = BTreeMap<String, Name>;
 
-    fn key(Record(_, key, _): &Record) -> &[u8] {
-        key.as_bytes()
+    fn key(Record(_, key, _): &Record) -> impl std::hash::Hash + '_ {
+        key
     }
 
     fn name(Record(name, ..): &Record) -> String {

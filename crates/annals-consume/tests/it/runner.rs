@@ -17,14 +17,17 @@ use crate::kinds::{Kept, Kind, Log, Partitions};
 /// Ends a test that hangs.
 const HANG: Duration = Duration::from_secs(60);
 
-const OPTIONS: Options = Options {
-    lanes: 1,
-    batch_max: 16,
-    is_total: false,
-    window_max: 64,
-    bytes_max: 1 << 20,
-    backoff: Backoff::new(Duration::from_millis(5), Duration::from_millis(20)),
-};
+fn options() -> Options {
+    Options {
+        lanes: 1,
+        batch_max: 16,
+        is_total: false,
+        window_max: 64,
+        bytes_max: 1 << 20,
+        backoff: Backoff::new(Duration::from_millis(5), Duration::from_millis(20)),
+        ..Options::default()
+    }
+}
 
 /// What becomes of an item instead of being applied.
 #[derive(Clone, Copy)]
@@ -230,7 +233,7 @@ async fn everything_is_applied_once_and_each_key_in_order<K: Kind>() {
         let kind = K::new();
         kind.add(&items(200)).await;
         let kept = Kept::new(&kind);
-        let options = Options { lanes, batch_max: if lanes == 1 { 16 } else { 1 }, ..OPTIONS };
+        let options = Options { lanes, batch_max: if lanes == 1 { 16 } else { 1 }, ..options() };
         let started = Started::new(&kept, Recorder { is_slow: lanes > 1, ..Recorder::default() }, options);
         started.recorder.until("200 items", |recorder| recorder.applied.lock().len() == 200).await;
         kind.add(&[("a", 201), ("b", 202)]).await;
@@ -246,7 +249,7 @@ async fn an_item_that_fails_holds_back_its_key_alone<K: Kind>() {
         let kind = K::new();
         kind.add(&items(50)).await;
         let recorder = Recorder::default().at("b", 11, Fault::Fails, 4);
-        let options = Options { lanes, ..OPTIONS };
+        let options = Options { lanes, ..options() };
         let started = Started::new(&Kept::new(&kind), recorder, options);
         started
             .recorder
@@ -271,10 +274,11 @@ async fn in_total_order_everything_waits_for_an_item_that_fails<K: Kind>() {
     let kind = K::new();
     kind.add(&items(50)).await;
     let recorder = Recorder::default().at("b", 11, Fault::Fails, 3);
-    let started = Started::new(&Kept::new(&kind), recorder, Options { is_total: true, ..OPTIONS });
+    let started = Started::new(&Kept::new(&kind), recorder, Options { is_total: true, ..options() });
     started.recorder.until("50 items", |recorder| recorder.applied.lock().len() == 50).await;
     let read_order = {
-        let all = Started::new(&Kept::new(&kind), Recorder::default(), Options { is_total: true, ..OPTIONS });
+        let all =
+            Started::new(&Kept::new(&kind), Recorder::default(), Options { is_total: true, ..options() });
         all.recorder.until("50 items", |recorder| recorder.applied.lock().len() == 50).await;
         all.stop().await.applied.lock().clone()
     };
@@ -286,7 +290,7 @@ async fn a_panic_is_a_failure_of_its_item<K: Kind>() {
     kind.add(&items(30)).await;
     let recorder = Recorder::default().at("a", 5, Fault::Panics, 2);
     // One at a time: what was applied in the same call before a panic is applied again.
-    let started = Started::new(&Kept::new(&kind), recorder, Options { batch_max: 1, ..OPTIONS });
+    let started = Started::new(&Kept::new(&kind), recorder, Options { batch_max: 1, ..options() });
     started.recorder.until("30 items", |recorder| recorder.applied.lock().len() == 30).await;
     check_each_once_in_order(&started.stop().await.applied.lock(), 30);
 }
@@ -295,7 +299,7 @@ async fn what_is_away_for_all_items_is_no_attempt_of_one<K: Kind>() {
     let kind = K::new();
     kind.add(&items(30)).await;
     let recorder = Recorder::default().at("a", 5, Fault::IsAway, 3);
-    let started = Started::new(&Kept::new(&kind), recorder, Options { lanes: 2, ..OPTIONS });
+    let started = Started::new(&Kept::new(&kind), recorder, Options { lanes: 2, ..options() });
     started.recorder.until("30 items", |recorder| recorder.applied.lock().len() == 30).await;
     let recorder = started.stop().await;
     check_each_once_in_order(&recorder.applied.lock(), 30);
@@ -306,7 +310,7 @@ async fn after_a_stop_the_next_one_applies_nothing_again<K: Kind>() {
     let kind = K::new();
     kind.add(&items(100)).await;
     let kept = Kept::new(&kind);
-    let options = Options { lanes: 2, batch_max: 1, ..OPTIONS };
+    let options = Options { lanes: 2, batch_max: 1, ..options() };
     let first = Started::new(&kept, Recorder { is_slow: true, ..Recorder::default() }, options);
     first.recorder.until("30 items", |recorder| recorder.applied.lock().len() >= 30).await;
     let mut all = first.stop().await.applied.lock().clone();
@@ -329,14 +333,14 @@ async fn one_that_is_cut_off_writes_nothing_and_loses_nothing<K: Kind>() {
     let first = Started::new(
         &kept,
         Recorder::default().at("c", 22, Fault::Hangs, 1),
-        Options { lanes: 3, batch_max: 1, ..OPTIONS },
+        Options { lanes: 3, batch_max: 1, ..options() },
     );
     // Two more of its key are left behind it, and all others are applied.
     first.recorder.until("all other keys", |recorder| recorder.applied.lock().len() == 36).await;
     let recorder = first.cut().await;
     let writes = *kept.writes.lock();
     assert_eq!(recorder.of("c"), [2, 7, 12, 17]);
-    let second = Started::new(&kept, Recorder::default(), OPTIONS);
+    let second = Started::new(&kept, Recorder::default(), options());
     second.recorder.until("what was lost", |recorder| recorder.of("c").ends_with(&[37])).await;
     assert!(second.recorder.of("c").ends_with(&[22, 27, 32, 37]), "nothing was passed over");
     assert!(*kept.writes.lock() >= writes);
@@ -348,12 +352,12 @@ async fn checkpoints_are_written_in_batches<K: Kind>() {
     kind.add(&items(2_000)).await;
     let kept = Kept::new(&kind);
     let begun = std::time::Instant::now();
-    let started = Started::new(&kept, Recorder::default(), OPTIONS);
+    let started = Started::new(&kept, Recorder::default(), options());
     started.recorder.until("2,000 items", |recorder| recorder.applied.lock().len() == 2_000).await;
     started.stop().await;
     let (writes, tenths) = (*kept.writes.lock(), begun.elapsed().as_millis() as usize / 100);
     assert!(writes <= tenths + 3, "{writes} writes in {tenths} tenths of a second");
-    let again = Started::new(&kept, Recorder::default(), OPTIONS);
+    let again = Started::new(&kept, Recorder::default(), options());
     kind.add(&[("z", 1)]).await;
     again.recorder.until("the new one", |recorder| !recorder.applied.lock().is_empty()).await;
     assert_eq!(*again.stop().await.applied.lock(), [("z".to_owned(), 1)]);
@@ -365,7 +369,7 @@ async fn a_checkpoint_that_cannot_be_written_is_written_later<K: Kind>() {
     let kept = Kept::new(&kind);
     let away = || WriteError::Unavailable("the state is away".into());
     kept.failures.lock().extend([away(), away()]);
-    let started = Started::new(&kept, Recorder::default(), OPTIONS);
+    let started = Started::new(&kept, Recorder::default(), options());
     let (stored, status) = (kept.stored.clone(), started.status.clone());
     let wait = async {
         while stored.lock().is_none() || status.failing.lock().is_some() {
@@ -382,7 +386,7 @@ async fn one_that_finds_something_moved_resumes<K: Kind>() {
     let kept = Kept::new(&kind);
     kept.failures.lock().push(WriteError::Moved("another process has it".into()));
     let recorder = Recorder::default().at("a", 15, Fault::Moved, 1);
-    let started = Started::new(&kept, recorder, OPTIONS);
+    let started = Started::new(&kept, recorder, options());
     started.recorder.until("the last one", |recorder| recorder.of("a").contains(&40)).await;
     assert!(*started.status.resumed.lock() >= 2, "it resumed where the checkpoint was");
     let recorder = started.stop().await;
@@ -397,7 +401,7 @@ async fn one_that_finds_something_moved_resumes<K: Kind>() {
 
 async fn the_end_is_reported_when_all_is_applied<K: Kind>() {
     let kind = K::new();
-    let started = Started::new(&Kept::new(&kind), Recorder::default(), OPTIONS);
+    let started = Started::new(&Kept::new(&kind), Recorder::default(), options());
     let ends = |status: &Arc<Status>| *status.ends.lock();
     let wait = async {
         while ends(&started.status) == 0 {

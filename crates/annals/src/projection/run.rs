@@ -165,6 +165,7 @@ impl<P: Projection> ProjectionRunner<P> {
             window_max: 2 * batch,
             bytes_max: WINDOW_BYTES,
             backoff: *backoff,
+            ..Options::default()
         };
         Runner::new(P::NAME, effect, self.clone(), observer, options).run(stop).await;
     }

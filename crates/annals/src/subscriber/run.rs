@@ -106,6 +106,7 @@ impl SubscriberRunner {
             window_max: WINDOW,
             bytes_max: WINDOW_BYTES,
             backoff: self.backoff,
+            ..Options::default()
         };
         Runner::new(self.name.clone(), effect, Resume(self.clone()), observer, options).run(stop).await;
     }
@@ -144,7 +145,7 @@ impl Source for Undelivered {
     type Cursor = Witness;
     type Checkpoint = Ladder;
 
-    fn key(event: &RecordedEvent) -> &[u8] {
+    fn key(event: &RecordedEvent) -> impl std::hash::Hash + '_ {
         LogReader::key(event)
     }
 
