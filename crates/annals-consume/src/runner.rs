@@ -19,7 +19,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{Backoff, Cause, chain};
+use annals_core::{Backoff, chain};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
@@ -81,11 +81,11 @@ pub trait Observer<S: Source>: Send + Sync + 'static {
     /// everything that the source had.
     fn reached(&self, reached: &Reached<S::Cursor>, is_all: bool, is_end: bool);
 
-    /// Something failed: the item, or reading or writing. Returns how often it has since something last worked.
-    fn failed(&self, error: String, item: Option<&S::Item>) -> u32;
+    /// Something failed, and is tried again: the item, or everything.
+    fn failed(&self, error: String, item: Option<&S::Item>);
 
-    /// An item that had failed is applied.
-    fn recovered(&self, at: S::Cursor);
+    /// What had failed works again: the item at this place, or everything.
+    fn recovered(&self, at: Option<S::Cursor>);
 }
 
 /// A consumer: items of a source, an effect on them, and a checkpoint.
@@ -103,9 +103,9 @@ enum End {
     /// The effect has asked to resume.
     Moved,
     /// The source or the checkpoint was not as it was left.
-    Lost {
-        has_applied: bool,
-    },
+    Lost,
+    /// The source, or a task of the runner. What an effect does is caught.
+    Panicked(String),
     Stopped,
 }
 
@@ -129,8 +129,8 @@ where
 
     /// Consumes until a stop is asked for. Only for the process that has the lease; dropped when that is lost.
     pub async fn run(&self, stop: &mut Stop) {
-        // Sessions in which nothing was applied before something was lost, one after the other.
-        let mut idle = 0;
+        // How often it failed, without anything that worked in between.
+        let mut failures = 0;
         while !stop.is_asked() {
             let Some(resumed) = stop.or(self.checkpoints.resume()).await else { return };
             let resumed = match resumed {
@@ -138,23 +138,37 @@ where
                 Err(cause) => {
                     let error = chain(&*cause);
                     tracing::warn!(consumer = %self.name, error, "a consumer cannot resume; it is tried again");
-                    let attempts = self.observer.failed(error, None);
-                    stop.or(tokio::time::sleep(self.options.backoff.before(attempts))).await;
+                    self.observer.failed(error, None);
+                    failures += 1;
+                    stop.or(tokio::time::sleep(self.options.backoff.before(failures))).await;
                     continue;
                 }
             };
-            idle = match self.session(resumed, stop).await {
+            let (end, has_applied) = self.session(resumed, failures > 0, stop).await;
+            failures = if has_applied { 0 } else { failures };
+            match end {
                 End::Stopped => return,
-                End::Moved | End::Lost { has_applied: true } => 0,
-                End::Lost { has_applied: false } => idle + 1,
-            };
-            if idle > 1 {
-                stop.or(tokio::time::sleep(self.options.backoff.before(idle - 1))).await;
+                End::Moved => {}
+                End::Lost => {
+                    // Once is what happens when events are lost.
+                    if failures > 0 {
+                        stop.or(tokio::time::sleep(self.options.backoff.before(failures))).await;
+                    }
+                    failures += 1;
+                }
+                End::Panicked(error) => {
+                    let error = format!("the task {error}");
+                    tracing::error!(consumer = %self.name, error, "a task of a consumer panicked; the consumer resumes");
+                    self.observer.failed(error, None);
+                    failures += 1;
+                    stop.or(tokio::time::sleep(self.options.backoff.before(failures))).await;
+                }
             }
         }
     }
 
-    async fn session(&self, resumed: Resumed<S>, stop: &mut Stop) -> End {
+    /// Consumes from a checkpoint on. Returns why that ended, and whether anything was applied.
+    async fn session(&self, resumed: Resumed<S>, has_failed: bool, stop: &mut Stop) -> (End, bool) {
         let Resumed { source, mut checkpoint, notice } = resumed;
         self.observer.resumed(&checkpoint, notice);
         let session = Arc::new(Session {
@@ -166,6 +180,7 @@ where
                 window: Window::new(self.options.is_total),
                 pages: 0,
                 paused: None,
+                away: 0,
                 is_closed: false,
             }),
             work: Notify::new(),
@@ -173,7 +188,7 @@ where
             moved: Notify::new(),
         });
         let mut reader = JoinSet::new();
-        reader.spawn(session.clone().read(source));
+        reader.spawn(session.clone().read(source, has_failed));
         let mut lanes = JoinSet::new();
         for _ in 0..self.options.lanes.max(1) {
             lanes.spawn(session.clone().apply());
@@ -184,8 +199,7 @@ where
             has_applied |= !found.applied.is_empty();
             let due = match self.advance(&found, &mut checkpoint, &mut written, false).await {
                 Ok(due) => due,
-                Err(NotAdvanced::Moved) => break End::Moved,
-                Err(NotAdvanced::Lost) => break End::Lost { has_applied },
+                Err(end) => break end,
             };
             let next = [due, found.wake].into_iter().flatten().min();
             tokio::select! {
@@ -193,17 +207,11 @@ where
                 () = stop.asked() => {
                     reader.abort_all();
                     self.finish(&session, lanes, checkpoint, written, pages).await;
-                    return End::Stopped;
+                    return (End::Stopped, has_applied);
                 }
                 // The source has lost what was read, or a lane has to resume.
-                Some(ended) = reader.join_next() => {
-                    self.after_panic(ended, stop).await;
-                    break End::Lost { has_applied };
-                }
-                Some(ended) = lanes.join_next() => {
-                    self.after_panic(ended, stop).await;
-                    break End::Moved;
-                }
+                Some(ended) = reader.join_next() => break of(ended, End::Lost),
+                Some(ended) = lanes.join_next() => break of(ended, End::Moved),
                 () = session.moved.notified() => {}
                 () = at(next) => {}
             }
@@ -211,7 +219,7 @@ where
         // Nothing is applied any more when the next session begins.
         reader.shutdown().await;
         lanes.shutdown().await;
-        end
+        (end, has_applied)
     }
 
     /// Moves the checkpoint past what was applied, and writes it if that is due. Returns when it is. An error means that the
@@ -222,7 +230,7 @@ where
         checkpoint: &mut S::Checkpoint,
         written: &mut Written,
         is_last: bool,
-    ) -> Result<Option<Instant>, NotAdvanced> {
+    ) -> Result<Option<Instant>, End> {
         S::advance(checkpoint, &found.applied);
         written.unwritten += found.applied.len();
         if let Reached::Through(Some(through)) = &found.reached
@@ -236,7 +244,7 @@ where
         if found.is_new || !found.applied.is_empty() {
             if is_end && let Err(reason) = self.effect.caught_up().await {
                 tracing::debug!(consumer = %self.name, reason, "the consumer resumes");
-                return Err(NotAdvanced::Moved);
+                return Err(End::Moved);
             }
             self.observer.reached(&found.reached, is_all, is_end);
         }
@@ -248,7 +256,7 @@ where
         match self.checkpoints.write(checkpoint).await {
             Ok(()) => {
                 if written.failed > 0 {
-                    self.observer.reached(&found.reached, is_all, is_end);
+                    self.observer.recovered(None);
                 }
                 *written = Written { at: Some(now), ..Written::default() };
             }
@@ -262,23 +270,10 @@ where
             Err(WriteError::Moved(cause)) => {
                 let error = chain(&*cause);
                 tracing::warn!(consumer = %self.name, error, "a checkpoint was moved by others; the consumer resumes there");
-                return Err(NotAdvanced::Lost);
+                return Err(End::Lost);
             }
         }
         Ok(written.due(now, self.options.write_every))
-    }
-
-    /// Reports a task that panicked, and waits before the consumer resumes. A lane and the reader catch what the effect does: this
-    /// is a source, or a bug of ours.
-    async fn after_panic(&self, ended: Result<(), JoinError>, stop: &mut Stop) {
-        let Err(panic) = ended else { return };
-        let error = format!(
-            "the task {}",
-            panic.try_into_panic().map_or_else(|_| "was cut off".to_owned(), panic_text)
-        );
-        tracing::error!(consumer = %self.name, error, "a task of a consumer panicked; the consumer resumes");
-        let attempts = self.observer.failed(error, None);
-        stop.or(tokio::time::sleep(self.options.backoff.before(attempts))).await;
     }
 
     /// Lets the lanes finish, and writes the checkpoint.
@@ -299,14 +294,6 @@ where
         let found = session.collect(&mut pages);
         let _ = self.advance(&found, &mut checkpoint, &mut written, true).await;
     }
-}
-
-/// Why the checkpoint was not moved: the consumer must resume.
-enum NotAdvanced {
-    /// The effect says so.
-    Moved,
-    /// The checkpoint is no longer where it was left.
-    Lost,
 }
 
 /// When the checkpoint was written last, and what it does not cover yet.
@@ -356,6 +343,8 @@ struct Shared<S: Source> {
     pages: u64,
     /// Nothing is applied before this.
     paused: Option<Instant>,
+    /// How often nothing could be applied since something was.
+    away: u32,
     is_closed: bool,
 }
 
@@ -372,7 +361,8 @@ struct Found<S: Source> {
 
 impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
     /// Reads ahead until the source has lost what was read.
-    async fn read(self: Arc<Self>, mut source: S) {
+    async fn read(self: Arc<Self>, mut source: S, has_failed: bool) {
+        let mut failures = u32::from(has_failed);
         loop {
             self.has_room().await;
             let error = match source.read().await {
@@ -381,6 +371,9 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
                     return;
                 }
                 Ok(Read::Page { items, through, is_end }) => {
+                    if std::mem::take(&mut failures) > 0 {
+                        self.observer.recovered(None);
+                    }
                     self.push(items, through, is_end);
                     if !is_end {
                         continue;
@@ -392,15 +385,12 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
                 }
                 Err(error) => error,
             };
-            self.wait_after_read(&error).await;
+            let error = chain(&*error);
+            tracing::warn!(consumer = %self.name, error, "the source cannot be read; it is tried again");
+            self.observer.failed(error, None);
+            failures += 1;
+            tokio::time::sleep(self.options.backoff.before(failures)).await;
         }
-    }
-
-    async fn wait_after_read(&self, error: &Cause) {
-        let error = chain(&**error);
-        tracing::warn!(consumer = %self.name, error, "the source cannot be read; it is tried again");
-        let attempts = self.observer.failed(error, None);
-        tokio::time::sleep(self.options.backoff.before(attempts)).await;
     }
 
     async fn has_room(&self) {
@@ -451,11 +441,13 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
                     }
                 }
             };
-            if attempt > 1
-                && count > 0
-                && let Some(item) = items.first()
-            {
-                self.observer.recovered(S::cursor(item));
+            if let Some(item) = items.first() {
+                if attempt > 1 {
+                    self.observer.recovered(Some(S::cursor(item)));
+                }
+                if std::mem::take(&mut self.shared.lock().away) > 0 {
+                    self.observer.recovered(None);
+                }
             }
             self.settle(batch, count, rest, &end);
         }
@@ -472,8 +464,10 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
             }
             Stopped::Unavailable(error) => {
                 tracing::warn!(consumer = %self.name, error, "nothing can be applied now; it is tried again");
-                let attempts = self.observer.failed(error, None);
-                self.shared.lock().paused = Some(Instant::now() + self.options.backoff.before(attempts));
+                self.observer.failed(error, None);
+                let mut shared = self.shared.lock();
+                shared.away += 1;
+                shared.paused = Some(Instant::now() + self.options.backoff.before(shared.away));
                 Some(Settled::GivenBack)
             }
             Stopped::Interrupted => Some(Settled::GivenBack),
@@ -547,6 +541,15 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
             is_new,
             wake,
         }
+    }
+}
+
+/// Why a session ends with one of its tasks, which ends by itself for this reason.
+fn of(ended: Result<(), JoinError>, end: End) -> End {
+    match ended.map_err(JoinError::try_into_panic) {
+        Ok(()) => end,
+        Err(Ok(panic)) => End::Panicked(panic_text(panic)),
+        Err(Err(cancelled)) => End::Panicked(cancelled.to_string()),
     }
 }
 

@@ -411,7 +411,7 @@ mod tests {
         let mut window = Window::<Items<ORDERED>>::new(is_total);
         let (mut model, mut out, mut marked) = (Model::default(), Vec::new(), Vec::new());
         let mut now = Instant::now();
-        let count = 300;
+        let count = 150;
         for step in 0.. {
             assert!(step < 100_000, "seed {seed}: it does not come to an end");
             if (model.pushed.len() as u64) < count && random.below(3) == 0 {
@@ -430,6 +430,7 @@ mod tests {
             {
                 for (index, item) in batch.items.iter().enumerate() {
                     assert!(!model.applied.contains(&item.1), "{item:?} is out again");
+                    assert!(!model.released.contains(&item.1), "{item:?} is out after it was released");
                     assert!(!model.out.contains(item), "{item:?} is out twice");
                     model.check_may_be_out(*item, &batch.items[..index], is_total);
                 }

@@ -94,7 +94,7 @@ impl Run {
             stop: stop.clone(),
             answers: self.answers.clone(),
         };
-        let reports = Reports { health: self.health.clone(), failed: Mutex::default() };
+        let reports = Reports(self.health.clone());
         let options = annals_consume::Options {
             lanes: self.options.concurrency,
             // As many as are handed out: the source counts aggregates.

@@ -184,38 +184,18 @@ impl Checkpoints<Pending> for Marks {
 }
 
 /// The health of a publisher, as its runner changes it.
-pub(crate) struct Reports {
-    pub health: watch::Sender<Health>,
-    /// How often something failed since it last worked.
-    pub failed: parking_lot::Mutex<u32>,
-}
+pub(crate) struct Reports(pub watch::Sender<Health>);
 
 impl Observer<Pending> for Reports {
-    fn resumed(&self, (): &(), _: Option<String>) {
-        self.worked();
+    fn resumed(&self, (): &(), _: Option<String>) {}
+
+    fn reached(&self, _: &Reached<()>, _: bool, _: bool) {}
+
+    fn failed(&self, error: String, _: Option<&Message>) {
+        self.0.send_modify(|health| health.problem = Some(error));
     }
 
-    fn reached(&self, _: &Reached<()>, _: bool, _: bool) {
-        self.worked();
-    }
-
-    fn failed(&self, error: String, _: Option<&Message>) -> u32 {
-        let mut failed = self.failed.lock();
-        *failed += 1;
-        self.health.send_modify(|health| health.problem = Some(error));
-        *failed
-    }
-
-    fn recovered(&self, (): ()) {
-        self.worked();
-    }
-}
-
-impl Reports {
-    /// The tables could be read or written after they could not.
-    fn worked(&self) {
-        if std::mem::take(&mut *self.failed.lock()) > 0 {
-            self.health.send_modify(|health| health.problem = None);
-        }
+    fn recovered(&self, _: Option<()>) {
+        self.0.send_if_modified(|health| health.problem.take().is_some());
     }
 }

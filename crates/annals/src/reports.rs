@@ -42,12 +42,13 @@ where
         }
     }
 
-    fn failed(&self, error: String, event: Option<&RecordedEvent>) -> u32 {
+    fn failed(&self, error: String, event: Option<&RecordedEvent>) {
         let position = event.map(|event| event.position);
-        self.known.progress().failed(error, position, self.shared.now())
+        self.known.progress().failed(error, position, self.shared.now());
     }
 
-    fn recovered(&self, at: Witness) {
-        self.known.progress().worked_at(at.position);
+    fn recovered(&self, at: Option<Witness>) {
+        let progress = self.known.progress();
+        at.map_or_else(|| progress.worked(), |at| progress.worked_at(at.position));
     }
 }

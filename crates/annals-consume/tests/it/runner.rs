@@ -146,7 +146,7 @@ impl Drop for Running<'_> {
 /// The last error since the last success, and how it is otherwise.
 #[derive(Default)]
 struct Status {
-    failing: Mutex<Option<(String, u32)>>,
+    failing: Mutex<Option<String>>,
     ends: Mutex<usize>,
     resumed: Mutex<usize>,
 }
@@ -163,14 +163,11 @@ impl<S: Source> Observer<S> for Status {
         *self.ends.lock() += usize::from(is_end);
     }
 
-    fn failed(&self, error: String, _: Option<&S::Item>) -> u32 {
-        let mut failing = self.failing.lock();
-        let attempts = failing.as_ref().map_or(0, |(_, attempts)| *attempts) + 1;
-        *failing = Some((error, attempts));
-        attempts
+    fn failed(&self, error: String, _: Option<&S::Item>) {
+        *self.failing.lock() = Some(error);
     }
 
-    fn recovered(&self, _: S::Cursor) {
+    fn recovered(&self, _: Option<S::Cursor>) {
         *self.failing.lock() = None;
     }
 }
