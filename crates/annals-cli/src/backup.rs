@@ -40,7 +40,7 @@ pub(crate) struct Backup {
     #[arg(long, value_name = "COUNT", value_parser = count)]
     keep: Option<usize>,
     /// Read at most this many MiB a second; what is copied is read twice, to check it and to copy it
-    #[arg(long, value_name = "MIB", value_parser = crate::rate)]
+    #[arg(long, value_name = "MIB", value_parser = crate::numbers::rate)]
     rate: Option<u64>,
     /// Answer in JSON
     #[arg(long)]

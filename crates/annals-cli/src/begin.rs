@@ -12,7 +12,7 @@ use annals_core::{
 use anyhow::bail;
 use clap::Args;
 
-use crate::whole_number;
+use crate::numbers::whole_number;
 
 /// The options that say where a read begins.
 #[derive(Args)]

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use annals_core::{Error, Invalid};
 use annals_server::{Problem, StatusCode};
 
-use crate::import::BadLine;
+use crate::bad_line::BadLine;
 use crate::output::note;
 use crate::stop::{self, Stopped};
 use crate::{address, begin};

@@ -15,6 +15,7 @@
 mod address;
 mod append;
 mod backup;
+mod bad_line;
 mod begin;
 mod bench;
 mod demo;
@@ -28,6 +29,7 @@ mod logging;
 mod memory;
 mod migrate;
 mod named;
+mod numbers;
 mod outbox;
 mod output;
 mod progress;
@@ -125,22 +127,6 @@ fn main() -> ExitCode {
         runtime.shutdown_background();
     }
     code
-}
-
-/// Reads a number of the command line; the message of the standard library speaks of digits and strings.
-fn whole_number(text: &str) -> Result<u64, &'static str> {
-    text.parse().map_err(|_| "is not a whole number from 0 up")
-}
-
-/// Reads how many of something there may be.
-fn count(text: &str) -> Result<u64, &'static str> {
-    text.parse().ok().filter(|count| *count > 0).ok_or("is not a whole number from 1 up")
-}
-
-/// Reads a rate: bytes a second, given in MiB.
-fn rate(text: &str) -> Result<u64, &'static str> {
-    let mebibytes = whole_number(text).ok().filter(|mebibytes| (1..=1 << 30).contains(mebibytes));
-    mebibytes.map(|mebibytes| mebibytes << 20).ok_or("is not a whole number of MiB a second, from 1 up")
 }
 
 /// Shows help, or tells in one line what is wrong with the command line.

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::address::parser;
-use crate::count;
+use crate::numbers::count;
 use crate::output::{Column, Output, Style, plain, thousands};
 
 /// See how the outbox of a service stands, and retry or drop its dead letters

@@ -10,8 +10,8 @@ use annals_server::event_json;
 use clap::Args;
 
 use crate::begin::{BeginOptions, Place};
-use crate::count;
 use crate::exit::NotFound;
+use crate::numbers::count;
 use crate::output::{Column, Output, Style, plain};
 use crate::store::StoreOption;
 

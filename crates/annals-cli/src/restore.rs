@@ -43,7 +43,7 @@ pub(crate) struct Restore {
     #[arg(long, value_name = "POSITION|TIME")]
     to: Option<To>,
     /// From this backup, by its number in `annals backup --list` [default: the newest]
-    #[arg(long, value_name = "NUMBER", value_parser = crate::whole_number)]
+    #[arg(long, value_name = "NUMBER", value_parser = crate::numbers::whole_number)]
     backup: Option<u64>,
     /// Answer in JSON
     #[arg(long)]

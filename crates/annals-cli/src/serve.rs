@@ -37,7 +37,7 @@ pub(crate) struct Serve {
     #[arg(long = "host", value_name = "NAME", value_parser = host)]
     hosts: Vec<String>,
     /// Verify the store in the background, again and again, reading at most this many MiB a second
-    #[arg(long, value_name = "MIB", value_parser = crate::rate)]
+    #[arg(long, value_name = "MIB", value_parser = crate::numbers::rate)]
     verify_rate: Option<u64>,
     /// Bring the indexes of an earlier version to the newest form in the background, as `annals migrate` does
     #[arg(long)]

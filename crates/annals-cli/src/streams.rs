@@ -6,7 +6,7 @@ use annals_core::{Category, StreamInfo, StreamList};
 use clap::Args;
 use serde::Serialize;
 
-use crate::count;
+use crate::numbers::count;
 use crate::output::{Column, Output, Style, plain};
 use crate::store::StoreOption;
 

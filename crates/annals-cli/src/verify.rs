@@ -35,7 +35,7 @@ exit code is 6 if the store is damaged. Nothing is changed, but how far it has c
 --resume.")]
 pub(crate) struct Verify {
     /// Read at most this many MiB a second
-    #[arg(long, value_name = "MIB", value_parser = crate::rate)]
+    #[arg(long, value_name = "MIB", value_parser = crate::numbers::rate)]
     rate: Option<u64>,
     /// Go on where an earlier verification was stopped, if one was
     #[arg(long)]

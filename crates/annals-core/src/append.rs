@@ -3,17 +3,10 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::text::name_type;
 use crate::{
-    EventId, Invalid, KeyReuse, Limits, NewEvent, Position, Query, RecordedEvent, Seen, StreamId, Timestamp,
-    Version, Witness,
+    EventId, IdempotencyKey, Invalid, KeyReuse, NewEvent, Position, Query, RecordedEvent, Seen, StreamId,
+    Timestamp, Version, Witness,
 };
-
-name_type! {
-    /// The caller's name for one append: the same append with the same key again is not executed but answered
-    /// with the outcome of the first; another one is refused (G5). At most 2,048 bytes.
-    IdempotencyKey, "idempotency key", 2048
-}
 
 /// What is expected of a stream's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -201,15 +194,6 @@ impl Append {
         self.key_reuse = KeyReuse::Original;
         self
     }
-
-    /// Checks what can be checked without a store: that there are events, that names are the caller's to use
-    /// and that sizes keep within the limits.
-    ///
-    /// # Errors
-    /// [`Invalid`], naming the field.
-    pub fn validate(&self, limits: &Limits) -> Result<(), Invalid> {
-        limits.check(self)
-    }
 }
 
 /// The outcome of an append that was carried out, now or, for a duplicate, before.
@@ -287,5 +271,12 @@ impl Appended {
     /// How many events were written.
     pub fn count(&self) -> u64 {
         self.last.get() - self.first.get() + 1
+    }
+}
+
+/// What an append has written.
+impl From<&Appended> for Seen {
+    fn from(appended: &Appended) -> Self {
+        appended.witness().into()
     }
 }

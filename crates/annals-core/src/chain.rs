@@ -5,7 +5,8 @@
 
 use std::error::Error;
 
-use crate::Cause;
+/// What lies behind an error; for people and logs, not to be matched on.
+pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Most causes that are shown of an error: one may be its own source.
 const CAUSES_MAX: usize = 16;

@@ -3,14 +3,10 @@
 use std::fmt;
 
 use crate::chain::{because, chain};
-use crate::text::shortened;
-use crate::{Expected, Position, RecordedEvent, Reused, StreamId, Version, Witness};
+use crate::{Cause, Expected, Invalid, Position, RecordedEvent, Reused, StreamId, Version, Witness};
 
 /// What a store answers with.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// What lies behind an error; for people and logs, not to be matched on.
-pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Why a store refused, by what the caller can do about it. Each has a page in `docs/errors/`.
 ///
@@ -97,43 +93,10 @@ impl fmt::Debug for Error {
     }
 }
 
-/// What is wrong with a request.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} {problem}")]
-pub struct Invalid {
-    /// The part of the request that is wrong, as a path: `events[3].type`.
-    pub field: String,
-    /// What is wrong with it, and what would be right.
-    pub problem: String,
-}
-
-/// Most bytes of a field's name in an [`Invalid`]: longer than any name that is accepted.
-const FIELD_BYTES_MAX: usize = 2 << 10;
-/// Most bytes of the problem in an [`Invalid`].
-const PROBLEM_BYTES_MAX: usize = 4 << 10;
-
-impl Invalid {
-    /// This part of the request has this problem.
-    ///
-    /// Problems quote what is wrong, which may be as long as a request: of long texts the middle is left out.
-    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self {
-            field: shortened(field.into(), FIELD_BYTES_MAX),
-            problem: shortened(problem.into(), PROBLEM_BYTES_MAX),
-        }
-    }
-}
-
 // Not by `#[from]`, which would make it the source of what prints it already.
 impl From<Invalid> for Error {
     fn from(invalid: Invalid) -> Self {
         Self::Invalid(invalid)
-    }
-}
-
-impl From<std::convert::Infallible> for Invalid {
-    fn from(never: std::convert::Infallible) -> Self {
-        match never {}
     }
 }
 
@@ -284,18 +247,6 @@ impl fmt::Display for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_problem_that_quotes_a_long_text_is_short() {
-        let long = "한".repeat(1 << 20);
-        let invalid = Invalid::new(format!("events[0].{long}"), format!("`{long}` is not a UUID"));
-        assert!(
-            invalid.field.len() <= 2 << 10 && invalid.field.starts_with("events[0].한"),
-            "{}",
-            invalid.field
-        );
-        assert!(invalid.problem.len() <= 4 << 10 && invalid.problem.ends_with("` is not a UUID"));
-    }
 
     #[test]
     fn a_conflict_names_the_first_violations_and_how_many_there_are() {

@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
-use crate::text::name_type;
+use crate::name::name_type;
 use crate::{IdempotencyKey, Invalid, Position, StreamId, Text, Timestamp, Version, check_json};
 
 name_type! {

@@ -20,12 +20,15 @@
 //! # }
 //! ```
 //!
-//! The files, in the order in which they are best read: `stream`, `event`, `query`, `append`, `read`,
-//! `error`, `store`, `witness`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`; `json` checks
+//! The files, in the order in which they are best read: `stream`, `event`, `query`, `key`, `append`, `read`,
+//! `invalid`, `error`, `witness`, `store`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`; `json` checks
 //! data that says it is JSON.
 #![forbid(unsafe_code)]
 
 mod text;
+
+mod invalid;
+mod name;
 
 mod number;
 mod stream;
@@ -35,6 +38,7 @@ mod event;
 mod query;
 
 mod append;
+mod key;
 mod limits;
 mod read;
 
@@ -62,13 +66,15 @@ pub use aggregate::{
     Aggregate, CodecError, CommandOf, Context, Decide, Decision, Event, Events, emit, emit_all, nothing,
     reject,
 };
-pub use append::{Append, Appended, Condition, Expected, IdempotencyKey, Write};
+pub use append::{Append, Appended, Condition, Expected, Write};
 pub use backoff::Backoff;
 pub use bytes::Bytes;
-pub use chain::chain;
-pub use error::{Cause, Conflict, Error, Invalid, Place, Result, Violated, Violation};
+pub use chain::{Cause, chain};
+pub use error::{Conflict, Error, Place, Result, Violated, Violation};
 pub use event::{ContentType, EventId, EventMetadata, EventType, Metadata, NewEvent, RecordedEvent, Tag};
+pub use invalid::Invalid;
 pub use json::{InvalidJson, JSON_DEPTH_MAX, check_json};
+pub use key::{IdempotencyKey, KeyReuse, Reused};
 pub use limits::Limits;
 pub use memory::MemoryStore;
 pub use number::{Position, Version};
@@ -77,7 +83,6 @@ pub use read::{Direction, LogPage, LogRead, StreamInfo, StreamList, StreamPage, 
 pub use redaction::{redacted, without_secrets};
 pub use refusal::refusal_code;
 pub use reserved::refuse_reserved;
-pub use reuse::{KeyReuse, Reused};
 pub use store::{EventStore, EventStoreExt, StoreId};
 pub use stream::{Category, StreamId};
 pub use text::{Text, shortened};

@@ -60,8 +60,19 @@ pub(crate) struct QuerySize {
     bytes: usize,
 }
 
+impl Append {
+    /// Checks what can be checked without a store: that there are events, that names are the caller's to use
+    /// and that sizes keep within the limits.
+    ///
+    /// # Errors
+    /// [`Invalid`], naming the field.
+    pub fn validate(&self, limits: &Limits) -> Result<(), Invalid> {
+        limits.check(self)
+    }
+}
+
 impl Limits {
-    pub(crate) fn check(&self, append: &Append) -> Result<(), Invalid> {
+    fn check(&self, append: &Append) -> Result<(), Invalid> {
         if append.writes.is_empty() {
             return Err(Invalid::new("events", "is empty: an append needs at least one event"));
         }
@@ -134,7 +145,7 @@ impl Limits {
             ] {
                 if let Some(text) = text {
                     let field = format!("{field}.items[{index}].{name}");
-                    crate::text::check_name(&field, text, CAUSE_BYTES_MAX)?;
+                    crate::name::check_name(&field, text, CAUSE_BYTES_MAX)?;
                 }
             }
             for bytes in item.names().map(str::len).chain(item.id.map(|id| id.as_bytes().len())) {
@@ -167,7 +178,7 @@ impl Limits {
             ("metadata.predecessor", &metadata.predecessor),
         ] {
             if let Some(value) = value {
-                crate::text::check_name(field, value, CAUSE_BYTES_MAX)?;
+                crate::name::check_name(field, value, CAUSE_BYTES_MAX)?;
                 metadata_bytes += value.len();
             }
         }
@@ -182,7 +193,7 @@ impl Limits {
             }
         }
         if let ContentType::Other(name) = &event.content_type {
-            crate::text::check_name("content_type", name, 256)?;
+            crate::name::check_name("content_type", name, 256)?;
         }
         let tag_bytes: usize = event.tags.iter().map(|tag: &Tag| tag.as_str().len()).sum();
         let event_bytes = event.data.len() + metadata_bytes + tag_bytes;

@@ -8,8 +8,9 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::{
-    Append, Appended, IdempotencyKey, Invalid, LogPage, LogRead, Position, Query, RecordedEvent, Result,
-    StreamId, StreamInfo, StreamList, StreamPage, StreamRead, Timestamp, Version, Witness,
+    Append, Appended, Error, EventId, IdempotencyKey, Invalid, LogPage, LogRead, Position, Query,
+    RecordedEvent, Result, StreamId, StreamInfo, StreamList, StreamPage, StreamRead, Timestamp, Version,
+    Witness,
 };
 
 /// A log of events that is appended to under conditions and read from anywhere.
@@ -68,6 +69,49 @@ pub trait EventStore: Send + Sync + 'static {
     async fn wait(&self, after: Position) -> Result<Position>;
 }
 
+impl Witness {
+    /// The witness of the place before the first event of a log.
+    pub fn origin(log: StoreId) -> Self {
+        Self { position: Position::ZERO, id: EventId::from_bytes(*log.as_bytes()) }
+    }
+
+    /// The witness at a position of this store. `None` beyond its head.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn at<S: EventStore + ?Sized>(store: &S, position: Position) -> Result<Option<Self>> {
+        if position == Position::ZERO {
+            return Ok(Some(Self::origin(store.id())));
+        }
+        // Backward: a replica that does not have this position yet does not answer then.
+        let read = LogRead::backward(position).limit(1);
+        let found = store.read_log(read).await?.events.into_iter().find(|event| event.position == position);
+        Ok(found.as_ref().map(Self::of))
+    }
+
+    /// Whether the store still has this event at this position.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn holds<S: EventStore + ?Sized>(self, store: &S) -> Result<bool> {
+        Ok(Self::at(store, self.position).await? == Some(self))
+    }
+
+    /// Makes sure that the store still has this event, and so everything that was read before it: for the end of a read of
+    /// several pages that must be of one history.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it has not; otherwise as the store's reads.
+    pub async fn expect<S: EventStore + ?Sized>(self, store: &S) -> Result<()> {
+        if self.holds(store).await? {
+            return Ok(());
+        }
+        let lost =
+            format!("the log has lost events while it was read: it no longer has {self}. Read it again");
+        Err(Error::Unavailable(lost.into()))
+    }
+}
+
 /// What every store can do beyond the contract.
 #[async_trait]
 pub trait EventStoreExt: EventStore {
@@ -110,9 +154,7 @@ pub trait EventStoreExt: EventStore {
                 return Ok(events);
             }
             if page.next <= read.from {
-                return Err(crate::Error::Unavailable(
-                    "the store answered a page that ends where it begins".into(),
-                ));
+                return Err(Error::Unavailable("the store answered a page that ends where it begins".into()));
             }
             read.from = page.next;
         }
@@ -140,9 +182,7 @@ pub trait EventStoreExt: EventStore {
                 return Ok(events);
             }
             if page.next <= read.from {
-                return Err(crate::Error::Unavailable(
-                    "the store answered a page that ends where it begins".into(),
-                ));
+                return Err(Error::Unavailable("the store answered a page that ends where it begins".into()));
             }
             read.from = page.next;
         }

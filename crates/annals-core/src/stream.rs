@@ -1,6 +1,6 @@
 //! Streams and their categories.
 
-use crate::text::name_type;
+use crate::name::name_type;
 use crate::{Invalid, Text, refuse_reserved};
 
 name_type! {

@@ -2,13 +2,11 @@
 //!
 //! A position alone does not tell whether the log is still the one it was read from: a restored backup, a standby that
 //! lost the newest events, or another log behind the same address has other events at the same positions. A
-//! [`Witness`] names the event too, so the difference is noticed when the position is used again.
+//! [`Witness`] names the event too, so the difference is noticed when the position is used again: `store` compares it.
 
 use std::fmt;
 
-use crate::{
-    Appended, Error, EventId, EventStore, Invalid, LogRead, Position, RecordedEvent, Result, StoreId,
-};
+use crate::{EventId, Invalid, Position, RecordedEvent};
 
 /// A position and the id of the event there; at position 0, the id of the log.
 ///
@@ -26,47 +24,6 @@ impl Witness {
     /// The witness of an event.
     pub fn of(event: &RecordedEvent) -> Self {
         Self { position: event.position, id: event.id }
-    }
-
-    /// The witness of the place before the first event of a log.
-    pub fn origin(log: StoreId) -> Self {
-        Self { position: Position::ZERO, id: EventId::from_bytes(*log.as_bytes()) }
-    }
-
-    /// The witness at a position of this store. `None` beyond its head.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn at<S: EventStore + ?Sized>(store: &S, position: Position) -> Result<Option<Self>> {
-        if position == Position::ZERO {
-            return Ok(Some(Self::origin(store.id())));
-        }
-        // Backward: a replica that does not have this position yet does not answer then.
-        let read = LogRead::backward(position).limit(1);
-        let found = store.read_log(read).await?.events.into_iter().find(|event| event.position == position);
-        Ok(found.as_ref().map(Self::of))
-    }
-
-    /// Whether the store still has this event at this position.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn holds<S: EventStore + ?Sized>(self, store: &S) -> Result<bool> {
-        Ok(Self::at(store, self.position).await? == Some(self))
-    }
-
-    /// Makes sure that the store still has this event, and so everything that was read before it: for the end of a read of
-    /// several pages that must be of one history.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] if it has not; otherwise as the store's reads.
-    pub async fn expect<S: EventStore + ?Sized>(self, store: &S) -> Result<()> {
-        if self.holds(store).await? {
-            return Ok(());
-        }
-        let lost =
-            format!("the log has lost events while it was read: it no longer has {self}. Read it again");
-        Err(Error::Unavailable(lost.into()))
     }
 }
 
@@ -100,13 +57,6 @@ impl From<Position> for Seen {
 impl From<Witness> for Seen {
     fn from(witness: Witness) -> Self {
         Self { position: witness.position, event: Some(witness.id) }
-    }
-}
-
-/// What an append has written.
-impl From<&Appended> for Seen {
-    fn from(appended: &Appended) -> Self {
-        appended.witness().into()
     }
 }
 
@@ -161,7 +111,7 @@ impl std::str::FromStr for Witness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Append, Expected, MemoryStore, NewEvent, StreamId};
+    use crate::{Append, EventStore, Expected, MemoryStore, NewEvent, StreamId};
 
     async fn log(events: u64) -> MemoryStore {
         let store = MemoryStore::new();

@@ -11,7 +11,8 @@
 //!       back calls it if anything waits. So nothing waits for ever.
 //! - C3  The log is closed by the thread, with the turn, when nothing waits; from then on appends are refused.
 //!
-//! Next below: `writer` (what is staged, and where), then `sync`.
+//! Next below: `writer` (what is staged, and where), then `sync`. Between them `staging` and `stage` (judgement and frames);
+//! beside them `outcome`, `clock`, `noted` (how far the log is durable), and in the background `seal` (indexes of finished runs).
 
 pub mod clock;
 pub mod noted;

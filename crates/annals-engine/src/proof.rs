@@ -5,7 +5,8 @@
 //! ```
 //!
 //! It follows from the segments: a file that is missing, broken or of another log is made again, from the beginning.
-//! Next below: `digest`; `seal` goes on with it when there is nothing better to do.
+//! The files: `digest`, and `receipt`, the proof for somebody without the store. The thread of `commit::seal` extends the
+//! digest when it has nothing better to do.
 
 pub mod digest;
 pub mod receipt;

@@ -1,7 +1,7 @@
 //! Reads: pages of the log, pages of a stream, lists of streams, from a view of the log.
 //!
 //! Every read finds the places of the events in the indexes of runs and then fetches the events at these places
-//! (`fetch`). The work of one page is bounded.
+//! (`fetch`). The work of one page is bounded. The other files: `view` (the log as readers see it), `scan` (all events in a row).
 
 pub mod fetch;
 pub mod scan;

@@ -1,7 +1,7 @@
 //! What an error of MariaDB or MySQL means to the caller of the store: by its number, never by its text.
 
 use annals_core::{Cause, EventId, Position, StoreId, Witness};
-use annals_sql::{Failure, Step, Stopped, Verdict};
+use annals_sql::{Failure, Fault, Step, Stopped, Verdict};
 use sqlx::mysql::MySqlDatabaseError;
 
 /// The server goes down, the connection or the statement was ended by somebody or for its long silence, or the commit itself has
@@ -24,7 +24,7 @@ pub(crate) fn stopped(reason: Stopped) -> sqlx::Error {
 }
 
 /// What the store itself says, here or in a procedure in the database (`sql/`), whose messages have what it needs.
-pub(crate) fn reason(error: &sqlx::Error) -> Option<Stopped> {
+fn reason(error: &sqlx::Error) -> Option<Stopped> {
     let message = match error {
         sqlx::Error::Configuration(cause) => return cause.downcast_ref().cloned(),
         sqlx::Error::Database(refused) => refused.message(),
@@ -127,4 +127,39 @@ pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
         Failure::Refused(cause) => annals_core::Error::Unavailable(Box::new(cause)),
         failure => failure.into(),
     }
+}
+
+/// What an error means for whoever has sent a statement.
+pub(crate) fn fault(error: sqlx::Error) -> Fault {
+    if let Some(reason) = reason(&error) {
+        return Fault::unavailable(reason);
+    }
+    /// Locks, deadlocks, time, connections, memory and disk; a table that was made again meanwhile.
+    const LATER: [u16; 17] = [
+        1021, 1030, 1040, 1041, 1114, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1412, STATEMENTS, 1615, 1969,
+        3024,
+    ];
+    let number = number(&error);
+    let refused = match &error {
+        sqlx::Error::Database(_) => !ENDED.contains(&number) && !LATER.contains(&number),
+        sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
+        // The driver tells by this that a statement has other marks than values.
+        sqlx::Error::Protocol(_) => true,
+        _ => false,
+    };
+    let told: Cause = match error {
+        sqlx::Error::Database(refused) => {
+            let hint = match number {
+                1044 | 1142 | 1227 | 1370 => "; docs/sql-stores.md says what the user must be allowed to",
+                STATEMENTS => {
+                    "; all clients together keep too many prepared statements: raise max_prepared_stmt_count"
+                }
+                1927 => "; it was silent for too long, or somebody has ended it",
+                _ => "",
+            };
+            format!("the database: {}{hint}", refused.message()).into()
+        }
+        error => Box::new(error),
+    };
+    if refused { Fault::Refused(told) } else { Fault::Unavailable(told) }
 }

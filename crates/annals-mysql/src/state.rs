@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use sqlx::mysql::{MySqlArguments, MySqlConnection};
 use sqlx::{AssertSqlSafe, Column, Connection, Either, Executor, Row};
 
-use crate::error::{ENDED, STATEMENTS, number, reason};
+use crate::error::{STATEMENTS, fault, number};
 use crate::options::Address;
 use crate::session::{Connected, Door, StateOf};
 use crate::{Options, schema, session, value};
@@ -150,39 +150,4 @@ async fn execute(
         }
     }
     Ok(Ok(answer))
-}
-
-/// What an error means for whoever has sent a statement.
-pub(crate) fn fault(error: sqlx::Error) -> Fault {
-    if let Some(reason) = reason(&error) {
-        return Fault::unavailable(reason);
-    }
-    /// Locks, deadlocks, time, connections, memory and disk; a table that was made again meanwhile.
-    const LATER: [u16; 17] = [
-        1021, 1030, 1040, 1041, 1114, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1412, STATEMENTS, 1615, 1969,
-        3024,
-    ];
-    let number = number(&error);
-    let refused = match &error {
-        sqlx::Error::Database(_) => !ENDED.contains(&number) && !LATER.contains(&number),
-        sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
-        // The driver tells by this that a statement has other marks than values.
-        sqlx::Error::Protocol(_) => true,
-        _ => false,
-    };
-    let told: annals_core::Cause = match error {
-        sqlx::Error::Database(refused) => {
-            let hint = match number {
-                1044 | 1142 | 1227 | 1370 => "; docs/sql-stores.md says what the user must be allowed to",
-                STATEMENTS => {
-                    "; all clients together keep too many prepared statements: raise max_prepared_stmt_count"
-                }
-                1927 => "; it was silent for too long, or somebody has ended it",
-                _ => "",
-            };
-            format!("the database: {}{hint}", refused.message()).into()
-        }
-        error => Box::new(error),
-    };
-    if refused { Fault::Refused(told) } else { Fault::Unavailable(told) }
 }

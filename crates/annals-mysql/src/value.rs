@@ -22,7 +22,7 @@ pub(crate) fn add(arguments: &mut MySqlArguments, value: &Value) -> Result<(), B
 /// If a column is of a type that is none of those that are known here.
 pub(crate) fn columns(row: &MySqlRow) -> Result<Vec<Value>, Fault> {
     let read = |column: &MySqlColumn| {
-        let value = row.try_get_raw(column.ordinal()).map_err(crate::state::fault)?;
+        let value = row.try_get_raw(column.ordinal()).map_err(crate::error::fault)?;
         if value.is_null() {
             return Ok(Value::Null);
         }

@@ -47,7 +47,8 @@
 //! `docs/outbox.md` says when to use it and how to look after it. The SQL of the tables is in `sql/`.
 //!
 //! The files, in the order in which they are best read: `message`, `outbox` (tables, writing), `sink`, `publisher` (starting
-//! and stopping), `run`, `source`, `publish` and `in_flight` (publishing), `lease`, `pending` (the statements of a publisher), `letters` (dead letters
+//! and stopping) with its `options` and `health`, `run`, `source`, `publish` and `in_flight` (publishing), `lease`, `pending` (the
+//! statements of a publisher), `letters` (dead letters
 //! and figures), `listen`, `database`, `dialect`, `error`.
 #![forbid(unsafe_code)]
 
@@ -58,6 +59,8 @@ mod message;
 mod outbox;
 mod sink;
 
+mod health;
+mod options;
 mod publisher;
 
 mod in_flight;
@@ -78,9 +81,11 @@ mod error;
 
 pub use database::{Pool, Session};
 pub use error::{Error, Failure, Result};
+pub use health::Health;
 pub use lease::LeaseHolder;
 pub use letters::{DeadLetter, Failing, Status};
 pub use message::{DATA_BYTES_MAX, HEADERS_BYTES_MAX, Message, NAME_BYTES_MAX, NewMessage};
+pub use options::Options;
 pub use outbox::Outbox;
-pub use publisher::{Health, Options, Publisher, Publishing, Wake};
+pub use publisher::{Publisher, Publishing, Wake};
 pub use sink::{LogSink, Sink};

@@ -10,8 +10,6 @@ use annals_core::Invalid;
 
 use crate::database::{Access, Row, Session, Transaction, Value};
 use crate::dialect::Dialect;
-use crate::publisher::Publisher;
-use crate::sink::Sink;
 use crate::{Error, NewMessage, Pool, Result};
 
 /// An outbox: some tables in the database of a service. A clone is cheap and of the same outbox.
@@ -122,11 +120,6 @@ impl Outbox {
         let values = [&row[..], &aggregate].concat();
         session.execute(self.spell(dialect, WRITE), &values).await.map_err(failed)?;
         Ok(())
-    }
-
-    /// A publisher of this outbox to this sink, to be started.
-    pub fn publisher(&self, sink: impl Sink) -> Publisher {
-        Publisher::new(self.clone(), sink)
     }
 
     /// Whether the tables are there and as this version knows them.

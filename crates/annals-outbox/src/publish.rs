@@ -14,11 +14,12 @@ use annals_core::Backoff;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::health::Health;
 use crate::in_flight::InFlight;
 use crate::lease::Lease;
 use crate::message::{Aggregate, Message};
+use crate::options::Options;
 use crate::pending::Published;
-use crate::publisher::{Health, Options};
 use crate::sink::Sink;
 use crate::source::Pending;
 use crate::{Failure, Outbox};

@@ -14,10 +14,11 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::Outbox;
+use crate::health::Health;
 use crate::in_flight::InFlight;
 use crate::lease::{Kept, Lease};
+use crate::options::Options;
 use crate::publish::{AWAY, Answers, Publish};
-use crate::publisher::{Health, Options};
 use crate::sink::Sink;
 use crate::source::{Marks, Reports};
 

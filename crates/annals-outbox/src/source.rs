@@ -10,10 +10,11 @@ use annals_core::Cause;
 use tokio::sync::{Notify, watch};
 
 use crate::Outbox;
+use crate::health::Health;
 use crate::in_flight::InFlight;
 use crate::lease::Lease;
 use crate::message::{Aggregate, Message};
-use crate::publisher::{Health, Options};
+use crate::options::Options;
 
 /// How many processed messages are deleted at once, and how long nothing is looked for when there were fewer.
 const CLEANED_AT_ONCE: usize = 1_000;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{Position, Timestamp, Version};
+use annals_core::Position;
 use async_trait::async_trait;
 
 use crate::line::Driver;
-use crate::{Asked, Facts, Failure, Lineage, Session, Staged, Step};
+use crate::{Asked, Facts, Failure, Lineage, Session, Staged, Step, Tail};
 
 /// How the rows of a group are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,15 +71,4 @@ pub trait Database: Send + Sync + 'static {
 
     /// The log goes to here, by what this process has committed.
     fn written(&self, _head: Position) {}
-}
-
-/// The end of the log as a group found it.
-#[derive(Clone, Debug)]
-pub struct Tail {
-    /// Position of the last event before the group.
-    pub position: Position,
-    /// When that was recorded; the group's times are held to it.
-    pub recorded_at: Timestamp,
-    /// The version of each of the group's streams before it, in their order.
-    pub versions: Vec<Version>,
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use annals_core::{
-    Append, Condition, EventId, Expected, IdempotencyKey, Position, Query, StreamId, Version, Witness,
+    Append, Condition, EventId, Expected, IdempotencyKey, Position, Query, StreamId, Timestamp, Version,
+    Witness,
 };
 
 use crate::Batch;
@@ -162,6 +163,17 @@ impl<'a> Asked<'a> {
         let single = newest.chain(self.seen.iter().copied()).filter(|position| *position > Position::ZERO);
         ranges.chain(single.map(|position| (position, position))).collect()
     }
+}
+
+/// The end of the log as a group found it.
+#[derive(Clone, Debug)]
+pub struct Tail {
+    /// Position of the last event before the group.
+    pub position: Position,
+    /// When that was recorded; the group's times are held to it.
+    pub recorded_at: Timestamp,
+    /// The version of each of the group's streams before it, in their order.
+    pub versions: Vec<Version>,
 }
 
 #[cfg(test)]

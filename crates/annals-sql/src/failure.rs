@@ -1,11 +1,9 @@
 //! Why a group was not written, for the callers of its appends.
 
-use std::fmt;
-use std::sync::Arc;
-
 use annals_core::{Cause, Error, Invalid, Witness, chain};
 
 use crate::Stopped;
+use crate::cause::SharedCause;
 
 /// What was under way when a database failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,37 +98,5 @@ impl From<Failure> for Error {
             Failure::Lost(seen) => Self::Unavailable(Box::new(Stopped::OtherHistory { seen })),
             Failure::Indeterminate(cause) => Self::Indeterminate(Box::new(cause)),
         }
-    }
-}
-
-/// A cause that several callers get.
-#[derive(Clone)]
-pub struct SharedCause(Arc<dyn std::error::Error + Send + Sync>);
-
-impl SharedCause {
-    pub(crate) fn new(cause: impl Into<Cause>) -> Self {
-        Self(cause.into().into())
-    }
-
-    pub(crate) fn is<E: std::error::Error + 'static>(&self) -> Option<&E> {
-        self.0.downcast_ref()
-    }
-}
-
-impl fmt::Display for SharedCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Debug for SharedCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-impl std::error::Error for SharedCause {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
     }
 }

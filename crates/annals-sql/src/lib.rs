@@ -16,11 +16,13 @@
 //! Knows no database and no SQL but the shape of a query; those are in `annals-postgres` and
 //! `annals-mysql`.
 //!
-//! The files, in the order in which they are best read: `committer`, `stage`, `facts`, `writer`, `database` (what a store
-//! says in its database's words), `line` (connections), `lineage` (which log it is), `failure`, `stopped`; `row`, `page`, `matching`, `predecessors`, `progress`; `replicated` (reads from a replica);
+//! The files, in the order in which they are best read: `committer`, `batch`, `stage`, `facts`, `writer`, `database` (what a store
+//! says in its database's words), `line` (connections), `lineage` (which log it is), `failure`, `stopped`, `cause`; `row`, `page`, `matching`, `predecessors`, `progress`; `replicated` (reads from a replica);
 //! `inline` (projections in the transaction of an append); for the state beside a log `session`, `held`, `dialect`, `value`.
 #![forbid(unsafe_code)]
 
+mod batch;
+mod cause;
 mod claim;
 mod committer;
 mod database;
@@ -46,11 +48,12 @@ mod held;
 mod session;
 mod value;
 
+pub use batch::{Batch, Pending};
 pub use claim::{Claim, Claimed};
 pub use committer::{Committer, GROUP_BYTES_MAX, outcome_at, weight};
-pub use database::{Database, How, Tail};
+pub use database::{Database, How};
 pub use dialect::{Allowed, Dialect, Translated};
-pub use facts::{Asked, Facts};
+pub use facts::{Asked, Facts, Tail};
 pub use failure::{Failure, Step, Verdict};
 pub use held::{Held, Speaks};
 pub use inline::{Group, Inline, Inlines, NotTaken, Registered};
@@ -64,6 +67,6 @@ pub use progress::Progress;
 pub use replicated::{OpenReplica, Replicated, split_replica};
 pub use row::{EventRow, Stored, own_to_json, tags_to_json};
 pub use session::{Answer, Fault, Session, Sessions, run};
-pub use stage::{Batch, Pending, Staged, StagedEvent, StagedStream};
+pub use stage::{Staged, StagedEvent, StagedStream};
 pub use stopped::{Stopped, has_moved, of_opening};
 pub use value::Value;

@@ -8,7 +8,7 @@ use annals_core::{Cause, Error, Position, Result, Witness};
 use tokio::sync::{Notify, watch};
 
 use crate::Stopped;
-use crate::failure::SharedCause;
+use crate::cause::SharedCause;
 
 /// The newest head that anybody in this process has seen. A clone is the same.
 #[derive(Clone, Debug)]

@@ -8,39 +8,12 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use annals_core::{
-    Admission, Append, Appended, Condition, EventId, IdempotencyKey, Invalid, LogView, Position, Query,
-    RecordedEvent, StoreId, StreamId, Timestamp, Version, Violated, Witness, Write, admit,
+    Admission, Append, Appended, EventId, IdempotencyKey, Invalid, LogView, Position, Query, RecordedEvent,
+    StoreId, StreamId, Timestamp, Version, Violated, Witness, Write, admit,
 };
 
-use crate::{Facts, Tail};
-
-/// Appends that are to be judged together.
-#[derive(Clone, Debug)]
-pub struct Batch<'a> {
-    /// The appends, in the order in which they came in.
-    pub appends: Vec<Pending<'a>>,
-    /// The newest event that was known when `lost` was looked up. It must be in the log when the batch is written: if it is
-    /// not, events were lost meanwhile.
-    pub known: Witness,
-    /// The identity of the log.
-    pub log: StoreId,
-}
-
-/// An append that is to be judged.
-#[derive(Clone, Copy, Debug)]
-pub struct Pending<'a> {
-    /// The append.
-    pub append: &'a Append,
-    /// An event that the log was found to have lost after the append came in.
-    pub lost: Option<Witness>,
-}
-
-impl Pending<'_> {
-    /// Whether a condition may hold although the append was decided on events that are lost.
-    fn is_doubtful(&self) -> bool {
-        self.lost.is_some() && self.append.conditions.iter().any(names_only_a_place)
-    }
-}
+use crate::batch::names_only_a_place;
+use crate::{Batch, Facts, Pending, Tail};
 
 /// A group of appends, judged: what is assumed of the log, and the rows.
 #[derive(Debug)]
@@ -278,17 +251,6 @@ fn doubted(admission: Admission, append: &Append, lost: Witness) -> Admission {
     }
     violated.sort_by_key(|(index, _)| *index);
     if violated.is_empty() { Admission::Write } else { Admission::Refuse(violated) }
-}
-
-/// Whether a condition is about a version or a position at which another history has another event.
-fn names_only_a_place(condition: &Condition) -> bool {
-    match condition {
-        Condition::Version { expected, .. } => {
-            expected.version().is_some_and(|version| version > Version::ZERO)
-        }
-        Condition::NoMatch { after, .. } => after.event.is_none() && after.position > Position::ZERO,
-        _ => false,
-    }
 }
 
 impl LogView for Staged<'_> {

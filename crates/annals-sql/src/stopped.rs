@@ -106,7 +106,7 @@ fn stopped(error: &Error) -> Option<&Stopped> {
         if let Some(stopped) = error.downcast_ref::<Stopped>() {
             return Some(stopped);
         }
-        if let Some(shared) = error.downcast_ref::<crate::failure::SharedCause>()
+        if let Some(shared) = error.downcast_ref::<crate::cause::SharedCause>()
             && let Some(stopped) = shared.is::<Stopped>()
         {
             return Some(stopped);

@@ -4,7 +4,7 @@
 use annals_outbox::{Pool, Session};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::orders::Order;
+use crate::order::Order;
 
 #[derive(Clone)]
 pub struct Database(Pool);

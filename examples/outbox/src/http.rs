@@ -8,7 +8,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 
-use crate::orders::{Order, Orders, Refused};
+use crate::order::Order;
+use crate::orders::{Orders, Refused};
 
 #[derive(Clone)]
 struct App {

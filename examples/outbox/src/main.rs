@@ -12,6 +12,7 @@
 mod database;
 mod die;
 mod http;
+mod order;
 mod orders;
 mod publish;
 

@@ -1,26 +1,11 @@
 //! Orders: rows that are changed. Each change is one transaction, with the message that tells of it.
 
 use annals_outbox::{NewMessage, Outbox};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::database::{Database, Value};
 use crate::die;
-
-/// An order, as it is now.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Order {
-    pub id: String,
-    pub customer: String,
-    pub cents: i64,
-    /// `placed`, `paid` or `cancelled`.
-    #[serde(default = "placed")]
-    pub state: String,
-}
-
-fn placed() -> String {
-    "placed".to_owned()
-}
+use crate::order::Order;
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use annals::EventStore;
 use annals_outbox::{Failure, LogSink, Message, Options, Outbox, Publishing, Sink};
 use async_trait::async_trait;
 
-use crate::{Error, die};
+use crate::die;
 
 /// A log, and the console.
 struct LogAndConsole(LogSink);
@@ -24,7 +24,7 @@ impl Sink for LogAndConsole {
 }
 
 /// Starts to publish; not at all, if this process is to die before there is something to be published.
-pub async fn start(outbox: &Outbox, log: Arc<dyn EventStore>) -> Result<Option<Publishing>, Error> {
+pub async fn start(outbox: &Outbox, log: Arc<dyn EventStore>) -> annals_outbox::Result<Option<Publishing>> {
     if die::is_set("after-commit") {
         return Ok(None);
     }

@@ -10,7 +10,7 @@
 //! product.*, member.* ──> the order service's own copy of what it must know of them
 //! ```
 //!
-//! Each service has its own folder and knows of the others nothing but their events. Any of them can be started
+//! Each service has its own folder and knows of the others nothing but their events (`events`). Any of them can be started
 //! without the others; [`Shop`] starts all. Read `product/` first: it is the plainest.
 //!
 //! Beside the services: `values` (money, names, ids), `form` (from JSON to a command), `http` (what the REST routes
@@ -29,54 +29,9 @@ pub mod session;
 pub mod values;
 
 mod digest;
+mod events;
 mod page;
+mod shop;
 mod together;
 
-use annals::{Annals, Result};
-use axum::Router;
-
-use member::MemberService;
-use order::OrderService;
-use product::ProductService;
-use sales::SalesReport;
-
-/// All services of the shop, running.
-#[derive(Clone)]
-pub struct Shop {
-    /// Who is a member.
-    pub members: MemberService,
-    /// What is on sale.
-    pub products: ProductService,
-    /// Who ordered what.
-    pub orders: OrderService,
-    /// What was sold when.
-    pub sales: SalesReport,
-    annals: Annals,
-}
-
-impl Shop {
-    /// Starts all services.
-    ///
-    /// # Errors
-    /// If one of them cannot be started.
-    pub async fn start(annals: &Annals) -> Result<Self> {
-        Ok(Self {
-            members: MemberService::start(annals).await?,
-            products: ProductService::start(annals).await?,
-            orders: OrderService::start(annals).await?,
-            sales: SalesReport::start(annals).await?,
-            annals: annals.clone(),
-        })
-    }
-
-    /// Commands and queries of all services over HTTP, and a page for people; to be mounted somewhere, such as at
-    /// `/shop`.
-    pub fn router(&self) -> Router {
-        page::router(self.clone())
-            .merge(self.members.router())
-            .merge(self.products.router())
-            .merge(self.orders.router())
-            .merge(self.sales.router())
-            .method_not_allowed_fallback(http::no_such_method)
-    }
-}
+pub use shop::Shop;

@@ -2,24 +2,21 @@
 //!
 //! ```text
 //! command.rs     what can be asked of a member
-//! event.rs       what can happen to one
+//! ../events/     what can happen to one
 //! aggregate.rs   what a member decides, and what becomes of it
 //! address.rs     an e-mail address, which belongs to one member at a time
 //! registry.rs    what changes a member and an address at once: registration, another address, withdrawal
-//! password.rs    passwords, of which nothing but a salted hash is kept
 //! view.rs        the list of members
 //! rest.rs        all of it over HTTP
 //! ```
 //!
 //! - M1  No two members have one e-mail address at the same time, however many register at once. An address is a
 //!   stream of its own, changed in the same append as the member; so nothing has to be searched.
-//! - M2  A password is in no event, no log and no command; only its hash is.
+//! - M2  A password is in no event, no log and no command; only its hash is (`values/password.rs`).
 
 mod address;
 mod aggregate;
 mod command;
-mod event;
-mod password;
 mod registry;
 mod rest;
 mod view;
@@ -29,16 +26,16 @@ pub use aggregate::{Member, MemberRefused};
 pub use command::{
     ChangeAddress, ChangeEmail, ChangeName, ChangePassword, ChangeProfile, LogIn, LogOut, Register, Withdraw,
 };
-pub use event::MemberEvent;
-pub use password::{Matched, Password, PasswordHash};
 pub use view::{MemberRow, Members};
 
 use annals::{Annals, Decide, ExecuteError, Repository, Result};
 use axum::Router;
 
+pub use crate::events::MemberEvent;
 use crate::http::{Caller, Done};
 use crate::session::Token;
 use crate::values::MemberId;
+pub use crate::values::{Matched, Password, PasswordHash};
 
 type Answer<T = Done> = Result<T, ExecuteError<MemberRefused>>;
 

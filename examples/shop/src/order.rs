@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! command.rs     what can be asked of an order
-//! event.rs       what can happen to it, with the entities and values inside: items, delivery
+//! ../events/     what can happen to it, with the entities and values inside: items, delivery
 //! aggregate.rs   what it decides, and what becomes of it
 //! catalogue.rs   its own copy of what it must know of products and members
 //! backorders.rs  hears of products which items have to wait
@@ -21,20 +21,19 @@ mod aggregate;
 mod backorders;
 mod catalogue;
 mod command;
-mod event;
 mod rest;
 mod view;
 
 pub use aggregate::{Order, OrderRefused};
 pub use catalogue::{Catalogue, Known, Offer};
 pub use command::{Line, NoteBackorder, NoteFilled, OrderForm, PlaceOrder};
-pub use event::{Delivery, Item, OrderEvent};
 pub(crate) use view::newest;
 pub use view::{MemberOfOrder, OrderRow, Orders, Seen};
 
 use annals::{Annals, ExecuteError, LoadError, Repository, Result, ViewError};
 use axum::Router;
 
+pub use crate::events::{Delivery, Item, OrderEvent};
 use crate::http::{Caller, Done};
 use crate::values::{MemberId, OrderId};
 

@@ -11,7 +11,7 @@ use axum::routing::get;
 use maud::{DOCTYPE, Markup, html};
 
 use crate::Shop;
-use crate::http::{AtLeast, Page, Problem};
+use crate::http::{AtLeast, Page, Problem, no_such_method};
 use crate::order::{self, OrderRow};
 use crate::product::{self, ProductRow};
 use crate::sales::{Customer, Month, Totals};
@@ -23,8 +23,20 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:
 /// Rows of a table.
 const ROWS: Page = Page { limit: 12, offset: 0 };
 
-pub(crate) fn router(shop: Shop) -> Router {
-    Router::new().route("/", get(page)).with_state(shop).route("/shop.css", get(style))
+impl Shop {
+    /// Commands and queries of all services over HTTP, and a page for people; to be mounted somewhere, such as at
+    /// `/shop`.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/", get(page))
+            .with_state(self.clone())
+            .route("/shop.css", get(style))
+            .merge(self.members.router())
+            .merge(self.products.router())
+            .merge(self.orders.router())
+            .merge(self.sales.router())
+            .method_not_allowed_fallback(no_such_method)
+    }
 }
 
 async fn style() -> Response {

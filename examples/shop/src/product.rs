@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! command.rs     what can be asked of a product
-//! event.rs       what can happen to it
+//! ../events/     what can happen to it
 //! aggregate.rs   what it decides, and what becomes of it
 //! selling.rs     hears of orders and takes their items out of the stock
 //! view.rs        the list of products
@@ -16,20 +16,19 @@
 
 mod aggregate;
 mod command;
-mod event;
 mod rest;
 mod selling;
 mod view;
 
 pub use aggregate::{Product, ProductRefused};
 pub use command::{ChangePrice, CreateProduct, DecreaseStock, IncreaseStock, RenameProduct, Sell};
-pub use event::ProductEvent;
 pub(crate) use view::page;
 pub use view::{ProductRow, Products};
 
 use annals::{Annals, Decide, ExecuteError, Repository, Result, every};
 use axum::Router;
 
+pub use crate::events::ProductEvent;
 use crate::http::{Caller, Done};
 use crate::values::ProductId;
 

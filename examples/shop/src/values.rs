@@ -1,18 +1,20 @@
-//! Value objects that every service of the shop speaks of: money, quantities, names, ids.
+//! Value objects that every service of the shop speaks of: money, quantities, names, ids, passwords.
 //!
 //! A value comes in through [`Field`], which checks it once; who holds one holds a good one. Out of an event it
 //! is read as it was written, without a check: an event is a fact, and a rule that is tightened later must not
 //! make old facts unreadable.
 //!
-//! The files: `money`, `text`, `id`.
+//! The files: `money`, `text`, `id`, `password`.
 
 mod id;
 mod money;
+mod password;
 mod text;
 
 pub use id::{MemberId, OrderId, ProductId};
 pub(crate) use money::thousands;
 pub use money::{Cents, Quantity};
+pub use password::{Matched, Password, PasswordHash};
 pub use text::{Address, Email, Name, Profile};
 
 use serde_json::Value;

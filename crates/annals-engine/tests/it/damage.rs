@@ -151,7 +151,7 @@ async fn a_segment_inside_a_torn_event_is_no_damage() {
             let append = append("account-1", number, 1);
             done.push((append.clone(), store.append(append).await.unwrap()));
         }
-        let end = disk.files()[name].iter().rposition(|&byte| byte != 0).unwrap();
+        let end = disk.files()[name].iter().rposition(|&byte| byte != 0).unwrap() + 1;
         let mut append = append("account-1", 5, 1);
         append.writes[0].event.data = data.into();
         store.append(append).await.unwrap();

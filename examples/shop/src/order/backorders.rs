@@ -5,7 +5,7 @@
 use annals::{Annals, Recorded, Repository, Result};
 
 use super::{NoteBackorder, NoteFilled, Order};
-use crate::product::ProductEvent;
+use crate::events::ProductEvent;
 use crate::values::ProductId;
 
 /// What the subscriber is remembered by.

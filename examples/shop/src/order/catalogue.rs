@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use annals::{Event, Failure, Projection, Recorded, Rows, View, ViewError};
 
 use super::Line;
-use crate::member::MemberEvent;
-use crate::product::ProductEvent;
+use crate::events::{MemberEvent, ProductEvent};
 use crate::session::SessionDigest;
 use crate::values::{Cents, MemberId, Name, ProductId};
 

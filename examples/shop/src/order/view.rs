@@ -4,8 +4,8 @@ use annals::{Event, Failure, Projection, Recorded, Row, Rows, SqlError, Timestam
 use serde::Serialize;
 
 use super::{Delivery, Item, OrderEvent};
+use crate::events::MemberEvent;
 use crate::http::Page;
-use crate::member::MemberEvent;
 use crate::values::Cents;
 
 /// The orders.

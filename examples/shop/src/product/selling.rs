@@ -6,7 +6,7 @@
 use annals::{Annals, Recorded, Repository, Result};
 
 use super::{Product, Sell};
-use crate::order::OrderEvent;
+use crate::events::OrderEvent;
 use crate::values::OrderId;
 
 /// What the subscriber is remembered by.

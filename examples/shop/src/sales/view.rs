@@ -3,7 +3,7 @@
 use annals::{Failure, Params, Projection, Recorded, Row, Rows, SqlError, View, ViewError};
 use serde::Serialize;
 
-use crate::order::OrderEvent;
+use crate::events::OrderEvent;
 use crate::values::Cents;
 
 /// The sums.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use crate::values::Field;
+use super::Field;
 
 /// A password as a member types it. It is not shown, not even in an error.
 pub struct Password(String);

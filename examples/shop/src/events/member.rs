@@ -3,9 +3,8 @@
 use annals::Event;
 use serde::{Deserialize, Serialize};
 
-use super::PasswordHash;
 use crate::session::SessionDigest;
-use crate::values::{Address, Email, Name, Profile};
+use crate::values::{Address, Email, Name, PasswordHash, Profile};
 
 /// What can happen to a member.
 #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

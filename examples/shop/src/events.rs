@@ -1,0 +1,9 @@
+//! The events of all services: what they know of each other, and nothing else. Each service re-exports its own.
+
+mod member;
+mod order;
+mod product;
+
+pub use member::MemberEvent;
+pub use order::{Delivery, Item, OrderEvent};
+pub use product::ProductEvent;
