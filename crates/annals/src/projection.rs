@@ -18,7 +18,7 @@ use annals_core::{Backoff, Event, EventStore, EventType, Invalid, Query, Result}
 use parking_lot::RwLock;
 
 use home::Home;
-use run::ProjectionRunner;
+use run::{ProjectionRunner, Reading};
 pub(crate) use serving::Projected;
 pub use view::{View, ViewError};
 
@@ -160,9 +160,7 @@ impl<P: Projection> Project<P> {
             home,
             shared,
             projected.clone(),
-            query,
-            backoff,
-            batch,
+            Reading { query, batch, backoff },
             inlines.as_ref(),
         );
         let stop = tasks.stop();

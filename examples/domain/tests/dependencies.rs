@@ -59,7 +59,7 @@ fn a_room_is_booked_once() {
     assert_eq!(room.decide(&book(12, 12), &context).unwrap_err(), NotBooked::NoTime(12, 12));
     let events = room.decide(&book(11, 12), &context).unwrap();
     let booked = RoomEvent::Booked { by: "lee".to_owned(), from: 11, to: 12 };
-    assert_eq!(events.0, [booked.clone()]);
+    assert_eq!(events.0, std::slice::from_ref(&booked));
     assert_eq!(booked.event_type(), "room.booked");
     assert_eq!(RoomEvent::decode("room.booked", 1, &booked.encode().unwrap()).unwrap(), booked);
     assert_eq!(booked.tags().unwrap()[0].as_str(), "by:lee");

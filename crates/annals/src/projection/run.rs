@@ -45,6 +45,14 @@ impl<P> Clone for ProjectionRunner<P> {
     }
 }
 
+/// What is read of the log.
+pub(super) struct Reading {
+    pub query: Query,
+    /// Most events of a transaction.
+    pub batch: usize,
+    pub backoff: Backoff,
+}
+
 struct Parts<P> {
     projection: Arc<P>,
     target: Mutex<Target>,
@@ -73,11 +81,10 @@ impl<P: Projection> ProjectionRunner<P> {
         home: Home,
         shared: Arc<Shared>,
         projected: Arc<Projected>,
-        query: Query,
-        backoff: Backoff,
-        batch: usize,
+        reading: Reading,
         inlines: Option<&Inlines>,
     ) -> Self {
+        let Reading { query, backoff, batch } = reading;
         let projection = Arc::new(projection);
         // The rows are checked before anything is read.
         let written: Seen = home.checkpoint().into();
