@@ -18,6 +18,7 @@ use super::inline::InlineProjection;
 use super::serving::Projected;
 use super::{Home, Projection};
 use crate::checkpoint::Checked;
+use crate::failure::caught;
 use crate::follow::{Followed, follow};
 use crate::handles::inside_now;
 use crate::reports::Reports;
@@ -193,7 +194,18 @@ impl<P: Projection> ProjectionRunner<P> {
         at: Witness,
     ) -> Result<(), NotApplied> {
         let before = target.written.position;
-        target.home.apply(self.0.projection.clone(), events.to_vec(), before, at).await?;
+        let projection = &self.0.projection;
+        let all = Batching::AllAtOnce;
+        match target.home.apply(projection.clone(), events.to_vec(), before, at, all).await {
+            // A broken file is no event's fault.
+            Err(NotApplied::Failed(FailedAt { index: None, failure }))
+                if !SqlError::is_of_broken_file(&failure) =>
+            {
+                let one_by_one = Batching::OneByOne;
+                target.home.apply(projection.clone(), events.to_vec(), before, at, one_by_one).await?;
+            }
+            applied => applied?,
+        }
         target.written = at.into();
         if let Some((_, inline)) = &self.0.inline
             && !events.is_empty()
@@ -284,6 +296,7 @@ impl<P: Projection> Effect<LogReader> for Fill<P> {
             return Applied::stopped(0, self.resume_after(failure, &mut target).await);
         }
         // Those before it are applied on their own, so that what they say can be seen.
+        let index = index.unwrap_or_default();
         let Some(last) = index.checked_sub(1).map(|last| &events[last]) else {
             return Applied::stopped(0, Stopped::Failed(failure.into_text()));
         };
@@ -402,9 +415,18 @@ impl<P: Projection> Followed for ProjectionRunner<P> {
 
 /// A failure at one event of several.
 pub(super) struct FailedAt {
-    /// Its place among them.
-    pub index: usize,
+    /// Its place among them; `None` if that is not known, as several were given at once.
+    pub index: Option<usize>,
     pub failure: Failure,
+}
+
+/// How events are given to a projection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Batching {
+    /// All of them at once.
+    AllAtOnce,
+    /// One after the other, so that the one that fails is known.
+    OneByOne,
 }
 
 /// Why events were not applied. Nothing of them was.
@@ -422,28 +444,57 @@ impl From<SqlError> for NotApplied {
     }
 }
 
+/// Gives events to a projection. A panic of the projection is a failure of the event that it met.
+pub(super) fn give<P: Projection>(
+    projection: &P,
+    events: Vec<RecordedEvent>,
+    rows: &Rows<'_>,
+    batching: Batching,
+) -> Result<(), FailedAt> {
+    let is_one = events.len() == 1;
+    let read = |(index, stored): (usize, RecordedEvent)| {
+        let read = caught(|| Ok(Recorded::<P::Event>::read(stored)?));
+        read.map_err(|failure| FailedAt { index: Some(index), failure })
+    };
+    let events = events.into_iter().enumerate().map(read);
+    let apply = |events: &[Recorded<P::Event>]| {
+        caught(|| {
+            rows.still_one_transaction()?;
+            match events {
+                [event] => inside_now(|| projection.apply(event, rows))?,
+                events => inside_now(|| projection.apply_all(events, rows))?,
+            }
+            Ok(rows.still_one_transaction()?)
+        })
+    };
+    match batching {
+        Batching::AllAtOnce => {
+            let events = events.collect::<Result<Vec<_>, _>>()?;
+            apply(&events).map_err(|failure| FailedAt { index: is_one.then_some(0), failure })
+        }
+        Batching::OneByOne => events.enumerate().try_for_each(|(index, event)| {
+            apply(std::slice::from_ref(&event?)).map_err(|failure| FailedAt { index: Some(index), failure })
+        }),
+    }
+}
+
 /// Applies events in one transaction with the checkpoint before and after them, so that two tasks on one file
-/// cannot both apply them. A panic of the projection is a failure of the event that it met.
+/// cannot both apply them.
 pub(super) async fn apply<P: Projection>(
     database: &Database,
     projection: Arc<P>,
     events: Vec<RecordedEvent>,
     before: Position,
     at: Witness,
+    batching: Batching,
 ) -> Result<(), NotApplied> {
     let work = move |connection: &rusqlite::Connection| {
         let found = checkpoint(connection)?;
         if found != before {
             return Err(NotApplied::Moved);
         }
-        let rows = Rows::new(connection);
-        for (index, stored) in events.into_iter().enumerate() {
-            let taken = crate::failure::caught(|| {
-                let event = Recorded::<P::Event>::read(stored)?;
-                inside_now(|| projection.apply(&event, &rows))?;
-                Ok(rows.still_one_transaction()?)
-            });
-            taken.map_err(|failure| NotApplied::Failed(FailedAt { index, failure }))?;
+        if !events.is_empty() {
+            give(&*projection, events, &Rows::new(connection), batching).map_err(NotApplied::Failed)?;
         }
         set_checkpoint(connection, at)?;
         Ok(())
