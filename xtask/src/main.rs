@@ -1,14 +1,15 @@
-//! The task runner: `cargo xtask ci`, `test`, `sim`, `tidy`, `modules`. The standard library is all it uses.
+//! The task runner: `cargo xtask ci`, `test`, `sim`, `fixtures`, `tidy`, `modules`. The standard library is all it uses.
 //!
 //! The files, in reading order: `run` (a command, timed), `needs` (what the tests need), `test`, `sim` (the simulation
-//! of the engine, for hours), `ci`, `tidy` (the checks of style) over `tree` (the files of the project) and `modules` (what
-//! imports what).
+//! of the engine, for hours), `fixtures` (files of today's formats), `ci`, `tidy` (the checks of style) over `tree` (the files of
+//! the project) and `modules` (what imports what).
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task runner speaks to its user")]
 
 mod run;
 
 mod ci;
+mod fixtures;
 mod needs;
 mod sim;
 mod test;
@@ -25,6 +26,7 @@ cargo xtask test [--full] [-p CRATE ...]   the tests, of the whole workspace unl
                                   every suite runs on every version of a database server, not only the contract
 cargo xtask sim --hours N [--seed S]   simulated disasters of the engine, for N hours (0.1 will do), from seed S on
 cargo xtask ci [-p CRATE ...]     format, lints, docs, style, then `cargo xtask test`
+cargo xtask fixtures NAME         files of today's formats, into fixtures/NAME: before a release, when a format has changed
 cargo xtask tidy                  the checks of style
 cargo xtask modules [-p CRATE ...]   which top-level modules of the crates import which, each after those that it imports
 ";
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         }
         "ci" => run::crates(rest).and_then(|crates| ci::run(&crates)),
         "sim" => sim::run(rest),
+        "fixtures" => fixtures::run(rest),
         "tidy" if rest.is_empty() => tidy::run(),
         "modules" => run::crates(rest).map(|crates| modules::print(&crates)),
         _ => {

@@ -28,7 +28,7 @@ fn import(place: &Place, line: &str, input: &str) -> ((u64, u64), String) {
 
 #[test]
 fn a_file_in_a_directory_that_the_first_version_brought_in_is_there_and_its_new_rows_are_added() {
-    let place = place(include_str!("../fixtures/first-version/file.jsonl"));
+    let place = place(include_str!("../../../../fixtures/first-version/file.jsonl"));
     let line = format!("import jan/sales.csv {OPTIONS}");
     let (counts, said) = import(&place, &line, "");
     assert_eq!(counts, (0, 4));
@@ -45,7 +45,7 @@ fn a_file_in_a_directory_that_the_first_version_brought_in_is_there_and_its_new_
 
 #[test]
 fn another_file_of_the_name_is_not_taken_for_the_one_that_the_first_version_brought_in() {
-    let place = place(include_str!("../fixtures/first-version/file.jsonl"));
+    let place = place(include_str!("../../../../fixtures/first-version/file.jsonl"));
     std::fs::create_dir(place.path("feb")).unwrap();
     place.write("feb/sales.csv", SALES.replace("kim,1", "kim,7"));
     let (feb, jan) = (format!("import feb/sales.csv {OPTIONS}"), format!("import jan/sales.csv {OPTIONS}"));
@@ -56,7 +56,7 @@ fn another_file_of_the_name_is_not_taken_for_the_one_that_the_first_version_brou
 
 #[test]
 fn standard_input_that_the_first_version_brought_in_is_named_by_its_dash() {
-    let place = place(include_str!("../fixtures/first-version/stdin.jsonl"));
+    let place = place(include_str!("../../../../fixtures/first-version/stdin.jsonl"));
     let refused = place.annals_with(&format!("import - {OPTIONS}"), SALES);
     assert!(refused.code == 2 && refused.err.contains("is named -"), "{}", refused.err);
     let line = format!("import - --source - {OPTIONS}");
@@ -67,7 +67,7 @@ fn standard_input_that_the_first_version_brought_in_is_named_by_its_dash() {
 
 #[test]
 fn rows_with_an_id_that_the_first_version_made_are_the_same_rows_wherever_they_are() {
-    let place = place(include_str!("../fixtures/first-version/by-id.jsonl"));
+    let place = place(include_str!("../../../../fixtures/first-version/by-id.jsonl"));
     let line = format!("import jan/sales.csv --id customer {OPTIONS}");
     assert_eq!(import(&place, &line, ""), ((0, 4), String::new()));
     let rows: Vec<_> = SALES.split_inclusive('\n').collect();
@@ -80,7 +80,7 @@ fn rows_with_an_id_that_the_first_version_made_are_the_same_rows_wherever_they_a
 
 #[test]
 fn lines_that_end_with_a_carriage_return_alone_are_known_as_the_first_version_knew_them() {
-    let place = place(include_str!("../fixtures/first-version/carriage-returns.jsonl"));
+    let place = place(include_str!("../../../../fixtures/first-version/carriage-returns.jsonl"));
     // Rows that are alike were refused then, and are two rows now.
     for (more, counts) in [("", (0, 2)), ("1,3\r1,3\r", (2, 2)), ("1,3\r1,3\r", (0, 4))] {
         place.write("mac.csv", format!("a,b\r1,2\r1,3\r{more}"));
@@ -95,7 +95,7 @@ fn lines_that_end_with_a_carriage_return_alone_are_known_as_the_first_version_kn
 #[test]
 fn purchases_that_the_first_version_fed_are_not_fed_again() {
     let place = Place::new();
-    place.write("log.jsonl", include_str!("../fixtures/first-version/demo.jsonl"));
+    place.write("log.jsonl", include_str!("../../../../fixtures/first-version/demo.jsonl"));
     place.ok("import log.jsonl");
     let orders = || place.ok("read --all --type order.placed --json").lines().count();
     let purchases = " 00001 19970101  1   11.77\n 00002 19970112  1   12.00\n";
@@ -120,7 +120,7 @@ fn purchases_that_the_first_version_fed_are_not_fed_again() {
 #[test]
 fn an_export_without_numbers_of_events_is_imported_with_the_same_appends() {
     let place = Place::new();
-    let lines = include_str!("../fixtures/first-version/appends.jsonl");
+    let lines = include_str!("../../../../fixtures/first-version/appends.jsonl");
     place.write("log.jsonl", lines);
     place.ok("import log.jsonl");
     let export = place.ok("export");

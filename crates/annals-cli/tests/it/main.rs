@@ -8,6 +8,7 @@ mod care;
 mod databases;
 mod demo;
 mod earlier;
+mod fixtures;
 mod foreign_files;
 mod help;
 mod integrity;

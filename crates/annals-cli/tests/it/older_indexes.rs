@@ -3,8 +3,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::Duration;
+
+use annals_testkit::fixtures;
 
 use crate::serve::Served;
 use crate::support::Place;
@@ -12,12 +13,7 @@ use crate::support::Place;
 /// A place with a store as the version before left it: 132 events, 6 indexes.
 fn place() -> Place {
     let place = Place::new();
-    std::fs::create_dir_all(place.path("data/log")).unwrap();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../annals-engine/tests/fixtures/index-3");
-    for file in std::fs::read_dir(fixture).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), place.path("data/log").join(file.file_name())).unwrap();
-    }
+    fixtures::copy(&fixtures::folder("index-3"), &place.path("data/log"));
     place
 }
 

@@ -1,18 +1,32 @@
 //! What released versions have written is opened and read.
 
-use annals_core::{EventStore, IdempotencyKey, LogRead, Position, Query};
+use std::path::Path;
+use std::sync::Arc;
+
+use annals_core::{EventStore, IdempotencyKey, LogRead, Position, Query, TestClock};
 use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{Options, verify_disk};
+use annals_testkit::fixtures;
 
 use crate::common::{all, append, check, open, stream};
+use crate::lookups::each_is_found;
 
 /// The files of a fixture.
 pub fn fixture(name: &str) -> FaultyDisk {
-    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    files(&fixtures::folder(name))
+}
+
+fn files(directory: &Path) -> FaultyDisk {
     FaultyDisk::with_files(std::fs::read_dir(directory).unwrap().map(|entry| {
         let entry = entry.unwrap();
         (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
     }))
+}
+
+/// Options with a clock that is not years ahead of the fixtures: the store would refuse appends.
+pub fn options() -> Options {
+    let clock = Arc::new(TestClock::at("2026-12-02T12:00:00Z".parse().unwrap()));
+    Options { run_events: 20, clock, ..Options::default() }
 }
 
 fn key(number: usize) -> IdempotencyKey {
@@ -35,12 +49,11 @@ async fn indexes_of_the_version_before_are_read() {
 async fn old_indexes_are_read(name: &str, magic: &'static [u8], count: usize) {
     let disk = fixture(name);
     assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
-    let options = Options { run_events: 20, ..Options::default() };
     let is_old = |(_, bytes): &(String, Vec<u8>)| bytes.starts_with(magic);
     let before: Vec<_> = disk.files().into_iter().filter(is_old).collect();
     assert_eq!(before.len(), count);
     for _ in 0..2 {
-        let store = open(&disk, options.clone()).unwrap();
+        let store = open(&disk, options()).unwrap();
         let log = all(&store).await;
         assert!(log.len() >= 132);
         check(&store, &[]).await;
@@ -82,4 +95,36 @@ async fn old_indexes_are_read(name: &str, magic: &'static [u8], count: usize) {
     assert_eq!(before, after, "they are as they were");
     let newer = |(name, bytes): (String, Vec<u8>)| name.ends_with(".idx") && bytes.starts_with(b"ANNALSX4");
     assert!(disk.files().into_iter().any(newer));
+}
+
+/// The log of each release: whole, found by its indexes as they are, and written to.
+#[tokio::test]
+async fn logs_of_releases_are_whole_and_are_read_by_their_own_indexes() {
+    for folder in fixtures::of_releases("embedded") {
+        let disk = files(&folder.join("data/log"));
+        let before = disk.files();
+        let sealed = before.keys().filter(|name| name.ends_with(".idx")).count();
+        assert!(sealed > 0, "{} has an index of a finished run", folder.display());
+        assert_eq!(
+            verify_disk(&disk, &mut |_, _| {}).unwrap().damage,
+            [],
+            "{}",
+            fixtures::lost("the log", &folder)
+        );
+        let store = open(&disk, options()).unwrap_or_else(|error| {
+            panic!("{}: {}", fixtures::lost("the whole log", &folder), error.chain());
+        });
+        let log = all(&store).await;
+        check(&store, &[]).await;
+        each_is_found(&store, &log, 1).await;
+        for number in 0..40 {
+            store.append(append("account-new", number, 1)).await.unwrap();
+        }
+        store.close().await.unwrap();
+        let after = disk.files();
+        for (name, bytes) in before.iter().filter(|(name, _)| name.ends_with(".idx")) {
+            assert_eq!(after.get(name), Some(bytes), "{name}: {}", fixtures::lost("an index", &folder));
+        }
+        assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
+    }
 }

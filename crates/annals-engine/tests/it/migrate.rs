@@ -4,15 +4,11 @@ use std::sync::Arc;
 
 use annals_core::{EventStore, LogRead, Position, Query};
 use annals_engine::disk::faulty::{FaultyDisk, Plan};
-use annals_engine::{Options, Work, verify_disk};
+use annals_engine::{Work, verify_disk};
 
 use crate::common::{all, append, check, open};
-use crate::fixtures::fixture;
+use crate::fixtures::{fixture, options};
 use crate::lookups::each_is_found;
-
-fn options() -> Options {
-    Options { run_events: 20, ..Options::default() }
-}
 
 fn old(disk: &FaultyDisk) -> usize {
     let is_old = |bytes: &Vec<u8>| bytes.starts_with(b"ANNALSX2") || bytes.starts_with(b"ANNALSX3");

@@ -9,6 +9,7 @@ mod support;
 
 mod clock;
 mod failing;
+mod fixtures;
 mod kill;
 mod outages;
 mod publishing;
@@ -59,6 +60,9 @@ on! {
     several::a_lease_that_is_lost_ends_publishing,
     several::a_lease_that_is_lost_ends_a_worker,
     several::a_call_of_the_sink_is_gone_before_the_lease_is,
+    fixtures::what_a_release_wrote_stands_as_it_stood,
+    fixtures::what_a_release_left_pending_is_published_in_order,
+    fixtures::a_dead_letter_of_a_release_is_retried_and_published_with_what_waited,
     kill::nothing_is_lost_at_any_step,
     kill::nothing_is_lost_under_load,
 }

@@ -5,6 +5,7 @@ mod append;
 mod bounds;
 mod console;
 mod event_json;
+mod fixtures;
 mod follow;
 mod histories;
 mod operation;

@@ -35,6 +35,7 @@ mod crash;
 mod deferred_constraint;
 mod divided_again;
 mod first_start;
+mod fixtures;
 mod gone;
 mod group_fate;
 mod group_first_start;

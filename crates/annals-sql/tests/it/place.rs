@@ -46,12 +46,17 @@ impl Place {
 
     /// One on the server of this kind that all tests share.
     pub async fn on(kind: Kind) -> Self {
+        Self::named(kind, number()).await
+    }
+
+    /// The same with this name, which must be new.
+    pub async fn named(kind: Kind, name: String) -> Self {
         static SERVERS: [OnceLock<Server>; 5] = [const { OnceLock::new() }; 5];
         let server = SERVERS[kind as usize].get_or_init(|| match kind.is_postgres() {
             true => kind.start_quick(&["max_connections=1000"]),
             false => kind.start_quick(&["innodb-buffer-pool-size=256M", "max-connections=1000"]),
         });
-        let (owner, name) = (server.url(), number());
+        let owner = server.url();
         let url = match kind.is_postgres() {
             true => format!("{}?schema={name}", with_user(&owner, &name)),
             false => format!("{}/{name}", with_user(owner.rsplit_once('/').unwrap().0, &name)),
@@ -83,6 +88,17 @@ impl Place {
     /// Another one, in a database of the same kind.
     pub async fn another(&self) -> Self {
         Self::on(self.kind).await
+    }
+
+    /// Executes a dump. What it makes is this role's; in MariaDB and MySQL, where nothing has an owner, it may be anybody's.
+    pub fn load(&self, dump: &str) {
+        annals_testkit::dump::load(if self.is_postgres() { &self.url } else { &self.owner }, dump);
+    }
+
+    /// The dump of the log, and of the state and the rows beside it.
+    pub async fn dump(&self) -> String {
+        let schemas = self.beside().await.schemas(&self.name).await;
+        annals_testkit::dump::dump(&self.owner, annals_testkit::dump::Of::Schemas(&schemas))
     }
 
     /// A connection of the server's owner.

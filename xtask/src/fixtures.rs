@@ -1,0 +1,37 @@
+//! `cargo xtask fixtures NAME`: files of today's formats, written into `fixtures/NAME`. `fixtures/README.md` says when.
+
+use crate::run::{self, Outcome};
+
+/// The tests that write them: ignored ones, in the order in which one needs what another has written.
+const WRITERS: [&str; 4] = ["annals-sql", "annals-outbox", "annals-server", "annals-cli"];
+
+/// Writes them. A folder that exists is left as it is: a fixture is never written a second time.
+pub fn run(arguments: &[String]) -> Outcome {
+    let [name] = arguments else { return Err("into which folder? `cargo xtask fixtures NAME`".to_owned()) };
+    if name.is_empty() || name.starts_with(['.', '-']) || name.contains('/') {
+        return Err(format!("`{name}` is no name of a folder in fixtures/"));
+    }
+    let folder = run::root().join("fixtures").join(name);
+    if folder.exists() {
+        return Err(format!("{} exists: a fixture is never written a second time", folder.display()));
+    }
+    for writer in WRITERS {
+        let mut test = run::cargo("test");
+        test.args(["--locked", "-p", writer, "--test", "it", "--", "fixtures::write::", "--ignored"]);
+        run::succeed(test.env("ANNALS_FIXTURES", &folder))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_or_no_folder_is_refused() {
+        for wrong in [&[][..], &["0.1.0"], &["../x"], &[""], &["a", "b"]] {
+            let wrong: Vec<String> = wrong.iter().map(|name| (*name).to_owned()).collect();
+            assert!(run(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
