@@ -52,6 +52,9 @@ pub(crate) struct Demo {
     /// The address of console and shop; 127.0.0.1:2113 if nothing is said, none with --once
     #[arg(long, value_name = "HOST:PORT", value_parser = serve::address)]
     listen: Option<String>,
+    /// Serve all who reach the address, although others than this machine do
+    #[arg(long)]
+    insecure: bool,
     /// Exit when the purchases are in, instead of serving on
     #[arg(long)]
     once: bool,
@@ -78,7 +81,8 @@ impl Demo {
         let annals = Annals::open_at(&self.store).await;
         let annals = annals.with_context(|| format!("cannot open {}", self.store))?;
         let shop = Shop::start(&annals).await?;
-        let served = listener.map(|listener| Served::start(listener, &annals, &shop)).transpose()?;
+        let served =
+            listener.map(|listener| Served::start(listener, &annals, &shop, self.insecure)).transpose()?;
         let done = self.feed_and_stay(&annals, &shop, purchases, served.as_ref()).await;
         if let Some(served) = served {
             served.stop().await?;
@@ -144,7 +148,11 @@ impl Demo {
 
     async fn listener(&self) -> anyhow::Result<Option<TcpListener>> {
         match &self.listen {
-            Some(address) => serve::listen(address).await.map(Some),
+            Some(address) => {
+                let listener = serve::listen(address).await?;
+                serve::check_address(&listener, false, self.insecure)?;
+                Ok(Some(listener))
+            }
             None if self.once => Ok(None),
             None => serve::listen("127.0.0.1:2113").await.map(Some),
         }
@@ -235,11 +243,12 @@ struct Served {
 }
 
 impl Served {
-    fn start(listener: TcpListener, annals: &Annals, shop: &Shop) -> io::Result<Self> {
+    fn start(listener: TcpListener, annals: &Annals, shop: &Shop, insecure: bool) -> io::Result<Self> {
         let url = format!("http://{}", listener.local_addr()?);
         let (stop, stopped) = oneshot::channel();
         let server =
             Server::new(annals.store().clone()).mount_checked("/shop", shop.router()).link("Shop", "/shop");
+        let server = if insecure { server.insecure() } else { server };
         // A sender that is dropped asks for the same.
         let serving = tokio::spawn(server.serve(listener, async move { drop(stopped.await) }));
         Ok(Self { url, stop, serving })

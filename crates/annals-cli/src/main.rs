@@ -41,6 +41,7 @@ mod serve;
 mod stop;
 mod store;
 mod streams;
+mod token;
 mod torture;
 mod upkeep;
 mod verify;
@@ -62,6 +63,7 @@ struct CommandLine {
 enum Command {
     Demo(demo::Demo),
     Serve(serve::Serve),
+    Token(token::Token),
     Append(append::Append),
     Read(read::Read),
     Streams(streams::Streams),
@@ -86,6 +88,7 @@ impl Command {
         match self {
             Self::Demo(demo) => demo.run().await,
             Self::Serve(serve) => serve.run().await,
+            Self::Token(token) => token.run().await,
             Self::Append(append) => append.run().await,
             Self::Read(read) => read.run().await,
             Self::Streams(streams) => streams.run().await,

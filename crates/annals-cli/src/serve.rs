@@ -1,10 +1,11 @@
 //! `annals serve`: the server over a store, until it is told to stop.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use annals_core::{EventStore, StoreUrl};
-use annals_server::Server;
+use annals_server::{Reload, Server, TlsFiles, TokenFile};
 use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
@@ -19,12 +20,14 @@ use crate::{logging, memory, stop};
 #[derive(Args)]
 #[command(after_help = "Examples:
   annals serve --store file:./data
-  annals serve --store file:./data --listen 0.0.0.0:2113
+  annals serve --store file:./data --listen 0.0.0.0:2113 --tokens ./tokens \\
+      --tls-cert cert.pem --tls-key key.pem
   annals serve --store file:./data --verify-rate 10 --backup ./backups
   RUST_LOG=debug annals serve --store memory:
 
-There is no authentication yet: all who reach the address may read and append. SIGINT or SIGTERM stops it: \
-what is under way is finished, nothing acknowledged is lost.")]
+Without --tokens all who reach the address may read and append, so it must be a loopback address then, unless --insecure is \
+said. The files of tokens and certificates are read again when they change, and on SIGHUP. SIGINT or SIGTERM stops it: what is \
+under way is finished, nothing acknowledged is lost.")]
 pub(crate) struct Serve {
     #[command(flatten)]
     store: StoreOption,
@@ -36,6 +39,18 @@ pub(crate) struct Serve {
     /// given
     #[arg(long = "host", value_name = "NAME", value_parser = host)]
     hosts: Vec<String>,
+    /// Let in only who has one of the tokens in this file, and show each what it may see: see `annals token`
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Serve over TLS only, with this certificate, followed by those of its issuers, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Serve all who reach the address, although others than this machine do and there are no tokens
+    #[arg(long, conflicts_with = "tokens")]
+    insecure: bool,
     /// Verify the store in the background, again and again, reading at most this many MiB a second
     #[arg(long, value_name = "MIB", value_parser = crate::numbers::rate)]
     verify_rate: Option<u64>,
@@ -55,27 +70,31 @@ impl Serve {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         logging::start("info");
         memory::give_back()?;
+        let doors = Doors::of(&self)?;
         let listener = listen(&self.listen).await?;
+        check_address(&listener, doors.tokens.is_some(), doors.insecure)?;
+        let scheme = if doors.tls.is_some() { "https" } else { "http" };
         let embedded = matches!(self.store.url, StoreUrl::File(_));
         if self.verify_rate.is_none() && self.backup.is_none() && !self.migrate && !embedded {
             let store = self.store.open().await?;
             // Whoever reads that it serves may stop it at once.
             let told = stop::asked()?;
-            announce(&listener, &format!("serving {}", self.store.url))?;
-            server(store, self.hosts).serve(listener, told).await?;
+            let server = server(store, self.hosts, doors)?;
+            announce(&listener, scheme, &format!("serving {}", self.store.url))?;
+            server.serve(listener, told).await?;
             return Ok(ExitCode::SUCCESS);
         }
         let store = self.store.create_embedded("verify, back up or migrate while it is served").await?;
         let care = Care::new(store.clone(), self.backup, self.keep);
         let told = stop::asked()?;
-        announce(&listener, &format!("serving {}", self.store.url))?;
+        let server = server(store.clone(), self.hosts, doors)?.upkeep(care.clone());
+        announce(&listener, scheme, &format!("serving {}", self.store.url))?;
         let migrating = care.clone().migrate(self.migrate);
         let verifying = self.verify_rate.map(|rate| care.clone().verify_for_ever(rate));
         tokio::task::spawn_blocking({
             let care = care.clone();
             move || care.look_at_backups()
         });
-        let server = server(store, self.hosts).upkeep(care.clone());
         let served = server.serve(listener, async {
             told.await;
             // At once, so that who waits for a backup is answered before the server goes.
@@ -139,23 +158,82 @@ pub(crate) fn address(text: &str) -> Result<String, String> {
     Err(problem)
 }
 
-/// The server over this store, which is reached under these names.
-fn server(store: Arc<dyn EventStore>, hosts: Vec<String>) -> Server {
-    hosts.into_iter().fold(Server::new(store), Server::host).figures(logging::figures)
+/// Who is let in, and how.
+struct Doors {
+    tokens: Option<TokenFile>,
+    tls: Option<TlsFiles>,
+    insecure: bool,
 }
 
-/// Takes the address; warns if others than this machine can reach it.
-pub(crate) async fn listen(address: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-    if !listener.local_addr()?.ip().is_loopback() {
-        tracing::warn!("this address can be reached by other machines, and there is no authentication");
+impl Doors {
+    /// What the command line says.
+    fn of(serve: &Serve) -> anyhow::Result<Self> {
+        let tokens = serve.tokens.clone().map(TokenFile::read).transpose().map_err(anyhow::Error::msg)?;
+        let tls = match (&serve.tls_cert, &serve.tls_key) {
+            (Some(certificate), Some(key)) => {
+                Some(TlsFiles::read(certificate, key).map_err(anyhow::Error::msg)?)
+            }
+            _ => None,
+        };
+        Ok(Self { tokens, tls, insecure: serve.insecure })
     }
-    Ok(listener)
+
+    fn furnish(self, mut server: Server) -> Server {
+        if let Some(tokens) = self.tokens {
+            server = server.tokens(tokens);
+        }
+        if let Some(tls) = self.tls {
+            server = server.tls(tls);
+        }
+        if self.insecure { server.insecure() } else { server }
+    }
+}
+
+/// The server over this store, which is reached under these names.
+fn server(store: Arc<dyn EventStore>, hosts: Vec<String>, doors: Doors) -> anyhow::Result<Server> {
+    let reads_files = doors.tokens.is_some() || doors.tls.is_some();
+    let server = hosts.into_iter().fold(Server::new(store), Server::host).figures(logging::figures);
+    let server = doors.furnish(server);
+    if reads_files {
+        reload_when_hung_up(server.reload())?;
+    }
+    Ok(server)
+}
+
+/// Lets files be read again on SIGHUP, which would end the process otherwise.
+fn reload_when_hung_up(reload: Reload) -> anyhow::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut hung_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hung_up.recv().await.is_some() {
+                reload.now();
+            }
+        });
+    }
+    #[cfg(not(unix))]
+    drop(reload);
+    Ok(())
+}
+
+/// Takes the address.
+pub(crate) async fn listen(address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Refuses an address at which everybody would be let in, before a store is opened. The server does too.
+pub(crate) fn check_address(listener: &TcpListener, has_tokens: bool, insecure: bool) -> anyhow::Result<()> {
+    let address = listener.local_addr()?;
+    if insecure || has_tokens || address.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let unguarded = annals_server::UNGUARDED;
+    anyhow::bail!("{address} can be reached by other machines, and there are no tokens. {unguarded}");
 }
 
 /// Prints the one line that says what runs where. A standard output that nobody reads is no reason not to serve.
-pub(crate) fn announce(listener: &TcpListener, what: &str) -> anyhow::Result<()> {
-    let line = format!("annals: {what} at http://{}", listener.local_addr()?);
+pub(crate) fn announce(listener: &TcpListener, scheme: &str, what: &str) -> anyhow::Result<()> {
+    let line = format!("annals: {what} at {scheme}://{}", listener.local_addr()?);
     let mut output = Output::standard();
     let written = output.line(&line).and_then(|()| output.flush());
     if let Err(error) = written {

@@ -346,11 +346,12 @@ pub async fn reached(
     if gap <= GAP_MAX && last.position > Position::ZERO {
         let wanted = gap as usize + 1;
         let events = store.read_log(LogRead::backward(end).limit(wanted)).await?.events;
-        // Large events may have made the page shorter.
-        if events.len() == wanted
-            && let Some((common, passed)) = events.split_last()
-        {
-            let same = Witness::of(common) == last && !passed.iter().any(|event| query.matches(event));
+        // Large events may have made the page shorter. A log that does not show all events has gaps, and the page goes
+        // further back.
+        if let Some(common) = events.iter().position(|event| event.position <= last.position) {
+            let passed = &events[..common];
+            let same =
+                Witness::of(&events[common]) == last && !passed.iter().any(|event| query.matches(event));
             return Ok(passed.first().filter(|_| same).map(Witness::of));
         }
     }

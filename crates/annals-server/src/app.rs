@@ -5,6 +5,7 @@ use std::sync::Arc;
 use annals_core::{EventStore, Limits};
 use tokio::sync::{Semaphore, watch};
 
+use crate::auth::Gate;
 use crate::bounds::Bounds;
 use crate::guard::Hosts;
 use crate::live_pages::LivePages;
@@ -14,14 +15,18 @@ use crate::upkeep::Upkeep;
 
 /// Shared by all requests.
 pub(crate) struct App {
-    /// Where the events are.
-    pub(crate) store: Arc<dyn EventStore>,
+    /// Where the events are. Handlers get at it through `access.rs` only.
+    pub(crate) store: Store,
     /// How large an append may be.
     pub(crate) limits: Limits,
     /// How large the body of a request may be.
     pub(crate) body_bytes_max: usize,
     /// The care that the store is given, if it is given any.
     pub(crate) upkeep: Option<Arc<dyn Upkeep>>,
+    /// The tokens that are let in.
+    pub(crate) gate: Gate,
+    /// Whether connections are TLS.
+    pub(crate) has_tls: bool,
     /// The names under which the server answers.
     pub(crate) hosts: Hosts,
     /// Held while a backup is made.
@@ -44,7 +49,15 @@ pub(crate) struct App {
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
+/// The store, which only [`App::log`] hands out.
+pub(crate) struct Store(pub(crate) Arc<dyn EventStore>);
+
 impl App {
+    /// The whole log.
+    pub(crate) fn log(&self) -> Arc<dyn EventStore> {
+        Arc::clone(&self.store.0)
+    }
+
     /// Whether the server is shutting down.
     pub(crate) fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
@@ -65,11 +78,13 @@ impl App {
         let bounds = Bounds { live_streams: 10, ..Bounds::default() };
         let sending = Arc::new(Room::new(bounds.sending_bytes));
         Self {
-            live_pages: LivePages::new(Arc::clone(&store), Arc::clone(&sending)),
-            store,
+            live_pages: LivePages::new(Arc::clone(&sending)),
+            store: Store(store),
             limits: Limits::default(),
             body_bytes_max: 90 << 20,
             upkeep: None,
+            gate: Gate::Open,
+            has_tls: false,
             hosts: Hosts { loopback: true, named: Vec::new() },
             backing_up: Arc::default(),
             bodies: Arc::new(Room::new(bounds.body_bytes)),

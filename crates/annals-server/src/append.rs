@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use annals_core::{
     Append, Appended, Category, Condition, Error, EventId, EventStore, EventType, Expected, IdempotencyKey,
-    Invalid, KeyReuse, Limits, LogRead, Query, QueryItem, StreamId, Tag, Text, Write, refuse_reserved,
+    Invalid, KeyReuse, Limits, Query, QueryItem, StreamId, Tag, Text, Write, refuse_reserved,
 };
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -16,8 +16,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::app::App;
-use crate::event_json::{Incoming, List, Object, Unreadable, bounded};
+use crate::event_json::{Incoming, List, Object, Unreadable, bounded, present};
 use crate::expected::{self, Expectation, ExpectedVersion, Part, append_under_one};
 use crate::params::{Params, StreamInPath, named_stream, text_header};
 use crate::problem::Problem;
@@ -27,6 +28,7 @@ use crate::{body, links, paging};
 /// Appends events to one stream.
 pub(crate) async fn to_stream(
     State(app): State<Arc<App>>,
+    access: Access,
     StreamInPath(stream): StreamInPath,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -34,7 +36,7 @@ pub(crate) async fn to_stream(
 ) -> Result<Response, Problem> {
     Params::of(query.as_deref()).finish()?;
     let expectation = Expectation::of(&headers)?;
-    let conditions = expectation.conditions(&*app.store, &stream)?;
+    let conditions = expectation.conditions(&*access.log, &stream)?;
     let key = key_header(&headers)?;
     let body = body::read(&app, &headers, body).await?;
     let mut events = Vec::new();
@@ -49,23 +51,25 @@ pub(crate) async fn to_stream(
     }
     let append =
         Append { key, key_reuse: reuse_header(&headers)?, ..Append::to(stream, Expected::Any, events) };
-    carry_out(&app, append, conditions, |error| expectation.refused(error)).await
+    carry_out(&app, &access, append, conditions, |error| expectation.refused(error)).await
 }
 
 /// Appends events to the stream that the parameter `name` names.
 pub(crate) async fn to_named(
     app: State<Arc<App>>,
+    access: Access,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let (stream, query) = named_stream(query.as_deref())?;
-    to_stream(app, stream, query, headers, body).await
+    to_stream(app, access, stream, query, headers, body).await
 }
 
 /// Appends events to one or several streams, under conditions.
 pub(crate) async fn to_streams(
     State(app): State<Arc<App>>,
+    access: Access,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
@@ -79,7 +83,7 @@ pub(crate) async fn to_streams(
     let key =
         match (named_by_header, named_by_body.map_err(|invalid| Problem::invalid("key", invalid.problem))?) {
             (Some(header), Some(body)) if header != body => {
-                return Err(Problem::invalid("key", "differs from the header Idempotency-Key"));
+                return Err(Problem::contradiction("key", "differs from the header Idempotency-Key"));
             }
             (header, body) => header.or(body),
         };
@@ -93,35 +97,53 @@ pub(crate) async fn to_streams(
         append.writes.push(Write { stream, event });
     }
     for (index, Object(condition)) in request.conditions.0.into_iter().enumerate() {
-        append.conditions.push(condition.into_condition(&*app.store, index)?);
+        append.conditions.push(condition.into_condition(&*access.log, index)?);
     }
     let parts = append.conditions.iter().enumerate();
     let parts: Vec<Part> = parts.map(|(index, condition)| Part::of_condition(index, condition)).collect();
-    carry_out(&app, append, Vec::new(), |error| expected::refused(error, |condition| &parts[condition])).await
+    carry_out(&app, &access, append, Vec::new(), |error| {
+        expected::refused(error, |condition| &parts[condition])
+    })
+    .await
 }
 
 /// Hands the append to the store, under one of these further conditions if there are any, and answers with the outcome.
 async fn carry_out(
     app: &App,
+    access: &Access,
     append: Append,
     any_of: Vec<Condition>,
     refused: impl FnOnce(Error) -> Problem,
 ) -> Result<Response, Problem> {
-    append.validate(&app.limits)?;
+    let each = Limits {
+        append_bytes_max: usize::MAX,
+        query_names_max: usize::MAX,
+        query_bytes_max: usize::MAX,
+        ..app.limits
+    };
+    append.validate(&each)?;
+    // What has room alone may have none together; no description of an API can say that.
+    append.validate(&app.limits).map_err(|invalid| Problem::contradiction(invalid.field, invalid.problem))?;
     for (index, write) in append.writes.iter().enumerate() {
         refuse_reserved("stream", write.stream.as_str())
             .and_then(|()| refuse_reserved("type", write.event.event_type.as_str()))
             .map_err(|invalid| in_event(index, invalid))?;
     }
+    let asked = any_of.iter().chain(&append.conditions).cloned().collect();
+    access.rights.append(&Append { conditions: asked, ..append.clone() })?;
     let written: Vec<_> = append.writes.iter().map(|write| (write.stream.clone(), write.event.id)).collect();
-    let outcome = append_under_one(&*app.store, append, any_of).await;
+    let outcome = append_under_one(&*access.log, append, any_of).await;
     app.metrics.appended(&outcome);
-    let appended = outcome.map_err(refused)?;
+    let appended = outcome.map_err(|error| match error {
+        // It was right by itself: what is wrong is so for what the store holds.
+        Error::Invalid(invalid) => Problem::from(invalid).with_status(StatusCode::UNPROCESSABLE_ENTITY),
+        error => refused(error),
+    })?;
     let [(stream, version), ..] = appended.streams.as_slice() else {
         unreachable!("an append writes at least one stream");
     };
     let status = if appended.duplicate { StatusCode::OK } else { StatusCode::CREATED };
-    let written = if appended.duplicate { recorded(&*app.store, &appended).await? } else { written };
+    let written = if appended.duplicate { access.recorded(&appended).await? } else { written };
     let answer = Answer::of(&appended, &written);
     let tag = format!("\"{}\"", answer.streams[0].witness);
     let body = match appended.duplicate {
@@ -138,23 +160,6 @@ async fn carry_out(
     let location = links::with(&location, "limit", appended.count());
     let headers = [(header::ETAG, tag), (header::LOCATION, location)];
     Ok((status, headers, body).into_response())
-}
-
-/// The streams and ids of the events of an earlier append.
-async fn recorded(store: &dyn EventStore, appended: &Appended) -> Result<Vec<(StreamId, EventId)>, Problem> {
-    let mut events = Vec::new();
-    let mut from = appended.first;
-    while from <= appended.last {
-        let left = usize::try_from(appended.last.get() - from.get() + 1).unwrap_or(usize::MAX);
-        let page = store.read_log(LogRead::forward(from).to(appended.last).limit(left)).await?;
-        if page.events.is_empty() {
-            let cause = format!("the event at position {from} cannot be read at the moment");
-            return Err(Error::Unavailable(cause.into()).into());
-        }
-        events.extend(page.events.into_iter().map(|event| (event.stream, event.id)));
-        from = appended.first.plus(events.len() as u64);
-    }
-    Ok(events)
 }
 
 /// What became of an append.
@@ -214,7 +219,8 @@ struct Request<'a> {
     events: List<Object<Incoming<'a>>>,
     #[serde(default, borrow)]
     conditions: List<Object<ConditionJson<'a>>>,
-    #[serde(default, borrow)]
+    /// Not `null`, which an append that was meant to have a key would be without.
+    #[serde(default, borrow, deserialize_with = "present")]
     key: Option<Cow<'a, str>>,
 }
 
@@ -230,15 +236,18 @@ fn lists_bytes_max(limits: &Limits) -> usize {
     events.saturating_add(conditions).saturating_add(names)
 }
 
-/// A condition: of a stream (`stream` and `expected`), or of the log (`query` and `after`).
+/// A condition: of a stream (`stream` and `expected`), or of the log (`query` and `after`). `null` is not the same as nothing: a
+/// client that lost a value must not get a condition that asks something else.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConditionJson<'a> {
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     stream: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "present")]
     expected: Option<ExpectedVersion>,
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     query: Option<List<Object<ItemJson<'a>>>>,
+    #[serde(default, deserialize_with = "present")]
     after: Option<Token>,
 }
 
@@ -246,19 +255,19 @@ struct ConditionJson<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ItemJson<'a> {
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     category: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
     types: List<Cow<'a, str>>,
     #[serde(default, borrow)]
     tags: List<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     process: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     initiator: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     predecessor: Option<Cow<'a, str>>,
 }
 
@@ -337,7 +346,14 @@ fn in_event(index: usize, invalid: Invalid) -> Problem {
 }
 
 fn key_header(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
-    let key = text_header(headers, "idempotency-key")?.map(IdempotencyKey::new).transpose();
+    let text = text_header(headers, "idempotency-key")?;
+    // Clients and proxies disagree on how a header carries other characters, and a key that arrives otherwise is another key.
+    if text.is_some_and(|text| !text.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
+        let problem =
+            "has other characters than those of ASCII; give such a key as `key` in the body of /v1/append";
+        return Err(Problem::invalid("Idempotency-Key", problem));
+    }
+    let key = text.map(IdempotencyKey::new).transpose();
     key.map_err(|invalid| Problem::invalid("Idempotency-Key", invalid.problem))
 }
 

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use crate::access::{Access, Right};
 use crate::app::App;
 use crate::console;
 use crate::problem::Problem;
@@ -19,10 +20,17 @@ pub(crate) async fn pages(State(app): State<Arc<App>>, request: Request, next: N
     let path = request.uri().path();
     let is_api = path == "/v1" || path.starts_with("/v1/");
     let wants_page = !is_api && prefers_html(request.headers());
+    let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
     let mut response = next.run(request).await;
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
     if wants_page {
-        let mut page = console::problem(&app, &problem);
+        if problem.is_unauthenticated() && method == Method::GET {
+            let here = uri.path_and_query().map_or("/", |here| here.as_str());
+            return console::sign_in_first(here);
+        }
+        // Who is let in sees where to go from here, and whose log this is.
+        let access = Access::of(&app, Right::Read, &method, &headers).ok();
+        let mut page = console::problem(&app, access.as_ref(), &problem);
         for (name, value) in response.headers() {
             if name != header::CONTENT_LENGTH && !page.headers().contains_key(name) {
                 page.headers_mut().append(name, value.clone());

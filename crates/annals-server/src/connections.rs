@@ -18,15 +18,19 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::app::App;
 use crate::flow::{Answers, Watched};
 
 /// How long a client may take to send the head of a request.
 const HEAD_MAX: Duration = Duration::from_secs(60);
+/// How long a client may take to begin TLS.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Most bytes of the head of a request, and about how many of an answer are taken over for the socket at once.
 const HEAD_BYTES: usize = 64 << 10;
 /// How long nothing is accepted after accepting failed; the usual cause is too many open files.
@@ -42,6 +46,7 @@ const TOO_MANY: &str = concat!(
 pub(crate) async fn serve(
     listener: TcpListener,
     app: Arc<App>,
+    tls: Option<TlsAcceptor>,
     router: Router,
     shutdown: impl Future<Output = ()>,
     stop: watch::Sender<bool>,
@@ -56,9 +61,10 @@ pub(crate) async fn serve(
             Some(ended) = connections.join_next() => log_panic(ended),
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) if connections.len() < app.bounds.connections => {
-                    connections.spawn(converse(socket, Arc::clone(&app), router.clone(), stop.subscribe()));
+                    let (app, tls, router) = (Arc::clone(&app), tls.clone(), router.clone());
+                    connections.spawn(converse(socket, app, tls, router, stop.subscribe()));
                 }
-                Ok((socket, _)) => refuse(&socket),
+                Ok((socket, _)) => refuse(&socket, tls.is_some()),
                 Err(error) => {
                     tracing::warn!("a connection could not be accepted: {error}");
                     tokio::time::sleep(REFUSED_PAUSE).await;
@@ -90,8 +96,12 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// Tells a client that there is no room for it. What its socket does not take at once is lost.
-fn refuse(socket: &TcpStream) {
+fn refuse(socket: &TcpStream, has_tls: bool) {
     tracing::warn!("a connection is refused: there are too many");
+    if has_tls {
+        // It expects no text yet.
+        return;
+    }
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
          connection: close\r\ncontent-length: {}\r\n\r\n{TOO_MANY}",
@@ -101,7 +111,13 @@ fn refuse(socket: &TcpStream) {
 }
 
 /// Answers the requests of one connection.
-async fn converse(socket: TcpStream, app: Arc<App>, router: Router, mut stopping: watch::Receiver<bool>) {
+async fn converse(
+    socket: TcpStream,
+    app: Arc<App>,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stopping: watch::Receiver<bool>,
+) {
     let socket = match Watched::new(socket, Arc::clone(&app.sending), app.bounds.patience) {
         Ok(socket) => socket,
         Err(error) => {
@@ -109,11 +125,27 @@ async fn converse(socket: TcpStream, app: Arc<App>, router: Router, mut stopping
             return;
         }
     };
+    let answers = socket.answers();
+    let Some(tls) = tls else { return speak(socket, answers, router, stopping).await };
+    match tokio::time::timeout(HANDSHAKE_MAX, tls.accept(socket)).await {
+        Ok(Ok(stream)) => speak(stream, answers, router, stopping).await,
+        Ok(Err(error)) => tracing::debug!("a connection broke as TLS began: {error}"),
+        Err(_) => tracing::debug!("a connection did not begin TLS in time"),
+    }
+}
+
+/// Answers the requests that come over a stream of bytes.
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    answers: Answers,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES);
-    let (answers, router) = (socket.answers(), TowerToHyperService::new(router));
+    let router = TowerToHyperService::new(router);
     let service = service_fn(|request| answer(request, answers.clone(), router.clone()));
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(socket), service));
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopped(&mut stopping) => {

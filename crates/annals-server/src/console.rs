@@ -9,6 +9,7 @@
 mod event;
 mod newest;
 mod pretty;
+mod sign_in;
 mod stream;
 mod streams;
 
@@ -19,6 +20,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 
+use crate::access::Access;
 use crate::app::App;
 use crate::event_json;
 use crate::links;
@@ -26,6 +28,7 @@ use crate::problem::Problem;
 
 pub(crate) use event::event;
 pub(crate) use newest::newest;
+pub(crate) use sign_in::{sign_in, sign_in_first, sign_in_form, sign_out};
 pub(crate) use stream::{named_stream, stream};
 pub(crate) use streams::streams;
 
@@ -60,31 +63,31 @@ fn asset(media_type: &'static str, content: impl IntoResponse) -> Response {
 type Answer = Result<Response, Failed>;
 
 /// A page that says what failed.
-pub(crate) struct Failed(Arc<App>, Problem);
+pub(crate) struct Failed(Arc<App>, Access, Problem);
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
-        problem(&self.0, &self.1)
+        problem(&self.0, Some(&self.1), &self.2)
     }
 }
 
 /// The page that says what failed.
-pub(crate) fn problem(app: &App, problem: &Problem) -> Response {
+pub(crate) fn problem(app: &App, access: Option<&Access>, problem: &Problem) -> Response {
     // A page of another site may have made the browser ask, and could read what is on the page.
-    let app = Some(app).filter(|_| !problem.is_foreign());
+    let shown = access.filter(|_| !problem.is_foreign()).map(|access| (app, access));
     let main = html! {
         h1 { (problem.title()) }
         p.problem { (problem.detail()) }
-        @if app.is_some() { p { a href="/" { "Newest events" } " · " a href="/streams" { "Streams" } } }
+        @if shown.is_some() { p { a href="/" { "Newest events" } " · " a href="/streams" { "Streams" } } }
     };
-    let frame = Frame { app, title: problem.title(), here: "", head: None };
+    let frame = Frame { shown, title: problem.title(), here: "", head: None };
     page(problem.status(), &frame, &main)
 }
 
 /// What a page says about itself.
 struct Frame<'a> {
-    /// What the page may name of the server; `None` for those who are not let in.
-    app: Option<&'a App>,
+    /// What the page may name of the server and the log; `None` for those who are not let in.
+    shown: Option<(&'a App, &'a Access)>,
     title: &'a str,
     /// Path of the entry of the navigation that the page belongs to.
     here: &'a str,
@@ -93,21 +96,25 @@ struct Frame<'a> {
 }
 
 /// Runs what makes a page; a failure becomes a page as well.
-async fn answer<M>(app: Arc<App>, make: impl AsyncFnOnce(&App) -> Result<M, Problem>) -> Answer
+async fn answer<M>(
+    app: Arc<App>,
+    access: Access,
+    make: impl AsyncFnOnce(&App, &Access) -> Result<M, Problem>,
+) -> Answer
 where
     M: IntoResponse,
 {
-    match make(&app).await {
+    match make(&app, &access).await {
         Ok(made) => Ok(made.into_response()),
-        Err(problem) => Err(Failed(app, problem)),
+        Err(problem) => Err(Failed(app, access, problem)),
     }
 }
 
 /// The whole document around the main part of a page.
 fn page(status: StatusCode, frame: &Frame<'_>, main: &Markup) -> Response {
     let own = [("Events", "/"), ("Streams", "/streams")];
-    let own = own.into_iter().filter(|_| frame.app.is_some());
-    let links = frame.app.iter().flat_map(|app| &app.links);
+    let own = own.into_iter().filter(|_| frame.shown.is_some());
+    let links = frame.shown.iter().flat_map(|(app, _)| &app.links);
     let more = links.map(|(name, path)| (name.as_str(), path.as_str()));
     let document = html! {
         (DOCTYPE)
@@ -130,14 +137,17 @@ fn page(status: StatusCode, frame: &Frame<'_>, main: &Markup) -> Response {
                             a href=(path) aria-current=[(path == frame.here).then_some("page")] { (name) }
                         }
                     }
+                    @if let Some((name, cookie)) = frame.shown.and_then(|(_, access)| access.signed_in()) {
+                        (sign_in::sign_out_form(name, cookie))
+                    }
                     @if let Some(head) = frame.head {
                         span.head title="Position of the newest event" { "head " b #head { (number(head.get())) } }
                     }
                 }
                 main #main { (main) }
-                @if let Some(app) = frame.app {
+                @if let Some((_, access)) = frame.shown {
                     footer {
-                        span { "Log " code { (app.store.id()) } }
+                        span { "Log " code { (access.log.id()) } }
                         nav aria-label="Machines" {
                             a href="/openapi.json" { "OpenAPI" }
                             a href="/metrics" { "Metrics" }

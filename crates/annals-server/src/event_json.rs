@@ -277,7 +277,9 @@ fn at<P: Display>(field: P) -> impl Fn(Invalid) -> Invalid {
 }
 
 /// A field that, if it is there, has a value, if only `null`.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    field: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(field).map(Some)
 }
 

@@ -149,7 +149,7 @@ impl Expectation {
         };
         let Some(both) = both else {
             let problem = format!("does not say the same as {}; give one of them", self.field);
-            return Err(Problem::invalid(other.field, problem));
+            return Err(Problem::contradiction(other.field, problem));
         };
         Ok(Self { any_of: vec![both], ..other })
     }
@@ -448,7 +448,7 @@ mod tests {
             [(VERSION, "exists"), ("if-none-match", "*")],
             [("if-match", "*"), ("if-none-match", "*")],
         ] {
-            assert_eq!(of(&headers).unwrap_err().status(), 400, "{headers:?}");
+            assert_eq!(of(&headers).unwrap_err().status(), 422, "{headers:?}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Which requests a browser may have been made to send, and are refused before any handler sees them.
 //!
-//! The server has no authentication, so what keeps a page of another site away from it is checked here.
+//! A server without tokens takes every request that reaches it, so what keeps a page of another site away is checked here. With
+//! tokens it is a second line: a page knows no token, and the console's cookie counts for reads only.
 //!
 //! - H1  On a loopback address, `Host` names this machine (`localhost`, a loopback address), a name given by
 //!   [`Server::host`](crate::Server::host), or a name without a dot. A public name that was made to point to

@@ -12,7 +12,9 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::access::Access;
 use crate::app::App;
+use crate::auth::Categories;
 use crate::params::Params;
 use crate::problem::Problem;
 
@@ -28,6 +30,7 @@ pub(crate) async fn live(RawQuery(query): RawQuery) -> Result<Json<Value>, Probl
 /// The store takes appends and answers reads.
 pub(crate) async fn ready(
     State(app): State<Arc<App>>,
+    access: Access,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Problem> {
     Params::of(query.as_deref()).finish()?;
@@ -35,18 +38,26 @@ pub(crate) async fn ready(
         let detail = "the server takes no new work";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", detail));
     }
+    let log = app.log();
     let checked = tokio::time::timeout(ANSWER_MAX, async {
-        match app.store.append(impossible()).await {
-            Err(Error::Conflict(_)) => app.store.head().await.map_err(Problem::from),
+        match log.append(impossible()).await {
+            Err(Error::Conflict(_)) => log.head().await.map_err(Problem::from),
             Err(error) => Err(Problem::from(error)),
             Ok(_) => unreachable!("no stream reaches the last version there is"),
         }
     });
-    let head = checked.await.unwrap_or_else(|_| {
+    let checked = checked.await.unwrap_or_else(|_| {
         let detail = format!("the store did not answer within {} seconds", ANSWER_MAX.as_secs());
         Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail))
-    })?;
-    Ok(Json(json!({"status": "ready", "head": head.get()})))
+    });
+    // Where the log ends, and what a store says of its failure, is for those who may read all of it.
+    let sees_all = access.rights.read == Categories::All;
+    match checked {
+        Ok(head) if sees_all => Ok(Json(json!({"status": "ready", "head": head.get()}))),
+        Ok(_) => Ok(Json(json!({"status": "ready"}))),
+        Err(problem) if sees_all => Err(problem),
+        Err(problem) => Err(problem.explained("the store takes no appends; the server's log has the cause")),
+    }
 }
 
 /// An append that every working store refuses.

@@ -3,9 +3,10 @@
 //! ```text
 //! connections.rs   accepts, ends gracefully
 //! flow.rs          cuts off clients that take nothing; room.rs, bounds.rs: what all connections together may take
+//! auth.rs access.rs  tokens, and what a request may do and see; tls.rs: certificates; reload.rs: both read again
 //! guard.rs         refuses what a page of another site may have sent
 //! headers.rs       refuses headers that were meant to be others
-//! routes.rs        every method and path, and the layers around them
+//! routes.rs        every method and path, the right that each needs, and the layers around them
 //!   append.rs read.rs live.rs      the API          health.rs metrics.rs openapi.rs   for operators
 //!   token.rs etag.rs expected.rs   positions that name their history, and what is expected of them
 //!   upkeep.rs                                                                         backups and figures of the store
@@ -19,15 +20,19 @@
 //! An append comes in through `append.rs`, which hands it to [`EventStore::append`].
 #![forbid(unsafe_code)]
 
+mod access;
 mod app;
+mod auth;
 mod bounds;
 mod browsers;
 mod connections;
 mod flow;
 mod guard;
 mod headers;
+mod reload;
 mod room;
 mod routes;
+mod tls;
 
 mod append;
 mod body;
@@ -60,10 +65,14 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+pub use access::Right;
+pub use auth::{Grant, Issued, TokenFile, check_tokens};
 pub use axum::http::StatusCode;
 pub use bounds::Bounds;
 pub use problem::Problem;
-pub use routes::served;
+pub use reload::Reload;
+pub use routes::{rights, served};
+pub use tls::TlsFiles;
 use upkeep::Figures;
 pub use upkeep::{Figure, Upkeep};
 
@@ -76,6 +85,10 @@ pub struct Server {
     grace: Duration,
     upkeep: Option<Arc<dyn Upkeep>>,
     hosts: Vec<String>,
+    gate: auth::Gate,
+    tls: Option<TlsFiles>,
+    insecure: bool,
+    reload: Reload,
     figures: Vec<Figures>,
     mounted: Vec<routes::Mounted>,
     links: Vec<(String, String)>,
@@ -92,6 +105,10 @@ impl Server {
             grace: Duration::from_secs(10),
             upkeep: None,
             hosts: Vec::new(),
+            gate: auth::Gate::Open,
+            tls: None,
+            insecure: false,
+            reload: Reload::default(),
             figures: Vec::new(),
             mounted: Vec::new(),
             links: Vec::new(),
@@ -152,6 +169,32 @@ impl Server {
         self
     }
 
+    /// Lets in only who has one of these tokens, and shows what it may see. The file is read again when it changes.
+    #[must_use]
+    pub fn tokens(mut self, file: TokenFile) -> Self {
+        self.gate = auth::Gate::of(file);
+        self
+    }
+
+    /// Takes connections over TLS only, with this certificate. Its files are read again when they change.
+    #[must_use]
+    pub fn tls(mut self, files: TlsFiles) -> Self {
+        self.tls = Some(files);
+        self
+    }
+
+    /// Serves everybody who reaches an address that is not a loopback address, although there are no tokens.
+    #[must_use]
+    pub fn insecure(mut self) -> Self {
+        self.insecure = true;
+        self
+    }
+
+    /// What lets the files of tokens and certificates be read again at once, and not only within a second or two.
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
+    }
+
     /// Serves these routes too, below a path such as `/shop`. Which names and origins they answer is theirs to say: the
     /// checks of `Host` and `Origin` are for the server's own routes.
     #[must_use]
@@ -179,9 +222,12 @@ impl Server {
     /// live streams and returns.
     ///
     /// # Errors
-    /// If the listener has no address. A connection that fails ends alone.
+    /// If the listener has no address, or one that others than this machine reach although there are no tokens and
+    /// [`insecure`](Self::insecure) was not said. A connection that fails ends alone.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let address = listener.local_addr()?;
+        let loopback = address.ip().to_canonical().is_loopback();
+        check_address(loopback, &self.gate, self.tls.is_some(), self.insecure)?;
         let (stop, stopping) = watch::channel(false);
         let body_bytes_max = self.body_bytes_max.unwrap_or_else(|| body_bytes_for(&self.limits));
         let sending = Arc::new(room::Room::new(self.bounds.sending_bytes));
@@ -189,8 +235,8 @@ impl Server {
         let mut figures = self.figures;
         figures.push(room::figures(Arc::clone(&sending), Arc::clone(&bodies)));
         let app = Arc::new(app::App {
-            live_pages: live_pages::LivePages::new(Arc::clone(&self.store), Arc::clone(&sending)),
-            store: self.store,
+            live_pages: live_pages::LivePages::new(Arc::clone(&sending)),
+            store: app::Store(self.store),
             body_bytes_max,
             bodies,
             live_streams: Arc::new(Semaphore::new(self.bounds.live_streams)),
@@ -199,14 +245,20 @@ impl Server {
             limits: self.limits,
             metrics: metrics::Metrics::new(figures),
             upkeep: self.upkeep,
-            hosts: guard::Hosts { loopback: address.ip().to_canonical().is_loopback(), named: self.hosts },
+            gate: self.gate,
+            has_tls: self.tls.is_some(),
+            hosts: guard::Hosts { loopback, named: self.hosts },
             backing_up: Arc::default(),
             links: self.links,
             stopping,
         });
         let router = routes::router(Arc::clone(&app), self.mounted);
         tracing::info!(%address, "listening");
-        connections::serve(listener, app, router, shutdown, stop, self.grace).await;
+        let tls = self.tls.map(Arc::new);
+        let acceptor = tls.as_ref().map(|files| files.acceptor());
+        let reloading = tokio::spawn(reload::for_ever(self.reload, Arc::clone(&app), tls));
+        connections::serve(listener, app, acceptor, router, shutdown, stop, self.grace).await;
+        reloading.abort();
         tracing::info!("stopped");
         Ok(())
     }
@@ -219,6 +271,33 @@ impl std::fmt::Debug for Server {
             .field("grace", &self.grace)
             .finish_non_exhaustive()
     }
+}
+
+/// What to do about an address that others reach while there are no tokens.
+pub const UNGUARDED: &str = "Give a file of tokens (`annals token`, then --tokens FILE), listen on a loopback address, or say \
+                             --insecure if all who reach the address may read and append";
+
+/// Refuses to serve everybody who reaches an address without knowing it.
+fn check_address(loopback: bool, gate: &auth::Gate, has_tls: bool, insecure: bool) -> io::Result<()> {
+    if loopback {
+        return Ok(());
+    }
+    if !gate.is_open() {
+        if !has_tls {
+            tracing::warn!(
+                "tokens and events cross the network in clear: give a certificate (--tls-cert, --tls-key), or let a proxy \
+                 on this machine have it"
+            );
+        }
+        return Ok(());
+    }
+    if insecure {
+        tracing::warn!("all who reach this address may read and append: there are no tokens");
+        return Ok(());
+    }
+    let problem =
+        format!("the address can be reached by other machines, and there are no tokens. {UNGUARDED}");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, problem))
 }
 
 /// Bytes of JSON that the largest append may need: base64 takes four bytes for three.

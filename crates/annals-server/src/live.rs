@@ -26,6 +26,7 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::access::Access;
 use crate::app::App;
 use crate::live_pages::{LivePage, NoPage, PAGE_EVENTS};
 use crate::metrics::Subscriber;
@@ -40,6 +41,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// Sends events after a position, for ever.
 pub(crate) async fn live(
     State(app): State<Arc<App>>,
+    access: Access,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -47,6 +49,7 @@ pub(crate) async fn live(
     let after = params.one::<Token>("after")?;
     let query = params.query()?;
     params.finish()?;
+    access.rights.read_query(&query)?;
     // Checked now: a stream that ends as soon as it begins would make its client reconnect without an end.
     LogRead::forward(Position::FIRST).matching(query.clone()).validate(&app.limits)?;
     let query = Arc::new(query);
@@ -55,9 +58,9 @@ pub(crate) async fn live(
         Some(value) => ("Last-Event-ID", Some(last_event_id(value)?)),
         None => ("after", after),
     };
-    let head = app.store.head().await?;
+    let head = access.log.head().await?;
     let position = match after {
-        Some(token) => token.position(&*app.store, field).await?,
+        Some(token) => token.position(&*access.log, field).await?,
         None => head,
     };
     if position > head {
@@ -71,11 +74,12 @@ pub(crate) async fn live(
     // The client's own: one that is read now could be of another history than the one that was checked.
     let here = match after.and_then(Token::witness) {
         Some(witness) => witness,
-        None => token::of_log(&*app.store, position, &[]).await?,
+        None => token::of_log(&*access.log, access.place(position).await?, &[]).await?,
     };
     let subscriber = app.metrics.subscriber();
     let feed = Feed {
         app,
+        access,
         query,
         seen: here,
         told: here,
@@ -114,6 +118,7 @@ fn last_event_id(value: &HeaderValue) -> Result<Token, Problem> {
 /// One client's place in the log.
 struct Feed {
     app: Arc<App>,
+    access: Access,
     query: Arc<Query>,
     /// The place after which its next page begins.
     seen: Witness,
@@ -133,9 +138,13 @@ impl Feed {
         if self.app.is_stopping() || self.ended {
             return None;
         }
-        let app = Arc::clone(&self.app);
+        let (app, access) = (Arc::clone(&self.app), self.access.clone());
         let page = tokio::select! {
             () = app.stopped() => return None,
+            () = app.gate.revoked(access.token()) => {
+                tracing::info!("a live stream ends: its token is gone or has other rights");
+                return None;
+            }
             page = tokio::time::timeout(SILENCE_MAX, self.next_events()) => page,
         };
         match page {
@@ -157,7 +166,7 @@ impl Feed {
     async fn next_events(&mut self) -> Result<Bytes, NoPage> {
         loop {
             let pages = &self.app.live_pages;
-            let cell = pages.page(self.seen, &self.query, self.limit).await?;
+            let cell = pages.page(&self.access, self.seen, &self.query, self.limit).await?;
             let page = cell.get().ok_or(NoPage::NotYet)?;
             (self.seen, self.limit) = (page.through, page.limit);
             if let Some(last) = page.last {
@@ -201,6 +210,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::access::{Principal, Right};
 
     /// A store that counts the pages that are read from it.
     #[derive(Default)]
@@ -248,7 +258,13 @@ mod tests {
 
     async fn body(app: &Arc<App>, query: &str) -> BodyDataStream {
         let query = RawQuery(Some(query.to_owned()));
-        let answer = live(State(Arc::clone(app)), query, HeaderMap::new()).await;
+        let answer = live(
+            State(Arc::clone(app)),
+            Access::to(app, Right::Read, Principal::Anybody),
+            query,
+            HeaderMap::new(),
+        )
+        .await;
         answer.expect("the request is right").into_body().into_data_stream()
     }
 
@@ -319,7 +335,10 @@ mod tests {
         for _ in 0..app.bounds.live_streams {
             bodies.push(body(&app, "after=0").await);
         }
-        let again = || live(State(Arc::clone(&app)), RawQuery(None), HeaderMap::new());
+        let again = || {
+            let access = Access::to(&app, Right::Read, Principal::Anybody);
+            live(State(Arc::clone(&app)), access, RawQuery(None), HeaderMap::new())
+        };
         assert_eq!(again().await.unwrap_err().status(), 503);
         drop(bodies.pop());
         assert!(again().await.is_ok());

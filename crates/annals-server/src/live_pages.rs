@@ -1,4 +1,4 @@
-//! Pages of live streams: made once for all clients that are at the same place with the same filter.
+//! Pages of live streams: made once for all clients that are at the same place with the same filter and see the same categories.
 //!
 //! - P1  A page is kept as long as some client is sent it, and takes room once, however many those are.
 //! - P2  A page has about 256 KiB at most, or one event, so that clients at different places hold little each.
@@ -15,6 +15,8 @@ use annals_core::{Bytes, Error, EventStore, LogRead, Query, RecordedEvent, Resul
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use crate::access::Access;
+use crate::auth::Categories;
 use crate::event_json;
 use crate::paging::cost;
 use crate::problem::Problem;
@@ -35,7 +37,6 @@ const DOUBT: Duration = Duration::from_millis(200);
 
 /// Pages that are made or sent at the moment.
 pub(crate) struct LivePages {
-    store: Arc<dyn EventStore>,
     room: Arc<Room>,
     made: Mutex<Made>,
     /// The event that was found in the log last, and when.
@@ -44,7 +45,8 @@ pub(crate) struct LivePages {
 
 #[derive(Default)]
 struct Made {
-    pages: HashMap<(Witness, Arc<Query>), Weak<OnceCell<LivePage>>>,
+    /// By the categories that are shown, the place and the filter.
+    pages: HashMap<(Categories, Witness, Arc<Query>), Weak<OnceCell<LivePage>>>,
     /// How many entries there are before those that nobody holds are removed.
     sweep_at: usize,
 }
@@ -79,30 +81,32 @@ impl From<Error> for NoPage {
 }
 
 impl LivePages {
-    pub(crate) fn new(store: Arc<dyn EventStore>, room: Arc<Room>) -> Self {
-        Self { store, room, made: Mutex::default(), found: tokio::sync::Mutex::default() }
+    pub(crate) fn new(room: Arc<Room>) -> Self {
+        Self { room, made: Mutex::default(), found: tokio::sync::Mutex::default() }
     }
 
     /// The page of events after this place; waits until the log has one.
     pub(crate) async fn page(
         &self,
+        access: &Access,
         seen: Witness,
         query: &Arc<Query>,
         limit: usize,
     ) -> Result<Arc<OnceCell<LivePage>>, NoPage> {
+        let log = &*access.log;
         let mut pause = BEHIND_PAUSE;
         loop {
-            match tokio::time::timeout(LOOK, self.store.wait(seen.position)).await {
+            match tokio::time::timeout(LOOK, log.wait(seen.position)).await {
                 Ok(waited) => drop(waited?),
                 Err(_) => {
-                    self.find(seen).await?;
+                    self.find(log, seen).await?;
                     continue;
                 }
             }
-            let page = self.entry(seen, query);
-            match page.get_or_try_init(|| self.make(seen, query, limit)).await {
+            let page = self.entry(&access.rights.read, seen, query);
+            match page.get_or_try_init(|| self.make(log, seen, query, limit)).await {
                 Ok(_) => return Ok(page),
-                Err(NoPage::NotYet) => self.find(seen).await?,
+                Err(NoPage::NotYet) => self.find(log, seen).await?,
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(pause).await;
@@ -111,30 +115,30 @@ impl LivePages {
     }
 
     /// Checks that the log still has this event, unless that was checked within the last [`LOOK`].
-    async fn find(&self, seen: Witness) -> Result<(), NoPage> {
+    async fn find(&self, log: &dyn EventStore, seen: Witness) -> Result<(), NoPage> {
         let mut found = self.found.lock().await;
         if found.is_some_and(|(event, at)| event == seen && at.elapsed() < LOOK) {
             return Ok(());
         }
-        self.check(seen).await?;
+        self.check(log, seen).await?;
         *found = Some((seen, Instant::now()));
         Ok(())
     }
 
     /// Checks that the log still has this event.
-    async fn check(&self, seen: Witness) -> Result<(), NoPage> {
-        if seen.holds(&*self.store).await? {
+    async fn check(&self, log: &dyn EventStore, seen: Witness) -> Result<(), NoPage> {
+        if seen.holds(log).await? {
             return Ok(());
         }
         tokio::time::sleep(DOUBT).await;
-        if seen.holds(&*self.store).await? { Ok(()) } else { Err(NoPage::Lost) }
+        if seen.holds(log).await? { Ok(()) } else { Err(NoPage::Lost) }
     }
 
     /// The page at this place, to be made if it is new.
-    fn entry(&self, seen: Witness, query: &Arc<Query>) -> Arc<OnceCell<LivePage>> {
+    fn entry(&self, shown: &Categories, seen: Witness, query: &Arc<Query>) -> Arc<OnceCell<LivePage>> {
         // Nothing below panics half way through a change.
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (seen, Arc::clone(query));
+        let key = (shown.clone(), seen, Arc::clone(query));
         if let Some(page) = made.pages.get(&key).and_then(Weak::upgrade) {
             return page;
         }
@@ -148,13 +152,19 @@ impl LivePages {
         page
     }
 
-    async fn make(&self, seen: Witness, query: &Query, limit: usize) -> Result<LivePage, NoPage> {
+    async fn make(
+        &self,
+        log: &dyn EventStore,
+        seen: Witness,
+        query: &Query,
+        limit: usize,
+    ) -> Result<LivePage, NoPage> {
         let mut limit = limit.clamp(1, PAGE_EVENTS);
         let from = seen.position.next();
         let mut waited = None;
         loop {
             let read = LogRead::forward(from).matching(query.clone()).limit(limit);
-            let mut page = self.store.read_log(read).await?;
+            let mut page = log.read_log(read).await?;
             if page.next <= from {
                 return Err(NoPage::NotYet);
             }
@@ -173,9 +183,9 @@ impl LivePages {
                 Some(last) if is_cut => last.position,
                 _ => page.next.previous(),
             };
-            let through = reached(&*self.store, query, last.unwrap_or(seen), end).await?;
+            let through = reached(log, query, last.unwrap_or(seen), end).await?;
             // After all other reads, so that they were of this history too.
-            self.check(seen).await?;
+            self.check(log, seen).await?;
             let Some(through) = through else { return Err(NoPage::NotYet) };
             let limit = if is_cut { fits } else { 2 * limit };
             return Ok(LivePage::of(&page.events, through, limit, taken));

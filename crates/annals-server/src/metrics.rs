@@ -156,7 +156,7 @@ pub(crate) async fn metrics(
 ) -> Result<Response, Problem> {
     Params::of(query.as_deref()).finish()?;
     // A store that cannot be asked must not hide the other figures.
-    if let Ok(Ok(head)) = tokio::time::timeout(HEAD_MAX, app.store.head()).await {
+    if let Ok(Ok(head)) = tokio::time::timeout(HEAD_MAX, app.log().head()).await {
         app.metrics.head.set(head.get());
     }
     let mut text = String::new();

@@ -146,19 +146,27 @@ impl Params {
     }
 
     /// Where to begin to read in this direction: `from`, inclusive, or `after` (forward) or `before` (backward).
+    ///
+    /// # Errors
+    /// [`Problem`] if one is not a token, if more than one is given, or if one belongs to the other direction: each may be
+    /// right alone, and no description of an API can say that of parameters, so this is 422.
     pub(crate) fn start(&mut self, direction: Direction) -> Result<Start, Problem> {
-        let beside = match direction {
-            Direction::Forward => "after",
-            Direction::Backward => "before",
-        };
-        let (at, beside_at) = (self.one::<Token>("from")?, self.one::<Token>(beside)?);
-        let given = match (at, beside_at) {
-            (Some(_), Some(_)) => {
-                return Err(Problem::invalid(beside, "stands beside `from`; give one of them"));
+        let mut given: Option<(&'static str, Token)> = None;
+        for name in ["from", "after", "before"] {
+            let Some(token) = self.one::<Token>(name)? else { continue };
+            if let Some((other, _)) = given {
+                let problem = format!("is given beside `{other}`; give one of `from`, `after` and `before`");
+                return Err(Problem::contradiction(name, problem));
             }
-            (Some(token), None) => Some(("from", token)),
-            (None, token) => token.map(|token| (beside, token)),
-        };
+            let (other_way, way) = match direction {
+                Direction::Forward => ("before", "forward"),
+                Direction::Backward => ("after", "backward"),
+            };
+            if name == other_way {
+                return Err(Problem::contradiction(name, format!("does not begin a read that goes {way}")));
+            }
+            given = Some((name, token));
+        }
         Ok(Start { direction, given })
     }
 

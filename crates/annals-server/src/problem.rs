@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use crate::auth::is_hidden;
 use crate::event_json;
 
 /// The media type of a problem document.
@@ -47,6 +48,11 @@ impl Problem {
         Invalid::new(field, problem.to_string()).into()
     }
 
+    /// This part of the request contradicts another one: each of them is right alone.
+    pub fn contradiction(field: impl Into<String>, problem: impl Display) -> Self {
+        Self::invalid(field, problem).with_status(StatusCode::UNPROCESSABLE_ENTITY)
+    }
+
     /// The status that the client is answered with.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -60,6 +66,11 @@ impl Problem {
     /// Whether the request was refused because a page of another site may have made it.
     pub(crate) fn is_foreign(&self) -> bool {
         matches!(self.code, "foreign-host" | "foreign-origin")
+    }
+
+    /// Whether a token is needed that was not given.
+    pub(crate) fn is_unauthenticated(&self) -> bool {
+        self.code == "unauthenticated"
     }
 
     /// What went wrong, for people.
@@ -103,6 +114,9 @@ impl Problem {
             "conflict" => "A condition of the append does not hold",
             "invalid" => "The request is invalid",
             "reused" => "The key or the ids belong to another append",
+            "unauthenticated" => "A token is needed",
+            "forbidden" => "The token has no right to this",
+            "foreign-form" => "The form is not one of this server",
             "foreign-host" => "The server does not answer under this name",
             "foreign-origin" => "The request was sent by a page of another site",
             "other-history" => "The log has another history",
@@ -158,6 +172,12 @@ impl Problem {
     }
 
     fn of_reused(reused: &Reused) -> Self {
+        if is_hidden(reused) {
+            let what =
+                if reused.key.is_some() { "the key belongs" } else { "the ids of these events belong" };
+            let detail = format!("{what} to an append that this token may not see; nothing was written");
+            return Self::new(StatusCode::UNPROCESSABLE_ENTITY, "reused", detail);
+        }
         let detail = format!("{reused}; nothing was written");
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "reused", detail)
             .with("first_position", reused.first.get())
@@ -249,6 +269,10 @@ impl IntoResponse for Problem {
         let mut response = (self.status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"annals\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         if self.more.get("field").is_some_and(|field| field == "Content-Encoding") {
             response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

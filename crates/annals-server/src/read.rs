@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::access::Access;
 use crate::app::App;
 use crate::etag;
 use crate::event_json::Embedded;
@@ -23,6 +24,7 @@ use crate::token::{self, Token};
 /// A page of one stream. One that does not exist has version 0 and no events.
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
+    access: Access,
     StreamInPath(stream): StreamInPath,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -32,22 +34,23 @@ pub(crate) async fn stream(
     let start = params.start(direction)?;
     let (to, limit) = (params.one::<Token>("to")?, params.limit()?);
     params.finish()?;
+    access.rights.read_stream(&stream)?;
     let from = Version::new(start.number());
     let last = to.map_or(Version::MAX, |to| Version::new(to.number()));
 
     let read = StreamRead { direction, ..StreamRead::forward(&stream, from).to(last).limit(limit) };
     let read = || {
-        let (store, read) = (Arc::clone(&app.store), read.clone());
+        let (store, read) = (Arc::clone(&access.log), read.clone());
         async move { store.read_stream(read).await }
     };
     let (page, taken) = paging::with_room(&app.sending, read, |page| &page.events).await?;
     // After the page, so that it is of the history that the client knows.
-    start.check_version(&*app.store, &stream).await?;
+    start.check_version(&*access.log, &stream).await?;
     if let Some(to) = to {
-        to.version(&*app.store, &stream, "to").await?;
+        to.version(&*access.log, &stream, "to").await?;
     }
     // Events never change, so within one history this address has one answer at one version of the stream.
-    let newest = token::of_page(&*app.store, &stream, page.version, &page.events).await?;
+    let newest = token::of_page(&*access.log, &stream, page.version, &page.events).await?;
     let tag = format!("\"{newest}\"");
     if etag::is_known(&headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
@@ -56,7 +59,7 @@ pub(crate) async fn stream(
         Direction::Forward => page.next.previous().min(page.version),
         Direction::Backward => page.next.next().min(page.version),
     };
-    let reached = token::of_stream(&*app.store, &stream, reached, &page.events).await?.to_string();
+    let reached = token::of_stream(&*access.log, &stream, reached, &page.events).await?.to_string();
     let (after, before) = either(direction, reached);
     let body = StreamJson {
         stream: stream.as_str(),
@@ -73,16 +76,18 @@ pub(crate) async fn stream(
 /// A page of the stream that the parameter `name` names.
 pub(crate) async fn named(
     app: State<Arc<App>>,
+    access: Access,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (name, query) = named_stream(query.as_deref())?;
-    stream(app, name, query, headers).await
+    stream(app, access, name, query, headers).await
 }
 
 /// A page of the log.
 pub(crate) async fn log(
     State(app): State<Arc<App>>,
+    access: Access,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -92,23 +97,24 @@ pub(crate) async fn log(
     let to = params.one::<Token>("to")?;
     let (limit, query) = (params.limit()?, params.query()?);
     params.finish()?;
+    access.rights.read_query(&query)?;
     let from = Position::new(start.number());
     let last = to.map_or(Position::MAX, |to| Position::new(to.number()));
     let read = LogRead { direction, ..LogRead::forward(from).to(last).matching(query).limit(limit) };
     let page = || {
-        let (store, read) = (Arc::clone(&app.store), read.clone());
+        let (store, read) = (Arc::clone(&access.log), read.clone());
         async move { store.read_log(read).await }
     };
     let (page, taken) = paging::with_room(&app.sending, page, |page| &page.events).await?;
     // After the page, so that it is of the history that the client knows.
-    let known = start.check_position(&*app.store).await?;
+    let known = start.check_position(&*access.log).await?;
     if let Some(to) = to {
-        to.position(&*app.store, "to").await?;
+        to.position(&*access.log, "to").await?;
     }
     if direction == Direction::Forward && from > page.head.next() {
-        beyond(&app, from).await?;
+        beyond(&*access.log, from).await?;
     }
-    let place = end_of(&*app.store, &read, &page, known).await?;
+    let place = end_of(&access, &read, &page, known).await?;
     // Within one history the answer to this address depends on the head only: the newest event of the page names the history.
     let newest = match direction {
         Direction::Forward => place,
@@ -132,7 +138,7 @@ pub(crate) async fn log(
 
 /// The witness at the end of a page. `known` is what the client has read before, if it named it.
 async fn end_of(
-    store: &dyn EventStore,
+    access: &Access,
     read: &LogRead,
     page: &LogPage,
     known: Option<Witness>,
@@ -141,6 +147,7 @@ async fn end_of(
         Direction::Forward => page.next.previous().min(page.head),
         Direction::Backward => page.next.next().min(page.head),
     };
+    let (store, end) = (&*access.log, access.place(end).await?);
     match page.events.last().map(Witness::of).or(known) {
         Some(last) if read.direction == Direction::Forward => {
             Ok(reached(store, &read.query, last, end).await?.ok_or_else(token::changed)?)
@@ -158,9 +165,9 @@ async fn end_of(
 }
 
 /// Refuses a place from which nothing could ever be read in order: the log was longer when it was handed out.
-async fn beyond(app: &App, from: Position) -> Result<(), Problem> {
+async fn beyond(log: &dyn EventStore, from: Position) -> Result<(), Problem> {
     // A page may come from a replica, which may be behind.
-    let head = app.store.head().await?;
+    let head = log.head().await?;
     if from <= head.next() {
         return Ok(());
     }
@@ -181,16 +188,16 @@ fn either(direction: Direction, reached: String) -> (Option<String>, Option<Stri
 }
 
 /// A page of the names of streams.
-pub(crate) async fn streams(
-    State(app): State<Arc<App>>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
+pub(crate) async fn streams(access: Access, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let mut params = Params::of(query.as_deref());
     let category = params.one::<Category>("category")?;
     let after = params.one::<StreamId>("after")?;
     let limit = params.limit()?;
     params.finish()?;
-    let found = app.store.list_streams(StreamList { category, after, limit }).await?;
+    if let Some(category) = &category {
+        access.rights.read_category("category", category)?;
+    }
+    let found = access.log.list_streams(StreamList { category, after, limit }).await?;
     let body = StreamsJson {
         streams: found.iter().map(InfoJson::of).collect(),
         after: found.last().map(|info| info.stream.as_str()),

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::access::{self, Right};
 use crate::app::App;
 use crate::browsers;
 use crate::guard::guard;
@@ -20,8 +21,8 @@ use crate::problem::Problem;
 use crate::room;
 use crate::{append, console, health, live, metrics, openapi, read, upkeep};
 
-/// One method of one path.
-type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
+/// One method of one path, the right that it needs, and its handler.
+struct Route(&'static str, &'static str, Right, MethodRouter<Arc<App>>);
 
 /// Routes that are served beside our own.
 pub(crate) struct Mounted {
@@ -33,45 +34,58 @@ pub(crate) struct Mounted {
 
 fn routes() -> Vec<Route> {
     vec![
-        ("POST", "/v1/append", post(append::to_streams)),
-        ("POST", "/v1/streams/{stream}", post(append::to_stream)),
-        ("GET", "/v1/streams/{stream}", get(read::stream)),
-        ("POST", "/v1/stream", post(append::to_named)),
-        ("GET", "/v1/stream", get(read::named)),
-        ("GET", "/v1/streams", get(read::streams)),
-        ("GET", "/v1/events", get(read::log)),
-        ("GET", "/v1/events/live", get(live::live)),
-        ("POST", "/v1/backup", post(upkeep::backup)),
-        ("GET", "/health/live", get(health::live)),
-        ("GET", "/health/ready", get(health::ready)),
-        ("GET", "/metrics", get(metrics::metrics)),
-        ("GET", "/openapi.json", get(openapi::openapi)),
-        ("GET", "/", get(console::newest)),
-        ("GET", "/streams", get(console::streams)),
-        ("GET", "/streams/{stream}", get(console::stream)),
-        ("GET", "/stream", get(console::named_stream)),
-        ("GET", "/events/{position}", get(console::event)),
-        ("GET", "/console.css", get(console::style)),
-        ("GET", "/console.js", get(console::script)),
-        ("GET", "/favicon.ico", get(console::icon)),
+        Route("POST", "/v1/append", Right::Append, post(append::to_streams)),
+        Route("POST", "/v1/streams/{stream}", Right::Append, post(append::to_stream)),
+        Route("GET", "/v1/streams/{stream}", Right::Read, get(read::stream)),
+        Route("POST", "/v1/stream", Right::Append, post(append::to_named)),
+        Route("GET", "/v1/stream", Right::Read, get(read::named)),
+        Route("GET", "/v1/streams", Right::Read, get(read::streams)),
+        Route("GET", "/v1/events", Right::Read, get(read::log)),
+        Route("GET", "/v1/events/live", Right::Read, get(live::live)),
+        Route("POST", "/v1/backup", Right::Backup, post(upkeep::backup)),
+        Route("GET", "/health/live", Right::Open, get(health::live)),
+        Route("GET", "/health/ready", Right::Open, get(health::ready)),
+        Route("GET", "/metrics", Right::Metrics, get(metrics::metrics)),
+        Route("GET", "/openapi.json", Right::Open, get(openapi::openapi)),
+        Route("GET", "/", Right::Read, get(console::newest)),
+        Route("GET", "/streams", Right::Read, get(console::streams)),
+        Route("GET", "/streams/{stream}", Right::Read, get(console::stream)),
+        Route("GET", "/stream", Right::Read, get(console::named_stream)),
+        Route("GET", "/events/{position}", Right::Read, get(console::event)),
+        Route("GET", "/login", Right::Open, get(console::sign_in_form)),
+        Route("POST", "/login", Right::Open, post(console::sign_in)),
+        Route("POST", "/logout", Right::Open, post(console::sign_out)),
+        Route("GET", "/console.css", Right::Open, get(console::style)),
+        Route("GET", "/console.js", Right::Open, get(console::script)),
+        Route("GET", "/favicon.ico", Right::Open, get(console::icon)),
     ]
 }
 
 /// Every method and path that is served, without what is mounted beside them.
 pub fn served() -> Vec<(&'static str, &'static str)> {
-    routes().into_iter().map(|(method, path, _)| (method, path)).collect()
+    routes().into_iter().map(|Route(method, path, ..)| (method, path)).collect()
+}
+
+/// The same, with the right that each needs.
+pub fn rights() -> Vec<(&'static str, &'static str, Right)> {
+    routes().into_iter().map(|Route(method, path, right, _)| (method, path, right)).collect()
 }
 
 /// The routes with everything around them.
 pub(crate) fn router(app: Arc<App>, mounted: Vec<Mounted>) -> Router {
-    let own =
-        routes().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
+    let own = routes().into_iter().fold(Router::new(), |router, Route(_, path, right, handler)| {
+        let admitted = middleware::from_fn_with_state((Arc::clone(&app), right), access::admit);
+        router.route(path, handler.route_layer(admitted))
+    });
     let own =
         own.method_not_allowed_fallback(no_such_method).fallback(no_such_route).with_state(Arc::clone(&app));
     let own = own.layer(middleware::from_fn(headers::known)).layer(middleware::map_response(revalidate));
     let nest = |router: Router, mounted: Mounted| router.nest(&mounted.path, mounted.router);
     let (checked, others): (Vec<_>, Vec<_>) = mounted.into_iter().partition(|mounted| mounted.checked);
-    let own = checked.into_iter().fold(own, nest);
+    let whole = middleware::from_fn_with_state(Arc::clone(&app), access::admit_whole);
+    let checked =
+        checked.into_iter().map(|mounted| Mounted { router: mounted.router.layer(whole.clone()), ..mounted });
+    let own = checked.fold(own, nest);
     let own = own.layer(middleware::from_fn_with_state(Arc::clone(&app), guard));
     let all = others.into_iter().fold(own, nest);
     all.layer(CatchPanicLayer::custom(panicked))

@@ -27,5 +27,6 @@ mod signals;
 mod sources;
 mod support;
 mod times;
+mod tokens;
 mod torture;
 mod trouble;

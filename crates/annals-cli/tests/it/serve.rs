@@ -13,7 +13,11 @@ pub struct Served {
 
 impl Served {
     pub fn start(place: &Place, arguments: &[&str]) -> Self {
-        let line = ["serve", "--listen", "127.0.0.1:0"].iter().chain(arguments);
+        Self::start_at(place, "127.0.0.1:0", arguments)
+    }
+
+    pub fn start_at(place: &Place, address: &str, arguments: &[&str]) -> Self {
+        let line = ["serve", "--listen", address].into_iter().chain(arguments.iter().copied());
         let mut child = place.command(line).spawn().unwrap();
         let mut said = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();

@@ -37,6 +37,8 @@
       let pause = PAUSE;
       try {
         const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+        // The token is gone: this page leads to where another is given.
+        if (answer.redirected) return location.reload();
         if (!answer.ok) throw new Error(answer.statusText);
         show(new DOMParser().parseFromString(await answer.text(), "text/html"));
       } catch {

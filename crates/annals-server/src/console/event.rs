@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use maud::{Markup, html};
 
 use super::{Answer, Frame, answer, event_table, number, page, pretty, text_of, time};
+use crate::access::Access;
 use crate::app::App;
 use crate::event_json;
 use crate::links::{self, encode};
@@ -31,14 +32,15 @@ const OWN_BYTES: usize = 1 << 10;
 /// One event.
 pub(crate) async fn event(
     State(app): State<Arc<App>>,
+    access: Access,
     Path(position): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Answer {
-    answer(app, async |app: &App| {
+    answer(app, access, async |app: &App, access: &Access| {
         Params::of(query.as_deref()).finish()?;
         let token = position.parse::<Token>();
         let token = token.map_err(|invalid| Problem::invalid("position", invalid.problem))?;
-        let position = token.position(&*app.store, "the address").await?;
+        let position = token.position(&*access.log, "the address").await?;
         let none = || {
             let detail = format!("there is no event at position {position}");
             Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
@@ -46,21 +48,25 @@ pub(crate) async fn event(
         if position == Position::ZERO {
             return Err(none());
         }
-        let found = app.store.read_log(LogRead::forward(position).to(position)).await?;
+        let found = access.log.read_log(LogRead::forward(position).to(position)).await?;
         let event = found.events.first().ok_or_else(none)?;
-        let near = Neighbours::of(&*app.store, event).await?;
+        // Of those that may be seen: there are gaps between them.
+        let beside = async |read: LogRead| access.log.read_log(read.limit(1)).await.map(|page| page.events.into_iter().next());
+        let before = beside(LogRead::backward(position.previous())).await?.filter(|other| other.position < position);
+        let after = beside(LogRead::forward(position.next())).await?;
+        let near = Neighbours::of(&*access.log, event).await?;
         let title = format!("Event {}", number(position.get()));
         let main = html! {
             h1 { (title) }
             p.facts {
-                @if position > Position::FIRST { a rel="prev" href=(links::position(position.previous())) { "← before" } " · " }
-                @if position < found.head { a rel="next" href=(links::position(position.next())) { "after →" } " · " }
+                @if let Some(before) = before { a rel="prev" href=(links::position(before.position)) { "← before" } " · " }
+                @if let Some(after) = after { a rel="next" href=(links::position(after.position)) { "after →" } " · " }
                 a href=(links::api_event(event)) { "JSON" }
             }
             (card(event, true))
             (near.shown(event))
         };
-        let frame = Frame { app: Some(app), title: &title, here: "/", head: Some(found.head) };
+        let frame = Frame { shown: Some((app, access)), title: &title, here: "/", head: Some(found.head) };
         Ok(page(StatusCode::OK, &frame, &main))
     })
     .await

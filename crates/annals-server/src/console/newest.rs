@@ -8,9 +8,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use maud::{Markup, html};
 
 use super::{Answer, Frame, answer, event_table, page};
+use crate::access::Access;
 use crate::app::App;
 use crate::links::encode;
 use crate::params::Params;
+use crate::problem::Problem;
 use crate::token;
 
 /// Events of a page.
@@ -43,15 +45,24 @@ impl Filter {
 /// The newest events, or a page further back.
 pub(crate) async fn newest(
     State(app): State<Arc<App>>,
+    access: Access,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Answer {
-    answer(app, async |app: &App| {
+    answer(app, access, async |app: &App, access: &Access| {
         let mut params = Params::without_empty(query.as_deref());
         let again = Params::without_empty(query.as_deref());
+        // Empty fields count for nothing, but not without a bound.
+        for (name, max) in [("type", app.limits.query_names_max), ("tag", app.limits.query_item_tags_max)] {
+            let given = Params::of(query.as_deref()).many(name).len();
+            if given > max {
+                return Err(Problem::invalid(name, format!("is given {given} times; at most {max}")));
+            }
+        }
         let start = params.start(Direction::Backward)?;
         let query = params.query()?;
         params.finish()?;
+        access.rights.read_query(&query)?;
         let filter = Filter {
             category: again.first("category"),
             event_type: again.first("type"),
@@ -60,12 +71,13 @@ pub(crate) async fn newest(
             predecessor: again.first("predecessor"),
         };
         let newest = !start.is_given();
-        let from = start.position(&*app.store).await?;
+        let from = start.position(&*access.log).await?;
         let read = LogRead::backward(from).matching(query).limit(PAGE_EVENTS);
-        let found = app.store.read_log(read).await?;
-        let head = token::of_log(&*app.store, found.head, &found.events).await?;
+        let found = access.log.read_log(read).await?;
+        let head = token::of_log(&*access.log, found.head, &found.events).await?;
         let live = newest.then(|| filter.address(&format!("/v1/events/live?after={head}")));
-        let reached = token::of_log(&*app.store, found.next.next().min(found.head), &found.events).await?;
+        let reached = access.place(found.next.next().min(found.head)).await?;
+        let reached = token::of_log(&*access.log, reached, &found.events).await?;
         let main = html! {
             div.title {
                 h1 { @if newest { "Newest events" } @else { "Events" } }
@@ -76,7 +88,7 @@ pub(crate) async fn newest(
             div.empty #empty hidden[!found.events.is_empty()] {
                 @if found.head == Position::ZERO {
                     "No events yet. The first can be written so:"
-                    pre { code { (first_append(&headers)) } }
+                    pre { code { (first_append(app, &headers)) } }
                 } @else if found.end { "No such events." } @else { "None here; there may be older ones." }
             }
             nav.pages aria-label="Pages" {
@@ -84,17 +96,19 @@ pub(crate) async fn newest(
                 @if !found.end { a rel="next" href=(filter.address(&format!("/?before={reached}"))) { "Older" } }
             }
         };
-        let frame = Frame { app: Some(app), title: "Newest events", here: "/", head: Some(found.head) };
+        let frame = Frame { shown: Some((app, access)), title: "Newest events", here: "/", head: Some(found.head) };
         Ok(page(StatusCode::OK, &frame, &main))
     })
     .await
 }
 
 /// A command that appends an event through this server.
-fn first_append(headers: &HeaderMap) -> String {
+fn first_append(app: &App, headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:2113");
+    let scheme = if app.has_tls { "https" } else { "http" };
+    let token = if app.gate.is_open() { "" } else { "  -H 'Authorization: Bearer TOKEN' \\\n" };
     format!(
-        "curl http://{host}/v1/streams/account-1 \\\n  -H 'Content-Type: application/json' \\\n  \
+        "curl {scheme}://{host}/v1/streams/account-1 \\\n{token}  -H 'Content-Type: application/json' \\\n  \
          -d '[{{\"type\":\"account.opened\",\"data\":{{\"owner\":\"kim\"}}}}]'"
     )
 }

@@ -9,6 +9,7 @@ use maud::html;
 
 use super::event::card;
 use super::{Answer, Failed, Frame, answer, number, page};
+use crate::access::Access;
 use crate::app::App;
 use crate::links::{self, encode};
 use crate::params::{self, Params, StreamInPath};
@@ -19,28 +20,30 @@ use crate::token;
 const PAGE_EVENTS: usize = 20;
 
 /// A page of the stream that the parameter `name` names.
-pub(crate) async fn named_stream(app: State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
+pub(crate) async fn named_stream(app: State<Arc<App>>, access: Access, RawQuery(query): RawQuery) -> Answer {
     match params::named_stream(query.as_deref()) {
-        Ok((name, query)) => stream(app, name, query).await,
-        Err(problem) => Err(Failed(app.0, problem)),
+        Ok((name, query)) => stream(app, access, name, query).await,
+        Err(problem) => Err(Failed(app.0, access, problem)),
     }
 }
 
 /// A page of one stream.
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
+    access: Access,
     StreamInPath(stream): StreamInPath,
     RawQuery(query): RawQuery,
 ) -> Answer {
-    answer(app, async |app: &App| {
+    answer(app, access, async |app: &App, access: &Access| {
         let mut params = Params::of(query.as_deref());
         let direction = params.direction_or(Direction::Backward)?;
         let start = params.start(direction)?;
         params.finish()?;
+        access.rights.read_stream(&stream)?;
         let first_page = !start.is_given();
-        let from = start.version(&*app.store, &stream).await?;
+        let from = start.version(&*access.log, &stream).await?;
         let read = StreamRead { direction, ..StreamRead::forward(&stream, from).limit(PAGE_EVENTS) };
-        let found = app.store.read_stream(read).await?;
+        let found = access.log.read_stream(read).await?;
         if found.version == Version::ZERO {
             let detail = format!("there is no stream `{stream}`");
             return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", detail));
@@ -49,8 +52,8 @@ pub(crate) async fn stream(
             Direction::Forward => ("after", found.next.previous().min(found.version)),
             Direction::Backward => ("before", found.next.next().min(found.version)),
         };
-        let reached = token::of_stream(&*app.store, &stream, reached, &found.events).await?;
-        let head = app.store.head().await?;
+        let reached = token::of_stream(&*access.log, &stream, reached, &found.events).await?;
+        let head = access.log.head().await?;
         let (here, category) = (links::stream(&stream), stream.category());
         let (way, other, other_name) = match direction {
             Direction::Forward => ("forward", "backward", "Newest first"),
@@ -72,7 +75,7 @@ pub(crate) async fn stream(
                 }
             }
         };
-        let frame = Frame { app: Some(app), title: stream.as_str(), here: "/streams", head: Some(head) };
+        let frame = Frame { shown: Some((app, access)), title: stream.as_str(), here: "/streams", head: Some(head) };
         Ok(page(StatusCode::OK, &frame, &main))
     })
     .await

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use maud::html;
 
 use super::{Answer, Frame, answer, number, page};
+use crate::access::Access;
 use crate::app::App;
 use crate::links::{self, encode};
 use crate::params::Params;
@@ -16,21 +17,28 @@ use crate::params::Params;
 const PAGE_STREAMS: usize = 50;
 
 /// A page of streams.
-pub(crate) async fn streams(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
-    answer(app, async |app: &App| {
+pub(crate) async fn streams(
+    State(app): State<Arc<App>>,
+    access: Access,
+    RawQuery(query): RawQuery,
+) -> Answer {
+    answer(app, access, async |app: &App, access: &Access| {
         let mut params = Params::without_empty(query.as_deref());
         let prefix = params.text("prefix")?.unwrap_or_default();
         let category = params.one::<Category>("category")?;
         let after = params.one::<StreamId>("after")?;
         params.finish()?;
+        if let Some(category) = &category {
+            access.rights.read_category("category", category)?;
+        }
         let named = category.as_ref().map_or("", Category::as_str).to_owned();
         let further = after.is_some();
         let list = StreamList { category, after, limit: PAGE_STREAMS + 1 };
-        let mut found = beginning_with(&*app.store, &prefix, list).await?;
+        let mut found = beginning_with(&*access.log, &prefix, list).await?;
         let more = found.len() > PAGE_STREAMS;
         found.truncate(PAGE_STREAMS);
         let base = format!("/streams?prefix={}&category={}", encode(&prefix), encode(&named));
-        let head = app.store.head().await?;
+        let head = access.log.head().await?;
         let main = html! {
             h1 { "Streams" }
             form.filter method="get" action="/streams" {
@@ -66,7 +74,7 @@ pub(crate) async fn streams(State(app): State<Arc<App>>, RawQuery(query): RawQue
                 }
             }
         };
-        let frame = Frame { app: Some(app), title: "Streams", here: "/streams", head: Some(head) };
+        let frame = Frame { shown: Some((app, access)), title: "Streams", here: "/streams", head: Some(head) };
         Ok(page(StatusCode::OK, &frame, &main))
     })
     .await

@@ -13,25 +13,25 @@ use super::{Cause, List, at, content_type, decode_base64, embedded, object, one,
 #[serde(deny_unknown_fields)]
 pub(crate) struct Incoming<'a> {
     /// The stream that the event is for.
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     pub(crate) stream: Option<Cow<'a, str>>,
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     id: Option<Cow<'a, str>>,
     #[serde(rename = "type", borrow)]
     event_type: Cow<'a, str>,
     #[serde(default = "one", deserialize_with = "small")]
     schema_version: u16,
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     content_type: Option<Cow<'a, str>>,
     #[serde(default, borrow, deserialize_with = "present")]
     data: Option<&'a RawValue>,
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     data_base64: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
     tags: List<Cow<'a, str>>,
     #[serde(default, borrow, deserialize_with = "object")]
     metadata: Cause<'a>,
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     occurred_at: Option<Cow<'a, str>>,
 }
 

@@ -12,5 +12,7 @@ mod operation;
 mod preconditions;
 mod problem;
 mod read;
+mod rights;
 mod shutdown;
 mod support;
+mod tls;

@@ -119,9 +119,9 @@ fn preconditions_stand_beside_an_expected_version_that_says_the_same() {
         ("exists", "if-none-match", "*", "If-None-Match"),
     ] {
         let refused = server.post(STREAM, &[("expected-version", expected), (header, value)], EVENT);
-        assert_eq!(refused.problem(), (400, "invalid".into(), Some(field.into())), "{}", refused.text);
+        assert_eq!(refused.problem(), (422, "invalid".into(), Some(field.into())), "{}", refused.text);
     }
-    assert_eq!(server.post(STREAM, &[("if-match", "*"), ("if-none-match", "*")], EVENT).status, 400);
+    assert_eq!(server.post(STREAM, &[("if-match", "*"), ("if-none-match", "*")], EVENT).status, 422);
     assert_eq!(server.post(STREAM, &[("expected-version", "3")], EVENT).status, 409);
     assert_eq!(version(&server), 4);
 }

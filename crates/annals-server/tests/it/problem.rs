@@ -71,6 +71,34 @@ fn bad_json_is_refused_with_its_place() {
 }
 
 #[test]
+fn parts_that_contradict_each_other_are_refused_and_not_read_in_one_way() {
+    let server = Running::start();
+    let event = r#"[{"type":"t","data":1}]"#;
+    assert_eq!(server.post("/v1/streams/a-1", &[], event).status, 201);
+    for read in ["/v1/streams/a-1", "/v1/events", "/streams/a-1"] {
+        for (query, field) in [
+            ("from=1&after=1", "after"),
+            ("from=1&before=1", "before"),
+            ("after=1&before=1", "before"),
+            ("from=1&after=1&before=1&direction=forward", "after"),
+            ("direction=forward&before=1", "before"),
+            ("direction=backward&after=1", "after"),
+        ] {
+            let answer = server.get(&format!("{read}?{query}"));
+            assert_eq!(answer.status, 422, "{read}?{query}: {}", answer.text);
+            if read.starts_with("/v1") {
+                assert_eq!(answer.problem(), (422, "invalid".into(), Some(field.into())), "{read}?{query}");
+            }
+        }
+    }
+    assert_eq!(server.get("/?from=1&before=1").status, 422);
+    let body = r#"{"key":"one","events":[{"stream":"a-1","type":"t","data":1}]}"#;
+    assert_eq!(server.post("/v1/append", &[("idempotency-key", "other")], body).status, 422);
+    assert_eq!(server.post("/v1/append", &[("idempotency-key", "one")], body).status, 201);
+    assert_eq!(server.get("/v1/events").json()["head"], 2);
+}
+
+#[test]
 fn data_that_no_reader_could_read_is_refused_with_its_place() {
     let server = Running::start();
     let deep = "[".repeat(101) + &"]".repeat(101);
@@ -160,6 +188,8 @@ fn bad_headers_and_parameters_are_refused_by_name() {
         ("Expected-Version", "-1"),
         ("Expected-Version", "+1"),
         ("Idempotency-Key", ""),
+        ("Idempotency-Key", "bücher"),
+        ("Idempotency-Key", "a\tb"),
     ] {
         assert_eq!(server.post("/v1/streams/a", &[(name, value)], event).problem(), invalid(name));
     }
@@ -168,7 +198,8 @@ fn bad_headers_and_parameters_are_refused_by_name() {
         server.post("/v1/append", &[("expected-version", "1")], append).problem(),
         invalid("Expected-Version")
     );
-    assert_eq!(server.post("/v1/append", &[("idempotency-key", "other")], append).problem(), invalid("key"));
+    let other = server.post("/v1/append", &[("idempotency-key", "other")], append);
+    assert_eq!(other.problem(), (422, "invalid".into(), Some("key".into())));
     for (path, field) in [
         ("/v1/events?limit=0", "limit"),
         ("/v1/events?limit=1001", "limit"),

@@ -98,8 +98,15 @@ impl Running {
             .allow_non_standard_methods(true);
         let agent: ureq::Agent = config.build().into();
         let mut response = agent.run(request)?;
-        let text = response.body_mut().with_config().limit(100 << 20).read_to_string()?;
+        let bytes = response.body_mut().with_config().limit(100 << 20).read_to_vec()?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), text })
+    }
+
+    /// Position of the newest event of the store, whoever may see it.
+    pub fn store_head(&self) -> u64 {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(self.store.head()).unwrap().get()
     }
 
     pub fn url(&self, path: &str) -> String {
