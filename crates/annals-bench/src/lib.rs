@@ -15,6 +15,8 @@ mod append;
 mod bare;
 mod framework;
 
+pub mod consume;
+
 pub use account::{Account, AccountFigures, account};
 pub use append::append;
 pub use bare::{bare, forget_pages};

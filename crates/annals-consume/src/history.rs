@@ -117,6 +117,19 @@ impl Ladder {
         });
     }
 
+    /// Adds the witnesses of events that come after all others, in order. Of many, those are left out that [`push`](Self::push)
+    /// would take out again.
+    pub fn extend(&mut self, next: &[Witness]) {
+        let mut distance = next.len().checked_ilog2().map_or(0, |power| 1 << power);
+        while distance > EXACT {
+            self.push(next[next.len() - distance]);
+            distance /= 2;
+        }
+        for witness in &next[next.len().saturating_sub(EXACT)..] {
+            self.push(*witness);
+        }
+    }
+
     /// Ends at this event instead, which the log has, and does not have what comes after it on the ladder.
     pub fn step_back(&mut self, to: Witness) {
         self.cut(to.position);

@@ -8,8 +8,20 @@
 //! Knows the contract (`annals-core`) and needs the timer of tokio. The files, in reading order: `history`, `subscription`.
 #![forbid(unsafe_code)]
 
+mod caught;
+mod effect;
 mod history;
+mod runner;
+mod source;
+mod stop;
 mod subscription;
+mod window;
 
+pub use caught::{caught, panic_text};
+pub use effect::{Applied, Effect, Stopped};
 pub use history::{Found, Ladder, LogReader, Waits, newest, reached};
+pub use runner::{Observer, Options, Runner};
+pub use source::{Checkpoints, Read, Resumed, Source, WriteError};
+pub use stop::Stop;
 pub use subscription::Subscription;
+pub use window::Reached;

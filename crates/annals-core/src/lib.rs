@@ -21,7 +21,7 @@
 //! ```
 //!
 //! The files, in the order in which they are best read: `stream`, `event`, `query`, `key`, `append`, `read`,
-//! `invalid`, `error`, `witness`, `store`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`; `json` checks
+//! `invalid`, `error`, `witness`, `store`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`, `derived` (what the derive calls); `json` checks
 //! data that says it is JSON.
 #![forbid(unsafe_code)]
 
@@ -54,12 +54,23 @@ mod reuse;
 
 mod aggregate;
 mod backoff;
+#[doc(hidden)]
+pub mod derived;
 mod json;
 mod redaction;
 mod refusal;
 mod reserved;
 mod serialize;
 mod url;
+
+/// Writes [`Event`](trait@Event) for an enum: see `annals_macros::Event`.
+pub use annals_macros::CoreEvent as Event;
+
+/// The trait without the derive of the same name, for `annals`, which has a derive of its own.
+#[doc(hidden)]
+pub mod without_derive {
+    pub use crate::aggregate::Event;
+}
 
 pub use admission::{Admission, LogView, admit};
 pub use aggregate::{

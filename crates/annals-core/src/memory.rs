@@ -9,7 +9,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use event_listener::Event;
 
 use crate::{
     Admission, Append, Appended, Clock, Conflict, Direction, Error, EventId, EventStore, IdempotencyKey,
@@ -23,7 +23,8 @@ pub struct MemoryStore {
     limits: Limits,
     clock: Arc<dyn Clock>,
     log: Mutex<Log>,
-    head: watch::Sender<Position>,
+    /// The log has grown.
+    grown: Event,
 }
 
 struct Log {
@@ -49,7 +50,7 @@ impl MemoryStore {
     /// An empty store with these limits and this clock.
     pub fn with(limits: Limits, clock: Arc<dyn Clock>) -> Self {
         let id = StoreId::generate();
-        Self { id, limits, clock, log: Mutex::new(Log::new(id)), head: watch::Sender::new(Position::ZERO) }
+        Self { id, limits, clock, log: Mutex::new(Log::new(id)), grown: Event::new() }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -62,7 +63,7 @@ impl MemoryStore {
         let mut log = self.log();
         let Ok(admission) = admit(&*log, append);
         match admission {
-            Admission::Write => Ok(log.write(append, self.clock.now(), &self.head)),
+            Admission::Write => Ok(log.write(append, self.clock.now(), &self.grown)),
             Admission::Keyed(first) => Ok(log.outcome(first)),
             Admission::Repeated(first) => {
                 let count = append.writes.len();
@@ -97,7 +98,7 @@ impl Log {
         Version::new(self.streams.get(stream).map_or(0, Vec::len) as u64)
     }
 
-    fn write(&mut self, append: &Append, now: Timestamp, head: &watch::Sender<Position>) -> Appended {
+    fn write(&mut self, append: &Append, now: Timestamp, grown: &Event) -> Appended {
         let held = self.events.last().map_or(Timestamp::MIN, |event| event.recorded_at);
         let recorded_at = append.recorded_at.unwrap_or(now).min(now).max(held);
         let first = self.head().next();
@@ -120,7 +121,7 @@ impl Log {
         if let Some(key) = &append.key {
             self.keys.insert(key.clone(), first);
         }
-        head.send_replace(self.head());
+        grown.notify(usize::MAX);
         Appended::of(&self.events[index(first)..], false)
     }
 
@@ -256,8 +257,14 @@ impl EventStore for MemoryStore {
     }
 
     async fn wait(&self, after: Position) -> Result<Position> {
-        let mut head = self.head.subscribe();
-        let head = head.wait_for(|head| *head > after).await;
-        Ok(*head.expect("the sender lives as long as the store"))
+        loop {
+            // Before the look at the head, so that an append after it is heard.
+            let grown = self.grown.listen();
+            let head = self.log().head();
+            if head > after {
+                return Ok(head);
+            }
+            grown.await;
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What comes out: `impl annals::Event`, as one could write it by hand.
+//! What comes out: `impl annals::Event` (or `annals_core::Event`), as one could write it by hand.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
@@ -7,23 +7,24 @@ use syn::{DeriveInput, Ident, Result};
 use crate::attribute::{EventEnum, Fact, Member, Shape};
 use crate::name;
 
-pub fn event(input: &DeriveInput) -> Result<TokenStream> {
+/// `root` is the path of the crate that has the trait.
+pub fn event(input: &DeriveInput, root: &TokenStream) -> Result<TokenStream> {
     let read = EventEnum::read(input)?;
     Ok(match &read.shape {
-        Shape::Facts(facts) => of_facts(read.ident, facts),
-        Shape::Union(members) => of_members(read.ident, members),
+        Shape::Facts(facts) => of_facts(read.ident, facts, root),
+        Shape::Union(members) => of_members(read.ident, members, root),
     })
 }
 
-fn of_facts(ident: &Ident, facts: &[Fact<'_>]) -> TokenStream {
+fn of_facts(ident: &Ident, facts: &[Fact<'_>], root: &TokenStream) -> TokenStream {
     let stored: Vec<_> = facts.iter().map(|fact| &fact.stored_name).collect();
     let variants: Vec<_> = facts.iter().map(|fact| fact.ident).collect();
     let versions: Vec<_> = facts.iter().map(|fact| fact.schema_version).collect();
     let places = 0..u32::try_from(facts.len()).expect("an enum has fewer variants than that");
-    let tags = facts.iter().filter(|fact| !fact.tags.is_empty()).map(tags_of);
+    let tags = facts.iter().filter(|fact| !fact.tags.is_empty()).map(|fact| tags_of(fact, root));
     let warnings = facts.iter().filter(|fact| !fact.allow_name).filter_map(warning);
     quote! {
-        impl ::annals::Event for #ident {
+        impl #root::Event for #ident {
             const TYPES: &'static [&'static str] = &[#(#stored),*];
 
             fn event_type(&self) -> &'static str {
@@ -34,7 +35,7 @@ fn of_facts(ident: &Ident, facts: &[Fact<'_>]) -> TokenStream {
                 match self { #(Self::#variants { .. } => #versions,)* }
             }
 
-            fn tags(&self) -> ::core::result::Result<::std::vec::Vec<::annals::Tag>, ::annals::CodecError> {
+            fn tags(&self) -> ::core::result::Result<::std::vec::Vec<#root::Tag>, #root::CodecError> {
                 #[allow(unreachable_patterns)]
                 match self {
                     #(#tags)*
@@ -42,27 +43,27 @@ fn of_facts(ident: &Ident, facts: &[Fact<'_>]) -> TokenStream {
                 }
             }
 
-            fn encode(&self) -> ::core::result::Result<::annals::Bytes, ::annals::CodecError> {
-                ::annals::derived::encode(self, ::annals::Event::event_type(self))
+            fn encode(&self) -> ::core::result::Result<#root::Bytes, #root::CodecError> {
+                #root::derived::encode(self, #root::Event::event_type(self))
             }
 
             fn decode(
                 event_type: &str,
                 schema_version: u16,
-                data: &::annals::Bytes,
-            ) -> ::core::result::Result<Self, ::annals::CodecError> {
+                data: &#root::Bytes,
+            ) -> ::core::result::Result<Self, #root::CodecError> {
                 let (variant, newest) = match event_type {
                     #(#stored => (#places, #versions),)*
-                    _ => return ::core::result::Result::Err(::annals::derived::unknown(event_type)),
+                    _ => return ::core::result::Result::Err(#root::derived::unknown(event_type)),
                 };
-                ::annals::derived::decode(variant, newest, event_type, schema_version, data)
+                #root::derived::decode(variant, newest, event_type, schema_version, data)
             }
         }
         #(#warnings)*
     }
 }
 
-fn tags_of(fact: &Fact<'_>) -> TokenStream {
+fn tags_of(fact: &Fact<'_>, root: &TokenStream) -> TokenStream {
     let variant = fact.ident;
     let stored = &fact.stored_name;
     let keys = fact.tags.iter().map(|tag| &tag.key);
@@ -70,7 +71,7 @@ fn tags_of(fact: &Fact<'_>) -> TokenStream {
     let bound: Vec<_> = (0..fact.tags.len()).map(|index| format_ident!("tag_{index}")).collect();
     quote! {
         Self::#variant { #(#members: #bound,)* .. } => {
-            ::annals::derived::tags(#stored, &[#((#keys, #bound as &dyn ::core::fmt::Display)),*])
+            #root::derived::tags(#stored, &[#((#keys, #bound as &dyn ::core::fmt::Display)),*])
         }
     }
 }
@@ -90,45 +91,45 @@ fn warning(fact: &Fact<'_>) -> Option<TokenStream> {
     })
 }
 
-fn of_members(ident: &Ident, members: &[Member<'_>]) -> TokenStream {
+fn of_members(ident: &Ident, members: &[Member<'_>], root: &TokenStream) -> TokenStream {
     let variants: Vec<_> = members.iter().map(|member| member.ident).collect();
     let holds: Vec<_> = members.iter().map(|member| member.holds).collect();
     quote! {
-        impl ::annals::Event for #ident {
+        impl #root::Event for #ident {
             const TYPES: &'static [&'static str] = {
-                const PARTS: &[&[&str]] = &[#(<#holds as ::annals::Event>::TYPES),*];
-                const ALL: [&str; ::annals::derived::count(PARTS)] = ::annals::derived::join(PARTS);
+                const PARTS: &[&[&str]] = &[#(<#holds as #root::Event>::TYPES),*];
+                const ALL: [&str; #root::derived::count(PARTS)] = #root::derived::join(PARTS);
                 &ALL
             };
 
             fn event_type(&self) -> &'static str {
-                match self { #(Self::#variants(event) => ::annals::Event::event_type(event),)* }
+                match self { #(Self::#variants(event) => #root::Event::event_type(event),)* }
             }
 
             fn schema_version(&self) -> u16 {
-                match self { #(Self::#variants(event) => ::annals::Event::schema_version(event),)* }
+                match self { #(Self::#variants(event) => #root::Event::schema_version(event),)* }
             }
 
-            fn tags(&self) -> ::core::result::Result<::std::vec::Vec<::annals::Tag>, ::annals::CodecError> {
-                match self { #(Self::#variants(event) => ::annals::Event::tags(event),)* }
+            fn tags(&self) -> ::core::result::Result<::std::vec::Vec<#root::Tag>, #root::CodecError> {
+                match self { #(Self::#variants(event) => #root::Event::tags(event),)* }
             }
 
-            fn encode(&self) -> ::core::result::Result<::annals::Bytes, ::annals::CodecError> {
-                match self { #(Self::#variants(event) => ::annals::Event::encode(event),)* }
+            fn encode(&self) -> ::core::result::Result<#root::Bytes, #root::CodecError> {
+                match self { #(Self::#variants(event) => #root::Event::encode(event),)* }
             }
 
             fn decode(
                 event_type: &str,
                 schema_version: u16,
-                data: &::annals::Bytes,
-            ) -> ::core::result::Result<Self, ::annals::CodecError> {
+                data: &#root::Bytes,
+            ) -> ::core::result::Result<Self, #root::CodecError> {
                 #(
-                    if <#holds as ::annals::Event>::TYPES.contains(&event_type) {
-                        return <#holds as ::annals::Event>::decode(event_type, schema_version, data)
+                    if <#holds as #root::Event>::TYPES.contains(&event_type) {
+                        return <#holds as #root::Event>::decode(event_type, schema_version, data)
                             .map(Self::#variants);
                     }
                 )*
-                ::core::result::Result::Err(::annals::derived::unknown(event_type))
+                ::core::result::Result::Err(#root::derived::unknown(event_type))
             }
         }
     }

@@ -1,9 +1,11 @@
 //! The derive of `annals`: [`Event`](derive@Event), which writes what could as well be written by hand.
 //!
-//! It knows names and shapes only; how an event becomes bytes is in `annals::derived`. The files, in the order
+//! It knows names and shapes only; how an event becomes bytes is in `annals_core::derived`. The files, in the order
 //! in which they are best read: `attribute` (what a user writes), `name` (stored names, and names that are not
 //! facts), `expand` (what comes out).
 #![forbid(unsafe_code)]
+
+use quote::quote;
 
 mod attribute;
 mod expand;
@@ -27,6 +29,16 @@ mod name;
 /// - `#[tag]`: the event can be found by `field:value`; `#[tag = "customer"]` names the first half.
 #[proc_macro_derive(Event, attributes(event, tag))]
 pub fn event(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    derive(input, &quote!(::annals))
+}
+
+/// The same for a crate that depends on `annals-core` alone, which re-exports it as `Event`.
+#[proc_macro_derive(CoreEvent, attributes(event, tag))]
+pub fn core_event(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    derive(input, &quote!(::annals_core))
+}
+
+fn derive(input: proc_macro::TokenStream, root: &proc_macro2::TokenStream) -> proc_macro::TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
-    expand::event(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+    expand::event(&input, root).unwrap_or_else(syn::Error::into_compile_error).into()
 }

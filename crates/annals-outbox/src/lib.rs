@@ -47,7 +47,8 @@
 //! `docs/outbox.md` says when to use it and how to look after it. The SQL of the tables is in `sql/`.
 //!
 //! The files, in the order in which they are best read: `message`, `outbox` (tables, writing), `sink`, `publisher` (starting
-//! and stopping) with its `options` and `health`, `run` and `worker` (publishing), `lease`, `pending` (the statements of a publisher), `letters` (dead letters
+//! and stopping) with its `options` and `health`, `run`, `source`, `publish` and `in_flight` (publishing), `lease`, `pending` (the
+//! statements of a publisher), `letters` (dead letters
 //! and figures), `listen`, `database`, `dialect`, `error`.
 #![forbid(unsafe_code)]
 
@@ -62,9 +63,11 @@ mod health;
 mod options;
 mod publisher;
 
+mod in_flight;
 mod lease;
+mod publish;
 mod run;
-mod worker;
+mod source;
 
 mod letters;
 mod pending;

@@ -1,15 +1,15 @@
 //! A publisher, as a service starts and stops it.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures::FutureExt as _;
+use annals_consume::caught;
 use tokio::sync::{Notify, watch};
 
 use crate::health::Health;
-use crate::run::{AWAY, Run};
+use crate::lease::Lease;
+use crate::publish::AWAY;
+use crate::run::Run;
 use crate::sink::Sink;
-use crate::worker::said;
 use crate::{Options, Outbox, Result};
 
 /// A publisher that is to be started.
@@ -52,10 +52,18 @@ impl Publisher {
         let (running, ended) = watch::channel(());
         let woken = wake.0.clone();
         tokio::spawn(async move {
-            let run = || {
-                Run::new(outbox.clone(), sink.clone(), options, woken.clone(), stopped.clone(), told.clone())
+            let run = Run {
+                lease: Arc::new(Lease::new(options.lease)),
+                stop: stopped.into(),
+                health: told,
+                in_flight: Arc::default(),
+                answers: Arc::default(),
+                wake: woken,
+                outbox,
+                sink,
+                options,
             };
-            run_until_stopped(run, &stopped, &told).await;
+            run_until_stopped(&run).await;
             drop(running);
         });
         Ok(Publishing { wake, stop, health, ended })
@@ -63,22 +71,15 @@ impl Publisher {
 }
 
 /// Runs a publisher until it is stopped. One that panics is begun again after a while.
-async fn run_until_stopped(
-    run: impl Fn() -> Run,
-    stopped: &watch::Receiver<bool>,
-    health: &watch::Sender<Health>,
-) {
+async fn run_until_stopped(run: &Run) {
     let mut panics = 0;
-    while let Err(panic) = AssertUnwindSafe(run().run()).catch_unwind().await {
+    while let Err(panic) = caught(run.run()).await {
         panics += 1;
-        let problem = format!("the publisher panicked: {}", said(&*panic));
+        let problem = format!("the publisher {panic}");
         tracing::error!(panics, "{problem}");
-        health.send_modify(|health| (health.active, health.problem) = (false, Some(problem)));
-        let mut stopped = stopped.clone();
-        tokio::select! {
-            () = tokio::time::sleep(AWAY.before(panics)) => {}
-            // An error means that nobody is left to stop it, which asks for the same.
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+        run.health.send_modify(|health| (health.active, health.problem) = (false, Some(problem)));
+        if run.stop.clone().or(tokio::time::sleep(AWAY.before(panics))).await.is_none() {
+            return;
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Why a projection or a subscriber could not take an event, and how a refusal is found behind any error.
 
-use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::Poll;
 
+pub(crate) use annals_consume::panic_text;
 use annals_core::Cause;
 
 /// Most bytes of the text of an error.
@@ -124,28 +123,7 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, 
 pub(crate) async fn caught_later<T>(
     work: impl Future<Output = Result<T, Failure>> + Send,
 ) -> Result<T, Failure> {
-    let mut work = Box::pin(work);
-    let done = std::future::poll_fn(|context| {
-        let polled = AssertUnwindSafe(|| work.as_mut().poll(context));
-        // After a panic the future is not polled again.
-        catch_unwind(polled).unwrap_or_else(|panic| Poll::Ready(Err(Failure::new(panic_text(panic)))))
-    })
-    .await;
-    match catch_unwind(AssertUnwindSafe(|| drop(work))) {
-        Ok(()) => done,
-        Err(panic) => Err(Failure::new(panic_text(panic))),
-    }
-}
-
-/// What a panic said. Its payload is dropped here, which may panic as well.
-pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
-    let said = panic.downcast_ref::<&str>().copied();
-    let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let text = format!("panicked: {}", said.unwrap_or("(no message)"));
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(again);
-    }
-    text
+    annals_consume::caught(work).await.unwrap_or_else(|panic| Err(Failure::new(panic)))
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ extern crate self as annals;
 mod open;
 mod system;
 
+mod reports;
 mod repository;
 mod snapshot;
 
@@ -93,13 +94,14 @@ mod stream_locks;
 mod tasks;
 
 #[doc(hidden)]
-pub mod derived;
+pub use annals_core::derived;
 
 pub use annals_consume::{Ladder, Subscription};
 pub use annals_core as core;
+pub use annals_core::without_derive::Event;
 pub use annals_core::{
     Aggregate, Append, Appended, Backoff, Bytes, Category, Clock, CodecError, CommandOf, Context, Decide,
-    Decision, Error, Event, EventId, EventMetadata, EventStore, EventStoreExt, EventType, Events, Expected,
+    Decision, Error, EventId, EventMetadata, EventStore, EventStoreExt, EventType, Events, Expected,
     IdempotencyKey, Invalid, MemoryStore, Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent,
     Result, Seen, StoreId, StoreUrl, StreamId, StreamInfo, StreamList, SystemClock, Tag, TestClock, Text,
     Timestamp, Version, Witness, emit, emit_all, nothing, reject,

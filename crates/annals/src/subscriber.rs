@@ -17,7 +17,7 @@ use annals_core::{Backoff, Event, EventType, Invalid, RecordedEvent, Result};
 use checkpoint::{CheckpointError, Checkpoints};
 use group::{Group, Share};
 pub use handling::Handling;
-use run::Delivery;
+use run::SubscriberRunner;
 
 use crate::progress::{Kind, Progress};
 use crate::shared::Shared;
@@ -258,7 +258,7 @@ impl Subscribe {
         let checkpoints = Checkpoints::new(&shared.state, &name, from_now);
         let handlers: Arc<[_]> = handlers.into();
         let holders = Arc::new(tasks.handles.holders(holders));
-        let delivery = |progress, checkpoints, share| Delivery {
+        let delivery = |progress, checkpoints, share| SubscriberRunner {
             name: name.as_str().into(),
             handlers: handlers.clone(),
             _holders: holders.clone(),

@@ -2,8 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use annals_bench::{Load, account, append, bare, commands, commands_by_hand, forget_pages, rehydrated};
+use annals::State;
+use annals_bench::{
+    Load, account, append, bare, commands, commands_by_hand, consume, forget_pages, rehydrated,
+};
 use annals_core::{EventStore, MemoryStore, Position};
 
 #[tokio::test]
@@ -40,4 +44,23 @@ async fn an_account_is_loaded_in_every_way() {
     let directory = tempfile::tempdir().unwrap();
     let figures = account(directory.path(), 400, 2).await.unwrap();
     assert_eq!(figures.events, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_consumed_in_every_way() {
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    consume::fill(&*store, 2_500, 10).await.unwrap();
+    assert_eq!(consume::read_by_hand(&*store).await.unwrap().events, 2_500);
+    let wait = Duration::from_millis(1);
+    for (name, lanes, wait) in [("none", 1, Duration::ZERO), ("waits", 16, wait)] {
+        let figures = consume::subscriber(&store, State::memory(), name, lanes, wait).await.unwrap();
+        assert_eq!(figures.digest, 2_500);
+    }
+    assert_eq!(consume::timers(4, 10, wait).await.digest, 10);
+    let directory = tempfile::tempdir().unwrap();
+    let by_hand = consume::projection_by_hand(&*store, directory.path()).await.unwrap();
+    let projection = consume::projection(&store, directory.path()).await.unwrap();
+    assert_eq!((by_hand.events, by_hand.digest), (projection.events, projection.digest));
+    let (appends, handled) = consume::live(&store, State::memory(), 3).await.unwrap();
+    assert_eq!((appends.requests, handled.requests), (3, 3));
 }

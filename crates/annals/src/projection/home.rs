@@ -6,7 +6,7 @@ use annals_core::{EventStore, Position, RecordedEvent, Result, Witness};
 
 use super::Projection;
 use super::file::ViewFile;
-use super::run::{self, NotApplied};
+use super::run::{self, Batching, NotApplied};
 use super::schema::{self, ViewSchema};
 use super::serving::Serving;
 use crate::checkpoint::Checked;
@@ -104,10 +104,13 @@ impl Home {
         events: Vec<RecordedEvent>,
         before: Position,
         at: Witness,
+        batching: Batching,
     ) -> Result<(), NotApplied> {
         match self {
-            Self::File(file) => run::apply(&file.database, projection, events, before, at).await,
-            Self::Schema(schema) => schema::apply(schema.place(), projection, events, before, at).await,
+            Self::File(file) => run::apply(&file.database, projection, events, before, at, batching).await,
+            Self::Schema(schema) => {
+                schema::apply(schema.place(), projection, events, before, at, batching).await
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ use annals_core::{Event, EventStore, Invalid, LogRead, Position, Query, Recorded
 use annals_sql::{Dialect, Group, Inline, NotTaken, Session};
 use async_trait::async_trait;
 
+use super::run::Batching;
 use super::schema::{Lock, Locked, check_deferred, lock_with_log, set_checkpoint, take};
 use super::{Projected, Projection};
 use crate::Failure;
@@ -118,13 +119,14 @@ impl<P: Projection> InlineProjection<P> {
                 events.push(event.clone());
             }
         }
-        let taken = take(session, &self.place, self.projection.clone(), events, Some(deadline)).await;
+        let projection = self.projection.clone();
+        let taken = take(session, &self.place, projection, events, Batching::OneByOne, Some(deadline)).await;
         taken.map_err(|not_taken| {
             let failure = not_taken.failed.failure;
             if not_taken.lost {
                 return self.behind(failure);
             }
-            let event = places[not_taken.failed.index];
+            let event = places[not_taken.failed.index.unwrap_or_default()];
             let kind = &group.events[event].event_type;
             let problem =
                 format!("({kind}) is refused by the projection `{}`: {}", P::NAME, failure.into_text());
@@ -170,7 +172,9 @@ impl<P: Projection> InlineProjection<P> {
             let page = page.map_err(|_| Failure::new("what is missing cannot be read in time"))??;
             let missing = |event: &RecordedEvent| event.position <= through;
             let events: Vec<_> = page.events.into_iter().filter(missing).collect();
-            let taken = take(session, &self.place, self.projection.clone(), events, Some(deadline)).await;
+            let projection = self.projection.clone();
+            let taken =
+                take(session, &self.place, projection, events, Batching::AllAtOnce, Some(deadline)).await;
             taken.map_err(|not_taken| not_taken.failed.failure)?;
             if page.next <= read.from {
                 return Err(Failure::new("a replica does not show yet what is missing"));

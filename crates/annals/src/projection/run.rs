@@ -1,20 +1,27 @@
-//! The task that fills a projection: page after page of the log, each in one transaction.
+//! The task of a projection: waits for the lease, and then fills the rows from their checkpoint on
+//! (`annals_consume::Runner`). Each page of the log is one transaction, with the checkpoint.
 //!
 //! Before it begins, whenever the log lost events, and whenever the database has something else than was left there, the
 //! rows are checked (`Home::check`): rows that are gone, or that are made of lost events, are made again.
 
 use std::sync::Arc;
 
-use annals_consume::{Found, LogReader};
-use annals_core::{Backoff, Position, Query, RecordedEvent, Seen, Witness};
+use annals_consume::{
+    Applied, Checkpoints, Effect, Ladder, LogReader, Options, Resumed, Runner, Stopped, WriteError,
+};
+use annals_core::{Backoff, Cause, Position, Query, RecordedEvent, Seen, Witness};
 use annals_sql::{Inlines, Registered};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::file::{checkpoint, set_checkpoint};
 use super::inline::InlineProjection;
-use super::{Home, Projected, Projection};
+use super::serving::Projected;
+use super::{Home, Projection};
 use crate::checkpoint::Checked;
+use crate::failure::caught;
 use crate::follow::{Followed, follow};
 use crate::handles::inside_now;
+use crate::reports::Reports;
 use crate::shared::Shared;
 use crate::sql::{Database, Rows, SqlError};
 use crate::state::Held;
@@ -27,89 +34,103 @@ use crate::{Failure, Recorded};
 const PASSED_MAX: u64 = 10_000;
 /// Most events of a transaction of a projection that is inline: an append that comes meanwhile is written without its rows.
 const INLINE_BATCH_MAX: usize = 100;
+/// Bytes of events that are read ahead.
+const WINDOW_BYTES: usize = 16 << 20;
 
-/// A projection on its way through the log.
-pub(super) struct ProjectionRunner<P> {
+/// A projection on its way through the log. A clone is the same.
+pub(super) struct ProjectionRunner<P>(Arc<Parts<P>>);
+
+impl<P> Clone for ProjectionRunner<P> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// What is read of the log.
+pub(super) struct Reading {
+    pub query: Query,
+    /// Most events of a transaction.
+    pub batch: usize,
+    pub backoff: Backoff,
+}
+
+struct Parts<P> {
     projection: Arc<P>,
-    home: Home,
+    target: Mutex<Target>,
     shared: Arc<Shared>,
     projected: Arc<Projected>,
-    pub backoff: Backoff,
+    backoff: Backoff,
     query: Query,
     batch: usize,
-    reader: LogReader,
-    /// The checkpoint with the rows.
-    written: Seen,
-    /// Whether others have moved it since, so that the reader is not there.
-    is_stale: bool,
     /// If appends take it with them.
     inline: Option<(Registered, Arc<InlineProjection<P>>)>,
 }
 
-/// What was read of the log.
-struct Page {
-    events: Vec<RecordedEvent>,
-    through: Witness,
-    end: bool,
+/// The rows, and where they were left.
+struct Target {
+    home: Home,
+    /// The checkpoint with the rows.
+    written: Seen,
+    /// Others have moved the rows further. Nothing else is wrong with them.
+    is_ahead: bool,
 }
 
 impl<P: Projection> ProjectionRunner<P> {
+    /// One that is taken along by the appends of a log, if there are such.
     pub fn new(
         projection: P,
         home: Home,
         shared: Arc<Shared>,
         projected: Arc<Projected>,
-        query: Query,
-        batch: usize,
+        reading: Reading,
+        inlines: Option<&Inlines>,
     ) -> Self {
-        let (projection, backoff) = (Arc::new(projection), crate::tasks::BACKOFF);
+        let Reading { query, backoff, batch } = reading;
+        let projection = Arc::new(projection);
         // The rows are checked before anything is read.
-        let (written, origin) = (home.checkpoint().into(), Witness::origin(shared.store.id()));
-        let reader = LogReader::new(shared.store.clone(), origin, query.clone(), batch);
-        let (is_stale, inline) = (false, None);
-        Self { projection, home, shared, projected, backoff, query, batch, reader, written, is_stale, inline }
-    }
-
-    /// Has appends take it with them from now on, as long as this runs.
-    pub fn register(&mut self, inlines: &Inlines) {
-        let Home::Schema(schema) = &self.home else { return };
-        let inline = Arc::new(InlineProjection {
-            projection: self.projection.clone(),
-            place: schema.place().clone(),
-            store: self.shared.store.clone(),
-            projected: self.projected.clone(),
-            query: self.query.clone(),
-            known: self.written.position.get().into(),
-            behind_max: super::inline::BEHIND_MAX.into(),
-            given_up: false.into(),
+        let written: Seen = home.checkpoint().into();
+        let inline = inlines.and_then(|inlines| {
+            let Home::Schema(schema) = &home else { return None };
+            let inline = Arc::new(InlineProjection {
+                projection: projection.clone(),
+                place: schema.place().clone(),
+                store: shared.store.clone(),
+                projected: projected.clone(),
+                query: query.clone(),
+                known: written.position.get().into(),
+                behind_max: super::inline::BEHIND_MAX.into(),
+                given_up: false.into(),
+            });
+            Some((inlines.register(inline.clone()), inline))
         });
-        self.inline = Some((inlines.register(inline.clone()), inline));
-        self.batch = self.batch.min(INLINE_BATCH_MAX);
-        let origin = Witness::origin(self.shared.store.id());
-        self.reader = LogReader::new(self.shared.store.clone(), origin, self.query.clone(), self.batch);
+        let batch = if inline.is_some() { batch.min(INLINE_BATCH_MAX) } else { batch };
+        let target = Mutex::new(Target { home, written, is_ahead: false });
+        Self(Arc::new(Parts { projection, target, shared, projected, backoff, query, batch, inline }))
     }
 
     /// Runs until the system stops. A transaction that is under way then is finished first.
-    pub async fn run(mut self, mut stop: Stop) {
+    pub async fn run(self, mut stop: Stop) {
         loop {
             let work = async {
                 self.take_turns(&mut stop).await;
                 Ok(())
             };
             let Err(panic) = crate::failure::caught_later(work).await else { break };
-            after_panic(P::NAME, panic, &self.projected.progress, &self.shared, &mut stop).await;
+            after_panic(P::NAME, panic, &self.0.projected.progress, &self.0.shared, &mut stop).await;
         }
-        self.home.let_go().await;
+        self.0.target.lock().await.home.let_go().await;
     }
 
-    async fn take_turns(&mut self, stop: &mut Stop) {
+    async fn take_turns(&self, stop: &mut Stop) {
         while let Some(held) = self.turn(stop).await {
-            if self.check(stop).await.is_none() {
-                return;
-            }
-            while !held.as_ref().is_some_and(Held::is_lost) {
-                if self.step(stop).await.is_none() {
-                    return;
+            let Some(mut held) = held else {
+                self.fill(stop).await;
+                continue;
+            };
+            tokio::select! {
+                () = self.fill(stop) => {}
+                () = held.lost() => {
+                    tracing::warn!(projection = P::NAME, "the lease is lost; another process may fill the rows");
                 }
             }
         }
@@ -117,215 +138,246 @@ impl<P: Projection> ProjectionRunner<P> {
 
     /// Waits until it is the turn of this process to fill the rows, and follows what is done meanwhile. `None` if a stop
     /// is asked for.
-    async fn turn(&mut self, stop: &mut Stop) -> Option<Option<Held>> {
+    async fn turn(&self, stop: &mut Stop) -> Option<Option<Held>> {
         if stop.is_asked() {
             return None;
         }
-        let Home::Schema(schema) = &self.home else { return Some(None) };
-        let place = schema.place().clone();
-        let (store, query, projected) =
-            (self.shared.store.clone(), self.query.clone(), self.projected.clone());
-        let name = lease(&self.home);
+        let Parts { shared, projected, query, .. } = &*self.0;
+        let (database, name) = {
+            let target = self.0.target.lock().await;
+            let Home::Schema(schema) = &target.home else { return Some(None) };
+            (schema.place().database().clone(), lease(&target.home))
+        };
+        let mut followed = self.clone();
         let held = stop.or(async {
             tokio::select! {
                 biased;
-                held = place.database().guard().hold(name) => Some(held),
-                () = follow(P::NAME, store, &query, &projected.progress, self) => None,
+                held = database.guard().hold(name) => Some(held),
+                () = follow(P::NAME, shared.store.clone(), query, &projected.progress, &mut followed) => None,
             }
         });
         let held = held.await?;
-        self.projected.progress.takes_over();
+        projected.progress.takes_over();
         Some(held)
     }
 
-    /// Checks the rows, and resumes where they are, perhaps at the beginning. `None` if a stop is asked for.
-    async fn check(&mut self, stop: &mut Stop) -> Option<()> {
-        loop {
-            let error = match stop.or(self.try_check()).await? {
-                Ok(()) => return Some(()),
-                Err(failure) => failure.into_text(),
-            };
-            self.wait_after(error, None, stop).await?;
-        }
-    }
-
-    async fn try_check(&mut self) -> Result<(), Failure> {
-        let store = self.shared.store.clone();
-        let Checked { position, witness, made_again } = self.home.check(&*store).await?;
-        let witness = match witness {
-            Some(witness) => witness,
-            None => Witness::at(&*store, position).await?.ok_or_else(|| {
-                Failure::new(format!("the log does not have position {position}, which the rows show"))
-            })?,
+    /// Fills the rows until a stop is asked for.
+    async fn fill(&self, stop: &mut Stop) {
+        let Parts { shared, projected, backoff, batch, .. } = &*self.0;
+        let effect = Arc::new(Fill { runner: self.clone(), stop: stop.clone() });
+        let observer = Arc::new(Reports { known: projected.clone(), shared: shared.clone() });
+        let options = Options {
+            lanes: 1,
+            batch_max: *batch,
+            is_total: true,
+            window_max: 2 * batch,
+            bytes_max: WINDOW_BYTES,
+            backoff: *backoff,
+            ..Options::default()
         };
-        self.reader.resume(witness);
-        (self.written, self.is_stale) = (witness.into(), false);
-        *self.projected.serving.write() = self.home.serving();
-        let progress = &self.projected.progress;
-        progress.worked();
-        progress.resumes_at(witness);
-        if let Some(reason) = made_again {
-            progress.notes(Some(format!("the rows are made again from the first event: {reason}")));
-        }
-        Ok(())
-    }
-
-    /// Applies the next page, or waits for it. `None` if a stop is asked for.
-    async fn step(&mut self, stop: &mut Stop) -> Option<()> {
-        if let Err(error) = self.home.renew().await {
-            return self.check_after(error, stop).await;
-        }
-        // What appends or other processes have done need not be read.
-        match self.home.at().await {
-            Ok((position, Some(witness)))
-                if position > self.written.position
-                    || (self.is_stale && position == self.written.position) =>
-            {
-                self.reader.resume(witness);
-                (self.written, self.is_stale) = (witness.into(), false);
-                self.projected.progress.worked();
-                self.projected.progress.reached(witness);
-            }
-            Ok((position, _)) if position == self.written.position && !self.is_stale => {}
-            Ok(_) => return self.check(stop).await,
-            Err(error) => return self.check_after(error, stop).await,
-        }
-        let before = self.reader.seen().position;
-        let error = match stop.or(self.reader.next()).await? {
-            Ok(Found::Lost) => {
-                tracing::warn!(projection = P::NAME, position = %before, "the log has lost events that were read");
-                return self.check(stop).await;
-            }
-            Ok(Found::Page { events, through, end }) if through.position > before => {
-                // What an append has written needs no lock, for which the next append would wait.
-                if self.inline.is_some()
-                    && self.home.at().await.is_ok_and(|(found, _)| found != self.written.position)
-                {
-                    return self.moved();
-                }
-                return self.apply_page(Page { events, through, end }, stop).await;
-            }
-            Ok(Found::Page { .. }) => {
-                self.at_the_end().await;
-                match stop.or(self.reader.wait()).await? {
-                    Ok(()) => return Some(()),
-                    Err(error) => error,
-                }
-            }
-            Err(error) => error,
-        };
-        self.wait_after(Failure::from(error).into_text(), None, stop).await
-    }
-
-    /// Applies a page, however often that has to be tried.
-    async fn apply_page(&mut self, page: Page, stop: &mut Stop) -> Option<()> {
-        let events = page.events;
-        let mut done = 0;
-        while done < events.len() {
-            let FailedAt { index, failure } = match self.apply(&events[done..]).await {
-                Ok(()) => break,
-                Err(NotApplied::Failed(failed)) => failed,
-                Err(NotApplied::Moved) => return self.moved(),
-                Err(NotApplied::Lost(error)) => return self.check_after(error, stop).await,
-            };
-            if SqlError::is_of_broken_file(&failure) {
-                return self.check_after_damage(failure, stop).await;
-            }
-            let failed = done + index;
-            // Those before it are done on their own, so that what they say can be seen.
-            if index > 0 {
-                match self.apply(&events[done..failed]).await {
-                    Ok(()) => {
-                        done = failed;
-                        self.projected.progress.worked();
-                        self.projected.progress.reached(self.written);
-                    }
-                    Err(NotApplied::Failed(_)) => {}
-                    Err(NotApplied::Moved) => return self.moved(),
-                    Err(NotApplied::Lost(error)) => return self.check_after(error, stop).await,
-                }
-            }
-            let position = events[failed].position;
-            self.wait_after(failure.into_text(), Some(position), stop).await?;
-        }
-        if page.through.position.get() - self.written.position.get() >= PASSED_MAX {
-            // Over events that are not meant.
-            match self.commit(&[], page.through).await {
-                Err(NotApplied::Moved) => return self.moved(),
-                Err(NotApplied::Lost(error)) => return self.check_after(error, stop).await,
-                Err(NotApplied::Failed(_)) | Ok(()) => {}
-            }
-        }
-        self.projected.progress.worked();
-        // First the rows that answer, then the word that they do.
-        if page.end {
-            self.at_the_end().await;
-        }
-        self.projected.progress.reached(page.through);
-        Some(())
-    }
-
-    /// Others have moved the rows: the next step looks where they are, and reads from there.
-    fn moved(&mut self) -> Option<()> {
-        self.is_stale = true;
-        tracing::debug!(projection = P::NAME, "others have moved the rows; it resumes where they are");
-        Some(())
-    }
-
-    /// The rows cannot be read or written.
-    async fn check_after(&mut self, error: SqlError, stop: &mut Stop) -> Option<()> {
-        self.check_after_damage(error.into(), stop).await
-    }
-
-    async fn check_after_damage(&mut self, failure: Failure, stop: &mut Stop) -> Option<()> {
-        if SqlError::is_of_broken_file(&failure)
-            && let Home::File(file) = &mut self.home
-        {
-            file.is_broken();
-        }
-        self.wait_after(failure.into_text(), None, stop).await?;
-        self.check(stop).await
-    }
-
-    /// Applies events, and leaves the checkpoint at the last one.
-    async fn apply(&mut self, events: &[RecordedEvent]) -> Result<(), NotApplied> {
-        let Some(last) = events.last() else { return Ok(()) };
-        self.commit(events, Witness::of(last)).await?;
-        if let Some((_, inline)) = &self.inline {
-            inline.is_filled_to(self.written.position);
-        }
-        Ok(())
-    }
-
-    async fn commit(&mut self, events: &[RecordedEvent], at: Witness) -> Result<(), NotApplied> {
-        self.home.apply(self.projection.clone(), events.to_vec(), self.written.position, at).await?;
-        self.written = at.into();
-        Ok(())
+        Runner::new(P::NAME, effect, self.clone(), observer, options).run(stop).await;
     }
 
     /// The rows show all of the log: this version answers.
-    async fn serve(&mut self) {
-        if let Some(serving) = self.home.caught_up() {
-            *self.projected.serving.write() = serving;
-            self.home.remove_older().await;
+    async fn serve(&self, target: &mut Target) {
+        if let Some(serving) = target.home.caught_up() {
+            *self.0.projected.serving.write() = serving;
+            target.home.remove_older().await;
         }
     }
 
-    async fn at_the_end(&mut self) {
-        self.serve().await;
-        self.projected.progress.worked();
-        self.projected.progress.caught_up();
+    /// Commits these events and the checkpoint at this one.
+    async fn commit(
+        &self,
+        target: &mut Target,
+        events: &[RecordedEvent],
+        at: Witness,
+    ) -> Result<(), NotApplied> {
+        let before = target.written.position;
+        let projection = &self.0.projection;
+        let all = Batching::AllAtOnce;
+        match target.home.apply(projection.clone(), events.to_vec(), before, at, all).await {
+            // A broken file is no event's fault.
+            Err(NotApplied::Failed(FailedAt { index: None, failure }))
+                if !SqlError::is_of_broken_file(&failure) =>
+            {
+                let one_by_one = Batching::OneByOne;
+                target.home.apply(projection.clone(), events.to_vec(), before, at, one_by_one).await?;
+            }
+            applied => applied?,
+        }
+        target.written = at.into();
+        if let Some((_, inline)) = &self.0.inline
+            && !events.is_empty()
+        {
+            inline.is_filled_to(at.position);
+        }
+        Ok(())
+    }
+}
+
+impl<P: Projection> Checkpoints<LogReader> for ProjectionRunner<P> {
+    async fn resume(&self) -> Result<Resumed<LogReader>, Cause> {
+        let Parts { shared, projected, query, batch, .. } = &*self.0;
+        let store = &shared.store;
+        let mut target = self.0.target.lock().await;
+        let ahead = match std::mem::take(&mut target.is_ahead) {
+            true => target.home.at().await.ok().filter(|(position, _)| *position >= target.written.position),
+            false => None,
+        };
+        let witness = match ahead {
+            Some((_, Some(witness))) => witness,
+            _ => {
+                let Checked { position, witness, made_again } = target.home.check(&**store).await?;
+                let witness = match witness {
+                    Some(witness) => witness,
+                    None => Witness::at(&**store, position).await?.ok_or_else(|| {
+                        format!("the log does not have position {position}, which the rows show")
+                    })?,
+                };
+                *projected.serving.write() = target.home.serving();
+                if let Some(reason) = made_again {
+                    let notice = format!("the rows are made again from the first event: {reason}");
+                    projected.progress.notes(Some(notice));
+                }
+                witness
+            }
+        };
+        target.written = witness.into();
+        projected.progress.worked();
+        let source = LogReader::new(store.clone(), witness, query.clone(), *batch);
+        Ok(Resumed { source, checkpoint: Ladder::from(witness), notice: None })
     }
 
-    async fn wait_after(&self, error: String, position: Option<Position>, stop: &mut Stop) -> Option<()> {
+    /// The checkpoint is written with the rows, and otherwise rarely: it moves over events that are not meant.
+    async fn write(&self, ladder: &mut Ladder) -> Result<(), WriteError> {
+        let Some(newest) = ladder.newest() else { return Ok(()) };
+        let mut target = self.0.target.lock().await;
+        if newest.position.get() < target.written.position.get() + PASSED_MAX {
+            return Ok(());
+        }
+        match self.commit(&mut target, &[], newest).await {
+            Ok(()) | Err(NotApplied::Failed(_)) => Ok(()),
+            Err(NotApplied::Moved) => Err(WriteError::Moved("others have moved the rows".into())),
+            Err(NotApplied::Lost(error)) => Err(WriteError::Unavailable(error.into())),
+        }
+    }
+}
+
+/// Applies events to the rows.
+struct Fill<P> {
+    runner: ProjectionRunner<P>,
+    stop: Stop,
+}
+
+impl<P: Projection> Effect<LogReader> for Fill<P> {
+    async fn apply(&self, events: &[RecordedEvent], _: u32) -> Applied {
+        let mut target = self.runner.0.target.lock().await;
+        if let Err(error) = target.home.renew().await {
+            return Applied::stopped(0, self.resume_after(error.into(), &mut target).await);
+        }
+        // What an append has written needs no lock, for which the next append would wait.
+        if self.runner.0.inline.is_some()
+            && target.home.at().await.is_ok_and(|(found, _)| found != target.written.position)
+        {
+            return self.moved(events, &mut target).await;
+        }
+        let Some(last) = events.last() else { return Applied::all(0) };
+        let FailedAt { index, failure } =
+            match self.runner.commit(&mut target, events, Witness::of(last)).await {
+                Ok(()) => return Applied::all(events.len()),
+                Err(NotApplied::Failed(failed)) => failed,
+                Err(NotApplied::Moved) => return self.moved(events, &mut target).await,
+                Err(NotApplied::Lost(error)) => {
+                    return Applied::stopped(0, self.resume_after(error.into(), &mut target).await);
+                }
+            };
+        if SqlError::is_of_broken_file(&failure) {
+            return Applied::stopped(0, self.resume_after(failure, &mut target).await);
+        }
+        // Those before it are applied on their own, so that what they say can be seen.
+        let index = index.unwrap_or_default();
+        let Some(last) = index.checked_sub(1).map(|last| &events[last]) else {
+            return Applied::stopped(0, Stopped::Failed(failure.into_text()));
+        };
+        match self.runner.commit(&mut target, &events[..index], Witness::of(last)).await {
+            Ok(()) => Applied::stopped(index, Stopped::Failed(failure.into_text())),
+            Err(NotApplied::Failed(FailedAt { failure, .. })) => {
+                Applied::stopped(0, Stopped::Failed(failure.into_text()))
+            }
+            Err(NotApplied::Moved) => self.moved(events, &mut target).await,
+            Err(NotApplied::Lost(error)) => {
+                Applied::stopped(0, self.resume_after(error.into(), &mut target).await)
+            }
+        }
+    }
+
+    async fn caught_up(&self) -> Result<(), String> {
+        let mut target = self.runner.0.target.lock().await;
+        if let Err(error) = target.home.renew().await {
+            return Err(described(self.resume_after(error.into(), &mut target).await));
+        }
+        match target.home.at().await {
+            Ok((found, _)) if found == target.written.position => {
+                self.runner.serve(&mut target).await;
+                Ok(())
+            }
+            Ok((found, witness)) => {
+                target.is_ahead = found > target.written.position && witness.is_some();
+                Err("others have moved the rows".to_owned())
+            }
+            Err(error) => Err(described(self.resume_after(error.into(), &mut target).await)),
+        }
+    }
+}
+
+impl<P: Projection> Fill<P> {
+    /// The rows are not where they were left. If others have moved them to one of these events, everything up to it is applied.
+    async fn moved(&self, events: &[RecordedEvent], target: &mut MutexGuard<'_, Target>) -> Applied {
+        let stopped = || Stopped::Moved("others have moved the rows".to_owned());
+        let (found, witness) = match target.home.at().await {
+            Ok((found, Some(witness))) => (found, witness),
+            Ok((_, None)) => return Applied::stopped(0, stopped()),
+            Err(error) => return Applied::stopped(0, self.resume_after(error.into(), target).await),
+        };
+        // An event that the page and the rows have in common is of one history.
+        if let Some(index) = events.iter().position(|event| Witness::of(event) == witness) {
+            target.written = witness.into();
+            let all = index + 1 == events.len();
+            return if all {
+                Applied::all(index + 1)
+            } else {
+                Applied::stopped(index + 1, Stopped::Interrupted)
+            };
+        }
+        target.is_ahead = found > target.written.position;
+        Applied::stopped(0, stopped())
+    }
+
+    /// The rows cannot be read or written: they are checked after a while.
+    async fn resume_after(&self, failure: Failure, target: &mut MutexGuard<'_, Target>) -> Stopped {
+        if SqlError::is_of_broken_file(&failure)
+            && let Home::File(file) = &mut target.home
+        {
+            file.is_broken();
+        }
+        let Parts { shared, projected, backoff, .. } = &*self.runner.0;
+        let error = failure.into_text();
         tracing::warn!(
             projection = P::NAME,
-            ?position,
             error,
-            "a projection cannot advance; it is tried again"
+            "the rows of a projection cannot be used; they are checked"
         );
-        let attempts = self.projected.progress.failed(error, position, self.shared.now());
-        stop.or(tokio::time::sleep(self.backoff.before(attempts))).await
+        let attempts = projected.progress.failed(error.clone(), None, shared.now());
+        self.stop.clone().or(tokio::time::sleep(backoff.before(attempts))).await;
+        Stopped::Moved(error)
+    }
+}
+
+fn described(stopped: Stopped) -> String {
+    match stopped {
+        Stopped::Failed(text) | Stopped::Unavailable(text) | Stopped::Moved(text) => text,
+        Stopped::Interrupted | Stopped::Released => String::new(),
     }
 }
 
@@ -339,31 +391,42 @@ fn lease(home: &Home) -> String {
 
 impl<P: Projection> Followed for ProjectionRunner<P> {
     async fn checkpoint(&self) -> Result<Seen, Failure> {
-        let (position, witness) = self.home.at().await?;
-        if let Some((_, inline)) = &self.inline {
+        let (position, witness) = self.0.target.lock().await.home.at().await?;
+        if let Some((_, inline)) = &self.0.inline {
             inline.is_seen_at(position);
         }
         Ok(witness.map_or(position.into(), Seen::from))
     }
 
     async fn caught_up(&mut self) {
-        self.serve().await;
+        let mut target = self.0.target.lock().await;
+        self.serve(&mut target).await;
     }
 
     async fn waits_for(&mut self) -> Option<String> {
-        if let Err(error) = self.home.renew().await {
+        let mut target = self.0.target.lock().await;
+        if let Err(error) = target.home.renew().await {
             return Some(format!("the rows cannot be used: {}", Failure::from(error).into_text()));
         }
-        let Home::Schema(schema) = &self.home else { return None };
-        Some(schema.place().database().guard().waits_for(lease(&self.home)).await)
+        let Home::Schema(schema) = &target.home else { return None };
+        Some(schema.place().database().guard().waits_for(lease(&target.home)).await)
     }
 }
 
 /// A failure at one event of several.
 pub(super) struct FailedAt {
-    /// Its place among them.
-    pub index: usize,
+    /// Its place among them; `None` if that is not known, as several were given at once.
+    pub index: Option<usize>,
     pub failure: Failure,
+}
+
+/// How events are given to a projection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Batching {
+    /// All of them at once.
+    AllAtOnce,
+    /// One after the other, so that the one that fails is known.
+    OneByOne,
 }
 
 /// Why events were not applied. Nothing of them was.
@@ -381,28 +444,57 @@ impl From<SqlError> for NotApplied {
     }
 }
 
+/// Gives events to a projection. A panic of the projection is a failure of the event that it met.
+pub(super) fn give<P: Projection>(
+    projection: &P,
+    events: Vec<RecordedEvent>,
+    rows: &Rows<'_>,
+    batching: Batching,
+) -> Result<(), FailedAt> {
+    let is_one = events.len() == 1;
+    let read = |(index, stored): (usize, RecordedEvent)| {
+        let read = caught(|| Ok(Recorded::<P::Event>::read(stored)?));
+        read.map_err(|failure| FailedAt { index: Some(index), failure })
+    };
+    let events = events.into_iter().enumerate().map(read);
+    let apply = |events: &[Recorded<P::Event>]| {
+        caught(|| {
+            rows.still_one_transaction()?;
+            match events {
+                [event] => inside_now(|| projection.apply(event, rows))?,
+                events => inside_now(|| projection.apply_all(events, rows))?,
+            }
+            Ok(rows.still_one_transaction()?)
+        })
+    };
+    match batching {
+        Batching::AllAtOnce => {
+            let events = events.collect::<Result<Vec<_>, _>>()?;
+            apply(&events).map_err(|failure| FailedAt { index: is_one.then_some(0), failure })
+        }
+        Batching::OneByOne => events.enumerate().try_for_each(|(index, event)| {
+            apply(std::slice::from_ref(&event?)).map_err(|failure| FailedAt { index: Some(index), failure })
+        }),
+    }
+}
+
 /// Applies events in one transaction with the checkpoint before and after them, so that two tasks on one file
-/// cannot both apply them. A panic of the projection is a failure of the event that it met.
+/// cannot both apply them.
 pub(super) async fn apply<P: Projection>(
     database: &Database,
     projection: Arc<P>,
     events: Vec<RecordedEvent>,
     before: Position,
     at: Witness,
+    batching: Batching,
 ) -> Result<(), NotApplied> {
     let work = move |connection: &rusqlite::Connection| {
         let found = checkpoint(connection)?;
         if found != before {
             return Err(NotApplied::Moved);
         }
-        let rows = Rows::new(connection);
-        for (index, stored) in events.into_iter().enumerate() {
-            let taken = crate::failure::caught(|| {
-                let event = Recorded::<P::Event>::read(stored)?;
-                inside_now(|| projection.apply(&event, &rows))?;
-                Ok(rows.still_one_transaction()?)
-            });
-            taken.map_err(|failure| NotApplied::Failed(FailedAt { index, failure }))?;
+        if !events.is_empty() {
+            give(&*projection, events, &Rows::new(connection), batching).map_err(NotApplied::Failed)?;
         }
         set_checkpoint(connection, at)?;
         Ok(())

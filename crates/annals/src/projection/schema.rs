@@ -11,13 +11,12 @@ use annals_core::{EventStore, Invalid, Position, RecordedEvent, Result, Witness}
 use annals_sql::{Dialect, Fault, Session, Value};
 
 use super::Projection;
-use super::run::{FailedAt, NotApplied};
+use super::run::{Batching, FailedAt, NotApplied, give};
 use super::serving::{Answering, Serving};
+use crate::Failure;
 use crate::checkpoint::{Checked, Unusable};
-use crate::handles::inside_now;
 use crate::sql::{Line, Params, Rows, SqlError, carry};
 use crate::state::{AWAY_MAX, StateDatabase, ViewPlace, id_of, position_of};
-use crate::{Failure, Recorded};
 
 /// Rows of an older version that others use are looked at again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -298,29 +297,20 @@ pub(super) async fn take<P: Projection>(
     place: &ViewPlace,
     projection: Arc<P>,
     events: Vec<RecordedEvent>,
+    batching: Batching,
     deadline: Option<Instant>,
 ) -> Result<(), NotTaken> {
     if events.is_empty() {
         return Ok(());
     }
     let work = move |line: &Line| {
-        let rows = Rows::on(line);
-        for (index, stored) in events.into_iter().enumerate() {
-            let taken = crate::failure::caught(|| {
-                line.still_whole()?;
-                let event = Recorded::<P::Event>::read(stored)?;
-                inside_now(|| projection.apply(&event, &rows))?;
-                Ok(rows.still_one_transaction()?)
-            });
-            taken
-                .map_err(|failure| NotTaken { failed: FailedAt { index, failure }, lost: line.is_lost() })?;
-        }
-        Ok(())
+        let taken = give(&*projection, events, &Rows::on(line), batching);
+        taken.map_err(|failed| NotTaken { failed, lost: line.is_lost() })
     };
     let dialect = place.database().dialect();
     let carried = carry(session, dialect, place.schema(), deadline, work).await;
     carried.unwrap_or_else(|stopped| {
-        let failed = FailedAt { index: 0, failure: Failure::from(stopped) };
+        let failed = FailedAt { index: Some(0), failure: Failure::from(stopped) };
         Err(NotTaken { failed, lost: true })
     })
 }
@@ -332,6 +322,7 @@ pub(super) async fn apply<P: Projection>(
     events: Vec<RecordedEvent>,
     before: Position,
     at: Witness,
+    batching: Batching,
 ) -> Result<(), NotApplied> {
     let mut transaction = place.begin().await.map_err(SqlError::from)?;
     let found = lock(transaction.session(), place, Lock::Wait).await.map_err(SqlError::from)?;
@@ -340,7 +331,7 @@ pub(super) async fn apply<P: Projection>(
         return Err(NotApplied::Moved);
     }
     if let Err(NotTaken { failed, .. }) =
-        take(transaction.session(), place, projection.clone(), events.clone(), None).await
+        take(transaction.session(), place, projection.clone(), events.clone(), batching, None).await
     {
         transaction.rollback().await;
         return Err(NotApplied::Failed(failed));
@@ -367,14 +358,17 @@ async fn refused_at_commit<P: Projection>(
     let found: Result<Option<FailedAt>, Fault> = async {
         let mut transaction = place.begin().await?;
         for append in events.chunk_by(|one, next| one.append == next.append) {
-            let taken = take(transaction.session(), place, projection.clone(), append.to_vec(), None).await;
+            let append_of = append.to_vec();
+            let taken =
+                take(transaction.session(), place, projection.clone(), append_of, Batching::OneByOne, None)
+                    .await;
             if let Err(NotTaken { mut failed, .. }) = taken {
-                failed.index += index;
+                failed.index = failed.index.map(|within| index + within);
                 return Ok(Some(failed));
             }
             if let Err(fault) = check_deferred(transaction.session(), place).await {
                 let failure = SqlError::from(fault).into();
-                return Ok(Some(FailedAt { index, failure }));
+                return Ok(Some(FailedAt { index: Some(index), failure }));
             }
             index += append.len();
         }
@@ -382,7 +376,7 @@ async fn refused_at_commit<P: Projection>(
         Ok(None)
     }
     .await;
-    found.ok().flatten().unwrap_or(FailedAt { index: 0, failure })
+    found.ok().flatten().unwrap_or(FailedAt { index: Some(0), failure })
 }
 
 /// Looks now at the constraints that PostgreSQL would look at when the transaction ends. If one is violated, the transaction

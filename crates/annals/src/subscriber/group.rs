@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::checkpoint::Checkpoints;
-use super::run::Delivery;
+use super::run::SubscriberRunner;
 use crate::Failure;
 use crate::progress::Progress;
 use crate::shared::Shared;
@@ -70,7 +70,7 @@ pub(super) struct Group {
     checkpoints: Checkpoints,
     /// Whether the work is known to be divided into these shares.
     is_divided: bool,
-    shares: Vec<Arc<Delivery>>,
+    shares: Vec<Arc<SubscriberRunner>>,
     shared: Arc<Shared>,
     /// Of all shares that this process has.
     pub progress: Arc<Progress>,
@@ -89,7 +89,7 @@ impl Group {
         database: StateDatabase,
         checkpoints: Checkpoints,
         is_divided: bool,
-        shares: Vec<Arc<Delivery>>,
+        shares: Vec<Arc<SubscriberRunner>>,
         shared: Arc<Shared>,
     ) -> Self {
         let name = checkpoints.subscriber.clone();
@@ -238,7 +238,7 @@ async fn first<F: Future<Output = ()> + Unpin>(mut futures: Vec<F>) {
 }
 
 impl Active {
-    fn start(share: Arc<Delivery>, mut held: Held) -> Self {
+    fn start(share: Arc<SubscriberRunner>, mut held: Held) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut stop_asked = Stop::from(stopped);
         let task = tokio::spawn(async move {

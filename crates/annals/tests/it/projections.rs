@@ -639,3 +639,63 @@ async fn a_query_cannot_write_and_says_what_is_wrong_with_it() {
         assert_eq!(balance(&annals, "a1").await, Some(5));
     }
 }
+
+/// Writes the rows of many events by one statement, and fails at a blocked account.
+struct AtOnce {
+    calls: Arc<AtomicU64>,
+    broken: Arc<AtomicBool>,
+}
+
+impl Projection for AtOnce {
+    const NAME: &'static str = "at-once";
+    const SCHEMA: &'static str = "CREATE TABLE seen (position INTEGER PRIMARY KEY, account TEXT)";
+    type Event = AccountEvent;
+
+    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+        self.apply_all(std::slice::from_ref(event), rows)
+    }
+
+    fn apply_all(&self, events: &[Recorded<AccountEvent>], rows: &Rows<'_>) -> Result<(), Failure> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let values: Vec<_> =
+            events.iter().map(|event| format!("({}, '{}')", event.position, event.aggregate_id())).collect();
+        rows.execute(&format!("INSERT INTO seen VALUES {}", values.join(", ")), ())?;
+        let is_blocked = |event: &Recorded<_>| matches!(event.event, AccountEvent::Blocked { .. });
+        if self.broken.load(Ordering::SeqCst) && events.iter().any(is_blocked) {
+            return Err(Failure::new("it fails at a blocked account"));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_projection_that_takes_many_events_at_once_has_the_same_rows_and_names_the_one_that_fails() {
+    let annals = bank().await;
+    for account in ["a1", "a2", "a3"] {
+        open_with(&annals, account, 1).await;
+    }
+    let accounts = annals.repository::<Account>();
+    accounts.execute("a2", Bank::Block("lost")).await.unwrap();
+    open_with(&annals, "a4", 1).await;
+    let (calls, broken) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(true)));
+    let projection = AtOnce { calls: calls.clone(), broken: broken.clone() };
+    annals.project(projection).retry(QUICKLY).start().await.unwrap();
+    let status = until(&annals, "at-once", |status| status.phase == Phase::Retrying).await;
+    let failing = status.failing.expect("it fails");
+    assert_eq!(failing.position, Some(Position::new(7)), "the event that fails is named: {failing:?}");
+    let seen = async || {
+        let view = annals.view::<AtOnce>();
+        let rows = view.query("SELECT position FROM seen ORDER BY position", (), |row| row.get::<u64>(0));
+        rows.await.unwrap()
+    };
+    assert_eq!(seen().await, [1, 2, 3, 4, 5, 6], "those before it are applied, and nothing of it");
+    broken.store(false, Ordering::SeqCst);
+    annals.settle().await.unwrap();
+    assert_eq!(seen().await, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    // A page is one call, where none fails.
+    let again = Annals::with_store(annals.store().clone(), State::memory()).await.unwrap();
+    calls.store(0, Ordering::SeqCst);
+    again.project(AtOnce { calls: calls.clone(), broken }).start().await.unwrap();
+    again.settle().await.unwrap();
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}

@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use annals_core::{Bytes, Cause, CodecError, Tag};
+use crate::{Bytes, Cause, CodecError, Tag};
 use serde::de::{DeserializeOwned, DeserializeSeed, EnumAccess, IntoDeserializer, VariantAccess, Visitor};
 use serde::ser::Impossible;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -1,0 +1,36 @@
+//! Panics of code that is called for others: of handlers, sinks and projections.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
+
+/// Awaits a future that may panic. Nothing is left of it afterwards; its destructor may panic too.
+///
+/// # Errors
+/// What the panic said.
+pub async fn caught<T>(work: impl Future<Output = T> + Send) -> Result<T, String> {
+    let mut work = Box::pin(work);
+    let done = std::future::poll_fn(|context| {
+        // After a panic the future is not polled again.
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic_text(panic))),
+        }
+    })
+    .await;
+    match catch_unwind(AssertUnwindSafe(|| drop(work))) {
+        Ok(()) => done,
+        Err(panic) => Err(panic_text(panic)),
+    }
+}
+
+/// What a panic said. Its payload is dropped here, which may panic as well.
+pub fn panic_text(panic: Box<dyn Any + Send>) -> String {
+    let said = panic.downcast_ref::<&str>().copied();
+    let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = format!("panicked: {}", said.unwrap_or("(no message)"));
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
+    }
+    text
+}

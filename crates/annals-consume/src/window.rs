@@ -1,0 +1,509 @@
+//! What was read ahead of the checkpoint, and what may be applied next.
+//!
+//! ```text
+//! checkpoint ──┐
+//!              │ 41 applied · 42 running · 43 waits (same key as 42) · 44 applied · 45 waits
+//! ```
+//!
+//! The checkpoint may move past 41. No lock, no task, no clock: the runner has those.
+//!
+//! - N1  Of the items of one key at most one batch is out. An item is handed out after all earlier items of its key are applied.
+//! - N2  A key whose item failed waits for its next attempt, and only later items of the same key wait for it. In total order all
+//!       items have one key.
+//! - N3  What is handed out comes back by [`Window::settle`], however the batch ended.
+//!
+//! Keys are compared by their hashes. Two keys with one hash share an order, which costs time and nothing else.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use tokio::time::Instant;
+
+use crate::source::Source;
+
+/// The items between the checkpoint and what was read last.
+pub(crate) struct Window<S: Source> {
+    is_total: bool,
+    slots: VecDeque<Slot<S>>,
+    /// The number of the first slot. Slots are numbered in the order in which they were read.
+    first: u64,
+    /// Slots before this were handed out, or wait for others of their key.
+    next: u64,
+    /// The keys of which an item is out or failed.
+    held: HashMap<u64, Held>,
+    /// Slots whose keys are held, and that may be handed out.
+    ready: BinaryHeap<Reverse<u64>>,
+    /// Keys that wait for another attempt.
+    retries: BinaryHeap<Reverse<(Instant, u64)>>,
+    batches: u64,
+    bytes: usize,
+    /// Applied, and no longer in the window.
+    applied: Vec<S::Cursor>,
+    /// Where the source has looked, until that was reported.
+    through: Option<S::Cursor>,
+    is_end: bool,
+}
+
+struct Slot<S: Source> {
+    key: u64,
+    cursor: S::Cursor,
+    bytes: usize,
+    attempts: u32,
+    item: Place<S::Item>,
+}
+
+enum Place<I> {
+    Waiting(I),
+    Out,
+    Applied,
+    /// Given back to the source.
+    Released,
+}
+
+#[derive(Default)]
+struct Held {
+    /// The batch that has an item of this key; 0 if none has.
+    batch: u64,
+    /// The slots that wait for it.
+    waiting: VecDeque<u64>,
+}
+
+/// Items that are to be applied one after the other.
+pub(crate) struct Batch<I> {
+    number: u64,
+    slots: Vec<u64>,
+    pub items: Vec<I>,
+    /// Which attempt this is of the first item, from 1. The others were never tried.
+    pub attempt: u32,
+}
+
+/// How a batch ended.
+pub(crate) enum Settled {
+    Applied,
+    /// The first item that was not applied is tried again at this time.
+    Failed(Instant),
+    /// The first item that was not applied is given back to the source, with all later ones of its key.
+    Released,
+    /// Nothing is wrong with the first item that was not applied.
+    GivenBack,
+}
+
+/// How far everything is applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reached<C> {
+    /// Up to the item before this.
+    Before(C),
+    /// Everything that was read, up to here. `None` if that is where it was the last time.
+    Through(Option<C>),
+}
+
+impl<S: Source> Window<S> {
+    /// With a total order no item is applied before all earlier ones are, whatever their keys.
+    pub fn new(is_total: bool) -> Self {
+        Self {
+            is_total,
+            slots: VecDeque::new(),
+            first: 0,
+            next: 0,
+            held: HashMap::new(),
+            ready: BinaryHeap::new(),
+            retries: BinaryHeap::new(),
+            batches: 0,
+            bytes: 0,
+            applied: Vec::new(),
+            through: None,
+            is_end: false,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// About how many bytes the items have.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether the newest page was the end of the source.
+    pub fn is_end(&self) -> bool {
+        self.is_end
+    }
+
+    /// Adds a page of the source.
+    pub fn push(&mut self, items: Vec<S::Item>, through: Option<S::Cursor>, is_end: bool) {
+        self.is_end = is_end;
+        if let Some(through) = through.or_else(|| items.last().map(S::cursor)) {
+            self.through = Some(through);
+        }
+        for item in items {
+            let bytes = S::bytes(&item);
+            self.bytes += bytes;
+            let key = if self.is_total { 0 } else { hash_of::<S>(&item) };
+            let cursor = S::cursor(&item);
+            self.slots.push_back(Slot { key, cursor, bytes, attempts: 0, item: Place::Waiting(item) });
+        }
+    }
+
+    /// Takes out at most this many items that may be applied now. The oldest come first.
+    pub fn take(&mut self, items_max: usize) -> Option<Batch<S::Item>> {
+        let number = self.batches + 1;
+        let mut batch = Batch { number, slots: Vec::new(), items: Vec::new(), attempt: 1 };
+        while batch.items.len() < items_max {
+            let Some((slot, key, is_again)) = self.next_for(number, !batch.items.is_empty()) else { break };
+            let index = self.index(slot);
+            let Place::Waiting(item) = std::mem::replace(&mut self.slots[index].item, Place::Out) else {
+                unreachable!("a slot that may be handed out has its item");
+            };
+            self.slots[index].attempts += 1;
+            self.held.entry(key).or_default().batch = number;
+            batch.attempt = batch.attempt.max(self.slots[index].attempts);
+            batch.slots.push(slot);
+            batch.items.push(item);
+            if is_again {
+                // It is tried alone: what comes with it would fail with it.
+                break;
+            }
+        }
+        if batch.items.is_empty() {
+            return None;
+        }
+        self.batches = number;
+        Some(batch)
+    }
+
+    /// The oldest slot that this batch may have, its key, and whether it was tried before. Moves `next` past slots that must
+    /// wait for others of their keys.
+    fn next_for(&mut self, number: u64, is_begun: bool) -> Option<(u64, u64, bool)> {
+        loop {
+            let fresh = (self.next < self.first + self.slots.len() as u64).then_some(self.next);
+            if let Some(Reverse(slot)) = self.ready.peek().copied()
+                && fresh.is_none_or(|fresh| slot < fresh)
+            {
+                let found = &self.slots[self.index(slot)];
+                let (key, is_again) = (found.key, found.attempts > 0);
+                if is_begun && is_again {
+                    return None;
+                }
+                self.ready.pop();
+                return Some((slot, key, is_again));
+            }
+            let slot = fresh?;
+            self.next += 1;
+            let Slot { key, item: Place::Waiting(_), .. } = self.slots[self.index(slot)] else { continue };
+            match self.held.get_mut(&key) {
+                None => return Some((slot, key, false)),
+                Some(held) if held.batch == number && held.waiting.is_empty() => {
+                    return Some((slot, key, false));
+                }
+                Some(held) => held.waiting.push_back(slot),
+            }
+        }
+    }
+
+    /// Takes a batch back, of which the first `applied` items are applied and these are not.
+    pub fn settle(&mut self, batch: Batch<()>, applied: usize, rest: Vec<S::Item>, end: &Settled) {
+        let (done, left) = batch.slots.split_at(applied);
+        let mut keys: Vec<u64> = batch.slots.iter().map(|slot| self.slots[self.index(*slot)].key).collect();
+        for slot in done {
+            let index = self.index(*slot);
+            self.slots[index].item = Place::Applied;
+            if !S::IS_ORDERED {
+                self.applied.push(self.slots[index].cursor.clone());
+            }
+        }
+        let failed = left.first().map(|slot| self.slots[self.index(*slot)].key);
+        for (place, (slot, item)) in left.iter().zip(rest).enumerate() {
+            let index = self.index(*slot);
+            if place > 0 || matches!(end, Settled::GivenBack) {
+                self.slots[index].attempts -= 1;
+            }
+            self.slots[index].item = Place::Waiting(item);
+        }
+        // In reverse, so that the oldest slot of a key comes first.
+        for slot in left.iter().rev() {
+            let key = self.slots[self.index(*slot)].key;
+            if let Some(held) = self.held.get_mut(&key) {
+                held.waiting.push_front(*slot);
+            }
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            let is_failed = failed == Some(key);
+            match end {
+                Settled::Failed(at) if is_failed => {
+                    if let Some(held) = self.held.get_mut(&key) {
+                        held.batch = 0;
+                    }
+                    self.retries.push(Reverse((*at, key)));
+                }
+                Settled::Released if is_failed => self.release(key),
+                _ => self.free(key),
+            }
+        }
+        self.cut();
+    }
+
+    /// Nothing of this key is out any more: the next one may be.
+    fn free(&mut self, key: u64) {
+        let Some(held) = self.held.get_mut(&key) else { return };
+        held.batch = 0;
+        match held.waiting.pop_front() {
+            Some(slot) => self.ready.push(Reverse(slot)),
+            None => drop(self.held.remove(&key)),
+        }
+    }
+
+    /// Gives all items of this key that were read back to the source.
+    fn release(&mut self, key: u64) {
+        self.held.remove(&key);
+        for slot in &mut self.slots {
+            if slot.key == key && matches!(slot.item, Place::Waiting(_)) {
+                slot.item = Place::Released;
+            }
+        }
+    }
+
+    /// Drops what is applied from the oldest on.
+    fn cut(&mut self) {
+        while let Some(slot) = self.slots.front() {
+            match slot.item {
+                Place::Applied if S::IS_ORDERED => self.applied.push(slot.cursor.clone()),
+                Place::Applied | Place::Released => {}
+                Place::Waiting(_) | Place::Out => return,
+            }
+            self.bytes -= slot.bytes;
+            self.slots.pop_front();
+            self.first += 1;
+            self.next = self.next.max(self.first);
+        }
+    }
+
+    /// Makes items ready whose next attempt is due. Returns when the next one is.
+    pub fn wake(&mut self, now: Instant) -> Option<Instant> {
+        while let Some(Reverse((at, key))) = self.retries.peek().copied() {
+            if at > now {
+                return Some(at);
+            }
+            self.retries.pop();
+            self.free(key);
+        }
+        None
+    }
+
+    /// What was applied since this was asked last, in the order of the source if that has one.
+    pub fn drain_applied(&mut self) -> Vec<S::Cursor> {
+        std::mem::take(&mut self.applied)
+    }
+
+    /// How far everything is applied.
+    pub fn reached(&mut self) -> Reached<S::Cursor> {
+        match self.slots.front() {
+            Some(slot) => Reached::Before(slot.cursor.clone()),
+            None => Reached::Through(self.through.take()),
+        }
+    }
+
+    /// Whether something may be taken.
+    pub fn has_more(&self) -> bool {
+        !self.ready.is_empty() || self.next < self.first + self.slots.len() as u64
+    }
+
+    fn index(&self, slot: u64) -> usize {
+        (slot - self.first) as usize
+    }
+}
+
+fn hash_of<S: Source>(item: &S::Item) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    S::key(item).hash(&mut hasher);
+    hasher.finish()
+}
+
+impl<I> Batch<I> {
+    /// The batch without its items, to be settled.
+    pub fn into_parts(self) -> (Batch<()>, Vec<I>) {
+        let Self { number, slots, items, attempt } = self;
+        (Batch { number, slots, items: Vec::new(), attempt }, items)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use annals_core::Cause;
+
+    use super::*;
+    use crate::source::Read;
+
+    /// Items are a key and a number; the number is the cursor.
+    struct Items<const ORDERED: bool>;
+
+    impl<const ORDERED: bool> Source for Items<ORDERED> {
+        type Item = (u8, u64);
+        type Cursor = u64;
+        type Checkpoint = u64;
+        const IS_ORDERED: bool = ORDERED;
+
+        fn key((key, _): &(u8, u64)) -> impl std::hash::Hash {
+            *key
+        }
+        fn name((key, number): &(u8, u64)) -> String {
+            format!("{key}: {number}")
+        }
+        fn cursor((_, number): &(u8, u64)) -> u64 {
+            *number
+        }
+        fn bytes(_: &(u8, u64)) -> usize {
+            10
+        }
+        fn advance(checkpoint: &mut u64, applied: &[u64]) {
+            *checkpoint = applied.last().copied().unwrap_or(*checkpoint);
+        }
+        async fn read(&mut self) -> Result<Read<Self>, Cause> {
+            Ok(Read::Lost)
+        }
+        async fn wait(&mut self) -> Result<(), Cause> {
+            Ok(())
+        }
+    }
+
+    /// Numbers that look random, and are the same for one seed.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % bound
+        }
+    }
+
+    /// What is known of items that were pushed, beside the window.
+    #[derive(Default)]
+    struct Model {
+        pushed: Vec<(u8, u64)>,
+        applied: HashSet<u64>,
+        released: HashSet<u64>,
+        out: Vec<(u8, u64)>,
+    }
+
+    impl Model {
+        /// Items that come before this one and are of its key, or of any if the order is total.
+        fn check_may_be_out(&self, item: (u8, u64), with: &[(u8, u64)], is_total: bool) {
+            for other in self.pushed.iter().filter(|other| other.1 < item.1) {
+                let is_before = is_total || other.0 == item.0;
+                let is_done = self.applied.contains(&other.1) || self.released.contains(&other.1);
+                assert!(
+                    !is_before || is_done || with.contains(other),
+                    "{item:?} is out before {other:?}, which comes earlier"
+                );
+            }
+        }
+    }
+
+    /// Takes, applies, fails and gives back items in a random order, until all are applied.
+    fn run<const ORDERED: bool>(seed: u64, is_total: bool) {
+        let mut random = Random(seed);
+        let mut window = Window::<Items<ORDERED>>::new(is_total);
+        let (mut model, mut out, mut marked) = (Model::default(), Vec::new(), Vec::new());
+        let mut now = Instant::now();
+        let count = 150;
+        for step in 0.. {
+            assert!(step < 100_000, "seed {seed}: it does not come to an end");
+            if (model.pushed.len() as u64) < count && random.below(3) == 0 {
+                let page: Vec<_> = (0..random.below(8))
+                    .map(|_| {
+                        let item = (random.below(5) as u8, model.pushed.len() as u64 + 1);
+                        model.pushed.push(item);
+                        item
+                    })
+                    .collect();
+                window.push(page, None, false);
+            }
+            let lanes_max = if is_total { 1 } else { 4 };
+            if out.len() < lanes_max
+                && let Some(batch) = window.take(1 + random.below(6) as usize)
+            {
+                for (index, item) in batch.items.iter().enumerate() {
+                    assert!(!model.applied.contains(&item.1), "{item:?} is out again");
+                    assert!(!model.released.contains(&item.1), "{item:?} is out after it was released");
+                    assert!(!model.out.contains(item), "{item:?} is out twice");
+                    model.check_may_be_out(*item, &batch.items[..index], is_total);
+                }
+                assert!(batch.attempt == 1 || batch.items.len() == 1, "what is tried again comes alone");
+                model.out.extend(&batch.items);
+                out.push(batch);
+            }
+            if !out.is_empty() && random.below(2) == 0 {
+                let batch = out.swap_remove(random.below(out.len() as u64) as usize);
+                let (batch, items) = batch.into_parts();
+                let applied = random.below(items.len() as u64 + 1) as usize;
+                model.out.retain(|item| !items.contains(item));
+                model.applied.extend(items[..applied].iter().map(|item| item.1));
+                let end = match random.below(4) {
+                    _ if applied == items.len() => Settled::Applied,
+                    0 => Settled::GivenBack,
+                    1 if !ORDERED => {
+                        let key = items[applied].0;
+                        let of_key = model.pushed.iter().filter(|item| is_total || item.0 == key);
+                        let left = of_key.map(|item| item.1).filter(|item| !model.applied.contains(item));
+                        model.released.extend(left.collect::<Vec<_>>());
+                        Settled::Released
+                    }
+                    _ => Settled::Failed(now + Duration::from_millis(random.below(5))),
+                };
+                window.settle(batch, applied, items[applied..].to_vec(), &end);
+            }
+            now += Duration::from_millis(1);
+            window.wake(now);
+            marked.extend(window.drain_applied());
+            // An ordered source's checkpoint may only pass what is applied with all before it.
+            if ORDERED {
+                assert_eq!(marked, (1..=marked.len() as u64).collect::<Vec<_>>(), "seed {seed}");
+                assert!(marked.iter().all(|item| model.applied.contains(item)));
+            }
+            if model.pushed.len() as u64 >= count && out.is_empty() && window.len() == 0 {
+                break;
+            }
+        }
+        marked.sort_unstable();
+        let mut applied: Vec<u64> = model.applied.iter().copied().collect();
+        applied.sort_unstable();
+        assert_eq!(marked, applied, "seed {seed}: each is marked once");
+        let all = model.pushed.len();
+        assert_eq!(model.applied.union(&model.released).count(), all, "seed {seed}: none is forgotten");
+        assert_eq!((window.bytes(), window.held.len()), (0, 0), "seed {seed}");
+    }
+
+    #[test]
+    fn items_go_out_in_order_and_none_is_forgotten() {
+        for seed in 0..40 {
+            run::<true>(seed, false);
+            run::<true>(seed, true);
+            run::<false>(seed, false);
+        }
+    }
+
+    #[test]
+    fn a_window_says_how_far_everything_is_applied() {
+        let mut window = Window::<Items<true>>::new(false);
+        assert_eq!(window.reached(), Reached::Through(None));
+        window.push(vec![(1, 10), (2, 20)], Some(25), true);
+        assert_eq!(window.reached(), Reached::Before(10));
+        let (batch, items) = window.take(1).expect("the first").into_parts();
+        window.settle(batch, 1, Vec::new(), &Settled::Applied);
+        assert_eq!(items, [(1, 10)]);
+        assert_eq!(window.reached(), Reached::Before(20));
+        let (batch, _) = window.take(5).expect("the second").into_parts();
+        window.settle(batch, 1, Vec::new(), &Settled::Applied);
+        assert_eq!(window.reached(), Reached::Through(Some(25)));
+        assert_eq!(window.reached(), Reached::Through(None), "it was reported");
+        window.push(Vec::new(), Some(40), true);
+        assert_eq!(window.reached(), Reached::Through(Some(40)));
+        assert_eq!(window.drain_applied(), [10, 20]);
+    }
+}

@@ -1,0 +1,114 @@
+//! What a publisher has taken from the tables and not brought back yet.
+//!
+//! - F1  An aggregate is active from when its messages are handed out until what came of them is in the tables. No message of
+//!       an active aggregate is chosen. So messages of one aggregate are published one after the other.
+//! - F2  What was published and is not marked yet is kept here also when the lease is lost or the database is away: it is marked
+//!       before anything else is published.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::message::Aggregate;
+use crate::pending::Published;
+
+/// Shared by the parts of one publisher.
+#[derive(Default)]
+pub(crate) struct InFlight {
+    inner: Mutex<Inner>,
+    /// An aggregate is no longer active.
+    pub(crate) left: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    active: HashMap<Aggregate, Handed>,
+    published: Vec<(Aggregate, Published)>,
+    /// Nothing is handed out before this.
+    paused: Option<Instant>,
+}
+
+/// Messages of one aggregate.
+#[derive(Clone, Copy)]
+struct Handed {
+    /// How many were handed out and not given back.
+    out: usize,
+    marked: usize,
+}
+
+impl InFlight {
+    pub(crate) fn active(&self) -> Vec<Aggregate> {
+        self.inner.lock().active.keys().cloned().collect()
+    }
+
+    pub(crate) fn hand_out(&self, aggregate: Aggregate, messages: usize) {
+        self.inner.lock().active.insert(aggregate, Handed { out: messages, marked: 0 });
+    }
+
+    /// What is left of the aggregate will not be published now.
+    pub(crate) fn give_back(&self, aggregate: &Aggregate) {
+        let mut inner = self.inner.lock();
+        let unmarked = inner.published.iter().filter(|(found, _)| found == aggregate).count();
+        if let Some(handed) = inner.active.get_mut(aggregate) {
+            handed.out = handed.marked + unmarked;
+        }
+        self.let_go(&mut inner, aggregate);
+    }
+
+    /// The sink has taken a message.
+    pub(crate) fn published(&self, aggregate: Aggregate, message: Published) {
+        self.inner.lock().published.push((aggregate, message));
+    }
+
+    /// What is to be marked.
+    pub(crate) fn to_mark(&self) -> Vec<Published> {
+        self.inner.lock().published.iter().map(|(_, published)| *published).collect()
+    }
+
+    /// The first messages that were to be marked are.
+    pub(crate) fn marked(&self, count: usize) {
+        let mut inner = self.inner.lock();
+        let marked: Vec<_> = inner.published.drain(..count).collect();
+        for (aggregate, _) in marked {
+            if let Some(handed) = inner.active.get_mut(&aggregate) {
+                handed.marked += 1;
+            }
+            self.let_go(&mut inner, &aggregate);
+        }
+    }
+
+    fn let_go(&self, inner: &mut Inner, aggregate: &Aggregate) {
+        if inner.active.get(aggregate).is_some_and(|handed| handed.marked >= handed.out) {
+            inner.active.remove(aggregate);
+            self.left.notify_one();
+        }
+    }
+
+    /// Forgets what was handed out, when nothing of it is under way any more. What was published stays.
+    pub(crate) fn clear(&self) {
+        let mut inner = self.inner.lock();
+        inner.active.clear();
+        inner.paused = None;
+    }
+
+    /// Hands nothing out until then. Returns whether that was not so already.
+    pub(crate) fn pause(&self, until: Instant) -> bool {
+        let mut inner = self.inner.lock();
+        let is_new = inner.paused.is_none_or(|paused| paused <= Instant::now());
+        if is_new {
+            inner.paused = Some(until);
+        }
+        is_new
+    }
+
+    pub(crate) fn go_ahead(&self) {
+        self.inner.lock().paused = None;
+    }
+
+    /// Until when nothing is handed out, if that is not over.
+    pub(crate) fn paused(&self) -> Option<Instant> {
+        self.inner.lock().paused.filter(|paused| *paused > Instant::now())
+    }
+}

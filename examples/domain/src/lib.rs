@@ -1,0 +1,105 @@
+//! Meeting rooms, as a domain crate has them: events, an aggregate, and decisions.
+//!
+//! It depends on `annals-core` alone, which does no I/O: no runtime, no database, no store comes with it, as the test in
+//! `tests/dependencies.rs` checks. The service that runs it depends on `annals` as well, and passes [`Room`] to
+//! `annals.repository::<Room>()`.
+//!
+//! ```
+//! use annals_core::Aggregate;
+//! use annals_domain::{Room, RoomEvent};
+//!
+//! let room = Room::fold("r1", &[RoomEvent::Booked { by: "kim".into(), from: 9, to: 11 }]);
+//! assert_eq!(room.booked_by(10), Some("kim"));
+//! ```
+#![forbid(unsafe_code)]
+
+use annals_core::{Aggregate, Context, Decide, Decision, Event, emit, reject};
+use serde::{Deserialize, Serialize};
+
+/// What happens to a meeting room.
+#[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[event(prefix = "room")]
+pub enum RoomEvent {
+    /// Somebody has booked it.
+    Booked {
+        /// Who.
+        #[tag]
+        by: String,
+        /// From this hour on.
+        from: u8,
+        /// Until this hour.
+        to: u8,
+    },
+    /// A booking was cancelled.
+    Cancelled {
+        /// The hour at which it began.
+        from: u8,
+    },
+}
+
+/// A meeting room on one day.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Room {
+    bookings: Vec<(u8, u8, String)>,
+}
+
+impl Room {
+    /// Who has it at this hour.
+    pub fn booked_by(&self, hour: u8) -> Option<&str> {
+        let booking = self.bookings.iter().find(|(from, to, _)| (*from..*to).contains(&hour));
+        booking.map(|(_, _, by)| by.as_str())
+    }
+}
+
+impl Aggregate for Room {
+    const NAME: &'static str = "room";
+    type Event = RoomEvent;
+
+    fn initial(_id: &str) -> Self {
+        Self::default()
+    }
+
+    fn evolve(&mut self, event: &RoomEvent) {
+        match event {
+            RoomEvent::Booked { by, from, to } => self.bookings.push((*from, *to, by.clone())),
+            RoomEvent::Cancelled { from } => self.bookings.retain(|booking| booking.0 != *from),
+        }
+    }
+}
+
+/// Books the room from one hour until another.
+#[derive(Clone, Debug)]
+pub struct Book {
+    /// Who.
+    pub by: String,
+    /// From this hour on.
+    pub from: u8,
+    /// Until this hour.
+    pub to: u8,
+}
+
+/// Why a room is not booked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotBooked {
+    /// It is booked already.
+    #[error("the room is booked by {0}")]
+    Taken(String),
+    /// The hours are none of a day, or end before they begin.
+    #[error("from {0} to {1} is no time of a day")]
+    NoTime(u8, u8),
+}
+
+impl Decide<Book> for Room {
+    type Error = NotBooked;
+
+    fn decide(&self, command: &Book, _: &Context) -> Decision<Self, NotBooked> {
+        let Book { by, from, to } = command.clone();
+        if from >= to || to > 24 {
+            return reject(NotBooked::NoTime(from, to));
+        }
+        if let Some(other) = (from..to).find_map(|hour| self.booked_by(hour)) {
+            return reject(NotBooked::Taken(other.to_owned()));
+        }
+        emit(RoomEvent::Booked { by, from, to })
+    }
+}
