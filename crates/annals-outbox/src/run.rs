@@ -56,7 +56,7 @@ impl Run {
                     self.is_active(false, long.then(|| other.to_string()));
                     match self.marks(0).mark().await {
                         Ok(()) => {
-                            drop(self.health.send_if_modified(|health| health.problem.take().is_some()))
+                            self.health.send_if_modified(|health| health.problem.take().is_some());
                         }
                         Err(error) => self.report(&error),
                     }

@@ -509,7 +509,7 @@ async fn what_was_applied_is_not_applied_again_after_a_consumer_resumes<K: Kind>
 
 async fn a_call_that_blocks_its_thread_does_not_keep_a_consumer_from_stopping<K: Kind>() {
     let kind = K::new();
-    kind.add(&items(5)).await;
+    kind.add(&[("b", 1)]).await;
     let kept = Kept::new(&kind);
     // Wakes the other thread of the runtime, which may sleep without a look at timers and tasks.
     let (runtime, is_over) = (tokio::runtime::Handle::current(), Arc::new(AtomicBool::new(false)));
@@ -520,7 +520,7 @@ async fn a_call_that_blocks_its_thread_does_not_keep_a_consumer_from_stopping<K:
             std::thread::sleep(Duration::from_millis(5));
         }
     });
-    // The first item: what a task has woken before it blocks its thread may wait for that thread.
+    // One item: what a task has woken before it blocks its thread may wait for that thread.
     let recorder = Recorder::default().at("b", 1, Fault::Blocks, 1);
     let options = Options { grace: Duration::from_millis(10), batch_max: 1, ..options() };
     let started = Started::new(&kept, recorder, options);
