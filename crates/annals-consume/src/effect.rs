@@ -5,12 +5,18 @@ use crate::source::Source;
 /// Applies items: calls handlers, writes rows, sends messages.
 ///
 /// A call may be dropped at any await: when the lease is lost, or when it does not end in time after a stop. It may panic: then
-/// its first item failed.
+/// the first item failed that it did not say was applied.
 pub trait Effect<S: Source>: Send + Sync + 'static {
     /// Applies these items in order, as far as it can.
     ///
-    /// `attempt` says which attempt this is of the first item, from 1. An item that failed before comes alone.
-    fn apply(&self, items: &[S::Item], attempt: u32) -> impl Future<Output = Applied> + Send;
+    /// `attempt` says which attempt this is of the first item, from 1. An item that failed before comes alone. What may take
+    /// long says `so_far` how many of the items are applied, so that the checkpoint does not wait for the others.
+    fn apply(
+        &self,
+        items: &[S::Item],
+        attempt: u32,
+        so_far: &SoFar<'_>,
+    ) -> impl Future<Output = Applied> + Send;
 
     /// Everything that the source had is applied. Called before that is reported, and again whenever the source was looked at.
     ///
@@ -18,6 +24,22 @@ pub trait Effect<S: Source>: Send + Sync + 'static {
     /// Why the consumer must resume: what the effect made durable is not as it left it.
     fn caught_up(&self) -> impl Future<Output = Result<(), String>> + Send {
         async { Ok(()) }
+    }
+}
+
+/// Takes note of items that are applied before the call that applies them ends.
+pub struct SoFar<'a>(pub(crate) &'a (dyn Fn(usize) + Send + Sync));
+
+impl SoFar<'_> {
+    /// This many items of the call are applied, from the first one on.
+    pub fn applied(&self, count: usize) {
+        (self.0)(count);
+    }
+}
+
+impl std::fmt::Debug for SoFar<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SoFar")
     }
 }
 

@@ -5,7 +5,11 @@
 //! follows a log therefore keeps witnesses of what it read ([`Ladder`]), and finds them in the log again before it goes further
 //! ([`LogReader`]). [`Subscription`] is that, one event at a time.
 //!
-//! Knows the contract (`annals-core`) and needs the timer of tokio. The files, in reading order: `history`, `subscription`.
+//! [`Runner`] consumes: it reads a [`Source`] (a log, an outbox, ...), has an [`Effect`] applied to its items, and keeps a
+//! checkpoint behind what is applied.
+//!
+//! Knows the contract (`annals-core`) and needs the timer of tokio. The files, in reading order: `history`, `subscription`;
+//! `source`, `effect`, `window`, `runner`.
 #![forbid(unsafe_code)]
 
 mod caught;
@@ -18,7 +22,7 @@ mod subscription;
 mod window;
 
 pub use caught::{caught, panic_text};
-pub use effect::{Applied, Effect, Stopped};
+pub use effect::{Applied, Effect, SoFar, Stopped};
 pub use history::{Found, Ladder, LogReader, Waits, newest, reached};
 pub use runner::{Observer, Options, Runner};
 pub use source::{Checkpoints, Read, Resumed, Source, WriteError};

@@ -7,13 +7,14 @@
 //! ```
 //!
 //! - R1  The checkpoint is written after everything that it covers was applied. After a crash between the two, items are applied
-//!       again: at most those of [`Options::write_every`] or [`COUNT`].
+//!       again: those of [`Options::write_every`] or [`COUNT`], and those in the window behind one that is slow or fails.
 //! - R2  Items of one key are applied in order, one after the other. One that fails is tried again after a wait; items of other
 //!       keys do not wait for it, unless the order is total.
 //! - R3  A session ends when the source has lost what was read, when the checkpoint or the rows are not as they were left, or when
-//!       a stop is asked for. The next one resumes at the checkpoint.
-//! - R4  A stop lets what is being applied finish, for [`Options::grace`], and then writes the checkpoint. Dropped, a runner ends at once,
-//!       and nothing is written after that: for a lease that is lost.
+//!       a stop is asked for. It writes the checkpoint of what was applied, and the next one resumes there.
+//! - R4  A stop lets what is being applied finish, for [`Options::grace`], and then writes the checkpoint, within as much time again.
+//!       Dropped, a runner ends at once, and nothing is written after that: for a lease that is lost. In both cases a call of
+//!       the effect that blocks its thread ends later.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -26,13 +27,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::caught::{caught, panic_text};
-use crate::effect::{Applied, Effect, Stopped};
+use crate::effect::{Applied, Effect, SoFar, Stopped};
 use crate::source::{Checkpoints, Read, Resumed, Source, WriteError};
 use crate::stop::Stop;
 use crate::window::{Batch, Reached, Settled, Window};
 
 /// A checkpoint is written at the latest when this many items were applied.
 const COUNT: usize = 10_000;
+/// How long it may take until what was cut off has ended.
+const CUT_OFF: Duration = Duration::from_secs(1);
 /// A checkpoint that only moves past what the source left out is written this long after the one before.
 const PASSED: Duration = Duration::from_secs(2);
 
@@ -77,14 +80,15 @@ pub trait Observer<S: Source>: Send + Sync + 'static {
     /// It resumes here, with what an operator should know about it.
     fn resumed(&self, checkpoint: &S::Checkpoint, notice: Option<String>);
 
-    /// Everything is applied up to here. `is_all` says that nothing is left of what was read, and `is_end` that this was
-    /// everything that the source had.
+    /// Everything is applied up to here. `is_all` says that nothing is left of what was read, so that no item fails, and `is_end`
+    /// that this was everything that the source had.
     fn reached(&self, reached: &Reached<S::Cursor>, is_all: bool, is_end: bool);
 
     /// Something failed, and is tried again: the item, or everything.
     fn failed(&self, error: String, item: Option<&S::Item>);
 
-    /// What had failed works again: the item at this place, or everything.
+    /// What had failed works again: the item at this place, or all that failed whatever the item. A session says the latter when
+    /// it first reads.
     fn recovered(&self, at: Option<S::Cursor>);
 }
 
@@ -102,8 +106,10 @@ pub struct Runner<S, E, K, O> {
 enum End {
     /// The effect has asked to resume.
     Moved,
-    /// The source or the checkpoint was not as it was left.
+    /// The source has lost what was read.
     Lost,
+    /// Others have moved the checkpoint.
+    Elsewhere,
     /// The source, or a task of the runner. What an effect does is caught.
     Panicked(String),
     Stopped,
@@ -144,12 +150,12 @@ where
                     continue;
                 }
             };
-            let (end, has_applied) = self.session(resumed, failures > 0, stop).await;
+            let (end, has_applied) = self.session(resumed, stop).await;
             failures = if has_applied { 0 } else { failures };
             match end {
                 End::Stopped => return,
                 End::Moved => {}
-                End::Lost => {
+                End::Lost | End::Elsewhere => {
                     // Once is what happens when events are lost.
                     if failures > 0 {
                         stop.or(tokio::time::sleep(self.options.backoff.before(failures))).await;
@@ -168,27 +174,12 @@ where
     }
 
     /// Consumes from a checkpoint on. Returns why that ended, and whether anything was applied.
-    async fn session(&self, resumed: Resumed<S>, has_failed: bool, stop: &mut Stop) -> (End, bool) {
+    async fn session(&self, resumed: Resumed<S>, stop: &mut Stop) -> (End, bool) {
         let Resumed { source, mut checkpoint, notice } = resumed;
         self.observer.resumed(&checkpoint, notice);
-        let session = Arc::new(Session {
-            name: self.name.clone(),
-            effect: self.effect.clone(),
-            observer: self.observer.clone(),
-            options: self.options,
-            shared: Mutex::new(Shared {
-                window: Window::new(self.options.is_total),
-                pages: 0,
-                paused: None,
-                away: 0,
-                is_closed: false,
-            }),
-            work: Notify::new(),
-            room: Notify::new(),
-            moved: Notify::new(),
-        });
+        let session = Arc::new(Session::new(self));
         let mut reader = JoinSet::new();
-        reader.spawn(session.clone().read(source, has_failed));
+        reader.spawn(session.clone().read(source));
         let mut lanes = JoinSet::new();
         for _ in 0..self.options.lanes.max(1) {
             lanes.spawn(session.clone().apply());
@@ -197,28 +188,50 @@ where
         let end = loop {
             let found = session.collect(&mut pages);
             has_applied |= !found.applied.is_empty();
-            let due = match self.advance(&found, &mut checkpoint, &mut written, false).await {
-                Ok(due) => due,
-                Err(end) => break end,
+            let advance = self.advance(&session, &found, &mut checkpoint, &mut written);
+            let due = match self.in_time(stop, advance).await {
+                Some(Ok(due)) => due,
+                Some(Err(end)) => break end,
+                None => {
+                    tracing::warn!(consumer = %self.name, "a checkpoint is not written in time after the stop");
+                    return (End::Stopped, has_applied);
+                }
             };
             let next = [due, found.wake].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = stop.asked() => {
                     reader.abort_all();
-                    self.finish(&session, lanes, checkpoint, written, pages).await;
-                    return (End::Stopped, has_applied);
+                    self.finish(&session, &mut lanes).await;
+                    break End::Stopped;
                 }
-                // The source has lost what was read, or a lane has to resume.
                 Some(ended) = reader.join_next() => break of(ended, End::Lost),
                 Some(ended) = lanes.join_next() => break of(ended, End::Moved),
                 () = session.moved.notified() => {}
                 () = at(next) => {}
             }
         };
-        // Nothing is applied any more when the next session begins.
-        reader.shutdown().await;
-        lanes.shutdown().await;
+        if matches!(end, End::Moved) {
+            // What the other lanes have begun is not begun again.
+            self.finish(&session, &mut lanes).await;
+        }
+        reader.abort_all();
+        lanes.abort_all();
+        if !matches!(end, End::Stopped) {
+            // Nothing is applied any more when the next session begins.
+            let ended = async {
+                while reader.join_next().await.is_some() {}
+                while lanes.join_next().await.is_some() {}
+            };
+            if stop.or(ended).await.is_none() {
+                return (End::Stopped, has_applied);
+            }
+        }
+        if !matches!(end, End::Elsewhere) {
+            let found = session.collect(&mut pages);
+            has_applied |= !found.applied.is_empty();
+            self.write_last(&session, &end, &found, checkpoint, written).await;
+        }
         (end, has_applied)
     }
 
@@ -226,19 +239,12 @@ where
     /// consumer must resume.
     async fn advance(
         &self,
+        session: &Session<S, E, O>,
         found: &Found<S>,
         checkpoint: &mut S::Checkpoint,
         written: &mut Written,
-        is_last: bool,
     ) -> Result<Option<Instant>, End> {
-        S::advance(checkpoint, &found.applied);
-        written.unwritten += found.applied.len();
-        if let Reached::Through(Some(through)) = &found.reached
-            && S::IS_ORDERED
-        {
-            S::advance(checkpoint, std::slice::from_ref(through));
-            written.has_passed = true;
-        }
+        found.advance(checkpoint, written);
         let is_all = matches!(found.reached, Reached::Through(_));
         let is_end = is_all && found.is_end;
         if found.is_new || !found.applied.is_empty() {
@@ -248,51 +254,94 @@ where
             }
             self.observer.reached(&found.reached, is_all, is_end);
         }
-        let now = Instant::now();
-        let due = written.due(now, self.options.write_every);
-        if !(due.is_some_and(|due| due <= now) || (is_last && due.is_some())) {
-            return Ok(due);
+        let due = written.due(self.options.write_every);
+        match due {
+            Some(due) if due <= Instant::now() => self.write(session, checkpoint, written).await,
+            due => Ok(due),
         }
+    }
+
+    /// Writes the checkpoint. Returns when that is due again.
+    async fn write(
+        &self,
+        session: &Session<S, E, O>,
+        checkpoint: &mut S::Checkpoint,
+        written: &mut Written,
+    ) -> Result<Option<Instant>, End> {
+        let now = Instant::now();
         match self.checkpoints.write(checkpoint).await {
             Ok(()) => {
-                if written.failed > 0 {
-                    self.observer.recovered(None);
-                }
+                session.works(Part::Checkpoint);
                 *written = Written { at: Some(now), ..Written::default() };
             }
             Err(WriteError::Unavailable(cause)) => {
                 let error = chain(&*cause);
                 tracing::warn!(consumer = %self.name, error, "a checkpoint cannot be written; it is tried again");
-                self.observer.failed(error, None);
-                written.failed += 1;
-                written.at = Some(now + self.options.backoff.before(written.failed));
+                let failures = session.fails(Part::Checkpoint, error);
+                written.at = Some(now + self.options.backoff.before(failures));
             }
             Err(WriteError::Moved(cause)) => {
                 let error = chain(&*cause);
                 tracing::warn!(consumer = %self.name, error, "a checkpoint was moved by others; the consumer resumes there");
-                return Err(End::Lost);
+                return Err(End::Elsewhere);
             }
         }
-        Ok(written.due(now, self.options.write_every))
+        Ok(written.due(self.options.write_every))
     }
 
-    /// Lets the lanes finish, and writes the checkpoint.
-    async fn finish(
+    /// Writes the checkpoint at the end of a session, if there is anything to write and that does not take too long.
+    async fn write_last(
         &self,
         session: &Session<S, E, O>,
-        mut lanes: JoinSet<()>,
+        end: &End,
+        found: &Found<S>,
         mut checkpoint: S::Checkpoint,
         mut written: Written,
-        mut pages: u64,
     ) {
+        let work = async {
+            match end {
+                End::Stopped => {
+                    found.advance(&mut checkpoint, &mut written);
+                    let is_all = matches!(found.reached, Reached::Through(_));
+                    self.observer.reached(&found.reached, is_all, false);
+                }
+                // Where the source has looked may be lost.
+                _ => found.advance_past_applied(&mut checkpoint, &mut written),
+            }
+            let is_due = written.unwritten > 0 || (written.has_passed && matches!(end, End::Stopped));
+            if is_due {
+                // What is not written is applied again.
+                let _ = self.write(session, &mut checkpoint, &mut written).await;
+            }
+        };
+        if tokio::time::timeout(self.options.grace, work).await.is_err() {
+            tracing::warn!(consumer = %self.name, "a checkpoint is not written in time at the end");
+        }
+    }
+
+    /// Does this, after a stop only for as long as the grace. `None` if it did not end in time.
+    async fn in_time<T>(&self, stop: &mut Stop, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => return Some(done),
+            () = stop.asked() => {}
+        }
+        tokio::time::timeout(self.options.grace, work).await.ok()
+    }
+
+    /// Lets the lanes finish what they have begun.
+    async fn finish(&self, session: &Session<S, E, O>, lanes: &mut JoinSet<()>) {
         session.close();
         let finish = async { while lanes.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.options.grace, finish).await.is_err() {
-            tracing::warn!(consumer = %self.name, "what did not end in time after the stop is cut off, and applied again next time");
-            lanes.shutdown().await;
+        if tokio::time::timeout(self.options.grace, finish).await.is_ok() {
+            return;
         }
-        let found = session.collect(&mut pages);
-        let _ = self.advance(&found, &mut checkpoint, &mut written, true).await;
+        tracing::warn!(consumer = %self.name, "what does not end in time is cut off, and applied again");
+        lanes.abort_all();
+        // What blocks its thread cannot be cut off.
+        let ended = async { while lanes.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(CUT_OFF, ended).await;
     }
 }
 
@@ -304,13 +353,11 @@ struct Written {
     unwritten: usize,
     /// Whether the source has looked further since.
     has_passed: bool,
-    /// How often it could not be written since.
-    failed: u32,
 }
 
 impl Written {
     /// When the checkpoint is to be written, if it has moved.
-    fn due(&self, now: Instant, every: Duration) -> Option<Instant> {
+    fn due(&self, every: Duration) -> Option<Instant> {
         let after = match (self.unwritten, self.has_passed) {
             (0, false) => return None,
             (0, true) => PASSED,
@@ -318,7 +365,7 @@ impl Written {
             (COUNT.., _) => Duration::ZERO,
         };
         // The first one may wait as long as any: nothing was written before.
-        Some(self.at.map_or(now, |at| at + after))
+        Some(self.at.map_or_else(Instant::now, |at| at + after))
     }
 }
 
@@ -343,9 +390,17 @@ struct Shared<S: Source> {
     pages: u64,
     /// Nothing is applied before this.
     paused: Option<Instant>,
-    /// How often nothing could be applied since something was.
-    away: u32,
+    /// How often each part has failed since it worked.
+    failures: [u32; 3],
     is_closed: bool,
+}
+
+/// What may fail whatever the item.
+#[derive(Clone, Copy)]
+enum Part {
+    Source,
+    Effect,
+    Checkpoint,
 }
 
 /// What has happened since the runner looked last.
@@ -359,10 +414,63 @@ struct Found<S: Source> {
     wake: Option<Instant>,
 }
 
+impl<S: Source> Found<S> {
+    fn advance_past_applied(&self, checkpoint: &mut S::Checkpoint, written: &mut Written) {
+        S::advance(checkpoint, &self.applied);
+        written.unwritten += self.applied.len();
+    }
+
+    fn advance(&self, checkpoint: &mut S::Checkpoint, written: &mut Written) {
+        self.advance_past_applied(checkpoint, written);
+        if let Reached::Through(Some(through)) = &self.reached
+            && S::IS_ORDERED
+        {
+            S::advance(checkpoint, std::slice::from_ref(through));
+            written.has_passed = true;
+        }
+    }
+}
+
 impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
+    fn new<K>(runner: &Runner<S, E, K, O>) -> Self {
+        let shared = Shared {
+            window: Window::new(runner.options.is_total),
+            pages: 0,
+            paused: None,
+            // Whatever failed before, it works when the source can be read.
+            failures: [1, 0, 0],
+            is_closed: false,
+        };
+        Self {
+            name: runner.name.clone(),
+            effect: runner.effect.clone(),
+            observer: runner.observer.clone(),
+            options: runner.options,
+            shared: Mutex::new(shared),
+            work: Notify::new(),
+            room: Notify::new(),
+            moved: Notify::new(),
+        }
+    }
+
+    /// Reports a failure. Returns how many there were since it worked.
+    fn fails(&self, part: Part, error: String) -> u32 {
+        let mut shared = self.shared.lock();
+        shared.failures[part as usize] += 1;
+        self.observer.failed(error, None);
+        shared.failures[part as usize]
+    }
+
+    /// Reports that nothing fails any more, if this was the last part that did.
+    fn works(&self, part: Part) {
+        let mut shared = self.shared.lock();
+        if std::mem::take(&mut shared.failures[part as usize]) > 0 && shared.failures == [0; 3] {
+            self.observer.recovered(None);
+        }
+    }
+
     /// Reads ahead until the source has lost what was read.
-    async fn read(self: Arc<Self>, mut source: S, has_failed: bool) {
-        let mut failures = u32::from(has_failed);
+    async fn read(self: Arc<Self>, mut source: S) {
         loop {
             self.has_room().await;
             let error = match source.read().await {
@@ -371,9 +479,7 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
                     return;
                 }
                 Ok(Read::Page { items, through, is_end }) => {
-                    if std::mem::take(&mut failures) > 0 {
-                        self.observer.recovered(None);
-                    }
+                    self.works(Part::Source);
                     self.push(items, through, is_end);
                     if !is_end {
                         continue;
@@ -387,8 +493,7 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
             };
             let error = chain(&*error);
             tracing::warn!(consumer = %self.name, error, "the source cannot be read; it is tried again");
-            self.observer.failed(error, None);
-            failures += 1;
+            let failures = self.fails(Part::Source, error);
             tokio::time::sleep(self.options.backoff.before(failures)).await;
         }
     }
@@ -426,18 +531,34 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         while let Some(batch) = self.next_batch().await {
             let attempt = batch.attempt;
             let (batch, mut items) = batch.into_parts();
-            let applied = caught(self.effect.apply(&items, attempt)).await;
+            let most = items.len();
+            // What is out, and how many items were settled of it.
+            let out = Mutex::new((batch, 0));
+            let so_far = |count: usize| {
+                let (batch, settled) = &mut *out.lock();
+                if let Some(more) = count.min(most).checked_sub(*settled).filter(|more| *more > 0) {
+                    *settled += more;
+                    self.settle(|window| window.settle_part(batch, more));
+                }
+            };
+            let applied = caught(self.effect.apply(&items, attempt, &SoFar(&so_far))).await;
+            let (batch, settled) = out.into_inner();
             let Applied { count, stopped } =
-                applied.unwrap_or_else(|panic| Applied::stopped(0, Stopped::Failed(panic)));
+                applied.unwrap_or_else(|panic| Applied::stopped(settled, Stopped::Failed(panic)));
+            let count = count.clamp(settled, most);
             // An effect that stops at no item has applied all of them.
-            let rest = items.split_off(count.min(items.len()));
+            let rest = items.split_off(count);
             let end = match (stopped, rest.first()) {
                 (None, _) | (_, None) => Settled::Applied,
                 (Some(stopped), Some(item)) => {
                     let attempt = if count == 0 { attempt } else { 1 };
                     match self.stopped(stopped, item, attempt) {
                         Some(end) => end,
-                        None => return,
+                        None => {
+                            let end = Settled::GivenBack;
+                            self.settle(|window| window.settle(batch, count - settled, rest, &end));
+                            return;
+                        }
                     }
                 }
             };
@@ -445,11 +566,9 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
                 if attempt > 1 {
                     self.observer.recovered(Some(S::cursor(item)));
                 }
-                if std::mem::take(&mut self.shared.lock().away) > 0 {
-                    self.observer.recovered(None);
-                }
+                self.works(Part::Effect);
             }
-            self.settle(batch, count, rest, &end);
+            self.settle(|window| window.settle(batch, count - settled, rest, &end));
         }
     }
 
@@ -464,10 +583,8 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
             }
             Stopped::Unavailable(error) => {
                 tracing::warn!(consumer = %self.name, error, "nothing can be applied now; it is tried again");
-                self.observer.failed(error, None);
-                let mut shared = self.shared.lock();
-                shared.away += 1;
-                shared.paused = Some(Instant::now() + self.options.backoff.before(shared.away));
+                let failures = self.fails(Part::Effect, error);
+                self.shared.lock().paused = Some(Instant::now() + self.options.backoff.before(failures));
                 Some(Settled::GivenBack)
             }
             Stopped::Interrupted => Some(Settled::GivenBack),
@@ -479,10 +596,10 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         }
     }
 
-    fn settle(&self, batch: Batch<()>, count: usize, rest: Vec<S::Item>, end: &Settled) {
+    fn settle(&self, settle: impl FnOnce(&mut Window<S>)) {
         let has_more = {
             let mut shared = self.shared.lock();
-            shared.window.settle(batch, count, rest, end);
+            settle(&mut shared.window);
             shared.window.has_more()
         };
         if has_more {

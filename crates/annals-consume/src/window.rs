@@ -12,11 +12,12 @@
 //!       items have one key.
 //! - N3  What is handed out comes back by [`Window::settle`], however the batch ended.
 //!
-//! Keys are compared by their hashes. Two keys with one hash share an order, which costs time and nothing else.
+//! Keys are compared by their hashes, which are other ones in each window. Two keys with one hash share an order, and one is
+//! given back with the other.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, RandomState};
 
 use tokio::time::Instant;
 
@@ -25,6 +26,7 @@ use crate::source::Source;
 /// The items between the checkpoint and what was read last.
 pub(crate) struct Window<S: Source> {
     is_total: bool,
+    hasher: RandomState,
     slots: VecDeque<Slot<S>>,
     /// The number of the first slot. Slots are numbered in the order in which they were read.
     first: u64,
@@ -103,6 +105,7 @@ impl<S: Source> Window<S> {
     pub fn new(is_total: bool) -> Self {
         Self {
             is_total,
+            hasher: RandomState::new(),
             slots: VecDeque::new(),
             first: 0,
             next: 0,
@@ -140,7 +143,7 @@ impl<S: Source> Window<S> {
         for item in items {
             let bytes = S::bytes(&item);
             self.bytes += bytes;
-            let key = if self.is_total { 0 } else { hash_of::<S>(&item) };
+            let key = if self.is_total { 0 } else { self.hasher.hash_one(S::key(&item)) };
             let cursor = S::cursor(&item);
             self.slots.push_back(Slot { key, cursor, bytes, attempts: 0, item: Place::Waiting(item) });
         }
@@ -150,8 +153,10 @@ impl<S: Source> Window<S> {
     pub fn take(&mut self, items_max: usize) -> Option<Batch<S::Item>> {
         let number = self.batches + 1;
         let mut batch = Batch { number, slots: Vec::new(), items: Vec::new(), attempt: 1 };
+        let mut last = None;
         while batch.items.len() < items_max {
-            let Some((slot, key, is_again)) = self.next_for(number, !batch.items.is_empty()) else { break };
+            let Some((slot, key, is_again)) = self.next_for(number, last) else { break };
+            last = Some(key);
             let index = self.index(slot);
             let Place::Waiting(item) = std::mem::replace(&mut self.slots[index].item, Place::Out) else {
                 unreachable!("a slot that may be handed out has its item");
@@ -173,9 +178,17 @@ impl<S: Source> Window<S> {
         Some(batch)
     }
 
-    /// The oldest slot that this batch may have, its key, and whether it was tried before. Moves `next` past slots that must
-    /// wait for others of their keys.
-    fn next_for(&mut self, number: u64, is_begun: bool) -> Option<(u64, u64, bool)> {
+    /// A slot that this batch may have, its key, and whether it was tried before: the next one that waits for the last one of
+    /// the batch, which has this key, or else the oldest. Moves `next` past slots that must wait for others of their keys.
+    fn next_for(&mut self, number: u64, last: Option<u64>) -> Option<(u64, u64, bool)> {
+        let (slots, first) = (&self.slots, self.first);
+        if let Some(key) = last
+            && let Some(held) = self.held.get_mut(&key)
+            && let Some(slot) =
+                held.waiting.pop_front_if(|slot| slots[(*slot - first) as usize].attempts == 0)
+        {
+            return Some((slot, key, false));
+        }
         loop {
             let fresh = (self.next < self.first + self.slots.len() as u64).then_some(self.next);
             if let Some(Reverse(slot)) = self.ready.peek().copied()
@@ -183,7 +196,7 @@ impl<S: Source> Window<S> {
             {
                 let found = &self.slots[self.index(slot)];
                 let (key, is_again) = (found.key, found.attempts > 0);
-                if is_begun && is_again {
+                if last.is_some() && is_again {
                     return None;
                 }
                 self.ready.pop();
@@ -202,17 +215,42 @@ impl<S: Source> Window<S> {
         }
     }
 
-    /// Takes a batch back, of which the first `applied` items are applied and these are not.
-    pub fn settle(&mut self, batch: Batch<()>, applied: usize, rest: Vec<S::Item>, end: &Settled) {
-        let (done, left) = batch.slots.split_at(applied);
-        let mut keys: Vec<u64> = batch.slots.iter().map(|slot| self.slots[self.index(*slot)].key).collect();
-        for slot in done {
+    /// The first items of a batch that is still out, so many, are applied.
+    pub fn settle_part(&mut self, batch: &mut Batch<()>, applied: usize) {
+        let done: Vec<u64> = batch.slots.drain(..applied).collect();
+        let mut keys = self.keys(&done);
+        let out = self.keys(&batch.slots);
+        keys.retain(|key| out.binary_search(key).is_err());
+        self.are_applied(&done);
+        for key in keys {
+            self.free(key);
+        }
+        self.cut();
+    }
+
+    fn are_applied(&mut self, slots: &[u64]) {
+        for slot in slots {
             let index = self.index(*slot);
             self.slots[index].item = Place::Applied;
             if !S::IS_ORDERED {
                 self.applied.push(self.slots[index].cursor.clone());
             }
         }
+    }
+
+    /// The keys of these slots, each once and sorted.
+    fn keys(&self, slots: &[u64]) -> Vec<u64> {
+        let mut keys: Vec<u64> = slots.iter().map(|slot| self.slots[self.index(*slot)].key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// Takes a batch back, of which the first `applied` items are applied and these are not.
+    pub fn settle(&mut self, batch: Batch<()>, applied: usize, rest: Vec<S::Item>, end: &Settled) {
+        let (done, left) = batch.slots.split_at(applied);
+        let keys = self.keys(&batch.slots);
+        self.are_applied(done);
         let failed = left.first().map(|slot| self.slots[self.index(*slot)].key);
         for (place, (slot, item)) in left.iter().zip(rest).enumerate() {
             let index = self.index(*slot);
@@ -228,8 +266,6 @@ impl<S: Source> Window<S> {
                 held.waiting.push_front(*slot);
             }
         }
-        keys.sort_unstable();
-        keys.dedup();
         for key in keys {
             let is_failed = failed == Some(key);
             match end {
@@ -314,12 +350,6 @@ impl<S: Source> Window<S> {
     fn index(&self, slot: u64) -> usize {
         (slot - self.first) as usize
     }
-}
-
-fn hash_of<S: Source>(item: &S::Item) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    S::key(item).hash(&mut hasher);
-    hasher.finish()
 }
 
 impl<I> Batch<I> {
@@ -440,7 +470,13 @@ mod tests {
             }
             if !out.is_empty() && random.below(2) == 0 {
                 let batch = out.swap_remove(random.below(out.len() as u64) as usize);
-                let (batch, items) = batch.into_parts();
+                let (mut batch, mut items) = batch.into_parts();
+                let part = random.below(items.len() as u64 + 1) as usize;
+                if random.below(3) == 0 {
+                    window.settle_part(&mut batch, part);
+                    model.out.retain(|item| !items[..part].contains(item));
+                    model.applied.extend(items.drain(..part).map(|item| item.1));
+                }
                 let applied = random.below(items.len() as u64 + 1) as usize;
                 model.out.retain(|item| !items.contains(item));
                 model.applied.extend(items[..applied].iter().map(|item| item.1));
@@ -486,6 +522,44 @@ mod tests {
             run::<true>(seed, true);
             run::<false>(seed, false);
         }
+    }
+
+    #[test]
+    fn what_waited_for_an_item_that_failed_comes_in_one_batch() {
+        for is_total in [true, false] {
+            let mut window = Window::<Items<true>>::new(is_total);
+            window.push((1..=6).map(|number| (1, number)).collect(), None, true);
+            let (batch, items) = window.take(6).expect("all").into_parts();
+            let now = Instant::now();
+            window.settle(batch, 1, items[1..].to_vec(), &Settled::Failed(now));
+            window.wake(now);
+            let (batch, items) = window.take(6).expect("what failed").into_parts();
+            assert_eq!(items, [(1, 2)], "it comes alone");
+            window.settle(batch, 1, Vec::new(), &Settled::Applied);
+            window.push(vec![(1, 7)], None, true);
+            let (batch, items) = window.take(6).expect("the others").into_parts();
+            assert_eq!(items, [(1, 3), (1, 4), (1, 5), (1, 6), (1, 7)]);
+            window.settle(batch, 2, items[2..].to_vec(), &Settled::GivenBack);
+            let (_, items) = window.take(6).expect("the others").into_parts();
+            assert_eq!(items, [(1, 5), (1, 6), (1, 7)]);
+        }
+    }
+
+    #[test]
+    fn part_of_a_batch_is_applied_before_the_rest() {
+        let mut window = Window::<Items<true>>::new(false);
+        window.push(vec![(1, 1), (2, 2), (1, 3), (2, 4)], None, true);
+        let (mut batch, items) = window.take(3).expect("three").into_parts();
+        window.settle_part(&mut batch, 2);
+        assert_eq!((window.drain_applied(), window.reached()), (vec![1, 2], Reached::Before(3)));
+        let (other, next) = window.take(3).expect("another lane may have the next of its key").into_parts();
+        assert_eq!(next, [(2, 4)]);
+        window.settle(batch, 0, items[2..].to_vec(), &Settled::GivenBack);
+        window.settle(other, 1, Vec::new(), &Settled::Applied);
+        let (batch, items) = window.take(3).expect("what was given back").into_parts();
+        assert_eq!(items, [(1, 3)]);
+        window.settle(batch, 1, Vec::new(), &Settled::Applied);
+        assert_eq!(window.drain_applied(), [3, 4]);
     }
 
     #[test]

@@ -4,8 +4,11 @@
 //!       an active aggregate is chosen. So messages of one aggregate are published one after the other.
 //! - F2  What was published and is not marked yet is kept here also when the lease is lost or the database is away: it is marked
 //!       before anything else is published.
+//! - F3  Calls of the sink are counted, also those that were cut off and have not ended yet, because they block their threads.
+//!       Until they have ended nothing else is published, and the lease is not given back.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -20,6 +23,16 @@ pub(crate) struct InFlight {
     inner: Mutex<Inner>,
     /// An aggregate is no longer active.
     pub(crate) left: Notify,
+    calls: AtomicUsize,
+}
+
+/// A call that is under way.
+pub(crate) struct Call<'a>(&'a AtomicUsize);
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Default)]
@@ -39,6 +52,16 @@ struct Handed {
 }
 
 impl InFlight {
+    /// Counts a call of the sink, until what is returned is dropped.
+    pub(crate) fn call(&self) -> Call<'_> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        Call(&self.calls)
+    }
+
+    pub(crate) fn has_calls(&self) -> bool {
+        self.calls.load(Ordering::SeqCst) > 0
+    }
+
     pub(crate) fn active(&self) -> Vec<Aggregate> {
         self.inner.lock().active.keys().cloned().collect()
     }

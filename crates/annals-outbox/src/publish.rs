@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use annals_consume::{Applied, Effect, Stop, Stopped, caught};
+use annals_consume::{Applied, Effect, SoFar, Stop, Stopped, caught};
 use annals_core::Backoff;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -57,7 +57,8 @@ enum Answer {
 }
 
 impl Effect<Pending> for Publish {
-    async fn apply(&self, messages: &[Message], _: u32) -> Applied {
+    async fn apply(&self, messages: &[Message], _: u32, _: &SoFar<'_>) -> Applied {
+        let _call = self.in_flight.call();
         for (index, message) in messages.iter().enumerate() {
             if self.stop.is_asked() {
                 return Applied::stopped(index, Stopped::Interrupted);
@@ -133,11 +134,17 @@ impl Publish {
                 tracing::error!(%id, attempt, error, "a message of {aggregate} is a dead letter; {aggregate} waits for it");
             }
         }
-        if let Err(error) = self.outbox.record(message, &error, again).await {
-            let error = error.to_string();
-            tracing::warn!(error, "the refusal of a message of {aggregate} cannot be recorded");
-            self.health.send_modify(|health| health.problem = Some(error));
-            tokio::time::sleep(AWAY.before(1)).await;
+        match self.outbox.record(message, &error, again).await {
+            // Sink and database have answered.
+            Ok(()) => {
+                self.health.send_if_modified(|health| health.problem.take().is_some());
+            }
+            Err(error) => {
+                let error = error.to_string();
+                tracing::warn!(error, "the refusal of a message of {aggregate} cannot be recorded");
+                self.health.send_modify(|health| health.problem = Some(error));
+                tokio::time::sleep(AWAY.before(1)).await;
+            }
         }
     }
 

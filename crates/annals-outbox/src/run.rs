@@ -54,7 +54,12 @@ impl Run {
                 Ok(Kept::Waits { other, long }) => {
                     failed = 0;
                     self.is_active(false, long.then(|| other.to_string()));
-                    self.health.send_if_modified(|health| health.problem.take().is_some());
+                    match self.marks(0).mark().await {
+                        Ok(()) => {
+                            self.health.send_if_modified(|health| health.problem.take().is_some());
+                        }
+                        Err(error) => self.report(&error),
+                    }
                     self.options.poll
                 }
                 Err(error) => {
@@ -73,6 +78,9 @@ impl Run {
                     "the outbox `{}` is left before all was marked: some messages will be published again",
                     self.outbox.name
                 );
+            }
+            if self.in_flight.has_calls() {
+                return Err("a call of the sink does not end".to_owned());
             }
             self.lease.release(&self.outbox).await.map_err(|error| error.to_string())
         };

@@ -19,7 +19,7 @@ use crate::options::Options;
 /// How many processed messages are deleted at once, and how long nothing is looked for when there were fewer.
 const CLEANED_AT_ONCE: usize = 1_000;
 const CLEAN_PAUSE: Duration = Duration::from_secs(60);
-/// How often it is looked whether a lease that is about to end was kept.
+/// How often it is looked whether a lease that is about to end was kept, and whether calls that were cut off have ended.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Hands out the messages of at most `concurrency` aggregates at once.
@@ -161,11 +161,11 @@ impl Marks {
 
 impl Checkpoints<Pending> for Marks {
     async fn resume(&self) -> Result<Resumed<Pending>, Cause> {
-        self.mark().await?;
         // Messages that were chosen under one lease are not published under the next. A lease that is lost drops this.
-        while !self.lease.allows(self.term, self.options.timeout) {
+        while self.in_flight.has_calls() || !self.lease.allows(self.term, self.options.timeout) {
             tokio::time::sleep(LOOK).await;
         }
+        self.mark().await?;
         self.in_flight.clear();
         let source = Pending {
             outbox: self.outbox.clone(),

@@ -179,10 +179,18 @@ impl Progress {
         });
     }
 
-    /// The event at this position has worked, whatever fails elsewhere.
-    pub fn worked_at(&self, position: Position) {
+    /// The event at this position has worked, whatever fails elsewhere; `None` if it was not an event that failed.
+    pub fn worked_at(&self, position: Option<Position>) {
+        let failing = self.0.borrow().failing.as_ref().map(|failing| failing.position);
+        if failing == Some(position) {
+            self.worked();
+        }
+    }
+
+    /// No event fails. Something else may.
+    pub fn no_event_fails(&self) {
         let failing = self.0.borrow().failing.as_ref().and_then(|failing| failing.position);
-        if failing.is_none_or(|failing| failing == position) {
+        if failing.is_some() {
             self.worked();
         }
     }

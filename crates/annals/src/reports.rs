@@ -21,6 +21,8 @@ where
 {
     fn resumed(&self, ladder: &Ladder, notice: Option<String>) {
         let progress = self.known.progress();
+        // What failed is tried again as for the first time.
+        progress.no_event_fails();
         progress.resumes_at(ladder.newest().map_or(Position::ZERO.into(), Seen::from));
         if notice.is_some() {
             progress.notes(notice);
@@ -30,7 +32,7 @@ where
     fn reached(&self, reached: &Reached<Witness>, is_all: bool, is_end: bool) {
         let progress = self.known.progress();
         if is_all {
-            progress.worked();
+            progress.no_event_fails();
         }
         if is_end {
             progress.caught_up();
@@ -49,6 +51,6 @@ where
 
     fn recovered(&self, at: Option<Witness>) {
         let progress = self.known.progress();
-        at.map_or_else(|| progress.worked(), |at| progress.worked_at(at.position));
+        progress.worked_at(at.map(|at| at.position));
     }
 }

@@ -198,11 +198,19 @@ pub struct Kept<K: Kind> {
     pub writes: Arc<Mutex<usize>>,
     /// How the next ones fail.
     pub failures: Arc<Mutex<Vec<WriteError>>>,
+    /// Whether writes do not end.
+    pub hangs: Arc<AtomicBool>,
 }
 
 impl<K: Kind> Kept<K> {
     pub fn new(kind: &K) -> Self {
-        Self { kind: kind.clone(), stored: Arc::default(), writes: Arc::default(), failures: Arc::default() }
+        Self {
+            kind: kind.clone(),
+            stored: Arc::default(),
+            writes: Arc::default(),
+            failures: Arc::default(),
+            hangs: Arc::default(),
+        }
     }
 }
 
@@ -213,6 +221,7 @@ impl<K: Kind> Clone for Kept<K> {
             stored: self.stored.clone(),
             writes: self.writes.clone(),
             failures: self.failures.clone(),
+            hangs: self.hangs.clone(),
         }
     }
 }
@@ -224,6 +233,9 @@ impl<K: Kind> Checkpoints<K::Source> for Kept<K> {
     }
 
     async fn write(&self, checkpoint: &mut <K::Source as Source>::Checkpoint) -> Result<(), WriteError> {
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         if let Some(error) = self.failures.lock().pop() {
             return Err(error);
         }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use annals_consume::{
-    Applied, Effect, Observer, Options, Reached, Runner, Source, Stop, Stopped, WriteError,
+    Applied, Effect, Observer, Options, Reached, Read, Runner, SoFar, Source, Stop, Stopped, WriteError,
 };
 use annals_core::Backoff;
 use parking_lot::Mutex;
@@ -16,6 +17,7 @@ use crate::kinds::{Kept, Kind, Log, Partitions};
 
 /// Ends a test that hangs.
 const HANG: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
 
 fn options() -> Options {
     Options {
@@ -38,6 +40,12 @@ enum Fault {
     Moved,
     /// Does not end.
     Hangs,
+    /// Ends after the call of another lane has.
+    Late,
+    /// As `Moved`, while another lane applies something.
+    MovedBeside,
+    /// Blocks its thread until the test lets it.
+    Blocks,
 }
 
 /// An effect that records what it applies, and does what it is told at some items.
@@ -52,6 +60,7 @@ struct Recorder {
     running: Mutex<Vec<String>>,
     most_running: Mutex<usize>,
     is_slow: bool,
+    is_blocking: AtomicBool,
     changed: Notify,
 }
 
@@ -94,7 +103,12 @@ struct Recording<K> {
 }
 
 impl<K: Kind> Effect<K::Source> for Recording<K> {
-    async fn apply(&self, items: &[<K::Source as Source>::Item], attempt: u32) -> Applied {
+    async fn apply(
+        &self,
+        items: &[<K::Source as Source>::Item],
+        attempt: u32,
+        so_far: &SoFar<'_>,
+    ) -> Applied {
         let recorder = &*self.recorder;
         for (index, item) in items.iter().enumerate() {
             let (key, number) = K::read(item);
@@ -121,11 +135,38 @@ impl<K: Kind> Effect<K::Source> for Recording<K> {
                 }
                 Some(Fault::Panics) => panic!("at {item:?}"),
                 Some(Fault::Hangs) => {
+                    so_far.applied(index);
                     recorder.changed.notify_one();
                     std::future::pending().await
                 }
                 Some(Fault::Fails) => Stopped::Failed("it fails".to_owned()),
                 Some(Fault::IsAway) => Stopped::Unavailable("it is away".to_owned()),
+                Some(Fault::Late) => {
+                    recorder.changed.notify_one();
+                    while recorder.running.lock().len() > 1 || recorder.attempts.lock().len() < 2 {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                    // The other call has ended; what it said is heard.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    recorder.applied.lock().push(item);
+                    recorder.changed.notify_one();
+                    continue;
+                }
+                Some(Fault::MovedBeside) => {
+                    while recorder.running.lock().len() < 2 {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                    Stopped::Moved("others were here".to_owned())
+                }
+                Some(Fault::Blocks) => {
+                    recorder.is_blocking.store(true, Ordering::SeqCst);
+                    recorder.changed.notify_one();
+                    let begun = std::time::Instant::now();
+                    while recorder.is_blocking.load(Ordering::SeqCst) && begun.elapsed() < 2 * HANG {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    Stopped::Failed("it was blocked".to_owned())
+                }
                 Some(Fault::Moved) => Stopped::Moved("others were here".to_owned()),
             };
             return Applied::stopped(index, stopped);
@@ -146,6 +187,9 @@ impl Drop for Running<'_> {
 /// The last error since the last success, and how it is otherwise.
 #[derive(Default)]
 struct Status {
+    /// Of items.
+    item_failing: Mutex<Option<String>>,
+    /// Of everything else.
     failing: Mutex<Option<String>>,
     ends: Mutex<usize>,
     resumed: Mutex<usize>,
@@ -158,17 +202,17 @@ impl<S: Source> Observer<S> for Status {
 
     fn reached(&self, _: &Reached<S::Cursor>, is_all: bool, is_end: bool) {
         if is_all {
-            *self.failing.lock() = None;
+            *self.item_failing.lock() = None;
         }
         *self.ends.lock() += usize::from(is_end);
     }
 
-    fn failed(&self, error: String, _: Option<&S::Item>) {
-        *self.failing.lock() = Some(error);
+    fn failed(&self, error: String, item: Option<&S::Item>) {
+        *item.map_or(&self.failing, |_| &self.item_failing).lock() = Some(error);
     }
 
-    fn recovered(&self, _: Option<S::Cursor>) {
-        *self.failing.lock() = None;
+    fn recovered(&self, at: Option<S::Cursor>) {
+        *at.map_or(&self.failing, |_| &self.item_failing).lock() = None;
     }
 }
 
@@ -414,6 +458,127 @@ async fn the_end_is_reported_when_all_is_applied<K: Kind>() {
     started.stop().await;
 }
 
+async fn while_a_checkpoint_cannot_be_written_the_status_says_so<K: Kind>() {
+    let kind = K::new();
+    kind.add(&items(10)).await;
+    let kept = Kept::new(&kind);
+    kept.failures.lock().extend((0..1_000).map(|_| WriteError::Unavailable("the state is away".into())));
+    let options = Options { backoff: Backoff::new(SECOND, SECOND), ..options() };
+    let started = Started::new(&kept, Recorder::default(), options);
+    let status = started.status.clone();
+    let until = async |is_so: &(dyn Fn() -> bool + Sync)| {
+        let wait = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(HANG, wait).await.expect("it comes to that");
+    };
+    until(&|| status.failing.lock().is_some()).await;
+    started.recorder.until("10 items", |recorder| recorder.applied.lock().len() == 10).await;
+    let before = *status.ends.lock();
+    kind.add(&[("a", 11)]).await;
+    until(&|| *status.ends.lock() > before).await;
+    assert!(status.failing.lock().is_some(), "the checkpoint is not written yet");
+    started.stop().await;
+}
+
+async fn what_another_lane_has_begun_is_finished_before_a_consumer_resumes<K: Kind>() {
+    let kind = K::new();
+    kind.add(&[("a", 1), ("b", 1)]).await;
+    let recorder = Recorder::default().at("a", 1, Fault::Late, 1).at("b", 1, Fault::MovedBeside, 1);
+    let options = Options { lanes: 2, batch_max: 1, ..options() };
+    let started = Started::new(&Kept::new(&kind), recorder, options);
+    started.recorder.until("both", |recorder| recorder.applied.lock().len() == 2).await;
+    let recorder = started.stop().await;
+    let begun = recorder.attempts.lock().iter().filter(|(key, ..)| key == "a").count();
+    assert_eq!((recorder.of("a"), begun), (vec![1], 1));
+}
+
+async fn what_was_applied_is_not_applied_again_after_a_consumer_resumes<K: Kind>() {
+    let kind = K::new();
+    kind.add(&items(40)).await;
+    let recorder = Recorder::default().at("a", 15, Fault::Moved, 1);
+    let options = Options { write_every: HANG, ..options() };
+    let started = Started::new(&Kept::new(&kind), recorder, options);
+    started.recorder.until("all", |recorder| recorder.applied.lock().len() >= 40).await;
+    let status = started.status.clone();
+    check_each_once_in_order(&started.stop().await.applied.lock(), 40);
+    assert!(*status.resumed.lock() >= 2, "it resumed");
+}
+
+async fn a_call_that_blocks_its_thread_does_not_keep_a_consumer_from_stopping<K: Kind>() {
+    let kind = K::new();
+    kind.add(&[("b", 1)]).await;
+    let kept = Kept::new(&kind);
+    // Wakes the other thread of the runtime, which may sleep without a look at timers and tasks.
+    let (runtime, is_over) = (tokio::runtime::Handle::current(), Arc::new(AtomicBool::new(false)));
+    let is_over_too = is_over.clone();
+    std::thread::spawn(move || {
+        while !is_over_too.load(Ordering::SeqCst) {
+            runtime.spawn(async {});
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    // One item: what a task has woken before it blocks its thread may wait for that thread.
+    let recorder = Recorder::default().at("b", 1, Fault::Blocks, 1);
+    let options = Options { grace: Duration::from_millis(10), batch_max: 1, ..options() };
+    let started = Started::new(&kept, recorder, options);
+    let recorder = started.recorder.clone();
+    recorder.until("the call", |recorder| recorder.is_blocking.load(Ordering::SeqCst)).await;
+    started.stop().await;
+    assert!(recorder.is_blocking.load(Ordering::SeqCst), "it stopped before the call ended");
+    recorder.is_blocking.store(false, Ordering::SeqCst);
+    recorder.until("the end of the call", |recorder| recorder.running.lock().is_empty()).await;
+    let again = Started::new(&kept, Recorder::default(), Options::default());
+    again.recorder.until("what failed", |recorder| recorder.of("b") == [1]).await;
+    again.stop().await;
+    is_over.store(true, Ordering::SeqCst);
+}
+
+async fn a_checkpoint_that_is_never_written_does_not_keep_a_consumer_from_stopping<K: Kind>() {
+    let kind = K::new();
+    kind.add(&items(5)).await;
+    let kept = Kept::new(&kind);
+    kept.hangs.store(true, Ordering::Relaxed);
+    let options = Options { grace: Duration::from_millis(10), ..options() };
+    let started = Started::new(&kept, Recorder::default(), options);
+    started.recorder.until("all", |recorder| recorder.applied.lock().len() == 5).await;
+    started.stop().await;
+    kept.hangs.store(false, Ordering::Relaxed);
+    let again = Started::new(&kept, Recorder::default(), options);
+    again.recorder.until("all, again", |recorder| recorder.applied.lock().len() == 5).await;
+    again.stop().await;
+}
+
+async fn the_checkpoint_does_not_wait_for_the_rest_of_a_call<K: Kind>() {
+    let kind = K::new();
+    let one_key: Vec<_> = (1..=30).map(|number| ("a", number)).collect();
+    kind.add(&one_key).await;
+    let kept = Kept::new(&kind);
+    let recorder = Recorder::default().at("a", 12, Fault::Hangs, 1);
+    let started = Started::new(&kept, recorder, options());
+    let wait = async {
+        loop {
+            let stored = kept.stored.lock().as_ref().map(K::copy);
+            let mut source = kind.open(stored.as_ref()).await.source;
+            // The first read of some sources fails.
+            let page = match source.read().await {
+                Ok(page) => page,
+                Err(_) => source.read().await.unwrap(),
+            };
+            if let Read::Page { items, .. } = page
+                && items.first().is_some_and(|item| K::read(item) == ("a".to_owned(), 12))
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(HANG, wait).await.expect("what came before the one that hangs is in the checkpoint");
+    started.cut().await;
+}
+
 macro_rules! on_each_kind {
     ($($test:ident),* $(,)?) => {
         mod log {
@@ -443,4 +608,10 @@ on_each_kind! {
     a_checkpoint_that_cannot_be_written_is_written_later,
     one_that_finds_something_moved_resumes,
     the_end_is_reported_when_all_is_applied,
+    while_a_checkpoint_cannot_be_written_the_status_says_so,
+    what_another_lane_has_begun_is_finished_before_a_consumer_resumes,
+    what_was_applied_is_not_applied_again_after_a_consumer_resumes,
+    a_call_that_blocks_its_thread_does_not_keep_a_consumer_from_stopping,
+    a_checkpoint_that_is_never_written_does_not_keep_a_consumer_from_stopping,
+    the_checkpoint_does_not_wait_for_the_rest_of_a_call,
 }

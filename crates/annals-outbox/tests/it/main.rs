@@ -59,6 +59,8 @@ on! {
     several::one_publishes_and_the_next_takes_over,
     several::a_lease_that_is_lost_ends_publishing,
     several::a_lease_that_is_lost_ends_a_worker,
+    several::what_was_published_is_marked_though_another_has_the_lease,
+    several::a_problem_is_over_when_the_database_answers_though_nothing_is_to_be_published,
     several::a_call_of_the_sink_is_gone_before_the_lease_is,
     fixtures::what_a_release_wrote_stands_as_it_stood,
     fixtures::what_a_release_left_pending_is_published_in_order,

@@ -80,6 +80,50 @@ pub async fn a_lease_that_is_lost_ends_a_worker(place: Place) {
     assert_in_order(&taken);
 }
 
+/// R1: the next publisher would publish it again.
+pub async fn what_was_published_is_marked_though_another_has_the_lease(place: Place) {
+    place.write("1", "order.placed").await;
+    let (taken, take) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let sink = {
+        let (taken, take) = (taken.clone(), take.clone());
+        move |_: annals_outbox::Message| {
+            let (taken, take) = (taken.clone(), take.clone());
+            async move {
+                taken.notify_one();
+                take.notified().await;
+                Ok(())
+            }
+        }
+    };
+    let short = Options { timeout: Duration::from_secs(5), lease: Duration::from_secs(10), ..options() };
+    let publisher = place.outbox.publisher(sink).options(short).start().await.unwrap();
+    taken.notified().await;
+    place.run("ALTER TABLE outbox RENAME TO outbox_away").await;
+    take.notify_one();
+    until("it cannot mark", async || {
+        publisher.health().published == 1 && publisher.health().problem.is_some()
+    })
+    .await;
+    place.run("UPDATE outbox_publisher SET holder = 'another', lease_until = NULL").await;
+    until("it knows", async || !publisher.health().active).await;
+    place.run("ALTER TABLE outbox_away RENAME TO outbox").await;
+    until("it is marked", async || place.outbox.status().await.unwrap().pending == 0).await;
+    publisher.stop().await;
+}
+
+/// The database does not answer when the lease is to be kept, until that has ended.
+pub async fn a_problem_is_over_when_the_database_answers_though_nothing_is_to_be_published(place: Place) {
+    let short =
+        Options { timeout: Duration::from_millis(300), lease: Duration::from_millis(600), ..options() };
+    let publisher = place.outbox.publisher(Taker::new()).options(short).start().await.unwrap();
+    until("it is active", async || publisher.health().active).await;
+    place.run("ALTER TABLE outbox_publisher RENAME TO outbox_publisher_away").await;
+    until("it is noticed", async || publisher.health().problem.is_some()).await;
+    place.run("ALTER TABLE outbox_publisher_away RENAME TO outbox_publisher").await;
+    until("it is over", async || publisher.health().problem.is_none()).await;
+    publisher.stop().await;
+}
+
 /// Takes twenty milliseconds for a message.
 struct Slow(Taker);
 

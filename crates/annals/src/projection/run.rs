@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use annals_consume::{
-    Applied, Checkpoints, Effect, Ladder, LogReader, Options, Resumed, Runner, Stopped, WriteError,
+    Applied, Checkpoints, Effect, Ladder, LogReader, Options, Resumed, Runner, SoFar, Stopped, WriteError,
 };
 use annals_core::{Backoff, Cause, Position, Query, RecordedEvent, Seen, Witness};
 use annals_sql::{Inlines, Registered};
@@ -221,6 +221,7 @@ impl<P: Projection> Checkpoints<LogReader> for ProjectionRunner<P> {
         let Parts { shared, projected, query, batch, .. } = &*self.0;
         let store = &shared.store;
         let mut target = self.0.target.lock().await;
+        let mut notice = None;
         let ahead = match std::mem::take(&mut target.is_ahead) {
             true => target.home.at().await.ok().filter(|(position, _)| *position >= target.written.position),
             false => None,
@@ -236,17 +237,15 @@ impl<P: Projection> Checkpoints<LogReader> for ProjectionRunner<P> {
                     })?,
                 };
                 *projected.serving.write() = target.home.serving();
-                if let Some(reason) = made_again {
-                    let notice = format!("the rows are made again from the first event: {reason}");
-                    projected.progress.notes(Some(notice));
-                }
+                notice = made_again
+                    .map(|reason| format!("the rows are made again from the first event: {reason}"));
                 witness
             }
         };
         target.written = witness.into();
         projected.progress.worked();
         let source = LogReader::new(store.clone(), witness, query.clone(), *batch);
-        Ok(Resumed { source, checkpoint: Ladder::from(witness), notice: None })
+        Ok(Resumed { source, checkpoint: Ladder::from(witness), notice })
     }
 
     /// The checkpoint is written with the rows, and otherwise rarely: it moves over events that are not meant.
@@ -271,7 +270,7 @@ struct Fill<P> {
 }
 
 impl<P: Projection> Effect<LogReader> for Fill<P> {
-    async fn apply(&self, events: &[RecordedEvent], _: u32) -> Applied {
+    async fn apply(&self, events: &[RecordedEvent], _: u32, _: &SoFar<'_>) -> Applied {
         let mut target = self.runner.0.target.lock().await;
         if let Err(error) = target.home.renew().await {
             return Applied::stopped(0, self.resume_after(error.into(), &mut target).await);
@@ -323,7 +322,16 @@ impl<P: Projection> Effect<LogReader> for Fill<P> {
                 Ok(())
             }
             Ok((found, witness)) => {
+                let Parts { shared, projected, .. } = &*self.runner.0;
                 target.is_ahead = found > target.written.position && witness.is_some();
+                // While appends move the rows all the time, this may be all there is to see.
+                if target.is_ahead
+                    && let Some(witness) = witness
+                    && witness.holds(&*shared.store).await.is_ok_and(|holds| holds)
+                {
+                    self.runner.serve(&mut target).await;
+                    projected.progress.caught_up();
+                }
                 Err("others have moved the rows".to_owned())
             }
             Err(error) => Err(described(self.resume_after(error.into(), &mut target).await)),

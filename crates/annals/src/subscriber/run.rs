@@ -2,10 +2,12 @@
 //!
 //! The source is the log without what others handle ([`Undelivered`]), the effect is to call the handlers ([`Deliver`]).
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use annals_consume::{
-    Applied, Effect, Ladder, LogReader, Options, Read, Runner, Source, Stopped, WriteError,
+    Applied, Effect, Ladder, LogReader, Options, Read, Runner, SoFar, Source, Stopped, WriteError,
 };
 use annals_core::{Backoff, Cause, EventStore, Query, RecordedEvent, Seen, Witness};
 
@@ -32,6 +34,8 @@ const WINDOW: usize = 4_000;
 const WINDOW_BYTES: usize = 16 << 20;
 /// Most events that a task of several handles before it looks whether others could have them.
 const BATCH: usize = 256;
+/// How long they may take until those that are handled are reported.
+const BATCH_TIME: Duration = Duration::from_millis(10);
 
 #[derive(Clone)]
 pub(super) struct SubscriberRunner {
@@ -119,24 +123,22 @@ pub(super) struct Undelivered {
     share: Option<Share>,
     /// What other divisions of the work had finished.
     finished: Finished,
+    /// A page that was read, and could not be compared with what was finished.
+    page: Option<Read<Self>>,
 }
 
 impl Undelivered {
     /// Drops the events of other shares, and those that another division of the work had finished. What that had finished is
     /// compared with the log after the page was read, so lost events hide none that took their positions.
-    async fn keep(&mut self, events: &mut Vec<RecordedEvent>) {
+    async fn retain(&mut self, events: &mut Vec<RecordedEvent>) -> annals_core::Result<()> {
         if let Some(share) = self.share {
             events.retain(|event| share.has(&event.stream));
         }
-        if !events.iter().any(|event| self.finished.has(&event.stream, event.position)) {
-            return;
+        if events.iter().any(|event| self.finished.has(&event.stream, event.position)) {
+            self.finished.step_back(&*self.store).await?;
+            events.retain(|event| !self.finished.has(&event.stream, event.position));
         }
-        for attempt in 1.. {
-            let Err(error) = self.finished.step_back(&*self.store).await else { break };
-            tracing::warn!(%error, "what was finished cannot be compared with the log; it is tried again");
-            tokio::time::sleep(crate::tasks::BACKOFF.before(attempt)).await;
-        }
-        events.retain(|event| !self.finished.has(&event.stream, event.position));
+        Ok(())
     }
 }
 
@@ -166,13 +168,21 @@ impl Source for Undelivered {
     }
 
     async fn read(&mut self) -> Result<Read<Self>, Cause> {
-        Ok(match self.reader.read().await? {
-            Read::Lost => Read::Lost,
-            Read::Page { mut items, through, is_end } => {
-                self.keep(&mut items).await;
-                Read::Page { items, through, is_end }
-            }
-        })
+        let page = match self.page.take() {
+            Some(page) => page,
+            None => match self.reader.read().await? {
+                Read::Lost => Read::Lost,
+                Read::Page { items, through, is_end } => Read::Page { items, through, is_end },
+            },
+        };
+        let Read::Page { mut items, through, is_end } = page else { return Ok(Read::Lost) };
+        let retained = self.retain(&mut items).await;
+        let page = Read::Page { items, through, is_end };
+        if let Err(error) = retained {
+            self.page = Some(page);
+            return Err(error.into());
+        }
+        Ok(page)
     }
 
     async fn wait(&mut self) -> Result<(), Cause> {
@@ -189,7 +199,7 @@ impl annals_consume::Checkpoints<Undelivered> for Resume {
         let resumed = checkpoints.resume(&*shared.store).await?;
         let store = shared.store.clone();
         let reader = LogReader::new(store.clone(), resumed.at, query.clone(), PAGE);
-        let source = Undelivered { reader, store, share: *share, finished: resumed.finished };
+        let source = Undelivered { reader, store, share: *share, finished: resumed.finished, page: None };
         Ok(annals_consume::Resumed { source, checkpoint: resumed.ladder, notice: resumed.notice })
     }
 
@@ -209,13 +219,27 @@ struct Deliver {
 }
 
 impl Effect<Undelivered> for Deliver {
-    async fn apply(&self, events: &[RecordedEvent], attempt: u32) -> Applied {
+    async fn apply(&self, events: &[RecordedEvent], attempt: u32, so_far: &SoFar<'_>) -> Applied {
+        let mut reported = Instant::now();
         for (index, event) in events.iter().enumerate() {
             if index > 0 && self.stop.is_asked() {
                 return Applied::stopped(index, Stopped::Interrupted);
             }
+            if reported.elapsed() >= BATCH_TIME {
+                so_far.applied(index);
+                reported = Instant::now();
+            }
             let attempt = if index == 0 { attempt } else { 1 };
-            match self.runner.handle_once(event, attempt).await {
+            let mut handling = pin!(self.runner.handle_once(event, attempt));
+            // One that waits for something may do so for long.
+            let handled = std::future::poll_fn(|context| {
+                let polled = handling.as_mut().poll(context);
+                if polled.is_pending() {
+                    so_far.applied(index);
+                }
+                polled
+            });
+            match handled.await {
                 Ok(refusals) => self.runner.report(event, &refusals),
                 Err(error) => return Applied::stopped(index, Stopped::Failed(error)),
             }

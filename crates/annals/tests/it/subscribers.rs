@@ -169,6 +169,29 @@ async fn streams_go_side_by_side_and_each_keeps_its_order() {
     assert!((2..=4).contains(&most), "{most} at once");
 }
 
+/// Several events are handled in one go, and each is done when its handler has ended.
+#[tokio::test]
+async fn events_before_one_whose_handler_does_not_end_are_done() {
+    let annals = bank().await;
+    open_with(&annals, "a1", 1).await;
+    open_with(&annals, "a2", 1).await;
+    let subscriber = annals.subscribe("waits").on::<AccountEvent, _>(|event, _| async move {
+        if event.position.get() == 4 {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    });
+    subscriber.start().await.unwrap();
+    tokio::time::timeout(
+        Duration::from_secs(60),
+        until(&annals, "waits", |status| status.position.get() >= 3),
+    )
+    .await
+    .expect("what was handled is done");
+    let position = annals.status().await.unwrap()[0].position.get();
+    assert_eq!(position, 3, "the last one is still being handled");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_stuck_holds_the_checkpoint_but_not_the_other_streams() {
     let directory = tempfile::tempdir().unwrap();
