@@ -68,7 +68,7 @@ pub fn named_tests(tree: &Tree) -> Vec<String> {
         let mut files = tree.under(folder, ".rs").peekable();
         let missing = files.peek().is_none();
         let defines = |text: &str| {
-            [format!("fn {test}("), format!("mod {test} "), format!("mod {test};")]
+            [format!("fn {test}("), format!("fn {test}<"), format!("mod {test} "), format!("mod {test};")]
                 .iter()
                 .any(|d| text.contains(d))
         };
@@ -207,12 +207,12 @@ mod tests {
 
     #[test]
     fn a_named_test_that_is_not_there_is_found() {
-        let page = "## G1 A\n\n- `one`\n- `gone`\n- in `crates/b/tests/`: `two`,\n  `three`\n\
+        let page = "## G1 A\n\n- `one`\n- `gone`\n- in `crates/b/tests/`: `two`,\n  `three`, `six`\n\
                     - in `crates/c/`: `four`\ntext with `five`\n  `six`\n- text with `seven`\n  `eight`\n";
         let tree = tree(&[
             (GUARANTEES, page),
             ("crates/annals-testkit/src/contract/x.rs", "pub async fn one(trial: &mut Trial) {}"),
-            ("crates/b/tests/it/main.rs", "mod two;\nfn threes() {}"),
+            ("crates/b/tests/it/main.rs", "mod two;\nfn threes() {}\nasync fn six<K: Kind>() {}"),
         ]);
         assert_eq!(
             named_tests(&tree),
