@@ -22,8 +22,21 @@ pub fn run(crates: &[String], full: bool) -> Outcome {
         let engine = [&["-p", "annals-engine", "--lib", "--test", "it"], &WITH_BUGS[..]].concat();
         outcome = pass(&engine, &["model::", "planted::"], &mut report);
     }
+    if outcome.is_ok() && has(&crates, "annals") {
+        outcome = EXAMPLES.iter().try_for_each(|example| run_example(example, &mut report));
+    }
     print!("{}", report.print());
     outcome
+}
+
+/// The examples of the framework, which check what they do and end.
+const EXAMPLES: [&str; 2] = ["first", "bank"];
+
+fn run_example(name: &str, report: &mut Report) -> Outcome {
+    let started = Instant::now();
+    run::succeed(run::cargo("run").args(["--locked", "-p", "annals", "--example", name]))?;
+    report.suites.push((format!("annals examples/{name}.rs"), started.elapsed()));
+    Ok(())
 }
 
 /// How the engine is built to have bugs on purpose, and threads that a scheduler orders.
@@ -31,7 +44,11 @@ pub const WITH_BUGS: [&str; 2] = ["--features", "planted,shuttle"];
 
 /// Whether the engine is among these crates.
 pub fn has_engine(crates: &[impl AsRef<str>]) -> bool {
-    crates.iter().any(|name| matches!(name.as_ref(), "--workspace" | "annals-engine"))
+    has(crates, "annals-engine")
+}
+
+fn has(crates: &[impl AsRef<str>], wanted: &str) -> bool {
+    crates.iter().any(|name| ["--workspace", wanted].contains(&name.as_ref()))
 }
 
 /// Builds tests, then runs those that the filters choose. What they print is passed on line by line.

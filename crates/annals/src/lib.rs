@@ -51,6 +51,7 @@
 //!
 //! Where to read next:
 //!
+//! - [`guide`]: first steps, event sourcing for people who know SQL, tests, failing handlers, unique names.
 //! - [`Annals`]: the system as a whole, opened on a URL.
 //! - [`Repository`]: aggregates and commands; [`Snapshot`] for long streams; [`Answer`] for what leads to no event.
 //! - [`Projection`]: rows made of events, queried through a [`View`].
@@ -78,6 +79,8 @@ mod subscriber;
 mod tenants;
 
 pub mod testing;
+
+pub mod guide;
 
 mod checkpoint;
 mod failure;

@@ -26,7 +26,14 @@ impl Pair {
 
     /// The standby has what there is up to here, and gets no more.
     async fn leave_behind(&mut self, position: Position) {
-        let store = annals::open_store(&self.standby.url().parse().unwrap()).await.unwrap();
+        let url = self.standby.url().parse().unwrap();
+        let store = loop {
+            // It may not have the tables of the log yet, and cannot make them.
+            match annals::open_store(&url).await {
+                Ok(store) => break store,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
         while store.head().await.unwrap() < position {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
