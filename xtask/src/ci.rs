@@ -1,5 +1,7 @@
 //! `cargo xtask ci`: everything that a change must pass.
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::run::{self, Outcome};
@@ -26,9 +28,33 @@ pub fn run(crates: &[String]) -> Outcome {
         run::succeed(&mut doc)
     })?;
     step("tidy", tidy::run)?;
+    if crates == ["--workspace"] {
+        step("deny", deny)?;
+    }
     // The command of the README, as a user types it.
     let named = crates.iter().filter(|argument| *argument != "--workspace");
     step("test", || run::succeed(run::cargo("xtask").arg("test").args(named)))
+}
+
+/// The version of cargo-deny that is installed where there is none. Without optimisation, as building it takes longer than it runs.
+const CARGO_DENY: [&str; 4] = ["--locked", "--debug", "--version=0.20.2", "cargo-deny"];
+
+/// Checks licenses, sources and banned crates of the dependencies: `deny.toml`.
+fn deny() -> Outcome {
+    let tools = run::root().join("target/tools");
+    let has = |program: &Path| {
+        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    };
+    let mut program = PathBuf::from("cargo-deny");
+    if !has(&program) {
+        program = tools.join("bin/cargo-deny");
+    }
+    if !has(&program) {
+        run::succeed(run::cargo("install").arg("--root").arg(&tools).args(CARGO_DENY))?;
+    }
+    let mut check = Command::new(program);
+    check.current_dir(run::root()).args(["--locked", "check", "bans", "licenses", "sources"]);
+    run::succeed(&mut check)
 }
 
 /// Runs one step and prints a line with its duration.
