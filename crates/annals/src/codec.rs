@@ -26,11 +26,12 @@ use crate::failure::caught;
 use crate::recorded::Recorded;
 pub(crate) use upcast::{check, fingerprint};
 
-/// The events that a stored one is read as, in order. Nearly always it is one.
+/// The events that a stored one is read as, in order.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Parts<E> {
+    /// It has today's shape, as nearly all have.
     One(E),
-    /// None, two or more.
+    /// What upcasters made of it: none, one or more.
     Several(Vec<E>),
 }
 

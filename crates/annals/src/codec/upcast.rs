@@ -149,7 +149,7 @@ fn wrong_source<E: Event>(upcaster: &Upcaster) -> Option<String> {
 
 /// Why what it makes cannot be read.
 fn wrong_target<E: Event>(upcaster: &Upcaster) -> Option<String> {
-    let goes_on = |event_type: &str, version: Option<u16>| {
+    let is_continued = |event_type: &str, version: Option<u16>| {
         E::UPCASTERS.iter().any(|next| {
             next.event_type() == event_type
                 && version.zip(next.version()).is_none_or(|(made, taken)| made == taken)
@@ -160,11 +160,11 @@ fn wrong_target<E: Event>(upcaster: &Upcaster) -> Option<String> {
     };
     match upcaster {
         Upcaster::Renamed { event_type, .. } => {
-            let known = E::TYPES.contains(event_type) || goes_on(event_type, None);
+            let known = E::TYPES.contains(event_type) || is_continued(event_type, None);
             (!known).then(|| unknown(event_type))
         }
         Upcaster::Converted { into, .. } => into.iter().find_map(|(event_type, version)| {
-            if goes_on(event_type, Some(*version)) {
+            if is_continued(event_type, Some(*version)) {
                 return None;
             }
             if !E::TYPES.contains(event_type) {

@@ -120,7 +120,8 @@
 //! - An aggregate is never loaded between them; its versions are those of the stored events.
 //! - A projection gets them in one transaction. If one fails, nothing of the event is in the rows.
 //! - A subscriber handles them in order. If one fails, those after it wait, and all are handled again, also those that succeeded: at
-//!   least once, as for every event. The commands of each part have keys of their own, and are executed once.
+//!   least once, as for every event. The commands of each part have keys of their own, by its number, and are executed once: keep the
+//!   order of the parts.
 //!
 //! The table of an event type must make sense as a whole: every chain ends in a type and version of today, none leads back to
 //! where it began, no event is taken by two upcasters, and what is written today is taken by none. A reader whose table does not
@@ -133,6 +134,7 @@
 //!
 //! - **Rows** of a projection were made by the program of their day. If they would come out differently, or if the event type takes
 //!   types now that it did not take (`former_name`, a table), raise [`Projection::VERSION`](crate::Projection::VERSION).
+//! - **Subscribers** continue at their checkpoint: what is before it is not delivered again in its new shape.
 //! - **Snapshots** are bound to the versions and the table of the events: those of before are not used. If only the code of a function
 //!   changes, raise [`SNAPSHOT_VERSION`](crate::Snapshot::SNAPSHOT_VERSION).
 //! - **Tags** are found as they were stored. A query by a tag that only today's shape has does not find former events.

@@ -163,14 +163,14 @@ pub fn one_of_each() -> Vec<Former> {
     ]
 }
 
-/// What has happened to an order, as it is told.
+/// What has happened to an order, in words.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct Order {
     pub story: Vec<String>,
     pub owed: i64,
 }
 
-pub fn told(event: &OrderEvent) -> String {
+pub fn in_words(event: &OrderEvent) -> String {
     match event {
         OrderEvent::Placed { item, cents, currency } => format!("{item} for {cents} {currency}"),
         OrderEvent::Paid { cents } => format!("paid {cents}"),
@@ -185,7 +185,7 @@ impl Aggregate for Order {
         Self::default()
     }
     fn evolve(&mut self, event: &OrderEvent) {
-        self.story.push(told(event));
+        self.story.push(in_words(event));
         match event {
             OrderEvent::Placed { cents, .. } => self.owed += i64::try_from(*cents).unwrap(),
             OrderEvent::Paid { cents } => self.owed -= i64::try_from(*cents).unwrap(),
@@ -207,23 +207,23 @@ impl Decide<Pay> for Order {
 }
 
 /// One row for each part of an event, with the order in which they were given.
-pub struct Told;
+pub struct InWords;
 
-impl Projection for Told {
-    const NAME: &'static str = "told";
+impl Projection for InWords {
+    const NAME: &'static str = "in_words";
     const SCHEMA: &'static str =
-        "CREATE TABLE told (position BIGINT, part BIGINT, stream VARCHAR(100), words VARCHAR(100))";
+        "CREATE TABLE in_words (position BIGINT, part BIGINT, stream VARCHAR(100), words VARCHAR(100))";
     type Event = OrderEvent;
     fn apply(&self, event: &Recorded<OrderEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
-        let row = (event.position, event.part, event.stream.as_str(), told(&event.event));
-        rows.execute("INSERT INTO told VALUES (?1, ?2, ?3, ?4)", row)?;
+        let row = (event.position, event.part, event.stream.as_str(), in_words(&event.event));
+        rows.execute("INSERT INTO in_words VALUES (?1, ?2, ?3, ?4)", row)?;
         Ok(())
     }
 }
 
 /// The rows of a stream, in order.
 pub async fn rows_of(annals: &Annals, order: &str) -> Vec<String> {
-    let sql = "SELECT words FROM told WHERE stream = ?1 ORDER BY position, part";
+    let sql = "SELECT words FROM in_words WHERE stream = ?1 ORDER BY position, part";
     let stream = format!("order-{order}");
-    annals.view::<Told>().query(sql, (stream.as_str(),), |row| row.get(0)).await.unwrap()
+    annals.view::<InWords>().query(sql, (stream.as_str(),), |row| row.get(0)).await.unwrap()
 }

@@ -10,7 +10,7 @@ use annals::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::orders::{Former, Order, OrderEvent, Pay, Told, one_of_each, rows_of, store_raw, told};
+use crate::orders::{Former, InWords, Order, OrderEvent, Pay, in_words, one_of_each, rows_of, store_raw};
 
 type Heard = Arc<Mutex<Vec<(u64, u32, String)>>>;
 
@@ -22,7 +22,7 @@ async fn hear(annals: &Annals) -> Heard {
     let heard = Heard::default();
     let hearing = heard.clone();
     let subscriber = annals.subscribe("hears").on(move |event: Recorded<OrderEvent>, _| {
-        let words = format!("{}: {}", event.stream, told(&event.event));
+        let words = format!("{}: {}", event.stream, in_words(&event.event));
         hearing.lock().unwrap().push((event.position.get(), event.part, words));
         std::future::ready(Ok(()))
     });
@@ -41,7 +41,7 @@ fn words_of(heard: &Heard, order: &str) -> Vec<String> {
 #[tokio::test]
 async fn former_shapes_are_read_as_todays_by_every_reader() {
     let expected: Vec<String> =
-        one_of_each().iter().flat_map(Former::today).map(|event| told(&event)).collect();
+        one_of_each().iter().flat_map(Former::today).map(|event| in_words(&event)).collect();
     assert_eq!(
         expected,
         [
@@ -56,7 +56,7 @@ async fn former_shapes_are_read_as_todays_by_every_reader() {
     );
     let store = Arc::new(MemoryStore::new());
     let annals = on(&store).await;
-    annals.project(Told).start().await.unwrap();
+    annals.project(InWords).start().await.unwrap();
     let heard = hear(&annals).await;
     for former in one_of_each() {
         store_raw(&*store, "o1", former.stored()).await;
@@ -74,7 +74,7 @@ async fn former_shapes_are_read_as_todays_by_every_reader() {
     assert_eq!(orders.at("o1", 6).await.unwrap().state.story, expected[..4]);
 
     let changes = orders.history("o1").unwrap().all().await.unwrap();
-    let of_changes: Vec<_> = changes.iter().map(|change| told(&change.event.event)).collect();
+    let of_changes: Vec<_> = changes.iter().map(|change| in_words(&change.event.event)).collect();
     assert_eq!(of_changes, expected);
     for (index, change) in changes.iter().enumerate() {
         assert_eq!(change.before.story, expected[..index]);
@@ -92,9 +92,9 @@ async fn former_shapes_are_read_as_todays_by_every_reader() {
     let stored = || one_of_each().into_iter().map(|former| former.stored());
     assert_eq!(given_stored::<Order>(stored()).state().story, expected);
     given_stored::<Order>(stored()).when(Pay(7)).then([OrderEvent::Paid { cents: 7 }]);
-    let told: Vec<[&str; 1]> = expected.iter().map(|words| [words.as_str()]).collect();
-    given_view_stored(Told, stored().map(|raw| ("order-o1", raw)))
-        .then_rows("SELECT words FROM told ORDER BY position, part", told);
+    let words: Vec<[&str; 1]> = expected.iter().map(|words| [words.as_str()]).collect();
+    given_view_stored(InWords, stored().map(|raw| ("order-o1", raw)))
+        .then_rows("SELECT words FROM in_words ORDER BY position, part", words);
 }
 
 /// The small random numbers of a seed.
@@ -132,7 +132,7 @@ async fn everything_of(
     let loaded = orders.load(order).await.unwrap().state;
     assert_eq!(orders.load(order).await.unwrap().state, loaded, "with the snapshot that was taken");
     let changes = annals.repository::<Order>().history(order).unwrap().all().await.unwrap();
-    let changes = changes.into_iter().map(|change| (told(&change.event.event), change.after)).collect();
+    let changes = changes.into_iter().map(|change| (in_words(&change.event.event), change.after)).collect();
     (loaded, changes, rows_of(annals, order).await, words_of(heard, order))
 }
 
@@ -145,7 +145,7 @@ async fn a_log_of_former_shapes_reads_as_one_that_was_written_today() {
         let (former, today) = (on(&formers).await, on(&todays).await);
         let (mut heard, batch) = (Vec::new(), 1 + usize::try_from(random.below(4)).unwrap());
         for annals in [&former, &today] {
-            annals.project(Told).batch(batch).start().await.unwrap();
+            annals.project(InWords).batch(batch).start().await.unwrap();
             heard.push(hear(annals).await);
         }
         for _ in 0..random.below(60) {
@@ -287,7 +287,7 @@ async fn what_nobody_knows_is_an_error_that_says_where_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_history_of_dropped_events_alone_is_empty_and_goes_on() {
+async fn a_history_of_dropped_events_alone_is_empty_and_continues() {
     let store = Arc::new(MemoryStore::new());
     let annals = on(&store).await;
     // More than a page.
@@ -298,7 +298,7 @@ async fn a_history_of_dropped_events_alone_is_empty_and_goes_on() {
     assert!(history.next().await.unwrap().is_none());
     assert_eq!(annals.repository::<Order>().load("o1").await.unwrap().version.get(), 2_500);
     annals.repository::<Order>().execute("o1", Pay(3)).await.unwrap();
-    assert_eq!(told(&history.next().await.unwrap().unwrap().event.event), "paid 3");
+    assert_eq!(in_words(&history.next().await.unwrap().unwrap().event.event), "paid 3");
     assert!(history.next().await.unwrap().is_none());
 }
 

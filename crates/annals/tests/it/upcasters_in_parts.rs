@@ -10,7 +10,7 @@ use annals::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::orders::{Former, OrderEvent, store_raw, told};
+use crate::orders::{Former, OrderEvent, in_words, store_raw};
 
 const QUICKLY: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(5));
 
@@ -47,7 +47,7 @@ impl Projection for Careful {
 
 impl Careful {
     fn insert(&self, event: &Recorded<OrderEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
-        let words = told(&event.event);
+        let words = in_words(&event.event);
         rows.execute("INSERT INTO careful VALUES (?1, ?2, ?3)", (event.position, event.part, &words))?;
         match self.refuses.load(Ordering::SeqCst) && words.starts_with("shipped") {
             true => Err(Failure::new("nothing is shipped today")),
@@ -138,7 +138,7 @@ impl Decide<Note> for Parcel {
 }
 
 async fn note(event: &Recorded<OrderEvent>, handling: &Handling) -> Result<(), Failure> {
-    handling.execute::<Parcel, _>("all", Note(told(&event.event))).await?;
+    handling.execute::<Parcel, _>("all", Note(in_words(&event.event))).await?;
     Ok(())
 }
 
