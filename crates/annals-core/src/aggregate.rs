@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::chain::because;
-use crate::{Cause, Tag, Text, Timestamp, refusal_code};
+use crate::{Cause, ContentType, Tag, Text, Timestamp, Upcaster, refusal_code};
 
 /// A kind of fact, usually an enum with one variant for each thing that can happen; `#[derive(Event)]` of the
 /// crate `annals` writes this.
@@ -17,12 +17,29 @@ pub trait Event: Sized + Clone + Send + Sync + 'static {
     /// variant as you like, never its stored name. They do not begin with `annals.`.
     const TYPES: &'static [&'static str];
 
+    /// What became of types, and of versions of their shapes, that are no longer written. Every reader of the crate
+    /// `annals` sends what is stored through this table before it decodes it.
+    const UPCASTERS: &'static [Upcaster] = &[];
+
     /// The stored name of this event's type.
     fn event_type(&self) -> &'static str;
 
-    /// Version of the shape of this event's data; 1 at first.
-    fn schema_version(&self) -> u16 {
+    /// Version of the shape in which events of this type are written today; 1 at first.
+    fn current_version(event_type: &str) -> u16 {
+        let _ = event_type;
         1
+    }
+
+    /// Version of the shape of this event's data: the current one of its type.
+    fn schema_version(&self) -> u16 {
+        Self::current_version(self.event_type())
+    }
+
+    /// The content type of the data of this type, as [`encode`](Self::encode) writes it and [`decode`](Self::decode) reads it:
+    /// JSON, unless something else is said.
+    fn content_type(event_type: &str) -> ContentType {
+        let _ = event_type;
+        ContentType::Json
     }
 
     /// Words by which this event can be found.
@@ -39,7 +56,8 @@ pub trait Event: Sized + Clone + Send + Sync + 'static {
     /// If the event cannot be written, which no event should ever say.
     fn encode(&self) -> Result<Bytes, CodecError>;
 
-    /// Reads an event back.
+    /// Reads an event back that is of one of [`TYPES`](Self::TYPES). What is stored goes through
+    /// [`UPCASTERS`](Self::UPCASTERS) first.
     ///
     /// # Errors
     /// If the type is unknown or the data does not fit it.
@@ -51,7 +69,10 @@ pub trait Event: Sized + Clone + Send + Sync + 'static {
 #[non_exhaustive]
 pub enum CodecError {
     /// The type is none of [`Event::TYPES`].
-    #[error("`{event_type}` is not a type of event known here")]
+    #[error(
+        "`{event_type}` is not a type of event known here: a newer program may have written it; if its variant was \
+         renamed or removed, say so with `#[event(former_name = \"{event_type}\")]` or `#[event(dropped = \"{event_type}\")]`"
+    )]
     UnknownType {
         /// The stored name.
         event_type: String,
@@ -65,6 +86,31 @@ pub enum CodecError {
         schema_version: u16,
         /// What is wrong.
         cause: Cause,
+    },
+    /// An [`Upcaster`] could not rewrite the event.
+    #[error("`{event_type}` (schema version {schema_version}) cannot be upcast: {}", because(.cause))]
+    Upcast {
+        /// The stored name.
+        event_type: String,
+        /// The stored version of its shape.
+        schema_version: u16,
+        /// What is wrong.
+        cause: Cause,
+    },
+    /// The data is of another content type than the program reads.
+    #[error(
+        "the data of `{event_type}` (schema version {schema_version}) is {stored}, and this program reads {expected}: \
+         convert it with an upcaster"
+    )]
+    ContentType {
+        /// The stored name.
+        event_type: String,
+        /// The stored version of its shape.
+        schema_version: u16,
+        /// The content type of the event.
+        stored: Box<str>,
+        /// The content type of [`Event::content_type`].
+        expected: Box<str>,
     },
     /// `evolve` panicked over the event.
     #[error("an event of type `{event_type}` cannot be folded: {}", because(.cause))]

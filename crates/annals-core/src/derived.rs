@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use crate::{Bytes, Cause, CodecError, Tag};
+use crate::{Bytes, Cause, CodecError, RawEvent, Tag, Upcaster};
 use serde::de::{DeserializeOwned, DeserializeSeed, EnumAccess, IntoDeserializer, VariantAccess, Visitor};
 use serde::ser::Impossible;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -48,13 +48,59 @@ pub fn decode<E: DeserializeOwned>(
     let failed =
         |cause: Cause| CodecError::Decode { event_type: event_type.to_owned(), schema_version, cause };
     if schema_version > newest {
-        return Err(failed(format!("this program knows its shape up to version {newest}").into()));
+        let problem =
+            format!("this program knows its shape up to version {newest}; a newer one has written it");
+        return Err(failed(problem.into()));
     }
     let mut json = serde_json::Deserializer::from_slice(data);
     let event = E::deserialize(OneVariant { variant, empty: data.is_empty(), json: &mut json })
         .map_err(|error| failed(Box::new(error)))?;
     json.end().map_err(|error| failed(Box::new(error)))?;
     Ok(event)
+}
+
+/// The event in the next version of its shape: its data, read as the type that this function takes, and what the function
+/// makes of that.
+///
+/// # Errors
+/// If the data does not fit, or the function fails.
+pub fn convert<Former, Next, X>(
+    stored: &RawEvent,
+    next: impl FnOnce(Former) -> Result<Next, X>,
+) -> Result<Vec<RawEvent>, Cause>
+where
+    Former: DeserializeOwned,
+    Next: Serialize,
+    X: Into<Cause>,
+{
+    let next = next(stored.read()?).map_err(Into::into)?;
+    Ok(vec![RawEvent::json(&stored.event_type, stored.schema_version + 1, &next)?])
+}
+
+/// How many upcasters there are in all tables.
+pub const fn count_upcasters(tables: &[&[Upcaster]]) -> usize {
+    let (mut count, mut table) = (0, 0);
+    while table < tables.len() {
+        count += tables[table].len();
+        table += 1;
+    }
+    count
+}
+
+/// The upcasters of all tables.
+pub const fn join_upcasters<const N: usize>(tables: &[&[Upcaster]]) -> [Upcaster; N] {
+    let mut all = [Upcaster::Dropped { event_type: "" }; N];
+    let (mut at, mut table) = (0, 0);
+    while table < tables.len() {
+        let mut index = 0;
+        while index < tables[table].len() {
+            all[at] = tables[table][index];
+            at += 1;
+            index += 1;
+        }
+        table += 1;
+    }
+    all
 }
 
 /// The error for a type that is not known.

@@ -21,7 +21,7 @@
 //! ```
 //!
 //! The files, in the order in which they are best read: `stream`, `event`, `query`, `key`, `append`, `read`,
-//! `invalid`, `error`, `witness`, `store`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`, `derived` (what the derive calls); `json` checks
+//! `invalid`, `error`, `witness`, `store`, `admission`, `reuse`, `memory`, and for the domain side `aggregate`, `upcast`, `derived` (what the derive calls); `json` checks
 //! data that says it is JSON.
 #![forbid(unsafe_code)]
 
@@ -61,6 +61,7 @@ mod redaction;
 mod refusal;
 mod reserved;
 mod serialize;
+mod upcast;
 mod url;
 
 /// Writes [`Event`](trait@Event) for an enum: see `annals_macros::Event`.
@@ -98,5 +99,6 @@ pub use store::{EventStore, EventStoreExt, StoreId};
 pub use stream::{Category, StreamId};
 pub use text::{Text, shortened};
 pub use time::{Clock, SystemClock, TestClock, Timestamp, UtcOffset};
+pub use upcast::{RawEvent, Upcaster};
 pub use url::{DatabaseUrl, StoreUrl};
 pub use witness::{Seen, Witness};

@@ -3,14 +3,19 @@
 //! Every mistake is an error at the place where it was made, and says what would be right.
 
 use syn::spanned::Spanned;
-use syn::{Attribute, Data, DeriveInput, Expr, Fields, Ident, Lit, LitInt, LitStr, Meta, Result};
+use syn::{Attribute, Data, DeriveInput, Expr, Fields, Ident, Lit, LitInt, LitStr, Meta, Path, Result};
 
 use crate::name;
+use crate::upcast::{self, Conversion};
 
 /// The enum as a whole.
 pub struct EventEnum<'a> {
     pub ident: &'a Ident,
     pub shape: Shape<'a>,
+    /// Types whose events are read over.
+    pub dropped: Vec<String>,
+    /// A table of the user's own.
+    pub upcasters: Option<Path>,
 }
 
 /// What the variants are.
@@ -26,6 +31,8 @@ pub struct Fact<'a> {
     pub ident: &'a Ident,
     pub stored_name: String,
     pub schema_version: u16,
+    pub former_names: Vec<String>,
+    pub conversions: Vec<Conversion>,
     pub tags: Vec<TagField>,
     pub allow_name: bool,
 }
@@ -63,10 +70,11 @@ impl<'a> EventEnum<'a> {
             refuse_serde(&input.attrs, &["tag", "content", "untagged", "from", "try_from", "into"])?;
             let prefix = on_enum.prefix.as_deref();
             let facts = variants.map(|variant| Fact::read(variant, prefix)).collect::<Result<Vec<_>>>()?;
-            refuse_duplicates(&facts)?;
+            refuse_duplicates(&facts, &on_enum.dropped)?;
             Shape::Facts(facts)
         };
-        Ok(Self { ident: &input.ident, shape })
+        let dropped = on_enum.dropped.iter().map(LitStr::value).collect();
+        Ok(Self { ident: &input.ident, shape, dropped, upcasters: on_enum.upcasters })
     }
 }
 
@@ -74,6 +82,8 @@ impl<'a> EventEnum<'a> {
 struct OnEnum {
     prefix: Option<String>,
     union: bool,
+    dropped: Vec<LitStr>,
+    upcasters: Option<Path>,
 }
 
 impl OnEnum {
@@ -89,8 +99,17 @@ impl OnEnum {
                 } else if meta.path.is_ident("union") {
                     read.union = true;
                     Ok(())
+                } else if meta.path.is_ident("dropped") {
+                    let dropped: LitStr = meta.value()?.parse()?;
+                    name::check(&dropped)?;
+                    read.dropped.push(dropped);
+                    Ok(())
+                } else if meta.path.is_ident("upcasters") {
+                    read.upcasters = Some(meta.value()?.parse()?);
+                    Ok(())
                 } else {
-                    Err(meta.error("known here are `prefix = \"...\"` and `union`"))
+                    let known = "known here are `prefix = \"...\"`, `union`, `dropped = \"...\"` and `upcasters = TABLE`";
+                    Err(meta.error(known))
                 }
             })?;
             if read.union && read.prefix.is_some() {
@@ -102,31 +121,65 @@ impl OnEnum {
     }
 }
 
-impl<'a> Fact<'a> {
-    fn read(variant: &'a syn::Variant, prefix: Option<&str>) -> Result<Self> {
-        let (mut stored_name, mut schema_version, mut allow_name) = (None, 1, false);
-        for attribute in variant.attrs.iter().filter(|attribute| attribute.path().is_ident("event")) {
+/// What a variant that is an event says of itself.
+struct OnFact {
+    stored_name: Option<String>,
+    schema_version: u16,
+    former_names: Vec<LitStr>,
+    conversions: Vec<Conversion>,
+    allow_name: bool,
+}
+
+impl OnFact {
+    fn read(attributes: &[Attribute]) -> Result<Self> {
+        let mut read = Self {
+            stored_name: None,
+            schema_version: 1,
+            former_names: Vec::new(),
+            conversions: Vec::new(),
+            allow_name: false,
+        };
+        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("event")) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("name") {
                     let name: LitStr = meta.value()?.parse()?;
                     name::check(&name)?;
-                    stored_name = Some(name.value());
+                    read.stored_name = Some(name.value());
                     Ok(())
                 } else if meta.path.is_ident("version") {
                     let version: LitInt = meta.value()?.parse()?;
-                    schema_version = version.base10_parse()?;
-                    if schema_version == 0 {
+                    read.schema_version = version.base10_parse()?;
+                    if read.schema_version == 0 {
                         return Err(syn::Error::new(version.span(), "the first schema version is 1"));
                     }
                     Ok(())
+                } else if meta.path.is_ident("former_name") {
+                    let name: LitStr = meta.value()?.parse()?;
+                    name::check(&name)?;
+                    read.former_names.push(name);
+                    Ok(())
+                } else if meta.path.is_ident("upcast") {
+                    read.conversions.extend(upcast::conversions(&meta)?);
+                    Ok(())
                 } else if meta.path.is_ident("allow_name") {
-                    allow_name = true;
+                    read.allow_name = true;
                     Ok(())
                 } else {
-                    Err(meta.error("known here are `name = \"...\"`, `version = 2` and `allow_name`"))
+                    let known = "known here are `name = \"...\"`, `former_name = \"...\"`, `version = 2`, \
+                                 `upcast(1 = from_v1)` and `allow_name`";
+                    Err(meta.error(known))
                 }
             })?;
         }
+        upcast::check(&read.conversions, read.schema_version)?;
+        Ok(read)
+    }
+}
+
+impl<'a> Fact<'a> {
+    fn read(variant: &'a syn::Variant, prefix: Option<&str>) -> Result<Self> {
+        let OnFact { stored_name, schema_version, former_names, conversions, allow_name } =
+            OnFact::read(&variant.attrs)?;
         refuse_serde(
             &variant.attrs,
             &["skip", "skip_serializing", "skip_deserializing", "other", "untagged", "with"],
@@ -148,7 +201,14 @@ impl<'a> Fact<'a> {
             return Err(syn::Error::new(variant.ident.span(), problem));
         }
         let tags = TagField::read(&variant.fields)?;
-        Ok(Self { ident: &variant.ident, stored_name, schema_version, tags, allow_name })
+        if let Some(former) = former_names.iter().find(|former| former.value() == stored_name) {
+            let problem =
+                format!("`{stored_name}` is the stored name of today; a former name differs from it");
+            return Err(syn::Error::new(former.span(), problem));
+        }
+        let former_names = former_names.iter().map(LitStr::value).collect();
+        let ident = &variant.ident;
+        Ok(Self { ident, stored_name, schema_version, former_names, conversions, tags, allow_name })
     }
 }
 
@@ -198,12 +258,30 @@ impl<'a> Member<'a> {
     }
 }
 
-fn refuse_duplicates(facts: &[Fact<'_>]) -> Result<()> {
+/// A name stands for one type, also a former one.
+fn refuse_duplicates(facts: &[Fact<'_>], dropped: &[LitStr]) -> Result<()> {
     for (index, fact) in facts.iter().enumerate() {
         if let Some(earlier) = facts[..index].iter().find(|earlier| earlier.stored_name == fact.stored_name) {
             let problem =
                 format!("the stored name `{}` is that of `{}` already", fact.stored_name, earlier.ident);
             return Err(syn::Error::new(fact.ident.span(), problem));
+        }
+        for former in &fact.former_names {
+            let stored = facts.iter().find(|other| other.stored_name == *former);
+            let mut earlier = facts[..index].iter();
+            let other = stored.or_else(|| earlier.find(|earlier| earlier.former_names.contains(former)));
+            if let Some(other) = other {
+                let problem = format!("the former name `{former}` is that of `{}` already", other.ident);
+                return Err(syn::Error::new(fact.ident.span(), problem));
+            }
+        }
+    }
+    for name in dropped {
+        let is_of =
+            |fact: &&Fact<'_>| fact.stored_name == name.value() || fact.former_names.contains(&name.value());
+        if let Some(fact) = facts.iter().find(is_of) {
+            let problem = format!("`{}` is a name of `{}`, so it is not dropped", name.value(), fact.ident);
+            return Err(syn::Error::new(name.span(), problem));
         }
     }
     Ok(())

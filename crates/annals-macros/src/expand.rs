@@ -6,17 +6,19 @@ use syn::{DeriveInput, Ident, Result};
 
 use crate::attribute::{EventEnum, Fact, Member, Shape};
 use crate::name;
+use crate::upcast::Conversion;
 
 /// `root` is the path of the crate that has the trait.
 pub fn event(input: &DeriveInput, root: &TokenStream) -> Result<TokenStream> {
     let read = EventEnum::read(input)?;
+    let upcasters = upcasters(&read, root);
     Ok(match &read.shape {
-        Shape::Facts(facts) => of_facts(read.ident, facts, root),
-        Shape::Union(members) => of_members(read.ident, members, root),
+        Shape::Facts(facts) => of_facts(read.ident, facts, &upcasters, root),
+        Shape::Union(members) => of_members(read.ident, members, &upcasters, root),
     })
 }
 
-fn of_facts(ident: &Ident, facts: &[Fact<'_>], root: &TokenStream) -> TokenStream {
+fn of_facts(ident: &Ident, facts: &[Fact<'_>], upcasters: &TokenStream, root: &TokenStream) -> TokenStream {
     let stored: Vec<_> = facts.iter().map(|fact| &fact.stored_name).collect();
     let variants: Vec<_> = facts.iter().map(|fact| fact.ident).collect();
     let versions: Vec<_> = facts.iter().map(|fact| fact.schema_version).collect();
@@ -27,8 +29,14 @@ fn of_facts(ident: &Ident, facts: &[Fact<'_>], root: &TokenStream) -> TokenStrea
         impl #root::Event for #ident {
             const TYPES: &'static [&'static str] = &[#(#stored),*];
 
+            #upcasters
+
             fn event_type(&self) -> &'static str {
                 match self { #(Self::#variants { .. } => #stored,)* }
+            }
+
+            fn current_version(event_type: &str) -> u16 {
+                match event_type { #(#stored => #versions,)* _ => 1 }
             }
 
             fn schema_version(&self) -> u16 {
@@ -91,7 +99,12 @@ fn warning(fact: &Fact<'_>) -> Option<TokenStream> {
     })
 }
 
-fn of_members(ident: &Ident, members: &[Member<'_>], root: &TokenStream) -> TokenStream {
+fn of_members(
+    ident: &Ident,
+    members: &[Member<'_>],
+    upcasters: &TokenStream,
+    root: &TokenStream,
+) -> TokenStream {
     let variants: Vec<_> = members.iter().map(|member| member.ident).collect();
     let holds: Vec<_> = members.iter().map(|member| member.holds).collect();
     quote! {
@@ -102,12 +115,32 @@ fn of_members(ident: &Ident, members: &[Member<'_>], root: &TokenStream) -> Toke
                 &ALL
             };
 
+            #upcasters
+
             fn event_type(&self) -> &'static str {
                 match self { #(Self::#variants(event) => #root::Event::event_type(event),)* }
             }
 
+            fn current_version(event_type: &str) -> u16 {
+                #(
+                    if <#holds as #root::Event>::TYPES.contains(&event_type) {
+                        return <#holds as #root::Event>::current_version(event_type);
+                    }
+                )*
+                1
+            }
+
             fn schema_version(&self) -> u16 {
                 match self { #(Self::#variants(event) => #root::Event::schema_version(event),)* }
+            }
+
+            fn content_type(event_type: &str) -> #root::ContentType {
+                #(
+                    if <#holds as #root::Event>::TYPES.contains(&event_type) {
+                        return <#holds as #root::Event>::content_type(event_type);
+                    }
+                )*
+                #root::ContentType::Json
             }
 
             fn tags(&self) -> ::core::result::Result<::std::vec::Vec<#root::Tag>, #root::CodecError> {
@@ -133,4 +166,54 @@ fn of_members(ident: &Ident, members: &[Member<'_>], root: &TokenStream) -> Toke
             }
         }
     }
+}
+
+/// The constant `UPCASTERS`; nothing if there are none.
+fn upcasters(read: &EventEnum<'_>, root: &TokenStream) -> TokenStream {
+    let dropped =
+        read.dropped.iter().map(|dropped| quote!(#root::Upcaster::Dropped { event_type: #dropped }));
+    let mut own: Vec<_> = dropped.collect();
+    let mut tables = Vec::new();
+    match &read.shape {
+        Shape::Facts(facts) => own.extend(facts.iter().flat_map(|fact| of_fact(fact, root))),
+        Shape::Union(members) => tables.extend(members.iter().map(|member| {
+            let holds = member.holds;
+            quote!(<#holds as #root::Event>::UPCASTERS)
+        })),
+    }
+    if let Some(path) = &read.upcasters {
+        tables.push(quote!(#path));
+    }
+    if own.is_empty() && tables.is_empty() {
+        return TokenStream::new();
+    }
+    quote! {
+        const UPCASTERS: &'static [#root::Upcaster] = {
+            const TABLES: &[&[#root::Upcaster]] = &[&[#(#own),*], #(#tables),*];
+            const ALL: [#root::Upcaster; #root::derived::count_upcasters(TABLES)] =
+                #root::derived::join_upcasters(TABLES);
+            &ALL
+        };
+    }
+}
+
+fn of_fact<'a>(fact: &'a Fact<'_>, root: &'a TokenStream) -> impl Iterator<Item = TokenStream> + 'a {
+    let stored = &fact.stored_name;
+    let renamed = fact
+        .former_names
+        .iter()
+        .map(move |former| quote!(#root::Upcaster::Renamed { former: #former, event_type: #stored }));
+    let converted = fact.conversions.iter().map(move |conversion| {
+        let Conversion { version, function, .. } = conversion;
+        let next = version + 1;
+        quote! {
+            #root::Upcaster::Converted {
+                event_type: #stored,
+                version: #version,
+                into: &[(#stored, #next)],
+                convert: |stored| #root::derived::convert(&stored, #function),
+            }
+        }
+    });
+    renamed.chain(converted)
 }

@@ -2,15 +2,17 @@
 //!
 //! - F1  Events are taken in the order of their versions, each once: the version comes from the store, and one
 //!   that is not the next is damage.
-//! - F2  An event that cannot be read or folded stops the fold. It is never passed over.
+//! - F2  An event that cannot be read or folded stops the fold. It is never passed over. One that upcasters read as several or
+//!   as none counts as one: its version is the store's.
 //! - F3  What follows is read together with the last event that was taken, and its id is compared: a version alone does not
 //!   tell whether the log still has the history that was folded.
 
 use annals_core::{
-    Aggregate, CodecError, Error, Event, EventId, EventStore, Invalid, Place, Position, RecordedEvent,
+    Aggregate, CodecError, Error, Event as _, EventId, EventStore, Invalid, Place, Position, RecordedEvent,
     StreamId, StreamRead, Timestamp, Version,
 };
 
+use crate::codec::{self, Unreadable};
 use crate::failure::caught;
 
 /// The state of an aggregate at a version.
@@ -52,15 +54,10 @@ impl<A: Aggregate> Folded<A> {
             let cause = format!("version {} follows version {}", stored.version, self.version).into();
             return Err(LoadError::Store(Error::Damaged { place, cause }));
         }
-        let event_type = stored.event_type.as_str();
-        let taken = A::Event::decode(event_type, stored.schema_version, &stored.data)
-            .and_then(|event| evolve(&mut self.state, &event, event_type));
-        taken.map_err(|cause| LoadError::Unreadable {
-            stream: stored.stream.clone(),
-            version: stored.version,
-            position: stored.position,
-            cause,
-        })?;
+        for event in codec::parts::<A::Event>(stored)? {
+            let evolved = evolve(&mut self.state, &event, event.event_type());
+            evolved.map_err(|cause| Unreadable::new(stored, cause))?;
+        }
         self.version = stored.version;
         self.position = stored.position;
         self.last = Some(stored.id);
@@ -156,6 +153,13 @@ pub enum LoadError {
     /// The store refused.
     #[error(transparent)]
     Store(#[from] Error),
+}
+
+impl From<Unreadable> for LoadError {
+    fn from(unreadable: Unreadable) -> Self {
+        let Unreadable { stream, version, position, cause } = unreadable;
+        Self::Unreadable { stream, version, position, cause }
+    }
 }
 
 impl From<Invalid> for LoadError {

@@ -1,19 +1,14 @@
-//! Guides, in the order in which they are best read. Their examples compile and run as tests.
+//! Guides: how to do what takes more than one item of this crate. Their examples are compiled and run by its tests.
 
-#[doc = include_str!("guide/first_steps.md")]
-pub mod first_steps {}
+pub mod first_steps;
+pub mod from_sql;
 
-#[doc = include_str!("guide/from_sql.md")]
-pub mod from_sql {}
+pub mod testing;
 
-#[doc = include_str!("guide/testing.md")]
-pub mod testing {}
+pub mod evolving_events;
 
-#[doc = include_str!("guide/failing_handlers.md")]
-pub mod failing_handlers {}
+pub mod failing_handlers;
 
-#[doc = include_str!("guide/unique_names.md")]
-pub mod unique_names {}
+pub mod unique_names;
 
-#[doc = include_str!("guide/embedding_the_server.md")]
-pub mod embedding_the_server {}
+pub mod embedding_the_server;

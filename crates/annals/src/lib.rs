@@ -56,7 +56,8 @@
 //! - [`Repository`]: aggregates and commands; [`Snapshot`] for long streams; [`Answer`] for what leads to no event.
 //! - [`Projection`]: rows made of events, queried through a [`View`].
 //! - [`Subscribe`]: handlers of events, and the commands that follow from them ([`Handling`]).
-//! - [`testing`]: aggregates and projections without a store.
+//! - [`testing`]: aggregates and projections without a store, and golden files of events.
+//! - [`guide::evolving_events`]: events that get another shape or name.
 //! - [`Tenants`]: a log for each tenant, moved while it is in use.
 //! - [`Subscription`] and [`EventStore`]: the log itself.
 #![forbid(unsafe_code)]
@@ -78,11 +79,13 @@ mod subscriber;
 
 mod tenants;
 
+pub mod guide;
 pub mod testing;
 
 pub mod guide;
 
 mod checkpoint;
+mod codec;
 mod failure;
 mod fold;
 mod follow;
@@ -103,14 +106,15 @@ pub use annals_consume::{Ladder, Subscription};
 pub use annals_core as core;
 pub use annals_core::without_derive::Event;
 pub use annals_core::{
-    Aggregate, Append, Appended, Backoff, Bytes, Category, Clock, CodecError, CommandOf, Context, Decide,
-    Decision, Error, EventId, EventMetadata, EventStore, EventStoreExt, EventType, Events, Expected,
-    IdempotencyKey, Invalid, MemoryStore, Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent,
-    Result, Seen, StoreId, StoreUrl, StreamId, StreamInfo, StreamList, SystemClock, Tag, TestClock, Text,
-    Timestamp, Version, Witness, emit, emit_all, nothing, reject,
+    Aggregate, Append, Appended, Backoff, Bytes, Category, Cause, Clock, CodecError, CommandOf, ContentType,
+    Context, Decide, Decision, Error, EventId, EventMetadata, EventStore, EventStoreExt, EventType, Events,
+    Expected, IdempotencyKey, Invalid, MemoryStore, Metadata, NewEvent, Position, Query, QueryItem, RawEvent,
+    RecordedEvent, Result, Seen, StoreId, StoreUrl, StreamId, StreamInfo, StreamList, SystemClock, Tag,
+    TestClock, Text, Timestamp, Upcaster, Version, Witness, emit, emit_all, nothing, reject,
 };
 pub use annals_macros::Event;
 
+pub use codec::Unreadable;
 pub use failure::{Failure, Refused};
 pub use fold::LoadError;
 pub use open::{open_store, open_store_to_read, open_store_with};

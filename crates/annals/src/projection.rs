@@ -14,7 +14,7 @@ mod view;
 
 use std::sync::Arc;
 
-use annals_core::{Backoff, Event, EventStore, EventType, Invalid, Query, Result};
+use annals_core::{Backoff, Event, EventStore, Invalid, Result};
 use parking_lot::RwLock;
 
 use home::Home;
@@ -22,6 +22,7 @@ use run::{ProjectionRunner, Reading};
 pub(crate) use serving::Projected;
 pub use view::{View, ViewError};
 
+use crate::codec;
 use crate::handles::holds_handle;
 use crate::progress::{Progress, Status};
 use crate::shared::Shared;
@@ -58,7 +59,9 @@ pub trait Projection: Send + Sync + 'static {
         Self::SCHEMA
     }
 
-    /// The events that it takes. For those of several aggregates, an enum with `#[event(union)]`.
+    /// The events that it takes. For those of several aggregates, an enum with `#[event(union)]`. Its
+    /// [upcasters](Event::UPCASTERS) hold here too: an event that they make several of is given in parts, one after the other
+    /// ([`Recorded::part`]), in one transaction; and one that they drop is not given at all.
     type Event: Event;
 
     /// Takes one event. Must depend on nothing but the event and the rows, so that it can be done again.
@@ -156,7 +159,8 @@ impl<P: Projection> Project<P> {
             }
         };
         tasks.refuse_after_shutdown()?;
-        let query = query_of(P::Event::TYPES)?;
+        codec::check::<P::Event>()?;
+        let query = codec::query(&codec::types::<P::Event>())?;
         let place = started.reserve("projection", P::NAME)?;
         let home = Home::open::<P>(&shared).await?;
         let progress = Progress::from(home.checkpoint());
@@ -203,12 +207,6 @@ impl ProjectionHandle {
         let head = self.shared.store.head().await?;
         Ok(Some(crate::tasks::status(&self.name, &*projected, head)))
     }
-}
-
-/// Which events a projection or a subscriber takes.
-pub(crate) fn query_of(types: &[&str]) -> Result<Query> {
-    let types = types.iter().map(|name| EventType::new(*name)).collect::<Result<Vec<_>, Invalid>>()?;
-    Ok(Query::types(types))
 }
 
 /// The name becomes part of a file's.

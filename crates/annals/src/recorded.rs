@@ -1,8 +1,6 @@
 //! An event as the domain reads it: its own type, with everything that the store knows about it.
 
-use annals_core::{
-    CodecError, Event, EventId, EventMetadata, Position, RecordedEvent, StreamId, Tag, Timestamp, Version,
-};
+use annals_core::{EventId, EventMetadata, Position, RecordedEvent, StreamId, Tag, Timestamp, Version};
 
 /// An event that is in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,17 +16,36 @@ pub struct Recorded<E> {
     pub version: Version,
     /// Identity.
     pub id: EventId,
+    /// Which of several, if an upcaster has made several of one stored event; they share everything else but what happened.
+    /// 0 for the first, or the only one.
+    pub part: u32,
     /// When the store recorded it.
     pub recorded_at: Timestamp,
     /// When it happened, if the writer said so.
     pub occurred_at: Option<Timestamp>,
-    /// Words to find the event by.
+    /// Words to find the event by, as they are stored.
     pub tags: Vec<Tag>,
     /// Why it happened.
     pub metadata: EventMetadata,
 }
 
 impl<E> Recorded<E> {
+    /// This part of what a stored event is read as.
+    pub(crate) fn new(event: E, part: u32, stored: RecordedEvent) -> Self {
+        Self {
+            event,
+            position: stored.position,
+            stream: stored.stream,
+            version: stored.version,
+            id: stored.id,
+            part,
+            recorded_at: stored.recorded_at,
+            occurred_at: stored.occurred_at,
+            tags: stored.tags,
+            metadata: stored.metadata,
+        }
+    }
+
     /// The id of the aggregate: the name of the stream without its category.
     pub fn aggregate_id(&self) -> &str {
         self.stream.id().unwrap_or_default()
@@ -37,26 +54,5 @@ impl<E> Recorded<E> {
     /// When it happened: as the writer said, or else when it was recorded.
     pub fn time(&self) -> Timestamp {
         self.occurred_at.unwrap_or(self.recorded_at)
-    }
-}
-
-impl<E: Event> Recorded<E> {
-    /// Reads a stored event.
-    ///
-    /// # Errors
-    /// If the type is none of `E`'s or the data does not fit it.
-    pub fn read(stored: RecordedEvent) -> Result<Self, CodecError> {
-        let event = E::decode(stored.event_type.as_str(), stored.schema_version, &stored.data)?;
-        Ok(Self {
-            event,
-            position: stored.position,
-            stream: stored.stream,
-            version: stored.version,
-            id: stored.id,
-            recorded_at: stored.recorded_at,
-            occurred_at: stored.occurred_at,
-            tags: stored.tags,
-            metadata: stored.metadata,
-        })
     }
 }

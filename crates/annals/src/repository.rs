@@ -16,8 +16,8 @@ mod key;
 use std::sync::Arc;
 
 use annals_core::{
-    Aggregate, CommandOf, Error, EventId, EventStoreExt, Position, Seen, StreamId, StreamRead, Timestamp,
-    Version,
+    Aggregate, CommandOf, Error, EventId, EventStoreExt, Invalid, Position, Seen, StreamId, StreamRead,
+    Timestamp, Version,
 };
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -25,11 +25,12 @@ use serde::de::DeserializeOwned;
 
 pub use answer::{Answer, Refusal};
 pub(crate) use delivered::Delivered;
-pub(crate) use encoded::{Beside, Encoded, encode};
+pub(crate) use encoded::Encoded;
 pub use error::ExecuteError;
 pub use execute::{Committed, Execute};
 pub use history::{Change, History};
 
+use crate::codec;
 use crate::fold::{Folded, LoadError};
 use crate::shared::Shared;
 use crate::snapshot::{Policy, Snapshot, SnapshotStore, Snapshots};
@@ -45,6 +46,8 @@ pub struct Repository<A: Aggregate> {
     snapshots: Option<Arc<Snapshots<A>>>,
     cache: Option<Arc<Cache<A>>>,
     retries: u32,
+    /// Why no event can be read: the table of upcasters cannot work.
+    unreadable: Option<Invalid>,
     /// The delivery that it was taken from.
     delivered: Option<Arc<Delivered>>,
 }
@@ -58,6 +61,7 @@ impl<A: Aggregate> Clone for Repository<A> {
             snapshots: self.snapshots.clone(),
             cache: self.cache.clone(),
             retries: self.retries,
+            unreadable: self.unreadable.clone(),
             delivered: self.delivered.clone(),
         }
     }
@@ -99,7 +103,16 @@ impl<A> From<Folded<A>> for Loaded<A> {
 
 impl<A: Aggregate> Repository<A> {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, snapshots: None, cache: None, retries: RETRIES, delivered: None }
+        let unreadable = codec::check::<A::Event>().err();
+        Self { shared, snapshots: None, cache: None, retries: RETRIES, unreadable, delivered: None }
+    }
+
+    /// The stream of an aggregate.
+    fn stream(&self, id: &str) -> Result<StreamId, Invalid> {
+        match &self.unreadable {
+            Some(invalid) => Err(invalid.clone()),
+            None => StreamId::of(A::NAME, id),
+        }
     }
 
     /// The same repository, whose commands follow from this delivery.
@@ -156,7 +169,7 @@ impl<A: Aggregate> Repository<A> {
     /// If the store cannot be read, or an event of the stream cannot.
     pub async fn load(&self, id: impl AsRef<str>) -> Result<Loaded<A>, LoadError> {
         let id = id.as_ref();
-        let stream = StreamId::of(A::NAME, id)?;
+        let stream = self.stream(id)?;
         let mut folded = match self.cached(&stream) {
             Some(folded) => self.caught_up(id, &stream, folded).await?,
             None => self.folded(id, &stream, Version::MAX).await?,
@@ -171,7 +184,7 @@ impl<A: Aggregate> Repository<A> {
     /// [`LoadError::NotReached`] if its stream is shorter; otherwise as [`load`](Self::load).
     pub async fn at(&self, id: impl AsRef<str>, version: impl Into<Version>) -> Result<Loaded<A>, LoadError> {
         let (id, wanted) = (id.as_ref(), version.into());
-        let stream = StreamId::of(A::NAME, id)?;
+        let stream = self.stream(id)?;
         let folded = self.folded(id, &stream, wanted).await?;
         if folded.version < wanted {
             return Err(LoadError::NotReached { stream, wanted, actual: folded.version });
@@ -185,7 +198,7 @@ impl<A: Aggregate> Repository<A> {
     /// As [`load`](Self::load).
     pub async fn as_of(&self, id: impl AsRef<str>, time: Timestamp) -> Result<Loaded<A>, LoadError> {
         let id = id.as_ref();
-        let stream = StreamId::of(A::NAME, id)?;
+        let stream = self.stream(id)?;
         let version = self.version_at(&stream, time).await?;
         Ok(self.folded(id, &stream, version).await?.into())
     }
@@ -195,7 +208,7 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     /// If the id is not acceptable.
     pub fn history(&self, id: impl AsRef<str>) -> Result<History<A>, LoadError> {
-        let stream = StreamId::of(A::NAME, id.as_ref())?;
+        let stream = self.stream(id.as_ref())?;
         Ok(History::new(self.shared.store.clone(), stream, A::initial(id.as_ref())))
     }
 

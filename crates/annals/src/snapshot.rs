@@ -26,6 +26,7 @@ pub use memory::MemorySnapshots;
 pub use policy::{Policy, every, older_than};
 
 use crate::Failure;
+use crate::codec;
 use crate::failure::caught;
 use crate::fold::Folded;
 use crate::state::Opened;
@@ -36,8 +37,9 @@ use crate::state::Opened;
 /// and no `Some(None)`, is not kept: there is one warning, which names the field, and the events are replayed. What serde is
 /// not told of, [`is_same`](Self::is_same) compares.
 pub trait Snapshot: Aggregate {
-    /// Raise this whenever the shape of the state changes, or what `evolve` makes of an event. Snapshots of
-    /// another version are not used.
+    /// Raise this whenever the shape of the state changes, or what `evolve` or the function of an upcaster makes of an event.
+    /// Snapshots of another version are not used; nor are those that were made with other versions of the events' shapes, or
+    /// with another table of upcasters.
     const SNAPSHOT_VERSION: u32 = 1;
 
     /// Whether the state that was read back from its JSON is this one. What is in the JSON is compared anyway; if serde leaves
@@ -56,7 +58,8 @@ const KEPT: usize = 4;
 pub struct StoredSnapshot {
     /// The stream that was folded.
     pub stream: StreamId,
-    /// What the bytes are of: the aggregate's name and its snapshot version.
+    /// What the bytes are of: the aggregate's name, its snapshot version, and, if an event has another shape than its first,
+    /// a digest of the versions and upcasters of its events.
     pub schema: String,
     /// The version up to which it was folded, inclusive.
     pub version: Version,
@@ -114,11 +117,21 @@ impl<A: Snapshot + Serialize + DeserializeOwned> Snapshots<A> {
         Self {
             store,
             policy,
-            schema: format!("{}/{}", A::NAME, A::SNAPSHOT_VERSION),
+            schema: schema::<A>(),
             write: |state| caught(|| written(state)),
             read: |bytes| caught(|| Ok(serde_json::from_slice(bytes)?)),
             reported: AtomicBool::new(false),
         }
+    }
+}
+
+/// What a snapshot is bound to: the version of its shape, and the shapes of the events that are folded into it. A state that
+/// was folded from events as another program read them is not used.
+fn schema<A: Snapshot>() -> String {
+    let version = format!("{}/{}", A::NAME, A::SNAPSHOT_VERSION);
+    match codec::fingerprint::<A::Event>() {
+        Some(fingerprint) => format!("{version}+{fingerprint}"),
+        None => version,
     }
 }
 

@@ -12,13 +12,14 @@ mod run;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use annals_core::{Backoff, Event, EventType, Invalid, RecordedEvent, Result};
+use annals_core::{Backoff, Event, Invalid, RecordedEvent, Result};
 
 use checkpoint::{CheckpointError, Checkpoints};
 use group::{Group, Share};
 pub use handling::Handling;
 use run::SubscriberRunner;
 
+use crate::codec::{self, Parts};
 use crate::progress::{Kind, Progress};
 use crate::shared::Shared;
 use crate::state::Opened;
@@ -70,12 +71,18 @@ impl Known for Progress {
     }
 }
 
-type Handled = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+/// The refusals in which a handler ended, or why it failed. A refusal may also be given as the failure.
+type Handled<'a> = Pin<Box<dyn Future<Output = Result<Vec<Failure>, Failure>> + Send + 'a>>;
 
 /// Code for one type of event.
 trait Handler: Send + Sync {
-    fn types(&self) -> &'static [&'static str];
-    fn handle(&self, stored: RecordedEvent, handling: Handling) -> Handled;
+    /// The stored types of the events that it takes.
+    fn types(&self) -> Vec<&'static str>;
+    /// Whether it takes events of this stored type.
+    fn takes(&self, event_type: &str) -> bool;
+    /// Refuses a table of upcasters that cannot work.
+    fn check(&self) -> Result<(), Invalid>;
+    fn handle(&self, stored: RecordedEvent, handling: Handling) -> Handled<'_>;
 }
 
 struct TypedHandler<E, F> {
@@ -89,15 +96,52 @@ where
     F: Fn(Recorded<E>, Handling) -> Fut + Send + Sync,
     Fut: Future<Output = Result<(), Failure>> + Send + 'static,
 {
-    fn types(&self) -> &'static [&'static str] {
-        E::TYPES
+    fn types(&self) -> Vec<&'static str> {
+        codec::types::<E>()
     }
 
-    fn handle(&self, stored: RecordedEvent, handling: Handling) -> Handled {
-        match Recorded::read(stored) {
-            Ok(event) => Box::pin((self.handle)(event, handling)),
+    fn takes(&self, event_type: &str) -> bool {
+        codec::takes::<E>(event_type)
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        codec::check::<E>()
+    }
+
+    fn handle(&self, stored: RecordedEvent, handling: Handling) -> Handled<'_> {
+        match codec::recorded(stored) {
+            Ok(Parts::One(event)) => {
+                let handled = (self.handle)(event, handling);
+                Box::pin(async move { handled.await.map(|()| Vec::new()) })
+            }
+            Ok(Parts::Several(parts)) => Box::pin(self.handle_parts(parts, handling)),
             Err(unreadable) => Box::pin(std::future::ready(Err(unreadable.into()))),
         }
+    }
+}
+
+impl<E, F, Fut> TypedHandler<E, F>
+where
+    E: Event,
+    F: Fn(Recorded<E>, Handling) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    /// Handles the parts of one event in order. One that fails ends it: those after it are not handled before it, and all are
+    /// handled when the event is tried again. One that ends in a refusal is done.
+    async fn handle_parts(
+        &self,
+        parts: Vec<Recorded<E>>,
+        handling: Handling,
+    ) -> Result<Vec<Failure>, Failure> {
+        let mut refusals = Vec::new();
+        for event in parts {
+            let handling = handling.of_part(event.part);
+            match (self.handle)(event, handling).await {
+                Err(failure) if failure.is_refusal() => refusals.push(failure),
+                handled => handled?,
+            }
+        }
+        Ok(refusals)
     }
 }
 
@@ -125,6 +169,10 @@ impl Subscribe {
 
     /// What to do with events of one type. With several of these, each is told of its own type; of an event that
     /// several take, all are told, also if one fails, and all again when it is delivered again.
+    ///
+    /// An event of which an [`Upcaster`](crate::Upcaster) makes several is handled part by part, in order
+    /// ([`Recorded::part`]). It is one event for the checkpoint: if the handler of a part fails, the parts after it wait, and
+    /// all of them are handled again, also those that succeeded; each part has commands of its own, which are executed once.
     ///
     /// ```
     /// # use annals::{Annals, Event};
@@ -240,7 +288,9 @@ impl Subscribe {
     pub async fn start(self) -> Result<()> {
         let Self { shared, tasks, started, name, handlers, concurrency, backoff, from_now, shares, holders } =
             self;
-        let types: Vec<&str> = handlers.iter().flat_map(|handler| handler.types()).copied().collect();
+        let mut types: Vec<&str> = handlers.iter().flat_map(|handler| handler.types()).collect();
+        types.sort_unstable();
+        types.dedup();
         if name.is_empty() || name.contains('/') || name.len() > NAME_BYTES_MAX {
             let problem =
                 format!("`{name}` is empty, contains `/`, or is longer than {NAME_BYTES_MAX} bytes");
@@ -249,11 +299,9 @@ impl Subscribe {
         if types.is_empty() {
             return Err(Invalid::new("subscriber", format!("`{name}` has no handler")).into());
         }
-        for event_type in &types {
-            EventType::new(*event_type)?;
-        }
+        let query = codec::query(&types)?;
+        handlers.iter().try_for_each(|handler| handler.check())?;
         tasks.refuse_after_shutdown()?;
-        let query = crate::projection::query_of(&types)?;
         let place = started.reserve("subscriber", &name)?;
         let checkpoints = Checkpoints::new(&shared.state, &name, from_now);
         let handlers: Arc<[_]> = handlers.into();

@@ -36,30 +36,49 @@
 //!     .then([AccountEvent::Withdrawn { amount: 3 }]);
 //! given::<Account>([]).when(Withdraw(3)).then_rejected(Insufficient);
 //! ```
+//!
+//! What earlier programs wrote is given as it is stored: [`given_stored`], [`given_view_stored`], [`read_stored`]. [`golden`]
+//! keeps a file of each type and version that was ever written, and fails when one cannot be read any more.
+
+mod golden;
+mod stored;
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use annals_core::{
-    Aggregate, Append, Context, Decide, Event, EventId, EventMetadata, Expected, Limits, NewEvent, Position,
+    Aggregate, Append, Context, Decide, Event, EventId, Expected, Limits, NewEvent, Position, RecordedEvent,
     StreamId, Timestamp, Version,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::repository::{Beside, Encoded, encode};
+use crate::codec::{self, Beside, encode};
+use crate::repository::Encoded;
 use crate::snapshot::written;
 use crate::sql::{Database, Dialect, Params, Place, Row, Rows, SqlError, Value, select};
-use crate::{Projection, Recorded, Snapshot};
+use crate::{Failure, Projection, Snapshot};
+
+pub use golden::golden;
+pub use stored::{given_stored, given_view_stored, read_stored};
 
 /// An aggregate to which these events have happened. Its id is `test`.
+#[track_caller]
 pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<A> {
+    check_upcasters::<A::Event>();
     let mut state = A::initial("test");
     for event in events {
         // Each by itself: they need not have been one append.
         state = appended(&state, std::slice::from_ref(&event)).state;
     }
     Given { state, context: Context::at(TIME) }
+}
+
+#[track_caller]
+fn check_upcasters<E: Event>() {
+    if let Err(invalid) = codec::check::<E>() {
+        panic!("{invalid}");
+    }
 }
 
 /// These events as an append to the stream of the aggregate.
@@ -180,16 +199,12 @@ where
     }
 }
 
-/// An event as it is appended to this stream and read back.
+/// An event as it is appended to a stream.
 #[track_caller]
-fn read_back<E: Event>(stream: &StreamId, event: &E) -> (NewEvent, E) {
-    let encoded = encode(event, &Beside::default())
+fn as_appended<E: Event>(event: &E) -> NewEvent {
+    let (new, _) = encode(event, &Beside::default())
         .unwrap_or_else(|error| panic!("an event cannot be written: {error}"));
-    let append = Append::to(stream, Expected::Any, [encoded.0.clone()]);
-    if let Err(invalid) = append.validate(&Limits::default()) {
-        panic!("the append would be refused: {invalid}");
-    }
-    encoded
+    new
 }
 
 /// A projection that has taken these events, each with the name of its stream: `("account-a1", Opened { … })`.
@@ -223,6 +238,17 @@ where
     P: Projection,
     S: AsRef<str>,
 {
+    view_of(projection, events.into_iter().map(|(stream, event)| (stream, as_appended(&event))))
+}
+
+/// A projection that has taken these events, as they are in the log.
+#[track_caller]
+fn view_of<P, S>(projection: P, events: impl IntoIterator<Item = (S, NewEvent)>) -> GivenView
+where
+    P: Projection,
+    S: AsRef<str>,
+{
+    check_upcasters::<P::Event>();
     let database = Database::open(&Place::Memory).expect("SQLite opens in memory");
     database
         .write_now(|connection| -> Result<(), SqlError> {
@@ -230,26 +256,27 @@ where
         })
         .expect("SQLite takes the schema");
     let mut versions = std::collections::HashMap::<String, u64>::new();
-    for (index, (stream, event)) in events.into_iter().enumerate() {
+    for (index, (stream, mut new)) in events.into_iter().enumerate() {
         let index = index as u64 + 1;
         let version = versions.entry(stream.as_ref().to_owned()).or_default();
         *version += 1;
         let stream = StreamId::new(stream.as_ref()).expect("the name of a stream");
-        let (new, read) = read_back(&stream, &event);
-        let recorded = Recorded {
-            position: Position::new(index),
-            stream,
-            version: Version::new(*version),
-            id: EventId::from_name(&index.to_be_bytes()),
-            recorded_at: TIME.plus(Duration::from_secs(index)),
-            occurred_at: None,
-            tags: new.tags,
-            metadata: EventMetadata::default(),
-            event: read,
-        };
-        let applied = database.write_now(|connection| projection.apply(&recorded, &Rows::new(connection)));
+        let append = Append::to(&stream, Expected::Any, [new.clone()]);
+        if let Err(invalid) = append.validate(&Limits::default()) {
+            panic!("the append would be refused: {invalid}");
+        }
+        new.id = EventId::from_name(&index.to_be_bytes());
+        let event_type = new.event_type.clone();
+        let (position, recorded_at) = (Position::new(index), TIME.plus(Duration::from_secs(index)));
+        let version = Version::new(*version);
+        let stored = RecordedEvent::record(new, stream, position, version, position, recorded_at, None);
+        let applied = database.write_now(|connection| {
+            let mut parts = codec::recorded(stored)?.into_iter();
+            parts.try_for_each(|event| projection.apply(&event, &Rows::new(connection)))
+        });
         if let Err(failure) = applied {
-            panic!("event {index} (`{}`) failed: {failure}", event.event_type());
+            let failure: Failure = failure;
+            panic!("event {index} (`{event_type}`) failed: {failure}");
         }
     }
     GivenView { database }

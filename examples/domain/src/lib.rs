@@ -13,12 +13,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+use std::convert::Infallible;
+
 use annals_core::{Aggregate, Context, Decide, Decision, Event, emit, reject};
 use serde::{Deserialize, Serialize};
 
 /// What happens to a meeting room.
 #[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[event(prefix = "room")]
+#[event(prefix = "room", dropped = "room.looked_at")]
 pub enum RoomEvent {
     /// Somebody has booked it.
     Booked {
@@ -30,11 +32,26 @@ pub enum RoomEvent {
         /// Until this hour.
         to: u8,
     },
-    /// A booking was cancelled.
+    /// A booking was cancelled. Version 1 called the hour `hour`.
+    #[event(version = 2, upcast(1 = cancelled_from))]
     Cancelled {
         /// The hour at which it began.
         from: u8,
     },
+}
+
+#[derive(Deserialize)]
+struct CancelledV1 {
+    hour: u8,
+}
+
+#[derive(Serialize)]
+struct CancelledV2 {
+    from: u8,
+}
+
+fn cancelled_from(former: CancelledV1) -> Result<CancelledV2, Infallible> {
+    Ok(CancelledV2 { from: former.hour })
 }
 
 /// A meeting room on one day.

@@ -104,7 +104,7 @@ impl<'a> Together<'a> {
             event_type: event_type.to_owned(),
             cause: Box::new(invalid),
         })?;
-        new.schema_version = event.schema_version();
+        (new.schema_version, new.content_type) = (event.schema_version(), E::content_type(event_type));
         new.tags = event.tags()?;
         new.occurred_at = self.caller.at;
         let initiator = self.caller.by.as_deref().map(Into::into);

@@ -62,4 +62,5 @@ mod starts;
 mod state;
 mod storage_engine;
 mod tenants;
+mod upcasters;
 mod values;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use annals_core::{Event, EventStore, Invalid, LogRead, Position, Query, RecordedEvent, Witness};
+use annals_core::{EventStore, Invalid, LogRead, Position, Query, RecordedEvent, Witness};
 use annals_sql::{Dialect, Group, Inline, NotTaken, Session};
 use async_trait::async_trait;
 
@@ -114,7 +114,7 @@ impl<P: Projection> InlineProjection<P> {
         let mut places = Vec::new();
         let mut events = Vec::new();
         for (place, event) in group.events.iter().enumerate() {
-            if P::Event::TYPES.contains(&event.event_type.as_str()) {
+            if crate::codec::takes::<P::Event>(event.event_type.as_str()) {
                 places.push(place);
                 events.push(event.clone());
             }

@@ -18,6 +18,7 @@ use super::inline::InlineProjection;
 use super::serving::Projected;
 use super::{Home, Projection};
 use crate::checkpoint::Checked;
+use crate::codec;
 use crate::failure::caught;
 use crate::follow::{Followed, follow};
 use crate::handles::inside_now;
@@ -452,7 +453,8 @@ impl From<SqlError> for NotApplied {
     }
 }
 
-/// Gives events to a projection. A panic of the projection is a failure of the event that it met.
+/// Gives events to a projection. A panic of the projection is a failure of the event that it met. The parts of a stored event
+/// are given in order, and one that fails is a failure of all of them: the caller undoes what was applied.
 pub(super) fn give<P: Projection>(
     projection: &P,
     events: Vec<RecordedEvent>,
@@ -461,14 +463,15 @@ pub(super) fn give<P: Projection>(
 ) -> Result<(), FailedAt> {
     let is_one = events.len() == 1;
     let read = |(index, stored): (usize, RecordedEvent)| {
-        let read = caught(|| Ok(Recorded::<P::Event>::read(stored)?));
-        read.map_err(|failure| FailedAt { index: Some(index), failure })
+        codec::recorded::<P::Event>(stored)
+            .map_err(|unreadable| FailedAt { index: Some(index), failure: unreadable.into() })
     };
     let events = events.into_iter().enumerate().map(read);
     let apply = |events: &[Recorded<P::Event>]| {
         caught(|| {
             rows.still_one_transaction()?;
             match events {
+                [] => {}
                 [event] => inside_now(|| projection.apply(event, rows))?,
                 events => inside_now(|| projection.apply_all(events, rows))?,
             }
@@ -477,11 +480,16 @@ pub(super) fn give<P: Projection>(
     };
     match batching {
         Batching::AllAtOnce => {
-            let events = events.collect::<Result<Vec<_>, _>>()?;
-            apply(&events).map_err(|failure| FailedAt { index: is_one.then_some(0), failure })
+            let mut all = Vec::new();
+            for parts in events {
+                all.extend(parts?);
+            }
+            apply(&all).map_err(|failure| FailedAt { index: is_one.then_some(0), failure })
         }
-        Batching::OneByOne => events.enumerate().try_for_each(|(index, event)| {
-            apply(std::slice::from_ref(&event?)).map_err(|failure| FailedAt { index: Some(index), failure })
+        Batching::OneByOne => events.enumerate().try_for_each(|(index, parts)| {
+            let mut parts = parts?.into_iter();
+            let applied = parts.try_for_each(|event| apply(std::slice::from_ref(&event)));
+            applied.map_err(|failure| FailedAt { index: Some(index), failure })
         }),
     }
 }

@@ -1,11 +1,11 @@
 //! The first answer, given again: what the key of a command led to, read from the log.
 
 use annals_core::{
-    Appended, Decide, Error, Event, EventStore as _, Invalid, RecordedEvent, Seen, StreamId, StreamRead,
-    Version,
+    Appended, Decide, Error, EventStore as _, Invalid, RecordedEvent, Seen, StreamId, StreamRead, Version,
 };
 
 use super::{Answer, Committed, Execute, ExecuteError};
+use crate::codec;
 use crate::fold::{Folded, LoadError};
 
 /// What a command comes to.
@@ -29,7 +29,8 @@ where
         let answer = match outcome.streams.as_slice() {
             [(stream, version)] if Answer::is_stream(stream) => {
                 let stored = self.appended(outcome, stream, *version).await?;
-                Some(read::<Answer>(&stored[0])?).filter(|answer| answer.stream == *of)
+                let answer = codec::parts::<Answer>(&stored[0]).map_err(LoadError::from)?;
+                answer.into_iter().find(|answer| answer.stream == *of)
             }
             _ => None,
         };
@@ -48,7 +49,10 @@ where
     /// The events that it led to.
     async fn events_again(&self, of: &StreamId, outcome: &Appended, version: Version) -> Done<A, C> {
         let stored = self.appended(outcome, of, version).await?;
-        let events = stored.iter().map(read::<A::Event>).collect::<Result<_, _>>()?;
+        let mut events = Vec::with_capacity(stored.len());
+        for stored in &stored {
+            events.extend(codec::parts::<A::Event>(stored).map_err(LoadError::from)?);
+        }
         let state = self.repository.folded(&self.id, of, version).await?.state;
         let Seen { position, event } = outcome.into();
         Ok(Committed { state, version, position, event, events, duplicate: true })
@@ -85,15 +89,4 @@ where
             }
         }
     }
-}
-
-fn read<E: Event>(stored: &RecordedEvent) -> Result<E, LoadError> {
-    E::decode(stored.event_type.as_str(), stored.schema_version, &stored.data).map_err(|cause| {
-        LoadError::Unreadable {
-            stream: stored.stream.clone(),
-            version: stored.version,
-            position: stored.position,
-            cause,
-        }
-    })
 }

@@ -17,7 +17,7 @@
 use annals_core::{Bytes, CodecError, Decide, Event, EventId, Invalid, NewEvent, StreamId, Version, chain};
 use serde::{Deserialize, Serialize};
 
-use super::encoded::Beside;
+use crate::codec::Beside;
 use crate::failure::shown;
 
 /// How the names of the streams of answers begin.

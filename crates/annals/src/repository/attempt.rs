@@ -22,11 +22,12 @@ use annals_core::{
 };
 
 use super::again::Done;
-use super::encoded::{Beside, Encoded};
+use super::encoded::Encoded;
 use super::execute::Mode;
 use super::key::Keys;
 use super::{Answer, Committed, Execute, ExecuteError, Refusal};
 use crate::Failure;
+use crate::codec::Beside;
 use crate::failure::caught;
 use crate::fold::{Folded, LoadError};
 
@@ -71,7 +72,7 @@ where
     C: Send + Sync + 'static,
 {
     pub fn new(execute: Execute<A, C>) -> Result<Self, ExecuteError<A::Error>> {
-        let stream = StreamId::of(A::NAME, &execute.id)?;
+        let stream = execute.repository.stream(&execute.id)?;
         let keys = execute.keys(&stream)?;
         let (metadata, occurred_at) = (execute.metadata.clone(), execute.occurred_at);
         let beside = Beside { metadata, occurred_at, tags: execute.tags()? };

@@ -16,19 +16,44 @@ pub(crate) struct Delivered {
     pub stream: StreamId,
     pub position: Position,
     pub event_id: EventId,
+    /// Which of several events it was read as.
+    pub part: u32,
+    /// The delivery of the first part, for one of another.
+    pub first: Option<Arc<Delivered>>,
     pub metadata: EventMetadata,
-    /// The aggregates that were given a command for this event already.
-    pub commanded: Mutex<HashSet<String>>,
+    /// The aggregates that were given a command for this event already, each with the part of the event. Those of all parts
+    /// are noted with the first.
+    pub commanded: Mutex<HashSet<(u32, String)>>,
 }
 
 impl Delivered {
+    /// The delivery of another part of the same event.
+    pub fn of_part(first: &Arc<Self>, part: u32) -> Arc<Self> {
+        if part == first.part {
+            return first.clone();
+        }
+        Arc::new(Self {
+            subscriber: first.subscriber.clone(),
+            log: first.log,
+            stream: first.stream.clone(),
+            position: first.position,
+            event_id: first.event_id,
+            part,
+            first: Some(first.clone()),
+            metadata: first.metadata.clone(),
+            commanded: Mutex::default(),
+        })
+    }
+
     /// The event as the cause of a command for the aggregate with this name, in this log.
     pub fn cause(&self, category: &str, id: &str, log: StoreId) -> Cause {
         // A name that is not acceptable is refused when the command is awaited.
-        let again = !self.commanded.lock().insert(format!("{category}-{id}"));
+        let noted_with = self.first.as_deref().unwrap_or(self);
+        let again = !noted_with.commanded.lock().insert((self.part, format!("{category}-{id}")));
         Cause {
             stream: self.stream.clone(),
             id: self.event_id,
+            part: self.part,
             position: (log == self.log).then_some(self.position),
             subscriber: self.subscriber.to_string(),
             again,

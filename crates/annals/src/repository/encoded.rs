@@ -5,10 +5,9 @@
 //! - E2  What is folded is what was read back: the state is what a replay makes of the log, also where a codec loses
 //!   something (a skipped field, `Some(NaN)` as `null`).
 
-use annals_core::{
-    Aggregate, CodecError, Event, EventMetadata, Invalid, NewEvent, Tag, Timestamp, refuse_reserved,
-};
+use annals_core::{Aggregate, CodecError, Event, NewEvent};
 
+use crate::codec::{Beside, encode};
 use crate::failure::caught;
 use crate::fold::evolve;
 
@@ -20,14 +19,6 @@ pub(crate) struct Encoded<A: Aggregate> {
     pub read: Vec<A::Event>,
     /// The state after them.
     pub state: A,
-}
-
-/// What is appended with every event of a command.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Beside {
-    pub metadata: EventMetadata,
-    pub occurred_at: Option<Timestamp>,
-    pub tags: Vec<Tag>,
 }
 
 impl<A: Aggregate> Encoded<A> {
@@ -55,26 +46,4 @@ fn encoded_one<E: Event>(event: &E, beside: &Beside) -> Result<(NewEvent, E), Co
         let event_type = std::any::type_name::<E>().to_owned();
         Err(CodecError::Encode { event_type, cause: panic.to_string().into() })
     })
-}
-
-/// Encodes an event and reads it back.
-pub(crate) fn encode<E: Event>(event: &E, beside: &Beside) -> Result<(NewEvent, E), CodecError> {
-    let event_type = event.event_type();
-    let failed = |cause: annals_core::Cause| CodecError::Encode { event_type: event_type.to_owned(), cause };
-    if !E::TYPES.contains(&event_type) {
-        return Err(failed("it is not one of `Event::TYPES`, so nobody would find it".into()));
-    }
-    let invalid = |invalid: Invalid| failed(Box::new(invalid));
-    refuse_reserved("type", event_type).map_err(invalid)?;
-    let data = event.encode()?;
-    // JSON writes some values that it cannot read, such as a number that is none.
-    let read_back = E::decode(event_type, event.schema_version(), &data)?;
-    let mut new = NewEvent::new(event_type, data).map_err(invalid)?;
-    new.schema_version = event.schema_version();
-    new.metadata = beside.metadata.clone();
-    new.occurred_at = beside.occurred_at;
-    for tag in event.tags()?.into_iter().chain(beside.tags.iter().cloned()) {
-        new = new.with_tag(tag);
-    }
-    Ok((new, read_back))
 }

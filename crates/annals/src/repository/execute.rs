@@ -119,7 +119,8 @@ impl<A: Aggregate, C> Execute<A, C> {
     pub fn caused_by<E>(self, event: &Recorded<E>) -> Self {
         let (stream, id) = (event.stream.clone(), event.id);
         // It may have been read from another log than the command is for.
-        let cause = Cause { stream, id, position: None, subscriber: String::new(), again: false };
+        let part = event.part;
+        let cause = Cause { stream, id, part, position: None, subscriber: String::new(), again: false };
         self.caused(cause, &event.metadata)
     }
 

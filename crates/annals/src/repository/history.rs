@@ -8,6 +8,7 @@ use annals_core::{
 };
 
 use crate::Recorded;
+use crate::codec;
 use crate::fold::{LoadError, evolve};
 
 /// One thing that happened to an aggregate.
@@ -27,47 +28,51 @@ pub struct History<A: Aggregate> {
     store: Arc<dyn EventStore>,
     stream: StreamId,
     state: A,
-    /// The newest event that was handed out.
+    /// The newest event of which something was handed out, or that is read over.
     last: Option<(Version, EventId)>,
     read: VecDeque<RecordedEvent>,
+    /// What is left of that event, if it is read as several.
+    parts: VecDeque<Recorded<A::Event>>,
 }
 
 impl<A: Aggregate> History<A> {
     pub(super) fn new(store: Arc<dyn EventStore>, stream: StreamId, initial: A) -> Self {
-        Self { store, stream, state: initial, last: None, read: VecDeque::new() }
+        Self { store, stream, state: initial, last: None, read: VecDeque::new(), parts: VecDeque::new() }
     }
 
-    /// The next change; nothing after the newest. What happens later is found when asked again.
+    /// The next change; nothing after the newest. What happens later is found when asked again. A stored event that is read as
+    /// several is as many changes.
     ///
     /// # Errors
     /// If the store cannot be read, or the event cannot. An event that cannot be read is not passed over: it is
     /// met again when asked again. `Unavailable` if the log has lost events that were handed out: begin again.
     pub async fn next(&mut self) -> Result<Option<Change<A>>, LoadError> {
-        if self.read.is_empty() {
-            self.read = self.page().await?;
+        while self.parts.is_empty() {
+            if self.read.is_empty() {
+                self.read = self.page().await?;
+            }
+            let Some(stored) = self.read.front() else { return Ok(None) };
+            let (version, id) = (stored.version, stored.id);
+            self.parts = codec::recorded(stored.clone())?.into_iter().collect();
+            self.read.pop_front();
+            self.last = Some((version, id));
         }
-        let Some(stored) = self.read.front().cloned() else { return Ok(None) };
-        let (version, position, id) = (stored.version, stored.position, stored.id);
-        let event = Recorded::<A::Event>::read(stored).map_err(|cause| LoadError::Unreadable {
-            stream: self.stream.clone(),
-            version,
-            position,
-            cause,
-        })?;
+        let event = &self.parts[0];
         let (before, mut after) = (self.state.clone(), self.state.clone());
-        let folded = evolve(&mut after, &event.event, event.event.event_type());
-        folded.map_err(|cause| LoadError::Unreadable {
-            stream: self.stream.clone(),
-            version,
-            position,
-            cause,
+        evolve(&mut after, &event.event, event.event.event_type()).map_err(|cause| {
+            LoadError::Unreadable {
+                stream: event.stream.clone(),
+                version: event.version,
+                position: event.position,
+                cause,
+            }
         })?;
-        self.read.pop_front();
-        (self.state, self.last) = (after, Some((version, id)));
+        self.state = after;
+        let event = self.parts.pop_front().expect("it was looked at just now");
         Ok(Some(Change { event, before, after: self.state.clone() }))
     }
 
-    /// What follows, read together with the newest event that was handed out, so that another history is noticed.
+    /// What follows, read together with the newest event that was read before, so that another history is noticed.
     async fn page(&self) -> Result<VecDeque<RecordedEvent>, LoadError> {
         let from = self.last.map_or(Version::FIRST, |(version, _)| version);
         let page = self.store.read_stream(StreamRead::forward(&self.stream, from)).await?;

@@ -28,6 +28,8 @@ pub(crate) struct Cause {
     pub stream: StreamId,
     /// The id of the event.
     pub id: EventId,
+    /// Which of several events it was read as: each leads to commands of its own.
+    pub part: u32,
     /// Where it is in the log of the command; `None` if it may be of another log.
     pub position: Option<Position>,
     /// The subscriber that handles it, if one does. Two subscribers may react to one event with commands for one aggregate:
@@ -70,11 +72,12 @@ impl Keys {
             (Some(cause), once) => {
                 let once = once.map_or_else(String::new, |once| format!("/{once}"));
                 let caused = |id| format!("{CAUSED}{id}/{}{once}", cause.subscriber);
-                let earlier = unshortened(stream, &caused(cause.id));
+                // Earlier versions read every event as one.
+                let earlier = (cause.part == 0).then(|| unshortened(stream, &caused(cause.id)));
                 let position = cause.position.unwrap_or_default();
                 Some(Self {
                     key: scoped(stream, &caused(cause.name()))?,
-                    earlier: IdempotencyKey::new(earlier).ok().map(|key| (key, position)),
+                    earlier: earlier.and_then(|key| Some((IdempotencyKey::new(key).ok()?, position))),
                 })
             }
         })
@@ -82,11 +85,14 @@ impl Keys {
 }
 
 impl Cause {
-    /// The name of the event: its stream and its id, as one id.
+    /// The name of the event: its stream, its id and, after the first, its part, as one id.
     fn name(&self) -> EventId {
         let mut name = self.stream.as_str().as_bytes().to_vec();
         name.push(0);
         name.extend(self.id.as_bytes());
+        if self.part > 0 {
+            name.extend(self.part.to_be_bytes());
+        }
         EventId::from_name(&name)
     }
 }
@@ -121,7 +127,7 @@ mod tests {
 
     fn cause(of: &str, id: &[u8]) -> Cause {
         let (stream, id) = (stream(of), EventId::from_name(id));
-        Cause { stream, id, position: None, subscriber: "mails".to_owned(), again: false }
+        Cause { stream, id, part: 0, position: None, subscriber: "mails".to_owned(), again: false }
     }
 
     #[test]

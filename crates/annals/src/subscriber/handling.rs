@@ -20,6 +20,11 @@ pub struct Handling {
 }
 
 impl Handling {
+    /// The same delivery for another part of the event.
+    pub(super) fn of_part(&self, part: u32) -> Self {
+        Self { delivered: Delivered::of_part(&self.delivered, part), ..self.clone() }
+    }
+
     /// The name of the subscriber.
     pub fn subscriber(&self) -> &str {
         &self.delivered.subscriber

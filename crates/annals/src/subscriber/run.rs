@@ -258,20 +258,25 @@ impl SubscriberRunner {
             stream: event.stream.clone(),
             position: event.position,
             event_id: event.id,
+            part: 0,
+            first: None,
             metadata: event.metadata.clone(),
             commanded: Default::default(),
         });
         let (mut refusals, mut failures) = (Vec::new(), Vec::new());
         let event_type = event.event_type.as_str();
-        for handler in self.handlers.iter().filter(|handler| handler.types().contains(&event_type)) {
+        for handler in self.handlers.iter().filter(|handler| handler.takes(event_type)) {
             let handling = Handling { shared: self.shared.clone(), delivered: delivered.clone(), attempt };
             // The closure may panic before there is a future.
             let work = inside(async { handler.handle(event.clone(), handling).await });
-            if let Err(failure) = caught_later(work).await {
-                // The error is a user's, and what it has behind it too.
-                let is_refusal = caught(|| Ok(failure.is_refusal())).unwrap_or(false);
-                let into = if is_refusal { &mut refusals } else { &mut failures };
-                into.push(failure.into_text());
+            match caught_later(work).await {
+                Ok(refused) => refusals.extend(refused.into_iter().map(Failure::into_text)),
+                Err(failure) => {
+                    // The error is a user's, and what it has behind it too.
+                    let is_refusal = caught(|| Ok(failure.is_refusal())).unwrap_or(false);
+                    let into = if is_refusal { &mut refusals } else { &mut failures };
+                    into.push(failure.into_text());
+                }
             }
         }
         if failures.is_empty() { Ok(refusals) } else { Err(failures.join("; ")) }

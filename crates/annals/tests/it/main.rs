@@ -1,6 +1,7 @@
 //! The framework from the outside: everything here goes through what users see.
 //!
-//! `bank` is the domain that the tests share, `faulty` a store that can be told to fail. Then one file for each
+//! `bank` is the domain that the tests share, `orders` one whose events have had other shapes, `faulty` a store that can be told
+//! to fail. Then one file for each
 //! part, `springcamp` for the bugs of the talk's program and `loom` for the meaning of Loom's parts.
 
 // Tests may unwrap, and so may what they share.
@@ -10,6 +11,7 @@ mod answers;
 mod answers_under_faults;
 mod bank;
 mod faulty;
+mod orders;
 
 mod bank_race;
 mod commands;
@@ -17,6 +19,7 @@ mod crash;
 mod embedded;
 mod errors;
 mod events;
+mod golden;
 mod kit;
 mod loom;
 mod losses;
@@ -26,3 +29,5 @@ mod refusals;
 mod snapshots;
 mod springcamp;
 mod subscribers;
+mod upcasters;
+mod upcasters_in_parts;

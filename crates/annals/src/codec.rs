@@ -1,0 +1,189 @@
+//! The codec: the one way from stored bytes to domain events, and back.
+//!
+//! ```text
+//! stored event --upcasters--> raw events, of today's types and versions --decode--> 0, 1 or several domain events
+//! domain event --encode--> bytes, read back and compared by type --> an event to append
+//! ```
+//!
+//! - C1  Every reader goes through [`parts`]: load, snapshots, history, projections, subscribers, repeated commands, the
+//!       test kit. So an upcaster holds everywhere, or nowhere.
+//! - C2  What one stored event is read as is one item: its parts share position, version and id, and a reader takes all of
+//!       them or none. An event is read over only if an upcaster says so; a type or version that nobody knows is an error.
+//! - C3  An event that cannot be written or read back is refused before it is appended: what is in the log cannot be taken
+//!       out of it.
+//! - C4  The content type of an event is that of its codec. Data of another one is not decoded.
+//!
+//! Decryption has its place between upcasters and decode. The files: `upcast` (the chain, and what makes a table acceptable).
+
+mod upcast;
+
+use annals_core::{
+    Cause, CodecError, Event, EventMetadata, EventType, Invalid, NewEvent, Position, Query, RawEvent,
+    RecordedEvent, StreamId, Tag, Timestamp, Version, refuse_reserved,
+};
+
+use crate::failure::caught;
+use crate::recorded::Recorded;
+pub(crate) use upcast::{check, fingerprint};
+
+/// The events that a stored one is read as, in order.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Parts<E> {
+    /// It has today's shape, as nearly all have.
+    One(E),
+    /// What upcasters made of it: none, one or more.
+    Several(Vec<E>),
+}
+
+impl<E> IntoIterator for Parts<E> {
+    type Item = E;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<E>, std::vec::IntoIter<E>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let (one, several) = match self {
+            Self::One(event) => (Some(event), Vec::new()),
+            Self::Several(events) => (None, events),
+        };
+        one.into_iter().chain(several)
+    }
+}
+
+/// Why a stored event cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("event {version} of stream `{stream}` (position {position}) cannot be read: {cause}")]
+#[non_exhaustive]
+pub struct Unreadable {
+    /// The stream.
+    pub stream: StreamId,
+    /// Place of the event in it.
+    pub version: Version,
+    /// Place of the event in the log.
+    pub position: Position,
+    /// Why.
+    pub cause: CodecError,
+}
+
+impl Unreadable {
+    pub(crate) fn new(stored: &RecordedEvent, cause: CodecError) -> Self {
+        let RecordedEvent { stream, version, position, .. } = stored;
+        Self { stream: stream.clone(), version: *version, position: *position, cause }
+    }
+}
+
+/// What a stored event is read as.
+pub(crate) fn parts<E: Event>(stored: &RecordedEvent) -> Result<Parts<E>, Unreadable> {
+    let (event_type, version) = (stored.event_type.as_str(), stored.schema_version);
+    let parts = if upcast::is_current(E::UPCASTERS, event_type, version) {
+        decode(event_type, version, &stored.content_type, &stored.data).map(Parts::One)
+    } else {
+        read_raw(stored.into()).map(Parts::Several)
+    };
+    parts.map_err(|cause| Unreadable::new(stored, cause))
+}
+
+/// What a raw event is read as.
+pub(crate) fn read_raw<E: Event>(raw: RawEvent) -> Result<Vec<E>, CodecError> {
+    let decode_one =
+        |raw: &RawEvent| decode(&raw.event_type, raw.schema_version, &raw.content_type, &raw.data);
+    upcast::chain(E::UPCASTERS, raw)?.iter().map(decode_one).collect()
+}
+
+/// The same as [`parts`], with everything that the store knows of the event.
+pub(crate) fn recorded<E: Event>(stored: RecordedEvent) -> Result<Parts<Recorded<E>>, Unreadable> {
+    Ok(match parts(&stored)? {
+        Parts::One(event) => Parts::One(Recorded::new(event, 0, stored)),
+        Parts::Several(events) => {
+            let parts = (0..).zip(events);
+            Parts::Several(parts.map(|(part, event)| Recorded::new(event, part, stored.clone())).collect())
+        }
+    })
+}
+
+impl<E: Event> Recorded<E> {
+    /// Reads a stored event: as one event, or, if an [`Upcaster`](crate::Upcaster) says so, as several or none.
+    ///
+    /// # Errors
+    /// If the type is none of `E`'s or the data does not fit it.
+    pub fn read(stored: RecordedEvent) -> Result<Vec<Self>, Unreadable> {
+        Ok(recorded(stored)?.into_iter().collect())
+    }
+}
+
+/// Decodes data of today's type. A panic of the event's code is an error of the event.
+fn decode<E: Event>(
+    event_type: &str,
+    schema_version: u16,
+    content_type: &annals_core::ContentType,
+    data: &annals_core::Bytes,
+) -> Result<E, CodecError> {
+    let expected = E::content_type(event_type);
+    let fits = *content_type == expected || (content_type.is_json() && expected.is_json());
+    // Of a type that is not known, nothing is known of its content either.
+    if !fits && E::TYPES.contains(&event_type) {
+        return Err(CodecError::ContentType {
+            event_type: event_type.to_owned(),
+            schema_version,
+            stored: content_type.as_str().into(),
+            expected: expected.as_str().into(),
+        });
+    }
+    caught(|| Ok(E::decode(event_type, schema_version, data))).unwrap_or_else(|panic| {
+        let cause = panic.to_string().into();
+        Err(CodecError::Decode { event_type: event_type.to_owned(), schema_version, cause })
+    })
+}
+
+/// Whether events of this stored type are meant: one of today, or one that an upcaster takes.
+pub(crate) fn takes<E: Event>(event_type: &str) -> bool {
+    E::TYPES.contains(&event_type) || E::UPCASTERS.iter().any(|upcaster| upcaster.event_type() == event_type)
+}
+
+/// The stored types that are meant: those of today and all that upcasters take.
+pub(crate) fn types<E: Event>() -> Vec<&'static str> {
+    let mut types = E::TYPES.to_vec();
+    for upcaster in E::UPCASTERS {
+        if !types.contains(&upcaster.event_type()) {
+            types.push(upcaster.event_type());
+        }
+    }
+    types
+}
+
+/// The events of these types.
+pub(crate) fn query(types: &[&str]) -> Result<Query, Invalid> {
+    let types = types.iter().map(|name| EventType::new(*name)).collect::<Result<Vec<_>, Invalid>>()?;
+    Ok(Query::types(types))
+}
+
+/// What is appended with every event of a command.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beside {
+    pub metadata: EventMetadata,
+    pub occurred_at: Option<Timestamp>,
+    pub tags: Vec<Tag>,
+}
+
+/// Encodes an event and reads it back.
+pub(crate) fn encode<E: Event>(event: &E, beside: &Beside) -> Result<(NewEvent, E), CodecError> {
+    let event_type = event.event_type();
+    let failed = |cause: Cause| CodecError::Encode { event_type: event_type.to_owned(), cause };
+    if !E::TYPES.contains(&event_type) {
+        return Err(failed("it is not one of `Event::TYPES`, so nobody would find it".into()));
+    }
+    let schema_version = event.schema_version();
+    if schema_version != E::current_version(event_type) {
+        return Err(failed("its `schema_version` is not the `current_version` of its type".into()));
+    }
+    let invalid = |invalid: Invalid| failed(Box::new(invalid));
+    refuse_reserved("type", event_type).map_err(invalid)?;
+    let mut new = NewEvent::new(event_type, event.encode()?).map_err(invalid)?;
+    (new.schema_version, new.content_type) = (schema_version, E::content_type(event_type));
+    // JSON writes some values that it cannot read, such as a number that is none.
+    let read_back = decode(event_type, schema_version, &new.content_type, &new.data)?;
+    new.metadata = beside.metadata.clone();
+    new.occurred_at = beside.occurred_at;
+    for tag in event.tags()?.into_iter().chain(beside.tags.iter().cloned()) {
+        new = new.with_tag(tag);
+    }
+    Ok((new, read_back))
+}

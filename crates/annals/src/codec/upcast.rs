@@ -1,0 +1,212 @@
+//! The chain of upcasters of an event type, and what makes a table of them acceptable.
+//!
+//! - V1  A table is checked when a reader starts ([`check`]): every chain ends in a type and version that is read today, none
+//!       goes round in a circle, and no event is taken by two upcasters.
+//! - V2  A chain that did not pass the check still ends: no upcaster is used twice on one way.
+
+use annals_core::{CodecError, Event, EventId, Invalid, RawEvent, Upcaster};
+
+use crate::failure::caught;
+
+/// Whether events of this type and version are decoded as they are.
+pub(super) fn is_current(table: &[Upcaster], event_type: &str, version: u16) -> bool {
+    !table.iter().any(|upcaster| upcaster.takes(event_type, version))
+}
+
+/// What an event has become: events that no upcaster takes, in order.
+pub(super) fn chain(table: &[Upcaster], raw: RawEvent) -> Result<Vec<RawEvent>, CodecError> {
+    let mut done = Vec::new();
+    follow(table, raw, table.len(), &mut done)?;
+    Ok(done)
+}
+
+fn follow(
+    table: &[Upcaster],
+    mut raw: RawEvent,
+    steps_left: usize,
+    done: &mut Vec<RawEvent>,
+) -> Result<(), CodecError> {
+    let taking = table.iter().find(|upcaster| upcaster.takes(&raw.event_type, raw.schema_version));
+    let Some(upcaster) = taking else {
+        done.push(raw);
+        return Ok(());
+    };
+    let Some(steps_left) = steps_left.checked_sub(1) else {
+        let problem = "its upcasters go round in a circle";
+        return Err(failed(&raw.event_type, raw.schema_version, problem.into()));
+    };
+    match *upcaster {
+        Upcaster::Dropped { .. } => Ok(()),
+        Upcaster::Renamed { event_type, .. } => {
+            raw.event_type = event_type.into();
+            follow(table, raw, steps_left, done)
+        }
+        Upcaster::Converted { event_type, version, into, convert } => {
+            // The code is a user's and may panic.
+            let made = caught(|| Ok(convert(raw)?));
+            let made = made.map_err(|failure| failed(event_type, version, failure.into_text().into()))?;
+            for raw in made {
+                if !into
+                    .iter()
+                    .any(|(name, version)| raw.event_type.as_str() == *name && raw.schema_version == *version)
+                {
+                    let problem = format!(
+                        "it was made `{}` (schema version {}), which is not in the `into` of its upcaster",
+                        raw.event_type, raw.schema_version
+                    );
+                    return Err(failed(event_type, version, problem.into()));
+                }
+                follow(table, raw, steps_left, done)?;
+            }
+            Ok(())
+        }
+        _ => Err(failed(
+            &raw.event_type,
+            raw.schema_version,
+            "its upcaster is of a kind that is not known".into(),
+        )),
+    }
+}
+
+fn failed(event_type: &str, schema_version: u16, cause: annals_core::Cause) -> CodecError {
+    CodecError::Upcast { event_type: event_type.to_owned(), schema_version, cause }
+}
+
+/// What the table and the versions of an event type say, in short; `None` if all of its types have their first shape. A state
+/// that was folded under another one may differ from what a replay makes of the log today.
+pub(crate) fn fingerprint<E: Event>() -> Option<String> {
+    let mut said = String::new();
+    for event_type in E::TYPES {
+        match E::current_version(event_type) {
+            1 => {}
+            version => said.push_str(&format!("{event_type}\0{version}\n")),
+        }
+    }
+    for upcaster in E::UPCASTERS {
+        said.push_str(&match upcaster {
+            Upcaster::Converted { event_type, version, into, .. } => {
+                format!("{event_type}\0{version}\0{into:?}\n")
+            }
+            Upcaster::Renamed { former, event_type } => format!("{former}\0*\0{event_type}\n"),
+            other => format!("{}\0*\n", other.event_type()),
+        });
+    }
+    // Enough of a digest: it tells few tables of one aggregate apart.
+    (!said.is_empty()).then(|| EventId::from_name(said.as_bytes()).to_string()[..8].to_owned())
+}
+
+/// Checks the table of an event type.
+///
+/// # Errors
+/// [`Invalid`], with the upcaster that is wrong and why.
+pub(crate) fn check<E: Event>() -> Result<(), Invalid> {
+    let table = E::UPCASTERS;
+    for (index, upcaster) in table.iter().enumerate() {
+        let problem = wrong_source::<E>(upcaster)
+            .or_else(|| {
+                let twice = table[..index].iter().any(|earlier| overlap(earlier, upcaster));
+                twice.then(|| "another upcaster takes these events too: an event has one way".to_owned())
+            })
+            .or_else(|| wrong_target::<E>(upcaster))
+            .or_else(|| circle(table, index));
+        if let Some(problem) = problem {
+            let problem = format!("of {}: {problem}", described(upcaster));
+            return Err(Invalid::new("upcaster", problem));
+        }
+    }
+    Ok(())
+}
+
+fn described(upcaster: &Upcaster) -> String {
+    match upcaster.version() {
+        Some(version) => format!("`{}` (schema version {version})", upcaster.event_type()),
+        None => format!("`{}`", upcaster.event_type()),
+    }
+}
+
+fn overlap(one: &Upcaster, other: &Upcaster) -> bool {
+    one.event_type() == other.event_type()
+        && one.version().zip(other.version()).is_none_or(|(one, other)| one == other)
+}
+
+/// Why what it takes is not a former shape.
+fn wrong_source<E: Event>(upcaster: &Upcaster) -> Option<String> {
+    let event_type = upcaster.event_type();
+    if !E::TYPES.contains(&event_type) {
+        return None;
+    }
+    let current = E::current_version(event_type);
+    match upcaster.version() {
+        None => {
+            Some("events of this type are written today, so it is neither renamed nor dropped".to_owned())
+        }
+        Some(version) if version >= current => Some(format!(
+            "version {current} is the one that is written today, and an upcaster takes a version before it"
+        )),
+        Some(_) => None,
+    }
+}
+
+/// Why what it makes cannot be read.
+fn wrong_target<E: Event>(upcaster: &Upcaster) -> Option<String> {
+    let is_continued = |event_type: &str, version: Option<u16>| {
+        E::UPCASTERS.iter().any(|next| {
+            next.event_type() == event_type
+                && version.zip(next.version()).is_none_or(|(made, taken)| made == taken)
+        })
+    };
+    let unknown = |event_type: &str| {
+        format!("it is made `{event_type}`, which is no type of this event type, and which no upcaster takes")
+    };
+    match upcaster {
+        Upcaster::Renamed { event_type, .. } => {
+            let known = E::TYPES.contains(event_type) || is_continued(event_type, None);
+            (!known).then(|| unknown(event_type))
+        }
+        Upcaster::Converted { into, .. } => into.iter().find_map(|(event_type, version)| {
+            if is_continued(event_type, Some(*version)) {
+                return None;
+            }
+            if !E::TYPES.contains(event_type) {
+                return Some(unknown(event_type));
+            }
+            let current = E::current_version(event_type);
+            (*version > current).then(|| {
+                format!("it is made version {version} of `{event_type}`, whose newest version is {current}")
+            })
+        }),
+        _ => None,
+    }
+}
+
+/// Why a way that begins with this upcaster does not end.
+fn circle(table: &[Upcaster], begin: usize) -> Option<String> {
+    let mut ways = vec![begin];
+    let mut seen = vec![false; table.len()];
+    while let Some(at) = ways.pop() {
+        for next in following(table, &table[at]) {
+            if next == begin {
+                let steps =
+                    if at == begin { "it is made what it is already" } else { "its way leads back to it" };
+                return Some(format!("{steps}, so it would never be read"));
+            }
+            if !std::mem::replace(&mut seen[next], true) {
+                ways.push(next);
+            }
+        }
+    }
+    None
+}
+
+/// The upcasters that may take what this one makes.
+fn following(table: &[Upcaster], upcaster: &Upcaster) -> Vec<usize> {
+    let takes = |next: &Upcaster| match upcaster {
+        Upcaster::Converted { into, .. } => into.iter().any(|(name, version)| next.takes(name, *version)),
+        Upcaster::Renamed { event_type, .. } => next.event_type() == *event_type,
+        _ => false,
+    };
+    (0..table.len()).filter(|next| takes(&table[*next])).collect()
+}
+
+#[cfg(test)]
+mod tests;

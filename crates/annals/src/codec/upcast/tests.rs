@@ -1,0 +1,151 @@
+//! Which tables of upcasters are refused, and what a chain comes to.
+
+use annals_core::{Bytes, Cause, CodecError, Event, RawEvent, Upcaster};
+
+use super::{chain, check, fingerprint};
+
+fn same(mut raw: RawEvent) -> Result<Vec<RawEvent>, Cause> {
+    raw.schema_version += 1;
+    Ok(vec![raw])
+}
+
+const fn converted(event_type: &'static str, version: u16, into: &'static [(&'static str, u16)]) -> Upcaster {
+    Upcaster::Converted { event_type, version, into, convert: same }
+}
+
+/// Event types that differ in their tables: `now` has version 3 and `plain` version 1.
+macro_rules! tables {
+    ($($name:ident: [$($upcaster:expr),* $(,)?];)*) => {$(
+        #[derive(Clone)]
+        struct $name;
+
+        impl Event for $name {
+            const TYPES: &'static [&'static str] = &["now", "plain"];
+            const UPCASTERS: &'static [Upcaster] = &[$($upcaster),*];
+            fn event_type(&self) -> &'static str {
+                "now"
+            }
+            fn current_version(event_type: &str) -> u16 {
+                if event_type == "now" { 3 } else { 1 }
+            }
+            fn encode(&self) -> Result<Bytes, CodecError> {
+                Ok(Bytes::new())
+            }
+            fn decode(_: &str, _: u16, _: &Bytes) -> Result<Self, CodecError> {
+                Ok(Self)
+            }
+        }
+    )*};
+}
+
+tables! {
+    Empty: [];
+    Chain: [
+        converted("now", 1, &[("now", 2)]),
+        converted("now", 2, &[("now", 3)]),
+        Upcaster::Renamed { former: "former", event_type: "now" },
+        Upcaster::Renamed { former: "first", event_type: "former" },
+        converted("both", 1, &[("now", 1), ("plain", 1), ("gone", 5)]),
+        Upcaster::Dropped { event_type: "gone" },
+    ];
+    // Version 2 is read as it is.
+    Gap: [converted("now", 1, &[("now", 2)])];
+    Itself: [converted("old", 1, &[("old", 1)])];
+    ItselfByName: [Upcaster::Renamed { former: "old", event_type: "old" }];
+    Circle: [
+        converted("old", 1, &[("now", 3), ("other", 2)]),
+        converted("other", 2, &[("other", 3)]),
+        converted("other", 3, &[("old", 1)]),
+    ];
+    OfToday: [converted("now", 3, &[("plain", 1)])];
+    OfTomorrow: [converted("now", 4, &[("now", 3)])];
+    DropsToday: [Upcaster::Dropped { event_type: "now" }];
+    RenamesToday: [Upcaster::Renamed { former: "now", event_type: "plain" }];
+    Twice: [converted("old", 1, &[("now", 3)]), converted("old", 1, &[("plain", 1)])];
+    TwiceByName: [converted("old", 1, &[("now", 3)]), Upcaster::Dropped { event_type: "old" }];
+    Nowhere: [converted("old", 1, &[("never", 1)])];
+    NowhereByName: [Upcaster::Renamed { former: "old", event_type: "never" }];
+    TooNew: [converted("old", 1, &[("plain", 2)])];
+}
+
+#[test]
+fn a_table_is_refused_with_the_upcaster_that_is_wrong() {
+    check::<Empty>().unwrap();
+    check::<Chain>().unwrap();
+    check::<Gap>().unwrap();
+    for (checked, problem) in [
+        (check::<Itself>(), "of `old` (schema version 1): it is made what it is already"),
+        (check::<ItselfByName>(), "of `old`: it is made what it is already"),
+        (check::<Circle>(), "of `old` (schema version 1): its way leads back to it"),
+        (check::<OfToday>(), "of `now` (schema version 3): version 3 is the one that is written today"),
+        (check::<OfTomorrow>(), "of `now` (schema version 4): version 3 is the one that is written today"),
+        (check::<DropsToday>(), "of `now`: events of this type are written today"),
+        (check::<RenamesToday>(), "of `now`: events of this type are written today"),
+        (check::<Twice>(), "of `old` (schema version 1): another upcaster takes these events too"),
+        (check::<TwiceByName>(), "of `old`: another upcaster takes these events too"),
+        (check::<Nowhere>(), "of `old` (schema version 1): it is made `never`, which is no type"),
+        (check::<NowhereByName>(), "of `old`: it is made `never`, which is no type"),
+        (
+            check::<TooNew>(),
+            "of `old` (schema version 1): it is made version 2 of `plain`, whose newest version is 1",
+        ),
+    ] {
+        let invalid = checked.unwrap_err();
+        assert!(invalid.field == "upcaster" && invalid.problem.starts_with(problem), "{problem}: {invalid}");
+    }
+}
+
+#[test]
+fn a_chain_ends_where_nothing_takes_the_event() {
+    let read = |event_type: &str, version| -> Vec<(String, u16)> {
+        let made = chain(Chain::UPCASTERS, RawEvent::new(event_type, version, "")).unwrap();
+        made.into_iter().map(|raw| (raw.event_type.as_str().to_owned(), raw.schema_version)).collect()
+    };
+    let now = |version| vec![("now".to_owned(), version)];
+    for version in 1..=3 {
+        assert_eq!(read("now", version), now(3));
+        assert_eq!(read("former", version), now(3), "the versions of a renamed type count on");
+        assert_eq!(read("first", version), now(3));
+    }
+    assert_eq!(read("former", 9), now(9));
+    assert_eq!(read("gone", 9), []);
+    assert_eq!(read("unknown", 9), [("unknown".to_owned(), 9)]);
+}
+
+#[test]
+fn what_is_made_must_be_what_was_said() {
+    // `same` makes version 2 of `both`, and the table says other types.
+    let error = chain(Chain::UPCASTERS, RawEvent::new("both", 1, "")).unwrap_err();
+    assert!(
+        error.to_string().contains("it was made `both` (schema version 2), which is not in the `into`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_circle_ends_in_an_error_also_if_nobody_has_checked_the_table() {
+    for table in
+        [ItselfByName::UPCASTERS, &[converted("old", 1, &[("old", 2)]), converted("old", 2, &[("old", 3)])]]
+    {
+        let made = chain(table, RawEvent::new("old", 1, ""));
+        match made {
+            Ok(made) => assert_eq!(made[0].schema_version, 3),
+            Err(error) => assert!(error.to_string().contains("go round in a circle"), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_fingerprint_tells_tables_apart() {
+    let all =
+        [fingerprint::<Empty>(), fingerprint::<Chain>(), fingerprint::<Gap>(), fingerprint::<DropsToday>()];
+    for (index, one) in all.iter().enumerate() {
+        assert!(one.as_ref().is_some_and(|one| one.len() == 8), "version 3 is not the first: {one:?}");
+        assert!(all[..index].iter().all(|other| other != one), "{all:?}");
+    }
+    assert_eq!(
+        fingerprint::<crate::Answer>(),
+        None,
+        "first shapes alone have none, so that their snapshots are kept"
+    );
+}

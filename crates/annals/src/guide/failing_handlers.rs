@@ -1,0 +1,102 @@
+//! Handlers that fail: what is retried, what waits, and where it is seen.
+//!
+//! # What happens
+//!
+//! A handler of a [subscriber](crate::Subscribe) returns an error, or panics. Then
+//!
+//! - the event is tried again, after 50 ms at first and up to 30 s later ([`retry`](crate::Subscribe::retry));
+//! - later events of the same stream wait, so their order holds;
+//! - events of other streams go on, if [`concurrency`](crate::Subscribe::concurrency) is above 1;
+//! - the checkpoint stays before the event, so a restart tries it again.
+//!
+//! A [projection](crate::Projection) that fails over an event waits with everything behind it: its rows may be made of several streams, and rows
+//! that lack one event would be wrong without anybody seeing it.
+//!
+//! # What is not a failure
+//!
+//! A handler gives a command and the aggregate refuses it: that is an answer, and the event is done. It is counted in
+//! [`Status::refused`](crate::Status::refused) and stands in the log as an [`Answer`](crate::Answer). Whoever wants to act on a refusal looks at
+//! it before returning:
+//!
+//! ```
+//! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, Failure, Handling, Recorded, emit, reject};
+//! # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
+//! # #[event(prefix = "order")]
+//! # enum OrderEvent { Placed { customer: String, total: u64 } }
+//! # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
+//! # #[event(prefix = "credit")]
+//! # enum CreditEvent { Reserved { total: u64 } }
+//! # #[derive(Clone, Default)] struct Credit;
+//! # impl Aggregate for Credit {
+//! #     const NAME: &'static str = "credit";
+//! #     type Event = CreditEvent;
+//! #     fn initial(_id: &str) -> Self { Self }
+//! #     fn evolve(&mut self, _: &CreditEvent) {}
+//! # }
+//! # struct Reserve(u64);
+//! # #[derive(Debug, PartialEq, thiserror::Error)] #[error("insufficient")] struct Insufficient;
+//! # impl Decide<Reserve> for Credit {
+//! #     type Error = Insufficient;
+//! #     fn decide(&self, command: &Reserve, _: &Context) -> Decision<Self, Insufficient> {
+//! #         if command.0 > 100 { return reject(Insufficient) }
+//! #         emit(CreditEvent::Reserved { total: command.0 })
+//! #     }
+//! # }
+//! async fn reserve(event: Recorded<OrderEvent>, handling: Handling) -> Result<(), Failure> {
+//!     let OrderEvent::Placed { customer, total } = event.event;
+//!     match handling.repository::<Credit>().execute(customer, Reserve(total)).await {
+//!         Err(error) if error.rejection() == Some(&Insufficient) => {
+//!             // For example a command to the order: it is rejected. Here the event is done.
+//!             Ok(())
+//!         }
+//!         // An outage or a conflict is a failure, and the event is tried again.
+//!         other => Ok(other.map(drop)?),
+//!     }
+//! }
+//! # #[tokio::main(flavor = "multi_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let annals = Annals::open("memory:").await?;
+//! annals.subscribe("credit-on-order").concurrency(16).on(reserve).start().await?;
+//! # annals.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # At least once
+//!
+//! After a crash an event may be delivered again: its handler had succeeded, and the checkpoint was not written yet. So
+//!
+//! - commands through [`Handling::repository`](crate::Handling::repository) are executed once: event and handler are their key;
+//! - what goes elsewhere (a mail, a payment) gets a key that the other side compares: the id of the event, `event.id`, is the same each time;
+//! - what must be exactly once and is rows belongs in a projection.
+//!
+//! # Where it is seen
+//!
+//! [`Annals::status`](crate::Annals::status) says of each projection and subscriber how far it is and what fails:
+//!
+//! ```
+//! # use annals::{Annals, Phase};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> annals::Result<()> {
+//! # let annals = Annals::open("memory:").await?;
+//! for status in annals.status().await? {
+//!     if let Some(failing) = &status.failing {
+//!         eprintln!("{}: {} ({} attempts)", status.name, failing.error, failing.attempts);
+//!     }
+//!     if status.phase == Phase::Stopped || status.lag() > 10_000 {
+//!         eprintln!("{} is {} behind", status.name, status.lag());
+//!     }
+//! }
+//! # annals.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Failures are also logged by [`tracing`](https://docs.rs/tracing) with the name, the position and the error. A program sees them once it
+//! has set up a subscriber for logs, for example `tracing_subscriber::fmt::init()`.
+//!
+//! # An event that will never work
+//!
+//! Fix the code and deploy: the event is tried again and works, and nothing was lost or skipped meanwhile. If the event itself is wrong, the
+//! handler says so by returning `Ok` for it, and a test keeps that. An event that cannot be decoded is never skipped: a type that says too
+//! little today gets another version ([`evolving_events`](crate::guide::evolving_events)).

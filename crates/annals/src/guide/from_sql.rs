@@ -1,0 +1,105 @@
+//! Event sourcing for people who know SQL.
+//!
+//! # The table that is left out
+//!
+//! A service on a relational database keeps the state of things in rows and changes them in place. What was there before is gone, and why it
+//! changed was never written. With event sourcing the changes themselves are what is stored, and rows are made of them:
+//!
+//! | with tables | with events |
+//! |---|---|
+//! | `UPDATE account SET balance = 70 WHERE id = 'kim'` | append `account.withdrawn {"amount": 30}` to `account-kim` |
+//! | a row | an aggregate, folded from its stream |
+//! | a primary key | the name of the stream |
+//! | `SELECT … FOR UPDATE`, or a `version` column | the append is refused if the stream has moved on; the command decides again |
+//! | `CHECK` constraint | `decide` refuses the command |
+//! | `UNIQUE` constraint | a stream for each value ([`unique_names`](crate::guide::unique_names)) |
+//! | `FOREIGN KEY` | `update` refuses a command to an aggregate that does not exist; across aggregates, a condition of the append |
+//! | transaction over several rows | one aggregate, or one append to several streams |
+//! | materialized view | projection |
+//! | trigger, or an outbox table and a poller | subscriber |
+//! | audit table | the log |
+//! | `ALTER TABLE` with a script over the data | a new version of an event type, and a rebuilt projection |
+//!
+//! # Queries
+//!
+//! Queries never read streams. A [`Projection`](crate::Projection) makes tables for them, as many as there are questions, and
+//! [`View`](crate::View) runs SQL on these. A projection is behind the log by a moment. Who has just given a command and wants to see its effect
+//! asks the view to be at least as far:
+//!
+//! ```
+//! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, Failure, Projection, Recorded, Rows, emit};
+//! # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
+//! # #[event(prefix = "account")]
+//! # enum AccountEvent { Deposited { amount: i64 } }
+//! # #[derive(Clone, Default)] struct Account;
+//! # impl Aggregate for Account {
+//! #     const NAME: &'static str = "account";
+//! #     type Event = AccountEvent;
+//! #     fn initial(_id: &str) -> Self { Self }
+//! #     fn evolve(&mut self, _: &AccountEvent) {}
+//! # }
+//! # struct Deposit(i64);
+//! # impl Decide<Deposit> for Account {
+//! #     type Error = std::convert::Infallible;
+//! #     fn decide(&self, command: &Deposit, _: &Context) -> Decision<Self, Self::Error> {
+//! #         emit(AccountEvent::Deposited { amount: command.0 })
+//! #     }
+//! # }
+//! struct Balances;
+//!
+//! impl Projection for Balances {
+//!     const NAME: &'static str = "balances";
+//!     const SCHEMA: &'static str = "CREATE TABLE balances (account TEXT PRIMARY KEY, amount INTEGER)";
+//!     type Event = AccountEvent;
+//!
+//!     fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+//!         let AccountEvent::Deposited { amount } = event.event;
+//!         let add = "INSERT INTO balances VALUES (?1, ?2) ON CONFLICT DO UPDATE SET amount = amount + ?2";
+//!         rows.execute(add, (event.aggregate_id(), amount))?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "multi_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let annals = Annals::open("memory:").await?;
+//! annals.project(Balances).start().await?;
+//! let done = annals.repository::<Account>().execute("kim", Deposit(100)).await?;
+//! let view = annals.view::<Balances>().at_least(&done);
+//! let sum: Vec<(i64,)> = view.query("SELECT SUM(amount) FROM balances", (), |row| row.read()).await?;
+//! assert_eq!(sum, [(100,)]);
+//! # annals.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Transactions
+//!
+//! What must be consistent at every moment belongs in one aggregate: an order with its items, an account with its holds. What may be consistent
+//! a moment later belongs in several, and a subscriber carries the change from one to the other. An aggregate is small: a customer with all
+//! orders ever placed is too large, as each order would wait for each other.
+//!
+//! If two streams must change together or not at all, one [`Append`](crate::Append) writes to both, with a condition on each.
+//!
+//! # How to choose events
+//!
+//! - An event says what happened in the words of the business: `AddressCorrected`, `MemberMoved`; not `MemberUpdated`.
+//! - It has what was decided and what was true then (the price that was charged), so that nobody has to look up later what has changed since.
+//! - It has nothing that can be computed from earlier events of its stream.
+//! - It is small, and of one language: money in the smallest unit, times in UTC.
+//! - It is read for as long as the log exists. Before you change one, read [`evolving_events`](crate::guide::evolving_events).
+//!
+//! # The past
+//!
+//! State at any moment is a fold of the events up to it: [`Repository::at`](crate::Repository::at) a version,
+//! [`Repository::as_of`](crate::Repository::as_of) a time, [`Repository::history`](crate::Repository::history) for every step. A new projection
+//! starts with the first event, so a question that nobody had thought of is answered for all years.
+//!
+//! # What costs what
+//!
+//! | what | cost |
+//! |---|---|
+//! | a command | reading its stream: keep streams to some hundreds of events, or take [snapshots](crate::Snapshot) |
+//! | a stream that is never read again | its bytes on the disk |
+//! | a new version of a projection | reading the log once, while the old rows answer |
+//! | deleting | events are not deleted; keep personal data out of them as far as you can |

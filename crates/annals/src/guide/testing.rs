@@ -1,0 +1,120 @@
+//! Tests: of aggregates, of projections, and of the whole.
+//!
+//! # Aggregates: given, when, then
+//!
+//! Nothing is opened and nothing waits. Events take the way that they take to a log (encoded, read back, folded, checked), so a test that passes
+//! does not meet a refusal in production.
+//!
+//! ```
+//! # use annals::{Aggregate, Context, Decide, Decision, Event, emit, reject};
+//! # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
+//! # #[event(prefix = "account")]
+//! # enum AccountEvent { Deposited { amount: u64 }, Withdrawn { amount: u64 } }
+//! # #[derive(Clone, Default)] struct Account { balance: u64 }
+//! # impl Aggregate for Account {
+//! #     const NAME: &'static str = "account";
+//! #     type Event = AccountEvent;
+//! #     fn initial(_id: &str) -> Self { Self::default() }
+//! #     fn evolve(&mut self, event: &AccountEvent) {
+//! #         match event {
+//! #             AccountEvent::Deposited { amount } => self.balance += amount,
+//! #             AccountEvent::Withdrawn { amount } => self.balance -= amount,
+//! #         }
+//! #     }
+//! # }
+//! # struct Withdraw(u64);
+//! # #[derive(Debug, PartialEq, thiserror::Error)] #[error("insufficient")] struct Insufficient;
+//! # impl Decide<Withdraw> for Account {
+//! #     type Error = Insufficient;
+//! #     fn decide(&self, command: &Withdraw, _: &Context) -> Decision<Self, Insufficient> {
+//! #         if command.0 > self.balance { return reject(Insufficient) }
+//! #         emit(AccountEvent::Withdrawn { amount: command.0 })
+//! #     }
+//! # }
+//! use annals::testing::given;
+//!
+//! given::<Account>([AccountEvent::Deposited { amount: 5 }])
+//!     .when(Withdraw(3))
+//!     .then([AccountEvent::Withdrawn { amount: 3 }]);
+//! given::<Account>([]).when(Withdraw(3)).then_rejected(Insufficient);
+//! ```
+//!
+//! Time and caller are part of what is given: `.with(Context::at(time))`.
+//!
+//! # Projections
+//!
+//! [`given_view`](crate::testing::given_view) applies events to rows in memory and compares what a query answers:
+//!
+//! ```
+//! # use annals::{Event, Failure, Projection, Recorded, Rows};
+//! # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
+//! # #[event(prefix = "account")]
+//! # enum AccountEvent { Opened { owner: String } }
+//! # struct Owners;
+//! # impl Projection for Owners {
+//! #     const NAME: &'static str = "owners";
+//! #     const SCHEMA: &'static str = "CREATE TABLE owners (account TEXT, owner TEXT)";
+//! #     type Event = AccountEvent;
+//! #     fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+//! #         let AccountEvent::Opened { owner } = &event.event;
+//! #         rows.execute("INSERT INTO owners VALUES (?1, ?2)", (event.aggregate_id(), owner))?;
+//! #         Ok(())
+//! #     }
+//! # }
+//! use annals::testing::given_view;
+//!
+//! given_view(Owners, [("account-a1", AccountEvent::Opened { owner: "kim".into() })])
+//!     .then_rows("SELECT account, owner FROM owners", [("a1", "kim")]);
+//! ```
+//!
+//! # The whole
+//!
+//! `memory:` opens in no time, and has the same contract as every other store. [`settle`](crate::Annals::settle) waits until every projection
+//! and subscriber has done what there is, including what follows from that:
+//!
+//! ```
+//! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, Failure, Recorded, TestClock, emit};
+//! # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
+//! # #[event(prefix = "member")]
+//! # enum MemberEvent { Registered { name: String } }
+//! # #[derive(Clone, Default)] struct Member;
+//! # impl Aggregate for Member {
+//! #     const NAME: &'static str = "member";
+//! #     type Event = MemberEvent;
+//! #     fn initial(_id: &str) -> Self { Self }
+//! #     fn evolve(&mut self, _: &MemberEvent) {}
+//! # }
+//! # struct Register(String);
+//! # impl Decide<Register> for Member {
+//! #     type Error = std::convert::Infallible;
+//! #     fn decide(&self, command: &Register, _: &Context) -> Decision<Self, Self::Error> {
+//! #         emit(MemberEvent::Registered { name: command.0.clone() })
+//! #     }
+//! # }
+//! # #[tokio::main(flavor = "multi_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::{Arc, Mutex};
+//!
+//! let sent = Arc::new(Mutex::new(Vec::new()));
+//! let annals = Annals::open("memory:").await?;
+//! let outbox = sent.clone();
+//! annals
+//!     .subscribe("welcome")
+//!     .on(move |event: Recorded<MemberEvent>, _| {
+//!         let MemberEvent::Registered { name } = event.event;
+//!         outbox.lock().unwrap().push(name);
+//!         async { Ok::<(), Failure>(()) }
+//!     })
+//!     .start()
+//!     .await?;
+//!
+//! annals.repository::<Member>().execute("m1", Register("kim".into())).await?;
+//! annals.settle().await?;
+//! assert_eq!(*sent.lock().unwrap(), ["kim"]);
+//! # annals.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A system whose time a test sets: `annals.with_clock(Arc::new(TestClock::…))` ([`TestClock`](crate::TestClock)). A store of your own is held to the
+//! contract with the crate `annals-testkit`.
