@@ -51,13 +51,13 @@
 //!
 //! Where to read next:
 //!
-//! - [`guide`]: first steps, event sourcing for people who know SQL, tests, failing handlers, unique names.
+//! - [`guide`]: first steps, event sourcing for people who know SQL, tests, evolving events, failing handlers,
+//!   unique names, embedding the server.
 //! - [`Annals`]: the system as a whole, opened on a URL.
 //! - [`Repository`]: aggregates and commands; [`Snapshot`] for long streams; [`Answer`] for what leads to no event.
 //! - [`Projection`]: rows made of events, queried through a [`View`].
 //! - [`Subscribe`]: handlers of events, and the commands that follow from them ([`Handling`]).
 //! - [`testing`]: aggregates and projections without a store, and golden files of events.
-//! - [`guide::evolving_events`]: events that get another shape or name.
 //! - [`Tenants`]: a log for each tenant, moved while it is in use.
 //! - [`Subscription`] and [`EventStore`]: the log itself.
 #![forbid(unsafe_code)]
@@ -79,7 +79,6 @@ mod subscriber;
 
 mod tenants;
 
-pub mod guide;
 pub mod testing;
 
 pub mod guide;
