@@ -79,7 +79,6 @@ mod tenants;
 
 pub mod testing;
 
-mod checkpoint;
 mod failure;
 mod fold;
 mod follow;
@@ -87,7 +86,6 @@ mod handles;
 mod progress;
 mod recorded;
 mod shared;
-mod sql;
 mod state;
 mod stop;
 mod stream_locks;
@@ -108,6 +106,7 @@ pub use annals_core::{
 };
 pub use annals_macros::Event;
 
+pub use annals_state::{Column, Dialect, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
 pub use failure::{Failure, Refused};
 pub use fold::LoadError;
 pub use open::{open_store, open_store_to_read, open_store_with};
@@ -118,7 +117,6 @@ pub use repository::{
     Answer, Change, Committed, Execute, ExecuteError, History, Loaded, Refusal, Repository,
 };
 pub use snapshot::{MemorySnapshots, Policy, Snapshot, SnapshotStore, StoredSnapshot, every, older_than};
-pub use sql::{Column, Dialect, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
 pub use state::State;
 pub use subscriber::{Handling, Subscribe};
 pub use system::Annals;

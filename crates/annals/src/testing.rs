@@ -44,12 +44,12 @@ use annals_core::{
     Aggregate, Append, Context, Decide, Event, EventId, EventMetadata, Expected, Limits, NewEvent, Position,
     StreamId, Timestamp, Version,
 };
+use annals_state::{Database, Dialect, Params, Place, Row, Rows, SqlError, Value, select};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::repository::{Beside, Encoded, encode};
 use crate::snapshot::written;
-use crate::sql::{Database, Dialect, Params, Place, Row, Rows, SqlError, Value, select};
 use crate::{Projection, Recorded, Snapshot};
 
 /// An aggregate to which these events have happened. Its id is `test`.
