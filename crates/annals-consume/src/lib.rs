@@ -12,7 +12,6 @@
 //! `source`, `effect`, `window`, `runner`.
 #![forbid(unsafe_code)]
 
-mod caught;
 mod effect;
 mod history;
 mod runner;
@@ -21,7 +20,7 @@ mod stop;
 mod subscription;
 mod window;
 
-pub use caught::{caught, panic_text};
+pub use annals_core::{caught, panic_text};
 pub use effect::{Applied, Effect, SoFar, Stopped};
 pub use history::{Found, Ladder, LogReader, Waits, newest, reached};
 pub use runner::{Observer, Options, Runner};

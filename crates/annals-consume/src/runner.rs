@@ -20,13 +20,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{Backoff, chain};
+use annals_core::{Backoff, caught, chain, panic_text};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use crate::caught::{caught, panic_text};
 use crate::effect::{Applied, Effect, SoFar, Stopped};
 use crate::source::{Checkpoints, Read, Resumed, Source, WriteError};
 use crate::stop::Stop;

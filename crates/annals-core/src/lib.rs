@@ -42,6 +42,7 @@ mod key;
 mod limits;
 mod read;
 
+mod caught;
 mod chain;
 mod error;
 
@@ -81,6 +82,7 @@ pub use aggregate::{
 pub use append::{Append, Appended, Condition, Expected, Write};
 pub use backoff::Backoff;
 pub use bytes::Bytes;
+pub use caught::{caught, panic_text};
 pub use chain::{Cause, chain};
 pub use error::{Conflict, Error, Place, Result, Violated, Violation};
 pub use event::{ContentType, EventId, EventMetadata, EventType, Metadata, NewEvent, RecordedEvent, Tag};

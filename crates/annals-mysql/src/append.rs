@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use annals_core::{EventId, IdempotencyKey, Position, StreamId, Timestamp, Version, Witness};
 use annals_sql::{
-    Asked, Borrowed, Database, Facts, Failure, Held, How, Lineage, Session, Staged, Step, Stopped, Tail,
+    Asked, Borrowed, Database, Facts, Failure, Held, How, Lineage, Staged, Step, Stopped, Tail,
 };
+use annals_state::Session;
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
 use sqlx::mysql::{MySqlConnection, MySqlRow};

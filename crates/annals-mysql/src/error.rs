@@ -1,7 +1,8 @@
 //! What an error of MariaDB or MySQL means to the caller of the store: by its number, never by its text.
 
 use annals_core::{Cause, EventId, Position, StoreId, Witness};
-use annals_sql::{Failure, Fault, Step, Stopped, Verdict};
+use annals_sql::{Failure, Step, Stopped, Verdict};
+use annals_state::Fault;
 use sqlx::mysql::MySqlDatabaseError;
 
 /// The server goes down, the connection or the statement was ended by somebody or for its long silence, or the commit itself has

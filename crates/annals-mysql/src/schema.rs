@@ -84,7 +84,11 @@ const LOG: Part = Part {
 /// The state beside a log, which may lie elsewhere.
 const STATE: Part = Part {
     migrations: "state_migrations",
-    steps: &[&[include_str!("../sql/state/001_tables.sql")], &[include_str!("../sql/state/002_ladders.sql")]],
+    steps: &[
+        &[include_str!("../sql/state/001_tables.sql")],
+        &[include_str!("../sql/state/002_ladders.sql")],
+        &[include_str!("../sql/state/003_leases.sql")],
+    ],
     procedures: &[],
 };
 

@@ -1,6 +1,6 @@
 //! Values of read models, as columns of MariaDB and MySQL have them.
 
-use annals_sql::{Fault, Value};
+use annals_state::{Fault, Value};
 use sqlx::error::BoxDynError;
 use sqlx::mysql::{MySqlArguments, MySqlColumn, MySqlRow, MySqlTypeInfo, MySqlValueRef};
 use sqlx::{Arguments, Column, Decode, MySql, Row, Type, TypeInfo, ValueRef};

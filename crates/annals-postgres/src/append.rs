@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use annals_core::{EventId, IdempotencyKey, Position, StreamId, Version, Witness};
 use annals_sql::{
-    Asked, Borrowed, Database, Facts, Failure, Held, How, Lineage, Session, Staged, Step, Stopped, Stored,
-    Tail, own_to_json, tags_to_json,
+    Asked, Borrowed, Database, Facts, Failure, Held, How, Lineage, Staged, Step, Stopped, Stored, Tail,
+    own_to_json, tags_to_json,
 };
+use annals_state::Session;
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::{AssertSqlSafe, Executor, Postgres, Row};

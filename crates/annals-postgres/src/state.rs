@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{Error, Result, StoreId};
-use annals_sql::{Answer, Dialect, Fault, Held, Line, Pool, Session, Sessions, Speaks, Value};
+use annals_sql::{Held, Line, Pool, Speaks};
+use annals_state::{Answer, Dialect, Fault, Session, Sessions, Value};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError};

@@ -2,7 +2,7 @@
 //!
 //! The server says which type it takes for a value and which it gives; here are the bytes of each.
 
-use annals_sql::Value;
+use annals_state::Value;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};

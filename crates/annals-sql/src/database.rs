@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::Position;
+use annals_state::Session;
 use async_trait::async_trait;
 
 use crate::line::Driver;
-use crate::{Asked, Facts, Failure, Lineage, Session, Staged, Step, Tail};
+use crate::{Asked, Facts, Failure, Lineage, Staged, Step, Tail};
 
 /// How the rows of a group are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

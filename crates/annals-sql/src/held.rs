@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use annals_state::{Answer, Fault, Session, Value};
 use async_trait::async_trait;
 
-use crate::{Answer, Borrowed, Driver, Fault, Lent, Line, Session, Step, Stopped, Value};
+use crate::{Borrowed, Driver, Lent, Line, Step, Stopped};
 
 /// A server that has not answered a statement on rows for this long is given up.
 const STATEMENT_MAX: Duration = Duration::from_secs(60);

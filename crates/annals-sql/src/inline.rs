@@ -15,10 +15,11 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use annals_core::{Cause, Clock, Invalid, Position, RecordedEvent, Witness};
+use annals_state::Session;
 use async_trait::async_trait;
 
 use crate::writer::Writer;
-use crate::{Batch, Database, Failure, Session, Staged, Tail};
+use crate::{Batch, Database, Failure, Staged, Tail};
 
 /// A projection that takes events in the transaction of their append.
 #[async_trait]

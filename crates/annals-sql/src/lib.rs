@@ -18,7 +18,7 @@
 //!
 //! The files, in the order in which they are best read: `committer`, `batch`, `stage`, `facts`, `writer`, `database` (what a store
 //! says in its database's words), `line` (connections), `lineage` (which log it is), `failure`, `stopped`, `cause`; `row`, `page`, `matching`, `predecessors`, `progress`; `replicated` (reads from a replica);
-//! `inline` (projections in the transaction of an append); for the state beside a log `session`, `held`, `dialect`, `value`.
+//! `inline` (projections in the transaction of an append); `held` (a connection as `annals-state` sees it).
 #![forbid(unsafe_code)]
 
 mod batch;
@@ -43,16 +43,12 @@ mod progress;
 mod replicated;
 mod row;
 
-mod dialect;
 mod held;
-mod session;
-mod value;
 
 pub use batch::{Batch, Pending};
 pub use claim::{Claim, Claimed};
 pub use committer::{Committer, GROUP_BYTES_MAX, outcome_at, weight};
 pub use database::{Database, How};
-pub use dialect::{Allowed, Dialect, Translated};
 pub use facts::{Asked, Facts, Tail};
 pub use failure::{Failure, Step, Verdict};
 pub use held::{Held, Speaks};
@@ -66,7 +62,5 @@ pub use predecessors::{Predecessors, conditions_name_predecessor, names_predeces
 pub use progress::Progress;
 pub use replicated::{OpenReplica, Replicated, split_replica};
 pub use row::{EventRow, Stored, own_to_json, tags_to_json};
-pub use session::{Answer, Fault, Session, Sessions, run};
 pub use stage::{Staged, StagedEvent, StagedStream};
 pub use stopped::{Stopped, has_moved, of_opening};
-pub use value::Value;

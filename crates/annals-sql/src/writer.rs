@@ -10,11 +10,12 @@
 use std::time::Instant;
 
 use annals_core::Clock;
+use annals_state::Session;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use crate::line::{IDLE, Line, usable};
-use crate::{Asked, Batch, Database, Failure, How, Lineage, Session, Staged, Step, Stopped, Tail};
+use crate::{Asked, Batch, Database, Failure, How, Lineage, Staged, Step, Stopped, Tail};
 
 /// Writes groups to a database.
 pub(crate) struct Writer<D: Database> {

@@ -17,7 +17,8 @@ use annals_core::{
     StreamRead,
 };
 
-use self::request::{Random, Requests};
+pub(crate) use self::request::Random;
+use self::request::Requests;
 use crate::Trial;
 use crate::given::{Store, log, race, read};
 
@@ -63,7 +64,7 @@ pub async fn random_histories_have_one_order(trial: &mut Trial) {
 }
 
 /// The seed that `ANNALS_SEED` gives, or some that differ from run to run.
-fn seeds() -> Vec<u64> {
+pub(crate) fn seeds() -> Vec<u64> {
     if let Ok(seed) = std::env::var("ANNALS_SEED") {
         return vec![seed.parse().expect("ANNALS_SEED is a whole number")];
     }

@@ -46,8 +46,11 @@
 //! (several processes, and connections that are cut), `outages` (a server that goes away or makes wait), `hot` (calls that must not cost more in a large log), `proxy` (an
 //! address that falls silent or leads elsewhere), `server` (a real one, started by the test), `dump` (what is in one, as SQL text) and `kind` (which of them a run takes); and `failover`, a store that
 //! loses events. `fixtures` finds the files that releases have written.
+//!
+//! State beside a log has a contract of its own, in the same form: `state_trial`, `state_contract` and [`state_contract!`].
 #![forbid(unsafe_code)]
 
+mod state_trial;
 mod trial;
 
 #[cfg(unix)]
@@ -69,7 +72,10 @@ pub mod proxy;
 mod contract;
 mod given;
 mod history;
+mod state_contract;
 
 pub use contract::{CLAUSES, clause};
 pub use history::History;
+pub use state_contract::{STATE_CLAUSES, state_clause};
+pub use state_trial::{StateSubject, StateTrial, hold_state};
 pub use trial::{Another, Subject, Trial, hold};

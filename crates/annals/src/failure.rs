@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub(crate) use annals_consume::panic_text;
 use annals_core::Cause;
+use annals_state::SqlError;
 
 /// Most bytes of the text of an error.
 const CHAIN_BYTES_MAX: usize = 10_000;
@@ -106,6 +107,11 @@ impl fmt::Debug for Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the command was refused")]
 pub struct Refused;
+
+/// Whether this is what SQLite says of a broken file.
+pub(crate) fn is_of_broken_file(failure: &Failure) -> bool {
+    failure.downcast_ref::<SqlError>().is_some_and(SqlError::is_broken_file)
+}
 
 /// The text of an error of a user: making it may panic.
 pub(crate) fn shown(text: impl FnOnce() -> String) -> String {

@@ -83,7 +83,6 @@ pub mod testing;
 
 pub mod guide;
 
-mod checkpoint;
 mod codec;
 mod failure;
 mod fold;
@@ -92,7 +91,6 @@ mod handles;
 mod progress;
 mod recorded;
 mod shared;
-mod sql;
 mod state;
 mod stop;
 mod stream_locks;
@@ -114,6 +112,7 @@ pub use annals_core::{
 pub use annals_macros::Event;
 
 pub use codec::Unreadable;
+pub use annals_state::{Column, Dialect, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
 pub use failure::{Failure, Refused};
 pub use fold::LoadError;
 pub use open::{open_store, open_store_to_read, open_store_with};
@@ -124,7 +123,6 @@ pub use repository::{
     Answer, Change, Committed, Execute, ExecuteError, History, Loaded, Refusal, Repository,
 };
 pub use snapshot::{MemorySnapshots, Policy, Snapshot, SnapshotStore, StoredSnapshot, every, older_than};
-pub use sql::{Column, Dialect, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
 pub use state::State;
 pub use subscriber::{Handling, Subscribe};
 pub use system::Annals;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use annals_core::DatabaseUrl;
 use annals_core::{Clock, EventStore, Limits, MemoryStore, Position, Result, StoreId, StoreUrl, SystemClock};
-use annals_sql::{Claim, Inlines, Sessions};
+use annals_sql::{Claim, Inlines};
+use annals_state::Sessions;
 
 /// Opens the store with this address; creates it if need be.
 ///

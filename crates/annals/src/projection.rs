@@ -15,6 +15,7 @@ mod view;
 use std::sync::Arc;
 
 use annals_core::{Backoff, Event, EventStore, Invalid, Result};
+use annals_state::{Dialect, Rows};
 use parking_lot::RwLock;
 
 use home::Home;
@@ -26,8 +27,7 @@ use crate::codec;
 use crate::handles::holds_handle;
 use crate::progress::{Progress, Status};
 use crate::shared::Shared;
-use crate::sql::{Dialect, Rows};
-use crate::state::Opened;
+use crate::state::Views;
 use crate::tasks::{Registry, Tasks};
 use crate::{Failure, Recorded};
 
@@ -146,9 +146,9 @@ impl<P: Projection> Project<P> {
     pub async fn start(self) -> Result<()> {
         check_name(P::NAME)?;
         let Self { shared, tasks, started, projection, batch, backoff, inline } = self;
-        let inlines = match (&shared.state, inline) {
+        let inlines = match (&shared.state.views, inline) {
             (_, false) => None,
-            (Opened::Database(database), true) if database.inlines().is_some() => database.inlines().cloned(),
+            (Views::Database(_, Some(inlines)), true) => Some(inlines.clone()),
             _ => {
                 let problem = format!(
                     "`{}` cannot be inline: its rows would have to lie in the database of the log, opened with \

@@ -313,7 +313,7 @@ impl<A: Snapshot + Serialize + DeserializeOwned> Repository<A> {
     /// ```
     #[must_use]
     pub fn snapshots(self, policy: Policy) -> Self {
-        let store = crate::snapshot::beside(&self.shared.state);
+        let store = self.shared.state.store.clone();
         self.snapshots_in(store, policy)
     }
 

@@ -6,30 +6,25 @@
 //! - N3  To fail to keep one is a warning, never an error of the command.
 //! - N4  A state that is not read back as it was is not kept: JSON has no infinity and no `Some(None)`. The loaded state is what a replay makes of the log, with and without snapshots.
 //!
-//! The files: `policy` (when), `exact` (whether a state is the same when it is read back), `memory`, `sqlite` and `database` (where).
+//! The files: `policy` (when), `exact` (whether a state is the same when it is read back). Where they are kept: `annals_state`.
 
-mod database;
 mod exact;
-mod memory;
 mod policy;
-mod sqlite;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use annals_core::{Aggregate, Bytes, Cause, EventId, Position, Result, StreamId, Timestamp, Version};
-use async_trait::async_trait;
+use annals_core::{Aggregate, Bytes, StreamId, Timestamp, Version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use memory::MemorySnapshots;
+pub use annals_state::{MemorySnapshots, SnapshotStore, StoredSnapshot};
 pub use policy::{Policy, every, older_than};
 
 use crate::Failure;
 use crate::codec;
 use crate::failure::caught;
 use crate::fold::Folded;
-use crate::state::Opened;
 
 /// An aggregate of which snapshots can be kept. It must also be `Serialize` and `DeserializeOwned`.
 ///
@@ -47,56 +42,6 @@ pub trait Snapshot: Aggregate {
     fn is_same(&self, read_back: &Self) -> bool {
         let _ = read_back;
         true
-    }
-}
-
-/// How many snapshots are kept of one stream: the newest.
-const KEPT: usize = 4;
-
-/// A snapshot as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredSnapshot {
-    /// The stream that was folded.
-    pub stream: StreamId,
-    /// What the bytes are of: the aggregate's name, its snapshot version, and, if an event has another shape than its first,
-    /// a digest of the versions and upcasters of its events.
-    pub schema: String,
-    /// The version up to which it was folded, inclusive.
-    pub version: Version,
-    /// The event of that version.
-    pub event_id: EventId,
-    /// Position of that event.
-    pub position: Position,
-    /// When the snapshot was taken.
-    pub taken_at: Timestamp,
-    /// The state, as JSON.
-    pub state: Bytes,
-}
-
-/// Where snapshots are kept: apart from the log, and allowed to forget.
-#[async_trait]
-pub trait SnapshotStore: Send + Sync + 'static {
-    /// Keeps a snapshot, and of the same stream only the newest few beside it. Those of another schema may go.
-    async fn put(&self, snapshot: StoredSnapshot) -> Result<(), Cause>;
-
-    /// The newest snapshot of this stream and schema that is not beyond this version.
-    async fn nearest(
-        &self,
-        stream: &StreamId,
-        schema: &str,
-        up_to: Version,
-    ) -> Result<Option<StoredSnapshot>, Cause>;
-
-    /// Forgets all snapshots of a stream: one of them has turned out wrong.
-    async fn forget(&self, stream: &StreamId) -> Result<(), Cause>;
-}
-
-/// The store beside the log: the database, `state.sqlite`, or in memory if there is no directory.
-pub(crate) fn beside(state: &Opened) -> Arc<dyn SnapshotStore> {
-    match state {
-        Opened::Database(database) => Arc::new(database::DatabaseSnapshots(database.clone())),
-        Opened::Sqlite(database, Some(_)) => Arc::new(sqlite::SqliteSnapshots(database.clone())),
-        Opened::Sqlite(_, None) => Arc::new(MemorySnapshots::new(10_000)),
     }
 }
 

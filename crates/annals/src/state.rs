@@ -15,26 +15,15 @@
 //! - T3  A directory is for one process at a time, a database for any number: what runs by name runs in one of them, and
 //!   in another when that ends.
 //!
-//! The files: `database` (state in a database), `guard` (who does what), `place` (the schema of a projection).
-
-mod database;
-mod guard;
-mod place;
-mod volatile;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use annals_core::{Error, Result, StoreId, StoreUrl};
 use annals_sql::Inlines;
-use rusqlite::{Connection, OptionalExtension};
-
-pub(crate) use database::{StateDatabase, Transaction, id_of, position_of};
-pub(crate) use guard::Held;
-pub(crate) use place::{AWAY_MAX, ViewPlace};
-
-use crate::sql::{Database, Place, SqlError};
+use annals_state::{MemoryState, SqlState, SqliteState, StateStore};
 
 /// Where the state beside the log is kept.
 #[derive(Clone, Debug)]
@@ -50,10 +39,30 @@ enum Kept {
 
 /// State that is open.
 #[derive(Clone)]
-pub(crate) enum Opened {
-    /// `state.sqlite`, and where the projections' files are, if they are files.
-    Sqlite(Database, Option<PathBuf>),
-    Database(StateDatabase),
+pub(crate) struct Opened {
+    /// Checkpoints and snapshots.
+    pub store: Arc<dyn StateStore>,
+    /// Where the rows of projections lie.
+    pub views: Views,
+}
+
+/// Where the rows of projections lie.
+#[derive(Clone)]
+pub(crate) enum Views {
+    /// In SQLite, in files of this directory or in memory.
+    Sqlite(Option<PathBuf>),
+    /// In schemas of the database. With the projections of its log that are inline, if it is the log's own database.
+    Database(SqlState, Option<Inlines>),
+}
+
+impl Opened {
+    /// The database that several processes share, if the state is in one.
+    pub fn database(&self) -> Option<&SqlState> {
+        match &self.views {
+            Views::Database(database, _) => Some(database),
+            Views::Sqlite(_) => None,
+        }
+    }
 }
 
 impl State {
@@ -105,40 +114,25 @@ impl State {
     }
 
     /// Opens it for this log.
-    pub(crate) async fn open(self, store: StoreId) -> Result<Opened> {
-        let (place, views) = match self.0 {
+    pub(crate) async fn open(self, log: StoreId) -> Result<Opened> {
+        match self.0 {
             Kept::Database(url, inlines) => {
-                let sessions = crate::open::sessions(&url)?;
-                return Ok(Opened::Database(StateDatabase::open(sessions, inlines, store).await?));
+                let database = SqlState::open(crate::open::sessions(&url)?, log).await?;
+                Ok(Opened { store: Arc::new(database.clone()), views: Views::Database(database, inlines) })
             }
-            Kept::Memory => (Place::Memory, None),
+            Kept::Memory => Ok(Opened { store: Arc::new(MemoryState::new(log)), views: Views::Sqlite(None) }),
             Kept::Directory(directory) => {
                 // The process may change its working directory.
                 let absolute = std::path::absolute(&directory);
                 let directory = absolute.map_err(|error| {
                     Error::Unavailable(format!("{}: {error}", directory.display()).into())
                 })?;
-                (Place::File(directory.join("state.sqlite")), Some(directory.join("views")))
-            }
-        };
-        let made = views.clone();
-        let open = move || -> Result<Database> {
-            if let Some(views) = made {
+                let views = directory.join("views");
                 let named = |error| Error::Unavailable(format!("{}: {error}", views.display()).into());
                 DirBuilder::new().recursive(true).mode(0o700).create(&views).map_err(named)?;
+                let store = SqliteState::open(directory.join("state.sqlite"), log).await?;
+                Ok(Opened { store: Arc::new(store), views: Views::Sqlite(Some(views)) })
             }
-            let path = match &place {
-                Place::File(path) => Some(path.clone()),
-                Place::Memory => None,
-            };
-            let named = |error| state_error(path.as_deref(), error);
-            let database = Database::open(&place).map_err(named)?;
-            database.write_now(|connection| bind(connection, store)).map_err(named)?;
-            Ok(database)
-        };
-        match tokio::task::spawn_blocking(open).await {
-            Ok(database) => Ok(Opened::Sqlite(database?, views)),
-            Err(stopped) => Err(Error::Unavailable(Box::new(stopped))),
         }
     }
 }
@@ -151,64 +145,4 @@ impl std::fmt::Debug for Kept {
             Self::Database(url, _) => write!(f, "{url}"),
         }
     }
-}
-
-pub(crate) fn unavailable(error: impl Into<SqlError>) -> Error {
-    Error::Unavailable(Box::new(error.into()))
-}
-
-/// Why state in SQLite cannot be used, with the file, what is in it, and what can be done.
-pub(crate) fn state_error(path: Option<&Path>, error: SqlError) -> Error {
-    let Some(path) = path else { return unavailable(error) };
-    if !error.is_broken_file() {
-        return Error::Unavailable(format!("{}: {error}", path.display()).into());
-    }
-    let file = path.file_name().unwrap_or_default().to_string_lossy();
-    let named = match subscribers_in(path) {
-        Some(names) if !names.is_empty() => format!(" ({})", names.join(", ")),
-        _ => " (their names cannot be read)".to_owned(),
-    };
-    let cause = format!(
-        "{error}. The file holds snapshots, which are made again, and how far each subscriber is{named}; the log does not \
-         need it. Put a copy of the file in its place, or remove it, with `{file}-wal` and `{file}-shm`: every subscriber \
-         then begins from the start, and does again what it did for each event of the log (sends mail, books). See \
-         docs/operations.md, \"A broken state.sqlite\""
-    );
-    let place = annals_core::Place { file: path.display().to_string(), offset: 0, position: None };
-    Error::Damaged { place, cause: cause.into() }
-}
-
-/// The subscribers that have a checkpoint in a file, as far as it can be read.
-fn subscribers_in(path: &Path) -> Option<Vec<String>> {
-    let connection = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
-    let mut statement =
-        connection.prepare("SELECT subscriber FROM checkpoints ORDER BY subscriber LIMIT 100").ok()?;
-    let names = statement.query_map((), |row| row.get(0)).ok()?;
-    Some(names.filter_map(Result::ok).collect())
-}
-
-/// Empties a file if it was another log's.
-fn bind(connection: &Connection, store: StoreId) -> Result<(), SqlError> {
-    connection.execute_batch(include_str!("state/sqlite.sql"))?;
-    let ladder = "SELECT 1 FROM pragma_table_info('checkpoints') WHERE name = 'ladder'";
-    if connection.query_row(ladder, (), |_| Ok(())).optional()?.is_none() {
-        connection.execute_batch("ALTER TABLE checkpoints ADD COLUMN ladder BLOB")?;
-    }
-    let bound: Option<Vec<u8>> = {
-        let mut statement = connection.prepare("SELECT store FROM log")?;
-        let mut rows = statement.query(())?;
-        rows.next()?.map(|row| row.get(0)).transpose()?
-    };
-    if bound.as_deref() == Some(store.as_bytes()) {
-        return Ok(());
-    }
-    if bound.as_ref().is_some_and(|bound| bound.len() != store.as_bytes().len()) {
-        return Err(SqlError::Statement("its table `log` does not say which log it is the state of".into()));
-    }
-    if bound.is_some() {
-        tracing::warn!(%store, "the state beside the log is another log's: snapshots and checkpoints are dropped");
-        connection.execute_batch("DELETE FROM log; DELETE FROM snapshots; DELETE FROM checkpoints;")?;
-    }
-    connection.execute("INSERT INTO log (store) VALUES (?1)", [store.as_bytes()])?;
-    Ok(())
 }

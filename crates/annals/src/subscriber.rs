@@ -22,7 +22,6 @@ use run::SubscriberRunner;
 use crate::codec::{self, Parts};
 use crate::progress::{Kind, Progress};
 use crate::shared::Shared;
-use crate::state::Opened;
 use crate::tasks::{Known, Registry, Tasks};
 use crate::{Failure, Recorded};
 
@@ -318,8 +317,8 @@ impl Subscribe {
             query: query.clone(),
             share,
         };
-        let (database, shares) = match &shared.state {
-            Opened::Database(database) if shares > 1 => (Some(database), Share::all(shares).collect()),
+        let (database, shares) = match shared.state.database() {
+            Some(database) if shares > 1 => (Some(database), Share::all(shares).collect()),
             _ => (None, Vec::new()),
         };
         let is_divided = readable(checkpoints.divide(&*shared.store, &shares).await)?.is_some();
@@ -350,6 +349,8 @@ fn readable<T>(checkpoint: Result<T, CheckpointError>) -> Result<Option<T>> {
     match checkpoint {
         Ok(read) => Ok(Some(read)),
         Err(CheckpointError::Failed(error)) => Err(error),
-        Err(CheckpointError::Unreadable { .. } | CheckpointError::Gone(_)) => Ok(None),
+        Err(
+            CheckpointError::Unreadable { .. } | CheckpointError::Gone(_) | CheckpointError::LeaseLost(_),
+        ) => Ok(None),
     }
 }

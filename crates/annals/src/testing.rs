@@ -50,13 +50,13 @@ use annals_core::{
     Aggregate, Append, Context, Decide, Event, EventId, Expected, Limits, NewEvent, Position, RecordedEvent,
     StreamId, Timestamp, Version,
 };
+use annals_state::{Database, Dialect, Params, Place, Row, Rows, SqlError, Value, select};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec::{self, Beside, encode};
 use crate::repository::Encoded;
 use crate::snapshot::written;
-use crate::sql::{Database, Dialect, Params, Place, Row, Rows, SqlError, Value, select};
 use crate::{Failure, Projection, Snapshot};
 
 pub use golden::golden;

@@ -28,4 +28,5 @@ mod contract;
 mod order;
 mod outages;
 mod plans;
+mod state_contract;
 mod support;

@@ -29,4 +29,5 @@ mod order;
 mod outages;
 mod plans;
 mod replicas;
+mod state_contract;
 mod support;

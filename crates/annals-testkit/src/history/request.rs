@@ -13,10 +13,10 @@ use super::{Sent, lock};
 use crate::given::{category, event, event_type, key, stream, tag};
 
 /// A small generator of random numbers (SplitMix64): the same seed, the same numbers.
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64, task: u64) -> Self {
+    pub(crate) fn new(seed: u64, task: u64) -> Self {
         Self(seed ^ task.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
@@ -29,7 +29,7 @@ impl Random {
     }
 
     /// A number from 0 up, smaller than this.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
@@ -38,7 +38,7 @@ impl Random {
         self.below(times) == 0
     }
 
-    fn index(&mut self, length: usize) -> usize {
+    pub(crate) fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).expect("it is below a length")
     }
 

@@ -5,6 +5,8 @@
 
 mod caught;
 mod kept;
+mod state_caught;
+mod state_kept;
 
 use std::sync::Arc;
 

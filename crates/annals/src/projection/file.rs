@@ -12,13 +12,13 @@
 use std::path::{Path, PathBuf};
 
 use annals_core::{Error, EventId, EventStore, Position, Result, Witness};
+use annals_state::{
+    Bound, Checked, Database, Dialect, Place, SqlError, blocking, is_broken, remove, unavailable, whole,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Projection;
 use super::serving::{Answering, Serving};
-use crate::checkpoint::{Bound, Checked};
-use crate::sql::{Database, Dialect, Place, SqlError, blocking, is_broken, remove, whole};
-use crate::state::unavailable;
 
 /// A projection's database, and that of the version before as long as it answers.
 pub(crate) struct ViewFile {

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use annals_core::{EventStore, Position, RecordedEvent, Result, Witness};
+use annals_state::{Checked, Lease, SqlError};
 
 use super::Projection;
 use super::file::ViewFile;
 use super::run::{self, Batching, NotApplied};
 use super::schema::{self, ViewSchema};
 use super::serving::Serving;
-use crate::checkpoint::Checked;
 use crate::shared::Shared;
-use crate::sql::SqlError;
-use crate::state::Opened;
+use crate::state::Views;
 
 /// Where the rows of a projection lie, with those of the version before as long as they answer.
 pub(super) enum Home {
@@ -23,11 +22,9 @@ pub(super) enum Home {
 impl Home {
     /// Opens the rows of this version, or begins them.
     pub async fn open<P: Projection>(shared: &Shared) -> Result<Self> {
-        match &shared.state {
-            Opened::Sqlite(_, views) => {
-                ViewFile::open::<P>(&*shared.store, views.clone()).await.map(Self::File)
-            }
-            Opened::Database(database) => {
+        match &shared.state.views {
+            Views::Sqlite(views) => ViewFile::open::<P>(&*shared.store, views.clone()).await.map(Self::File),
+            Views::Database(database, _) => {
                 ViewSchema::open::<P>(&*shared.store, database).await.map(Self::Schema)
             }
         }
@@ -81,6 +78,14 @@ impl Home {
         }
     }
 
+    /// From here on the rows are filled under this lease.
+    pub fn hold(&mut self, lease: &Lease) {
+        match self {
+            Self::File(_) => {}
+            Self::Schema(schema) => schema.hold(lease),
+        }
+    }
+
     /// It has come to the end of the log: this version answers from now on, if an older one did so far.
     pub fn caught_up(&mut self) -> Option<Serving> {
         match self {
@@ -109,7 +114,8 @@ impl Home {
         match self {
             Self::File(file) => run::apply(&file.database, projection, events, before, at, batching).await,
             Self::Schema(schema) => {
-                schema::apply(schema.place(), projection, events, before, at, batching).await
+                let lease = schema.lease();
+                schema::apply(schema.place(), projection, events, before, at, batching, lease).await
             }
         }
     }

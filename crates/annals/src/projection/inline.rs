@@ -16,15 +16,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use annals_core::{EventStore, Invalid, LogRead, Position, Query, RecordedEvent, Witness};
-use annals_sql::{Dialect, Group, Inline, NotTaken, Session};
+use annals_sql::{Group, Inline, NotTaken};
+use annals_state::{Dialect, Session, SqlError, ViewPlace, position_of};
 use async_trait::async_trait;
 
 use super::run::Batching;
 use super::schema::{Lock, Locked, check_deferred, lock_with_log, set_checkpoint, take};
 use super::{Projected, Projection};
 use crate::Failure;
-use crate::sql::SqlError;
-use crate::state::{ViewPlace, position_of};
 
 /// This many positions the rows may be behind and be caught up in the transaction of an append.
 pub(super) const BEHIND_MAX: u64 = 1_000;
@@ -135,7 +134,7 @@ impl<P: Projection> InlineProjection<P> {
         if let Err(fault) = check_deferred(session, &self.place).await {
             let event = places.last().copied().unwrap_or_default();
             return Err(Left::NotTaken(match fault {
-                annals_sql::Fault::Unavailable(cause) => NotTaken::Unavailable(cause),
+                annals_state::Fault::Unavailable(cause) => NotTaken::Unavailable(cause),
                 fault => {
                     let problem = format!("is refused by the projection `{}`: {fault}", P::NAME);
                     NotTaken::Refused { event, problem: Invalid::new("events", problem) }
@@ -152,7 +151,7 @@ impl<P: Projection> InlineProjection<P> {
     /// Where the checkpoint is, which somebody may be moving.
     async fn position(&self, session: &mut (dyn Session + '_)) -> Result<Position, Left> {
         let (dialect, sql) = (self.place.database().dialect(), "SELECT position FROM annals_checkpoint");
-        let answer = crate::sql::carry_out(session, dialect, self.place.schema(), sql, &[]).await;
+        let answer = annals_state::execute(session, dialect, self.place.schema(), sql, &[]).await;
         let answer = answer.map_err(|fault| self.behind(fault.into()))?;
         let Some(row) = answer.rows.first() else { return Ok(Position::ZERO) };
         Ok(position_of(row).map_err(|fault| self.behind(fault.into()))?.0)
@@ -203,7 +202,7 @@ impl<P: Projection> InlineProjection<P> {
     /// Writes the rows after a savepoint, with short time limits, and takes them back if they cannot be written.
     async fn write_or_undo(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<bool, NotTaken> {
         let (begin, end) = limits(self.place.database().dialect());
-        let lost = |fault: annals_sql::Fault| NotTaken::Unavailable(Box::new(SqlError::from(fault)));
+        let lost = |fault: annals_state::Fault| NotTaken::Unavailable(Box::new(SqlError::from(fault)));
         session.script(&begin).await.map_err(lost)?;
         let mut written = Err(Left::Behind);
         let work = async {

@@ -11,21 +11,19 @@ use annals_consume::{
 };
 use annals_core::{Backoff, Cause, Position, Query, RecordedEvent, Seen, Witness};
 use annals_sql::{Inlines, Registered};
+use annals_state::{Checked, Database, HeldLease, Rows, SqlError};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::file::{checkpoint, set_checkpoint};
 use super::inline::InlineProjection;
 use super::serving::Projected;
 use super::{Home, Projection};
-use crate::checkpoint::Checked;
 use crate::codec;
-use crate::failure::caught;
+use crate::failure::{caught, is_of_broken_file};
 use crate::follow::{Followed, follow};
 use crate::handles::inside_now;
 use crate::reports::Reports;
 use crate::shared::Shared;
-use crate::sql::{Database, Rows, SqlError};
-use crate::state::Held;
 use crate::stop::Stop;
 use crate::tasks::after_panic;
 use crate::{Failure, Recorded};
@@ -128,6 +126,7 @@ impl<P: Projection> ProjectionRunner<P> {
                 self.fill(stop).await;
                 continue;
             };
+            self.0.target.lock().await.home.hold(held.lease());
             tokio::select! {
                 () = self.fill(stop) => {}
                 () = held.lost() => {
@@ -139,7 +138,7 @@ impl<P: Projection> ProjectionRunner<P> {
 
     /// Waits until it is the turn of this process to fill the rows, and follows what is done meanwhile. `None` if a stop
     /// is asked for.
-    async fn turn(&self, stop: &mut Stop) -> Option<Option<Held>> {
+    async fn turn(&self, stop: &mut Stop) -> Option<Option<HeldLease>> {
         if stop.is_asked() {
             return None;
         }
@@ -153,7 +152,7 @@ impl<P: Projection> ProjectionRunner<P> {
         let held = stop.or(async {
             tokio::select! {
                 biased;
-                held = database.guard().hold(name) => Some(held),
+                held = database.leases().hold(name) => Some(held),
                 () = follow(P::NAME, shared.store.clone(), query, &projected.progress, &mut followed) => None,
             }
         });
@@ -199,9 +198,7 @@ impl<P: Projection> ProjectionRunner<P> {
         let all = Batching::AllAtOnce;
         match target.home.apply(projection.clone(), events.to_vec(), before, at, all).await {
             // A broken file is no event's fault.
-            Err(NotApplied::Failed(FailedAt { index: None, failure }))
-                if !SqlError::is_of_broken_file(&failure) =>
-            {
+            Err(NotApplied::Failed(FailedAt { index: None, failure })) if !is_of_broken_file(&failure) => {
                 let one_by_one = Batching::OneByOne;
                 target.home.apply(projection.clone(), events.to_vec(), before, at, one_by_one).await?;
             }
@@ -292,7 +289,7 @@ impl<P: Projection> Effect<LogReader> for Fill<P> {
                     return Applied::stopped(0, self.resume_after(error.into(), &mut target).await);
                 }
             };
-        if SqlError::is_of_broken_file(&failure) {
+        if is_of_broken_file(&failure) {
             return Applied::stopped(0, self.resume_after(failure, &mut target).await);
         }
         // Those before it are applied on their own, so that what they say can be seen.
@@ -365,7 +362,7 @@ impl<P: Projection> Fill<P> {
 
     /// The rows cannot be read or written: they are checked after a while.
     async fn resume_after(&self, failure: Failure, target: &mut MutexGuard<'_, Target>) -> Stopped {
-        if SqlError::is_of_broken_file(&failure)
+        if is_of_broken_file(&failure)
             && let Home::File(file) = &mut target.home
         {
             file.is_broken();
@@ -418,7 +415,7 @@ impl<P: Projection> Followed for ProjectionRunner<P> {
             return Some(format!("the rows cannot be used: {}", Failure::from(error).into_text()));
         }
         let Home::Schema(schema) = &target.home else { return None };
-        Some(schema.place().database().guard().waits_for(lease(&target.home)).await)
+        Some(schema.place().database().leases().waits_for(lease(&target.home)).await)
     }
 }
 

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use annals_core::{EventStore, Invalid, Position, RecordedEvent, Result, Witness};
-use annals_sql::{Dialect, Fault, Session, Value};
+use annals_state::{
+    AWAY_MAX, Checked, Dialect, Fault, Lease, Params, Rows, Session, SqlError, SqlState, StatementChannel,
+    Unusable, Value, ViewPlace, id_of, position_of, run_blocking,
+};
 
 use super::Projection;
 use super::run::{Batching, FailedAt, NotApplied, give};
 use super::serving::{Answering, Serving};
 use crate::Failure;
-use crate::checkpoint::{Checked, Unusable};
-use crate::sql::{Line, Params, Rows, SqlError, carry};
-use crate::state::{AWAY_MAX, StateDatabase, ViewPlace, id_of, position_of};
 
 /// Rows of an older version that others use are looked at again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -38,17 +38,20 @@ pub(super) struct ViewSchema {
     /// When to try to remove older versions; `None` if there are none.
     removes: Option<Instant>,
     renewed: Instant,
+    /// The lease under which this process fills the rows.
+    lease: Option<Lease>,
 }
 
 impl ViewSchema {
     /// Opens the schema of this version, or makes it.
-    pub async fn open<P: Projection>(store: &dyn EventStore, database: &StateDatabase) -> Result<Self> {
+    pub async fn open<P: Projection>(store: &dyn EventStore, database: &SqlState) -> Result<Self> {
         let place = ViewPlace::of(database, P::NAME, P::VERSION)?;
         let definition = P::schema(database.dialect());
         let (checkpoint, is_made, renewed) = (Position::ZERO, false, Instant::now());
-        let mut schema = Self { place, definition, checkpoint, is_made, older: None, removes: None, renewed };
+        let mut schema =
+            Self { place, definition, checkpoint, is_made, older: None, removes: None, renewed, lease: None };
         schema.check(store).await?;
-        let instance = database.guard().instance().await?.to_owned();
+        let instance = database.leases().instance().await?.to_owned();
         let all_older = schema.place.older().await?;
         for candidate in all_older.iter().rev() {
             let mut work = candidate.work().await?;
@@ -66,7 +69,7 @@ impl ViewSchema {
 
     /// Makes sure that the rows are there, and are of this log and this schema. Makes them again if they are not.
     pub async fn check(&mut self, store: &dyn EventStore) -> Result<Checked> {
-        let instance = self.place.database().guard().instance().await?.to_owned();
+        let instance = self.place.database().leases().instance().await?.to_owned();
         let mut work = self.place.work().await?;
         let mut checked = Checked { position: Position::ZERO, witness: None, made_again: None };
         let make = match work.bound().await? {
@@ -122,7 +125,7 @@ impl ViewSchema {
         if self.renewed.elapsed() < RENEW {
             return Ok(());
         }
-        let instance = self.place.database().guard().instance().await?;
+        let instance = self.place.database().leases().instance().await?;
         for place in [Some(&self.place), self.older.as_ref()].into_iter().flatten() {
             place.renew(instance).await?;
         }
@@ -133,7 +136,7 @@ impl ViewSchema {
     /// Says that this process does not use the rows any more, as far as that can be said now.
     pub async fn let_go(&self) {
         let goodbye = async {
-            let instance = self.place.database().guard().instance().await?;
+            let instance = self.place.database().leases().instance().await?;
             for place in [Some(&self.place), self.older.as_ref()].into_iter().flatten() {
                 place.let_go(instance).await?;
             }
@@ -155,6 +158,15 @@ impl ViewSchema {
 
     pub fn place(&self) -> &ViewPlace {
         &self.place
+    }
+
+    /// From here on the rows are filled under this lease.
+    pub fn hold(&mut self, lease: &Lease) {
+        self.lease = Some(lease.clone());
+    }
+
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
     }
 
     pub fn checkpoint(&self) -> Position {
@@ -193,7 +205,7 @@ impl ViewSchema {
 
     /// Whether all of them are removed.
     async fn try_remove_older(&self) -> Result<bool> {
-        let instance = self.place.database().guard().instance().await?;
+        let instance = self.place.database().leases().instance().await?;
         let mut all = true;
         for older in self.place.older().await? {
             let mut work = older.work().await?;
@@ -233,7 +245,7 @@ pub(super) async fn lock(
         Lock::Wait => "SELECT position FROM annals_checkpoint FOR UPDATE",
         Lock::Skip => "SELECT position FROM annals_checkpoint FOR UPDATE SKIP LOCKED",
     };
-    let answer = crate::sql::carry_out(session, dialect, place.schema(), sql, &[]).await?;
+    let answer = annals_state::execute(session, dialect, place.schema(), sql, &[]).await?;
     answer.rows.first().map(|row| Ok(position_of(row)?.0)).transpose()
 }
 
@@ -260,7 +272,7 @@ pub(super) async fn lock_with_log(
         FROM annals_checkpoint AS c FOR UPDATE{skip}",
         place.home()
     );
-    let answer = crate::sql::carry_out(session, dialect, place.schema(), &sql, &[]).await?;
+    let answer = annals_state::execute(session, dialect, place.schema(), &sql, &[]).await?;
     let Some(row) = answer.rows.first() else { return Ok(Locked::ByOther) };
     let (position, witness) = position_of(row)?;
     let in_log = row.get(2).and_then(id_of);
@@ -279,7 +291,7 @@ pub(super) async fn set_checkpoint(
     let dialect = place.database().dialect();
     let sql = "UPDATE annals_checkpoint SET position = ?1, event_id = ?2";
     let values: Vec<Value> = (at.position, at.id.as_bytes().as_slice()).values()?;
-    crate::sql::carry_out(session, dialect, place.schema(), sql, &values).await?;
+    annals_state::execute(session, dialect, place.schema(), sql, &values).await?;
     Ok(())
 }
 
@@ -303,19 +315,19 @@ pub(super) async fn take<P: Projection>(
     if events.is_empty() {
         return Ok(());
     }
-    let work = move |line: &Line| {
+    let work = move |line: &StatementChannel| {
         let taken = give(&*projection, events, &Rows::on(line), batching);
         taken.map_err(|failed| NotTaken { failed, lost: line.is_lost() })
     };
     let dialect = place.database().dialect();
-    let carried = carry(session, dialect, place.schema(), deadline, work).await;
+    let carried = run_blocking(session, dialect, place.schema(), deadline, work).await;
     carried.unwrap_or_else(|stopped| {
         let failed = FailedAt { index: Some(0), failure: Failure::from(stopped) };
         Err(NotTaken { failed, lost: true })
     })
 }
 
-/// Applies events in one transaction with the checkpoint before and after them.
+/// Applies events in one transaction with the checkpoint before and after them, if the lease is not lost.
 pub(super) async fn apply<P: Projection>(
     place: &ViewPlace,
     projection: Arc<P>,
@@ -323,6 +335,7 @@ pub(super) async fn apply<P: Projection>(
     before: Position,
     at: Witness,
     batching: Batching,
+    lease: Option<&Lease>,
 ) -> Result<(), NotApplied> {
     let mut transaction = place.begin().await.map_err(SqlError::from)?;
     let found = lock(transaction.session(), place, Lock::Wait).await.map_err(SqlError::from)?;
@@ -337,6 +350,14 @@ pub(super) async fn apply<P: Projection>(
         return Err(NotApplied::Failed(failed));
     }
     set_checkpoint(transaction.session(), place, at).await?;
+    // Last, so that the row of the lease is locked for a moment only.
+    if let Some(lease) = lease
+        && !transaction.is_held(lease).await.map_err(SqlError::from)?
+    {
+        transaction.rollback().await;
+        let lost = format!("the lease `{}` is lost: another process fills the rows", lease.name);
+        return Err(SqlError::Unavailable(lost.into()).into());
+    }
     match transaction.commit().await {
         Err(Fault::Refused(cause)) => {
             let failure = SqlError::from(Fault::Refused(cause)).into();

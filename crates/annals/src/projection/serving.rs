@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use annals_core::EventStore;
-use annals_sql::Value;
+use annals_state::{Database, Row, SqlError, Value, ViewPlace, select};
 use parking_lot::RwLock;
 
 use crate::progress::{Kind, Progress};
-use crate::sql::{Database, Row, SqlError, select};
-use crate::state::ViewPlace;
 use crate::tasks::Known;
 
 /// What is known of a running projection by everybody but its task.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{Position, Seen, Witness};
+use annals_state::{Params, Row, SqlError};
 
 use super::serving::Serving;
 use super::{Projected, Projection};
 use crate::progress::Phase;
-use crate::sql::{Params, Row, SqlError};
 
 /// How long a query waits for the rows to be as new as was asked for, if nothing else is said.
 const WITHIN: Duration = Duration::from_secs(5);

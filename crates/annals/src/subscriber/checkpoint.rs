@@ -1,4 +1,4 @@
-//! How far a subscriber has come: a row of `state.sqlite`, or of the table `checkpoints` of a database.
+//! How far a subscriber has come: a checkpoint of `annals_state`, and where it resumes in the log.
 //!
 //! - C1  A checkpoint names its event and carries a ladder of older ones (`history`). If the log lost events, the subscriber
 //!       steps back to the newest event in common, and its status says so.
@@ -6,31 +6,29 @@
 //!
 //! Several rows of one subscriber, and how the work is divided otherwise: `division`.
 
+use std::sync::Arc;
+
 use annals_consume::Ladder;
-use annals_core::{Error, EventId, EventStore, Position, Result, Seen, Witness};
-use annals_sql::{Fault, Value};
-use rusqlite::{OptionalExtension, params, types};
+use annals_core::{Error, EventStore, Position, Result, Seen, Witness};
+use annals_state::{Advanced, Checkpoint, HeldLease, Lease, SqlState, StateError, StateStore};
 
 use super::division::Finished;
 use super::group::Share;
-use crate::sql::{Database, Params, SqlError, whole};
-use crate::state::{Held, Opened, StateDatabase, state_error, unavailable};
+use crate::state::Opened;
 
 /// The checkpoint of one subscriber, or of one share of a group.
 #[derive(Clone)]
 pub(super) struct Checkpoints {
-    pub(super) kept: Kept,
+    pub(super) store: Arc<dyn StateStore>,
+    /// The database that several processes share, if the state is in one.
+    pub(super) database: Option<SqlState>,
     pub(super) subscriber: String,
     /// Whether a subscriber without a checkpoint begins at the end of the log.
     pub(super) from_now: bool,
     /// Whether `division` has made the row.
     is_share: bool,
-}
-
-#[derive(Clone)]
-pub(super) enum Kept {
-    Sqlite(Database),
-    Database(StateDatabase),
+    /// Under which it is written.
+    lease: Option<Lease>,
 }
 
 /// A checkpoint as it is stored: everything up to the position is handled.
@@ -66,29 +64,37 @@ pub(super) enum CheckpointError {
          start all of them with the same number"
     )]
     Gone(String),
+    #[error("{0}")]
+    LeaseLost(String),
     #[error(transparent)]
     Failed(#[from] Error),
 }
 
-impl From<Fault> for CheckpointError {
-    fn from(fault: Fault) -> Self {
-        SqlError::from(fault).into()
-    }
-}
-
-impl From<SqlError> for CheckpointError {
-    fn from(error: SqlError) -> Self {
-        Self::Failed(unavailable(error))
+impl From<StateError> for CheckpointError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Unreadable { name, problem } => Self::Unreadable { subscriber: name, problem },
+            StateError::LeaseLost(_) => Self::LeaseLost(error.to_string()),
+            StateError::Failed(error) => Self::Failed(error),
+        }
     }
 }
 
 impl Checkpoints {
     pub fn new(state: &Opened, subscriber: &str, from_now: bool) -> Self {
-        let kept = match state {
-            Opened::Sqlite(database, _) => Kept::Sqlite(database.clone()),
-            Opened::Database(database) => Kept::Database(database.clone()),
-        };
-        Self { kept, subscriber: subscriber.to_owned(), from_now, is_share: false }
+        Self {
+            store: state.store.clone(),
+            database: state.database().cloned(),
+            subscriber: subscriber.to_owned(),
+            from_now,
+            is_share: false,
+            lease: None,
+        }
+    }
+
+    /// The same, written under this lease.
+    pub fn under(&self, lease: Option<&Lease>) -> Self {
+        Self { lease: lease.cloned(), ..self.clone() }
     }
 
     /// That of one share of a group.
@@ -194,17 +200,9 @@ impl Checkpoints {
     pub async fn write(&self, ladder: &Ladder) -> Result<(), CheckpointError> {
         let Some(witness) = ladder.newest() else { return Ok(()) };
         let stored = Stored { position: witness.position, ladder: ladder.clone(), whole: true };
-        match &self.kept {
-            Kept::Sqlite(database) => self.put_in_file(database, &stored, None).await,
-            Kept::Database(database) => {
-                let sql = "UPDATE {state}.checkpoints SET position = ?2, event_id = ?3, ladder = ?4
-                    WHERE subscriber = ?1 AND position < ?2";
-                let changed = database.write(sql, &stored.values(&self.subscriber)?).await;
-                if changed.map_err(SqlError::from)?.changed == 0 && self.read().await?.is_none() {
-                    return Err(CheckpointError::Gone(self.subscriber.clone()));
-                }
-                Ok(())
-            }
+        match self.store.advance(&self.subscriber, &stored.checkpoint(), self.lease.as_ref()).await? {
+            Advanced::Missing => Err(CheckpointError::Gone(self.subscriber.clone())),
+            Advanced::Moved | Advanced::Behind => Ok(()),
         }
     }
 
@@ -214,114 +212,35 @@ impl Checkpoints {
     }
 
     /// Waits until this process is the one that handles the events of this subscriber; at once, if there is no other.
-    pub async fn hold(&self) -> Option<Held> {
-        match &self.kept {
-            Kept::Sqlite(_) => None,
-            Kept::Database(database) => Some(database.guard().hold(self.lease()).await),
+    pub async fn hold(&self) -> Option<HeldLease> {
+        match &self.database {
+            None => None,
+            Some(database) => Some(database.leases().hold(self.lease()).await),
         }
     }
 
     /// Why the lease is not here.
     pub async fn waits_for(&self) -> Option<String> {
-        match &self.kept {
-            Kept::Sqlite(_) => None,
-            Kept::Database(database) => Some(database.guard().waits_for(self.lease()).await),
+        match &self.database {
+            None => None,
+            Some(database) => Some(database.leases().waits_for(self.lease()).await),
         }
     }
 
     /// Puts a checkpoint where there is none, or in the place of one that is at this position. If others have moved it
     /// meanwhile, theirs stays.
     async fn put(&self, instead: Option<Position>, stored: &Stored) -> Result<(), CheckpointError> {
-        let database = match &self.kept {
-            Kept::Sqlite(database) => return self.put_in_file(database, stored, instead).await,
-            Kept::Database(database) => database,
+        let (checkpoint, lease) = (stored.checkpoint(), self.lease.as_ref());
+        match instead {
+            None => self.store.create(&self.subscriber, &checkpoint, lease).await?,
+            Some(position) => self.store.replace(&self.subscriber, position, &checkpoint, lease).await?,
         };
-        let mut transaction = database.begin().await?;
-        if let Some(position) = instead {
-            let sql = "DELETE FROM {state}.checkpoints WHERE subscriber = ?1 AND position = ?2";
-            transaction.run(sql, &(self.subscriber.as_str(), position).values()?).await?;
-        }
-        transaction.run(&insert(database), &stored.values(&self.subscriber)?).await?;
-        transaction.commit().await?;
         Ok(())
     }
 
-    /// Stores a checkpoint that is further, or that takes the place of the one at this position.
-    async fn put_in_file(
-        &self,
-        database: &Database,
-        stored: &Stored,
-        instead: Option<Position>,
-    ) -> Result<(), CheckpointError> {
-        let subscriber = self.subscriber.clone();
-        let seen = stored.ladder.newest().map(|witness| (witness.position, *witness.id.as_bytes()));
-        let (position, ladder) = (whole(stored.position.get())?, stored.ladder.to_bytes());
-        let instead = instead.map(|instead| whole(instead.get())).transpose()?;
-        let write = move |connection: &rusqlite::Connection| -> Result<(), SqlError> {
-            connection
-                .prepare_cached(
-                    "INSERT INTO checkpoints (subscriber, position, witness_position, witness_id, ladder)
-                     VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET
-                     position = excluded.position, witness_position = excluded.witness_position,
-                     witness_id = excluded.witness_id, ladder = excluded.ladder
-                     WHERE excluded.position > position OR position = ?6",
-                )?
-                .execute(params![
-                    subscriber,
-                    position,
-                    seen.map(|_| position),
-                    seen.map(|(_, id)| id),
-                    ladder,
-                    instead
-                ])?;
-            Ok(())
-        };
-        let written = database.write(write).await;
-        written.map_err(|error| CheckpointError::Failed(state_error(database.path(), error)))
-    }
-
     pub(super) async fn read(&self) -> Result<Option<Stored>, CheckpointError> {
-        let subscriber = self.subscriber.clone();
-        let cells = match &self.kept {
-            Kept::Sqlite(database) => {
-                let read = move |connection: &rusqlite::Connection| {
-                    let sql = "SELECT position, witness_id, ladder FROM checkpoints WHERE subscriber = ?1";
-                    let cell =
-                        |row: &rusqlite::Row<'_>, place| row.get::<_, types::Value>(place).map(value_of);
-                    let found = connection.query_row(sql, [subscriber], |row| {
-                        Ok([cell(row, 0)?, cell(row, 1)?, cell(row, 2)?])
-                    });
-                    Ok::<_, SqlError>(found.optional()?)
-                };
-                let found = database.read(read).await;
-                let failed = |error| CheckpointError::Failed(state_error(database.path(), error));
-                found.map_err(failed)?.map(Vec::from)
-            }
-            Kept::Database(database) => {
-                let sql = "SELECT position, event_id, ladder FROM {state}.checkpoints WHERE subscriber = ?1";
-                let answer = database.read(sql, &[Value::Text(subscriber)]).await;
-                answer.map_err(SqlError::from)?.rows.into_iter().next()
-            }
-        };
-        cells.map(|cells| Stored::of(&self.subscriber, &cells)).transpose()
-    }
-}
-
-/// The statement that stores a checkpoint in a database unless there is one.
-pub(super) fn insert(database: &StateDatabase) -> String {
-    database.insert_unless_there(
-        "{state}.checkpoints (subscriber, position, event_id, ladder) VALUES (?1, ?2, ?3, ?4)",
-        "subscriber",
-    )
-}
-
-fn value_of(value: types::Value) -> Value {
-    match value {
-        types::Value::Null => Value::Null,
-        types::Value::Integer(number) => Value::Integer(number),
-        types::Value::Real(number) => Value::Real(number),
-        types::Value::Text(text) => Value::Text(text),
-        types::Value::Blob(bytes) => Value::Blob(bytes),
+        let found = self.store.checkpoint(&self.subscriber).await?;
+        found.map(|found| Stored::of(&self.subscriber, &found)).transpose()
     }
 }
 
@@ -341,30 +260,16 @@ impl Stored {
         Self { position, ladder, whole: true }
     }
 
-    /// What these columns say: position, event, ladder.
-    pub fn of(subscriber: &str, cells: &[Value]) -> Result<Self, CheckpointError> {
-        let unreadable = |problem: &str| CheckpointError::Unreadable {
-            subscriber: subscriber.to_owned(),
-            problem: problem.to_owned(),
-        };
-        let position = match cells.first() {
-            Some(Value::Integer(position)) => u64::try_from(*position).ok().map(Position::new),
-            _ => None,
-        };
-        let position = position.ok_or_else(|| unreadable("has no position"))?;
-        let event = match cells.get(1) {
-            Some(Value::Null) | None => None,
-            Some(id) => {
-                let id = crate::state::id_of(id).ok_or_else(|| unreadable("has an event that is no id"))?;
-                Some(Witness { position, id: EventId::from_bytes(id) })
-            }
-        };
-        let ladder = match cells.get(2) {
-            Some(Value::Null) | None => None,
-            Some(Value::Blob(bytes)) => {
-                Some(Ladder::from_bytes(bytes).ok_or_else(|| unreadable("has a ladder that is none"))?)
-            }
-            Some(_) => return Err(unreadable("has a ladder that is none")),
+    /// What is stored under this name.
+    pub fn of(subscriber: &str, found: &Checkpoint) -> Result<Self, CheckpointError> {
+        let position = found.position;
+        let event = found.event.map(|id| Witness { position, id });
+        let ladder = match &found.ladder {
+            None => None,
+            Some(bytes) => Some(Ladder::from_bytes(bytes).ok_or_else(|| CheckpointError::Unreadable {
+                subscriber: subscriber.to_owned(),
+                problem: "has a ladder that is none".to_owned(),
+            })?),
         };
         // A version of Annals without ladders may have moved it since.
         match ladder.filter(|ladder| ladder.newest() == event) {
@@ -379,8 +284,12 @@ impl Stored {
         }
     }
 
-    pub fn values(&self, subscriber: &str) -> Result<Vec<Value>, SqlError> {
-        let id = self.ladder.newest().map(|witness| witness.id.as_bytes().to_vec());
-        (subscriber, self.position, id, self.ladder.to_bytes()).values()
+    /// As it is stored.
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            position: self.position,
+            event: self.ladder.newest().map(|witness| witness.id),
+            ladder: Some(self.ladder.to_bytes()),
+        }
     }
 }

@@ -6,8 +6,8 @@
 //! mail/1 of 2 at 120 · mail/2 of 2 at 120 · mail/division: of 4, at 300, 120, 300, 300     started with two shares
 //! ```
 //!
-//! - V1  All rows of a division are made in one transaction, under the lock of the row `NAME/division`, so processes that
-//!       start at once make one division.
+//! - V1  All rows of a division are made in one transaction, if they are still as they were found (`replace_parts`), so processes
+//!       that start at once make one division.
 //! - V2  New shares begin where the slowest old one was. What an old share had finished beyond that is noted, and not
 //!       delivered again.
 //! - V3  What is noted names its event as a checkpoint does: after a loss of events only what is in common is finished. That is
@@ -19,15 +19,13 @@
 use std::time::Duration;
 
 use annals_consume::Ladder;
-use annals_core::{EventStore, Position, Result, StreamId, Witness};
-use annals_sql::{Fault, Value};
+use annals_core::{Error, EventStore, Position, Result, StreamId, Witness};
+use annals_state::Checkpoint;
 
-use super::checkpoint::{CheckpointError, Checkpoints, Kept, Stored, insert};
+use super::checkpoint::{CheckpointError, Checkpoints, Stored};
 use super::group::Share;
-use crate::sql::{Params, SqlError};
-use crate::state::{StateDatabase, Transaction};
 
-/// A transaction that meets those of others is tried again this often.
+/// Work that others divide too, or handle meanwhile, is looked at again this often.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -54,11 +52,9 @@ impl Finished {
 
     /// What is noted for this subscriber.
     pub async fn read(checkpoints: &Checkpoints) -> Result<Self, CheckpointError> {
-        let Kept::Database(database) = &checkpoints.kept else { return Ok(Self::default()) };
         let name = checkpoints.subscriber.split('/').next().unwrap_or_default();
-        let sql = "SELECT ladder FROM {state}.checkpoints WHERE subscriber = ?1";
-        let answer = database.read(sql, &[Value::Text(row_of(name))]).await.map_err(SqlError::from)?;
-        answer.rows.first().map_or(Ok(Self::default()), |row| Self::of(name, &row[0]))
+        let found = checkpoints.store.checkpoint(&row_of(name)).await?;
+        found.map_or(Ok(Self::default()), |found| Self::of(name, &found))
     }
 
     /// Forgets what the log does not have any more.
@@ -81,12 +77,8 @@ impl Finished {
         Ok(())
     }
 
-    fn of(name: &str, cell: &Value) -> Result<Self, CheckpointError> {
-        let read = match cell {
-            Value::Null => Some(Self::default()),
-            Value::Blob(bytes) => Self::from_bytes(bytes),
-            _ => None,
-        };
+    fn of(name: &str, noted: &Checkpoint) -> Result<Self, CheckpointError> {
+        let read = noted.ladder.as_deref().map_or(Some(Self::default()), Self::from_bytes);
         read.ok_or_else(|| CheckpointError::Unreadable {
             subscriber: row_of(name),
             problem: "does not say what is finished".to_owned(),
@@ -141,97 +133,76 @@ fn row_of(name: &str) -> String {
 }
 
 impl Checkpoints {
-    /// Has rows for this division of the work and no others. Files know no division.
+    /// Has rows for this division of the work and no others. Where one process has the state there is no division.
     pub async fn divide(&self, store: &dyn EventStore, shares: &[Share]) -> Result<(), CheckpointError> {
-        let Kept::Database(database) = &self.kept else { return Ok(()) };
+        if self.database.is_none() {
+            return Ok(());
+        }
         let first = self.first(store).await?;
-        for attempt in 1.. {
-            match self.try_divide(store, database, shares, &first).await {
-                // Others divide it too, and the database has undone one of us.
-                Err(NotDivided::Fault(Fault::Unavailable(_))) if attempt < TRIES => {}
-                Err(NotDivided::Fault(fault)) => return Err(SqlError::from(fault).into()),
-                Err(NotDivided::Other(error)) => return Err(error),
-                Ok(()) => break,
+        for _ in 1..TRIES {
+            match self.try_divide(store, shares, &first).await {
+                Ok(true) => return Ok(()),
+                // Others have moved what was found, or divide it too, and the database has undone one of us.
+                Ok(false) | Err(CheckpointError::Failed(Error::Unavailable(_))) => {}
+                Err(error) => return Err(error),
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Ok(())
+        match self.try_divide(store, shares, &first).await? {
+            true => Ok(()),
+            false => {
+                let problem = format!(
+                    "the work of `{}` is handled and divided by others all the time",
+                    self.subscriber
+                );
+                Err(Error::Unavailable(problem.into()).into())
+            }
+        }
     }
 
+    /// Whether the work is divided so, or else was moved meanwhile.
     async fn try_divide(
         &self,
         store: &dyn EventStore,
-        database: &StateDatabase,
         shares: &[Share],
         first: &Stored,
-    ) -> Result<(), NotDivided> {
+    ) -> Result<bool, CheckpointError> {
         let mut wanted: Vec<String> = match shares {
             [] => vec![self.subscriber.clone()],
             shares => shares.iter().map(|share| self.of_share(*share).subscriber).collect(),
         };
         wanted.sort();
-        let mut transaction = database.begin().await?;
-        let lock = Stored::of(&self.subscriber, &[Value::Integer(0)])?.values(&row_of(&self.subscriber))?;
-        transaction.run(&insert(database), &lock).await?;
-        let sql = "SELECT ladder FROM {state}.checkpoints WHERE subscriber = ?1 FOR UPDATE";
-        let noted = transaction.run(sql, &[Value::Text(row_of(&self.subscriber))]).await?;
-        let found = self.rows(&mut transaction).await?;
-        if found.iter().map(|(name, _)| name).eq(&wanted) {
-            transaction.rollback().await;
-            return Ok(());
+        let all = self.store.parts(&self.subscriber).await?;
+        let row = row_of(&self.subscriber);
+        let rows = || all.iter().filter(|(name, _)| *name != row);
+        if rows().map(|(name, _)| name).eq(&wanted) {
+            return Ok(true);
         }
         // Some may have stepped back after a loss, and others not yet: from here on all are of one history.
-        let mut in_common = Vec::with_capacity(found.len());
-        for (name, stored) in found {
-            let (stored, _) = self.in_common(stored, store).await.map_err(CheckpointError::from)?;
-            in_common.push((name, stored));
+        let mut found = Vec::new();
+        for (name, checkpoint) in rows() {
+            let (stored, _) = self.in_common(Stored::of(name, checkpoint)?, store).await?;
+            found.push((name.clone(), stored));
         }
-        let found = in_common;
         let slowest = found.iter().map(|(_, stored)| stored).min_by_key(|stored| stored.position);
         let begin = slowest.unwrap_or(first).clone();
-        let finished = match noted.rows.first() {
+        let finished = match all.iter().find(|(name, _)| *name == row) {
             // Without rows of shares it is of those that were removed by hand.
-            Some(row) if !found.is_empty() => Finished::of(&self.subscriber, &row[0])?,
+            Some((_, noted)) if !found.is_empty() => Finished::of(&self.subscriber, noted)?,
             _ => Finished::default(),
         };
         let finished = finished.with(self.division_of(&found, begin.position), begin.position);
-        if !found.is_empty() {
+        let mut instead: Vec<_> = wanted.into_iter().map(|name| (name, begin.checkpoint())).collect();
+        if !finished.0.is_empty() {
+            let (position, ladder) = (finished.furthest(), Some(finished.to_bytes()));
+            instead.push((row, Checkpoint { position, event: None, ladder }));
+        }
+        let is_divided = self.store.replace_parts(&self.subscriber, &all, &instead).await?;
+        if is_divided && !found.is_empty() {
             let (subscriber, position) = (&self.subscriber, begin.position);
             tracing::info!(subscriber, %position, "the work is divided otherwise from here on");
         }
-        let delete = format!("DELETE {OF_ALL}");
-        transaction.run(&delete, &self.range()?).await?;
-        for share in wanted {
-            transaction.run(&insert(database), &begin.values(&share)?).await?;
-        }
-        if !finished.0.is_empty() {
-            let values = (row_of(&self.subscriber), finished.furthest(), None::<i64>, finished.to_bytes());
-            transaction.run(&insert(database), &values.values()?).await?;
-        }
-        Ok(transaction.commit().await?)
-    }
-
-    /// All rows of the subscriber but the one that is locked, by name.
-    async fn rows(&self, transaction: &mut Transaction) -> Result<Vec<(String, Stored)>, NotDivided> {
-        let sql = format!("SELECT subscriber, position, event_id, ladder {OF_ALL} FOR UPDATE");
-        let rows = transaction.run(&sql, &self.range()?).await?.rows;
-        let mut found = Vec::new();
-        for row in rows {
-            let Some(name) = text_of(&row[0]).filter(|name| *name != row_of(&self.subscriber)) else {
-                continue;
-            };
-            let stored = Stored::of(&name, &row[1..])?;
-            found.push((name, stored));
-        }
-        found.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(found)
-    }
-
-    /// The parameters of [`OF_ALL`].
-    fn range(&self) -> Result<Vec<Value>, SqlError> {
-        let name = &self.subscriber;
-        // `0` is the sign behind `/`.
-        (name.as_str(), format!("{name}/"), format!("{name}0")).values()
+        Ok(is_divided)
     }
 
     /// What these rows had finished. A share whose row is missing had finished what the slowest had.
@@ -254,41 +225,6 @@ impl Checkpoints {
             *positions.get_mut(index)? = stored.position;
         }
         Some(Division { positions, ladder: furthest.ladder.clone() })
-    }
-}
-
-const OF_ALL: &str =
-    "FROM {state}.checkpoints WHERE subscriber = ?1 OR (subscriber > ?2 AND subscriber < ?3)";
-
-enum NotDivided {
-    Fault(Fault),
-    Other(CheckpointError),
-}
-
-impl From<Fault> for NotDivided {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl From<CheckpointError> for NotDivided {
-    fn from(error: CheckpointError) -> Self {
-        Self::Other(error)
-    }
-}
-
-impl From<SqlError> for NotDivided {
-    fn from(error: SqlError) -> Self {
-        Self::Other(error.into())
-    }
-}
-
-/// A name in a column, which has bytes in MariaDB and MySQL.
-fn text_of(value: &Value) -> Option<String> {
-    match value {
-        Value::Text(name) => Some(name.clone()),
-        Value::Blob(bytes) => String::from_utf8(bytes.clone()).ok(),
-        _ => None,
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::StreamId;
-use annals_sql::Fault;
+use annals_state::{Fault, HeldLease, SqlState};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -23,7 +23,6 @@ use super::run::SubscriberRunner;
 use crate::Failure;
 use crate::progress::Progress;
 use crate::shared::Shared;
-use crate::state::{Held, StateDatabase};
 use crate::stop::Stop;
 use crate::tasks::after_panic;
 
@@ -66,7 +65,7 @@ impl fmt::Display for Share {
 /// The part of one process in a group.
 pub(super) struct Group {
     name: String,
-    database: StateDatabase,
+    database: SqlState,
     checkpoints: Checkpoints,
     /// Whether the work is known to be divided into these shares.
     is_divided: bool,
@@ -74,7 +73,7 @@ pub(super) struct Group {
     shared: Arc<Shared>,
     /// Of all shares that this process has.
     pub progress: Arc<Progress>,
-    seat: Option<Held>,
+    seat: Option<HeldLease>,
     active: BTreeMap<usize, Active>,
 }
 
@@ -86,7 +85,7 @@ struct Active {
 
 impl Group {
     pub fn new(
-        database: StateDatabase,
+        database: SqlState,
         checkpoints: Checkpoints,
         is_divided: bool,
         shares: Vec<Arc<SubscriberRunner>>,
@@ -167,17 +166,17 @@ impl Group {
         let names = |kind: &str| -> Vec<String> {
             (0..self.shares.len()).map(|index| format!("{kind} {index} of {}", self.name)).collect()
         };
-        let (seats, locks, guard) = (names("seat"), names("share"), self.database.guard());
-        if self.seat.as_ref().is_none_or(Held::is_lost) {
+        let (seats, locks, leases) = (names("seat"), names("share"), self.database.leases());
+        if self.seat.as_ref().is_none_or(HeldLease::is_lost) {
             self.seat = None;
             for seat in &seats {
-                self.seat = guard.try_hold(seat.clone()).await;
+                self.seat = leases.try_hold(seat.clone()).await;
                 if self.seat.is_some() {
                     break;
                 }
             }
         }
-        let members = guard.count(seats).await?;
+        let members = leases.count(seats).await?;
         let part = match (&self.seat, members) {
             (Some(_), 1..) => self.shares.len().div_ceil(members),
             _ => 0,
@@ -193,7 +192,7 @@ impl Group {
                 break;
             }
             if !self.active.contains_key(&index)
-                && let Some(held) = guard.try_hold(lock).await
+                && let Some(held) = leases.try_hold(lock).await
             {
                 self.active.insert(index, Active::start(self.shares[index].clone(), held));
             }
@@ -238,15 +237,16 @@ async fn first<F: Future<Output = ()> + Unpin>(mut futures: Vec<F>) {
 }
 
 impl Active {
-    fn start(share: Arc<SubscriberRunner>, mut held: Held) -> Self {
+    fn start(share: Arc<SubscriberRunner>, mut held: HeldLease) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut stop_asked = Stop::from(stopped);
+        let lease = held.lease().clone();
         let task = tokio::spawn(async move {
             share.progress.takes_over();
             while !stop_asked.is_asked() && !held.is_lost() {
                 let work = async {
                     tokio::select! {
-                        () = share.deliver_held(&mut stop_asked) => {}
+                        () = share.deliver_held(&mut stop_asked, Some(&lease)) => {}
                         // Handlers that are at work are dropped.
                         () = held.lost() => {
                             tracing::warn!(subscriber = %share.name, "another process may have this share now");

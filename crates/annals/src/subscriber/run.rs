@@ -10,6 +10,7 @@ use annals_consume::{
     Applied, Effect, Ladder, LogReader, Options, Read, Runner, SoFar, Source, Stopped, WriteError,
 };
 use annals_core::{Backoff, Cause, EventStore, Query, RecordedEvent, Seen, Witness};
+use annals_state::{HeldLease, Lease};
 
 use super::checkpoint::{CheckpointError, Checkpoints};
 use super::division::Finished;
@@ -23,7 +24,6 @@ use crate::progress::Progress;
 use crate::reports::Reports;
 use crate::repository::Delivered;
 use crate::shared::Shared;
-use crate::state::Held;
 use crate::stop::Stop;
 use crate::tasks::after_panic;
 
@@ -70,11 +70,12 @@ impl SubscriberRunner {
         while !stop.is_asked() {
             let Some(held) = stop.or(self.turn()).await else { return };
             let Some(mut held) = held else {
-                self.deliver_held(stop).await;
+                self.deliver_held(stop, None).await;
                 continue;
             };
+            let lease = held.lease().clone();
             tokio::select! {
-                () = self.deliver_held(stop) => {}
+                () = self.deliver_held(stop, Some(&lease)) => {}
                 // Handlers that are at work are dropped.
                 () = held.lost() => {
                     tracing::warn!(subscriber = %self.name, "the lease is lost; another process may have this subscriber");
@@ -84,7 +85,7 @@ impl SubscriberRunner {
     }
 
     /// Waits until it is the turn of this process, and follows what is done meanwhile.
-    async fn turn(&self) -> Option<Held> {
+    async fn turn(&self) -> Option<HeldLease> {
         let mut followed = self.checkpoints.clone();
         let store = self.shared.store.clone();
         let held = tokio::select! {
@@ -99,7 +100,8 @@ impl SubscriberRunner {
     }
 
     /// Delivers events from the checkpoint on until the system stops. Only for the process that has the lease.
-    pub(super) async fn deliver_held(&self, stop: &mut Stop) {
+    pub(super) async fn deliver_held(&self, stop: &mut Stop, lease: Option<&Lease>) {
+        let checkpoints = self.checkpoints.under(lease);
         let effect = Arc::new(Deliver { runner: self.clone(), stop: stop.clone() });
         let observer = Arc::new(Reports { known: self.progress.clone(), shared: self.shared.clone() });
         let options = Options {
@@ -112,7 +114,8 @@ impl SubscriberRunner {
             backoff: self.backoff,
             ..Options::default()
         };
-        Runner::new(self.name.clone(), effect, Resume(self.clone()), observer, options).run(stop).await;
+        let resume = Resume(Self { checkpoints, ..self.clone() });
+        Runner::new(self.name.clone(), effect, resume, observer, options).run(stop).await;
     }
 }
 
@@ -206,7 +209,9 @@ impl annals_consume::Checkpoints<Undelivered> for Resume {
     async fn write(&self, ladder: &mut Ladder) -> Result<(), WriteError> {
         match self.0.checkpoints.write(ladder).await {
             Ok(()) => Ok(()),
-            Err(error @ CheckpointError::Gone(_)) => Err(WriteError::Moved(error.into())),
+            Err(error @ (CheckpointError::Gone(_) | CheckpointError::LeaseLost(_))) => {
+                Err(WriteError::Moved(error.into()))
+            }
             Err(error) => Err(WriteError::Unavailable(error.into())),
         }
     }

@@ -4,15 +4,20 @@
 //!       when the process ends, however that is, and the others look every second.
 //! - G2  That connection is tried every second. Once it is lost, so are the locks, and those who had one get to know. Some
 //!       moments may pass in which two believe to have it: what must not happen twice is bound to more than a lock.
-//! - G3  A process has the lock of its own name, its instance, as long as it has that connection.
+//! - G3  With the lock comes a fencing token (`lease`): the number of the row of `leases`, which grows each time that a process
+//!       takes the lock. A write under a lease compares it, so the moments of G2 write nothing. A version of Annals without tokens
+//!       takes the same locks, and its writes are held apart by those alone.
+//! - G4  A process has the lock of its own name, its instance, as long as it has that connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{EventId, StoreId};
-use annals_sql::{Dialect, Fault, Session, Sessions, Value};
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::lease_row::{seize, vacate};
+use crate::{Dialect, Fault, Lease, Session, Sessions, Value};
 
 /// How often the connection is tried, and locks that others have.
 const PULSE: Duration = Duration::from_secs(1);
@@ -20,33 +25,38 @@ const PULSE: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The locks of this process.
-pub(crate) struct Guard {
+pub struct Leases {
     asks: mpsc::UnboundedSender<Ask>,
     instance: String,
 }
 
 enum Ask {
     /// Wants to have the lock of this name.
-    Hold(String, oneshot::Sender<Held>),
+    Hold(String, oneshot::Sender<HeldLease>),
     /// Wants it if it is free now.
-    Try(String, oneshot::Sender<Option<Held>>),
+    Try(String, oneshot::Sender<Option<HeldLease>>),
     /// Wants to know who has it.
     Holder(String, oneshot::Sender<String>),
     /// Wants to know how many of these anybody has.
     Count(Vec<String>, oneshot::Sender<Result<usize, Fault>>),
-    LetGo(String),
+    Release(String),
     /// Wants to know that the connection stands.
     Ready(oneshot::Sender<Result<(), Fault>>),
 }
 
 /// The lock of a name, until this is dropped.
-pub(crate) struct Held {
-    name: String,
+pub struct HeldLease {
+    lease: Lease,
     lost: watch::Receiver<bool>,
     asks: mpsc::WeakUnboundedSender<Ask>,
 }
 
-impl Held {
+impl HeldLease {
+    /// The lease with its token, which a write under it names.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
     /// Whether the lock was lost.
     pub fn is_lost(&self) -> bool {
         *self.lost.borrow() || self.lost.has_changed().is_err()
@@ -54,20 +64,21 @@ impl Held {
 
     /// Waits until the lock is lost.
     pub async fn lost(&mut self) {
-        // An error means that the guard has ended, and its connection with it.
+        // An error means that the task has ended, and its connection with it.
         let _ = self.lost.wait_for(|lost| *lost).await;
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldLease {
     fn drop(&mut self) {
         if let Some(asks) = self.asks.upgrade() {
-            let _ = asks.send(Ask::LetGo(std::mem::take(&mut self.name)));
+            let _ = asks.send(Ask::Release(std::mem::take(&mut self.lease.name)));
         }
     }
 }
 
-impl Guard {
+impl Leases {
+    /// Starts the task that holds them. Must be called on a runtime.
     pub fn start(sessions: Arc<dyn Sessions>, store: StoreId) -> Self {
         let (asks, mut asked) = mpsc::unbounded_channel();
         let instance = EventId::generate().to_string();
@@ -82,13 +93,9 @@ impl Guard {
         };
         tokio::spawn(async move {
             loop {
-                let work = async {
-                    keeping.run(&mut asked).await;
-                    Ok(())
-                };
-                let Err(panic) = crate::failure::caught_later(work).await else { return };
+                let Err(panic) = annals_core::caught(keeping.run(&mut asked)).await else { return };
                 // Those who had a lock are notified, and those who want one are served again.
-                keeping.give_up(&Fault::unavailable(panic.into_text()));
+                keeping.give_up(&Fault::unavailable(panic));
                 tokio::time::sleep(PULSE).await;
             }
         });
@@ -96,7 +103,7 @@ impl Guard {
     }
 
     /// Waits until this process has the lock of this name.
-    pub async fn hold(&self, name: String) -> Held {
+    pub async fn hold(&self, name: String) -> HeldLease {
         let (granted, held) = oneshot::channel();
         let sent = self.asks.send(Ask::Hold(name, granted));
         match (sent, held.await) {
@@ -107,7 +114,7 @@ impl Guard {
     }
 
     /// The lock of this name, if it is free.
-    pub async fn try_hold(&self, name: String) -> Option<Held> {
+    pub async fn try_hold(&self, name: String) -> Option<HeldLease> {
         let (granted, held) = oneshot::channel();
         self.asks.send(Ask::Try(name, granted)).ok()?;
         held.await.ok()?
@@ -148,7 +155,7 @@ impl Guard {
 }
 
 /// What all locks of this state begin with.
-pub(super) fn prefix(sessions: &dyn Sessions, store: StoreId) -> String {
+pub fn prefix(sessions: &dyn Sessions, store: StoreId) -> String {
     format!("annals {store} {} ", sessions.home())
 }
 
@@ -159,7 +166,7 @@ struct Keeping {
     instance: String,
     session: Option<Box<dyn Session>>,
     held: HashMap<String, watch::Sender<bool>>,
-    wanted: Vec<(String, oneshot::Sender<Held>)>,
+    wanted: Vec<(String, oneshot::Sender<HeldLease>)>,
     asks: mpsc::WeakUnboundedSender<Ask>,
 }
 
@@ -172,7 +179,7 @@ impl Keeping {
                 ask = asked.recv() => match ask {
                     Some(Ask::Hold(name, granted)) => {
                         self.wanted.push((name, granted));
-                        drop(self.go_on().await);
+                        drop(self.step().await);
                     }
                     Some(Ask::Try(name, granted)) => {
                         let held = self.within(async |keeping| keeping.take(&name).await).await;
@@ -187,14 +194,14 @@ impl Keeping {
                     Some(Ask::Count(names, count)) => {
                         drop(count.send(self.within(async |keeping| keeping.count(&names).await).await));
                     }
-                    Some(Ask::LetGo(name)) => self.let_go(&name).await,
-                    Some(Ask::Ready(ready)) => drop(ready.send(self.go_on().await)),
+                    Some(Ask::Release(name)) => self.release(&name).await,
+                    Some(Ask::Ready(ready)) => drop(ready.send(self.step().await)),
                     None => return,
                 },
                 _ = pulse.tick() => {
                     self.wanted.retain(|(_, granted)| !granted.is_closed());
                     if self.session.is_some() || !self.wanted.is_empty() {
-                        drop(self.go_on().await);
+                        drop(self.step().await);
                     }
                 }
             }
@@ -202,7 +209,7 @@ impl Keeping {
     }
 
     /// Tries the connection and what is wanted.
-    async fn go_on(&mut self) -> Result<(), Fault> {
+    async fn step(&mut self) -> Result<(), Fault> {
         self.within(async |keeping| keeping.try_wanted().await).await
     }
 
@@ -261,7 +268,7 @@ impl Keeping {
     }
 
     /// Takes a lock if it is free.
-    async fn take(&mut self, name: &str) -> Result<Option<Held>, Fault> {
+    async fn take(&mut self, name: &str) -> Result<Option<HeldLease>, Fault> {
         let Some(session) = &mut self.session else { return Ok(None) };
         // A session gets a lock that it has again, and would have to let it go twice.
         if self.held.contains_key(name)
@@ -269,9 +276,15 @@ impl Keeping {
         {
             return Ok(None);
         }
+        let dialect = self.sessions.dialect();
+        let Some(lease) = seize(&mut **session, dialect, self.sessions.home(), name, &self.instance).await?
+        else {
+            unlock(&mut **session, &self.prefix, dialect, name).await?;
+            return Ok(None);
+        };
         let (sender, lost) = watch::channel(false);
         self.held.insert(name.to_owned(), sender);
-        Ok(Some(Held { name: name.to_owned(), lost, asks: self.asks.clone() }))
+        Ok(Some(HeldLease { lease, lost, asks: self.asks.clone() }))
     }
 
     /// Who has a lock, as a status shows it.
@@ -293,7 +306,7 @@ impl Keeping {
             }
         };
         let lock = Value::Text(format!("{}{name}", self.prefix));
-        let answer = annals_sql::run(&mut **session, dialect, sql, &[lock]).await?;
+        let answer = crate::run(&mut **session, dialect, sql, &[lock]).await?;
         let holder = match answer.rows.into_iter().flatten().next() {
             Some(Value::Text(holder)) => holder,
             Some(Value::Blob(holder)) => String::from_utf8_lossy(&holder).into_owned(),
@@ -320,19 +333,23 @@ impl Keeping {
         Ok(count)
     }
 
-    async fn let_go(&mut self, name: &str) {
+    async fn release(&mut self, name: &str) {
         if self.held.remove(name).is_none() {
             return;
         }
-        if let Some(session) = &mut self.session
-            && let Err(fault) = unlock(&mut **session, &self.prefix, self.sessions.dialect(), name).await
-        {
+        let Some(session) = &mut self.session else { return };
+        let dialect = self.sessions.dialect();
+        let released = async {
+            vacate(&mut **session, dialect, self.sessions.home(), name, &self.instance).await?;
+            unlock(&mut **session, &self.prefix, dialect, name).await
+        };
+        if let Err(fault) = released.await {
             self.give_up(&fault);
         }
     }
 }
 
-pub(super) fn instance_lock(instance: &str) -> String {
+pub fn instance_lock(instance: &str) -> String {
     format!("instance {instance}")
 }
 
@@ -344,7 +361,7 @@ async fn lock_call(
     prefix: &str,
     name: &str,
 ) -> Result<bool, Fault> {
-    let answer = annals_sql::run(session, dialect, sql, &[Value::Text(format!("{prefix}{name}"))]).await?;
+    let answer = crate::run(session, dialect, sql, &[Value::Text(format!("{prefix}{name}"))]).await?;
     match answer.rows.first().and_then(|row| row.first()) {
         Some(Value::Integer(1)) => Ok(true),
         Some(Value::Integer(0)) => Ok(false),
@@ -354,7 +371,7 @@ async fn lock_call(
 }
 
 /// Takes a lock if it is free.
-pub(super) async fn try_lock(
+pub async fn try_lock(
     session: &mut (dyn Session + '_),
     prefix: &str,
     dialect: Dialect,
@@ -371,7 +388,7 @@ pub(super) async fn try_lock(
 ///
 /// # Errors
 /// Also if it does not have it: then two may have believed to have it.
-pub(super) async fn unlock(
+pub async fn unlock(
     session: &mut (dyn Session + '_),
     prefix: &str,
     dialect: Dialect,
@@ -389,7 +406,7 @@ pub(super) async fn unlock(
 
 #[cfg(test)]
 mod tests {
-    use annals_sql::Answer;
+    use crate::Answer;
     use async_trait::async_trait;
 
     use super::*;

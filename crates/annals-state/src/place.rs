@@ -11,39 +11,44 @@
 //!       One that has other tables only is somebody else's, and is refused.
 //! - Y3  A process that makes, takes into use or removes one has its lock. A process that uses it is in `annals_holders`, and
 //!       renews that. It counts as a user until it lets go, or was not seen for [`AWAY_MAX`] and does not have the lock of
-//!       its name (`guard`): a connection may be lost, and a machine may stand still.
+//!       its name (`leases`): a connection may be lost, and a machine may stand still.
 //! - Y4  Times are those of the database. One in the future says nothing, and counts as now.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use annals_core::{Error, Invalid, Position, Result, Witness};
-use annals_sql::{Dialect, Fault, Session, Value};
 
-use super::database::quoted;
-use super::guard::{instance_lock, prefix, try_lock, unlock};
-use super::{StateDatabase, Transaction, id_of, position_of, unavailable, volatile};
-use crate::checkpoint::Bound;
-use crate::sql::{Row, SqlError};
+use crate::bound::Bound;
+use crate::database::Transaction;
+use crate::leases::{instance_lock, prefix, try_lock, unlock};
+use crate::words::quoted;
+use crate::{
+    Dialect, Fault, Row, Session, SqlError, SqlState, Value, id_of, position_of, unavailable, volatile,
+};
 
 /// How long others may take to make the same schema.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked whether they have.
 const LOOK: Duration = Duration::from_millis(20);
 /// A process that was not seen for this long does not use its rows any more.
-pub(crate) const AWAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub const AWAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The schema of one version of a projection. A clone is the same.
 #[derive(Clone)]
-pub(crate) struct ViewPlace {
-    database: StateDatabase,
+pub struct ViewPlace {
+    database: SqlState,
     schema: Arc<str>,
     projection: Arc<str>,
     version: u32,
 }
 
 impl ViewPlace {
-    pub fn of(database: &StateDatabase, projection: &str, version: u32) -> Result<Self, Invalid> {
+    /// The schema of this version of a projection.
+    ///
+    /// # Errors
+    /// If its name is too long for the database.
+    pub fn of(database: &SqlState, projection: &str, version: u32) -> Result<Self, Invalid> {
         let schema = format!("{}{version}", before_version(database, projection));
         let most = if database.dialect() == Dialect::MySql { 64 } else { 63 };
         if schema.len() > most {
@@ -55,14 +60,17 @@ impl ViewPlace {
         Ok(Self { database: database.clone(), schema: schema.into(), projection: projection.into(), version })
     }
 
-    pub fn database(&self) -> &StateDatabase {
+    /// The database that has it.
+    pub fn database(&self) -> &SqlState {
         &self.database
     }
 
+    /// Its name.
     pub fn schema(&self) -> &str {
         &self.schema
     }
 
+    /// The version of the projection.
     pub fn version(&self) -> u32 {
         self.version
     }
@@ -98,7 +106,7 @@ impl ViewPlace {
     /// Runs a query of a user's.
     pub async fn select(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, SqlError> {
         let dialect = self.database.dialect();
-        if let Some(problem) = dialect.refuses(sql, annals_sql::Allowed::Read) {
+        if let Some(problem) = dialect.refuses(sql, crate::Allowed::Read) {
             return Err(SqlError::Statement(problem.into()));
         }
         // A connection that was lost while nobody used it is not worth an error.
@@ -106,14 +114,14 @@ impl ViewPlace {
             Err(Fault::Unavailable(_)) => self.select_once(sql, values).await,
             answer => answer,
         };
-        Ok(crate::sql::read(answer?))
+        Ok(crate::row::read(answer?))
     }
 
-    async fn select_once(&self, sql: &str, values: &[Value]) -> Result<annals_sql::Answer, Fault> {
+    async fn select_once(&self, sql: &str, values: &[Value]) -> Result<crate::Answer, Fault> {
         let mut session = self.database.sessions().reader().await?;
         session.enter(&self.schema).await?;
         let dialect = self.database.dialect();
-        let answer = crate::sql::carry_out(&mut *session, dialect, &self.schema, sql, values).await;
+        let answer = crate::execute(&mut *session, dialect, &self.schema, sql, values).await;
         if !matches!(answer, Err(Fault::Unavailable(_))) {
             session.done();
         }
@@ -128,7 +136,7 @@ impl ViewPlace {
     }
 
     /// Has the schema for oneself, to make it, to take it into use, or to remove it.
-    pub async fn work(&self) -> Result<Work> {
+    pub async fn work(&self) -> Result<SchemaLock> {
         let mut session = self.database.sessions().alone().await?;
         let (dialect, begun) = (self.database.dialect(), Instant::now());
         let prefix = prefix(self.database.sessions(), self.database.store());
@@ -140,7 +148,7 @@ impl ViewPlace {
             }
             tokio::time::sleep(LOOK).await;
         }
-        Ok(Work { place: self.clone(), prefix, session })
+        Ok(SchemaLock { place: self.clone(), prefix, session })
     }
 
     /// The schemas of older versions, oldest first.
@@ -184,27 +192,27 @@ fn hold(dialect: Dialect) -> &'static str {
 
 /// The name of a projection's schemas, up to the version. Names that differ in signs only have it in common, which the
 /// row of `annals_checkpoint` tells.
-fn before_version(database: &StateDatabase, projection: &str) -> String {
+fn before_version(database: &SqlState, projection: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     let projection: String = projection.chars().map(plain).collect();
     format!("{}${projection}_v", database.home())
 }
 
 /// A schema that nobody else works on.
-pub(crate) struct Work {
+pub struct SchemaLock {
     place: ViewPlace,
     prefix: String,
     session: Box<dyn Session>,
 }
 
-impl Work {
+impl SchemaLock {
     fn dialect(&self) -> Dialect {
         self.place.database.dialect()
     }
 
-    async fn run(&mut self, sql: &str, values: &[Value]) -> Result<annals_sql::Answer, Fault> {
+    async fn run(&mut self, sql: &str, values: &[Value]) -> Result<crate::Answer, Fault> {
         let (dialect, sql) = (self.dialect(), self.place.named(sql));
-        annals_sql::run(&mut *self.session, dialect, &sql, values).await
+        crate::run(&mut *self.session, dialect, &sql, values).await
     }
 
     /// What the schema says of itself; nothing if it is not there or unfinished.
@@ -300,6 +308,10 @@ impl Work {
         self.run(sql, &[Value::Text(instance.to_owned())]).await.map(drop)
     }
 
+    /// This process does not use the rows any more.
+    ///
+    /// # Errors
+    /// As the database says.
     pub async fn let_go(&mut self, instance: &str) -> Result<(), Fault> {
         self.run(LET_GO, &[Value::Text(instance.to_owned())]).await.map(drop)
     }
@@ -395,8 +407,8 @@ impl Work {
         }
         self.session.enter(&schema).await?;
         let own = match self.dialect() {
-            Dialect::MySql => include_str!("../../sql/place_mysql.sql"),
-            _ => include_str!("../../sql/place_postgres.sql"),
+            Dialect::MySql => include_str!("../sql/place_mysql.sql"),
+            _ => include_str!("../sql/place_postgres.sql"),
         };
         self.session.script(own).await?;
         match definition.trim().is_empty() {

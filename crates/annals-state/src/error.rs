@@ -1,29 +1,10 @@
-//! What databases see of us, and we of them: values, rows, statements.
-//!
-//! No type of a library for databases is public, so that its version is not part of ours. The files: `value` (one
-//! cell), `row` (one line of an answer), `rows` (the statements that a projection may run), `database` (SQLite: one
-//! file), `line` (PostgreSQL, MariaDB and MySQL: statements of code that is not async).
+//! Why a database failed, or the reading of what it answered, and why state was not read or written.
 
-mod database;
-mod line;
-mod row;
-mod rows;
-mod value;
-
-pub use annals_sql::Dialect;
-pub(crate) use database::{Database, Place, blocking, remove};
-pub(crate) use line::{Line, carry, carry_out};
-pub(crate) use row::read;
-pub use row::{Column, FromRow, Row};
-pub use rows::Rows;
-pub(crate) use rows::select;
-pub use value::{FromValue, Params, ToValue, Value};
-
-use annals_core::{Cause, chain};
-use annals_sql::Fault;
+use annals_core::{Cause, Error, Invalid, chain};
+#[cfg(feature = "sqlite")]
 use rusqlite::ErrorCode;
 
-use crate::Failure;
+use crate::Fault;
 
 /// Why a database, or the reading of what it answered, failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,36 +33,38 @@ pub enum SqlError {
 }
 
 /// A number for a column.
-pub(crate) fn whole(number: u64) -> Result<i64, SqlError> {
+///
+/// # Errors
+/// [`SqlError::TooLarge`]
+pub fn whole(number: u64) -> Result<i64, SqlError> {
     i64::try_from(number).map_err(|_| SqlError::TooLarge(number))
 }
 
 /// An error of SQLite.
+#[cfg(feature = "sqlite")]
 #[derive(Debug, thiserror::Error)]
 #[error("SQLite: {0}")]
 struct Sqlite(rusqlite::Error);
 
+#[cfg(feature = "sqlite")]
 impl From<rusqlite::Error> for SqlError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Statement(Box::new(Sqlite(error)))
     }
 }
 
+#[cfg(feature = "sqlite")]
 impl SqlError {
-    /// Whether this is what SQLite says of a broken file.
-    pub(crate) fn is_of_broken_file(failure: &Failure) -> bool {
-        failure.downcast_ref::<Self>().is_some_and(Self::is_broken_file)
-    }
-
     /// Whether SQLite says that its file is broken.
-    pub(crate) fn is_broken_file(&self) -> bool {
+    pub fn is_broken_file(&self) -> bool {
         let Self::Statement(cause) = self else { return false };
         cause.downcast_ref::<Sqlite>().is_some_and(|Sqlite(error)| is_broken(error))
     }
 }
 
 /// Whether a file is no database, or what is in it makes no sense.
-pub(crate) fn is_broken(error: &rusqlite::Error) -> bool {
+#[cfg(feature = "sqlite")]
+pub fn is_broken(error: &rusqlite::Error) -> bool {
     use rusqlite::Error;
     match error {
         Error::SqliteFailure(failure, _) => {
@@ -98,5 +81,50 @@ impl From<Fault> for SqlError {
             Fault::Unavailable(cause) => Self::Unavailable(cause),
             Fault::Column { column, problem } => Self::Column { column, problem },
         }
+    }
+}
+
+/// The state cannot be used now, because of this.
+pub fn unavailable(error: impl Into<SqlError>) -> Error {
+    Error::Unavailable(Box::new(error.into()))
+}
+
+/// Why state was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// What is stored makes no sense. It is left as it is.
+    #[error(
+        "the checkpoint of `{name}` {problem}: correct its row in `checkpoints`, or remove it, \
+         and the subscriber starts as for the first time"
+    )]
+    Unreadable {
+        /// The name of the checkpoint.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Another has acquired the lease since. Nothing was written.
+    #[error("the lease `{0}` is lost: another process has it, and nothing was written")]
+    LeaseLost(String),
+    /// The state cannot be used.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl From<SqlError> for StateError {
+    fn from(error: SqlError) -> Self {
+        Self::Failed(unavailable(error))
+    }
+}
+
+impl From<Fault> for StateError {
+    fn from(fault: Fault) -> Self {
+        SqlError::from(fault).into()
+    }
+}
+
+impl From<Invalid> for StateError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Failed(invalid.into())
     }
 }

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rusqlite::types::{ToSqlOutput, Value as Owned, ValueRef};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::SqlError;
+use crate::{SqlError, Value};
 
 /// How long a connection waits for another process that has the file locked.
 const BUSY: Duration = Duration::from_secs(10);
@@ -29,14 +30,16 @@ fn create_private(path: &Path) {
 
 /// Where a database is.
 #[derive(Clone, Debug)]
-pub(crate) enum Place {
+pub enum Place {
+    /// In memory, as long as it is open.
     Memory,
+    /// In this file.
     File(PathBuf),
 }
 
 /// One database.
 #[derive(Clone)]
-pub(crate) struct Database {
+pub struct Database {
     writer: Arc<Mutex<Connection>>,
     /// Where readers connect to and those that wait for work; in memory everybody uses the writer.
     readers: Option<Arc<Readers>>,
@@ -143,7 +146,7 @@ impl Readers {
 }
 
 /// Removes a database's file and those that SQLite keeps beside it.
-pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
+pub fn remove(path: &Path) -> std::io::Result<()> {
     for suffix in ["", "-wal", "-shm"] {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
@@ -156,7 +159,7 @@ pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
 }
 
 /// Runs blocking work away from the threads that drive tasks.
-pub(crate) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+pub async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<SqlError> + Send + 'static,
@@ -165,10 +168,36 @@ where
         Ok(done) => done,
         Err(stopped) => {
             let cause = match stopped.try_into_panic() {
-                Ok(panic) => crate::failure::panic_text(panic).into(),
+                Ok(panic) => annals_core::panic_text(panic).into(),
                 Err(cancelled) => cancelled.into(),
             };
             Err(SqlError::Stopped(cause).into())
         }
+    }
+}
+
+/// What a column of SQLite says.
+pub(crate) fn read_cell(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Integer(number),
+        ValueRef::Real(number) => Value::Real(number),
+        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+    }
+}
+
+/// A value for a column of SQLite.
+pub(crate) struct Cell<'a>(pub &'a Value);
+
+impl rusqlite::ToSql for Cell<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self.0 {
+            Value::Null => ToSqlOutput::Owned(Owned::Null),
+            Value::Integer(number) => ToSqlOutput::Owned(Owned::Integer(*number)),
+            Value::Real(number) => ToSqlOutput::Owned(Owned::Real(*number)),
+            Value::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Value::Blob(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
+        })
     }
 }

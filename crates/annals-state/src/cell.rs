@@ -1,36 +1,8 @@
-//! One cell: what can be put into a column, and what can be read from it.
+//! What can be put into a column, and what can be read from it, as types of Rust.
 
 use annals_core::{Bytes, EventId, EventType, Position, StreamId, Tag, Text, Timestamp, Version};
-pub use annals_sql::Value;
-use rusqlite::types::{ToSqlOutput, Value as Owned, ValueRef};
 
-use super::SqlError;
-
-/// What a column of SQLite says.
-pub(super) fn read(value: ValueRef<'_>) -> Value {
-    match value {
-        ValueRef::Null => Value::Null,
-        ValueRef::Integer(number) => Value::Integer(number),
-        ValueRef::Real(number) => Value::Real(number),
-        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
-        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
-    }
-}
-
-/// A value for a column of SQLite.
-pub(super) struct Cell<'a>(pub &'a Value);
-
-impl rusqlite::ToSql for Cell<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(match self.0 {
-            Value::Null => ToSqlOutput::Owned(Owned::Null),
-            Value::Integer(number) => ToSqlOutput::Owned(Owned::Integer(*number)),
-            Value::Real(number) => ToSqlOutput::Owned(Owned::Real(*number)),
-            Value::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
-            Value::Blob(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
-        })
-    }
-}
+use crate::{SqlError, Value};
 
 /// What can be put into a column.
 #[diagnostic::on_unimplemented(message = "`{Self}` cannot be put into a column")]

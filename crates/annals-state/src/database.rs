@@ -3,30 +3,36 @@
 //! It is bound to one log. State of another is refused and left as it is: processes that have the wrong address would
 //! otherwise throw away each other's, and subscribers would be told everything again.
 
+mod checkpoints;
+mod leases;
+mod snapshots;
+
 use std::sync::Arc;
 
 use annals_core::{EventId, Invalid, Position, Result, StoreId, Witness};
-use annals_sql::{Answer, Dialect, Fault, Inlines, Session, Sessions, Value};
 
-use super::guard::Guard;
-use super::unavailable;
+use crate::words::{insert_unless_there, quoted};
+use crate::{Answer, Dialect, Fault, Leases, Session, Sessions, StateStore, Value, unavailable};
 
 /// State in a database. A clone is the same.
 #[derive(Clone)]
-pub(crate) struct StateDatabase(Arc<Parts>);
+pub struct SqlState(Arc<Parts>);
 
 struct Parts {
     sessions: Arc<dyn Sessions>,
-    inlines: Option<Inlines>,
-    guard: Guard,
+    leases: Leases,
     store: StoreId,
 }
 
-impl StateDatabase {
-    pub async fn open(sessions: Arc<dyn Sessions>, inlines: Option<Inlines>, store: StoreId) -> Result<Self> {
+impl SqlState {
+    /// Opens the state of this log: makes the tables if need be, and starts the task of its leases.
+    ///
+    /// # Errors
+    /// `Invalid` if another log's state is there; `Unavailable` if the database is not reached.
+    pub async fn open(sessions: Arc<dyn Sessions>, store: StoreId) -> Result<Self> {
         sessions.migrate().await?;
-        let guard = Guard::start(sessions.clone(), store);
-        let database = Self(Arc::new(Parts { sessions, inlines, guard, store }));
+        let leases = Leases::start(sessions.clone(), store);
+        let database = Self(Arc::new(Parts { sessions, leases, store }));
         if database.bound_to().await.map_err(unavailable)?.is_none() {
             let id = Value::Blob(store.as_bytes().to_vec());
             let insert = database.insert_unless_there("{state}.state (store_id) VALUES (?1)", "alone");
@@ -53,6 +59,7 @@ impl StateDatabase {
         Ok(answer.rows.first().and_then(|row| id_of(&row[0])))
     }
 
+    /// The SQL that the database speaks.
     pub fn dialect(&self) -> Dialect {
         self.0.sessions.dialect()
     }
@@ -62,30 +69,24 @@ impl StateDatabase {
         self.0.sessions.home()
     }
 
+    /// Connections to the database.
     pub fn sessions(&self) -> &dyn Sessions {
         &*self.0.sessions
     }
 
-    pub fn guard(&self) -> &Guard {
-        &self.0.guard
+    /// The leases of this process.
+    pub fn leases(&self) -> &Leases {
+        &self.0.leases
     }
 
-    /// The projections that the log's appends take with them, if this is the log's own database.
-    pub fn inlines(&self) -> Option<&Inlines> {
-        self.0.inlines.as_ref()
-    }
-
+    /// The log that this is the state of.
     pub fn store(&self) -> StoreId {
         self.0.store
     }
 
     /// An insert that does nothing if a row with the same key is there, of which this is a column.
-    pub fn insert_unless_there(&self, what: &str, key: &str) -> String {
-        match self.dialect() {
-            // `INSERT IGNORE` would also cut what is too long.
-            Dialect::MySql => format!("INSERT INTO {what} ON DUPLICATE KEY UPDATE {key} = {key}"),
-            _ => format!("INSERT INTO {what} ON CONFLICT DO NOTHING"),
-        }
+    pub(crate) fn insert_unless_there(&self, what: &str, key: &str) -> String {
+        insert_unless_there(self.dialect(), what, key)
     }
 
     /// Reads by one statement, in which `{state}` is the schema of the tables.
@@ -99,7 +100,7 @@ impl StateDatabase {
 
     async fn read_once(&self, sql: &str, values: &[Value]) -> Result<Answer, Fault> {
         let mut session = self.0.sessions.reader().await?;
-        let answer = annals_sql::run(&mut *session, self.dialect(), &self.named(sql), values).await;
+        let answer = crate::run(&mut *session, self.dialect(), &self.named(sql), values).await;
         if !matches!(answer, Err(Fault::Unavailable(_))) {
             session.done();
         }
@@ -121,33 +122,44 @@ impl StateDatabase {
         Ok(Transaction { session, database: self.clone() })
     }
 
-    pub(super) fn named(&self, sql: &str) -> String {
+    /// A statement with the schema of the tables for `{state}`.
+    pub fn named(&self, sql: &str) -> String {
         sql.replace("{state}", &quoted(self.home()))
     }
 }
 
 /// A transaction. Dropped, it is rolled back.
-pub(crate) struct Transaction {
+pub struct Transaction {
     session: Box<dyn Session>,
-    database: StateDatabase,
+    database: SqlState,
 }
 
 impl Transaction {
+    /// Runs a statement, in which `{state}` is the schema of the tables.
+    ///
+    /// # Errors
+    /// As the database says.
     pub async fn run(&mut self, sql: &str, values: &[Value]) -> Result<Answer, Fault> {
         let sql = self.database.named(sql);
-        annals_sql::run(&mut *self.session, self.database.dialect(), &sql, values).await
+        crate::run(&mut *self.session, self.database.dialect(), &sql, values).await
     }
 
+    /// The connection, on which the transaction is open.
     pub fn session(&mut self) -> &mut (dyn Session + 'static) {
         &mut *self.session
     }
 
+    /// Commits.
+    ///
+    /// # Errors
+    /// As the database says; if it is lost, the transaction may be committed or not.
     pub async fn commit(mut self) -> Result<(), Fault> {
         self.session.script("COMMIT").await?;
         self.session.done();
         Ok(())
     }
 
+    /// Rolls back.
     pub async fn rollback(mut self) {
         if self.session.script("ROLLBACK").await.is_ok() {
             self.session.done();
@@ -155,13 +167,8 @@ impl Transaction {
     }
 }
 
-/// The name of a schema in a statement.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// An id in a column: PostgreSQL has a type for them.
-pub(crate) fn id_of(value: &Value) -> Option<[u8; 16]> {
+pub fn id_of(value: &Value) -> Option<[u8; 16]> {
     match value {
         Value::Blob(bytes) => bytes.as_slice().try_into().ok(),
         Value::Text(text) => text.parse().ok().map(|id: EventId| *id.as_bytes()),
@@ -173,7 +180,7 @@ pub(crate) fn id_of(value: &Value) -> Option<[u8; 16]> {
 ///
 /// # Errors
 /// If they hold something else.
-pub(crate) fn position_of(row: &[Value]) -> Result<(Position, Option<Witness>), Fault> {
+pub fn position_of(row: &[Value]) -> Result<(Position, Option<Witness>), Fault> {
     let unreadable = |column: &str, problem: &str| Fault::Column {
         column: format!("`{column}` of annals_checkpoint"),
         problem: problem.to_owned(),
@@ -191,4 +198,10 @@ pub(crate) fn position_of(row: &[Value]) -> Result<(Position, Option<Witness>), 
         }
     };
     Ok((position, witness))
+}
+
+impl StateStore for SqlState {
+    fn log(&self) -> StoreId {
+        self.0.store
+    }
 }

@@ -4,7 +4,7 @@
 use annals_core::{EventStore, Position, Result, Witness};
 
 /// What rows say of themselves.
-pub(crate) struct Bound {
+pub struct Bound {
     /// The log that they are made of.
     pub store: [u8; 16],
     /// The text of the schema.
@@ -17,10 +17,14 @@ pub(crate) struct Bound {
 
 /// Why rows cannot be resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unusable {
+pub enum Unusable {
+    /// They are of another log.
     OtherLog,
+    /// The text of the schema has changed.
     OtherSchema,
+    /// They reach beyond the end of the log.
     Beyond,
+    /// The log does not have the event at which they are.
     OtherHistory,
 }
 
@@ -47,6 +51,7 @@ impl Bound {
 }
 
 impl Unusable {
+    /// The reason in words, for a status.
     pub fn reason(self) -> &'static str {
         match self {
             Self::OtherLog => "they are of another log",
@@ -58,7 +63,8 @@ impl Unusable {
 }
 
 /// Rows that were checked: where they are, and whether they had to be made again.
-pub(crate) struct Checked {
+pub struct Checked {
+    /// Everything up to here is in them.
     pub position: Position,
     /// The event there. `None` at the beginning, and in rows of versions of Annals that did not note it.
     pub witness: Option<Witness>,

@@ -1,10 +1,10 @@
 //! Tables of a projection that would lose rows which its checkpoint counts: those of storage engines without transactions,
 //! unlogged and temporary ones.
 
-use annals_sql::Dialect;
+use crate::Dialect;
 
 /// The statement that finds such tables in the schema `?1`: their names and what they are.
-pub(super) fn tables(dialect: Dialect) -> &'static str {
+pub fn tables(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::MySql => {
             "SELECT t.table_name, CONCAT('of the engine ', t.engine) FROM information_schema.tables AS t
@@ -24,7 +24,7 @@ pub(super) fn tables(dialect: Dialect) -> &'static str {
 }
 
 /// The first temporary table that a definition makes: MariaDB and MySQL do not list them.
-pub(super) fn temporary(dialect: Dialect, definition: &str) -> Option<String> {
+pub fn temporary(dialect: Dialect, definition: &str) -> Option<String> {
     let words = dialect.words(definition);
     let is =
         |at: usize, word: &str| words.get(at).is_some_and(|found: &&str| found.eq_ignore_ascii_case(word));

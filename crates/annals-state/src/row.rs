@@ -2,22 +2,20 @@
 
 use std::sync::Arc;
 
-use annals_sql::Answer;
-
-use super::{FromValue, SqlError, Value};
+use crate::{Answer, FromValue, SqlError, Value};
 
 /// A row of an answer. It owns its values.
 #[derive(Clone, Debug)]
 pub struct Row {
-    pub(super) columns: Arc<[String]>,
-    pub(super) values: Vec<Value>,
+    pub(crate) columns: Arc<[String]>,
+    pub(crate) values: Vec<Value>,
 }
 
 impl Row {
     /// What a column says, named or by its place from 0 on.
     ///
     /// ```
-    /// # fn read(row: &annals::Row) -> Result<(), annals::SqlError> {
+    /// # fn read(row: &annals_state::Row) -> Result<(), annals_state::SqlError> {
     /// let owner: String = row.get("owner")?;
     /// let balance = row.get::<u64>(1)?;
     /// # Ok(())
@@ -115,7 +113,7 @@ tuple!(0 A, 1 B, 2 C, 3 D, 4 E, 5 F, 6 G, 7 H, 8 I, 9 J, 10 K);
 tuple!(0 A, 1 B, 2 C, 3 D, 4 E, 5 F, 6 G, 7 H, 8 I, 9 J, 10 K, 11 L);
 
 /// The rows of an answer.
-pub(crate) fn read(answer: Answer) -> Vec<Row> {
+pub fn read(answer: Answer) -> Vec<Row> {
     let Answer { columns, rows, .. } = answer;
     rows.into_iter().map(|values| Row { columns: columns.clone(), values }).collect()
 }

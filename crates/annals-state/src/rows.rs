@@ -1,12 +1,16 @@
 //! The statements that a projection may run while it takes an event.
 
+#[cfg(feature = "sqlite")]
 use std::sync::Arc;
 
-use annals_sql::Dialect;
+#[cfg(feature = "sqlite")]
 use rusqlite::{CachedStatement, Connection, params_from_iter};
 
-use super::value::{self, Cell};
-use super::{Line, Params, Row, SqlError, Value, row};
+#[cfg(feature = "sqlite")]
+use crate::Value;
+#[cfg(feature = "sqlite")]
+use crate::file::{Cell, read_cell};
+use crate::{Dialect, Params, Row, SqlError, StatementChannel, row};
 
 /// The rows of a projection while it takes an event: everything done here and the checkpoint are one
 /// transaction.
@@ -15,22 +19,27 @@ use super::{Line, Params, Row, SqlError, Value, row};
 pub struct Rows<'a>(Over<'a>);
 
 enum Over<'a> {
+    #[cfg(feature = "sqlite")]
     Sqlite(&'a Connection),
-    Database(&'a Line),
+    Database(&'a StatementChannel),
 }
 
 impl<'a> Rows<'a> {
-    pub(crate) fn new(connection: &'a Connection) -> Self {
+    /// Those of a transaction on this connection to SQLite.
+    #[cfg(feature = "sqlite")]
+    pub fn new(connection: &'a Connection) -> Self {
         Self(Over::Sqlite(connection))
     }
 
-    pub(crate) fn on(line: &'a Line) -> Self {
+    /// Those of a transaction on another database, by a channel to its connection.
+    pub fn on(line: &'a StatementChannel) -> Self {
         Self(Over::Database(line))
     }
 
     /// The SQL that the database speaks, for what cannot be said in all of them.
     pub fn dialect(&self) -> Dialect {
         match &self.0 {
+            #[cfg(feature = "sqlite")]
             Over::Sqlite(_) => Dialect::Sqlite,
             Over::Database(line) => line.dialect(),
         }
@@ -38,11 +47,16 @@ impl<'a> Rows<'a> {
 
     /// Fails if the transaction is undone already: SQLite may do so by itself after some errors, and the other databases
     /// go on after none. Whoever passed over such an error would write the rest without what came before.
-    pub(crate) fn still_one_transaction(&self) -> Result<(), SqlError> {
+    ///
+    /// # Errors
+    /// With the statement that failed before.
+    pub fn still_one_transaction(&self) -> Result<(), SqlError> {
         match &self.0 {
+            #[cfg(feature = "sqlite")]
             Over::Sqlite(connection) if connection.is_autocommit() => {
                 Err(SqlError::Statement("a statement failed and has undone the transaction".into()))
             }
+            #[cfg(feature = "sqlite")]
             Over::Sqlite(_) => Ok(()),
             Over::Database(line) => line.still_whole(),
         }
@@ -56,6 +70,7 @@ impl<'a> Rows<'a> {
         self.still_one_transaction()?;
         let values = params.values()?;
         match &self.0 {
+            #[cfg(feature = "sqlite")]
             Over::Sqlite(connection) => {
                 Ok(prepare(connection, sql)?.execute(params_from_iter(values.iter().map(Cell)))?)
             }
@@ -93,6 +108,7 @@ impl<'a> Rows<'a> {
         self.still_one_transaction()?;
         let values = params.values()?;
         match &self.0 {
+            #[cfg(feature = "sqlite")]
             Over::Sqlite(connection) => select(connection, sql, &values),
             Over::Database(line) => Ok(row::read(line.run(sql, values)?)),
         }
@@ -100,6 +116,7 @@ impl<'a> Rows<'a> {
 }
 
 /// Prepares a statement of a user's. Neither a projection nor a query begins or ends a transaction.
+#[cfg(feature = "sqlite")]
 fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<'a>, SqlError> {
     let statement = connection.prepare_cached(sql)?;
     // What changes nothing by itself and answers with nothing: `BEGIN`, `COMMIT`, `SAVEPOINT` and the like.
@@ -112,13 +129,17 @@ fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<
 }
 
 /// The rows of an answer of SQLite.
-pub(crate) fn select(connection: &Connection, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
+///
+/// # Errors
+/// If SQLite refuses.
+#[cfg(feature = "sqlite")]
+pub fn select(connection: &Connection, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
     let mut statement = prepare(connection, sql)?;
     let columns: Arc<[String]> = statement.column_names().into_iter().map(String::from).collect();
     let mut answer = statement.query(params_from_iter(params.iter().map(Cell)))?;
     let mut rows = Vec::new();
     while let Some(row) = answer.next()? {
-        let values = (0..columns.len()).map(|place| row.get_ref(place).map(value::read));
+        let values = (0..columns.len()).map(|place| row.get_ref(place).map(read_cell));
         let values = values.collect::<Result<_, _>>()?;
         rows.push(Row { columns: columns.clone(), values });
     }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use quick_cache::unsync::Cache;
 
-use super::{KEPT, SnapshotStore, StoredSnapshot};
+use super::{SNAPSHOTS_KEPT, SnapshotStore, StoredSnapshot};
 
 /// Snapshots of a bounded number of streams, in memory. They end with the process.
 pub struct MemorySnapshots(Mutex<Cache<StreamId, Vec<StoredSnapshot>>>);
@@ -26,7 +26,7 @@ impl SnapshotStore for MemorySnapshots {
         let stream = snapshot.stream.clone();
         kept.push(snapshot);
         kept.sort_by_key(|snapshot| snapshot.version);
-        let surplus = kept.len().saturating_sub(KEPT);
+        let surplus = kept.len().saturating_sub(SNAPSHOTS_KEPT);
         kept.drain(..surplus);
         streams.insert(stream, kept);
         Ok(())

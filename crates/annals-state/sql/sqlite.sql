@@ -26,3 +26,13 @@ CREATE TABLE IF NOT EXISTS checkpoints (
     witness_id       BLOB,
     ladder           BLOB
 ) WITHOUT ROWID;
+
+-- Who may do what, of several processes: the lease of a name. `token` grows with each acquisition and never goes back: a write
+-- under a lease compares it. Times are microseconds since 1970.
+CREATE TABLE IF NOT EXISTS leases (
+    name         TEXT PRIMARY KEY NOT NULL,
+    token        INTEGER NOT NULL,
+    holder       TEXT,
+    lease_until  INTEGER,
+    lease_length INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;

@@ -1,25 +1,32 @@
 //! Snapshots in the table `snapshots` of a database, which several processes share.
 
 use annals_core::{Bytes, Cause, EventId, Position, Result, StreamId, Timestamp, Version};
-use annals_sql::Value;
 use async_trait::async_trait;
 
-use super::{KEPT, SnapshotStore, StoredSnapshot};
-use crate::sql::{FromValue, Params, ToValue};
-use crate::state::{StateDatabase, id_of};
+use super::{SqlState, id_of};
+use crate::{Dialect, FromValue, Params, SNAPSHOTS_KEPT, SnapshotStore, StoredSnapshot, ToValue, Value};
 
-pub(super) struct DatabaseSnapshots(pub StateDatabase);
+/// The columns that one snapshot of a version takes over from another.
+const REPLACED: [&str; 4] = ["snapshot_json", "event_id", "position", "taken_at"];
 
 #[async_trait]
-impl SnapshotStore for DatabaseSnapshots {
+impl SnapshotStore for SqlState {
     async fn put(&self, snapshot: StoredSnapshot) -> Result<(), Cause> {
         let StoredSnapshot { stream, schema, version, event_id, position, taken_at, state } = snapshot;
-        let mut transaction = self.0.begin().await?;
-        // Two processes that take the same one at once keep one of them.
-        let insert = self.0.insert_unless_there(
-            "{state}.snapshots (entity_type, entity_id, entity_version, snapshot_type, snapshot_json, event_id, position, taken_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            "entity_version",
+        let mut transaction = self.begin().await?;
+        let replaced = match self.dialect() {
+            Dialect::MySql => REPLACED.map(|column| format!("{column} = VALUES({column})")),
+            _ => REPLACED.map(|column| format!("{column} = excluded.{column}")),
+        };
+        let conflict = match self.dialect() {
+            Dialect::MySql => "ON DUPLICATE KEY UPDATE",
+            _ => "ON CONFLICT (entity_id, snapshot_type, entity_version) DO UPDATE SET",
+        };
+        let insert = format!(
+            "INSERT INTO {{state}}.snapshots
+             (entity_type, entity_id, entity_version, snapshot_type, snapshot_json, event_id, position, taken_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) {conflict} {}",
+            replaced.join(", ")
         );
         let json = String::from_utf8(state.to_vec())?;
         let id = event_id.as_bytes().as_slice();
@@ -31,7 +38,7 @@ impl SnapshotStore for DatabaseSnapshots {
         transaction.run(others, &(stream.as_str(), schema.as_str()).values()?).await?;
         let surplus = format!(
             "SELECT entity_version FROM {{state}}.snapshots WHERE entity_id = ?1 AND snapshot_type = ?2
-             ORDER BY entity_version DESC LIMIT 1 OFFSET {KEPT}"
+             ORDER BY entity_version DESC LIMIT 1 OFFSET {SNAPSHOTS_KEPT}"
         );
         let surplus = transaction.run(&surplus, &(stream.as_str(), schema.as_str()).values()?).await?;
         if let Some(oldest) = surplus.rows.first() {
@@ -50,7 +57,7 @@ impl SnapshotStore for DatabaseSnapshots {
         let sql = "SELECT entity_version, event_id, position, taken_at, snapshot_json FROM {state}.snapshots
              WHERE entity_id = ?1 AND snapshot_type = ?2 AND entity_version <= ?3 ORDER BY entity_version DESC LIMIT 1";
         let up_to = i64::try_from(up_to.get()).unwrap_or(i64::MAX);
-        let answer = self.0.read(sql, &(stream.as_str(), schema, up_to).values()?).await?;
+        let answer = self.read(sql, &(stream.as_str(), schema, up_to).values()?).await?;
         let Some(row) = answer.rows.first() else { return Ok(None) };
         let broken = |column: &str| format!("column {column} of `snapshots` is of another kind");
         let [version, event_id, position, taken_at, Value::Text(json)] = row.as_slice() else {
@@ -69,7 +76,7 @@ impl SnapshotStore for DatabaseSnapshots {
 
     async fn forget(&self, stream: &StreamId) -> Result<(), Cause> {
         let sql = "DELETE FROM {state}.snapshots WHERE entity_id = ?1";
-        self.0.write(sql, &[stream.as_str().to_value()?]).await?;
+        self.write(sql, &[stream.as_str().to_value()?]).await?;
         Ok(())
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! a thread for blocking work                      the task
-//! apply -> Rows -> Line ---- statement, values ---> Session
-//!                       <--------- answer ---------
+//! apply -> Rows -> StatementChannel ---- statement, values ---> Session
+//!                                   <--------- answer ---------
 //! ```
 //!
 //! - L1  The task carries out one statement after the other, and the thread waits for each. If the task is given up, the
@@ -15,15 +15,14 @@ use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use annals_core::Cause;
-use annals_sql::{Allowed, Answer, Dialect, Fault, Session, Value};
 use tokio::sync::{mpsc, oneshot};
 
-use super::SqlError;
+use crate::{Allowed, Answer, Dialect, Fault, Session, SqlError, Value};
 
 const TOO_LONG: &str = "the projection takes too long while others wait";
 
 /// The thread's end.
-pub(crate) struct Line {
+pub struct StatementChannel {
     dialect: Dialect,
     statements: mpsc::UnboundedSender<Statement>,
     deadline: Option<Instant>,
@@ -39,7 +38,8 @@ struct Statement {
     answer: oneshot::Sender<Result<Answer, Fault>>,
 }
 
-impl Line {
+impl StatementChannel {
+    /// The SQL that the database speaks.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
@@ -49,6 +49,10 @@ impl Line {
         self.lost.get()
     }
 
+    /// Fails if a statement has failed before, or the deadline has passed.
+    ///
+    /// # Errors
+    /// With the reason.
     pub fn still_whole(&self) -> Result<(), SqlError> {
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             self.lost.set(true);
@@ -83,16 +87,22 @@ impl Line {
 
 /// Does this work on a thread for blocking work, with its statements executed on this connection, for the rows of this
 /// place, until the deadline at most.
-pub(crate) async fn carry<T: Send + 'static>(
+pub async fn run_blocking<T: Send + 'static>(
     session: &mut (dyn Session + '_),
     dialect: Dialect,
     place: &str,
     deadline: Option<Instant>,
-    work: impl FnOnce(&Line) -> T + Send + 'static,
+    work: impl FnOnce(&StatementChannel) -> T + Send + 'static,
 ) -> Result<T, SqlError> {
     let (statements, mut asked) = mpsc::unbounded_channel();
     let working = tokio::task::spawn_blocking(move || {
-        work(&Line { dialect, statements, deadline, broken: RefCell::default(), lost: Cell::default() })
+        work(&StatementChannel {
+            dialect,
+            statements,
+            deadline,
+            broken: RefCell::default(),
+            lost: Cell::default(),
+        })
     });
     loop {
         let next = match deadline {
@@ -105,11 +115,11 @@ pub(crate) async fn carry<T: Send + 'static>(
         };
         let Some(Statement { sql, values, answer }) = next else { break };
         // The thread may have ended meanwhile.
-        let _ = answer.send(carry_out(session, dialect, place, &sql, &values).await);
+        let _ = answer.send(execute(session, dialect, place, &sql, &values).await);
     }
     working.await.map_err(|stopped| {
         SqlError::Stopped(match stopped.try_into_panic() {
-            Ok(panic) => crate::failure::panic_text(panic).into(),
+            Ok(panic) => annals_core::panic_text(panic).into(),
             Err(cancelled) => Cause::from(cancelled),
         })
     })
@@ -117,7 +127,7 @@ pub(crate) async fn carry<T: Send + 'static>(
 
 /// Carries out a statement of a user's. Connections keep statements by their text, and the same text means other tables
 /// in another place.
-pub(crate) async fn carry_out(
+pub async fn execute(
     session: &mut (dyn Session + '_),
     dialect: Dialect,
     place: &str,

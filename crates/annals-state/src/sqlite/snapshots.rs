@@ -4,13 +4,10 @@ use annals_core::{Bytes, Cause, EventId, Position, Result, StreamId, Timestamp, 
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, params};
 
-use super::{KEPT, SnapshotStore, StoredSnapshot};
-use crate::sql::{Database, SqlError, whole};
-
-pub(super) struct SqliteSnapshots(pub Database);
+use crate::{SNAPSHOTS_KEPT, SnapshotStore, SqlError, SqliteState, StoredSnapshot, whole};
 
 #[async_trait]
-impl SnapshotStore for SqliteSnapshots {
+impl SnapshotStore for SqliteState {
     async fn put(&self, snapshot: StoredSnapshot) -> Result<(), Cause> {
         let write = move |connection: &rusqlite::Connection| -> Result<(), SqlError> {
             let StoredSnapshot { stream, schema, version, event_id, position, taken_at, state } = snapshot;
@@ -34,10 +31,10 @@ impl SnapshotStore for SqliteSnapshots {
                     "DELETE FROM snapshots WHERE stream = ?1 AND version NOT IN
                      (SELECT version FROM snapshots WHERE stream = ?1 ORDER BY version DESC LIMIT ?2)",
                 )?
-                .execute(params![stream, KEPT as i64])?;
+                .execute(params![stream, SNAPSHOTS_KEPT as i64])?;
             Ok(())
         };
-        Ok(self.0.write(write).await?)
+        Ok(self.database.write(write).await?)
     }
 
     async fn nearest(
@@ -67,7 +64,7 @@ impl SnapshotStore for SqliteSnapshots {
             });
             Ok::<_, SqlError>(found.optional()?)
         };
-        Ok(self.0.read(read).await?)
+        Ok(self.database.read(read).await?)
     }
 
     async fn forget(&self, stream: &StreamId) -> Result<(), Cause> {
@@ -76,6 +73,6 @@ impl SnapshotStore for SqliteSnapshots {
             connection.execute("DELETE FROM snapshots WHERE stream = ?1", params![stream.as_str()])?;
             Ok(())
         };
-        Ok(self.0.write(write).await?)
+        Ok(self.database.write(write).await?)
     }
 }

@@ -1,0 +1,36 @@
+//! The contract of state beside a log, on each server.
+
+use std::sync::Arc;
+
+use annals_core::{Result, StoreId, TestClock};
+use annals_postgres::{Options, PostgresState};
+use annals_state::{SqlState, StateStore};
+use annals_testkit::StateSubject;
+use annals_testkit::kind::Kind;
+use sqlx::{AssertSqlSafe, Executor};
+
+use crate::support::{connect, fresh_log};
+
+/// A schema of its own for each clause.
+struct Schema(String);
+
+impl StateSubject for Schema {
+    async fn open(&self, log: StoreId, _: Arc<TestClock>) -> Result<Arc<dyn StateStore>> {
+        let sessions = PostgresState::at(&self.0, Options::default())?;
+        Ok(Arc::new(SqlState::open(Arc::new(sessions), log).await?))
+    }
+
+    /// The server's clock stays, and the ends of leases move.
+    async fn move_clock(&self, _: &TestClock, micros: i64) {
+        let sql = format!("UPDATE leases SET lease_until = lease_until - {micros}");
+        connect(&self.0).await.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
+}
+
+mod postgres {
+    annals_testkit::state_contract!(open: super::Schema(super::fresh_log(super::Kind::Postgres)));
+}
+
+mod newest_postgres {
+    annals_testkit::state_contract!(open: super::Schema(super::fresh_log(super::Kind::NewestPostgres)));
+}

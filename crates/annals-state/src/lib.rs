@@ -1,0 +1,69 @@
+//! Durable state beside a log: how far something has consumed it, who does so, and what is made of its events.
+//!
+//! All of it is derived from the log and can be made again. It is bound to the log's identity.
+//!
+//! Knows the contract (`annals-core`) and no aggregate, no projection and no library for databases but SQLite's: a database is a
+//! [`Sessions`], which `annals-postgres` and `annals-mysql` implement. The files, in reading order:
+//!
+//! - what is kept: `store` (the whole), `checkpoint`, `lease`, `snapshot`, and where: `memory` (the reference), `sqlite`;
+//! - what a database is: `value`, `cell` (types of Rust in columns), `dialect`, `words`, `session`, `error`, `name`;
+//! - `database` (state in a database that processes share), `lease_row` and `leases` (which of them does what);
+//! - rows that are made of events: `row`, `rows` (the statements of one transaction), `channel` (from code that is not async to a
+//!   connection), `file` (SQLite), `bound` (whether they can be resumed), `place` (a schema of a database), `volatile`.
+#![forbid(unsafe_code)]
+
+mod cell;
+mod dialect;
+mod error;
+mod name;
+mod session;
+mod value;
+mod words;
+
+mod checkpoint;
+mod lease;
+mod snapshot;
+mod store;
+
+mod database;
+mod lease_row;
+mod leases;
+mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+mod bound;
+mod channel;
+#[cfg(feature = "sqlite")]
+mod file;
+mod place;
+mod row;
+mod rows;
+mod volatile;
+
+pub use bound::{Bound, Checked, Unusable};
+pub use cell::{FromValue, Params, ToValue};
+pub use channel::{StatementChannel, execute, run_blocking};
+pub use checkpoint::{Advanced, Checkpoint, CheckpointStore};
+pub use database::{SqlState, Transaction, id_of, position_of};
+pub use dialect::{Allowed, Dialect, Translated};
+#[cfg(feature = "sqlite")]
+pub use error::is_broken;
+pub use error::{SqlError, StateError, unavailable, whole};
+#[cfg(feature = "sqlite")]
+pub use file::{Database, Place, blocking, remove};
+pub use lease::{Acquired, Lease, LeaseStore};
+pub use leases::{HeldLease, Leases};
+pub use memory::MemoryState;
+pub use name::NAME_BYTES_MAX;
+pub use place::{AWAY_MAX, SchemaLock, ViewPlace};
+pub use row::{Column, FromRow, Row, read};
+pub use rows::Rows;
+#[cfg(feature = "sqlite")]
+pub use rows::select;
+pub use session::{Answer, Fault, Session, Sessions, run};
+pub use snapshot::{MemorySnapshots, SNAPSHOTS_KEPT, SnapshotStore, StoredSnapshot};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteState;
+pub use store::StateStore;
+pub use value::Value;

@@ -1,0 +1,17 @@
+//! Parts of statements that databases want written differently.
+
+use crate::Dialect;
+
+/// The name of a schema in a statement.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// An insert that does nothing if a row with the same key is there, of which this is a column.
+pub(crate) fn insert_unless_there(dialect: Dialect, what: &str, key: &str) -> String {
+    match dialect {
+        // `INSERT IGNORE` would also cut what is too long.
+        Dialect::MySql => format!("INSERT INTO {what} ON DUPLICATE KEY UPDATE {key} = {key}"),
+        _ => format!("INSERT INTO {what} ON CONFLICT DO NOTHING"),
+    }
+}

@@ -1,0 +1,211 @@
+//! Clauses on several handles, as several processes have them: C1 to C3, L1 and L2.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use annals_core::{Position, TestClock, Timestamp};
+use annals_state::{Acquired, Advanced, Checkpoint, Lease, MemoryState, StateError, StateStore};
+
+use super::{LENGTH, acquire, assert_lost, at, create, read, refused};
+use crate::StateTrial;
+use crate::history::{Random, seeds};
+
+/// C1: what one has written the other reads at once.
+pub async fn two_handles_see_one_state(trial: &mut StateTrial) {
+    let (one, other) = (trial.state().clone(), trial.beside().await);
+    create(&*one, "mail", &at(1)).await;
+    for position in 2..20 {
+        let (writer, reader) = if position % 2 == 0 { (&one, &other) } else { (&other, &one) };
+        let next = at(position);
+        assert_eq!(writer.advance("mail", &next, None).await.expect("it moves"), Advanced::Moved);
+        assert_eq!(read(&**reader, "mail").await, Some(next));
+    }
+}
+
+/// L1: and one fence.
+pub async fn two_handles_have_one_lease(trial: &mut StateTrial) {
+    let (one, other) = (trial.state().clone(), trial.beside().await);
+    create(&*one, "mail", &at(1)).await;
+    let first = acquire(&*one, "lease", "a").await;
+    assert_eq!(refused(&*other, "lease", "b").await, "a");
+    trial.pass(LENGTH * 2).await;
+    let second = acquire(&*other, "lease", "b").await;
+    assert_lost(one.advance("mail", &at(5), Some(&first)).await, &first);
+    assert_eq!(other.advance("mail", &at(6), Some(&second)).await.expect("it moves"), Advanced::Moved);
+    other.release(&second).await.expect("it is released");
+    assert!(acquire(&*one, "lease", "a").await.token > second.token);
+}
+
+/// C2: in whatever order they come.
+pub async fn of_many_writers_the_furthest_wins(trial: &mut StateTrial) {
+    create(&**trial.state(), "mail", &at(0)).await;
+    let mut writing = Vec::new();
+    for writer in 0..4 {
+        let state = trial.beside().await;
+        writing.push(tokio::spawn(async move {
+            let mut seen = Position::ZERO;
+            for round in 0..25 {
+                for _ in 0..2 {
+                    let there = read(&*state, "mail").await.expect("it is there").position;
+                    assert!(there >= seen, "it went back from {seen} to {there}");
+                    seen = there;
+                    state.advance("mail", &at(1 + round * 4 + writer), None).await.expect("it answers");
+                }
+            }
+        }));
+    }
+    for task in writing {
+        task.await.expect("it ends");
+    }
+    let there = read(&**trial.state(), "mail").await.expect("it is there");
+    assert_eq!(there.position, Position::new(100));
+    assert_eq!(there.ladder, Some(100_u64.to_be_bytes().to_vec()), "all of one write");
+}
+
+/// C1: the others find it.
+pub async fn of_many_who_make_a_checkpoint_one_does(trial: &mut StateTrial) {
+    for round in 0..5 {
+        let name = format!("mail {round}");
+        let mut making = Vec::new();
+        for number in 1..=6 {
+            let (state, name) = (trial.beside().await, name.clone());
+            making.push(tokio::spawn(async move {
+                let own = at(number);
+                let made = state.create(&name, &own, None).await.expect("it answers");
+                (made, own, read(&*state, &name).await)
+            }));
+        }
+        let there = {
+            let mut made = Vec::new();
+            let mut found = Vec::new();
+            for task in making {
+                let (is_made, own, seen) = task.await.expect("it ends");
+                if is_made {
+                    made.push(own);
+                }
+                found.push(seen.expect("it is there"));
+            }
+            assert_eq!(made.len(), 1, "one was made: {made:?}");
+            assert!(found.iter().all(|found| *found == made[0]), "all see it");
+            made.remove(0)
+        };
+        assert_eq!(read(&**trial.state(), &name).await, Some(there));
+    }
+}
+
+/// C3, L2: tokens of those who have written never go back, however writes and takeovers meet.
+pub async fn lost_leases_write_nothing_while_others_take_over(trial: &mut StateTrial) {
+    create(&**trial.state(), "mail", &at(0)).await;
+    let ended = Arc::new(AtomicBool::new(false));
+    let mut holding = Vec::new();
+    for number in 0..3 {
+        let (state, ended) = (trial.beside().await, ended.clone());
+        holding.push(tokio::spawn(async move { hold_and_write(&*state, number, &ended).await }));
+    }
+    let (state, mut newest) = (trial.state().clone(), 0);
+    loop {
+        let there = read(&*state, "mail").await.expect("it is there");
+        let token = token_in(&there);
+        assert!(token >= newest, "token {token} has written after {newest}");
+        newest = token;
+        if there.position >= Position::new(300) {
+            break;
+        }
+        // Whoever has it has paused for too long.
+        trial.pass(LENGTH * 2).await;
+        tokio::task::yield_now().await;
+    }
+    ended.store(true, Ordering::SeqCst);
+    for task in holding {
+        task.await.expect("it ends");
+    }
+}
+
+/// The token that a checkpoint was written under.
+fn token_in(checkpoint: &Checkpoint) -> u64 {
+    let ladder = checkpoint.ladder.clone().expect("with a token");
+    u64::from_be_bytes(ladder.try_into().expect("8 bytes"))
+}
+
+/// Acquires the lease and writes under it, until it is lost, again and again.
+async fn hold_and_write(state: &dyn StateStore, number: u64, ended: &AtomicBool) {
+    let mut newest = 0;
+    while !ended.load(Ordering::SeqCst) {
+        let acquired = state.acquire("lease", &format!("holder {number}"), LENGTH).await.expect("it answers");
+        let Acquired::Held(lease) = acquired else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        for _ in 0..5 {
+            let there = read(state, "mail").await.expect("it is there");
+            let token = token_in(&there);
+            assert!(token >= newest, "token {token} has written after {newest}");
+            newest = token;
+            // A late write would be further than those of the new holder.
+            let position = there.position.get() + 1 + number * 4;
+            let next = Checkpoint { ladder: Some(lease.token.to_be_bytes().to_vec()), ..at(position) };
+            match state.advance("mail", &next, Some(&lease)).await {
+                Ok(_) => {}
+                Err(StateError::LeaseLost(_)) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// C1 to C4, L1 to L4: one caller, calls at random, and a model that is the state in memory.
+pub async fn random_calls_are_answered_as_by_the_reference(trial: &mut StateTrial) {
+    let seed = seeds()[0];
+    let mut random = Random::new(seed, 0);
+    let clock = Arc::new(TestClock::at(Timestamp::from_micros(1_492_261_200_000_000)));
+    let model: Arc<dyn StateStore> = Arc::new(MemoryState::with_clock(trial.log(), clock.clone()));
+    let mut leases: Vec<Lease> = Vec::new();
+    for step in 0..300 {
+        let name = ["mail", "Mail", "mail/1 of 2", "mail/2 of 2"][random.index(4)];
+        let (lease_name, holder) = (["one", "two"][random.index(2)], ["a", "b", "c"][random.index(3)]);
+        // Those of long ago are lost.
+        let newest = leases.len().saturating_sub(3);
+        let lease = if random.below(3) == 0 { leases.get(newest + random.index(3)).cloned() } else { None };
+        let (next, seen) = (at(random.below(12)), Position::new(random.below(12)));
+        let call = random.index(9);
+        let (mut answers, mut acquired) = (Vec::new(), None);
+        for state in [trial.state(), &model] {
+            answers.push(match call {
+                0 => format!("{:?}", state.create(name, &next, lease.as_ref()).await),
+                1 | 2 => format!("{:?}", state.advance(name, &next, lease.as_ref()).await),
+                3 => format!("{:?}", state.replace(name, seen, &next, lease.as_ref()).await),
+                4 | 5 => {
+                    let answer = state.acquire(lease_name, holder, LENGTH).await.expect("it answers");
+                    if let Acquired::Held(lease) = &answer {
+                        acquired = Some(lease.clone());
+                    }
+                    format!("{answer:?}")
+                }
+                6 => match &lease {
+                    Some(lease) => format!("{:?}", state.renew(lease, LENGTH).await),
+                    None => format!("{:?}", state.holder(lease_name).await),
+                },
+                7 => match &lease {
+                    Some(lease) => format!("{:?}", state.release(lease).await),
+                    None => format!("{:?}", state.parts("mail").await),
+                },
+                _ => {
+                    let found = state.parts("mail").await.expect("it answers");
+                    let instead = [(name.to_ascii_lowercase(), next.clone())];
+                    format!("{:?}", state.replace_parts("mail", &found, &instead).await)
+                }
+            });
+        }
+        leases.extend(acquired);
+        assert_eq!(answers[0], answers[1], "call {call} of step {step}; ANNALS_SEED={seed} repeats it");
+        let (one, other) = (read(&**trial.state(), name).await, read(&*model, name).await);
+        assert_eq!(one, other, "step {step}; ANNALS_SEED={seed} repeats it");
+        if random.below(10) == 0 {
+            trial.pass(LENGTH * 2).await;
+            clock.advance(LENGTH * 2);
+        }
+        if random.below(50) == 0 {
+            trial.reopen().await;
+        }
+    }
+}
