@@ -1,4 +1,4 @@
-//! The one place where an event becomes JSON and comes back from it.
+//! A recorded event as JSON, and back.
 //!
 //! ```text
 //! {"position":7,"stream":"account-42","version":3,"append":7,"recorded_at":"2017-04-15T13:00:00.000000Z",
@@ -14,15 +14,7 @@
 //! - J5  A line of an export also says `append_event` and `append_events`, and `one_stream` if it is of one stream:
 //!   [`InAppend`]. Both numbers are there or neither.
 //!
-//! It knows events, not stores or HTTP. What clients send, which has no place in the log yet, is
-//! `event_json/incoming.rs`; what is said of JSON that cannot be read is `event_json/refused.rs`.
-
-mod exported;
-mod incoming;
-mod list;
-mod object;
-mod refused;
-mod whole;
+//! What clients send, which has no place in the log yet, is `incoming.rs`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -39,12 +31,8 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-pub use exported::{InAppend, export_line, parse_export_line};
-pub(crate) use incoming::{Incoming, Unreadable};
-pub(crate) use list::{List, bounded};
-pub(crate) use object::{Object, object};
-pub(crate) use refused::syntax_error;
-pub(crate) use whole::whole;
+use crate::object::{Object, object, present};
+use crate::refused::syntax_error;
 
 /// An event within a larger JSON document: its data keeps its line breaks.
 #[derive(Debug)]
@@ -69,7 +57,7 @@ pub fn parse_line(line: &[u8]) -> Result<RecordedEvent, Invalid> {
     parse(line)?.into_recorded()
 }
 
-fn parse(line: &[u8]) -> Result<Shape<'_>, Invalid> {
+pub(crate) fn parse(line: &[u8]) -> Result<Shape<'_>, Invalid> {
     let mut json = serde_json::Deserializer::from_slice(line);
     let Object::<Shape<'_>>(shape) =
         serde_path_to_error::deserialize(&mut json).map_err(|error| syntax_error(&error, ""))?;
@@ -77,30 +65,25 @@ fn parse(line: &[u8]) -> Result<Shape<'_>, Invalid> {
     Ok(shape)
 }
 
-/// Whether data of this type is JSON: `application/json` or any `…+json`.
-pub fn is_json(content_type: &ContentType) -> bool {
-    content_type.is_json()
-}
-
 /// Checks that bytes are one JSON value, and hands out its text without the blanks around it.
-pub(crate) fn json_text(data: &[u8]) -> Result<&RawValue, serde_json::Error> {
+fn json_text(data: &[u8]) -> Result<&RawValue, serde_json::Error> {
     serde_json::from_slice(data)
 }
 
 /// A recorded event, as it stands in JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Shape<'a> {
+pub(crate) struct Shape<'a> {
     position: u64,
     stream: Cow<'a, str>,
     version: u64,
     append: u64,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    append_event: Option<u64>,
+    pub(crate) append_event: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    append_events: Option<u64>,
+    pub(crate) append_events: Option<u64>,
     #[serde(default, skip_serializing_if = "is_false")]
-    one_stream: bool,
+    pub(crate) one_stream: bool,
     recorded_at: Cow<'a, str>,
     id: Cow<'a, str>,
     #[serde(rename = "type")]
@@ -126,7 +109,7 @@ struct Shape<'a> {
 /// An event's metadata, as it stands in JSON.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Cause<'a> {
+pub(crate) struct Cause<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     process: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,7 +123,7 @@ struct Cause<'a> {
 }
 
 impl<'a> Shape<'a> {
-    fn of(event: &'a RecordedEvent, one_line: bool) -> Self {
+    pub(crate) fn of(event: &'a RecordedEvent, one_line: bool) -> Self {
         let (data, data_base64) = embed(event, one_line);
         Self {
             position: event.position.get(),
@@ -165,7 +148,7 @@ impl<'a> Shape<'a> {
         }
     }
 
-    fn into_recorded(self) -> Result<RecordedEvent, Invalid> {
+    pub(crate) fn into_recorded(self) -> Result<RecordedEvent, Invalid> {
         let content_type = content_type(self.content_type.as_deref());
         let event = NewEvent {
             id: self.id.parse()?,
@@ -219,7 +202,7 @@ impl<'a> Cause<'a> {
         own.is_empty() && [process, initiator, predecessor, trace].iter().all(|text| text.is_none())
     }
 
-    fn into_metadata(self) -> Metadata {
+    pub(crate) fn into_metadata(self) -> Metadata {
         let text = |text: Option<Cow<'_, str>>| text.map(|text| Text::from(text.into_owned()));
         Metadata {
             process: text(self.process),
@@ -238,7 +221,7 @@ impl<'a> Cause<'a> {
 /// How an event's data stands in JSON: as `data`, as `data_base64` or as both (J2, J3).
 fn embed(event: &RecordedEvent, one_line: bool) -> (Option<Cow<'_, RawValue>>, Option<Cow<'_, str>>) {
     let exact = || Some(Cow::Owned(BASE64.encode(&event.data)));
-    let json = is_json(&event.content_type).then(|| json_text(&event.data).ok()).flatten();
+    let json = event.content_type.is_json().then(|| json_text(&event.data).ok()).flatten();
     let Some(json) = json else { return (None, exact()) };
     if one_line && json.get().contains(['\n', '\r']) {
         // Within a string a line break would be an escape, so this changes only blanks between tokens.
@@ -251,9 +234,9 @@ fn embed(event: &RecordedEvent, one_line: bool) -> (Option<Cow<'_, RawValue>>, O
 }
 
 /// The bytes of data that was embedded.
-fn embedded(content_type: &ContentType, data: Option<&RawValue>) -> Result<Bytes, Invalid> {
+pub(crate) fn embedded(content_type: &ContentType, data: Option<&RawValue>) -> Result<Bytes, Invalid> {
     match data {
-        Some(_) if !is_json(content_type) => {
+        Some(_) if !content_type.is_json() => {
             let problem = format!("is JSON, but the content type is {content_type}; give `data_base64`");
             Err(Invalid::new("data", problem))
         }
@@ -262,25 +245,18 @@ fn embedded(content_type: &ContentType, data: Option<&RawValue>) -> Result<Bytes
     }
 }
 
-fn content_type(media_type: Option<&str>) -> ContentType {
+pub(crate) fn content_type(media_type: Option<&str>) -> ContentType {
     media_type.map_or(ContentType::Json, ContentType::new)
 }
 
-fn decode_base64(text: &str) -> Result<Bytes, Invalid> {
+pub(crate) fn decode_base64(text: &str) -> Result<Bytes, Invalid> {
     let bytes = BASE64.decode(text);
     bytes.map(Bytes::from).map_err(|error| Invalid::new("data_base64", format!("is not base64: {error}")))
 }
 
 /// The same problem, in the field of this name.
-fn at<P: Display>(field: P) -> impl Fn(Invalid) -> Invalid {
+pub(crate) fn at<P: Display>(field: P) -> impl Fn(Invalid) -> Invalid {
     move |invalid| Invalid::new(field.to_string(), invalid.problem)
-}
-
-/// A field that, if it is there, has a value, if only `null`.
-pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    field: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(field).map(Some)
 }
 
 /// An object whose names are different: of two values under one name, one would be lost.
@@ -309,7 +285,7 @@ fn different_names<'de, 'a, D: Deserializer<'de>>(
     field.deserialize_map(Names(PhantomData))
 }
 
-fn one() -> u16 {
+pub(crate) fn one() -> u16 {
     1
 }
 

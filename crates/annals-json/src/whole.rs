@@ -10,7 +10,7 @@ const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
 ///
 /// # Errors
 /// If it has a fraction, is negative, or may stand for several whole numbers.
-pub(crate) fn whole<E: Error>(number: f64, wanted: &dyn serde::de::Expected) -> Result<u64, E> {
+pub fn whole<E: Error>(number: f64, wanted: &dyn serde::de::Expected) -> Result<u64, E> {
     let is_whole = (0.0..=EXACT_MAX).contains(&number) && number.fract() == 0.0;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
     let whole = number as u64;
@@ -18,7 +18,7 @@ pub(crate) fn whole<E: Error>(number: f64, wanted: &dyn serde::de::Expected) -> 
 }
 
 /// Reads a whole number from 0 to 65535.
-pub(super) fn small<'de, D: Deserializer<'de>>(field: D) -> Result<u16, D::Error> {
+pub(crate) fn small<'de, D: Deserializer<'de>>(field: D) -> Result<u16, D::Error> {
     struct Small;
     impl Visitor<'_> for Small {
         type Value = u16;

@@ -16,7 +16,8 @@ thread_local! {
 }
 
 /// A list that is read by [`bounded`].
-pub(crate) struct List<T>(pub(crate) Vec<T>);
+#[derive(Debug)]
+pub struct List<T>(pub Vec<T>);
 
 impl<T> Default for List<T> {
     fn default() -> Self {
@@ -25,7 +26,7 @@ impl<T> Default for List<T> {
 }
 
 /// Reads a value whose lists take no more than this many bytes, without what their elements point to.
-pub(crate) fn bounded<T>(bytes_max: usize, read: impl FnOnce() -> T) -> T {
+pub fn bounded<T>(bytes_max: usize, read: impl FnOnce() -> T) -> T {
     LEFT.set(bytes_max);
     read()
 }

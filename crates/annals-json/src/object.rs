@@ -1,4 +1,4 @@
-//! JSON objects that are objects.
+//! JSON objects that are objects, and fields that are there.
 //!
 //! A derived `Deserialize` also takes an array, whose elements it reads as the fields in the order of the code: a
 //! second form that nobody promised, and that another order of the fields would misread.
@@ -11,7 +11,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A value that stands in JSON as an object, never as an array.
-pub(crate) struct Object<T>(pub(crate) T);
+#[derive(Debug)]
+pub struct Object<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
@@ -34,6 +35,17 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
 }
 
 /// A field whose value is an object, never an array.
-pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<T, D::Error> {
+///
+/// # Errors
+/// What is there is no such object.
+pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<T, D::Error> {
     Object::deserialize(field).map(|Object(value)| value)
+}
+
+/// A field that, if it is there, has a value, if only `null`.
+///
+/// # Errors
+/// What is there is no such value.
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
 }

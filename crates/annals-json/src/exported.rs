@@ -6,7 +6,7 @@
 
 use annals_core::{Invalid, RecordedEvent};
 
-use super::{Shape, parse};
+use crate::event::{Shape, parse};
 
 /// Which event of its append a line of an export is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub fn export_line(event: &RecordedEvent, place: InAppend) -> Vec<u8> {
     serde_json::to_vec(&shape).expect("an event has only text for keys, so it is JSON")
 }
 
-/// Reads an event from a line that [`export_line`] wrote, or [`line()`](super::line()), which does not say which event of
+/// Reads an event from a line that [`export_line`] wrote, or [`line()`](crate::line()), which does not say which event of
 /// its append it is.
 ///
 /// # Errors

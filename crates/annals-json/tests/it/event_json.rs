@@ -3,7 +3,6 @@
 use annals_core::{
     ContentType, IdempotencyKey, Metadata, NewEvent, Position, RecordedEvent, StreamId, Tag, Version,
 };
-use annals_server::event_json;
 use serde_json::{Value, json};
 
 fn recorded(content_type: &str, data: &[u8]) -> RecordedEvent {
@@ -15,7 +14,7 @@ fn recorded(content_type: &str, data: &[u8]) -> RecordedEvent {
 }
 
 fn line(event: &RecordedEvent) -> Value {
-    serde_json::from_slice(&event_json::line(event)).unwrap()
+    serde_json::from_slice(&annals_json::line(event)).unwrap()
 }
 
 #[test]
@@ -25,8 +24,8 @@ fn recorded_times_have_one_length_and_sort_as_text() {
             r#"{{"position":7,"stream":"s","version":3,"append":6,"recorded_at":"{time}","occurred_at":"{time}",
                 "id":"0f8fad5b-d9cb-469f-a165-70867728950e","type":"t","data":1}}"#
         );
-        let event = event_json::parse_line(event.as_bytes()).unwrap();
-        let line: serde_json::Value = serde_json::from_slice(&event_json::line(&event)).unwrap();
+        let event = annals_json::parse_line(event.as_bytes()).unwrap();
+        let line: serde_json::Value = serde_json::from_slice(&annals_json::line(&event)).unwrap();
         assert_eq!(line["occurred_at"], time, "what a client named is given back");
         line["recorded_at"].as_str().unwrap().to_owned()
     };
@@ -55,9 +54,9 @@ fn any_bytes_come_back_as_they_were() {
             "\"\u{2028}계\"".as_bytes(),
         ] {
             let event = recorded(content_type, data);
-            let text = event_json::line(&event);
+            let text = annals_json::line(&event);
             assert!(!text.contains(&b'\n') && !text.contains(&b'\r'), "{text:?}");
-            assert_eq!(event_json::parse_line(&text).unwrap(), event, "{}", String::from_utf8_lossy(&text));
+            assert_eq!(annals_json::parse_line(&text).unwrap(), event, "{}", String::from_utf8_lossy(&text));
         }
     }
 }
@@ -72,7 +71,7 @@ fn everything_that_is_said_comes_back() {
     event.metadata =
         Metadata { own: [("".into(), "\u{1}".into())].into(), trace: Some("".into()), ..Metadata::default() }
             .into();
-    assert_eq!(event_json::parse_line(&event_json::line(&event)).unwrap(), event);
+    assert_eq!(annals_json::parse_line(&annals_json::line(&event)).unwrap(), event);
 }
 
 #[test]
@@ -90,12 +89,12 @@ fn what_has_its_default_is_not_said() {
 fn a_line_of_an_export_says_which_event_of_its_append_it_is() {
     let event = recorded("application/json", b"{}");
     for one_stream in [false, true] {
-        let place = event_json::InAppend { event: 2, events: 3, one_stream };
-        let text = event_json::export_line(&event, place);
-        assert_eq!(event_json::parse_export_line(&text).unwrap(), (event.clone(), Some(place)));
-        assert_eq!(event_json::parse_line(&text).unwrap(), event);
+        let place = annals_json::InAppend { event: 2, events: 3, one_stream };
+        let text = annals_json::export_line(&event, place);
+        assert_eq!(annals_json::parse_export_line(&text).unwrap(), (event.clone(), Some(place)));
+        assert_eq!(annals_json::parse_line(&text).unwrap(), event);
     }
-    assert_eq!(event_json::parse_export_line(&event_json::line(&event)).unwrap(), (event.clone(), None));
+    assert_eq!(annals_json::parse_export_line(&annals_json::line(&event)).unwrap(), (event.clone(), None));
     for (numbers, field) in [
         (json!({"append_event": 2}), "append_events"),
         (json!({"append_events": 2}), "append_event"),
@@ -108,7 +107,7 @@ fn a_line_of_an_export_says_which_event_of_its_append_it_is() {
     ] {
         let mut bad = line(&event);
         bad.as_object_mut().unwrap().extend(numbers.as_object().unwrap().clone());
-        assert_eq!(event_json::parse_export_line(bad.to_string().as_bytes()).unwrap_err().field, field);
+        assert_eq!(annals_json::parse_export_line(bad.to_string().as_bytes()).unwrap_err().field, field);
     }
 }
 
@@ -135,13 +134,13 @@ fn a_bad_line_is_refused_by_the_name_of_the_field() {
     ] {
         let mut bad = good.clone();
         bad[member] = value;
-        assert_eq!(event_json::parse_line(bad.to_string().as_bytes()).unwrap_err().field, member);
+        assert_eq!(annals_json::parse_line(bad.to_string().as_bytes()).unwrap_err().field, member);
         let mut missing = good.clone();
         missing.as_object_mut().unwrap().remove("version");
-        assert_eq!(event_json::parse_line(missing.to_string().as_bytes()).unwrap_err().field, "version");
+        assert_eq!(annals_json::parse_line(missing.to_string().as_bytes()).unwrap_err().field, "version");
     }
     for bad in ["", "{", "[]", "{} {}"] {
-        assert!(event_json::parse_line(bad.as_bytes()).is_err(), "{bad}");
+        assert!(annals_json::parse_line(bad.as_bytes()).is_err(), "{bad}");
     }
 }
 
@@ -153,9 +152,9 @@ fn every_seed_is_an_event_or_refused() {
     for entry in std::fs::read_dir(corpus).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
         for end in 0..=bytes.len() {
-            if let Ok(event) = event_json::parse_line(&bytes[..end]) {
+            if let Ok(event) = annals_json::parse_line(&bytes[..end]) {
                 events += 1;
-                assert_eq!(event_json::parse_line(&event_json::line(&event)), Ok(event));
+                assert_eq!(annals_json::parse_line(&annals_json::line(&event)), Ok(event));
             }
         }
     }

@@ -5,7 +5,7 @@ use serde_json::error::Category;
 use serde_path_to_error::{Error, Path, Segment};
 
 /// What is wrong, with the path of the field below `root`, which names the whole.
-pub(crate) fn syntax_error(error: &Error<serde_json::Error>, root: &str) -> Invalid {
+pub fn syntax_error(error: &Error<serde_json::Error>, root: &str) -> Invalid {
     let (message, place) = split_place(error.inner());
     let mut field = path_of(error.path(), root);
     let named = |kind: &str| message.strip_prefix(kind)?.strip_prefix(" field `")?.split_once('`');
@@ -100,8 +100,8 @@ fn path_of(path: &Path, root: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Incoming, List, Object, bounded};
     use super::*;
+    use crate::{Incoming, List, Object, bounded};
 
     fn said(body: &str) -> String {
         let mut json = serde_json::Deserializer::from_str(body);

@@ -6,15 +6,18 @@ use annals_core::{ContentType, EventId, EventType, Invalid, NewEvent, Tag, check
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Cause, List, at, content_type, decode_base64, embedded, object, one, present, whole::small};
+use crate::event::{Cause, at, content_type, decode_base64, embedded, one};
+use crate::list::List;
+use crate::object::{object, present};
+use crate::whole::small;
 
 /// An event that a client sends. `stream` is for requests that do not name it elsewhere.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Incoming<'a> {
+pub struct Incoming<'a> {
     /// The stream that the event is for.
     #[serde(default, borrow, deserialize_with = "present")]
-    pub(crate) stream: Option<Cow<'a, str>>,
+    pub stream: Option<Cow<'a, str>>,
     #[serde(default, borrow, deserialize_with = "present")]
     id: Option<Cow<'a, str>>,
     #[serde(rename = "type", borrow)]
@@ -40,7 +43,7 @@ impl<'a> Incoming<'a> {
     ///
     /// # Errors
     /// [`Unreadable`], naming the field within the event.
-    pub(crate) fn into_event(self) -> Result<NewEvent, Unreadable<'a>> {
+    pub fn into_event(self) -> Result<NewEvent, Unreadable<'a>> {
         let content_type = content_type(self.content_type.as_deref());
         if let Some(json) = self.data
             && content_type.is_json()
@@ -86,11 +89,11 @@ impl<'a> Incoming<'a> {
 }
 
 /// Why an event cannot be taken.
-pub(crate) struct Unreadable<'a> {
+pub struct Unreadable<'a> {
     /// The field, and what is wrong with it.
-    pub(crate) invalid: Invalid,
+    pub invalid: Invalid,
     /// The rest of the request from what is wrong on, if its place is known.
-    pub(crate) place: Option<&'a str>,
+    pub place: Option<&'a str>,
 }
 
 impl From<Invalid> for Unreadable<'_> {
