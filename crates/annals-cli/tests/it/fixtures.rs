@@ -7,8 +7,8 @@ mod write;
 
 use std::path::Path;
 
-use annals_testkit::kind::Kind;
-use annals_testkit::{dump, fixtures};
+use annals_testservers::kind::Kind;
+use annals_testservers::{dump, fixtures};
 
 use crate::support::Place;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use annals::{Append, EventStore, Expected, NewEvent, StreamId};
-use annals_testkit::proxy::Proxy;
+use annals_testservers::proxy::Proxy;
 
 use crate::place::Place;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use annals::{Annals, Append, Expected, NewEvent, StreamId, Tenants};
-use annals_testkit::server;
+use annals_testservers::server;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use crate::counter::{Sums, increase};

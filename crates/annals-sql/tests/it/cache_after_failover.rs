@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use annals::{Annals, Position};
-use annals_testkit::proxy::Proxy;
-use annals_testkit::server::{self, Server};
+use annals_testservers::proxy::Proxy;
+use annals_testservers::server::{self, Server};
 use sqlx::{Connection, Executor};
 
 use crate::counter::{Counter, Increase};

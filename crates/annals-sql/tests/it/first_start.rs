@@ -1,7 +1,7 @@
 //! The first start of everything that there is, by several processes at once; and tables that are published.
 
 use annals::{Annals, EventStore as _, Failure, Phase, Projection, Recorded, Rows};
-use annals_testkit::server;
+use annals_testservers::server;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 

@@ -7,8 +7,8 @@ use annals::core::LogRead;
 use annals::{Append, Error, EventStore, EventStoreExt, Expected, NewEvent, Position, Query, StreamId, Tag};
 use annals_mysql::MySqlStore;
 use annals_postgres::PostgresStore;
-use annals_testkit::proxy::Proxy;
-use annals_testkit::server::{self, Server};
+use annals_testservers::proxy::Proxy;
+use annals_testservers::server::{self, Server};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Connection, Executor, Row};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use annals::{Annals, Recorded};
-use annals_testkit::server;
+use annals_testservers::server;
 use sqlx::{Connection, Executor, Row};
 
 use crate::counter::{CounterEvent, increase};

@@ -8,8 +8,8 @@ use annals::{
     Annals, Append, Error, EventStore, Expected, IdempotencyKey, NewEvent, Position, Recorded, State,
     StreamId, Tenants,
 };
-use annals_testkit::proxy::Proxy;
-use annals_testkit::server::{self, Server};
+use annals_testservers::proxy::Proxy;
+use annals_testservers::server::{self, Server};
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};

@@ -1,5 +1,5 @@
 //! The framework on databases: what lies beside a log, on real servers that the tests start themselves. Every test runs on
-//! PostgreSQL, MariaDB and MySQL (`annals_testkit::kind`), as a role that may do no more than `docs/sql-stores.md` says.
+//! PostgreSQL, MariaDB and MySQL (`annals_testservers::kind`), as a role that may do no more than `docs/sql-stores.md` says.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 /// Tests for each server of this run.
@@ -15,8 +15,8 @@ macro_rules! on_each_database {
         mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $name() {
-                if annals_testkit::kind::Kind::$kind.is_chosen() {
-                    super::$name(crate::place::Place::on(annals_testkit::kind::Kind::$kind).await).await;
+                if annals_testservers::kind::Kind::$kind.is_chosen() {
+                    super::$name(crate::place::Place::on(annals_testservers::kind::Kind::$kind).await).await;
                 }
             })*
         }

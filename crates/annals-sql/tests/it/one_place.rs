@@ -140,7 +140,7 @@ async fn a_log_is_moved_to_no_place_of_others(place: Place) {
 /// A server that does not care for the capitals in a database's name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn capitals_make_no_second_place_where_the_server_does_not_care() {
-    let server = annals_testkit::server::mariadb(&["lower-case-table-names=1"]);
+    let server = annals_testservers::server::mariadb(&["lower-case-table-names=1"]);
     let (root, _) =
         server.url().rsplit_once('/').map(|(root, name)| (root.to_owned(), name.to_owned())).unwrap();
     let mut connection = <sqlx::MySqlConnection as sqlx::Connection>::connect(&server.url()).await.unwrap();

@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use annals_testkit::kind::Kind;
-use annals_testkit::server::Server;
+use annals_testservers::kind::Kind;
+use annals_testservers::server::Server;
 use sqlx::mysql::MySqlConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
@@ -92,13 +92,13 @@ impl Place {
 
     /// Executes a dump. What it makes is this role's; in MariaDB and MySQL, where nothing has an owner, it may be anybody's.
     pub fn load(&self, dump: &str) {
-        annals_testkit::dump::load(if self.is_postgres() { &self.url } else { &self.owner }, dump);
+        annals_testservers::dump::load(if self.is_postgres() { &self.url } else { &self.owner }, dump);
     }
 
     /// The dump of the log, and of the state and the rows beside it.
     pub async fn dump(&self) -> String {
         let schemas = self.beside().await.schemas(&self.name).await;
-        annals_testkit::dump::dump(&self.owner, annals_testkit::dump::Of::Schemas(&schemas))
+        annals_testservers::dump::dump(&self.owner, annals_testservers::dump::Of::Schemas(&schemas))
     }
 
     /// A connection of the server's owner.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals::{Annals, Recorded};
-use annals_testkit::server;
+use annals_testservers::server;
 use parking_lot::Mutex;
 use sqlx::{Connection, Executor};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use annals::{Annals, Append, Event, EventStore, Expected, NewEvent, Phase, Position, StreamId};
 use annals_core::LogRead;
-use annals_testkit::server::{self, Server};
+use annals_testservers::server::{self, Server};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use annals::{Annals, EventStoreExt, Query, Recorded};
-use annals_testkit::server;
+use annals_testservers::server;
 use parking_lot::Mutex;
 use sqlx::{Connection, Executor};
 

@@ -8,7 +8,7 @@ use annals::{
     Annals, Append, Error, EventStore, EventStoreExt, Expected, Failure, NewEvent, Position, Projection,
     Query, Recorded, Rows, StreamId, Tag, ViewError,
 };
-use annals_testkit::server;
+use annals_testservers::server;
 use parking_lot::Mutex;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
@@ -262,7 +262,7 @@ async fn tables_that_would_lose_rows_are_refused_with_their_name() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_view_of_a_server_that_has_fallen_silent_ends() {
     let place = Place::postgres().await;
-    let proxy = annals_testkit::proxy::Proxy::to(&place.url);
+    let proxy = annals_testservers::proxy::Proxy::to(&place.url);
     let annals = Annals::open(proxy.url()).await.unwrap();
     annals.project(Sums::<1>::default()).start().await.unwrap();
     let position = increase(&annals, "a", 1).await;

@@ -11,7 +11,7 @@ use annals::{
 };
 use annals_mysql::MySqlStore;
 use annals_postgres::PostgresStore;
-use annals_testkit::proxy::Proxy;
+use annals_testservers::proxy::Proxy;
 
 use crate::place::Place;
 

@@ -9,8 +9,8 @@ use annals::{
     Annals, Append, Error, EventStore, Expected, NewEvent, Position, Recorded, State, StreamId, Version,
     every,
 };
-use annals_testkit::proxy::Proxy;
-use annals_testkit::server::{self, Server};
+use annals_testservers::proxy::Proxy;
+use annals_testservers::server::{self, Server};
 use parking_lot::Mutex;
 use sqlx::mysql::MySqlConnection;
 use sqlx::postgres::PgConnection;

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use annals::{Annals, Append, Error, EventStore, EventStoreExt, Expected, NewEvent, Query, StreamId};
-use annals_testkit::server;
+use annals_testservers::server;
 
 use crate::counter::{Sums, increase, sum};
 use crate::place::Place;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use annals::Annals;
-use annals_testkit::server;
+use annals_testservers::server;
 
 use crate::counter::{QUICKLY, Sums, increase, sum};
 

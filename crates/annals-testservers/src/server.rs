@@ -15,6 +15,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use annals_testkit::outages::Restart;
+
 /// Where `cargo xtask test` puts servers that the system has no package of.
 const FETCHED: &str = "/var/tmp/annals-servers";
 /// The user and the group that servers run as if the tests run as root: `nobody`, `nogroup`.
@@ -411,6 +413,21 @@ impl Server {
     /// What it has written to its log.
     pub fn said(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+}
+
+impl Restart for Server {
+    fn url(&self) -> String {
+        Self::url(self)
+    }
+    fn start(&mut self) {
+        Self::start(self);
+    }
+    fn crash(&mut self) {
+        Self::crash(self);
+    }
+    fn stop(&mut self) {
+        Self::stop(self);
     }
 }
 
