@@ -5,6 +5,7 @@
 //! kind.rs      on which kinds and versions of servers a suite runs
 //! proxy.rs     an address before a server that falls silent or leads elsewhere
 //! dump.rs      what is in a server, as SQL text
+//! place.rs     a log of a test's own on one of these, with a role of its own; gate.rs: connections that are made to wait
 //! fixtures.rs  the files that releases have written
 //! ```
 //!
@@ -20,4 +21,8 @@ pub mod kind;
 pub mod server;
 
 pub mod fixtures;
+#[cfg(feature = "place")]
+pub mod gate;
+#[cfg(all(unix, feature = "place"))]
+pub mod place;
 pub mod proxy;
