@@ -1,7 +1,7 @@
 //! A line of JSON is an event, and is the same event when it was written again; or it is refused.
 #![no_main]
 
-use annals_server::event_json::{export_line, line, parse_export_line, parse_line};
+use annals_json::{export_line, line, parse_export_line, parse_line};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(event) = parse_line(bytes) {

@@ -3,7 +3,7 @@
 use crate::run::{self, Outcome};
 
 /// The tests that write them: ignored ones, in the order in which one needs what another has written.
-const WRITERS: [&str; 4] = ["annals-sql", "annals-outbox", "annals-server", "annals-cli"];
+const WRITERS: [&str; 4] = ["annals", "annals-outbox", "annals-server", "annals-cli"];
 
 /// Writes them. A folder that exists is left as it is: a fixture is never written a second time.
 pub fn run(arguments: &[String]) -> Outcome {

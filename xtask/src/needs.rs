@@ -17,6 +17,7 @@ pub fn meet(crates: &[String]) -> Outcome {
     if any_of(&[
         "annals-postgres",
         "annals-mysql",
+        "annals",
         "annals-sql",
         "annals-outbox",
         "annals-orders",
@@ -24,14 +25,14 @@ pub fn meet(crates: &[String]) -> Outcome {
     ]) {
         python()?;
     }
-    if any_of(&["annals-postgres", "annals-sql", "annals-outbox", "annals-orders", "annals-cli"]) {
+    if any_of(&["annals-postgres", "annals", "annals-sql", "annals-outbox", "annals-orders", "annals-cli"]) {
         postgres()?;
     }
-    if any_of(&["annals-mysql", "annals-sql", "annals-outbox", "annals-orders", "annals-cli"]) {
+    if any_of(&["annals-mysql", "annals", "annals-sql", "annals-outbox", "annals-orders", "annals-cli"]) {
         let how = "install MariaDB (Debian: apt-get install mariadb-server)";
         package("MariaDB", find("/usr/sbin/mariadbd"), &["mariadb-server"], how)?;
     }
-    if any_of(&["annals-mysql", "annals-sql", "annals-outbox"]) {
+    if any_of(&["annals-mysql", "annals", "annals-sql", "annals-outbox"]) {
         maven_servers()?;
     }
     Ok(())

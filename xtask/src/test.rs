@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::needs;
 use crate::run::{self, Outcome};
 
-/// The variable by which every suite runs on every version of a database server: `annals_testkit::kind`.
+/// The variable by which every suite runs on every version of a database server: `annals_testservers::kind`.
 const ALL_SERVERS: &str = "ANNALS_ALL_SERVERS";
 
 /// Runs the tests of these crates, and for the engine the tests of its tests: planted bugs, and the model of its threads. On

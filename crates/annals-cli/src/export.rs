@@ -9,7 +9,7 @@ use annals_core::{
     Direction, EventStore, EventStoreExt as _, LogRead, Position, RecordedEvent, StreamId, StreamRead,
     Version, Witness,
 };
-use annals_server::event_json::{self, InAppend};
+use annals_json::InAppend;
 use anyhow::Context as _;
 use clap::Args;
 
@@ -156,7 +156,7 @@ impl OneAppend {
         let (before, one_stream) = (std::mem::take(&mut self.before), self.one_stream);
         let events = before + self.events.len() as u64;
         for (event, number) in self.events.drain(..).zip(before + 1..) {
-            out.write_all(&event_json::export_line(&event, InAppend { event: number, events, one_stream }))?;
+            out.write_all(&annals_json::export_line(&event, InAppend { event: number, events, one_stream }))?;
             out.write_all(b"\n")?;
         }
         Ok(())

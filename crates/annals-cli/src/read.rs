@@ -6,7 +6,6 @@ use annals_core::{
     Category, Direction, EventId, EventStore, EventStoreExt as _, EventType, LogRead, Position, Query,
     QueryItem, RecordedEvent, StoreUrl, StreamId, StreamRead, Tag, Text, Version, Witness,
 };
-use annals_server::event_json;
 use clap::Args;
 
 use crate::begin::{BeginOptions, Place};
@@ -151,7 +150,7 @@ impl Read {
             }
             found |= !events.is_empty();
             if json {
-                events.iter().try_for_each(|event| output.bytes(&event_json::line(event)))?;
+                events.iter().try_for_each(|event| output.bytes(&annals_json::line(event)))?;
             } else if !events.is_empty() {
                 let times = Times::of(&events);
                 let rows: Vec<_> = events.iter().map(|event| row(event, times)).collect();

@@ -18,12 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
 use crate::app::App;
-use crate::event_json::{Incoming, List, Object, Unreadable, bounded, present};
 use crate::expected::{self, Expectation, ExpectedVersion, Part, append_under_one};
 use crate::params::{Params, StreamInPath, named_stream, text_header};
 use crate::problem::Problem;
 use crate::token::Token;
 use crate::{body, links, paging};
+use annals_json::{Incoming, List, Object, Unreadable, bounded, present};
 
 /// Appends events to one stream.
 pub(crate) async fn to_stream(

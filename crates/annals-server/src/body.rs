@@ -16,9 +16,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::event_json::syntax_error;
 use crate::problem::Problem;
 use crate::room::{SMALL_BYTES, Taken, overloaded};
+use annals_json::syntax_error;
 
 /// Over how long the rate of a body is measured.
 const WINDOW: Duration = Duration::from_secs(30);

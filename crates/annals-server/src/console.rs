@@ -22,7 +22,6 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::access::Access;
 use crate::app::App;
-use crate::event_json;
 use crate::links;
 use crate::problem::Problem;
 
@@ -226,7 +225,7 @@ const GLANCE_CHARACTERS: usize = 160;
 fn text_of(event: &RecordedEvent) -> Option<&str> {
     let type_of_text = event.content_type.as_str().trim_start().get(..5);
     let is_text = type_of_text.is_some_and(|named| named.eq_ignore_ascii_case("text/"));
-    let is_text = is_text || event_json::is_json(&event.content_type);
+    let is_text = is_text || event.content_type.is_json();
     if is_text { std::str::from_utf8(&event.data).ok() } else { None }
 }
 

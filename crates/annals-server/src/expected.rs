@@ -19,10 +19,10 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::json;
 
 use crate::etag::{self, Tags};
-use crate::event_json::whole;
 use crate::params::text_header;
 use crate::problem::Problem;
 use crate::token::{self, Token};
+use annals_json::whole;
 
 /// Most tags that `If-Match` may list.
 const TAGS_MAX: usize = 16;

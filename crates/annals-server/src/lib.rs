@@ -11,11 +11,11 @@
 //!   token.rs etag.rs expected.rs   positions that name their history, and what is expected of them
 //!   metrics.rs upkeep.rs           what is counted, and backups and figures of the store
 //!   console.rs browsers.rs         for people       problem.rs                        what fails, and what is said of it
-//! event_json.rs    the one JSON form of an event, also of the command line's export and import
 //! ```
 //!
-//! It knows the contract of stores and how a log is followed (`annals-consume`), and no store: it is given one. What it
-//! serves is described in `docs/http.md` and, for machines, in `openapi.json`; a test keeps the second equal to the routes.
+//! It knows the contract of stores, how a log is followed (`annals-consume`) and an event's JSON form (`annals-json`), and no
+//! store: it is given one. What it serves is described in `docs/http.md` and, for machines, in `openapi.json`; a test keeps the
+//! second equal to the routes.
 //!
 //! An append comes in through `append.rs`, which hands it to [`EventStore::append`].
 #![forbid(unsafe_code)]
@@ -56,8 +56,6 @@ mod openapi;
 mod upkeep;
 
 mod console;
-
-pub mod event_json;
 
 use std::io;
 use std::sync::Arc;

@@ -16,7 +16,6 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::auth::Categories;
-use crate::event_json;
 use crate::paging::cost;
 use crate::problem::Problem;
 use crate::room::{Room, Taken};
@@ -210,7 +209,7 @@ impl LivePage {
         let mut text = Vec::new();
         for event in events {
             text.extend_from_slice(format!("id: {}\ndata: ", Witness::of(event)).as_bytes());
-            text.extend_from_slice(&event_json::line(event));
+            text.extend_from_slice(&annals_json::line(event));
             text.extend_from_slice(b"\n\n");
         }
         text.shrink_to_fit();

@@ -17,7 +17,6 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::auth::is_hidden;
-use crate::event_json;
 
 /// The media type of a problem document.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -202,7 +201,7 @@ struct ViolationJson<'a> {
     condition: usize,
     #[serde(flatten)]
     violated: Map<String, Value>,
-    unseen: Vec<event_json::Embedded<'a>>,
+    unseen: Vec<annals_json::Embedded<'a>>,
     unseen_complete: bool,
 }
 
@@ -223,7 +222,7 @@ impl<'a> ViolationJson<'a> {
         Self {
             condition: violation.condition,
             violated,
-            unseen: violation.unseen.iter().map(event_json::Embedded).collect(),
+            unseen: violation.unseen.iter().map(annals_json::Embedded).collect(),
             unseen_complete: violation.unseen_complete,
         }
     }

@@ -15,11 +15,11 @@ use serde::Serialize;
 use crate::access::Access;
 use crate::app::App;
 use crate::etag;
-use crate::event_json::Embedded;
 use crate::paging;
 use crate::params::{Params, StreamInPath, named_stream};
 use crate::problem::Problem;
 use crate::token::{self, Token};
+use annals_json::Embedded;
 
 /// A page of one stream. One that does not exist has version 0 and no events.
 pub(crate) async fn stream(

@@ -19,8 +19,8 @@ use annals_core::{
 use axum::http::StatusCode;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::event_json::whole;
 use crate::problem::Problem;
+use annals_json::whole;
 
 /// A number that a client brought back, and the id of the event there if it said so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,8 @@ pub const SNAPSHOTS_KEPT: usize = 4;
 pub struct StoredSnapshot {
     /// The stream that was folded.
     pub stream: StreamId,
-    /// What the bytes are of: the aggregate's name and its snapshot version.
+    /// What the bytes are of: the aggregate's name, its snapshot version, and, if an event has another shape than its first,
+    /// a digest of the versions and upcasters of its events.
     pub schema: String,
     /// The version up to which it was folded, inclusive.
     pub version: Version,

@@ -43,9 +43,8 @@
 //!
 //! The files, in reading order: `trial` (how a store is opened for a clause), `contract` (the list), the files
 //! under `contract/` (the clauses), `history` (random histories and their checker); for stores on databases `hostile`
-//! (several processes, and connections that are cut), `outages` (a server that goes away or makes wait), `hot` (calls that must not cost more in a large log), `proxy` (an
-//! address that falls silent or leads elsewhere), `server` (a real one, started by the test), `dump` (what is in one, as SQL text) and `kind` (which of them a run takes); and `failover`, a store that
-//! loses events. `fixtures` finds the files that releases have written.
+//! (several processes, and connections that are cut), `outages` (a server that goes away or makes wait) and `hot` (calls that
+//! must not cost more in a large log); and `failover`, a store that loses events. It starts no server: your tests do.
 //!
 //! State beside a log has a contract of its own, in the same form: `state_trial`, `state_contract` and [`state_contract!`].
 #![forbid(unsafe_code)]
@@ -53,21 +52,10 @@
 mod state_trial;
 mod trial;
 
-#[cfg(unix)]
-pub mod dump;
-#[cfg(unix)]
-pub mod kind;
-#[cfg(unix)]
-pub mod outages;
-#[cfg(unix)]
-pub mod server;
-
 pub mod failover;
-#[doc(hidden)] // For the project's own tests: the files are at its root.
-pub mod fixtures;
 pub mod hostile;
 pub mod hot;
-pub mod proxy;
+pub mod outages;
 
 mod contract;
 mod given;

@@ -14,7 +14,18 @@ use annals_core::{
 
 use crate::given::{Store, joined};
 use crate::hostile::{keyed, persist};
-use crate::server::Server;
+
+/// A server that a test stops and starts again.
+pub trait Restart {
+    /// Where a store on it is opened; the same after a restart.
+    fn url(&self) -> String;
+    /// Starts it again, and returns when it takes connections.
+    fn start(&mut self);
+    /// Ends it without a warning, as a loss of power would.
+    fn crash(&mut self);
+    /// Shuts it down, as an operator does.
+    fn stop(&mut self);
+}
 
 /// An append of one event, with the key of this number.
 pub fn append(number: usize) -> Append {
@@ -46,7 +57,7 @@ async fn count(store: &Store) -> usize {
 ///
 /// # Panics
 /// If it is otherwise.
-pub async fn a_restart_is_survived(mut server: Server, open: impl AsyncFn(&str) -> Store) {
+pub async fn a_restart_is_survived(mut server: impl Restart, open: impl AsyncFn(&str) -> Store) {
     let store = open(&server.url()).await;
     let mut acknowledged = 0;
     for number in 0..3 {

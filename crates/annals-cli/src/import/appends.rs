@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::io::Read;
 
 use annals_core::{Append, Expected, Limits, Position, RecordedEvent, StreamId, Version, Write};
-use annals_server::event_json::{self, InAppend};
+use annals_json::InAppend;
 
 use super::BadLine;
 use super::input::Lines;
@@ -106,7 +106,7 @@ impl Appends {
         let Some((number, text)) = self.lines.next_line()? else {
             return self.before.as_ref().map_or(Ok(()), Place::may_be_last).map(|()| None);
         };
-        let (event, place) = event_json::parse_export_line(&text).map_err(|invalid| {
+        let (event, place) = annals_json::parse_export_line(&text).map_err(|invalid| {
             let problem = format!(
                 "is not a line of `annals export` ({invalid}); for other files give --stream and --type"
             );

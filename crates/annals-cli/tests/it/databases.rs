@@ -1,6 +1,6 @@
 //! A log in a database is a store like any other: only the URL changes.
 
-use annals_testkit::server::{self, Server};
+use annals_testservers::server::{self, Server};
 use serde_json::Value;
 
 use crate::demo::{expected, some};

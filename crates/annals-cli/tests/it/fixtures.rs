@@ -7,9 +7,8 @@ mod write;
 
 use std::path::Path;
 
-use annals_server::event_json;
-use annals_testkit::kind::Kind;
-use annals_testkit::{dump, fixtures};
+use annals_testservers::kind::Kind;
+use annals_testservers::{dump, fixtures};
 
 use crate::support::Place;
 
@@ -18,7 +17,7 @@ use crate::support::Place;
 fn is_the_log(export: &str, folder: &Path) {
     let then = std::fs::read_to_string(folder.join("log.jsonl")).unwrap();
     for (line, now) in then.lines().zip(export.lines()) {
-        let [then, now] = [line, now].map(|line| event_json::parse_export_line(line.as_bytes()));
+        let [then, now] = [line, now].map(|line| annals_json::parse_export_line(line.as_bytes()));
         assert_eq!(then, now, "{}", fixtures::lost(line, folder));
     }
     assert_eq!(

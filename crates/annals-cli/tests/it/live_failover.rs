@@ -4,8 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use annals_testkit::proxy::Proxy;
-use annals_testkit::server::{self, Server};
+use annals_testservers::proxy::Proxy;
+use annals_testservers::server::{self, Server};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _, Row as _};
 

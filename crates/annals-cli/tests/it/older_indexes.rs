@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use annals_testkit::fixtures;
+use annals_testservers::fixtures;
 
 use crate::serve::Served;
 use crate::support::Place;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use annals_core::{EventStore, IdempotencyKey, LogRead, Position, Query, TestClock};
 use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{Options, verify_disk};
-use annals_testkit::fixtures;
+use annals_testservers::fixtures;
 
 use crate::common::{all, append, check, open, stream};
 use crate::lookups::each_is_found;

@@ -16,8 +16,8 @@ macro_rules! on_each_server {
         mod $module {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                if annals_testkit::kind::Kind::$kind.is_chosen() {
-                    super::$name(annals_testkit::kind::Kind::$kind).await;
+                if annals_testservers::kind::Kind::$kind.is_chosen() {
+                    super::$name(annals_testservers::kind::Kind::$kind).await;
                 }
             })*
         }

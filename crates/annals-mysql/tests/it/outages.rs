@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use annals_core::{Error, EventId, EventStore, EventStoreExt, Query, StreamId};
 use annals_mysql::{MySqlStore, Options};
-use annals_testkit::kind::Kind;
 use annals_testkit::outages::{self, append, unavailable};
+use annals_testservers::kind::Kind;
 use sqlx::Executor;
 use tokio::sync::Mutex;
 

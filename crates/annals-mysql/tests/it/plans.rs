@@ -2,7 +2,8 @@
 //! at three hundred thousand, with the statistics of empty tables and with those of full ones.
 
 use annals_mysql::{MySqlStore, Options};
-use annals_testkit::{hot, server};
+use annals_testkit::hot;
+use annals_testservers::server;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Executor, Row};
 

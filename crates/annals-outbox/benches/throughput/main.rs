@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use annals_outbox::{Message, NewMessage, Options, Outbox, Pool};
-use annals_testkit::server;
+use annals_testservers::server;
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 
 const AGGREGATES: usize = 200;

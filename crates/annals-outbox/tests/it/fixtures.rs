@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use annals_outbox::{Message, NewMessage, Options, Pool};
-use annals_testkit::dump;
-use annals_testkit::fixtures;
-use annals_testkit::kind::Kind;
+use annals_testservers::dump;
+use annals_testservers::fixtures;
+use annals_testservers::kind::Kind;
 use serde::{Deserialize, Serialize};
 
 use crate::support::{Place, Taker, about, options, until};

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use annals_outbox::{Options, Outbox, Pool};
-use annals_testkit::kind::Kind;
-use annals_testkit::proxy::Proxy;
+use annals_testservers::kind::Kind;
+use annals_testservers::proxy::Proxy;
 use sqlx::mysql::MySqlPoolOptions;
 use sqlx::postgres::PgPoolOptions;
 
@@ -149,7 +149,7 @@ async fn a_database_that_accepts_and_says_nothing_is_not_waited_for() {
 /// A server on which nothing is committed that no COMMIT commits.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_published_is_marked_without_autocommit() {
-    let server = annals_testkit::server::mariadb(&["autocommit=0", "innodb-flush-log-at-trx-commit=2"]);
+    let server = annals_testservers::server::mariadb(&["autocommit=0", "innodb-flush-log-at-trx-commit=2"]);
     let place = crate::support::Place::new(&server.url(), None).await;
     for order in ["1", "2", "3"] {
         place.write(order, "order.placed").await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use annals_testkit::server::{self, Server};
+use annals_testservers::server::{self, Server};
 
 use crate::support::{Place, Taker, options, until};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use annals_core::Backoff;
 use annals_outbox::{Failure, Message, NewMessage, Options, Outbox, Pool, Result, Sink};
-use annals_testkit::kind::Kind;
-use annals_testkit::server::Server;
+use annals_testservers::kind::Kind;
+use annals_testservers::server::Server;
 use async_trait::async_trait;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use annals_core::TestClock;
 use annals_postgres::{Options, PostgresStore};
 use annals_testkit::Subject;
-use annals_testkit::kind::Kind;
+use annals_testservers::kind::Kind;
 
 use crate::support::fresh_log;
 

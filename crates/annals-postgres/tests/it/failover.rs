@@ -9,7 +9,8 @@ use annals_core::{
     StreamInfo, StreamList, StreamPage, StreamRead,
 };
 use annals_postgres::{Options, PostgresStore};
-use annals_testkit::{hostile, server};
+use annals_testkit::hostile;
+use annals_testservers::server;
 use async_trait::async_trait;
 use sqlx::{Executor, Row};
 use tokio::sync::watch;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use annals_core::{Error, EventStore};
 use annals_postgres::{Options, PostgresStore};
-use annals_testkit::kind::Kind;
 use annals_testkit::{hostile, outages};
+use annals_testservers::kind::Kind;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
 use tokio::sync::Mutex;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use annals_core::{Error, EventStore, EventStoreExt, LogRead, Position, Query};
 use annals_postgres::{Options, PostgresStore};
-use annals_testkit::kind::Kind;
+use annals_testkit::outages;
 use annals_testkit::outages::{append, unavailable};
-use annals_testkit::{outages, server};
+use annals_testservers::kind::Kind;
+use annals_testservers::server;
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::Mutex;
 
@@ -181,7 +182,7 @@ async fn until_woken(store: &PostgresStore, writer: &PostgresStore, number: &mut
 /// Connections that are open fall silent: those that are used are noticed by their users, and the one that listens too.
 async fn a_silent_listener_is_made_again(kind: Kind) {
     let url = fresh_log(kind);
-    let proxy = annals_testkit::proxy::Proxy::to(&url);
+    let proxy = annals_testservers::proxy::Proxy::to(&url);
     let (writer, store) = (listening(&url).await, listening(proxy.url()).await);
     let mut number = 0;
     until_woken(&store, &writer, &mut number).await;

@@ -2,7 +2,8 @@
 //! and at a million, with the plans of a fresh connection and with those that were made while the tables were empty.
 
 use annals_postgres::{Options, PostgresStore};
-use annals_testkit::{hot, server};
+use annals_testkit::hot;
+use annals_testservers::server;
 use sqlx::postgres::PgConnection;
 use sqlx::{Executor, Row};
 

@@ -10,7 +10,7 @@ use annals_core::{
 use annals_postgres::{Options, PostgresStore};
 use annals_sql::{OpenReplica, Replicated};
 use annals_testkit::hostile;
-use annals_testkit::server::{self, Server};
+use annals_testservers::server::{self, Server};
 use sqlx::postgres::PgConnection;
 use sqlx::{Executor, Row};
 

@@ -6,7 +6,7 @@ use annals_core::{Result, StoreId, TestClock};
 use annals_postgres::{Options, PostgresState};
 use annals_state::{SqlState, StateStore};
 use annals_testkit::StateSubject;
-use annals_testkit::kind::Kind;
+use annals_testservers::kind::Kind;
 use sqlx::{AssertSqlSafe, Executor};
 
 use crate::support::{connect, fresh_log};

@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use annals_testkit::kind::Kind;
-use annals_testkit::server::Server;
+use annals_testservers::kind::Kind;
+use annals_testservers::server::Server;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 

@@ -13,7 +13,6 @@ use maud::{Markup, html};
 use super::{Answer, Frame, answer, event_table, number, page, pretty, text_of, time};
 use crate::access::Access;
 use crate::app::App;
-use crate::event_json;
 use crate::links::{self, encode};
 use crate::params::Params;
 use crate::problem::Problem;
@@ -100,7 +99,7 @@ pub(super) fn card(event: &RecordedEvent, with_stream: bool) -> Markup {
 
 fn data(event: &RecordedEvent) -> Markup {
     let shown = &event.data[..event.data.len().min(DATA_BYTES)];
-    let is_json = event_json::is_json(&event.content_type);
+    let is_json = event.content_type.is_json();
     let text = match text_of(event) {
         Some(_) if is_json => pretty::json(shown, 2 * DATA_BYTES),
         Some(_) => String::from_utf8_lossy(shown).into_owned(),

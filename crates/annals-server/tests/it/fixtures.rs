@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annals_core::{Limits, MemoryStore, TestClock};
-use annals_testkit::fixtures;
+use annals_testservers::fixtures;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -4,7 +4,6 @@
 mod append;
 mod bounds;
 mod console;
-mod event_json;
 mod fixtures;
 mod follow;
 mod histories;

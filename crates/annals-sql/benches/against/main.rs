@@ -23,7 +23,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use annals::{Append, Expected, NewEvent, StreamId, Tenants};
-use annals_testkit::server;
+use annals_testservers::server;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 

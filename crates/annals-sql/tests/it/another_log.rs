@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use annals::{Append, EventStore, Expected, NewEvent, StreamId};
-use annals_testkit::proxy::Proxy;
+use annals_testservers::proxy::Proxy;
 
-use crate::place::Place;
+use annals_testservers::place::Place;
 
 fn append(stream: &str) -> Append {
     let event = NewEvent::new("thing.done", "{}").unwrap();
     Append::to(StreamId::new(stream).unwrap(), Expected::Any, [event])
 }
 
-on_each_database! {
+annals_testservers::on_each_database! {
     a_server_with_another_log_is_not_gone_on_with,
 }
 

@@ -7,19 +7,19 @@ use annals::core::LogRead;
 use annals::{Append, Error, EventStore, EventStoreExt, Expected, NewEvent, Position, Query, StreamId, Tag};
 use annals_mysql::MySqlStore;
 use annals_postgres::PostgresStore;
-use annals_testkit::proxy::Proxy;
-use annals_testkit::server::{self, Server};
+use annals_testservers::proxy::Proxy;
+use annals_testservers::server::{self, Server};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Connection, Executor, Row};
 
-use crate::place::Place;
+use annals_testservers::place::Place;
 
 /// So long that nothing ends by itself while a test runs.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Ends a test in which nothing is ended.
 const HANG: Duration = Duration::from_secs(120);
 
-on_each_database! {
+annals_testservers::on_each_database! {
     a_read_whose_caller_has_gone_is_ended,
     an_append_whose_caller_has_gone_is_ended,
     a_read_is_ended_although_no_more_connections_are_let_in,
@@ -78,7 +78,7 @@ fn append(stream: &str) -> Append {
 }
 
 /// Locks the events, so that everybody waits.
-async fn lock(place: &Place) -> crate::place::Beside {
+async fn lock(place: &Place) -> annals_testservers::place::Beside {
     let mut holder = place.beside().await;
     if place.is_postgres() {
         holder.run(&format!("BEGIN; LOCK TABLE {}.events IN ACCESS EXCLUSIVE MODE", place.name)).await;

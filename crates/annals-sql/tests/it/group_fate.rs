@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use annals::{Append, Error, EventStore, EventStoreExt, Expected, NewEvent, Query, StreamId};
 
-use crate::place::Place;
+use annals_testservers::place::Place;
 
-on_each_database! {
+annals_testservers::on_each_database! {
     a_row_that_the_database_refuses_refuses_its_append_alone,
     a_trigger_that_objects_refuses_its_append_alone,
 }

@@ -9,13 +9,13 @@ use annals::{
     Version,
 };
 
-use crate::gate::Gate;
-use crate::place::Place;
+use annals_testservers::gate::Gate;
+use annals_testservers::place::Place;
 
 /// Ends a call that hangs.
 const HANG: Duration = Duration::from_secs(120);
 
-on_each_database! {
+annals_testservers::on_each_database! {
     a_log_that_was_made_again_under_a_store_is_another,
     what_was_decided_on_lost_events_is_a_conflict,
     a_loss_that_is_found_while_an_append_is_under_way_is_a_conflict,
@@ -33,24 +33,6 @@ async fn open(place: &Place) -> Arc<dyn EventStore> {
 fn append(stream: &str, expected: Expected) -> Append {
     let event = NewEvent::new("thing.done", "{}").unwrap();
     Append::to(StreamId::new(stream).unwrap(), expected, [event])
-}
-
-/// Takes the events after this position from the log, as a failover to a standby that did not have them would.
-pub async fn lose(place: &Place, after: u64) {
-    let name = &place.name;
-    let mut owner = place.beside().await;
-    owner.run(&format!("DELETE FROM {name}.events WHERE position > {after}")).await;
-    owner.run(&format!("DELETE FROM {name}.event_tags WHERE position > {after}")).await;
-    if !place.is_postgres() {
-        owner.run(&format!("UPDATE {name}.log SET position = {after}")).await;
-        owner.run(&format!("DELETE FROM {name}.entities")).await;
-        owner
-            .run(&format!(
-                "INSERT INTO {name}.entities SELECT entity_type, entity_id, MAX(entity_version), MAX(position)
-                FROM {name}.events GROUP BY entity_type, entity_id"
-            ))
-            .await;
-    }
 }
 
 async fn a_log_that_was_made_again_under_a_store_is_another(place: Place) {
@@ -81,7 +63,7 @@ async fn what_was_decided_on_lost_events_is_a_conflict(place: Place) {
     for _ in 0..3 {
         store.append(append("thing-1", Expected::Any)).await.unwrap();
     }
-    lose(&place, 1).await;
+    place.lose(1).await;
     // Others write as many events as were lost: versions alone do not tell.
     let other = open(&place).await;
     for _ in 0..2 {
@@ -120,7 +102,7 @@ async fn a_loss_that_is_found_while_an_append_is_under_way_is_a_conflict(place: 
         // On PostgreSQL the one that listens waits too.
         let waiting = gate.until_waiting(if place.is_postgres() { 2 } else { 1 });
         tokio::time::timeout(HANG, waiting).await.expect("the writer makes a connection");
-        lose(&place, 1).await;
+        place.lose(1).await;
         let other = open(&place).await;
         for _ in 0..2 {
             other.append(append("thing-1", Expected::Any)).await.unwrap();
@@ -157,7 +139,7 @@ async fn after_a_loss_an_append_that_is_in_the_log_is_a_duplicate(place: Place) 
         for _ in 0..2 {
             store.append(append("thing-lost", Expected::Any)).await.unwrap();
         }
-        lose(&place, first.last.get()).await;
+        place.lose(first.last.get()).await;
         let answer = store.append(again).await.unwrap_or_else(|error| panic!("{}", error.chain()));
         assert_eq!((answer.first, answer.duplicate), (first.first, true));
         let read = StreamRead::forward(StreamId::new(&*stream).unwrap(), Version::FIRST);
@@ -174,7 +156,7 @@ async fn after_a_loss_each_condition_that_names_a_place_is_named(place: Place) {
         for _ in 0..2 {
             store.append(append("thing-2", Expected::Any)).await.unwrap();
         }
-        lose(&place, first.last.get()).await;
+        place.lose(first.last.get()).await;
     };
     lose_some().await;
     let tagged = Query::tags([Tag::new("a").unwrap()]);
@@ -213,7 +195,7 @@ async fn who_waits_gets_to_know_that_events_were_lost(place: Place) {
         let store = store.clone();
         async move { store.wait(last).await }
     });
-    lose(&place, 1).await;
+    place.lose(1).await;
     let error = tokio::time::timeout(HANG, waiting).await.expect("it waits in vain").unwrap().unwrap_err();
     let said = annals_sql::Stopped::OtherHistory { seen }.to_string();
     assert!(error.chain().contains(&said), "{}", error.chain());
@@ -225,7 +207,7 @@ async fn after_a_loss_the_log_is_read_and_written_as_it_is(place: Place) {
     for number in 1..=5 {
         store.append(append(&format!("thing-{number}"), Expected::NoStream)).await.unwrap();
     }
-    lose(&place, 2).await;
+    place.lose(2).await;
     let page = store.read_log(LogRead::forward(Position::FIRST)).await.unwrap();
     assert_eq!((page.events.len(), page.head), (2, Position::new(2)));
     // The head that it believed to be there is none any more, neither for those who wait nor for appends.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use annals::{Append, EventStore, EventStoreExt, Expected, NewEvent, Query, StreamId};
 
-use crate::place::{Beside, Place};
+use annals_testservers::place::{Beside, Place};
 
-on_each_database! {
+annals_testservers::on_each_database! {
     a_log_of_an_earlier_version_gets_the_index_by_a_migration_only,
     a_migration_that_is_killed_is_done_again_and_appends_go_on_meanwhile,
     several_migrate_at_once,

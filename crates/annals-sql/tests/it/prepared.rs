@@ -2,7 +2,7 @@
 
 use annals::core::LogRead;
 use annals::{Position, Query, Tag};
-use annals_testkit::server;
+use annals_testservers::server;
 use sqlx::{Connection, Executor, Row};
 
 /// Of the 16,382 that a server allows by default, so that a hundred processes have room.

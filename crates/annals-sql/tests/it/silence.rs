@@ -11,15 +11,15 @@ use annals::{
 };
 use annals_mysql::MySqlStore;
 use annals_postgres::PostgresStore;
-use annals_testkit::proxy::Proxy;
+use annals_testservers::proxy::Proxy;
 
-use crate::place::Place;
+use annals_testservers::place::Place;
 
 /// Ends a call that hangs.
 const HANG: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(1);
 
-on_each_database! {
+annals_testservers::on_each_database! {
     every_call_to_a_server_that_has_fallen_silent_ends,
     an_append_whose_answer_is_lost_is_indeterminate,
     a_statement_whose_answer_is_lost_is_ended_on_the_server,

@@ -1,8 +1,8 @@
 //! The framework from the outside: everything here goes through what users see.
 //!
 //! `bank` is the domain that the tests share, `orders` one whose events have had other shapes, `faulty` a store that can be told
-//! to fail. Then one file for each
-//! part, `springcamp` for the bugs of the talk's program and `loom` for the meaning of Loom's parts.
+//! to fail. Then one file for each part, `databases` for what lies beside a log on real servers, `springcamp` for the bugs of the
+//! talk's program and `loom` for the meaning of Loom's parts.
 
 // Tests may unwrap, and so may what they share.
 #![allow(clippy::unwrap_used)]
@@ -16,6 +16,7 @@ mod orders;
 mod bank_race;
 mod commands;
 mod crash;
+mod databases;
 mod embedded;
 mod errors;
 mod events;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use annals::{EventStoreExt as _, Query};
-use annals_testkit::server;
+use annals_testservers::server;
 use serde_json::{Value, json};
 
 /// The service, running.

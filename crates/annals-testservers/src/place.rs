@@ -1,0 +1,232 @@
+//! A log of its own for each test, with a role of its own, and a connection beside it.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "it fails the test that uses it")]
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::kind::Kind;
+use crate::server::Server;
+use sqlx::mysql::MySqlConnection;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use tokio::sync::Mutex;
+
+/// Where the log of a test is.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The address, as a role that may do what a service must.
+    pub url: String,
+    /// The schema or the database.
+    pub name: String,
+    owner: String,
+    kind: Kind,
+}
+
+fn number() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("state_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The address with another user.
+fn with_user(url: &str, user: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}://{user}@{host}")
+}
+
+impl Place {
+    /// One on the oldest PostgreSQL.
+    pub async fn postgres() -> Self {
+        Self::on(Kind::Postgres).await
+    }
+
+    /// One on the MariaDB of the system.
+    pub async fn mariadb() -> Self {
+        Self::on(Kind::MariaDb).await
+    }
+
+    /// One on the server of this kind that all tests share.
+    pub async fn on(kind: Kind) -> Self {
+        Self::named(kind, number()).await
+    }
+
+    /// The same with this name, which must be new.
+    pub async fn named(kind: Kind, name: String) -> Self {
+        static SERVERS: [OnceLock<Server>; 5] = [const { OnceLock::new() }; 5];
+        let server = SERVERS[kind as usize].get_or_init(|| match kind.is_postgres() {
+            true => kind.start_quick(&["max_connections=1000"]),
+            false => kind.start_quick(&["innodb-buffer-pool-size=256M", "max-connections=1000"]),
+        });
+        let owner = server.url();
+        let url = match kind.is_postgres() {
+            true => format!("{}?schema={name}", with_user(&owner, &name)),
+            false => format!("{}/{name}", with_user(owner.rsplit_once('/').unwrap().0, &name)),
+        };
+        let place = Self { url, name, owner, kind };
+        let role = match kind.is_postgres() {
+            true => "CREATE ROLE {0} LOGIN; GRANT CREATE ON DATABASE postgres TO {0}",
+            false => {
+                "CREATE DATABASE {0}; CREATE USER {0}@'%'; GRANT ALL ON `{1}`.* TO {0}@'%'; \
+                 GRANT ALL ON `{1}$%`.* TO {0}@'%'"
+            }
+        };
+        let role = role.replace("{0}", &place.name).replace("{1}", &place.name.replace('_', "\\_"));
+        // PostgreSQL refuses to grant on one database in two sessions at once.
+        static ONE: Mutex<()> = Mutex::const_new(());
+        let _one = ONE.lock().await;
+        place.beside().await.run(&role).await;
+        place
+    }
+
+    /// From now on the role of PostgreSQL does everything as another one, with whose rights and for which it makes what it
+    /// makes.
+    pub async fn act_as_another(&self) {
+        let grant = "CREATE ROLE {}_owner; GRANT CREATE ON DATABASE postgres TO {}_owner; GRANT {}_owner TO {}; \
+            ALTER ROLE {} SET role = '{}_owner'";
+        self.beside().await.run(&grant.replace("{}", &self.name)).await;
+    }
+
+    /// Another one, in a database of the same kind.
+    pub async fn another(&self) -> Self {
+        Self::on(self.kind).await
+    }
+
+    /// Executes a dump. What it makes is this role's; in MariaDB and MySQL, where nothing has an owner, it may be anybody's.
+    pub fn load(&self, dump: &str) {
+        crate::dump::load(if self.is_postgres() { &self.url } else { &self.owner }, dump);
+    }
+
+    /// The dump of the log, and of the state and the rows beside it.
+    pub async fn dump(&self) -> String {
+        let schemas = self.beside().await.schemas(&self.name).await;
+        crate::dump::dump(&self.owner, crate::dump::Of::Schemas(&schemas))
+    }
+
+    /// A connection of the server's owner.
+    pub async fn beside(&self) -> Beside {
+        match self.is_postgres() {
+            true => Beside::Postgres(PgConnection::connect(&self.owner).await.unwrap()),
+            false => Beside::MySql(MySqlConnection::connect(&self.owner).await.unwrap()),
+        }
+    }
+
+    /// The kind of its server.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether its server speaks as PostgreSQL does.
+    pub fn is_postgres(&self) -> bool {
+        self.kind.is_postgres()
+    }
+
+    /// The type that a whole number is cast to.
+    pub fn whole(&self) -> &'static str {
+        if self.is_postgres() { "BIGINT" } else { "SIGNED" }
+    }
+
+    /// Takes the events after this position from the log, as a failover to a standby that did not have them would.
+    pub async fn lose(&self, after: u64) {
+        let name = &self.name;
+        let mut owner = self.beside().await;
+        owner.run(&format!("DELETE FROM {name}.events WHERE position > {after}")).await;
+        owner.run(&format!("DELETE FROM {name}.event_tags WHERE position > {after}")).await;
+        if !self.is_postgres() {
+            owner.run(&format!("UPDATE {name}.log SET position = {after}")).await;
+            owner.run(&format!("DELETE FROM {name}.entities")).await;
+            owner
+                .run(&format!(
+                    "INSERT INTO {name}.entities SELECT entity_type, entity_id, MAX(entity_version), MAX(position)
+                    FROM {name}.events GROUP BY entity_type, entity_id"
+                ))
+                .await;
+        }
+    }
+
+    /// Ends the connections of the test's role; says how many.
+    pub async fn cut(&self) -> usize {
+        let mut beside = self.beside().await;
+        match &mut beside {
+            Beside::Postgres(connection) => {
+                let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1";
+                sqlx::query(sql).bind(&self.name).fetch_all(connection).await.unwrap().len()
+            }
+            Beside::MySql(connection) => {
+                let sql = "SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE user = ?";
+                let rows = sqlx::query(sql).bind(&self.name).fetch_all(&mut *connection).await.unwrap();
+                let mut cut = 0;
+                for row in rows {
+                    let kill = format!("KILL {}", row.get::<i64, _>(0));
+                    // It may have ended by itself.
+                    cut += usize::from(connection.execute(AssertSqlSafe(kill)).await.is_ok());
+                }
+                cut
+            }
+        }
+    }
+}
+
+/// A connection beside those of what is tested.
+#[derive(Debug)]
+pub enum Beside {
+    /// To PostgreSQL.
+    Postgres(PgConnection),
+    /// To MariaDB or MySQL.
+    MySql(MySqlConnection),
+}
+
+impl Beside {
+    /// Executes these statements.
+    pub async fn run(&mut self, sql: &str) {
+        match self {
+            Self::Postgres(connection) => drop(connection.execute(AssertSqlSafe(sql)).await.unwrap()),
+            Self::MySql(connection) => drop(connection.execute(AssertSqlSafe(sql)).await.unwrap()),
+        }
+    }
+
+    /// The number that a query answers with.
+    pub async fn number(&mut self, sql: &str) -> i64 {
+        match self {
+            Self::Postgres(connection) => connection.fetch_one(AssertSqlSafe(sql)).await.unwrap().get(0),
+            Self::MySql(connection) => connection.fetch_one(AssertSqlSafe(sql)).await.unwrap().get(0),
+        }
+    }
+
+    /// The schemas whose names begin like this.
+    pub async fn schemas(&mut self, prefix: &str) -> Vec<String> {
+        let sql = "SELECT schema_name FROM information_schema.schemata";
+        let mut names: Vec<String> = match self {
+            Self::Postgres(connection) => {
+                connection.fetch_all(sql).await.unwrap().iter().map(|row| row.get(0)).collect()
+            }
+            Self::MySql(connection) => {
+                connection.fetch_all(sql).await.unwrap().iter().map(|row| row.get(0)).collect()
+            }
+        };
+        names.retain(|name| name.starts_with(prefix));
+        names.sort();
+        names
+    }
+}
+
+/// Makes tests that get a [`Place`](crate::place::Place) on each server of this run, of functions with these names.
+#[macro_export]
+macro_rules! on_each_database {
+    ($($name:ident,)*) => {
+        $crate::on_each_database!(@on postgres Postgres $($name)*);
+        $crate::on_each_database!(@on newest_postgres NewestPostgres $($name)*);
+        $crate::on_each_database!(@on mariadb MariaDb $($name)*);
+        $crate::on_each_database!(@on newest_mariadb NewestMariaDb $($name)*);
+        $crate::on_each_database!(@on mysql MySql $($name)*);
+    };
+    (@on $module:ident $kind:ident $($name:ident)*) => {
+        mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                if $crate::kind::Kind::$kind.is_chosen() {
+                    super::$name($crate::place::Place::on($crate::kind::Kind::$kind).await).await;
+                }
+            })*
+        }
+    };
+}
