@@ -352,7 +352,8 @@ impl CheckpointStore for Handle {
             }
             (AdvancesInTwoSteps, Some(found)) if found < to => {
                 // Those that go less far come later.
-                tokio::time::sleep(Duration::from_millis(1 + 3 * ((100_u64.saturating_sub(to.get())) % 4))).await;
+                tokio::time::sleep(Duration::from_millis(1 + 3 * ((100_u64.saturating_sub(to.get())) % 4)))
+                    .await;
                 match self.at(&name).await? {
                     Some(now) => put(now).await,
                     None => Ok(Advanced::Missing),

@@ -174,15 +174,18 @@ impl Checkpoints {
         wanted.sort();
         let all = self.store.parts(&self.subscriber).await?;
         let row = row_of(&self.subscriber);
-        let rows = || all.iter().filter(|(name, _)| *name != row);
-        if rows().map(|(name, _)| name).eq(&wanted) {
+        let mut rows = Vec::with_capacity(all.len());
+        for (name, checkpoint) in all.iter().filter(|(name, _)| *name != row) {
+            rows.push((name.clone(), Stored::of(name, checkpoint)?));
+        }
+        if rows.iter().map(|(name, _)| name).eq(&wanted) {
             return Ok(true);
         }
         // Some may have stepped back after a loss, and others not yet: from here on all are of one history.
-        let mut found = Vec::new();
-        for (name, checkpoint) in rows() {
-            let (stored, _) = self.in_common(Stored::of(name, checkpoint)?, store).await?;
-            found.push((name.clone(), stored));
+        let mut found = Vec::with_capacity(rows.len());
+        for (name, stored) in rows {
+            let (stored, _) = self.in_common(stored, store).await?;
+            found.push((name, stored));
         }
         let slowest = found.iter().map(|(_, stored)| stored).min_by_key(|stored| stored.position);
         let begin = slowest.unwrap_or(first).clone();

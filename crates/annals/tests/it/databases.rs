@@ -11,6 +11,7 @@ mod cache_after_failover;
 mod crash;
 mod deferred_constraint;
 mod divided_again;
+mod fenced;
 mod first_start;
 mod fixtures;
 mod group_first_start;
