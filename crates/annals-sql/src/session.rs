@@ -5,7 +5,7 @@ use std::sync::Arc;
 use annals_core::{Cause, Error, StoreId, chain};
 use async_trait::async_trait;
 
-use crate::{Dialect, Value};
+use crate::{Dialect, Failure, Step, Stopped, Value};
 
 /// A connection on which statements are executed one after the other, each within a time limit.
 ///
@@ -95,7 +95,14 @@ impl Fault {
 
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
-        Self::Unavailable(Box::new(fault))
+        match fault {
+            Fault::Refused(_) => Self::Unusable(Box::new(fault)),
+            Fault::Column { .. } => Self::Unreadable(Box::new(fault)),
+            Fault::Unavailable(cause) => match cause.downcast::<Stopped>() {
+                Ok(stopped) => Failure::stopped(Step::Read, *stopped).into(),
+                Err(cause) => Self::Unavailable(Box::new(Fault::Unavailable(cause))),
+            },
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub use rows::Rows;
 pub(crate) use rows::select;
 pub use value::{FromValue, Params, ToValue, Value};
 
-use annals_core::{Cause, chain};
+use annals_core::{Cause, Error, Invalid, chain};
 use annals_sql::Fault;
 use rusqlite::ErrorCode;
 
@@ -32,6 +32,9 @@ pub enum SqlError {
     /// The database refused the statement, and would again.
     #[error("{}", chain(&**.0))]
     Statement(Cause),
+    /// The database refuses what a projection says of its tables ([`SCHEMA`](crate::Projection::SCHEMA)), and would again.
+    #[error("the database refuses the SCHEMA: {}", chain(&**.0))]
+    Schema(Cause),
     /// The database does not answer, or not now: the connection is lost, a lock is held for too long.
     #[error("{}", chain(&**.0))]
     Unavailable(Cause),
@@ -63,7 +66,36 @@ struct Sqlite(rusqlite::Error);
 
 impl From<rusqlite::Error> for SqlError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Statement(Box::new(Sqlite(error)))
+        let may_pass = matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::DiskFull
+                    | ErrorCode::FileLockingProtocolFailed
+                    | ErrorCode::OperationInterrupted
+                    | ErrorCode::OutOfMemory
+                    | ErrorCode::SystemIoFailure
+            )
+        );
+        let error = Box::new(Sqlite(error));
+        if may_pass { Self::Unavailable(error) } else { Self::Statement(error) }
+    }
+}
+
+/// What it means to somebody who opens or uses a store.
+impl From<SqlError> for Error {
+    fn from(error: SqlError) -> Self {
+        match error {
+            SqlError::Unavailable(_) => Self::Unavailable(Box::new(error)),
+            SqlError::Schema(cause) => {
+                let problem = format!("has a SCHEMA that the database refuses: {}", chain(&*cause));
+                Invalid::new("projection", problem).into()
+            }
+            SqlError::Statement(_) => Self::Unusable(Box::new(error)),
+            SqlError::Column { .. } => Self::Unreadable(Box::new(error)),
+            SqlError::TooLarge(_) | SqlError::Stopped(_) => Self::Internal(Box::new(error)),
+        }
     }
 }
 

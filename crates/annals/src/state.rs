@@ -115,17 +115,15 @@ impl State {
             Kept::Directory(directory) => {
                 // The process may change its working directory.
                 let absolute = std::path::absolute(&directory);
-                let directory = absolute.map_err(|error| {
-                    Error::Unavailable(format!("{}: {error}", directory.display()).into())
-                })?;
+                let directory = absolute.map_err(|error| no_folder(&directory, &error))?;
                 (Place::File(directory.join("state.sqlite")), Some(directory.join("views")))
             }
         };
         let made = views.clone();
         let open = move || -> Result<Database> {
             if let Some(views) = made {
-                let named = |error| Error::Unavailable(format!("{}: {error}", views.display()).into());
-                DirBuilder::new().recursive(true).mode(0o700).create(&views).map_err(named)?;
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(&views);
+                made.map_err(|error| no_folder(&views, &error))?;
             }
             let path = match &place {
                 Place::File(path) => Some(path.clone()),
@@ -138,7 +136,7 @@ impl State {
         };
         match tokio::task::spawn_blocking(open).await {
             Ok(database) => Ok(Opened::Sqlite(database?, views)),
-            Err(stopped) => Err(Error::Unavailable(Box::new(stopped))),
+            Err(stopped) => Err(Error::Internal(Box::new(stopped))),
         }
     }
 }
@@ -153,15 +151,25 @@ impl std::fmt::Debug for Kept {
     }
 }
 
-pub(crate) fn unavailable(error: impl Into<SqlError>) -> Error {
-    Error::Unavailable(Box::new(error.into()))
+/// What an error of the state means to somebody who opens or uses a store.
+pub(crate) fn state_failed(error: impl Into<SqlError>) -> Error {
+    error.into().into()
+}
+
+/// Why a folder of the state cannot be had, with its name.
+fn no_folder(folder: &Path, error: &std::io::Error) -> Error {
+    Error::Unusable(format!("{}: {error}", folder.display()).into())
 }
 
 /// Why state in SQLite cannot be used, with the file, what is in it, and what can be done.
 pub(crate) fn state_error(path: Option<&Path>, error: SqlError) -> Error {
-    let Some(path) = path else { return unavailable(error) };
+    let Some(path) = path else { return state_failed(error) };
     if !error.is_broken_file() {
-        return Error::Unavailable(format!("{}: {error}", path.display()).into());
+        let problem = format!("{}: {error}", path.display()).into();
+        return match error {
+            SqlError::Unavailable(_) => Error::Unavailable(problem),
+            _ => Error::Unusable(problem),
+        };
     }
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let named = match subscribers_in(path) {

@@ -9,7 +9,7 @@ use annals_core::{EventId, Invalid, Position, Result, StoreId, Witness};
 use annals_sql::{Answer, Dialect, Fault, Inlines, Session, Sessions, Value};
 
 use super::guard::Guard;
-use super::unavailable;
+use super::state_failed;
 
 /// State in a database. A clone is the same.
 #[derive(Clone)]
@@ -27,12 +27,12 @@ impl StateDatabase {
         sessions.migrate().await?;
         let guard = Guard::start(sessions.clone(), store);
         let database = Self(Arc::new(Parts { sessions, inlines, guard, store }));
-        if database.bound_to().await.map_err(unavailable)?.is_none() {
+        if database.bound_to().await.map_err(state_failed)?.is_none() {
             let id = Value::Blob(store.as_bytes().to_vec());
             let insert = database.insert_unless_there("{state}.state (store_id) VALUES (?1)", "alone");
-            database.write(&insert, &[id]).await.map_err(unavailable)?;
+            database.write(&insert, &[id]).await.map_err(state_failed)?;
         }
-        match database.bound_to().await.map_err(unavailable)? {
+        match database.bound_to().await.map_err(state_failed)? {
             Some(id) if id == *store.as_bytes() => {
                 database.sessions().bind(store);
                 Ok(database)

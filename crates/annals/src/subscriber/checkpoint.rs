@@ -14,7 +14,7 @@ use rusqlite::{OptionalExtension, params, types};
 use super::division::Finished;
 use super::group::Share;
 use crate::sql::{Database, Params, SqlError, whole};
-use crate::state::{Held, Opened, StateDatabase, state_error, unavailable};
+use crate::state::{Held, Opened, StateDatabase, state_error, state_failed};
 
 /// The checkpoint of one subscriber, or of one share of a group.
 #[derive(Clone)]
@@ -78,7 +78,7 @@ impl From<Fault> for CheckpointError {
 
 impl From<SqlError> for CheckpointError {
     fn from(error: SqlError) -> Self {
-        Self::Failed(unavailable(error))
+        Self::Failed(state_failed(error))
     }
 }
 
