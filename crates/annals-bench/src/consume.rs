@@ -105,7 +105,7 @@ pub async fn subscriber(
         }
     });
     subscribe.start().await?;
-    all.wait_for(|all| *all).await.map_err(|error| Error::Unavailable(error.into()))?;
+    all.wait_for(|all| *all).await.map_err(|error| Error::Internal(error.into()))?;
     let elapsed = started.elapsed();
     annals.shutdown().await;
     Ok(Figures::new(events, elapsed, Vec::new(), count.load(Ordering::Relaxed)))
@@ -159,7 +159,7 @@ pub async fn projection(store: &Arc<dyn EventStore>, directory: &Path) -> Result
     let elapsed = started.elapsed();
     let view = annals.view::<Deposits>();
     let sum = view.one("SELECT SUM(amount) FROM deposits", (), |row| row.read()).await;
-    let digest: Option<(u64,)> = sum.map_err(|error| Error::Unavailable(error.into()))?;
+    let digest: Option<(u64,)> = sum.map_err(|error| Error::Internal(error.into()))?;
     annals.shutdown().await;
     Ok(Figures::new(events, elapsed, Vec::new(), digest.unwrap_or_default().0))
 }
@@ -169,7 +169,7 @@ pub async fn projection(store: &Arc<dyn EventStore>, directory: &Path) -> Result
 /// # Errors
 /// As the store's, and SQLite's.
 pub async fn projection_by_hand(store: &dyn EventStore, directory: &Path) -> Result<Figures, Error> {
-    let failed = |error: rusqlite::Error| Error::Unavailable(error.into());
+    let failed = |error: rusqlite::Error| Error::Internal(error.into());
     let started = Instant::now();
     let mut connection = Connection::open(directory.join("by-hand.sqlite")).map_err(failed)?;
     connection
@@ -183,7 +183,7 @@ pub async fn projection_by_hand(store: &dyn EventStore, directory: &Path) -> Res
             let mut insert = transaction.prepare_cached(INSERT).map_err(failed)?;
             for event in &page.events {
                 let read: Fields =
-                    serde_json::from_slice(&event.data).map_err(|error| Error::Unavailable(error.into()))?;
+                    serde_json::from_slice(&event.data).map_err(|error| Error::Unreadable(error.into()))?;
                 let row = (event.position.get() as i64, read.amount);
                 insert.execute(row).map_err(failed)?;
             }
@@ -231,7 +231,7 @@ pub async fn live(
         store.append(Append::to(StreamId::of("account", "live")?, Expected::Any, [event])).await?;
         answered.push(asked.elapsed());
         let heard = hears.wait_for(|(count, _)| *count == number).await;
-        let (_, at) = *heard.map_err(|error| Error::Unavailable(error.into()))?;
+        let (_, at) = *heard.map_err(|error| Error::Internal(error.into()))?;
         handled.push(at.saturating_duration_since(asked));
         // A pause, so that every event finds the subscriber at rest.
         tokio::time::sleep(Duration::from_millis(1)).await;

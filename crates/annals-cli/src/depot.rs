@@ -18,7 +18,9 @@ mod object;
 /// store would say, but what its cause names.
 pub(crate) fn cause(error: annals_core::Error) -> anyhow::Error {
     match error {
-        annals_core::Error::Unavailable(cause) => anyhow::Error::from_boxed(cause),
+        annals_core::Error::Unavailable(cause) | annals_core::Error::Unusable(cause) => {
+            anyhow::Error::from_boxed(cause)
+        }
         error => error.into(),
     }
 }

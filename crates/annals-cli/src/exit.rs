@@ -9,6 +9,7 @@
 //! | 4 | a conflict: the stream, the key, the id or the history is not as expected; nothing was written |
 //! | 5 | the store is unavailable; the same command may succeed later |
 //! | 6 | the store or the backup is damaged |
+//! | 7 | the store cannot be used, or what is in it not be read, until somebody changes something |
 //! | 130, 143 | it was stopped by SIGINT or SIGTERM before it was done: `stop` |
 //!
 //! With `--json` a failure is a problem document, as over HTTP, with the exit code in it.
@@ -33,6 +34,7 @@ pub(crate) const CODES: &str = "Exit codes:
     4  a conflict: the version, the key, the id or the history is another
     5  the store is unavailable; the same command may succeed later
     6  the store or the backup is damaged, or events are lost
+    7  the store cannot be used or read as it is: somebody must change something
   130  stopped by SIGINT (Ctrl-C) before it was done; 143 by SIGTERM
 
 With --json a failure is an object of JSON on standard error.";
@@ -63,6 +65,7 @@ pub(crate) enum Failure {
     NotFound,
     Conflict,
     Unavailable,
+    Unusable,
     Damaged,
     Stopped,
 }
@@ -113,23 +116,16 @@ impl Failure {
         match error {
             Error::Conflict(_) | Error::Reused(_) => Self::Conflict,
             Error::Invalid(_) => Self::Usage,
-            Error::Unavailable(cause) => Self::of_unavailable(&**cause),
-            Error::Poisoned(_) => Self::Unavailable,
+            // Work that was stopped is reported as if the store were away.
+            Error::Unavailable(cause) => match Self::of_cause(&**cause) {
+                Some(Self::Stopped) => Self::Stopped,
+                _ => Self::Unavailable,
+            },
+            Error::Poisoned(_) | Error::Closed => Self::Unavailable,
+            Error::NoStore(_) => Self::NotFound,
+            Error::Unusable(_) | Error::Unreadable(_) => Self::Unusable,
             Error::Damaged { .. } => Self::Damaged,
             _ => Self::Other,
-        }
-    }
-
-    /// What is unavailable may not be there at all, and work that was stopped is reported in the same way.
-    fn of_unavailable(cause: &(dyn std::error::Error + 'static)) -> Self {
-        let mut causes = std::iter::successors(Some(cause), |cause| cause.source());
-        let no_log = |cause: &annals_sql::Stopped| matches!(cause, annals_sql::Stopped::NoLog);
-        if Self::of_cause(cause) == Some(Self::Stopped) {
-            Self::Stopped
-        } else if causes.any(|cause| cause.downcast_ref().is_some_and(no_log)) {
-            Self::NotFound
-        } else {
-            Self::Unavailable
         }
     }
 
@@ -151,6 +147,7 @@ impl Failure {
             Self::Conflict => 4,
             Self::Unavailable => 5,
             Self::Damaged => 6,
+            Self::Unusable => 7,
             Self::Stopped => stop::code(),
         }
     }
@@ -223,4 +220,25 @@ fn find<T: std::error::Error + 'static>(error: &anyhow::Error) -> Option<&T> {
 /// Whether the command line asks for JSON. It may be one that cannot be parsed.
 fn is_json_asked() -> bool {
     std::env::args_os().skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_error_has_its_exit_code() {
+        let of =
+            |error: Error| Failure::of(&anyhow::Error::from(error).context("cannot open the store")).code();
+        assert_eq!(of(Error::Unavailable("the disk is full".into())), 5);
+        assert_eq!(of(Error::Unavailable(Box::new(annals_engine::Stopped))), stop::code());
+        assert_eq!(of(Error::Poisoned("a sync failed".into())), 5);
+        assert_eq!(of(Error::Closed), 5);
+        assert_eq!(of(Error::NoStore("there are no tables".into())), 3);
+        assert_eq!(of(Error::Unusable("the role may not do this".into())), 7);
+        assert_eq!(of(Error::Unreadable("a column of another type".into())), 7);
+        assert_eq!(of(Error::Internal("a page that ends where it begins".into())), 1);
+        assert_eq!(of(Error::Indeterminate("the connection broke".into())), 1);
+        assert_eq!(of(Invalid::new("x", "is empty").into()), 2);
+    }
 }

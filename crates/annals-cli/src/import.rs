@@ -345,11 +345,13 @@ fn report_check(output: &mut Output, events: u64, streams: u64, json: bool) -> i
 
 /// The same failure, and how far the import had come.
 fn stopped(error: anyhow::Error, counts: &Counts) -> anyhow::Error {
-    let unknown = |cause: &(dyn std::error::Error + 'static)| {
-        matches!(cause.downcast_ref(), Some(annals_core::Error::Indeterminate(_)))
+    use annals_core::Error;
+    // What was written is not known, or the error says it itself.
+    let says_more = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(Error::Indeterminate(_) | Error::Reused(_)))
     };
     match counts.new + counts.there {
-        0 if error.chain().any(unknown) || format!("{error:#}").contains("nothing was written") => error,
+        0 if error.chain().any(says_more) => error,
         0 => Followed { error, by: "nothing was written" }.into(),
         before => error.context(format!("stopped after {before} events, which are in the store")),
     }

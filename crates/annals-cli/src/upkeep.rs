@@ -121,7 +121,7 @@ impl Care {
                 };
                 let options = VerifyOptions { work, resume: true, on_damage: Some(Arc::new(on_damage)) };
                 let found = caught(|| self.store.verify(&options));
-                self.verified(found.unwrap_or_else(|panic| Err(Error::Unavailable(panic.into()))));
+                self.verified(found.unwrap_or_else(|panic| Err(Error::Internal(panic.into()))));
             }
         })
     }
@@ -206,7 +206,7 @@ impl Care {
         self.known.lock().migrating = Some(work.clone());
         Some(tokio::task::spawn_blocking(move || {
             let migrated = caught(|| self.store.migrate(&work));
-            match migrated.unwrap_or_else(|panic| Err(Error::Unavailable(panic.into()))) {
+            match migrated.unwrap_or_else(|panic| Err(Error::Internal(panic.into()))) {
                 Ok(indexes) => {
                     tracing::info!(indexes, events, "migrated: all indexes are of the newest version")
                 }

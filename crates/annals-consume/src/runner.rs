@@ -20,7 +20,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::{Backoff, caught, chain, panic_text};
+use annals_core::{Backoff, Cause, caught, chain, panic_text};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
@@ -141,8 +141,7 @@ where
             let resumed = match resumed {
                 Ok(resumed) => resumed,
                 Err(cause) => {
-                    let error = chain(&*cause);
-                    tracing::warn!(consumer = %self.name, error, "a consumer cannot resume; it is tried again");
+                    let error = report(&self.name, &cause, "a consumer cannot resume");
                     self.observer.failed(error, None);
                     failures += 1;
                     stop.or(tokio::time::sleep(self.options.backoff.before(failures))).await;
@@ -274,8 +273,7 @@ where
                 *written = Written { at: Some(now), ..Written::default() };
             }
             Err(WriteError::Unavailable(cause)) => {
-                let error = chain(&*cause);
-                tracing::warn!(consumer = %self.name, error, "a checkpoint cannot be written; it is tried again");
+                let error = report(&self.name, &cause, "a checkpoint cannot be written");
                 let failures = session.fails(Part::Checkpoint, error);
                 written.at = Some(now + self.options.backoff.before(failures));
             }
@@ -490,8 +488,7 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
                 }
                 Err(error) => error,
             };
-            let error = chain(&*error);
-            tracing::warn!(consumer = %self.name, error, "the source cannot be read; it is tried again");
+            let error = report(&self.name, &error, "the source cannot be read");
             let failures = self.fails(Part::Source, error);
             tokio::time::sleep(self.options.backoff.before(failures)).await;
         }
@@ -658,6 +655,19 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
             wake,
         }
     }
+}
+
+/// Writes to the log what fails and is tried again, and returns its text. What does not pass by itself is an error there: somebody
+/// has to change something first, and then the consumer resumes by itself.
+fn report(consumer: &str, cause: &Cause, what: &str) -> String {
+    let (error, of_store) = (chain(&**cause), cause.downcast_ref::<annals_core::Error>());
+    match of_store {
+        Some(of_store) if !of_store.is_transient() => {
+            tracing::error!(consumer, error, "{what} until somebody changes something; it is tried again");
+        }
+        _ => tracing::warn!(consumer, error, "{what}; it is tried again"),
+    }
+    error
 }
 
 /// Why a session ends with one of its tasks, which ends by itself for this reason.

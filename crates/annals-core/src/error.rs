@@ -24,9 +24,25 @@ pub enum Error {
     /// The key, or the ids, of the append belong to an earlier one with other events. Nothing was written.
     #[error("{0}; nothing was written")]
     Reused(Box<Reused>),
-    /// Nothing was written; the same request may succeed later.
+    /// Nothing was written; the same request may succeed later, without anybody's help.
     #[error("the store is unavailable: {}", because(.0))]
     Unavailable(Cause),
+    /// The store cannot do this until somebody changes something: a permission, a setting, an address, an older format.
+    /// Asking again does not help. Nothing was written.
+    #[error("the store cannot be used as it is: {}", because(.0))]
+    Unusable(Cause),
+    /// There is no store where one was to be read, and none was made.
+    #[error("there is no store: {}", because(.0))]
+    NoStore(Cause),
+    /// The store was closed by its owner: nothing can be done with it any more. Nothing was written.
+    #[error("the store is closed")]
+    Closed,
+    /// What is stored is whole, and this program cannot read it: an event of a type or in a form that it does not know.
+    #[error("what is stored cannot be read: {}", because(.0))]
+    Unreadable(Cause),
+    /// Something that must never be: a bug of Annals, or of the store that answered. Please report it.
+    #[error("this is a bug: {}", because(.0))]
+    Internal(Cause),
     /// The append may or may not be durable: send the same one again, with its key or its event ids.
     #[error("the outcome of the append is unknown; send the same append again: {}", because(.0))]
     Indeterminate(Cause),
@@ -52,10 +68,21 @@ impl Error {
             Self::Invalid(_) => "invalid",
             Self::Reused(_) => "reused",
             Self::Unavailable(_) => "unavailable",
+            Self::Unusable(_) => "unusable",
+            Self::NoStore(_) => "no-store",
+            Self::Closed => "closed",
+            Self::Unreadable(_) => "unreadable",
+            Self::Internal(_) => "internal",
             Self::Indeterminate(_) => "indeterminate",
             Self::Poisoned(_) => "poisoned",
             Self::Damaged { .. } => "damaged",
         }
+    }
+
+    /// Whether the same request may succeed later without anybody's help: only then is it worth asking again. After
+    /// [`Indeterminate`](Self::Indeterminate) it must be the same append, with its key or its event ids.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Indeterminate(_))
     }
 
     /// The error and everything behind it, in one line: the same as its text.
@@ -68,10 +95,14 @@ impl Error {
     pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
         match self {
             Self::Unavailable(cause)
+            | Self::Unusable(cause)
+            | Self::NoStore(cause)
+            | Self::Unreadable(cause)
+            | Self::Internal(cause)
             | Self::Indeterminate(cause)
             | Self::Poisoned(cause)
             | Self::Damaged { cause, .. } => Some(&**cause),
-            Self::Conflict(_) | Self::Invalid(_) | Self::Reused(_) => None,
+            Self::Conflict(_) | Self::Invalid(_) | Self::Reused(_) | Self::Closed => None,
         }
     }
 }
@@ -83,7 +114,12 @@ impl fmt::Debug for Error {
             Self::Conflict(conflict) => f.debug_tuple("Conflict").field(conflict).finish(),
             Self::Invalid(invalid) => f.debug_tuple("Invalid").field(invalid).finish(),
             Self::Reused(reused) => f.debug_tuple("Reused").field(reused).finish(),
+            Self::Closed => f.write_str("Closed"),
             Self::Unavailable(cause) => f.debug_tuple("Unavailable").field(&because(cause)).finish(),
+            Self::Unusable(cause) => f.debug_tuple("Unusable").field(&because(cause)).finish(),
+            Self::NoStore(cause) => f.debug_tuple("NoStore").field(&because(cause)).finish(),
+            Self::Unreadable(cause) => f.debug_tuple("Unreadable").field(&because(cause)).finish(),
+            Self::Internal(cause) => f.debug_tuple("Internal").field(&because(cause)).finish(),
             Self::Indeterminate(cause) => f.debug_tuple("Indeterminate").field(&because(cause)).finish(),
             Self::Poisoned(cause) => f.debug_tuple("Poisoned").field(&because(cause)).finish(),
             Self::Damaged { place, cause } => {
@@ -280,6 +316,26 @@ mod tests {
         ] {
             assert_eq!((error.to_string(), error.chain()), (text.clone(), text));
             assert!(std::error::Error::source(&error).is_none(), "a printer of sources would say it twice");
+        }
+    }
+
+    #[test]
+    fn only_what_may_succeed_later_is_worth_asking_again() {
+        let place = Place { file: "1.log".to_owned(), offset: 7, position: None };
+        for (error, code, is_transient) in [
+            (Error::Unavailable("x".into()), "unavailable", true),
+            (Error::Indeterminate("x".into()), "indeterminate", true),
+            (Error::Unusable("x".into()), "unusable", false),
+            (Error::NoStore("x".into()), "no-store", false),
+            (Error::Closed, "closed", false),
+            (Error::Unreadable("x".into()), "unreadable", false),
+            (Error::Internal("x".into()), "internal", false),
+            (Error::Poisoned("x".into()), "poisoned", false),
+            (Error::Damaged { place, cause: "x".into() }, "damaged", false),
+            (Invalid::new("x", "is empty").into(), "invalid", false),
+        ] {
+            assert_eq!((error.code(), error.is_transient()), (code, is_transient));
+            assert!(!error.chain().contains("unavailable") || code == "unavailable", "{error}");
         }
     }
 

@@ -154,7 +154,7 @@ pub trait EventStoreExt: EventStore {
                 return Ok(events);
             }
             if page.next <= read.from {
-                return Err(Error::Unavailable("the store answered a page that ends where it begins".into()));
+                return Err(Error::Internal("the store answered a page that ends where it begins".into()));
             }
             read.from = page.next;
         }
@@ -182,7 +182,7 @@ pub trait EventStoreExt: EventStore {
                 return Ok(events);
             }
             if page.next <= read.from {
-                return Err(Error::Unavailable("the store answered a page that ends where it begins".into()));
+                return Err(Error::Internal("the store answered a page that ends where it begins".into()));
             }
             read.from = page.next;
         }

@@ -93,12 +93,12 @@ impl Commit {
     /// Queues an append, and stages what is queued, if nobody else does.
     ///
     /// # Errors
-    /// `Unavailable` if the log is closed, or about to be.
+    /// `Closed` if the log is closed, or about to be.
     pub fn submit(&self, request: Request) -> Result<(), Error> {
         {
             let mut queue = self.queue.lock();
             if queue.closing {
-                return Err(closed());
+                return Err(Error::Closed);
             }
             queue.requests.push(request);
         }
@@ -261,9 +261,4 @@ impl Commit {
         }
         done.ok()
     }
-}
-
-/// The error for an append to a log that is closed.
-pub fn closed() -> Error {
-    Error::Unavailable("the store is closed".into())
 }

@@ -50,11 +50,32 @@ impl Fault {
     }
 }
 
+/// Whether the operating system refuses until somebody changes something. A disk may get room, a process may close files, and a
+/// medium may answer again: that is not meant.
+fn needs_somebody(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{
+        InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem,
+        Unsupported,
+    };
+    matches!(
+        kind,
+        InvalidFilename
+            | IsADirectory
+            | NotADirectory
+            | NotFound
+            | PermissionDenied
+            | ReadOnlyFilesystem
+            | Unsupported
+    )
+}
+
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Damaged { place, problem } => Self::Damaged { place, cause: problem.into() },
-            fault @ (Fault::Io { .. } | Fault::OldIndex { .. }) => Self::Unavailable(Box::new(fault)),
+            Fault::OldIndex { .. } => Self::Unusable(Box::new(fault)),
+            Fault::Io { ref source, .. } if needs_somebody(source.kind()) => Self::Unusable(Box::new(fault)),
+            Fault::Io { .. } => Self::Unavailable(Box::new(fault)),
         }
     }
 }

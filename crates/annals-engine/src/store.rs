@@ -19,12 +19,12 @@ use annals_core::{
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::commit::Commit;
 use crate::commit::clock::{ClockWatch, Seen};
 use crate::commit::outcome::{Answered, Outcome};
 use crate::commit::staging::{Heads, Staging};
 use crate::commit::sync::{Poison, Syncer};
 use crate::commit::writer::{OpenGroup, Request, Writer};
-use crate::commit::{Commit, closed};
 use crate::disk::{Disk, FileDisk, check_finished};
 use crate::error::Fault;
 use crate::index::{BlockCache, IdRange};
@@ -90,11 +90,11 @@ impl EngineStore {
     /// created.
     ///
     /// # Errors
-    /// As [`open`](Self::open); `Unavailable` if there is no store.
+    /// As [`open`](Self::open); `NoStore` if there is none.
     pub fn open_to_read(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
         let directory = directory.as_ref();
         if !directory.join("log").is_dir() {
-            return Err(Error::Unavailable(format!("{} holds no store", directory.display()).into()));
+            return Err(Error::NoStore(format!("{} holds none", directory.display()).into()));
         }
         let disk = FileDisk::open_or_look(directory).map_err(cannot_open(directory))?;
         check_finished(directory).map_err(cannot_open(directory))?;
@@ -286,15 +286,14 @@ impl EngineStore {
             return Ok(());
         }
         let why = "the store belongs to the process that opened it, from which this one was forked; open it after the fork";
-        Err(Error::Unavailable(why.into()))
+        Err(Error::Unusable(why.into()))
     }
 
     /// An error if the store takes no appends.
     fn check_writable(&self) -> Result<()> {
         self.check_process()?;
         if !self.writable {
-            let why = "the store was opened to be read only: nothing can be written where it lies";
-            return Err(Error::Unavailable(why.into()));
+            return Err(read_only());
         }
         self.poison.error().map_or(Ok(()), Err)
     }
@@ -368,15 +367,18 @@ impl EngineStore {
     }
 }
 
+fn read_only() -> Error {
+    Error::Unusable("the store was opened to be read only: nothing can be written where it lies".into())
+}
+
 /// Why the directory of a store cannot be opened.
 fn cannot_open(directory: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let name = directory.display().to_string();
-    move |error| {
-        Error::Unavailable(if error.kind() == std::io::ErrorKind::WouldBlock {
-            format!("{name} is open in another process; one process at a time may have it").into()
-        } else {
-            Box::new(Fault::io("open", &name)(error))
-        })
+    move |error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => Error::Unavailable(
+            format!("{name} is open in another process; one process at a time may have it").into(),
+        ),
+        _ => Fault::io("open", &name)(error).into(),
     }
 }
 
@@ -475,7 +477,11 @@ impl EventStore for EngineStore {
         let mut progress = self.log.progress.subscribe();
         let moved = progress.wait_for(|progress| progress.head > after || progress.closed).await;
         let progress = *moved.expect("the sender lives as long as the store");
-        if progress.head > after { Ok(progress.head) } else { Err(closed()) }
+        match progress.head > after {
+            true => Ok(progress.head),
+            // A store that only reads has no writer, so nothing will come.
+            false => Err(if self.writable { Error::Closed } else { read_only() }),
+        }
     }
 }
 

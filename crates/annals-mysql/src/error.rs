@@ -13,6 +13,10 @@ pub(crate) const ENDED: [u16; 7] = [1053, 1077, 1180, 1317, 1927, 3169, 4031];
 const REFUSED: [u16; 15] =
     [1048, 1062, 1118, 1153, 1264, 1265, 1292, 1364, 1366, 1406, 1451, 1452, 1644, 3819, 4025];
 
+/// Rights, a database, a table or a procedure that is not there, or a setting of the server: it stays so until somebody changes it.
+const UNUSABLE: [u16; 15] =
+    [1044, 1045, 1049, 1142, 1143, 1146, 1227, 1286, 1305, 1370, 1418, 1419, 1449, 1665, 1698];
+
 /// Time or memory that one statement has had too much of.
 const EXHAUSTED: [u16; 5] = [1038, 1041, 1969, 3024, 1436];
 
@@ -65,11 +69,13 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
             // The server has answered, so it has rolled back, unless it ended the connection with the commit under way.
             _ if ENDED.contains(&number) => Verdict::Unknown,
             _ if REFUSED.contains(&number) => Verdict::Refused,
+            _ if UNUSABLE.contains(&number) => Verdict::Unusable,
             _ if EXHAUSTED.contains(&number) && step == Step::Read => Verdict::Exhausted,
             _ => Verdict::Undone,
         },
-        // Nothing was sent.
-        sqlx::Error::Encode(_) | sqlx::Error::RowNotFound => Verdict::Undone,
+        // Nothing was sent, or the table of the log has no row.
+        sqlx::Error::Encode(_) | sqlx::Error::RowNotFound => Verdict::Unusable,
+        sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } if step == Step::Read => Verdict::Unusable,
         _ => Verdict::Unknown,
     };
     let hint = hint(&error);
@@ -125,7 +131,7 @@ fn hint(error: &sqlx::Error) -> &'static str {
 pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
     match failure(error, Step::Read) {
         // Wrong as stored or as served, not as asked.
-        Failure::Refused(cause) => annals_core::Error::Unavailable(Box::new(cause)),
+        Failure::Refused(cause) => annals_core::Error::Unusable(Box::new(cause)),
         failure => failure.into(),
     }
 }
@@ -133,7 +139,7 @@ pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
 /// What an error means for the sender of a statement.
 pub(crate) fn fault(error: sqlx::Error) -> Fault {
     if let Some(reason) = reason(&error) {
-        return Fault::unavailable(reason);
+        return reason.fault();
     }
     /// Locks, deadlocks, time, connections, memory and disk; a table that was made again meanwhile.
     const LATER: [u16; 17] = [

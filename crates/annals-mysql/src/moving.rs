@@ -82,7 +82,7 @@ pub async fn adopt(url: &str, id: StoreId, number: u64) -> Result<()> {
             Err(Invalid::new("store", format!("has the log {there} already, with events in it")).into())
         }
         std::cmp::Ordering::Greater => Err(overtaken()),
-        std::cmp::Ordering::Less => Err(Error::Unavailable("the log could not be given its identity".into())),
+        std::cmp::Ordering::Less => Err(Error::Internal("the log could not be given its identity".into())),
         std::cmp::Ordering::Equal => Ok(()),
     }
 }

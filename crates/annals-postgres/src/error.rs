@@ -61,11 +61,14 @@ pub(crate) fn failure(error: sqlx::Error, step: Step) -> Failure {
             "57" if code.starts_with("57P") => Verdict::Unknown,
             "22" | "23" | "44" | "54" => Verdict::Refused,
             "P0" if code == "P0001" => Verdict::Refused,
+            // Rights, a database or a table that is not there, a feature that the server lacks.
+            "0A" | "28" | "3D" | "3F" | "42" => Verdict::Unusable,
             _ if ["57014", "53200", "53400"].contains(&code) && step == Step::Read => Verdict::Exhausted,
             _ => Verdict::Undone,
         },
-        // Nothing was sent.
-        sqlx::Error::Encode(_) | sqlx::Error::RowNotFound => Verdict::Undone,
+        // Nothing was sent, or the table of the log has no row.
+        sqlx::Error::Encode(_) | sqlx::Error::RowNotFound => Verdict::Unusable,
+        sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } if step == Step::Read => Verdict::Unusable,
         _ => Verdict::Unknown,
     };
     let hint = hint(&error);
@@ -107,7 +110,7 @@ fn hint(error: &sqlx::Error) -> &'static str {
 pub(crate) fn failed(error: sqlx::Error) -> annals_core::Error {
     match failure(error, Step::Read) {
         // Wrong as stored or as served, not as asked.
-        Failure::Refused(cause) => annals_core::Error::Unavailable(Box::new(cause)),
+        Failure::Refused(cause) => annals_core::Error::Unusable(Box::new(cause)),
         failure => failure.into(),
     }
 }

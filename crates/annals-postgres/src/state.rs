@@ -188,13 +188,15 @@ fn columns(row: &sqlx::postgres::PgRow) -> Result<Vec<Value>, Fault> {
 /// What an error means for whoever has sent a statement.
 pub(crate) fn fault(error: sqlx::Error) -> Fault {
     if let Some(reason) = reason(&error) {
-        return Fault::unavailable(reason);
+        return reason.fault();
     }
     let refused = match &error {
         sqlx::Error::Database(refused) => {
-            let code = refused.downcast_ref::<PgDatabaseError>().code();
-            // A statement whose table was made again meanwhile is to be sent again.
-            let is_old = code == "0A000" && refused.message().contains("cached plan");
+            let refused = refused.downcast_ref::<PgDatabaseError>();
+            let code = refused.code();
+            // A statement whose table was made again meanwhile is to be sent again. Other features that are not supported have
+            // the same code, and messages come in the server's language: the function of PostgreSQL tells.
+            let is_old = code == "0A000" && refused.routine() == Some("RevalidateCachedQuery");
             let silent = code == "25P03";
             !is_old
                 && !silent

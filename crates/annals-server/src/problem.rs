@@ -91,9 +91,12 @@ impl Problem {
             Error::Conflict(conflict) => return Self::of_conflict(conflict),
             Error::Invalid(invalid) => return Self::from(invalid.clone()),
             Error::Reused(reused) => return Self::of_reused(reused),
-            Error::Unavailable(_) | Error::Indeterminate(_) | Error::Poisoned(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Error::Unavailable(_)
+            | Error::Unusable(_)
+            | Error::NoStore(_)
+            | Error::Closed
+            | Error::Indeterminate(_)
+            | Error::Poisoned(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         // With its causes: "the store is unavailable" alone would send people to the log.
@@ -121,6 +124,10 @@ impl Problem {
             "other-history" => "The log has another history",
             "overloaded" => "The server has no room for this at the moment",
             "unavailable" => "The store is unavailable",
+            "unusable" => "The store cannot be used as it is",
+            "no-store" => "There is no store",
+            "closed" => "The store is closed",
+            "unreadable" => "What is stored cannot be read",
             "indeterminate" => "The outcome of the append is unknown",
             "poisoned" => "The store takes no appends until it is opened again",
             "damaged" => "The store is damaged",
@@ -266,7 +273,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = self.to_json();
         let mut response = (self.status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        // Until somebody changes something, to ask again does not help.
+        let needs_somebody = matches!(self.code, "unusable" | "no-store");
+        if self.status == StatusCode::SERVICE_UNAVAILABLE && !needs_somebody {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self.status == StatusCode::UNAUTHORIZED {

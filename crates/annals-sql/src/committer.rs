@@ -112,7 +112,7 @@ impl Committer {
         let (answer, answered) = oneshot::channel();
         let names = names(&append);
         let request = Request { append, kib, names, losses, answer, _permit: permit };
-        self.queue.send(request).map_err(|_| Error::Unavailable("the store is closed".into()))?;
+        self.queue.send(request).map_err(|_| Error::Closed)?;
         let answered = answered.await;
         let answered =
             answered.map_err(|_| Error::Indeterminate("the store was closed before it answered".into()))?;

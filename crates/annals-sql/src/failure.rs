@@ -1,6 +1,7 @@
 //! Why a group was not written, for the callers of its appends.
 
 use annals_core::{Cause, Error, Invalid, Witness, chain};
+use annals_state::Fault;
 
 use crate::Stopped;
 use crate::cause::SharedCause;
@@ -19,6 +20,12 @@ pub enum Step {
 pub enum Failure {
     /// Nothing was written, whatever the appends of the group.
     Unavailable(SharedCause),
+    /// Nothing was written, and nothing will be until somebody changes something: rights, a setting, the tables.
+    Unusable(SharedCause),
+    /// There is no log.
+    NoStore(SharedCause),
+    /// The store was closed.
+    Closed,
     /// Nothing was written: the group took more time or memory than the database gives. One of its appends by itself
     /// may not.
     Exhausted(SharedCause),
@@ -37,6 +44,8 @@ pub enum Verdict {
     Unknown,
     /// The server has answered, or was sent nothing: nothing was committed.
     Undone,
+    /// The same, and it will be so until somebody changes something.
+    Unusable,
     /// The same, and the reason is one append that needs too much.
     Exhausted,
     /// The same, and the reason is the rows of one append.
@@ -60,6 +69,7 @@ impl Failure {
         match (verdict, step) {
             (Verdict::Unknown, Step::Commit) => Self::Indeterminate(cause),
             (Verdict::Refused, _) => Self::Refused(cause),
+            (Verdict::Unusable, _) => Self::Unusable(cause),
             (Verdict::Exhausted, _) => Self::Exhausted(cause),
             _ => Self::Unavailable(cause),
         }
@@ -71,6 +81,9 @@ impl Failure {
             (Stopped::OtherHistory { seen }, _) => Self::Lost(seen),
             (silent @ Stopped::Silent(_), Step::Commit) => Self::indeterminate(silent),
             (large @ Stopped::TooLarge { .. }, _) => Self::Refused(SharedCause::new(large)),
+            (none @ Stopped::NoLog, _) => Self::NoStore(SharedCause::new(none)),
+            (Stopped::Closed, _) => Self::Closed,
+            (stopped, _) if stopped.needs_somebody() => Self::Unusable(SharedCause::new(stopped)),
             (stopped, _) => Self::unavailable(stopped),
         }
     }
@@ -90,10 +103,24 @@ struct Told {
     error: Cause,
 }
 
+impl Stopped {
+    /// What it means for the sender of a statement.
+    pub fn fault(self) -> Fault {
+        match self {
+            stopped if stopped.needs_somebody() => Fault::Store(Failure::stopped(Step::Read, stopped).into()),
+            Self::Closed => Fault::Store(Error::Closed),
+            stopped => Fault::unavailable(stopped),
+        }
+    }
+}
+
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Unavailable(cause) | Failure::Exhausted(cause) => Self::Unavailable(Box::new(cause)),
+            Failure::Unusable(cause) => Self::Unusable(Box::new(cause)),
+            Failure::NoStore(cause) => Self::NoStore(Box::new(cause)),
+            Failure::Closed => Self::Closed,
             Failure::Refused(cause) => Invalid::new("events", chain(&cause)).into(),
             Failure::Lost(seen) => Self::Unavailable(Box::new(Stopped::OtherHistory { seen })),
             Failure::Indeterminate(cause) => Self::Indeterminate(Box::new(cause)),

@@ -86,6 +86,29 @@ pub enum Stopped {
     },
 }
 
+impl Stopped {
+    /// Whether it stays so until somebody changes something. An address may lead back, and a server may catch up by itself.
+    pub(crate) fn needs_somebody(&self) -> bool {
+        match self {
+            Self::Moved
+            | Self::NoLog
+            | Self::OldTables
+            | Self::NoPredecessors
+            | Self::Pooled
+            | Self::NoLock
+            | Self::Setting(_)
+            | Self::TooLarge { .. } => true,
+            Self::OtherLog { .. }
+            | Self::OtherHistory { .. }
+            | Self::Behind { .. }
+            | Self::NoReplica
+            | Self::Busy
+            | Self::Closed
+            | Self::Silent(_) => false,
+        }
+    }
+}
+
 /// Whether an append was not written because the log has moved.
 pub fn has_moved(error: &Error) -> bool {
     matches!(stopped(error), Some(Stopped::Moved))

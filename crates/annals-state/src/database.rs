@@ -12,7 +12,7 @@ use std::sync::Arc;
 use annals_core::{EventId, Invalid, Position, Result, StoreId, Witness};
 
 use crate::words::{insert_unless_there, quoted};
-use crate::{Answer, Dialect, Fault, Leases, Session, Sessions, StateStore, Value, unavailable};
+use crate::{Answer, Dialect, Fault, Leases, Session, Sessions, StateStore, Value, state_failed};
 
 /// State in a database. A clone is the same.
 #[derive(Clone)]
@@ -33,12 +33,12 @@ impl SqlState {
         sessions.migrate().await?;
         let leases = Leases::start(sessions.clone(), store);
         let database = Self(Arc::new(Parts { sessions, leases, store }));
-        if database.bound_to().await.map_err(unavailable)?.is_none() {
+        if database.bound_to().await.map_err(state_failed)?.is_none() {
             let id = Value::Blob(store.as_bytes().to_vec());
             let insert = database.insert_unless_there("{state}.state (store_id) VALUES (?1)", "alone");
-            database.write(&insert, &[id]).await.map_err(unavailable)?;
+            database.write(&insert, &[id]).await.map_err(state_failed)?;
         }
-        match database.bound_to().await.map_err(unavailable)? {
+        match database.bound_to().await.map_err(state_failed)? {
             Some(id) if id == *store.as_bytes() => {
                 database.sessions().bind(store);
                 Ok(database)

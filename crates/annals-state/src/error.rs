@@ -13,6 +13,9 @@ pub enum SqlError {
     /// The database refused the statement, and would again.
     #[error("{}", chain(&**.0))]
     Statement(Cause),
+    /// The database refuses the tables that a projection defines (its `SCHEMA`), and would again.
+    #[error("the database refuses the SCHEMA: {}", chain(&**.0))]
+    Schema(Cause),
     /// The database does not answer, or not now: the connection is lost, a lock is held for too long.
     #[error("{}", chain(&**.0))]
     Unavailable(Cause),
@@ -49,7 +52,36 @@ struct Sqlite(rusqlite::Error);
 #[cfg(feature = "sqlite")]
 impl From<rusqlite::Error> for SqlError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Statement(Box::new(Sqlite(error)))
+        let may_pass = matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::DiskFull
+                    | ErrorCode::FileLockingProtocolFailed
+                    | ErrorCode::OperationInterrupted
+                    | ErrorCode::OutOfMemory
+                    | ErrorCode::SystemIoFailure
+            )
+        );
+        let error = Box::new(Sqlite(error));
+        if may_pass { Self::Unavailable(error) } else { Self::Statement(error) }
+    }
+}
+
+/// What it means to somebody who opens or uses a store.
+impl From<SqlError> for Error {
+    fn from(error: SqlError) -> Self {
+        match error {
+            SqlError::Unavailable(_) => Self::Unavailable(Box::new(error)),
+            SqlError::Schema(cause) => {
+                let problem = format!("has a SCHEMA that the database refuses: {}", chain(&*cause));
+                Invalid::new("projection", problem).into()
+            }
+            SqlError::Statement(_) => Self::Unusable(Box::new(error)),
+            SqlError::Column { .. } => Self::Unreadable(Box::new(error)),
+            SqlError::TooLarge(_) | SqlError::Stopped(_) => Self::Internal(Box::new(error)),
+        }
     }
 }
 
@@ -79,14 +111,15 @@ impl From<Fault> for SqlError {
         match fault {
             Fault::Refused(cause) => Self::Statement(cause),
             Fault::Unavailable(cause) => Self::Unavailable(cause),
+            Fault::Store(error) => Self::Statement(Box::new(error)),
             Fault::Column { column, problem } => Self::Column { column, problem },
         }
     }
 }
 
-/// The state cannot be used now, because of this.
-pub fn unavailable(error: impl Into<SqlError>) -> Error {
-    Error::Unavailable(Box::new(error.into()))
+/// What an error of the state means to somebody who opens or uses a store.
+pub fn state_failed(error: impl Into<SqlError>) -> Error {
+    error.into().into()
 }
 
 /// Why state was not read or written.
@@ -113,7 +146,7 @@ pub enum StateError {
 
 impl From<SqlError> for StateError {
     fn from(error: SqlError) -> Self {
-        Self::Failed(unavailable(error))
+        Self::Failed(state_failed(error))
     }
 }
 

@@ -49,7 +49,7 @@ pub use database::{SqlState, Transaction, id_of, position_of};
 pub use dialect::{Allowed, Dialect, Translated};
 #[cfg(feature = "sqlite")]
 pub use error::is_broken;
-pub use error::{SqlError, StateError, unavailable, whole};
+pub use error::{SqlError, StateError, state_failed, whole};
 #[cfg(feature = "sqlite")]
 pub use file::{Database, Place, blocking, remove};
 pub use lease::{Acquired, Lease, LeaseStore};

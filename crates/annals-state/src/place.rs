@@ -24,7 +24,7 @@ use crate::database::Transaction;
 use crate::leases::{instance_lock, prefix, try_lock, unlock};
 use crate::words::quoted;
 use crate::{
-    Dialect, Fault, Row, Session, SqlError, SqlState, Value, id_of, position_of, unavailable, volatile,
+    Dialect, Fault, Row, Session, SqlError, SqlState, Value, id_of, position_of, state_failed, volatile,
 };
 
 /// How long others may take to make the same schema.
@@ -345,15 +345,15 @@ impl SchemaLock {
     pub async fn make(&mut self, definition: &str) -> Result<()> {
         let transactional = self.dialect() != Dialect::MySql;
         if transactional {
-            self.session.script("BEGIN").await.map_err(unavailable)?;
+            self.session.script("BEGIN").await.map_err(state_failed)?;
         }
         match self.try_make(definition).await {
-            Ok(()) if transactional => self.session.script("COMMIT").await.map_err(unavailable),
+            Ok(()) if transactional => self.session.script("COMMIT").await.map_err(state_failed),
             Ok(()) => Ok(()),
             // The connection may be in any state; it ends with this.
             Err(error) if transactional => Err(error),
             Err(error) => {
-                self.remove().await.map_err(unavailable)?;
+                self.remove().await.map_err(state_failed)?;
                 Err(error)
             }
         }
@@ -366,7 +366,7 @@ impl SchemaLock {
     pub async fn refuse_volatile(&mut self, definition: &str) -> Result<()> {
         let dialect = self.dialect();
         let schema = Value::Text(self.place.schema.to_string());
-        let answer = self.run(volatile::tables(dialect), &[schema]).await.map_err(unavailable)?;
+        let answer = self.run(volatile::tables(dialect), &[schema]).await.map_err(state_failed)?;
         let text = |value: &Value| match value {
             Value::Text(text) => text.clone(),
             other => format!("{other:?}"),
@@ -388,13 +388,19 @@ impl SchemaLock {
     }
 
     async fn try_make(&mut self, definition: &str) -> Result<()> {
-        self.make_tables(definition).await.map_err(unavailable)?;
+        self.make_tables().await.map_err(state_failed)?;
+        if !definition.trim().is_empty() {
+            self.session.script(definition).await.map_err(|fault| match fault {
+                Fault::Refused(cause) => SqlError::Schema(cause).into(),
+                fault => state_failed(fault),
+            })?;
+        }
         self.refuse_volatile(definition).await?;
-        self.note(definition).await.map_err(unavailable)
+        self.note(definition).await.map_err(state_failed)
     }
 
     /// Makes the tables, after what was there is removed.
-    async fn make_tables(&mut self, definition: &str) -> Result<(), Fault> {
+    async fn make_tables(&mut self) -> Result<(), Fault> {
         if !self.tables().await?.is_empty() {
             self.remove().await?;
         }
@@ -410,11 +416,7 @@ impl SchemaLock {
             Dialect::MySql => include_str!("../sql/place_mysql.sql"),
             _ => include_str!("../sql/place_postgres.sql"),
         };
-        self.session.script(own).await?;
-        match definition.trim().is_empty() {
-            true => Ok(()),
-            false => self.session.script(definition).await,
-        }
+        self.session.script(own).await
     }
 
     /// Writes what the rows are made of, after which they count.

@@ -71,6 +71,9 @@ pub enum Fault {
     /// Not now: the connection is lost, a lock is held for too long, the server is busy. It may work later.
     #[error("{}", chain(&**.0))]
     Unavailable(Cause),
+    /// The store in the same database cannot be used, and will not be until somebody changes something.
+    #[error(transparent)]
+    Store(Error),
     /// A value of the answer is of a kind that is not known here.
     #[error("column {column} {problem}")]
     Column {
@@ -95,7 +98,12 @@ impl Fault {
 
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
-        Self::Unavailable(Box::new(fault))
+        match fault {
+            Fault::Refused(_) => Self::Unusable(Box::new(fault)),
+            Fault::Column { .. } => Self::Unreadable(Box::new(fault)),
+            Fault::Unavailable(_) => Self::Unavailable(Box::new(fault)),
+            Fault::Store(error) => error,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::memory::check;
 use crate::name::check_name;
 use crate::{
     Acquired, Advanced, Checkpoint, CheckpointStore, Database, Lease, LeaseStore, Place, SqlError,
-    StateError, StateStore, blocking, unavailable, whole,
+    StateError, StateStore, blocking, state_failed, whole,
 };
 
 /// State in a SQLite file. A clone is the same.
@@ -81,7 +81,7 @@ struct Opening(Error);
 
 impl From<SqlError> for Opening {
     fn from(error: SqlError) -> Self {
-        Self(unavailable(error))
+        Self(state_failed(error))
     }
 }
 
@@ -111,9 +111,13 @@ impl From<StateError> for Failed {
 
 /// Why state in SQLite cannot be used, with the file, what is in it, and what can be done.
 fn state_error(path: Option<&Path>, error: SqlError) -> Error {
-    let Some(path) = path else { return unavailable(error) };
+    let Some(path) = path else { return state_failed(error) };
     if !error.is_broken_file() {
-        return Error::Unavailable(format!("{}: {error}", path.display()).into());
+        let problem = format!("{}: {error}", path.display()).into();
+        return match error {
+            SqlError::Unavailable(_) => Error::Unavailable(problem),
+            _ => Error::Unusable(problem),
+        };
     }
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let named = match subscribers_in(path) {

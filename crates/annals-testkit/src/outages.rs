@@ -44,6 +44,18 @@ pub fn unavailable<T: std::fmt::Debug>(answer: Result<T>, why: &str) {
     }
 }
 
+/// Holds an answer to be `unusable`, and to say why.
+///
+/// # Panics
+/// If it is not.
+#[track_caller]
+pub fn unusable<T: std::fmt::Debug>(answer: Result<T>, why: &str) {
+    match answer {
+        Err(Error::Unusable(cause)) => assert!(cause.to_string().contains(why), "{cause}"),
+        other => panic!("it should be unusable because {why}, and is {other:?}"),
+    }
+}
+
 fn written(answer: Result<Appended>) -> Appended {
     answer.expect("the append is carried out")
 }

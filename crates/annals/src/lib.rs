@@ -111,8 +111,8 @@ pub use annals_core::{
 };
 pub use annals_macros::Event;
 
-pub use codec::Unreadable;
 pub use annals_state::{Column, Dialect, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
+pub use codec::Unreadable;
 pub use failure::{Failure, Refused};
 pub use fold::LoadError;
 pub use open::{open_store, open_store_to_read, open_store_with};

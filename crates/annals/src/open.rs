@@ -30,7 +30,7 @@ pub async fn open_store_with(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Ar
 /// in files is opened also where nothing can be written.
 ///
 /// # Errors
-/// As [`open_store`]; [`Unavailable`](annals_core::Error::Unavailable) if there is no store.
+/// As [`open_store`]; [`NoStore`](annals_core::Error::NoStore) if there is none.
 pub async fn open_store_to_read(url: &StoreUrl) -> Result<Arc<dyn EventStore>> {
     open(url, Arc::new(SystemClock), true).await
 }
@@ -48,7 +48,7 @@ async fn open(url: &StoreUrl, clock: Arc<dyn Clock>, existing: bool) -> Result<A
             };
             match tokio::task::spawn_blocking(open).await {
                 Ok(store) => Ok(Arc::new(store?)),
-                Err(stopped) => Err(annals_core::Error::Unavailable(Box::new(stopped))),
+                Err(stopped) => Err(annals_core::Error::Internal(Box::new(stopped))),
             }
         }
         #[cfg(feature = "postgres")]

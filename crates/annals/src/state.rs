@@ -18,7 +18,7 @@
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use annals_core::{Error, Result, StoreId, StoreUrl};
@@ -124,12 +124,10 @@ impl State {
             Kept::Directory(directory) => {
                 // The process may change its working directory.
                 let absolute = std::path::absolute(&directory);
-                let directory = absolute.map_err(|error| {
-                    Error::Unavailable(format!("{}: {error}", directory.display()).into())
-                })?;
+                let directory = absolute.map_err(|error| no_folder(&directory, &error))?;
                 let views = directory.join("views");
-                let named = |error| Error::Unavailable(format!("{}: {error}", views.display()).into());
-                DirBuilder::new().recursive(true).mode(0o700).create(&views).map_err(named)?;
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(&views);
+                made.map_err(|error| no_folder(&views, &error))?;
                 let store = SqliteState::open(directory.join("state.sqlite"), log).await?;
                 Ok(Opened { store: Arc::new(store), views: Views::Sqlite(Some(views)) })
             }
@@ -145,4 +143,9 @@ impl std::fmt::Debug for Kept {
             Self::Database(url, _) => write!(f, "{url}"),
         }
     }
+}
+
+/// Why a folder of the state cannot be had, with its name.
+fn no_folder(folder: &Path, error: &std::io::Error) -> Error {
+    Error::Unusable(format!("{}: {error}", folder.display()).into())
 }

@@ -270,7 +270,9 @@ impl Shared {
                      the move off again: {}",
                     error.chain()
                 );
-                return Err(Error::Unavailable(problem.into()));
+                return Err(if error.is_transient() { Error::Unavailable } else { Error::Unusable }(
+                    problem.into(),
+                ));
             }
         };
         if new.id() != old.id() {
@@ -342,7 +344,8 @@ fn said<A: Aggregate>(answer: Result<Committed<A>, ExecuteError<NoRoute>>) -> Re
         Ok(_) => Ok(()),
         Err(ExecuteError::Rejected(NoRoute(problem))) => Err(Invalid::new("tenant", problem).into()),
         Err(ExecuteError::Store(error)) => Err(error),
-        Err(error) => Err(Error::Unavailable(Box::new(error))),
+        // What the directory decides on is not there, or is there already: it takes no such command.
+        Err(error) => Err(Error::Internal(Box::new(error))),
     }
 }
 
@@ -350,8 +353,7 @@ fn said<A: Aggregate>(answer: Result<Committed<A>, ExecuteError<NoRoute>>) -> Re
 fn unloaded(error: LoadError) -> Error {
     match error {
         LoadError::Store(error) => error,
-        // Until somebody has mended it.
-        unreadable => Error::Unavailable(Box::new(unreadable)),
+        unreadable => Error::Unreadable(Box::new(unreadable)),
     }
 }
 

@@ -144,9 +144,9 @@ impl Piece {
                 BadLine::new(self.line, problem).into()
             }
             Error::Invalid(invalid) => BadLine::new(self.line, invalid.to_string()).into(),
-            error @ Error::Reused(_) => {
+            Error::Reused(reused) => {
                 let hint = self.append.key.as_ref().map_or_else(String::new, |_| format!("; {WITHOUT_KEY}"));
-                BadLine::new(self.line, format!("{error}{hint}")).into()
+                BadLine::new(self.line, format!("{reused}{hint}")).into()
             }
             error => anyhow::Error::new(error).context(format!("line {}", self.line)),
         }

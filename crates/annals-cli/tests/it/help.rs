@@ -57,6 +57,7 @@ fn help_lists_the_exit_codes_and_no_hidden_name() {
         "  4  a conflict",
         "  5  the store is unavailable",
         "  6  the store or",
+        "  7  the store cannot be used or read as it is",
     ] {
         assert!(text.contains(code), "{code}: {text}");
     }

@@ -194,7 +194,7 @@ fn a_store_on_a_read_only_medium_is_read_exported_and_backed_up() {
     place.ok("backup bk --store file:ro");
     place.ok("restore bk --store file:restored");
     assert_eq!(place.ok("read s-1 --store file:restored"), log);
-    let said = place.fails(5, "append s-1 --type t --data 1 --store file:ro");
+    let said = place.fails(7, "append s-1 --type t --data 1 --store file:ro");
     assert!(said.contains("cannot open file:ro"), "{said}");
     // Several may read it at once; beside one who writes, nobody does.
     let server = Served::start(&place, &[]);
@@ -242,7 +242,7 @@ fn a_store_that_may_be_read_and_not_written_is_read_exported_and_backed_up() {
     }
     assert_eq!(place.read("data/LOCK"), lock);
     let refused = other("append s-1 --type t").unwrap();
-    assert!(refused.code == 5 && refused.err.contains("Permission denied"), "{}", refused.err);
+    assert!(refused.code == 7 && refused.err.contains("Permission denied"), "{}", refused.err);
     // One that may not be looked at is not one that is not there.
     set("data", 0o700);
     let refused = other("read s-1").unwrap();

@@ -138,3 +138,17 @@ fn a_limit_of_the_size_of_files_is_an_error_and_ends_no_process() {
     assert!(answer.code == 5 && answer.err.contains("File too large"), "{}", answer.err);
     assert!(!place.path("out.jsonl").exists());
 }
+
+#[test]
+fn a_store_that_cannot_be_where_it_should_be_is_unusable() {
+    let place = Place::new();
+    place.write("file", "");
+    let said = place.fails(7, "append a --type x --store file:file/data");
+    assert!(said.contains("the store cannot be used as it is"), "{said}");
+    let answer = place.annals("append a --type x --json --store file:file/data");
+    assert!(answer.code == 7 && answer.err.contains(r#""code":"unusable""#), "{}", answer.err);
+    // What only reads makes no store.
+    place.fails(3, "read a --store file:none");
+    let answer = place.annals("read a --json --store file:none");
+    assert!(answer.code == 3 && answer.err.contains(r#""code":"not-found""#), "{}", answer.err);
+}

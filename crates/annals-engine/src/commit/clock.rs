@@ -224,6 +224,7 @@ pub fn check(recorded_at: Timestamp, known: Timestamp, most: Duration) -> Result
         days(ahead),
         days(ahead)
     );
+    // A machine that gets its time from others may be set right by itself.
     Err(Error::Unavailable(problem.into()))
 }
 

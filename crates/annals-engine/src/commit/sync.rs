@@ -119,7 +119,7 @@ impl Syncer {
             Some(poisoned) => Err((poisoned.chain(), false)),
             None => self.write(&group).map_err(|fault| {
                 let forgiven = matches!(fault, Fault::Io { action, .. } if self.log.planted.forgives(action));
-                let why = Error::Unavailable(Box::new(fault)).chain();
+                let why = Error::from(fault).chain();
                 if !forgiven {
                     self.poison.set(&why);
                 }

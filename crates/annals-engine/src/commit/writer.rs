@@ -152,7 +152,7 @@ impl Writer {
         if room.is_err() && self.staging.log.planted.is(Bug::KeepsThePositionsOfTheRefused) {
             self.staging.tail.next = self.staging.tail.next.plus(versions.len() as u64);
         }
-        room.map_err(|fault| Error::Unavailable(Box::new(fault)))?;
+        room?;
         let mut frames = std::mem::take(&mut self.open_group.frames);
         let outcome = stage::write(&mut self.staging, append, encoded, versions, recorded_at, &mut frames);
         self.open_group.frames = frames;
@@ -282,7 +282,7 @@ impl Writer {
             self.staging.tail = tail;
         }
         let file = header.create(&*self.staging.log.disk).map_err(|(fault, begun)| {
-            let error = Error::Unavailable(Box::new(fault));
+            let error = Error::from(fault);
             if begun {
                 self.syncer.poison.set(&error.chain());
             }

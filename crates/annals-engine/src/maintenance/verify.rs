@@ -258,14 +258,13 @@ fn closed(disk: &dyn Disk) -> Result<pass::Extent, Fault> {
 fn look_at(directory: &Path) -> Result<Box<dyn Disk>> {
     let name = directory.display().to_string();
     if !directory.join("log").is_dir() {
-        return Err(Error::Unavailable(format!("{name} holds no store").into()));
+        return Err(Error::NoStore(format!("{name} holds none").into()));
     }
-    let disk = FileDisk::open_or_look(directory).map_err(|error| {
-        Error::Unavailable(if error.kind() == std::io::ErrorKind::WouldBlock {
-            format!("{name} is open in another process; stop it to verify").into()
-        } else {
-            Box::new(Fault::io("open", &name)(error))
-        })
+    let disk = FileDisk::open_or_look(directory).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => {
+            Error::Unavailable(format!("{name} is open in another process; stop it to verify").into())
+        }
+        _ => Fault::io("open", &name)(error).into(),
     })?;
     Ok(Box::new(disk))
 }

@@ -193,7 +193,7 @@ async fn a_store_closes_under_a_crowd() {
     for task in crowd {
         match task.await.unwrap() {
             Ok(_) => written += 1,
-            Err(Error::Unavailable(_)) => {}
+            Err(Error::Closed) => {}
             Err(other) => panic!("{}", other.chain()),
         }
     }

@@ -77,7 +77,7 @@ async fn old_indexes_are_read(name: &str, magic: &'static [u8], count: usize) {
         for query in [Query::id(log[3].id), Query::id(log[131].id), Query::predecessor("message 3")] {
             let read = LogRead::forward(Position::FIRST).matching(query.clone());
             let refused = store.read_log(read).await.unwrap_err();
-            assert!(matches!(refused, annals_core::Error::Unavailable(_)), "{refused:?}");
+            assert!(matches!(refused, annals_core::Error::Unusable(_)), "{refused:?}");
             assert!(refused.chain().contains("run `annals migrate`"), "{}", refused.chain());
             let guarded = append("guarded", 0, 1).unless(query, Position::ZERO);
             assert!(store.append(guarded).await.unwrap_err().chain().contains("run `annals migrate`"));

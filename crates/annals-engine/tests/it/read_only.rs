@@ -99,10 +99,10 @@ async fn a_read_only_medium_is_read_and_takes_no_appends() {
         assert!(store.outcome(&key).await.unwrap().is_some());
         assert!(store.head_digest(None).unwrap().is_some());
         let refused = store.append(append("account-1", 0, 1)).await.unwrap_err();
-        assert!(matches!(refused, Error::Unavailable(_)), "{}", refused.chain());
+        assert!(matches!(refused, Error::Unusable(_)), "{}", refused.chain());
         // Nobody waits for what will not come.
         let head = store.head().await.unwrap();
-        assert!(matches!(store.wait(head).await.unwrap_err(), Error::Unavailable(_)));
+        assert!(matches!(store.wait(head).await.unwrap_err(), Error::Unusable(_)));
         assert_eq!(store.verify(&VerifyOptions::default()).unwrap().damage, []);
         // It is backed up from there, and restored elsewhere.
         let depot = DiskDepot::new(Arc::new(FaultyDisk::new()));
@@ -181,10 +181,10 @@ async fn a_read_only_medium_hides_no_damage() {
     let (name, _) = disk.files().into_iter().rfind(|(name, _)| name.ends_with(".seg")).unwrap();
     disk.flip(&name, 200, 1);
     assert!(matches!(look(&disk).err().unwrap(), Error::Damaged { .. }));
-    assert!(matches!(look(&FaultyDisk::new()).err().unwrap(), Error::Unavailable(_)));
+    assert!(matches!(look(&FaultyDisk::new()).err().unwrap(), Error::Unusable(_)));
     let none =
         EngineStore::open_to_read(tempfile::tempdir().unwrap().path().join("none"), Options::default());
-    assert!(matches!(none.err().unwrap(), Error::Unavailable(_)));
+    assert!(matches!(none.err().unwrap(), Error::NoStore(_)));
 }
 
 /// A log with what another history of it was known to be durable is read there as it is, with a notice; where it can be

@@ -118,8 +118,8 @@ async fn a_closed_store_refuses_appends() {
     store.append(append("account-1", 0, 1)).await.unwrap();
     store.close().await.unwrap();
     let refused = store.append(append("account-1", 1, 1)).await.unwrap_err();
-    assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
-    assert!(matches!(store.wait(Position::FIRST).await.unwrap_err(), Error::Unavailable(_)));
+    assert!(matches!(refused, Error::Closed), "{refused:?}");
+    assert!(matches!(store.wait(Position::FIRST).await.unwrap_err(), Error::Closed));
     assert_eq!(store.stream_version(&stream("account-1")).await.unwrap(), Version::FIRST);
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use annals_core::{Error, EventStore, EventStoreExt, LogRead, Position, Query};
 use annals_postgres::{Options, PostgresStore};
 use annals_testkit::outages;
-use annals_testkit::outages::{append, unavailable};
+use annals_testkit::outages::{append, unavailable, unusable};
 use annals_testservers::kind::Kind;
 use annals_testservers::server;
 use sqlx::{AssertSqlSafe, Executor};
@@ -121,8 +121,8 @@ async fn a_role_that_may_only_append_and_read_is_enough(kind: Kind) {
         .execute(AssertSqlSafe(format!("REVOKE {right} ON ALL TABLES IN SCHEMA {schema} FROM {role}")))
         .await
         .unwrap();
-    unavailable(store.append(append(1)).await, "the role may not do this");
-    unavailable(store.head().await, "the role may not do this");
+    unusable(store.append(append(1)).await, "the role may not do this");
+    unusable(store.head().await, "the role may not do this");
 }
 
 /// G9: a full disk refuses appends, with a clear error, and nothing else; with room again they go on.

@@ -268,13 +268,16 @@ fn kept_back(error: Error) -> Error {
     }
     match error {
         Error::Unavailable(_) => Error::Unavailable(KEPT_BACK.into()),
+        Error::Unusable(_) => Error::Unusable(KEPT_BACK.into()),
+        Error::NoStore(_) => Error::NoStore(KEPT_BACK.into()),
+        Error::Unreadable(_) => Error::Unreadable(KEPT_BACK.into()),
         Error::Indeterminate(_) => Error::Indeterminate(KEPT_BACK.into()),
         Error::Poisoned(_) => Error::Poisoned(KEPT_BACK.into()),
         Error::Damaged { .. } => {
             let place = Place { file: "the log".to_owned(), offset: 0, position: None };
             Error::Damaged { place, cause: KEPT_BACK.into() }
         }
-        error @ (Error::Conflict(_) | Error::Invalid(_) | Error::Reused(_)) => error,
-        _ => Error::Unavailable(KEPT_BACK.into()),
+        error @ (Error::Conflict(_) | Error::Invalid(_) | Error::Reused(_) | Error::Closed) => error,
+        _ => Error::Internal(KEPT_BACK.into()),
     }
 }

@@ -240,6 +240,11 @@ pub enum Fault {
     None,
     Poisoned,
     Unavailable,
+    Unusable,
+    NoStore,
+    Closed,
+    Unreadable,
+    Internal,
     Indeterminate,
     Damaged,
     Panic,
@@ -291,6 +296,15 @@ impl Faulty {
                 Err(Error::Indeterminate("cut off".into()))
             }
             _ if fault == Fault::Unavailable as u8 => Err(Error::Unavailable("disk is full".into())),
+            _ if fault == Fault::Unusable as u8 => Err(Error::Unusable("the role may not do this".into())),
+            _ if fault == Fault::NoStore as u8 => Err(Error::NoStore("there are no tables".into())),
+            _ if fault == Fault::Closed as u8 => Err(Error::Closed),
+            _ if fault == Fault::Unreadable as u8 => {
+                Err(Error::Unreadable("a column of another type".into()))
+            }
+            _ if fault == Fault::Internal as u8 => {
+                Err(Error::Internal("a page that ends where it begins".into()))
+            }
             _ if fault == Fault::Damaged as u8 => {
                 let place = Place { file: "1.log".into(), offset: 7, position: Some(Position::FIRST) };
                 Err(Error::Damaged { place, cause: "checksum".into() })

@@ -67,7 +67,7 @@ async fn indexes(place: &Place) -> i64 {
 async fn refused(store: &dyn EventStore) {
     let query = || Query::predecessor("message 7");
     let error = store.log_events(query()).await.unwrap_err();
-    assert!(matches!(error, annals::Error::Unavailable(_)), "{error:?}");
+    assert!(matches!(error, annals::Error::Unusable(_)), "{error:?}");
     assert!(error.chain().contains("run `annals migrate`"), "{}", error.chain());
     let guarded = caused("d-1", "message 9").unless(query(), annals::Position::ZERO);
     let error = store.append(guarded).await.unwrap_err();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use annals_core::{Error, EventId, EventStore, Position, Result, Witness};
 use annals_state::{
-    Bound, Checked, Database, Dialect, Place, SqlError, blocking, is_broken, remove, unavailable, whole,
+    Bound, Checked, Database, Dialect, Place, SqlError, blocking, is_broken, remove, state_failed, whole,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -73,7 +73,7 @@ impl ViewFile {
         let found = match path.clone() {
             _ if self.is_broken => Found::Broken,
             Some(path) => off_thread(move || read_bound(&path)).await?,
-            None => self.database.read(|connection| Ok(found_in(connection)?)).await.map_err(unavailable)?,
+            None => self.database.read(|connection| Ok(found_in(connection)?)).await.map_err(state_failed)?,
         };
         let nothing = matches!(found, Found::Nothing);
         let reason = match resume_at(found, self.schema, store).await? {
@@ -127,7 +127,7 @@ impl ViewFile {
         let (name, version) = (self.name, self.version);
         let removed = off_thread(move || {
             for (_, path) in older_files(&directory, name, version) {
-                remove(&path).map_err(|error| SqlError::Stopped(error.into()))?;
+                remove(&path).map_err(|error| SqlError::Statement(error.into()))?;
             }
             Ok(())
         });
@@ -203,7 +203,10 @@ fn begin(connection: &Connection, store: &[u8; 16], schema: &str) -> Result<(), 
             witness_id       BLOB
         );",
     )?;
-    connection.execute_batch(schema)?;
+    connection.execute_batch(schema).map_err(|error| match error.into() {
+        SqlError::Statement(cause) => SqlError::Schema(cause),
+        other => other,
+    })?;
     connection.execute(
         "INSERT INTO annals_checkpoint (store, schema, position) VALUES (?1, ?2, 0)",
         params![store, schema],
@@ -241,7 +244,7 @@ async fn make(
             let file = path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
             tracing::warn!(projection = name, file, reason, "the rows are made again from the first event");
             if let Some(path) = &path {
-                remove(path).map_err(|error| SqlError::Stopped(error.into()))?;
+                remove(path).map_err(|error| SqlError::Statement(error.into()))?;
             }
         }
         let database = Database::open(&path.map_or(Place::Memory, Place::File))?;
@@ -306,5 +309,5 @@ fn bound(connection: &Connection) -> rusqlite::Result<Option<Bound>> {
 async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SqlError> + Send + 'static,
 ) -> Result<T, Error> {
-    blocking(work).await.map_err(unavailable)
+    blocking(work).await.map_err(state_failed)
 }

@@ -135,6 +135,7 @@ impl<P: Projection> InlineProjection<P> {
             let event = places.last().copied().unwrap_or_default();
             return Err(Left::NotTaken(match fault {
                 annals_state::Fault::Unavailable(cause) => NotTaken::Unavailable(cause),
+                annals_state::Fault::Store(error) => NotTaken::Unavailable(Box::new(error)),
                 fault => {
                     let problem = format!("is refused by the projection `{}`: {fault}", P::NAME);
                     NotTaken::Refused { event, problem: Invalid::new("events", problem) }

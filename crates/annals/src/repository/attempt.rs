@@ -271,7 +271,7 @@ where
                 Err(Error::Conflict(conflict)) => return Ok(Sent::Conflict(conflict)),
                 Err(error) => error,
             };
-            let again = matches!(error, Error::Unavailable(_) | Error::Indeterminate(_));
+            let again = error.is_transient();
             if unknown.is_none() && matches!(error, Error::Indeterminate(_)) {
                 unknown = Some(error);
                 if self.wait().await {
@@ -312,7 +312,7 @@ where
             None if stale => (None, folded.version),
             None => {
                 let cause = "the store refused a condition that was not asked for".into();
-                return Err(ExecuteError::Store(Error::Unavailable(cause)));
+                return Err(ExecuteError::Store(Error::Internal(cause)));
             }
         };
         if violation.is_none() {

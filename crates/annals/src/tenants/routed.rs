@@ -53,7 +53,7 @@ impl Routed {
     /// Goes to where the directory says that the log is, if that has all that this place has: a directory that was restored to
     /// before a move leads back to where the log was fenced.
     pub async fn follow(&self) -> Result<()> {
-        let gone = || Error::Unavailable("the directory of the tenants is closed".into());
+        let gone = || Error::Closed;
         let shared = self.shared.upgrade().ok_or_else(gone)?;
         let _one = self.following.lock().await;
         let at = shared.place_of(&self.tenant).await?;

@@ -250,6 +250,16 @@ async fn while_the_store_is_away_a_command_is_tried_again() {
 }
 
 #[tokio::test]
+async fn what_cannot_succeed_later_is_not_tried_again() {
+    let store = FaultyStore::new([Fault::Unusable]);
+    let annals = on(store.clone()).await;
+    let accounts = annals.repository::<Account>();
+    let refused = accounts.create("a1", Bank::Open("kim")).await.unwrap_err();
+    assert!(matches!(refused, ExecuteError::Store(Error::Unusable(_))), "{refused:?}");
+    assert_eq!(store.appends.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn an_append_whose_answer_is_lost_is_written_once_and_is_no_duplicate() {
     for key in [None, Some("request-1")] {
         for fault in [

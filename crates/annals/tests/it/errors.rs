@@ -3,10 +3,10 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use annals::{Annals, Phase};
+use annals::{Annals, Error, Failure, Phase, Projection, Recorded, Rows, Tenants};
 use annals_core::{Append, Expected, NewEvent, StreamId};
 
-use crate::bank::{Account, Balances, bank};
+use crate::bank::{Account, AccountEvent, Balances, bank};
 
 /// The text of an error and of each of its sources, as loggers print them.
 fn printed(error: &dyn std::error::Error) -> String {
@@ -75,4 +75,62 @@ async fn append(annals: &Annals, data: &'static str) {
     let strange = NewEvent::new("account.opened", data).unwrap();
     let stream = StreamId::new("account-a1").unwrap();
     annals.store().append(Append::to(stream, Expected::Any, [strange])).await.unwrap();
+}
+
+struct Misspelt;
+
+impl Projection for Misspelt {
+    const NAME: &'static str = "misspelt";
+    const SCHEMA: &'static str = "CREATE TABEL seen (position INTEGER PRIMARY KEY)";
+    type Event = AccountEvent;
+    fn apply(&self, _: &Recorded<AccountEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_the_database_refuses_is_invalid_and_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let in_files = Annals::open(&format!("file:{}", directory.path().display())).await.unwrap();
+    for annals in [bank().await, in_files] {
+        let refused = annals.project(Misspelt).start().await.err().unwrap();
+        let said = refused.to_string();
+        assert!(
+            said.contains("projection has a SCHEMA that the database refuses") && said.contains("TABEL"),
+            "{said}"
+        );
+        assert!(matches!(refused, Error::Invalid(_)), "{refused:?}");
+        annals.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_to_be_read_and_is_not_there_is_no_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("file:{}", directory.path().join("none").display());
+    let none = annals::open_store_to_read(&url.parse().unwrap()).await.err().unwrap();
+    assert!(matches!(none, Error::NoStore(_)), "{none:?}");
+}
+
+#[tokio::test]
+async fn a_store_where_none_can_be_is_unusable() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let url = format!("file:{}", file.join("data").display());
+    let refused = annals::open_store(&url.parse().unwrap()).await.err().unwrap();
+    assert!(matches!(refused, Error::Unusable(_)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_entry_of_the_directory_of_tenants_that_is_no_entry_is_unreadable() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("file:{}", directory.path().display());
+    let store = annals::open_store(&url.parse().unwrap()).await.unwrap();
+    let event = NewEvent::new("tenant.placed", "{}").unwrap();
+    store.append(Append::to(StreamId::new("tenant-acme").unwrap(), Expected::Any, [event])).await.unwrap();
+    drop(store);
+    let tenants = Tenants::open(&url).await.unwrap();
+    let unreadable = tenants.place("acme").await.unwrap_err();
+    assert!(matches!(unreadable, Error::Unreadable(_)), "{unreadable:?}");
 }

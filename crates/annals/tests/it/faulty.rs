@@ -25,6 +25,8 @@ pub enum Fault {
     AnswerLostThenOvertaken(&'static str, &'static str),
     /// The store is out of order.
     Poisoned,
+    /// The store cannot be used until somebody changes something.
+    Unusable,
 }
 
 pub struct FaultyStore {
@@ -134,6 +136,7 @@ impl EventStore for FaultyStore {
                 self.overtake(&append, event_type, data).await;
                 Err(Error::Indeterminate("the connection broke".into()))
             }
+            Some(Fault::Unusable) => Err(Error::Unusable("the role may not do this".into())),
             Some(Fault::Poisoned) => Err(Error::Poisoned("a sync failed".into())),
         }
     }

@@ -27,7 +27,7 @@ async fn what_only_reads_makes_no_log(place: Place) {
     for _ in 0..2 {
         // Had the first one made tables, the second would find a log.
         let refused = annals::open_store_to_read(&url).await.map(drop).unwrap_err();
-        assert!(matches!(refused, annals::Error::Unavailable(_)), "{}", refused.chain());
+        assert!(matches!(refused, annals::Error::NoStore(_)), "{}", refused.chain());
         assert!(refused.chain().contains("there is no log"), "{}", refused.chain());
     }
     let annals = Annals::open(&place.url).await.unwrap();

@@ -13,6 +13,7 @@ use crate::databases::counter::{Counter, CounterEvent, Increase, QUICKLY, Sums, 
 use annals_testservers::place::Place;
 
 annals_testservers::on_each_database! {
+    a_schema_that_the_database_refuses_is_invalid,
     everything_goes_on_after_a_restart,
     snapshots_are_kept_and_used,
     a_schema_that_has_changed_is_made_again,
@@ -252,4 +253,22 @@ async fn rows_that_the_log_does_not_know_are_made_again(place: Place) {
         assert_eq!(sum::<1>(&annals, "a", position).await, Some((5, 1)), "{lie}");
         annals.shutdown().await;
     }
+}
+
+struct Misspelt;
+
+impl Projection for Misspelt {
+    const NAME: &'static str = "misspelt";
+    const SCHEMA: &'static str = "CREATE TABEL seen (position BIGINT PRIMARY KEY)";
+    type Event = CounterEvent;
+    fn apply(&self, _: &Recorded<CounterEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+async fn a_schema_that_the_database_refuses_is_invalid(place: Place) {
+    let annals = Annals::open(&place.url).await.unwrap();
+    let refused = annals.project(Misspelt).start().await.err().unwrap();
+    assert!(matches!(refused, Error::Invalid(_)), "{refused:?}");
+    assert!(refused.to_string().contains("has a SCHEMA that the database refuses"), "{refused}");
 }
