@@ -27,7 +27,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// - G1, G2: when this returns an outcome, every event of the append is durable; a crash leaves all of them
     ///   or none.
     /// - G3: if a condition does not hold, nothing is written, and the error names every violated condition.
-    /// - G4: the events get consecutive positions. A reader of position n never sees a smaller one appear.
+    /// - G4: the events get consecutive positions. Once position n has been read, no smaller one appears.
     /// - G5: if the key, or the same events by id, are there already, the outcome is the original one, marked
     ///   as a duplicate, whatever the conditions say. If the append is not the same as the original one, it is
     ///   refused, unless [`Append::key_reuse`] asks for the original outcome.

@@ -7,8 +7,8 @@
 //! its caller, who takes the turn for it: two changes of threads take longer than a fast disk.
 //!
 //! - C1  One has the turn at a time, so groups become durable in the order in which they were staged.
-//! - Every caller that queues or stages calls the thread, unless it was called already or the caller has the turn; a
-//!       caller that gives the turn back calls it if anything waits. So nothing waits for ever.
+//! - C2  Every caller that queues or stages calls the thread, unless it was called already or the caller has the
+//!       turn; a caller that gives the turn back calls it if anything waits. So nothing waits for ever.
 //! - C3  The log is closed by the thread, with the turn, when nothing waits; from then on appends are refused.
 //!
 //! Next below: `writer` (what is staged, and where), then `sync`. Between them `staging` and `stage` (judgement and frames);
