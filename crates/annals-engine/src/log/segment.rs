@@ -296,7 +296,7 @@ pub fn walk(
         })
         .map_err(|malformed| wrong(malformed.to_string()))?;
         if recorded_at < end.recorded_at {
-            return Err(wrong("the frame there was recorded before the one before it".into()));
+            return Err(wrong("the frame there was recorded earlier than the one before it".into()));
         }
         while unproven.front().is_some_and(|&(first, _)| first <= found.durable) {
             unproven.pop_front();
