@@ -181,7 +181,7 @@ impl Bench {
     }
 }
 
-/// Loads a store: these streams, so many events each, 1,000 a request, without conditions. The events of a stream are
+/// Loads a store: these streams, `each` events in each, 1,000 a request, without conditions. The events of a stream are
 /// spread over the whole log.
 ///
 /// # Errors

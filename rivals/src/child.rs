@@ -30,7 +30,7 @@ const STREAMS_FROM: u64 = 100_000_000;
 pub enum What {
     /// Load this many streams of one event.
     Load(u64),
-    /// Nothing; the store was opened by so many children before.
+    /// Nothing; this many children opened the store before.
     Write(u64),
 }
 

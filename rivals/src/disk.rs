@@ -75,7 +75,7 @@ pub fn settle() {
     }
 }
 
-/// Windows of 20 milliseconds: a store that has not begun anything in so many has nothing left to do.
+/// Windows of 20 milliseconds: a store that has not begun anything in this many is at rest.
 const RESTED_WINDOWS: u32 = 6;
 /// What the system counts the processors' time in.
 const TICK: Duration = Duration::from_millis(10);
@@ -102,7 +102,7 @@ impl Used {
         Self { busy, all: busy + sum(&[3, 4]), own }
     }
 
-    /// How much of the processors' time other processes had since then, in percent; nothing if that was too short
+    /// How much of the processors' time other processes had since then, in percent; `None` if that was too short
     /// to tell.
     pub fn others(self, since: Self) -> Option<f64> {
         let others = (self.busy - since.busy).saturating_sub(self.own - since.own);

@@ -18,7 +18,7 @@ pub struct Together<T> {
     pub elapsed: Duration,
 }
 
-/// Runs so many callers, all from the same moment on; each is given its number.
+/// Runs this many callers, all from the same moment on; each is given its number.
 ///
 /// # Errors
 /// The first caller's that failed.

@@ -143,7 +143,8 @@ fn asked_for(only: &[String]) -> Result<Vec<&'static Workload>> {
     Ok(WORKLOADS.iter().filter(is_asked).collect())
 }
 
-/// Who is compared, Annals first, and the server of PostgreSQL if it is among them. Who cannot be had is told.
+/// The peers that are compared, Annals first, and the server of PostgreSQL if it is among them. Those that are
+/// not available are reported.
 fn compared(arguments: &Arguments, directory: &std::path::Path) -> Result<(Vec<Peer>, Option<Server>)> {
     let all = [Peer::Tephra, Peer::Umadb, Peer::Sqlite, Peer::Postgres];
     let mut peers = vec![Peer::Annals];

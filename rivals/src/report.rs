@@ -121,7 +121,7 @@ impl Report {
         self.flats.iter().find(|flat| flat.0 == workload && flat.1 == peer).map(|flat| flat.2)
     }
 
-    /// What was reached of a target, and whether that is enough; nothing if it was not measured.
+    /// What was reached of a target, and whether that is enough; `None` if it was not measured.
     pub fn reached(&self, workload: &Workload, target: Target) -> Option<(f64, bool)> {
         Some(match target {
             Target::Peer(peer, times) => {

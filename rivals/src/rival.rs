@@ -1,4 +1,4 @@
-//! What a workload asks of a store, whoever made it. Each store answers in its own best way: see `peers`.
+//! What a workload asks of any store. Each store answers in its own best way: see `peers`.
 
 use anyhow::Result;
 use async_trait::async_trait;
@@ -38,7 +38,7 @@ pub struct Part {
 pub struct Request {
     /// The events, in the order of the log.
     pub parts: Vec<Part>,
-    /// Whether it may be carried out only if every stream is as the writer has seen it.
+    /// Whether it may commit only if every stream is as the writer has seen it.
     pub conditional: bool,
 }
 

@@ -14,11 +14,11 @@ pub enum Better {
 /// Something to be reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
-    /// At least so many times the peer, more being better.
+    /// At least this many times the peer, more being better.
     Peer(Peer, f64),
     /// At least this share of what the bare device does in the same run.
     Device(f64),
-    /// The cost in the large store is at most so many times that in the small one.
+    /// The cost in the large store is at most this many times that in the small one.
     Flat(f64),
     /// Annals' own figure is at most this.
     AtMost(f64),

@@ -44,7 +44,7 @@ impl Aggregate for Account {
 
 impl Snapshot for Account {}
 
-/// Pays in one unit, so many times.
+/// Pays in one unit, this many times.
 pub(crate) struct Deposit(pub(crate) usize);
 
 impl Decide<Deposit> for Account {
@@ -90,7 +90,7 @@ pub enum AccountError {
 /// Events of one append while the account is filled.
 const BATCH: usize = 100;
 
-/// Fills an account with events in an embedded store below this directory, and loads it, so many times each way.
+/// Fills an account with events in an embedded store below this directory, and loads it, `times` times each way.
 ///
 /// # Errors
 /// As the store's.

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use crate::Figures;
 
-/// Writes this many bytes and syncs, so many times, to a file in the directory that is filled with zeros before,
-/// as a segment is; removes it afterwards.
+/// Writes this many bytes and syncs, `count` times, to a file in the directory that is filled with zeros
+/// before, as a segment is; removes it afterwards.
 ///
 /// # Errors
 /// As the operating system's.

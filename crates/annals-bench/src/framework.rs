@@ -106,8 +106,8 @@ fn fields(event: &AccountEvent) -> String {
     format!("{{\"amount\":{amount}}}")
 }
 
-/// An account of so many events, read, decoded and folded so many times: through the framework without cache or
-/// snapshots, and by hand.
+/// An account of this many events, read, decoded and folded again and again: through the framework without
+/// cache or snapshots, and by hand.
 ///
 /// # Errors
 /// As the store's.

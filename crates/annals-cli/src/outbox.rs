@@ -59,7 +59,7 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
-    /// Give a dead letter up: it will never be published, and what waits behind it goes on
+    /// Discard a dead letter: it will never be published, and its aggregate is unblocked
     Drop {
         #[command(flatten)]
         place: Place,
@@ -113,7 +113,7 @@ impl Outbox {
             }
             Command::Drop { place, id } => {
                 place.open().await?.discard(id).await?;
-                output.line(&format!("{id} is dropped; what waited behind it goes on"))?;
+                output.line(&format!("{id} is dropped; its aggregate is unblocked"))?;
             }
             Command::Migrate { place } => {
                 place.open().await?.migrate().await?;

@@ -1,4 +1,4 @@
-//! `annals serve`: the server over a store, until it is told to stop.
+//! `annals serve`: the server over a store, until it is asked to stop.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -77,7 +77,7 @@ impl Serve {
         let embedded = matches!(self.store.url, StoreUrl::File(_));
         if self.verify_rate.is_none() && self.backup.is_none() && !self.migrate && !embedded {
             let store = self.store.open().await?;
-            // Whoever reads that it serves may stop it at once.
+            // A process that reads that it serves may stop it at once.
             let told = stop::asked()?;
             let server = server(store, self.hosts, doors)?;
             announce(&listener, scheme, &format!("serving {}", self.store.url))?;

@@ -71,11 +71,11 @@ fn minutes(text: &str) -> Result<Duration, &'static str> {
     Duration::try_from_secs_f64(minutes * 60.0).map_err(|_| "is not a number of minutes")
 }
 
-/// A store is left for a new one when its log has so many bytes: checks take longer the longer it is.
+/// A store is left for a new one when its log has this many bytes: checks take longer the longer it is.
 const STORE_BYTES_MAX: u64 = 48 << 20;
 /// Longer than this nothing takes that works.
 const HANGS: Duration = Duration::from_secs(120);
-/// So many violations are told one by one.
+/// This many violations are reported one by one.
 const VIOLATIONS_TOLD: usize = 20;
 
 impl Torture {

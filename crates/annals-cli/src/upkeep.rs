@@ -1,7 +1,7 @@
 //! The care that a store is given while it is served: verification in the background, backups on request, figures of
 //! both. Between the server, which knows no store, and the engine, which knows no server.
 //!
-//! A pass goes over the whole log at its rate; the next one begins an hour after, or goes on where the process was
+//! A pass goes over the whole log at its rate; the next one begins an hour after, or resumes where the process was
 //! stopped. Damage is logged when its segment is done, and counts until a pass finds less.
 
 use std::panic::AssertUnwindSafe;
@@ -102,7 +102,7 @@ impl Care {
         }
     }
 
-    /// Verifies the store again and again on a thread of its own, until it is told to stop.
+    /// Verifies the store again and again on a thread of its own, until it is asked to stop.
     pub(crate) fn verify_for_ever(self: Arc<Self>, rate: u64) -> JoinHandle<()> {
         self.known.lock().verifies = true;
         tokio::task::spawn_blocking(move || {
@@ -126,7 +126,7 @@ impl Care {
         })
     }
 
-    /// Rests until the next pass is due; nothing, if there shall be none any more.
+    /// Rests until the next pass is due; `None` once the process is asked to stop.
     fn next_pass(&self, rate: u64) -> Option<Arc<Work>> {
         loop {
             let mut known = self.known.lock();
@@ -166,7 +166,7 @@ impl Care {
                 }
             }
             Ok(found) => {
-                tracing::info!(head = found.head.get(), "the verification goes on at the next start")
+                tracing::info!(head = found.head.get(), "the verification resumes at the next start")
             }
             Err(error) => {
                 tracing::error!(

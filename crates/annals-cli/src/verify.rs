@@ -273,7 +273,7 @@ impl Default for Log {
 }
 
 impl Log {
-    /// Goes on to the next event; says what is wrong with it.
+    /// Advances to the next event; returns what is wrong with it.
     fn follow(&mut self, event: &RecordedEvent) -> Vec<String> {
         let mut problems = Vec::new();
         if event.position != self.position.next() {

@@ -215,7 +215,7 @@ impl<S: Source> Window<S> {
         }
     }
 
-    /// The first items of a batch that is still out, so many, are applied.
+    /// The first `applied` items of a batch that is still out are applied.
     pub fn settle_part(&mut self, batch: &mut Batch<()>, applied: usize) {
         let done: Vec<u64> = batch.slots.drain(..applied).collect();
         let mut keys = self.keys(&done);

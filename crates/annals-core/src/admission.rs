@@ -49,7 +49,7 @@ pub trait LogView {
 pub enum Admission {
     /// Write it.
     Write,
-    /// The append with its key was carried out before, and begins at this position.
+    /// The append with its key was committed before, and begins at this position.
     Keyed(Position),
     /// Its events stand there already: as many as it has, from this position on.
     Repeated(Position),

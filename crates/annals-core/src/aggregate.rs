@@ -230,7 +230,7 @@ pub fn emit_all<E, X>(events: impl IntoIterator<Item = E>) -> Result<Events<E>, 
     Ok(Events(events.into_iter().collect()))
 }
 
-/// Decides that nothing happens: the command is carried out already, or has no effect.
+/// Decides that nothing happens: the command was executed before, or has no effect.
 ///
 /// # Errors
 /// Never.

@@ -70,7 +70,7 @@ impl std::str::FromStr for Expected {
     }
 }
 
-/// What must hold for an append to be carried out.
+/// What must hold for an append to be committed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Condition {
@@ -159,7 +159,7 @@ impl Append {
         }
     }
 
-    /// Carried out only if this stream, written or not, is at the expected version.
+    /// Commits only if this stream, written or not, is at the expected version.
     #[must_use]
     pub fn expecting(mut self, stream: impl Into<StreamId>, expected: Expected) -> Self {
         self.conditions.push(Condition::Version { stream: stream.into(), expected });
@@ -196,7 +196,7 @@ impl Append {
     }
 }
 
-/// The outcome of an append that was carried out, now or, for a duplicate, before.
+/// The outcome of an append that was committed, now or, for a duplicate, before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Appended {
@@ -210,7 +210,7 @@ pub struct Appended {
     pub recorded_at: Timestamp,
     /// Each stream that was written and its version afterwards, in the order of first write. Never empty.
     pub streams: Vec<(StreamId, Version)>,
-    /// Whether the append had been carried out before and this is its original outcome.
+    /// Whether the append had been committed before and this is its original outcome.
     pub duplicate: bool,
 }
 

@@ -1,6 +1,6 @@
 //! What may be asked of a store, and the pages that it answers with.
 //!
-//! A read answers one page: a bounded piece of work. Whoever wants more asks again from where the page says.
+//! A read answers one page: a bounded piece of work. A caller that wants more asks again from where the page says.
 //! A subscription is nothing else (`annals-consume`), so there is no seam between
 //! what is stored and what is live.
 

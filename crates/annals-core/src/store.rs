@@ -16,7 +16,7 @@ use crate::{
 /// A log of events that is appended to under conditions and read from anywhere.
 ///
 /// All methods may be called at once from any number of tasks. A call that is dropped before it is done leaves
-/// the store whole; a dropped append may or may not be carried out.
+/// the store whole; a dropped append may or may not be committed.
 #[async_trait]
 pub trait EventStore: Send + Sync + 'static {
     /// Identity of the log. What is derived from a log (a snapshot, a read model) is bound to it.
@@ -27,7 +27,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// - G1, G2: when this returns an outcome, every event of the append is durable; a crash leaves all of them
     ///   or none.
     /// - G3: if a condition does not hold, nothing is written, and the error names every violated condition.
-    /// - G4: the events get consecutive positions. Whoever has read position n never sees a smaller one appear.
+    /// - G4: the events get consecutive positions. Once position n has been read, no smaller one appears.
     /// - G5: if the key, or the same events by id, are there already, the outcome is the original one, marked
     ///   as a duplicate, whatever the conditions say. If the append is not the same as the original one, it is
     ///   refused, unless [`Append::key_reuse`] asks for the original outcome.
@@ -59,7 +59,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// Lists streams in the order of their names' bytes.
     async fn list_streams(&self, list: StreamList) -> Result<Vec<StreamInfo>>;
 
-    /// The outcome of the append that had this key, marked as a duplicate; nothing if there was none.
+    /// The outcome of the append that had this key, marked as a duplicate; `None` if there was none.
     async fn outcome(&self, key: &IdempotencyKey) -> Result<Option<Appended>>;
 
     /// Position of the newest event that may be read.

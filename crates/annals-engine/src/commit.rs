@@ -1,14 +1,14 @@
 //! Who does what of an append, so that nobody waits for more than the disk.
 //!
-//! An append is put into the queue; one of the callers at a time is at the *desk*, and stages what all have queued: it is
-//! where they are, and in their processor's cache. What is staged is a group: whoever has the *turn* takes it, and writes
-//! and syncs it while others stage the next. There is no timer. A thread takes the turn when it is called, and stages what
-//! is left in the queue, which may be what needs a new segment first. An append that comes alone is carried out by its
-//! caller, who takes the turn for it: two changes of threads take longer than a fast disk.
+//! An append is put into the queue; one caller at a time is at the *desk*; it drains the queue and stages it, where the
+//! callers are and in their processor's cache. What is staged is a group: the holder of the *turn* takes it, and writes
+//! and syncs it while others stage the next. There is no timer. A thread takes the turn when it is called, and stages
+//! what is left in the queue, which may be what needs a new segment first. An append that comes alone is executed by
+//! its caller, who takes the turn for it: two changes of threads take longer than a fast disk.
 //!
 //! - C1  One has the turn at a time, so groups become durable in the order in which they were staged.
-//! - C2  Whoever queues or stages calls the thread, unless it was called already or has the turn; who gives the turn
-//!       back calls it if anything waits. So nothing waits for ever.
+//! - C2  Every caller that queues or stages calls the thread, unless it was called already or the caller has the
+//!       turn; a caller that gives the turn back calls it if anything waits. So nothing waits for ever.
 //! - C3  The log is closed by the thread, with the turn, when nothing waits; from then on appends are refused.
 //!
 //! Next below: `writer` (what is staged, and where), then `sync`. Between them `staging` and `stage` (judgement and frames);
@@ -109,7 +109,7 @@ impl Commit {
             }
             desk.turn = Turn::Called;
         }
-        // Whoever has the desk may have looked at the queue before.
+        // The caller at the desk may have looked at the queue before this append was in it.
         self.call(&mut self.queue.lock());
         Ok(())
     }
@@ -219,7 +219,7 @@ impl Commit {
         }
     }
 
-    /// Takes the turn, and makes durable what waits, until nothing does; nothing if somebody else has the turn.
+    /// Takes the turn, and makes the queued appends durable until none waits; `None` if another caller has the turn.
     fn work(&self) -> Option<MutexGuard<'_, Desk>> {
         let mut desk = self.desk.lock();
         if desk.turn == Turn::Taken {

@@ -121,7 +121,7 @@ pub trait File: Send + Sync + 'static {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
     /// Makes the file reach to `end`, with zeros from its old end on, so that later writes there need no new
-    /// space and their sync no metadata. Does nothing if it reaches that far.
+    /// space and their sync no metadata. A file that reaches that far is left as it is.
     ///
     /// # Errors
     /// As the operating system's; `StorageFull` if there is no room. What was in the file is untouched.
@@ -234,7 +234,7 @@ impl FileDisk {
         Ok(Self { locks, ..Self::unlocked(directory) })
     }
 
-    /// The files of a directory side by side, to read them, whoever else has it.
+    /// The files of a directory, opened for reading only, also while another process has it.
     ///
     /// # Errors
     /// As the operating system's, and if there is no such directory.
@@ -458,7 +458,7 @@ struct OsFile {
     synced_to: AtomicU64,
     /// By what the system knows it; `None` for one that others may change.
     number: Option<FileNumber>,
-    /// Made at the first small read; nothing, if it cannot be had.
+    /// Made at the first small read; `None` if the system refuses it.
     #[cfg(target_os = "linux")]
     map: OnceLock<Option<map::Map>>,
 }

@@ -3,7 +3,7 @@
 //!
 //! - a reader never sees a head without the events below it;
 //! - nobody is answered before everybody can read what was appended;
-//! - groups become durable in the order in which they were staged, and whoever waits for one wakes up;
+//! - groups become durable in the order in which they were staged, and the callers that wait for one wake up;
 //! - a store that is closed comes to an end.
 //!
 //! Run by `cargo test -p annals-engine --features planted,shuttle --lib model`, as `cargo xtask test` does. With these
@@ -86,7 +86,7 @@ fn run(scheduler: impl Scheduler + 'static, body: fn()) {
 const SEED: u64 = 7;
 const SEEDS: u64 = 40;
 
-/// Tries so many orders at random, and as many in which few threads are held up for long.
+/// Tries `orders` orders at random, and as many in which few threads are held up for long.
 fn explore(orders: usize, body: fn()) {
     explore_from(SEED, orders, body);
 }
@@ -218,7 +218,7 @@ fn a_store_that_is_closed_early() {
                             }
                         }
                         if number == 0 && name == "a" {
-                            // Whoever waits has enough of it.
+                            // The waiting caller gives up.
                             appends[2] = None;
                         }
                         if appends.iter().all(Option::is_none) {

@@ -19,7 +19,7 @@ pub struct Options {
     pub run_events: u32,
     /// The same in bytes of the log. 16 MiB by default, at least 1.
     pub run_bytes: u64,
-    /// Whether an append that comes alone may be carried out on the thread of its caller, if the disk is known to be
+    /// Whether an append that comes alone may be executed on the thread of its caller, if the disk is known to be
     /// fast. That saves two changes of threads; the thread waits for the disk, as it does for reads. True by default.
     /// Appends are judged on the threads of callers in any case, which reads indexes as a read does.
     pub callers_may_wait: bool,

@@ -13,7 +13,7 @@ pub enum Bug {
     PublishesBeforeTheSync,
     /// Appends are acknowledged a moment before readers see them.
     PublishesAfterTheAnswers,
-    /// A failed sync is reported, and the store goes on behind it.
+    /// A failed sync is reported, and the store keeps writing after it.
     GoesOnAfterAFailedSync,
     /// A failed write is reported, and the tail has moved on although nothing is there.
     GoesOnAfterAFailedWrite,
@@ -23,7 +23,7 @@ pub enum Bug {
     SealsBeforeAllIsDurable,
     /// An append that is refused on a full disk has used up its positions.
     KeepsThePositionsOfTheRefused,
-    /// The version of a stream that was looked up stays in memory although the stream goes on.
+    /// The version of a stream that was looked up stays in memory although the stream grows.
     KeepsOldVersions,
     /// The end of a segment is marked before the next one is there.
     MarksTheEndFirst,
@@ -51,7 +51,7 @@ pub enum Bug {
     ShowsWhatIsStaged,
     /// A view takes the lists first, and then the head.
     TakesTheListsFirst,
-    /// An append that comes alone is carried out although somebody else writes.
+    /// An append that comes alone is executed although another thread writes.
     TakesATurnThatIsTaken,
     /// Who calls the thread does not wake it.
     ForgetsToWake,

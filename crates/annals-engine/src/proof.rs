@@ -35,7 +35,7 @@ pub fn digests(frame: &Walked<'_>) -> Result<(Timestamp, Vec<Digest>), Malformed
     Ok((recorded_at, events))
 }
 
-/// Goes on with the append in a frame.
+/// Adds the append in a frame to the digest.
 pub fn add(digest: &mut LogDigest, frame: &Walked<'_>) -> Result<(), Malformed> {
     let (recorded_at, events) = digests(frame)?;
     digest.append(frame.header.first, recorded_at, &events);
@@ -46,7 +46,7 @@ pub fn add(digest: &mut LogDigest, frame: &Walked<'_>) -> Result<(), Malformed> 
 #[derive(Clone, Debug)]
 pub struct Proof {
     store: StoreId,
-    /// Position of the first event of the segment in which it has come to a stop; 0 before the first.
+    /// Position of the first event of the segment in which it stopped; 0 before the first.
     segment: Position,
     /// The first byte in that segment that was not digested.
     byte: u64,
@@ -65,7 +65,7 @@ impl Proof {
         Self { store, segment: Position::ZERO, byte: 0, next: Position::FIRST, digest }
     }
 
-    /// As far as the file says; from the beginning, if it cannot be used for a log that goes on at `end`.
+    /// As far as the file says; from the beginning, if it cannot be used for a log whose next event is at `end`.
     pub fn read(disk: &dyn Disk, store: StoreId, end: Position) -> Self {
         let stored = Self::stored(disk, store).ok().flatten();
         stored
@@ -120,8 +120,8 @@ impl Proof {
         &self.digest
     }
 
-    /// Goes on with the segment that holds the next event, up to `until` or the end of the segment. If that fails, it is
-    /// what it was.
+    /// Advances through the segment that holds the next event, up to `until` or the end of the segment. If that fails,
+    /// the proof is unchanged.
     pub fn extend(&mut self, segment: &Segment, until: Position) -> Result<(), Fault> {
         let mut longer = self.clone();
         longer.go_on(segment, until)?;

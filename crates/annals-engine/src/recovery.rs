@@ -1,4 +1,4 @@
-//! Opening a log: what a crash left is told from damage, and made whole.
+//! Opening a log: tells what a crash left from damage, and repairs the former.
 //!
 //! - R1  What lies in sealed runs is taken as it is: the headers of segments and of indexes are read, nothing else. An
 //!       index that is missing, broken, or not of this log is built again from the segments.
@@ -9,9 +9,9 @@
 //! - R4  Each segment begins where the one in front ends, by position, time and link: anything else is damage. So is an
 //!       index of events that are not there, a segment that says that another follows if none does, an identity
 //!       without any segment, and a log that ends before what is known to be durable.
-//! - R5  What was found is made durable before it is shown or written behind. Whoever wrote it may have been killed
-//!       before the sync, or the sync may have failed (D4 of `disk`): the last group is written again, and synced,
-//!       and so is the directory.
+//! - R5  What was found is made durable before it is shown or written behind. The process that wrote it may have
+//!       been killed before the sync, or the sync may have failed (D4 of `disk`): the last group is written again,
+//!       and synced, and so is the directory.
 //! - R6  A disk that cannot be written is read as it is: nothing is cleared, and what is not sealed is indexed in memory.
 //!       A log that has lost its end is read there up to its last whole frame, and one of another history than was known
 //!       to be durable is read as it is: no position can be given out twice.
@@ -196,7 +196,7 @@ impl Opening<'_> {
             let next = self.segments.get(number + 1).cloned();
             if let Some(next) = next.filter(|next| next.base() == end.next) {
                 if next.header.link != end.link {
-                    // The last run ends in front of marks of closes, which belong to the segment.
+                    // The last run ends before marks of closes, which belong to the segment.
                     let segment = &self.segments[number];
                     end = walk(&*segment.file, &segment.header, end, Position::MAX, |_| Ok(()))?;
                 }
@@ -481,8 +481,8 @@ fn mend(segment: &Segment, end: &End) -> Result<(), Fault> {
         );
     }
     clear_and_sync(segment, end, remains).inspect_err(|_| {
-        // The remains may be read as zeros now and yet be on the disk (D4 of `disk`). As long as something is read where
-        // they end, whoever opens the log next clears them again.
+        // The remains may be read as zeros now and yet be on the disk (D4 of `disk`). As long as something is read
+        // where they end, the next open of the log clears them again.
         let _ = if remains > end.byte { file.write_at(&[0xff], remains - 1) } else { Ok(()) };
     })
 }

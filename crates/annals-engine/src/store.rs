@@ -181,8 +181,8 @@ impl EngineStore {
     }
 
     /// Hands out every event from this position on up to the head, in order, borrowed from the block that it was read
-    /// into, until there are no more or it is told to stop; returns the position to go on at. The fastest way through
-    /// the log: it is done on this thread, which waits for the disk.
+    /// into, until there are no more or `each` breaks; returns the position to resume at. The fastest way through the
+    /// log: it runs on this thread, which waits for the disk.
     ///
     /// # Errors
     /// `Unavailable` if the disk refuses; `Damaged`.
@@ -194,8 +194,8 @@ impl EngineStore {
         Ok(scan::scan(&self.view()?, from, each)?)
     }
 
-    /// What the log up to this position is, or all of it: to be published, so that nothing in front of it can be changed
-    /// unseen. Nothing if no append ends at this position. Goes on from where the digest of the log has come to, on this
+    /// What the log up to this position is, or all of it: to be published, so that nothing before it can be changed
+    /// unseen. `None` if no append ends at this position. Resumes from where the digest of the log has stopped, on this
     /// thread.
     ///
     /// # Errors
@@ -206,7 +206,7 @@ impl EngineStore {
         Ok(receipt::head(&view, proof, until)?)
     }
 
-    /// Whether the log begins with just the events that this head is of: nothing in front of it was changed, removed or
+    /// Whether the log begins with just the events that this head is of: no event before it was changed, removed or
     /// reordered since it was published. Reads the log from its beginning up to there, on this thread.
     ///
     /// # Errors
@@ -217,7 +217,7 @@ impl EngineStore {
         Ok(found.as_ref() == Some(head))
     }
 
-    /// Proof that an event stands in the log up to this head, for somebody without the store; nothing if there is no such
+    /// Proof that an event is in the log up to this head, for somebody without the store; `None` if there is no such
     /// event, or if no append ends at the head. Reads the log from its beginning, on this thread.
     ///
     /// # Errors

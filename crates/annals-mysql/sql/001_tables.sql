@@ -1,7 +1,7 @@
 -- The tables of a log. `docs/sql-stores.md` describes them for those who read them with other tools.
 -- Names are bytes, so that they are compared and ordered as such; the view `events_readable` shows them as text.
 
--- One row: the end of the log. Whoever appends locks it until the end of the transaction.
+-- One row: the end of the log. An append locks it until the end of the transaction.
 CREATE TABLE IF NOT EXISTS log (
     alone BOOLEAN NOT NULL DEFAULT TRUE PRIMARY KEY CHECK (alone = TRUE),
     store_id BINARY(16) NOT NULL,

@@ -120,7 +120,7 @@ impl Database for Link {
     }
 }
 
-/// What must be known of the log, which ends here. A text has at most so many bytes, unless one query takes more.
+/// What must be known of the log, which ends here. A text has at most `text_max` bytes, unless one query takes more.
 async fn facts(
     connection: &mut MySqlConnection,
     asked: &Asked<'_>,

@@ -1,8 +1,9 @@
 //! Queries in SQL: the positions that a query means.
 //!
-//! Each arm is a `SELECT` along its index, with a limit; the database is told which, for it would go through an index from
-//! where a type begins, and not from the position. What must hold as well is looked up for each event as a value of its own:
-//! `EXISTS` would be made part of the plan, whose making takes time and memory beyond all bounds when there are many.
+//! Each arm is a `SELECT` along its index, with a limit; the statement names the index, for the database would go
+//! through one from where a type begins, and not from the position. What must hold as well is looked up for each
+//! event as a value of its own: `EXISTS` would be made part of the plan, whose making takes time and memory beyond
+//! all bounds when there are many.
 
 use annals_core::{Direction, Position, Query};
 use annals_sql::{Arm, Property, arms, order};
@@ -17,8 +18,8 @@ pub(crate) fn page(query: &Query, direction: Direction) -> Option<String> {
     Some(format!("SELECT position FROM ({arms}) AS arms ORDER BY position {order} LIMIT $4"))
 }
 
-/// The first position after each of these that its query means, with the number of the query: texts of at most so many
-/// bytes, unless one query takes more.
+/// The first position after each of these that its query means, with the number of the query: texts of at most
+/// `text_max` bytes, unless one query takes more.
 pub(crate) fn first_of_all(queries: &[(usize, &Query, Position)], text_max: usize) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     for (number, query, after) in queries {

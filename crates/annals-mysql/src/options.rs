@@ -80,8 +80,8 @@ impl FromStr for Address {
         })?;
         let database = connect.get_database().map(str::to_owned);
         let database = database.ok_or_else(|| Invalid::new("store", "names no database"))?;
-        // All clients of a server together may keep so many prepared statements; those of a store keep none, those of the
-        // state few.
+        // A server limits the prepared statements of all its clients together; the connections of a store keep
+        // none, those of the state few.
         let connect = connect.charset("utf8mb4").statement_cache_capacity(STATEMENTS);
         Ok(Self { connect, database })
     }

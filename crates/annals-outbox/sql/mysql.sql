@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     -- A JSON object whose values are text.
     headers MEDIUMTEXT,
     created_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
-    -- Waits for a dead letter in front of it, or is one.
+    -- Waits for a dead letter before it, or is one.
     held BOOLEAN NOT NULL DEFAULT FALSE,
     processed BOOLEAN NOT NULL DEFAULT FALSE,
     processed_at DATETIME(6),
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     KEY outbox_processed (processed_at)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
--- Each aggregate: its newest sequence. Whoever writes a message locks this row until the end of the transaction.
+-- Each aggregate: its newest sequence. The writer of a message locks this row until the end of the transaction.
 CREATE TABLE IF NOT EXISTS outbox_aggregates (
     aggregate_type VARCHAR(255) NOT NULL,
     aggregate_id VARCHAR(255) NOT NULL,

@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     -- A JSON object whose values are text.
     headers text,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- Waits for a dead letter in front of it, or is one.
+    -- Waits for a dead letter before it, or is one.
     held boolean NOT NULL DEFAULT FALSE,
     processed boolean NOT NULL DEFAULT FALSE,
     processed_at timestamptz,
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS outbox (
 CREATE INDEX IF NOT EXISTS outbox_pending ON outbox (held, position) WHERE processed = FALSE;
 CREATE INDEX IF NOT EXISTS outbox_processed ON outbox (processed_at) WHERE processed_at IS NOT NULL;
 
--- Each aggregate: its newest sequence. Whoever writes a message locks this row until the end of the transaction.
+-- Each aggregate: its newest sequence. The writer of a message locks this row until the end of the transaction.
 CREATE TABLE IF NOT EXISTS outbox_aggregates (
     aggregate_type text NOT NULL,
     aggregate_id text NOT NULL,

@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     -- A JSON object whose values are text.
     headers TEXT,
     created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-    -- Waits for a dead letter in front of it, or is one.
+    -- Waits for a dead letter before it, or is one.
     held INTEGER NOT NULL DEFAULT 0,
     processed INTEGER NOT NULL DEFAULT 0,
     processed_at INTEGER,

@@ -53,8 +53,8 @@ impl Error {
     }
 }
 
-/// Why a sink did not take a message. Every error turns into one with `?`, which counts against the message; whoever knows
-/// that it is not the message's fault says [`unavailable`](Failure::unavailable).
+/// Why a sink did not take a message. Every error turns into one with `?`, which counts against the message; a sink
+/// that knows that it is not the message's fault returns [`unavailable`](Failure::unavailable).
 ///
 /// It is not itself a `std::error::Error`, as otherwise not every error could turn into one.
 pub struct Failure {
@@ -63,7 +63,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// This message is refused: it is tried again after a while, at most so many times, and becomes a dead letter. Only
+    /// This message is refused: it is tried again after a while, and becomes a dead letter after the last attempt. Only
     /// messages of the same aggregate wait for it.
     pub fn refused(reason: impl Into<Cause>) -> Self {
         Self { cause: reason.into(), unavailable: false }

@@ -163,7 +163,7 @@ impl Outbox {
         Ok(retried)
     }
 
-    /// Gives a dead letter up: it will never be published, and what waited behind it goes on. Its row counts as processed
+    /// Discards a dead letter: it will never be published, and its aggregate is unblocked. Its row counts as processed
     /// and dropped, and is kept as long as those.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! An outbox: its tables, and how a service writes to it.
 //!
 //! - W1  A message is written in the transaction of the caller, or not at all: nothing is done on another connection.
-//! - W2  Whoever writes a message locks the row of its aggregate until the transaction ends, before the message gets its
-//!       sequence and position. So among the messages of one aggregate both are in the order of commits, and when one can be
-//!       seen, so can all before it.
+//! - W2  The writer of a message locks the row of its aggregate until the transaction ends, before the message gets its
+//!       sequence and position. So among the messages of one aggregate both are in the order of commits, and when one
+//!       can be seen, so can all before it.
 //! - W3  A message that is not acceptable is refused before anything is sent to the database.
 
 use annals_core::Invalid;

@@ -1,6 +1,6 @@
 //! What a publisher asks of the tables and writes to them.
 //!
-//! - T1  A message is chosen only if no message of its aggregate in front of it is pending and unchosen: in the order of
+//! - T1  A message is chosen only if no earlier message of its aggregate is pending and unchosen: in the order of
 //!       positions, without aggregates that are held, that wait for another attempt, or that are being published.
 //! - T2  A failure is recorded only of a message that is not processed, so a publisher that was paused and comes back
 //!       records none of what another has published meanwhile.

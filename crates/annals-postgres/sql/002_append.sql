@@ -1,5 +1,5 @@
 -- Writes a group of appends behind the end of the log, if what it assumes of the log is so; says behind what it stands.
--- Returns no row, and has written nothing, if a stream is at another version; fails if a key or an id is used.
+-- If a stream is at another version, returns no row and writes nothing; fails if a key or an id is used.
 --
 -- Each statement of the function sees everything that was committed before it begins. So what comes after the log is
 -- locked sees all that the one who held it before has written.
@@ -40,7 +40,7 @@ DECLARE
     otherwise boolean;
     version bigint;
 BEGIN
-    -- Waits for whoever holds it, and goes on from what they have left.
+    -- Waits for its holder, and continues from the log as the holder left it.
     PERFORM pg_advisory_xact_lock('log'::regclass::oid::integer, 1);
     SELECT coalesce(e.position, 0), coalesce(e.recorded_at, '-infinity'), l.moved INTO behind, held, has_moved
     FROM log AS l

@@ -1,11 +1,11 @@
 //! The store on PostgreSQL: the contract of `annals_core::EventStore` on tables that any SQL client can read.
 //!
-//! - P1  An append is one transaction and one round trip. It locks the log (an advisory lock of the transaction) before it
-//!       takes positions, and holds the lock until its end. PostgreSQL makes a commit durable (on synchronous standbys as
-//!       well), then visible to new snapshots, and only then lets go of its locks. So whoever takes the next positions
-//!       begins when those before are durable and visible: the order of positions is the order of commit and of
-//!       visibility, there are no gaps, and what is rolled back has taken nothing (G4). A standby replays commits in the
-//!       same order.
+//! - P1  An append is one transaction and one round trip. It locks the log (an advisory lock of the transaction) before
+//!       it takes positions, and holds the lock until its end. PostgreSQL makes a commit durable (on synchronous
+//!       standbys as well), then visible to new snapshots, and only then releases its locks. So the next append takes
+//!       its positions when those before are durable and visible: the order of positions is the order of commit and of
+//!       visibility, there are no gaps, and what is rolled back has taken nothing (G4). A standby replays commits in
+//!       the same order.
 //! - P2  Everything that is read in one call is read in one statement, so in one snapshot.
 //! - P3  A connection lost while a commit may have been under way is `Indeterminate`, never `Unavailable`.
 //! - P4  Statements of a transaction see what was committed before each (READ COMMITTED, set on every connection): what

@@ -43,7 +43,7 @@ impl Decode<'_, Postgres> for Instant {
     }
 }
 
-/// The event in this row, whose columns are those of `read.sql`; nothing if the row has none.
+/// The event in this row, whose columns are those of `read.sql`; `None` if the row has none.
 pub(crate) fn event(row: &PgRow) -> Result<Option<RecordedEvent>> {
     if row.try_get_raw(1).map_err(failed)?.is_null() {
         return Ok(None);

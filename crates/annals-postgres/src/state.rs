@@ -185,7 +185,7 @@ fn columns(row: &sqlx::postgres::PgRow) -> Result<Vec<Value>, Fault> {
     row.columns().iter().map(read).collect()
 }
 
-/// What an error means for whoever has sent a statement.
+/// What an error means for the sender of a statement.
 pub(crate) fn fault(error: sqlx::Error) -> Fault {
     if let Some(reason) = reason(&error) {
         return reason.fault();

@@ -24,7 +24,7 @@ pub(crate) async fn backup(
     let Ok(turn) = app.backing_up.clone().try_lock_owned() else {
         return Err(Problem::new(StatusCode::CONFLICT, "busy", "a backup is being made"));
     };
-    // It goes on if whoever asked for it does not wait.
+    // The backup continues if the client that asked for it does not wait.
     let made = tokio::task::spawn_blocking(move || {
         let made = upkeep.backup();
         drop(turn);

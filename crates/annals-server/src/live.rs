@@ -177,7 +177,7 @@ impl Feed {
         }
     }
 
-    /// A comment; with the place that the client has come to, if that has moved unseen.
+    /// A comment; with the place that the client has reached, if that has moved unseen.
     fn sign_of_life(&mut self) -> Bytes {
         if self.seen == self.told {
             return Bytes::from_static(b": alive\n\n");

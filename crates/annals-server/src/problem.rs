@@ -1,4 +1,4 @@
-//! What a client is told when a request fails: a problem document (RFC 9457).
+//! The answer to a request that fails: a problem document (RFC 9457).
 //!
 //! ```text
 //! {"type":"urn:annals:problem:invalid","title":"The request is invalid","status":400,
@@ -24,7 +24,7 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 /// Most bytes of an explanation: it may quote what is as long as a request.
 const DETAIL_BYTES_MAX: usize = 8 << 10;
 
-/// A request that failed, and how the client is told.
+/// A request that failed, and what the client gets as the answer.
 #[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -192,7 +192,7 @@ impl Problem {
     }
 }
 
-/// The version of the one stream that is not as it was expected to be; nothing if there are several, or none.
+/// The version of the one stream that is not as it was expected to be; `None` if there are several, or none.
 fn actual_version(conflict: &Conflict) -> Option<Version> {
     let mut actual = conflict.violations.iter().filter_map(|violation| match &violation.violated {
         Violated::Version { actual, .. } => Some(*actual),

@@ -68,16 +68,16 @@ pub(crate) fn one(name: &str, event: NewEvent) -> Append {
     Append::to(stream(name), Expected::Any, [event])
 }
 
-/// The outcome of an append that must be carried out.
+/// The outcome of an append that must be committed.
 #[track_caller]
 pub(crate) fn done(answer: Result<Appended>) -> Appended {
     match answer {
         Ok(appended) => appended,
-        Err(error) => panic!("the append should be carried out, the answer is: {}", error.chain()),
+        Err(error) => panic!("the append should be committed, the answer is: {}", error.chain()),
     }
 }
 
-/// The outcome of an append that must be carried out now and not have been before.
+/// The outcome of an append that must be committed now and not have been before.
 #[track_caller]
 pub(crate) fn new(answer: Result<Appended>) -> Appended {
     let appended = done(answer);
@@ -95,7 +95,7 @@ pub(crate) fn refused(answer: Result<Appended>) -> Conflict {
         }
         Err(error) => panic!("the append should be refused as a conflict, not with: {}", error.chain()),
         Ok(appended) => {
-            panic!("the append should be refused as a conflict, it was carried out: {appended:?}")
+            panic!("the append should be refused as a conflict, it was committed: {appended:?}")
         }
     }
 }
@@ -106,7 +106,7 @@ pub(crate) fn invalid<T: std::fmt::Debug>(answer: Result<T>) -> Invalid {
     match answer {
         Err(Error::Invalid(invalid)) => invalid,
         Err(error) => panic!("the append should be refused as invalid, not with: {}", error.chain()),
-        Ok(appended) => panic!("the append should be refused as invalid, it was carried out: {appended:?}"),
+        Ok(appended) => panic!("the append should be refused as invalid, it was committed: {appended:?}"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Random concurrent histories: several tasks append and read at random, everything that was asked and answered
 //! is kept, and afterwards there must be one order that explains all of it.
 //!
-//! The log itself is the order of the appends that were carried out. `request` makes the requests from a seed,
+//! The log itself is the order of the appends that were committed. `request` makes the requests from a seed,
 //! `model` says what a store at one place of that order answers, and `check` looks for a place, between a
 //! call and its return, where the model answers as the store did.
 

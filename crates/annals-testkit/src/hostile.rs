@@ -71,7 +71,7 @@ pub async fn others_wait(
     end: impl AsyncFnOnce(),
     last: u64,
 ) -> Vec<u64> {
-    let first = reader.append(keyed("a-1", "first")).await.expect("the first append is carried out");
+    let first = reader.append(keyed("a-1", "first")).await.expect("the first append is committed");
     assert_eq!(first.last, Position::FIRST);
     hold().await;
     let writers: Vec<_> = (0..8)
@@ -95,9 +95,9 @@ pub async fn others_wait(
     positions
 }
 
-/// Writers over each of these stores, which are of one log, send every append again until it is answered, while
-/// `cut` cuts connections: it says how many it has cut. After so many times, what was acknowledged is there once, where it
-/// was said to be, and a subscriber of the last store has seen all of it in order.
+/// Writers over each of these stores, which are of one log, send every append again until it is answered, while `cut`
+/// cuts connections, and returns how many it has cut. Once there are enough, what was acknowledged is there once, where
+/// it was said to be, and a subscriber of the last store has seen all of it in order.
 ///
 /// # Panics
 /// If it is otherwise.

@@ -20,7 +20,7 @@ pub enum Refused {
     Database(#[from] sqlx::Error),
 }
 
-/// The orders, and where what happens to them is told.
+/// The orders, and the outbox for what happens to them.
 #[derive(Clone)]
 pub struct Orders {
     database: Database,

@@ -69,7 +69,7 @@ impl MemberService {
         Ok(Done::of(id, &done))
     }
 
-    /// Logs a member in. Whoever has the token is taken for the member until the next login or logout.
+    /// Logs a member in. The bearer of the token is taken for the member until the next login or logout.
     ///
     /// # Errors
     /// [`MemberRefused::NotMatchPassword`] among others.

@@ -47,7 +47,7 @@ pub struct OrderService {
 /// Why an order was not placed.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
-    /// The order refused, or its command could not be carried out.
+    /// The order refused, or its command could not be executed.
     #[error(transparent)]
     Command(#[from] ExecuteError<OrderRefused>),
     /// The copy of products and members could not be looked at, or is not as new as was asked for.

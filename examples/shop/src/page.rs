@@ -140,7 +140,7 @@ fn revenue(months: &[Month]) -> Markup {
     )
 }
 
-/// A bar of so many percent. An image, as a policy against foreign styles also forbids widths in the text.
+/// A bar of `percent` percent. An image, as a policy against foreign styles also forbids widths in the text.
 fn bar(percent: u64) -> Markup {
     html! {
         svg.bar aria-hidden="true" height="10" width="100%" {

@@ -9,7 +9,7 @@
 //! file reads it; `feed` gives it to the shop as commands.
 //!
 //! - U1  A file is read whole before anything is done with it: one bad line, and nothing happens.
-//! - U2  A purchase is told from others by what it is: customer, day, CDs, money, and the how manieth of that kind
+//! - U2  A purchase is identified by what it is: customer, day, CDs, money, and the how manieth of that kind
 //!   it is in the file. So it is the same purchase in the sample and in the whole file, and in a file that was
 //!   sorted otherwise.
 
@@ -37,7 +37,7 @@ pub struct Purchase {
     pub cds: Quantity,
     /// For how much.
     pub money: Cents,
-    /// What tells it from all others: the key under which it is carried out once.
+    /// What tells it from all others: the key under which it is executed once.
     pub key: String,
 }
 

@@ -1,7 +1,7 @@
 //! Sessions: how a service knows which member a request is from.
 //!
-//! Logging in answers with a token that only the client keeps. Events and read models hold its digest, so whoever
-//! reads the log cannot take over a session. Each service recognises the digest in a copy of its own.
+//! Logging in answers with a token that only the client keeps. Events and read models hold its digest, so a
+//! reader of the log cannot take over a session. Each service recognises the digest in a copy of its own.
 
 use serde::{Deserialize, Serialize};
 

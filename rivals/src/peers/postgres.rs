@@ -40,7 +40,7 @@ pub enum Server {
 }
 
 impl Server {
-    /// Starts a server of our own below this directory; nothing if there is no PostgreSQL on this machine.
+    /// Starts a server of our own below this directory; `None` if there is no PostgreSQL on this machine.
     ///
     /// # Errors
     /// If there is one and it does not start.

@@ -32,7 +32,7 @@ const STREAM_APPENDS: usize = 30;
 /// Stream numbers that a round may use, and a writer in it.
 const ROUND_STREAMS: u64 = 640_000;
 const WRITER_STREAMS: u64 = 5_000;
-/// So many events are made before the time is taken, for each second that is taken: making them is work that no store
+/// This many events are made before the clock starts, for each second that is measured: making them is work that no store
 /// does. A store that is faster has some made while it runs.
 const AHEAD_PER_SECOND: f64 = 2_000_000.0;
 /// A small write of the bare device: an event with its names.
@@ -46,7 +46,7 @@ pub struct Written {
     pub streams: Vec<u64>,
 }
 
-/// Lets so many writers append for this long, or until each has appended so many times.
+/// Lets this many writers append for this long, or until each has made `appends` of them.
 ///
 /// # Errors
 /// As the store's.

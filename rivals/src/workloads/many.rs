@@ -1,7 +1,7 @@
 //! What a large number of streams costs: a store of 10 thousand streams of one event each, and one of many more.
 //!
 //! The large one is loaded by a process of its own, whose memory is taken, and which is killed while it appends. Then
-//! it is opened: after a kill, after a close, and with nothing in memory. Then both are asked for what is not there.
+//! it is opened: after a kill, after a close, and with nothing in memory. Then both are asked for what does not exist.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -162,7 +162,7 @@ fn refuse(bench: &Bench, store: &Arc<dyn Rival>, streams: u64, round: usize) -> 
             let request = beginning(1 + random % streams);
             let asked = Instant::now();
             let answer = store.append(request, 0, store.drives()[0]).await?;
-            ensure!(answer == Answer::Refused, "a stale append was carried out");
+            ensure!(answer == Answer::Refused, "a stale append was applied");
             Ok(asked.elapsed())
         },
         round,
@@ -193,7 +193,7 @@ fn make(bench: &Bench, store: &Arc<dyn Rival>, _: u64, round: usize) -> Result<F
         store,
         WRITERS,
         |store, caller, number| async move {
-            // Of so many numbers none comes twice.
+            // None of that many numbers comes twice.
             let request = beginning(NEW + number % 1_000_000_000_000_000);
             let asked = Instant::now();
             store.append(request, caller, store.drives()[0]).await?.written()?;
@@ -203,7 +203,7 @@ fn make(bench: &Bench, store: &Arc<dyn Rival>, _: u64, round: usize) -> Result<F
     )
 }
 
-/// Lets so many callers do the same again and again for the time of a round, each time with another random number;
+/// Lets this many callers do the same again and again for the time of a round, each time with another random number;
 /// what is done tells how long the store took for it.
 fn repeat<F, W>(
     bench: &Bench,

@@ -119,7 +119,7 @@ fn scan(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Reads random streams, the same in every store: so many in all, divided among the readers.
+/// Reads random streams, the same in every store: `reads` in all, divided among the readers.
 fn read_streams(
     bench: &Bench,
     store: &Arc<dyn Rival>,

@@ -257,7 +257,7 @@ mod tests {
             check(&["001-log.md", "003-frame.md"]),
             ["docs/decisions/003-frame.md: the next decision is 002"]
         );
-        assert_eq!(check(&["001-a.md", "003-b.md", "004-c.md"]).len(), 1, "a gap is told once");
+        assert_eq!(check(&["001-a.md", "003-b.md", "004-c.md"]).len(), 1, "a gap is reported once");
         assert_eq!(check(&["a.md"]), ["docs/decisions/a.md: the next decision is 001"]);
         assert_eq!(check(&["001-a.md", "001-b.md"]), ["docs/decisions/001-b.md: the next decision is 002"]);
     }

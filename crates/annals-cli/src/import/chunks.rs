@@ -477,7 +477,7 @@ mod tests {
         assert!(text.contains("line 1322, column `date`: `19971305` is not a time"), "{text}");
         assert!(text.contains("stopped after 1000 events"), "{text}");
         assert_eq!(all(&store).await.len(), 1_000);
-        // Mended, it goes on.
+        // Once the file is mended, the import resumes.
         import(&store, &file(0..1_500), recipe()).await.unwrap();
         assert_eq!(all(&store).await.len(), 1_500);
     }

@@ -38,7 +38,7 @@ pub(crate) struct Child {
     /// Writers at most
     #[arg(long)]
     pub(super) writers: u64,
-    /// Close the store after so many milliseconds
+    /// Close the store after this many milliseconds
     #[arg(long)]
     pub(super) close: Option<u64>,
     /// Fill the disk on which the store is, instead

@@ -187,7 +187,7 @@ fn a_store_is_verified_and_backed_up_while_it_is_served() {
 struct Objects(std::process::Child, String);
 
 impl Objects {
-    /// Starts `moto_server`; nothing if there is none.
+    /// Starts `moto_server`; `None` if it is not installed.
     fn start(place: &Place) -> Option<Self> {
         let program = std::env::var("ANNALS_MOTO").unwrap_or_else(|_| "moto_server".to_owned());
         // It takes no port 0: one that was free a moment ago is.

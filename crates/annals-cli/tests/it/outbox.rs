@@ -80,7 +80,7 @@ async fn dead_letters_are_seen_retried_and_dropped() {
     let letter: Value = serde_json::from_str(&other.ok("outbox list sqlite:shop.db --json")).unwrap();
     let id = letter["id"].as_str().unwrap();
     let dropped = other.ok(&format!("outbox drop sqlite:shop.db {id}"));
-    assert_eq!(dropped, format!("{id} is dropped; what waited behind it goes on\n"));
+    assert_eq!(dropped, format!("{id} is dropped; its aggregate is unblocked\n"));
     assert_eq!(other.json("outbox status sqlite:shop.db --json")["pending"], 1);
     drop(outbox);
 }

@@ -48,7 +48,7 @@ enum Fault {
     Blocks,
 }
 
-/// An effect that records what it applies, and does what it is told at some items.
+/// An effect that records what it applies, and fails as planned at some items.
 #[derive(Default)]
 struct Recorder {
     applied: Mutex<Vec<(String, u64)>>,

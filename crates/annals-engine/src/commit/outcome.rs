@@ -1,4 +1,4 @@
-//! What becomes of an append, on its way from the judgement (`stage`) through `sync` to whoever waits for it (`store`).
+//! The outcome of an append, on its way from the judgement (`stage`) through `sync` to the caller that waits for it (`store`).
 
 use annals_core::{Append, Error, Invalid, Position, Timestamp, Version, Violated};
 
@@ -23,9 +23,9 @@ pub enum Outcome {
 pub struct Answered {
     /// What became of it.
     pub outcome: Outcome,
-    /// Itself, for whoever has to explain that.
+    /// The append itself, for the caller that has to explain the outcome.
     pub append: Append,
-    /// Its bytes, to be dropped by whoever has made them: that is cheaper there.
+    /// Its bytes, to be dropped by the thread that made them: that is cheaper there.
     pub _encoded: Encoded,
 }
 

@@ -1,8 +1,8 @@
 //! Sealing: turns the index of a finished run into a file, in the background, and merges those of many.
 //!
 //! Until that is done, and if it fails, the index in memory serves on. A file appears whole or not at all; if it is
-//! missing or broken at the next open, it is built again from the segment. When the writer is at rest, runs become few,
-//! and the digest of the log goes on.
+//! missing or broken at the next open, it is built again from the segment. While the writer is at rest, runs are merged
+//! and the digest of the log is extended.
 //!
 //! Next below: `index`.
 
@@ -22,11 +22,11 @@ use crate::read::view::{Log, Run, RunIndex};
 use crate::thread::mpsc::{self, RecvTimeoutError, TryRecvError};
 use crate::thread::{self, Instant, JoinHandle};
 
-/// Sealing is never more than so many runs behind: the writer waits, for their indexes are in memory.
+/// Sealing lags by at most this many runs: the writer waits, for their indexes are in memory.
 const BEHIND_MAX: usize = 4;
 /// Events that are digested before it is looked whether a run waits to be sealed, or the writer is at work.
 const DIGEST_EVENTS: u64 = 4_096;
-/// By so many events the digest may stay behind while the writer is at work: whoever asks for it waits for no more than
+/// The digest may lag by this many events while the writer is at work: a caller that asks for it waits for no more than
 /// these, about two seconds.
 const DIGEST_LAG_MAX: u64 = 4 << 20;
 
@@ -157,11 +157,11 @@ impl Sealing {
         merged.is_ok()
     }
 
-    /// Goes on with the digest of the log if it is more than so many events behind what is sealed; whether it has.
+    /// Extends the digest of the log when it lags the sealed runs by more than `lag` events. Returns whether it did.
     fn digest_some(&mut self, lag: u64) -> bool {
         let view = self.log.view();
         let newest = view.runs().last().expect("the newest run is there");
-        // The runs in front of it may have events that are not durable yet.
+        // The runs before it may have events that are not durable yet.
         let sealed = newest.base.min(view.head.next());
         let (disk, id) = (&*self.log.disk, self.log.id);
         let proof = self.proof.get_or_insert_with(|| Proof::read(disk, id, sealed));
@@ -227,8 +227,8 @@ pub fn create(
     FileIndex::open(&name, file, first, cache.clone())
 }
 
-/// A run is merged with all newer ones if it has at most so many times as many events as these together: times, and
-/// divided by.
+/// A run is merged with all newer ones if it has at most this many times as many events as these together:
+/// numerator and denominator.
 type Worth = (u64, u64);
 /// While the writer is at work, eight runs of one size become one: each event is written about once for eightfold growth.
 const BUSY: Worth = (1, 7);
@@ -236,7 +236,7 @@ const BUSY: Worth = (1, 7);
 const IDLE: Worth = (8, 1);
 /// The writer is at rest if in so long ...
 const REST: Duration = Duration::from_millis(100);
-/// ... no more than so many events were appended.
+/// ... at most this many events were appended.
 const REST_EVENTS: u64 = 1_000;
 
 /// The newest runs that are worth to be merged.
@@ -287,7 +287,7 @@ mod tests {
     use crate::disk::faulty::FaultyDisk;
     use crate::{EngineStore, Options, recovery};
 
-    /// Whoever asks for the digest goes on from what is written: that is never further behind than is said.
+    /// A caller that asks for the digest resumes from what is written: that never lags by more than is documented.
     #[tokio::test]
     async fn the_digest_is_written_although_the_writer_never_rests() {
         let disk = FaultyDisk::new();

@@ -39,7 +39,7 @@ impl<'a> Stage<'a> {
         Self { staging, view: staging.log.view_of_staged() }
     }
 
-    /// What becomes of the append; nothing if it is to be written.
+    /// The verdict, if the append needs no write; `None` if it must be staged.
     pub fn judge(&self, append: &Append) -> Result<Option<Outcome>, Error> {
         Ok(match admit(self, append)? {
             Admission::Write => None,

@@ -1,7 +1,7 @@
 //! Making durable: groups of appends are written and synced here, and nowhere else; then published and answered.
 //!
-//! - Y1  One group at a time, in the order in which they were staged, all of a group in one segment: whoever has the
-//!       turn (`commit`) does it.
+//! - Y1  One group at a time, in the order in which they were staged, all of a group in one segment: the holder of
+//!       the turn (`commit`) does it.
 //! - Y2  An append is acknowledged after the sync of its frame, and published before it is acknowledged (G1).
 //! - Y3  A run is sealed after the sync of its last frame.
 //! - Y4  After a failed write or sync nothing more is written: the store is poisoned (G9).
@@ -54,7 +54,7 @@ pub struct Answer {
     pub outcome: Result<Outcome, Error>,
     /// The append.
     pub append: Append,
-    /// Its bytes: they go back to whoever has made them.
+    /// Its bytes: they go back to the thread that made them.
     pub encoded: Encoded,
     /// Its share of the memory that waiting appends may take.
     pub _permit: OwnedSemaphorePermit,
@@ -108,7 +108,7 @@ impl Syncer {
         }
     }
 
-    /// Waits until all is sealed, and ends what goes on in the background.
+    /// Waits until all is sealed, and ends the background work.
     pub fn finish(&self) {
         drop(self.sealer.lock().take());
     }

@@ -1,8 +1,8 @@
 //! The writer of a log: where its end is, and what is staged there.
 //!
 //! It judges each append against the log and against what is staged before it, and stages what may be written: its
-//! frame goes to the group, its events to the index of the newest run. Whoever has its lock may stage; to write, or to
-//! make room, one must have the turn as well: `commit` sees to both.
+//! frame goes to the group, its events to the index of the newest run. The holder of its lock may stage; to write, or
+//! to make room, it must have the turn as well: `commit` sees to both.
 //!
 //! - W1  Nothing that is judged against staged events is answered before these are durable, and not if they fail: answers
 //!       go with groups.
@@ -37,7 +37,7 @@ use crate::read::view::{Run, RunIndex};
 
 /// A group ends when its frames are this large.
 const GROUP_BYTES: usize = 2 << 20;
-/// So many buffers for groups are kept at the most ...
+/// At most this many buffers for groups are kept ...
 const BUFFERS_MAX: usize = 4;
 /// ... and none that is larger than this.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
@@ -48,8 +48,8 @@ const ALLOCATE_BYTES_MAX: u64 = 16 << 20;
 /// The same where no zeros are written: an allocation waits for what the file system has under way. All of it may have to
 /// be looked through when the store is opened.
 const RESERVE_BYTES_MAX: u64 = 32 << 20;
-/// Where groups have so many bytes no zeros are written in front of them: that would be work done twice, and their syncs
-/// take long enough for some metadata.
+/// Where groups have at least this many bytes no zeros are written ahead of them: that would be work done twice, and
+/// their syncs take long enough for some metadata.
 const LARGE_BYTES: u64 = 128 << 10;
 
 /// An append on its way to the writer.
@@ -102,7 +102,7 @@ impl Writer {
             Some(poisoned) => Err(poisoned),
             None => self.decide(&append, &encoded),
         };
-        // Whoever is answered may do anything, so nobody is as long as the writer is held.
+        // A caller that has its answer may do anything, so no answer is sent while the writer is held.
         self.open_group.answers.push(Answer { to: answer, outcome, append, encoded, _permit: permit });
         if self.open_group.frames.len() >= GROUP_BYTES {
             let group = self.end_group();
@@ -110,7 +110,8 @@ impl Writer {
         }
     }
 
-    /// What becomes of an append that is not to be written, if nothing is staged or under way; nothing if it is to be.
+    /// The verdict, if it can be given without writing; `None` if the append must be staged or something is staged or
+    /// under way.
     pub fn judged(&self, append: &Append) -> Option<Result<Outcome, Error>> {
         match self.syncer.poison.error() {
             Some(poisoned) => Some(Err(poisoned)),

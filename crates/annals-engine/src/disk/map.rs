@@ -2,8 +2,8 @@
 //!
 //! A map reads as a call to the system does, errors included. Where the system cannot bring a page into memory, because
 //! the device failed or somebody has cut the file, it sends the process the signal SIGBUS, which ends it. So a handler
-//! puts a page of zeros there and notes that the map is broken, and whoever was reading asks the system by a call
-//! instead, and gets its error. Signals that are not about a map of ours go on to whoever handled them before.
+//! puts a page of zeros there and notes that the map is broken, and the reader asks the system by a call instead, and
+//! gets its error. Signals that are not about a map of ours are passed on to the previous handler.
 //!
 //! - M1  Bytes are copied out of the map, and checked afterwards: nothing refers to it.
 //! - M2  What a map says is used only if it is not broken after it was read.
@@ -73,7 +73,7 @@ impl Map {
         Ok(Self { slot })
     }
 
-    /// Has the processor fetch the bytes, if they are in memory. It does nothing if they are not.
+    /// Has the processor fetch the bytes, if they are in memory. Otherwise it has no effect.
     pub fn bring_near(&self, offset: u64, length: u64) {
         let (from, to) = (offset, offset.saturating_add(length.min(NEAR_BYTES_MAX)));
         if to > self.slot.length.load(Ordering::Relaxed) as u64 {
@@ -158,7 +158,7 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, cont
     }
 }
 
-/// Lets whoever handled the signal before handle it.
+/// Passes the signal on to the previous handler.
 fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let before = BEFORE.get();
     match before.map_or(libc::SIG_DFL, |before| before.sa_sigaction) {

@@ -6,8 +6,8 @@ use super::{FileIndex, Index, MemoryIndex};
 use crate::error::Fault;
 use crate::log::terms::{IdentityHashes, Kind};
 
-/// What is wrong with the index where it speaks of these events, the first of which is at this position; nothing if it
-/// is right, or does not speak of them.
+/// What is wrong with the index about these events, the first of which is at this position; `None` if it is right, or
+/// does not contain them.
 pub fn compare(run: &FileIndex, first: Position, events: &MemoryIndex) -> Result<Option<String>, Fault> {
     if run.base() > first.plus(u64::from(events.count())) || run.last() < first {
         return Ok(None);

@@ -347,8 +347,7 @@ fn partition(block: &[u8], before: impl Fn(&Entry<'_>) -> bool) -> Option<usize>
     Some(low)
 }
 
-/// An entry of a block of terms: its term, and what follows. What is read of it is nothing if it cannot have been
-/// written.
+/// An entry of a block of terms: its term, and what follows. Reads as `None` if it cannot have been written.
 struct Entry<'a> {
     kind: u8,
     name: &'a [u8],
@@ -456,7 +455,7 @@ impl<'a> Cursor<'a> {
         Ok(Some(TermAt { kind: entry.kind, name: entry.name, entry, index, number }))
     }
 
-    /// Goes on to the next term.
+    /// Advances to the next term.
     pub fn advance(&mut self) {
         self.at += 1;
     }

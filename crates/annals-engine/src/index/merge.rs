@@ -29,7 +29,7 @@ pub struct Hashes {
 }
 
 impl Hashes {
-    /// With room for so many events.
+    /// With room for `events` events.
     pub fn with_capacity(events: usize) -> Self {
         Self { ids: Vec::with_capacity(events), causes: Vec::with_capacity(events) }
     }

@@ -70,7 +70,7 @@ pub fn search(
 struct Lists(Vec<Vec<Postings>>);
 
 impl Lists {
-    /// Looks up the item's terms; nothing if it cannot mean any event of the run.
+    /// Looks up the item's terms; `None` if it cannot match any event of the run.
     fn find(index: &dyn Index, item: &QueryItem) -> Result<Option<Self>, Fault> {
         let mut lists = Vec::new();
         let find = |kind: Kind, name: &str| index.find(kind, name.as_bytes(), kind.hash(name.as_bytes()));

@@ -88,7 +88,7 @@ pub struct Layout {
     pub segments: u32,
     /// How many segments there are.
     pub segment_count: u32,
-    /// Root of the terms: a leaf if `depth` is 0. Nothing if it is 0.
+    /// Root of the terms: a leaf if `depth` is 0. There are no terms if it is 0.
     pub root: u32,
     /// Levels of inner blocks.
     pub depth: u32,
@@ -216,7 +216,7 @@ pub struct RunWriter<'a> {
 }
 
 impl<'a> RunWriter<'a> {
-    /// An index file of a run of so many events. Offsets come first.
+    /// An index file of a run of `count` events. Offsets come first.
     pub fn new(name: &'a str, file: Arc<dyn File>, base: Position, count: u32, id_range: IdRange) -> Self {
         let layout = Layout { base: base.get(), count, id_range, ..Layout::default() };
         Self {
@@ -244,7 +244,7 @@ impl<'a> RunWriter<'a> {
         self.fixed(&raw.to_le_bytes(), OFFSETS_PER_BLOCK * 4)
     }
 
-    /// Ends the offsets. The run has at most so many streams and keys.
+    /// Ends the offsets. The run has at most `filtered` streams and keys.
     pub fn begin_ids(&mut self, filtered: u64) -> Result<(), Fault> {
         self.end_block()?;
         self.layout.ids = self.next();
@@ -386,7 +386,7 @@ impl<'a> RunWriter<'a> {
         Ok(())
     }
 
-    /// One of several things of one size, of which so many bytes are in a block.
+    /// Adds one of several items of one size, of which a block holds `block_bytes` bytes.
     fn fixed(&mut self, bytes: &[u8], block_bytes: usize) -> Result<(), Fault> {
         self.payload.extend_from_slice(bytes);
         if self.payload.len() == block_bytes { self.end_block() } else { Ok(()) }

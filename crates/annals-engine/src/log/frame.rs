@@ -18,8 +18,8 @@
 //!       but where it stands.
 //! - F2  A frame's `crc` covers, behind the salt, its fields and the `crc` of each record: a frame is accepted whole
 //!       or not at all (G2), and no byte of a body is looked at twice.
-//! - F3  `behind` says up to where the log was durable when the frame was written: whoever finds a broken frame in
-//!       front of one that says so has found damage, not the end of the log (G9).
+//! - F3  `behind` says up to where the log was durable when the frame was written: a broken frame before one that
+//!       says so is damage, not the end of the log (G9).
 //! - F4  Bytes that were a frame elsewhere, and came here as the data of an event, are none here: the salt differs.
 //!
 //! Knows nothing of files. The body, what the caller gave, is `body`'s. Next above: `segment`.
@@ -38,7 +38,7 @@ pub const EVENTS_MAX: usize = 1 << 16;
 pub const FIXED_BYTES: usize = 9;
 /// The most bytes that a frame's header has.
 pub const HEADER_BYTES_MAX: usize = FIXED_BYTES + 3 + 5 + 10;
-/// The most bytes that a record has in front of its body.
+/// The most bytes that a record has before its body.
 pub const RECORD_HEADER_BYTES_MAX: usize = 4 + 5 + 3 + 10 + 10;
 
 /// A frame that holds an append.
@@ -100,7 +100,7 @@ pub struct Record<'a> {
     pub recorded_at: Timestamp,
     /// What the caller gave.
     pub body: &'a [u8],
-    /// Bytes in front of it.
+    /// Bytes before it.
     pub body_at: usize,
 }
 
@@ -234,7 +234,7 @@ impl Encoded {
     }
 }
 
-/// Whether this event of the append has just the terms of the one in front of it: most have.
+/// Whether this event of the append has just the terms of the one before it: most have.
 fn is_alike(append: &Append, index: usize) -> bool {
     let Some(before) = index.checked_sub(1).map(|before| &append.writes[before]) else { return false };
     let Write { stream, event } = &append.writes[index];

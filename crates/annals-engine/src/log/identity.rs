@@ -1,7 +1,8 @@
 //! The identity of the log, in a file of its own beside the segments: `| magic 8 | store id 16 | crc 4 |`.
 //!
-//! Every segment has it too. The file is there so that a log that has lost all of them is known to have been one,
-//! and is not begun anew. A log without it, whose creation a crash cut short, gets it at the next open.
+//! Every segment has it too. The file exists so that a log that has lost all of them is known to have been one,
+//! and is not started again as an empty log. A log without it, whose creation a crash cut short, gets it at the
+//! next open.
 
 use annals_core::StoreId;
 

@@ -237,7 +237,7 @@ impl End {
     }
 }
 
-/// A frame that a walk has come to.
+/// A frame that a walk has reached.
 pub struct Walked<'a> {
     /// Where it begins in the file.
     pub byte: u64,
@@ -264,7 +264,7 @@ impl Walked<'_> {
 const WALK_BYTES: usize = 1 << 20;
 
 /// Walks over the whole frames of a segment's file from one of them on, checking all of each, and hands out those with
-/// an append. Stops at the first byte that is not of a whole frame, whatever is there, and in front of `until`.
+/// an append. Stops at the first byte that is not of a whole frame, whatever it is, and before `until`.
 ///
 /// # Errors
 /// Damage, if a frame is whole but cannot be right where it stands. What `each` finds is damage at the frame.
@@ -296,7 +296,7 @@ pub fn walk(
         })
         .map_err(|malformed| wrong(malformed.to_string()))?;
         if recorded_at < end.recorded_at {
-            return Err(wrong("the frame there was recorded before the one in front of it".into()));
+            return Err(wrong("the frame there was recorded earlier than the one before it".into()));
         }
         while unproven.front().is_some_and(|&(first, _)| first <= found.durable) {
             unproven.pop_front();
@@ -339,7 +339,7 @@ impl<'a> BlockReader<'a> {
         Self { file, name, origin, start: 0, block: Bytes::new() }
     }
 
-    /// The frame at this byte: nothing if there is no whole one.
+    /// The frame at this byte; `None` if there is no whole one.
     pub fn frame(&mut self, byte: u64) -> Result<Option<Frame>, Fault> {
         let mut bytes = self.bytes(byte, frame::FIXED_BYTES)?;
         let Ok(length) = frame::peek_length(&bytes) else { return Ok(None) };

@@ -203,8 +203,9 @@ impl EngineStore {
     }
 }
 
-/// Removes all backups but the newest, and then the objects that none of those is made of. Nothing, if one cannot be
-/// read, for nobody knows what it needs. Returns the numbers of those that are removed, and that cannot be read.
+/// Removes all backups but the newest, and then the objects that none of those is made of. Removes none if one
+/// cannot be read, for nobody knows what it needs. Returns the numbers of those that are removed, and that cannot be
+/// read.
 fn keep_newest(depot: &dyn Depot, keep: usize) -> Result<(Vec<u64>, Vec<u64>)> {
     let listed = backups(depot)?;
     let unreadable: Vec<u64> =
@@ -263,8 +264,8 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// Copies what is not there yet; returns what the backup is made of, and whether the log is the one of the last backup
-    /// with nothing changed in it.
+    /// Copies what the storage lacks; returns what the backup is made of, and whether the log is that of the last
+    /// backup, unchanged.
     fn all(&mut self, last: Option<&Manifest>) -> Result<(Vec<StoredSegment>, bool)> {
         // One that begins beyond the head was begun while the view was taken: the one that holds the head is the last.
         let mut segments = self.view.segments().to_vec();
@@ -332,7 +333,8 @@ impl Copy<'_> {
         let end = walk(&*watched, &header, End::start_of(&header), until, |_| Ok(()))?;
         let should = next.unwrap_or(until);
         if end.next != should || !watched.unreadable().is_empty() {
-            let problem = format!("a frame is broken, and the log goes on to position {}", should.previous());
+            let problem =
+                format!("a frame is broken, and the log continues to position {}", should.previous());
             return Err(Fault::damaged(name, end.byte, Some(end.next), problem).into());
         }
         let mut reader = Digested::new(&**file, end.byte);

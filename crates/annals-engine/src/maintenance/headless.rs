@@ -53,8 +53,9 @@ pub struct Found {
     pub exact: bool,
 }
 
-/// The ids of events say to the millisecond when these were made, and they are recorded soon after. Within so many
-/// microseconds of what they say, the time is sought that agrees with the salt, which is the checksum of the header.
+/// The ids of events say to the millisecond when these were made, and they are recorded soon after. The time that
+/// agrees with the salt, which is the checksum of the header, is sought within this many microseconds of what they
+/// say.
 const SOUGHT_MICROS: i64 = 1_000_000;
 
 /// How many salts are looked at more closely, if the frames tell of several.

@@ -2,11 +2,12 @@
 //!
 //! - X1  The source is only read.
 //! - X2  A whole append is copied as it is: its events in their order, with ids, types, data, tags, metadata, the
-//!       recorded time and the key. What it gets anew is where it stands: positions have no gaps and versions go on,
-//!       so what stood behind a hole moves up, and every move is told.
+//!       recorded time and the key. Only its place is new: positions have no gaps and versions are consecutive, so
+//!       what was after a hole moves up, and every move is reported.
 //! - X3  The new log has an identity of its own: a checkpoint in the old one says nothing of it.
-//! - X4  Whatever is not copied is told: nothing is left out in silence. Of the end of the last segment that is
-//!       taken which the store would show if it were opened: the remains of appends that nobody was told of are not.
+//! - X4  Whatever is not copied is reported: nothing is left out in silence. The end of the last segment is copied
+//!       as far as the store would show it if it were opened: the remains of appends that were never acknowledged
+//!       are not.
 //!
 //! Next below: `salvage` finds what is whole; the store writes it, as any append.
 
@@ -251,7 +252,7 @@ impl Copy<'_> {
         identity::read(self.source, names).ok().flatten().or_else(of_headers)
     }
 
-    /// A segment's file as far as it counts, and what its frames are read against; nothing, if nothing of it can be
+    /// A segment's file as far as it counts, and what its frames are read against; `None` if no frame of it can be
     /// copied.
     fn open(
         &mut self,
@@ -385,7 +386,7 @@ impl Copy<'_> {
         if let Some(last) = batch.last().and_then(|events| events.last()) {
             self.clock.0.fetch_max(last.recorded_at.as_micros(), Ordering::Relaxed);
         }
-        let outcomes = in_order(batch.iter().map(|events| self.store.append(anew(events)))).await;
+        let outcomes = in_order(batch.iter().map(|events| self.store.append(append_of(events)))).await;
         for (events, outcome) in batch.iter().zip(outcomes) {
             match outcome {
                 Ok(appended) if !appended.duplicate => self.copied(events, &appended)?,
@@ -469,7 +470,7 @@ fn shown(segment: &Segment, work: &Arc<Work>) -> Result<Arc<dyn File>, Fault> {
 }
 
 /// The append that writes these events once more.
-fn anew(events: &[RecordedEvent]) -> Append {
+fn append_of(events: &[RecordedEvent]) -> Append {
     let writes = events.iter().map(|event| Write { stream: event.stream.clone(), event: event.to_new() });
     let mut append = Append::new();
     append.writes = writes.collect();

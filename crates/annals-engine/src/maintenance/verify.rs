@@ -2,14 +2,14 @@
 //!
 //! Every frame's and record's checksum, every position, every stream's versions, that recorded times never
 //! decrease, that segments follow each other, the digest of the log, and each index: whatever is in the log must be
-//! found by it. Damage is told with its place and with what is lost, and what lies behind it is checked too.
+//! found by it. Damage is reported with its place and with what is lost, and what is after it is checked too.
 //!
 //! - W1  A store that is open is verified while it is written to: sealed segments whole, the active one up to the
 //!       head. Nothing is locked, and appends do not wait.
 //! - W2  No more is read than `Work` allows.
-//! - W3  A pass that is stopped, or killed, goes on where a segment had ended: what it knew until then stands in a
-//!       derived file beside the log (`standing`), with the newest version of each stream. That is 16 bytes a stream
-//!       on disk, and about twice that in memory while it runs.
+//! - W3  A pass that is stopped, or killed, resumes at the end of a segment: what it knew until then is in a derived
+//!       file beside the log (`standing`), with the newest version of each stream. That is 16 bytes a stream on
+//!       disk, and about twice that in memory while it runs.
 //!
 //! Next below: `pass` (the checks), then `segment::walk` and, behind damage, `salvage`.
 
@@ -89,7 +89,7 @@ pub enum Lost {
 }
 
 impl Lost {
-    /// The events from one position to the one before another; nothing, if there are none.
+    /// The events from `first` up to the one before `next`, which may be none.
     pub(crate) fn between(first: Position, next: Position) -> Self {
         if first < next { Self::Events { first, last: next.previous() } } else { Self::Nothing }
     }
@@ -125,7 +125,7 @@ impl fmt::Display for Lost {
     }
 }
 
-/// Who is told of damage.
+/// Called with each damage that is found.
 pub type OnDamage = Arc<dyn Fn(&Damage) + Send + Sync>;
 
 /// How a store is verified.
@@ -135,7 +135,7 @@ pub struct VerifyOptions {
     pub work: Arc<Work>,
     /// Whether to go on where an earlier pass stopped, if one did.
     pub resume: bool,
-    /// Who is told of damage as soon as the segment is done in which it was found; a pass may take days.
+    /// Called with the damage as soon as the segment is done in which it was found; a pass may take days.
     pub on_damage: Option<OnDamage>,
 }
 
@@ -167,7 +167,7 @@ pub fn verify_with(directory: impl AsRef<Path>, options: &VerifyOptions) -> Resu
     verify_disk_with(&*disk, options)
 }
 
-/// As [`verify_with`], from the beginning. `progress` is told bytes read and bytes in all.
+/// As [`verify_with`], from the beginning. `progress` is called with the bytes read and the bytes in all.
 ///
 /// # Errors
 /// As [`verify_with`].

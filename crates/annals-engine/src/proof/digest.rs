@@ -58,7 +58,7 @@ pub fn of_append(first: Position, recorded_at: Timestamp, events: &[Digest]) -> 
     leaf.finalize().into()
 }
 
-/// The digest of a log: of what is in front of a segment, and of the tree of that segment.
+/// The digest of a log: of what is before a segment, and of the tree of that segment.
 pub fn chained(before: &Digest, (leaves, root): &Tree) -> Digest {
     let mut chain = Sha256::new();
     chain.update([2]);
@@ -95,7 +95,7 @@ pub fn path(leaves: &[Digest], number: usize) -> Vec<Digest> {
     path
 }
 
-/// The root that this path leads to from the leaf with this number of so many; nothing if it is not so long.
+/// The root that this path leads to from leaf `number` of `leaves`; `None` if the path has another length.
 pub fn root_by(leaf: Digest, number: u64, leaves: u64, path: &[Digest]) -> Option<Digest> {
     if number >= leaves || leaves > LEAVES_MAX {
         return None;
@@ -111,13 +111,13 @@ pub fn root_by(leaf: Digest, number: u64, leaves: u64, path: &[Digest]) -> Optio
     })
 }
 
-/// A tree of so many leaves splits behind so many: the largest power of two below.
+/// The number of leaves of the left half of a tree of this many: the largest power of two below.
 fn split(leaves: usize) -> usize {
     leaves.next_power_of_two() / 2
 }
 
 impl LogDigest {
-    /// Goes on with an append of these events.
+    /// Extends the digest with an append of these events.
     pub fn append(&mut self, first: Position, recorded_at: Timestamp, events: &[Digest]) {
         self.push(of_append(first, recorded_at, events));
     }
@@ -132,7 +132,7 @@ impl LogDigest {
         self.leaves += 1;
     }
 
-    /// Goes on with the next segment.
+    /// Starts the next segment.
     pub fn next_segment(&mut self) {
         *self = Self { chain: self.log(), ..Self::default() };
     }

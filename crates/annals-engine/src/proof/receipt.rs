@@ -1,8 +1,8 @@
 //! Receipts: proof for somebody without the store that an event stands in the log, and where.
 //!
-//! A [`Head`] says what the whole log up to a position was; whoever publishes one cannot change anything in front of it
-//! unseen. A [`Receipt`] leads from one event to a head: its append, the path in the tree of its segment, what is in
-//! front of the segment and the roots of those behind. It grows with the number of segments, not of events.
+//! A [`Head`] says what the whole log up to a position was; after one is published, no change before it goes unseen. A
+//! [`Receipt`] leads from one event to a head: its append, the path in the tree of its segment, what is before the
+//! segment and the roots of those after it. It grows with the number of segments, not of events.
 //!
 //! Next below: `digest` (how digests are made), `proof` (how far the log is digested already).
 
@@ -138,12 +138,12 @@ pub fn head(view: &View, proof: Proof, until: Option<Position>) -> Result<Option
             extended => extended?,
         }
     }
-    // An append that only begins in front of the position is whole in the digest.
+    // An append that only begins before the position is whole in the digest.
     let whole = proof.next() == position.next();
     Ok(whole.then(|| Head { store: proof.store(), position, digest: proof.digest().log() }))
 }
 
-/// The receipt for an event of this log, up to this head; nothing if no append ends there.
+/// The receipt for an event of this log, up to this head; `None` if no append ends there.
 pub fn receipt(
     view: &View,
     store: StoreId,
@@ -164,7 +164,7 @@ pub fn receipt(
         let segment = view.segment_of(next).0;
         let leaves = Leaves::of(segment, until, None)?;
         if leaves.next == next {
-            let problem = "there is no whole frame, and the log goes on";
+            let problem = "there is no whole frame, and the log continues";
             return Err(Fault::damaged(&segment.name, 0, Some(next), problem));
         }
         after.push(digest::tree(&leaves.digests));

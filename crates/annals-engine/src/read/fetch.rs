@@ -27,7 +27,7 @@ const PIECE_BYTES_MAX: u64 = 1 << 20;
 const BLOCK_EVENTS_MAX: usize = 1 << 10;
 /// Records of one call to the disk, at most.
 const RECORDS_MAX: usize = 512;
-/// How many pieces ahead memory is told what will be read.
+/// How many pieces ahead the system is advised of what will be read.
 const NEAR_PIECES: usize = 4;
 /// A small read that takes longer has waited for the device.
 const IN_MEMORY_MAX: Duration = Duration::from_micros(20);
@@ -152,7 +152,7 @@ impl<'a> Checked<'a> {
 }
 
 impl Block<'_> {
-    /// Hands out the records, borrowed from the bytes, until it is told to stop; the position behind the last one if so.
+    /// Hands out the records, borrowed from the bytes, until `each` breaks; then returns the position after the last one.
     pub fn each(
         self,
         mut each: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, Malformed>,

@@ -1,6 +1,6 @@
 //! Scanning: all events in a row, borrowed from the block that they were read into. Nothing is made for any of them.
 //!
-//! For whoever goes through the whole log once: a read model that is built again, an export, a search. Every event's
+//! For a consumer that reads the whole log once: a read model that is built again, an export, a search. Every event's
 //! checksum is looked at, as by any other read. Next below: `fetch`.
 
 use std::collections::BTreeMap;
@@ -102,13 +102,13 @@ impl<'a> ScannedEvent<'a> {
 
 /// Fewer events than this are read when they are needed; of more, the next ones are read while these are handed out.
 const READ_AHEAD_EVENTS_MIN: u64 = 16 << 10;
-/// So many threads read ahead, at most, beside the one that hands out.
+/// The most threads that read ahead, beside the one that hands out.
 const READERS_MAX: usize = 2;
-/// So many blocks lie ready, at most, in each of the two places where they wait.
+/// The most blocks that are ready in each of the two places where they wait.
 const BLOCKS_AHEAD: usize = 2;
 
-/// Hands out the events from this position on until there are no more or it is told to stop; returns the position to go
-/// on at.
+/// Hands out the events from this position on until there are no more or `each` breaks; returns the position to resume
+/// at.
 pub fn scan(
     view: &View,
     from: Position,
@@ -130,8 +130,8 @@ pub fn scan(
     Ok(next)
 }
 
-/// The same with threads that read and check what comes next. Whoever hands out does so too as long as the next block is
-/// not there: so no processor waits, and most of what is handed out was read where it is handed out.
+/// The same with threads that read and check what comes next. The consuming thread reads ahead too while no block is
+/// ready: so no processor waits, and most of what is handed out was read where it is handed out.
 fn scan_ahead(
     view: &View,
     from: Position,
@@ -146,7 +146,7 @@ fn scan_ahead(
             let blocks = blocks.clone();
             threads.spawn(move || {
                 while let Some(numbered) = ahead.read() {
-                    // Whoever scans may have stopped.
+                    // The consumer may have stopped.
                     if blocks.send(numbered).is_err() {
                         return;
                     }
@@ -176,7 +176,7 @@ fn scan_ahead(
     })
 }
 
-/// What is read by whoever comes next.
+/// What the next free thread reads.
 struct Ahead<'a> {
     view: &'a View,
     /// The number of the next block, and where it begins.
@@ -186,7 +186,7 @@ struct Ahead<'a> {
 }
 
 impl<'a> Ahead<'a> {
-    /// Reads the next block; nothing if there is none, or one before was wrong.
+    /// Reads the next block; `None` if there is none, or an earlier one was wrong.
     fn read(&self) -> Option<(u64, Result<Block<'a>, Fault>)> {
         let mut next = self.next.lock();
         let (number, from) = *next;

@@ -110,7 +110,7 @@ async fn a_sealed_segment_is_copied_once() {
     assert_eq!(back_up(&store, &place).unwrap().copied, 0);
 }
 
-/// At every position and every time: the log is there up to the last append that ends by then, whole, and goes on.
+/// At every position and every time: the log is there up to the last append that ends by then, whole, and takes appends.
 #[tokio::test]
 async fn a_log_is_restored_up_to_any_point() {
     let (disk, log) = several_segments(40).await;
@@ -234,7 +234,7 @@ async fn any_operation_of_a_backup_may_fail_once() {
     }
 }
 
-/// A manifest that rots is told and passed over: the next backup is made, and nothing that it may need is removed.
+/// A rotten manifest is reported and skipped: the next backup is made, and nothing that it may need is removed.
 #[tokio::test]
 async fn a_manifest_that_rots_does_not_stop_the_next_backup() {
     let (disk, _) = several_segments(30).await;
@@ -353,7 +353,7 @@ async fn the_backups_of_another_log_are_not_mixed_in() {
     assert_eq!(place.files(), before);
 }
 
-/// A log that was restored to an earlier point and has gone another way since goes on in the same depot.
+/// A log that was restored to an earlier point and has diverged since is backed up to the same depot.
 #[tokio::test]
 async fn a_log_that_went_another_way_is_backed_up_as_it_is() {
     let (disk, log) = several_segments(40).await;

@@ -101,7 +101,7 @@ async fn a_missing_segment_is_damage() {
     }
 }
 
-/// G9: the last segment is gone; the index of the one in front of it shows that there was another.
+/// G9: the last segment is gone; the index of the one before it shows that there was another.
 #[tokio::test]
 async fn a_missing_last_segment_is_damage() {
     let disk = FaultyDisk::new();

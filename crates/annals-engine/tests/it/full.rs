@@ -47,8 +47,8 @@ async fn a_full_disk_refuses_appends_and_nothing_else() {
     }
 }
 
-/// After any one operation has failed, nothing that was acknowledged is lost, and the store either goes on or
-/// says that it is poisoned; opened again, it is whole.
+/// After any one operation has failed, nothing that was acknowledged is lost, and the store either keeps
+/// working or reports that it is poisoned; opened again, it is whole.
 #[tokio::test]
 async fn any_operation_may_fail_once() {
     let total = {

@@ -91,9 +91,9 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Writes the seeds anew, from stores of today's format. The identity of a store is random, so their bytes differ.
+/// Writes the seeds again, from stores of today's format. The identity of a store is random, so their bytes differ.
 #[tokio::test]
-#[ignore = "writes fuzz/corpus anew"]
+#[ignore = "writes fuzz/corpus again"]
 async fn the_seeds_are_written() {
     let mut written: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
     for (number, count) in [(0, 3), (1, 40)] {

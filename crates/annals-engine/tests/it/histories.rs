@@ -56,7 +56,7 @@ pub fn without_order(seeds: u64, faults: bool) -> Result<(usize, usize), String>
     Ok((requests, unknown))
 }
 
-/// G2 to G5: one order explains every answer while everything goes on in the background.
+/// G2 to G5: one order explains every answer while all background work runs.
 #[test]
 fn histories_on_small_runs_have_one_order() {
     let (requests, _) = without_order(30, false).unwrap();

@@ -192,7 +192,7 @@ async fn one_life(seed: u64) {
     assert_eq!(found.damage, vec![]);
 }
 
-/// A JSON string of so many bytes.
+/// A JSON string of this many bytes.
 fn text_of(bytes: usize) -> Vec<u8> {
     let mut text = vec![b'x'; bytes];
     (text[0], text[bytes - 1]) = (b'"', b'"');
@@ -314,8 +314,8 @@ async fn what_is_alike_is_found_by_its_own_terms() {
     }
 }
 
-/// An append that comes alone is carried out by its caller; the thread of a runtime is not held up by what goes on in the
-/// background: here runs cannot be sealed until another task of the thread has its turn.
+/// An append that comes alone is executed by its caller; the thread of a runtime is not held up by background work:
+/// here runs cannot be sealed until another task of the thread has its turn.
 #[test]
 fn a_caller_does_not_wait_for_runs_to_be_sealed() {
     let _watch = within(20, "an append on the only thread of a runtime".into());

@@ -43,7 +43,7 @@ async fn killed_child() {
     }
 }
 
-/// Runs the child until it has acknowledged so many appends, kills it, and returns what it acknowledged.
+/// Runs the child until it has acknowledged `count` appends, kills it, and returns what it acknowledged.
 fn kill_after(directory: &Path, cycle: usize, count: usize) -> Vec<(String, u64, u64)> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["kill::killed_child", "--exact", "--nocapture"])

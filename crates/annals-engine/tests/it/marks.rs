@@ -7,8 +7,8 @@ use annals_engine::{Options, verify_disk};
 
 use crate::common::{append, check, open, small_segments};
 
-/// G1: a run that was full when the store was closed ends in front of the mark of the close. The next segment follows
-/// behind the mark, and is known as the next one all the same.
+/// G1: a run that was full when the store was closed ends before the mark of the close. The next segment follows the
+/// mark, and is known as the next one all the same.
 #[tokio::test]
 async fn a_segment_follows_a_full_run_and_a_mark() {
     let options = Options { run_events: 4, ..small_segments() };
@@ -27,8 +27,8 @@ async fn a_segment_follows_a_full_run_and_a_mark() {
     assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
 }
 
-/// G1: the sync of the mark of a close fails, and loses it. Whoever opens the store after that reads it, from memory,
-/// and what it acknowledges behind the mark survives a power failure.
+/// G1: the sync of the mark of a close fails, and loses it. The next process to open the store reads it, from memory,
+/// and what it acknowledges after the mark survives a power failure.
 #[tokio::test]
 async fn a_mark_that_was_lost_loses_nothing_behind_it() {
     let unharmed = FaultyDisk::new();

@@ -85,7 +85,7 @@ async fn log_pages(store: &dyn EventStore, read: &LogRead) -> Vec<Position> {
         if page.end {
             return positions;
         }
-        assert_ne!(page.next, read.from, "a page goes on");
+        assert_ne!(page.next, read.from, "a page advances");
         read.from = page.next;
     }
 }

@@ -60,7 +60,7 @@ async fn every_event_is_proved_and_no_other() {
         wrong(&|receipt| receipt.events[0][0] ^= 1);
         wrong(&|receipt| receipt.after.push((1, [0; 32])));
     }
-    // No append ends in the middle of one, and what is not there has no receipt.
+    // No append ends in the middle of one, and an event that does not exist has no receipt.
     let middle = heads[2].position.previous();
     assert_eq!(store.head_digest(Some(middle)).unwrap(), None);
     assert_eq!(store.receipt(&stream("account-0"), Version::FIRST, Some(middle)).unwrap(), None);
@@ -83,7 +83,7 @@ async fn every_event_is_proved_and_no_other() {
     );
 }
 
-/// G9: a broken frame in front of the head ends neither the digest nor the wait for it.
+/// G9: a broken frame before the head ends neither the digest nor the wait for it.
 #[tokio::test]
 async fn damage_in_front_of_a_head_is_told() {
     let disk = FaultyDisk::new();

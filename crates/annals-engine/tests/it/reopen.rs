@@ -99,7 +99,7 @@ async fn a_lost_index_is_built_again() {
     }
 }
 
-/// One process at a time: the second opener is told so, and gets it once the first has closed.
+/// One process at a time: the second opener gets an error that says so, and the store once the first has closed.
 #[tokio::test]
 async fn a_store_is_open_once() {
     let directory = tempfile::tempdir().unwrap();
@@ -161,7 +161,7 @@ async fn every_time_that_is_accepted_can_be_read() {
     check(&open(&disk, Options::default()).unwrap(), &done).await;
 }
 
-/// G1: a segment without events, but with the marks of closes, is not begun anew when an append does not fit.
+/// G1: a segment without events, but with the marks of closes, is not started again when an append does not fit.
 #[tokio::test]
 async fn a_large_append_after_empty_closes_is_kept() {
     let disk = FaultyDisk::new();
@@ -279,7 +279,7 @@ async fn the_index_of_another_log_is_built_again() {
     assert_eq!(verify_disk(&disk, &mut |_, _| {}).unwrap().damage, []);
 }
 
-/// A run that ends with the last event of its segment, in front of the mark of a close, which the next segment links to.
+/// A run that ends with the last event of its segment, before the mark of a close, which the next segment links to.
 #[tokio::test]
 async fn a_segment_follows_a_run_that_ends_in_front_of_a_mark() {
     let disk = FaultyDisk::new();

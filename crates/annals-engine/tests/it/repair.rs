@@ -1,4 +1,4 @@
-//! Repair: whatever is damaged, what is whole is copied, and what is not is told.
+//! Repair: whatever is damaged, what is whole is copied, and what is not is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ fn places(notes: &[Note]) -> BTreeMap<u64, u64> {
     places
 }
 
-/// What must hold of every repair of this log: what is told is what was done, to the event.
+/// What must hold of every repair of this log: what is reported is what was done, to the event.
 async fn check(log: &[RecordedEvent], disk: &FaultyDisk) -> (Repaired, Vec<Note>) {
     let (target, repaired, notes) = repair(disk).await;
     assert_eq!(verify_disk(&target, &mut |_, _| {}).unwrap().damage, []);
@@ -209,7 +209,7 @@ async fn frames_in_the_data_of_a_broken_event_are_not_taken() {
     store.close().await.unwrap();
     drop(store);
     let mut files = disk.files();
-    // In front of the data, so that all of the data is as it was.
+    // Before the data, so that all of the data is as it was.
     let bytes = files.get_mut(&name).unwrap();
     let at = bytes.windows(9).position(|window| window == b"account-2").unwrap();
     bytes[at] ^= 1;
@@ -234,7 +234,7 @@ async fn a_segment_of_another_log_is_left_out() {
     assert!(repaired.lost > 5);
 }
 
-/// Keys hold in the new store: a retry of what was copied is answered, and one of what was lost is carried out.
+/// Keys hold in the new store: a retry of what was copied is answered, and one of what was lost is executed.
 #[tokio::test]
 async fn keys_are_kept() {
     let (disk, log) = several_segments(60).await;
@@ -253,7 +253,7 @@ async fn keys_are_kept() {
     }
 }
 
-/// Recorded times are right although the header is gone that they are counted from; if they cannot be known, that is told.
+/// Recorded times are right although the header is gone that they are counted from; if they cannot be known, that is reported.
 #[tokio::test]
 async fn recorded_times_are_kept_or_it_is_told() {
     let estimated = |notes: &[Note]| {

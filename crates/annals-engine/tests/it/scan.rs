@@ -45,7 +45,7 @@ async fn a_scan_hands_out_what_is_read() {
     }
 }
 
-/// Whoever stops goes on behind the last event that was handed out.
+/// A scan that is stopped resumes after the last event that was handed out.
 #[tokio::test]
 async fn a_scan_that_is_stopped_says_where_to_go_on() {
     let (_disk, store) = filled().await;
@@ -59,7 +59,7 @@ async fn a_scan_that_is_stopped_says_where_to_go_on() {
     }
 }
 
-/// G9: everything in front of damage is handed out, then the damage is told, and nothing behind it.
+/// G9: everything before damage is handed out, then the damage is reported, and nothing after it.
 #[tokio::test]
 async fn a_scan_ends_at_damage() {
     let (disk, store) = filled().await;
@@ -78,5 +78,5 @@ async fn a_scan_ends_at_damage() {
         .unwrap_err();
     let Error::Damaged { place, .. } = &error else { panic!("{}", error.chain()) };
     assert_eq!((&place.file, place.position), (damaged, Some(Position::new(next))));
-    assert!(next > first, "what is in front of it was handed out");
+    assert!(next > first, "what is before it was handed out");
 }

@@ -1,6 +1,6 @@
-//! Simulated disasters: a store lives on a faulty disk by a schedule, and whatever happens, nothing that was acknowledged
-//! is lost (G1), half there (G2), out of order (G4), carried out twice (G5), skipped or repeated to a consumer (G7), and
-//! what goes wrong is said (G9).
+//! Simulated disasters: a store lives on a faulty disk by a schedule, and whatever happens, nothing that was
+//! acknowledged is lost (G1), half there (G2), out of order (G4), applied twice (G5), skipped or repeated to a consumer
+//! (G7), and what goes wrong is said (G9).
 //!
 //! A schedule fixes what is asked, what goes wrong and when, and what survives. Only the moment at which the thread
 //! that seals runs does its work is left to the machine. `docs/proof.md` says how to run more.
@@ -166,7 +166,7 @@ pub fn first_failure(schedules: impl Iterator<Item = Schedule>) -> Result<Count,
     Ok(count)
 }
 
-/// Schedules of one family: of this many ways to work, at every operation or at so many of them.
+/// Schedules of one family: of this many ways to work, at every operation or at `each` of them.
 pub fn schedules(family: Family, seeds: std::ops::Range<u64>, each: u64) -> impl Iterator<Item = Schedule> {
     seeds.flat_map(move |seed| {
         // If it does not live at all, the first schedule will say so.
@@ -200,7 +200,7 @@ pub fn say(line: &str) {
     let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
 }
 
-/// The schedules of a family that are lived by whenever the tests run: of so many ways to work, so many each.
+/// The schedules of a family that are lived by whenever the tests run: a number of ways to work, and of schedules for each.
 pub fn of(family: Family) -> impl Iterator<Item = Schedule> {
     let (seeds, each) = match family {
         Family::Stops | Family::Failures => (6, 3),

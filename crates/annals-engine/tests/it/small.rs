@@ -8,9 +8,9 @@ use annals_engine::disk::faulty::{FaultyDisk, Plan};
 use crate::common::append;
 use crate::sim::{Count, Setting, Witness, open, say};
 
-/// With so many unsynced things or fewer, every subset of them is tried.
+/// With this many unsynced writes or fewer, every subset of them is tried.
 const ALL_OF: u32 = 10;
-/// With more, so many subsets.
+/// With more, this many subsets.
 const SOME: u64 = 64;
 
 fn setting() -> Setting {

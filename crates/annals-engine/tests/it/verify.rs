@@ -97,7 +97,7 @@ async fn damage_under_an_open_store_is_found() {
     assert_eq!(store.verify(&VerifyOptions::default()).unwrap().damage, []);
 }
 
-/// What is lost is told to the event: by one broken frame, by several, by a header, a segment, the end.
+/// What is lost is reported to the event: by one broken frame, by several, by a header, a segment, the end.
 #[tokio::test]
 async fn damage_says_what_is_lost() {
     let (disk, log) = several_segments(120).await;
@@ -158,7 +158,7 @@ async fn damage_says_what_is_lost() {
     assert_eq!(lost(&FaultyDisk::with_files(files)), [Lost::Rest { first: base }]);
 }
 
-/// A sector that the disk refuses is told, and costs the frames that lie in it and no others.
+/// A sector that the disk refuses is reported, and costs the frames in it and no others.
 #[tokio::test]
 async fn a_sector_that_cannot_be_read_is_damage() {
     let disk = FaultyDisk::new();
@@ -183,7 +183,7 @@ async fn a_sector_that_cannot_be_read_is_damage() {
     assert_eq!(found.events + lost, log.len() as u64);
 }
 
-/// A pass that is stopped at any read goes on where a segment had ended, and comes to what an unbroken one finds.
+/// A pass that is stopped at any read resumes at the end of a segment, and finds what an unbroken one finds.
 #[tokio::test]
 async fn a_stopped_pass_goes_on() {
     let (disk, _) = several_segments(60).await;
@@ -278,7 +278,7 @@ fn indexes(disk: &FaultyDisk) -> Vec<String> {
     disk.files().into_keys().filter(|name| name.ends_with(".idx")).collect()
 }
 
-/// Every index is compared, runs within a segment and over many; a broken one is told once, and no event is lost by it.
+/// Every index is compared, runs within a segment and over many; a broken one is reported once, and no event is lost by it.
 #[tokio::test]
 async fn every_index_is_compared() {
     let (disk, head) = several_runs().await;
@@ -332,8 +332,8 @@ async fn an_index_of_events_that_are_gone_is_damage() {
     assert!(found[0].place.file.ends_with(".idx"), "{found:?}");
 }
 
-/// What the store has once written of the digest holds: whoever changes an event, and every checksum after it, is found
-/// out as long as that file is there.
+/// What the store has once written of the digest holds: a changed event, with every checksum after it, is found as long
+/// as that file exists.
 #[tokio::test]
 async fn a_log_that_is_not_the_one_of_its_digest_is_damage() {
     let (disk, other) = (several_runs().await.0, several_runs().await.0);

@@ -47,7 +47,7 @@ async fn until_two_wait(connection: &mut MySqlConnection) {
     let sql = "SELECT COUNT(*) FROM information_schema.innodb_trx AS t
         JOIN information_schema.processlist AS p ON p.id = t.trx_mysql_thread_id
         WHERE t.trx_state = 'LOCK WAIT' AND p.db = DATABASE()";
-    // Whoever asks again within a tenth of a second after somebody is told the same: one test at a time.
+    // The server repeats its last answer to a question within a tenth of a second: one test asks at a time.
     static ASKING: Mutex<()> = Mutex::const_new(());
     let _alone = ASKING.lock().await;
     while sqlx::query(sql).fetch_one(&mut *connection).await.unwrap().get::<i64, _>(0) < 2 {
@@ -75,7 +75,7 @@ async fn others_wait(
     .await
 }
 
-/// G4: whoever began first comes first; the others wait, and the reader sees all of them.
+/// G4: the append that began first comes first; the others wait, and the reader sees all of them.
 async fn an_append_that_is_held_open_is_not_skipped(kind: Kind) {
     let end = async |held: &mut MySqlConnection, _: &mut MySqlConnection| {
         held.execute("COMMIT").await.unwrap();

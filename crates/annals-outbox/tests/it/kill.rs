@@ -1,7 +1,7 @@
 //! The process ends at every step between writing and being marked, and at any moment under load: nothing is lost, and state
 //! and messages agree.
 //!
-//! A second process is started for it: this test binary, with one test that does as it is told.
+//! A second process is started for it: this test binary, with one test that does as its environment says.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 use crate::support::{Place, about, options, until};
 
-/// Where the process that dies is told what to do. Only it has these.
+/// The environment variables that tell the process that dies what to do. Only it has these.
 const URL: &str = "ANNALS_TEST_URL";
 const NAME: &str = "ANNALS_TEST_NAME";
 const STEP: &str = "ANNALS_TEST_STEP";

@@ -11,7 +11,8 @@ use sqlx::postgres::PgPoolOptions;
 
 use crate::support::{Place, Taker, assert_in_order, options};
 
-/// The same outbox on connections that nobody waits for: who has to is told soon that the server is away.
+/// The same outbox on connections that nobody waits for: a caller that would have to gets an error soon that
+/// the server is away.
 fn impatient(place: &Place) -> Outbox {
     let patience = Duration::from_millis(300);
     let pool: Pool = match &place.pool {

@@ -222,7 +222,7 @@ impl Taker {
         }
     }
 
-    /// Waits until so many were taken.
+    /// Waits until this many messages were taken.
     pub async fn count(&self, count: usize) -> Vec<Message> {
         self.until(|taken| taken.len() >= count).await
     }

@@ -90,7 +90,7 @@ pub async fn what_is_not_acceptable_is_refused_before_anything_is_written(place:
     assert_eq!(place.number("SELECT COUNT(*) FROM outbox").await, 1);
     assert_eq!(place.number("SELECT COUNT(*) FROM outbox_aggregates").await, 1);
 
-    // An id that is there already is told as such; PostgreSQL lets such a transaction only end.
+    // A duplicate id is reported as such; after it PostgreSQL only lets the transaction end.
     let mut transaction = place.begin().await;
     let refused = transaction.write(&place.outbox, &about("2", "x").with_id(good.id)).await.unwrap_err();
     assert_eq!(refused.to_string(), format!("id {} is in the outbox already", good.id));
@@ -123,7 +123,7 @@ pub async fn one_aggregate_is_written_by_one_transaction_at_a_time(place: Place)
     crate::support::assert_in_order(&taken);
 }
 
-/// Several may make the tables at once; what is not there, or is newer, is told as such.
+/// Several may make the tables at once; tables that are missing, or newer, are reported as such.
 pub async fn tables_are_made_once_and_known(place: Place) {
     let other = Outbox::named(place.pool.clone(), &format!("{}b", place.name)).unwrap();
     let mut transaction = place.begin().await;

@@ -76,7 +76,7 @@ async fn others_wait(
     .await
 }
 
-/// G4: whoever began first comes first; the others wait, and the reader sees all of them.
+/// G4: the append that began first comes first; the others wait, and the reader sees all of them.
 async fn an_append_that_is_held_open_is_not_skipped(kind: Kind) {
     let end = async |held: &mut PgConnection, _: &mut PgConnection| {
         held.execute("COMMIT").await.unwrap();

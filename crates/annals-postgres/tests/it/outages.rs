@@ -31,7 +31,7 @@ async fn impatient(url: &str) -> Arc<dyn EventStore> {
     Arc::new(PostgresStore::open(url, options).await.unwrap())
 }
 
-/// G9: a server that goes away takes nothing with it that was acknowledged, and when it is back everything goes on.
+/// G9: a server that goes away takes nothing with it that was acknowledged, and when it is back everything resumes.
 async fn a_restart_is_survived(kind: Kind) {
     outages::a_restart_is_survived(kind.start_quick(&[]), async |url| impatient(url).await).await;
 }

@@ -69,7 +69,7 @@ async fn a_replica_answers_what_it_has_and_holds_nobody_up() {
     let page = store.read_stream(StreamRead::forward(&stream, Version::FIRST)).await.unwrap();
     assert_eq!(page.version, Version::new(2));
     assert_eq!(store.head().await.unwrap(), second);
-    // Whoever has seen more than the replica has is not told less.
+    // A reader that has seen more than the replica has is not answered with less.
     let page = store.read_log(LogRead::forward(second.next())).await.unwrap();
     assert_eq!((page.head, page.end), (second, true));
 
@@ -80,7 +80,7 @@ async fn a_replica_answers_what_it_has_and_holds_nobody_up() {
     on_replica.execute("SELECT pg_wal_replay_resume()").await.unwrap();
     until(&mut on_replica, second).await;
 
-    // A subscriber goes on while the replica is away, and when it is back.
+    // A subscriber keeps running while the replica is away, and when it is back.
     let following = tokio::spawn(hostile::follow(store.clone(), |event| event.position == Position::new(40)));
     for number in 2..15 {
         append(&store, number).await;

@@ -20,7 +20,7 @@ use crate::token::Token;
 
 /// Most events of a process or an append that are shown.
 const NEIGHBOURS: usize = 50;
-/// Pages that are read at most until there are so many: one may hold few events although more follow.
+/// The most pages that are read to find them: one may hold few events although more follow.
 const PAGES_MAX: usize = 4;
 /// Most bytes of data that are shown.
 const DATA_BYTES: usize = 64 << 10;

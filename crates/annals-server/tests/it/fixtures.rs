@@ -65,7 +65,7 @@ fn server() -> Running {
     Running::over(Arc::new(MemoryStore::with(Limits::default(), clock)))
 }
 
-/// So many events that come live.
+/// The next `count` events of the live stream.
 fn live(server: &Running, count: usize) -> Vec<(u64, Value)> {
     let mut messages = server.follow("/v1/events/live?after=0", "");
     // The place where it begins.

@@ -1,4 +1,4 @@
-//! What fails, and how it is told.
+//! What fails, and what the client gets as the answer.
 
 use std::sync::Arc;
 
@@ -499,7 +499,7 @@ fn each_failure_of_the_store_has_its_status_and_code() {
     assert_eq!(
         server.post("/v1/streams/a", &[], r#"[{"type":"x","data":1}]"#).status,
         201,
-        "the server goes on"
+        "the server keeps serving"
     );
 }
 

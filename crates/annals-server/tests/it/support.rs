@@ -1,4 +1,4 @@
-//! A running server, a client for it, and a store that fails when it is told to.
+//! A running server, a client for it, and a store that fails on demand.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -252,11 +252,11 @@ pub enum Fault {
     Lost,
 }
 
-/// A store that fails when it is told to, and whose appends can be held.
+/// A store that fails on demand, and whose appends can be held.
 pub struct Faulty {
     store: MemoryStore,
     fault: AtomicU8,
-    /// An append takes a permit before it is carried out.
+    /// An append takes a permit before it is executed.
     pub gate: Semaphore,
     /// Gets one permit from every append that has begun.
     pub begun: Semaphore,

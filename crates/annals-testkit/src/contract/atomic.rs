@@ -15,7 +15,7 @@ use crate::given::{
 };
 
 /// G2: an append to several streams is one run in the log, in the order in which it was written, and each of
-/// its streams goes on by its own events.
+/// its streams grows by its own events.
 pub async fn an_append_to_several_streams_is_one_run(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("b-1", Expected::NoStream, 2)).await);

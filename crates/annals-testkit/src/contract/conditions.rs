@@ -8,7 +8,7 @@ use crate::given::{
     Picture, at, event, event_type, events, events_of, log, new, one, refused, some, stream, with_data,
 };
 
-/// G3: a condition may be on a stream that the append does not write: it is carried out if that stream is at
+/// G3: a condition may be on a stream that the append does not write: it is committed if that stream is at
 /// the expected version, and changes neither it nor anything else if not.
 pub async fn a_condition_on_an_unwritten_stream_guards_the_append(trial: &mut Trial) {
     let store = trial.store();

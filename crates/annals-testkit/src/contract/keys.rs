@@ -1,4 +1,4 @@
-//! Clauses on idempotency keys: the caller's name for an append that must be carried out once.
+//! Clauses on idempotency keys: the caller's name for an append that must be applied once.
 
 use annals_core::{
     Append, ContentType, Error, EventId, EventStore, Expected, Metadata, NewEvent, Timestamp, Version,

@@ -89,7 +89,7 @@ pub async fn an_empty_log_reads_as_empty(trial: &mut Trial) {
         }
     }
     let first = page(store, request(Direction::Forward, 0)).await;
-    assert_eq!(first.next, Position::FIRST, "what is read from 0 goes on with the first event");
+    assert_eq!(first.next, Position::FIRST, "a read from 0 resumes at the first event");
 }
 
 /// G8: the log is read in the order of positions from any position, forward and backward, also from 0 and from
@@ -244,7 +244,7 @@ pub async fn a_page_is_read_after_an_event_of_the_log_only(trial: &mut Trial) {
     assert_eq!(after, None, "beyond the end");
 }
 
-/// G8: a read that means nothing goes through to the end, so that whoever follows the log gets on.
+/// G8: a read that means nothing goes through to the end, so that a reader that follows the log gets on.
 pub async fn a_page_without_events_still_gets_on(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("a-1", Expected::NoStream, 10)).await);

@@ -7,7 +7,7 @@ use crate::given::{
     Picture, Store, category, event, event_type, log, new, one, race, read, refused, some, stream, tag,
 };
 
-/// The violation of a single `NoMatch` after this position, or nothing if the append is let through.
+/// The violation of a single `NoMatch` after this position, or `None` if the append is let through.
 pub(super) async fn violated(store: &Store, query: Query, after: u64) -> Option<Position> {
     let after = Position::new(after);
     let guarded = some("probe-1", Expected::Any, 1).unless(query.clone(), after);

@@ -207,7 +207,7 @@ pub async fn streams_are_listed_by_category(trial: &mut Trial) {
     }
 }
 
-/// G8: a list goes on after any name, also one that is not a stream's.
+/// G8: a list resumes after any name, also one that is not a stream's.
 pub async fn a_list_goes_on_after_any_name(trial: &mut Trial) {
     let store = trial.store();
     for name in ["b-1", "b-2", "d-1"] {

@@ -84,7 +84,7 @@ pub async fn a_subscription_has_no_seam_between_stored_and_live(trial: &mut Tria
     assert_eq!(joined(follower).await, log(store).await);
 }
 
-/// G7: whoever resumes from a checkpoint sees every event after it, exactly once.
+/// G7: a subscriber that resumes from a checkpoint sees every event after it, exactly once.
 pub async fn a_subscription_resumes_from_its_checkpoint(trial: &mut Trial) {
     let store = trial.store();
     write(store, 3).await;
@@ -187,7 +187,7 @@ pub async fn waiting_ends_at_once_if_the_head_is_beyond(trial: &mut Trial) {
     }
 }
 
-/// G7: whoever waits for the head to move is woken by the next append, however many wait.
+/// G7: a caller that waits for the head to move is woken by the next append, however many wait.
 pub async fn all_who_wait_are_woken(trial: &mut Trial) {
     let store = trial.store();
     for round in 0..10_u64 {
@@ -205,7 +205,7 @@ pub async fn all_who_wait_are_woken(trial: &mut Trial) {
     }
 }
 
-/// G7: whoever waits for a position further on is not woken before it is passed.
+/// G7: a caller that waits for a later position is not woken before it is passed.
 pub async fn waiting_goes_on_until_the_position_is_passed(trial: &mut Trial) {
     let store = trial.store();
     let mut waiting = std::pin::pin!(store.wait(Position::new(7)));

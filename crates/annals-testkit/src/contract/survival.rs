@@ -131,7 +131,7 @@ pub async fn recorded_time_is_held_across_reopening(trial: &mut Trial) {
     assert_eq!(new(store.append(some("a-1", at(1), 1)).await).recorded_at, before);
 }
 
-/// G7: a consumer that kept its checkpoint goes on after reopening where it was.
+/// G7: a consumer that kept its checkpoint resumes after reopening where it was.
 pub async fn a_checkpoint_survives_reopening(trial: &mut Trial) {
     new(trial.store().append(some("a-1", Expected::NoStream, 5)).await);
     let mut subscription = Subscription::new(trial.store().clone(), Ladder::default(), Query::all());

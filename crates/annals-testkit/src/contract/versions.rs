@@ -1,4 +1,4 @@
-//! Clauses on expected versions: what an append may expect of a stream, and what it is told if it is wrong.
+//! Clauses on expected versions: what an append may expect of a stream, and the answer if it is wrong.
 
 use annals_core::{Append, EventId, EventStore, Expected, Position, StreamId, Version, Violated};
 
@@ -18,7 +18,7 @@ pub async fn the_first_event_has_version_and_position_one(trial: &mut Trial) {
     assert_eq!(events[0].recorded_at, first.recorded_at);
 }
 
-/// G3: an append that expects exactly the version that the stream has is carried out, and the stream goes on
+/// G3: an append that expects exactly the version that the stream has is committed, and the stream continues
 /// from there.
 pub async fn the_exact_version_continues_the_stream(trial: &mut Trial) {
     let store = trial.store();
@@ -32,7 +32,7 @@ pub async fn the_exact_version_continues_the_stream(trial: &mut Trial) {
     assert_eq!(versions, [1, 2, 3, 4, 5]);
 }
 
-/// G3: an append that expects an older version changes nothing, and is told the version that the stream has.
+/// G3: an append that expects an older version changes nothing, and gets the version that the stream has.
 pub async fn a_stale_append_changes_nothing(trial: &mut Trial) {
     let store = trial.store();
     new(store.append(some("order-7", Expected::NoStream, 3)).await);
@@ -118,7 +118,7 @@ pub async fn exists_is_refused_where_there_is_no_stream(trial: &mut Trial) {
     assert_eq!(Picture::of(store).await, before);
 }
 
-/// G3: an append that expects the stream to exist, or expects nothing, is carried out at whatever version the
+/// G3: an append that expects the stream to exist, or expects nothing, is committed at whatever version the
 /// stream has.
 pub async fn exists_and_any_take_whatever_version(trial: &mut Trial) {
     let store = trial.store();
@@ -129,12 +129,12 @@ pub async fn exists_and_any_take_whatever_version(trial: &mut Trial) {
     assert_eq!(new(store.append(said).await).version(), Version::new(5));
 }
 
-/// G3: of many who create the same stream at once, one wins, and each other one is told so.
+/// G3: of many who create the same stream at once, one wins, and each other one gets the conflict.
 pub async fn of_many_creators_one_wins(trial: &mut Trial) {
     one_of_many_wins(trial, "order-7", Expected::NoStream, Version::FIRST).await;
 }
 
-/// G3: of many who update the same version of a stream at once, one wins, and each other one is told so.
+/// G3: of many who update the same version of a stream at once, one wins, and each other one gets the conflict.
 pub async fn of_many_updaters_one_wins(trial: &mut Trial) {
     new(trial.store().append(some("order-7", Expected::NoStream, 4)).await);
     one_of_many_wins(trial, "order-7", at(4), Version::new(5)).await;

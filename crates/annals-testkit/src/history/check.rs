@@ -1,7 +1,7 @@
 //! Whether one order explains a history.
 //!
-//! The log gives the order of the appends that were carried out; a place in it is a number of whole appends. An
-//! append that was carried out has its place. Every other request must have one too: not before anything that
+//! The log gives the order of the appends that were committed; a place in it is a number of whole appends. An
+//! append that was committed has its place. Every other request must have one too: not before anything that
 //! was answered before it was made, not behind anything that was asked for after it was answered. Going through
 //! the requests in the order in which they were made and giving each the earliest place where the model agrees
 //! with the answer finds the places if there are any, because an earlier place never hinders a later request.
@@ -41,7 +41,7 @@ pub(super) fn check(log: &[RecordedEvent], steps: &[Step], faults: bool) {
                 verdicts(log, &order, low..=high, step)
             )
         };
-        // An append that was carried out is seen by whatever comes after it.
+        // An append that was committed is seen by whatever comes after it.
         places.push(if is_written(step) { place + 1 } else { place });
     }
 }
@@ -157,7 +157,7 @@ fn found(run: &[RecordedEvent]) -> Vec<(StreamId, NewEvent)> {
     run.iter().map(|event| (event.stream.clone(), event.to_new())).collect()
 }
 
-/// Whether a store that has carried out the first `place` appends answers this step as it was answered.
+/// Whether a store that has committed the first `place` appends answers this step as it was answered.
 fn explains(log: &[RecordedEvent], order: &Order, place: usize, step: &Step) -> bool {
     let seen = order.prefix(log, place);
     match &step.asked {

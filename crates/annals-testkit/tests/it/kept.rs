@@ -416,7 +416,7 @@ impl Faulty {
                 return Ok(());
             }
         }
-        // Lets another one check too, if another one comes: whoever is alone goes on after a while.
+        // Lets another one check too, if another one comes: one that is alone continues after a while.
         self.checked.fetch_add(1, Ordering::SeqCst);
         for _ in 0..20_000 {
             if self.checked.load(Ordering::SeqCst) > 1 {

@@ -33,7 +33,7 @@ impl Service {
         Self { child, address: address.trim().to_owned() }
     }
 
-    /// Nothing if the service has died.
+    /// The status of the answer; `None` if the service has died.
     fn post(&self, path: &str, body: &Value) -> Option<u16> {
         let body = body.to_string();
         let request =
@@ -88,7 +88,7 @@ async fn nothing_is_lost_between_any_two_steps(database: &str) {
 
         let service = Service::start(database, directory.path(), None);
         assert_eq!(service.get(&format!("/orders/{step}")).is_some(), committed, "{step}");
-        // Whoever had no answer sends it again.
+        // A client that had no answer sends it again.
         let again = service.post("/orders", &order);
         assert_eq!(again, Some(if committed { 409 } else { 204 }), "{step}");
         assert_eq!(service.post(&format!("/orders/{step}/pay"), &json!({})), Some(204));

@@ -37,7 +37,7 @@ impl<C: FromForm, S: Send + Sync> FromRequest<S> for Checked<C> {
 pub struct Caller {
     /// Who gives it.
     pub by: Option<String>,
-    /// Under which key it is carried out once: the header `Idempotency-Key`.
+    /// Under which key it is executed once: the header `Idempotency-Key`.
     pub key: Option<String>,
     /// When it happened, if it was not now: for history that is brought in later.
     pub at: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! The answer to a command that was carried out.
+//! The answer to a command that was executed.
 
 use annals::{Aggregate, Appended, Committed, Loaded, Seen};
 use axum::Json;
@@ -18,7 +18,7 @@ pub struct Done {
     /// The same with the id of the event there: what a query must show to show the effect, `?at_least=…`. After a restore it is
     /// noticed that the log does not have that event.
     pub witness: Seen,
-    /// Whether the command had been carried out before, and this is what it led to then.
+    /// Whether the command had been executed before, and this is what it led to then.
     pub duplicate: bool,
     #[serde(skip)]
     created: bool,

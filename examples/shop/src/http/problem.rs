@@ -1,4 +1,4 @@
-//! What a client is told when a request fails: a problem document (RFC 9457).
+//! The answer to a request that fails: a problem document (RFC 9457).
 //!
 //! ```text
 //! {"type":"urn:annals:shop:invalid","title":"The request is invalid","status":400,"code":"invalid",
@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::form::FieldError;
 
-/// A request that failed, and how the client is told.
+/// A request that failed, and what the client gets as the answer.
 #[derive(Debug)]
 pub struct Problem(Told);
 
@@ -127,7 +127,7 @@ impl From<ViewError> for Problem {
     }
 }
 
-/// Our own mistake: the log of the server says more than the client is told.
+/// Our own mistake: the log of the server says more than the answer to the client.
 fn broken(error: &dyn std::error::Error) -> Problem {
     tracing::error!("{}", annals::core::chain(error));
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the log of the server says more")

@@ -83,7 +83,7 @@ impl MemberService {
         Ok(Together::new(&self.annals, &format!("member-{id}"), caller)?)
     }
 
-    /// Nothing if somebody was faster.
+    /// `None` if another command was faster.
     async fn commit(&self, id: &MemberId, together: Together<'_>) -> Answer<Option<Done>> {
         Ok(match together.commit().await? {
             Outcome::Written(appended) => Some(Done::appended(id, &appended)),

@@ -1,7 +1,6 @@
 //! The member service over HTTP.
 //!
-//! Registering and logging in are for everybody; everything else about a member is for whoever shows the member's
-//! session.
+//! Registering and logging in are for everybody; everything else about a member needs the member's session.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;

@@ -10,7 +10,7 @@ use crate::values::{MemberId, ProductId};
 /// An order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Order {
-    /// Who placed it, and where it goes to; nothing if it has not been placed.
+    /// Who placed it, and where it is delivered; `None` if it has not been placed.
     pub placed: Option<(MemberId, Delivery)>,
     /// What for.
     pub items: Vec<Item>,
@@ -30,7 +30,7 @@ pub enum OrderRefused {
     /// There is no such product.
     #[error("there is no product {0}")]
     ProductNotFound(ProductId),
-    /// Two of its lines are for one product, which is told apart by nothing else when it is sold.
+    /// Two of its lines are for one product, and only the product tells lines apart when they are sold.
     #[error("product {0} is in the order twice; order it once, with the sum")]
     ProductTwice(ProductId),
     /// It is for more than there is.

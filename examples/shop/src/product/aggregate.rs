@@ -11,7 +11,7 @@ use crate::values::{Cents, Name, OrderId, Quantity};
 /// A product.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Product {
-    /// What it is called and what it costs; nothing if it does not exist.
+    /// Its name and price; `None` if it does not exist.
     pub offer: Option<(Name, Cents)>,
     /// How many are left.
     pub stock: u64,

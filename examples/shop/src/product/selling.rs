@@ -1,7 +1,7 @@
 //! Hears of orders and takes their items out of the stock.
 //!
 //! The subscriber is durable by its name: what was ordered while it was down is sold when it comes up. An order may
-//! be delivered to it twice; the command that it leads to is carried out once for each product all the same.
+//! be delivered to it twice; the command that it leads to is executed once for each product all the same.
 
 use annals::{Annals, Recorded, Repository, Result};
 

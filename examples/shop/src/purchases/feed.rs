@@ -50,7 +50,7 @@ pub struct Feed {
 pub struct Fed {
     /// Commands that were given.
     pub commands: u64,
-    /// Those among them that had been carried out before.
+    /// Those among them that had been executed before.
     pub duplicates: u64,
     /// The last of what they led to.
     pub last: Seen,
@@ -68,7 +68,7 @@ pub enum Given {
 }
 
 impl Feed {
-    /// These purchases for this shop, so many customers at once.
+    /// These purchases for this shop, `workers` customers at once.
     pub fn new(shop: &Shop, mut purchases: Vec<Purchase>, workers: usize) -> Self {
         // The sort keeps the order of one customer's purchases of one day.
         purchases.sort_by_key(|purchase| purchase.day);

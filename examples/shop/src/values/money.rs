@@ -86,7 +86,7 @@ impl Quantity {
     /// The most that is accepted at once.
     pub const MOST: u32 = 1_000_000;
 
-    /// This many; nothing if that is none, or too many.
+    /// This many; `None` if that is zero, or too many.
     pub fn new(quantity: u32) -> Option<Self> {
         (1..=Self::MOST).contains(&quantity).then_some(Self(quantity))
     }

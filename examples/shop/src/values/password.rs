@@ -1,8 +1,8 @@
 //! Passwords: what is kept is a salted Argon2id hash, never the password.
 //!
 //! To hash takes long and much memory on purpose, so it is done on a thread for blocking work and never in a
-//! decision, and only a few at once: the threads are also those of the read models, and whoever sends a thousand
-//! passwords shall not have a thousand times the memory.
+//! decision, and only a few at once: the threads are also those of the read models, and a client that sends a
+//! thousand passwords must not take a thousand times the memory.
 
 use std::fmt;
 
@@ -47,7 +47,7 @@ const HASHED_AT_ONCE: usize = 4;
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     static TURNS: Semaphore = Semaphore::const_new(HASHED_AT_ONCE);
     let turn = TURNS.acquire().await.expect("it is never closed");
-    // The turn goes with the work, which goes on when the one who asked has gone away.
+    // The work keeps its turn, and runs on after its caller has gone away.
     let work = move || {
         let _turn = turn;
         work()

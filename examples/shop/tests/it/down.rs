@@ -108,7 +108,7 @@ async fn a_product_that_cannot_be_read_stops_neither_orders_nor_other_products()
         let placed = shop.orders.place(member("kim"), form, known, &Caller::once(key)).await;
         assert!(placed.is_ok(), "{key}: {}", placed.unwrap_err());
     }
-    // The subscriber holds the one order and goes on with the others.
+    // The subscriber holds the one order and continues with the others.
     let sold = async {
         let mut head = annals::Position::ZERO;
         while product_state(&annals, &blue).await.stock != 6 {

@@ -26,7 +26,7 @@ async fn the_stock_is_right_when_many_change_it_at_once() {
         tasks.spawn(async move {
             let caller = Caller::default();
             let by = quantity(number % 7 + 1);
-            // Whoever is told to try again does.
+            // A caller that may retry does.
             loop {
                 let done = if number.is_multiple_of(3) {
                     shop.products.give(&blue, IncreaseStock(by), &caller).await

@@ -1,7 +1,7 @@
 //! Of which streams the events were that are lost, as far as the indexes know.
 //!
 //! An index is looked through once for each segment in which something is lost, however much that is. What it does not
-//! know, or if it is broken, is told all the same: as lost positions.
+//! contain, or all of it if it is broken, is reported all the same: as lost positions.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ fn look_through(copy: &mut Copy<'_>, index: &FileIndex, parts: &[Range<Position>
         return Ok(());
     }
     let mut after = None;
-    // An index that is broken names fewer streams: what is lost is told all the same.
+    // An index that is broken names fewer streams: what is lost is reported all the same.
     while let Ok(streams) = index.streams_after(after.as_deref(), STREAMS)
         && !streams.is_empty()
     {

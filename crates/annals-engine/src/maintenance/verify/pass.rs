@@ -188,7 +188,7 @@ impl Findings {
         let hash = xxhash_rust::xxh3::xxh3_64(event.stream.as_str().as_bytes());
         let known = self.versions.get(&hash).or_else(|| before.get(&hash)).copied().unwrap_or_default();
         let version = event.version.get();
-        // Where events are lost, the versions of their streams are too: that is told already.
+        // Where events are lost, the versions of their streams are too: that is reported already.
         if version != known + 1 && !(self.lossy && version > known) {
             let problem = format!("stream `{}` goes from version {known} to {version}", event.stream);
             self.tell(name, byte, Some(event.position), problem, Lost::Nothing);
@@ -246,7 +246,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Goes on where an earlier pass had come to.
+    /// Resumes where an earlier pass had stopped.
     fn take_up(&mut self, begun: Begun) {
         self.expected = begun.segment;
         self.started_at = begun.started_at;
@@ -438,7 +438,7 @@ impl<'a> Pass<'a> {
         findings.note(Err(Fault::damaged(Proof::NAME, 0, Some(proof.next().previous()), problem)))
     }
 
-    /// Checks that the next segment goes on where this one ends. A header that is broken is told in its turn.
+    /// Checks that the next segment begins where this one ends. A broken header is reported when its segment is reached.
     fn next_header(&self, end: &End, next: Position, findings: &mut Findings) -> Result<(), Fault> {
         let name = file_name(next);
         let file = self.disk.open(&name).map_err(Fault::io("open", &name))?;
@@ -455,7 +455,7 @@ impl<'a> Pass<'a> {
         Ok(match (limit.next, limit.head) {
             (Some(next), _) if end.next < next => Ended::Broken(None),
             (Some(next), _) if end.next > next => Ended::Broken(Some(format!(
-                "the segment goes on to position {}, and the next one begins at {next}",
+                "the segment continues to position {}, and the next one begins at {next}",
                 end.next.previous()
             ))),
             (None, Some(head)) if end.next <= head => Ended::Broken(None),
@@ -541,7 +541,7 @@ impl<'a> Pass<'a> {
         self.note(Fault::damaged(durable::NAME, 24, Some(known.position), problem), lost)
     }
 
-    /// Writes down that the pass has come to this segment; not each time, if there is much to write.
+    /// Records that the pass has reached this segment; not each time, if there is much to write.
     fn save(&mut self, standing: &mut Standing, remember: bool, segment: Position, now: bool) {
         const STREAM_BYTES: u64 = 16;
         let due =

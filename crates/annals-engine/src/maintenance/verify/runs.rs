@@ -1,7 +1,7 @@
 //! The indexes of a log, as a pass over it comes to the events that they speak of.
 //!
 //! Of an open store they are merged meanwhile: so they are looked for at each segment, and those that are gone by then
-//! are passed over. One that is missing is no damage: it is built at open. Of one that is wrong, one thing is told.
+//! are passed over. One that is missing is no damage: it is built at open. One that is wrong is reported once.
 //!
 //! Next below: `index::compare`.
 

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! It is bound to the log by its identity, and to this history of the log by a mark, the hash of the header of the
-//! segment that comes next. A file that is missing, broken or of another log is as none: the pass begins anew. If
-//! it cannot be written, the pass goes on and only cannot be resumed.
+//! segment that comes next. A missing, corrupt or foreign file is ignored: the pass starts from the beginning. If
+//! it cannot be written, the pass continues but cannot be resumed.
 
 use std::collections::HashMap;
 
@@ -64,7 +64,7 @@ pub fn last(disk: &dyn Disk, store: Option<StoreId>) -> Result<Option<LastPass>,
     Ok(read(disk, store)?.and_then(|standing| standing.last))
 }
 
-/// What is written there of this log; nothing, if that cannot be used.
+/// Reads the file; `None` if it cannot be used for this log.
 pub fn read(disk: &dyn Disk, store: Option<StoreId>) -> Result<Option<Standing>, Fault> {
     let names = disk.list().map_err(Fault::io("list", "the log"))?;
     if !names.iter().any(|name| name == NAME) {
@@ -203,7 +203,7 @@ impl<'a> Reader<'a> {
         String::from_utf8(self.blob()?.to_vec()).ok()
     }
 
-    /// Of nothing, if there is none.
+    /// The inner `None` means that there is no digest.
     fn digest(&mut self) -> Option<Option<LogDigest>> {
         match self.blob()? {
             [] => Some(None),

@@ -53,7 +53,7 @@ impl Witness {
     fn acknowledged(&mut self, append: &Append, outcome: Appended) {
         let same = |other: &Append| same(other, append);
         if let Some((_, original)) = self.done.iter().find(|(other, _)| same(other)) {
-            assert!(outcome.duplicate, "an append was carried out twice");
+            assert!(outcome.duplicate, "an append was applied twice");
             assert_eq!(
                 (outcome.first, outcome.last),
                 (original.first, original.last),
@@ -75,7 +75,7 @@ impl Witness {
             let Ok(page) = store.read_log(LogRead::forward(next).limit(7)).await else { return };
             for event in page.events {
                 let expected = Position::new(self.consumed.len() as u64 + 1);
-                assert_eq!(event.position, expected, "a subscription goes on without gap and repetition");
+                assert_eq!(event.position, expected, "a subscription continues without gap and repetition");
                 self.consumed.push(event);
             }
             if page.end {
@@ -173,7 +173,7 @@ impl Witness {
             }
             match store.append(append.clone()).await {
                 Ok(again) => {
-                    assert!(again.duplicate && again.first == outcome.first, "it is carried out twice")
+                    assert!(again.duplicate && again.first == outcome.first, "it is applied twice")
                 }
                 Err(error) => is_damage(&error),
             }
