@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use annals::snapshot::every;
 use annals::{
-    Aggregate, Annals, Context, Decide, Decision, Event, ExecuteError, LoadError, Snapshot, emit_all, every,
+    Aggregate, Annals, Context, Decide, Decision, Event, ExecuteError, LoadError, Snapshot, emit_all,
 };
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use annals::{Annals, Event, Failure, Projection, Recorded, Rows, State};
+use annals::{Annals, Event, HandlerError, Projection, Recorded, State, Tx};
 use annals_core::{Append, Error, EventStore, Expected, LogRead, NewEvent, Position, StreamId};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
@@ -139,9 +139,9 @@ impl Projection for Deposits {
     const SCHEMA: &'static str = SCHEMA;
     type Event = ConsumedEvent;
 
-    fn apply(&self, event: &Recorded<ConsumedEvent>, rows: &Rows) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<ConsumedEvent>, tx: &Tx) -> Result<(), HandlerError> {
         let ConsumedEvent::Deposited { amount } = event.event;
-        rows.execute(INSERT, (event.position.get(), amount))?;
+        tx.execute(INSERT, (event.position.get(), amount))?;
         Ok(())
     }
 }

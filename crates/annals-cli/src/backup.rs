@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use annals_core::{Clock as _, Error, StoreUrl, SystemClock};
-use annals_engine::{BackupOptions, Listed, Manifest, Work, backups, verify_backup};
+use annals_engine::{BackupEntry, BackupOptions, Manifest, Work, backups, verify_backup};
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::address::parser;
-use crate::depot::{Destination, cause};
+use crate::backup_storage::{Destination, cause};
 use crate::exit::Failure;
 use crate::output::{Column, Output, Style, thousands};
 use crate::progress;
@@ -64,10 +64,10 @@ impl Backup {
     async fn make(self) -> anyhow::Result<ExitCode> {
         let url = self.store.context("--store is required")?;
         let store = StoreOption { url }.open_embedded("back up").await?;
-        let depot = self.destination.open()?;
+        let storage = self.destination.open()?;
         let work = Work::new(self.rate);
         let options = BackupOptions { work: work.clone(), verify: self.verify, keep: self.keep };
-        let backup = progress::of(&work, "copying", move || store.backup(&*depot, &options)).await?;
+        let backup = progress::of(&work, "copying", move || store.backup(&*storage, &options)).await?;
         let backup = backup
             .map_err(cause)
             .with_context(|| format!("there is no new backup in {}", self.destination))?;
@@ -110,14 +110,14 @@ impl Backup {
     }
 
     async fn show(self) -> anyhow::Result<ExitCode> {
-        let depot = self.destination.read()?;
+        let storage = self.destination.read()?;
         let work = Work::new(None);
         let (verify, watched) = (self.verify, work.clone());
         let found = progress::of(&work, "reading", move || {
-            let mut found = backups(&*depot)?;
+            let mut found = backups(&*storage)?;
             for listed in found.iter_mut().filter(|_| verify) {
                 let Ok(manifest) = &listed.manifest else { continue };
-                match verify_backup(&*depot, manifest, &watched) {
+                match verify_backup(&*storage, manifest, &watched) {
                     Ok(()) => {}
                     Err(error @ Error::Damaged { .. }) => listed.manifest = Err(error),
                     Err(error) => return Err(error),
@@ -142,7 +142,7 @@ impl Backup {
         Ok(unusable.map_or(ExitCode::SUCCESS, |error| Failure::of_store(error).into()))
     }
 
-    fn table(&self, found: &[Listed], output: &mut Output) -> anyhow::Result<()> {
+    fn table(&self, found: &[BackupEntry], output: &mut Output) -> anyhow::Result<()> {
         let columns = [
             Column::number("BACKUP"),
             Column::number("POSITION"),
@@ -175,7 +175,7 @@ impl Backup {
             );
             output.line(&output.styled(&line, Style::Strong))?;
         }
-        for Listed { number, manifest } in found {
+        for BackupEntry { number, manifest } in found {
             if let Err(error) = manifest {
                 let line = format!("backup {number} cannot be restored: {}", error.chain());
                 output.line(&output.styled(&line, Style::Strong))?;
@@ -196,7 +196,7 @@ pub(crate) fn in_json(backup: &annals_engine::Backup) -> Value {
     json
 }
 
-fn listed_in_json(listed: &Listed) -> Value {
+fn listed_in_json(listed: &BackupEntry) -> Value {
     match &listed.manifest {
         Ok(manifest) => manifest_in_json(manifest),
         Err(error) => json!({"backup": listed.number, "problem": error.chain()}),

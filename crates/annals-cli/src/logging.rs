@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::Duration;
 
-use annals_server::Figure;
+use annals_server::Metric;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -55,8 +55,8 @@ pub(crate) fn flush() {
 }
 
 /// What `/metrics` says of the log.
-pub(crate) fn figures() -> Vec<Figure> {
-    vec![Figure {
+pub(crate) fn metrics() -> Vec<Metric> {
+    vec![Metric {
         name: "annals_log_lines_dropped",
         help: "Lines of the log that could not be written to standard error",
         #[expect(clippy::cast_precision_loss, reason = "a figure of Prometheus is a float")]

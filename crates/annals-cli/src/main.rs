@@ -15,17 +15,18 @@
 mod address;
 mod append;
 mod backup;
+mod backup_storage;
 mod bad_line;
 mod begin;
 mod bench;
 mod demo;
-mod depot;
 mod exit;
 mod export;
 mod files;
 mod head;
 mod import;
 mod logging;
+mod maintenance;
 mod memory;
 mod migrate;
 mod named;
@@ -43,7 +44,6 @@ mod store;
 mod streams;
 mod token;
 mod torture;
-mod upkeep;
 mod verify;
 
 use std::process::ExitCode;

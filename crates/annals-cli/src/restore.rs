@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use annals_core::{Position, StoreUrl, Timestamp};
 use annals_engine::disk::{Disk, Fresh};
-use annals_engine::{EngineStore, Point, RestoreOptions, Work, restore};
+use annals_engine::{EngineStore, RestoreOptions, RestorePoint, Work, restore};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
 use crate::address::parser;
+use crate::backup_storage::{Destination, cause};
 use crate::begin::Place;
-use crate::depot::{Destination, cause};
 use crate::named::refuse_within_store;
 use crate::output::{Output, thousands};
 use crate::progress;
@@ -57,10 +57,10 @@ enum To {
 }
 
 impl To {
-    fn point(self) -> Point {
+    fn point(self) -> RestorePoint {
         match self {
-            Self::Place(place) => Point::Position(place.position()),
-            Self::Time(time) => Point::Time(time),
+            Self::Place(place) => RestorePoint::Position(place.position()),
+            Self::Time(time) => RestorePoint::Time(time),
         }
     }
 
@@ -101,13 +101,13 @@ impl Restore {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let store = StoreOption { url: self.store };
         let directory = store.directory("restore to")?.to_owned();
-        let depot = self.source.read()?;
+        let storage = self.source.read()?;
         let failed = || format!("nothing was restored to {}", store.url);
         refuse_within_store(&directory).with_context(failed)?;
         let fresh = Fresh::begin(&directory).with_context(failed)?;
         let (work, disk) = (Work::new(None), fresh.disk());
         let options = RestoreOptions { work: work.clone(), backup: self.backup, to: self.to.map(To::point) };
-        let restored = progress::of(&work, "restoring", move || restore(&*depot, disk, &options)).await?;
+        let restored = progress::of(&work, "restoring", move || restore(&*storage, disk, &options)).await?;
         let restored = restored.map_err(cause).with_context(failed)?;
         if let Some(to) = self.to {
             to.check(fresh.disk(), restored.head).await.with_context(failed)?;

@@ -10,10 +10,10 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use crate::depot::Destination;
+use crate::backup_storage::Destination;
+use crate::maintenance::StoreMaintenance;
 use crate::output::Output;
 use crate::store::StoreOption;
-use crate::upkeep::Care;
 use crate::{logging, memory, stop};
 
 /// Serve a store over HTTP, with a console at /
@@ -85,9 +85,9 @@ impl Serve {
             return Ok(ExitCode::SUCCESS);
         }
         let store = self.store.create_embedded("verify, back up or migrate while it is served").await?;
-        let care = Care::new(store.clone(), self.backup, self.keep);
+        let care = StoreMaintenance::new(store.clone(), self.backup, self.keep);
         let told = stop::asked()?;
-        let server = server(store.clone(), self.hosts, doors)?.upkeep(care.clone());
+        let server = server(store.clone(), self.hosts, doors)?.maintenance(care.clone());
         announce(&listener, scheme, &format!("serving {}", self.store.url))?;
         let migrating = care.clone().migrate(self.migrate);
         let verifying = self.verify_rate.map(|rate| care.clone().verify_for_ever(rate));
@@ -192,7 +192,7 @@ impl Doors {
 /// The server over this store, which is reached under these names.
 fn server(store: Arc<dyn EventStore>, hosts: Vec<String>, doors: Doors) -> anyhow::Result<Server> {
     let reads_files = doors.tokens.is_some() || doors.tls.is_some();
-    let server = hosts.into_iter().fold(Server::new(store), Server::host).figures(logging::figures);
+    let server = hosts.into_iter().fold(Server::new(store), Server::host).metrics(logging::metrics);
     let server = doors.furnish(server);
     if reads_files {
         reload_when_hung_up(server.reload())?;

@@ -234,7 +234,7 @@ pub fn emit_all<E, X>(events: impl IntoIterator<Item = E>) -> Result<Events<E>, 
 ///
 /// # Errors
 /// Never.
-pub fn nothing<E, X>() -> Result<Events<E>, X> {
+pub fn no_events<E, X>() -> Result<Events<E>, X> {
     Ok(Events(Vec::new()))
 }
 

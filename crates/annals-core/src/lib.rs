@@ -76,7 +76,7 @@ pub mod without_derive {
 
 pub use admission::{Admission, LogView, admit};
 pub use aggregate::{
-    Aggregate, CodecError, CommandOf, Context, Decide, Decision, Event, Events, emit, emit_all, nothing,
+    Aggregate, CodecError, CommandOf, Context, Decide, Decision, Event, Events, emit, emit_all, no_events,
     reject,
 };
 pub use append::{Append, Appended, Condition, Expected, Write};

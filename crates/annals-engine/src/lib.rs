@@ -55,8 +55,8 @@ mod model;
 pub mod fuzzing;
 
 pub use maintenance::backup::{
-    Backup, BackupOptions, Depot, DiskDepot, Listed, Manifest, Point, RestoreOptions, Restored,
-    StoredSegment, backups, restore, verify_backup,
+    Backup, BackupEntry, BackupOptions, BackupStorage, DiskBackupStorage, Manifest, RestoreOptions,
+    RestorePoint, Restored, StoredSegment, backups, restore, verify_backup,
 };
 pub use maintenance::repair::{Note, Repaired, repair_disk};
 pub use maintenance::verify::{

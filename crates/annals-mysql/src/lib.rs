@@ -20,7 +20,7 @@
 //!
 //! The files, in the order in which they are best read: `store`, `append` (what the writer of `annals_sql` says to write
 //! groups), `group` (as text), `read`, `matching` (queries), `statement` (text and values), `watch` (wakes who waits),
-//! `schema` (migrations), `moving` (to another database), `owner` (whose place it is),
+//! `schema` (migrations), `relocation` (to another database), `owner` (whose place it is),
 //! `options`, `session`, `row`, `error`; `state` (for what lies beside a log, and for projections in the transaction of an
 //! append) and `value`.
 #![forbid(unsafe_code)]
@@ -42,13 +42,13 @@ mod schema;
 mod session;
 
 mod error;
-mod moving;
 mod owner;
+mod relocation;
 mod row;
 
-pub use moving::{adopt, fence, is_fenced};
 pub use options::Options;
 pub use owner::claim;
+pub use relocation::{adopt, fence, is_fenced};
 pub use schema::migrate;
 pub use state::MySqlState;
 pub use store::MySqlStore;

@@ -5,7 +5,7 @@ use annals_sql::{Claim, Claimed};
 use sqlx::{Executor, Row};
 
 use crate::options::Address;
-use crate::{Options, moving, row, schema};
+use crate::{Options, relocation, row, schema};
 
 /// Claims the place with this address for a tenant, and makes the log there, if need be. A claim that is there stays.
 ///
@@ -14,7 +14,7 @@ use crate::{Options, moving, row, schema};
 pub async fn claim(url: &str, claim: Claim<'_>) -> Result<()> {
     let address: Address = url.parse()?;
     schema::open(&address, &Options::default()).await?;
-    let claimed = moving::on(&address, async |connection| {
+    let claimed = relocation::on(&address, async |connection| {
         connection.execute("START TRANSACTION").await?;
         let log = "SELECT store_id, position FROM log FOR UPDATE";
         let log = sqlx::query(log).fetch_one(&mut *connection).await?;

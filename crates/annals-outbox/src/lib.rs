@@ -69,7 +69,7 @@ mod publish;
 mod run;
 mod source;
 
-mod letters;
+mod dead_letters;
 mod pending;
 
 #[cfg(feature = "postgres")]
@@ -80,12 +80,12 @@ mod dialect;
 mod error;
 
 pub use database::{Pool, Session};
+pub use dead_letters::{DeadLetter, Failing, Status};
 pub use error::{Error, Failure, Result};
 pub use health::Health;
 pub use lease::LeaseHolder;
-pub use letters::{DeadLetter, Failing, Status};
 pub use message::{DATA_BYTES_MAX, HEADERS_BYTES_MAX, Message, NAME_BYTES_MAX, NewMessage};
 pub use options::Options;
 pub use outbox::Outbox;
-pub use publisher::{Publisher, Publishing, Wake};
+pub use publisher::{Publisher, PublisherHandle, PublisherWaker};
 pub use sink::{LogSink, Sink};

@@ -40,11 +40,11 @@ impl Publisher {
     /// # Errors
     /// `Invalid` if the options are not acceptable; `NoTables`, `NewerTables`; `Database` if it is not reached now. Later
     /// on the publisher waits until it is.
-    pub async fn start(self) -> Result<Publishing> {
+    pub async fn start(self) -> Result<PublisherHandle> {
         let Self { outbox, sink, options } = self;
         options.validate()?;
         outbox.check().await?;
-        let wake = Wake(Arc::new(Notify::new()));
+        let wake = PublisherWaker(Arc::new(Notify::new()));
         let (stop, stopped) = watch::channel(false);
         let (told, health) = watch::channel(Health::default());
         #[cfg(feature = "postgres")]
@@ -66,7 +66,7 @@ impl Publisher {
             run_until_stopped(&run).await;
             drop(running);
         });
-        Ok(Publishing { wake, stop, health, ended })
+        Ok(PublisherHandle { wake, stop, health, ended })
     }
 }
 
@@ -85,17 +85,17 @@ async fn run_until_stopped(run: &Run) {
 }
 
 /// A publisher that runs. Dropped, it is asked to stop, and nobody waits for it.
-pub struct Publishing {
-    wake: Wake,
+pub struct PublisherHandle {
+    wake: PublisherWaker,
     stop: watch::Sender<bool>,
     health: watch::Receiver<Health>,
     /// Closed when the publisher has ended.
     ended: watch::Receiver<()>,
 }
 
-impl Publishing {
+impl PublisherHandle {
     /// What wakes this publisher: to be given to those who write.
-    pub fn waker(&self) -> Wake {
+    pub fn waker(&self) -> PublisherWaker {
         self.wake.clone()
     }
 
@@ -117,9 +117,9 @@ impl Publishing {
 
 /// Wakes a publisher of the same process: called after a commit, the message is published at once.
 #[derive(Clone, Debug)]
-pub struct Wake(Arc<Notify>);
+pub struct PublisherWaker(Arc<Notify>);
 
-impl Wake {
+impl PublisherWaker {
     /// There is something to publish.
     pub fn wake(&self) {
         self.0.notify_one();

@@ -14,7 +14,7 @@
 //! What becomes of an append is judged by `annals_core::admit`, in `annals_sql`. The SQL is in `sql/`.
 //!
 //! The files, in the order in which they are best read: `store`, `append` (what the writer of `annals_sql` says to write
-//! groups), `read`, `matching` (queries), `watch` (wakes who waits), `schema` (migrations), `moving` (to another database),
+//! groups), `read`, `matching` (queries), `watch` (wakes who waits), `schema` (migrations), `relocation` (to another database),
 //! `owner` (whose place it is), `options`, `session`,
 //! `row`, `error`; `state` (for what lies beside a log, and for projections in the transaction of an append) and `value`.
 #![forbid(unsafe_code)]
@@ -34,13 +34,13 @@ mod schema;
 mod session;
 
 mod error;
-mod moving;
 mod owner;
+mod relocation;
 mod row;
 
-pub use moving::{adopt, fence, is_fenced};
 pub use options::Options;
 pub use owner::claim;
+pub use relocation::{adopt, fence, is_fenced};
 pub use schema::migrate;
 pub use state::PostgresState;
 pub use store::PostgresStore;

@@ -6,7 +6,7 @@ use sqlx::{Executor, Row};
 use uuid::Uuid;
 
 use crate::options::Address;
-use crate::{Options, append, moving, schema};
+use crate::{Options, append, relocation, schema};
 
 /// Claims the place with this address for a tenant, and makes the log there, if need be. A claim that is there stays.
 ///
@@ -15,7 +15,7 @@ use crate::{Options, append, moving, schema};
 pub async fn claim(url: &str, claim: Claim<'_>) -> Result<()> {
     let address: Address = url.parse()?;
     schema::open(&address, &Options::default()).await?;
-    let claimed = moving::on(&address, async |connection| {
+    let claimed = relocation::on(&address, async |connection| {
         connection.execute(append::LOCK).await?;
         let there = "SELECT l.store_id, NOT EXISTS (SELECT FROM events), o.directory, o.tenant
             FROM log AS l LEFT JOIN owner AS o ON true";

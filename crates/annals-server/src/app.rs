@@ -9,9 +9,9 @@ use crate::auth::Gate;
 use crate::bounds::Bounds;
 use crate::hosts::Hosts;
 use crate::live_pages::LivePages;
+use crate::maintenance::Maintenance;
 use crate::metrics::Metrics;
 use crate::room::Room;
-use crate::upkeep::Upkeep;
 
 /// Shared by all requests.
 pub(crate) struct App {
@@ -22,7 +22,7 @@ pub(crate) struct App {
     /// How large the body of a request may be.
     pub(crate) body_bytes_max: usize,
     /// The care that the store is given, if it is given any.
-    pub(crate) upkeep: Option<Arc<dyn Upkeep>>,
+    pub(crate) maintenance: Option<Arc<dyn Maintenance>>,
     /// The tokens that are let in.
     pub(crate) gate: Gate,
     /// Whether connections are TLS.
@@ -82,7 +82,7 @@ impl App {
             store: Store(store),
             limits: Limits::default(),
             body_bytes_max: 90 << 20,
-            upkeep: None,
+            maintenance: None,
             gate: Gate::Open,
             has_tls: false,
             hosts: Hosts { loopback: true, named: Vec::new() },

@@ -17,7 +17,7 @@ pub(crate) async fn backup(
     RawQuery(query): RawQuery,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     Params::of(query.as_deref()).finish()?;
-    let Some(upkeep) = app.upkeep.clone().filter(|upkeep| upkeep.backs_up()) else {
+    let Some(maintenance) = app.maintenance.clone().filter(|maintenance| maintenance.backs_up()) else {
         let detail = "this server has no place for backups";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", detail));
     };
@@ -26,7 +26,7 @@ pub(crate) async fn backup(
     };
     // The backup continues if the client that asked for it does not wait.
     let made = tokio::task::spawn_blocking(move || {
-        let made = upkeep.backup();
+        let made = maintenance.backup();
         drop(turn);
         made
     });

@@ -9,7 +9,7 @@
 //! routes.rs        every method and path, the right that each needs, and the layers around them
 //!   append.rs read.rs live.rs      the API          health.rs backup.rs openapi.rs   for operators
 //!   token.rs etag.rs expected.rs   positions that name their history, and what is expected of them
-//!   metrics.rs upkeep.rs           what is counted, and backups and figures of the store
+//!   metrics.rs maintenance.rs      what is counted, and backups and figures of the store
 //!   console.rs browsers.rs         for people       problem.rs                        what fails, and what is said of it
 //! ```
 //!
@@ -51,9 +51,9 @@ mod token;
 
 mod backup;
 mod health;
+mod maintenance;
 mod metrics;
 mod openapi;
-mod upkeep;
 
 mod console;
 
@@ -70,12 +70,12 @@ pub use access::Right;
 pub use auth::{Grant, Issued, TokenFile, check_tokens};
 pub use axum::http::StatusCode;
 pub use bounds::Bounds;
+use maintenance::Figures;
+pub use maintenance::{Maintenance, Metric};
 pub use problem::Problem;
 pub use reload::Reload;
 pub use routes::{rights, served};
 pub use tls::TlsFiles;
-use upkeep::Figures;
-pub use upkeep::{Figure, Upkeep};
 
 /// A server over a store, to be furnished and then started with [`serve`](Self::serve).
 pub struct Server {
@@ -84,7 +84,7 @@ pub struct Server {
     body_bytes_max: Option<usize>,
     bounds: Bounds,
     grace: Duration,
-    upkeep: Option<Arc<dyn Upkeep>>,
+    maintenance: Option<Arc<dyn Maintenance>>,
     hosts: Vec<String>,
     gate: auth::Gate,
     tls: Option<TlsFiles>,
@@ -104,7 +104,7 @@ impl Server {
             body_bytes_max: None,
             bounds: Bounds::default(),
             grace: Duration::from_secs(10),
-            upkeep: None,
+            maintenance: None,
             hosts: Vec::new(),
             gate: auth::Gate::Open,
             tls: None,
@@ -146,15 +146,15 @@ impl Server {
 
     /// Takes care of the store: lets backups be asked for, and shows its figures.
     #[must_use]
-    pub fn upkeep(mut self, upkeep: Arc<dyn Upkeep>) -> Self {
-        self.upkeep = Some(Arc::clone(&upkeep));
-        self.figures(move || upkeep.figures())
+    pub fn maintenance(mut self, maintenance: Arc<dyn Maintenance>) -> Self {
+        self.maintenance = Some(Arc::clone(&maintenance));
+        self.metrics(move || maintenance.metrics())
     }
 
     /// Shows these figures at `/metrics` too. They are asked for at each request and must not block.
     #[must_use]
-    pub fn figures(mut self, figures: impl Fn() -> Vec<Figure> + Send + Sync + 'static) -> Self {
-        self.figures.push(Figures(Arc::new(figures)));
+    pub fn metrics(mut self, metrics: impl Fn() -> Vec<Metric> + Send + Sync + 'static) -> Self {
+        self.figures.push(Figures(Arc::new(metrics)));
         self
     }
 
@@ -245,7 +245,7 @@ impl Server {
             sending,
             limits: self.limits,
             metrics: metrics::Metrics::new(figures),
-            upkeep: self.upkeep,
+            maintenance: self.maintenance,
             gate: self.gate,
             has_tls: self.tls.is_some(),
             hosts: hosts::Hosts { loopback, named: self.hosts },

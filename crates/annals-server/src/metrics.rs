@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::upkeep::Figures;
+use crate::maintenance::Figures;
 
 /// Upper bounds of the classes of latency, in seconds.
 const LATENCY_SECONDS: [f64; 14] =

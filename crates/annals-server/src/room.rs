@@ -18,8 +18,8 @@ use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::maintenance::{Figures, Metric};
 use crate::problem::Problem;
-use crate::upkeep::{Figure, Figures};
 
 /// Bytes of one permit.
 const UNIT: usize = 1 << 10;
@@ -125,7 +125,7 @@ pub(crate) fn figures(sending: Arc<Room>, bodies: Arc<Room>) -> Figures {
             ("annals_http_body_bytes", "Bytes of bodies that are received or worked on", &bodies),
         ];
         #[expect(clippy::cast_precision_loss, reason = "a figure of Prometheus is a float")]
-        let figure = |(name, help, room): (&'static str, &'static str, &Arc<Room>)| Figure {
+        let figure = |(name, help, room): (&'static str, &'static str, &Arc<Room>)| Metric {
             name,
             help,
             value: room.taken() as f64,

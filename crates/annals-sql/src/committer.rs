@@ -19,7 +19,7 @@ use annals_core::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::inline::{self, Inline, Inlines, Undone};
+use crate::inline::{self, InlineProjection, Inlines, Undone};
 use crate::stage::Outcome;
 use crate::writer::Writer;
 use crate::{Batch, Database, Failure, Lineage, Pending, Progress, Staged, Tail};
@@ -287,7 +287,7 @@ async fn carry_out(
     writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
     progress: &Progress,
-    inlines: &[Arc<dyn Inline>],
+    inlines: &[Arc<dyn InlineProjection>],
     group: Vec<Request>,
 ) {
     let mut groups = VecDeque::from([group]);
@@ -388,7 +388,7 @@ async fn write<'a>(
     writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
     batch: &Batch<'a>,
-    inlines: &[Arc<dyn Inline>],
+    inlines: &[Arc<dyn InlineProjection>],
 ) -> Result<(Staged<'a>, Tail), Undone> {
     if !inlines.is_empty() {
         return inline::write(writer, clock, batch, inlines).await;

@@ -23,7 +23,7 @@ use crate::{Batch, Database, Failure, Staged, Tail};
 
 /// A projection that takes events in the transaction of their append.
 #[async_trait]
-pub trait Inline: Send + Sync + 'static {
+pub trait InlineProjection: Send + Sync + 'static {
     /// Takes the events of a group, in its transaction; says whether it did.
     async fn take(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<bool, NotTaken>;
 
@@ -56,29 +56,29 @@ pub enum NotTaken {
 
 /// The inline projections of one store in this process. A clone is the same.
 #[derive(Clone, Default)]
-pub struct Inlines(Arc<RwLock<Vec<Arc<dyn Inline>>>>);
+pub struct Inlines(Arc<RwLock<Vec<Arc<dyn InlineProjection>>>>);
 
 /// An inline projection takes events as long as this is there.
 #[must_use = "it takes events as long as this is there"]
-pub struct Registered {
+pub struct Registration {
     inlines: Inlines,
-    inline: Arc<dyn Inline>,
+    inline: Arc<dyn InlineProjection>,
 }
 
 impl Inlines {
     /// From now on it takes every event that this process appends.
-    pub fn register(&self, inline: Arc<dyn Inline>) -> Registered {
+    pub fn register(&self, inline: Arc<dyn InlineProjection>) -> Registration {
         // What is under the lock is whole after a panic too.
         self.0.write().unwrap_or_else(PoisonError::into_inner).push(inline.clone());
-        Registered { inlines: self.clone(), inline }
+        Registration { inlines: self.clone(), inline }
     }
 
-    pub(crate) fn all(&self) -> Vec<Arc<dyn Inline>> {
+    pub(crate) fn all(&self) -> Vec<Arc<dyn InlineProjection>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Drop for Registered {
+impl Drop for Registration {
     fn drop(&mut self) {
         let mut inlines = self.inlines.0.write().unwrap_or_else(PoisonError::into_inner);
         inlines.retain(|inline| !Arc::ptr_eq(inline, &self.inline));
@@ -113,7 +113,7 @@ pub(crate) async fn write<'a>(
     writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
     batch: &Batch<'a>,
-    inlines: &[Arc<dyn Inline>],
+    inlines: &[Arc<dyn InlineProjection>],
 ) -> Result<(Staged<'a>, Tail), Undone> {
     let (staged, tail) = begin(writer, clock, batch).await?;
     if staged.events.is_empty() {

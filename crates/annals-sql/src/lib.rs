@@ -52,7 +52,7 @@ pub use database::{Database, How};
 pub use facts::{Asked, Facts, Tail};
 pub use failure::{Failure, Step, Verdict};
 pub use held::{Held, Speaks};
-pub use inline::{Group, Inline, Inlines, NotTaken, Registered};
+pub use inline::{Group, InlineProjection, Inlines, NotTaken, Registration};
 pub use line::{Borrowed, Cancels, Driver, IDLE, Lent, Line, Pool, answered};
 pub use lineage::{Found, Lineage, Role};
 pub use matching::{Arm, Property, arms, order};

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! a thread for blocking work                      the task
-//! apply -> Rows -> StatementChannel ---- statement, values ---> Session
+//! apply -> Tx -> StatementChannel ---- statement, values ---> Session
 //!                                   <--------- answer ---------
 //! ```
 //!

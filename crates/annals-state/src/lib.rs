@@ -58,7 +58,7 @@ pub use memory::MemoryState;
 pub use name::NAME_BYTES_MAX;
 pub use place::{AWAY_MAX, SchemaLock, ViewPlace};
 pub use row::{Column, FromRow, Row, read};
-pub use rows::Rows;
+pub use rows::Tx;
 #[cfg(feature = "sqlite")]
 pub use rows::select;
 pub use session::{Answer, Fault, Session, Sessions, run};

@@ -16,7 +16,7 @@ use crate::{Dialect, Params, Row, SqlError, StatementChannel, row};
 /// transaction.
 ///
 /// Values are `?1`, `?2`, … in every database; `docs/sql-stores.md` says which SQL works in all of them.
-pub struct Rows<'a>(Over<'a>);
+pub struct Tx<'a>(Over<'a>);
 
 enum Over<'a> {
     #[cfg(feature = "sqlite")]
@@ -24,7 +24,7 @@ enum Over<'a> {
     Database(&'a StatementChannel),
 }
 
-impl<'a> Rows<'a> {
+impl<'a> Tx<'a> {
     /// Those of a transaction on this connection to SQLite.
     #[cfg(feature = "sqlite")]
     pub fn new(connection: &'a Connection) -> Self {

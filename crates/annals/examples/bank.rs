@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use annals::snapshot::{every, older_than};
 use annals::testing::given;
 use annals::{
-    Aggregate, Annals, Context, Decide, Decision, Event, ExecuteError, Failure, Projection, Recorded, Rows,
-    Snapshot, emit, every, nothing, older_than, reject,
+    Aggregate, Annals, Context, Decide, Decision, Event, ExecuteError, HandlerError, Projection, Recorded,
+    Snapshot, Tx, emit, no_events, reject,
 };
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +77,7 @@ impl Decide<Bank> for Account {
             }
             Bank::Withdraw(amount) => emit(AccountEvent::Withdrawn { amount: *amount }),
             Bank::Deposit(amount) => emit(AccountEvent::Deposited { amount: *amount }),
-            Bank::Block(_) if self.blocked => nothing(),
+            Bank::Block(_) if self.blocked => no_events(),
             Bank::Block(reason) => emit(AccountEvent::Blocked { reason: reason.clone() }),
         }
     }
@@ -91,10 +92,10 @@ impl Projection for BlockedAccounts {
         CREATE TABLE blocked (account TEXT PRIMARY KEY, reason TEXT NOT NULL, at INTEGER NOT NULL);
         CREATE INDEX blocked_at ON blocked (at);";
     type Event = AccountEvent;
-    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<AccountEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
         if let AccountEvent::Blocked { reason } = &event.event {
             let insert = "INSERT INTO blocked VALUES (?1, ?2, ?3)";
-            rows.execute(insert, (event.aggregate_id(), reason, event.time()))?;
+            tx.execute(insert, (event.aggregate_id(), reason, event.time()))?;
         }
         Ok(())
     }

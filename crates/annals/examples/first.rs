@@ -1,7 +1,7 @@
 //! A first aggregate with a projection: accounts that cannot be overdrawn, and a table of their balances.
 #![allow(clippy::print_stdout, reason = "a program that speaks to its user")]
 
-use annals::{Aggregate, Annals, Context, Decide, Decision, Event, Failure, Projection, Recorded, Rows};
+use annals::{Aggregate, Annals, Context, Decide, Decision, Event, HandlerError, Projection, Recorded, Tx};
 use serde::{Deserialize, Serialize};
 
 #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -49,10 +49,10 @@ impl Projection for Balances {
     const NAME: &'static str = "balances";
     const SCHEMA: &'static str = "CREATE TABLE balances (account TEXT PRIMARY KEY, amount INTEGER)";
     type Event = AccountEvent;
-    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<AccountEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
         let AccountEvent::Booked { amount } = event.event;
         let add = "INSERT INTO balances VALUES (?1, ?2) ON CONFLICT DO UPDATE SET amount = amount + ?2";
-        rows.execute(add, (event.aggregate_id(), amount))?;
+        tx.execute(add, (event.aggregate_id(), amount))?;
         Ok(())
     }
 }

@@ -13,15 +13,15 @@ const CHAIN_BYTES_MAX: usize = 10_000;
 const SOURCES_MAX: usize = 64;
 
 /// Why a projection or a subscriber could not take an event. Every error turns into one with `?`, also a boxed one and that
-/// of `anyhow`; to say it in words, there is [`Failure::new`].
+/// of `anyhow`; to say it in words, there is [`HandlerError::new`].
 ///
 /// ```
-/// # use annals::Failure;
+/// # use annals::HandlerError;
 /// fn boxed() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 ///     Err("no network")?
 /// }
 ///
-/// fn handler() -> Result<(), Failure> {
+/// fn handler() -> Result<(), HandlerError> {
 ///     let port: u16 = "2113".parse()?;
 ///     assert_eq!(port, 2113);
 ///     Ok(boxed()?)
@@ -30,9 +30,9 @@ const SOURCES_MAX: usize = 64;
 /// ```
 ///
 /// It is not itself a `std::error::Error`, as otherwise not every error could turn into one.
-pub struct Failure(Cause);
+pub struct HandlerError(Cause);
 
-impl Failure {
+impl HandlerError {
     /// It failed for this reason.
     pub fn new(reason: impl Into<Cause>) -> Self {
         Self(reason.into())
@@ -71,19 +71,19 @@ impl Failure {
     }
 }
 
-impl<E: Into<Cause>> From<E> for Failure {
+impl<E: Into<Cause>> From<E> for HandlerError {
     fn from(error: E) -> Self {
         Self(error.into())
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.chain())
     }
 }
 
-impl fmt::Debug for Failure {
+impl fmt::Debug for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -109,7 +109,7 @@ impl fmt::Debug for Failure {
 pub struct Refused;
 
 /// Whether this is what SQLite says of a broken file.
-pub(crate) fn is_of_broken_file(failure: &Failure) -> bool {
+pub(crate) fn is_of_broken_file(failure: &HandlerError) -> bool {
     failure.downcast_ref::<SqlError>().is_some_and(SqlError::is_broken_file)
 }
 
@@ -120,16 +120,16 @@ pub(crate) fn shown(text: impl FnOnce() -> String) -> String {
 }
 
 /// Does this, and makes a failure of a panic.
-pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, HandlerError>) -> Result<T, HandlerError> {
     // Whatever the work has half changed is a transaction that is undone, or its own.
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Failure::new(panic_text(panic))))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(HandlerError::new(panic_text(panic))))
 }
 
 /// The same for a future, of which nothing is left afterwards: its destructor is covered too.
 pub(crate) async fn caught_later<T>(
-    work: impl Future<Output = Result<T, Failure>> + Send,
-) -> Result<T, Failure> {
-    annals_consume::caught(work).await.unwrap_or_else(|panic| Err(Failure::new(panic)))
+    work: impl Future<Output = Result<T, HandlerError>> + Send,
+) -> Result<T, HandlerError> {
+    annals_consume::caught(work).await.unwrap_or_else(|panic| Err(HandlerError::new(panic)))
 }
 
 #[cfg(test)]
@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn an_error_without_an_end_has_a_text_with_one() {
-        assert!(Failure::new(Endless).chain().len() <= CHAIN_BYTES_MAX + '…'.len_utf8());
-        assert!(!Failure::new(Endless).is_refusal());
+        assert!(HandlerError::new(Endless).chain().len() <= CHAIN_BYTES_MAX + '…'.len_utf8());
+        assert!(!HandlerError::new(Endless).is_refusal());
     }
 
     /// Panics when it is dropped.
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_destructor_that_panics_is_part_of_the_text() {
-        let text = Failure::new(Spiteful).into_text();
+        let text = HandlerError::new(Spiteful).into_text();
         assert!(text.contains("spite") && text.contains("while it is dropped"), "{text}");
         let failure = caught::<()>(|| std::panic::panic_any(Spiteful)).unwrap_err();
         assert!(failure.chain().contains("no message"), "{failure}");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use annals_consume::{Waits, reached};
 use annals_core::{EventStore, LogRead, Query, Seen, Witness};
 
-use crate::Failure;
+use crate::HandlerError;
 use crate::progress::Progress;
 
 /// How often the checkpoint is looked at while events are there that the other process must take, and while nobody here
@@ -22,7 +22,7 @@ const ASK: Duration = Duration::from_secs(2);
 /// What is followed.
 pub(crate) trait Followed {
     /// The checkpoint.
-    fn checkpoint(&self) -> impl Future<Output = Result<Seen, Failure>> + Send;
+    fn checkpoint(&self) -> impl Future<Output = Result<Seen, HandlerError>> + Send;
 
     /// Everything up to the end of the log is done.
     fn caught_up(&mut self) -> impl Future<Output = ()> + Send;
@@ -63,7 +63,7 @@ async fn look(
     progress: &Progress,
     followed: &mut impl Followed,
     waits: &mut Waits,
-) -> Result<(), Failure> {
+) -> Result<(), HandlerError> {
     let done = followed.checkpoint().await?;
     let read = LogRead::forward(done.position.next()).matching(query.clone()).limit(1);
     let page = store.read_log(read).await?;
@@ -102,7 +102,7 @@ mod tests {
     struct At(Witness);
 
     impl Followed for At {
-        async fn checkpoint(&self) -> Result<Seen, Failure> {
+        async fn checkpoint(&self) -> Result<Seen, HandlerError> {
             Ok(self.0.into())
         }
         async fn caught_up(&mut self) {}

@@ -56,7 +56,7 @@
 //! - [`Annals`]: the system as a whole, opened on a URL.
 //! - [`Repository`]: aggregates and commands; [`Snapshot`] for long streams; [`Answer`] for what leads to no event.
 //! - [`Projection`]: rows made of events, queried through a [`View`].
-//! - [`Subscribe`]: handlers of events, and the commands that follow from them ([`Handling`]).
+//! - [`SubscriberBuilder`]: handlers of events, and the commands that follow from them ([`Delivery`]).
 //! - [`testing`]: aggregates and projections without a store, and golden files of events.
 //! - [`Tenants`]: a log for each tenant, moved while it is in use.
 //! - [`Subscription`] and [`EventStore`]: the log itself.
@@ -72,7 +72,7 @@ mod system;
 
 mod reports;
 mod repository;
-mod snapshot;
+pub mod snapshot;
 
 mod projection;
 mod subscriber;
@@ -100,30 +100,30 @@ mod tasks;
 pub use annals_core::derived;
 
 pub use annals_consume::{Ladder, Subscription};
-pub use annals_core as core;
+pub use annals_core as contract;
 pub use annals_core::without_derive::Event;
 pub use annals_core::{
     Aggregate, Append, Appended, Backoff, Bytes, Category, Cause, Clock, CodecError, CommandOf, ContentType,
     Context, Decide, Decision, Error, EventId, EventMetadata, EventStore, EventStoreExt, EventType, Events,
     Expected, IdempotencyKey, Invalid, MemoryStore, Metadata, NewEvent, Position, Query, QueryItem, RawEvent,
     RecordedEvent, Result, Seen, StoreId, StoreUrl, StreamId, StreamInfo, StreamList, SystemClock, Tag,
-    TestClock, Text, Timestamp, Upcaster, Version, Witness, emit, emit_all, nothing, reject,
+    TestClock, Text, Timestamp, Upcaster, Version, Witness, emit, emit_all, no_events, reject,
 };
 pub use annals_macros::Event;
 
-pub use annals_state::{Column, Dialect, FromRow, FromValue, Params, Row, Rows, SqlError, ToValue, Value};
+pub use annals_state::{Column, Dialect, FromRow, FromValue, Params, Row, SqlError, ToValue, Tx, Value};
 pub use codec::Unreadable;
-pub use failure::{Failure, Refused};
+pub use failure::{HandlerError, Refused};
 pub use fold::LoadError;
 pub use open::{open_store, open_store_to_read, open_store_with};
-pub use progress::{Failing, Kind, Phase, Status};
-pub use projection::{Project, Projection, ProjectionHandle, View, ViewError};
+pub use progress::{Kind, LastError, Phase, Status};
+pub use projection::{Projection, ProjectionBuilder, ProjectionHandle, View, ViewError};
 pub use recorded::Recorded;
 pub use repository::{
-    Answer, Change, Committed, Execute, ExecuteError, History, Loaded, Refusal, Repository,
+    Answer, Change, CommandBuilder, Committed, ExecuteError, History, Loaded, Refusal, Repository,
 };
-pub use snapshot::{MemorySnapshots, Policy, Snapshot, SnapshotStore, StoredSnapshot, every, older_than};
+pub use snapshot::{MemorySnapshots, Policy, Snapshot, SnapshotStore, StoredSnapshot};
 pub use state::State;
-pub use subscriber::{Handling, Subscribe};
+pub use subscriber::{Delivery, SubscriberBuilder};
 pub use system::Annals;
-pub use tenants::{Moving, Tenants};
+pub use tenants::{MoveProgress, Tenants};

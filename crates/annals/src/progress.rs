@@ -44,7 +44,7 @@ pub struct Status {
     /// Position of the newest event in the log when the status was asked for.
     pub head: Position,
     /// The last error since the last success, and how often it has been tried since.
-    pub failing: Option<Failing>,
+    pub failing: Option<LastError>,
     /// How many events a command was refused over since the start, in this process. That is an answer: the subscriber is done with
     /// them. Always 0 of a projection.
     pub refused: u64,
@@ -56,7 +56,7 @@ pub struct Status {
 /// What goes wrong, while it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Failing {
+pub struct LastError {
     /// The last error.
     pub error: String,
     /// How often it was tried in vain.
@@ -81,7 +81,7 @@ pub(crate) struct Standing {
     pub position: Position,
     /// The id of the event there, if it is known.
     pub event: Option<EventId>,
-    pub failing: Option<Failing>,
+    pub failing: Option<LastError>,
     pub refused: u64,
     pub notice: Option<String>,
     /// Whether there is nothing for this process to do, as others do all of it.
@@ -212,7 +212,7 @@ impl Progress {
         self.0.send_modify(|standing| {
             let (attempts, since) =
                 standing.failing.as_ref().map_or((1, now), |before| (before.attempts + 1, before.since));
-            standing.failing = Some(Failing { error, attempts, position, since });
+            standing.failing = Some(LastError { error, attempts, position, since });
             standing.phase = Phase::Retrying;
             tried = attempts;
         });

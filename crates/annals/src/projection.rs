@@ -15,7 +15,7 @@ mod view;
 use std::sync::Arc;
 
 use annals_core::{Backoff, Event, EventStore, Invalid, Result};
-use annals_state::{Dialect, Rows};
+use annals_state::{Dialect, Tx};
 use parking_lot::RwLock;
 
 use home::Home;
@@ -29,7 +29,7 @@ use crate::progress::{Progress, Status};
 use crate::shared::Shared;
 use crate::state::Views;
 use crate::tasks::{Registry, Tasks};
-use crate::{Failure, Recorded};
+use crate::{HandlerError, Recorded};
 
 /// Rows in a database, made of the events of the log, to be queried.
 ///
@@ -68,23 +68,23 @@ pub trait Projection: Send + Sync + 'static {
     ///
     /// # Errors
     /// Any; the event is tried again later, and nothing that was done here stays.
-    fn apply(&self, event: &Recorded<Self::Event>, rows: &Rows<'_>) -> Result<(), Failure>;
+    fn apply(&self, event: &Recorded<Self::Event>, tx: &Tx<'_>) -> Result<(), HandlerError>;
 
-    /// Takes several events, in order, while the rows are filled: at most those of [`Project::batch`]. The rows must come out as if
+    /// Takes several events, in order, while the rows are filled: at most those of [`ProjectionBuilder::batch`]. The rows must come out as if
     /// [`apply`](Self::apply) took them one after the other, which it does unless something else is said. For speed: one
     /// statement may write the rows of many events.
     ///
     /// # Errors
     /// Any; nothing that was done here stays, and the events are given to [`apply`](Self::apply) one by one, to find the one that
     /// fails.
-    fn apply_all(&self, events: &[Recorded<Self::Event>], rows: &Rows<'_>) -> Result<(), Failure> {
-        events.iter().try_for_each(|event| self.apply(event, rows))
+    fn apply_all(&self, events: &[Recorded<Self::Event>], tx: &Tx<'_>) -> Result<(), HandlerError> {
+        events.iter().try_for_each(|event| self.apply(event, tx))
     }
 }
 
 /// A projection that is to be started.
 #[must_use = "a projection does nothing until it is started"]
-pub struct Project<P> {
+pub struct ProjectionBuilder<P> {
     shared: Arc<Shared>,
     tasks: Arc<Tasks>,
     started: Registry<Projected>,
@@ -94,7 +94,7 @@ pub struct Project<P> {
     inline: bool,
 }
 
-impl<P: Projection> Project<P> {
+impl<P: Projection> ProjectionBuilder<P> {
     pub(crate) fn new(
         shared: Arc<Shared>,
         tasks: Arc<Tasks>,

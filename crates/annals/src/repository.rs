@@ -27,7 +27,7 @@ pub use answer::{Answer, Refusal};
 pub(crate) use delivered::Delivered;
 pub(crate) use encoded::Encoded;
 pub use error::ExecuteError;
-pub use execute::{Committed, Execute};
+pub use execute::{CommandBuilder, Committed};
 pub use history::{Change, History};
 
 use crate::codec;
@@ -137,18 +137,18 @@ impl<A: Aggregate> Repository<A> {
     }
 
     /// Gives a command to an aggregate, which need not exist yet.
-    pub fn execute<C>(&self, id: impl Into<String>, command: C) -> Execute<A, C>
+    pub fn execute<C>(&self, id: impl Into<String>, command: C) -> CommandBuilder<A, C>
     where
         C: CommandOf<A>,
     {
         let id = id.into();
-        let Some(delivered) = &self.delivered else { return Execute::new(self.clone(), id, command) };
+        let Some(delivered) = &self.delivered else { return CommandBuilder::new(self.clone(), id, command) };
         let cause = delivered.cause(A::NAME, &id, self.shared.store.id());
-        Execute::new(self.clone(), id, command).caused(cause, &delivered.metadata)
+        CommandBuilder::new(self.clone(), id, command).caused(cause, &delivered.metadata)
     }
 
     /// Gives a command to an aggregate that must not exist yet.
-    pub fn create<C>(&self, id: impl Into<String>, command: C) -> Execute<A, C>
+    pub fn create<C>(&self, id: impl Into<String>, command: C) -> CommandBuilder<A, C>
     where
         C: CommandOf<A>,
     {
@@ -156,7 +156,7 @@ impl<A: Aggregate> Repository<A> {
     }
 
     /// Gives a command to an aggregate that must exist.
-    pub fn update<C>(&self, id: impl Into<String>, command: C) -> Execute<A, C>
+    pub fn update<C>(&self, id: impl Into<String>, command: C) -> CommandBuilder<A, C>
     where
         C: CommandOf<A>,
     {

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 pub use annals_state::{MemorySnapshots, SnapshotStore, StoredSnapshot};
 pub use policy::{Policy, every, older_than};
 
-use crate::Failure;
+use crate::HandlerError;
 use crate::codec;
 use crate::failure::caught;
 use crate::fold::Folded;
@@ -51,8 +51,8 @@ pub(crate) struct Snapshots<A> {
     policy: Policy,
     schema: String,
     // Where the bounds of serde are known, these two are made; the repository need not know them.
-    write: fn(&A) -> Result<Vec<u8>, Failure>,
-    read: fn(&[u8]) -> Result<A, Failure>,
+    write: fn(&A) -> Result<Vec<u8>, HandlerError>,
+    read: fn(&[u8]) -> Result<A, HandlerError>,
     /// Whether it was reported that a state of this kind cannot be kept.
     reported: AtomicBool,
 }
@@ -81,13 +81,15 @@ fn schema<A: Snapshot>() -> String {
 }
 
 /// The state as JSON, if that is read back as the same state.
-pub(crate) fn written<A: Snapshot + Serialize + DeserializeOwned>(state: &A) -> Result<Vec<u8>, Failure> {
+pub(crate) fn written<A: Snapshot + Serialize + DeserializeOwned>(
+    state: &A,
+) -> Result<Vec<u8>, HandlerError> {
     let bytes = serde_json::to_vec(state)?;
     let read: A = serde_json::from_slice(&bytes)?;
     match exact::difference(state, &read)? {
         None if state.is_same(&read) => Ok(bytes),
-        None => Err(Failure::new("it is read back as another state, by `Snapshot::is_same`")),
-        Some(field) => Err(Failure::new(format!("its field `{field}` is read back as another value"))),
+        None => Err(HandlerError::new("it is read back as another state, by `Snapshot::is_same`")),
+        Some(field) => Err(HandlerError::new(format!("its field `{field}` is read back as another value"))),
     }
 }
 
@@ -153,7 +155,7 @@ impl<A: Aggregate> Snapshots<A> {
     }
 
     /// Reports once for a kind of aggregate that a state cannot be kept.
-    fn report(&self, stream: &StreamId, error: &Failure) {
+    fn report(&self, stream: &StreamId, error: &HandlerError) {
         if !self.reported.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 aggregate = self.schema, %stream, %error,

@@ -1,12 +1,12 @@
-//! Subscribers: handlers to which events are delivered. Their promises (U1 to U4) are documented at [`Subscribe`].
+//! Subscribers: handlers to which events are delivered. Their promises (U1 to U4) are documented at [`SubscriberBuilder`].
 //!
-//! The files: `handling` (what a handler sees), `checkpoint` (how far it has come), `run` (the task), `group` (the work is
+//! The files: `delivery` (what a handler sees), `checkpoint` (how far it has come), `run` (the task), `group` (the work is
 //! shared), `division` (into other shares than before).
 
 mod checkpoint;
+mod delivery;
 mod division;
 mod group;
-mod handling;
 mod run;
 
 use std::pin::Pin;
@@ -15,15 +15,15 @@ use std::sync::Arc;
 use annals_core::{Backoff, Event, Invalid, RecordedEvent, Result};
 
 use checkpoint::{CheckpointError, Checkpoints};
+pub use delivery::Delivery;
 use group::{Group, Share};
-pub use handling::Handling;
 use run::SubscriberRunner;
 
 use crate::codec::{self, Parts};
 use crate::progress::{Kind, Progress};
 use crate::shared::Shared;
 use crate::tasks::{Known, Registry, Tasks};
-use crate::{Failure, Recorded};
+use crate::{HandlerError, Recorded};
 
 /// How long the name of a subscriber may be, which is a key of a table.
 const NAME_BYTES_MAX: usize = 1_000;
@@ -34,7 +34,7 @@ const SHARES_MAX: usize = 1_000;
 ///
 /// - U1  A subscriber is durable by its name: what is written while it is down is delivered when it starts.
 /// - U2  The checkpoint moves after the handlers have succeeded. After a crash between the two the event is delivered
-///   again; a command that it led to is executed once all the same, and gets its first answer ([`Handling::repository`]).
+///   again; a command that it led to is executed once all the same, and gets its first answer ([`Delivery::repository`]).
 /// - U3  The events of one stream come in order, one after the other. An event that fails is tried again until
 ///   it works, and holds back what comes after it in its stream. A handler that ends in the refusal of a command has not failed:
 ///   that is an answer, and the event is done.
@@ -42,7 +42,7 @@ const SHARES_MAX: usize = 1_000;
 ///   the checkpoint. One that loses its connection drops what it is at. A [`group`](Self::group) shares the streams among
 ///   several.
 #[must_use = "a subscriber hears nothing until it is started"]
-pub struct Subscribe {
+pub struct SubscriberBuilder {
     shared: Arc<Shared>,
     tasks: Arc<Tasks>,
     started: Registry<Progress>,
@@ -71,7 +71,7 @@ impl Known for Progress {
 }
 
 /// The refusals in which a handler ended, or why it failed. A refusal may also be given as the failure.
-type Handled<'a> = Pin<Box<dyn Future<Output = Result<Vec<Failure>, Failure>> + Send + 'a>>;
+type Handled<'a> = Pin<Box<dyn Future<Output = Result<Vec<HandlerError>, HandlerError>> + Send + 'a>>;
 
 /// Code for one type of event.
 trait Handler: Send + Sync {
@@ -81,7 +81,7 @@ trait Handler: Send + Sync {
     fn takes(&self, event_type: &str) -> bool;
     /// Refuses a table of upcasters that cannot work.
     fn check(&self) -> Result<(), Invalid>;
-    fn handle(&self, stored: RecordedEvent, handling: Handling) -> Handled<'_>;
+    fn handle(&self, stored: RecordedEvent, handling: Delivery) -> Handled<'_>;
 }
 
 struct TypedHandler<E, F> {
@@ -92,8 +92,8 @@ struct TypedHandler<E, F> {
 impl<E, F, Fut> Handler for TypedHandler<E, F>
 where
     E: Event,
-    F: Fn(Recorded<E>, Handling) -> Fut + Send + Sync,
-    Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+    F: Fn(Recorded<E>, Delivery) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
 {
     fn types(&self) -> Vec<&'static str> {
         codec::types::<E>()
@@ -107,7 +107,7 @@ where
         codec::check::<E>()
     }
 
-    fn handle(&self, stored: RecordedEvent, handling: Handling) -> Handled<'_> {
+    fn handle(&self, stored: RecordedEvent, handling: Delivery) -> Handled<'_> {
         match codec::recorded(stored) {
             Ok(Parts::One(event)) => {
                 let handled = (self.handle)(event, handling);
@@ -122,16 +122,16 @@ where
 impl<E, F, Fut> TypedHandler<E, F>
 where
     E: Event,
-    F: Fn(Recorded<E>, Handling) -> Fut + Send + Sync,
-    Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+    F: Fn(Recorded<E>, Delivery) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
 {
     /// Handles the parts of one event in order. One that fails ends it: those after it are not handled before it, and all are
     /// handled when the event is tried again. One that ends in a refusal is done.
     async fn handle_parts(
         &self,
         parts: Vec<Recorded<E>>,
-        handling: Handling,
-    ) -> Result<Vec<Failure>, Failure> {
+        handling: Delivery,
+    ) -> Result<Vec<HandlerError>, HandlerError> {
         let mut refusals = Vec::new();
         for event in parts {
             let handling = handling.of_part(event.part);
@@ -144,7 +144,7 @@ where
     }
 }
 
-impl Subscribe {
+impl SubscriberBuilder {
     pub(crate) fn new(
         shared: Arc<Shared>,
         tasks: Arc<Tasks>,
@@ -217,18 +217,18 @@ impl Subscribe {
     /// # }
     /// ```
     ///
-    /// A handler that needs the system takes its repositories from [`Handling`]. If it ends with the refusal of a command, by `?` or
-    /// within an error of its own that has it as a source ([`Failure::is_refusal`]), the event is done: the refusal is logged,
+    /// A handler that needs the system takes its repositories from [`Delivery`]. If it ends with the refusal of a command, by `?` or
+    /// within an error of its own that has it as a source ([`HandlerError::is_refusal`]), the event is done: the refusal is logged,
     /// counted in the [`Status`](crate::Status), and in the log as an [`Answer`](crate::Answer). Everything else is retried: a
     /// conflict, an outage, also that an aggregate does not exist yet. A handler that has to wait for something looks first, with
     /// `load`, and fails until it is there: a command that was refused stays refused for this event.
     ///
     /// A handler may also hold a clone of [`Annals`](crate::Annals), by itself or as a part of a service: that does not keep the
     /// system alive, unless it is behind an `Arc`. A command through it has no cause and no key: after a crash it is given again.
-    pub fn on<E, Fut>(mut self, handle: impl Fn(Recorded<E>, Handling) -> Fut + Send + Sync + 'static) -> Self
+    pub fn on<E, Fut>(mut self, handle: impl Fn(Recorded<E>, Delivery) -> Fut + Send + Sync + 'static) -> Self
     where
         E: Event,
-        Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+        Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
     {
         self.holders += usize::from(align_of_val(&handle) >= crate::handles::ALIGN);
         self.handlers.push(Box::new(TypedHandler { handle, event: std::marker::PhantomData }));
@@ -256,13 +256,13 @@ impl Subscribe {
     /// not delivered again. Over an embedded log, which has one process, this changes nothing.
     ///
     /// ```
-    /// # use annals::{Annals, Event, Failure, Recorded};
+    /// # use annals::{Annals, Event, HandlerError, Recorded};
     /// # #[derive(Event, serde::Serialize, serde::Deserialize, Clone)]
     /// # #[event(prefix = "order")]
     /// # enum OrderEvent { Placed { member: String } }
-    /// # async fn send(event: Recorded<OrderEvent>) -> Result<(), Failure> { Ok(()) }
+    /// # async fn send(event: Recorded<OrderEvent>) -> Result<(), HandlerError> { Ok(()) }
     /// # async fn start(annals: &Annals) -> annals::Result<()> {
-    /// annals.subscribe("mail").group(16).on(|event, _| send(event)).start().await
+    /// annals.subscribe("mail").partitions(16).on(|event, _| send(event)).start().await
     /// # }
     /// ```
     pub fn group(mut self, shares: usize) -> Self {

@@ -7,11 +7,11 @@ use annals_core::{Aggregate, Clock, Error, EventStore, Invalid, Position, Result
 
 use crate::handles::Handle;
 use crate::progress::{Phase, Progress, Status};
-use crate::projection::{Project, Projected, Projection, ProjectionHandle, View};
+use crate::projection::{Projected, Projection, ProjectionBuilder, ProjectionHandle, View};
 use crate::repository::Repository;
 use crate::shared::Shared;
 use crate::stream_locks::StreamLocks;
-use crate::subscriber::Subscribe;
+use crate::subscriber::SubscriberBuilder;
 use crate::tasks::{Known, Registry, Tasks, is_settled, status};
 use crate::{State, open};
 
@@ -116,8 +116,13 @@ impl Annals {
     }
 
     /// A projection that is to be started.
-    pub fn project<P: Projection>(&self, projection: P) -> Project<P> {
-        Project::new(self.shared().clone(), self.tasks.clone(), self.projections.clone(), projection)
+    pub fn project<P: Projection>(&self, projection: P) -> ProjectionBuilder<P> {
+        ProjectionBuilder::new(
+            self.shared().clone(),
+            self.tasks.clone(),
+            self.projections.clone(),
+            projection,
+        )
     }
 
     /// The rows of a projection.
@@ -136,8 +141,13 @@ impl Annals {
     }
 
     /// A subscriber that is to be started. Its name is what it is remembered by.
-    pub fn subscribe(&self, name: impl Into<String>) -> Subscribe {
-        Subscribe::new(self.shared().clone(), self.tasks.clone(), self.subscribers.clone(), name.into())
+    pub fn subscribe(&self, name: impl Into<String>) -> SubscriberBuilder {
+        SubscriberBuilder::new(
+            self.shared().clone(),
+            self.tasks.clone(),
+            self.subscribers.clone(),
+            name.into(),
+        )
     }
 
     /// How every projection and every subscriber stands.

@@ -13,7 +13,7 @@ use annals_core::{Backoff, Invalid, Position};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::Failure;
+use crate::HandlerError;
 use crate::handles::Handles;
 use crate::progress::{Kind, Phase, Progress, Standing, Status};
 use crate::shared::Shared;
@@ -115,7 +115,7 @@ pub(crate) trait Known: Send + Sync + 'static {
 /// Reports that a task panicked, and waits until it is to be started again.
 pub(crate) async fn after_panic(
     name: &str,
-    panic: Failure,
+    panic: HandlerError,
     progress: &Progress,
     shared: &Shared,
     stop: &mut Stop,

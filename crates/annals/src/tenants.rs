@@ -36,7 +36,7 @@ use tokio::task::AbortHandle;
 use crate::{Aggregate, Annals, Committed, ExecuteError, LoadError, Loaded, open};
 use copy::Unbounded;
 use route::{Move, NoRoute, Place, Tenant};
-use routed::Routed;
+use routed::RoutedStore;
 
 /// When to try again to follow a log whose new place does not answer.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -72,13 +72,13 @@ pub struct Tenants {
 struct Shared {
     directory: Annals,
     addresses: Box<dyn Fn(&str) -> String + Send + Sync>,
-    open: Mutex<HashMap<String, Arc<Routed>>>,
+    open: Mutex<HashMap<String, Arc<RoutedStore>>>,
     following: AbortHandle,
 }
 
 /// How far a move has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moving {
+pub struct MoveProgress {
     /// Events that are at the new place.
     pub copied: Position,
     /// Events that there are.
@@ -150,7 +150,7 @@ impl Tenants {
         // An earlier version gave places away by their addresses alone.
         self.shared.claim(&at, tenant, true, None).await?;
         let store = self.shared.store(&at).await?;
-        let routed = Arc::new(Routed::new(tenant, at, store, Arc::downgrade(&self.shared)));
+        let routed = Arc::new(RoutedStore::new(tenant, at, store, Arc::downgrade(&self.shared)));
         let routed = self.shared.open.lock().entry(tenant.to_owned()).or_insert(routed).clone();
         // It may have moved while it was opened, before there was anybody to follow.
         routed.follow().await?;
@@ -175,7 +175,12 @@ impl Tenants {
     /// # Errors
     /// `Invalid` if there is no such tenant, it is being moved to another place, there is another log, or another move has
     /// begun meanwhile; `Unavailable` if a database is away. Nothing is lost: the move can be begun again.
-    pub async fn move_to(&self, tenant: &str, url: &str, mut told: impl FnMut(Moving) + Send) -> Result<()> {
+    pub async fn move_to(
+        &self,
+        tenant: &str,
+        url: &str,
+        mut told: impl FnMut(MoveProgress) + Send,
+    ) -> Result<()> {
         check(url)?;
         let Tenant { at, to } = self.shared.load(tenant).await?.state;
         if let (Some(at), Some(to)) = (&at, &to)
@@ -212,9 +217,11 @@ impl Tenants {
         open::adopt(&new, source.id(), number).await?;
         let target = open::open_moving(&new, Arc::new(Unbounded)).await?;
         let head = source.head().await?;
-        copy::copy(&*source, &*target, head, |copied| told(Moving { copied, head, fenced: false })).await?;
+        copy::copy(&*source, &*target, head, |copied| told(MoveProgress { copied, head, fenced: false }))
+            .await?;
         let head = open::fence(&old, true, number).await?;
-        copy::copy(&*source, &*target, head, |copied| told(Moving { copied, head, fenced: true })).await?;
+        copy::copy(&*source, &*target, head, |copied| told(MoveProgress { copied, head, fenced: true }))
+            .await?;
         // From now on it is the log, although not everybody knows yet.
         open::fence(&new, false, number).await?;
         self.shared.say(tenant, Move::Finish { from: at, to: url.to_owned() }).await
@@ -330,7 +337,7 @@ async fn follow(mut moves: Subscription, shared: Weak<Shared>) {
 }
 
 /// Has one log follow, also if the directory or the new place is away for a while; the others do not wait for it.
-async fn follow_one(tenant: String, routed: Weak<Routed>) {
+async fn follow_one(tenant: String, routed: Weak<RoutedStore>) {
     while let Some(routed) = routed.upgrade() {
         let Err(error) = routed.follow().await else { return };
         drop(routed);

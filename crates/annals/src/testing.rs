@@ -50,14 +50,14 @@ use annals_core::{
     Aggregate, Append, Context, Decide, Event, EventId, Expected, Limits, NewEvent, Position, RecordedEvent,
     StreamId, Timestamp, Version,
 };
-use annals_state::{Database, Dialect, Params, Place, Row, Rows, SqlError, Value, select};
+use annals_state::{Database, Dialect, Params, Place, Row, SqlError, Tx, Value, select};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec::{self, Beside, encode};
 use crate::repository::Encoded;
 use crate::snapshot::written;
-use crate::{Failure, Projection, Snapshot};
+use crate::{HandlerError, Projection, Snapshot};
 
 pub use golden::golden;
 pub use stored::{given_stored, given_view_stored, read_stored};
@@ -211,7 +211,7 @@ fn as_appended<E: Event>(event: &E) -> NewEvent {
 /// Positions begin at 1, and each event is a second after the one before, from 2017-04-15T13:00:01Z on.
 ///
 /// ```
-/// # use annals::{Event, Failure, Projection, Recorded, Rows, testing::given_view};
+/// # use annals::{Event, HandlerError, Projection, Recorded, Tx, testing::given_view};
 /// # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
 /// # #[event(prefix = "account")]
 /// # enum AccountEvent { Opened { owner: String } }
@@ -220,9 +220,9 @@ fn as_appended<E: Event>(event: &E) -> NewEvent {
 /// #     const NAME: &'static str = "owners";
 /// #     const SCHEMA: &'static str = "CREATE TABLE owners (account TEXT, owner TEXT)";
 /// #     type Event = AccountEvent;
-/// #     fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+/// #     fn apply(&self, event: &Recorded<AccountEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
 /// #         let AccountEvent::Opened { owner } = &event.event;
-/// #         rows.execute("INSERT INTO owners VALUES (?1, ?2)", (event.aggregate_id(), owner))?;
+/// #         tx.execute("INSERT INTO owners VALUES (?1, ?2)", (event.aggregate_id(), owner))?;
 /// #         Ok(())
 /// #     }
 /// # }
@@ -272,10 +272,10 @@ where
         let stored = RecordedEvent::record(new, stream, position, version, position, recorded_at, None);
         let applied = database.write_now(|connection| {
             let mut parts = codec::recorded(stored)?.into_iter();
-            parts.try_for_each(|event| projection.apply(&event, &Rows::new(connection)))
+            parts.try_for_each(|event| projection.apply(&event, &Tx::new(connection)))
         });
         if let Err(failure) = applied {
-            let failure: Failure = failure;
+            let failure: HandlerError = failure;
             panic!("event {index} (`{event_type}`) failed: {failure}");
         }
     }

@@ -1,6 +1,6 @@
 //! Orders over HTTP.
 
-use annals_outbox::{Outbox, Wake};
+use annals_outbox::{Outbox, PublisherWaker};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -15,10 +15,10 @@ use crate::orders::{Orders, Refused};
 struct App {
     orders: Orders,
     outbox: Outbox,
-    wake: Option<Wake>,
+    wake: Option<PublisherWaker>,
 }
 
-pub fn routes(orders: Orders, outbox: Outbox, wake: Option<Wake>) -> Router {
+pub fn routes(orders: Orders, outbox: Outbox, wake: Option<PublisherWaker>) -> Router {
     Router::new()
         .route("/orders", post(place))
         .route("/orders/{id}", get(find))

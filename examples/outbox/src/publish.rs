@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals::EventStore;
-use annals_outbox::{Failure, LogSink, Message, Options, Outbox, Publishing, Sink};
+use annals_outbox::{Failure, LogSink, Message, Options, Outbox, PublisherHandle, Sink};
 use async_trait::async_trait;
 
 use crate::die;
@@ -24,7 +24,10 @@ impl Sink for LogAndConsole {
 }
 
 /// Starts to publish; not at all, if this process is to die before there is something to be published.
-pub async fn start(outbox: &Outbox, log: Arc<dyn EventStore>) -> annals_outbox::Result<Option<Publishing>> {
+pub async fn start(
+    outbox: &Outbox,
+    log: Arc<dyn EventStore>,
+) -> annals_outbox::Result<Option<PublisherHandle>> {
     if die::is_set("after-commit") {
         return Ok(None);
     }

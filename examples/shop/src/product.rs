@@ -25,7 +25,8 @@ pub use command::{ChangePrice, CreateProduct, DecreaseStock, IncreaseStock, Rena
 pub(crate) use view::page;
 pub use view::{ProductRow, Products};
 
-use annals::{Annals, Decide, ExecuteError, Repository, Result, every};
+use annals::snapshot::every;
+use annals::{Annals, Decide, ExecuteError, Repository, Result};
 use axum::Router;
 
 pub use crate::events::ProductEvent;

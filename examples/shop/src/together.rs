@@ -11,7 +11,7 @@
 //! together.commit().await?                             // Somebody was faster: decide again
 //! ```
 
-use annals::core::Condition;
+use annals::contract::Condition;
 use annals::{
     Annals, Append, Appended, Clock, CodecError, Context, Decide, Error, Event, ExecuteError, Expected,
     IdempotencyKey, Metadata, NewEvent, StreamId, SystemClock,

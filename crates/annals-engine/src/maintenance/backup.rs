@@ -1,6 +1,6 @@
 //! Backup: a copy of the log as it is now, taken while it is written to, and brought back by `restore`.
 //!
-//! A place for backups, a [`Depot`], holds segments and manifests side by side:
+//! A place for backups, a [`BackupStorage`], holds segments and manifests side by side:
 //!
 //! ```text
 //! segment-00000000000000000001-5f0c2a9e71d3b846     one object for each sealed segment, copied once
@@ -17,12 +17,12 @@
 //! - K4  Nothing broken is copied: a segment is checked, frame by frame, before.
 //! - K5  The active segment is copied up to the head as it was when the backup began: an append is in the backup or
 //!       it is not.
-//! - K6  A depot holds the backups of one log. One that is shorter than its last backup was set back, or has lost its end:
+//! - K6  A backup storage holds the backups of one log. One that is shorter than its last backup was set back, or has lost its end:
 //!       it is not backed up over the longer history. One that was set back and has gone on another way until it was as
 //!       long is backed up; the backups of the other history are kept until somebody removes them.
 //! - K7  A segment that begins beyond the head is no part of a backup.
 //!
-//! Next: `manifest` (its text), `depot` (a directory), `restore`.
+//! Next: `manifest` (its text), `storage` (a directory), `restore`.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -38,13 +38,13 @@ use crate::log::segment::{End, HEADER_BYTES, Segment, SegmentHeader, file_name, 
 use crate::read::view::View;
 use crate::store::EngineStore;
 
-mod depot;
 mod manifest;
 mod restore;
+mod storage;
 
-pub use depot::{Depot, DiskDepot};
 pub use manifest::{Manifest, StoredSegment};
-pub use restore::{Point, RestoreOptions, Restored, restore};
+pub use restore::{RestoreOptions, RestorePoint, Restored, restore};
+pub use storage::{BackupStorage, DiskBackupStorage};
 
 /// How a backup is made.
 #[derive(Clone, Debug)]
@@ -85,20 +85,20 @@ pub struct Backup {
 
 /// A backup that is there, as far as it can be read.
 #[derive(Debug)]
-pub struct Listed {
+pub struct BackupEntry {
     /// Its number.
     pub number: u64,
     /// What it is made of; `Damaged`, if its manifest is not what was written.
     pub manifest: Result<Manifest>,
 }
 
-/// All backups in a depot, oldest first.
+/// All backups in a backup storage, oldest first.
 ///
 /// # Errors
-/// If the depot cannot be read.
-pub fn backups(depot: &dyn Depot) -> Result<Vec<Listed>> {
-    let names = depot.list().map_err(Fault::io("list", "the backups"))?;
-    numbers(&names).into_iter().map(|number| listed(depot, number)).collect()
+/// If the backup storage cannot be read.
+pub fn backups(storage: &dyn BackupStorage) -> Result<Vec<BackupEntry>> {
+    let names = storage.list().map_err(Fault::io("list", "the backups"))?;
+    numbers(&names).into_iter().map(|number| listed(storage, number)).collect()
 }
 
 /// Numbers of the backups among these names, in order.
@@ -108,18 +108,18 @@ fn numbers(names: &[String]) -> Vec<u64> {
     numbers
 }
 
-fn listed(depot: &dyn Depot, number: u64) -> Result<Listed> {
-    match manifest::read(depot, number) {
+fn listed(storage: &dyn BackupStorage, number: u64) -> Result<BackupEntry> {
+    match manifest::read(storage, number) {
         Err(error) if !matches!(error, Error::Damaged { .. }) => Err(error),
-        manifest => Ok(Listed { number, manifest }),
+        manifest => Ok(BackupEntry { number, manifest }),
     }
 }
 
 /// The newest backup that can be read, and the numbers of those after it that cannot.
-fn newest(depot: &dyn Depot, names: &[String]) -> Result<(Option<Manifest>, Vec<u64>)> {
+fn newest(storage: &dyn BackupStorage, names: &[String]) -> Result<(Option<Manifest>, Vec<u64>)> {
     let mut unreadable = Vec::new();
     for number in numbers(names).into_iter().rev() {
-        match listed(depot, number)?.manifest {
+        match listed(storage, number)?.manifest {
             Ok(manifest) => return Ok((Some(manifest), unreadable)),
             Err(_) => unreadable.push(number),
         }
@@ -130,36 +130,36 @@ fn newest(depot: &dyn Depot, names: &[String]) -> Result<(Option<Manifest>, Vec<
 /// Reads everything that a backup is made of and compares it with its digests.
 ///
 /// # Errors
-/// `Damaged`, naming the object; or if the depot cannot be read.
-pub fn verify_backup(depot: &dyn Depot, backup: &Manifest, work: &Work) -> Result<()> {
+/// `Damaged`, naming the object; or if the backup storage cannot be read.
+pub fn verify_backup(storage: &dyn BackupStorage, backup: &Manifest, work: &Work) -> Result<()> {
     work.set_done(0);
     work.set_total(backup.bytes());
     for segment in &backup.segments {
-        segment.read(depot, work, &mut |_| Ok(()))?;
+        segment.read(storage, work, &mut |_| Ok(()))?;
     }
     Ok(())
 }
 
 impl EngineStore {
-    /// Copies the log as it is now to a depot: what is there from earlier backups is not copied again. Appends and
+    /// Copies the log as it is now to a backup storage: what is there from earlier backups is not copied again. Appends and
     /// reads go on. It reads and writes for a long time, so call it on a thread of its own; one at a time for each
-    /// depot.
+    /// backup storage.
     ///
     /// # Errors
-    /// `Invalid` if the depot holds the backups of another log; `Damaged` if the log is; `Unavailable` if one of the
+    /// `Invalid` if the backup storage holds the backups of another log; `Damaged` if the log is; `Unavailable` if one of the
     /// two cannot be read or written. Then the backups that were there are as they were.
-    pub fn backup(&self, depot: &dyn Depot, options: &BackupOptions) -> Result<Backup> {
+    pub fn backup(&self, storage: &dyn BackupStorage, options: &BackupOptions) -> Result<Backup> {
         self.check_process()?;
         let log = self.log();
-        let names = depot.list().map_err(Fault::io("list", "the backups"))?;
-        let (last, mut unreadable) = newest(depot, &names)?;
+        let names = storage.list().map_err(Fault::io("list", "the backups"))?;
+        let (last, mut unreadable) = newest(storage, &names)?;
         let number = numbers(&names).last().map_or(1, |number| number.saturating_add(1));
         if let Some(other) = last.as_ref().filter(|last| last.store != log.id) {
             let problem = format!("holds backups of the log {}, and this is the log {}", other.store, log.id);
             return Err(Invalid::new("the destination", problem).into());
         }
-        for name in names.iter().filter(|name| name.ends_with(depot::ON_ITS_WAY)) {
-            depot.remove(name).map_err(Fault::io("remove", name))?;
+        for name in names.iter().filter(|name| name.ends_with(storage::ON_ITS_WAY)) {
+            storage.remove(name).map_err(Fault::io("remove", name))?;
         }
         // Before the log is looked at: so the backup has everything that was recorded until then.
         let created_at = SystemClock.now();
@@ -175,7 +175,7 @@ impl EngineStore {
         let mut copy = Copy {
             view,
             store: log.id,
-            depot,
+            storage,
             there: names.into_iter().collect(),
             work: &options.work,
             copied: 0,
@@ -184,19 +184,19 @@ impl EngineStore {
         let (segments, goes_on) = copy.all(last.as_ref())?;
         let other_history = last.filter(|_| !goes_on).map(|last| last.number);
         if let Some(number) = other_history {
-            keep_history(depot, number)?;
+            keep_history(storage, number)?;
         }
         let recorded_at = segments.last().map_or(Timestamp::MIN, |segment| segment.recorded_at);
         let manifest =
             Manifest { store: log.id, number, created_at, head: copy.view.head, recorded_at, segments };
-        manifest.write(depot)?;
+        manifest.write(storage)?;
         log.note_durable(manifest.head);
         if options.verify {
-            verify_backup(depot, &manifest, &options.work)?;
+            verify_backup(storage, &manifest, &options.work)?;
         }
         let mut removed = Vec::new();
         if let Some(keep) = options.keep {
-            (removed, unreadable) = keep_newest(depot, keep)?;
+            (removed, unreadable) = keep_newest(storage, keep)?;
         }
         let (copied, copied_bytes) = (copy.copied, copy.copied_bytes);
         Ok(Backup { manifest, copied, copied_bytes, removed, unreadable, other_history })
@@ -206,14 +206,14 @@ impl EngineStore {
 /// Removes all backups but the newest, and then the objects that none of those is made of. Removes none if one
 /// cannot be read, for nobody knows what it needs. Returns the numbers of those that are removed, and that cannot be
 /// read.
-fn keep_newest(depot: &dyn Depot, keep: usize) -> Result<(Vec<u64>, Vec<u64>)> {
-    let listed = backups(depot)?;
+fn keep_newest(storage: &dyn BackupStorage, keep: usize) -> Result<(Vec<u64>, Vec<u64>)> {
+    let listed = backups(storage)?;
     let unreadable: Vec<u64> =
         listed.iter().filter(|one| one.manifest.is_err()).map(|one| one.number).collect();
     if !unreadable.is_empty() {
         return Ok((Vec::new(), unreadable));
     }
-    let names = depot.list().map_err(Fault::io("list", "the backups"))?;
+    let names = storage.list().map_err(Fault::io("list", "the backups"))?;
     let of_another = names.iter().filter_map(|name| kept_up_to(name)).max().unwrap_or(0);
     let all = listed.into_iter().filter_map(|one| one.manifest.ok());
     let (mut kept, all): (Vec<Manifest>, Vec<Manifest>) = all.partition(|backup| backup.number <= of_another);
@@ -221,13 +221,13 @@ fn keep_newest(depot: &dyn Depot, keep: usize) -> Result<(Vec<u64>, Vec<u64>)> {
     kept.extend_from_slice(newest);
     for backup in old {
         let name = manifest::name(backup.number);
-        depot.remove(&name).map_err(Fault::io("remove", &name))?;
+        storage.remove(&name).map_err(Fault::io("remove", &name))?;
     }
     let needed: HashSet<String> =
         kept.iter().flat_map(|backup| &backup.segments).map(StoredSegment::name).collect();
-    for name in depot.list().map_err(Fault::io("list", "the backups"))? {
+    for name in storage.list().map_err(Fault::io("list", "the backups"))? {
         if manifest::is_segment(&name) && !needed.contains(&name) {
-            depot.remove(&name).map_err(Fault::io("remove", &name))?;
+            storage.remove(&name).map_err(Fault::io("remove", &name))?;
         }
     }
     Ok((old.iter().map(|backup| backup.number).collect(), unreadable))
@@ -237,11 +237,11 @@ fn keep_newest(depot: &dyn Depot, keep: usize) -> Result<(Vec<u64>, Vec<u64>)> {
 const KEPT: &str = "kept-";
 
 /// Writes that the backups up to this number are of another history, so that none of them is removed.
-fn keep_history(depot: &dyn Depot, number: u64) -> Result<()> {
+fn keep_history(storage: &dyn BackupStorage, number: u64) -> Result<()> {
     let name = format!("{KEPT}{number:06}");
     let text = "The backups up to this number are of another history of the log: it was set back and has gone another way \
                 since. They are kept until somebody removes this file.\n";
-    match depot.create(&name, text.as_bytes()) {
+    match storage.create(&name, text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         created => Ok(created.map_err(Fault::io("write", &name))?),
     }
@@ -255,8 +255,8 @@ fn kept_up_to(name: &str) -> Option<u64> {
 struct Copy<'a> {
     view: View,
     store: StoreId,
-    depot: &'a dyn Depot,
-    /// Names of what is in the depot.
+    storage: &'a dyn BackupStorage,
+    /// Names of what is in the backup storage.
     there: HashSet<String>,
     work: &'a Arc<Work>,
     copied: u64,
@@ -359,11 +359,11 @@ impl Copy<'_> {
             let watched = Watched::beginning(file.clone(), end.byte, self.work);
             let mut reader = Digested::new(&watched, end.byte);
             let object = stored.name();
-            self.depot.put(&object, &mut reader, end.byte).map_err(Fault::io("write", &object))?;
+            self.storage.put(&object, &mut reader, end.byte).map_err(Fault::io("write", &object))?;
             let copied: [u8; 32] = reader.digest.finalize().into();
             if copied != stored.digest {
                 // It was put under the name of what it is not.
-                self.depot.remove(&object).map_err(Fault::io("remove", &object))?;
+                self.storage.remove(&object).map_err(Fault::io("remove", &object))?;
                 let problem = "the disk gave other bytes when the segment was read again";
                 return Err(Fault::damaged(name, 0, Some(base), problem).into());
             }
@@ -442,11 +442,11 @@ mod tests {
                 if last <= view.head.next() {
                     continue;
                 }
-                let (head, place) = (view.head, DiskDepot::new(Arc::new(FaultyDisk::new())));
+                let (head, place) = (view.head, DiskBackupStorage::new(Arc::new(FaultyDisk::new())));
                 let mut copy = Copy {
                     view,
                     store: store.log().id,
-                    depot: &place,
+                    storage: &place,
                     there: HashSet::new(),
                     work: &Work::new(None),
                     copied: 0,

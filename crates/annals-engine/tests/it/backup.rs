@@ -6,32 +6,32 @@ use std::sync::Arc;
 use annals_core::{Error, EventStore, Position, RecordedEvent};
 use annals_engine::disk::faulty::{FaultyDisk, Plan};
 use annals_engine::{
-    BackupOptions, DiskDepot, EngineStore, Manifest, Point, RestoreOptions, Restored, VerifyOptions, restore,
-    verify_backup, verify_disk,
+    BackupOptions, DiskBackupStorage, EngineStore, Manifest, RestoreOptions, RestorePoint, Restored,
+    VerifyOptions, restore, verify_backup, verify_disk,
 };
 
 use crate::common::{all, append, open, segments, several_segments, small_segments};
 
-fn depot(disk: &FaultyDisk) -> DiskDepot {
-    DiskDepot::new(Arc::new(disk.clone()))
+fn storage(disk: &FaultyDisk) -> DiskBackupStorage {
+    DiskBackupStorage::new(Arc::new(disk.clone()))
 }
 
 fn backups(disk: &FaultyDisk) -> Vec<Manifest> {
-    let listed = annals_engine::backups(&depot(disk)).unwrap();
+    let listed = annals_engine::backups(&storage(disk)).unwrap();
     listed.into_iter().map(|one| one.manifest.unwrap()).collect()
 }
 
 fn back_up(store: &EngineStore, to: &FaultyDisk) -> annals_core::Result<annals_engine::Backup> {
-    store.backup(&depot(to), &BackupOptions { verify: true, ..BackupOptions::default() })
+    store.backup(&storage(to), &BackupOptions { verify: true, ..BackupOptions::default() })
 }
 
 fn bring_back(from: &FaultyDisk, options: &RestoreOptions) -> annals_core::Result<(FaultyDisk, Restored)> {
     let target = FaultyDisk::new();
-    let restored = restore(&depot(from), Arc::new(target.clone()), options)?;
+    let restored = restore(&storage(from), Arc::new(target.clone()), options)?;
     Ok((target, restored))
 }
 
-fn to(point: Point) -> RestoreOptions {
+fn to(point: RestorePoint) -> RestoreOptions {
     RestoreOptions { to: Some(point), ..RestoreOptions::default() }
 }
 
@@ -119,7 +119,8 @@ async fn a_log_is_restored_up_to_any_point() {
     back_up(&store, &place).unwrap();
     let head = log.len() as u64;
     for position in 0..=head {
-        let (target, restored) = bring_back(&place, &to(Point::Position(Position::new(position)))).unwrap();
+        let (target, restored) =
+            bring_back(&place, &to(RestorePoint::Position(Position::new(position)))).unwrap();
         let expected = up_to(&log, position);
         assert_eq!(restored.head.get(), expected.len() as u64);
         assert_eq!(restored.recorded_at, expected.last().map(|event| event.recorded_at));
@@ -129,16 +130,16 @@ async fn a_log_is_restored_up_to_any_point() {
         assert_eq!(appended.first, restored.head.next());
         assert_eq!(copy.verify(&VerifyOptions::default()).unwrap().damage, []);
         if let Some(event) = log.get(position as usize) {
-            let (_, by_time) = bring_back(&place, &to(Point::Time(event.recorded_at))).unwrap();
+            let (_, by_time) = bring_back(&place, &to(RestorePoint::Time(event.recorded_at))).unwrap();
             let expected = log.iter().rfind(|other| other.recorded_at <= event.recorded_at).unwrap();
             assert_eq!(by_time.head, expected.position);
         }
     }
     let before = annals_core::Timestamp::from_micros(log[0].recorded_at.as_micros() - 1);
-    assert_eq!(bring_back(&place, &to(Point::Time(before))).unwrap().1.head, Position::ZERO);
-    let beyond = bring_back(&place, &to(Point::Position(Position::new(head + 1)))).err().unwrap();
+    assert_eq!(bring_back(&place, &to(RestorePoint::Time(before))).unwrap().1.head, Position::ZERO);
+    let beyond = bring_back(&place, &to(RestorePoint::Position(Position::new(head + 1)))).err().unwrap();
     assert!(beyond.to_string().contains(&format!("backup 1 ends at position {head}")), "{beyond}");
-    let later = bring_back(&place, &to(Point::Time(annals_core::Timestamp::MAX))).err().unwrap();
+    let later = bring_back(&place, &to(RestorePoint::Time(annals_core::Timestamp::MAX))).err().unwrap();
     assert!(matches!(later, Error::Invalid(_)), "{later}");
 }
 
@@ -174,7 +175,7 @@ async fn a_backup_may_stop_at_any_operation() {
             finished.insert(found.len());
             assert!(found.len() == 2 || !done, "stop {stop_at}, seed {seed}: a finished backup is gone");
             for manifest in &found {
-                verify_backup(&depot(&after), manifest, &annals_engine::Work::new(None)).unwrap();
+                verify_backup(&storage(&after), manifest, &annals_engine::Work::new(None)).unwrap();
             }
             let (target, restored) = bring_back(&after, &RestoreOptions::default()).unwrap();
             let copy = open(&target, small_segments()).unwrap();
@@ -201,7 +202,7 @@ async fn a_backup_and_a_restore_stop_when_they_are_told() {
     let before = place.files();
     let options = BackupOptions::default();
     options.work.stop();
-    let stopped = store.backup(&depot(&place), &options).err().unwrap();
+    let stopped = store.backup(&storage(&place), &options).err().unwrap();
     assert!(stopped.chain().ends_with("it was told to stop"), "{}", stopped.chain());
     assert_eq!(place.files(), before);
     let options = RestoreOptions::default();
@@ -247,10 +248,10 @@ async fn a_manifest_that_rots_does_not_stop_the_next_backup() {
     files.get_mut("backup-000003.manifest").unwrap()[40] ^= 1;
     let place = FaultyDisk::with_files(files);
     let options = BackupOptions { keep: Some(1), ..BackupOptions::default() };
-    let made = store.backup(&depot(&place), &options).unwrap();
+    let made = store.backup(&storage(&place), &options).unwrap();
     assert_eq!((made.manifest.number, made.copied, made.unreadable), (4, 0, vec![3]));
     assert!(made.removed.is_empty());
-    let listed = annals_engine::backups(&depot(&place)).unwrap();
+    let listed = annals_engine::backups(&storage(&place)).unwrap();
     let readable: Vec<_> = listed.iter().map(|one| one.manifest.is_ok()).collect();
     assert_eq!(readable, [true, true, false, true]);
 }
@@ -263,13 +264,13 @@ async fn a_restore_may_stop_at_any_operation() {
     let store = open(&disk, small_segments()).unwrap();
     back_up(&store, &place).unwrap();
     let head = log.len() as u64 - 5;
-    let options = to(Point::Position(Position::new(head)));
+    let options = to(RestorePoint::Position(Position::new(head)));
     let operations = bring_back(&place, &options).unwrap().0.operations();
     let (mut whole, mut broken, mut nothing) = (0, 0, 0);
     for stop_at in 1..=operations + 1 {
         let target = FaultyDisk::new();
         target.plan(Plan { stop_at: Some(stop_at), ..Plan::default() });
-        let done = restore(&depot(&place), Arc::new(target.clone()), &options).is_ok();
+        let done = restore(&storage(&place), Arc::new(target.clone()), &options).is_ok();
         for seed in [0, 1, stop_at + 1_000, stop_at + 2_000, stop_at + 3_000] {
             let after = target.restart(seed);
             match open(&after, small_segments()) {
@@ -341,7 +342,7 @@ async fn nothing_broken_is_copied() {
     assert_eq!(all(&open(&target, small_segments()).unwrap()).await, log);
 }
 
-/// A depot holds the backups of one log.
+/// A backup storage holds the backups of one log.
 #[tokio::test]
 async fn the_backups_of_another_log_are_not_mixed_in() {
     let ((one, _), (other, _)) = (several_segments(20).await, several_segments(20).await);
@@ -353,13 +354,13 @@ async fn the_backups_of_another_log_are_not_mixed_in() {
     assert_eq!(place.files(), before);
 }
 
-/// A log that was restored to an earlier point and has diverged since is backed up to the same depot.
+/// A log that was restored to an earlier point and has diverged since is backed up to the same backup storage.
 #[tokio::test]
 async fn a_log_that_went_another_way_is_backed_up_as_it_is() {
     let (disk, log) = several_segments(40).await;
     let place = FaultyDisk::new();
     back_up(&open(&disk, small_segments()).unwrap(), &place).unwrap();
-    let (target, _) = bring_back(&place, &to(Point::Position(Position::new(30)))).unwrap();
+    let (target, _) = bring_back(&place, &to(RestorePoint::Position(Position::new(30)))).unwrap();
     let copy = open(&target, small_segments()).unwrap();
     for number in 0..60 {
         copy.append(append("account-2", 1_000 + number, 1)).await.unwrap();
@@ -384,7 +385,7 @@ async fn old_backups_are_removed_with_what_only_they_need() {
         back_up(&store, &place).unwrap();
     }
     let options = BackupOptions { keep: Some(2), ..BackupOptions::default() };
-    let backup = store.backup(&depot(&place), &options).unwrap();
+    let backup = store.backup(&storage(&place), &options).unwrap();
     assert_eq!(backup.removed, [1, 2, 3, 4]);
     let left = backups(&place);
     assert_eq!(left.iter().map(|manifest| manifest.number).collect::<Vec<_>>(), [5, 6]);
@@ -393,7 +394,7 @@ async fn old_backups_are_removed_with_what_only_they_need() {
     let there = place.files().into_keys().filter(|name| name.starts_with("segment-")).collect();
     assert_eq!(needed, there);
     for manifest in &left {
-        verify_backup(&depot(&place), manifest, &annals_engine::Work::new(None)).unwrap();
+        verify_backup(&storage(&place), manifest, &annals_engine::Work::new(None)).unwrap();
     }
 }
 
@@ -431,7 +432,7 @@ async fn segments_are_restored_with_their_marks() {
     }
     for name in &names {
         let base: u64 = name[..20].parse().unwrap();
-        let end = to(Point::Position(Position::new(base - 1)));
+        let end = to(RestorePoint::Position(Position::new(base - 1)));
         let (cut, restored) = bring_back(&place, &end).unwrap();
         assert_eq!(restored.head.get(), base - 1);
         let store = open(&cut, small_segments()).unwrap();
@@ -456,7 +457,7 @@ async fn a_log_that_was_set_back_does_not_replace_the_longer_history() {
         for more in [0, 1, 200] {
             let place = FaultyDisk::with_files(before.clone());
             let (target, restored) =
-                bring_back(&place, &to(Point::Position(Position::new(back_to)))).unwrap();
+                bring_back(&place, &to(RestorePoint::Position(Position::new(back_to)))).unwrap();
             assert!(restored.head < manifest.head);
             let store = open(&target, small_segments()).unwrap();
             for number in 0..more {
@@ -473,7 +474,9 @@ async fn a_log_that_was_set_back_does_not_replace_the_longer_history() {
             }
             for _ in 0..3 {
                 store.append(append("another-way", 1_000, 1)).await.unwrap();
-                store.backup(&depot(&place), &BackupOptions { keep: Some(1), ..Default::default() }).unwrap();
+                store
+                    .backup(&storage(&place), &BackupOptions { keep: Some(1), ..Default::default() })
+                    .unwrap();
             }
             let numbers: Vec<_> = backups(&place).iter().map(|backup| backup.number).collect();
             assert_eq!(numbers, [1, 4], "{back_to}, {more}");
@@ -557,7 +560,7 @@ async fn a_manifest_that_says_what_cannot_be_is_damage() {
     ];
     for (which, change) in changes.iter().enumerate() {
         let place = changed(&**change);
-        for options in [RestoreOptions::default(), to(Point::Position(Position::new(3)))] {
+        for options in [RestoreOptions::default(), to(RestorePoint::Position(Position::new(3)))] {
             let refused = bring_back(&place, &options).err().unwrap_or_else(|| panic!("{which} is restored"));
             assert!(matches!(refused, Error::Damaged { .. }), "{which}: {}", refused.chain());
         }

@@ -318,10 +318,10 @@ async fn an_old_backup_is_restored_to_a_store_that_takes_appends() {
     let (_, options) = clocked(time("2021-03-01T00:00:00Z"));
     let store = open(&FaultyDisk::new(), options).unwrap();
     store.append(append("account-1", 0, 1)).await.unwrap();
-    let depot = annals_engine::DiskDepot::new(Arc::new(FaultyDisk::new()));
-    store.backup(&depot, &annals_engine::BackupOptions::default()).unwrap();
+    let storage = annals_engine::DiskBackupStorage::new(Arc::new(FaultyDisk::new()));
+    store.backup(&storage, &annals_engine::BackupOptions::default()).unwrap();
     let target = FaultyDisk::new();
-    annals_engine::restore(&depot, Arc::new(target.clone()), &annals_engine::RestoreOptions::default())
+    annals_engine::restore(&storage, Arc::new(target.clone()), &annals_engine::RestoreOptions::default())
         .unwrap();
     let restored = open(&target, Options::default()).unwrap();
     restored.append(append("account-1", 1, 1)).await.unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use annals_core::EventStore;
 use annals_engine::disk::{Disk, File, FileDisk, FileNumber};
-use annals_engine::{BackupOptions, DiskDepot, EngineStore, Options};
+use annals_engine::{BackupOptions, DiskBackupStorage, EngineStore, Options};
 
 use crate::common::{all, append, small_segments};
 
@@ -20,13 +20,13 @@ async fn wandering_child() {
     std::env::set_current_dir(&directory).unwrap();
     let options = Options { run_events: 4, ..small_segments() };
     let store = EngineStore::open("data", options).unwrap();
-    let depot = DiskDepot::open(Path::new("backups")).unwrap();
+    let storage = DiskBackupStorage::open(Path::new("backups")).unwrap();
     fs::create_dir_all("elsewhere/data/log").unwrap();
     std::env::set_current_dir("elsewhere").unwrap();
     for number in 0..60 {
         store.append(append("account-1", number, 1)).await.unwrap();
     }
-    store.backup(&depot, &BackupOptions::default()).unwrap();
+    store.backup(&storage, &BackupOptions::default()).unwrap();
     store.close().await.unwrap();
     println!("all is appended");
 }
@@ -78,10 +78,10 @@ async fn new_files_have_the_mode_of_the_segments_that_are_there() {
             // What is not of the store says nothing.
             fs::write(data.join("log/notes.txt"), "").unwrap();
             fs::set_permissions(data.join("log/notes.txt"), Permissions::from_mode(0o666)).unwrap();
-            let depot = DiskDepot::open(&backups).unwrap();
-            store.backup(&depot, &BackupOptions::default()).unwrap();
+            let storage = DiskBackupStorage::open(&backups).unwrap();
+            store.backup(&storage, &BackupOptions::default()).unwrap();
             store.close().await.unwrap();
-            drop((store, depot));
+            drop((store, storage));
             for directory in [&data.join("log"), &backups] {
                 let mut found = names(directory);
                 found.retain(|name| name != "notes.txt");

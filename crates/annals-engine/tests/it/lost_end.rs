@@ -5,7 +5,8 @@ use std::sync::Arc;
 use annals_core::{Error, EventStore};
 use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::{
-    BackupOptions, DiskDepot, Lost, Options, VerifyOptions, Work, repair_disk, verify_disk, verify_disk_with,
+    BackupOptions, DiskBackupStorage, Lost, Options, VerifyOptions, Work, repair_disk, verify_disk,
+    verify_disk_with,
 };
 
 use crate::common::{all, append, open};
@@ -91,8 +92,8 @@ async fn a_killed_log_that_lost_what_was_known_to_be_there_is_damaged() {
     });
     is_missed(&verified.await, "verified while it was open").await;
     let backed_up = fifty(async |store, _| {
-        let depot = DiskDepot::new(Arc::new(FaultyDisk::new()));
-        store.backup(&depot, &BackupOptions::default()).unwrap();
+        let storage = DiskBackupStorage::new(Arc::new(FaultyDisk::new()));
+        store.backup(&storage, &BackupOptions::default()).unwrap();
         killed(store);
     });
     is_missed(&backed_up.await, "backed up").await;

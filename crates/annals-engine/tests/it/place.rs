@@ -75,13 +75,13 @@ async fn nothing_is_acknowledged_when_the_files_are_gone() {
 #[test]
 fn backups_are_written_by_one_process_without_its_lock_file() {
     let place = tempfile::tempdir().unwrap();
-    let depot = annals_engine::DiskDepot::open(place.path()).unwrap();
+    let storage = annals_engine::DiskBackupStorage::open(place.path()).unwrap();
     std::fs::remove_file(place.path().join("LOCK")).unwrap();
-    let refused = annals_engine::DiskDepot::open(place.path()).err().unwrap();
+    let refused = annals_engine::DiskBackupStorage::open(place.path()).err().unwrap();
     assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
-    annals_engine::DiskDepot::reading(place.path()).unwrap();
-    drop(depot);
-    annals_engine::DiskDepot::open(place.path()).unwrap();
+    annals_engine::DiskBackupStorage::reading(place.path()).unwrap();
+    drop(storage);
+    annals_engine::DiskBackupStorage::open(place.path()).unwrap();
 }
 
 /// A store that is closed and opened elsewhere works.

@@ -7,7 +7,7 @@ use annals_core::{Error, EventStore, EventStoreExt, IdempotencyKey, StreamList};
 use annals_engine::disk::faulty::FaultyDisk;
 use annals_engine::disk::{Disk, File};
 use annals_engine::{
-    BackupOptions, DiskDepot, EngineStore, Options, RestoreOptions, VerifyOptions, backups, restore,
+    BackupOptions, DiskBackupStorage, EngineStore, Options, RestoreOptions, VerifyOptions, backups, restore,
 };
 
 use crate::common::{all, append, open, several_segments, small_segments, stream};
@@ -105,11 +105,11 @@ async fn a_read_only_medium_is_read_and_takes_no_appends() {
         assert!(matches!(store.wait(head).await.unwrap_err(), Error::Unusable(_)));
         assert_eq!(store.verify(&VerifyOptions::default()).unwrap().damage, []);
         // It is backed up from there, and restored elsewhere.
-        let depot = DiskDepot::new(Arc::new(FaultyDisk::new()));
-        store.backup(&depot, &BackupOptions::default()).unwrap();
-        assert_eq!(backups(&depot).unwrap().len(), 1);
+        let storage = DiskBackupStorage::new(Arc::new(FaultyDisk::new()));
+        store.backup(&storage, &BackupOptions::default()).unwrap();
+        assert_eq!(backups(&storage).unwrap().len(), 1);
         let target = FaultyDisk::new();
-        restore(&depot, Arc::new(target.clone()), &RestoreOptions::default()).unwrap();
+        restore(&storage, Arc::new(target.clone()), &RestoreOptions::default()).unwrap();
         assert_eq!(all(&open(&target, small_segments()).unwrap()).await, log);
         store.close().await.unwrap();
         drop(store);
@@ -144,10 +144,10 @@ async fn a_log_that_lost_its_end_is_read_on_a_read_only_medium() {
                 log[..head].iter().filter(|event| event.stream == stream("account-1")).cloned().collect();
             assert_eq!(store.stream_events(&stream("account-1")).await.unwrap(), of_stream);
             store.append(append("account-1", 0, 1)).await.unwrap_err();
-            let depot = DiskDepot::new(Arc::new(FaultyDisk::new()));
-            store.backup(&depot, &BackupOptions::default()).unwrap();
+            let storage = DiskBackupStorage::new(Arc::new(FaultyDisk::new()));
+            store.backup(&storage, &BackupOptions::default()).unwrap();
             let target = FaultyDisk::new();
-            restore(&depot, Arc::new(target.clone()), &RestoreOptions::default()).unwrap();
+            restore(&storage, Arc::new(target.clone()), &RestoreOptions::default()).unwrap();
             assert_eq!(all(&open(&target, small_segments()).unwrap()).await, log[..head]);
             drop(store);
             assert_eq!(disk.files(), before, "nothing was changed");

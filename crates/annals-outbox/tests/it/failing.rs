@@ -61,7 +61,7 @@ pub async fn only_the_aggregate_that_fails_waits(place: Place) {
 }
 
 /// What is bad until it is said to be good, and a publisher that gives up after three attempts.
-async fn a_dead_letter(place: &Place) -> (Taker, Arc<AtomicBool>, annals_outbox::Publishing) {
+async fn a_dead_letter(place: &Place) -> (Taker, Arc<AtomicBool>, annals_outbox::PublisherHandle) {
     let good = Arc::new(AtomicBool::new(false));
     let taker = Taker::judging({
         let good = good.clone();

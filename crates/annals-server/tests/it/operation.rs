@@ -156,7 +156,7 @@ fn other_routes_are_served_beside_and_shown_in_the_navigation() {
 fn a_figure_without_an_end_is_written_as_prometheus_reads_it() {
     let figures = || {
         let figure =
-            |name, value| annals_server::Figure { name, help: "Of a clock ahead", value, counter: false };
+            |name, value| annals_server::Metric { name, help: "Of a clock ahead", value, counter: false };
         vec![figure("age_one_seconds", f64::INFINITY), figure("age_two_seconds", f64::NEG_INFINITY)]
     };
     let server = Running::with(Arc::new(MemoryStore::new()), |server| server.figures(figures));
@@ -166,9 +166,9 @@ fn a_figure_without_an_end_is_written_as_prometheus_reads_it() {
 }
 
 /// Care for a store that answers when it is let.
-struct Care(std::sync::Mutex<std::sync::mpsc::Receiver<Result<u64, String>>>);
+struct Upkeeping(std::sync::Mutex<std::sync::mpsc::Receiver<Result<u64, String>>>);
 
-impl annals_server::Upkeep for Care {
+impl annals_server::Maintenance for Upkeeping {
     fn backup(&self) -> Result<serde_json::Value, String> {
         let made = self.0.lock().unwrap().recv().unwrap()?;
         Ok(serde_json::json!({"backup": made}))
@@ -178,8 +178,8 @@ impl annals_server::Upkeep for Care {
         true
     }
 
-    fn figures(&self) -> Vec<annals_server::Figure> {
-        let figure = |name, value, counter| annals_server::Figure { name, help: "A figure", value, counter };
+    fn metrics(&self) -> Vec<annals_server::Metric> {
+        let figure = |name, value, counter| annals_server::Metric { name, help: "A figure", value, counter };
         vec![figure("annals_verify_damage", 2.0, false), figure("annals_backup_failures", 1.0, true)]
     }
 }
@@ -188,8 +188,8 @@ impl annals_server::Upkeep for Care {
 fn a_backup_is_made_on_request_one_at_a_time() {
     assert_eq!(Running::start().post("/v1/backup", &[], "").status, 404);
     let (let_go, wait) = std::sync::mpsc::channel();
-    let care = Arc::new(Care(std::sync::Mutex::new(wait)));
-    let server = Running::with(Arc::new(MemoryStore::new()), |server| server.upkeep(care));
+    let care = Arc::new(Upkeeping(std::sync::Mutex::new(wait)));
+    let server = Running::with(Arc::new(MemoryStore::new()), |server| server.maintenance(care));
     std::thread::scope(|scope| {
         let (first, second) = (
             scope.spawn(|| server.post("/v1/backup", &[], "")),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals::core::LogRead;
+use annals::contract::LogRead;
 use annals::{Append, Error, EventStore, EventStoreExt, Expected, NewEvent, Position, Query, StreamId, Tag};
 use annals_mysql::MySqlStore;
 use annals_postgres::PostgresStore;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals::core::{LogRead, StreamRead, Violated, Violation, Witness};
+use annals::contract::{LogRead, StreamRead, Violated, Violation, Witness};
 use annals::{
     Append, Error, EventId, EventStore, EventStoreExt, Expected, NewEvent, Position, Query, StreamId, Tag,
     Version,

@@ -1,6 +1,6 @@
 //! How many prepared statements a process keeps on a server of MariaDB, which has a limit for all of its clients together.
 
-use annals::core::LogRead;
+use annals::contract::LogRead;
 use annals::{Position, Query, Tag};
 use annals_testservers::server;
 use sqlx::{Connection, Executor, Row};

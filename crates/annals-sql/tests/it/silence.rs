@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals::core::{LogRead, StreamList, StreamRead};
+use annals::contract::{LogRead, StreamList, StreamRead};
 use annals::{
     Append, Error, EventStore, EventStoreExt, Expected, IdempotencyKey, NewEvent, Position, Query, StreamId,
     Version,

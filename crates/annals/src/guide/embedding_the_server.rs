@@ -34,7 +34,7 @@
 //!   console.
 //! - `Server::tokens` has requests carry an access token with rights by category, `Server::tls` serves HTTPS. A server refuses to listen on an
 //!   address that others reach without tokens, unless `Server::insecure` says that this is meant.
-//! - `Server::figures` adds figures of your own to `/metrics`.
+//! - `Server::metrics` adds figures of your own to `/metrics`.
 //! - Both read their files again with `Server::reload`, so certificates are renewed without a restart.
 //!
 //! The order at the end matters: first the server, so that no request comes in, then `shutdown`, which waits for projections and subscribers to

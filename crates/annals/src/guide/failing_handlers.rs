@@ -2,11 +2,11 @@
 //!
 //! # What happens
 //!
-//! A handler of a [subscriber](crate::Subscribe) returns an error, or panics. Then
+//! A handler of a [subscriber](crate::SubscriberBuilder) returns an error, or panics. Then
 //!
-//! - the event is tried again, after 50 ms at first and up to 30 s later ([`retry`](crate::Subscribe::retry));
+//! - the event is tried again, after 50 ms at first and up to 30 s later ([`retry`](crate::SubscriberBuilder::retry));
 //! - later events of the same stream wait, so their order holds;
-//! - events of other streams go on, if [`concurrency`](crate::Subscribe::concurrency) is above 1;
+//! - events of other streams go on, if [`concurrency`](crate::SubscriberBuilder::concurrency) is above 1;
 //! - the checkpoint stays before the event, so a restart tries it again.
 //!
 //! A [projection](crate::Projection) that fails over an event waits with everything behind it: its rows may be made of several streams, and rows
@@ -19,7 +19,7 @@
 //! it before returning:
 //!
 //! ```
-//! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, Failure, Handling, Recorded, emit, reject};
+//! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, HandlerError, Delivery, Recorded, emit, reject};
 //! # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
 //! # #[event(prefix = "order")]
 //! # enum OrderEvent { Placed { customer: String, total: u64 } }
@@ -42,7 +42,7 @@
 //! #         emit(CreditEvent::Reserved { total: command.0 })
 //! #     }
 //! # }
-//! async fn reserve(event: Recorded<OrderEvent>, handling: Handling) -> Result<(), Failure> {
+//! async fn reserve(event: Recorded<OrderEvent>, handling: Delivery) -> Result<(), HandlerError> {
 //!     let OrderEvent::Placed { customer, total } = event.event;
 //!     match handling.repository::<Credit>().execute(customer, Reserve(total)).await {
 //!         Err(error) if error.rejection() == Some(&Insufficient) => {
@@ -66,7 +66,7 @@
 //!
 //! After a crash an event may be delivered again: its handler had succeeded, and the checkpoint was not written yet. So
 //!
-//! - commands through [`Handling::repository`](crate::Handling::repository) are executed once: event and handler are their key;
+//! - commands through [`Delivery::repository`](crate::Delivery::repository) are executed once: event and handler are their key;
 //! - what goes elsewhere (a mail, a payment) gets a key that the other side compares: the id of the event, `event.id`, is the same each time;
 //! - what must be exactly once and is rows belongs in a projection.
 //!

@@ -27,7 +27,7 @@
 //! asks the view to be at least as far:
 //!
 //! ```
-//! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, Failure, Projection, Recorded, Rows, emit};
+//! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, HandlerError, Projection, Recorded, Tx, emit};
 //! # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
 //! # #[event(prefix = "account")]
 //! # enum AccountEvent { Deposited { amount: i64 } }
@@ -52,10 +52,10 @@
 //!     const SCHEMA: &'static str = "CREATE TABLE balances (account TEXT PRIMARY KEY, amount INTEGER)";
 //!     type Event = AccountEvent;
 //!
-//!     fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+//!     fn apply(&self, event: &Recorded<AccountEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
 //!         let AccountEvent::Deposited { amount } = event.event;
 //!         let add = "INSERT INTO balances VALUES (?1, ?2) ON CONFLICT DO UPDATE SET amount = amount + ?2";
-//!         rows.execute(add, (event.aggregate_id(), amount))?;
+//!         tx.execute(add, (event.aggregate_id(), amount))?;
 //!         Ok(())
 //!     }
 //! }

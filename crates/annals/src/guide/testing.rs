@@ -46,7 +46,7 @@
 //! [`given_view`](crate::testing::given_view) applies events to rows in memory and compares what a query answers:
 //!
 //! ```
-//! # use annals::{Event, Failure, Projection, Recorded, Rows};
+//! # use annals::{Event, HandlerError, Projection, Recorded, Tx};
 //! # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
 //! # #[event(prefix = "account")]
 //! # enum AccountEvent { Opened { owner: String } }
@@ -55,9 +55,9 @@
 //! #     const NAME: &'static str = "owners";
 //! #     const SCHEMA: &'static str = "CREATE TABLE owners (account TEXT, owner TEXT)";
 //! #     type Event = AccountEvent;
-//! #     fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+//! #     fn apply(&self, event: &Recorded<AccountEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
 //! #         let AccountEvent::Opened { owner } = &event.event;
-//! #         rows.execute("INSERT INTO owners VALUES (?1, ?2)", (event.aggregate_id(), owner))?;
+//! #         tx.execute("INSERT INTO owners VALUES (?1, ?2)", (event.aggregate_id(), owner))?;
 //! #         Ok(())
 //! #     }
 //! # }
@@ -73,7 +73,7 @@
 //! and subscriber has done what there is, including what follows from that:
 //!
 //! ```
-//! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, Failure, Recorded, TestClock, emit};
+//! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, HandlerError, Recorded, TestClock, emit};
 //! # #[derive(Event, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
 //! # #[event(prefix = "member")]
 //! # enum MemberEvent { Registered { name: String } }
@@ -103,7 +103,7 @@
 //!     .on(move |event: Recorded<MemberEvent>, _| {
 //!         let MemberEvent::Registered { name } = event.event;
 //!         outbox.lock().unwrap().push(name);
-//!         async { Ok::<(), Failure>(()) }
+//!         async { Ok::<(), HandlerError>(()) }
 //!     })
 //!     .start()
 //!     .await?;

@@ -16,14 +16,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use annals_core::{EventStore, Invalid, LogRead, Position, Query, RecordedEvent, Witness};
-use annals_sql::{Group, Inline, NotTaken};
+use annals_sql::{Group, InlineProjection, NotTaken};
 use annals_state::{Dialect, Session, SqlError, ViewPlace, position_of};
 use async_trait::async_trait;
 
 use super::run::Batching;
 use super::schema::{Lock, Locked, check_deferred, lock_with_log, set_checkpoint, take};
 use super::{Projected, Projection};
-use crate::Failure;
+use crate::HandlerError;
 
 /// This many positions the rows may be behind and be caught up in the transaction of an append.
 pub(super) const BEHIND_MAX: u64 = 1_000;
@@ -36,7 +36,7 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 /// How long a statement waits for rows or tables that others have locked. MariaDB and MySQL count in seconds.
 const LOCK_MS: u64 = 500;
 
-pub(super) struct InlineProjection<P> {
+pub(super) struct InlineWriter<P> {
     pub projection: Arc<P>,
     pub place: ViewPlace,
     pub store: Arc<dyn EventStore>,
@@ -58,7 +58,7 @@ enum Left {
     NotTaken(NotTaken),
 }
 
-impl<P: Projection> InlineProjection<P> {
+impl<P: Projection> InlineWriter<P> {
     /// The task of the projection has filled the rows up to here.
     pub fn is_filled_to(&self, position: Position) {
         self.known.store(position.get(), Ordering::Relaxed);
@@ -96,9 +96,9 @@ impl<P: Projection> InlineProjection<P> {
             // Somebody else fills the rows just now.
             Locked::ByOther => return Err(Left::Behind),
             Locked::OtherHistory(lost) => {
-                return Err(
-                    self.behind(Failure::new(format!("the log no longer has {lost}, which the rows show")))
-                );
+                return Err(self.behind(HandlerError::new(format!(
+                    "the log no longer has {lost}, which the rows show"
+                ))));
             }
         };
         self.known.store(found.get(), Ordering::Relaxed);
@@ -164,12 +164,12 @@ impl<P: Projection> InlineProjection<P> {
         session: &mut (dyn Session + '_),
         behind: Position,
         through: Position,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), HandlerError> {
         let deadline = Instant::now() + CATCH_UP;
         let mut read = LogRead::forward(behind.next()).matching(self.query.clone());
         while read.from <= through {
             let page = tokio::time::timeout_at(deadline.into(), self.store.read_log(read.clone())).await;
-            let page = page.map_err(|_| Failure::new("what is missing cannot be read in time"))??;
+            let page = page.map_err(|_| HandlerError::new("what is missing cannot be read in time"))??;
             let missing = |event: &RecordedEvent| event.position <= through;
             let events: Vec<_> = page.events.into_iter().filter(missing).collect();
             let projection = self.projection.clone();
@@ -177,7 +177,7 @@ impl<P: Projection> InlineProjection<P> {
                 take(session, &self.place, projection, events, Batching::AllAtOnce, Some(deadline)).await;
             taken.map_err(|not_taken| not_taken.failed.failure)?;
             if page.next <= read.from {
-                return Err(Failure::new("a replica does not show yet what is missing"));
+                return Err(HandlerError::new("a replica does not show yet what is missing"));
             }
             read.from = page.next;
         }
@@ -185,7 +185,7 @@ impl<P: Projection> InlineProjection<P> {
     }
 
     /// Leaves the rows to the task of the projection, for this reason.
-    fn behind(&self, reason: Failure) -> Left {
+    fn behind(&self, reason: HandlerError) -> Left {
         self.leave(reason.into_text());
         Left::Behind
     }
@@ -266,7 +266,7 @@ fn limits(dialect: Dialect) -> (String, &'static str) {
 }
 
 #[async_trait]
-impl<P: Projection> Inline for InlineProjection<P> {
+impl<P: Projection> InlineProjection for InlineWriter<P> {
     /// All of it is part of the transaction, or nothing.
     async fn take(&self, session: &mut (dyn Session + '_), group: &Group) -> Result<bool, NotTaken> {
         if self.given_up.load(Ordering::Relaxed) {

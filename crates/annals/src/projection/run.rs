@@ -10,12 +10,12 @@ use annals_consume::{
     Applied, Checkpoints, Effect, Ladder, LogReader, Options, Resumed, Runner, SoFar, Stopped, WriteError,
 };
 use annals_core::{Backoff, Cause, Position, Query, RecordedEvent, Seen, Witness};
-use annals_sql::{Inlines, Registered};
-use annals_state::{Checked, Database, HeldLease, Rows, SqlError};
+use annals_sql::{Inlines, Registration};
+use annals_state::{Checked, Database, HeldLease, SqlError, Tx};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::file::{checkpoint, set_checkpoint};
-use super::inline::InlineProjection;
+use super::inline::InlineWriter;
 use super::serving::Projected;
 use super::{Home, Projection};
 use crate::codec;
@@ -26,7 +26,7 @@ use crate::reports::Reports;
 use crate::shared::Shared;
 use crate::stop::Stop;
 use crate::tasks::after_panic;
-use crate::{Failure, Recorded};
+use crate::{HandlerError, Recorded};
 
 /// A checkpoint is written at the latest when this many positions without an event for the projection have
 /// passed; until then the memory of the task is enough.
@@ -62,7 +62,7 @@ struct Parts<P> {
     query: Query,
     batch: usize,
     /// If appends take it with them.
-    inline: Option<(Registered, Arc<InlineProjection<P>>)>,
+    inline: Option<(Registration, Arc<InlineWriter<P>>)>,
 }
 
 /// The rows, and where they were left.
@@ -90,7 +90,7 @@ impl<P: Projection> ProjectionRunner<P> {
         let written: Seen = home.checkpoint().into();
         let inline = inlines.and_then(|inlines| {
             let Home::Schema(schema) = &home else { return None };
-            let inline = Arc::new(InlineProjection {
+            let inline = Arc::new(InlineWriter {
                 projection: projection.clone(),
                 place: schema.place().clone(),
                 store: shared.store.clone(),
@@ -361,7 +361,7 @@ impl<P: Projection> Fill<P> {
     }
 
     /// The rows cannot be read or written: they are checked after a while.
-    async fn resume_after(&self, failure: Failure, target: &mut MutexGuard<'_, Target>) -> Stopped {
+    async fn resume_after(&self, failure: HandlerError, target: &mut MutexGuard<'_, Target>) -> Stopped {
         if is_of_broken_file(&failure)
             && let Home::File(file) = &mut target.home
         {
@@ -396,7 +396,7 @@ fn lease(home: &Home) -> String {
 }
 
 impl<P: Projection> Followed for ProjectionRunner<P> {
-    async fn checkpoint(&self) -> Result<Seen, Failure> {
+    async fn checkpoint(&self) -> Result<Seen, HandlerError> {
         let (position, witness) = self.0.target.lock().await.home.at().await?;
         if let Some((_, inline)) = &self.0.inline {
             inline.is_seen_at(position);
@@ -412,7 +412,7 @@ impl<P: Projection> Followed for ProjectionRunner<P> {
     async fn waits_for(&mut self) -> Option<String> {
         let mut target = self.0.target.lock().await;
         if let Err(error) = target.home.renew().await {
-            return Some(format!("the rows cannot be used: {}", Failure::from(error).into_text()));
+            return Some(format!("the rows cannot be used: {}", HandlerError::from(error).into_text()));
         }
         let Home::Schema(schema) = &target.home else { return None };
         Some(schema.place().database().leases().waits_for(lease(&target.home)).await)
@@ -423,7 +423,7 @@ impl<P: Projection> Followed for ProjectionRunner<P> {
 pub(super) struct FailedAt {
     /// Its place among them; `None` if that is not known, as several were given at once.
     pub index: Option<usize>,
-    pub failure: Failure,
+    pub failure: HandlerError,
 }
 
 /// How events are given to a projection.
@@ -455,7 +455,7 @@ impl From<SqlError> for NotApplied {
 pub(super) fn give<P: Projection>(
     projection: &P,
     events: Vec<RecordedEvent>,
-    rows: &Rows<'_>,
+    rows: &Tx<'_>,
     batching: Batching,
 ) -> Result<(), FailedAt> {
     let is_one = events.len() == 1;
@@ -507,7 +507,7 @@ pub(super) async fn apply<P: Projection>(
             return Err(NotApplied::Moved);
         }
         if !events.is_empty() {
-            give(&*projection, events, &Rows::new(connection), batching).map_err(NotApplied::Failed)?;
+            give(&*projection, events, &Tx::new(connection), batching).map_err(NotApplied::Failed)?;
         }
         set_checkpoint(connection, at)?;
         Ok(())

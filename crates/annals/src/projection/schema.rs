@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use annals_core::{EventStore, Invalid, Position, RecordedEvent, Result, Witness};
 use annals_state::{
-    AWAY_MAX, Checked, Dialect, Fault, Lease, Params, Rows, Session, SqlError, SqlState, StatementChannel,
+    AWAY_MAX, Checked, Dialect, Fault, Lease, Params, Session, SqlError, SqlState, StatementChannel, Tx,
     Unusable, Value, ViewPlace, id_of, position_of, run_blocking,
 };
 
 use super::Projection;
 use super::run::{Batching, FailedAt, NotApplied, give};
 use super::serving::{Answering, Serving};
-use crate::Failure;
+use crate::HandlerError;
 
 /// Rows of an older version that others use are looked at again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -316,13 +316,13 @@ pub(super) async fn take<P: Projection>(
         return Ok(());
     }
     let work = move |line: &StatementChannel| {
-        let taken = give(&*projection, events, &Rows::on(line), batching);
+        let taken = give(&*projection, events, &Tx::on(line), batching);
         taken.map_err(|failed| NotTaken { failed, lost: line.is_lost() })
     };
     let dialect = place.database().dialect();
     let carried = run_blocking(session, dialect, place.schema(), deadline, work).await;
     carried.unwrap_or_else(|stopped| {
-        let failed = FailedAt { index: Some(0), failure: Failure::from(stopped) };
+        let failed = FailedAt { index: Some(0), failure: HandlerError::from(stopped) };
         Err(NotTaken { failed, lost: true })
     })
 }
@@ -373,7 +373,7 @@ async fn refused_at_commit<P: Projection>(
     place: &ViewPlace,
     projection: Arc<P>,
     events: Vec<RecordedEvent>,
-    failure: Failure,
+    failure: HandlerError,
 ) -> FailedAt {
     let mut index = 0;
     let found: Result<Option<FailedAt>, Fault> = async {

@@ -4,14 +4,14 @@ use annals_core::{
     Appended, Decide, Error, EventStore as _, Invalid, RecordedEvent, Seen, StreamId, StreamRead, Version,
 };
 
-use super::{Answer, Committed, Execute, ExecuteError};
+use super::{Answer, CommandBuilder, Committed, ExecuteError};
 use crate::codec;
 use crate::fold::{Folded, LoadError};
 
 /// What a command comes to.
 pub(super) type Done<A, C> = Result<Committed<A>, ExecuteError<<A as Decide<C>>::Error>>;
 
-impl<A, C> Execute<A, C>
+impl<A, C> CommandBuilder<A, C>
 where
     A: Decide<C>,
 {

@@ -25,8 +25,8 @@ use super::again::Done;
 use super::encoded::Encoded;
 use super::execute::Mode;
 use super::key::Keys;
-use super::{Answer, Committed, Execute, ExecuteError, Refusal};
-use crate::Failure;
+use super::{Answer, CommandBuilder, Committed, ExecuteError, Refusal};
+use crate::HandlerError;
 use crate::codec::Beside;
 use crate::failure::caught;
 use crate::fold::{Folded, LoadError};
@@ -37,7 +37,7 @@ const AFTER_CONFLICT: Backoff = Backoff::new(Duration::from_millis(1), Duration:
 const WHILE_AWAY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
 pub(super) struct Attempt<A: Aggregate, C> {
-    execute: Execute<A, C>,
+    execute: CommandBuilder<A, C>,
     stream: StreamId,
     keys: Option<Keys>,
     beside: Beside,
@@ -71,7 +71,7 @@ where
     A: Decide<C>,
     C: Send + Sync + 'static,
 {
-    pub fn new(execute: Execute<A, C>) -> Result<Self, ExecuteError<A::Error>> {
+    pub fn new(execute: CommandBuilder<A, C>) -> Result<Self, ExecuteError<A::Error>> {
         let stream = execute.repository.stream(&execute.id)?;
         let keys = execute.keys(&stream)?;
         let (metadata, occurred_at) = (execute.metadata.clone(), execute.occurred_at);
@@ -235,7 +235,7 @@ where
         Ok(Some(Prepared { into: Answer::stream_of(&self.stream), new, after: None }))
     }
 
-    fn panicked(&self, panic: &Failure) -> ExecuteError<A::Error> {
+    fn panicked(&self, panic: &HandlerError) -> ExecuteError<A::Error> {
         ExecuteError::Panicked { stream: self.stream.clone(), message: panic.to_string() }
     }
 

@@ -40,7 +40,7 @@ impl<A: Aggregate> From<&Committed<A>> for Seen {
 
 /// A command that is to be carried out: `.await` does it.
 #[must_use = "a command does nothing until it is awaited"]
-pub struct Execute<A: Aggregate, C> {
+pub struct CommandBuilder<A: Aggregate, C> {
     pub(super) repository: Repository<A>,
     pub(super) id: String,
     pub(super) command: C,
@@ -63,7 +63,7 @@ pub(super) enum Mode {
     Update,
 }
 
-impl<A: Aggregate, C> Execute<A, C> {
+impl<A: Aggregate, C> CommandBuilder<A, C> {
     pub(super) fn new(repository: Repository<A>, id: String, command: C) -> Self {
         Self {
             repository,
@@ -191,7 +191,7 @@ impl<A: Aggregate, C> Execute<A, C> {
     }
 }
 
-impl<A, C> IntoFuture for Execute<A, C>
+impl<A, C> IntoFuture for CommandBuilder<A, C>
 where
     A: Decide<C>,
     C: Send + Sync + 'static,

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::checkpoint::Checkpoints;
 use super::run::SubscriberRunner;
-use crate::Failure;
+use crate::HandlerError;
 use crate::progress::Progress;
 use crate::shared::Shared;
 use crate::stop::Stop;
@@ -135,7 +135,7 @@ impl Group {
         if !self.is_divided {
             let shares: Vec<_> = self.shares.iter().filter_map(|delivery| delivery.share).collect();
             if let Err(error) = self.checkpoints.divide(&*self.shared.store, &shares).await {
-                let error = Failure::from(error).into_text();
+                let error = HandlerError::from(error).into_text();
                 tracing::warn!(group = self.name, error, "the work cannot be divided; it is tried again");
                 self.progress.failed(error, None, self.shared.now());
                 return;

@@ -15,8 +15,8 @@ use annals_state::{HeldLease, Lease};
 use super::checkpoint::{CheckpointError, Checkpoints};
 use super::division::Finished;
 use super::group::Share;
-use super::{Handler, Handling};
-use crate::Failure;
+use super::{Delivery, Handler};
+use crate::HandlerError;
 use crate::failure::{caught, caught_later};
 use crate::follow::{Followed, follow};
 use crate::handles::{Holders, inside};
@@ -271,11 +271,11 @@ impl SubscriberRunner {
         let (mut refusals, mut failures) = (Vec::new(), Vec::new());
         let event_type = event.event_type.as_str();
         for handler in self.handlers.iter().filter(|handler| handler.takes(event_type)) {
-            let handling = Handling { shared: self.shared.clone(), delivered: delivered.clone(), attempt };
+            let handling = Delivery { shared: self.shared.clone(), delivered: delivered.clone(), attempt };
             // The closure may panic before there is a future.
             let work = inside(async { handler.handle(event.clone(), handling).await });
             match caught_later(work).await {
-                Ok(refused) => refusals.extend(refused.into_iter().map(Failure::into_text)),
+                Ok(refused) => refusals.extend(refused.into_iter().map(HandlerError::into_text)),
                 Err(failure) => {
                     // The error is a user's, and what it has behind it too.
                     let is_refusal = caught(|| Ok(failure.is_refusal())).unwrap_or(false);
@@ -299,7 +299,7 @@ impl SubscriberRunner {
 }
 
 impl Followed for Checkpoints {
-    async fn checkpoint(&self) -> Result<Seen, Failure> {
+    async fn checkpoint(&self) -> Result<Seen, HandlerError> {
         Ok(self.seen().await?)
     }
 

@@ -1,6 +1,6 @@
 //! What the directory says: of a tenant, where its log is and where it moves to; of a place, whose it is.
 
-use annals_core::{Aggregate, Context, Decide, Decision, emit, nothing, reject};
+use annals_core::{Aggregate, Context, Decide, Decision, emit, no_events, reject};
 use serde::{Deserialize, Serialize};
 
 /// Where a tenant's log is.
@@ -54,14 +54,14 @@ impl Decide<Move> for Tenant {
     fn decide(&self, command: &Move, _: &Context) -> Decision<Self, NoRoute> {
         match (command, &self.at, &self.to) {
             (Move::Place { at }, None, _) => emit(Routing::Placed { at: at.clone() }),
-            (Move::Place { at }, Some(there), None) if at == there => nothing(),
+            (Move::Place { at }, Some(there), None) if at == there => no_events(),
             (Move::Place { .. }, Some(there), _) => {
                 reject(NoRoute(format!("has its log at {there} already")))
             }
             (_, None, _) => reject(NoRoute("is not known: add it first".to_owned())),
-            (Move::Begin { to }, Some(at), None) if to == at => nothing(),
+            (Move::Begin { to }, Some(at), None) if to == at => no_events(),
             (Move::Begin { to }, Some(_), None) => emit(Routing::MoveBegun { to: to.clone() }),
-            (Move::Begin { to }, Some(_), Some(under_way)) if to == under_way => nothing(),
+            (Move::Begin { to }, Some(_), Some(under_way)) if to == under_way => no_events(),
             // To stay is to call off.
             (Move::Begin { to }, Some(at), Some(_)) if to == at => {
                 emit(Routing::MoveBegun { to: to.clone() })
@@ -72,7 +72,7 @@ impl Decide<Move> for Tenant {
             (Move::Finish { from, to }, Some(at), Some(under_way)) if from == at && to == under_way => {
                 emit(Routing::Moved { to: to.clone() })
             }
-            (Move::Finish { to, .. }, Some(at), None) if to == at => nothing(),
+            (Move::Finish { to, .. }, Some(at), None) if to == at => no_events(),
             (Move::Finish { .. }, Some(_), _) => {
                 reject(NoRoute("was moved by somebody else meanwhile".to_owned()))
             }

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at the directory meanwhile.
 const LOOK: Duration = Duration::from_millis(20);
 
-pub(super) struct Routed {
+pub(super) struct RoutedStore {
     tenant: String,
     id: StoreId,
     shared: Weak<Shared>,
@@ -34,7 +34,7 @@ struct Place {
     store: Arc<dyn EventStore>,
 }
 
-impl Routed {
+impl RoutedStore {
     pub fn new(tenant: &str, at: String, store: Arc<dyn EventStore>, shared: Weak<Shared>) -> Self {
         let id = store.id();
         Self {
@@ -77,7 +77,7 @@ impl Routed {
 }
 
 #[async_trait]
-impl EventStore for Routed {
+impl EventStore for RoutedStore {
     fn id(&self) -> StoreId {
         self.id
     }

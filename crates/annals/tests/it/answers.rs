@@ -4,11 +4,11 @@ use std::future::IntoFuture as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use annals::core::{LogPage, LogRead, StreamPage, StreamRead};
+use annals::contract::{LogPage, LogRead, StreamPage, StreamRead};
 use annals::{
     Aggregate, Annals, Answer, Append, Appended, Bytes, CodecError, Context, Decide, Decision, Error, Event,
     EventStore, EventStoreExt, ExecuteError, IdempotencyKey, MemoryStore, Position, Query, Recorded, Refusal,
-    Result, State, StoreId, StreamId, StreamInfo, StreamList, emit, nothing, reject,
+    Result, State, StoreId, StreamId, StreamInfo, StreamList, emit, no_events, reject,
 };
 use serde::{Deserialize, Serialize};
 
@@ -122,7 +122,7 @@ impl Decide<Burn> for Lamp {
         match (on, self.on) {
             (true, false) => emit(Switched::On),
             (false, true) => emit(Switched::Off),
-            _ => nothing(),
+            _ => no_events(),
         }
     }
 }

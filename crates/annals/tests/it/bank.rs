@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use annals::{
-    Aggregate, Annals, Context, Decide, Decision, Event, EventStore, Failure, MemoryStore, Projection,
-    Recorded, Rows, Snapshot, State, Status, emit, nothing, reject,
+    Aggregate, Annals, Context, Decide, Decision, Event, EventStore, HandlerError, MemoryStore, Projection,
+    Recorded, Snapshot, State, Status, Tx, emit, no_events, reject,
 };
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +78,7 @@ impl Decide<Bank> for Account {
             }
             Bank::Withdraw(amount) => emit(AccountEvent::Withdrawn { amount }),
             Bank::Deposit(amount) => emit(AccountEvent::Deposited { amount }),
-            Bank::Block(_) if self.blocked => nothing(),
+            Bank::Block(_) if self.blocked => no_events(),
             Bank::Block(reason) => emit(AccountEvent::Blocked { reason: reason.to_owned() }),
         }
     }
@@ -92,7 +92,7 @@ impl Projection for Balances {
     const SCHEMA: &'static str =
         "CREATE TABLE balances (account TEXT PRIMARY KEY, owner TEXT, amount INTEGER NOT NULL DEFAULT 0)";
     type Event = AccountEvent;
-    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         let account = event.aggregate_id();
         let add = "UPDATE balances SET amount = amount + ?2 WHERE account = ?1";
         match &event.event {

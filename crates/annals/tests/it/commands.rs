@@ -642,7 +642,7 @@ async fn a_number_is_read_as_the_one_that_was_written_to_the_last_bit() {
 #[tokio::test]
 async fn an_aggregate_is_found_as_it_was_at_a_version_and_at_a_time() {
     let clock = Arc::new(TestClock::at("2024-01-01T00:00:00Z".parse().unwrap()));
-    let store = MemoryStore::with(annals::core::Limits::default(), clock.clone());
+    let store = MemoryStore::with(annals::contract::Limits::default(), clock.clone());
     let annals = Annals::with_store(Arc::new(store), State::memory()).await.unwrap();
     let accounts = annals.repository::<Account>();
     let hour = std::time::Duration::from_secs(3_600);

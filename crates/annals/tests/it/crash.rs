@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use annals::{
-    Annals, Append, EventId, EventStore, Expected, Failure, MemoryStore, NewEvent, Projection, Recorded,
-    Rows, State, StoreId, StreamId,
+    Annals, Append, EventId, EventStore, Expected, HandlerError, MemoryStore, NewEvent, Projection, Recorded,
+    State, StoreId, StreamId, Tx,
 };
 
 use crate::bank::AccountEvent;
@@ -37,7 +37,7 @@ impl Projection for Sum {
     const NAME: &'static str = "sum";
     const SCHEMA: &'static str = "CREATE TABLE sum (amount INTEGER); INSERT INTO sum VALUES (0);";
     type Event = AccountEvent;
-    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         rows.execute("UPDATE sum SET amount = amount + 1", ())?;
         if self.dies && event.position.get() == DIES_AT {
             std::process::abort();

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use annals::{Annals, Recorded, every};
+use annals::snapshot::every;
+use annals::{Annals, Recorded};
 
 use crate::bank::{Account, AccountEvent, Balances, Bank, open_with};
 
@@ -298,7 +299,7 @@ impl annals::Projection for Holding {
     const NAME: &'static str = "holding";
     const SCHEMA: &'static str = "";
     type Event = AccountEvent;
-    fn apply(&self, _: &Recorded<AccountEvent>, _: &annals::Rows<'_>) -> Result<(), annals::Failure> {
+    fn apply(&self, _: &Recorded<AccountEvent>, _: &annals::Tx<'_>) -> Result<(), annals::HandlerError> {
         Ok(())
     }
 }
@@ -420,7 +421,8 @@ async fn nothing_is_skipped_and_nothing_told_twice_after_a_restore() {
         for (index, told) in told.iter().enumerate() {
             let told = told.clone();
             // Over an embedded log a group is a subscriber like any other.
-            let subscriber = annals.subscribe(["alone", "group"][index]).group(1 + 3 * index).concurrency(4);
+            let subscriber =
+                annals.subscribe(["alone", "group"][index]).partitions(1 + 3 * index).concurrency(4);
             let subscriber = subscriber.on(move |event: Recorded<AccountEvent>, _| {
                 told.lock().unwrap().push(event.aggregate_id().to_owned());
                 std::future::ready(Ok(()))
@@ -448,8 +450,8 @@ async fn nothing_is_skipped_and_nothing_told_twice_after_a_restore() {
     let (annals, store) = start(before.path()).await;
     let kept = opened(&annals, 0..40).await;
     annals.settle().await.unwrap();
-    let depot = DiskDepot::open(backups.path()).unwrap();
-    store.backup(&depot, &BackupOptions::default()).unwrap();
+    let storage = DiskDepot::open(backups.path()).unwrap();
+    store.backup(&storage, &BackupOptions::default()).unwrap();
     let lost = opened(&annals, 100..110).await;
     annals.settle().await.unwrap();
     for told in &told {
@@ -459,7 +461,7 @@ async fn nothing_is_skipped_and_nothing_told_twice_after_a_restore() {
     drop((annals, store));
 
     let disk = Arc::new(FileDisk::open(after.path()).unwrap());
-    restore(&depot, disk.clone(), &RestoreOptions::default()).unwrap();
+    restore(&storage, disk.clone(), &RestoreOptions::default()).unwrap();
     drop(disk);
     // What is new takes the positions of what was lost, and goes further, before anything is started.
     let store = Arc::new(EngineStore::open(after.path(), Options::default()).unwrap());

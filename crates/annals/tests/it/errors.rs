@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use annals::{Annals, Error, Failure, Phase, Projection, Recorded, Rows, Tenants};
+use annals::{Annals, Error, HandlerError, Phase, Projection, Recorded, Tenants, Tx};
 use annals_core::{Append, Expected, NewEvent, StreamId};
 
 use crate::bank::{Account, AccountEvent, Balances, bank};
@@ -83,7 +83,7 @@ impl Projection for Misspelt {
     const NAME: &'static str = "misspelt";
     const SCHEMA: &'static str = "CREATE TABEL seen (position INTEGER PRIMARY KEY)";
     type Event = AccountEvent;
-    fn apply(&self, _: &Recorded<AccountEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, _: &Recorded<AccountEvent>, _: &Tx<'_>) -> Result<(), HandlerError> {
         Ok(())
     }
 }

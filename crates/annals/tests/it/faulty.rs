@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use annals::core::{LogPage, LogRead, StreamPage, StreamRead};
+use annals::contract::{LogPage, LogRead, StreamPage, StreamRead};
 use annals::{
     Append, Appended, Error, EventStore, Expected, IdempotencyKey, MemoryStore, NewEvent, Position, Result,
     StoreId, StreamId, StreamInfo, StreamList,

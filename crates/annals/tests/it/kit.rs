@@ -2,8 +2,8 @@
 
 use annals::testing::{given, given_view};
 use annals::{
-    Aggregate, Bytes, CodecError, Context, Decide, Decision, Event, Failure, Projection, Recorded, Rows, Tag,
-    emit,
+    Aggregate, Bytes, CodecError, Context, Decide, Decision, Event, HandlerError, Projection, Recorded, Tag,
+    Tx, emit,
 };
 
 /// What can be wrong with a note.
@@ -72,7 +72,7 @@ impl Projection for Notes {
     const NAME: &'static str = "notes";
     const SCHEMA: &'static str = "CREATE TABLE notes (note TEXT)";
     type Event = Noted;
-    fn apply(&self, _: &Recorded<Noted>, _: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, _: &Recorded<Noted>, _: &Tx<'_>) -> Result<(), HandlerError> {
         Ok(())
     }
 }
@@ -102,7 +102,7 @@ fn what_a_log_takes_passes() {
 
 #[test]
 fn what_a_log_refuses_does_not_pass() {
-    let limits = annals::core::Limits::default();
+    let limits = annals::contract::Limits::default();
     for (event, why) in [
         (Noted::WithTags(limits.event_tags_max + 1), "tags, the limit is"),
         (Noted::WithBytes(limits.event_bytes_max + 1), "the limit is"),

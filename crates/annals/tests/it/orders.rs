@@ -9,8 +9,8 @@
 //! ```
 
 use annals::{
-    Aggregate, Annals, Append, Cause, Context, Decide, Decision, Event, EventStore, Expected, Failure,
-    NewEvent, Projection, RawEvent, Recorded, Rows, Snapshot, StreamId, Upcaster, emit, nothing,
+    Aggregate, Annals, Append, Cause, Context, Decide, Decision, Event, EventStore, Expected, HandlerError,
+    NewEvent, Projection, RawEvent, Recorded, Snapshot, StreamId, Tx, Upcaster, emit, no_events,
 };
 use serde::{Deserialize, Serialize};
 
@@ -202,7 +202,7 @@ pub struct Pay(pub u64);
 impl Decide<Pay> for Order {
     type Error = std::convert::Infallible;
     fn decide(&self, command: &Pay, _: &Context) -> Decision<Self, Self::Error> {
-        if command.0 == 0 { nothing() } else { emit(OrderEvent::Paid { cents: command.0 }) }
+        if command.0 == 0 { no_events() } else { emit(OrderEvent::Paid { cents: command.0 }) }
     }
 }
 
@@ -214,7 +214,7 @@ impl Projection for InWords {
     const SCHEMA: &'static str =
         "CREATE TABLE in_words (position BIGINT, part BIGINT, stream VARCHAR(100), words VARCHAR(100))";
     type Event = OrderEvent;
-    fn apply(&self, event: &Recorded<OrderEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<OrderEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         let row = (event.position, event.part, event.stream.as_str(), in_words(&event.event));
         rows.execute("INSERT INTO in_words VALUES (?1, ?2, ?3, ?4)", row)?;
         Ok(())

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use annals::testing::given_view;
 use annals::{
-    Annals, Append, Backoff, Error, Event, EventStore, Expected, Failure, MemoryStore, NewEvent, Phase,
-    Position, Projection, Recorded, Rows, SqlError, State, StreamId, ViewError,
+    Annals, Append, Backoff, Error, Event, EventStore, Expected, HandlerError, MemoryStore, NewEvent, Phase,
+    Position, Projection, Recorded, SqlError, State, StreamId, Tx, ViewError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,11 +44,11 @@ impl Projection for Counted {
     const NAME: &'static str = "counted";
     const SCHEMA: &'static str = "CREATE TABLE seen (position INTEGER PRIMARY KEY, account TEXT)";
     type Event = AccountEvent;
-    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         rows.execute("INSERT INTO seen VALUES (?1, ?2)", (event.position, event.aggregate_id()))?;
         if self.broken.load(Ordering::SeqCst) && matches!(event.event, AccountEvent::Blocked { .. }) {
             assert!(!self.panics, "it panics at a blocked account");
-            return Err(Failure::new("it fails at a blocked account"));
+            return Err(HandlerError::new("it fails at a blocked account"));
         }
         self.applied.fetch_add(1, Ordering::SeqCst);
         Ok(())
@@ -186,7 +186,7 @@ async fn a_projection_of_several_aggregates_takes_a_union() {
         const NAME: &'static str = "log";
         const SCHEMA: &'static str = "CREATE TABLE lines (position INTEGER, line TEXT)";
         type Event = Either;
-        fn apply(&self, event: &Recorded<Either>, rows: &Rows<'_>) -> Result<(), Failure> {
+        fn apply(&self, event: &Recorded<Either>, rows: &Tx<'_>) -> Result<(), HandlerError> {
             let line = match &event.event {
                 Either::Account(AccountEvent::Opened { owner }) => format!("{owner} opened {}", event.stream),
                 Either::Account(_) => return Ok(()),
@@ -358,7 +358,7 @@ impl Projection for Changed {
     const NAME: &'static str = "counted";
     const SCHEMA: &'static str = "CREATE TABLE seen (position INTEGER PRIMARY KEY)";
     type Event = AccountEvent;
-    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         rows.execute("INSERT INTO seen VALUES (?1)", (event.position,))?;
         Ok(())
     }
@@ -387,9 +387,9 @@ impl Projection for Later {
     const VERSION: u32 = 3;
     const SCHEMA: &'static str = "CREATE TABLE seen (position INTEGER PRIMARY KEY, length INTEGER)";
     type Event = AccountEvent;
-    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         if self.0.load(Ordering::SeqCst) {
-            return Err(Failure::new("not yet"));
+            return Err(HandlerError::new("not yet"));
         }
         rows.execute("INSERT INTO seen VALUES (?1, ?2)", (event.position, event.aggregate_id().len()))?;
         Ok(())
@@ -477,7 +477,7 @@ impl Projection for Ending {
     const NAME: &'static str = "ending";
     const SCHEMA: &'static str = "CREATE TABLE seen (position INTEGER PRIMARY KEY)";
     type Event = AccountEvent;
-    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         if matches!(event.event, AccountEvent::Withdrawn { .. }) {
             let _ = rows.execute(self.0, ());
         }
@@ -559,7 +559,7 @@ async fn a_name_is_started_once_and_must_be_one_for_a_file() {
         const NAME: &'static str = "../state";
         const SCHEMA: &'static str = "";
         type Event = AccountEvent;
-        fn apply(&self, _: &Recorded<AccountEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+        fn apply(&self, _: &Recorded<AccountEvent>, _: &Tx<'_>) -> Result<(), HandlerError> {
             Ok(())
         }
     }
@@ -581,7 +581,7 @@ async fn a_schema_that_is_wrong_is_an_error_of_the_start() {
         const NAME: &'static str = "wrong";
         const SCHEMA: &'static str = "CREATE TABEL x";
         type Event = AccountEvent;
-        fn apply(&self, _: &Recorded<AccountEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+        fn apply(&self, _: &Recorded<AccountEvent>, _: &Tx<'_>) -> Result<(), HandlerError> {
             Ok(())
         }
     }
@@ -651,18 +651,18 @@ impl Projection for AtOnce {
     const SCHEMA: &'static str = "CREATE TABLE seen (position INTEGER PRIMARY KEY, account TEXT)";
     type Event = AccountEvent;
 
-    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<AccountEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         self.apply_all(std::slice::from_ref(event), rows)
     }
 
-    fn apply_all(&self, events: &[Recorded<AccountEvent>], rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply_all(&self, events: &[Recorded<AccountEvent>], rows: &Tx<'_>) -> Result<(), HandlerError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let values: Vec<_> =
             events.iter().map(|event| format!("({}, '{}')", event.position, event.aggregate_id())).collect();
         rows.execute(&format!("INSERT INTO seen VALUES {}", values.join(", ")), ())?;
         let is_blocked = |event: &Recorded<_>| matches!(event.event, AccountEvent::Blocked { .. });
         if self.broken.load(Ordering::SeqCst) && events.iter().any(is_blocked) {
-            return Err(Failure::new("it fails at a blocked account"));
+            return Err(HandlerError::new("it fails at a blocked account"));
         }
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use annals::{
-    Annals, Answer, Backoff, EventStore, EventStoreExt, ExecuteError, Failure, MemoryStore, Phase, Recorded,
-    Refused as IsRefused, Status, StreamId,
+    Annals, Answer, Backoff, EventStore, EventStoreExt, ExecuteError, HandlerError, MemoryStore, Phase,
+    Recorded, Refused as IsRefused, Status, StreamId,
 };
 
 use crate::bank::{Account, AccountEvent, Bank, Refused, bank, bank_on, open_with, until};
@@ -163,7 +163,7 @@ async fn handlers_behind_a_refusal_are_called_and_a_failure_beside_it_is_tried_a
         })
         .on(move |_: Recorded<AccountEvent>, _| {
             let first = two[1].fetch_add(1, Ordering::SeqCst) == 0;
-            async move { if first { Err(Failure::new("not yet")) } else { Ok(()) } }
+            async move { if first { Err(HandlerError::new("not yet")) } else { Ok(()) } }
         })
         .on(move |_: Recorded<AccountEvent>, _| {
             three[2].fetch_add(1, Ordering::SeqCst);
@@ -293,7 +293,7 @@ enum OfAService {
 #[error("the card was declined")]
 struct Declined(#[source] std::io::Error);
 
-fn failure(ends: impl FnOnce() -> Result<(), Failure>) -> Failure {
+fn failure(ends: impl FnOnce() -> Result<(), HandlerError>) -> HandlerError {
     ends().unwrap_err()
 }
 
@@ -310,7 +310,7 @@ fn a_refusal_is_found_behind_every_error_that_was_made_of_it() {
             "the fee cannot be charged: only 7 left: the command was refused",
         ),
         (failure(|| Ok(boxed()?)), "the fee cannot be charged: only 7 left: the command was refused"),
-        (Failure::new(IsRefused), "the command was refused"),
+        (HandlerError::new(IsRefused), "the command was refused"),
         (
             failure(|| Err(ExecuteError::Rejected(Declined(std::io::Error::other("no funds"))))?),
             "the card was declined: no funds: the command was refused",
@@ -321,8 +321,8 @@ fn a_refusal_is_found_behind_every_error_that_was_made_of_it() {
     }
     let stream = StreamId::new("account-a1").unwrap();
     for failed in [
-        Failure::new(OfAService::Words(refused().to_string())),
-        Failure::new("refused"),
+        HandlerError::new(OfAService::Words(refused().to_string())),
+        HandlerError::new("refused"),
         failure(|| Err(ExecuteError::<Refused>::Missing { stream })?),
         failure(|| Err(ExecuteError::<Refused>::Store(annals::Error::Unavailable("away".into())))?),
     ] {

@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use annals::core::Cause;
+use annals::contract::Cause;
+use annals::snapshot::{every, older_than};
 use annals::{
     Aggregate, Annals, Append, EventStore, Expected, MemorySnapshots, MemoryStore, NewEvent, Snapshot,
-    SnapshotStore, State, StoredSnapshot, StreamId, TestClock, Version, every, older_than,
+    SnapshotStore, State, StoredSnapshot, StreamId, TestClock, Version,
 };
 use serde::{Deserialize, Serialize};
 
@@ -123,7 +124,7 @@ async fn several_snapshots_are_kept_so_that_the_past_is_near_too() {
 #[tokio::test]
 async fn a_snapshot_is_taken_when_the_last_one_is_too_old() {
     let clock = Arc::new(TestClock::at("2024-01-01T00:00:00Z".parse().unwrap()));
-    let store = MemoryStore::with(annals::core::Limits::default(), clock.clone());
+    let store = MemoryStore::with(annals::contract::Limits::default(), clock.clone());
     let annals =
         Annals::with_store(Arc::new(store), State::memory()).await.unwrap().with_clock(clock.clone());
     let snapshots = Noted::new();

@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use annals::core::{LogPage, LogRead, StreamPage, StreamRead};
+use annals::contract::{LogPage, LogRead, StreamPage, StreamRead};
+use annals::snapshot::every;
 use annals::{
     Aggregate, Annals, Append, Appended, Context, Decide, Decision, Error, Event, EventStore, EventStoreExt,
     ExecuteError, Expected, IdempotencyKey, LoadError, MemoryStore, NewEvent, Position, State, StoreId,
-    StreamId, StreamInfo, StreamList, Version, emit, every,
+    StreamId, StreamInfo, StreamList, Version, emit,
 };
 use serde::{Deserialize, Serialize};
 

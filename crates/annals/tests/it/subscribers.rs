@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use annals::{
-    Annals, Append, Backoff, Error, Event, EventId, EventStore, EventStoreExt, Expected, Failure, Kind,
+    Annals, Append, Backoff, Error, Event, EventId, EventStore, EventStoreExt, Expected, HandlerError, Kind,
     MemoryStore, NewEvent, Phase, Recorded, State, StreamId,
 };
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,7 @@ async fn an_event_that_fails_is_tried_again_until_it_works() {
         async move {
             trying.lock().unwrap().push((event.position.get(), context.attempt()));
             match (event.position.get(), context.attempt()) {
-                (2, 1) => Err(Failure::new("once")),
+                (2, 1) => Err(HandlerError::new("once")),
                 (2, 2) => panic!("and again"),
                 (2, 3) => Err("x".parse::<u64>().unwrap_err())?,
                 _ => Ok(()),
@@ -113,7 +113,7 @@ async fn an_event_that_fails_is_tried_again_until_it_works() {
 async fn while_an_event_fails_the_status_says_so() {
     let annals = bank().await;
     let subscriber = annals.subscribe("fails").retry(QUICKLY).on::<AccountEvent, _>(|event, _| async move {
-        if event.position.get() == 2 { Err(Failure::new("the mail server is away")) } else { Ok(()) }
+        if event.position.get() == 2 { Err(HandlerError::new("the mail server is away")) } else { Ok(()) }
     });
     subscriber.start().await.unwrap();
     open_with(&annals, "a1", 1).await;
@@ -152,7 +152,7 @@ async fn streams_go_side_by_side_and_each_keeps_its_order() {
             }
             working.fetch_sub(1, Ordering::SeqCst);
             if event.position.get() % 11 == 0 && context.attempt() == 1 {
-                return Err(Failure::new("at first"));
+                return Err(HandlerError::new("at first"));
             }
             noting.lock().unwrap().entry(event.stream).or_default().push(event.version.get());
             Ok(())
@@ -208,7 +208,7 @@ async fn a_stream_that_is_stuck_holds_the_checkpoint_but_not_the_other_streams()
             let (hearing, stuck) = (hearing.clone(), stuck.load(Ordering::SeqCst));
             async move {
                 if stuck && event.aggregate_id() == "stuck" {
-                    return Err(Failure::new("stuck"));
+                    return Err(HandlerError::new("stuck"));
                 }
                 hearing.lock().unwrap().push(event.position.get());
                 Ok(())
@@ -253,7 +253,7 @@ async fn several_handlers_are_told_each_of_its_own_events_and_all_also_if_one_fa
     let subscriber = annals.subscribe("composite").retry(QUICKLY);
     let subscriber = subscriber.on::<AccountEvent, _>(move |_, context| {
         one.lock().unwrap().push("first");
-        async move { if context.attempt() == 1 { Err(Failure::new("the first fails")) } else { Ok(()) } }
+        async move { if context.attempt() == 1 { Err(HandlerError::new("the first fails")) } else { Ok(()) } }
     });
     let subscriber = subscriber.on::<AccountEvent, _>(move |_, _| {
         two.lock().unwrap().push("second");
@@ -471,7 +471,7 @@ async fn a_clock_that_panics_ends_no_subscriber() {
     let broken = annals.clone().with_clock(Arc::new(BrokenClock));
     let subscriber = broken.subscribe("tries").retry(QUICKLY).on::<AccountEvent, _>(move |_, _| {
         let first = trying.fetch_add(1, Ordering::SeqCst) == 0;
-        async move { if first { Err(Failure::new("at first")) } else { Ok(()) } }
+        async move { if first { Err(HandlerError::new("at first")) } else { Ok(()) } }
     });
     subscriber.start().await.unwrap();
     annals.repository::<Account>().execute("a1", Bank::Open("kim")).await.unwrap();

@@ -3,10 +3,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use annals::snapshot::every;
 use annals::testing::{given, given_stored, given_view, given_view_stored, read_stored};
 use annals::{
-    Aggregate, Annals, Bytes, CodecError, ContentType, Event, EventStore, Failure, LoadError,
-    MemorySnapshots, MemoryStore, Projection, RawEvent, Recorded, Rows, Snapshot, State, Upcaster, every,
+    Aggregate, Annals, Bytes, CodecError, ContentType, Event, EventStore, HandlerError, LoadError,
+    MemorySnapshots, MemoryStore, Projection, RawEvent, Recorded, Snapshot, State, Tx, Upcaster,
 };
 use serde::{Deserialize, Serialize};
 
@@ -279,7 +280,7 @@ async fn what_nobody_knows_is_an_error_that_says_where_and_what_to_do() {
         assert_eq!(orders.history("o1").unwrap().next().await.unwrap_err().to_string(), text);
         assert!(text.ends_with(&read_stored::<OrderEvent>(raw).unwrap_err().to_string()));
         let stored =
-            store.read_log(annals::core::LogRead::forward(annals::Position::FIRST)).await.unwrap().events;
+            store.read_log(annals::contract::LogRead::forward(annals::Position::FIRST)).await.unwrap().events;
         let read = Recorded::<OrderEvent>::read(stored[1].clone()).unwrap_err();
         assert_eq!(read.to_string(), text);
         assert_eq!(Recorded::<OrderEvent>::read(stored[0].clone()).unwrap(), [], "it is dropped");
@@ -333,7 +334,7 @@ impl Projection for Rings {
     const NAME: &'static str = "rings";
     const SCHEMA: &'static str = "CREATE TABLE rings (ring TEXT)";
     type Event = RingEvent;
-    fn apply(&self, _: &Recorded<RingEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, _: &Recorded<RingEvent>, _: &Tx<'_>) -> Result<(), HandlerError> {
         Ok(())
     }
 }
@@ -446,7 +447,7 @@ async fn the_content_type_is_that_of_the_codec() {
     let done = annals.repository::<Meter>().execute("m1", 8).await.unwrap();
     assert_eq!(done.state, Meter(vec![7, 8]));
     let stored =
-        store.read_log(annals::core::LogRead::forward(annals::Position::FIRST)).await.unwrap().events;
+        store.read_log(annals::contract::LogRead::forward(annals::Position::FIRST)).await.unwrap().events;
     assert_eq!(
         (&stored[1].content_type, &stored[1].data[..]),
         (&ContentType::Binary, &8_u64.to_be_bytes()[..])

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use annals::{
-    Aggregate, Annals, Backoff, Context, Decide, Decision, Event, EventStore, Failure, Handling, MemoryStore,
-    Phase, Projection, RawEvent, Recorded, Rows, State, emit, reject,
+    Aggregate, Annals, Backoff, Context, Decide, Decision, Delivery, Event, EventStore, HandlerError,
+    MemoryStore, Phase, Projection, RawEvent, Recorded, State, Tx, emit, reject,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,22 +35,22 @@ impl Projection for Careful {
     const NAME: &'static str = "careful";
     const SCHEMA: &'static str = "CREATE TABLE careful (position BIGINT, part BIGINT, words TEXT)";
     type Event = OrderEvent;
-    fn apply(&self, event: &Recorded<OrderEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<OrderEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         self.given.lock().unwrap().push(1);
         self.insert(event, rows)
     }
-    fn apply_all(&self, events: &[Recorded<OrderEvent>], rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply_all(&self, events: &[Recorded<OrderEvent>], rows: &Tx<'_>) -> Result<(), HandlerError> {
         self.given.lock().unwrap().push(events.len());
         events.iter().try_for_each(|event| self.insert(event, rows))
     }
 }
 
 impl Careful {
-    fn insert(&self, event: &Recorded<OrderEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn insert(&self, event: &Recorded<OrderEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         let words = in_words(&event.event);
         rows.execute("INSERT INTO careful VALUES (?1, ?2, ?3)", (event.position, event.part, &words))?;
         match self.refuses.load(Ordering::SeqCst) && words.starts_with("shipped") {
-            true => Err(Failure::new("nothing is shipped today")),
+            true => Err(HandlerError::new("nothing is shipped today")),
             false => Ok(()),
         }
     }
@@ -137,7 +137,7 @@ impl Decide<Note> for Parcel {
     }
 }
 
-async fn note(event: &Recorded<OrderEvent>, handling: &Handling) -> Result<(), Failure> {
+async fn note(event: &Recorded<OrderEvent>, handling: &Delivery) -> Result<(), HandlerError> {
     handling.execute::<Parcel, _>("all", Note(in_words(&event.event))).await?;
     Ok(())
 }
@@ -158,7 +158,7 @@ async fn when_a_part_fails_all_parts_are_handled_again_and_their_commands_are_ex
                 handled.lock().unwrap().push((event.position.get(), event.part, handling.attempt()));
                 note(&event, &handling).await?;
                 if event.part == 1 && failures.fetch_add(1, Ordering::SeqCst) < 2 {
-                    return Err(Failure::new("not now"));
+                    return Err(HandlerError::new("not now"));
                 }
                 Ok(())
             }
@@ -180,7 +180,7 @@ async fn a_part_that_ends_in_a_refusal_is_done_and_the_next_one_is_handled() {
     let subscriber = annals
         .subscribe("notes")
         .retry(QUICKLY)
-        .on(async |event: Recorded<OrderEvent>, handling: Handling| note(&event, &handling).await);
+        .on(async |event: Recorded<OrderEvent>, handling: Delivery| note(&event, &handling).await);
     subscriber.start().await.unwrap();
     annals.settle().await.unwrap();
     let parcel = annals.repository::<Parcel>().load("all").await.unwrap();

@@ -1,6 +1,6 @@
 //! What comes in with a request: the command, who gives it, and how new an answer must be.
 
-use annals::{Aggregate, Execute, Seen, Timestamp};
+use annals::{Aggregate, CommandBuilder, Seen, Timestamp};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::AUTHORIZATION;
@@ -59,7 +59,7 @@ impl Caller {
     }
 
     /// Says all this of a command.
-    pub fn says<A: Aggregate, C>(&self, mut command: Execute<A, C>) -> Execute<A, C> {
+    pub fn says<A: Aggregate, C>(&self, mut command: CommandBuilder<A, C>) -> CommandBuilder<A, C> {
         if let Some(by) = &self.by {
             command = command.by(by.as_str());
         }

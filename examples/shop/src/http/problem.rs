@@ -10,7 +10,7 @@
 
 use std::borrow::Cow;
 
-use annals::core::refusal_code;
+use annals::contract::refusal_code;
 use annals::{ExecuteError, LoadError, ViewError};
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -129,7 +129,7 @@ impl From<ViewError> for Problem {
 
 /// Our own mistake: the log of the server says more than the answer to the client.
 fn broken(error: &dyn std::error::Error) -> Problem {
-    tracing::error!("{}", annals::core::chain(error));
+    tracing::error!("{}", annals::contract::chain(error));
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the log of the server says more")
 }
 

@@ -3,7 +3,7 @@
 //! Its stream is named by the digest of the address: whatever the address looks like, the name is short, and the
 //! list of streams gives no address away.
 
-use annals::{Aggregate, Context, Decide, Decision, Event, emit, nothing, reject};
+use annals::{Aggregate, Context, Decide, Decision, Event, emit, no_events, reject};
 use serde::{Deserialize, Serialize};
 
 use super::MemberRefused;
@@ -57,7 +57,7 @@ impl Decide<Claim> for MailAddress {
     type Error = MemberRefused;
     fn decide(&self, Claim(member): &Claim, _: &Context) -> Decision<Self, MemberRefused> {
         match &self.owner {
-            Some(owner) if owner == member => nothing(),
+            Some(owner) if owner == member => no_events(),
             Some(_) => reject(MemberRefused::DuplicateMemberEmail),
             None => emit(AddressEvent::Claimed { member: member.clone() }),
         }
@@ -67,6 +67,6 @@ impl Decide<Claim> for MailAddress {
 impl Decide<Release> for MailAddress {
     type Error = MemberRefused;
     fn decide(&self, Release(member): &Release, _: &Context) -> Decision<Self, MemberRefused> {
-        if self.owner.as_ref() == Some(member) { emit(AddressEvent::Released) } else { nothing() }
+        if self.owner.as_ref() == Some(member) { emit(AddressEvent::Released) } else { no_events() }
     }
 }

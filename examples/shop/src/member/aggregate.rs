@@ -1,6 +1,6 @@
 //! A member: what it decides, and what becomes of it.
 
-use annals::{Aggregate, Context, Decide, Decision, emit, nothing, reject};
+use annals::{Aggregate, Context, Decide, Decision, emit, no_events, reject};
 
 use super::{
     ChangeAddress, ChangeEmail, ChangeName, ChangePassword, ChangeProfile, LogIn, LogOut, MemberEvent,
@@ -151,7 +151,7 @@ impl Decide<ChangeName> for Member {
     type Error = MemberRefused;
     fn decide(&self, ChangeName(name): &ChangeName, _: &Context) -> Decided {
         if self.account()?.name == *name {
-            return nothing();
+            return no_events();
         }
         emit(MemberEvent::Renamed { name: name.clone() })
     }
@@ -161,7 +161,7 @@ impl Decide<ChangeEmail> for Member {
     type Error = MemberRefused;
     fn decide(&self, ChangeEmail(email): &ChangeEmail, _: &Context) -> Decided {
         if self.account()?.email == *email {
-            return nothing();
+            return no_events();
         }
         emit(MemberEvent::EmailChanged { email: email.clone() })
     }
@@ -171,7 +171,7 @@ impl Decide<ChangeAddress> for Member {
     type Error = MemberRefused;
     fn decide(&self, ChangeAddress(address): &ChangeAddress, _: &Context) -> Decided {
         if self.account()?.address.as_ref() == Some(address) {
-            return nothing();
+            return no_events();
         }
         emit(MemberEvent::AddressChanged { address: address.clone() })
     }
@@ -181,7 +181,7 @@ impl Decide<ChangeProfile> for Member {
     type Error = MemberRefused;
     fn decide(&self, ChangeProfile(profile): &ChangeProfile, _: &Context) -> Decided {
         if self.account()?.profile.as_ref() == Some(profile) {
-            return nothing();
+            return no_events();
         }
         emit(MemberEvent::ProfileChanged { profile: profile.clone() })
     }

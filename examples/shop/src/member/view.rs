@@ -1,6 +1,6 @@
 //! The list of members: one row each, without passwords.
 
-use annals::{Failure, Projection, Recorded, Row, Rows, SqlError, Timestamp, View, ViewError};
+use annals::{HandlerError, Projection, Recorded, Row, SqlError, Timestamp, Tx, View, ViewError};
 use serde::Serialize;
 
 use super::MemberEvent;
@@ -37,32 +37,32 @@ impl Projection for Members {
         );";
     type Event = MemberEvent;
 
-    fn apply(&self, event: &Recorded<MemberEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<MemberEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
         let id = event.aggregate_id();
         match &event.event {
-            MemberEvent::Registered { name, email, address, .. } => rows.execute(
+            MemberEvent::Registered { name, email, address, .. } => tx.execute(
                 "INSERT INTO members (id, name, email, address, since) VALUES (?1, ?2, ?3, ?4, ?5)",
                 (id, name, email, address, event.time()),
             )?,
             MemberEvent::Renamed { name } => {
-                rows.execute("UPDATE members SET name = ?2 WHERE id = ?1", (id, name))?
+                tx.execute("UPDATE members SET name = ?2 WHERE id = ?1", (id, name))?
             }
             MemberEvent::EmailChanged { email } => {
-                rows.execute("UPDATE members SET email = ?2 WHERE id = ?1", (id, email))?
+                tx.execute("UPDATE members SET email = ?2 WHERE id = ?1", (id, email))?
             }
             MemberEvent::AddressChanged { address } => {
-                rows.execute("UPDATE members SET address = ?2 WHERE id = ?1", (id, address))?
+                tx.execute("UPDATE members SET address = ?2 WHERE id = ?1", (id, address))?
             }
             MemberEvent::ProfileChanged { profile } => {
-                rows.execute("UPDATE members SET profile = ?2 WHERE id = ?1", (id, profile))?
+                tx.execute("UPDATE members SET profile = ?2 WHERE id = ?1", (id, profile))?
             }
             MemberEvent::LoggedIn { .. } => {
-                rows.execute("UPDATE members SET signed_in = 1 WHERE id = ?1", (id,))?
+                tx.execute("UPDATE members SET signed_in = 1 WHERE id = ?1", (id,))?
             }
             MemberEvent::LoggedOut | MemberEvent::PasswordChanged { .. } => {
-                rows.execute("UPDATE members SET signed_in = 0 WHERE id = ?1", (id,))?
+                tx.execute("UPDATE members SET signed_in = 0 WHERE id = ?1", (id,))?
             }
-            MemberEvent::Withdrawn => rows.execute("DELETE FROM members WHERE id = ?1", (id,))?,
+            MemberEvent::Withdrawn => tx.execute("DELETE FROM members WHERE id = ?1", (id,))?,
         };
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use annals::{Aggregate, Context, Decide, Decision, emit, nothing, reject};
+use annals::{Aggregate, Context, Decide, Decision, emit, no_events, reject};
 
 use super::{Delivery, Item, NoteBackorder, NoteFilled, OrderEvent, PlaceOrder};
 use crate::values::{MemberId, ProductId};
@@ -116,7 +116,7 @@ impl Decide<NoteBackorder> for Order {
     fn decide(&self, NoteBackorder(product): &NoteBackorder, _: &Context) -> Decided {
         self.has(product)?;
         if self.waiting.contains(product) {
-            return nothing();
+            return no_events();
         }
         emit(OrderEvent::Backordered { product: product.clone() })
     }
@@ -127,7 +127,7 @@ impl Decide<NoteFilled> for Order {
     fn decide(&self, NoteFilled(product): &NoteFilled, _: &Context) -> Decided {
         self.has(product)?;
         if !self.waiting.contains(product) {
-            return nothing();
+            return no_events();
         }
         emit(OrderEvent::BackorderFilled { product: product.clone() })
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use annals::{Event, Failure, Projection, Recorded, Rows, View, ViewError};
+use annals::{Event, HandlerError, Projection, Recorded, Tx, View, ViewError};
 
 use super::Line;
 use crate::events::{MemberEvent, ProductEvent};
@@ -54,49 +54,49 @@ impl Projection for Catalogue {
         CREATE TABLE members (id VARCHAR(40) PRIMARY KEY, session VARCHAR(64) UNIQUE);";
     type Event = Foreign;
 
-    fn apply(&self, event: &Recorded<Foreign>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<Foreign>, tx: &Tx<'_>) -> Result<(), HandlerError> {
         let id = event.aggregate_id();
         match &event.event {
-            Foreign::Product(event) => product(id, event, rows),
-            Foreign::Member(event) => member(id, event, rows),
+            Foreign::Product(event) => product(id, event, tx),
+            Foreign::Member(event) => member(id, event, tx),
         }
     }
 }
 
-fn product(id: &str, event: &ProductEvent, rows: &Rows<'_>) -> Result<(), Failure> {
+fn product(id: &str, event: &ProductEvent, tx: &Tx<'_>) -> Result<(), HandlerError> {
     match event {
         ProductEvent::Created { name, price } => {
-            rows.execute("INSERT INTO products (id, name, price) VALUES (?1, ?2, ?3)", (id, name, price))?
+            tx.execute("INSERT INTO products (id, name, price) VALUES (?1, ?2, ?3)", (id, name, price))?
         }
         ProductEvent::Renamed { name } => {
-            rows.execute("UPDATE products SET name = ?2 WHERE id = ?1", (id, name))?
+            tx.execute("UPDATE products SET name = ?2 WHERE id = ?1", (id, name))?
         }
         ProductEvent::Repriced { price } => {
-            rows.execute("UPDATE products SET price = ?2 WHERE id = ?1", (id, price))?
+            tx.execute("UPDATE products SET price = ?2 WHERE id = ?1", (id, price))?
         }
         ProductEvent::StockIncreased { quantity } => {
-            rows.execute("UPDATE products SET stock = stock + ?2 WHERE id = ?1", (id, quantity))?
+            tx.execute("UPDATE products SET stock = stock + ?2 WHERE id = ?1", (id, quantity))?
         }
         ProductEvent::StockDecreased { quantity }
         | ProductEvent::Sold { quantity, .. }
         | ProductEvent::BackorderFilled { quantity, .. } => {
-            rows.execute("UPDATE products SET stock = stock - ?2 WHERE id = ?1", (id, quantity))?
+            tx.execute("UPDATE products SET stock = stock - ?2 WHERE id = ?1", (id, quantity))?
         }
         ProductEvent::Backordered { .. } => 0,
     };
     Ok(())
 }
 
-fn member(id: &str, event: &MemberEvent, rows: &Rows<'_>) -> Result<(), Failure> {
+fn member(id: &str, event: &MemberEvent, tx: &Tx<'_>) -> Result<(), HandlerError> {
     match event {
-        MemberEvent::Registered { .. } => rows.execute("INSERT INTO members (id) VALUES (?1)", (id,))?,
+        MemberEvent::Registered { .. } => tx.execute("INSERT INTO members (id) VALUES (?1)", (id,))?,
         MemberEvent::LoggedIn { session } => {
-            rows.execute("UPDATE members SET session = ?2 WHERE id = ?1", (id, session))?
+            tx.execute("UPDATE members SET session = ?2 WHERE id = ?1", (id, session))?
         }
         MemberEvent::LoggedOut | MemberEvent::PasswordChanged { .. } => {
-            rows.execute("UPDATE members SET session = NULL WHERE id = ?1", (id,))?
+            tx.execute("UPDATE members SET session = NULL WHERE id = ?1", (id,))?
         }
-        MemberEvent::Withdrawn => rows.execute("DELETE FROM members WHERE id = ?1", (id,))?,
+        MemberEvent::Withdrawn => tx.execute("DELETE FROM members WHERE id = ?1", (id,))?,
         MemberEvent::Renamed { .. }
         | MemberEvent::EmailChanged { .. }
         | MemberEvent::AddressChanged { .. }

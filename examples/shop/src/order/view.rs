@@ -1,6 +1,6 @@
 //! The orders with their member, delivery and items.
 
-use annals::{Event, Failure, Projection, Recorded, Row, Rows, SqlError, Timestamp, View, ViewError};
+use annals::{Event, HandlerError, Projection, Recorded, Row, SqlError, Timestamp, Tx, View, ViewError};
 use serde::Serialize;
 
 use super::{Delivery, Item, OrderEvent};
@@ -65,36 +65,34 @@ impl Projection for Orders {
         CREATE TABLE members (id VARCHAR(40) PRIMARY KEY, name TEXT NOT NULL, email TEXT NOT NULL);";
     type Event = Seen;
 
-    fn apply(&self, event: &Recorded<Seen>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<Seen>, tx: &Tx<'_>) -> Result<(), HandlerError> {
         let id = event.aggregate_id();
         match &event.event {
             Seen::Order(OrderEvent::Placed { member, delivery, items }) => {
                 let amount: Cents = items.iter().map(|item| item.amount).sum();
                 let (delivery, items) = (serde_json::to_string(delivery)?, serde_json::to_string(items)?);
-                rows.execute(
+                tx.execute(
                     "INSERT INTO orders (id, placed_at, position, member, delivery, items, amount)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                     (id, event.time(), event.position, member, delivery, items, amount),
                 )?
             }
             Seen::Order(OrderEvent::Backordered { .. }) => {
-                rows.execute("UPDATE orders SET waiting = waiting + 1 WHERE id = ?1", (id,))?
+                tx.execute("UPDATE orders SET waiting = waiting + 1 WHERE id = ?1", (id,))?
             }
             Seen::Order(OrderEvent::BackorderFilled { .. }) => {
-                rows.execute("UPDATE orders SET waiting = waiting - 1 WHERE id = ?1", (id,))?
+                tx.execute("UPDATE orders SET waiting = waiting - 1 WHERE id = ?1", (id,))?
             }
             Seen::Member(MemberEvent::Registered { name, email, .. }) => {
-                rows.execute("INSERT INTO members VALUES (?1, ?2, ?3)", (id, name, email))?
+                tx.execute("INSERT INTO members VALUES (?1, ?2, ?3)", (id, name, email))?
             }
             Seen::Member(MemberEvent::Renamed { name }) => {
-                rows.execute("UPDATE members SET name = ?2 WHERE id = ?1", (id, name))?
+                tx.execute("UPDATE members SET name = ?2 WHERE id = ?1", (id, name))?
             }
             Seen::Member(MemberEvent::EmailChanged { email }) => {
-                rows.execute("UPDATE members SET email = ?2 WHERE id = ?1", (id, email))?
+                tx.execute("UPDATE members SET email = ?2 WHERE id = ?1", (id, email))?
             }
-            Seen::Member(MemberEvent::Withdrawn) => {
-                rows.execute("DELETE FROM members WHERE id = ?1", (id,))?
-            }
+            Seen::Member(MemberEvent::Withdrawn) => tx.execute("DELETE FROM members WHERE id = ?1", (id,))?,
             Seen::Member(_) => 0,
         };
         Ok(())

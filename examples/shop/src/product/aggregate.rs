@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use annals::{Aggregate, Context, Decide, Decision, Snapshot, emit, emit_all, nothing, reject};
+use annals::{Aggregate, Context, Decide, Decision, Snapshot, emit, emit_all, no_events, reject};
 use serde::{Deserialize, Serialize};
 
 use super::{ChangePrice, CreateProduct, DecreaseStock, IncreaseStock, ProductEvent, RenameProduct, Sell};
@@ -102,7 +102,7 @@ impl Decide<RenameProduct> for Product {
     type Error = ProductRefused;
     fn decide(&self, RenameProduct(name): &RenameProduct, _: &Context) -> Decided {
         if self.offered()?.0 == *name {
-            return nothing();
+            return no_events();
         }
         emit(ProductEvent::Renamed { name: name.clone() })
     }
@@ -112,7 +112,7 @@ impl Decide<ChangePrice> for Product {
     type Error = ProductRefused;
     fn decide(&self, &ChangePrice(price): &ChangePrice, _: &Context) -> Decided {
         if self.offered()?.1 == price {
-            return nothing();
+            return no_events();
         }
         emit(ProductEvent::Repriced { price })
     }

@@ -1,6 +1,6 @@
 //! The list of products: one row each.
 
-use annals::{Failure, Projection, Recorded, Row, Rows, Seen, SqlError, View, ViewError};
+use annals::{HandlerError, Projection, Recorded, Row, Seen, SqlError, Tx, View, ViewError};
 use serde::Serialize;
 
 use super::ProductEvent;
@@ -39,32 +39,32 @@ impl Projection for Products {
         CREATE INDEX products_by_name ON products (name, id);";
     type Event = ProductEvent;
 
-    fn apply(&self, event: &Recorded<ProductEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<ProductEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
         let id = event.aggregate_id();
         match &event.event {
             ProductEvent::Created { name, price } => {
-                rows.execute("INSERT INTO products (id, name, price) VALUES (?1, ?2, ?3)", (id, name, price))?
+                tx.execute("INSERT INTO products (id, name, price) VALUES (?1, ?2, ?3)", (id, name, price))?
             }
             ProductEvent::Renamed { name } => {
-                rows.execute("UPDATE products SET name = ?2 WHERE id = ?1", (id, name))?
+                tx.execute("UPDATE products SET name = ?2 WHERE id = ?1", (id, name))?
             }
             ProductEvent::Repriced { price } => {
-                rows.execute("UPDATE products SET price = ?2 WHERE id = ?1", (id, price))?
+                tx.execute("UPDATE products SET price = ?2 WHERE id = ?1", (id, price))?
             }
             ProductEvent::StockIncreased { quantity } => {
-                rows.execute("UPDATE products SET stock = stock + ?2 WHERE id = ?1", (id, quantity))?
+                tx.execute("UPDATE products SET stock = stock + ?2 WHERE id = ?1", (id, quantity))?
             }
             ProductEvent::StockDecreased { quantity } => {
-                rows.execute("UPDATE products SET stock = stock - ?2 WHERE id = ?1", (id, quantity))?
+                tx.execute("UPDATE products SET stock = stock - ?2 WHERE id = ?1", (id, quantity))?
             }
-            ProductEvent::Sold { quantity, .. } => rows.execute(
+            ProductEvent::Sold { quantity, .. } => tx.execute(
                 "UPDATE products SET stock = stock - ?2, sold = sold + ?2 WHERE id = ?1",
                 (id, quantity),
             )?,
             ProductEvent::Backordered { .. } => {
-                rows.execute("UPDATE products SET waiting = waiting + 1 WHERE id = ?1", (id,))?
+                tx.execute("UPDATE products SET waiting = waiting + 1 WHERE id = ?1", (id,))?
             }
-            ProductEvent::BackorderFilled { quantity, .. } => rows.execute(
+            ProductEvent::BackorderFilled { quantity, .. } => tx.execute(
                 "UPDATE products SET stock = stock - ?2, sold = sold + ?2, waiting = waiting - 1
                  WHERE id = ?1",
                 (id, quantity),

@@ -1,6 +1,6 @@
 //! The sums, kept up to date with every order, so that no question has to add anything up.
 
-use annals::{Failure, Params, Projection, Recorded, Row, Rows, SqlError, View, ViewError};
+use annals::{HandlerError, Params, Projection, Recorded, Row, SqlError, Tx, View, ViewError};
 use serde::Serialize;
 
 use crate::events::OrderEvent;
@@ -70,24 +70,24 @@ impl Projection for Sales {
     type Event = OrderEvent;
 
     /// An order counts in the month in which it was placed, whenever that came to be recorded.
-    fn apply(&self, event: &Recorded<OrderEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<OrderEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
         let OrderEvent::Placed { member, items, .. } = &event.event else { return Ok(()) };
         let placed = event.time().to_string();
-        let month = placed.get(..7).ok_or_else(|| Failure::new("a time without a month"))?;
+        let month = placed.get(..7).ok_or_else(|| HandlerError::new("a time without a month"))?;
         let pieces: u64 = items.iter().map(|item| u64::from(item.quantity.get())).sum();
         let money: Cents = items.iter().map(|item| item.amount).sum();
         let again = "UPDATE month_customers SET purchases = purchases + 1 WHERE month = ?1 AND customer = ?2";
         let first = "INSERT INTO month_customers VALUES (?1, ?2, 1)";
-        let is_first = add(rows, again, first, (month, member))?;
+        let is_first = add(tx, again, first, (month, member))?;
         add(
-            rows,
+            tx,
             "UPDATE months SET purchases = purchases + 1, pieces = pieces + ?2, revenue = revenue + ?3,
              customers = customers + ?4 WHERE month = ?1",
             "INSERT INTO months VALUES (?1, 1, ?2, ?3, ?4)",
             (month, pieces, money, is_first),
         )?;
         add(
-            rows,
+            tx,
             "UPDATE customers SET purchases = purchases + 1, pieces = pieces + ?2, money = money + ?3
              WHERE customer = ?1",
             "INSERT INTO customers VALUES (?1, 1, ?2, ?3)",
@@ -98,10 +98,10 @@ impl Projection for Sales {
 }
 
 /// Changes a row, or makes it if it is not there; says whether it was made. So every database understands it.
-fn add(rows: &Rows<'_>, change: &str, make: &str, values: impl Params) -> Result<bool, SqlError> {
-    let is_new = rows.execute(change, &values)? == 0;
+fn add(tx: &Tx<'_>, change: &str, make: &str, values: impl Params) -> Result<bool, SqlError> {
+    let is_new = tx.execute(change, &values)? == 0;
     if is_new {
-        rows.execute(make, &values)?;
+        tx.execute(make, &values)?;
     }
     Ok(is_new)
 }

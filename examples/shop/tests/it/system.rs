@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use annals::core::{LogPage, LogRead, StreamList, StreamPage, StreamRead};
+use annals::contract::{LogPage, LogRead, StreamList, StreamPage, StreamRead};
 use annals::{
     Annals, Append, Appended, EventStore, EventStoreExt, IdempotencyKey, MemoryStore, Position, Query, Seen,
     State, StoreId, StreamInfo,

@@ -15,7 +15,7 @@
 use annals_core::{Error, Place, Position, Result, StoreId, Timestamp};
 use sha2::{Digest as _, Sha256};
 
-use super::Depot;
+use super::BackupStorage;
 use crate::error::Fault;
 use crate::index::Offset;
 use crate::log::segment::HEADER_BYTES;
@@ -29,7 +29,7 @@ const SEGMENT: &str = "segment-";
 pub struct Manifest {
     /// Identity of the log.
     pub store: StoreId,
-    /// Its number: each backup in a depot has the next one.
+    /// Its number: each backup in a backup storage has the next one.
     pub number: u64,
     /// When it was begun.
     pub created_at: Timestamp,
@@ -41,7 +41,7 @@ pub struct Manifest {
     pub segments: Vec<StoredSegment>,
 }
 
-/// A segment, or the beginning of one, in a depot.
+/// A segment, or the beginning of one, in a backup storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSegment {
     /// Position of its first event.
@@ -65,9 +65,9 @@ impl Manifest {
     }
 
     /// Writes it, if none of this number is there.
-    pub(super) fn write(&self, depot: &dyn Depot) -> Result<(), Fault> {
+    pub(super) fn write(&self, storage: &dyn BackupStorage) -> Result<(), Fault> {
         let name = name(self.number);
-        depot.create(&name, self.text().as_bytes()).map_err(Fault::io("write", &name))
+        storage.create(&name, self.text().as_bytes()).map_err(Fault::io("write", &name))
     }
 
     fn text(&self) -> String {
@@ -135,14 +135,14 @@ impl StoredSegment {
     /// Hands out its bytes, and checks that they are those that were written.
     pub(super) fn read(
         &self,
-        depot: &dyn Depot,
+        storage: &dyn BackupStorage,
         work: &Work,
         each: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
     ) -> Result<(), Fault> {
         let name = self.name();
         let (mut digest, mut bytes) = (Sha256::new(), 0);
         let mut is_longer = false;
-        let read = depot.get(&name, &mut |part| {
+        let read = storage.get(&name, &mut |part| {
             if bytes + part.len() as u64 > self.bytes {
                 // No more is read, and written, than there should be.
                 is_longer = true;
@@ -201,11 +201,11 @@ pub fn is_segment(name: &str) -> bool {
 }
 
 /// The manifest with this number.
-pub fn read(depot: &dyn Depot, number: u64) -> Result<Manifest> {
+pub fn read(storage: &dyn BackupStorage, number: u64) -> Result<Manifest> {
     let name = name(number);
     let mut bytes = Vec::new();
     let mut is_too_long = false;
-    let read = depot.get(&name, &mut |part| {
+    let read = storage.get(&name, &mut |part| {
         is_too_long = bytes.len() + part.len() > BYTES_MAX;
         if is_too_long {
             return Err(std::io::ErrorKind::InvalidData.into());

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use annals_core::{Clock as _, EventStore as _, Invalid, Position, Result, StoreId, SystemClock, Timestamp};
 
-use super::{Depot, Manifest, StoredSegment, manifest};
+use super::{BackupStorage, Manifest, StoredSegment, manifest};
 use crate::disk::{Disk, File, LastUse};
 use crate::error::Fault;
 use crate::log::frame::{self, Mark};
@@ -27,7 +27,7 @@ use crate::{EngineStore, Options};
 
 /// Up to where a log is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Point {
+pub enum RestorePoint {
     /// Up to this position.
     Position(Position),
     /// Up to this recorded time.
@@ -42,7 +42,7 @@ pub struct RestoreOptions {
     /// Which backup; the newest, if nothing is said.
     pub backup: Option<u64>,
     /// Up to where; all of it, if nothing is said.
-    pub to: Option<Point>,
+    pub to: Option<RestorePoint>,
 }
 
 impl Default for RestoreOptions {
@@ -64,7 +64,7 @@ pub struct Restored {
     pub head: Position,
     /// Recorded time of that event, if there is one.
     pub recorded_at: Option<Timestamp>,
-    /// Bytes that were read from the depot.
+    /// Bytes that were read from the backup storage.
     pub bytes: u64,
     /// What the verification of the new log found: that it is whole.
     pub verification: Verification,
@@ -74,9 +74,13 @@ pub struct Restored {
 ///
 /// # Errors
 /// `Invalid` if there is no such backup, or if it does not reach that far; `Damaged` if what was read is not what was
-/// written, naming the object; `Unavailable` if the depot cannot be read or the disk not written.
-pub fn restore(depot: &dyn Depot, disk: Arc<dyn Disk>, options: &RestoreOptions) -> Result<Restored> {
-    let backup = chosen(depot, options.backup)?;
+/// written, naming the object; `Unavailable` if the backup storage cannot be read or the disk not written.
+pub fn restore(
+    storage: &dyn BackupStorage,
+    disk: Arc<dyn Disk>,
+    options: &RestoreOptions,
+) -> Result<Restored> {
+    let backup = chosen(storage, options.backup)?;
     let wanted = needed(&backup, options.to)?;
     let work = &options.work;
     work.set_done(0);
@@ -87,7 +91,7 @@ pub fn restore(depot: &dyn Depot, disk: Arc<dyn Disk>, options: &RestoreOptions)
     for (index, stored) in wanted.iter().enumerate() {
         let last = index + 1 == wanted.len();
         let point = options.to.filter(|_| last);
-        match fetch(depot, &*disk, stored, &backup, point, work)? {
+        match fetch(storage, &*disk, stored, &backup, point, work)? {
             // A segment that has nothing up to the point is not needed, unless it is the only one.
             fetched if fetched.head < stored.base && index > 0 => {
                 let name = on_its_way(stored.base);
@@ -151,8 +155,8 @@ struct Ended {
     recorded_at: Timestamp,
 }
 
-fn chosen(depot: &dyn Depot, number: Option<u64>) -> Result<Manifest> {
-    let names = depot.list().map_err(Fault::io("list", "the backups"))?;
+fn chosen(storage: &dyn BackupStorage, number: Option<u64>) -> Result<Manifest> {
+    let names = storage.list().map_err(Fault::io("list", "the backups"))?;
     let mut numbers = names.iter().filter_map(|name| manifest::number_of(name));
     let found = match number {
         Some(number) => numbers.find(|found| *found == number),
@@ -162,26 +166,28 @@ fn chosen(depot: &dyn Depot, number: Option<u64>) -> Result<Manifest> {
         Some(number) => Invalid::new(format!("backup {number}"), "is not there"),
         None => Invalid::new("the source", "holds no backup"),
     };
-    manifest::read(depot, found.ok_or_else(missing)?)
+    manifest::read(storage, found.ok_or_else(missing)?)
 }
 
 /// The segments that hold what lies up to the point; the point may lie in the last of them.
-fn needed(backup: &Manifest, to: Option<Point>) -> Result<&[StoredSegment]> {
+fn needed(backup: &Manifest, to: Option<RestorePoint>) -> Result<&[StoredSegment]> {
     let segments = &backup.segments;
     let count = match to {
         None => segments.len(),
-        Some(Point::Position(position)) if position > backup.head => {
+        Some(RestorePoint::Position(position)) if position > backup.head => {
             let problem =
                 format!("is {position}, and backup {} ends at position {}", backup.number, backup.head);
             return Err(Invalid::new("the point", problem).into());
         }
-        Some(Point::Position(position)) => segments.partition_point(|segment| segment.base <= position),
-        Some(Point::Time(time)) if time > backup.created_at.max(backup.recorded_at) => {
+        Some(RestorePoint::Position(position)) => {
+            segments.partition_point(|segment| segment.base <= position)
+        }
+        Some(RestorePoint::Time(time)) if time > backup.created_at.max(backup.recorded_at) => {
             let problem =
                 format!("is {time}, and backup {} was made at {}", backup.number, backup.created_at);
             return Err(Invalid::new("the point", problem).into());
         }
-        Some(Point::Time(time)) => segments.partition_point(|segment| segment.recorded_at <= time) + 1,
+        Some(RestorePoint::Time(time)) => segments.partition_point(|segment| segment.recorded_at <= time) + 1,
     };
     Ok(&segments[..count.clamp(1, segments.len())])
 }
@@ -192,19 +198,19 @@ fn on_its_way(base: Position) -> String {
 
 /// Copies a segment to the disk, under the name that it has on its way, up to the point.
 fn fetch(
-    depot: &dyn Depot,
+    storage: &dyn BackupStorage,
     disk: &dyn Disk,
     stored: &StoredSegment,
     backup: &Manifest,
-    point: Option<Point>,
+    point: Option<RestorePoint>,
     work: &Work,
 ) -> Result<Ended, Fault> {
     let name = on_its_way(stored.base);
     let file = disk.create(&name).map_err(Fault::io("create", &name))?;
     let mut at = 0;
-    // Whether it was the disk that failed, and not the depot.
+    // Whether it was the disk that failed, and not the backup storage.
     let mut failed: Option<io::Error> = None;
-    let copied = stored.read(depot, work, &mut |part| {
+    let copied = stored.read(storage, work, &mut |part| {
         file.write_at(part, at).map_err(|error| {
             let kind = error.kind();
             failed = Some(error);
@@ -230,15 +236,15 @@ fn cut(
     file: &Arc<dyn File>,
     stored: &StoredSegment,
     backup: &Manifest,
-    point: Point,
+    point: RestorePoint,
 ) -> Result<Ended, Fault> {
     let header = SegmentHeader::read(&**file, stored.base)?;
     if header.store != backup.store {
         return Err(Fault::damaged(&stored.name(), 16, Some(stored.base), "the segment is of another log"));
     }
     let is_beyond = |position: Position, recorded_at: Timestamp| match point {
-        Point::Position(last) => position > last,
-        Point::Time(last) => recorded_at > last,
+        RestorePoint::Position(last) => position > last,
+        RestorePoint::Time(last) => recorded_at > last,
     };
     // An append of which one event is beyond the point is beyond it as a whole.
     let mut cut = Position::MAX;

@@ -100,7 +100,7 @@ async fn a_refusal_in_a_group_ends_the_delivery(place: Place) {
     const STREAMS: u64 = 16;
     let systems = [Annals::open(&place.url).await.unwrap(), Annals::open(&place.url).await.unwrap()];
     for annals in &systems {
-        let subscriber = annals.subscribe("reacts").group(4).retry(QUICKLY);
+        let subscriber = annals.subscribe("reacts").partitions(4).retry(QUICKLY);
         let subscriber = subscriber.on(async |event: Recorded<CounterEvent>, delivery| {
             if let Some(number) = event.aggregate_id().strip_prefix("in") {
                 let at_least = number.parse::<u64>()? % 2;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use annals::{
-    Aggregate, Annals, Backoff, Context, Decide, Decision, Event, Failure, Params, Position, Projection,
-    Recorded, Rows, Snapshot, SqlError, Status, ViewError, emit,
+    Aggregate, Annals, Backoff, Context, Decide, Decision, Event, HandlerError, Params, Position, Projection,
+    Recorded, Snapshot, SqlError, Status, Tx, ViewError, emit,
 };
 use serde::{Deserialize, Serialize};
 
@@ -62,18 +62,18 @@ impl<const VERSION: u32> Projection for Sums<VERSION> {
         CREATE INDEX sums_by_amount ON sums (amount, counter);";
     type Event = CounterEvent;
 
-    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         let CounterEvent::Increased { by } = event.event;
         change(rows, (event.aggregate_id(), by))?;
         if by == 13 && self.superstitious.load(Ordering::SeqCst) {
-            return Err(Failure::new("13 brings bad luck"));
+            return Err(HandlerError::new("13 brings bad luck"));
         }
         self.applied.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 }
 
-pub fn change(rows: &Rows<'_>, values: impl Params) -> Result<(), SqlError> {
+pub fn change(rows: &Tx<'_>, values: impl Params) -> Result<(), SqlError> {
     let update = "UPDATE sums SET amount = amount + ?2, events = events + 1 WHERE counter = ?1";
     if rows.execute(update, &values)? == 0 {
         rows.execute("INSERT INTO sums VALUES (?1, ?2, 1)", &values)?;

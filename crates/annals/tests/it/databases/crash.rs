@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use annals::{Annals, Failure, Position, Projection, Recorded, Rows};
+use annals::{Annals, HandlerError, Position, Projection, Recorded, Tx};
 
 use crate::databases::counter::{CounterEvent, Increase, Sums, change, increase, sum, until};
 use annals_testservers::place::Place;
@@ -32,7 +32,7 @@ impl Projection for Dying {
     const NAME: &'static str = <Sums as Projection>::NAME;
     const SCHEMA: &'static str = <Sums as Projection>::SCHEMA;
     type Event = CounterEvent;
-    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         change(rows, (event.aggregate_id(), 1_u64))?;
         if event.position.get() == DIES_AT {
             std::process::abort();

@@ -1,7 +1,7 @@
 //! A constraint that PostgreSQL looks at when the transaction ends refuses one append, as any other constraint does.
 
 use annals::{
-    Annals, Append, Error, Event, Expected, Failure, NewEvent, Projection, Recorded, Rows, StreamId,
+    Annals, Append, Error, Event, Expected, HandlerError, NewEvent, Projection, Recorded, StreamId, Tx,
 };
 
 use crate::databases::counter::CounterEvent;
@@ -15,7 +15,7 @@ impl Projection for Seats {
     const SCHEMA: &'static str = "CREATE TABLE seats (
         counter VARCHAR(40) NOT NULL, seat BIGINT NOT NULL UNIQUE DEFERRABLE INITIALLY DEFERRED)";
     type Event = CounterEvent;
-    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         let CounterEvent::Increased { by } = event.event;
         rows.execute("INSERT INTO seats VALUES (?1, ?2)", (event.aggregate_id(), by))?;
         Ok(())

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use annals::{Annals, Append, EventStore, Expected, Failure, NewEvent, Position, Recorded, State, StreamId};
+use annals::{
+    Annals, Append, EventStore, Expected, HandlerError, NewEvent, Position, Recorded, State, StreamId,
+};
 use annals_testkit::failover::Failover;
 use parking_lot::Mutex;
 
@@ -24,10 +26,11 @@ async fn what_a_group_has_finished_is_not_told_again_when_it_is_divided_otherwis
     let start = async |shares: usize| {
         let annals = Annals::open(&place.url).await.unwrap();
         let heard = told.clone();
-        let subscriber = annals.subscribe("told").group(shares).on(move |_: Recorded<CounterEvent>, _| {
-            heard.fetch_add(1, Ordering::SeqCst);
-            std::future::ready(Ok(()))
-        });
+        let subscriber =
+            annals.subscribe("told").partitions(shares).on(move |_: Recorded<CounterEvent>, _| {
+                heard.fetch_add(1, Ordering::SeqCst);
+                std::future::ready(Ok(()))
+            });
         subscriber.start().await.unwrap();
         annals
     };
@@ -65,13 +68,13 @@ async fn what_other_shares_have_finished_is_not_told_again_because_one_is_stuck(
     let start = async |shares: usize| {
         let annals = Annals::open(&place.url).await.unwrap();
         let (heard, stuck) = (told.clone(), stuck.clone());
-        let subscriber = annals.subscribe("told").group(shares).retry(QUICKLY).concurrency(20);
+        let subscriber = annals.subscribe("told").partitions(shares).retry(QUICKLY).concurrency(20);
         let subscriber = subscriber.on(move |event: Recorded<CounterEvent>, _| {
             let is_stuck = event.aggregate_id() == "c0" && stuck.load(Ordering::SeqCst);
             if !is_stuck {
                 heard.lock().push(event.aggregate_id()[1..].parse().unwrap());
             }
-            std::future::ready(if is_stuck { Err(Failure::new("stuck")) } else { Ok(()) })
+            std::future::ready(if is_stuck { Err(HandlerError::new("stuck")) } else { Ok(()) })
         });
         subscriber.start().await.unwrap();
         annals
@@ -125,7 +128,7 @@ async fn what_other_shares_have_finished_is_not_told_again_because_one_is_stuck(
 async fn a_group_that_is_divided_under_a_process_is_reported_by_it(place: Place) {
     let start = async |shares: usize| {
         let annals = Annals::open(&place.url).await.unwrap();
-        let subscriber = annals.subscribe("told").group(shares).retry(QUICKLY);
+        let subscriber = annals.subscribe("told").partitions(shares).retry(QUICKLY);
         let subscriber = subscriber.on(|_: Recorded<CounterEvent>, _| std::future::ready(Ok(())));
         subscriber.start().await.unwrap();
         annals
@@ -183,7 +186,7 @@ async fn what_takes_the_positions_of_lost_events_that_were_finished_is_told(plac
     let start = async |shares: usize| {
         let annals = over(&store, &place).await;
         let (heard, stuck, tried) = (told.clone(), stuck.clone(), tried.clone());
-        let subscriber = annals.subscribe("told").group(shares).retry(QUICKLY);
+        let subscriber = annals.subscribe("told").partitions(shares).retry(QUICKLY);
         let subscriber = subscriber.on(move |event: Recorded<CounterEvent>, _| {
             let counter: u64 = event.aggregate_id()[1..].parse().unwrap();
             let CounterEvent::Increased { by } = event.event;
@@ -192,7 +195,7 @@ async fn what_takes_the_positions_of_lost_events_that_were_finished_is_told(plac
             if !is_stuck {
                 heard.lock().push((counter, by));
             }
-            std::future::ready(if is_stuck { Err(Failure::new("stuck")) } else { Ok(()) })
+            std::future::ready(if is_stuck { Err(HandlerError::new("stuck")) } else { Ok(()) })
         });
         subscriber.start().await.unwrap();
         annals
@@ -225,7 +228,7 @@ async fn what_a_share_had_finished_in_a_lost_history_is_not_finished(place: Plac
     let start = async |shares: usize| {
         let annals = over(&store, &place).await;
         let heard = told.clone();
-        let subscriber = annals.subscribe("told").group(shares).retry(QUICKLY);
+        let subscriber = annals.subscribe("told").partitions(shares).retry(QUICKLY);
         let subscriber = subscriber.on(move |event: Recorded<CounterEvent>, _| {
             let CounterEvent::Increased { by } = event.event;
             heard.lock().push((event.aggregate_id()[1..].parse().unwrap(), by));

@@ -1,6 +1,6 @@
 //! The first start of everything that there is, by several processes at once; and tables that are published.
 
-use annals::{Annals, EventStore as _, Failure, Phase, Projection, Recorded, Rows};
+use annals::{Annals, EventStore as _, HandlerError, Phase, Projection, Recorded, Tx};
 use annals_testservers::server;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
@@ -43,7 +43,7 @@ impl Projection for Count {
     const NAME: &'static str = "count";
     const SCHEMA: &'static str = "CREATE TABLE counted (position BIGINT PRIMARY KEY)";
     type Event = CounterEvent;
-    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         rows.execute("INSERT INTO counted VALUES (?1)", (event.position.get(),))?;
         Ok(())
     }
@@ -64,7 +64,7 @@ async fn everything_is_started_by_several_processes_at_once(place: Place) {
                 let handle = |_: Recorded<CounterEvent>, _| std::future::ready(Ok(()));
                 annals.subscribe(format!("one-{round}")).on(handle).start().await?;
                 annals.subscribe(format!("new-{round}")).from_now().on(handle).start().await?;
-                annals.subscribe(format!("some-{round}")).from_now().group(3).on(handle).start().await?;
+                annals.subscribe(format!("some-{round}")).from_now().partitions(3).on(handle).start().await?;
             }
             annals::Result::Ok(())
         })
@@ -94,7 +94,7 @@ async fn all_tables_can_be_published() {
             true => annals.project(Sums::<1>::default()).inline().start().await.unwrap(),
             false => annals.project(Sums::<1>::default()).start().await.unwrap(),
         }
-        let subscriber = annals.subscribe("told").group(2);
+        let subscriber = annals.subscribe("told").partitions(2);
         subscriber.on(|_: Recorded<CounterEvent>, _| std::future::ready(Ok(()))).start().await.unwrap();
         for _ in 0..3 {
             let position = increase(&annals, "a", 1).await;

@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use annals::core::{LogRead, QueryItem};
+use annals::contract::{LogRead, QueryItem};
+use annals::snapshot::every;
 use annals::{
-    Append, EventStore, EventStoreExt, ExecuteError, Expected, Failure, Handling, NewEvent, Position, Query,
-    Recorded, RecordedEvent, StreamId, Version, every,
+    Append, Delivery, EventStore, EventStoreExt, ExecuteError, Expected, HandlerError, NewEvent, Position,
+    Query, Recorded, RecordedEvent, StreamId, Version,
 };
 use bank::{Account, AccountEvent, Balances, Order};
 use opened::Fixture;
@@ -57,7 +58,7 @@ on_each_store! {
 }
 
 /// Executes a command for each deposit of 100 or more, and one that is refused for a deposit of 500.
-async fn command_of(event: Recorded<AccountEvent>, handling: Handling) -> Result<(), Failure> {
+async fn command_of(event: Recorded<AccountEvent>, handling: Delivery) -> Result<(), HandlerError> {
     match event.event {
         AccountEvent::Deposited { amount: 500 } => {
             handling.execute::<Account, _>("bonus", Order::Withdraw(1_000)).await?;
@@ -151,7 +152,7 @@ async fn subscribers_get_what_comes_after_their_checkpoints(fixture: Fixture) {
     let handled: [Arc<Mutex<Vec<u64>>>; 2] = Default::default();
     for (name, handled) in [COMMANDED, MAILS].into_iter().zip(&handled) {
         let handled = handled.clone();
-        let subscriber = annals.subscribe(name).group(if name == MAILS { 4 } else { 1 });
+        let subscriber = annals.subscribe(name).partitions(if name == MAILS { 4 } else { 1 });
         let subscriber = subscriber.on(move |event: Recorded<AccountEvent>, _| {
             handled.lock().push(event.position.get());
             std::future::ready(Ok(()))

@@ -18,7 +18,7 @@ async fn a_group_is_started_by_several_processes_at_once(place: Place) {
         let starts = systems.iter().map(|annals| {
             let annals = annals.clone();
             tokio::spawn(async move {
-                let subscriber = annals.subscribe(format!("mail-{round}")).group(16);
+                let subscriber = annals.subscribe(format!("mail-{round}")).partitions(16);
                 subscriber.on(|_: Recorded<CounterEvent>, _| std::future::ready(Ok(()))).start().await
             })
         });

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use annals::{
-    Annals, Append, Dialect, Event, Expected, Failure, NewEvent, Phase, Position, Projection, Recorded, Rows,
-    StreamId,
+    Annals, Append, Dialect, Event, Expected, HandlerError, NewEvent, Phase, Position, Projection, Recorded,
+    StreamId, Tx,
 };
 
 use annals_testservers::kind::Kind;
@@ -30,7 +30,7 @@ impl Projection for Slow {
     const NAME: &'static str = "slow";
     const SCHEMA: &'static str = "CREATE TABLE slow (counter VARCHAR(40) NOT NULL)";
     type Event = CounterEvent;
-    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         std::thread::sleep(Duration::from_millis(50));
         rows.execute("INSERT INTO slow VALUES (?1)", (event.aggregate_id(),))?;
         Ok(())
@@ -102,7 +102,7 @@ impl Projection for Endless {
     const NAME: &'static str = "endless";
     const SCHEMA: &'static str = "";
     type Event = CounterEvent;
-    fn apply(&self, event: &Recorded<CounterEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<CounterEvent>, _: &Tx<'_>) -> Result<(), HandlerError> {
         if event.aggregate_id() == "slow" {
             std::thread::sleep(Duration::from_secs(15));
         }
@@ -133,7 +133,7 @@ impl Projection for Asking {
     const NAME: &'static str = "asking";
     const SCHEMA: &'static str = "CREATE TABLE asked (answer BIGINT)";
     type Event = CounterEvent;
-    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         let sleep = match rows.dialect() {
             Dialect::MySql => "SELECT SLEEP(50)",
             _ => "SELECT 1 FROM pg_sleep(50)",
@@ -180,7 +180,7 @@ impl Projection for Limits {
     const NAME: &'static str = "limits";
     const SCHEMA: &'static str = "CREATE TABLE limits (millis BIGINT)";
     type Event = CounterEvent;
-    fn apply(&self, _: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, _: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         let limit = match rows.dialect() {
             Dialect::MySql => {
                 "CAST(/*M! @@max_statement_time * 1000 */ /*!80000 @@max_execution_time */ AS SIGNED)"
@@ -243,7 +243,7 @@ impl Projection for SlowOnce {
     const NAME: &'static str = "slow_once";
     const SCHEMA: &'static str = "CREATE TABLE slow_once (n BIGINT NOT NULL PRIMARY KEY)";
     type Event = CounterEvent;
-    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         let change = match self.is_slow.swap(false, Ordering::SeqCst) {
             true => "INSERT INTO slow_once SELECT ?1 + SLEEP(50)",
             false => "INSERT INTO slow_once VALUES (?1)",

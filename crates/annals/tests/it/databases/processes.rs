@@ -114,7 +114,7 @@ async fn subscribe(annals: &Annals, process: usize, told: &Told) {
 
 async fn subscribe_in_group(annals: &Annals, process: usize, told: &Told, shares: usize) {
     let told = told.clone();
-    let subscriber = annals.subscribe("told").concurrency(4).group(shares).retry(QUICKLY);
+    let subscriber = annals.subscribe("told").concurrency(4).partitions(shares).retry(QUICKLY);
     let subscriber = subscriber.on(move |event: Recorded<CounterEvent>, _| {
         told.lock().push((process, event.stream.to_string(), event.version));
         std::future::ready(Ok(()))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals::core::{
+use annals::contract::{
     Appended, IdempotencyKey, LogPage, LogRead, MemoryStore, Result, StoreId, StreamInfo, StreamList,
     StreamPage, StreamRead,
 };

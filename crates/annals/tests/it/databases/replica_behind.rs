@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use annals::core::{LogRead, MemoryStore};
+use annals::contract::{LogRead, MemoryStore};
 use annals::{
     Annals, Append, EventStore, EventStoreExt as _, ExecuteError, Expected, Position, Query, State,
 };

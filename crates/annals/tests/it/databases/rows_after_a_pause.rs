@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use annals::{Annals, Failure, Projection, Recorded, Rows};
+use annals::{Annals, HandlerError, Projection, Recorded, Tx};
 
 use crate::databases::counter::{CounterEvent, QUICKLY, Sums, increase, sum, until};
 use annals_testservers::place::Place;
@@ -74,7 +74,7 @@ impl Projection for OtherSchema {
     const NAME: &'static str = "sums";
     const SCHEMA: &'static str = "CREATE TABLE sums (counter VARCHAR(40) PRIMARY KEY, other BIGINT NOT NULL)";
     type Event = CounterEvent;
-    fn apply(&self, _: &Recorded<CounterEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, _: &Recorded<CounterEvent>, _: &Tx<'_>) -> Result<(), HandlerError> {
         Ok(())
     }
 }
@@ -163,7 +163,7 @@ async fn a_process_that_waits_says_for_what(place: Place) {
 async fn a_checkpoint_that_cannot_be_read_stops_its_own_subscriber(place: Place) {
     let start = async |annals: &Annals| {
         for (name, shares) in [("bad", 1), ("torn", 4), ("good", 1)] {
-            let subscriber = annals.subscribe(name).group(shares).retry(QUICKLY);
+            let subscriber = annals.subscribe(name).partitions(shares).retry(QUICKLY);
             subscriber.on(|_: Recorded<CounterEvent>, _| std::future::ready(Ok(()))).start().await.unwrap();
         }
     };

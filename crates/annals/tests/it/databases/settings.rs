@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals::{
-    Annals, Append, Error, EventStore, EventStoreExt, Expected, Failure, NewEvent, Position, Projection,
-    Query, Recorded, Rows, StreamId, Tag, ViewError,
+    Annals, Append, Error, EventStore, EventStoreExt, Expected, HandlerError, NewEvent, Position, Projection,
+    Query, Recorded, StreamId, Tag, Tx, ViewError,
 };
 use annals_testservers::server;
 use parking_lot::Mutex;
@@ -217,7 +217,7 @@ macro_rules! rows_in {
             const NAME: &'static str = stringify!($name);
             const SCHEMA: &'static str = $schema;
             type Event = CounterEvent;
-            fn apply(&self, _: &Recorded<CounterEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+            fn apply(&self, _: &Recorded<CounterEvent>, _: &Tx<'_>) -> Result<(), HandlerError> {
                 Ok(())
             }
         }

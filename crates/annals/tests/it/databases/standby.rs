@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals::core::{LogRead, StreamRead, Witness};
+use annals::contract::{LogRead, StreamRead, Witness};
+use annals::snapshot::every;
 use annals::{
     Annals, Append, Error, EventStore, Expected, NewEvent, Position, Recorded, State, StreamId, Version,
-    every,
 };
 use annals_testservers::proxy::Proxy;
 use annals_testservers::server::{self, Server};

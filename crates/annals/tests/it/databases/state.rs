@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use annals::snapshot::every;
 use annals::{
-    Annals, Error, EventStore, Failure, MemoryStore, Position, Projection, Recorded, Rows, State, Version,
-    every,
+    Annals, Error, EventStore, HandlerError, MemoryStore, Position, Projection, Recorded, State, Tx, Version,
 };
 
 use crate::databases::counter::{Counter, CounterEvent, Increase, QUICKLY, Sums, increase, sum};
@@ -93,7 +93,7 @@ impl Projection for Changed {
     const NAME: &'static str = "sums";
     const SCHEMA: &'static str = "CREATE TABLE seen (position BIGINT PRIMARY KEY)";
     type Event = CounterEvent;
-    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         rows.execute("INSERT INTO seen VALUES (?1)", (event.position,))?;
         Ok(())
     }
@@ -154,7 +154,7 @@ async fn what_is_unfinished_or_somebody_elses_is_told_apart(place: Place) {
         const NAME: &'static str = "Sums";
         const SCHEMA: &'static str = "";
         type Event = CounterEvent;
-        fn apply(&self, _: &Recorded<CounterEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+        fn apply(&self, _: &Recorded<CounterEvent>, _: &Tx<'_>) -> Result<(), HandlerError> {
             Ok(())
         }
     }
@@ -168,7 +168,7 @@ async fn a_schema_that_is_wrong_leaves_nothing(place: Place) {
         const NAME: &'static str = "wrong";
         const SCHEMA: &'static str = "CREATE TABLE good (a INTEGER); CREATE TABEL x";
         type Event = CounterEvent;
-        fn apply(&self, _: &Recorded<CounterEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+        fn apply(&self, _: &Recorded<CounterEvent>, _: &Tx<'_>) -> Result<(), HandlerError> {
             Ok(())
         }
     }
@@ -217,7 +217,7 @@ async fn the_state_of_an_embedded_log_may_lie_in_a_database(place: Place) {
             const NAME: &'static str = "other";
             const SCHEMA: &'static str = "";
             type Event = CounterEvent;
-            fn apply(&self, _: &Recorded<CounterEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+            fn apply(&self, _: &Recorded<CounterEvent>, _: &Tx<'_>) -> Result<(), HandlerError> {
                 Ok(())
             }
         }
@@ -261,7 +261,7 @@ impl Projection for Misspelt {
     const NAME: &'static str = "misspelt";
     const SCHEMA: &'static str = "CREATE TABEL seen (position BIGINT PRIMARY KEY)";
     type Event = CounterEvent;
-    fn apply(&self, _: &Recorded<CounterEvent>, _: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, _: &Recorded<CounterEvent>, _: &Tx<'_>) -> Result<(), HandlerError> {
         Ok(())
     }
 }

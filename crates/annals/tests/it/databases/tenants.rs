@@ -150,7 +150,7 @@ async fn a_move_that_was_broken_off_goes_on(place: Place) {
         let (tenants, two) = (tenants.clone(), two.clone());
         async move {
             let stop =
-                |moving: annals::Moving| assert!(moving.copied == Position::ZERO, "that is far enough");
+                |moving: annals::MoveProgress| assert!(moving.copied == Position::ZERO, "that is far enough");
             tenants.move_to("acme", &two, stop).await
         }
     });
@@ -189,8 +189,9 @@ async fn a_move_that_was_broken_off_before_it_was_said_is_finished(place: Place)
     log.append(append("a-1", 0)).await.unwrap();
     let moving = tokio::spawn({
         let (tenants, two) = (tenants.clone(), two.url.clone());
-        let stop =
-            |moving: annals::Moving| assert!(!(moving.fenced && moving.copied == moving.head), "far enough");
+        let stop = |moving: annals::MoveProgress| {
+            assert!(!(moving.fenced && moving.copied == moving.head), "far enough")
+        };
         async move { tenants.move_to("acme", &two, stop).await }
     });
     assert!(moving.await.is_err(), "it was broken off");
@@ -283,9 +284,9 @@ async fn a_place_that_is_away_for_a_moment_is_followed_later(place: Place) {
 
 /// Does this in the middle of a move, the first time that it is there; the move waits for it.
 fn meanwhile(
-    is_there: impl Fn(&annals::Moving) -> bool,
+    is_there: impl Fn(&annals::MoveProgress) -> bool,
     work: impl Future<Output = ()>,
-) -> impl FnMut(annals::Moving) {
+) -> impl FnMut(annals::MoveProgress) {
     let mut work = Some(work);
     move |moving| {
         if is_there(&moving)

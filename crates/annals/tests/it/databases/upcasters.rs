@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use annals::{
-    Annals, Append, Cause, Error, Event, EventStore, Expected, Failure, NewEvent, Phase, Position,
-    Projection, RawEvent, Recorded, Rows, StreamId, Upcaster,
+    Annals, Append, Cause, Error, Event, EventStore, Expected, HandlerError, NewEvent, Phase, Position,
+    Projection, RawEvent, Recorded, StreamId, Tx, Upcaster,
 };
 use serde::{Deserialize, Serialize};
 
@@ -66,11 +66,11 @@ impl Projection for Parcels {
     const SCHEMA: &'static str = "CREATE TABLE parcels (position BIGINT, part BIGINT, words VARCHAR(100))";
     type Event = ParcelEvent;
 
-    fn apply(&self, event: &Recorded<ParcelEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<ParcelEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         let words = match &event.event {
             ParcelEvent::Packed { grams, place } => format!("{grams} g {place}"),
             ParcelEvent::Sent { .. } if self.refuses.load(Ordering::SeqCst) => {
-                return Err(Failure::new("nothing is sent today"));
+                return Err(HandlerError::new("nothing is sent today"));
             }
             ParcelEvent::Sent { to } => format!("to {to}"),
         };

@@ -1,6 +1,6 @@
 //! Values and statements of read models: what fits, what is refused, and that both is said.
 
-use annals::{Annals, Dialect, Failure, Position, Projection, Recorded, Rows, SqlError, Value, ViewError};
+use annals::{Annals, Dialect, HandlerError, Position, Projection, Recorded, SqlError, Tx, Value, ViewError};
 
 use crate::databases::counter::{CounterEvent, QUICKLY, increase, until};
 use annals_testservers::place::Place;
@@ -45,7 +45,7 @@ impl Projection for Kinds {
         }
     }
 
-    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         let insert = "INSERT INTO kinds VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         for (id, words) in EVERYTHING.iter().enumerate() {
             rows.execute(insert, (id, -5, i64::MIN, 2.5, words, words.repeat(1_000), 7, true))?;
@@ -151,7 +151,7 @@ impl Projection for Ending {
     const NAME: &'static str = "ending";
     const SCHEMA: &'static str = "CREATE TABLE seen (position BIGINT PRIMARY KEY)";
     type Event = CounterEvent;
-    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Rows<'_>) -> Result<(), Failure> {
+    fn apply(&self, event: &Recorded<CounterEvent>, rows: &Tx<'_>) -> Result<(), HandlerError> {
         if event.position.get() == 3 {
             let _ = rows.execute(self.0, ());
         }

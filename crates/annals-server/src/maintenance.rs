@@ -1,6 +1,6 @@
 //! What an operator asks of a server beside the contract of its store: a backup now, and figures.
 //!
-//! The server knows no store, so it is given something that answers: an [`Upkeep`].
+//! The server knows no store, so it is given something that answers: a [`Maintenance`].
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use serde_json::Value;
 
 /// The care that a store is given while it is served.
-pub trait Upkeep: Send + Sync + 'static {
+pub trait Maintenance: Send + Sync + 'static {
     /// Backs the store up to where backups of it go, and tells what came of it. It may take long and block.
     ///
     /// # Errors
@@ -22,12 +22,12 @@ pub trait Upkeep: Send + Sync + 'static {
     fn backs_up(&self) -> bool;
 
     /// What is known now, for `/metrics`. It must not block.
-    fn figures(&self) -> Vec<Figure>;
+    fn metrics(&self) -> Vec<Metric>;
 }
 
 /// One figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Figure {
+pub struct Metric {
     /// Its name, with its unit, in the form of Prometheus; without `_total`.
     pub name: &'static str,
     /// What it says.
@@ -40,7 +40,7 @@ pub struct Figure {
 
 /// Figures that are made whenever they are asked for.
 #[derive(Clone)]
-pub(crate) struct Figures(pub(crate) Arc<dyn Fn() -> Vec<Figure> + Send + Sync>);
+pub(crate) struct Figures(pub(crate) Arc<dyn Fn() -> Vec<Metric> + Send + Sync>);
 
 impl std::fmt::Debug for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -50,7 +50,7 @@ impl std::fmt::Debug for Figures {
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        for Figure { name, help, value, counter } in (self.0)() {
+        for Metric { name, help, value, counter } in (self.0)() {
             if counter {
                 let metric = ConstCounter::new(value);
                 metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;

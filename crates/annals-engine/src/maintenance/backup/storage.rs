@@ -1,6 +1,6 @@
 //! Where backups lie: objects by name, each written once and as a whole.
 //!
-//! [`DiskDepot`] is a directory; object storage is one more implementation, outside of this crate, for the engine
+//! [`DiskBackupStorage`] is a directory; object storage is one more implementation, outside of this crate, for the engine
 //! talks to no network.
 
 use std::io::{self, Read};
@@ -15,7 +15,7 @@ pub const ON_ITS_WAY: &str = ".tmp";
 const PART_BYTES: usize = 1 << 20;
 
 /// A place for backups. All calls may block.
-pub trait Depot: Send + Sync {
+pub trait BackupStorage: Send + Sync {
     /// Names of all objects.
     ///
     /// # Errors
@@ -49,9 +49,9 @@ pub trait Depot: Send + Sync {
 }
 
 /// A directory of backups.
-pub struct DiskDepot(Arc<dyn Disk>);
+pub struct DiskBackupStorage(Arc<dyn Disk>);
 
-impl DiskDepot {
+impl DiskBackupStorage {
     /// On this disk.
     pub fn new(disk: Arc<dyn Disk>) -> Self {
         Self(disk)
@@ -88,7 +88,7 @@ impl DiskDepot {
     }
 }
 
-impl Depot for DiskDepot {
+impl BackupStorage for DiskBackupStorage {
     fn list(&self) -> io::Result<Vec<String>> {
         self.0.list()
     }

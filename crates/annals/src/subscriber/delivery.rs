@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use annals_core::{Aggregate, CommandOf};
 
-use crate::repository::{Delivered, Execute, Repository};
+use crate::repository::{CommandBuilder, Delivered, Repository};
 use crate::shared::Shared;
 
 /// The delivery of one event to one subscriber.
@@ -13,13 +13,13 @@ use crate::shared::Shared;
 /// initiator are its own, unless something else is said; and however often the event is delivered, the command is executed once
 /// for this subscriber: what it led to the first time stands, also if that was a refusal.
 #[derive(Clone)]
-pub struct Handling {
+pub struct Delivery {
     pub(super) shared: Arc<Shared>,
     pub(super) delivered: Arc<Delivered>,
     pub(super) attempt: u32,
 }
 
-impl Handling {
+impl Delivery {
     /// The same delivery for another part of the event.
     pub(super) fn of_part(&self, part: u32) -> Self {
         Self { delivered: Delivered::of_part(&self.delivered, part), ..self.clone() }
@@ -51,7 +51,7 @@ impl Handling {
     }
 
     /// Gives a command to an aggregate because of the event: that of [`repository`](Self::repository).
-    pub fn execute<A, C>(&self, id: impl Into<String>, command: C) -> Execute<A, C>
+    pub fn execute<A, C>(&self, id: impl Into<String>, command: C) -> CommandBuilder<A, C>
     where
         A: Aggregate,
         C: CommandOf<A>,

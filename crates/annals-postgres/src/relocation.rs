@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use annals_core::{Error, Invalid, Position, Result, StoreId};
 use annals_sql::{Line, Step};
-use sqlx::mysql::MySqlConnection;
-use sqlx::{AssertSqlSafe, Executor, Row};
+use sqlx::postgres::PgConnection;
+use sqlx::{Executor, Row};
+use uuid::Uuid;
 
 use crate::error::failed;
 use crate::options::Address;
 use crate::session::Door;
-use crate::statement::{self, Value, rows};
-use crate::{Options, read, row, schema};
+use crate::{Options, append, read, schema};
 
 /// Does this on a connection to a log, in time.
 pub(crate) async fn on<T>(
     address: &Address,
-    work: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, sqlx::Error>,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T> {
     let options = Options::default();
     let mut line = Line::open(&Arc::new(Door::writing(address, &options))).await.map_err(failed)?;
@@ -28,19 +28,20 @@ pub(crate) async fn on<T>(
 /// numbers: one that a newer one has overtaken changes nothing.
 ///
 /// # Errors
-/// `Invalid` if a newer move has begun; `Unavailable` if the server is not reached or refuses.
+/// `Invalid` if a newer move has begun; `Unavailable` if PostgreSQL is not reached or refuses.
 pub async fn fence(url: &str, moved: bool, number: u64) -> Result<Position> {
     let address: Address = url.parse()?;
     let fenced = on(&address, async |connection| {
         // Who has the lock is done before; who gets it later sees the fence.
-        connection.execute("START TRANSACTION").await?;
-        let row = connection.fetch_one("SELECT position, move_number FROM log FOR UPDATE").await?;
-        if row.try_get::<i64, _>(1)? > column(number) {
+        connection.execute(append::LOCK).await?;
+        let fence = sqlx::query("UPDATE log SET moved = $1, move_number = $2 WHERE move_number <= $2");
+        let fence = fence.bind(moved).bind(column(number)).execute(&mut *connection).await?;
+        if fence.rows_affected() == 0 {
             return Ok(None);
         }
-        let fence = format!("UPDATE log SET moved = {moved}, move_number = {}; COMMIT", column(number));
-        connection.execute(AssertSqlSafe(fence)).await?;
-        Ok(Some(Position::new(read::number(row.try_get(0)?))))
+        let head = connection.fetch_one(read::HEAD).await?.try_get(0)?;
+        connection.execute("COMMIT").await?;
+        Ok(Some(Position::new(read::number(head))))
     });
     fenced.await?.ok_or_else(overtaken)
 }
@@ -48,35 +49,36 @@ pub async fn fence(url: &str, moved: bool, number: u64) -> Result<Position> {
 /// Whether the log with this address is fenced: it takes no appends, because it has moved or is at the last step of a move.
 ///
 /// # Errors
-/// `Unavailable` if the server is not reached or refuses.
+/// `Unavailable` if PostgreSQL is not reached or refuses.
 pub async fn is_fenced(url: &str) -> Result<bool> {
     let address: Address = url.parse()?;
     on(&address, async |connection| connection.fetch_one("SELECT moved FROM log").await?.try_get(0)).await
 }
 
 /// Makes the log with this address, if need be, and gives it this identity, if it has no event yet. It takes no appends but
-/// those of a store that is opened as [`moving`](Options::moving), until its fence is gone.
+/// those of a store that is opened as [`relocation`](Options::moving), until its fence is gone.
 ///
 /// # Errors
-/// `Invalid` if another log is there already, or a newer move has begun; `Unavailable` if the server is not reached or refuses.
+/// `Invalid` if another log is there already, or a newer move has begun; `Unavailable` if PostgreSQL is not reached or refuses.
 pub async fn adopt(url: &str, id: StoreId, number: u64) -> Result<()> {
     let address: Address = url.parse()?;
     schema::open(&address, &Options::default()).await?;
     let adopted = on(&address, async |connection| {
+        connection.execute(append::LOCK).await?;
         // One that has begun already has done this, and may have ended.
-        let adopt = "START TRANSACTION;
-            UPDATE log SET store_id = $1, moved = TRUE, move_number = $2
-            WHERE move_number < $2 AND (store_id = $1 OR position = 0);
-            COMMIT";
-        let values = [Value::Bytes(id.as_bytes().to_vec()), Value::Number(column(number))];
-        rows(connection, statement::text(adopt, &values)).await?;
+        let adopt = sqlx::query(
+            "UPDATE log SET store_id = $1, moved = true, move_number = $2
+            WHERE move_number < $2 AND (store_id = $1 OR NOT EXISTS (SELECT FROM events))",
+        );
+        let adopt = adopt.bind(Uuid::from_bytes(*id.as_bytes())).bind(column(number));
+        adopt.execute(&mut *connection).await?;
+        connection.execute("COMMIT").await?;
         // What is there once this is committed is what counts.
-        connection.execute("ROLLBACK").await?;
         let row = connection.fetch_one("SELECT store_id, move_number FROM log").await?;
-        Ok((row::id(&row, 0)?, row.try_get::<i64, _>(1)?))
+        Ok((row.try_get::<Uuid, _>(0)?, row.try_get::<i64, _>(1)?))
     });
     let (there, newest) = adopted.await?;
-    let there = StoreId::from_bytes(there);
+    let there = StoreId::from_bytes(there.into_bytes());
     match newest.cmp(&column(number)) {
         _ if there != id => {
             Err(Invalid::new("store", format!("has the log {there} already, with events in it")).into())

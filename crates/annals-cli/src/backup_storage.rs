@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use annals_core::redacted;
-use annals_engine::{Depot, DiskDepot};
+use annals_engine::{BackupStorage, DiskBackupStorage};
 use anyhow::Context as _;
 #[cfg(not(feature = "object-storage"))]
 use anyhow::bail;
@@ -67,25 +67,25 @@ impl std::str::FromStr for Destination {
 
 impl Destination {
     /// The place, to write backups to.
-    pub(crate) fn open(&self) -> anyhow::Result<Arc<dyn Depot>> {
+    pub(crate) fn open(&self) -> anyhow::Result<Arc<dyn BackupStorage>> {
         if self.is_remote() {
             return self.remote();
         }
         refuse_in_store(Path::new(&self.0)).with_context(|| format!("cannot use {self}"))?;
-        let depot = DiskDepot::open(Path::new(&self.0)).map_err(|error| match error.kind() {
+        let storage = DiskBackupStorage::open(Path::new(&self.0)).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => anyhow::anyhow!("another process writes backups there"),
             _ => error.into(),
         });
-        Ok(Arc::new(depot.with_context(|| format!("cannot use {self}"))?))
+        Ok(Arc::new(storage.with_context(|| format!("cannot use {self}"))?))
     }
 
     /// The place, to read backups from.
-    pub(crate) fn read(&self) -> anyhow::Result<Arc<dyn Depot>> {
+    pub(crate) fn read(&self) -> anyhow::Result<Arc<dyn BackupStorage>> {
         if self.is_remote() {
             return self.remote();
         }
-        let depot = DiskDepot::reading(Path::new(&self.0));
-        Ok(Arc::new(depot.with_context(|| format!("cannot read {self}"))?))
+        let storage = DiskBackupStorage::reading(Path::new(&self.0));
+        Ok(Arc::new(storage.with_context(|| format!("cannot read {self}"))?))
     }
 
     /// Whether it is a directory that does not exist yet.
@@ -98,12 +98,14 @@ impl Destination {
     }
 
     #[cfg(feature = "object-storage")]
-    fn remote(&self) -> anyhow::Result<Arc<dyn Depot>> {
-        Ok(Arc::new(object::ObjectDepot::open(&self.0).with_context(|| format!("cannot use {self}"))?))
+    fn remote(&self) -> anyhow::Result<Arc<dyn BackupStorage>> {
+        Ok(Arc::new(
+            object::ObjectBackupStorage::open(&self.0).with_context(|| format!("cannot use {self}"))?,
+        ))
     }
 
     #[cfg(not(feature = "object-storage"))]
-    fn remote(&self) -> anyhow::Result<Arc<dyn Depot>> {
+    fn remote(&self) -> anyhow::Result<Arc<dyn BackupStorage>> {
         bail!("cannot use {self}: this program was built without the feature `object-storage`")
     }
 }

@@ -7,7 +7,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use annals_engine::Depot;
+use annals_engine::BackupStorage;
 use futures::StreamExt as _;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
@@ -17,13 +17,13 @@ use tokio::runtime::Handle;
 const PART_BYTES: usize = 8 << 20;
 
 /// A place for backups in object storage.
-pub(crate) struct ObjectDepot {
+pub(crate) struct ObjectBackupStorage {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     runtime: Handle,
 }
 
-impl ObjectDepot {
+impl ObjectBackupStorage {
     /// The place with this URL. Its calls block, so they are for threads that may.
     pub(crate) fn open(url: &str) -> anyhow::Result<Self> {
         let url = url.parse()?;
@@ -76,7 +76,7 @@ fn failed(error: object_store::Error) -> io::Error {
     io::Error::new(kind, error)
 }
 
-impl Depot for ObjectDepot {
+impl BackupStorage for ObjectBackupStorage {
     fn list(&self) -> io::Result<Vec<String>> {
         self.runtime.block_on(async {
             let mut objects = self.store.list(Some(&self.prefix));

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use annals_core::{Clock as _, Error, SystemClock, Timestamp};
 use annals_engine::{BackupOptions, Damage, EngineStore, Verification, VerifyOptions, Work, backups};
-use annals_server::{Figure, Upkeep};
+use annals_server::{Maintenance, Metric};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use crate::address::without_passwords;
-use crate::depot::{Destination, cause};
+use crate::backup_storage::{Destination, cause};
 
 /// From the end of a pass to the beginning of the next.
 const REST: Duration = Duration::from_secs(3600);
@@ -33,7 +33,7 @@ fn age(now: Timestamp, at: Timestamp) -> Option<Duration> {
 }
 
 /// The care for one store.
-pub(crate) struct Care {
+pub(crate) struct StoreMaintenance {
     store: Arc<EngineStore>,
     destination: Option<Destination>,
     keep: Option<usize>,
@@ -64,7 +64,7 @@ struct Known {
     backup_failures: u64,
 }
 
-impl Care {
+impl StoreMaintenance {
     /// Care for this store, with its backups going there.
     pub(crate) fn new(
         store: Arc<EngineStore>,
@@ -85,7 +85,7 @@ impl Care {
         if destination.is_to_be_made() {
             return;
         }
-        match destination.read().and_then(|depot| backups(&*depot).map_err(cause)) {
+        match destination.read().and_then(|storage| backups(&*storage).map_err(cause)) {
             Ok(found) => {
                 let mut known = self.known.lock();
                 let made = found.into_iter().filter_map(|backup| backup.manifest.ok());
@@ -231,9 +231,9 @@ impl Care {
 
     fn make_backup(&self, work: Arc<Work>) -> anyhow::Result<annals_engine::Backup> {
         let destination = self.destination.as_ref().ok_or_else(|| anyhow::anyhow!("no place was named"))?;
-        let depot = destination.open()?;
+        let storage = destination.open()?;
         let options = BackupOptions { work, verify: false, keep: self.keep };
-        self.store.backup(&*depot, &options).map_err(cause)
+        self.store.backup(&*storage, &options).map_err(cause)
     }
 }
 
@@ -251,7 +251,7 @@ fn shown(error: &anyhow::Error) -> String {
     without_passwords(&format!("{error:#}"))
 }
 
-impl Upkeep for Care {
+impl Maintenance for StoreMaintenance {
     fn backup(&self) -> Result<Value, String> {
         let work = Work::new(None);
         {
@@ -292,10 +292,10 @@ impl Upkeep for Care {
         self.destination.is_some()
     }
 
-    fn figures(&self) -> Vec<Figure> {
+    fn metrics(&self) -> Vec<Metric> {
         let known = self.known.lock();
         let mut figures = Vec::new();
-        let mut add = |name, help, value, counter| figures.push(Figure { name, help, value, counter });
+        let mut add = |name, help, value, counter| figures.push(Metric { name, help, value, counter });
         let seconds = |time: Timestamp| time.as_micros() as f64 / 1e6;
         // Of what was never done, the age is infinite too: who watches for what is old hears of it.
         let age = |time: Option<Timestamp>| {
@@ -381,13 +381,13 @@ mod tests {
     fn a_verification_that_fails_is_in_a_figure_and_is_tried_again() {
         let place = tempfile::tempdir().unwrap();
         let store = Arc::new(EngineStore::open(place.path(), annals_engine::Options::default()).unwrap());
-        let care = Care::new(store, None, None);
+        let care = StoreMaintenance::new(store, None, None);
         care.known.lock().verifies = true;
         // So that nobody waits for the hour.
         care.stop();
         care.verified(Err(Error::Unavailable("the disk is gone".into())));
         care.known.lock().stopping = false;
-        let failures = |care: &Care| {
+        let failures = |care: &StoreMaintenance| {
             let figures = care.figures();
             figures.iter().find(|figure| figure.name == "annals_verify_failures").map(|figure| figure.value)
         };
