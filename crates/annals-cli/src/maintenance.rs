@@ -388,11 +388,11 @@ mod tests {
         care.verified(Err(Error::Unavailable("the disk is gone".into())));
         care.known.lock().stopping = false;
         let failures = |care: &StoreMaintenance| {
-            let figures = care.figures();
+            let figures = care.metrics();
             figures.iter().find(|figure| figure.name == "annals_verify_failures").map(|figure| figure.value)
         };
         assert_eq!(failures(&care), Some(1.0));
-        let never = care.figures().into_iter().find(|figure| figure.name == "annals_verify_last_age_seconds");
+        let never = care.metrics().into_iter().find(|figure| figure.name == "annals_verify_last_age_seconds");
         assert_eq!(never.map(|figure| figure.value), Some(f64::INFINITY));
         assert!(care.next_pass(1 << 20).is_some());
     }
