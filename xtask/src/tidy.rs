@@ -1,8 +1,10 @@
 //! `cargo xtask tidy`: the checks of style. Each rule is a function from the files of the project to what is wrong
-//! with them; the list of rules stands once. `documents` holds the rules on pages that must agree with the code.
+//! with them; the list of rules stands once. `documents` holds the rules on pages that must agree with the code,
+//! `phrases` those on words.
 
 mod cycles;
 mod documents;
+mod phrases;
 
 use crate::run::{self, Outcome};
 use crate::tree::{File, Tree};
@@ -14,6 +16,7 @@ const RULES: &[(&str, Rule)] = &[
     ("a file is at most 800 lines long", lengths),
     ("a page has no tabs and no blanks at the ends of lines", blanks),
     ("no file speaks of a place on somebody's machine", places),
+    ("the words are plain", phrases::phrases),
     ("`cargo run` runs `annals`", one_program),
     ("top-level modules do not import each other in a ring", cycles::cycles),
     ("every error code has its page", documents::error_pages),

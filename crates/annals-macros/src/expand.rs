@@ -168,7 +168,7 @@ fn of_members(
     }
 }
 
-/// The constant `UPCASTERS`; nothing if there are none.
+/// The constant `UPCASTERS`; no tokens if there are no upcasters.
 fn upcasters(read: &EventEnum<'_>, root: &TokenStream) -> TokenStream {
     let dropped =
         read.dropped.iter().map(|dropped| quote!(#root::Upcaster::Dropped { event_type: #dropped }));

@@ -59,16 +59,16 @@ struct Request {
     _permit: OwnedSemaphorePermit,
 }
 
-/// What the caller of an append is told.
+/// What the caller of an append gets.
 enum Answer {
     Written(Appended),
     Other(Outcome),
 }
 
 impl Committer {
-    /// Begins to carry out appends on this database, in a task of the runtime that this is called on; with the rows of
-    /// the projections that are registered here. A group has at most so many bytes ([`weight`]), unless one append has
-    /// more.
+    /// Starts to commit appends to this database, in a task of the runtime that this is called on; with the rows of
+    /// the projections that are registered here. A group has at most `group_bytes_max` bytes ([`weight`]), unless one
+    /// append has more.
     pub fn start(
         database: impl Database,
         clock: Arc<dyn Clock>,

@@ -30,8 +30,8 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What must be so if all of these appends are to be written: that each stream is at the version that its first
-    /// condition expects, and that keys and ids are new. Nothing if that cannot be told from the appends alone.
+    /// What must be so for all of these appends to be written: that each stream is at the version that its first
+    /// condition expects, and that keys and ids are new. `None` if the appends alone do not show it.
     ///
     /// The head is not assumed, so no position that is judged on these facts means anything.
     pub fn assumed<'a>(appends: impl IntoIterator<Item = &'a Append>) -> Option<Self> {

@@ -34,7 +34,7 @@ pub trait InlineProjection: Send + Sync + 'static {
 /// What a group has written, which is not committed yet.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// Position of the last event in front of it.
+    /// Position of the last event before it.
     pub behind: Position,
     /// Its events, in order.
     pub events: Arc<[RecordedEvent]>,

@@ -1,5 +1,5 @@
-//! What the stores on SQL databases have in common: an append is judged in Rust, by `annals_core::admit`, and carried
-//! out by the database, together with those that came in while the last ones were committed.
+//! What the stores on SQL databases have in common: an append is judged in Rust, by `annals_core::admit`, and
+//! committed by the database, together with those that came in while the last ones were committed.
 //!
 //! ```text
 //! append -> committer -> stage (admit) -> writer -> Database::append     one round trip, one transaction

@@ -49,7 +49,7 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// The writer's own keys as a JSON object; nothing if there are none.
+/// The writer's own keys as a JSON object; `None` if there are no keys.
 pub fn own_to_json(own: &BTreeMap<Text, Text>) -> Option<String> {
     let object = || {
         let object = own.iter().map(|(key, value)| (key.to_string(), value.to_string().into()));
@@ -58,7 +58,7 @@ pub fn own_to_json(own: &BTreeMap<Text, Text>) -> Option<String> {
     (!own.is_empty()).then(object)
 }
 
-/// The tags as a JSON array, in their order; nothing if there are none.
+/// The tags as a JSON array, in their order; `None` if there are no tags.
 pub fn tags_to_json(tags: &[Tag]) -> Option<String> {
     let array = || serde_json::Value::from_iter(tags.iter().map(Tag::as_str)).to_string();
     (!tags.is_empty()).then(array)

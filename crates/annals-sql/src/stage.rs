@@ -37,7 +37,7 @@ pub struct Staged<'a> {
 pub struct StagedStream {
     /// Its name.
     pub id: StreamId,
-    /// The version that it must have in front of the group; nothing if the group goes with any.
+    /// The version that it must have before the group; `None` if the group is valid at any version.
     pub assumed: Option<Version>,
     /// The event that must be there at that version; `None` if the version is enough.
     pub newest: Option<EventId>,

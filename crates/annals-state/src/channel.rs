@@ -6,10 +6,10 @@
 //!                                   <--------- answer ---------
 //! ```
 //!
-//! - L1  The task carries out one statement after the other, and the thread waits for each. If the task is given up, the
-//!       thread is told so and ends.
+//! - L1  The task executes one statement after the other, and the thread waits for each. If the task is dropped, the
+//!       thread gets an error and ends.
 //! - L2  After a deadline nothing more is executed: the work fails, also while it is busy with something else.
-//! - L3  A statement that failed has undone what came before it in its transaction: nothing more is carried out.
+//! - L3  A statement that failed has undone what came before it in its transaction: nothing more is executed.
 
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
@@ -26,7 +26,7 @@ pub struct StatementChannel {
     dialect: Dialect,
     statements: mpsc::UnboundedSender<Statement>,
     deadline: Option<Instant>,
-    /// Why nothing more is carried out.
+    /// Why nothing more is executed.
     broken: RefCell<Option<String>>,
     /// Whether that was the database's fault and not the statement's.
     lost: Cell<bool>,
@@ -67,7 +67,7 @@ impl StatementChannel {
         }
     }
 
-    /// Has a statement carried out.
+    /// Executes a statement on the session, and waits for its answer.
     pub fn run(&self, sql: &str, values: Vec<Value>) -> Result<Answer, SqlError> {
         if let Some(problem) = self.dialect.refuses(sql, Allowed::Write) {
             return Err(SqlError::Statement(problem.into()));

@@ -84,7 +84,7 @@ impl SqlState {
         self.0.store
     }
 
-    /// An insert that does nothing if a row with the same key is there, of which this is a column.
+    /// An insert that leaves a row with the same key as it is; `key` is a column of that key.
     pub(crate) fn insert_unless_there(&self, what: &str, key: &str) -> String {
         insert_unless_there(self.dialect(), what, key)
     }

@@ -40,8 +40,8 @@ pub(crate) fn stored_in(rows: &[Vec<Value>]) -> Result<Option<StoredLease>, Faul
     }))
 }
 
-/// Acquires the lease of a name whose lock this session has, whoever had it before: that one has lost its session. `None` if its
-/// row is locked just now.
+/// Acquires the lease of a name whose lock this session has, also from another holder, which has lost its session. `None` if the
+/// row is locked at present.
 pub(crate) async fn seize(
     session: &mut (dyn Session + '_),
     dialect: Dialect,

@@ -215,7 +215,7 @@ impl SchemaLock {
         crate::run(&mut *self.session, dialect, &sql, values).await
     }
 
-    /// What the schema says of itself; nothing if it is not there or unfinished.
+    /// What the schema records of itself; `None` if it is missing or unfinished.
     ///
     /// # Errors
     /// `Invalid` if it is somebody else's.

@@ -46,7 +46,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Fails if the transaction is undone already: SQLite may do so by itself after some errors, and the other databases
-    /// go on after none. Whoever passed over such an error would write the rest without what came before.
+    /// continue after none. A caller that ignored such an error would write the rest without what came before.
     ///
     /// # Errors
     /// With the statement that failed before.

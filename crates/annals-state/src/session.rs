@@ -62,7 +62,7 @@ pub trait Sessions: Send + Sync + 'static {
     async fn alone(&self) -> Result<Box<dyn Session>, Fault>;
 }
 
-/// Why a statement was not carried out.
+/// Why a statement was not executed.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The database refuses it, and would again.

@@ -17,8 +17,8 @@ pub enum Value {
 }
 
 impl Value {
-    /// What the text of an exact number with a scale says, such as the sum of whole numbers in PostgreSQL and MariaDB: a
-    /// whole number if it is one and fits, else one with a fraction. Nothing if it is no number.
+    /// Parses the text of an exact number with a scale, such as the sum of whole numbers in PostgreSQL and MariaDB: a
+    /// whole number if it is one and fits, else one with a fraction. `None` if the text is no number.
     pub fn of_decimal(text: &str) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         if fraction.bytes().all(|digit| digit == b'0')

@@ -7,7 +7,7 @@ pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// An insert that does nothing if a row with the same key is there, of which this is a column.
+/// An insert that leaves a row with the same key as it is; `key` is a column of that key.
 pub(crate) fn insert_unless_there(dialect: Dialect, what: &str, key: &str) -> String {
     match dialect {
         // `INSERT IGNORE` would also cut what is too long.

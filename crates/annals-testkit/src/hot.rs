@@ -87,7 +87,7 @@ pub async fn calls(store: &dyn EventStore, round: &str) {
         read(store.read_log(LogRead::forward(middle).matching(query.clone()).limit(10)).await);
         read(store.read_log(LogRead::backward(Position::MAX).matching(query).limit(10)).await);
     }
-    // The tag that is looked up is the first one: whoever asks names the rarest first.
+    // The tag that is looked up is the first one: the caller names the rarest first.
     let both = QueryItem { tags: both.tags.iter().rev().cloned().collect(), ..both };
     read(store.read_log(LogRead::forward(Position::FIRST).matching(Query::item(both)).limit(10)).await);
     let after = Some(stream(&format!("bulk-{}", head.get() / 20)));

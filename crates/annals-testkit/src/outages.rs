@@ -57,14 +57,14 @@ pub fn unusable<T: std::fmt::Debug>(answer: Result<T>, why: &str) {
 }
 
 fn written(answer: Result<Appended>) -> Appended {
-    answer.expect("the append is carried out")
+    answer.expect("the append is committed")
 }
 
 async fn count(store: &Store) -> usize {
     store.log_events(Query::all()).await.expect("the log can be read").len()
 }
 
-/// A server that goes away takes nothing with it that was acknowledged, and when it is back everything goes on, for a
+/// A server that stops loses nothing that was acknowledged, and after its restart everything continues, for a
 /// store that `open` opens on it.
 ///
 /// # Panics
@@ -89,7 +89,7 @@ pub async fn a_restart_is_survived(mut server: impl Restart, open: impl AsyncFn(
         acknowledged += usize::from(!written(store.append(append(100 + number)).await).duplicate);
         assert_eq!(count(&store).await, acknowledged);
     }
-    // Whoever waits is woken by what comes after all of this.
+    // A waiting reader is woken by what comes after all of this.
     let head = store.head().await.expect("the server is there again");
     let waiting = tokio::spawn({
         let waiter = open(&server.url()).await;

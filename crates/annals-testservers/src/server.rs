@@ -3,7 +3,7 @@
 //! - D1  A server ends with the process that started it, however that ends: a shell holds it, and the shell's input
 //!       closes with the process. Its directory goes with it.
 //! - D2  It runs as `nobody` if the tests run as root, which database servers refuse.
-//! - D3  Whoever has servers already names them: `ANNALS_POSTGRES_URL`, `ANNALS_MYSQL_URL`.
+//! - D3  Servers that run already are named by variables: `ANNALS_POSTGRES_URL`, `ANNALS_MYSQL_URL`.
 //!
 //! Knows where servers are installed, and nothing of what is done with them.
 
@@ -60,8 +60,8 @@ pub fn newest_postgres(settings: &[&str]) -> Server {
     Server::create(Program::Postgres(found.last().expect(NO_POSTGRES).clone()), settings)
 }
 
-/// A PostgreSQL server with a small file system of its own, of so many bytes (`8m`), for a tablespace; and where that is. It is
-/// in memory, and gone when the server is. Nothing where the right to mount is missing.
+/// A PostgreSQL server with a small file system of its own, of `size` bytes (`8m`), for a tablespace; and where that is. It is
+/// in memory, and gone when the server is. `None` where the right to mount is missing.
 pub fn postgres_with_small_disk(size: &str) -> Option<(Server, PathBuf)> {
     let mut probe = Command::new("unshare");
     probe.args(["--mount", "mount", "-t", "tmpfs", "annals", "/mnt"]).stderr(Stdio::null());

@@ -235,7 +235,7 @@ impl Progress {
         self.0.send_modify(|standing| standing.idle = true);
     }
 
-    /// It consists of these, the least of which has come to here.
+    /// It consists of these shares, of which the slowest has reached `least`.
     pub fn shares(&self, least: Position, shares: Vec<Standing>) {
         self.0.send_modify(|standing| {
             (standing.position, standing.event, standing.idle) = (least, None, false);

@@ -198,7 +198,7 @@ pub struct ProjectionHandle {
 }
 
 impl ProjectionHandle {
-    /// How it stands; nothing if no projection of this name was started.
+    /// Its status; `None` if no projection of this name was started.
     ///
     /// # Errors
     /// If the store cannot be asked for its head.

@@ -2,7 +2,7 @@
 //!
 //! - N1  A snapshot is a cache. Whatever is wrong with it (another schema, bytes that cannot be read, a version
 //!   that the stream does not have, a history that has gone another way), the events are replayed instead.
-//! - N2  A snapshot holds the effect of its own version's event. Loading goes on with the one after it.
+//! - N2  A snapshot holds the effect of its own version's event. Loading continues with the one after it.
 //! - N3  To fail to keep one is a warning, never an error of the command.
 //! - N4  A state that is not read back as it was is not kept: JSON has no infinity and no `Some(None)`. The loaded state is what a replay makes of the log, with and without snapshots.
 //!

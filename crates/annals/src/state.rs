@@ -10,8 +10,8 @@
 //!
 //! - T1  All of it is derived from the log and can be made again. It is bound to the log's identity: what was
 //!   derived from another log, or reaches beyond the end of this one, is not gone on with.
-//! - T2  A projection has a file or a schema of its own, so projections do not wait for each other, and to make one anew
-//!   is to make a new one beside it.
+//! - T2  A projection has a file or a schema of its own, so projections do not wait for each other, and one is rebuilt
+//!   in a new one beside it.
 //! - T3  A directory is for one process at a time, a database for any number: what runs by name runs in one of them, and
 //!   in another when that ends.
 //!

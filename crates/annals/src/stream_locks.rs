@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(locks.len(), 0);
     }
 
-    /// Whoever gives up and asks again leaves nothing behind, however long somebody else works.
+    /// A caller that gives up and asks again leaves nothing behind, however long another one works.
     #[tokio::test]
     async fn those_who_have_given_up_do_not_pile_up() {
         let locks = StreamLocks::default();

@@ -166,8 +166,8 @@ impl SubscriberBuilder {
         }
     }
 
-    /// What to do with events of one type. With several of these, each is told of its own type; of an event that
-    /// several take, all are told, also if one fails, and all again when it is delivered again.
+    /// What to do with events of one type. With several of these, each gets the events of its own type; an event
+    /// that several take is given to all, also if one fails, and to all again when it is delivered again.
     ///
     /// An event of which an [`Upcaster`](crate::Upcaster) makes several is handled part by part, in order
     /// ([`Recorded::part`]). It is one event for the checkpoint: if the handler of a part fails, the parts after it wait, and

@@ -53,7 +53,7 @@ impl Clone for Annals {
 
 impl Annals {
     /// Opens the store with this address: `file:./data` for a directory, `postgres://…` or `mysql://…` for a database,
-    /// `memory:` for as long as the process lives. Creates what is not there.
+    /// `memory:` for as long as the process lives. Creates what is missing.
     ///
     /// The state beside the log (snapshots, checkpoints of subscribers, rows of projections) is kept where the log is: in
     /// the directory, or in the same database, which several processes may have open at once. Each subscriber and each

@@ -108,7 +108,7 @@ pub(crate) trait Known: Send + Sync + 'static {
 
     fn progress(&self) -> &Progress;
 
-    /// Whether queries are answered from what it has come to: not while the rows of an older version answer.
+    /// Whether queries are answered from what it has applied: not while the rows of an older version answer.
     fn shows_it(&self) -> bool;
 }
 

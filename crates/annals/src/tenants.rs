@@ -157,7 +157,7 @@ impl Tenants {
         Ok(routed)
     }
 
-    /// Where the log of a tenant is; nothing if there is no such tenant.
+    /// Where the log of a tenant is; `None` if there is no such tenant.
     ///
     /// # Errors
     /// If the directory cannot be read.

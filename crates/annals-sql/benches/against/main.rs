@@ -125,7 +125,7 @@ async fn moving([directory, old, new]: [String; 3], server: &str) {
     );
 }
 
-/// Runs so many at once, and waits for all.
+/// Runs `count` futures at once, and waits for all.
 async fn futures_of<F: Future<Output = ()>>(count: usize, make: impl Fn() -> F) {
     let mut under_way: Vec<_> = (0..count).map(|_| Some(Box::pin(make()))).collect();
     std::future::poll_fn(move |context| {

@@ -34,7 +34,7 @@ impl Annals {
         Self(Arc::new(MySqlStore::open(url, Default::default()).await.unwrap()))
     }
 
-    /// Is told of each event that comes from now on.
+    /// Subscribes from now on: the receiver gets a message for each event.
     pub async fn follow(self) -> mpsc::UnboundedReceiver<()> {
         let (tell, told) = mpsc::unbounded_channel();
         let mut subscription = Subscription::from_now(self.0, Query::all()).await.unwrap();

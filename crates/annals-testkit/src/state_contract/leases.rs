@@ -41,7 +41,7 @@ pub async fn a_released_lease_is_free(trial: &mut StateTrial) {
     assert_eq!(state.holder("mail").await.expect("it answers").as_deref(), Some("b"));
 }
 
-/// L2: whoever acquires it, and however the one before has ended.
+/// L2: whichever process acquires it, and however the lease before has ended.
 pub async fn the_token_grows_with_each_acquisition(trial: &mut StateTrial) {
     let mut newest = 0;
     for round in 0..12 {
@@ -161,7 +161,7 @@ pub async fn a_lost_lease_is_not_released(trial: &mut StateTrial) {
     assert!(state.renew(&lease, LENGTH).await.expect("it answers"));
 }
 
-/// L1: others take it over, and its holder is told apart by the token.
+/// L1: others take it over, and the token identifies the holder.
 pub async fn a_clock_that_jumps_ahead_ends_leases(trial: &mut StateTrial) {
     let state = trial.state();
     let first = acquire(&**state, "mail", "a").await;

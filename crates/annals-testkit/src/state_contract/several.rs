@@ -111,7 +111,7 @@ pub async fn lost_leases_write_nothing_while_others_take_over(trial: &mut StateT
         if there.position >= Position::new(300) {
             break;
         }
-        // Whoever has it has paused for too long.
+        // The lease holder has paused for too long.
         trial.pass(LENGTH * 2).await;
         tokio::task::yield_now().await;
     }

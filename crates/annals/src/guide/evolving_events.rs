@@ -53,7 +53,7 @@
 //! }
 //!
 //! fn in_cents(former: PlacedV1) -> Result<PlacedV2, String> {
-//!     let cents = former.euros.checked_mul(100).ok_or("so many euros are no price")?;
+//!     let cents = former.euros.checked_mul(100).ok_or("too many euros for a price")?;
 //!     Ok(PlacedV2 { cents })
 //! }
 //!

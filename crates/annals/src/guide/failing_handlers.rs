@@ -15,8 +15,8 @@
 //! # What is not a failure
 //!
 //! A handler gives a command and the aggregate refuses it: that is an answer, and the event is done. It is counted in
-//! [`Status::refused`](crate::Status::refused) and stands in the log as an [`Answer`](crate::Answer). Whoever wants to act on a refusal looks at
-//! it before returning:
+//! [`Status::refused`](crate::Status::refused) and stands in the log as an [`Answer`](crate::Answer). To act on a refusal,
+//! look at it before returning:
 //!
 //! ```
 //! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, HandlerError, Delivery, Recorded, emit, reject};

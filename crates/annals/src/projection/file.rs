@@ -115,7 +115,7 @@ impl ViewFile {
         }
     }
 
-    /// It has come to the end of the log: this version answers from now on, if an older one did so far.
+    /// The rows have reached the end of the log: this version answers from now on, if an older one did so far.
     pub fn caught_up(&mut self) -> Option<Serving> {
         self.older.take()?;
         Some(self.serving())

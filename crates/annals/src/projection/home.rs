@@ -86,7 +86,7 @@ impl Home {
         }
     }
 
-    /// It has come to the end of the log: this version answers from now on, if an older one did so far.
+    /// The rows have reached the end of the log: this version answers from now on, if an older one did so far.
     pub fn caught_up(&mut self) -> Option<Serving> {
         match self {
             Self::File(file) => file.caught_up(),

@@ -118,7 +118,7 @@ where
         }
     }
 
-    /// What the command led to before, if it has a key and was carried out.
+    /// What the command led to before, if it has a key and was executed.
     async fn earlier_outcome(&mut self) -> Result<Option<Appended>, ExecuteError<A::Error>> {
         let Some(Keys { key, earlier }) = self.keys.clone() else { return Ok(None) };
         let store = self.execute.repository.shared.store.clone();

@@ -38,7 +38,7 @@ impl<A: Aggregate> From<&Committed<A>> for Seen {
     }
 }
 
-/// A command that is to be carried out: `.await` does it.
+/// A command that is to be executed: `.await` does it.
 #[must_use = "a command does nothing until it is awaited"]
 pub struct CommandBuilder<A: Aggregate, C> {
     pub(super) repository: Repository<A>,
@@ -112,7 +112,7 @@ impl<A: Aggregate, C> CommandBuilder<A, C> {
     }
 
     /// The event that led to this command. It becomes the predecessor; process and initiator are its own, unless
-    /// something else is said; and the command is carried out once for it, however often the event is
+    /// something else is said; and the command is executed once for it, however often the event is
     /// delivered.
     ///
     /// If one event leads to several commands for the same aggregate, tell them apart: `.once("refund")`.

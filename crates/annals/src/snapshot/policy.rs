@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// When a snapshot is taken: after so many events, after so much time, or whichever comes first.
+/// When a snapshot is taken: after a number of events, after a time, or whichever comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     events: Option<u64>,

@@ -1,7 +1,7 @@
 //! A group: the streams are divided into shares, and the processes on one database divide the shares.
 //!
 //! - S1  Each share is as a subscriber of its own: a checkpoint, and a lock without which nothing of it is handled. So the
-//!       events of a stream come in order, whoever handles them.
+//!       events of a stream come in order, whichever process handles them.
 //! - S2  Each process that takes part has a seat, which is a lock. Once a second it counts the seats that are taken, gives
 //!       back shares that are more than its part, and takes free ones up to that. A share that is given back is finished
 //!       first.
@@ -29,7 +29,7 @@ use crate::tasks::after_panic;
 /// How often it is looked who takes part.
 const PULSE: Duration = Duration::from_secs(1);
 
-/// One part of the streams, of so many.
+/// One part of the streams: `index`, of `of` parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Share {
     index: usize,

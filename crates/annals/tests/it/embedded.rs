@@ -132,13 +132,13 @@ async fn deposits_until_it_is_killed() {
             let accounts = annals.repository::<Account>().snapshots(every(7));
             tokio::spawn(async move {
                 let id = format!("a{account}");
-                // Whoever was killed before may have come this far.
+                // The child that was killed before may have got this far.
                 let done = accounts.load(&id).await.unwrap().state.balance;
                 if done == 0 {
                     accounts.execute(&id, Bank::Open("kim")).once("open").await.unwrap();
                 }
                 for number in done + 1.. {
-                    // The request before the kill may have been carried out: it is sent again with its key.
+                    // The request before the kill may have been executed: it is sent again with its key.
                     let sent = accounts.execute(&id, Bank::Deposit(1)).once(format!("deposit-{number}"));
                     sent.await.unwrap();
                     let line = format!("\nacknowledged {account} {number}\n");
@@ -152,7 +152,7 @@ async fn deposits_until_it_is_killed() {
     }
 }
 
-/// Lets the child acknowledge so many deposits, kills it, and notes the highest of each account.
+/// Lets the child acknowledge `count` deposits, kills it, and notes the highest of each account.
 fn kill_after(directory: &Path, count: usize, highest: &mut [u64]) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "embedded::deposits_until_it_is_killed", "--ignored", "--nocapture"])
@@ -191,7 +191,7 @@ async fn a_kill_under_load_loses_nothing_and_does_nothing_twice() {
         for (account, acknowledged) in highest.iter().enumerate() {
             let id = format!("a{account}");
             let loaded = annals.repository::<Account>().load(&id).await.unwrap();
-            // One more may have been carried out without an answer.
+            // One more may have been committed without an answer.
             let balance = loaded.state.balance;
             let may_be = *acknowledged..=*acknowledged + 1;
             assert!(may_be.contains(&balance), "{id}: {balance}, of which {acknowledged} acknowledged");

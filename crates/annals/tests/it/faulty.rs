@@ -1,4 +1,4 @@
-//! A store that does what it is told to do wrong, once for each time that it is told.
+//! A store that injects the faults that it is given, each of them once.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,11 +17,11 @@ pub enum Fault {
     Overtaken(&'static str, &'static str),
     /// The store is away.
     Unavailable,
-    /// The append is carried out, and the answer is lost.
+    /// The append is committed, and the answer is lost.
     AnswerLost,
-    /// The append is not carried out, and nobody knows.
+    /// The append is not committed, and nobody knows.
     RequestLost,
-    /// The append is carried out and the answer lost, and then somebody else appends this event.
+    /// The append is committed and the answer lost, and then somebody else appends this event.
     AnswerLostThenOvertaken(&'static str, &'static str),
     /// The store is out of order.
     Poisoned,

@@ -196,7 +196,7 @@ impl Aggregate for Order {
 
 impl Snapshot for Order {}
 
-/// A payment of so many cents, or none of 0.
+/// A payment of this many cents; no payment if it is 0.
 pub struct Pay(pub u64);
 
 impl Decide<Pay> for Order {

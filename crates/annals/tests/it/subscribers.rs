@@ -277,7 +277,7 @@ async fn several_handlers_are_told_each_of_its_own_events_and_all_also_if_one_fa
 #[tokio::test]
 async fn a_reaction_knows_its_cause_and_settling_waits_for_reactions_to_reactions() {
     let annals = bank().await;
-    // Whoever opens an account gets ten; whoever gets ten is blocked, for the sake of the test.
+    // An account that is opened gets ten; one that gets ten is blocked, for the sake of the test.
     let welcome = annals.subscribe("welcome").on::<AccountEvent, _>(async |event, context| {
         if let AccountEvent::Opened { .. } = event.event {
             context.execute::<Account, _>(event.aggregate_id(), Bank::Deposit(10)).await?;

@@ -1,4 +1,4 @@
-//! An event that is read as several is one item: whoever takes it takes all of it, in order, or none of it.
+//! An event that is read as several is one item: a reader gets all of it, in order, or none of it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};

@@ -165,7 +165,7 @@ async fn over(store: &Arc<Failover>, place: &Place) -> Annals {
 
 type Told = Arc<Mutex<Vec<(u64, u64)>>>;
 
-/// Waits until so many events with this mark are told.
+/// Waits until `count` events with this mark are delivered.
 async fn until_marked(told: &Told, by: u64, count: usize) {
     let all = async {
         while told.lock().iter().filter(|(_, mark)| *mark == by).count() < count {

@@ -45,7 +45,7 @@ async fn a_process_that_has_lost_its_leases_moves_no_checkpoint_and_writes_no_ro
     assert_eq!(beside.number(&checkpoint).await, 1);
     assert_eq!(beside.number(&format!("SELECT amount FROM {name}$sums_v1.sums")).await, 5);
     assert_eq!(beside.number(&format!("SELECT position FROM {name}$sums_v1.annals_checkpoint")).await, 1);
-    // With its connection it loses the locks, and whoever gets them has leases with greater tokens.
+    // With its connection it loses the locks, and the next holder has leases with greater tokens.
     assert!(place.cut().await > 0);
     assert_eq!(sum::<1>(&late, "a", first.next()).await, Some((12, 2)));
     assert_eq!(beside.number(&format!("SELECT amount FROM {name}$sums_v1.sums")).await, 12);

@@ -101,7 +101,7 @@ async fn an_append_that_is_refused_by_a_projection_writes_nothing(place: Place) 
     let rows =
         view.query("SELECT amount, events FROM sums", (), |row| row.read::<(u64, u64)>()).await.unwrap();
     assert_eq!(rows, vec![(3, 2); 30]);
-    // A refusal is an answer; the next append goes on.
+    // A refusal is an answer; the next append is committed.
     sums.superstitious.store(false, Ordering::SeqCst);
     let position = increase(&annals, "c0", 13).await;
     assert_eq!((position.get(), sum::<1>(&annals, "c0", position).await), (61, Some((13, 1))));

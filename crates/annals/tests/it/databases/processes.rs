@@ -1,5 +1,5 @@
-//! Several processes on one database: each name is done by one of them, all see the rows, and when one ends another goes
-//! on.
+//! Several processes on one database: each name runs in one of them, all see the rows, and when one ends another
+//! resumes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ async fn all_read_what_one_of_them_fills(place: Place) {
             }
         }
     }
-    // A position of no concern is passed by the others as well.
+    // The others advance past a skipped event as well.
     let other = annals::Append::to(
         annals::StreamId::new("other-1").unwrap(),
         annals::Expected::Any,
@@ -53,7 +53,7 @@ async fn all_read_what_one_of_them_fills(place: Place) {
     assert_eq!((applied(0), applied(1)), (20, 0), "one of them does the work");
     one.shutdown().await;
     let position = increase(two, "a", 5).await;
-    assert_eq!(sum::<1>(two, "a", position).await, Some((25, 21)), "the other goes on");
+    assert_eq!(sum::<1>(two, "a", position).await, Some((25, 21)), "the other resumes");
     assert_eq!(applied(1), 1);
     two.settle().await.unwrap();
 }
@@ -88,7 +88,7 @@ async fn another_version_does_not_disturb_the_one_that_is_in_use(place: Place) {
     assert_eq!(sum::<1>(&old, "a", position).await, Some((19, 3)));
     assert_eq!(sum::<2>(&new, "a", position).await, Some((19, 3)));
 
-    // The old rows are removed by whoever starts when nobody uses them any more.
+    // The old rows are removed by the process that starts when nobody uses them any more.
     old.shutdown().await;
     new.shutdown().await;
     drop((old, new));
@@ -134,7 +134,7 @@ async fn a_subscriber_is_active_in_one_process(place: Place) {
     systems[1].settle().await.unwrap();
     systems[0].settle().await.unwrap();
     assert_eq!(told.lock().len(), 20);
-    assert!(told.lock().iter().all(|(process, ..)| *process == 0), "the first one is told all");
+    assert!(told.lock().iter().all(|(process, ..)| *process == 0), "the first one gets all");
     systems[0].shutdown().await;
     increase(&systems[1], "c0", 1).await;
     systems[1].settle().await.unwrap();
@@ -142,7 +142,7 @@ async fn a_subscriber_is_active_in_one_process(place: Place) {
     assert_eq!(told.lock().len(), 21);
 }
 
-/// In each stream everything is told, and never something before what comes before it.
+/// In each stream every event is delivered, and none before those that precede it.
 fn in_order(told: &Told, streams: usize, events: u64) {
     let mut newest: HashMap<String, u64> = HashMap::new();
     for (_, stream, version) in told.lock().iter() {
@@ -154,7 +154,7 @@ fn in_order(told: &Told, streams: usize, events: u64) {
     assert!(newest.values().all(|newest| *newest == events), "{newest:?}");
 }
 
-/// Writes events in these streams while connections are cut; whoever cannot write tries again.
+/// Writes events in these streams while connections are cut; a command that fails is tried again.
 async fn write_while_connections_are_cut(place: &Place, writer: &Annals, streams: usize, events: u64) {
     let cuts = AtomicUsize::new(0);
     let writing = async {
@@ -354,5 +354,5 @@ async fn what_another_process_has_taken_is_not_taken_again(place: Place) {
     annals.settle().await.unwrap();
     assert_eq!(sum::<1>(&annals, "a", Position::FIRST).await, Some((5, 1)));
     let position = increase(&annals, "a", 1).await;
-    assert_eq!(sum::<1>(&annals, "a", position).await, Some((6, 2)), "it goes on behind that");
+    assert_eq!(sum::<1>(&annals, "a", position).await, Some((6, 2)), "it resumes after that");
 }

@@ -1,4 +1,4 @@
-//! One process: everything is in the database, goes on after a restart, and is made again when it must be.
+//! One process: everything is in the database, resumes after a restart, and is made again when it must be.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

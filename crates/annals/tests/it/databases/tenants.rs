@@ -1,4 +1,4 @@
-//! Tenants: a log is moved to another database while it is written, read and followed; whoever stops in the middle goes on.
+//! Tenants: a log is moved to another database while it is written, read and followed; a move that stops in the middle resumes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -75,7 +75,7 @@ async fn a_tenant_moves_while_its_log_is_in_use(place: Place) {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    // Nobody is told of the move.
+                    // No writer knows of the move.
                     done.push((number, log.append(append(&format!("a-{writer}"), number)).await.unwrap()));
                     written.fetch_add(1, Ordering::Relaxed);
                 }
@@ -138,7 +138,7 @@ async fn a_tenant_moves_while_its_log_is_in_use(place: Place) {
     assert!(refused.chain().contains("has moved"), "{}", refused.chain());
 }
 
-/// Between any two steps: what is copied, fenced, or both stays so, and the same call goes on.
+/// Between any two steps: what is copied, fenced, or both stays so, and the same call resumes.
 async fn a_move_that_was_broken_off_goes_on(place: Place) {
     let (tenants, one, two) = tenants(&place).await;
     let log = tenants.log("acme").await.unwrap();
@@ -254,7 +254,7 @@ async fn another_process_follows_a_move(place: Place) {
     assert_eq!(
         log.wait(head.previous()).await.unwrap(),
         head,
-        "who waits is told of what comes at the new place"
+        "a waiting reader gets what comes at the new place"
     );
     assert_eq!(log.append(append("a-1", 2)).await.unwrap().first, head.next());
 }
@@ -297,8 +297,8 @@ fn meanwhile(
     }
 }
 
-/// Two processes move the log to the same place. One is held up behind the fence; the other finishes, and the log has moved on
-/// when the first goes on: it does not let appends in at a place that the log has left.
+/// Two processes move the log to the same place. One is held up after the fence; the other finishes, and the log has moved on
+/// when the first resumes: it does not let appends in at a place that the log has left.
 async fn a_move_that_was_overtaken_opens_nothing(place: Place) {
     let (tenants, _, two) = tenants(&place).await;
     let three = place.another().await.url;

@@ -144,7 +144,7 @@ async fn a_query_cannot_write_and_says_what_is_wrong_with_it(place: Place) {
     assert_eq!(view.rows("SELECT id FROM kinds", ()).await.unwrap().len(), 4);
 }
 
-/// Runs a statement, passes over what the database says to that, and goes on.
+/// Runs a statement, ignores what the database answers, and continues.
 struct Ending(&'static str);
 
 impl Projection for Ending {
@@ -240,7 +240,7 @@ async fn metadata_at_the_limit_is_kept(place: Place) {
     }
 }
 
-/// Callers that go away in the middle leave a store that goes on, and appends that are there whole or not at all.
+/// Callers that go away in the middle leave a store that works, and appends that are there whole or not at all.
 async fn callers_that_go_away_leave_everything_whole(place: Place) {
     let store = annals::open_store(&place.url.parse().unwrap()).await.unwrap();
     for number in 0..300_u64 {
