@@ -131,6 +131,7 @@ pub enum CodecError {
 }
 
 /// A thing with an identity and a history, rebuilt by folding its events.
+#[doc(alias("aggregate root", "entity", "decider"))]
 pub trait Aggregate: Sized + Clone + Send + Sync + 'static {
     /// The category of its streams: the aggregate `a1` of `account` is the stream `account-a1`. It does not begin with
     /// `annals.`.
@@ -144,6 +145,7 @@ pub trait Aggregate: Sized + Clone + Send + Sync + 'static {
 
     /// The state after an event. An event is a fact: this neither validates nor fails. A panic over an event that a command
     /// has just led to refuses the command; over one that is in the log, the aggregate cannot be loaded.
+    #[doc(alias("apply", "event sourcing handler", "reducer"))]
     fn evolve(&mut self, event: &Self::Event);
 
     /// The state after these events.
@@ -162,6 +164,7 @@ pub trait Aggregate: Sized + Clone + Send + Sync + 'static {
     message = "`{Self}` has no decision for this command",
     note = "write `impl Decide<Command> for {Self}`, with the type of the command for `Command`"
 )]
+#[doc(alias("command handler"))]
 pub trait Decide<C>: Aggregate {
     /// Why a command is refused.
     type Error: std::error::Error + Send + Sync + 'static;

@@ -162,10 +162,12 @@ impl fmt::Display for ContentType {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// The business process that the event belongs to (correlation).
+    #[doc(alias("correlation_id", "conversation id"))]
     pub process: Option<Text>,
     /// Who started it: a user, a service (`user:7`).
     pub initiator: Option<Text>,
     /// The message or event that triggered it (causation; Eventuate's `triggering_event`).
+    #[doc(alias("causation_id", "causation id"))]
     pub predecessor: Option<Text>,
     /// Trace context, as in the W3C header `traceparent`.
     pub trace: Option<Text>,
@@ -185,6 +187,7 @@ impl Metadata {
 }
 
 /// The metadata of one event. Reads and changes as [`Metadata`]; an event that has none, as most do, carries none around.
+#[doc(alias("headers", "message metadata"))]
 #[derive(Clone, Default)]
 pub struct EventMetadata(Option<Box<Metadata>>);
 

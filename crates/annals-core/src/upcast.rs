@@ -121,6 +121,7 @@ impl From<&RecordedEvent> for RawEvent {
 ///
 /// assert_eq!(OrderEvent::UPCASTERS.len(), 1);
 /// ```
+#[doc(alias("migration", "schema evolution"))]
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Upcaster {

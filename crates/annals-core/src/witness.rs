@@ -12,6 +12,7 @@ use crate::{EventId, Invalid, Position, RecordedEvent};
 ///
 /// Every place that hands out a position to be brought back later (a checkpoint, a `Last-Event-ID`, a cursor) hands
 /// out a witness. As text it is the position, `@` and the id: `42@0f8fad5b-d9cb-469f-a165-70867728950e`.
+#[doc(alias("tracking token", "resume token"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Witness {
     /// The position.

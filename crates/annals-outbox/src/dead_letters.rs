@@ -52,6 +52,7 @@ pub struct Failing {
 }
 
 /// A message that was refused too often.
+#[doc(alias("poison message", "parked message"))]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeadLetter {

@@ -42,6 +42,7 @@ use crate::{HandlerError, Recorded};
 ///   then, or when no process uses it any more.
 /// - J4  Of several processes on one database, one at a time fills the rows, and all read them. The checkpoint is locked
 ///   and compared in each transaction, so J1 does not depend on that.
+#[doc(alias("read model", "query side", "view model", "materialized view"))]
 pub trait Projection: Send + Sync + 'static {
     /// Its name, which is also that of its file or schema: letters, digits, `-`, `_` and `.`.
     const NAME: &'static str;

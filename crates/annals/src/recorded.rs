@@ -3,6 +3,7 @@
 use annals_core::{EventId, EventMetadata, Position, RecordedEvent, StreamId, Tag, Timestamp, Version};
 
 /// An event that is in the log.
+#[doc(alias("envelope", "event message"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recorded<E> {

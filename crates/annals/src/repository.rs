@@ -41,6 +41,7 @@ const RETRIES: u32 = 8;
 const FOLDS: u32 = 5;
 
 /// The aggregates of one kind. A clone is the same repository.
+#[doc(alias("event sourcing repository", "aggregate store"))]
 pub struct Repository<A: Aggregate> {
     shared: Arc<Shared>,
     snapshots: Option<Arc<Snapshots<A>>>,

@@ -31,6 +31,7 @@ use crate::fold::Folded;
 /// A snapshot is read back and compared before it is kept. A state that comes back as another one, because JSON has no infinity
 /// and no `Some(None)`, is not kept: there is one warning, which names the field, and the events are replayed. What serde is
 /// not told of, [`is_same`](Self::is_same) compares.
+#[doc(alias("memento"))]
 pub trait Snapshot: Aggregate {
     /// Raise this whenever the shape of the state changes, or what `evolve` or the function of an upcaster makes of an event.
     /// Snapshots of another version are not used; nor are those that were made with other versions of the events' shapes, or

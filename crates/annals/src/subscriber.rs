@@ -39,8 +39,9 @@ const SHARES_MAX: usize = 1_000;
 ///   it works, and holds back what comes after it in its stream. A handler that ends in the refusal of a command has not failed:
 ///   that is an answer, and the event is done.
 /// - U4  Of several processes on one database, one at a time is active under a name; when it ends, another continues at
-///   the checkpoint. One that loses its connection drops what it is at. A [`group`](Self::group) shares the streams among
+///   the checkpoint. One that loses its connection drops what it is at. A [group](Self::partitions) shares the streams among
 ///   several.
+#[doc(alias("event handler", "consumer", "persistent subscription", "catch-up subscription", "reactor"))]
 #[must_use = "a subscriber hears nothing until it is started"]
 pub struct SubscriberBuilder {
     shared: Arc<Shared>,
@@ -248,9 +249,9 @@ impl SubscriberBuilder {
         self
     }
 
-    /// Shares the work among the processes on one database: the streams are divided into this many shares, and each process
-    /// does as many of them as the others, in the order of each stream. When a process comes or goes, shares change hands
-    /// within some seconds. At most as many processes take part as there are shares; 1 by default.
+    /// Shares the work among the processes on one database: the streams are divided into this many partitions, and each process
+    /// handles as many of them as the others, in the order of each stream. When a process joins or leaves, partitions change
+    /// hands within some seconds. At most as many processes take part as there are partitions; 1 by default.
     ///
     /// Give all processes the same number. To change it, stop all of them and start them with another: what was finished is
     /// not delivered again. Over an embedded log, which has one process, this changes nothing.
@@ -265,8 +266,8 @@ impl SubscriberBuilder {
     /// annals.subscribe("mail").partitions(16).on(|event, _| send(event)).start().await
     /// # }
     /// ```
-    pub fn group(mut self, shares: usize) -> Self {
-        self.shares = shares.clamp(1, SHARES_MAX);
+    pub fn partitions(mut self, partitions: usize) -> Self {
+        self.shares = partitions.clamp(1, SHARES_MAX);
         self
     }
 

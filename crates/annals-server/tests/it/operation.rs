@@ -159,7 +159,7 @@ fn a_figure_without_an_end_is_written_as_prometheus_reads_it() {
             |name, value| annals_server::Metric { name, help: "Of a clock ahead", value, counter: false };
         vec![figure("age_one_seconds", f64::INFINITY), figure("age_two_seconds", f64::NEG_INFINITY)]
     };
-    let server = Running::with(Arc::new(MemoryStore::new()), |server| server.figures(figures));
+    let server = Running::with(Arc::new(MemoryStore::new()), |server| server.metrics(figures));
     let text = server.get("/metrics").text;
     assert!(text.contains("\nage_one_seconds +Inf\n"), "{text}");
     assert!(text.contains("\nage_two_seconds -Inf\n"), "{text}");

@@ -106,6 +106,7 @@ impl<A: Aggregate, C> CommandBuilder<A, C> {
     /// event stays an event, even if the command would be refused by now; a refusal stays a refusal
     /// ([`ExecuteError::RefusedBefore`]), and nothing stays nothing, even if it would have an effect by now. What is no answer (a
     /// conflict, a failure, an outage) uses no key.
+    #[doc(alias("idempotency key", "deduplication"))]
     pub fn once(mut self, key: impl Into<String>) -> Self {
         self.once = Some(key.into());
         self

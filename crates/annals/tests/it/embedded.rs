@@ -409,7 +409,7 @@ type Told = Arc<std::sync::Mutex<Vec<String>>>;
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_skipped_and_nothing_told_twice_after_a_restore() {
     use annals_engine::disk::FileDisk;
-    use annals_engine::{BackupOptions, DiskDepot, EngineStore, Options, RestoreOptions, restore};
+    use annals_engine::{BackupOptions, DiskBackupStorage, EngineStore, Options, RestoreOptions, restore};
 
     let (state, backups) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -450,7 +450,7 @@ async fn nothing_is_skipped_and_nothing_told_twice_after_a_restore() {
     let (annals, store) = start(before.path()).await;
     let kept = opened(&annals, 0..40).await;
     annals.settle().await.unwrap();
-    let storage = DiskDepot::open(backups.path()).unwrap();
+    let storage = DiskBackupStorage::open(backups.path()).unwrap();
     store.backup(&storage, &BackupOptions::default()).unwrap();
     let lost = opened(&annals, 100..110).await;
     annals.settle().await.unwrap();
