@@ -30,6 +30,7 @@ pub fn run(crates: &[String]) -> Outcome {
     step("tidy", tidy::run)?;
     if crates == ["--workspace"] {
         step("deny", deny)?;
+        step("publish", publish)?;
     }
     // The command of the README, as a user types it.
     let named = crates.iter().filter(|argument| *argument != "--workspace");
@@ -55,6 +56,13 @@ fn deny() -> Outcome {
     let mut check = Command::new(program);
     check.current_dir(run::root()).args(["--locked", "check", "bans", "licenses", "sources"]);
     run::succeed(&mut check)
+}
+
+/// Packs each crate that is published, and checks what a registry would refuse. Without building them from their packages, which
+/// takes as long as all tests: before a release, `cargo publish --workspace --dry-run` does.
+fn publish() -> Outcome {
+    let checked = ["--workspace", "--dry-run", "--no-verify", "--allow-dirty", "--locked", "--quiet"];
+    run::succeed(run::cargo("publish").args(checked))
 }
 
 /// Runs one step and prints a line with its duration.
