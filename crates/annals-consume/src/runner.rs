@@ -148,8 +148,8 @@ where
                     continue;
                 }
             };
-            let (end, has_applied) = self.session(resumed, stop).await;
-            failures = if has_applied { 0 } else { failures };
+            let (end, has_worked) = self.session(resumed, stop).await;
+            failures = if has_worked { 0 } else { failures };
             match end {
                 End::Stopped => return,
                 End::Moved => {}
@@ -171,7 +171,8 @@ where
         }
     }
 
-    /// Consumes from a checkpoint on. Returns why that ended, and whether anything was applied.
+    /// Consumes from a checkpoint on. Returns why that ended, and whether anything was applied, or written if the checkpoint is
+    /// no longer this consumer's.
     async fn session(&self, resumed: Resumed<S>, stop: &mut Stop) -> (End, bool) {
         let Resumed { source, mut checkpoint, notice } = resumed;
         self.observer.resumed(&checkpoint, notice);
@@ -225,11 +226,12 @@ where
                 return (End::Stopped, has_applied);
             }
         }
-        if !matches!(end, End::Elsewhere) {
-            let found = session.collect(&mut pages);
-            has_applied |= !found.applied.is_empty();
-            self.write_last(&session, &end, &found, checkpoint, written).await;
+        if matches!(end, End::Elsewhere) {
+            return (end, written.has_written);
         }
+        let found = session.collect(&mut pages);
+        has_applied |= !found.applied.is_empty();
+        self.write_last(&session, &end, &found, checkpoint, written).await;
         (end, has_applied)
     }
 
@@ -270,7 +272,7 @@ where
         match self.checkpoints.write(checkpoint).await {
             Ok(()) => {
                 session.works(Part::Checkpoint);
-                *written = Written { at: Some(now), ..Written::default() };
+                *written = Written { at: Some(now), has_written: true, ..Written::default() };
             }
             Err(WriteError::Unavailable(cause)) => {
                 let error = report(&self.name, &cause, "a checkpoint cannot be written");
@@ -350,6 +352,8 @@ struct Written {
     unwritten: usize,
     /// Whether the source has looked further since.
     has_passed: bool,
+    /// Whether the checkpoint was ever written in this session.
+    has_written: bool,
 }
 
 impl Written {

@@ -31,7 +31,8 @@ mod upcast;
 /// - `#[event(version = 2)]`: the version of its shape, 1 if nothing is said.
 /// - `#[event(version = 2, upcast(1 = from_v1))]`: how version 1 becomes version 2. `from_v1` is a function from the data of
 ///   version 1 to a `Result` with the data of version 2, both of any type that serde can read and write
-///   (`serde_json::Value` too). A version without a function is read as it is, as far as serde can.
+///   (`serde_json::Value` too). A version without a function is read as today's, as far as serde can; if a version has a
+///   function, those before it need one too.
 /// - `#[event(allow_name)]`: no warning although its name does not look like a fact.
 ///
 /// On a field:

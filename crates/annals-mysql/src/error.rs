@@ -32,7 +32,8 @@ pub(crate) fn stopped(reason: Stopped) -> sqlx::Error {
 fn reason(error: &sqlx::Error) -> Option<Stopped> {
     let message = match error {
         sqlx::Error::Configuration(cause) => return cause.downcast_ref().cloned(),
-        sqlx::Error::Database(refused) => refused.message(),
+        // Others use these numbers too, such as ProxySQL: a SIGNAL of ours has this state.
+        sqlx::Error::Database(refused) if refused.code().as_deref() == Some("45000") => refused.message(),
         _ => return None,
     };
     match number(error) {
@@ -141,10 +142,11 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
     if let Some(reason) = reason(&error) {
         return reason.fault();
     }
-    /// Locks, deadlocks, time, connections, memory and disk; a table that was made again meanwhile.
-    const LATER: [u16; 17] = [
-        1021, 1030, 1040, 1041, 1114, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1412, STATEMENTS, 1615, 1969,
-        3024,
+    /// Locks, deadlocks, time, connections, threads, memory and disk; a table that was made again meanwhile; a server that only
+    /// reads, or a node that is not ready, as the address may lead elsewhere again.
+    const LATER: [u16; 26] = [
+        1021, 1030, 1040, 1041, 1047, 1114, 1135, 1158, 1159, 1160, 1161, 1203, 1205, 1206, 1213, 1226, 1290,
+        1412, STATEMENTS, 1615, 1637, 1792, 1836, 1969, 3024, 3101,
     ];
     let number = number(&error);
     let refused = match &error {

@@ -50,7 +50,8 @@ impl MySqlState {
             pool
         };
         let readers = pool("SET SESSION TRANSACTION READ ONLY");
-        let writers = pool("DO 0");
+        // One whose machine has vanished does not keep what it has locked.
+        let writers = pool("SET SESSION wait_timeout = 60");
         // One that has gone silent with something locked is thrown out.
         let alone = Arc::new(door("SET SESSION wait_timeout = 30"));
         Ok(Self { alone, readers, writers, bound, address, options })

@@ -56,7 +56,7 @@ pub async fn is_fenced(url: &str) -> Result<bool> {
 }
 
 /// Makes the log with this address, if need be, and gives it this identity, if it has no event yet. It takes no appends but
-/// those of a store that is opened as [`relocation`](Options::moving), until its fence is gone.
+/// those of a store that is opened with [`Options::moving`], until its fence is gone.
 ///
 /// # Errors
 /// `Invalid` if another log is there already, or a newer move has begun; `Unavailable` if PostgreSQL is not reached or refuses.

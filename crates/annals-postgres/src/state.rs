@@ -57,8 +57,10 @@ impl PostgresState {
         };
         let readers = pool("SET default_transaction_read_only TO on");
         let writers = pool("SET synchronous_commit TO off");
+        // A token is durable before it is used, and does not wait for a standby.
         let alone = door(
-            "SELECT set_config('idle_session_timeout', '30000', false) \
+            "SET synchronous_commit TO local; \
+             SELECT set_config('idle_session_timeout', '30000', false) \
              WHERE current_setting('idle_session_timeout', true) IS NOT NULL",
         );
         Ok(Self { alone: Arc::new(alone), readers, writers, bound, address, options })
@@ -198,8 +200,11 @@ pub(crate) fn fault(error: sqlx::Error) -> Fault {
             // the same code, and messages come in the server's language: the function of PostgreSQL tells.
             let is_old = code == "0A000" && refused.routine() == Some("RevalidateCachedQuery");
             let silent = code == "25P03";
+            // A standby: the address may lead to the primary again.
+            let standby = code == "25006";
             !is_old
                 && !silent
+                && !standby
                 && ["0A", "21", "22", "23", "25", "2B", "42", "44", "P0", "3F"]
                     .contains(&code.get(..2).unwrap_or(""))
         }

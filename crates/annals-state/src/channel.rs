@@ -78,7 +78,7 @@ impl StatementChannel {
         let done = sent.and_then(|()| answered.blocking_recv().ok());
         let done = done.unwrap_or_else(|| Err(Fault::unavailable("the work was given up")));
         done.map_err(|fault| {
-            self.lost.set(matches!(fault, Fault::Unavailable(_)));
+            self.lost.set(matches!(fault, Fault::Unavailable(_) | Fault::Store(_)));
             *self.broken.borrow_mut() = Some(fault.to_string());
             fault.into()
         })

@@ -7,7 +7,10 @@
 //! - G3  With the lock comes a fencing token (`lease`): the number of the row of `leases`, which grows each time that a process
 //!       takes the lock. A write under a lease compares it, so the moments of G2 write nothing. A version of Annals without tokens
 //!       takes the same locks, and its writes are held apart by those alone.
-//! - G4  A process has the lock of its own name, its instance, as long as it has that connection.
+//! - G4  A write that was refused because of its token ends that lease here too, also if the lock is still there: the row was
+//!       removed, or brought back as it was earlier. The lock is released and acquired again, with another token.
+//! - G5  What goes wrong with the row of one lease, such as a missing right, costs the other leases nothing.
+//! - G6  A process has the lock of its own name, its instance, as long as it has that connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,7 +42,10 @@ enum Ask {
     Holder(String, oneshot::Sender<String>),
     /// Wants to know how many of these anybody has.
     Count(Vec<String>, oneshot::Sender<Result<usize, Fault>>),
-    Release(String),
+    /// Has no use for it any more.
+    Release(Lease),
+    /// A write under it was refused: the database knows another token.
+    Refused(Lease),
     /// Wants to know that the connection stands.
     Ready(oneshot::Sender<Result<(), Fault>>),
 }
@@ -72,7 +78,7 @@ impl HeldLease {
 impl Drop for HeldLease {
     fn drop(&mut self) {
         if let Some(asks) = self.asks.upgrade() {
-            let _ = asks.send(Ask::Release(std::mem::take(&mut self.lease.name)));
+            let _ = asks.send(Ask::Release(self.lease.clone()));
         }
     }
 }
@@ -88,6 +94,7 @@ impl Leases {
             instance: instance.clone(),
             session: None,
             held: HashMap::new(),
+            faults: HashMap::new(),
             wanted: Vec::new(),
             asks: asks.downgrade(),
         };
@@ -118,6 +125,11 @@ impl Leases {
         let (granted, held) = oneshot::channel();
         self.asks.send(Ask::Try(name, granted)).ok()?;
         held.await.ok()?
+    }
+
+    /// A write under this lease was refused, because the database knows another token: it is lost.
+    pub fn refused(&self, lease: &Lease) {
+        let _ = self.asks.send(Ask::Refused(lease.clone()));
     }
 
     /// Why this process does not have the lock of this name, for a status.
@@ -165,7 +177,10 @@ struct Keeping {
     prefix: String,
     instance: String,
     session: Option<Box<dyn Session>>,
-    held: HashMap<String, watch::Sender<bool>>,
+    /// The token of each lease, and who is notified when it is lost.
+    held: HashMap<String, (u64, watch::Sender<bool>)>,
+    /// Why the row of a lease cannot be written, although its lock is free.
+    faults: HashMap<String, String>,
     wanted: Vec<(String, oneshot::Sender<HeldLease>)>,
     asks: mpsc::WeakUnboundedSender<Ask>,
 }
@@ -194,7 +209,11 @@ impl Keeping {
                     Some(Ask::Count(names, count)) => {
                         drop(count.send(self.within(async |keeping| keeping.count(&names).await).await));
                     }
-                    Some(Ask::Release(name)) => self.release(&name).await,
+                    Some(Ask::Release(lease)) => self.release(&lease, true).await,
+                    Some(Ask::Refused(lease)) => {
+                        tracing::warn!(lease = lease.name, "a write was refused: the lease is another's by its row");
+                        self.release(&lease, false).await;
+                    }
                     Some(Ask::Ready(ready)) => drop(ready.send(self.step().await)),
                     None => return,
                 },
@@ -233,7 +252,7 @@ impl Keeping {
         } else {
             tracing::debug!(%fault, "there is no connection that could hold locks");
         }
-        for (_, lost) in self.held.drain() {
+        for (_, (_, lost)) in self.held.drain() {
             lost.send_replace(true);
         }
     }
@@ -277,19 +296,41 @@ impl Keeping {
             return Ok(None);
         }
         let dialect = self.sessions.dialect();
-        let Some(lease) = seize(&mut **session, dialect, self.sessions.home(), name, &self.instance).await?
-        else {
-            unlock(&mut **session, &self.prefix, dialect, name).await?;
-            return Ok(None);
+        let seized = seize(&mut **session, dialect, self.sessions.home(), name, &self.instance).await;
+        let lease = match seized {
+            Ok(Some(lease)) => lease,
+            Ok(None) => {
+                unlock(&mut **session, &self.prefix, dialect, name).await?;
+                return Ok(None);
+            }
+            Err(fault @ Fault::Unavailable(_)) => return Err(fault),
+            // The connection is well, and so are the other leases.
+            Err(fault) => {
+                session.script("ROLLBACK").await?;
+                unlock(&mut **session, &self.prefix, dialect, name).await?;
+                let fault = fault.to_string();
+                if self.faults.insert(name.to_owned(), fault.clone()).as_ref() != Some(&fault) {
+                    tracing::error!(
+                        lease = name,
+                        fault,
+                        "the lease cannot be acquired until somebody changes something"
+                    );
+                }
+                return Ok(None);
+            }
         };
+        self.faults.remove(name);
         let (sender, lost) = watch::channel(false);
-        self.held.insert(name.to_owned(), sender);
+        self.held.insert(name.to_owned(), (lease.token, sender));
         Ok(Some(HeldLease { lease, lost, asks: self.asks.clone() }))
     }
 
     /// Who has a lock, as a status shows it.
     async fn holder(&mut self, name: &str) -> Result<String, Fault> {
         let Some(session) = &mut self.session else { return Err(Fault::unavailable("it is lost")) };
+        if let Some(fault) = self.faults.get(name) {
+            return Ok(format!("the lease cannot be acquired: {fault}"));
+        }
         let dialect = self.sessions.dialect();
         let sql = match dialect {
             Dialect::MySql => {
@@ -333,17 +374,26 @@ impl Keeping {
         Ok(count)
     }
 
-    async fn release(&mut self, name: &str) {
-        if self.held.remove(name).is_none() {
+    /// Releases the lock of a lease, and first its row if that is this lease's.
+    async fn release(&mut self, lease: &Lease, has_row: bool) {
+        let name = &*lease.name;
+        if self.held.get(name).is_none_or(|(token, _)| *token != lease.token) {
             return;
+        }
+        if let Some((_, lost)) = self.held.remove(name) {
+            lost.send_replace(true);
         }
         let Some(session) = &mut self.session else { return };
         let dialect = self.sessions.dialect();
         let released = async {
-            vacate(&mut **session, dialect, self.sessions.home(), name, &self.instance).await?;
+            if has_row {
+                vacate(&mut **session, dialect, self.sessions.home(), name, &self.instance).await?;
+            }
             unlock(&mut **session, &self.prefix, dialect, name).await
         };
-        if let Err(fault) = released.await {
+        let released = tokio::time::timeout(SILENCE, released).await;
+        let released = released.unwrap_or_else(|_| Err(Fault::unavailable("the server does not answer")));
+        if let Err(fault) = released {
             self.give_up(&fault);
         }
     }

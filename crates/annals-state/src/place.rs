@@ -24,7 +24,8 @@ use crate::database::Transaction;
 use crate::leases::{instance_lock, prefix, try_lock, unlock};
 use crate::words::quoted;
 use crate::{
-    Dialect, Fault, Row, Session, SqlError, SqlState, Value, id_of, position_of, state_failed, volatile,
+    Dialect, Fault, Lease, Row, Session, SqlError, SqlState, Value, id_of, position_of, state_failed,
+    volatile,
 };
 
 /// How long others may take to make the same schema.
@@ -44,6 +45,11 @@ pub struct ViewPlace {
 }
 
 impl ViewPlace {
+    /// A write under this lease was refused, because the database knows another token: it is lost.
+    pub fn refused(&self, lease: &Lease) {
+        self.database.leases().refused(lease);
+    }
+
     /// The schema of this version of a projection.
     ///
     /// # Errors

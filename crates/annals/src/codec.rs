@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! stored event --upcasters--> raw events, of today's types and versions --decode--> 0, 1 or several domain events
-//! domain event --encode--> bytes, read back and compared by type --> an event to append
+//! domain event --encode--> bytes, read back by type --> an event to append
 //! ```
 //!
 //! - C1  Every reader goes through [`parts`]: load, snapshots, history, projections, subscribers, repeated commands, the

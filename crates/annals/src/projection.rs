@@ -71,9 +71,9 @@ pub trait Projection: Send + Sync + 'static {
     /// Any; the event is tried again later, and nothing that was done here stays.
     fn apply(&self, event: &Recorded<Self::Event>, tx: &Tx<'_>) -> Result<(), HandlerError>;
 
-    /// Takes several events, in order, while the rows are filled: at most those of [`ProjectionBuilder::batch`]. The rows must come out as if
-    /// [`apply`](Self::apply) took them one after the other, which it does unless something else is said. For speed: one
-    /// statement may write the rows of many events.
+    /// Takes several events, in order, while the rows are filled: those of at most [`ProjectionBuilder::batch`] stored events, each
+    /// with all of its parts. The rows must come out as if [`apply`](Self::apply) took them one after the other, which it does
+    /// unless something else is said. For speed: one statement may write the rows of many events.
     ///
     /// # Errors
     /// Any; nothing that was done here stays, and the events are given to [`apply`](Self::apply) one by one, to find the one that

@@ -307,7 +307,7 @@ impl<A: Snapshot + Serialize + DeserializeOwned> Repository<A> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use annals::{Repository, Snapshot, every, older_than};
+    /// # use annals::{Repository, Snapshot, snapshot::{every, older_than}};
     /// # fn of<A: Snapshot + serde::Serialize + serde::de::DeserializeOwned>(accounts: Repository<A>) -> Repository<A> {
     /// accounts.snapshots(every(100).or(older_than(Duration::from_secs(3600))))
     /// # }

@@ -39,7 +39,7 @@ const SHARES_MAX: usize = 1_000;
 ///   it works, and holds back what comes after it in its stream. A handler that ends in the refusal of a command has not failed:
 ///   that is an answer, and the event is done.
 /// - U4  Of several processes on one database, one at a time is active under a name; when it ends, another continues at
-///   the checkpoint. One that loses its connection drops what it is at. A [group](Self::partitions) shares the streams among
+///   the checkpoint. One that loses its connection drops what it is at. [Partitions](Self::partitions) divide the streams among
 ///   several.
 #[doc(alias("event handler", "consumer", "persistent subscription", "catch-up subscription", "reactor"))]
 #[must_use = "a subscriber hears nothing until it is started"]

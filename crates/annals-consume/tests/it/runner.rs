@@ -440,6 +440,22 @@ async fn one_that_finds_something_moved_resumes<K: Kind>() {
     }
 }
 
+async fn one_whose_checkpoint_is_moved_again_and_again_waits_in_between<K: Kind>() {
+    let kind = K::new();
+    kind.add(&items(4)).await;
+    let kept = Kept::new(&kind);
+    for _ in 0..10_000 {
+        kept.failures.lock().push(WriteError::Moved("another process has it".into()));
+    }
+    let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+    let started = Started::new(&kept, Recorder::default(), Options { backoff, ..options() });
+    tokio::time::sleep(SECOND).await;
+    let resumed = *started.status.resumed.lock();
+    assert!(resumed <= 12, "it resumed {resumed} times");
+    kept.failures.lock().clear();
+    started.cut().await;
+}
+
 async fn the_end_is_reported_when_all_is_applied<K: Kind>() {
     let kind = K::new();
     let started = Started::new(&Kept::new(&kind), Recorder::default(), options());
@@ -607,6 +623,7 @@ on_each_kind! {
     checkpoints_are_written_in_batches,
     a_checkpoint_that_cannot_be_written_is_written_later,
     one_that_finds_something_moved_resumes,
+    one_whose_checkpoint_is_moved_again_and_again_waits_in_between,
     the_end_is_reported_when_all_is_applied,
     while_a_checkpoint_cannot_be_written_the_status_says_so,
     what_another_lane_has_begun_is_finished_before_a_consumer_resumes,

@@ -94,6 +94,7 @@ impl SqlState {
             && !transaction.is_held(lease).await?
         {
             transaction.rollback().await;
+            self.leases().refused(lease);
             return Err(StateError::LeaseLost(lease.name.clone()));
         }
         Ok(transaction.commit().await?)

@@ -1,4 +1,4 @@
-//! The server inside of your program.
+//! The server inside your program.
 //!
 //! An embedded log belongs to one process. That process may serve the log over HTTP as well: other programs read and follow it, operators have
 //! the console, and an application has its own pages under the same address.
@@ -30,12 +30,16 @@
 //! }
 //! ```
 //!
-//! - `Server::mount` puts an axum router of yours under a path: `server.mount("/shop", router)`, and `Server::link` a link to it on the
-//!   console.
+//! - `Server::mount` puts an axum router of yours under a path: `server.mount("/shop", router)`, and `Server::link` a link to it
+//!   on the console. For pages without a sign-in of their own take `Server::mount_checked`, so that no page of another site can
+//!   use them.
 //! - `Server::tokens` has requests carry an access token with rights by category, `Server::tls` serves HTTPS. A server refuses to listen on an
 //!   address that others reach without tokens, unless `Server::insecure` says that this is meant.
 //! - `Server::metrics` adds figures of your own to `/metrics`.
-//! - Both read their files again with `Server::reload`, so certificates are renewed without a restart.
+//! - Files of tokens and certificates are read again when they change, so certificates are renewed without a restart;
+//!   `Server::reload` has it done at once.
 //!
-//! The order at the end matters: first the server, so that no request comes in, then `shutdown`, which waits for projections and subscribers to
-//! write their checkpoints. `docs/http.md` describes the API, `docs/operations.md` what is said to operators.
+//! Ctrl-C is one signal. A service manager sends SIGTERM: wait for that too (`tokio::signal::unix`), or the program ends without
+//! `shutdown`. The order at the end matters: first the server, so that no request comes in, then `shutdown`, which waits for
+//! projections and subscribers to write their checkpoints. `docs/http.md` describes the API, `docs/operations.md` is for
+//! operators.

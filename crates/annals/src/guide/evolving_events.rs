@@ -79,8 +79,12 @@
 //! A function takes any type that serde reads, and returns a `Result` with any type that serde writes. `serde_json::Value` will do,
 //! but a number that fits no `u64`, `i64` or `f64` loses digits in it: amounts in `u128` want a struct.
 //!
-//! A version without a function is read as it is, as far as serde can. What the program does not know, a type or a version that is
-//! newer, is an error and stops the reader at that event: nothing is passed over unless an upcaster says so.
+//! A version without a function is read as today's, as far as serde can, and no function of a later version sees it. So a chain
+//! has no gaps: if version 2 has a function, version 1 needs one too, even if it only hands the data on.
+//!
+//! A type or a newer version that the program does not know is an error, and stops the reader at that event. Only an upcaster
+//! drops an event that a reader is given. An aggregate is given every event of its stream; a projection and a subscriber are
+//! given those of the types that their event type has, former names included, and no others.
 //!
 //! # One event that is several
 //!
@@ -114,14 +118,14 @@
 //! # }
 //! ```
 //!
-//! The parts have one position, one version and one id, and [`Recorded::part`](crate::Recorded::part) tells them apart. They are
-//! taken together:
+//! The parts have one position, one version and one id, and [`Recorded::part`](crate::Recorded::part) tells them apart: a key of
+//! rows or of another system that is made of the position or the id needs the part too. They are taken together:
 //!
 //! - An aggregate is never loaded between them; its versions are those of the stored events.
 //! - A projection gets them in one transaction. If one fails, nothing of the event is in the rows.
-//! - A subscriber handles them in order. If one fails, those after it wait, and all are handled again, also those that succeeded: at
-//!   least once, as for every event. The commands of each part have keys of their own, by its number, and are executed once: keep the
-//!   order of the parts.
+//! - A subscriber handles them in order. If one fails, those after it wait, and all are handled again, also those that succeeded:
+//!   at least once, as for every event. The commands of each part have keys of their own, by its number, and are executed once.
+//!   The number counts the parts that are left: keep their order, and remember that to drop one later renumbers those after it.
 //!
 //! The table of an event type must make sense as a whole: every chain ends in a type and version of today, none leads back to
 //! where it began, no event is taken by two upcasters, and what is written today is taken by none. A reader whose table does not
@@ -140,8 +144,9 @@
 //! - **Tags** are found as they were stored. A query by a tag that only today's shape has does not find former events.
 //! - **Other readers** of the log, over HTTP or through [`EventStore`](crate::EventStore), get what is stored, with its type and
 //!   version.
-//! - **Older programs** refuse the new version. Bring out first the program that reads it in every service, then the one that
-//!   writes it.
+//! - **Older programs** refuse a new version. A new type, or a new stored name, is none of those that their projections and
+//!   subscribers are given: their checkpoints move past it, also where a newer program continues at the same checkpoint. Deploy
+//!   the program that reads it everywhere first, and then the one that writes it.
 //!
 //! # Golden files
 //!
@@ -163,7 +168,8 @@
 //! `ANNALS_GOLDEN=write cargo test` writes the files that are missing; commit them. Then a variant that is renamed or removed, a field that
 //! changes its form, a version that nobody converts, and a conversion that yields something else than before are failures of a test,
 //! each with what to do. A file of data is never written over: when the shape changes, the version does, and the new one gets a
-//! file beside the old.
+//! file beside the old. A run that writes also makes a `.read` file for each former version, with what it is read as. Look at it
+//! before you commit it: later changes are compared with it, and it is compared with nothing.
 //!
 //! For a type that was in use before it had golden files, take the data of an event of each former version out of a log
 //! (`annals read`), and save it under the name that the test asks for.

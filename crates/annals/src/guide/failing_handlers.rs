@@ -6,7 +6,7 @@
 //!
 //! - the event is tried again, after 50 ms at first and up to 30 s later ([`retry`](crate::SubscriberBuilder::retry));
 //! - later events of the same stream wait, so their order holds;
-//! - events of other streams go on, if [`concurrency`](crate::SubscriberBuilder::concurrency) is above 1;
+//! - events of other streams continue, if [`concurrency`](crate::SubscriberBuilder::concurrency) is above 1;
 //! - the checkpoint stays before the event, so a restart tries it again.
 //!
 //! A [projection](crate::Projection) that fails over an event waits with everything behind it: its rows may be made of several streams, and rows
@@ -15,8 +15,11 @@
 //! # What is not a failure
 //!
 //! A handler gives a command and the aggregate refuses it: that is an answer, and the event is done. It is counted in
-//! [`Status::refused`](crate::Status::refused) and stands in the log as an [`Answer`](crate::Answer). To act on a refusal,
-//! look at it before returning:
+//! [`Status::refused`](crate::Status::refused) and is in the log as an [`Answer`](crate::Answer). To act on a refusal, look at it
+//! before returning. The event may be delivered again, because something after the command failed or the process ended; then the
+//! command gets the same refusal, as [`RefusedBefore`](crate::ExecuteError::RefusedBefore).
+//! [`is_refusal`](crate::ExecuteError::is_refusal) and [`refusal`](crate::ExecuteError::refusal) cover both,
+//! [`rejection`](crate::ExecuteError::rejection) only the first:
 //!
 //! ```
 //! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, HandlerError, Delivery, Recorded, emit, reject};
@@ -42,11 +45,11 @@
 //! #         emit(CreditEvent::Reserved { total: command.0 })
 //! #     }
 //! # }
-//! async fn reserve(event: Recorded<OrderEvent>, handling: Delivery) -> Result<(), HandlerError> {
+//! async fn reserve(event: Recorded<OrderEvent>, delivery: Delivery) -> Result<(), HandlerError> {
 //!     let OrderEvent::Placed { customer, total } = event.event;
-//!     match handling.repository::<Credit>().execute(customer, Reserve(total)).await {
-//!         Err(error) if error.rejection() == Some(&Insufficient) => {
-//!             // For example a command to the order: it is rejected. Here the event is done.
+//!     match delivery.repository::<Credit>().execute(customer, Reserve(total)).await {
+//!         Err(error) if error.is_refusal() => {
+//!             // For example a command that rejects the order. Here the event is done.
 //!             Ok(())
 //!         }
 //!         // An outage or a conflict is a failure, and the event is tried again.
@@ -66,9 +69,12 @@
 //!
 //! After a crash an event may be delivered again: its handler had succeeded, and the checkpoint was not written yet. So
 //!
-//! - commands through [`Delivery::repository`](crate::Delivery::repository) are executed once: event and handler are their key;
-//! - what goes elsewhere (a mail, a payment) gets a key that the other side compares: the id of the event, `event.id`, is the same each time;
-//! - what must be exactly once and is rows belongs in a projection.
+//! - commands through [`Delivery::repository`](crate::Delivery::repository) are executed once: the event, the subscriber and the
+//!   aggregate are their key. A second command for the same aggregate needs a name of its own, `.once("refund")`;
+//! - what goes elsewhere (a mail, a payment) gets a key that the other side compares. Make it of the stream, the id and the part
+//!   (`event.stream`, `event.id`, `event.part`), which are the same each time: an id is unique in its stream, and the parts of an
+//!   event that is [read as several](crate::guide::evolving_events) share it;
+//! - rows that must change exactly once belong in a projection.
 //!
 //! # Where it is seen
 //!
@@ -97,6 +103,6 @@
 //!
 //! # An event that will never work
 //!
-//! Fix the code and deploy: the event is tried again and works, and nothing was lost or skipped meanwhile. If the event itself is wrong, the
-//! handler says so by returning `Ok` for it, and a test keeps that. An event that cannot be decoded is never skipped: a type that says too
-//! little today gets another version ([`evolving_events`](crate::guide::evolving_events)).
+//! Fix the code and deploy: the event is tried again and works, and nothing was lost or skipped meanwhile. If the event itself is
+//! wrong, have the handler return `Ok` for it, and add a test of that. An event that cannot be decoded is never skipped: an
+//! upcaster says what it is read as, or that it is dropped ([`evolving_events`](crate::guide::evolving_events)).

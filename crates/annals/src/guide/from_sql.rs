@@ -23,8 +23,8 @@
 //! # Queries
 //!
 //! Queries never read streams. A [`Projection`](crate::Projection) makes tables for them, as many as there are questions, and
-//! [`View`](crate::View) runs SQL on these. A projection is behind the log by a moment. Who has just given a command and wants to see its effect
-//! asks the view to be at least as far:
+//! [`View`](crate::View) runs SQL on these. A projection is behind the log by a moment. To see the effect of
+//! a command that was given just now, ask the view to be at least as far:
 //!
 //! ```
 //! # use annals::{Aggregate, Annals, Context, Decide, Decision, Event, HandlerError, Projection, Recorded, Tx, emit};
@@ -49,13 +49,17 @@
 //!
 //! impl Projection for Balances {
 //!     const NAME: &'static str = "balances";
-//!     const SCHEMA: &'static str = "CREATE TABLE balances (account TEXT PRIMARY KEY, amount INTEGER)";
+//!     const SCHEMA: &'static str = "CREATE TABLE balances (account VARCHAR(40) PRIMARY KEY, amount BIGINT)";
 //!     type Event = AccountEvent;
 //!
 //!     fn apply(&self, event: &Recorded<AccountEvent>, tx: &Tx<'_>) -> Result<(), HandlerError> {
 //!         let AccountEvent::Deposited { amount } = event.event;
-//!         let add = "INSERT INTO balances VALUES (?1, ?2) ON CONFLICT DO UPDATE SET amount = amount + ?2";
-//!         tx.execute(add, (event.aggregate_id(), amount))?;
+//!         let account = event.aggregate_id();
+//!         // Not `ON CONFLICT`: every database has another form of it.
+//!         let add = "UPDATE balances SET amount = amount + ?2 WHERE account = ?1";
+//!         if tx.execute(add, (account, amount))? == 0 {
+//!             tx.execute("INSERT INTO balances VALUES (?1, ?2)", (account, amount))?;
+//!         }
 //!         Ok(())
 //!     }
 //! }
@@ -75,9 +79,9 @@
 //!
 //! # Transactions
 //!
-//! What must be consistent at every moment belongs in one aggregate: an order with its items, an account with its holds. What may be consistent
-//! a moment later belongs in several, and a subscriber carries the change from one to the other. An aggregate is small: a customer with all
-//! orders ever placed is too large, as each order would wait for each other.
+//! What must be consistent at every moment belongs in one aggregate: an order with its items, an account with its holds. What may
+//! be consistent a moment later belongs in several, and a subscriber carries the change from one to the other. An aggregate is
+//! small: a customer with all orders ever placed is too large, as the orders of that customer would wait for one another.
 //!
 //! If two streams must change together or not at all, one [`Append`](crate::Append) writes to both, with a condition on each.
 //!

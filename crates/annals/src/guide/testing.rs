@@ -67,6 +67,12 @@
 //!     .then_rows("SELECT account, owner FROM owners", [("a1", "kim")]);
 //! ```
 //!
+//! # Events of earlier programs
+//!
+//! [`given_stored`](crate::testing::given_stored) and [`given_view_stored`](crate::testing::given_view_stored) take events as
+//! they are in a log, by type, version and data. [`golden`](crate::testing::golden) fails when what was ever written is no longer
+//! read as before ([`evolving_events`](crate::guide::evolving_events)).
+//!
 //! # The whole
 //!
 //! `memory:` opens in no time, and has the same contract as every other store. [`settle`](crate::Annals::settle) waits until every projection

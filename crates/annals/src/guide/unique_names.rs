@@ -45,6 +45,7 @@
 //!
 //! ```
 //! use annals::{Append, Error, Expected, NewEvent, StreamId};
+//! use serde_json::json;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,8 +54,8 @@
 //! let register = |member: &str, address: &str| -> Result<Append, annals::Invalid> {
 //!     // What counts as the same address is decided here, once.
 //!     let address = address.trim().to_lowercase();
-//!     let taken = NewEvent::new("mail.taken", format!(r#"{{"member":"{member}"}}"#))?;
-//!     let registered = NewEvent::new("member.registered", format!(r#"{{"address":"{address}"}}"#))?;
+//!     let taken = NewEvent::new("mail.taken", json!({ "member": member }).to_string())?;
+//!     let registered = NewEvent::new("member.registered", json!({ "address": address }).to_string())?;
 //!     let append = Append::to(StreamId::of("mail", &address)?, Expected::NoStream, [taken])
 //!         .and_to(StreamId::of("member", member)?, Expected::NoStream, [registered]);
 //!     Ok(append)

@@ -1,4 +1,4 @@
-//! A projection that is inline: `annals_sql::Inline`, in the transaction of an append.
+//! A projection that is inline: `annals_sql::InlineProjection`, in the transaction of an append.
 //!
 //! - X1  The rows are exactly behind the group: its events are applied, the checkpoint moves to its last one, all of it
 //!       commits with the append.

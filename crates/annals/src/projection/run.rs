@@ -256,7 +256,9 @@ impl<P: Projection> Checkpoints<LogReader> for ProjectionRunner<P> {
         match self.commit(&mut target, &[], newest).await {
             Ok(()) | Err(NotApplied::Failed(_)) => Ok(()),
             Err(NotApplied::Moved) => Err(WriteError::Moved("others have moved the rows".into())),
-            Err(NotApplied::Lost(error)) => Err(WriteError::Unavailable(error.into())),
+            Err(NotApplied::Lost(error)) => {
+                Err(WriteError::Unavailable(annals_core::Error::from(error).into()))
+            }
         }
     }
 }

@@ -355,6 +355,7 @@ pub(super) async fn apply<P: Projection>(
         && !transaction.is_held(lease).await.map_err(SqlError::from)?
     {
         transaction.rollback().await;
+        place.refused(lease);
         let lost = format!("the lease `{}` is lost: another process fills the rows", lease.name);
         return Err(SqlError::Unavailable(lost.into()).into());
     }

@@ -199,7 +199,11 @@ struct Resume(SubscriberRunner);
 impl annals_consume::Checkpoints<Undelivered> for Resume {
     async fn resume(&self) -> Result<annals_consume::Resumed<Undelivered>, Cause> {
         let SubscriberRunner { shared, query, share, checkpoints, .. } = &self.0;
-        let resumed = checkpoints.resume(&*shared.store).await?;
+        let resumed = checkpoints.resume(&*shared.store).await.map_err(|error| match error {
+            // By its kind the runner tells what passes by itself.
+            CheckpointError::Failed(error) => Cause::from(error),
+            error => error.into(),
+        })?;
         let store = shared.store.clone();
         let reader = LogReader::new(store.clone(), resumed.at, query.clone(), PAGE);
         let source = Undelivered { reader, store, share: *share, finished: resumed.finished, page: None };
@@ -212,6 +216,7 @@ impl annals_consume::Checkpoints<Undelivered> for Resume {
             Err(error @ (CheckpointError::Gone(_) | CheckpointError::LeaseLost(_))) => {
                 Err(WriteError::Moved(error.into()))
             }
+            Err(CheckpointError::Failed(error)) => Err(WriteError::Unavailable(error.into())),
             Err(error) => Err(WriteError::Unavailable(error.into())),
         }
     }
