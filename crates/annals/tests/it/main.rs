@@ -24,7 +24,6 @@ mod golden;
 mod kit;
 mod loom;
 mod losses;
-mod macros;
 mod projections;
 mod refusals;
 mod snapshots;
