@@ -123,7 +123,12 @@ async fn one_life(seed: u64) {
                             assert!(store.head().await.unwrap() >= appended.last);
                             done.push((given, appended));
                         }
-                        Err(Error::Unavailable(_) | Error::Poisoned(_) | Error::Indeterminate(_)) => {}
+                        Err(
+                            Error::Unavailable(_)
+                            | Error::Closed
+                            | Error::Poisoned(_)
+                            | Error::Indeterminate(_),
+                        ) => {}
                         Err(other) => panic!("{}", other.chain()),
                     }
                     if random.below(5) == 0 {
