@@ -244,7 +244,11 @@ fn a_store_that_is_closed_early() {
                                 assert_eq!(found, [name, name]);
                                 done += 1;
                             }
-                            Err(annals_core::Error::Unavailable(_) | annals_core::Error::Poisoned(_)) => {}
+                            Err(
+                                annals_core::Error::Unavailable(_)
+                                | annals_core::Error::Closed
+                                | annals_core::Error::Poisoned(_),
+                            ) => {}
                             Err(annals_core::Error::Indeterminate(_)) => {}
                             Err(other) => panic!("{}", other.chain()),
                         }

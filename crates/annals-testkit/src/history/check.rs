@@ -102,8 +102,8 @@ impl Order {
 
 /// Whether the store could not write, and so the answer is no judgement.
 fn says_nothing(step: &Step) -> bool {
-    use Error::{Indeterminate, Poisoned, Unavailable};
-    matches!(&step.asked, Asked::Append(_, Err(Indeterminate(_) | Poisoned(_) | Unavailable(_))))
+    use Error::{Closed, Indeterminate, Poisoned, Unavailable};
+    matches!(&step.asked, Asked::Append(_, Err(Closed | Indeterminate(_) | Poisoned(_) | Unavailable(_))))
 }
 
 fn is_written(step: &Step) -> bool {
