@@ -1,7 +1,7 @@
 //! The chain of upcasters of an event type, and what makes a table of them acceptable.
 //!
 //! - V1  A table is checked when a reader starts ([`check`]): every chain ends in a type and version that is read today, none
-//!       goes round in a circle, and no event is taken by two upcasters.
+//!       goes round in a circle, no event is taken by two upcasters, and no version is left out below one that is taken.
 //! - V2  A chain that did not pass the check still ends: no upcaster is used twice on one way.
 
 use annals_core::{CodecError, Event, EventId, Invalid, RawEvent, Upcaster};
@@ -107,6 +107,7 @@ pub(crate) fn check<E: Event>() -> Result<(), Invalid> {
                 let twice = table[..index].iter().any(|earlier| overlap(earlier, upcaster));
                 twice.then(|| "another upcaster takes these events too: an event has one way".to_owned())
             })
+            .or_else(|| gap::<E>(upcaster))
             .or_else(|| wrong_target::<E>(upcaster))
             .or_else(|| circle(table, index));
         if let Some(problem) = problem {
@@ -145,6 +146,21 @@ fn wrong_source<E: Event>(upcaster: &Upcaster) -> Option<String> {
         )),
         Some(_) => None,
     }
+}
+
+/// Which earlier version of the same type no upcaster takes. It would be read as today's, past what this one converts.
+fn gap<E: Event>(upcaster: &Upcaster) -> Option<String> {
+    let (event_type, version) = (upcaster.event_type(), upcaster.version()?);
+    // Of another type such a version is an error when it is read.
+    if !E::TYPES.contains(&event_type) {
+        return None;
+    }
+    let passed = (1..version).find(|earlier| is_current(E::UPCASTERS, event_type, *earlier))?;
+    Some(format!(
+        "no upcaster takes version {passed}, which would be read as today's without this one: convert it too, if only to \
+         hand the data on as version {}",
+        passed + 1
+    ))
 }
 
 /// Why what it makes cannot be read.

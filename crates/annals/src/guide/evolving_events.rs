@@ -80,7 +80,8 @@
 //! but a number that fits no `u64`, `i64` or `f64` loses digits in it: amounts in `u128` want a struct.
 //!
 //! A version without a function is read as today's, as far as serde can, and no function of a later version sees it. So a chain
-//! has no gaps: if version 2 has a function, version 1 needs one too, even if it only hands the data on.
+//! has no gaps: if version 2 has a function, version 1 needs one too, even if it only hands the data on. A chain with a gap is
+//! refused when a reader starts.
 //!
 //! A type or a newer version that the program does not know is an error, and stops the reader at that event. Only an upcaster
 //! drops an event that a reader is given. An aggregate is given every event of its stream; a projection and a subscriber are

@@ -48,6 +48,7 @@ tables! {
         converted("both", 1, &[("now", 1), ("plain", 1), ("gone", 5)]),
         Upcaster::Dropped { event_type: "gone" },
     ];
+    Below: [converted("now", 2, &[("now", 3)])];
     // Version 2 is read as it is.
     Gap: [converted("now", 1, &[("now", 2)])];
     Itself: [converted("old", 1, &[("old", 1)])];
@@ -81,6 +82,7 @@ fn a_table_is_refused_with_the_upcaster_that_is_wrong() {
         (check::<OfTomorrow>(), "of `now` (schema version 4): version 3 is the one that is written today"),
         (check::<DropsToday>(), "of `now`: events of this type are written today"),
         (check::<RenamesToday>(), "of `now`: events of this type are written today"),
+        (check::<Below>(), "of `now` (schema version 2): no upcaster takes version 1"),
         (check::<Twice>(), "of `old` (schema version 1): another upcaster takes these events too"),
         (check::<TwiceByName>(), "of `old`: another upcaster takes these events too"),
         (check::<Nowhere>(), "of `old` (schema version 1): it is made `never`, which is no type"),
