@@ -275,12 +275,25 @@ impl Handle {
                 let check = Checkpoint { position: Position::ZERO, event: None, ladder: None };
                 let checked = self.inner.advance("no such checkpoint", &check, Some(&inner)).await;
                 checked.map_err(|_| StateError::LeaseLost(lease.name.clone()))?;
-                let late = if lease.token % 2 == 0 { 5 } else { 1 };
-                tokio::time::sleep(Duration::from_millis(late)).await;
+                if lease.token % 2 == 0 {
+                    self.wait_for_another_lease(lease.token).await;
+                }
                 None
             }
             _ => Some(inner),
         })
+    }
+
+    /// Waits, for a second at most, until the checkpoint `mail` was written under a later lease than this.
+    async fn wait_for_another_lease(&self, token: u64) {
+        for _ in 0..1_000 {
+            let found = self.inner.checkpoint(&self.name("mail")).await.ok().flatten();
+            let written = found.and_then(|found| found.ladder?.try_into().ok()).map_or(0, u64::from_be_bytes);
+            if written > token {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Says of a write that was fenced which lease is lost.
