@@ -1,7 +1,7 @@
 //! Clauses on several handles, as several processes have them: C1 to C3, L1 and L2.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use annals_core::{Position, TestClock, Timestamp};
 use annals_state::{Acquired, Advanced, Checkpoint, Lease, MemoryState, StateError, StateStore};
@@ -96,24 +96,24 @@ pub async fn of_many_who_make_a_checkpoint_one_does(trial: &mut StateTrial) {
 /// C3, L2: tokens of those who have written never go back, however writes and takeovers meet.
 pub async fn lost_leases_write_nothing_while_others_take_over(trial: &mut StateTrial) {
     create(&**trial.state(), "mail", &at(0)).await;
-    let ended = Arc::new(AtomicBool::new(false));
+    let (newest, ended) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut holding = Vec::new();
     for number in 0..3 {
-        let (state, ended) = (trial.beside().await, ended.clone());
-        holding.push(tokio::spawn(async move { hold_and_write(&*state, number, &ended).await }));
+        let (state, newest, ended) = (trial.beside().await, newest.clone(), ended.clone());
+        holding.push(tokio::spawn(async move { hold_and_write(&*state, number, &newest, &ended).await }));
     }
-    let (state, mut newest) = (trial.state().clone(), 0);
-    loop {
-        let there = read(&*state, "mail").await.expect("it is there");
-        let token = token_in(&there);
-        assert!(token >= newest, "token {token} has written after {newest}");
-        newest = token;
-        if newest >= 60 {
-            break;
+    let state = trial.state().clone();
+    while newest.load(Ordering::SeqCst) < 60 {
+        // The lease holder writes, or pauses for too long.
+        let before = newest.load(Ordering::SeqCst);
+        for _ in 0..20 {
+            read_newest(&*state, &newest).await;
+            tokio::task::yield_now().await;
+            if newest.load(Ordering::SeqCst) > before {
+                break;
+            }
         }
-        // The lease holder has paused for too long.
         trial.pass(LENGTH * 2).await;
-        tokio::task::yield_now().await;
     }
     ended.store(true, Ordering::SeqCst);
     for task in holding {
@@ -127,9 +127,18 @@ fn token_in(checkpoint: &Checkpoint) -> u64 {
     u64::from_be_bytes(ladder.try_into().expect("8 bytes"))
 }
 
+/// The position of the checkpoint `mail`. Nothing is written under a lease once something was written under a later one.
+async fn read_newest(state: &dyn StateStore, newest: &AtomicU64) -> u64 {
+    let written = newest.load(Ordering::SeqCst);
+    let there = read(state, "mail").await.expect("it is there");
+    let token = token_in(&there);
+    assert!(token >= written, "token {token} has written after {written}");
+    newest.fetch_max(token, Ordering::SeqCst);
+    there.position.get()
+}
+
 /// Acquires the lease and writes under it, until it is lost, again and again.
-async fn hold_and_write(state: &dyn StateStore, number: u64, ended: &AtomicBool) {
-    let mut newest = 0;
+async fn hold_and_write(state: &dyn StateStore, number: u64, newest: &AtomicU64, ended: &AtomicBool) {
     while !ended.load(Ordering::SeqCst) {
         let acquired = state.acquire("lease", &format!("holder {number}"), LENGTH).await.expect("it answers");
         let Acquired::Held(lease) = acquired else {
@@ -137,14 +146,11 @@ async fn hold_and_write(state: &dyn StateStore, number: u64, ended: &AtomicBool)
             continue;
         };
         for _ in 0..5 {
-            let there = read(state, "mail").await.expect("it is there");
-            let token = token_in(&there);
-            assert!(token >= newest, "token {token} has written after {newest}");
-            newest = token;
             // The late write of one holder is further than all that another writes under one lease.
-            let position = there.position.get() + 1 + number * 20;
+            let position = read_newest(state, newest).await + 1 + number * 20;
             let next = Checkpoint { ladder: Some(lease.token.to_be_bytes().to_vec()), ..at(position) };
             match state.advance("mail", &next, Some(&lease)).await {
+                Ok(Advanced::Moved) => _ = newest.fetch_max(lease.token, Ordering::SeqCst),
                 Ok(_) => {}
                 Err(StateError::LeaseLost(_)) => break,
                 Err(error) => panic!("{error}"),
