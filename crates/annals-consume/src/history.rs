@@ -96,7 +96,7 @@ impl Ladder {
         self.rungs.last().copied()
     }
 
-    /// Adds the witness of a later event, and removes rungs that are no longer needed: besides the newest [`EXACT`] ones, of the
+    /// Adds the witness of a later event, and removes rungs that are no longer needed: besides the newest 16, of the
     /// rungs at a distance of 2ⁿ to 2ⁿ⁺¹ positions the oldest and the newest are kept.
     pub fn push(&mut self, newest: Witness) {
         self.cut(newest.position.previous());
