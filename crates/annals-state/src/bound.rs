@@ -1,30 +1,30 @@
-//! The checkpoint that lies with the rows of a projection: which log and which schema they are of, up to where they are
-//! made, and whether they can be resumed. Where it is stored is not known here.
+//! The checkpoint that is stored with the rows of a projection: their log, their schema, the position up to which they are
+//! complete, and whether they can be resumed. Independent of where it is stored.
 
 use annals_core::{EventStore, Position, Result, Witness};
 
-/// What rows say of themselves.
+/// The checkpoint that is stored with rows.
 pub struct Bound {
-    /// The log that they are made of.
+    /// The log from which they are made.
     pub store: [u8; 16],
     /// The text of the schema.
     pub schema: String,
-    /// Everything up to here is in them.
+    /// All events up to this position are in them.
     pub position: Position,
-    /// The event there.
+    /// The event at this position.
     pub witness: Option<Witness>,
 }
 
 /// Why rows cannot be resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {
-    /// They are of another log.
+    /// They are made from another log.
     OtherLog,
     /// The text of the schema has changed.
     OtherSchema,
     /// They reach beyond the end of the log.
     Beyond,
-    /// The log does not have the event at which they are.
+    /// The log does not contain the event of their checkpoint.
     OtherHistory,
 }
 
@@ -37,7 +37,7 @@ impl Bound {
         if self.schema != schema {
             return Ok(Some(Unusable::OtherSchema));
         }
-        // Asked first: a server that does not have the event yet does not answer.
+        // First, because a server that does not have the event yet returns nothing.
         let is_there = match self.witness {
             Some(witness) => witness.holds(store).await?,
             None => true,
@@ -62,12 +62,12 @@ impl Unusable {
     }
 }
 
-/// Rows that were checked: where they are, and whether they had to be made again.
+/// The result of a check of rows: their position, and whether they must be made again.
 pub struct Checked {
-    /// Everything up to here is in them.
+    /// All events up to this position are in them.
     pub position: Position,
-    /// The event there. `None` at the beginning, and in rows of versions of Annals that did not note it.
+    /// The event at this position. `None` at the beginning, and in rows of versions of Annals that did not store it.
     pub witness: Option<Witness>,
-    /// Why the rows are made again.
+    /// Why the rows must be made again.
     pub made_again: Option<String>,
 }

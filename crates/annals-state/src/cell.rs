@@ -1,23 +1,23 @@
-//! What can be put into a column, and what can be read from it, as types of Rust.
+//! Conversions between the values of columns and types of Rust.
 
 use annals_core::{Bytes, EventId, EventType, Position, StreamId, Tag, Text, Timestamp, Version};
 
 use crate::{SqlError, Value};
 
-/// What can be put into a column.
+/// A type that can be written to a column.
 #[diagnostic::on_unimplemented(message = "`{Self}` cannot be put into a column")]
 pub trait ToValue {
-    /// The content of the column.
+    /// Returns the value of the column.
     ///
     /// # Errors
-    /// [`SqlError::TooLarge`] if databases have no such number.
+    /// [`SqlError::TooLarge`] if the number does not fit a column.
     fn to_value(&self) -> Result<Value, SqlError>;
 }
 
-/// What can be read from a column.
+/// A type that can be read from a column.
 #[diagnostic::on_unimplemented(message = "`{Self}` cannot be read from a column")]
 pub trait FromValue: Sized {
-    /// What the column says, if it is of this kind.
+    /// Converts the value of a column; `None` if it has another type.
     fn from_value(value: &Value) -> Option<Self>;
 }
 
@@ -195,10 +195,10 @@ impl<T: ToValue + ?Sized> ToValue for &T {
     note = "write a tuple, `(value,)` if there is only one"
 )]
 pub trait Params {
-    /// The values, in order.
+    /// Returns the values, in order.
     ///
     /// # Errors
-    /// [`SqlError::TooLarge`] if databases have no such number.
+    /// [`SqlError::TooLarge`] if the number does not fit a column.
     fn values(&self) -> Result<Vec<Value>, SqlError>;
 }
 

@@ -1,4 +1,4 @@
-//! From the code of a projection, which is not async, to the connection that carries out its statements.
+//! From the code of a projection, which is not async, to the connection that executes its statements.
 //!
 //! ```text
 //! a thread for blocking work                      the task
@@ -8,8 +8,8 @@
 //!
 //! - L1  The task executes one statement after the other, and the thread waits for each. If the task is dropped, the
 //!       thread gets an error and ends.
-//! - L2  After a deadline nothing more is executed: the work fails, also while it is busy with something else.
-//! - L3  A statement that failed has undone what came before it in its transaction: nothing more is executed.
+//! - L2  After a deadline no statement is executed: the work fails, even while it does something else.
+//! - L3  A statement that fails rolls its transaction back: no further statement is executed.
 
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
@@ -21,14 +21,14 @@ use crate::{Allowed, Answer, Dialect, Fault, Session, SqlError, Value};
 
 const TOO_LONG: &str = "the projection takes too long while others wait";
 
-/// The thread's end.
+/// The end of the channel in the thread.
 pub struct StatementChannel {
     dialect: Dialect,
     statements: mpsc::UnboundedSender<Statement>,
     deadline: Option<Instant>,
-    /// Why nothing more is executed.
+    /// Why no further statement is executed.
     broken: RefCell<Option<String>>,
-    /// Whether that was the database's fault and not the statement's.
+    /// Whether the cause is the database and not the statement.
     lost: Cell<bool>,
 }
 
@@ -39,12 +39,12 @@ struct Statement {
 }
 
 impl StatementChannel {
-    /// The SQL that the database speaks.
+    /// The SQL dialect of the database.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// Whether the database does not answer as it should, whatever was asked.
+    /// Whether the database fails, independently of the statement.
     pub fn is_lost(&self) -> bool {
         self.lost.get()
     }
@@ -85,8 +85,8 @@ impl StatementChannel {
     }
 }
 
-/// Does this work on a thread for blocking work, with its statements executed on this connection, for the rows of this
-/// place, until the deadline at most.
+/// Runs this work on a thread for blocking work, and executes its statements on this connection, for the rows of this schema,
+/// until the deadline.
 pub async fn run_blocking<T: Send + 'static>(
     session: &mut (dyn Session + '_),
     dialect: Dialect,
@@ -106,7 +106,7 @@ pub async fn run_blocking<T: Send + 'static>(
     });
     loop {
         let next = match deadline {
-            // A statement that is under way is waited for: the connection is of use afterwards.
+            // The current statement is waited for, so that the connection can be used again.
             Some(deadline) => match tokio::time::timeout_at(deadline.into(), asked.recv()).await {
                 Ok(next) => next,
                 Err(_) => return Err(SqlError::Unavailable(TOO_LONG.into())),
@@ -125,8 +125,8 @@ pub async fn run_blocking<T: Send + 'static>(
     })
 }
 
-/// Carries out a statement of a user's. Connections keep statements by their text, and the same text means other tables
-/// in another place.
+/// Executes a statement of the user. Connections cache statements by their text, and the same text means other tables in another
+/// schema.
 pub async fn execute(
     session: &mut (dyn Session + '_),
     dialect: Dialect,

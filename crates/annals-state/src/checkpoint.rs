@@ -1,9 +1,8 @@
-//! Checkpoints: how far something has consumed its source, under a name.
+//! Checkpoints: how far a consumer has read its source, by the name of the consumer.
 //!
-//! - C1  A checkpoint that was written is read as it was written, from then on and by every handle, also after a crash of the
-//!       process.
-//! - C2  [`advance`](CheckpointStore::advance) never moves one back, and makes none. [`replace`](CheckpointStore::replace) does
-//!       move it back, from the position at which the caller has seen it.
+//! - C1  A checkpoint is read as it was written, by every handle, also after a crash of the process.
+//! - C2  [`advance`](CheckpointStore::advance) never moves one back, and creates none. [`replace`](CheckpointStore::replace)
+//!       may move it back, from the position that the caller read.
 //! - C3  A write under a lease that is lost changes nothing. Lease and checkpoint are compared in the transaction that writes.
 //! - C4  Names are bytes: case, accents and blanks at the end count.
 
@@ -12,24 +11,24 @@ use async_trait::async_trait;
 
 use crate::{Lease, StateError};
 
-/// How far a consumer is: everything up to the position is handled.
+/// How far a consumer has read: everything up to the position is handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Everything up to here is handled.
     pub position: Position,
-    /// The event there. `None` at the beginning of the log, and if nothing was stored of it.
+    /// The event at the position. `None` at the beginning of the log, and if its id was not stored.
     pub event: Option<EventId>,
-    /// What else the consumer needs to resume, which only it can read: older events of a log, as a rule. `None` in rows of versions
-    /// of Annals that stored none.
+    /// Further data by which the consumer resumes, opaque to the store; usually older events of the log. `None` in rows of
+    /// versions of Annals that stored none.
     pub ladder: Option<Vec<u8>>,
 }
 
 /// The outcome of an advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advanced {
-    /// The checkpoint is there now.
+    /// The checkpoint is at the new position.
     Moved,
-    /// It was there or further already, and stays where it was.
+    /// It was at that position or a later one already, and is unchanged.
     Behind,
     /// There is no checkpoint of this name.
     Missing,
@@ -37,14 +36,14 @@ pub enum Advanced {
 
 /// Checkpoints by name.
 ///
-/// A name has 1 to [`NAME_BYTES_MAX`](crate::NAME_BYTES_MAX) bytes and no NUL. Where a lease is given, nothing is written once
-/// another has acquired it: [`StateError::LeaseLost`].
+/// A name has 1 to [`NAME_BYTES_MAX`](crate::NAME_BYTES_MAX) bytes and no NUL. If a lease is given, nothing is written once
+/// another holder has acquired it: [`StateError::LeaseLost`].
 #[async_trait]
 pub trait CheckpointStore: Send + Sync + 'static {
-    /// The checkpoint of this name.
+    /// Returns the checkpoint of this name.
     async fn checkpoint(&self, name: &str) -> Result<Option<Checkpoint>, StateError>;
 
-    /// Makes a checkpoint unless there is one, which then stays. Returns whether it was made.
+    /// Creates a checkpoint unless there is one. Returns whether it was created.
     async fn create(
         &self,
         name: &str,
@@ -52,7 +51,7 @@ pub trait CheckpointStore: Send + Sync + 'static {
         lease: Option<&Lease>,
     ) -> Result<bool, StateError>;
 
-    /// Moves a checkpoint further. It never moves back by this.
+    /// Advances a checkpoint. Never moves it back.
     async fn advance(
         &self,
         name: &str,
@@ -60,8 +59,8 @@ pub trait CheckpointStore: Send + Sync + 'static {
         lease: Option<&Lease>,
     ) -> Result<Advanced, StateError>;
 
-    /// Puts a checkpoint, which may be further back, in the place of the one that is at this position. Returns whether it was: if
-    /// others have moved it meanwhile, theirs stays.
+    /// Replaces the checkpoint that is at this position by another, which may be at an earlier one. If it was moved meanwhile, changes
+    /// nothing and returns `false`.
     async fn replace(
         &self,
         name: &str,
@@ -70,11 +69,11 @@ pub trait CheckpointStore: Send + Sync + 'static {
         lease: Option<&Lease>,
     ) -> Result<bool, StateError>;
 
-    /// The checkpoint of this name, and those of its parts, `NAME/PART`, in the order of the bytes of their names.
+    /// Returns the checkpoint of this name, and those of its parts, `NAME/PART`, in the order of the bytes of their names.
     async fn parts(&self, name: &str) -> Result<Vec<(String, Checkpoint)>, StateError>;
 
-    /// Puts these checkpoints in the place of all that [`parts`](Self::parts) has found, if they are still as they were found.
-    /// All of it happens or nothing. Returns whether it did.
+    /// Atomically replaces all checkpoints that [`parts`](Self::parts) returned by these. If any of them has changed since,
+    /// changes nothing and returns `false`.
     async fn replace_parts(
         &self,
         name: &str,

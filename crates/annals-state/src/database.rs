@@ -1,7 +1,7 @@
 //! State in a database that any number of processes share.
 //!
-//! It is bound to one log. State of another is refused and left as it is: processes that have the wrong address would
-//! otherwise throw away each other's, and subscribers would be told everything again.
+//! It is bound to one log. State of another log is refused and not changed: otherwise processes with a wrong address would delete
+//! each other's state, and subscribers would get all events again.
 
 mod checkpoints;
 mod leases;
@@ -14,7 +14,7 @@ use annals_core::{EventId, Invalid, Position, Result, StoreId, Witness};
 use crate::words::{insert_unless_there, quoted};
 use crate::{Answer, Dialect, Fault, Leases, Session, Sessions, StateStore, Value, state_failed};
 
-/// State in a database. A clone is the same.
+/// State in a database. A clone is another handle to it.
 #[derive(Clone)]
 pub struct SqlState(Arc<Parts>);
 
@@ -25,10 +25,10 @@ struct Parts {
 }
 
 impl SqlState {
-    /// Opens the state of this log: makes the tables if need be, and starts the task of its leases.
+    /// Opens the state of this log: creates the tables if necessary, and starts the task of its leases.
     ///
     /// # Errors
-    /// `Invalid` if another log's state is there; `Unavailable` if the database is not reached.
+    /// `Invalid` if another log's state is there; `Unavailable` if the database cannot be reached.
     pub async fn open(sessions: Arc<dyn Sessions>, store: StoreId) -> Result<Self> {
         sessions.migrate().await?;
         let leases = Leases::start(sessions.clone(), store);
@@ -59,7 +59,7 @@ impl SqlState {
         Ok(answer.rows.first().and_then(|row| id_of(&row[0])))
     }
 
-    /// The SQL that the database speaks.
+    /// The SQL dialect of the database.
     pub fn dialect(&self) -> Dialect {
         self.0.sessions.dialect()
     }
@@ -79,7 +79,7 @@ impl SqlState {
         &self.0.leases
     }
 
-    /// The log that this is the state of.
+    /// The log to which the state belongs.
     pub fn store(&self) -> StoreId {
         self.0.store
     }
@@ -91,7 +91,7 @@ impl SqlState {
 
     /// Reads by one statement, in which `{state}` is the schema of the tables.
     pub async fn read(&self, sql: &str, values: &[Value]) -> Result<Answer, Fault> {
-        // A connection that was lost while nobody used it is not worth an error.
+        // A connection that was lost while idle is replaced, without an error.
         match self.read_once(sql, values).await {
             Err(Fault::Unavailable(_)) => self.read_once(sql, values).await,
             answer => answer,
@@ -138,7 +138,7 @@ impl Transaction {
     /// Runs a statement, in which `{state}` is the schema of the tables.
     ///
     /// # Errors
-    /// As the database says.
+    /// Errors of the database.
     pub async fn run(&mut self, sql: &str, values: &[Value]) -> Result<Answer, Fault> {
         let sql = self.database.named(sql);
         crate::run(&mut *self.session, self.database.dialect(), &sql, values).await
@@ -152,7 +152,7 @@ impl Transaction {
     /// Commits.
     ///
     /// # Errors
-    /// As the database says; if it is lost, the transaction may be committed or not.
+    /// Errors of the database. If the connection is lost, the transaction may be committed or not.
     pub async fn commit(mut self) -> Result<(), Fault> {
         self.session.script("COMMIT").await?;
         self.session.done();

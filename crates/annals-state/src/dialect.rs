@@ -1,15 +1,15 @@
-//! The SQL of users, which is written once: what each database wants otherwise.
+//! The SQL of users, which is written once, and how it differs between databases.
 //!
-//! - W1  Values are `?1`, `?2`, … everywhere. What is quoted or commented is left as it is, and so is a `?` without a
-//!       number, which is an operator in PostgreSQL.
-//! - W2  Only statements that read or change rows are let through. None of them begins or ends a transaction, in MariaDB
-//!       and MySQL not even unseen, as one that makes a table does.
+//! - W1  Values are `?1`, `?2`, … everywhere. Quoted text and comments are not changed, nor is a `?` without a number, which is
+//!       an operator in PostgreSQL.
+//! - W2  Only statements that read or change rows are accepted. None of them begins or ends a transaction, not even implicitly, as
+//!       `CREATE TABLE` does in MariaDB and MySQL.
 //!
-//! Knows how databases write what they have in common, and no statement.
+//! Knows the syntax of the databases, and no statement.
 
 use std::fmt;
 
-/// The SQL that a database speaks.
+/// The SQL dialect of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
@@ -40,20 +40,20 @@ pub enum Allowed {
     Write,
 }
 
-/// A statement as a database wants it.
+/// A statement in the dialect of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Translated {
     /// The text.
     pub sql: String,
-    /// Which values it takes, in their order: places among those that were given, from 0 on.
+    /// The values that it takes, in order, as indexes from 0 into those that are given.
     pub places: Vec<usize>,
 }
 
 impl Dialect {
-    /// The statement with the marks of this database instead of `?1`, `?2`, …, for that many values.
+    /// The statement with the placeholders of this database instead of `?1`, `?2`, …, for that many values.
     ///
     /// # Errors
-    /// In words, if it names other values than it is given.
+    /// A message, if it names other values than it is given.
     pub fn translate(self, sql: &str, values: usize) -> Result<Translated, String> {
         let mut translated = Translated { sql: String::with_capacity(sql.len() + 8), places: Vec::new() };
         let (mut rest, mut most) = (sql, 0);
@@ -95,7 +95,7 @@ impl Dialect {
         match self {
             Self::Sqlite => translated.sql.push_str(&format!("?{number}")),
             Self::Postgres => {
-                // Each has the type of its place, also if the same value stands in several.
+                // Each placeholder has its own type, even for the same value.
                 translated.places.push(number - 1);
                 translated.sql.push_str(&format!("${}", translated.places.len()));
             }
@@ -155,13 +155,13 @@ impl Dialect {
         }
     }
 
-    /// Says in words why this statement is not for here, if it is not.
+    /// Returns a message if this statement is not accepted.
     pub fn refuses(self, sql: &str, allowed: Allowed) -> Option<String> {
         let mut rest = sql;
         let begins = loop {
             rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
             match rest.chars().next() {
-                // MariaDB and MySQL carry out what stands in these.
+                // MariaDB and MySQL execute the text of these comments.
                 _ if self == Self::MySql && executed(rest) > 0 => break "",
                 Some('-' | '/' | '#') => match self.verbatim(rest, None) {
                     0 => break "",

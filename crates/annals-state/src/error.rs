@@ -1,4 +1,4 @@
-//! Why a database failed, or the reading of what it answered, and why state was not read or written.
+//! Errors of databases and their results, and errors of the state.
 
 use annals_core::{Cause, Error, Invalid, chain};
 #[cfg(feature = "sqlite")]
@@ -6,31 +6,31 @@ use rusqlite::ErrorCode;
 
 use crate::Fault;
 
-/// Why a database, or the reading of what it answered, failed.
+/// An error of a database, or of reading its result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SqlError {
-    /// The database refused the statement, and would again.
+    /// The database refused the statement; a retry fails too.
     #[error("{}", chain(&**.0))]
     Statement(Cause),
-    /// The database refuses the tables that a projection defines (its `SCHEMA`), and would again.
+    /// The database refused the tables that a projection defines (its `SCHEMA`); a retry fails too.
     #[error("the database refuses the SCHEMA: {}", chain(&**.0))]
     Schema(Cause),
-    /// The database does not answer, or not now: the connection is lost, a lock is held for too long.
+    /// The database is unavailable: the connection is lost, or a lock is held for too long. A retry may succeed.
     #[error("{}", chain(&**.0))]
     Unavailable(Cause),
     /// A value does not fit a column: whole numbers end at 9,223,372,036,854,775,807.
     #[error("{0} is too large for a column")]
     TooLarge(u64),
-    /// A column is missing or holds something else.
+    /// A column is missing or has another type.
     #[error("column {column} {problem}")]
     Column {
-        /// The column's name or place.
+        /// The name or index of the column.
         column: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// The work was stopped half way, by a panic or by the end of the runtime. Nothing was written.
+    /// The work was interrupted by a panic or by the end of the runtime. Nothing was written.
     #[error("the work on the database was stopped: {}", chain(&**.0))]
     Stopped(Cause),
 }
@@ -69,7 +69,7 @@ impl From<rusqlite::Error> for SqlError {
     }
 }
 
-/// What it means to somebody who opens or uses a store.
+/// Maps it to the error of opening or using a store.
 impl From<SqlError> for Error {
     fn from(error: SqlError) -> Self {
         match error {
@@ -87,14 +87,14 @@ impl From<SqlError> for Error {
 
 #[cfg(feature = "sqlite")]
 impl SqlError {
-    /// Whether SQLite says that its file is broken.
+    /// Whether SQLite reports that its file is corrupt.
     pub fn is_broken_file(&self) -> bool {
         let Self::Statement(cause) = self else { return false };
         cause.downcast_ref::<Sqlite>().is_some_and(|Sqlite(error)| is_broken(error))
     }
 }
 
-/// Whether a file is no database, or what is in it makes no sense.
+/// Whether a file is not a database, or is corrupt.
 #[cfg(feature = "sqlite")]
 pub fn is_broken(error: &rusqlite::Error) -> bool {
     use rusqlite::Error;
@@ -117,15 +117,15 @@ impl From<Fault> for SqlError {
     }
 }
 
-/// What an error of the state means to somebody who opens or uses a store.
+/// Maps an error of the state to the error of opening or using a store.
 pub fn state_failed(error: impl Into<SqlError>) -> Error {
     error.into().into()
 }
 
-/// Why state was not read or written.
+/// An error of reading or writing state.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// What is stored makes no sense. It is left as it is.
+    /// The stored checkpoint is invalid. It is not changed.
     #[error(
         "the checkpoint of `{name}` {problem}: correct its row in `checkpoints`, or remove it, \
          and the subscriber starts as for the first time"
@@ -136,7 +136,7 @@ pub enum StateError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Another has acquired the lease since. Nothing was written.
+    /// Another holder has acquired the lease. Nothing was written.
     #[error("the lease `{0}` is lost: another process has it, and nothing was written")]
     LeaseLost(String),
     /// The state cannot be used.

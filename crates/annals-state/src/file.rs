@@ -1,9 +1,9 @@
 //! One SQLite database: a file in write-ahead mode with one writer and many readers, or one in memory.
 //!
 //! - D1  Work runs on the runtime's threads for blocking work, never on those that drive tasks.
-//! - D2  `write` is one transaction: all of it is there afterwards, or nothing, also after a panic.
-//! - D3  A file is synced at checkpoints of SQLite only. A power cut may take back the last transactions, whole
-//!   ones and the last ones only, which is enough for what is derived from the log.
+//! - D2  `write` is one transaction: it is applied as a whole or not at all, also after a panic.
+//! - D3  A file is synced at checkpoints of SQLite only. A power failure may lose the last transactions, as a whole and in
+//!   order, which is acceptable for state that is derived from the log.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -28,10 +28,10 @@ fn create_private(path: &Path) {
     let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
 }
 
-/// Where a database is.
+/// The location of a database.
 #[derive(Clone, Debug)]
 pub enum Place {
-    /// In memory, as long as it is open.
+    /// In memory, until it is closed.
     Memory,
     /// In this file.
     File(PathBuf),
@@ -41,7 +41,7 @@ pub enum Place {
 #[derive(Clone)]
 pub struct Database {
     writer: Arc<Mutex<Connection>>,
-    /// Where readers connect to and those that wait for work; in memory everybody uses the writer.
+    /// The connections for reading. `None` in memory, where all use the writer.
     readers: Option<Arc<Readers>>,
 }
 
@@ -51,7 +51,7 @@ struct Readers {
 }
 
 impl Database {
-    /// Opens or creates it. Blocks.
+    /// Opens or creates the database. Blocks.
     pub fn open(place: &Place) -> Result<Self, SqlError> {
         let (connection, readers) = match place {
             Place::Memory => (Connection::open_in_memory()?, None),
@@ -73,7 +73,7 @@ impl Database {
         self.readers.as_ref().map(|readers| readers.path.as_path())
     }
 
-    /// Does this in one transaction. Blocks.
+    /// Runs this in one transaction. Blocks.
     pub fn write_now<T, E: From<SqlError>>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E>,
@@ -86,7 +86,7 @@ impl Database {
         Ok(done)
     }
 
-    /// Does this in one transaction.
+    /// Runs this in one transaction.
     pub async fn write<T, E>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -145,7 +145,7 @@ impl Readers {
     }
 }
 
-/// Removes a database's file and those that SQLite keeps beside it.
+/// Deletes the file of a database and the files that SQLite keeps beside it.
 pub fn remove(path: &Path) -> std::io::Result<()> {
     for suffix in ["", "-wal", "-shm"] {
         let mut name = path.as_os_str().to_owned();
@@ -176,7 +176,7 @@ where
     }
 }
 
-/// What a column of SQLite says.
+/// The value of a column of SQLite.
 pub(crate) fn read_cell(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Null => Value::Null,

@@ -1,16 +1,16 @@
-//! Leases: of several processes, the holder of a name's lease does what the name stands for.
+//! Leases: of several processes, the holder of the lease of a name runs the consumer with that name.
 //!
-//! - L1  At most one has a lease at a time, until it releases it or its time is over by the clock of the state: that of the
-//!       database, of which all processes have the same.
+//! - L1  A lease has at most one holder at a time, until it is released or expires by the clock of the state: that of the
+//!       database, which is the same for all processes.
 //! - L2  Each acquisition has a greater token than all before it of the same name, also after a release and a crash. That is the
-//!       fencing token: a write under a lease compares it in its own transaction, so one that was paused and has lost its lease
-//!       writes nothing, however late it wakes.
-//! - L3  A lease that is over and that nobody else has taken may be renewed, and its holder may write.
-//! - L4  A lease that ends later than it can, by its length and the clock of now, was taken by a clock that was ahead. It does
-//!       not keep others waiting until that time.
+//!       fencing token: a write under a lease compares it in its own transaction, so a holder that was paused and has lost its
+//!       lease writes nothing, however late it resumes.
+//! - L3  A lease that has expired and was not acquired by another holder may be renewed, and its holder may write.
+//! - L4  A lease that ends later than now plus twice its length was taken by a clock that was ahead. It may be acquired, because
+//!       otherwise nothing would run until that time.
 //!
-//! In a database processes take leases by locks of their sessions (`leases`), which are free as soon as a process ends; their
-//! tokens are these.
+//! In a database, processes acquire leases by locks of their sessions (`leases`), which are released when a process ends; the
+//! tokens are the same.
 
 use std::time::Duration;
 
@@ -18,40 +18,40 @@ use async_trait::async_trait;
 
 use crate::StateError;
 
-/// A lease that was acquired: proof of it in every write.
+/// A lease that was acquired. Every write under it contains it as a proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// What it is for.
+    /// The name of the lease.
     pub name: String,
-    /// Who has acquired it.
+    /// The holder that acquired it.
     pub holder: String,
-    /// Greater than that of every lease of this name before it.
+    /// The fencing token: greater than that of every earlier lease of this name.
     pub token: u64,
 }
 
 /// The outcome of an acquisition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acquired {
-    /// The caller has the lease.
+    /// The caller acquired the lease.
     Held(Lease),
-    /// Another has it.
+    /// Another holder has it.
     HeldBy(String),
 }
 
 /// Leases by name. Names of leases and of holders are as those of checkpoints.
 #[async_trait]
 pub trait LeaseStore: Send + Sync + 'static {
-    /// Acquires the lease for so long, if it is free or over. A holder that acquires it again has a new one, and its former one is
-    /// lost. Holders have names of their own, one for each start of a process.
+    /// Acquires the lease for this long, if it is free or has expired. A holder that acquires it again gets a new lease, and loses
+    /// its former one. The name of a holder is unique to each start of a process.
     async fn acquire(&self, name: &str, holder: &str, length: Duration) -> Result<Acquired, StateError>;
 
-    /// Prolongs a lease: it ends so long from now. Returns `false` if it is lost.
+    /// Renews a lease, so that it ends this long from now. Returns `false` if it is lost.
     async fn renew(&self, lease: &Lease, length: Duration) -> Result<bool, StateError>;
 
-    /// Gives a lease back. One that is lost is left to the one who has it.
+    /// Releases a lease. One that is lost is not changed.
     async fn release(&self, lease: &Lease) -> Result<(), StateError>;
 
-    /// Who has a lease now.
+    /// Returns the current holder of a lease.
     async fn holder(&self, name: &str) -> Result<Option<String>, StateError>;
 }
 
@@ -62,12 +62,12 @@ pub(crate) struct StoredLease {
     pub holder: Option<String>,
     /// When it ends. `None` if it ends with the session of its holder.
     pub until: Option<i64>,
-    /// How long it was acquired or renewed for.
+    /// The time for which it was acquired or renewed.
     pub length: i64,
 }
 
 impl StoredLease {
-    /// Who has it at this time.
+    /// The holder at this time.
     pub fn holder_at(&self, now: i64) -> Option<&str> {
         let holder = self.holder.as_deref()?;
         let is_over = self.until.is_some_and(|until| {

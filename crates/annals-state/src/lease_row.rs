@@ -1,6 +1,6 @@
-//! The row of a lease in a database, and how a session that has the lock of its name takes it.
+//! The row of a lease in a database, which the session that has the lock of its name updates.
 //!
-//! The row is not waited for: a server may have forgotten to end the transaction of a machine that is gone.
+//! A locked row is not waited for: the server may not have noticed that the machine whose transaction locks it is gone.
 
 use crate::lease::StoredLease;
 use crate::words::{insert_unless_there, quoted};
@@ -71,7 +71,7 @@ pub(crate) async fn seize(
     Ok(Some(seized.to_lease(name)))
 }
 
-/// The lease of a name whose lock this session has is given back: what is still under way under it writes nothing.
+/// Releases the lease of a name whose lock this session has. Later writes under it change nothing.
 pub(crate) async fn vacate(
     session: &mut (dyn Session + '_),
     dialect: Dialect,

@@ -1,16 +1,16 @@
-//! Who does what, of several processes that share a database: the one that has the lock of a name does it.
+//! Leases in a database that processes share: the process whose session has the lock of a name holds its lease.
 //!
-//! - G1  Locks are those of a session of the server. One connection of a process has all of its locks, so they are free
-//!       when the process ends, however that is, and the others look every second.
-//! - G2  That connection is tried every second. Once it is lost, so are the locks, and those who had one get to know. Some
-//!       moments may pass in which two believe to have it: what must not happen twice is bound to more than a lock.
+//! - G1  Locks are those of a session of the server. One connection of a process has all of its locks, so they are
+//!       released when the process ends in any way, and the other processes try to acquire them every second.
+//! - G2  That connection is tested every second. When it is lost, so are the locks, and their users are notified. For a short
+//!       time two processes may believe that they hold a lease: exclusion needs more than the lock.
 //! - G3  With the lock comes a fencing token (`lease`): the number of the row of `leases`, which grows each time that a process
-//!       takes the lock. A write under a lease compares it, so the moments of G2 write nothing. A version of Annals without tokens
-//!       takes the same locks, and its writes are held apart by those alone.
-//! - G4  A write that was refused because of its token ends that lease here too, also if the lock is still there: the row was
-//!       removed, or brought back as it was earlier. The lock is released and acquired again, with another token.
-//! - G5  What goes wrong with the row of one lease, such as a missing right, costs the other leases nothing.
-//! - G6  A process has the lock of its own name, its instance, as long as it has that connection.
+//!       takes the lock. A write under a lease compares it, so in the time of G2 the former holder writes nothing. A version of
+//!       Annals without tokens takes the same locks, and its writes are excluded by those alone.
+//! - G4  A write that was refused because of its token ends that lease here too, even if the lock is still held: the row was
+//!       deleted, or restored to an earlier state. The lock is released and acquired again, with a new token.
+//! - G5  An error of the row of one lease, such as a missing privilege, does not affect the other leases.
+//! - G6  A process holds the lock of its own name, its instance, as long as it has that connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::lease_row::{seize, vacate};
 use crate::{Dialect, Fault, Lease, Session, Sessions, Value};
 
-/// How often the connection is tried, and locks that others have.
+/// How often the connection is tested, and locks of other processes are tried.
 const PULSE: Duration = Duration::from_secs(1);
 /// A connection that does not answer for this long is lost.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -34,23 +34,23 @@ pub struct Leases {
 }
 
 enum Ask {
-    /// Wants to have the lock of this name.
+    /// Acquire the lock of this name, waiting for it.
     Hold(String, oneshot::Sender<HeldLease>),
-    /// Wants it if it is free now.
+    /// Acquire it if it is free now.
     Try(String, oneshot::Sender<Option<HeldLease>>),
-    /// Wants to know who has it.
+    /// Return its holder.
     Holder(String, oneshot::Sender<String>),
-    /// Wants to know how many of these anybody has.
+    /// Return how many of these locks are held, by any process.
     Count(Vec<String>, oneshot::Sender<Result<usize, Fault>>),
-    /// Has no use for it any more.
+    /// Release it.
     Release(Lease),
-    /// A write under it was refused: the database knows another token.
+    /// A write under it was refused, because the token in the database is another one.
     Refused(Lease),
-    /// Wants to know that the connection stands.
+    /// Report whether the connection works.
     Ready(oneshot::Sender<Result<(), Fault>>),
 }
 
-/// The lock of a name, until this is dropped.
+/// The lock of a name. Dropping this releases it.
 pub struct HeldLease {
     lease: Lease,
     lost: watch::Receiver<bool>,
@@ -58,7 +58,7 @@ pub struct HeldLease {
 }
 
 impl HeldLease {
-    /// The lease with its token, which a write under it names.
+    /// The lease with its token, for writes under it.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
@@ -109,7 +109,7 @@ impl Leases {
         Self { asks, instance }
     }
 
-    /// Waits until this process has the lock of this name.
+    /// Waits until this process holds the lock of this name.
     pub async fn hold(&self, name: String) -> HeldLease {
         let (granted, held) = oneshot::channel();
         let sent = self.asks.send(Ask::Hold(name, granted));
@@ -120,19 +120,19 @@ impl Leases {
         }
     }
 
-    /// The lock of this name, if it is free.
+    /// Acquires the lock of this name if it is free.
     pub async fn try_hold(&self, name: String) -> Option<HeldLease> {
         let (granted, held) = oneshot::channel();
         self.asks.send(Ask::Try(name, granted)).ok()?;
         held.await.ok()?
     }
 
-    /// A write under this lease was refused, because the database knows another token: it is lost.
+    /// Ends this lease: a write under it was refused, because the token in the database is another one.
     pub fn refused(&self, lease: &Lease) {
         let _ = self.asks.send(Ask::Refused(lease.clone()));
     }
 
-    /// Why this process does not have the lock of this name, for a status.
+    /// Why this process does not hold the lock of this name, for a status.
     pub async fn waits_for(&self, name: String) -> String {
         let (answer, answered) = oneshot::channel();
         let sent = self.asks.send(Ask::Holder(name, answer));
@@ -142,7 +142,7 @@ impl Leases {
         }
     }
 
-    /// How many of these locks anybody has.
+    /// How many of these locks are held, by any process.
     ///
     /// # Errors
     /// If there is no connection.
@@ -153,7 +153,7 @@ impl Leases {
         counted.await.map_err(|_| stopped())?
     }
 
-    /// The name of this process, under which it has a lock.
+    /// The name of this process, of which it holds the lock.
     ///
     /// # Errors
     /// If there is no connection.
@@ -166,7 +166,7 @@ impl Leases {
     }
 }
 
-/// What all locks of this state begin with.
+/// The prefix of the names of all locks of this state.
 pub fn prefix(sessions: &dyn Sessions, store: StoreId) -> String {
     format!("annals {store} {} ", sessions.home())
 }
@@ -177,7 +177,7 @@ struct Keeping {
     prefix: String,
     instance: String,
     session: Option<Box<dyn Session>>,
-    /// The token of each lease, and who is notified when it is lost.
+    /// The token of each lease, and the channel that is notified when it is lost.
     held: HashMap<String, (u64, watch::Sender<bool>)>,
     /// Why the row of a lease cannot be written, although its lock is free.
     faults: HashMap<String, String>,
@@ -227,12 +227,12 @@ impl Keeping {
         }
     }
 
-    /// Tries the connection and what is wanted.
+    /// Tests the connection, and tries the locks that are requested.
     async fn step(&mut self) -> Result<(), Fault> {
         self.within(async |keeping| keeping.try_wanted().await).await
     }
 
-    /// Does this on the connection, which is made if need be, and given up if that fails or takes too long.
+    /// Runs this on the connection, which is opened if necessary, and closed on an error or a timeout.
     async fn within<T>(&mut self, work: impl AsyncFnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         let done = tokio::time::timeout(SILENCE, async {
             self.connect().await?;
@@ -271,14 +271,14 @@ impl Keeping {
         Ok(())
     }
 
-    /// What is not granted stays wanted, also if this fails or is given up half way.
+    /// Requests that are not granted stay in the queue, also after an error or a timeout.
     async fn try_wanted(&mut self) -> Result<(), Fault> {
         let mut index = 0;
         while let Some((name, granted)) = self.wanted.get(index) {
             let name = name.clone();
             let held = if granted.is_closed() { None } else { self.take(&name).await? };
             match held {
-                // If nobody wants it any more, it is let go.
+                // If no caller waits for it any longer, it is released.
                 Some(held) => drop(self.wanted.swap_remove(index).1.send(held)),
                 None => index += 1,
             }
@@ -286,10 +286,10 @@ impl Keeping {
         Ok(())
     }
 
-    /// Takes a lock if it is free.
+    /// Acquires a lock if it is free.
     async fn take(&mut self, name: &str) -> Result<Option<HeldLease>, Fault> {
         let Some(session) = &mut self.session else { return Ok(None) };
-        // A session gets a lock that it has again, and would have to let it go twice.
+        // The locks of a session are reentrant: one acquired twice would have to be released twice.
         if self.held.contains_key(name)
             || !try_lock(&mut **session, &self.prefix, self.sessions.dialect(), name).await?
         {
@@ -304,7 +304,7 @@ impl Keeping {
                 return Ok(None);
             }
             Err(fault @ Fault::Unavailable(_)) => return Err(fault),
-            // The connection is well, and so are the other leases.
+            // The connection and the other leases are not affected.
             Err(fault) => {
                 session.script("ROLLBACK").await?;
                 unlock(&mut **session, &self.prefix, dialect, name).await?;
@@ -325,7 +325,7 @@ impl Keeping {
         Ok(Some(HeldLease { lease, lost, asks: self.asks.clone() }))
     }
 
-    /// Who has a lock, as a status shows it.
+    /// The holder of a lock, as a status shows it.
     async fn holder(&mut self, name: &str) -> Result<String, Fault> {
         let Some(session) = &mut self.session else { return Err(Fault::unavailable("it is lost")) };
         if let Some(fault) = self.faults.get(name) {
@@ -415,12 +415,12 @@ async fn lock_call(
     match answer.rows.first().and_then(|row| row.first()) {
         Some(Value::Integer(1)) => Ok(true),
         Some(Value::Integer(0)) => Ok(false),
-        // Neither taken nor held by another: the server has failed, or was told to end the session.
+        // Neither acquired nor held by another session: the server failed, or terminated this one.
         _ => Err(Fault::unavailable("the server does not say who has a lock")),
     }
 }
 
-/// Takes a lock if it is free.
+/// Acquires a lock if it is free.
 pub async fn try_lock(
     session: &mut (dyn Session + '_),
     prefix: &str,
@@ -434,10 +434,10 @@ pub async fn try_lock(
     lock_call(session, sql, dialect, prefix, name).await
 }
 
-/// Releases a lock that this session has.
+/// Releases a lock of this session.
 ///
 /// # Errors
-/// Also if it does not have it: then two may have believed to have it.
+/// If the session does not have it, too: then two processes may have believed that they hold it.
 pub async fn unlock(
     session: &mut (dyn Session + '_),
     prefix: &str,

@@ -1,4 +1,4 @@
-//! State in memory: the reference for the others, and that of a log in memory.
+//! State in memory: the reference for the other implementations, and the state of a log in memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl MemoryState {
         Self::with_clock(log, Arc::new(SystemClock))
     }
 
-    /// The same with a clock, by which leases end.
+    /// The same, with another clock for leases.
     pub fn with_clock(log: StoreId, clock: Arc<dyn Clock>) -> Self {
         Self { log, kept: Arc::default(), snapshots: Arc::new(MemorySnapshots::new(STREAMS_MAX)), clock }
     }
@@ -65,7 +65,7 @@ impl Kept {
     }
 }
 
-/// Refuses what has no room in the columns of the other kinds of state.
+/// Refuses values that do not fit the columns of the other implementations.
 pub(crate) fn check(name: &str, checkpoint: &Checkpoint) -> Result<(), StateError> {
     check_name(name)?;
     Ok(whole(checkpoint.position.get()).map(drop)?)

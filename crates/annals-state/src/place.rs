@@ -1,18 +1,17 @@
-//! The schema of a projection: its rows, and the checkpoint that says up to where they are made. In MariaDB and MySQL it is
-//! a database.
+//! The schema of a projection: its rows, and the checkpoint up to which they are complete. In MariaDB and MySQL it is a database.
 //!
 //! ```text
-//! annals$revenue_v1     answers while the next one is being filled, and as long as any process is of that version
+//! annals$revenue_v1     serves queries during the backfill of the next one, and as long as any process has that version
 //! annals$revenue_v2     the projection's tables, `annals_checkpoint`, `annals_holders`
 //! ```
 //!
-//! - Y1  Before `$` stands the schema of the state, so that no two logs have a schema in common.
-//! - Y2  The row of `annals_checkpoint` is written last. A schema without it is unfinished: it is removed and made again.
-//!       One that has other tables only is somebody else's, and is refused.
-//! - Y3  A process that makes, takes into use or removes one has its lock. A process that uses it is in `annals_holders`, and
-//!       renews that. It counts as a user until it lets go, or was not seen for [`AWAY_MAX`] and does not have the lock of
-//!       its name (`leases`): a connection may be lost, and a machine may stand still.
-//! - Y4  Times are those of the database. One in the future says nothing, and counts as now.
+//! - Y1  The part before `$` is the schema of the state, so that no two logs share a schema.
+//! - Y2  The row of `annals_checkpoint` is written last. A schema without it is unfinished: it is dropped and created
+//!       again. One with only other tables is not a projection's, and is refused.
+//! - Y3  A process that creates, opens or drops one holds its lock. A process that uses it has a row in `annals_holders`, and
+//!       renews it. It counts as a user until it deletes the row, or has not renewed it for [`AWAY_MAX`] and does not hold the lock
+//!       of its own name (`leases`): a connection may be lost, and a machine may be suspended.
+//! - Y4  Times are those of the database. A time in the future counts as now.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,11 +27,11 @@ use crate::{
     volatile,
 };
 
-/// How long others may take to make the same schema.
+/// How long another process may take to create the same schema.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked whether they have.
+/// How often this is checked.
 const LOOK: Duration = Duration::from_millis(20);
-/// A process that was not seen for this long does not use its rows any more.
+/// A process that has not renewed its row for this long does not use the schema any longer.
 pub const AWAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The schema of one version of a projection. A clone is the same.
@@ -45,7 +44,7 @@ pub struct ViewPlace {
 }
 
 impl ViewPlace {
-    /// A write under this lease was refused, because the database knows another token: it is lost.
+    /// Ends this lease: a write under it was refused, because the token in the database is another one.
     pub fn refused(&self, lease: &Lease) {
         self.database.leases().refused(lease);
     }
@@ -66,7 +65,7 @@ impl ViewPlace {
         Ok(Self { database: database.clone(), schema: schema.into(), projection: projection.into(), version })
     }
 
-    /// The database that has it.
+    /// The database that contains it.
     pub fn database(&self) -> &SqlState {
         &self.database
     }
@@ -87,7 +86,7 @@ impl ViewPlace {
         quoted(self.database.home())
     }
 
-    /// Everything up to here is in the rows, and the event there.
+    /// The position up to which all events are in the rows, and the event there.
     pub async fn checkpoint(&self) -> Result<(Position, Option<Witness>), Fault> {
         let sql = self.named("SELECT position, event_id FROM {place}.annals_checkpoint");
         let answer = self.database.read(&sql, &[]).await?;
@@ -97,25 +96,25 @@ impl ViewPlace {
         position_of(row)
     }
 
-    /// This process still uses the rows.
+    /// Records that this process still uses the rows.
     pub async fn renew(&self, instance: &str) -> Result<(), Fault> {
         let sql = self.named(hold(self.database.dialect()));
         self.database.write(&sql, &[Value::Text(instance.to_owned())]).await.map(drop)
     }
 
-    /// This process does not use the rows any more.
+    /// Records that this process no longer uses the rows.
     pub async fn let_go(&self, instance: &str) -> Result<(), Fault> {
         let sql = self.named(LET_GO);
         self.database.write(&sql, &[Value::Text(instance.to_owned())]).await.map(drop)
     }
 
-    /// Runs a query of a user's.
+    /// Runs a query of the user.
     pub async fn select(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, SqlError> {
         let dialect = self.database.dialect();
         if let Some(problem) = dialect.refuses(sql, crate::Allowed::Read) {
             return Err(SqlError::Statement(problem.into()));
         }
-        // A connection that was lost while nobody used it is not worth an error.
+        // A connection that was lost while idle is replaced, without an error.
         let answer = match self.select_once(sql, values).await {
             Err(Fault::Unavailable(_)) => self.select_once(sql, values).await,
             answer => answer,
@@ -141,7 +140,7 @@ impl ViewPlace {
         Ok(transaction)
     }
 
-    /// Has the schema for oneself, to make it, to take it into use, or to remove it.
+    /// Locks the schema, to create, open or drop it.
     pub async fn work(&self) -> Result<SchemaLock> {
         let mut session = self.database.sessions().alone().await?;
         let (dialect, begun) = (self.database.dialect(), Instant::now());
@@ -182,7 +181,7 @@ impl ViewPlace {
 
 const LET_GO: &str = "DELETE FROM {place}.annals_holders WHERE instance = ?1";
 
-/// The statement by which a process says that it uses the rows.
+/// The statement by which a process records that it uses the rows.
 fn hold(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::MySql => {
@@ -196,15 +195,15 @@ fn hold(dialect: Dialect) -> &'static str {
     }
 }
 
-/// The name of a projection's schemas, up to the version. Names that differ in signs only have it in common, which the
-/// row of `annals_checkpoint` tells.
+/// The name of a projection's schemas, up to the version. Names that differ only in special characters share it; the row
+/// of `annals_checkpoint` has the whole name.
 fn before_version(database: &SqlState, projection: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     let projection: String = projection.chars().map(plain).collect();
     format!("{}${projection}_v", database.home())
 }
 
-/// A schema that nobody else works on.
+/// A schema that this process has locked.
 pub struct SchemaLock {
     place: ViewPlace,
     prefix: String,
@@ -221,10 +220,10 @@ impl SchemaLock {
         crate::run(&mut *self.session, dialect, &sql, values).await
     }
 
-    /// What the schema records of itself; `None` if it is missing or unfinished.
+    /// Reads the checkpoint of the schema; `None` if the schema is missing or unfinished.
     ///
     /// # Errors
-    /// `Invalid` if it is somebody else's.
+    /// `Invalid` if it is not a schema of this projection.
     pub async fn bound(&mut self) -> Result<Option<Bound>> {
         let tables = self.tables().await?;
         if tables.is_empty() {
@@ -251,7 +250,7 @@ impl SchemaLock {
             );
             return Err(Invalid::new("projection", problem).into());
         }
-        // What makes no sense is as rows that are not finished: they are made again.
+        // Rows with an invalid checkpoint count as unfinished: they are made again.
         let Ok((position, witness)) = position_of(&[position.clone(), event.clone()]) else {
             return Ok(None);
         };
@@ -270,8 +269,8 @@ impl SchemaLock {
         Ok(answer.rows.into_iter().filter_map(name).collect())
     }
 
-    /// A process other than this that uses the rows: one that has the lock of its name, or was seen within this time.
-    /// Forgets those that are away for good.
+    /// Returns another process that uses the rows: one that holds the lock of its name, or renewed its row within this time.
+    /// Deletes the rows of processes that are gone.
     pub async fn user(&mut self, own: &str, within: Duration) -> Result<Option<String>, Fault> {
         let age = match self.dialect() {
             Dialect::MySql => "TIMESTAMPDIFF(SECOND, seen_at, CURRENT_TIMESTAMP)",
@@ -308,16 +307,16 @@ impl SchemaLock {
         Ok(user)
     }
 
-    /// This process uses the rows.
+    /// Records that this process uses the rows.
     pub async fn hold(&mut self, instance: &str) -> Result<(), Fault> {
         let sql = hold(self.dialect());
         self.run(sql, &[Value::Text(instance.to_owned())]).await.map(drop)
     }
 
-    /// This process does not use the rows any more.
+    /// Records that this process no longer uses the rows.
     ///
     /// # Errors
-    /// As the database says.
+    /// Errors of the database.
     pub async fn let_go(&mut self, instance: &str) -> Result<(), Fault> {
         self.run(LET_GO, &[Value::Text(instance.to_owned())]).await.map(drop)
     }
@@ -344,7 +343,7 @@ impl SchemaLock {
         Ok(())
     }
 
-    /// Makes the tables again, without a row.
+    /// Creates the tables again, without rows.
     ///
     /// # Errors
     /// `Invalid` if one of them would not take part in transactions, or not survive a crash.
@@ -405,7 +404,7 @@ impl SchemaLock {
         self.note(definition).await.map_err(state_failed)
     }
 
-    /// Makes the tables, after what was there is removed.
+    /// Drops the former tables, and creates new ones.
     async fn make_tables(&mut self) -> Result<(), Fault> {
         if !self.tables().await?.is_empty() {
             self.remove().await?;
@@ -425,7 +424,7 @@ impl SchemaLock {
         self.session.script(own).await
     }
 
-    /// Writes what the rows are made of, after which they count.
+    /// Writes the row of `annals_checkpoint`, which makes the schema valid.
     async fn note(&mut self, definition: &str) -> Result<(), Fault> {
         let sql = "INSERT INTO {place}.annals_checkpoint (projection, store_id, definition, position) VALUES (?1, ?2, ?3, 0)";
         let values = [
@@ -436,7 +435,7 @@ impl SchemaLock {
         self.run(sql, &values).await.map(drop)
     }
 
-    /// The statement that makes the schema. Text is compared byte by byte, as SQLite does and PostgreSQL.
+    /// The statement that creates the schema. Text is compared byte by byte, as in SQLite and PostgreSQL.
     async fn create(&mut self) -> Result<String, Fault> {
         if self.dialect() != Dialect::MySql {
             return Ok(self.place.named("CREATE SCHEMA {place}"));
@@ -450,7 +449,7 @@ impl SchemaLock {
         Ok(self.place.named(&format!("CREATE DATABASE {{place}} CHARACTER SET utf8mb4 COLLATE {collation}")))
     }
 
-    /// Removes the schema with all that is in it.
+    /// Drops the schema and everything in it.
     pub async fn remove(&mut self) -> Result<(), Fault> {
         let sql = match self.dialect() {
             Dialect::MySql => "DROP DATABASE IF EXISTS {place}",

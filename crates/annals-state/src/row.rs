@@ -1,10 +1,10 @@
-//! One line of an answer.
+//! A row of the result of a query.
 
 use std::sync::Arc;
 
 use crate::{Answer, FromValue, SqlError, Value};
 
-/// A row of an answer. It owns its values.
+/// A row of the result of a query. It owns its values.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub(crate) columns: Arc<[String]>,
@@ -12,7 +12,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// What a column says, named or by its place from 0 on.
+    /// Returns the value of a column, by its name or its index from 0.
     ///
     /// ```
     /// # fn read(row: &annals_state::Row) -> Result<(), annals_state::SqlError> {
@@ -36,7 +36,7 @@ impl Row {
         })
     }
 
-    /// The whole row as a tuple: `row.read::<(String, u64)>()`.
+    /// Returns the whole row as a tuple: `row.read::<(String, u64)>()`.
     ///
     /// # Errors
     /// If a column is missing or holds something else.
@@ -55,11 +55,11 @@ impl Row {
     }
 }
 
-/// A column, by its name or by its place from 0 on.
+/// A column, by its name or its index from 0.
 pub trait Column {
-    /// Its place among these.
+    /// Its index among these.
     fn place(&self, columns: &[String]) -> Option<usize>;
-    /// How to call it in an error.
+    /// Its name in an error.
     fn name(&self) -> String;
 }
 
@@ -81,7 +81,7 @@ impl Column for usize {
     }
 }
 
-/// What a whole row can be read as.
+/// A type that a whole row can be read as.
 pub trait FromRow: Sized {
     /// Reads the columns in their order.
     ///
@@ -112,7 +112,7 @@ tuple!(0 A, 1 B, 2 C, 3 D, 4 E, 5 F, 6 G, 7 H, 8 I, 9 J);
 tuple!(0 A, 1 B, 2 C, 3 D, 4 E, 5 F, 6 G, 7 H, 8 I, 9 J, 10 K);
 tuple!(0 A, 1 B, 2 C, 3 D, 4 E, 5 F, 6 G, 7 H, 8 I, 9 J, 10 K, 11 L);
 
-/// The rows of an answer.
+/// The rows of a result.
 pub fn read(answer: Answer) -> Vec<Row> {
     let Answer { columns, rows, .. } = answer;
     rows.into_iter().map(|values| Row { columns: columns.clone(), values }).collect()

@@ -1,4 +1,4 @@
-//! The statements that a projection may run while it takes an event.
+//! The statements that a projection may run while it applies an event.
 
 #[cfg(feature = "sqlite")]
 use std::sync::Arc;
@@ -12,10 +12,9 @@ use crate::Value;
 use crate::file::{Cell, read_cell};
 use crate::{Dialect, Params, Row, SqlError, StatementChannel, row};
 
-/// The rows of a projection while it takes an event: everything done here and the checkpoint are one
-/// transaction.
+/// The transaction in which a projection applies an event. Its changes and the checkpoint are committed together.
 ///
-/// Values are `?1`, `?2`, … in every database; `docs/sql-stores.md` says which SQL works in all of them.
+/// Values are `?1`, `?2`, … in every database. The SQL that works in all of them is in `docs/sql-stores.md`.
 pub struct Tx<'a>(Over<'a>);
 
 enum Over<'a> {
@@ -25,18 +24,18 @@ enum Over<'a> {
 }
 
 impl<'a> Tx<'a> {
-    /// Those of a transaction on this connection to SQLite.
+    /// A transaction on this connection to SQLite.
     #[cfg(feature = "sqlite")]
     pub fn new(connection: &'a Connection) -> Self {
         Self(Over::Sqlite(connection))
     }
 
-    /// Those of a transaction on another database, by a channel to its connection.
+    /// A transaction on another database, through a channel to its connection.
     pub fn on(line: &'a StatementChannel) -> Self {
         Self(Over::Database(line))
     }
 
-    /// The SQL that the database speaks, for what cannot be said in all of them.
+    /// The SQL dialect of the database, for statements that differ between databases.
     pub fn dialect(&self) -> Dialect {
         match &self.0 {
             #[cfg(feature = "sqlite")]
@@ -45,8 +44,8 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Fails if the transaction is undone already: SQLite may do so by itself after some errors, and the other databases
-    /// continue after none. A caller that ignored such an error would write the rest without what came before.
+    /// Fails if the transaction is rolled back already: SQLite does so after some errors, the other databases after every error. A
+    /// caller that ignored such an error would write the rest without the part before it.
     ///
     /// # Errors
     /// With the statement that failed before.
@@ -62,10 +61,10 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Runs a statement and returns how many rows it changed; an update also counts rows that were so already.
+    /// Runs a statement and returns how many rows it changed; an update also counts rows whose values stay the same.
     ///
     /// # Errors
-    /// If the database refuses. Except in SQLite, the event has failed then.
+    /// If the database refuses the statement. Except in SQLite, applying the event fails then.
     pub fn execute(&self, sql: &str, params: impl Params) -> Result<usize, SqlError> {
         self.still_one_transaction()?;
         let values = params.values()?;
@@ -78,7 +77,7 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Runs a query and reads every row of the answer.
+    /// Runs a query and reads every row of the result.
     ///
     /// # Errors
     /// If the database refuses or a row cannot be read.
@@ -91,7 +90,7 @@ impl<'a> Tx<'a> {
         self.select(sql, params)?.iter().map(read).collect()
     }
 
-    /// Runs a query and reads the first row of the answer, if there is one.
+    /// Runs a query and reads the first row of the result; `None` if it is empty.
     ///
     /// # Errors
     /// If the database refuses or the row cannot be read.
@@ -115,7 +114,7 @@ impl<'a> Tx<'a> {
     }
 }
 
-/// Prepares a statement of a user's. Neither a projection nor a query begins or ends a transaction.
+/// Prepares a statement of the user. Statements that begin or end a transaction are refused.
 #[cfg(feature = "sqlite")]
 fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<'a>, SqlError> {
     let statement = connection.prepare_cached(sql)?;
@@ -128,7 +127,7 @@ fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<
     Ok(statement)
 }
 
-/// The rows of an answer of SQLite.
+/// The rows of a result of SQLite.
 ///
 /// # Errors
 /// If SQLite refuses.

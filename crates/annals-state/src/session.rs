@@ -1,4 +1,4 @@
-//! A connection to a database with state in it, as the framework sees it: statements and values, no library.
+//! The interface to a connection to a database with state: statements and values, without a driver.
 
 use std::sync::Arc;
 
@@ -9,27 +9,27 @@ use crate::{Dialect, Value};
 
 /// A connection on which statements are executed one after the other, each within a time limit.
 ///
-/// Dropped without [`Session::done`] it is closed, so that nothing which was begun on it stays open; dropped in the middle
-/// of a statement, that is ended on the server too.
+/// Dropping it without [`Session::done`] closes it, so that no transaction stays open; dropping it during a statement also cancels
+/// the statement on the server.
 #[async_trait]
 pub trait Session: Send {
-    /// From here on bare names of tables are those of this schema; in MariaDB and MySQL, of this database.
+    /// Sets the schema (in MariaDB and MySQL, the database) of unqualified table names.
     async fn enter(&mut self, place: &str) -> Result<(), Fault>;
 
-    /// Carries out statements without values and without an answer, several in one text.
+    /// Executes statements without values and without a result, several in one text.
     async fn script(&mut self, sql: &str) -> Result<(), Fault>;
 
-    /// Carries out one statement in the database's own words, with its marks for these values.
+    /// Executes one statement in the dialect of the database, with its placeholders for these values.
     async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault>;
 
-    /// Says that nothing is open on it: others may have it.
+    /// Returns it to its pool: no transaction is open.
     fn done(&mut self);
 }
 
-/// What a statement has answered.
+/// The result of a statement.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
-    /// How many rows it has changed.
+    /// How many rows it changed.
     pub changed: u64,
     /// The names of the columns; none if there is no row.
     pub columns: Arc<[String]>,
@@ -40,41 +40,41 @@ pub struct Answer {
 /// A database with state in it.
 #[async_trait]
 pub trait Sessions: Send + Sync + 'static {
-    /// What it speaks.
+    /// Its dialect.
     fn dialect(&self) -> Dialect;
 
-    /// The schema, or in MariaDB and MySQL the database, in which the state lies.
+    /// The schema, or in MariaDB and MySQL the database, that contains the state.
     fn home(&self) -> &str;
 
-    /// Makes the tables of the state, or brings them up to date, if need be.
+    /// Creates the tables of the state, or migrates them, if necessary.
     async fn migrate(&self) -> Result<(), Error>;
 
-    /// From here on every new connection must lead to the state of this log.
+    /// Requires that every new connection leads to the state of this log.
     fn bind(&self, log: StoreId);
 
-    /// A connection of the pool of those that only read.
+    /// Returns a connection of the pool for reading.
     async fn reader(&self) -> Result<Box<dyn Session>, Fault>;
 
-    /// A connection of the pool of those that write.
+    /// Returns a connection of the pool for writing.
     async fn writer(&self) -> Result<Box<dyn Session>, Fault>;
 
-    /// A new connection that belongs to nobody else: for locks that last as long as it.
+    /// Opens a new connection outside of the pools, for locks that last as long as it.
     async fn alone(&self) -> Result<Box<dyn Session>, Fault>;
 }
 
 /// Why a statement was not executed.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// The database refuses it, and would again.
+    /// The database refuses it; a retry fails too.
     #[error("{}", chain(&**.0))]
     Refused(Cause),
-    /// Not now: the connection is lost, a lock is held for too long, the server is busy. It may work later.
+    /// The connection is lost, a lock is held for too long, or the server is busy. A retry may succeed.
     #[error("{}", chain(&**.0))]
     Unavailable(Cause),
-    /// The store in the same database cannot be used, and will not be until somebody changes something.
+    /// The store in the same database cannot be used until somebody repairs it.
     #[error(transparent)]
     Store(Error),
-    /// A value of the answer is of a kind that is not known here.
+    /// A value of the result has a type that is not supported.
     #[error("column {column} {problem}")]
     Column {
         /// The column's name.
@@ -85,12 +85,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The database refuses, because of this.
+    /// A [`Refused`](Self::Refused) with this cause.
     pub fn refused(cause: impl Into<Cause>) -> Self {
         Self::Refused(cause.into())
     }
 
-    /// Not now, because of this.
+    /// An [`Unavailable`](Self::Unavailable) with this cause.
     pub fn unavailable(cause: impl Into<Cause>) -> Self {
         Self::Unavailable(cause.into())
     }
@@ -107,10 +107,10 @@ impl From<Fault> for Error {
     }
 }
 
-/// Carries out one statement that is written for all databases, with `?1`, `?2`, … for its values.
+/// Executes one statement that is written for all databases, with `?1`, `?2`, … for its values.
 ///
 /// # Errors
-/// As the database says.
+/// Errors of the database.
 pub async fn run(
     session: &mut (dyn Session + '_),
     dialect: Dialect,

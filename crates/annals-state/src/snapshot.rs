@@ -1,8 +1,8 @@
-//! Snapshots: folded state of streams, which may be forgotten.
+//! Snapshots: folded state of streams. They are a cache, and may be dropped.
 //!
-//! - N1  The nearest snapshot is the newest of its stream and schema that is not beyond the version asked for. One that is put
-//!       late never hides a newer one; one of the same version takes the place of the one before it.
-//! - N2  Of a stream the newest [`SNAPSHOTS_KEPT`] are kept, of one schema.
+//! - N1  The nearest snapshot is the newest of its stream and schema that is not beyond the version asked for. One that is
+//!       stored late never hides a newer one; one of the same version replaces the one before it.
+//! - N2  Of each stream the newest [`SNAPSHOTS_KEPT`] of one schema are kept.
 
 mod memory;
 
@@ -19,7 +19,7 @@ pub const SNAPSHOTS_KEPT: usize = 4;
 pub struct StoredSnapshot {
     /// The stream that was folded.
     pub stream: StreamId,
-    /// What the bytes are of: the aggregate's name, its snapshot version, and, if an event has another shape than its first,
+    /// The schema of the state: the aggregate's name, its snapshot version, and, if an event has another shape than its first,
     /// a digest of the versions and upcasters of its events.
     pub schema: String,
     /// The version up to which it was folded, inclusive.
@@ -34,13 +34,13 @@ pub struct StoredSnapshot {
     pub state: Bytes,
 }
 
-/// Where snapshots are kept: apart from the log, and allowed to forget.
+/// A store of snapshots, apart from the log. It may drop any of them.
 #[async_trait]
 pub trait SnapshotStore: Send + Sync + 'static {
-    /// Keeps a snapshot, and of the same stream only the newest few beside it. Those of another schema may go.
+    /// Stores a snapshot, and deletes all but the newest few of its stream. Those of another schema may be deleted.
     async fn put(&self, snapshot: StoredSnapshot) -> Result<(), Cause>;
 
-    /// The newest snapshot of this stream and schema that is not beyond this version.
+    /// Returns the newest snapshot of this stream and schema that is not beyond this version.
     async fn nearest(
         &self,
         stream: &StreamId,
@@ -48,6 +48,6 @@ pub trait SnapshotStore: Send + Sync + 'static {
         up_to: Version,
     ) -> Result<Option<StoredSnapshot>, Cause>;
 
-    /// Forgets all snapshots of a stream: one of them has turned out wrong.
+    /// Deletes all snapshots of a stream, because one of them is wrong.
     async fn forget(&self, stream: &StreamId) -> Result<(), Cause>;
 }

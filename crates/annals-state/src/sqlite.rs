@@ -1,6 +1,7 @@
 //! State in a SQLite file: `state.sqlite`, in the directory of an embedded log.
 //!
-//! - S1  It is bound to one log. Opened for another, it is emptied: a directory is one process's, and the other log is gone.
+//! - S1  It is bound to one log. Opened for another log, it is emptied: a directory belongs to one process, and the
+//!       other log is gone.
 //! - S2  Each call is one transaction, which locks the file for writing before it reads.
 
 mod snapshots;
@@ -22,7 +23,7 @@ use crate::{
     StateError, StateStore, blocking, state_failed, whole,
 };
 
-/// State in a SQLite file. A clone is the same.
+/// State in a SQLite file. A clone is another handle to it.
 #[derive(Clone)]
 pub struct SqliteState {
     log: StoreId,
@@ -31,15 +32,15 @@ pub struct SqliteState {
 }
 
 impl SqliteState {
-    /// Opens the state of this log in this file, which is made if need be.
+    /// Opens the state of this log in this file, which is created if necessary.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if the file is broken, with what can be done; [`Error::Unavailable`] if it cannot be used now.
+    /// [`Error::Damaged`] if the file is corrupt, with what to do; [`Error::Unavailable`] if it cannot be used now.
     pub async fn open(path: PathBuf, log: StoreId) -> Result<Self> {
         Self::open_with_clock(path, log, Arc::new(SystemClock)).await
     }
 
-    /// The same with a clock, by which leases end.
+    /// The same, with another clock for leases.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -85,7 +86,7 @@ impl From<SqlError> for Opening {
     }
 }
 
-/// Why a transaction was given up.
+/// Why a transaction was rolled back.
 enum Failed {
     Sql(SqlError),
     State(StateError),
@@ -193,7 +194,7 @@ impl Values {
         })
     }
 
-    /// Makes the row unless there is one. Returns whether it was made.
+    /// Inserts the row unless there is one. Returns whether it was inserted.
     fn insert(&self, connection: &Connection) -> rusqlite::Result<bool> {
         let sql =
             format!("INSERT INTO checkpoints ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING");

@@ -1,4 +1,4 @@
-//! The state as a whole: what memory, SQLite and databases have in common.
+//! The state as a whole: the interface of memory, SQLite and databases.
 
 use annals_core::StoreId;
 
@@ -6,8 +6,8 @@ use crate::{CheckpointStore, LeaseStore, SnapshotStore};
 
 /// Durable state beside one log.
 ///
-/// `annals-testkit` holds an implementation to what the three traits promise (`state_contract!`).
+/// `annals-testkit` checks an implementation against the guarantees of the three traits (`state_contract!`).
 pub trait StateStore: CheckpointStore + LeaseStore + SnapshotStore {
-    /// The log that it is the state of.
+    /// The log to which the state belongs.
     fn log(&self) -> StoreId;
 }

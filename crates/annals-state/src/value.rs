@@ -1,9 +1,9 @@
-//! One cell of a table: what a projection puts into a column and reads from it, in any database.
+//! The value of a column, in any database.
 
-/// The content of one column of one row.
+/// The value of one column of one row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Value {
-    /// Nothing.
+    /// NULL.
     #[default]
     Null,
     /// A whole number.

@@ -1,4 +1,4 @@
-//! Tables of a projection that would lose rows which its checkpoint counts: those of storage engines without transactions,
+//! Tables of a projection that could lose rows which its checkpoint covers: tables of storage engines without transactions,
 //! unlogged and temporary ones.
 
 use crate::Dialect;
@@ -12,7 +12,7 @@ pub fn tables(dialect: Dialect) -> &'static str {
                 SELECT e.engine FROM information_schema.engines AS e WHERE e.transactions = 'YES')
             ORDER BY t.table_name"
         }
-        // Sequences are among them: one that is set back gives numbers twice.
+        // Sequences too: one that is set back returns numbers twice.
         _ => {
             "SELECT c.relname::text, CASE c.relpersistence WHEN 'u' THEN 'unlogged' ELSE 'temporary' END
             FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

@@ -15,7 +15,7 @@ use crate::{Advanced, Checkpoint, CheckpointStore, Lease, Params, SqlError, Stat
 
 const COLUMNS: &str = "position, event_id, ladder";
 
-/// A checkpoint that stands for nothing: that of a row which is only locked.
+/// The checkpoint of a row that exists only to be locked.
 const NOTHING: Checkpoint = Checkpoint { position: Position::ZERO, event: None, ladder: None };
 
 fn values(name: &str, checkpoint: &Checkpoint) -> Result<Vec<Value>, StateError> {
@@ -124,7 +124,7 @@ impl CheckpointStore for SqlState {
     ) -> Result<bool, StateError> {
         let values = values(name, checkpoint)?;
         let mut transaction = self.begin().await?;
-        // How many rows an insert has changed that has found one is said differently by each server.
+        // The row count of an insert that found a row differs between servers.
         let was_there = Self::is_there(&mut transaction, name).await?;
         if !was_there {
             transaction.run(&self.insert(), &values).await?;
@@ -133,7 +133,7 @@ impl CheckpointStore for SqlState {
         if was_there {
             return Ok(false);
         }
-        // Another may have made one in between, which stayed.
+        // Another process may have inserted one in between, which was kept.
         Ok(self.checkpoint(name).await?.as_ref() == Some(checkpoint))
     }
 

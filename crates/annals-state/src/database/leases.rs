@@ -21,7 +21,7 @@ impl Transaction {
     /// what is committed.
     ///
     /// # Errors
-    /// As the database says.
+    /// Errors of the database.
     pub async fn is_held(&mut self, lease: &Lease) -> Result<bool, Fault> {
         let name = Value::Text(lease.name.clone());
         let rows = self.run(&format!("{STORED} FOR UPDATE"), &[name]).await?.rows;
@@ -46,7 +46,7 @@ impl SqlState {
     async fn time(&self, transaction: &mut Transaction) -> Result<i64, StateError> {
         let answer = transaction.run(&format!("SELECT {}", clock(self.dialect())), &[]).await?;
         let time = answer.rows.first().and_then(|row| i64::from_value(&row[0]));
-        Ok(time.ok_or_else(|| Fault::unavailable("the database does not tell the time"))?)
+        Ok(time.ok_or_else(|| Fault::unavailable("the database does not return the time"))?)
     }
 
     async fn try_acquire(&self, name: &str, holder: &str, length: Duration) -> Result<Acquired, StateError> {
@@ -79,7 +79,8 @@ impl LeaseStore for SqlState {
         check_name(holder)?;
         for _ in 1..TRIES {
             match self.try_acquire(name, holder, length).await {
-                // Others make the row too, and the database has undone one of us. Done twice, the second has the greater token.
+                // Another process inserts the row too, and the database rolled this transaction back. The second of both has the
+                // greater token.
                 Err(StateError::Failed(annals_core::Error::Unavailable(_))) => {}
                 acquired => return acquired,
             }
