@@ -1,11 +1,11 @@
-//! Appends that are to be judged together, and what of the log they were decided on may be lost.
+//! Appends that are validated together, and the event they may rest on that the log has lost.
 
 use annals_core::{Append, Condition, Position, StoreId, Version, Witness};
 
-/// Appends that are to be judged together.
+/// Appends that are validated together.
 #[derive(Clone, Debug)]
 pub struct Batch<'a> {
-    /// The appends, in the order in which they came in.
+    /// The appends, in the order of their arrival.
     pub appends: Vec<Pending<'a>>,
     /// The newest event that was known when `lost` was looked up. It must be in the log when the batch is written: if it is
     /// not, events were lost meanwhile.
@@ -14,23 +14,23 @@ pub struct Batch<'a> {
     pub log: StoreId,
 }
 
-/// An append that is to be judged.
+/// An append to be validated.
 #[derive(Clone, Copy, Debug)]
 pub struct Pending<'a> {
     /// The append.
     pub append: &'a Append,
-    /// An event that the log was found to have lost after the append came in.
+    /// An event that was found to be lost after the append arrived.
     pub lost: Option<Witness>,
 }
 
 impl Pending<'_> {
-    /// Whether a condition may hold although the append was decided on events that are lost.
+    /// Whether a condition may hold although the append rests on lost events.
     pub(crate) fn is_doubtful(&self) -> bool {
         self.lost.is_some() && self.append.conditions.iter().any(names_only_a_place)
     }
 }
 
-/// Whether a condition is about a version or a position at which another history has another event.
+/// Whether a condition names a version or a position, at which another history may have another event.
 pub(crate) fn names_only_a_place(condition: &Condition) -> bool {
     match condition {
         Condition::Version { expected, .. } => {

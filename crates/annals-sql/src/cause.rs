@@ -1,11 +1,11 @@
-//! A cause that the callers of several appends get.
+//! A cause that the callers of several appends share.
 
 use std::fmt;
 use std::sync::Arc;
 
 use annals_core::Cause;
 
-/// A cause that several callers get.
+/// A cause that several callers share.
 #[derive(Clone)]
 pub struct SharedCause(Arc<dyn std::error::Error + Send + Sync>);
 

@@ -1,4 +1,4 @@
-//! What a database is to the writer: how it is reached, and what is said to it. The flow of it is `writer`'s.
+//! The interface of the writer to a database: connections and statements. Their order is in `writer`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,37 +13,37 @@ use crate::{Asked, Facts, Failure, Lineage, Staged, Step, Tail};
 /// How the rows of a group are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// As a transaction of its own.
+    /// In a transaction of their own.
     Whole,
-    /// In the transaction that is open. The log may not be as the group assumes.
+    /// In the open transaction. The assumptions of the group are checked.
     Assuming,
-    /// In the transaction that is open and holds the lock of the log, after what is so was read.
+    /// In the open transaction, which holds the lock of the log and has read the facts.
     Locked,
 }
 
-/// A database with a log in it, as it is written to.
+/// A database with a log, for writing.
 ///
-/// After an error the connection is given up, with whatever was not committed on it.
+/// After an error the connection is closed, and what was not committed on it is rolled back.
 #[async_trait]
 pub trait Database: Send + Sync + 'static {
-    /// How its connections are made.
+    /// The driver of its connections.
     type Driver: Driver<Connection = Self::Connection, Error = Self::Error>;
     /// A connection that writes.
     type Connection: Send + 'static;
-    /// What the library says when something fails.
+    /// The error of the driver.
     type Error: Send;
 
     /// How connections that write are made.
     fn driver(&self) -> &Arc<Self::Driver>;
 
-    /// By what the log is recognised.
+    /// The identity and the newest known event of the log.
     fn lineage(&self) -> &Arc<Lineage>;
 
-    /// The longest that the server may take to answer a statement.
+    /// Time limit for the answer of the server to a statement.
     fn silence(&self) -> Duration;
 
-    /// Checks under the lock of the log that it is the one that is meant and is as the group assumes, and writes the group,
-    /// in one round trip. `None` if it is not as assumed; then nothing was written, and no transaction is open.
+    /// Locks the log, checks its identity and the assumptions of the group, and writes the group, in one round trip. `None` if an
+    /// assumption does not hold; then nothing was written, and no transaction is open.
     async fn append(
         &self,
         connection: &mut Self::Connection,
@@ -54,22 +54,21 @@ pub trait Database: Send + Sync + 'static {
     /// Begins a transaction.
     async fn begin(&self, connection: &mut Self::Connection) -> Result<(), Self::Error>;
 
-    /// Begins a transaction, locks the log until its end, checks that it is the one that is meant, and reads what a group
-    /// must know of it.
+    /// Begins a transaction, locks the log until its end, checks its identity, and reads the facts that a group needs.
     async fn lock(&self, connection: &mut Self::Connection, asked: &Asked<'_>) -> Result<Facts, Self::Error>;
 
-    /// The transaction that is open, for statements of others.
+    /// The open transaction, for statements of inline projections.
     fn session<'a>(&self, connection: &'a mut Self::Connection) -> Box<dyn Session + 'a>;
 
-    /// Commits. Bare names of tables are those of the log again, whatever a session has entered.
+    /// Commits. Resets unqualified table names to the schema of the log.
     async fn commit(&self, connection: &mut Self::Connection) -> Result<(), Self::Error>;
 
-    /// Takes back what is open. Bare names of tables are those of the log again.
+    /// Rolls back. Resets unqualified table names to the schema of the log.
     async fn roll_back(&self, connection: &mut Self::Connection) -> Result<(), Self::Error>;
 
-    /// What an error means that came at this step.
+    /// Classifies an error of this step.
     fn failure(error: Self::Error, step: Step) -> Failure;
 
-    /// The log goes to here, by what this process has committed.
+    /// Reports the new head of the log after a commit of this process.
     fn written(&self, _head: Position) {}
 }

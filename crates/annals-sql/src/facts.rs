@@ -1,4 +1,4 @@
-//! What a group of appends is judged on: what is assumed of the log, or what was read of it under its lock.
+//! The facts by which a group of appends is validated: assumed, or read from the log under its lock.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,18 +9,18 @@ use annals_core::{
 
 use crate::Batch;
 
-/// What is known of the log, as far as a group must know it. What is not in here is not in the log.
+/// The facts of the log that concern a group. What is not in here is not in the log.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// Position of the last event.
     pub head: Position,
-    /// Streams that exist, of those that were asked for.
+    /// The requested streams that exist.
     pub versions: HashMap<StreamId, Version>,
     /// Keys that are used, and the position of their append's first event.
     pub keys: HashMap<IdempotencyKey, Position>,
     /// Event ids that are used in their stream, and where the event is.
     pub ids: HashMap<StreamId, HashMap<EventId, Position>>,
-    /// The events that stand where an append's may stand already.
+    /// The events at the positions at which those of a repeated append may be already.
     pub places: BTreeMap<Position, (StreamId, Version, EventId)>,
     /// The newest events of streams, where one is assumed: it must be there. It always stays there once it is, so it need not
     /// be looked for under the lock, but on the connection on which the group is written.
@@ -30,10 +30,10 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What must be so for all of these appends to be written: that each stream is at the version that its first
-    /// condition expects, and that keys and ids are new. `None` if the appends alone do not show it.
+    /// The assumptions under which all of these appends are written: each stream is at the version that its first condition
+    /// expects, and keys and ids are new. `None` if they do not follow from the appends alone.
     ///
-    /// The head is not assumed, so no position that is judged on these facts means anything.
+    /// The head is not assumed, so positions derived from these facts have no meaning.
     pub fn assumed<'a>(appends: impl IntoIterator<Item = &'a Append>) -> Option<Self> {
         let mut assumed = Self::default();
         let mut staged: HashMap<&StreamId, u64> = HashMap::new();
@@ -47,7 +47,7 @@ impl Facts {
                         assumed.versions.insert(stream.clone(), Version::new(version));
                     }
                     Condition::Version { .. } => {}
-                    // What the group itself writes is not seen by anybody yet.
+                    // No reader has seen what the group itself writes.
                     Condition::Newest { stream, version, event } if before(stream) == 0 => {
                         assumed.assume_newest(stream, *version, *event);
                     }
@@ -61,7 +61,7 @@ impl Facts {
         Some(assumed)
     }
 
-    /// Assumes that this is the newest event of the stream. Its position is not known; one that no log has stands for it.
+    /// Assumes that this is the newest event of the stream. Its position is not known, and is represented by one that no log has.
     fn assume_newest(&mut self, stream: &StreamId, version: Version, event: EventId) {
         self.versions.entry(stream.clone()).or_insert(version);
         if self.newest.insert(stream.clone(), event).is_none() {
@@ -71,7 +71,7 @@ impl Facts {
         }
     }
 
-    /// Notes the queries that are asked about, and returns those that must be looked up, with their numbers.
+    /// Records the queries of the conditions, and returns those that must be looked up, with their numbers.
     pub fn note_matches<'a>(&mut self, asked: &Asked<'a>) -> Vec<(usize, &'a Query, Position)> {
         let mut to_look_up = Vec::new();
         for (number, &(query, after)) in asked.matches.iter().enumerate() {
@@ -85,26 +85,26 @@ impl Facts {
         to_look_up
     }
 
-    /// The first event that the query with this number means is here.
+    /// Records the position of the first event that matches the query with this number.
     pub fn matched(&mut self, number: usize, position: Position) {
         if let Some((_, _, first)) = self.matches.get_mut(number) {
             *first = Some(position);
         }
     }
 
-    /// Where the event with this id stands in this stream.
+    /// The version and position of the event with this id in this stream.
     pub fn position_of(&self, stream: &StreamId, id: EventId) -> Option<Position> {
         self.ids.get(stream)?.get(&id).copied()
     }
 }
 
-/// What must be read of the log so that these appends can be judged.
+/// The facts that must be read from the log to validate these appends.
 #[derive(Debug)]
 pub struct Asked<'a> {
     appends: Vec<&'a Append>,
-    /// The event that the log must still have.
+    /// The event that the log must still contain.
     pub known: Witness,
-    /// Streams whose version is asked for.
+    /// Streams whose version is needed.
     pub streams: Vec<&'a StreamId>,
     /// Keys that may be used.
     pub keys: Vec<&'a IdempotencyKey>,
@@ -119,7 +119,7 @@ pub struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// What these appends need.
+    /// The facts that these appends need.
     pub fn of(batch: &Batch<'a>) -> Self {
         let appends: Vec<_> = batch.appends.iter().map(|pending| pending.append).collect();
         let (mut streams, mut ids, mut matches) = (Vec::new(), Vec::new(), Vec::new());
@@ -151,8 +151,8 @@ impl<'a> Asked<'a> {
         Self { appends, known: batch.known, streams, keys, ids, matches, newest, seen }
     }
 
-    /// The positions at which an append's events may stand already, once it is known where its first event stands, and
-    /// those of the events that must be the newest or that were seen: each range inclusive.
+    /// The positions at which the events of a repeated append may be already, given the position of its first event, and those of
+    /// events that must be the newest or that were seen. Ranges are inclusive.
     pub fn ranges(&self, facts: &Facts) -> Vec<(Position, Position)> {
         let ranges = self.appends.iter().filter_map(|append| {
             let write = append.writes.first()?;
@@ -165,12 +165,12 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// The end of the log as a group found it.
+/// The end of the log before a group.
 #[derive(Clone, Debug)]
 pub struct Tail {
     /// Position of the last event before the group.
     pub position: Position,
-    /// When that was recorded; the group's times are held to it.
+    /// When that was recorded: a lower bound of the times of the group.
     pub recorded_at: Timestamp,
     /// The version of each of the group's streams before it, in their order.
     pub versions: Vec<Version>,

@@ -6,30 +6,29 @@ use annals_state::Fault;
 use crate::Stopped;
 use crate::cause::SharedCause;
 
-/// What was under way when a database failed.
+/// The step during which a database failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing that writes, or nothing that could have been committed yet.
+    /// A step that cannot have committed anything.
     Read,
     /// A commit, or a statement that commits by itself.
     Commit,
 }
 
-/// Why a group was not written. Several appends may get the same answer, so it can be copied.
+/// Why a group was not written. It can be cloned, because several appends may get it.
 #[derive(Clone, Debug)]
 pub enum Failure {
-    /// Nothing was written, whatever the appends of the group.
+    /// Nothing was written, independently of the appends. A retry may succeed.
     Unavailable(SharedCause),
-    /// Nothing was written, and nothing will be until somebody changes something: rights, a setting, the tables.
+    /// Nothing was written, and a retry fails too until an operator changes privileges, a setting or the tables.
     Unusable(SharedCause),
     /// There is no log.
     NoStore(SharedCause),
     /// The store was closed.
     Closed,
-    /// Nothing was written: the group took more time or memory than the database gives. One of its appends by itself
-    /// may not.
+    /// Nothing was written: the group exceeded a limit of time or memory of the database. A single append may not exceed it.
     Exhausted(SharedCause),
-    /// Nothing was written: the database refuses the rows of an append, and would again.
+    /// Nothing was written: the database refused the rows of an append; a retry fails too.
     Refused(SharedCause),
     /// Nothing was written: the log no longer has this event.
     Lost(Witness),
@@ -37,35 +36,35 @@ pub enum Failure {
     Indeterminate(SharedCause),
 }
 
-/// What an error of a database says about a group.
+/// The meaning of an error of a database for a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The server has not answered: whether it has committed is not known.
+    /// The server did not answer: it may have committed.
     Unknown,
-    /// The server has answered, or was sent nothing: nothing was committed.
+    /// The server answered, or nothing was sent: nothing was committed.
     Undone,
-    /// The same, and it will be so until somebody changes something.
+    /// The same, and a retry fails too until an operator changes something.
     Unusable,
-    /// The same, and the reason is one append that needs too much.
+    /// The same, and the cause is one append that needs too much.
     Exhausted,
-    /// The same, and the reason is the rows of one append.
+    /// The same, and the cause is the rows of one append.
     Refused,
 }
 
 impl Failure {
-    /// Nothing was written, because of this.
+    /// Nothing was written, with this cause.
     pub fn unavailable(cause: impl Into<Cause>) -> Self {
         Self::Unavailable(SharedCause::new(cause))
     }
 
-    /// It may have been committed: this came in between.
+    /// The group may have been committed, with this cause.
     pub fn indeterminate(cause: impl Into<Cause>) -> Self {
         Self::Indeterminate(SharedCause::new(cause))
     }
 
-    /// This error came at this step; `hint` says what can be done about it.
+    /// Maps an error at this step. `hint` is what an operator can do about it.
     pub fn at(step: Step, error: impl Into<Cause>, verdict: Verdict, hint: &'static str) -> Self {
-        let cause = SharedCause::new(Told { hint, error: error.into() });
+        let cause = SharedCause::new(WithHint { hint, error: error.into() });
         match (verdict, step) {
             (Verdict::Unknown, Step::Commit) => Self::Indeterminate(cause),
             (Verdict::Refused, _) => Self::Refused(cause),
@@ -75,7 +74,7 @@ impl Failure {
         }
     }
 
-    /// The store itself has stopped this step.
+    /// Maps a step that the store itself stopped.
     pub fn stopped(step: Step, stopped: Stopped) -> Self {
         match (stopped, step) {
             (Stopped::OtherHistory { seen }, _) => Self::Lost(seen),
@@ -88,23 +87,23 @@ impl Failure {
         }
     }
 
-    /// Whether the reason is the rows of one append of a group, so that the others may be written without it.
+    /// Whether the cause is the rows of one append of a group, so that the others can be written without it.
     pub(crate) fn may_be_of_one(&self) -> bool {
         matches!(self, Self::Refused(_))
     }
 }
 
-/// An error of the driver and what can be done about it.
+/// An error of the driver, and what an operator can do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{hint}")]
-struct Told {
+struct WithHint {
     hint: &'static str,
     #[source]
     error: Cause,
 }
 
 impl Stopped {
-    /// What it means for the sender of a statement.
+    /// Maps it to the error of a statement.
     pub fn fault(self) -> Fault {
         match self {
             stopped if stopped.needs_somebody() => Fault::Store(Failure::stopped(Step::Read, stopped).into()),

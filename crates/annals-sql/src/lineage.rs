@@ -1,13 +1,13 @@
-//! By which a log is recognised again: its identity, and the newest event that this process knows to be in it.
+//! The lineage of a log, by which it is recognised: its identity, and the newest event that this process knows to be in it.
 //!
-//! - L1  Every connection, append and page carries both to the database and is refused or noticed there, in the same
-//!       transaction, if the log is another one or has lost that event.
+//! - L1  Every connection, append and page carries both to the database and checked there, in the same transaction: another
+//!       log is refused, and a lost event is detected.
 //! - L2  A server that follows another may not have an event yet. One that is read as the log itself refuses then: it is not
-//!       older than what was read before. One that is read as a replica says how far it has come.
-//! - L3  Another identity is never accepted. A lost event is accepted once: what was under way is answered with it, what
-//!       is known of the log is dropped, and later calls are about the log as it is.
+//!       older than what was read before. One that is read as a replica reports how far it is.
+//! - L3  Another identity is never accepted. A lost event is accepted once: calls in progress fail with it, what is known of
+//!       the log is dropped, and later calls use the log as it is.
 //!
-//! Next: `stopped`, what a caller gets to know.
+//! Next: `stopped`, the errors.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -34,39 +34,39 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// An event that was found to be lost since the losses were this many, if any was.
+    /// An event that was found to be lost since the number of losses was this; `None` if there is none.
     pub fn lost_since(&self, losses: u64) -> Option<Witness> {
         self.lost.filter(|_| self.losses > losses)
     }
 }
 
-/// What a database says of the log that it has.
+/// The log of a database, as the database reports it.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
     /// The identity of its log.
     pub store: StoreId,
-    /// The event at the position that was asked about; `None` if there is none.
+    /// The event at the requested position; `None` if there is none.
     pub event: Option<EventId>,
     /// What the server is.
     pub role: Role,
 }
 
-/// What a server is to a log.
+/// The role of a server for a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It takes writes: what it does not have, the log does not have.
+    /// It accepts writes: an event that it does not have is not in the log.
     Primary,
-    /// It only reads, as one that follows another, and is read as the log itself.
+    /// It is read-only, as a standby is, and is read as the log itself.
     Standby,
-    /// It follows another, and is read as a replica, which may be behind.
+    /// It is a standby, and is read as a replica, which may lag.
     Replica,
 }
 
 impl Role {
-    /// The role of a server that says whether it follows another one.
+    /// The role of a server, by whether it is a standby.
     ///
     /// # Errors
-    /// If it is read as a replica and follows none.
+    /// If it is read as a replica and is not a standby.
     pub fn of(follows: bool, read_as_replica: bool) -> Result<Self, Stopped> {
         match (follows, read_as_replica) {
             (true, true) => Ok(Self::Replica),
@@ -76,7 +76,7 @@ impl Role {
         }
     }
 
-    /// Checks that a server has what comes before a read: `from` is the first number that is read, and the server has those up
+    /// Checks that a server has the events before a read: `from` is the first number that is read, and the server has those up
     /// to `end`.
     ///
     /// # Errors
@@ -106,12 +106,12 @@ impl Lineage {
         self.id
     }
 
-    /// The newest event that is known. The origin of the log if none is.
+    /// The newest known event; the origin of the log if none is known.
     pub fn newest(&self) -> Witness {
         self.known().newest
     }
 
-    /// How often events were found to be lost. What was decided before the last time may rest on lost events.
+    /// How often events were found to be lost. A decision before the last loss may rest on lost events.
     pub fn losses(&self) -> u64 {
         self.known().losses
     }
@@ -121,12 +121,12 @@ impl Lineage {
         *self.known()
     }
 
-    /// The log goes to here, or further.
+    /// Records that the log has at least this head.
     pub fn reached(&self, head: Position) {
         self.progress.passed(head);
     }
 
-    /// This event is in the log.
+    /// Records that this event is in the log.
     pub fn saw(&self, event: Witness) {
         let mut known = self.known();
         if event.position > known.newest.position {
@@ -134,14 +134,14 @@ impl Lineage {
         }
     }
 
-    /// The newest of these events is in the log.
+    /// Records that the newest of these events is in the log.
     pub fn saw_all(&self, events: &[RecordedEvent]) {
         if let Some(newest) = events.iter().max_by_key(|event| event.position) {
             self.saw(Witness::of(newest));
         }
     }
 
-    /// Whether the log has what was seen, if this is the event that it has at that position.
+    /// Whether the log still has the event that was seen, if this is the event at its position.
     pub fn has(&self, seen: Witness, event: Option<EventId>) -> bool {
         match seen.position {
             Position::ZERO => seen == Witness::origin(self.id),
@@ -149,10 +149,10 @@ impl Lineage {
         }
     }
 
-    /// Compares what a database has with the log. `asked` is the event that it was asked about.
+    /// Compares the log of a database with the known one. `asked` is the event whose position was requested.
     ///
     /// # Errors
-    /// If it is another log, or is read from a server that does not have the event yet. A log that has lost the event is noted
+    /// If it is another log, or is read from a server that does not have the event yet. A lost event is recorded
     /// ([`lost`](Self::lost)).
     pub fn check(&self, asked: Witness, found: Found) -> Result<(), Stopped> {
         if found.store != self.id {
@@ -172,10 +172,10 @@ impl Lineage {
         Ok(())
     }
 
-    /// The log no longer has this event: nothing is known of it any more, and who waits for it to grow is woken.
+    /// Records that the log has lost this event: drops what is known of the log, and wakes the calls that wait for it to grow.
     pub fn lost(&self, event: Witness) {
         let mut known = self.known();
-        // Another call may have found out already, and gone on from there.
+        // Another call may have recorded it already, and newer events since.
         if known.newest != event {
             return;
         }

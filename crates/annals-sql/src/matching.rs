@@ -1,10 +1,10 @@
-//! Queries: what an index answers of each alternative, and what is filtered, whatever the database believes of its tables.
+//! Plans of queries: which index serves each alternative, and what is filtered, independently of the planner of the database.
 //!
-//! The alternatives of a query become arms. Each arm goes along one index that gives positions in order, and filters by
+//! The alternatives of a query become arms. Each arm scans one index that has positions in order, and filters by
 //! the rest: so it stops at the limit, and no plan has to sort. An item with several types is an arm for each of them,
-//! unless it has something rarer to go by. The positions of all arms are one ordered set.
+//! unless it has a more selective property. The positions of all arms are one ordered set.
 //!
-//! Knows no SQL: what an arm is in it, the stores say.
+//! Knows no SQL: the stores translate the arms.
 
 use annals_core::{Direction, EventId, Query, QueryItem};
 
@@ -46,12 +46,12 @@ pub fn order(direction: Direction) -> &'static str {
     }
 }
 
-/// The arms of a query that does not mean every event.
+/// The arms of a query that does not match every event.
 pub fn arms(query: &Query) -> Vec<Arm<'_>> {
     query.items.iter().flat_map(of_item).collect()
 }
 
-/// The arms of one item. What is likely to be rarest comes first.
+/// The arms of one item. The property that is likely to be the most selective comes first.
 fn of_item(item: &QueryItem) -> Vec<Arm<'_>> {
     let id = item.id.iter().map(|id| Property::Id(*id));
     let predecessor = item.predecessor.iter().map(|name| Property::Predecessor(name.as_str()));

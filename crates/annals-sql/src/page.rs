@@ -1,11 +1,11 @@
-//! Pages: which rows are read for one, and what it says about the next. The same for every database.
+//! Pages: which rows are read for one, and where the next one begins. The same for every database.
 
 use annals_core::{
     Direction, Error, LogPage, LogRead, Place, Position, RecordedEvent, Result, StreamPage, StreamRead,
     Version,
 };
 
-/// A page holds no more events once those in it have this many bytes.
+/// A page is full once its events have this many bytes.
 pub const PAGE_BYTES: i64 = 8 << 20;
 
 /// The largest number that a column holds.
@@ -30,7 +30,7 @@ fn span(from: u64, to: u64, direction: Direction, limit: usize) -> (i64, i64, i6
     }
 }
 
-/// The page that these events are, in the direction of the read; `whole` says that no more are meant.
+/// Makes a page of these events, in the direction of the read. `whole` is whether there are no more that match.
 ///
 /// # Errors
 /// `Damaged` if events are missing among them: positions have no gaps.
@@ -57,7 +57,7 @@ pub fn log_page(read: &LogRead, events: Vec<RecordedEvent>, whole: bool, head: P
     Ok(LogPage { events, next, end, head })
 }
 
-/// The page that these events of a stream are, in the direction of the read; `whole` says that there are no more.
+/// Makes a page of these events of a stream, in the direction of the read. `whole` is whether there are no more.
 ///
 /// # Errors
 /// `Damaged` if events are missing among them: versions have no gaps.
@@ -87,7 +87,7 @@ pub fn stream_page(
     Ok(StreamPage { events, next, end, version })
 }
 
-/// The first number that should be there and is not, of a read of a sequence that goes from 1 to `end`.
+/// The first missing number in a read of a sequence from 1 to `end`.
 fn missing(
     from: u64,
     end: u64,

@@ -2,11 +2,11 @@
 
 use annals_core::Invalid;
 
-/// Checks that an address has no parameters but these, and none twice. A driver passes over one that it does not know, so that
-/// `schma=demo` would open the log in another schema. A name that ends in `[` stands for all that begin with it.
+/// Checks that an address has no parameters but these, and none twice. A driver ignores unknown parameters, so that
+/// `schma=demo` would open the log in another schema. A name that ends in `[` is a prefix.
 ///
 /// # Errors
-/// [`Invalid`], with the name of the first other one, never its value, which may be a password.
+/// [`Invalid`], with the name of the first unknown parameter, never its value, which may be a password.
 pub fn check_parameters(url: &str, known: &[&str]) -> Result<(), Invalid> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let query = query.split('#').next().unwrap_or_default();

@@ -1,21 +1,21 @@
-//! Whether a log has the index of predecessors: a log of an earlier version gets it by `annals migrate`, and never when it is
-//! opened. Without it a look-up by predecessor would go through the whole table, so it is refused.
+//! Whether a log has the index of predecessors. A log of an earlier version gets it by `annals migrate`, not when it is opened.
+//! Without it a query by predecessor would scan the whole table, so it is refused.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use annals_core::{Append, Condition, Query, Result};
 
-/// What is known of the index of predecessors.
+/// Whether the index of predecessors was found.
 #[derive(Debug, Default)]
 pub struct Predecessors {
     is_there: AtomicBool,
 }
 
 impl Predecessors {
-    /// Looks for the index, by `look`, if the query names a predecessor and the index was not found before.
+    /// Checks for the index, by `look`, if the query names a predecessor and the index was not found before.
     ///
     /// # Errors
-    /// `missing`, if it is not there; as `look`.
+    /// `missing`, if it does not exist; those of `look`.
     pub async fn check(
         &self,
         named: bool,
@@ -25,7 +25,7 @@ impl Predecessors {
         if !named || self.is_there.load(Ordering::Relaxed) {
             return Ok(());
         }
-        // Another process may have made it meanwhile.
+        // Another process may have created it meanwhile.
         if !look().await? {
             return Err(missing());
         }

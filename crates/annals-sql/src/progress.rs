@@ -1,6 +1,6 @@
-//! How far the log is known to go: what waiting ends by.
+//! The newest known head of the log, for which readers wait.
 //!
-//! Only what was read from the log or committed to it counts, never what a notification says.
+//! It is what was read from the log or committed to it, never what a notification contains.
 
 use std::sync::Arc;
 
@@ -10,23 +10,23 @@ use tokio::sync::{Notify, watch};
 use crate::Stopped;
 use crate::cause::SharedCause;
 
-/// The newest head that anybody in this process has seen. A clone is the same.
+/// The newest head that this process has seen. A clone is another handle to it.
 #[derive(Clone, Debug)]
 pub struct Progress(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
     known: watch::Sender<Known>,
-    /// Somebody has begun to wait.
+    /// Notified when a call begins to wait.
     asked: Notify,
 }
 
 #[derive(Clone, Debug)]
 struct Known {
     head: Position,
-    /// Up to here events were known that are lost.
+    /// The newest position of a lost event that was known.
     lost_to: Position,
-    /// How often it turned out that who waits would wait in vain, and why the last time.
+    /// How often all waiting calls were failed, and the cause of the last time.
     failures: u64,
     failure: Option<SharedCause>,
 }
@@ -39,13 +39,13 @@ impl Known {
 }
 
 impl Progress {
-    /// The log is known to go to here.
+    /// Makes the progress of a log whose head is known.
     pub fn at(head: Position) -> Self {
         let known = Known { head, lost_to: Position::ZERO, failures: 0, failure: None };
         Self(Arc::new(Parts { known: watch::Sender::new(known), asked: Notify::new() }))
     }
 
-    /// The log was found to go to here, or further.
+    /// Records a head of the log.
     pub fn passed(&self, head: Position) {
         self.0.known.send_if_modified(|known| {
             let further = head > known.head;
@@ -54,7 +54,7 @@ impl Progress {
         });
     }
 
-    /// The log no longer has this event: how far it goes is not known, and who waits gets to know.
+    /// Records that the log has lost this event: its head is not known, and the waiting calls fail.
     pub(crate) fn lost(&self, event: Witness) {
         self.0.known.send_modify(|known| {
             (known.head, known.lost_to) = (Position::ZERO, known.lost_to.max(event.position));
@@ -62,7 +62,7 @@ impl Progress {
         self.fail(Stopped::OtherHistory { seen: event });
     }
 
-    /// Who waits now is answered with this, which is `Unavailable`: it was not possible to look at the log for too long.
+    /// Fails the waiting calls with this, an `Unavailable`: the log could not be read for too long.
     pub fn fail(&self, cause: impl Into<Cause>) {
         self.0.known.send_modify(|known| {
             (known.failures, known.failure) = (known.failures + 1, Some(SharedCause::new(cause)));
@@ -92,12 +92,12 @@ impl Progress {
         }
     }
 
-    /// Waits until somebody waits who did not at the last call, or has begun to since.
+    /// Waits until a call begins to wait, or has begun since the last call of this.
     pub async fn asked(&self) {
         self.0.asked.notified().await;
     }
 
-    /// Whether anybody waits.
+    /// Whether a call waits.
     pub fn is_waited_for(&self) -> bool {
         self.0.known.receiver_count() > 0
     }

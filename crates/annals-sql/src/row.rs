@@ -1,11 +1,11 @@
-//! An event as a row: what is the same in every database.
+//! The row of an event: what all databases have in common.
 //!
 //! ```text
 //! position | append_position | entity_type | entity_id | entity_version | event_id | event_type | ...
 //! ```
 //!
-//! `entity_id` is the whole name of the stream, `entity_type` its category. Data that is text without NUL lies in
-//! `event_data`, where any client can read it; other data lies in `event_binary`. One of them is NULL.
+//! `entity_id` is the whole name of the stream, `entity_type` its category. Data that is text without NUL is in
+//! `event_data`, where any client can read it; other data is in `event_binary`. One of them is NULL.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use annals_core::{
     Position, RecordedEvent, StreamId, Tag, Text, Timestamp, Version,
 };
 
-/// How an event's data lies in its row.
+/// The data of an event in its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored<'a> {
     /// In `event_data`.
@@ -24,7 +24,7 @@ pub enum Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// Where this data belongs.
+    /// Chooses the column for this data.
     pub fn of(data: &'a [u8]) -> Self {
         match std::str::from_utf8(data) {
             Ok(text) if !text.contains('\0') => Self::Text(text),
@@ -32,7 +32,7 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// The text, if it is text.
+    /// Returns the text, if it is text.
     pub fn text(self) -> Option<&'a str> {
         match self {
             Self::Text(text) => Some(text),
@@ -40,7 +40,7 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// The bytes, if they are no text.
+    /// Returns the bytes, if they are not text.
     pub fn binary(self) -> Option<&'a [u8]> {
         match self {
             Self::Text(_) => None,
@@ -81,11 +81,11 @@ pub struct EventRow {
     pub event_type: String,
     /// Version of the shape of its data.
     pub schema_version: i32,
-    /// The media type; nothing is JSON.
+    /// The content type; `None` is JSON.
     pub content_type: Option<String>,
     /// Its data, if it is text.
     pub event_data: Option<String>,
-    /// Its data, if it is no text.
+    /// Its data, if it is not text.
     pub event_binary: Option<Vec<u8>>,
     /// The tags as a JSON array.
     pub tags: Option<String>,
@@ -111,7 +111,7 @@ impl EventRow {
     /// The event.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if the row is none that a store has written: somebody else has changed it.
+    /// [`Error::Damaged`] if the row is not one that a store writes.
     pub fn into_event(self) -> Result<RecordedEvent, Error> {
         let position = self.position;
         self.read().map_err(|invalid| Error::Damaged {

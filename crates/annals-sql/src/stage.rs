@@ -1,7 +1,7 @@
-//! Judgement of a group, append by append, and the rows of those that are to be written.
+//! Validation of a group, append by append, and the rows of the valid ones.
 //!
-//! Each append is judged by `annals_core::admit` against the facts and everything that is staged before it. An append that
-//! came in before the log was found to have lost events may have been decided on them: see [`doubted`].
+//! Each append is validated by `annals_core::admit` against the facts and everything that is staged before it. An append that
+//! arrived before a loss of events was found may rest on lost events: see [`doubted`].
 //! Next below: `database`, which writes the rows.
 
 use std::collections::HashMap;
@@ -15,16 +15,16 @@ use annals_core::{
 use crate::batch::names_only_a_place;
 use crate::{Batch, Facts, Pending, Tail};
 
-/// A group of appends, judged: what is assumed of the log, and the rows.
+/// A validated group of appends: its assumptions about the log, and its rows.
 #[derive(Debug)]
 pub struct Staged<'a> {
     facts: Facts,
-    /// The event that the log must still have.
+    /// The event that the log must still contain.
     pub known: Witness,
     log: StoreId,
     /// The streams that the group writes or assumes something of.
     pub streams: Vec<StagedStream>,
-    /// The events, in the order of their positions: the first stands one behind the head.
+    /// The events, in the order of their positions: the first is at the position after the head.
     pub events: Vec<StagedEvent<'a>>,
     outcomes: Vec<Outcome>,
     by_name: HashMap<StreamId, usize>,
@@ -64,14 +64,14 @@ pub struct StagedEvent<'a> {
     pub recorded_at: Timestamp,
 }
 
-/// What becomes of one append of a group.
+/// The verdict on one append of a group.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// It is written: this many events from this place of the group on.
     Written { start: usize, count: usize },
     /// Its key is known: the append begins at this position.
     Keyed(Position),
-    /// Its events stand there already, from this position on.
+    /// Its events are in the log already, from this position on.
     Repeated(Position),
     /// It is invalid.
     Invalid(Invalid),
@@ -80,20 +80,19 @@ pub enum Outcome {
 }
 
 impl<'a> Staged<'a> {
-    /// These appends, judged on what they assume themselves of the log. `None` if the log must be read to know that each of
-    /// them is to be written.
+    /// Validates these appends by their own assumptions about the log. `None` if the log must be read to validate them.
     pub fn assuming(batch: &Batch<'a>, now: Timestamp) -> Option<Self> {
         if batch.appends.iter().any(Pending::is_doubtful) {
             return None;
         }
         let facts = Facts::assumed(batch.appends.iter().map(|pending| pending.append))?;
-        let staged = Self::judge(facts, batch, now);
+        let staged = Self::validate(facts, batch, now);
         let whole = staged.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Written { .. }));
         whole.then_some(staged)
     }
 
-    /// Judges these appends on these facts. `now` is what the store's clock shows.
-    pub fn judge(facts: Facts, batch: &Batch<'a>, now: Timestamp) -> Self {
+    /// Validates these appends against these facts. `now` is the time of the clock of the store.
+    pub fn validate(facts: Facts, batch: &Batch<'a>, now: Timestamp) -> Self {
         let mut staged = Self {
             facts,
             known: batch.known,
@@ -119,7 +118,7 @@ impl<'a> Staged<'a> {
             };
             staged.outcomes.push(outcome);
         }
-        // What is only looked at must be as it was assumed to be as well.
+        // Assumptions about streams that are only read must hold too.
         let looked_at: Vec<_> = staged.facts.versions.keys().cloned().collect();
         for stream in looked_at {
             staged.stream(&stream);
@@ -127,24 +126,24 @@ impl<'a> Staged<'a> {
         staged
     }
 
-    /// The end of the log as it stays, if the group has nothing to write. Only for facts that were read.
+    /// The end of the log if the group has nothing to write. Only for facts that were read.
     pub fn nothing(&self) -> Option<Tail> {
         let tail = Tail { position: self.facts.head, recorded_at: Timestamp::MIN, versions: Vec::new() };
         self.events.is_empty().then_some(tail)
     }
 
-    /// The last event of the group, once it is known behind what it was written. `None` if nothing was.
+    /// The last event of the group, given the end of the log before it. `None` if nothing was written.
     pub fn newest(&self, tail: &Tail) -> Option<Witness> {
         let id = self.events.last()?.write.event.id;
         Some(Witness { position: tail.position.plus(self.events.len() as u64), id })
     }
 
-    /// What became of each append, in their order.
+    /// The verdicts on the appends, in their order.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
     }
 
-    /// The outcome of the append whose events these are, once it is known behind what they were written.
+    /// The outcome of the append with these events, given the end of the log before the group.
     pub fn appended(&self, start: usize, count: usize, tail: &Tail) -> Appended {
         let events = &self.events[start..start + count];
         let places = events
@@ -155,7 +154,7 @@ impl<'a> Staged<'a> {
         Appended::new(tail.position.plus(start as u64 + 1), recorded_at, places, last, false)
     }
 
-    /// The events of the group as they stand in the log, once it is known behind what they were written.
+    /// The events of the group as recorded, given the end of the log before it.
     pub(crate) fn recorded_behind(&self, tail: &Tail) -> Vec<RecordedEvent> {
         let recorded = self.events.iter().zip(1..).map(|(event, place)| {
             RecordedEvent::record(
@@ -232,11 +231,11 @@ impl<'a> Staged<'a> {
     }
 }
 
-/// The judgement on an append that came in before this event was found to be lost.
+/// The verdict on an append that arrived before this event was found to be lost.
 ///
-/// Whether it is in the log already is judged as ever: its key and its ids are its own. But a condition that names a version
-/// or a position may hold by chance, or be violated by events that the caller cannot take on top of what it has seen: each
-/// such condition is answered with the loss. One that names an event, or that there is none, is exact in any history.
+/// A repetition is found as usual, by its key and ids. But a condition that names a version or a position may hold by chance, or
+/// be violated by events that do not follow those that the caller has seen: each such condition fails with the loss. One that names
+/// an event, or requires that there is none, is exact in any history.
 fn doubted(admission: Admission, append: &Append, lost: Witness) -> Admission {
     let mut violated = match admission {
         Admission::Write => Vec::new(),

@@ -1,4 +1,4 @@
-//! Why a store itself stops a call, beside what its database says.
+//! Why a store itself stops a call, apart from errors of its database.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use annals_core::{Error, Invalid, StoreId, Witness};
 /// Why a store itself stops a call.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Stopped {
-    /// The log takes no appends any more.
+    /// The log does not accept appends any longer.
     #[error("the log has moved to another database: ask where, and send it there")]
     Moved,
     /// The address leads to another log.
@@ -29,7 +29,7 @@ pub enum Stopped {
         /// The event that was there.
         seen: Witness,
     },
-    /// A server that follows another does not have yet what was read before.
+    /// A standby does not have yet what was read before.
     #[error(
         "this server only reads, as one that follows another, and does not have {seen} yet: wait until it does, or have \
          the address lead to the primary"
@@ -38,7 +38,7 @@ pub enum Stopped {
         /// What it does not have.
         seen: String,
     },
-    /// The log is not there, and may not be made.
+    /// The log does not exist, and may not be created.
     #[error("there is no log: there are no tables of Annals here")]
     NoLog,
     /// The tables of the log are older than this version, and may not be changed.
@@ -61,7 +61,7 @@ pub enum Stopped {
         "the server does not give locks to sessions (GET_LOCK): by them it is known which session to end"
     )]
     NoLock,
-    /// A server that should follow another takes writes.
+    /// A server that should be a standby accepts writes.
     #[error("this server follows no other any more, so it is no replica")]
     NoReplica,
     /// The server has a setting with which it does not do what the store relies on.
@@ -76,18 +76,18 @@ pub enum Stopped {
     /// The server has not answered in time.
     #[error("the database has not answered for {} ms: the connection is given up", .0.as_millis())]
     Silent(Duration),
-    /// What is to be sent is larger than the server lets through.
+    /// The statement is larger than the server accepts.
     #[error("takes {bytes} bytes, of {bytes_max} that the server's max_allowed_packet lets through")]
     TooLarge {
         /// The bytes.
         bytes: usize,
-        /// The most that it lets through.
+        /// The limit of the server.
         bytes_max: usize,
     },
 }
 
 impl Stopped {
-    /// Whether it stays so until somebody changes something. An address may lead back, and a server may catch up by itself.
+    /// Whether a retry fails too until an operator changes something. An address may lead back, and a standby may catch up.
     pub(crate) fn needs_somebody(&self) -> bool {
         match self {
             Self::Moved
@@ -109,7 +109,7 @@ impl Stopped {
     }
 }
 
-/// Whether an append was not written because the log has moved.
+/// Whether an append was not written because the log was moved.
 pub fn has_moved(error: &Error) -> bool {
     matches!(stopped(error), Some(Stopped::Moved))
 }
@@ -122,7 +122,7 @@ pub fn of_opening(error: Error) -> Error {
     }
 }
 
-/// What the store itself has said, if it has.
+/// The reason of the store itself, if there is one.
 fn stopped(error: &Error) -> Option<&Stopped> {
     let mut cause = error.cause().map(|cause| cause as &(dyn std::error::Error + 'static));
     while let Some(error) = cause {

@@ -1,8 +1,8 @@
-//! The writer: the one connection over which the groups of a store are written, and the steps that this takes.
+//! The writer: the one connection over which the groups of a store are written, and the steps of a write.
 //!
-//! - W1  A connection on which anything has failed is given up, with whatever was not committed on it. The next group begins
-//!       on a new one.
-//! - W2  What fails while a commit may be under way is [`Step::Commit`], everything else [`Step::Read`].
+//! - W1  After any error the connection is closed, and what was not committed on it is rolled back. The next group uses a new
+//!       one.
+//! - W2  An error while a commit may be in progress is [`Step::Commit`], everything else [`Step::Read`].
 //! - W3  Each step has a time limit on this side. A writer that is dropped in the middle of a step leaves nothing open.
 //!
 //! Next above: `committer`, and `inline` with rows of projections; below: `database`, whose words differ.
@@ -29,18 +29,17 @@ impl<D: Database> Writer<D> {
         Self { database, line: None }
     }
 
-    /// By what the log is recognised.
+    /// The identity and the newest known event of the log.
     pub(crate) fn lineage(&self) -> &Lineage {
         self.database.lineage()
     }
 
-    /// Gives the connection up, with whatever is open on it.
+    /// Closes the connection and rolls back what is open on it.
     pub(crate) fn give_up(&mut self) {
         self.line = None;
     }
 
-    /// Writes the group and commits it, if what it assumes is so: one transaction, one round trip. If not, nothing was
-    /// written.
+    /// Writes the group and commits it if its assumptions hold: one transaction, one round trip. If not, nothing was written.
     pub(crate) async fn write(&mut self, staged: &Staged<'_>) -> Result<Option<Tail>, Failure> {
         let limit = self.database.silence();
         let mut line = self.take().await?;
@@ -54,8 +53,8 @@ impl<D: Database> Writer<D> {
         Ok(tail)
     }
 
-    /// Begins a transaction and writes the group in it, if what it assumes is so. If not, nothing was written, and no
-    /// transaction is open.
+    /// Begins a transaction and writes the group in it if its assumptions hold. If not, nothing was written, and no transaction is
+    /// open.
     pub(crate) async fn begin(&mut self, staged: &Staged<'_>) -> Result<Option<Tail>, Failure> {
         let limit = self.database.silence();
         let mut line = self.take().await?;
@@ -67,8 +66,7 @@ impl<D: Database> Writer<D> {
         Ok(tail)
     }
 
-    /// Locks the log, judges these appends on what is so, and writes those that are to be written. The transaction stays
-    /// open.
+    /// Locks the log, validates these appends against it, and writes the valid ones. The transaction stays open.
     pub(crate) async fn begin_locked<'a>(
         &mut self,
         clock: &dyn Clock,
@@ -79,7 +77,7 @@ impl<D: Database> Writer<D> {
         let asked = Asked::of(batch);
         let facts = timeout(limit, self.database.lock(line.begin(Step::Read), &asked)).await;
         let facts = self.ended(&mut line, Step::Read, facts)?;
-        let staged = Staged::judge(facts, batch, clock.now());
+        let staged = Staged::validate(facts, batch, clock.now());
         let tail = match staged.nothing() {
             Some(tail) => tail,
             None => {
@@ -95,19 +93,19 @@ impl<D: Database> Writer<D> {
         Ok((staged, tail))
     }
 
-    /// The transaction that is open, for one who says when it is done ([`Writer::session_done`]).
+    /// Returns the open transaction. The caller reports when it is done with it ([`Writer::session_done`]).
     pub(crate) fn session(&mut self) -> Option<Box<dyn Session + '_>> {
         self.line.as_mut().map(|(line, _)| self.database.session(line.begin(Step::Read)))
     }
 
-    /// Nothing is under way in the transaction that is open.
+    /// Records that no statement is in progress in the open transaction.
     pub(crate) fn session_done(&mut self) {
         if let Some((line, _)) = &mut self.line {
             line.end();
         }
     }
 
-    /// Commits what is open.
+    /// Commits the open transaction.
     pub(crate) async fn finish(&mut self, staged: &Staged<'_>, tail: &Tail) -> Result<(), Failure> {
         let limit = self.database.silence();
         let mut line = self.open()?;
@@ -118,10 +116,10 @@ impl<D: Database> Writer<D> {
         Ok(())
     }
 
-    /// Takes back what is open.
+    /// Rolls the open transaction back.
     pub(crate) async fn undo(&mut self) {
         let limit = self.database.silence();
-        // A connection on which that fails is given up, which undoes it as well.
+        // If that fails, the connection is closed, which rolls it back too.
         let Ok(mut line) = self.open() else { return };
         let undone = timeout(limit, self.database.roll_back(line.begin(Step::Read))).await;
         if self.ended(&mut line, Step::Read, undone).is_ok() {
@@ -129,7 +127,7 @@ impl<D: Database> Writer<D> {
         }
     }
 
-    /// Takes the connection out, or makes a new one. It is put back when all has gone well.
+    /// Takes the connection, or opens a new one. It is put back after a success.
     async fn take(&mut self) -> Result<Line<D::Driver>, Failure> {
         let driver = self.database.driver().clone();
         let idle = &mut self.line;
@@ -137,13 +135,13 @@ impl<D: Database> Writer<D> {
         line.map_err(|error| D::failure(error, Step::Read))
     }
 
-    /// Takes the connection out on which a transaction is open.
+    /// Takes the connection with the open transaction.
     fn open(&mut self) -> Result<Line<D::Driver>, Failure> {
         let open = self.line.take().map(|(line, _)| line).filter(|line| !line.is_under_way());
         open.ok_or_else(|| Failure::unavailable("no transaction is open"))
     }
 
-    /// The result of a step. A line whose server is silent stays in the middle of it, so that it is ended there too.
+    /// The result of a step. If the server does not answer, the line stays in use, so that the statement is cancelled there too.
     fn ended<T>(
         &self,
         line: &mut Line<D::Driver>,
