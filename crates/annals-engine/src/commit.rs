@@ -28,7 +28,6 @@ use std::sync::Arc;
 
 use annals_core::Error;
 
-use crate::planted::Bug;
 use crate::read::view::Log;
 use crate::thread::{self, Condvar, Mutex, MutexGuard};
 use outcome::Answered;
@@ -141,8 +140,7 @@ impl Commit {
     pub fn carry_out(&self, request: Request) -> Option<Request> {
         let Some(mut desk) = self.desk.try_lock() else { return Some(request) };
         let Desk { writer: Some(writer), turn } = &mut *desk else { return Some(request) };
-        let is_free = *turn == Turn::Free || self.log.planted.is(Bug::TakesATurnThatIsTaken);
-        if !is_free {
+        if *turn != Turn::Free {
             return Some(request);
         }
         // What needs a new run, segment or space is for the thread: that may take long on any disk.
@@ -189,14 +187,11 @@ impl Commit {
 
     fn call(&self, queue: &mut Queue) {
         queue.due = true;
-        if !self.log.planted.is(Bug::ForgetsToWake) {
-            self.wake.notify_one();
-        }
+        self.wake.notify_one();
     }
 
     /// What the thread does: all that waits, as often as it is called, until the log is closed.
     pub fn run(&self) {
-        self.log.planted.take_along();
         loop {
             let closing = {
                 let mut queue = self.queue.lock();

@@ -36,7 +36,6 @@ use crate::log::frame::Origin;
 use crate::log::identity;
 use crate::log::segment::{BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, run_of, walk};
 use crate::log::terms::hashes_of;
-use crate::planted::{Bug, Planted};
 use crate::read::view::{Lists, Run, RunIndex};
 
 /// What is cleared or written again at once.
@@ -246,9 +245,6 @@ impl Opening<'_> {
         let head = tail.next.previous();
         check_end(segment, tail)?;
         check_runs(self.names, head)?;
-        if Planted::here().is(Bug::IgnoresALostEnd) {
-            return Ok(());
-        }
         durable::check_end(durable, &segment.name, tail.byte, head)
     }
 
@@ -452,9 +448,8 @@ impl Builder {
     ) -> Result<(), crate::log::encoding::Malformed> {
         let mut first = true;
         frame.records(|byte, record| {
-            let mut body = crate::log::body::Body::read(record.body)?;
+            let body = crate::log::body::Body::read(record.body)?;
             check_name(body.stream)?;
-            body.key = body.key.filter(|_| !Planted::here().is(Bug::ForgetsKeysAtOpen));
             self.hashes.clear();
             hashes_of(&body, &mut self.hashes);
             self.index.insert(&body, &self.hashes, record.version, Offset::new(byte, first));
@@ -493,24 +488,20 @@ fn reads_differ(segment: &Segment, byte: u64) -> Fault {
 
 fn clear_and_sync(segment: &Segment, end: &End, remains: u64) -> Result<(), Fault> {
     let Segment { file, name, .. } = segment;
-    let planted = Planted::here();
     let mut byte = end.byte;
     let zeros = vec![0; MEND_BYTES];
-    while byte < remains && !planted.is(Bug::LeavesRemains) {
+    while byte < remains {
         let count = zeros.len().min((remains - byte) as usize);
         file.write_at(&zeros[..count], byte).map_err(Fault::io("clear", name))?;
         byte += count as u64;
     }
     let mut reader = BlockReader::new(&**file, name, segment.origin);
     let mut byte = end.unproven;
-    while byte < end.byte && !planted.is(Bug::DoesNotWriteAgain) {
+    while byte < end.byte {
         // Checked once more: what is read wrongly must not be written.
         let Some((bytes, Ok(header))) = reader.frame(byte)? else { return Err(reads_differ(segment, byte)) };
         file.write_at(&bytes[..header.length], byte).map_err(Fault::io("write again", name))?;
         byte += header.length as u64;
-    }
-    if planted.is(Bug::DoesNotSyncWhatItFound) {
-        return Ok(());
     }
     file.sync().map_err(Fault::io("sync", name))
 }
@@ -525,7 +516,7 @@ const BLOCK_BYTES: usize = 64 << 10;
 pub(crate) fn remains(segment: &Segment, end: &End) -> Result<u64, Fault> {
     let Segment { file, name, origin, .. } = segment;
     let last = last_used(&**file, name, *origin, end.byte)?;
-    if last == end.byte || Planted::here().is(Bug::TakesDamageForTheEnd) {
+    if last == end.byte {
         return Ok(last);
     }
     let mut candidates = Candidates::new(&**file, name, *origin, end.byte)?;

@@ -29,7 +29,6 @@ use crate::disk::{Disk, FileDisk, check_finished};
 use crate::error::Fault;
 use crate::index::{BlockCache, IdRange};
 use crate::log::frame::Encoded;
-use crate::planted::{Bug, Planted};
 use crate::proof::Proof;
 use crate::proof::receipt::{self, Head, Receipt};
 use crate::read::scan::{self, ScannedEvent};
@@ -112,7 +111,6 @@ impl EngineStore {
         let recovered = recovery::open(&*disk, &cache, &options)?;
         let head = recovered.tail.next.previous();
         let (_, older) = recovered.lists.runs.split_last().expect("there is a run, if only an empty one");
-        let older = if Planted::here().is(Bug::ForgetsIdsAtOpen) { &[] } else { older };
         let older_ids =
             older.iter().map(|run| run.index().id_range()).fold(IdRange::default(), IdRange::with);
         let log = Arc::new(Log::new(recovered.id, disk, cache, recovered.lists, head));

@@ -18,7 +18,6 @@ use crate::log::body::Body;
 use crate::log::frame::{Encoded, Placement};
 use crate::log::segment::link;
 use crate::log::terms::{IdentityHashes, Kind, id_hash};
-use crate::planted::Bug;
 use crate::read::fetch;
 use crate::read::keyed;
 use crate::read::view::{Run, RunIndex, View};
@@ -113,8 +112,7 @@ pub fn write(
                 index.insert_alike(write.event.id, record.hashes[0], offset);
             } else {
                 let body = Body::read(record.body).expect("what was encoded is read");
-                let keeps_old = staging.log.planted.is(Bug::KeepsOldVersions);
-                if index.insert(&body, record.hashes, versions[next], offset) && !keeps_old {
+                if index.insert(&body, record.hashes, versions[next], offset) {
                     // From now on the newest run knows.
                     staging.heads.remove(&write.stream);
                 }

@@ -21,7 +21,6 @@ use super::seal::{Sealable, Sealer};
 use crate::error::Fault;
 use crate::log::frame::Encoded;
 use crate::log::segment::Segment;
-use crate::planted::Bug;
 use crate::read::view::Log;
 use crate::thread::{AtomicU64, Instant, Mutex};
 
@@ -118,15 +117,11 @@ impl Syncer {
         let answered = match self.poison.error() {
             Some(poisoned) => Err((poisoned.chain(), false)),
             None => self.write(&group).map_err(|fault| {
-                let forgiven = matches!(fault, Fault::Io { action, .. } if self.log.planted.forgives(action));
                 let why = Error::from(fault).chain();
-                if !forgiven {
-                    self.poison.set(&why);
-                }
+                self.poison.set(&why);
                 (why, true)
             }),
         };
-        let late = answered.is_ok() && self.log.planted.is(Bug::PublishesAfterTheAnswers);
         for Answer { to, outcome, append, encoded, _permit } in group.answers {
             let written = matches!(outcome, Ok(Outcome::Written(..)));
             // Nobody listens any more if the caller has gone.
@@ -135,9 +130,6 @@ impl Syncer {
                 Err((why, true)) if written => Err(Error::Indeterminate(why.clone().into())),
                 Err((why, _)) => Err(Error::Poisoned(why.clone().into())),
             }));
-        }
-        if late {
-            self.log.publish(group.head);
         }
         if answered.is_ok() {
             group.ended.into_iter().for_each(|run| self.seal(run));
@@ -150,27 +142,11 @@ impl Syncer {
             return Ok(());
         }
         let began = Instant::now();
-        let planted = self.log.planted;
-        let sync = || segment.file.sync().map_err(Fault::io("sync", &segment.name));
-        let early = planted.is(Bug::AcknowledgesBeforeTheSync);
-        if early {
-            sync()?;
-        }
         segment.file.write_at(frames, *start).map_err(Fault::io("write", &segment.name))?;
-        if planted.is(Bug::PublishesBeforeTheSync) {
-            self.log.publish(*head);
-        }
-        if planted.is(Bug::NotesBeforeTheSync) {
-            self.log.note_durable(*head);
-        }
-        if !early {
-            sync()?;
-        }
+        segment.file.sync().map_err(Fault::io("sync", &segment.name))?;
         self.log.check_place(segment)?;
         self.log.set_recorded_at(*recorded_at);
-        if !planted.is(Bug::PublishesAfterTheAnswers) {
-            self.log.publish(*head);
-        }
+        self.log.publish(*head);
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.took.store(took, Ordering::Relaxed);
         Ok(())

@@ -32,7 +32,6 @@ use crate::error::Fault;
 use crate::index::MemoryIndex;
 use crate::log::frame::{self, Encoded, Mark};
 use crate::log::segment::{End, HEADER_BYTES, Segment, SegmentHeader, link};
-use crate::planted::Bug;
 use crate::read::view::{Run, RunIndex};
 
 /// A group ends when its frames are this large.
@@ -149,11 +148,7 @@ impl Writer {
         } else if self.run_is_full() {
             self.end_run();
         }
-        let room = self.allocate(self.staging.tail.byte + bytes);
-        if room.is_err() && self.staging.log.planted.is(Bug::KeepsThePositionsOfTheRefused) {
-            self.staging.tail.next = self.staging.tail.next.plus(versions.len() as u64);
-        }
-        room?;
+        self.allocate(self.staging.tail.byte + bytes)?;
         let mut frames = std::mem::take(&mut self.open_group.frames);
         let outcome = stage::write(&mut self.staging, append, encoded, versions, recorded_at, &mut frames);
         self.open_group.frames = frames;
@@ -255,7 +250,7 @@ impl Writer {
             end: self.staging.tail,
             index: std::mem::replace(&mut self.staging.active.index, index),
         };
-        if !self.has_staged() || self.staging.log.planted.is(Bug::SealsBeforeAllIsDurable) {
+        if !self.has_staged() {
             self.syncer.seal(ended);
         } else if let Some(last) = self.groups.back_mut().filter(|_| self.open_group.answers.is_empty()) {
             last.ended.push(ended);
@@ -266,10 +261,7 @@ impl Writer {
 
     /// Ends the active segment and begins the next.
     fn roll(&mut self) -> Result<(), Error> {
-        let late = self.staging.log.planted.is(Bug::RollsBeforeAllIsDurable);
-        if !late {
-            self.flush()?;
-        }
+        self.flush()?;
         let header = SegmentHeader {
             store: self.staging.log.id,
             base: self.staging.tail.next,
@@ -277,11 +269,6 @@ impl Writer {
             link: self.staging.tail.link,
             recorded_at: self.staging.tail.recorded_at,
         };
-        if self.staging.log.planted.is(Bug::MarksTheEndFirst) {
-            let tail = self.staging.tail;
-            self.mark(Mark::End);
-            self.staging.tail = tail;
-        }
         let file = header.create(&*self.staging.log.disk).map_err(|(fault, begun)| {
             let error = Error::from(fault);
             if begun {
@@ -289,9 +276,6 @@ impl Writer {
             }
             error
         })?;
-        if late {
-            self.flush()?;
-        }
         self.end_run();
         self.mark(Mark::End);
         // What was allocated and not needed. If this fails, the zeros stay: they do no harm.

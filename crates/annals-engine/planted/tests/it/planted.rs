@@ -1,7 +1,7 @@
 //! The tests of the tests: bugs are planted in the engine, or between it and its disk, and the simulation that finds
 //! nothing in the engine as it is must find each of them, on the same schedules.
 //!
-//! Run by `cargo test -p annals-engine --features planted --test it planted`, as `cargo xtask test` does.
+//! Run by `cargo xtask planted`, and so by `cargo xtask test`.
 
 use std::io;
 use std::sync::Arc;
