@@ -37,8 +37,8 @@ pub enum Bug {
     TakesFramesUnchecked,
     /// Whatever follows it, a broken frame is the end of the log.
     TakesDamageForTheEnd,
-    /// What is behind the last whole frame stays there.
-    LeavesRemains,
+    /// A torn tail stays there.
+    LeavesTheTornTail,
     /// The last group, which may never have been synced, is not written again.
     DoesNotWriteAgain,
     /// What was found, and may never have been synced, is not synced.
@@ -53,9 +53,9 @@ pub enum Bug {
     ShowsWhatIsStaged,
     /// A view takes the lists first, and then the head.
     TakesTheListsFirst,
-    /// An append that comes alone is executed although another thread writes.
-    TakesATurnThatIsTaken,
-    /// Who calls the thread does not wake it.
+    /// An append that comes alone is executed by its caller although there is a leader.
+    HasTwoLeaders,
+    /// A caller that calls the thread does not wake it.
     ForgetsToWake,
 }
 

@@ -1,7 +1,7 @@
 //! Making durable: groups of appends are written and synced here, and nowhere else; then published and answered.
 //!
-//! - Y1  One group at a time, in the order in which they were staged, all of a group in one segment: the holder of
-//!       the turn (`commit`) does it.
+//! - Y1  One group at a time, in the order in which they were staged, all of a group in one segment: the
+//!       leader (`commit`) does it.
 //! - Y2  An append is acknowledged after the sync of its frame, and published before it is acknowledged (G1).
 //! - Y3  A run is sealed after the sync of its last frame.
 //! - Y4  After a failed write or sync nothing more is written: the store is poisoned (G9).
@@ -39,7 +39,7 @@ pub struct Group {
     pub head: Position,
     /// Recorded time of that event.
     pub recorded_at: Timestamp,
-    /// Their answers, and those to appends that were judged against them.
+    /// Their answers, and those to appends that were decided by them.
     pub answers: Vec<Answer>,
     /// Runs that end among them: they are sealed when these are durable.
     pub ended: Vec<Sealable>,
@@ -49,7 +49,7 @@ pub struct Group {
 pub struct Answer {
     /// Who waits for it.
     pub to: oneshot::Sender<Reply>,
-    /// What became of the append, or why it could not be judged.
+    /// What became of the append, or why that could not be decided.
     pub outcome: Result<Outcome, Error>,
     /// The append.
     pub append: Append,

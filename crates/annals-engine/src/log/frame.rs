@@ -554,7 +554,7 @@ pub fn record<'a>(bytes: &'a [u8], position: Position, origin: &Origin) -> Resul
 /// Makes the checksums at the front of these bytes those of the frame that they look like, so that what is behind the
 /// checksums is reached; returns how long the frame is. For the fuzzing of decoders only.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn mend(bytes: &mut [u8], origin: &Origin) -> Option<usize> {
+pub(crate) fn repair_checksums(bytes: &mut [u8], origin: &Origin) -> Option<usize> {
     let header = peek(bytes, origin).ok()?;
     let frame = bytes.get_mut(..header.length)?;
     let mut crc = crc32c::crc32c_append(origin.salt, frame.get(8..header.records_at)?);

@@ -32,8 +32,8 @@ fn a_view_that_takes_the_lists_first_is_caught() {
 }
 
 #[test]
-fn two_who_write_at_once_are_caught() {
-    is_caught(Bug::TakesATurnThatIsTaken, ORDERS * 20);
+fn two_leaders_at_once_are_caught() {
+    is_caught(Bug::HasTwoLeaders, ORDERS * 20);
 }
 
 #[test]
