@@ -8,6 +8,7 @@
 mod edit;
 mod patches;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -31,13 +32,41 @@ pub fn run(arguments: &[String]) -> Outcome {
     }
 }
 
-/// Makes the copy as it must be now.
-pub fn make() -> Outcome {
-    let (engine, problems) = Sources::of(&Tree::read(&run::root())).patched();
+/// Makes the copy as it must be now. Returns the bugs in it.
+pub fn make() -> Result<BTreeSet<String>, String> {
+    let tree = Tree::read(&run::root());
+    let sources = Sources::of(&tree);
+    let (engine, problems) = sources.patched();
     if !problems.is_empty() {
         return Err(format!("the engine with planted bugs cannot be made\n{}", problems.join("\n")));
     }
-    write_copy(&run::root().join(COPY), engine)
+    write_copy(&run::root().join(COPY), engine)?;
+    Ok(sources.bugs().into_iter().map(str::to_owned).collect())
+}
+
+/// The bug that a test reports to have caught, if a line of its output does.
+pub fn caught_in(line: &str) -> Option<&str> {
+    // With one thread for tests the line begins with the name of the test, which may end with `caught` too.
+    let mut names =
+        line.split("caught ").skip(1).filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next());
+    names.find(|name| !name.is_empty())
+}
+
+/// How many bugs were caught, if all were.
+///
+/// # Errors
+/// The names of those that were not.
+pub fn check_caught(bugs: &BTreeSet<String>, caught: &BTreeSet<String>) -> Result<String, String> {
+    let missed: Vec<&str> = bugs.difference(caught).map(String::as_str).collect();
+    match missed.is_empty() {
+        true => Ok(format!("all {} planted bugs were caught", bugs.len())),
+        false => Err(format!(
+            "{} of {} planted bugs were not caught: {}",
+            missed.len(),
+            bugs.len(),
+            missed.join(", ")
+        )),
+    }
 }
 
 /// A cargo command in the copy, which `make` has made.
@@ -156,6 +185,23 @@ mod tests {
         let copy = "[workspace]\nmembers = [\"annals-engine\"]\n\
                     a = { path = \"../../crates/a\", version = \"1\" }\nb = \"2\"\n";
         assert_eq!(workspace(manifest), copy);
+    }
+
+    #[test]
+    fn a_bug_that_no_test_reports_as_caught_is_named() {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let lines = [
+            "caught ForgetsToWake in the model: deadlock!",
+            "test planted::a_torn_tail_that_is_left_is_caught ... caught LeavesTheTornTail: schedule 17",
+            "test planted::frames_that_are_taken_unchecked_are_caught ... ok",
+            "ShowsWhatIsStaged was not caught",
+        ];
+        let caught: BTreeSet<String> = lines.into_iter().filter_map(caught_in).map(str::to_owned).collect();
+        assert_eq!(caught, set(&["ForgetsToWake", "LeavesTheTornTail"]));
+        let bugs = set(&["ForgetsToWake", "LeavesTheTornTail", "ShowsWhatIsStaged"]);
+        let problem = "1 of 3 planted bugs were not caught: ShowsWhatIsStaged";
+        assert_eq!(check_caught(&bugs, &caught), Err(problem.to_owned()));
+        assert_eq!(check_caught(&caught, &bugs), Ok("all 2 planted bugs were caught".to_owned()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: runs the tests, and reports how long each suite took and which tests were skipped, and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -54,13 +54,15 @@ pub fn run_planted() -> Outcome {
 pub const MODELLED: [&str; 2] = ["--features", "shuttle"];
 
 fn planted(report: &mut Report) -> Outcome {
-    planted::make()?;
+    let bugs = planted::make()?;
     let cargo_test = || {
         let mut command = planted::cargo("test");
         command.args(MODELLED).args(["--lib", "--test", "it"]);
         command
     };
-    pass(cargo_test, &["model::", "planted::"], report)
+    pass(cargo_test, &["model::", "planted::"], report)?;
+    println!("{}", planted::check_caught(&bugs, &report.caught)?);
+    Ok(())
 }
 
 /// Whether the engine is among these crates.
@@ -137,6 +139,8 @@ struct Report {
     suites: Vec<(String, Duration)>,
     running: Option<(String, Instant)>,
     skipped: BTreeMap<String, usize>,
+    /// Planted bugs that a test reports to have caught.
+    caught: BTreeSet<String>,
     /// Whether every suite runs on every server.
     full: bool,
 }
@@ -148,6 +152,7 @@ impl Report {
             self.end_suite(now);
             self.running = Some((suite, now));
         }
+        self.caught.extend(planted::caught_in(line).map(str::to_owned));
         if line.starts_with("test ")
             && let Some((_, reason)) = line.split_once("... ignored")
         {

@@ -122,11 +122,16 @@ impl Sources {
         (edits, problems)
     }
 
-    /// Bugs without a patch or a test, and patches without a bug.
-    fn missing(&self) -> Vec<String> {
+    /// The bugs that are listed.
+    pub fn bugs(&self) -> BTreeSet<&str> {
         let listed = self.beside.get(BUGS).map_or("", String::as_str);
         let list = listed.split_once("pub enum Bug {\n").and_then(|(_, rest)| rest.split_once("\n}"));
-        let bugs: BTreeSet<&str> = list.map_or("", |(list, _)| list).lines().filter_map(variant).collect();
+        list.map_or("", |(list, _)| list).lines().filter_map(variant).collect()
+    }
+
+    /// Bugs without a patch or a test, and patches without a bug.
+    fn missing(&self) -> Vec<String> {
+        let bugs = self.bugs();
         let mut problems = Vec::new();
         if bugs.is_empty() {
             problems.push(format!("{ENGINE}{PLANTED}{BUGS}: the list of bugs is not found"));
