@@ -15,7 +15,7 @@ fn is_caught(bug: Bug, orders: usize) {
     let caught =
         seeds.find_map(|seed| catch_unwind(AssertUnwindSafe(|| explore_from(seed, orders, a_store))).err());
     plant(None);
-    let panic = caught.expect("the planted bug was not caught");
+    let panic = caught.unwrap_or_else(|| panic!("{bug:?} was not caught"));
     let text = panic.downcast_ref::<String>().map_or("it panicked", String::as_str);
     let line = format!("caught {bug:?} in the model: {}\n", text.lines().next().unwrap_or_default());
     let _ = std::io::stdout().write_all(line.as_bytes());
