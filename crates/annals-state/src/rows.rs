@@ -1,6 +1,8 @@
 //! The statements that a projection may run while it takes an event.
 
 #[cfg(feature = "sqlite")]
+use std::cell::RefCell;
+#[cfg(feature = "sqlite")]
 use std::sync::Arc;
 
 #[cfg(feature = "sqlite")]
@@ -18,17 +20,25 @@ use crate::{Dialect, Params, Row, SqlError, StatementChannel, row};
 /// Values are `?1`, `?2`, … in every database; `docs/sql-stores.md` says which SQL works in all of them.
 pub struct Tx<'a>(Over<'a>);
 
+/// At most this many statements are kept for the rest of a transaction.
+#[cfg(feature = "sqlite")]
+const PREPARED_MAX: usize = 16;
+
 enum Over<'a> {
     #[cfg(feature = "sqlite")]
-    Sqlite(&'a Connection),
+    Sqlite(&'a Connection, Prepared<'a>),
     Database(&'a StatementChannel),
 }
+
+/// Statements of this transaction, by their text: most events of a page run the same few.
+#[cfg(feature = "sqlite")]
+type Prepared<'a> = RefCell<Vec<(Box<str>, CachedStatement<'a>)>>;
 
 impl<'a> Tx<'a> {
     /// Those of a transaction on this connection to SQLite.
     #[cfg(feature = "sqlite")]
     pub fn new(connection: &'a Connection) -> Self {
-        Self(Over::Sqlite(connection))
+        Self(Over::Sqlite(connection, Prepared::default()))
     }
 
     /// Those of a transaction on another database, by a channel to its connection.
@@ -40,7 +50,7 @@ impl<'a> Tx<'a> {
     pub fn dialect(&self) -> Dialect {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(_) => Dialect::Sqlite,
+            Over::Sqlite(..) => Dialect::Sqlite,
             Over::Database(line) => line.dialect(),
         }
     }
@@ -53,11 +63,11 @@ impl<'a> Tx<'a> {
     pub fn still_one_transaction(&self) -> Result<(), SqlError> {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(connection) if connection.is_autocommit() => {
+            Over::Sqlite(connection, _) if connection.is_autocommit() => {
                 Err(SqlError::Statement("a statement failed and has undone the transaction".into()))
             }
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(_) => Ok(()),
+            Over::Sqlite(..) => Ok(()),
             Over::Database(line) => line.still_whole(),
         }
     }
@@ -71,8 +81,10 @@ impl<'a> Tx<'a> {
         let values = params.values()?;
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(connection) => {
-                Ok(prepare(connection, sql)?.execute(params_from_iter(values.iter().map(Cell)))?)
+            Over::Sqlite(connection, prepared) => {
+                let mut prepared = prepared.borrow_mut();
+                let statement = prepared_in(&mut prepared, connection, sql)?;
+                Ok(statement.execute(params_from_iter(values.iter().map(Cell)))?)
             }
             Over::Database(line) => Ok(usize::try_from(line.run(sql, values)?.changed).unwrap_or(usize::MAX)),
         }
@@ -109,7 +121,10 @@ impl<'a> Tx<'a> {
         let values = params.values()?;
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(connection) => select(connection, sql, &values),
+            Over::Sqlite(connection, prepared) => {
+                let mut prepared = prepared.borrow_mut();
+                rows_of(prepared_in(&mut prepared, connection, sql)?, &values)
+            }
             Over::Database(line) => Ok(row::read(line.run(sql, values)?)),
         }
     }
@@ -128,13 +143,35 @@ fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<
     Ok(statement)
 }
 
+/// The same, prepared once a transaction.
+#[cfg(feature = "sqlite")]
+fn prepared_in<'a, 'p>(
+    prepared: &'p mut Vec<(Box<str>, CachedStatement<'a>)>,
+    connection: &'a Connection,
+    sql: &str,
+) -> Result<&'p mut CachedStatement<'a>, SqlError> {
+    let index = match prepared.iter().position(|(known, _)| **known == *sql) {
+        Some(index) => index,
+        None => {
+            prepared.truncate(PREPARED_MAX - 1);
+            prepared.push((sql.into(), prepare(connection, sql)?));
+            prepared.len() - 1
+        }
+    };
+    Ok(&mut prepared[index].1)
+}
+
 /// The rows of an answer of SQLite.
 ///
 /// # Errors
 /// If SQLite refuses.
 #[cfg(feature = "sqlite")]
 pub fn select(connection: &Connection, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
-    let mut statement = prepare(connection, sql)?;
+    rows_of(&mut prepare(connection, sql)?, params)
+}
+
+#[cfg(feature = "sqlite")]
+fn rows_of(statement: &mut CachedStatement<'_>, params: &[Value]) -> Result<Vec<Row>, SqlError> {
     let columns: Arc<[String]> = statement.column_names().into_iter().map(String::from).collect();
     let mut answer = statement.query(params_from_iter(params.iter().map(Cell)))?;
     let mut rows = Vec::new();
