@@ -57,7 +57,6 @@ impl Sealer {
         let stop = stopping.clone();
         let thread = thread::Builder::new().name("annals-seal".into()).spawn(move || {
             disk::step_back();
-            log.planted.take_along();
             Sealing { log, stop, proof: None }.run(&runs);
         })?;
         Ok(Self { finished: Some(finished), stopping, thread: Some(thread) })

@@ -15,7 +15,6 @@ use crate::error::Fault;
 use crate::log::body::Body;
 use crate::log::encoding::get_u32;
 use crate::log::terms::{IdentityHashes, Kind};
-use crate::planted::{Bug, Planted};
 
 /// A merge does not make a run of more events than this: what it takes in memory grows with them.
 pub const MERGE_EVENTS_MAX: u64 = 8 << 20;
@@ -167,11 +166,6 @@ fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Re
                 continue;
             }
             let postings = cursor.term()?.expect("it was there").postings()?;
-            if index + 1 == runs.len() && Planted::here().is(Bug::MergesWithoutTheLastRun) {
-                cursor.advance();
-                next[index] = cursor.term()?.map(|term| (term.kind, term.name.to_vec()));
-                continue;
-            }
             if places.is_empty() {
                 first_version = postings.first_version;
             }

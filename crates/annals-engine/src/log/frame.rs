@@ -30,7 +30,6 @@ use bytes::Bytes;
 use super::body::{self, Body};
 use super::encoding::{Malformed, Reader, get_u32, put_signed, put_u32, put_varint};
 use super::terms::{hashes_of, id_hash};
-use crate::planted::{Bug, Planted};
 
 /// Events that a frame can hold.
 pub const EVENTS_MAX: usize = 1 << 16;
@@ -428,15 +427,14 @@ pub fn header(bytes: &[u8], origin: &Origin) -> Result<Header, Malformed> {
     for index in 0..u64::from(header.count) {
         let record = peek_record(&frame[at..])?;
         let expected = record.crc(&frame[at..], header.first.plus(index), origin)?;
-        if expected != get_u32(&frame[at..]) && !Planted::here().is(Bug::TakesFramesUnchecked) {
+        if expected != get_u32(&frame[at..]) {
             return Err(Malformed::Checksum("record"));
         }
         crc = crc32c::crc32c_append(crc, &expected.to_le_bytes());
         at += record.length;
     }
     crc = crc32c::crc32c_append(crc, &frame[4..8]);
-    let unchecked = Planted::here().is(Bug::TakesFramesUnchecked);
-    if crc != header.crc && !unchecked || at != header.length {
+    if crc != header.crc || at != header.length {
         return Err(Malformed::Checksum("frame"));
     }
     header.mark = match frame[8] {
@@ -556,7 +554,7 @@ pub fn record<'a>(bytes: &'a [u8], position: Position, origin: &Origin) -> Resul
 /// Makes the checksums at the front of these bytes those of the frame that they look like, so that what is behind the
 /// checksums is reached; returns how long the frame is. For the fuzzing of decoders only.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn mend(bytes: &mut [u8], origin: &Origin) -> Option<usize> {
+pub(crate) fn repair_checksums(bytes: &mut [u8], origin: &Origin) -> Option<usize> {
     let header = peek(bytes, origin).ok()?;
     let frame = bytes.get_mut(..header.length)?;
     let mut crc = crc32c::crc32c_append(origin.salt, frame.get(8..header.records_at)?);

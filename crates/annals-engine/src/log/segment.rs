@@ -117,7 +117,7 @@ impl SegmentHeader {
     }
 
     /// The header that stands in these bytes, which are broken, if they are made right where it is known how.
-    pub fn mended(bytes: &[u8], store: StoreId, base: Position) -> Option<Self> {
+    pub fn repaired(bytes: &[u8], store: StoreId, base: Position) -> Option<Self> {
         let mut bytes = bytes.get(..HEADER_BYTES as usize)?.to_vec();
         bytes[..8].copy_from_slice(MAGIC);
         put_u32(&mut bytes[8..], FORMAT_VERSION);

@@ -108,7 +108,7 @@ impl Headless<'_> {
     /// The salt, in an origin without time, and the time of creation if that is known.
     fn salted(&self) -> Result<Option<(Origin, Option<Timestamp>)>, Fault> {
         let origin = |salt| Origin { salt, base: self.base, created_at: Timestamp::from_micros(0) };
-        if let Some(header) = self.mended()? {
+        if let Some(header) = self.repaired()? {
             let known = origin(header.origin().salt);
             if self.first_event(known)?.is_some() {
                 return Ok(Some((known, Some(header.created_at))));
@@ -189,11 +189,11 @@ impl Headless<'_> {
     }
 
     /// The header as it stands there, made right where it is known how.
-    fn mended(&self) -> Result<Option<SegmentHeader>, Fault> {
+    fn repaired(&self) -> Result<Option<SegmentHeader>, Fault> {
         let mut bytes = [0; HEADER_BYTES as usize];
         let name = file_name(self.base);
         let count = self.file.read_at(&mut bytes, 0).map_err(Fault::io("read", &name))?;
-        Ok(self.store.and_then(|store| SegmentHeader::mended(&bytes[..count], store, self.base)))
+        Ok(self.store.and_then(|store| SegmentHeader::repaired(&bytes[..count], store, self.base)))
     }
 
     /// Recorded times of events of the segment, as the next one has them, and indexes.

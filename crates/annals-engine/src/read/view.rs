@@ -20,8 +20,7 @@ use crate::disk::Disk;
 use crate::error::Fault;
 use crate::index::{BlockCache, FileIndex, Index, MemoryIndex};
 use crate::log::segment::Segment;
-use crate::planted::{Bug, Planted};
-use crate::thread::{self, AtomicU64};
+use crate::thread::AtomicU64;
 
 /// How far the log has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,8 +89,6 @@ pub struct Log {
     pub cache: Arc<BlockCache>,
     /// How far it has come, for those who wait.
     pub progress: watch::Sender<Progress>,
-    /// What is wrong with it on purpose, if anything is.
-    pub planted: Planted,
     /// Position up to which it is written beside the log that it is durable.
     pub durable: Mutex<Position>,
     /// Recorded time of the newest event, in microseconds.
@@ -122,7 +119,6 @@ impl Log {
             disk,
             cache,
             progress: watch::Sender::new(Progress { head, closed: false }),
-            planted: Planted::here(),
             durable: Mutex::default(),
             recorded_at: AtomicI64::new(Timestamp::MIN.as_micros()),
             head: AtomicU64::new(head.get()),
@@ -170,17 +166,6 @@ impl Log {
 
     /// The log now.
     pub fn view(&self) -> View {
-        if self.planted.is(Bug::TakesTheListsFirst) {
-            let lists = self.lists.load_full();
-            // It goes wrong if the thread that looks is held up here for long.
-            (0..4).for_each(|_| thread::yield_now());
-            return View { lists, head: self.head() };
-        }
-        if self.planted.is(Bug::ShowsWhatIsStaged) {
-            let lists = self.lists.load_full();
-            let newest = lists.runs.last().expect("there is a run");
-            return View { head: newest.position(newest.index().count()).previous(), lists };
-        }
         // The head first: the lists that are read after it hold at least what lies below it.
         let head = self.head();
         View { head, lists: self.lists.load_full() }
