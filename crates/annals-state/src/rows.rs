@@ -90,6 +90,51 @@ impl<'a> Tx<'a> {
         }
     }
 
+    /// Runs a statement whose result is not asked for. In PostgreSQL, MariaDB and MySQL such statements are gathered and sent
+    /// together, so that a statement costs no round trip of its own: at the latest before the next statement whose result is asked
+    /// for, after 512 statements or a megabyte, and before the transaction is committed with the checkpoint. They are executed
+    /// in the order in which they were queued, also with [`execute`](Self::execute) and [`query`](Self::query) between them. SQLite
+    /// executes each at once.
+    ///
+    /// An error is reported by a later call, or after the event: nothing of its transaction stays then, and the events are applied
+    /// one by one, each with what it has queued, so that the status names the event whose statement fails.
+    ///
+    /// ```
+    /// # use annals_state::{SqlError, Tx};
+    /// # fn apply(tx: &Tx<'_>) -> Result<(), SqlError> {
+    /// tx.queue("INSERT INTO deposits (account, amount) VALUES (?1, ?2)", ("a1", 5))?;
+    /// tx.queue("UPDATE accounts SET balance = balance + ?2 WHERE id = ?1", ("a1", 5))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the statement names other values than it is given, is none that reads or changes rows, or if an earlier one has failed.
+    pub fn queue(&self, sql: &str, params: impl Params) -> Result<(), SqlError> {
+        match &self.0 {
+            #[cfg(feature = "sqlite")]
+            Over::Sqlite(..) => self.execute(sql, params).map(drop),
+            Over::Database(line) => {
+                line.still_whole()?;
+                line.queue(sql, params.values()?)
+            }
+        }
+    }
+
+    /// Executes what is queued, and fails if a statement has failed. The framework calls it after each event that is applied on
+    /// its own.
+    ///
+    /// # Errors
+    /// As [`still_one_transaction`](Self::still_one_transaction), or as the database says of a queued statement.
+    pub fn flush(&self) -> Result<(), SqlError> {
+        self.still_one_transaction()?;
+        match &self.0 {
+            #[cfg(feature = "sqlite")]
+            Over::Sqlite(..) => Ok(()),
+            Over::Database(line) => line.flush(),
+        }
+    }
+
     /// Runs a query and reads every row of the answer.
     ///
     /// # Errors

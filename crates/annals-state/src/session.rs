@@ -5,7 +5,7 @@ use std::sync::Arc;
 use annals_core::{Cause, Error, StoreId, chain};
 use async_trait::async_trait;
 
-use crate::{Dialect, Value};
+use crate::{Dialect, Translated, Value};
 
 /// A connection on which statements are executed one after the other, each within a time limit.
 ///
@@ -22,8 +22,32 @@ pub trait Session: Send {
     /// Carries out one statement in the database's own words, with its marks for these values.
     async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault>;
 
+    /// Carries out statements whose answers nobody asks for, one after the other, in as few round trips as the database can.
+    /// After one that fails none is executed, and the caller undoes the others.
+    async fn run_all(&mut self, statements: &[Queued]) -> Result<(), Fault>;
+
+    /// Begins a transaction, enters this schema and carries out a query without values there, in one round trip. Returns the whole
+    /// number in the first column of its first row; `None` if there is no row.
+    async fn begin(&mut self, place: &str, query: &str) -> Result<Option<i64>, Fault>;
+
     /// Says that nothing is open on it: others may have it.
     fn done(&mut self);
+}
+
+/// A statement whose answer nobody asks for.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// The statement, with the database's marks.
+    pub statement: Arc<Translated>,
+    /// What `places` of the statement are places among.
+    pub values: Vec<Value>,
+}
+
+impl Queued {
+    /// The values, one for each mark.
+    pub fn marked(&self) -> Vec<&Value> {
+        self.statement.places.iter().map(|place| &self.values[*place]).collect()
+    }
 }
 
 /// What a statement has answered.

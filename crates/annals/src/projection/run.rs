@@ -461,6 +461,12 @@ pub(super) fn give<P: Projection>(
     batching: Batching,
 ) -> Result<(), FailedAt> {
     let failed = |index, failure| FailedAt { index: Some(index), failure };
+    // What several events have queued is sent with the checkpoint; of events that are given one by one, each is sent before the
+    // next one is given.
+    let done = || match batching {
+        Batching::AllAtOnce => rows.still_one_transaction(),
+        Batching::OneByOne => rows.flush(),
+    };
     let apply = |events: &[Recorded<P::Event>]| {
         caught(|| {
             rows.still_one_transaction()?;
@@ -469,7 +475,7 @@ pub(super) fn give<P: Projection>(
                 [event] => inside_now(|| projection.apply(event, rows))?,
                 events => inside_now(|| projection.apply_all(events, rows))?,
             }
-            Ok(rows.still_one_transaction()?)
+            Ok(done()?)
         })
     };
     let (stored, mut read) = (events.len(), Vec::with_capacity(events.len()));
