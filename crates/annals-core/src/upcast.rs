@@ -144,7 +144,7 @@ pub enum Upcaster {
         /// The name by now.
         event_type: &'static str,
     },
-    /// Events of a type mean nothing any more, in whatever version, and are read over.
+    /// Drops all events of a type, in every version.
     Dropped {
         /// The stored name.
         event_type: &'static str,

@@ -154,7 +154,7 @@ pub trait File: Send + Sync + 'static {
     /// As the operating system's.
     fn length(&self) -> io::Result<u64>;
 
-    /// By what the operating system knows the file, whatever its name; `None` where nothing tells.
+    /// Identity of the file for the operating system, independent of its name; `None` where it has none.
     fn number(&self) -> Option<FileNumber> {
         None
     }
@@ -618,7 +618,7 @@ impl File for OsFile {
 
 /// Lets the other threads of the process go first from now on: for work that nobody waits for.
 pub fn step_back() {
-    // On Linux this is a matter of the thread. Where it cannot be done, all go on alike.
+    // On Linux this is a matter of the thread. Where it cannot be done, all threads have the same priority.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(10);
 }

@@ -1,8 +1,8 @@
-//! Opening a log: tells what a crash left from damage, and repairs the former.
+//! Opening a log: distinguishes a torn tail from damage, and clears the torn tail.
 //!
-//! - R1  What lies in sealed runs is taken as it is: the headers of segments and of indexes are read, nothing else. An
+//! - R1  Sealed runs are trusted: the headers of segments and of indexes are read, nothing else. An
 //!       index that is missing, broken, or not of this log is built again from the segments.
-//! - R2  What lies behind the last sealed run is walked, frame by frame, and its index built in memory.
+//! - R2  What follows the last sealed run is walked, frame by frame, and its index built in memory.
 //! - R3  Behind the last whole frame there may be a torn tail, what is left of a group that was never acknowledged: it is
 //!       replaced by zeros before anything is written. It is damage instead if any whole frame behind says that
 //!       the broken one had been durable (F3 of `frame`).
@@ -389,7 +389,7 @@ impl Opening<'_> {
         self.runs.push(Arc::new(Run { base: run.from.next, index }));
     }
 
-    /// Walks what lies behind the sealed runs in the last segment: the runs in it, the last of which is written on, and
+    /// Walks what follows the sealed runs in the last segment: the runs in it, the last of which is written on, and
     /// where the log ends.
     fn walk_tail(&self, from: End) -> Result<(Vec<Sealable>, End), Fault> {
         let segment = self.segments.last().expect("there is a segment");

@@ -210,7 +210,7 @@ impl EngineStore {
     /// # Errors
     /// `Unavailable` if the disk refuses; `Damaged`.
     pub fn begins_with(&self, head: &Head) -> Result<bool> {
-        // What is kept of the digest is no proof: it lies beside the log.
+        // The stored digest is no proof: it is a file beside the log, as easily changed.
         let found = receipt::head(&self.view()?, Proof::begin(self.log.id), Some(head.position))?;
         Ok(found.as_ref() == Some(head))
     }
@@ -259,7 +259,7 @@ impl EngineStore {
     }
 
     /// Finishes the appends that are under way and closes the log; waits for both. Appends that come later are
-    /// refused; reads go on. Dropping the store does the same.
+    /// refused; reads continue. Dropping the store does the same.
     ///
     /// # Errors
     /// `Poisoned` if a write had failed, so that the end of the log could not be marked.
@@ -396,7 +396,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Lets other tasks of the thread go on first.
+/// Lets other tasks of the thread run first.
 async fn others_first() {
     let mut waited = false;
     std::future::poll_fn(|context| {

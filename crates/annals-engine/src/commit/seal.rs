@@ -32,7 +32,7 @@ const DIGEST_LAG_MAX: u64 = 4 << 20;
 
 /// A run in which everything is durable.
 pub struct Sealable {
-    /// The segment in which it lies.
+    /// The segment that contains it.
     pub segment: Arc<Segment>,
     /// Where it begins.
     pub from: End,

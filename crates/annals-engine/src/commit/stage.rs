@@ -1,6 +1,6 @@
 //! Decision and staging: the writer's view of the log, with everything that is staged in it.
 //!
-//! What is staged stands in the newest run's index, where readers do not see it yet; so an append is
+//! What is staged is in the newest run's index, where readers do not see it yet; so an append is
 //! decided by what will be there when it is written. The decision itself is `annals_core::admit`, the same for
 //! every store. Next above: `writer`, which owns the `staging` that it works on.
 

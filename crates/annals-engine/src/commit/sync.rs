@@ -24,7 +24,7 @@ use crate::log::segment::Segment;
 use crate::read::view::Log;
 use crate::thread::{AtomicU64, Instant, Mutex};
 
-/// A disk that takes no longer than this is fast: nobody minds a thread that waits for it.
+/// A sync that takes no longer than this is fast: the caller's thread may wait for it.
 const QUICK_MICROS: u64 = 500;
 
 /// Appends that are made durable together.

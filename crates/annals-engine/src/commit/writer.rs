@@ -7,10 +7,10 @@
 //! - W1  Nothing that is decided by staged events is answered before these are durable, and not if they fail: answers
 //!       go with groups.
 //! - W2  Space and segment are there before an append is staged, so a full disk refuses appends and breaks nothing (G9).
-//! - W3  A frame lies in one segment, and one segment is written at a time. The next one begins when this one has
+//! - W3  A frame is in one segment, and one segment is written at a time. The next one begins when this one has
 //!       an event: two segments never have one name; and when everything in this one is durable.
-//! - W5  No more than one group is staged behind the one that is under way.
-//! - W4  A run lies in one segment; it ends with a group, and `sync` has it sealed when that is durable.
+//! - W5  No more than one group is staged after the one that is being written.
+//! - W4  A run is in one segment; it ends with a group, and `sync` has it sealed when that is durable.
 //!
 //! Next below: `stage` (decision and frames), then `sync`.
 
@@ -313,7 +313,7 @@ impl Writer {
         self.staging.tail.link = link(self.staging.tail.link, crc);
     }
 
-    /// Marks the end: whatever is found broken before the mark later on was durable once, so is damage.
+    /// Marks the end: anything that is found broken before the mark later was durable, so it is damage.
     pub fn close(mut self) {
         if self.flush().is_ok() {
             self.mark(Mark::Close);

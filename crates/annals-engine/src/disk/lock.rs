@@ -7,7 +7,7 @@
 //! After the time there may be a blank and a day: since then the clock is behind that time.
 //!
 //! - L1  The text has one length and is written over as a whole. Earlier versions left the file empty; then its own time
-//!       stands for the time in it.
+//!       represents the time in it.
 //! - L2  The token distinguishes the file from another one of its name, also on a file system on which files do not keep their
 //!       numbers.
 //! - L3  Only a file of that length or less is written over: what a link of this name leads to is somebody else's.

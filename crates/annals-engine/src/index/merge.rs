@@ -126,7 +126,7 @@ fn hashes(
         Fixed::new(run, first, count, 8, IDS_PER_BLOCK)
     };
     let mut parts: Vec<_> = runs.iter().map(|run| fixed(run)).collect();
-    // Hash and place in one number, so that the smallest of all is found at once; the largest stands for an end.
+    // Hash and place in one number, so that the smallest of all is found at once; the largest means an end.
     let number = |entry: Option<&[u8]>, shift: u32| match entry {
         Some(entry) => in_order(get_u32(entry), get_u32(&entry[4..]) + shift),
         None => u64::MAX,

@@ -53,7 +53,7 @@ pub struct BackupOptions {
     pub work: Arc<Work>,
     /// Whether everything that the backup is made of is read back and compared with its digests.
     pub verify: bool,
-    /// How many backups are left when this one is done, itself among them; all, if nothing is said.
+    /// How many backups are left when this one is done, itself among them; `None` keeps all.
     pub keep: Option<usize>,
 }
 
@@ -142,7 +142,7 @@ pub fn verify_backup(storage: &dyn BackupStorage, backup: &Manifest, work: &Work
 
 impl EngineStore {
     /// Copies the log as it is now to a backup storage: what is there from earlier backups is not copied again. Appends and
-    /// reads go on. It reads and writes for a long time, so call it on a thread of its own; one at a time for each
+    /// reads continue. It reads and writes for a long time, so call it on a thread of its own; one at a time for each
     /// backup storage.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use annals_core::{
-    Append, Appended, Clock, Error, EventStore, Limits, Place, Position, RecordedEvent, Result, StoreId,
+    Append, Appended, Clock, Error, EventStore, Limits, Location, Position, RecordedEvent, Result, StoreId,
     StreamId, SystemClock, Timestamp, Version, Write,
 };
 
@@ -39,7 +39,7 @@ use crate::{EngineStore, Options};
 
 mod missing;
 
-/// What a repair tells as it goes.
+/// What a repair reports as it runs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Note {
@@ -359,7 +359,7 @@ impl Copy<'_> {
             Lost::Events { first, last } => self.lost.push(first..last.next()),
             Lost::Rest { first } => self.lost.push(first..Position::MAX),
         }
-        let place = Place { file: file.to_owned(), offset, position: Some(position) };
+        let place = Location { file: file.to_owned(), offset, position: Some(position) };
         self.note(Note::Left(Damage { place, problem, lost }))
     }
 
@@ -451,7 +451,7 @@ impl Copy<'_> {
     }
 }
 
-/// What is said if the recorded times of a segment's events cannot be known.
+/// Added to the report if the recorded times of a segment's events cannot be known.
 const NOT_EXACT: &str = ", and nothing says when it was created: the recorded times of its events are estimated by the \
                          ids of events and by the times in front; those within the segment are right against each other";
 

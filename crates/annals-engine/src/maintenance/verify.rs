@@ -17,7 +17,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use annals_core::{Error, Place, Position, Result, StoreId, Timestamp};
+use annals_core::{Error, Location, Position, Result, StoreId, Timestamp};
 
 use super::work::Work;
 use crate::disk::{Disk, FileDisk};
@@ -61,7 +61,7 @@ pub struct Verification {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Where.
-    pub place: Place,
+    pub place: Location,
     /// What is wrong there.
     pub problem: String,
     /// What is lost by it.
@@ -131,9 +131,9 @@ pub type OnDamage = Arc<dyn Fn(&Damage) + Send + Sync>;
 /// How a store is verified.
 #[derive(Clone)]
 pub struct VerifyOptions {
-    /// The work that this is: how fast it may go, how far it has come, whether it shall stop.
+    /// Speed limit, progress and cancellation of the pass.
     pub work: Arc<Work>,
-    /// Whether to go on where an earlier pass stopped, if one did.
+    /// Whether to resume where an earlier pass stopped, if one did.
     pub resume: bool,
     /// Called with the damage as soon as the segment is done in which it was found; a pass may take days.
     pub on_damage: Option<OnDamage>,

@@ -2,7 +2,7 @@
 //!
 //! Readers work on a [`View`], immutable lists of both, below the head, which the writer moves once events are
 //! durable. A view that is held stays right while the log grows: what it names only grows, and a run that was sealed
-//! or merged differs from what it was only in where its index lies. No reader waits for the writer.
+//! or merged differs from what it was only in the location of its index. No reader waits for the writer.
 //!
 //! Next below: `segment` and `index`. `read` answers reads from a view; `sync` moves the head, and `writer` adds to
 //! the lists.
@@ -22,7 +22,7 @@ use crate::index::{BlockCache, FileIndex, Index, MemoryIndex};
 use crate::log::segment::Segment;
 use crate::thread::AtomicU64;
 
-/// How far the log has come.
+/// Head of the log, and whether the store is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Position of the newest event that is durable and may be read.
@@ -87,7 +87,7 @@ pub struct Log {
     pub disk: Arc<dyn Disk>,
     /// Blocks of index files.
     pub cache: Arc<BlockCache>,
-    /// How far it has come, for those who wait.
+    /// Its progress, for readers that wait for new events.
     pub progress: watch::Sender<Progress>,
     /// Position up to which it is written beside the log that it is durable.
     pub durable: Mutex<Position>,
@@ -166,7 +166,7 @@ impl Log {
 
     /// The log now.
     pub fn view(&self) -> View {
-        // The head first: the lists that are read after it hold at least what lies below it.
+        // The head first: the lists that are read after it hold at least the events up to it.
         let head = self.head();
         View { head, lists: self.lists.load_full() }
     }

@@ -59,7 +59,7 @@ pub fn run(
     pass.proof = identity.map(|store| Proof::read(disk, store, Position::MAX));
     let mut progress = Progress::default();
     if remember {
-        // One that cannot be used is as none.
+        // Unusable progress is ignored.
         progress = progress::read(disk, identity).ok().flatten().unwrap_or_default();
     }
     let mut index = 0;
@@ -218,7 +218,7 @@ impl Findings {
     }
 
     fn report(&mut self, file: &str, offset: u64, position: Option<Position>, problem: String, lost: Lost) {
-        let place = annals_core::Place { file: file.to_owned(), offset, position };
+        let place = annals_core::Location { file: file.to_owned(), offset, position };
         self.lossy |= lost != Lost::Nothing;
         self.damage.push(Damage { place, problem, lost });
     }

@@ -1,4 +1,4 @@
-//! How far a verification has come, in a derived file beside the log.
+//! Progress of a verification, in a derived file beside the log.
 //!
 //! ```text
 //! | magic 8 | store 16 | last pass: 0, or 1 | time 8 | head 8 | damage 8 | current: 0, or 1 ... | crc 4 |
@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use annals_core::{Place, Position, StoreId, Timestamp};
+use annals_core::{Location, Position, StoreId, Timestamp};
 
 use super::{Damage, LastPass, Lost, Verification};
 use crate::disk::Disk;
@@ -215,7 +215,7 @@ impl<'a> Reader<'a> {
         let file = self.text()?;
         let offset = self.number()?;
         let position = self.position()?;
-        let place = Place { file, offset, position: (position > Position::ZERO).then_some(position) };
+        let place = Location { file, offset, position: (position > Position::ZERO).then_some(position) };
         let problem = self.text()?;
         let (kind, first, last) = (self.number()?, self.position()?, self.position()?);
         let lost = match kind {
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn progress_is_read_as_it_was_written_and_only_whole() {
-        let place = Place { file: "x.seg".to_owned(), offset: 7, position: None };
+        let place = Location { file: "x.seg".to_owned(), offset: 7, position: None };
         let lost = Lost::Events { first: Position::new(3), last: Position::new(5) };
         let found = Verification {
             store: Some(StoreId::from_bytes([7; 16])),
