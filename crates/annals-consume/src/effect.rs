@@ -1,16 +1,16 @@
-//! What a runner does with items.
+//! The effect of a consumer on the items of its source.
 
 use crate::source::Source;
 
 /// Applies items: calls handlers, writes rows, sends messages.
 ///
-/// A call may be dropped at any await: when the lease is lost, or when it does not end in time after a stop. It may panic: then
-/// the first item failed that it did not say was applied.
+/// A call may be dropped at any await: when the lease is lost, or when it does not end in time after a stop. After a panic, the
+/// first item that was not reported as applied counts as failed.
 pub trait Effect<S: Source>: Send + Sync + 'static {
     /// Applies these items in order, as far as it can.
     ///
-    /// `attempt` says which attempt this is of the first item, from 1. An item that failed before comes alone. What may take
-    /// long says `so_far` how many of the items are applied, so that the checkpoint does not wait for the others.
+    /// `attempt` is the number of this attempt at the first item, from 1. An item that failed before is given alone. A call that
+    /// may take long reports to `so_far` how many items are applied, so that the checkpoint does not wait for the others.
     fn apply(
         &self,
         items: &[S::Item],
@@ -18,20 +18,20 @@ pub trait Effect<S: Source>: Send + Sync + 'static {
         so_far: &SoFar<'_>,
     ) -> impl Future<Output = Applied> + Send;
 
-    /// Everything that the source had is applied. Called before that is reported, and again whenever the source was looked at.
+    /// Called when everything that the source had is applied, before that is reported, and again after each read of the source.
     ///
     /// # Errors
-    /// Why the consumer must resume: what the effect made durable is not as it left it.
+    /// Why the consumer must resume: another process changed what the effect made durable.
     fn caught_up(&self) -> impl Future<Output = Result<(), String>> + Send {
         async { Ok(()) }
     }
 }
 
-/// Takes note of items that are applied before the call that applies them ends.
+/// Receives how many items are applied while a call is in progress.
 pub struct SoFar<'a>(pub(crate) &'a (dyn Fn(usize) + Send + Sync));
 
 impl SoFar<'_> {
-    /// This many items of the call are applied, from the first one on.
+    /// Reports that the first `count` items of the call are applied.
     pub fn applied(&self, count: usize) {
         (self.0)(count);
     }
@@ -43,38 +43,38 @@ impl std::fmt::Debug for SoFar<'_> {
     }
 }
 
-/// What an effect has applied.
+/// How many items an effect has applied.
 #[derive(Debug)]
 pub struct Applied {
-    /// How many items, from the first one on.
+    /// The number of items, counted from the first one.
     pub count: usize,
-    /// Why it stopped at the next one; `None` if all are applied.
+    /// Why it stopped at the next item; `None` if all are applied.
     pub stopped: Option<Stopped>,
 }
 
 /// Why an effect stopped at an item.
 #[derive(Debug)]
 pub enum Stopped {
-    /// The item failed. It is tried again after a wait, and only later items of its key wait for it.
+    /// The item failed. It is retried after a pause, and only later items of its key wait for it.
     Failed(String),
-    /// Nothing can be applied now, whatever the item. Everything waits, and it does not count as an attempt.
+    /// No item can be applied now. All items wait, and this does not count as an attempt.
     Unavailable(String),
-    /// Nothing is wrong: a stop was asked for, and the item was not begun.
+    /// A stop was requested before the item was begun.
     Interrupted,
-    /// The effect has arranged another attempt with the source, which will read the item again with the later ones of its key.
+    /// The effect has scheduled another attempt with the source, which will read the item and the later ones of its key again.
     Released,
-    /// What the effect made durable is not as it left it: the consumer must resume where it is. An effect that finds this again
-    /// and again waits in between.
+    /// Another process changed what the effect made durable: the consumer must resume from there. An effect that returns this
+    /// repeatedly pauses in between.
     Moved(String),
 }
 
 impl Applied {
-    /// All of this many items.
+    /// All items were applied, `count` of them.
     pub fn all(count: usize) -> Self {
         Self { count, stopped: None }
     }
 
-    /// This many items, and then it stopped.
+    /// The first `count` items were applied, and then the effect stopped.
     pub fn stopped(count: usize, stopped: Stopped) -> Self {
         Self { count, stopped: Some(stopped) }
     }

@@ -1,18 +1,18 @@
-//! Reading a log that may lose events: a backup is restored, or a standby is promoted that did not have the newest ones.
+//! Reading a log that may lose events: when a backup is restored, or a standby without the newest events is promoted.
 //!
 //! ```text
 //! seen      1 .. 32 .. 48 .. 56 57 58 59 60      a ladder of witnesses: dense at its end, sparse towards its beginning
-//! the log   1 ............... 57 a b c d e       58 and what follows were lost, others were appended
+//! the log   1 ............... 57 a b c d e       58 to 60 were lost, others were appended
 //! resume at                   57                 the newest rung that the log still has
 //! ```
 //!
-//! - H1  A page is handed out after the witness of what was read before was found in the log again. So a reader never passes
-//!       over events that took the positions of lost ones, however long it was away.
-//! - H2  After a loss a reader steps back to the newest rung that holds: to the last event in common if that is one of the
-//!       newest [`EXACT`] rungs, else below it, by at most about as far as that event was from the newest. It does not step
-//!       back beyond where it began (`from_now`), unless the event there is lost too.
-//! - H3  A position is stored with its ladder. One from before there were ladders has one witness or none; its ladder is
-//!       read from the log while the witness holds.
+//! - H1  A page is returned only after the last witness was found in the log again. So a reader never skips events that took the
+//!       positions of lost ones, however long it was stopped.
+//! - H2  After a loss a reader steps back to the newest rung that the log still has: to the last event in common if that is one of
+//!       the newest [`EXACT`] rungs, else further, by at most about the distance of that event from the newest one. It does not step
+//!       back beyond its start (`from_now`), unless the event there is lost too.
+//! - H3  A position is stored with its ladder. A checkpoint of a version without ladders has one witness or none; its ladder is
+//!       read from the log if the log still has the witness.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,30 +27,31 @@ const EXACT: usize = 16;
 const RUNG_BYTES: usize = 24;
 /// The byte after all rungs, if the last of them is where the ladder starts.
 const STARTS: u8 = 1;
-/// A page that ends at most this many positions after its last event is compared with all events of the gap.
+/// If a page ends at most this many positions after its last event, the events in between are read and compared.
 const GAP_MAX: u64 = 16;
-/// A reader at the end of the log looks at this interval whether it is still the same log.
-const LOOK: Duration = Duration::from_secs(2);
-/// How often a page is read again whose log changed while it was read, and how long it takes until a loss is believed.
+/// At this interval a reader at the end of the log checks whether it is still the same log.
+const CHECK: Duration = Duration::from_secs(2);
+/// How often a page is read again when the log changed meanwhile, and the pause before a loss is confirmed.
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Witnesses of what was read, oldest first: the checkpoint of a consumer of a log. Without any it is the beginning.
+/// Witnesses of events that were read, oldest first: the checkpoint of a consumer of a log. An empty ladder is the beginning of
+/// the log.
 ///
-/// As bytes it has about 1 kB at most.
+/// Encoded, it has at most about 1 kB.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ladder {
     /// Oldest first.
     rungs: Vec<Witness>,
-    /// What the consumer began after, if that was not the beginning of the log: older events are none of its own.
+    /// The event after which the consumer started, if it did not start at the beginning of the log.
     start: Option<Witness>,
 }
 
 impl Ladder {
-    /// A ladder that ends at this event of the log, or at the place before the first one, with rungs from the log.
+    /// Reads the ladder that ends at this event of the log, or at the origin.
     ///
     /// # Errors
-    /// If the store cannot be read, or does not have this event (any more).
+    /// If the store cannot be read, or does not have this event.
     pub async fn below(store: &dyn EventStore, newest: Witness) -> Result<Self> {
         if newest.position == Position::ZERO {
             return Ok(Self::default());
@@ -74,8 +75,8 @@ impl Ladder {
         }
     }
 
-    /// A ladder that ends and starts at the newest event of the log: a consumer that resumes there is handed only what comes
-    /// after it.
+    /// Reads the ladder that ends and starts at the newest event of the log: a consumer that resumes there gets only later
+    /// events.
     ///
     /// # Errors
     /// As [`below`](Self::below).
@@ -85,7 +86,7 @@ impl Ladder {
         Ok(Self { start, ..Self::below(store, newest).await? })
     }
 
-    /// The witness that it has, if that is the only one.
+    /// Returns the witness of a ladder with one rung.
     pub(crate) fn only(&self) -> Option<Witness> {
         self.newest().filter(|_| self.rungs.len() == 1)
     }
@@ -95,8 +96,8 @@ impl Ladder {
         self.rungs.last().copied()
     }
 
-    /// Adds the witness of an event that comes after all others, and takes out rungs that are no longer needed: beyond the
-    /// newest ones, the oldest and the newest stay of those that are 2ⁿ to 2ⁿ⁺¹ positions away.
+    /// Adds the witness of a later event, and removes rungs that are no longer needed: besides the newest [`EXACT`] ones, of the
+    /// rungs at a distance of 2ⁿ to 2ⁿ⁺¹ positions the oldest and the newest are kept.
     pub fn push(&mut self, newest: Witness) {
         self.cut(newest.position.previous());
         if newest.position > Position::ZERO {
@@ -117,8 +118,7 @@ impl Ladder {
         });
     }
 
-    /// Adds the witnesses of events that come after all others, in order. Of many, those are left out that [`push`](Self::push)
-    /// would take out again.
+    /// Adds the witnesses of later events, in order. Skips those that [`push`](Self::push) would remove again.
     pub fn extend(&mut self, next: &[Witness]) {
         let mut distance = next.len().checked_ilog2().map_or(0, |power| 1 << power);
         while distance > EXACT {
@@ -130,7 +130,7 @@ impl Ladder {
         }
     }
 
-    /// Ends at this event instead, which the log has, and does not have what comes after it on the ladder.
+    /// Shortens the ladder to end at this event, the last that it has in common with the log.
     pub fn step_back(&mut self, to: Witness) {
         self.cut(to.position);
         if to.position > Position::ZERO && self.newest() != Some(to) {
@@ -141,20 +141,19 @@ impl Ladder {
         }
     }
 
-    /// Forgets what comes after this position.
+    /// Removes the rungs after this position.
     fn cut(&mut self, position: Position) {
         while self.rungs.last().is_some_and(|rung| rung.position > position) {
             self.rungs.pop();
         }
     }
 
-    /// The newest rung that the log has, or where it starts if that is newer and the log has it. `None` if it has none of
-    /// them.
+    /// Returns the newest rung that the log has, or the start if that is newer and the log has it. `None` if the log has none.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn last_in_common(&self, store: &dyn EventStore) -> Result<Option<Witness>> {
-        // A log that has an event has all that it had before it.
+        // A log that has an event has all earlier ones.
         let (mut common, mut lost) = (0, self.rungs.len());
         while common < lost {
             let middle = common + (lost - common) / 2;
@@ -172,7 +171,7 @@ impl Ladder {
         }
     }
 
-    /// Bytes to be stored, which [`from_bytes`](Self::from_bytes) reads.
+    /// Encodes the ladder for [`from_bytes`](Self::from_bytes).
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity((self.rungs.len() + 1) * RUNG_BYTES + 1);
         for rung in self.rungs.iter().chain(&self.start) {
@@ -183,7 +182,7 @@ impl Ladder {
         bytes
     }
 
-    /// What [`to_bytes`](Self::to_bytes) has written. `None` if these bytes are no ladder.
+    /// Decodes the bytes of [`to_bytes`](Self::to_bytes). `None` if they are not valid.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (bytes, starts) = match bytes.split_last() {
             Some((last, rest)) if bytes.len() % RUNG_BYTES == 1 => (rest, Some(*last)),
@@ -212,13 +211,13 @@ impl From<Witness> for Ladder {
     }
 }
 
-/// The witness of the newest event, or of the place before the first one.
+/// Reads the witness of the newest event; the origin if the log is empty.
 ///
 /// # Errors
 /// If the store cannot be read.
 pub async fn newest(store: &dyn EventStore) -> Result<Witness> {
     for _ in 0..TRIES {
-        // What was the newest may be lost meanwhile, and a replica may lag.
+        // The newest event may have been lost meanwhile, and a replica may lag.
         if let Some(newest) = Witness::at(store, store.head().await?).await? {
             return Ok(newest);
         }
@@ -227,69 +226,69 @@ pub async fn newest(store: &dyn EventStore) -> Result<Witness> {
     Err(Error::Unavailable("the log does not have the event at its head".into()))
 }
 
-/// A reader of the events that a query means, from a position on.
+/// A reader of the events after a position that match a query.
 pub struct LogReader {
     store: Arc<dyn EventStore>,
     read: LogRead,
-    /// What was read last, before the position to read from.
+    /// The event before the next position to read.
     seen: Witness,
     waits: Waits,
 }
 
-/// What a reader finds.
+/// The result of reading a page.
 #[derive(Debug)]
 pub enum Found {
-    /// Everything up to the witness was read, in which these events are meant.
+    /// The log was read up to `through`.
     Page {
-        /// The events that are meant, in order.
+        /// The events that match the query, in order.
         events: Vec<RecordedEvent>,
-        /// The witness of the last event that was looked at.
+        /// The witness of the last event that was read, whether it matches or not.
         through: Witness,
         /// Whether that was the end of the log.
         end: bool,
     },
-    /// The log does not have what was read before: step back.
+    /// The log does not have the event that was read last: step back.
     Lost,
 }
 
 impl LogReader {
-    /// Reads what comes after this. Position zero is before all of any history.
+    /// Makes a reader of the events after `seen`, with at most `limit` in a page. The origin is in every history.
     pub fn new(store: Arc<dyn EventStore>, seen: Witness, query: Query, limit: usize) -> Self {
         let read = LogRead::forward(seen.position.next()).matching(query).limit(limit);
         Self { store, read, seen, waits: Waits::default() }
     }
 
-    /// At most this many events in a page from now on.
+    /// Limits the next pages to this many events.
     pub(crate) fn limit(&mut self, limit: usize) {
         self.read.limit = limit;
     }
 
-    /// Everything up to here was read.
+    /// The event up to which the log was read.
     pub fn seen(&self) -> Witness {
         self.seen
     }
 
-    /// Reads on after this instead.
+    /// Continues after this event instead.
     pub fn resume(&mut self, seen: Witness) {
         self.seen = seen;
         self.read.from = seen.position.next();
     }
 
-    /// The next page, which may be without an event, or without anything new.
+    /// Reads the next page. It may have no events, and at the end of the log it reaches no further.
     ///
     /// # Errors
-    /// If the store cannot be read; the reader may be asked again.
+    /// If the store cannot be read. The call may be repeated.
     pub async fn next(&mut self) -> Result<Found> {
         for _ in 0..TRIES {
             let Some(page) = self.store.read_log_after(self.read.clone(), self.seen).await? else {
-                // Once more: a server that lags may have answered.
+                // Checked again: the response may be of a server that lags.
                 tokio::time::sleep(PAUSE).await;
                 if !self.seen.holds(&*self.store).await? {
                     return Ok(Found::Lost);
                 }
                 continue;
             };
-            // The page is of a log that has what was read before, and so is what is read now if it has the page's last event.
+            // The page is of a log that has the event read before. So is the log now, if it has the last event of the page.
             if let Some(through) = self.through(&page).await? {
                 self.resume(through);
                 return Ok(Found::Page { events: page.events, through, end: page.end });
@@ -298,17 +297,17 @@ impl LogReader {
         Err(Error::Unavailable("the log answers otherwise each time that it is read".into()))
     }
 
-    /// The witness at the end of a page. `None` if the log does not have what the page says any more.
+    /// Returns the witness at the end of a page. `None` if the log has changed meanwhile.
     async fn through(&self, page: &LogPage) -> Result<Option<Witness>> {
         let last = page.events.last().map_or(self.seen, Witness::of);
         let end = page.next.previous().max(last.position);
         reached(&*self.store, &self.read.query, last, end).await
     }
 
-    /// Waits until there may be something new, or until it is time to look whether the log is still the same.
+    /// Waits until there may be new events, or it is time to check whether the log is still the same.
     ///
     /// # Errors
-    /// As the store's [`wait`](EventStore::wait).
+    /// Those of the store's [`wait`](EventStore::wait).
     pub async fn wait(&mut self) -> Result<()> {
         self.waits.more(&*self.store, self.seen.position).await
     }
@@ -323,13 +322,13 @@ impl std::fmt::Debug for LogReader {
     }
 }
 
-/// The witness at `end`, the last position that a page of events for `query` has looked at. `last` is the last event of the
-/// page, or what was read before it. `None` if the log has changed meanwhile, or does not reach so far yet.
+/// Reads the witness at `end`, the last position of a page of events for `query`. `last` is the last event of the page, or the
+/// one that was read before it. `None` if the log has changed meanwhile, or does not reach `end` yet.
 ///
-/// A page says its last position as a number, and its filter may have passed over the event there. The event is looked up
-/// after the page was read, and the log may have lost its newest events in between. The page would then have a witness of the
-/// new history, and a reader that resumes there would miss what took the positions of the lost events. A lost event does not
-/// return. So one that is in the log before and after proves that everything below it was the same all the time.
+/// A page has its last position as a number, and the event there may not match the filter. The event is read after the page,
+/// and the log may have lost its newest events in between. The page would then get a witness of the new history, and a reader
+/// that resumes there would miss the events that took the positions of the lost ones. A lost event does not return. So an event
+/// that is in the log before and after proves that the log below it did not change in between.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -346,7 +345,7 @@ pub async fn reached(
     if gap <= GAP_MAX && last.position > Position::ZERO {
         let wanted = gap as usize + 1;
         let events = store.read_log(LogRead::backward(end).limit(wanted)).await?.events;
-        // Large events may have made the page shorter. A log that does not show all events has gaps, and the page goes
+        // Large events may have made the page shorter. The log of a caller with limited rights has gaps, and then the page reaches
         // further back.
         if let Some(common) = events.iter().position(|event| event.position <= last.position) {
             let passed = &events[..common];
@@ -356,7 +355,7 @@ pub async fn reached(
         }
     }
     let through = Witness::at(store, end).await?;
-    // Whether nothing in the gap is meant is asked again, after its end was read.
+    // Check again that no event of the gap matches, after its end was read.
     let mut read = LogRead::forward(last.position.next()).matching(query.clone()).limit(1);
     while read.from <= end {
         let page = store.read_log(read.clone()).await?;
@@ -372,25 +371,26 @@ pub async fn reached(
 /// Waiting for a log to grow.
 #[derive(Debug, Default)]
 pub struct Waits {
-    /// Where it was waited the last time, and how often in vain although the store said that there was more.
+    /// The position of the last wait, and how often the store reported more there although nothing followed.
     last: Position,
     in_vain: u32,
 }
 
 impl Waits {
-    /// Waits until the log may have more than this, or until it is time to look whether it still has this.
+    /// Waits until the log may reach further than `position`, or it is time to check whether it still has the event there.
     ///
     /// # Errors
-    /// As the store's [`wait`](EventStore::wait).
+    /// Those of the store's [`wait`](EventStore::wait).
     pub async fn more(&mut self, store: &dyn EventStore, position: Position) -> Result<()> {
         if self.last != position {
             (self.last, self.in_vain) = (position, 0);
         }
-        // A store may believe in an end of the log that is gone. A sleep of no time would wait for the next tick of the timer.
+        // A store may still know an end of the log that was lost. Not with a duration of zero, which would wait for the next tick
+        // of the timer.
         if self.in_vain > 0 {
             tokio::time::sleep(PAUSE.min(Duration::from_millis(10) * self.in_vain)).await;
         }
-        match tokio::time::timeout(LOOK, store.wait(position)).await {
+        match tokio::time::timeout(CHECK, store.wait(position)).await {
             Ok(waited) => {
                 self.in_vain += 1;
                 waited.map(drop)

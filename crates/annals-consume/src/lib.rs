@@ -1,14 +1,14 @@
-//! Following a log: first the events that are stored, then live ones, without a seam.
+//! Consuming a log: first the stored events, then live ones, without a seam.
 //!
-//! A position alone does not say which history it belongs to. After a failover or a restore that lost events, a reader that
-//! resumes by position passes over what took the positions of the lost ones, or waits at an end of the log that is gone. What
-//! follows a log therefore keeps witnesses of what it read ([`Ladder`]), and finds them in the log again before it goes further
-//! ([`LogReader`]). [`Subscription`] is that, one event at a time.
+//! A position alone does not identify a history. After a failover or a restore that lost events, a reader that resumes by
+//! position would skip the events that took the positions of the lost ones, or wait at an end of the log that no longer exists. A
+//! reader therefore keeps witnesses of the events that it read ([`Ladder`]), and looks for them in the log before it continues
+//! ([`LogReader`]). [`Subscription`] does this, one event at a time.
 //!
-//! [`Runner`] consumes: it reads a [`Source`] (a log, an outbox, ...), has an [`Effect`] applied to its items, and keeps a
-//! checkpoint behind what is applied.
+//! [`Runner`] reads a [`Source`] (a log, an outbox, ...), applies an [`Effect`] to its items, and advances a checkpoint past the
+//! applied ones.
 //!
-//! Knows the contract (`annals-core`) and needs the timer of tokio. The files, in reading order: `history`, `subscription`;
+//! Depends on the contract (`annals-core`) and the timer of tokio. The files, in reading order: `history`, `subscription`;
 //! `source`, `effect`, `window`, `runner`.
 #![forbid(unsafe_code)]
 

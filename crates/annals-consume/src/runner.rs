@@ -1,4 +1,4 @@
-//! The one loop of everything that consumes: reads ahead, applies, retries, and moves the checkpoint behind what is applied.
+//! The one loop of all consumers: reads ahead, applies, retries, and advances the checkpoint past applied items.
 //!
 //! ```text
 //! Source::read ──> window ──> lanes: Effect::apply        each a task
@@ -7,13 +7,14 @@
 //! ```
 //!
 //! - R1  The checkpoint is written after everything that it covers was applied. After a crash between the two, items are applied
-//!       again: those of [`Options::write_every`] or [`COUNT`], and those in the window behind one that is slow or fails.
-//! - R2  Items of one key are applied in order, one after the other. One that fails is tried again after a wait; items of other
-//!       keys do not wait for it, unless the order is total.
-//! - R3  A session ends when the source has lost what was read, when the checkpoint or the rows are not as they were left, or when
-//!       a stop is asked for. It writes the checkpoint of what was applied, and the next one resumes there.
-//! - R4  A stop lets what is being applied finish, for [`Options::grace`], and then writes the checkpoint, within as much time again.
-//!       Dropped, a runner ends at once, and nothing is written after that: for a lease that is lost. In both cases a call of
+//!       again: those since the last write ([`Options::write_every`], [`COUNT`]), and those in the window after one that is slow or
+//!       fails.
+//! - R2  Items of one key are applied in order, one after the other. One that fails is retried after a pause; items of other keys
+//!       do not wait for it, unless the order is total.
+//! - R3  A session ends when the source has lost items that were read, when another process has moved the checkpoint or the rows,
+//!       or when a stop is requested. It writes the checkpoint of the applied items, and the next session resumes there.
+//! - R4  After a stop, calls of the effect may finish within [`Options::grace`]; then the checkpoint is written, within the same
+//!       time again. A runner that is dropped ends at once and writes nothing, as when its lease is lost. In both cases a call of
 //!       the effect that blocks its thread ends later.
 
 use std::marker::PhantomData;
@@ -33,29 +34,29 @@ use crate::window::{Batch, Reached, Settled, Window};
 
 /// A checkpoint is written at the latest when this many items were applied.
 const COUNT: usize = 10_000;
-/// How long it may take until what was cut off has ended.
-const CUT_OFF: Duration = Duration::from_secs(1);
-/// A checkpoint that only moves past what the source left out is written this long after the one before.
+/// How long a session waits for cancelled calls to end.
+const CANCEL: Duration = Duration::from_secs(1);
+/// A checkpoint that only moves past items that the source filtered out is written this long after the last one.
 const PASSED: Duration = Duration::from_secs(2);
 
-/// How a consumer works.
+/// The options of a consumer.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many items are applied at once, each of another key.
+    /// How many calls of the effect run concurrently, on items of different keys.
     pub lanes: usize,
-    /// Most items that a lane applies in one call of the effect. With several lanes, those behind a slow item wait for it.
+    /// Most items of one call of the effect. With several lanes, the later items of a call wait for a slow one.
     pub batch_max: usize,
     /// Whether an item is applied only after all earlier ones, whatever their keys. For one lane.
     pub is_total: bool,
-    /// How many items are read ahead, and how many bytes of them.
+    /// Most items that are read ahead.
     pub window_max: usize,
-    /// The bytes of `window_max`.
+    /// Most bytes of the items that are read ahead; exceeded by at most one page.
     pub bytes_max: usize,
-    /// How long to wait before what failed is tried again.
+    /// The pause before a retry.
     pub backoff: Backoff,
     /// A checkpoint is written at the latest this long after an item was applied.
     pub write_every: Duration,
-    /// How long what is being applied may take to finish after a stop.
+    /// Time limit of the calls of the effect that are in progress at a stop.
     pub grace: Duration,
 }
 
@@ -74,20 +75,20 @@ impl Default for Options {
     }
 }
 
-/// Is notified of what a consumer does, for its status. Called often: it must not block.
+/// Receives the progress of a consumer, for its status. Called often: it must not block.
 pub trait Observer<S: Source>: Send + Sync + 'static {
-    /// It resumes here, with what an operator should know about it.
+    /// The consumer resumes at this checkpoint. `notice` is a message for operators.
     fn resumed(&self, checkpoint: &S::Checkpoint, notice: Option<String>);
 
-    /// Everything is applied up to here. `is_all` says that nothing is left of what was read, so that no item fails, and `is_end`
-    /// that this was everything that the source had.
+    /// Everything up to this place is applied. With `is_all`, so are all items that were read, and none fails; with `is_end`, that
+    /// was everything that the source had.
     fn reached(&self, reached: &Reached<S::Cursor>, is_all: bool, is_end: bool);
 
-    /// Something failed, and is tried again: the item, or everything.
+    /// An item failed and is retried. `None` if no item can be applied or read.
     fn failed(&self, error: String, item: Option<&S::Item>);
 
-    /// What had failed works again: the item at this place, or all that failed whatever the item. A session says the latter when
-    /// it first reads.
+    /// The item at this place no longer fails. `None`: items can be read and applied again; also reported at the first read of a
+    /// session.
     fn recovered(&self, at: Option<S::Cursor>);
 }
 
@@ -103,13 +104,13 @@ pub struct Runner<S, E, K, O> {
 
 /// Why a session ended.
 enum End {
-    /// The effect has asked to resume.
+    /// The effect has stopped with [`Stopped::Moved`].
     Moved,
-    /// The source has lost what was read.
+    /// The source has lost items that were read.
     Lost,
-    /// Others have moved the checkpoint.
+    /// Another process has moved the checkpoint.
     Elsewhere,
-    /// The source, or a task of the runner. What an effect does is caught.
+    /// The source or a task of the runner panicked. Panics of the effect are caught.
     Panicked(String),
     Stopped,
 }
@@ -121,7 +122,7 @@ where
     K: Checkpoints<S>,
     O: Observer<S>,
 {
-    /// A consumer with this name, which stands in messages.
+    /// Makes a consumer. The name is for messages.
     pub fn new(
         name: impl Into<Arc<str>>,
         effect: Arc<E>,
@@ -132,9 +133,9 @@ where
         Self { name: name.into(), effect, checkpoints, observer, options, source: PhantomData }
     }
 
-    /// Consumes until a stop is asked for. Only for the process that has the lease; dropped when that is lost.
+    /// Consumes until a stop is requested. Only the lease holder may call it, and must drop it when the lease is lost.
     pub async fn run(&self, stop: &mut Stop) {
-        // How often it failed, without anything that worked in between.
+        // Failures since the last success.
         let mut failures = 0;
         while !stop.is_asked() {
             let Some(resumed) = stop.or(self.checkpoints.resume()).await else { return };
@@ -154,7 +155,7 @@ where
                 End::Stopped => return,
                 End::Moved => {}
                 End::Lost | End::Elsewhere => {
-                    // Once is what happens when events are lost.
+                    // The first time without a pause: it happens once when events are lost.
                     if failures > 0 {
                         stop.or(tokio::time::sleep(self.options.backoff.before(failures))).await;
                     }
@@ -171,8 +172,8 @@ where
         }
     }
 
-    /// Consumes from a checkpoint on. Returns why that ended, and whether anything was applied, or written if the checkpoint is
-    /// no longer this consumer's.
+    /// Consumes from a checkpoint on. Returns why the session ended, and whether it made progress: it applied an item, or, if
+    /// another process has moved the checkpoint, wrote one.
     async fn session(&self, resumed: Resumed<S>, stop: &mut Stop) -> (End, bool) {
         let Resumed { source, mut checkpoint, notice } = resumed;
         self.observer.resumed(&checkpoint, notice);
@@ -211,13 +212,13 @@ where
             }
         };
         if matches!(end, End::Moved) {
-            // What the other lanes have begun is not begun again.
+            // The other lanes finish the items that they have begun.
             self.finish(&session, &mut lanes).await;
         }
         reader.abort_all();
         lanes.abort_all();
         if !matches!(end, End::Stopped) {
-            // Nothing is applied any more when the next session begins.
+            // No call of this session may overlap with the next one.
             let ended = async {
                 while reader.join_next().await.is_some() {}
                 while lanes.join_next().await.is_some() {}
@@ -235,8 +236,8 @@ where
         (end, has_applied)
     }
 
-    /// Moves the checkpoint past what was applied, and writes it if that is due. Returns when it is. An error means that the
-    /// consumer must resume.
+    /// Advances the checkpoint past applied items, and writes it if that is due. Returns when it is due next. An error means that
+    /// the consumer must resume.
     async fn advance(
         &self,
         session: &Session<S, E, O>,
@@ -261,7 +262,7 @@ where
         }
     }
 
-    /// Writes the checkpoint. Returns when that is due again.
+    /// Writes the checkpoint. Returns when it is due next.
     async fn write(
         &self,
         session: &Session<S, E, O>,
@@ -288,7 +289,7 @@ where
         Ok(written.due(self.options.write_every))
     }
 
-    /// Writes the checkpoint at the end of a session, if there is anything to write and that does not take too long.
+    /// Writes the checkpoint at the end of a session, if it has moved, within [`Options::grace`].
     async fn write_last(
         &self,
         session: &Session<S, E, O>,
@@ -304,12 +305,12 @@ where
                     let is_all = matches!(found.reached, Reached::Through(_));
                     self.observer.reached(&found.reached, is_all, false);
                 }
-                // Where the source has looked may be lost.
+                // The log may have lost the place up to which the source was read.
                 _ => found.advance_past_applied(&mut checkpoint, &mut written),
             }
             let is_due = written.unwritten > 0 || (written.has_passed && matches!(end, End::Stopped));
             if is_due {
-                // What is not written is applied again.
+                // If this fails, items are applied again.
                 let _ = self.write(session, &mut checkpoint, &mut written).await;
             }
         };
@@ -318,7 +319,7 @@ where
         }
     }
 
-    /// Does this, after a stop only for as long as the grace. `None` if it did not end in time.
+    /// Runs a future, after a stop for at most [`Options::grace`]. `None` if it did not end in time.
     async fn in_time<T>(&self, stop: &mut Stop, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         tokio::select! {
@@ -329,35 +330,35 @@ where
         tokio::time::timeout(self.options.grace, work).await.ok()
     }
 
-    /// Lets the lanes finish what they have begun.
+    /// Lets the lanes finish the items that they have begun, and cancels them after [`Options::grace`].
     async fn finish(&self, session: &Session<S, E, O>, lanes: &mut JoinSet<()>) {
         session.close();
         let finish = async { while lanes.join_next().await.is_some() {} };
         if tokio::time::timeout(self.options.grace, finish).await.is_ok() {
             return;
         }
-        tracing::warn!(consumer = %self.name, "what does not end in time is cut off, and applied again");
+        tracing::warn!(consumer = %self.name, "calls that do not end in time are cancelled, and their items applied again");
         lanes.abort_all();
-        // What blocks its thread cannot be cut off.
+        // A call that blocks its thread cannot be cancelled.
         let ended = async { while lanes.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(CUT_OFF, ended).await;
+        let _ = tokio::time::timeout(CANCEL, ended).await;
     }
 }
 
-/// When the checkpoint was written last, and what it does not cover yet.
+/// When the checkpoint was written last, and what has happened since.
 #[derive(Default)]
 struct Written {
     at: Option<Instant>,
     /// How many items were applied since.
     unwritten: usize,
-    /// Whether the source has looked further since.
+    /// Whether the source was read further since.
     has_passed: bool,
     /// Whether the checkpoint was ever written in this session.
     has_written: bool,
 }
 
 impl Written {
-    /// When the checkpoint is to be written, if it has moved.
+    /// When the checkpoint is due to be written; `None` if it has not moved.
     fn due(&self, every: Duration) -> Option<Instant> {
         let after = match (self.unwritten, self.has_passed) {
             (0, false) => return None,
@@ -365,23 +366,23 @@ impl Written {
             (..COUNT, _) => every,
             (COUNT.., _) => Duration::ZERO,
         };
-        // The first one may wait as long as any: nothing was written before.
+        // The first one is due at once.
         Some(self.at.map_or_else(Instant::now, |at| at + after))
     }
 }
 
-/// What reader, lanes and runner share.
+/// The state that reader, lanes and runner share.
 struct Session<S: Source, E, O> {
     name: Arc<str>,
     effect: Arc<E>,
     observer: Arc<O>,
     options: Options,
     shared: Mutex<Shared<S>>,
-    /// A lane may find something to apply. The one that takes it wakes the next if there is more.
+    /// Wakes a lane when items may be applied. That lane wakes the next one if there are more.
     work: Notify,
-    /// There may be room in the window.
+    /// Wakes the reader when the window may have room.
     room: Notify,
-    /// Something was applied or read.
+    /// Wakes the runner when items were applied or read.
     moved: Notify,
 }
 
@@ -389,14 +390,14 @@ struct Shared<S: Source> {
     window: Window<S>,
     /// How many pages were read.
     pages: u64,
-    /// Nothing is applied before this.
+    /// No item is applied before this time.
     paused: Option<Instant>,
-    /// How often each part has failed since it worked.
+    /// Failures of each [`Part`] since its last success.
     failures: [u32; 3],
     is_closed: bool,
 }
 
-/// What may fail whatever the item.
+/// Parts of a consumer that may fail for all items.
 #[derive(Clone, Copy)]
 enum Part {
     Source,
@@ -404,14 +405,14 @@ enum Part {
     Checkpoint,
 }
 
-/// What has happened since the runner looked last.
+/// What has happened since the last call of [`Session::collect`].
 struct Found<S: Source> {
     applied: Vec<S::Cursor>,
     reached: Reached<S::Cursor>,
     is_end: bool,
-    /// Whether something was read.
+    /// Whether a page was read.
     is_new: bool,
-    /// When something that failed is due again.
+    /// The time of the next retry.
     wake: Option<Instant>,
 }
 
@@ -438,7 +439,7 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
             window: Window::new(runner.options.is_total),
             pages: 0,
             paused: None,
-            // Whatever failed before, it works when the source can be read.
+            // The first read of the source reports a recovery.
             failures: [1, 0, 0],
             is_closed: false,
         };
@@ -454,7 +455,7 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         }
     }
 
-    /// Reports a failure. Returns how many there were since it worked.
+    /// Reports a failure. Returns the number of failures since the last success.
     fn fails(&self, part: Part, error: String) -> u32 {
         let mut shared = self.shared.lock();
         shared.failures[part as usize] += 1;
@@ -462,7 +463,7 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         shared.failures[part as usize]
     }
 
-    /// Reports that nothing fails any more, if this was the last part that did.
+    /// Records a success of a part. Reports a recovery if this was the last part that failed.
     fn works(&self, part: Part) {
         let mut shared = self.shared.lock();
         if std::mem::take(&mut shared.failures[part as usize]) > 0 && shared.failures == [0; 3] {
@@ -470,13 +471,13 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         }
     }
 
-    /// Reads ahead until the source has lost what was read.
+    /// Reads ahead until the source has lost items that were read.
     async fn read(self: Arc<Self>, mut source: S) {
         loop {
             self.has_room().await;
             let error = match source.read().await {
                 Ok(Read::Lost) => {
-                    tracing::warn!(consumer = %self.name, "the source has lost what was read; the consumer steps back");
+                    tracing::warn!(consumer = %self.name, "the source has lost items that were read; the consumer steps back");
                     return;
                 }
                 Ok(Read::Page { items, through, is_end }) => {
@@ -526,13 +527,13 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         }
     }
 
-    /// Applies items until there are none and the session is closed, or the consumer has to resume.
+    /// Applies items until the session is closed or the consumer must resume.
     async fn apply(self: Arc<Self>) {
         while let Some(batch) = self.next_batch().await {
             let attempt = batch.attempt;
             let (batch, mut items) = batch.into_parts();
             let most = items.len();
-            // What is out, and how many items were settled of it.
+            // The batch in progress, and how many of its items were settled.
             let out = Mutex::new((batch, 0));
             let so_far = |count: usize| {
                 let (batch, settled) = &mut *out.lock();
@@ -572,17 +573,17 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         }
     }
 
-    /// What becomes of an item at which the effect stopped. `None` if the consumer has to resume.
+    /// Reports why the effect stopped at an item. Returns how the batch ended; `None` if the consumer must resume.
     fn stopped(&self, stopped: Stopped, item: &S::Item, attempt: u32) -> Option<Settled> {
         let name = S::name(item);
         match stopped {
             Stopped::Failed(error) => {
-                tracing::warn!(consumer = %self.name, attempt, error, "{name} failed; it is tried again");
+                tracing::warn!(consumer = %self.name, attempt, error, "{name} failed; it is retried");
                 self.observer.failed(error, Some(item));
                 Some(Settled::Failed(Instant::now() + self.options.backoff.before(attempt)))
             }
             Stopped::Unavailable(error) => {
-                tracing::warn!(consumer = %self.name, error, "nothing can be applied now; it is tried again");
+                tracing::warn!(consumer = %self.name, error, "no item can be applied now; they are retried");
                 let failures = self.fails(Part::Effect, error);
                 self.shared.lock().paused = Some(Instant::now() + self.options.backoff.before(failures));
                 Some(Settled::GivenBack)
@@ -609,14 +610,14 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         self.room.notify_one();
     }
 
-    /// Waits for items that may be applied. `None` if there will be none.
+    /// Waits for items that may be applied. `None` if the session is closed.
     async fn next_batch(&self) -> Option<Batch<S::Item>> {
         loop {
             let work = self.work.notified();
             {
                 let mut shared = self.shared.lock();
                 if shared.is_closed {
-                    // The other lanes are to see it too.
+                    // Wakes the next lane, which must end too.
                     self.work.notify_one();
                     return None;
                 }
@@ -638,7 +639,7 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
         self.work.notify_one();
     }
 
-    /// What has happened since this was called last. Wakes lanes for what is due again.
+    /// Returns what has happened since the last call. Wakes a lane for retries that are due.
     fn collect(&self, pages: &mut u64) -> Found<S> {
         let now = Instant::now();
         let mut shared = self.shared.lock();
@@ -661,20 +662,20 @@ impl<S: Source, E: Effect<S>, O: Observer<S>> Session<S, E, O> {
     }
 }
 
-/// Writes to the log what fails and is tried again, and returns its text. What does not pass by itself is an error there: somebody
-/// has to change something first, and then the consumer resumes by itself.
+/// Logs a failure that is retried, and returns its text: as a warning if it may pass by itself, and as an error if an operator
+/// must change something first.
 fn report(consumer: &str, cause: &Cause, what: &str) -> String {
     let (error, of_store) = (chain(&**cause), cause.downcast_ref::<annals_core::Error>());
     match of_store {
         Some(of_store) if !of_store.is_transient() => {
-            tracing::error!(consumer, error, "{what} until somebody changes something; it is tried again");
+            tracing::error!(consumer, error, "{what} until an operator changes something; it is retried");
         }
-        _ => tracing::warn!(consumer, error, "{what}; it is tried again"),
+        _ => tracing::warn!(consumer, error, "{what}; it is retried"),
     }
     error
 }
 
-/// Why a session ends with one of its tasks, which ends by itself for this reason.
+/// Why a session ends when one of its tasks has ended: `end` if it returned.
 fn of(ended: Result<(), JoinError>, end: End) -> End {
     match ended.map_err(JoinError::try_into_panic) {
         Ok(()) => end,
@@ -683,7 +684,7 @@ fn of(ended: Result<(), JoinError>, end: End) -> End {
     }
 }
 
-/// Waits until then, if ever.
+/// Waits until this time; for ever if there is none.
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,

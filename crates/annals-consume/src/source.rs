@@ -1,9 +1,9 @@
-//! What a runner consumes: a source of items, and where its checkpoint is kept.
+//! The source of a runner, and the store of its checkpoint.
 //!
 //! ```text
 //! source          item                 cursor of an item       checkpoint
 //! a log           event                position and id         ladder
-//! an outbox       message              row                     rows that are to be marked
+//! an outbox       message              row                     rows to be marked
 //! a WAL, binlog   change               LSN and index           the same
 //! a set of topics record               partition and offset    an offset for each partition
 //! ```
@@ -18,58 +18,58 @@ use crate::history::{Found, Ladder, LogReader};
 ///
 /// Cursor and checkpoint are opaque to the runner: it never compares two of them.
 pub trait Source: Send + Sized + 'static {
-    /// What is consumed.
+    /// An item.
     type Item: Send + Sync + 'static;
     /// The place of one item.
     type Cursor: Clone + Send + Sync + 'static;
-    /// Where to resume.
+    /// The place where a consumer resumes.
     type Checkpoint: Send + Sync + 'static;
 
-    /// Whether a checkpoint covers everything before it, so that it may only move past items that are applied with all that
-    /// come before them. An outbox, whose messages are marked one by one, has no such order.
+    /// Whether a checkpoint covers everything before it, so that it may move past an item only after all earlier items are
+    /// applied. `false` for an outbox, whose messages are marked one by one.
     const IS_ORDERED: bool = true;
 
     /// Items with equal keys are applied one after the other, in order.
     fn key(item: &Self::Item) -> impl Hash + '_;
 
-    /// Names the item in messages.
+    /// The name of the item in messages.
     fn name(item: &Self::Item) -> String;
 
     /// The place of the item.
     fn cursor(item: &Self::Item) -> Self::Cursor;
 
-    /// About how much memory the item needs, in bytes.
+    /// The approximate size of the item in memory, in bytes.
     fn bytes(item: &Self::Item) -> usize;
 
-    /// Moves the checkpoint past these, which come next in the order of the source.
+    /// Advances the checkpoint past these items, which come next in the order of the source.
     fn advance(checkpoint: &mut Self::Checkpoint, applied: &[Self::Cursor]);
 
-    /// Reads what comes after what was read last; without waiting for it.
+    /// Reads the next items, without waiting for any.
     ///
     /// # Errors
-    /// If the source cannot be read now. It may be asked again.
+    /// If the source cannot be read now. The call may be repeated.
     fn read(&mut self) -> impl Future<Output = Result<Read<Self>, Cause>> + Send;
 
     /// Waits until there may be more to read.
     ///
     /// # Errors
-    /// If that cannot be known now. It may be asked again.
+    /// If the source cannot be reached now. The call may be repeated.
     fn wait(&mut self) -> impl Future<Output = Result<(), Cause>> + Send;
 }
 
-/// What a source has read.
+/// The result of reading a source.
 #[derive(Debug)]
 pub enum Read<S: Source> {
     /// The next items.
     Page {
-        /// In order. There may be none, also before the end.
+        /// In order. A page may be empty before the end, too.
         items: Vec<S::Item>,
-        /// Up to where the source has looked, if that is beyond the last item.
+        /// The place up to which the source was read, if that is beyond the last item.
         through: Option<S::Cursor>,
-        /// Whether there was nothing more to read.
+        /// Whether this was the end of the source.
         is_end: bool,
     },
-    /// The source no longer has what was read before: the consumer must find out where to resume.
+    /// The source no longer has the items that were read before: the consumer must look for the place where to resume.
     Lost,
 }
 
@@ -78,7 +78,7 @@ pub trait Checkpoints<S: Source>: Send + Sync + 'static {
     /// Opens the source at the checkpoint.
     ///
     /// # Errors
-    /// If the checkpoint or the source cannot be read, or makes no sense. It is tried again.
+    /// If the checkpoint or the source cannot be read, or they contradict each other. The call is repeated.
     fn resume(&self) -> impl Future<Output = Result<Resumed<S>, Cause>> + Send;
 
     /// Stores the checkpoint. Every item that it covers is applied.
@@ -91,20 +91,20 @@ pub trait Checkpoints<S: Source>: Send + Sync + 'static {
 /// A source that was opened at its checkpoint.
 #[derive(Debug)]
 pub struct Resumed<S: Source> {
-    /// What comes after the checkpoint.
+    /// The source, to be read from the checkpoint on.
     pub source: S,
     /// The checkpoint.
     pub checkpoint: S::Checkpoint,
-    /// What an operator should know about it.
+    /// A message for operators about the place where it resumes.
     pub notice: Option<String>,
 }
 
 /// Why a checkpoint was not stored.
 #[derive(Debug)]
 pub enum WriteError {
-    /// Not now. It is tried again with a later one.
+    /// It cannot be stored now. A later one is written instead.
     Unavailable(Cause),
-    /// The checkpoint is no longer where this consumer left it: the consumer must resume where it is.
+    /// Another process has moved the checkpoint: the consumer must resume there.
     Moved(Cause),
 }
 
@@ -137,7 +137,7 @@ impl Source for LogReader {
         let before = self.seen();
         Ok(match self.next().await? {
             Found::Lost => Read::Lost,
-            // A page that moved nothing was the end, if it could be read at all.
+            // A page that reaches no further was the end.
             Found::Page { events, through, end } => Read::Page {
                 items: events,
                 through: (through != before).then_some(through),

@@ -1,31 +1,32 @@
-//! How a task is asked to stop.
+//! Stop requests for tasks.
 
 use tokio::sync::watch;
 
-/// What a task looks at to know when to stop.
+/// A receiver of a stop request.
 #[derive(Clone, Debug)]
 pub struct Stop(watch::Receiver<bool>);
 
 impl From<watch::Receiver<bool>> for Stop {
-    /// A stop is asked for by sending `true`, or by dropping the sender.
+    /// Sending `true` or dropping the sender requests a stop.
     fn from(asked: watch::Receiver<bool>) -> Self {
         Self(asked)
     }
 }
 
 impl Stop {
-    /// Waits until a stop is asked for.
+    /// Waits until a stop is requested.
     pub async fn asked(&mut self) {
-        // An error means that nobody is left who could ask, which asks for the same.
+        // An error means that the sender was dropped.
         let _ = self.0.wait_for(|stop| *stop).await;
     }
 
-    /// Whether a stop is asked for.
+    /// Whether a stop is requested.
     pub fn is_asked(&self) -> bool {
         *self.0.borrow() || self.0.has_changed().is_err()
     }
 
-    /// Does this unless a stop is asked for, also half way: only for what may be dropped anywhere. `None` if it was not done.
+    /// Runs a future until it completes or a stop is requested, which drops it and returns `None`. Only for futures that may be
+    /// dropped at any await.
     pub async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;

@@ -1,12 +1,12 @@
-//! Subscriptions: events from a place on, first those stored, then live, without a seam.
+//! Subscriptions: the events after a position, first the stored ones, then live ones, without a seam.
 //!
-//! There is no hand-over from "catching up" to "live": a subscription reads the page behind the last one and,
-//! at the end of the log, waits for the head to move. Because positions become visible in order and without
-//! gaps (G4), nothing can be skipped or seen twice (G7).
+//! There is no cutover from "catching up" to "live": a subscription reads the page after the last one and, at the end of the
+//! log, waits for the head to move. Because positions become visible in order and without gaps (G4), no event is skipped or
+//! returned twice (G7).
 //!
-//! - B1  The checkpoint is a ladder of witnesses, which ends at what was handed out.
-//! - B2  If the log lost what was handed out, the subscription steps back to the newest event in common and reads from there:
-//!       what took the positions of lost events is handed out, and positions are smaller than before.
+//! - B1  The checkpoint is a ladder of witnesses, which ends at the last event that was returned.
+//! - B2  If the log lost events that were returned, the subscription steps back to the last event in common and reads from there:
+//!       it returns the events that took the positions of lost ones, so positions are smaller than before.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use annals_core::{EventStore, Position, Query, RecordedEvent, Result, Witness};
 
 use crate::history::{Found, Ladder, LogReader};
 
-/// Events after a place in the log, in order, without an end.
+/// The events after a position of the log, in order, without an end.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::history::{Found, Ladder, LogReader};
 /// let mut events = Subscription::new(store.clone(), Ladder::default(), Query::all());
 /// let event = events.next().await?;
 /// assert_eq!(event.event_type.as_str(), "account.opened");
-/// // Kept where the effect of the event is, and brought back after a restart.
+/// // Store it together with the effect of the event, and load it after a restart.
 /// let kept: Vec<u8> = events.checkpoint().to_bytes();
 /// let events = Subscription::new(store, Ladder::from_bytes(&kept).unwrap(), Query::all());
 /// # drop(events);
@@ -41,7 +41,7 @@ pub struct Subscription {
     store: Arc<dyn EventStore>,
     reader: LogReader,
     buffered: VecDeque<RecordedEvent>,
-    /// Ends at what was handed out.
+    /// Ends at the last event that was returned.
     ladder: Ladder,
     losses: u64,
 }
@@ -50,11 +50,11 @@ pub struct Subscription {
 const PAGE: usize = 1_000;
 
 impl Subscription {
-    /// Every event after this place that the query means. [`Ladder::default`] is the beginning; a consumer's
-    /// [`checkpoint`](Self::checkpoint) is where it left off.
+    /// Subscribes to the events after `after` that match the query. [`Ladder::default`] is the beginning of the log; a consumer
+    /// resumes at its [`checkpoint`](Self::checkpoint).
     ///
-    /// Of a [`Witness`] alone the older events are read from the log, while the log has it. If it is lost by then, the
-    /// subscription begins at the beginning of the log; a checkpoint finds the last event in common.
+    /// If `after` is a single [`Witness`], the rest of the ladder is read from the log. If the log has lost that event, the
+    /// subscription starts at the beginning of the log; with a whole checkpoint it resumes at the last event in common.
     pub fn new(store: Arc<dyn EventStore>, after: impl Into<Ladder>, query: Query) -> Self {
         let ladder = after.into();
         let seen = ladder.newest().unwrap_or(Witness::origin(store.id()));
@@ -62,8 +62,8 @@ impl Subscription {
         Self { store, reader, buffered: VecDeque::new(), ladder, losses: 0 }
     }
 
-    /// Only the events that come after the newest one, also if the log loses events later. If it loses the newest one of now
-    /// as well, with more than 15 before it, some older ones may be handed out: at most about as many as were lost.
+    /// Subscribes to the events after the current head, also if the log loses events later. If it loses the event at the head and
+    /// more than 15 before it, some older events may be returned: at most about as many as were lost.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -72,17 +72,17 @@ impl Subscription {
         Ok(Self::new(store, ladder, query))
     }
 
-    /// At most this many events in a page.
+    /// Limits a page to this many events.
     #[must_use]
     pub fn page_limit(mut self, limit: usize) -> Self {
         self.reader.limit(limit);
         self
     }
 
-    /// The next event; waits for it if need be.
+    /// Returns the next event. Waits until there is one.
     ///
     /// # Errors
-    /// As the store's reads; the subscription may be asked again and resumes where it was.
+    /// Those of the store's reads. The call may be repeated, and resumes where it was.
     pub async fn next(&mut self) -> Result<RecordedEvent> {
         loop {
             if let Some(event) = self.buffered.pop_front() {
@@ -94,11 +94,11 @@ impl Subscription {
         }
     }
 
-    /// The events of the next page: at least one position further, perhaps without an event that the query means. Waits for
-    /// the log to grow if need be.
+    /// Returns the events of the next page, which is at least one position long and may have no event that matches the query.
+    /// Waits at the end of the log until it grows.
     ///
     /// # Errors
-    /// As the store's reads; the subscription may be asked again and resumes where it was.
+    /// Those of the store's reads. The call may be repeated, and resumes where it was.
     pub async fn next_page(&mut self) -> Result<Vec<RecordedEvent>> {
         if self.buffered.is_empty() {
             self.buffered = self.fetch().await?.into();
@@ -111,13 +111,13 @@ impl Subscription {
         Ok(events)
     }
 
-    /// The witnesses of what was handed out. Everything that the query means up to the newest one was.
+    /// The witnesses of the events that were returned. All matching events up to the newest one were.
     pub fn checkpoint(&self) -> &Ladder {
         &self.ladder
     }
 
-    /// How often the log had lost what was handed out, so that the subscription stepped back. A consumer that holds what it
-    /// was handed compares this before and after a call.
+    /// How often the subscription stepped back because the log had lost events that were returned. A consumer that keeps events
+    /// compares this before and after a call.
     pub fn losses(&self) -> u64 {
         self.losses
     }
@@ -134,7 +134,7 @@ impl Subscription {
         }
     }
 
-    /// Reads what is missing of the ladder of a checkpoint that was a witness alone.
+    /// Reads the rest of the ladder of a checkpoint that was a single witness.
     async fn complete(&mut self) -> Result<()> {
         if let Some(newest) = self.ladder.only()
             && newest.position > Position::FIRST

@@ -1,19 +1,18 @@
-//! What was read ahead of the checkpoint, and what may be applied next.
+//! The items that were read ahead of the checkpoint, and which of them may be applied next.
 //!
 //! ```text
 //! checkpoint ──┐
 //!              │ 41 applied · 42 running · 43 waits (same key as 42) · 44 applied · 45 waits
 //! ```
 //!
-//! The checkpoint may move past 41. No lock, no task, no clock: the runner has those.
+//! The checkpoint may move past 41. A pure data structure: locks, tasks and the clock are in the runner.
 //!
 //! - N1  Of the items of one key at most one batch is out. An item is handed out after all earlier items of its key are applied.
 //! - N2  A key whose item failed waits for its next attempt, and only later items of the same key wait for it. In total order all
 //!       items have one key.
-//! - N3  What is handed out comes back by [`Window::settle`], however the batch ended.
+//! - N3  Every batch that is handed out is returned by [`Window::settle`], with its result.
 //!
-//! Keys are compared by their hashes, which are other ones in each window. Two keys with one hash share an order, and one is
-//! given back with the other.
+//! Keys are compared by their hashes, with a random hasher for each window. Two keys with equal hashes are treated as one key.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -23,14 +22,14 @@ use tokio::time::Instant;
 
 use crate::source::Source;
 
-/// The items between the checkpoint and what was read last.
+/// The items between the checkpoint and the last one that was read.
 pub(crate) struct Window<S: Source> {
     is_total: bool,
     hasher: RandomState,
     slots: VecDeque<Slot<S>>,
     /// The number of the first slot. Slots are numbered in the order in which they were read.
     first: u64,
-    /// Slots before this were handed out, or wait for others of their key.
+    /// Slots before this were handed out, or wait for another slot of their key.
     next: u64,
     /// The keys of which an item is out or failed.
     held: HashMap<u64, Held, BuildHasherDefault<IsHash>>,
@@ -42,7 +41,7 @@ pub(crate) struct Window<S: Source> {
     bytes: usize,
     /// Applied, and no longer in the window.
     applied: Vec<S::Cursor>,
-    /// Where the source has looked, until that was reported.
+    /// The place up to which the source was read, until that was reported.
     through: Option<S::Cursor>,
     is_end: bool,
 }
@@ -65,7 +64,7 @@ enum Place<I> {
 
 #[derive(Default)]
 struct Held {
-    /// The batch that has an item of this key; 0 if none has.
+    /// The number of the batch with items of this key; 0 if there is none.
     batch: u64,
     /// The slots that wait for it.
     waiting: VecDeque<u64>,
@@ -89,37 +88,37 @@ impl Hasher for IsHash {
     }
 }
 
-/// Items that are to be applied one after the other.
+/// Items to be applied one after the other.
 pub(crate) struct Batch<I> {
     number: u64,
     slots: Vec<u64>,
     pub items: Vec<I>,
-    /// Which attempt this is of the first item, from 1. The others were never tried.
+    /// The number of this attempt at the first item, from 1. The others were not tried before.
     pub attempt: u32,
 }
 
 /// How a batch ended.
 pub(crate) enum Settled {
     Applied,
-    /// The first item that was not applied is tried again at this time.
+    /// The first item that was not applied is retried at this time.
     Failed(Instant),
     /// The first item that was not applied is given back to the source, with all later ones of its key.
     Released,
-    /// Nothing is wrong with the first item that was not applied.
+    /// The items that were not applied did not fail.
     GivenBack,
 }
 
-/// How far everything is applied.
+/// The place up to which everything is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reached<C> {
-    /// Up to the item before this.
+    /// Everything before this item.
     Before(C),
-    /// Everything that was read, up to here. `None` if that is where it was the last time.
+    /// Everything that was read, up to this place. `None` if it is the place that was reported before.
     Through(Option<C>),
 }
 
 impl<S: Source> Window<S> {
-    /// With a total order no item is applied before all earlier ones are, whatever their keys.
+    /// Makes an empty window. With a total order, an item is applied only after all earlier ones, whatever their keys.
     pub fn new(is_total: bool) -> Self {
         Self {
             is_total,
@@ -142,7 +141,7 @@ impl<S: Source> Window<S> {
         self.slots.len()
     }
 
-    /// About how many bytes the items have.
+    /// The approximate size of the items, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -167,7 +166,7 @@ impl<S: Source> Window<S> {
         }
     }
 
-    /// Takes out at most this many items that may be applied now. The oldest come first.
+    /// Hands out at most `items_max` items that may be applied now, the oldest first.
     pub fn take(&mut self, items_max: usize) -> Option<Batch<S::Item>> {
         let number = self.batches + 1;
         let most = items_max.min(self.slots.len());
@@ -187,7 +186,7 @@ impl<S: Source> Window<S> {
             batch.slots.push(slot);
             batch.items.push(item);
             if is_again {
-                // It is tried alone: what comes with it would fail with it.
+                // It is retried alone: other items of the batch would fail with it.
                 break;
             }
         }
@@ -198,8 +197,8 @@ impl<S: Source> Window<S> {
         Some(batch)
     }
 
-    /// A slot that this batch may have, its key, and whether it was tried before: the next one that waits for the last one of
-    /// the batch, which has this key, or else the oldest. Moves `next` past slots that must wait for others of their keys.
+    /// Returns the next slot for this batch, its key, and whether it was tried before. That is the next one of the key `last`,
+    /// which the batch ends with, or else the oldest that may be applied. Moves `next` past slots that wait for others of their keys.
     fn next_for(&mut self, number: u64, last: Option<u64>) -> Option<(u64, u64, bool)> {
         let (slots, first) = (&self.slots, self.first);
         if let Some(key) = last
@@ -235,7 +234,7 @@ impl<S: Source> Window<S> {
         }
     }
 
-    /// The first `applied` items of a batch that is still out are applied.
+    /// Records that the first `applied` items of a batch in progress are applied.
     pub fn settle_part(&mut self, batch: &mut Batch<()>, applied: usize) {
         let done: Vec<u64> = batch.slots.drain(..applied).collect();
         let mut keys = self.keys(&done);
@@ -266,7 +265,7 @@ impl<S: Source> Window<S> {
         keys
     }
 
-    /// Takes a batch back, of which the first `applied` items are applied and these are not.
+    /// Takes back a batch, of which the first `applied` items are applied and `rest` are not.
     pub fn settle(&mut self, batch: Batch<()>, applied: usize, rest: Vec<S::Item>, end: &Settled) {
         let (done, left) = batch.slots.split_at(applied);
         let keys = self.keys(&batch.slots);
@@ -302,7 +301,7 @@ impl<S: Source> Window<S> {
         self.cut();
     }
 
-    /// Nothing of this key is out any more: the next one may be.
+    /// Makes the next item of a key ready, after all that were handed out are settled.
     fn free(&mut self, key: u64) {
         let Some(held) = self.held.get_mut(&key) else { return };
         held.batch = 0;
@@ -312,7 +311,7 @@ impl<S: Source> Window<S> {
         }
     }
 
-    /// Gives all items of this key that were read back to the source.
+    /// Gives the items of this key back to the source, which will read them again.
     fn release(&mut self, key: u64) {
         self.held.remove(&key);
         for slot in &mut self.slots {
@@ -322,7 +321,7 @@ impl<S: Source> Window<S> {
         }
     }
 
-    /// Drops what is applied from the oldest on.
+    /// Removes applied and released slots from the front.
     fn cut(&mut self) {
         while let Some(slot) = self.slots.front() {
             match slot.item {
@@ -337,7 +336,7 @@ impl<S: Source> Window<S> {
         }
     }
 
-    /// Makes items ready whose next attempt is due. Returns when the next one is.
+    /// Makes the items ready whose next attempt is due. Returns the time of the next attempt.
     pub fn wake(&mut self, now: Instant) -> Option<Instant> {
         while let Some(Reverse((at, key))) = self.retries.peek().copied() {
             if at > now {
@@ -349,12 +348,12 @@ impl<S: Source> Window<S> {
         None
     }
 
-    /// What was applied since this was asked last, in the order of the source if that has one.
+    /// Returns the items that were applied since the last call, in the order of the source if it has one.
     pub fn drain_applied(&mut self) -> Vec<S::Cursor> {
         std::mem::take(&mut self.applied)
     }
 
-    /// How far everything is applied.
+    /// Returns the place up to which everything is applied.
     pub fn reached(&mut self) -> Reached<S::Cursor> {
         match self.slots.front() {
             Some(slot) => Reached::Before(slot.cursor.clone()),
@@ -362,7 +361,7 @@ impl<S: Source> Window<S> {
         }
     }
 
-    /// Whether something may be taken.
+    /// Whether [`take`](Self::take) may return a batch.
     pub fn has_more(&self) -> bool {
         !self.ready.is_empty() || self.next < self.first + self.slots.len() as u64
     }
@@ -373,7 +372,7 @@ impl<S: Source> Window<S> {
 }
 
 impl<I> Batch<I> {
-    /// The batch without its items, to be settled.
+    /// Splits the batch from its items.
     pub fn into_parts(self) -> (Batch<()>, Vec<I>) {
         let Self { number, slots, items, attempt } = self;
         (Batch { number, slots, items: Vec::new(), attempt }, items)

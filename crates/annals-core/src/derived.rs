@@ -53,8 +53,14 @@ pub fn decode<E: DeserializeOwned>(
         return Err(failed(problem.into()));
     }
     let mut json = serde_json::Deserializer::from_slice(data);
-    let event = E::deserialize(OneVariant { variant, empty: data.is_empty(), json: &mut json })
-        .map_err(|error| failed(Box::new(error)))?;
+    let event = E::deserialize(OneVariant { variant, empty: data.is_empty(), json: &mut json });
+    let event = event.map_err(|error| {
+        failed(if data.is_empty() {
+            "it is empty, which is the data of an event without fields only".into()
+        } else {
+            Box::new(error)
+        })
+    })?;
     json.end().map_err(|error| failed(Box::new(error)))?;
     Ok(event)
 }
@@ -101,6 +107,94 @@ pub const fn join_upcasters<const N: usize>(tables: &[&[Upcaster]]) -> [Upcaster
         table += 1;
     }
     all
+}
+
+/// Refuses a table in which two upcasters take the same events, or in which one makes events of a type that is not read.
+///
+/// # Panics
+/// While compiling, with the stored name and what to do. What needs more than names (versions, circles) is checked when a reader
+/// starts.
+#[track_caller]
+pub const fn check_upcasters(types: &[&str], table: &[Upcaster]) {
+    let mut index = 0;
+    while index < table.len() {
+        let upcaster = &table[index];
+        let mut earlier = 0;
+        while earlier < index {
+            if takes_of(&table[earlier], upcaster.event_type(), upcaster.version()) {
+                let problem = "two upcasters take these events (`former_name`, `upcast`, `dropped`, or an entry of a table, also \
+                               of a variant of a union): leave one of them out";
+                refuse(upcaster.event_type(), problem);
+            }
+            earlier += 1;
+        }
+        match upcaster {
+            Upcaster::Renamed { event_type, .. } => check_made(types, table, event_type, None),
+            Upcaster::Converted { into, .. } => {
+                let mut made = 0;
+                while made < into.len() {
+                    check_made(types, table, into[made].0, Some(into[made].1));
+                    made += 1;
+                }
+            }
+            Upcaster::Dropped { .. } => {}
+        }
+        index += 1;
+    }
+}
+
+/// Refuses what an upcaster makes if it is neither a type of today nor taken by another upcaster.
+#[track_caller]
+const fn check_made(types: &[&str], table: &[Upcaster], event_type: &str, version: Option<u16>) {
+    let mut index = 0;
+    while index < types.len() {
+        if equal(types[index], event_type) {
+            return;
+        }
+        index += 1;
+    }
+    index = 0;
+    while index < table.len() {
+        if takes_of(&table[index], event_type, version) {
+            return;
+        }
+        index += 1;
+    }
+    let problem = "an upcaster makes events of this type, which is no type of this enum and which no other upcaster takes: name a \
+                   type of today";
+    refuse(event_type, problem);
+}
+
+/// Whether an upcaster takes events of this type, and of this version or, with `None`, of any.
+const fn takes_of(upcaster: &Upcaster, event_type: &str, version: Option<u16>) -> bool {
+    let is_of_version = match (upcaster.version(), version) {
+        (Some(taken), Some(version)) => taken == version,
+        _ => true,
+    };
+    is_of_version && equal(upcaster.event_type(), event_type)
+}
+
+/// Stops the compiler with the problem of a stored name.
+#[track_caller]
+const fn refuse(name: &str, problem: &str) -> ! {
+    let mut text = [0; 512];
+    let mut bytes = 0;
+    let parts = [b"`", name.as_bytes(), b"`: ", problem.as_bytes()];
+    let mut part = 0;
+    while part < parts.len() {
+        let mut index = 0;
+        while index < parts[part].len() && bytes < text.len() {
+            text[bytes] = parts[part][index];
+            bytes += 1;
+            index += 1;
+        }
+        part += 1;
+    }
+    match std::str::from_utf8(text.split_at(bytes).0) {
+        Ok(text) => panic!("{}", text),
+        // The end of a long text was cut within a letter.
+        Err(_) => panic!("{}", problem),
+    }
 }
 
 /// The error for a type that is not known.
@@ -372,6 +466,10 @@ impl<'de> VariantAccess<'de> for OneVariant<'_, 'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
+        if self.empty && fields.is_empty() {
+            let no_fields = std::iter::empty::<((), ())>();
+            return visitor.visit_map(serde::de::value::MapDeserializer::new(no_fields));
+        }
         self.json.deserialize_struct("event", fields, visitor)
     }
 }
@@ -385,6 +483,34 @@ mod tests {
         const PARTS: &[&[&str]] = &[&["a.b", "a.c"], &[], &["b.c"]];
         const ALL: [&str; count(PARTS)] = join(PARTS);
         assert_eq!(ALL, ["a.b", "a.c", "b.c"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "`a.viewed`: two upcasters take these events")]
+    fn a_type_that_two_members_of_a_union_drop_does_not_compile() {
+        let dropped = Upcaster::Dropped { event_type: "a.viewed" };
+        check_upcasters(
+            &["a.b"],
+            &[dropped, Upcaster::Renamed { former: "a.c", event_type: "a.b" }, dropped],
+        );
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "`a.sold`: an upcaster makes events of this type, which is no type of this enum"
+    )]
+    fn a_rename_to_a_type_that_is_not_read_does_not_compile() {
+        let renamed = |former, event_type| Upcaster::Renamed { former, event_type };
+        // By way of another name is well.
+        let table = [renamed("a.d", "a.c"), renamed("a.c", "a.b"), renamed("a.e", "a.sold")];
+        check_upcasters(&["a.b"], &table[..2]);
+        check_upcasters(&["a.b"], &table);
+    }
+
+    #[test]
+    #[should_panic(expected = "`aé")]
+    fn a_problem_of_a_long_name_is_shown_too() {
+        refuse(&format!("a{}", "é".repeat(300)), "it is too long");
     }
 
     #[test]

@@ -67,8 +67,12 @@ impl RawEvent {
         if !self.content_type.is_json() {
             return Err(format!("its content type is {}, not JSON", self.content_type).into());
         }
-        let data: &[u8] = if self.data.is_empty() { b"{}" } else { &self.data };
-        Ok(serde_json::from_slice(data)?)
+        if self.data.is_empty() {
+            let read = serde_json::from_slice(b"{}");
+            return read
+                .map_err(|error| format!("its data is empty, which is read as `{{}}`: {error}").into());
+        }
+        Ok(serde_json::from_slice(&self.data)?)
     }
 }
 
@@ -125,26 +129,30 @@ impl From<&RecordedEvent> for RawEvent {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Upcaster {
-    /// Events of one type and version are rewritten: into the next version, into another type, or into several events. What
-    /// is made goes through the table again, until nothing in it is meant.
+    /// Events of one type and version are rewritten: into the next version, into another type, or into several events. The
+    /// events that are made go through the table again, until no upcaster takes them.
     Converted {
         /// The stored name.
         event_type: &'static str,
         /// The version of the shape.
         version: u16,
-        /// What it may be rewritten into, by type and version.
+        /// The events that it may be rewritten into, by type and version. With an empty list, events of this version are
+        /// dropped.
         into: &'static [(&'static str, u16)],
-        /// Rewrites it. Must depend on nothing but the event: it is called whenever the event is read.
+        /// Rewrites it. Must depend on the event alone: it is called each time the event is read. An empty list is an error
+        /// unless `into` is empty too. To drop some events of a type and keep others, make the former of a type that the table
+        /// drops, and name that type in `into`.
         convert: fn(RawEvent) -> Result<Vec<RawEvent>, Cause>,
     },
-    /// A type has another stored name by now. The versions of its shape count on.
+    /// A type has another stored name today. The versions of its shape are counted across both names.
     Renamed {
         /// The name that is in the log.
         former: &'static str,
-        /// The name by now.
+        /// The name today.
         event_type: &'static str,
     },
-    /// Drops all events of a type, in every version.
+    /// Events of a type mean nothing any more, in any version, and are passed over by every reader. If it is one of several events
+    /// that another upcaster makes, the others keep the numbers of their parts.
     Dropped {
         /// The stored name.
         event_type: &'static str,
@@ -187,6 +195,8 @@ mod tests {
         assert!(
             RawEvent::new("a.b", 1, "").read::<std::collections::BTreeMap<String, u8>>().unwrap().is_empty()
         );
+        let empty = RawEvent::new("a.b", 1, "").read::<u8>().unwrap_err().to_string();
+        assert!(empty.starts_with("its data is empty, which is read as `{}`: invalid type: map"), "{empty}");
     }
 
     #[test]

@@ -2,17 +2,19 @@
 //!
 //! Every mistake is an error at the place where it was made, and says what would be right.
 
+use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
 use syn::{Attribute, Data, DeriveInput, Expr, Fields, Ident, Lit, LitInt, LitStr, Meta, Path, Result};
 
 use crate::name;
+use crate::refuse::{refuse_attribute, refuse_repeated, refuse_serde};
 use crate::upcast::{self, Conversion};
 
 /// The enum as a whole.
 pub struct EventEnum<'a> {
     pub ident: &'a Ident,
     pub shape: Shape<'a>,
-    /// Types whose events are read over.
+    /// Types whose events are dropped when they are read.
     pub dropped: Vec<String>,
     /// A table of the user's own.
     pub upcasters: Option<Path>,
@@ -62,7 +64,9 @@ impl<'a> EventEnum<'a> {
         if data.variants.is_empty() {
             return Err(syn::Error::new(input.ident.span(), "an event type needs at least one variant"));
         }
+        refuse_attribute(&input.attrs, "tag", "a tag is made of a field: put `#[tag]` on one")?;
         let on_enum = OnEnum::read(&input.attrs)?;
+        refuse_repeated(&on_enum.dropped)?;
         let variants = data.variants.iter();
         let shape = if on_enum.union {
             Shape::Union(variants.map(Member::read).collect::<Result<_>>()?)
@@ -94,9 +98,11 @@ impl OnEnum {
                 if meta.path.is_ident("prefix") {
                     let prefix: LitStr = meta.value()?.parse()?;
                     name::check(&prefix)?;
+                    once(&meta, read.prefix.is_some(), "leave one out")?;
                     read.prefix = Some(prefix.value());
                     Ok(())
                 } else if meta.path.is_ident("union") {
+                    once(&meta, read.union, "leave one out")?;
                     read.union = true;
                     Ok(())
                 } else if meta.path.is_ident("dropped") {
@@ -105,6 +111,7 @@ impl OnEnum {
                     read.dropped.push(dropped);
                     Ok(())
                 } else if meta.path.is_ident("upcasters") {
+                    once(&meta, read.upcasters.is_some(), "put the upcasters of both into one table")?;
                     read.upcasters = Some(meta.value()?.parse()?);
                     Ok(())
                 } else {
@@ -121,10 +128,20 @@ impl OnEnum {
     }
 }
 
-/// What a variant that is an event says of itself.
+/// Refuses an attribute that was given before.
+fn once(meta: &ParseNestedMeta<'_>, was_given: bool, instead: &str) -> Result<()> {
+    if !was_given {
+        return Ok(());
+    }
+    let name = meta.path.get_ident().map(Ident::to_string).unwrap_or_default();
+    Err(meta.error(format!("`{name}` is given already: {instead}")))
+}
+
+/// The attributes of a variant that is an event.
+#[derive(Default)]
 struct OnFact {
     stored_name: Option<String>,
-    schema_version: u16,
+    schema_version: Option<u16>,
     former_names: Vec<LitStr>,
     conversions: Vec<Conversion>,
     allow_name: bool,
@@ -132,26 +149,23 @@ struct OnFact {
 
 impl OnFact {
     fn read(attributes: &[Attribute]) -> Result<Self> {
-        let mut read = Self {
-            stored_name: None,
-            schema_version: 1,
-            former_names: Vec::new(),
-            conversions: Vec::new(),
-            allow_name: false,
-        };
+        let mut read = Self::default();
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("event")) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("name") {
                     let name: LitStr = meta.value()?.parse()?;
                     name::check(&name)?;
+                    once(
+                        &meta,
+                        read.stored_name.is_some(),
+                        "keep the name that is in the log, and give the other as `former_name`",
+                    )?;
                     read.stored_name = Some(name.value());
                     Ok(())
                 } else if meta.path.is_ident("version") {
                     let version: LitInt = meta.value()?.parse()?;
-                    read.schema_version = version.base10_parse()?;
-                    if read.schema_version == 0 {
-                        return Err(syn::Error::new(version.span(), "the first schema version is 1"));
-                    }
+                    once(&meta, read.schema_version.is_some(), "keep the one that is written today")?;
+                    read.schema_version = Some(upcast::schema_version(&version)?);
                     Ok(())
                 } else if meta.path.is_ident("former_name") {
                     let name: LitStr = meta.value()?.parse()?;
@@ -162,6 +176,7 @@ impl OnFact {
                     read.conversions.extend(upcast::conversions(&meta)?);
                     Ok(())
                 } else if meta.path.is_ident("allow_name") {
+                    once(&meta, read.allow_name, "leave one out")?;
                     read.allow_name = true;
                     Ok(())
                 } else {
@@ -171,7 +186,7 @@ impl OnFact {
                 }
             })?;
         }
-        upcast::check(&read.conversions, read.schema_version)?;
+        upcast::check(&read.conversions, read.schema_version.unwrap_or(1))?;
         Ok(read)
     }
 }
@@ -180,6 +195,13 @@ impl<'a> Fact<'a> {
     fn read(variant: &'a syn::Variant, prefix: Option<&str>) -> Result<Self> {
         let OnFact { stored_name, schema_version, former_names, conversions, allow_name } =
             OnFact::read(&variant.attrs)?;
+        let schema_version = schema_version.unwrap_or(1);
+        refuse_attribute(&variant.attrs, "tag", "a tag is made of a field: put `#[tag]` on one")?;
+        for field in &variant.fields {
+            let problem =
+                "a field has no `#[event(…)]`: put it on the variant or on the enum; a field has `#[tag]`";
+            refuse_attribute(&field.attrs, "event", problem)?;
+        }
         refuse_serde(
             &variant.attrs,
             &["skip", "skip_serializing", "skip_deserializing", "other", "untagged", "with"],
@@ -201,6 +223,7 @@ impl<'a> Fact<'a> {
             return Err(syn::Error::new(variant.ident.span(), problem));
         }
         let tags = TagField::read(&variant.fields)?;
+        refuse_repeated(&former_names)?;
         if let Some(former) = former_names.iter().find(|former| former.value() == stored_name) {
             let problem =
                 format!("`{stored_name}` is the stored name of today; a former name differs from it");
@@ -246,6 +269,14 @@ impl TagField {
 
 impl<'a> Member<'a> {
     fn read(variant: &'a syn::Variant) -> Result<Self> {
+        let problem = "a variant of a union has no attributes: put them on the event type that it holds, or `dropped` and \
+                       `upcasters` on the union";
+        for attributes in
+            std::iter::once(&variant.attrs).chain(variant.fields.iter().map(|field| &field.attrs))
+        {
+            refuse_attribute(attributes, "event", problem)?;
+            refuse_attribute(attributes, "tag", problem)?;
+        }
         match &variant.fields {
             Fields::Unnamed(fields) if fields.unnamed.len() == 1 => {
                 Ok(Self { ident: &variant.ident, holds: &fields.unnamed[0].ty })
@@ -283,30 +314,6 @@ fn refuse_duplicates(facts: &[Fact<'_>], dropped: &[LitStr]) -> Result<()> {
             let problem = format!("`{}` is a name of `{}`, so it is not dropped", name.value(), fact.ident);
             return Err(syn::Error::new(name.span(), problem));
         }
-    }
-    Ok(())
-}
-
-/// The stored form of an event is one variant's fields, found by the place of the variant in the enum; these
-/// attributes of serde would change either.
-fn refuse_serde(attributes: &[Attribute], refused: &[&str]) -> Result<()> {
-    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
-        attribute.parse_nested_meta(|meta| {
-            if let Some(word) = refused.iter().find(|word| meta.path.is_ident(word)) {
-                let problem =
-                    format!("`#[serde({word})]` changes how events are stored and cannot be used here");
-                return Err(meta.error(problem));
-            }
-            // Whatever else serde knows is taken as it is.
-            if meta.input.peek(syn::Token![=]) {
-                meta.value()?.parse::<Expr>()?;
-            } else if meta.input.peek(syn::token::Paren) {
-                let content;
-                syn::parenthesized!(content in meta.input);
-                content.parse::<proc_macro2::TokenStream>()?;
-            }
-            Ok(())
-        })?;
     }
     Ok(())
 }

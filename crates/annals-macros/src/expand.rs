@@ -187,11 +187,17 @@ fn upcasters(read: &EventEnum<'_>, root: &TokenStream) -> TokenStream {
     if own.is_empty() && tables.is_empty() {
         return TokenStream::new();
     }
+    // What is wrong with the table as a whole is shown at the name of the enum.
+    let ident = read.ident;
+    let check = quote_spanned! {ident.span()=>
+        const _: () = #root::derived::check_upcasters(<#ident as #root::Event>::TYPES, &ALL);
+    };
     quote! {
         const UPCASTERS: &'static [#root::Upcaster] = {
             const TABLES: &[&[#root::Upcaster]] = &[&[#(#own),*], #(#tables),*];
             const ALL: [#root::Upcaster; #root::derived::count_upcasters(TABLES)] =
                 #root::derived::join_upcasters(TABLES);
+            #check
             &ALL
         };
     }

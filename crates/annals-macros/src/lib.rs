@@ -1,8 +1,8 @@
 //! The derive of `annals`: [`Event`](derive@Event), which writes what could as well be written by hand.
 //!
 //! It knows names and shapes only; how an event becomes bytes is in `annals_core::derived`. The files, in the order
-//! in which they are best read: `attribute` (what a user writes), `name` (stored names, and names that are not
-//! facts), `upcast` (how a former version becomes the next), `expand` (what comes out).
+//! in which they are best read: `attribute` (what a user writes), `refuse` (what is wrong with it), `name` (stored names, and
+//! names that are not facts), `upcast` (how a former version becomes the next), `expand` (what comes out).
 #![forbid(unsafe_code)]
 
 use quote::quote;
@@ -10,6 +10,7 @@ use quote::quote;
 mod attribute;
 mod expand;
 mod name;
+mod refuse;
 mod upcast;
 
 /// Writes `annals::Event` for an enum with one variant for each thing that can happen.
@@ -20,15 +21,15 @@ mod upcast;
 /// On the enum:
 /// - `#[event(prefix = "account")]`: the stored name of `WasOpened` is `account.was_opened`.
 /// - `#[event(union)]`: every variant holds another event type, and the enum stands for all of them.
-/// - `#[event(dropped = "account.viewed")]`: events of this type mean nothing any more, and are read over. May be said of
-///   several.
+/// - `#[event(dropped = "account.viewed")]`: events of this type mean nothing any more, and are dropped when they are read. May be
+///   given for several types.
 /// - `#[event(upcasters = TABLE)]`: a constant of type `&[Upcaster]`, for what else became of former types: one that is
 ///   several events today, data that is not JSON.
 ///
 /// On a variant:
 /// - `#[event(name = "account.opened")]`: its stored name, which may then differ from the variant's.
-/// - `#[event(former_name = "account.registered")]`: a name under which it is in the log too. May be said of several.
-/// - `#[event(version = 2)]`: the version of its shape, 1 if nothing is said.
+/// - `#[event(former_name = "account.registered")]`: a name under which it is in the log too. May be given for several names.
+/// - `#[event(version = 2)]`: the version of its shape; 1 if it is not given.
 /// - `#[event(version = 2, upcast(1 = from_v1))]`: how version 1 becomes version 2. `from_v1` is a function from the data of
 ///   version 1 to a `Result` with the data of version 2, both of any type that serde can read and write
 ///   (`serde_json::Value` too). A version without a function is read as today's, as far as serde can; if a version has a

@@ -19,7 +19,15 @@ impl Parse for Conversion {
         }
         let number: LitInt = input.parse()?;
         input.parse::<Token![=]>()?;
-        Ok(Self { version: number.base10_parse()?, number, function: input.parse()? })
+        Ok(Self { version: schema_version(&number)?, number, function: input.parse()? })
+    }
+}
+
+/// A version of the shape of an event, as it is written in an attribute.
+pub fn schema_version(version: &LitInt) -> Result<u16> {
+    match version.base10_parse()? {
+        0 => Err(syn::Error::new(version.span(), "the first schema version is 1")),
+        version => Ok(version),
     }
 }
 
@@ -27,6 +35,9 @@ impl Parse for Conversion {
 pub fn conversions(meta: &ParseNestedMeta<'_>) -> Result<Vec<Conversion>> {
     let content;
     syn::parenthesized!(content in meta.input);
+    if content.is_empty() {
+        return Err(content.error("write `upcast(1 = from_v1)`, with the former version and a function"));
+    }
     let all = Punctuated::<Conversion, Token![,]>::parse_terminated(&content)?;
     Ok(all.into_iter().collect())
 }

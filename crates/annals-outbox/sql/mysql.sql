@@ -1,5 +1,5 @@
 -- The tables of an outbox in MariaDB or MySQL. Put them into your own migrations, or let `Outbox::migrate` make them: every
--- statement may be run again. All names begin with `outbox`; for another name, put it in its place. Times are in UTC.
+-- statement may be run again. All names begin with `outbox`; replace it for another name. Times are in UTC.
 
 -- Each message, in the order in which the messages of one aggregate were committed.
 CREATE TABLE IF NOT EXISTS outbox (
@@ -10,18 +10,18 @@ CREATE TABLE IF NOT EXISTS outbox (
     -- Among the messages of the aggregate: 1, 2, 3, without gaps.
     sequence BIGINT NOT NULL,
     event_type VARCHAR(255) NOT NULL,
-    -- NULL is JSON, which stands in event_data; everything else stands in event_binary.
+    -- NULL means JSON, which is in event_data. Other data is in event_binary.
     content_type VARCHAR(255),
     event_data LONGTEXT,
     event_binary LONGBLOB,
     -- A JSON object whose values are text.
     headers MEDIUMTEXT,
     created_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
-    -- Waits for a dead letter before it, or is one.
+    -- Is a dead letter, or waits for one.
     held BOOLEAN NOT NULL DEFAULT FALSE,
     processed BOOLEAN NOT NULL DEFAULT FALSE,
     processed_at DATETIME(6),
-    -- Somebody gave it up: it counts as processed and was not published.
+    -- Discarded: it counts as processed and was not published.
     dropped BOOLEAN NOT NULL DEFAULT FALSE,
     UNIQUE KEY outbox_id (id),
     UNIQUE KEY outbox_sequence (aggregate_type, aggregate_id, sequence),
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS outbox_aggregates (
     PRIMARY KEY (aggregate_type, aggregate_id)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
--- Messages that were refused: tried again at a time, or dead letters, which wait for somebody.
+-- Messages that were refused: retried at `next_attempt_at`, or dead letters, which wait to be retried or discarded.
 CREATE TABLE IF NOT EXISTS outbox_failures (
     aggregate_type VARCHAR(255) NOT NULL,
     aggregate_id VARCHAR(255) NOT NULL,
@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS outbox_failures (
     UNIQUE KEY outbox_failures_position (position)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
--- One row: which publisher may publish, and until when. `format` is what these tables look like.
+-- One row: the holder of the lease, and its end. `format` is the version of these tables.
 CREATE TABLE IF NOT EXISTS outbox_publisher (
     alone BOOLEAN NOT NULL DEFAULT TRUE PRIMARY KEY CHECK (alone = TRUE),
     format BIGINT NOT NULL DEFAULT 1,

@@ -1,5 +1,5 @@
 -- The tables of an outbox in PostgreSQL. Put them into your own migrations, or let `Outbox::migrate` make them: every
--- statement may be run again. All names begin with `outbox`; for another name, put it in its place.
+-- statement may be run again. All names begin with `outbox`; replace it for another name.
 
 -- Each message, in the order in which the messages of one aggregate were committed.
 CREATE TABLE IF NOT EXISTS outbox (
@@ -10,18 +10,18 @@ CREATE TABLE IF NOT EXISTS outbox (
     -- Among the messages of the aggregate: 1, 2, 3, without gaps.
     sequence bigint NOT NULL,
     event_type text NOT NULL,
-    -- NULL is JSON, which stands in event_data; everything else stands in event_binary.
+    -- NULL means JSON, which is in event_data. Other data is in event_binary.
     content_type text,
     event_data text,
     event_binary bytea,
     -- A JSON object whose values are text.
     headers text,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- Waits for a dead letter before it, or is one.
+    -- Is a dead letter, or waits for one.
     held boolean NOT NULL DEFAULT FALSE,
     processed boolean NOT NULL DEFAULT FALSE,
     processed_at timestamptz,
-    -- Somebody gave it up: it counts as processed and was not published.
+    -- Discarded: it counts as processed and was not published.
     dropped boolean NOT NULL DEFAULT FALSE,
     CONSTRAINT outbox_id UNIQUE (id),
     CONSTRAINT outbox_sequence UNIQUE (aggregate_type, aggregate_id, sequence)
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS outbox_aggregates (
     PRIMARY KEY (aggregate_type, aggregate_id)
 );
 
--- Messages that were refused: tried again at a time, or dead letters, which wait for somebody.
+-- Messages that were refused: retried at `next_attempt_at`, or dead letters, which wait to be retried or discarded.
 CREATE TABLE IF NOT EXISTS outbox_failures (
     aggregate_type text NOT NULL,
     aggregate_id text NOT NULL,
@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS outbox_failures (
     CONSTRAINT outbox_failures_position UNIQUE (position)
 );
 
--- One row: which publisher may publish, and until when. `format` is what these tables look like.
+-- One row: the holder of the lease, and its end. `format` is the version of these tables.
 CREATE TABLE IF NOT EXISTS outbox_publisher (
     alone boolean NOT NULL DEFAULT TRUE PRIMARY KEY CHECK (alone),
     format bigint NOT NULL DEFAULT 1,

@@ -1,4 +1,4 @@
--- Wakes publishers in other processes as soon as a message is committed, by any writer. Not made by `Outbox::migrate`:
+-- Wakes publishers in other processes as soon as any writer commits a message. Not created by `Outbox::migrate`:
 -- PostgreSQL commits transactions that notify one after the other in the whole server, which a busy one may not want.
 CREATE OR REPLACE FUNCTION outbox_notify() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,5 +1,5 @@
 -- The tables of an outbox in SQLite. Put them into your own migrations, or let `Outbox::migrate` make them: every statement
--- may be run again. All names begin with `outbox`; for another name, put it in its place. Times are microseconds since 1970.
+-- may be run again. All names begin with `outbox`; replace it for another name. Times are microseconds since 1970.
 
 -- Each message, in the order in which the messages of one aggregate were committed.
 CREATE TABLE IF NOT EXISTS outbox (
@@ -10,18 +10,18 @@ CREATE TABLE IF NOT EXISTS outbox (
     -- Among the messages of the aggregate: 1, 2, 3, without gaps.
     sequence INTEGER NOT NULL,
     event_type TEXT NOT NULL,
-    -- NULL is JSON, which stands in event_data; everything else stands in event_binary.
+    -- NULL means JSON, which is in event_data. Other data is in event_binary.
     content_type TEXT,
     event_data TEXT,
     event_binary BLOB,
     -- A JSON object whose values are text.
     headers TEXT,
     created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-    -- Waits for a dead letter before it, or is one.
+    -- Is a dead letter, or waits for one.
     held INTEGER NOT NULL DEFAULT 0,
     processed INTEGER NOT NULL DEFAULT 0,
     processed_at INTEGER,
-    -- Somebody gave it up: it counts as processed and was not published.
+    -- Discarded: it counts as processed and was not published.
     dropped INTEGER NOT NULL DEFAULT 0,
     UNIQUE (aggregate_type, aggregate_id, sequence)
 );
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS outbox_aggregates (
     PRIMARY KEY (aggregate_type, aggregate_id)
 ) WITHOUT ROWID;
 
--- Messages that were refused: tried again at a time, or dead letters, which wait for somebody.
+-- Messages that were refused: retried at `next_attempt_at`, or dead letters, which wait to be retried or discarded.
 CREATE TABLE IF NOT EXISTS outbox_failures (
     aggregate_type TEXT NOT NULL,
     aggregate_id TEXT NOT NULL,
@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS outbox_failures (
     PRIMARY KEY (aggregate_type, aggregate_id)
 );
 
--- One row: which publisher may publish, and until when. `format` is what these tables look like.
+-- One row: the holder of the lease, and its end. `format` is the version of these tables.
 CREATE TABLE IF NOT EXISTS outbox_publisher (
     alone INTEGER NOT NULL DEFAULT 1 PRIMARY KEY CHECK (alone = 1),
     format INTEGER NOT NULL DEFAULT 1,

@@ -1,7 +1,7 @@
-//! Which database an outbox is in, and statements on it: the only file that knows the drivers.
+//! The database of an outbox, and statements on it: the only file that knows the drivers.
 //!
-//! A statement is written once, for all of them, with `?` for values and these in the places where they differ (see
-//! `dialect`). Values are whole numbers, text and bytes.
+//! A statement is written once for all databases, with `?` for values and placeholders where the databases differ (see
+//! `dialect`). Values are integers, text and bytes.
 
 use std::io;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub enum Pool {
     Sqlite(SqlitePool),
 }
 
-/// A connection of the caller's, in whatever transaction it is: made from `&mut *transaction`.
+/// A connection of the caller, with its current transaction: made from `&mut *transaction`.
 pub struct Session<'c>(Connection<'c>);
 
 enum Connection<'c> {
@@ -72,7 +72,7 @@ pub(crate) enum Row {
     Sqlite(SqliteRow),
 }
 
-/// What stands in the place of a `?`.
+/// The value of a `?`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Value<'a> {
     Int(i64),
@@ -81,7 +81,7 @@ pub(crate) enum Value<'a> {
     MaybeBytes(Option<&'a [u8]>),
 }
 
-/// Does the same for each database. `Db` is its type, `row_of` makes a row of one of its rows, `DIALECT` is how it speaks.
+/// Evaluates an expression for each database. `Db` is its type, `row_of` wraps one of its rows, `DIALECT` is its dialect.
 macro_rules! each {
     ($kind:ident, $value:expr, $name:ident => $body:expr) => {
         #[allow(dead_code, unused_imports)]
@@ -111,7 +111,7 @@ macro_rules! each {
     };
 }
 
-/// A statement of this database with these values.
+/// Binds values to a statement.
 macro_rules! bound {
     ($db:ty, $sql:expr, $values:expr) => {{
         let mut query = sqlx::query::<$db>(AssertSqlSafe($sql));
@@ -127,7 +127,7 @@ macro_rules! bound {
     }};
 }
 
-/// A pool of this kind whose database is reached now: a pool would try for long to reach one that is not there.
+/// Makes a pool after a first connection has succeeded: the pool alone would retry for long if there is no such server.
 macro_rules! opened {
     ($kind:ident, $db:ty, $url:expr) => {{
         type Options = <<$db as sqlx::Database>::Connection as sqlx::Connection>::Options;
@@ -144,13 +144,13 @@ macro_rules! opened {
 
 /// How long a pool that is made here waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a database may take for a statement that waits for no transaction of the service. One that takes longer is
-/// taken for silent, as after a broken network: the driver itself has no time limit.
+/// Time limit of a statement that waits for no transaction of the service. After it the connection counts as broken, as by the
+/// network: the driver itself has no time limit.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// The same for a statement that may wait for a lock. MariaDB and MySQL give up by themselves after 50 seconds.
 const LOCK_MAX: Duration = Duration::from_secs(120);
 
-/// The answer, if it comes within this time.
+/// Waits for the result, for at most `limit`.
 pub(crate) async fn within<T>(
     limit: Duration,
     answer: impl Future<Output = Result<T, sqlx::Error>>,
@@ -162,15 +162,16 @@ pub(crate) async fn within<T>(
 }
 
 impl Pool {
-    /// Connects to the database with this URL: `postgres://…`, `mysql://…` or `sqlite:FILE` (`sqlite:FILE?mode=rwc` makes
-    /// the file if need be).
+    /// Connects to the database with this URL: `postgres://…`, `mysql://…` or `sqlite:FILE` (`sqlite:FILE?mode=rwc` creates the
+    /// file if it does not exist).
     ///
     /// # Errors
-    /// `Invalid` if the URL is none, or of a database that this build does not have; `Database` if it is not reached.
+    /// `Invalid` if the URL cannot be parsed, or is of a database that this build does not include; `Database` if the connection
+    /// fails.
     pub async fn connect(url: &str) -> crate::Result<Self> {
         let scheme = url.split_once(':').map(|(scheme, _)| scheme);
         if matches!(scheme, Some("postgres" | "postgresql" | "mysql" | "mariadb")) {
-            // A password where the driver does not look for one would be logged by it.
+            // The driver would log a password in a place where it expects none.
             url.parse::<StoreUrl>().map_err(|invalid| Invalid::new("database", invalid.problem))?;
         }
         match scheme {
@@ -193,15 +194,14 @@ impl Pool {
         each!(Self, self, _pool => DIALECT)
     }
 
-    /// Begins a transaction that reads or writes.
+    /// Begins a transaction.
     ///
-    /// The pool is the caller's, and nothing is set on its connections. So each transaction says what it is, whatever the
-    /// server, the role or the session is set to: that it is committed by `COMMIT` and nothing else, that it sees what is
-    /// committed and nothing else, and that it may write. On SQLite one that writes waits for others now instead of failing
-    /// later.
+    /// The pool is the caller's, and no settings of its connections are changed. So each transaction states its isolation level
+    /// and access mode, and is committed by `COMMIT` alone, whatever the settings of the server, the role and the session are. On
+    /// SQLite a writing transaction waits for the write lock now instead of failing later.
     ///
-    /// A caller that is dropped meanwhile leaves no transaction open: the driver would give the connection back to the pool
-    /// with the transaction that it has just begun, and the next caller would run inside it.
+    /// It runs in a task of its own, so that a caller that is dropped leaves no transaction open: the driver would return the
+    /// connection to the pool with the transaction begun, and the next caller would run inside it.
     pub(crate) async fn begin(&self, access: Access) -> Result<Transaction, sqlx::Error> {
         let pool = self.clone();
         let begun = tokio::spawn(async move { within(ANSWER_MAX, pool.begin_now(access)).await });
@@ -225,7 +225,7 @@ impl Pool {
             ),
             #[cfg(feature = "mysql")]
             Self::MySql(pool) => Begun::MySql(
-                // Without autocommit a transaction may be open that somebody's SELECT has begun.
+                // Without autocommit, an earlier SELECT on this connection may have begun a transaction.
                 Remote::begin(
                     pool,
                     match access {
@@ -253,19 +253,19 @@ impl Pool {
     }
 }
 
-/// What a transaction does.
+/// The access of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
     Write,
-    /// Writes, and waits for transactions of the service.
+    /// Writes, and may wait for locks of the service's transactions.
     Lock,
 }
 
 /// A transaction on a server.
 ///
-/// Unless it was committed, the connection is closed when this is dropped, and the server rolls back. Given back, it would
-/// be asked for a sign of life by the pool, without an end if the server is silent, and the pool would lose its place.
+/// Unless it was committed, dropping it closes the connection, and the server rolls back. Returned to the pool, the connection
+/// would be pinged without a time limit, and a server that does not respond would block it for ever.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 struct Remote<Db: sqlx::Database> {
     connection: sqlx::pool::PoolConnection<Db>,
@@ -330,7 +330,7 @@ impl Transaction {
         })
     }
 
-    /// Statements without values, one after the other.
+    /// Executes several statements without values.
     pub(crate) async fn script(&mut self, sql: String) -> Result<(), sqlx::Error> {
         each!(Begun, &mut self.begun, connection => {
             let done = within(self.answer_max, connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))));
@@ -356,12 +356,12 @@ impl Session<'_> {
 }
 
 impl Row {
-    /// A whole number.
+    /// An integer.
     pub(crate) fn int(&self, column: usize) -> Result<i64, sqlx::Error> {
         self.maybe_int(column)?.ok_or_else(|| null(column))
     }
 
-    /// A whole number or NULL, however wide the database says it is.
+    /// An integer or NULL, of 32 or 64 bits.
     pub(crate) fn maybe_int(&self, column: usize) -> Result<Option<i64>, sqlx::Error> {
         each!(Self, self, row => {
             let wide = row.try_get::<Option<i64>, _>(column);

@@ -1,6 +1,7 @@
-//! For the person on call: how an outbox stands, and its dead letters.
+//! For the person on call: the status of an outbox, and its dead letters.
 //!
-//! A dead letter keeps its place. While it lies, the messages of its aggregate wait; retried, it comes first.
+//! A dead letter keeps its place in the order: the later messages of its aggregate wait, and are published after it when it is
+//! retried.
 
 use std::time::Duration;
 
@@ -10,42 +11,42 @@ use crate::database::{Access, Value};
 use crate::pending::{MESSAGE, id, message, stand_in};
 use crate::{Error, LeaseHolder, Message, Outbox, Result};
 
-/// Most failing aggregates that a status tells of.
+/// Most refused messages that a status lists.
 const FAILING_MAX: i64 = 100;
 
-/// How an outbox stands.
+/// The status of an outbox.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Status {
-    /// Messages that are to be published, without those that are held.
+    /// Messages that are not published yet, without those that are held.
     pub pending: u64,
-    /// Dead letters, and messages that wait behind one.
+    /// Dead letters, and messages that wait for one.
     pub held: u64,
-    /// How old the oldest of all these is.
+    /// Age of the oldest of all these.
     pub oldest: Option<Duration>,
     /// Dead letters.
     pub dead_letters: u64,
     /// Aggregates whose next message was refused and will be tried again: the first hundred.
-    pub failing: Vec<Failing>,
-    /// Whether some publisher has the lease, and the lease can be believed.
+    pub failing: Vec<RefusedMessage>,
+    /// Whether a publisher holds the lease, and its end is [plausible](LeaseHolder::believable).
     pub publishing: bool,
-    /// Who has the lease, also if it cannot be believed.
+    /// The holder of the lease, also if its end is not plausible.
     pub lease: Option<LeaseHolder>,
 }
 
 /// A message that was refused and will be tried again.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Failing {
-    /// What it is about.
+pub struct RefusedMessage {
+    /// The type of the aggregate that it is about.
     pub aggregate_type: String,
-    /// Which one.
+    /// The id of that aggregate.
     pub aggregate_id: String,
-    /// The message.
+    /// The id of the message.
     pub id: EventId,
     /// How often it was refused.
     pub attempts: u32,
-    /// Why, the last time.
+    /// The error of the last attempt.
     pub error: String,
     /// When it will be tried again.
     pub next_attempt_at: Timestamp,
@@ -58,16 +59,16 @@ pub struct Failing {
 pub struct DeadLetter {
     /// The message; `attempt` is how often it was tried.
     pub message: Message,
-    /// Why it was refused, the last time.
+    /// The error of the last attempt.
     pub error: String,
-    /// When that was.
+    /// When that attempt failed.
     pub failed_at: Timestamp,
-    /// How many messages of its aggregate wait behind it.
+    /// How many later messages of its aggregate wait for it.
     pub waiting: u64,
 }
 
 impl Outbox {
-    /// How the outbox stands. Counts what waits, so its cost grows with that.
+    /// Reads the status. It counts the messages that are not published, so its cost grows with their number.
     ///
     /// # Errors
     /// `NoTables`, `Database`.
@@ -96,9 +97,9 @@ impl Outbox {
             WHERE f.dead = FALSE ORDER BY f.position LIMIT ?";
         for row in self.fetch(failing, &[Value::Int(FAILING_MAX)]).await? {
             status.failing.push(self.read(|| {
-                // What another program has written wrongly is left out, so that the rest can be read.
+                // A value that another program wrote wrongly is left out, so that the others can be read.
                 let position = row.int(0)?;
-                Ok(Failing {
+                Ok(RefusedMessage {
                     id: id(&row, 1).unwrap_or_else(|_| stand_in(position)),
                     aggregate_type: row.text(2).unwrap_or_default(),
                     aggregate_id: row.text(3).unwrap_or_default(),
@@ -138,16 +139,16 @@ impl Outbox {
         rows.iter().map(|row| self.read(|| letter(row))).collect()
     }
 
-    /// Lets a dead letter be tried again, as if it had never failed. It keeps its place: it is the first of its aggregate,
-    /// and what waited comes behind it.
+    /// Retries a dead letter, with its attempts counted from 1 again. It keeps its place: it is published first, and then the
+    /// messages of its aggregate that waited for it.
     ///
     /// # Errors
     /// `NoDeadLetter` if there is none with this id; `NoTables`, `Database`.
     pub async fn retry(&self, id: EventId) -> Result<()> {
-        self.let_go(id, false).await
+        self.release_dead_letter(id, false).await
     }
 
-    /// Lets every dead letter that is there now be tried again; says how many.
+    /// Retries all current dead letters. Returns how many.
     ///
     /// # Errors
     /// `NoTables`, `Database`. Those before the error are retried.
@@ -156,7 +157,7 @@ impl Outbox {
         for (id, _) in self.dead_ids().await? {
             match self.retry(id).await {
                 Ok(()) => retried += 1,
-                // Somebody else was faster.
+                // Another caller was faster.
                 Err(Error::NoDeadLetter(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -170,10 +171,10 @@ impl Outbox {
     /// # Errors
     /// `NoDeadLetter` if there is none with this id; `NoTables`, `Database`.
     pub async fn discard(&self, id: EventId) -> Result<()> {
-        self.let_go(id, true).await
+        self.release_dead_letter(id, true).await
     }
 
-    /// The dead letters by their ids, and their positions. One whose id cannot be read has another.
+    /// The ids and positions of the dead letters. One whose id cannot be read has the id of [`stand_in`].
     async fn dead_ids(&self) -> Result<Vec<(EventId, i64)>> {
         let sql =
             "SELECT o.position, @text(o.id) FROM outbox_failures f JOIN outbox o ON o.position = f.position
@@ -186,7 +187,8 @@ impl Outbox {
         letters.collect()
     }
 
-    async fn let_go(&self, id: EventId, dropped: bool) -> Result<()> {
+    /// Unblocks the aggregate of a dead letter, which is pending again unless it is `dropped`.
+    async fn release_dead_letter(&self, id: EventId, dropped: bool) -> Result<()> {
         let text = id.to_string();
         let sql = "SELECT position FROM outbox WHERE id = @id LIMIT 1";
         let found = self.fetch(sql, &[Value::Text(&text)]).await?;
@@ -200,7 +202,7 @@ impl Outbox {
         let sql = "SELECT aggregate_type, aggregate_id FROM outbox WHERE position = ? LIMIT 1";
         let found = self.fetch(sql, &[Value::Int(position)]).await?;
         let row = found.first().ok_or(Error::NoDeadLetter(id))?;
-        // A message whose aggregate cannot be read belongs to no other message.
+        // A message whose aggregate cannot be read blocks no other message.
         let names = row.text(0).and_then(|kind| Ok((kind, row.text(1)?))).ok();
         let aggregate = names.as_ref().map(|(kind, name)| [Value::Text(kind), Value::Text(name)]);
         let position = [Value::Int(position)];
@@ -235,7 +237,7 @@ impl Outbox {
         self.commit(transaction).await
     }
 
-    /// The number that is asked for, if there is a row and it has one.
+    /// Returns the number in the first row; `None` if there is no row or it is NULL.
     async fn number(&self, statement: &str) -> Result<Option<i64>> {
         let rows = self.fetch(statement, &[]).await?;
         rows.first().map_or(Ok(None), |row| self.read(|| row.maybe_int(0)))

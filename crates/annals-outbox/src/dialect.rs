@@ -1,4 +1,4 @@
-//! How each database says the same. A statement is written once, with these in the places where they differ:
+//! The SQL dialects. A statement is written once, with these placeholders where the databases differ:
 //!
 //! | written | means |
 //! |---|---|
@@ -8,11 +8,11 @@
 //! | `@micros(x)` | a time as microseconds since 1970 |
 //! | `@id` | a value that is an id |
 //! | `@text(x)` | an id as text |
-//! | `@pending` | behind `outbox o`: by the index of what is pending, whatever the database believes |
-//! | `@aggregate` | behind `UPDATE outbox`: by the index of aggregates, so that no row of another one is touched |
-//! | `outbox` | the name of the table, which the names of all others begin with |
+//! | `@pending` | after `outbox o`: a hint to use the index of pending messages, whatever the planner estimates |
+//! | `@aggregate` | after `UPDATE outbox`: a hint to use the index of aggregates, so that no row of another one is locked |
+//! | `outbox` | the name of the table, with which the names of all others begin |
 
-/// How a database speaks.
+/// The SQL dialect of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code, reason = "a build may have some of them only")]
 pub(crate) enum Dialect {
@@ -22,7 +22,7 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// The statement as this database reads it, for the outbox of this name.
+    /// Translates a statement for this database and the outbox of this name.
     pub(crate) fn spell(self, name: &str, statement: &str) -> String {
         let [now, later, micros, id, text, pending, aggregate] = match self {
             Self::Postgres => [
@@ -31,7 +31,7 @@ impl Dialect {
                 "(extract(epoch FROM {}) * 1000000)::bigint",
                 "CAST(? AS uuid)",
                 "CAST({} AS text)",
-                // It has no hints; `ORDER BY o.held` leaves it no other index that is in order.
+                // PostgreSQL has no hints; with `ORDER BY o.held` only this index has the right order.
                 "",
                 "",
             ],
@@ -60,7 +60,7 @@ impl Dialect {
         self.numbered(&spelt.replace("outbox", name))
     }
 
-    /// PostgreSQL's values have numbers.
+    /// Numbers the values, if this is PostgreSQL.
     fn numbered(self, statement: &str) -> String {
         if self != Self::Postgres {
             return statement.to_owned();
@@ -74,7 +74,7 @@ impl Dialect {
     }
 }
 
-/// Puts what stands between `begin` and the next `)` in the place of the `{}` in `form`.
+/// Replaces each `begin … )` by `form`, with the text in between for `{}`.
 fn around(statement: &str, begin: &str, form: &str) -> String {
     let mut parts = statement.split(begin);
     let mut spelt = parts.next().unwrap_or_default().to_owned();

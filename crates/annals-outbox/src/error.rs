@@ -1,15 +1,14 @@
-//! Why something about an outbox could not be done, by what the caller can do about it; and why a message could not be
-//! published.
+//! Errors of an outbox, by what the caller can do about them, and the error of a sink.
 
 use std::fmt;
 
 use annals_core::{Cause, EventId, Invalid, chain};
 
-/// Why something about an outbox could not be done.
+/// An error of an outbox.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Wrong as asked; nothing was written.
+    /// The request is not acceptable; nothing was written.
     #[error("{0}")]
     Invalid(Invalid),
     /// The database has no such tables.
@@ -17,18 +16,18 @@ pub enum Error {
         "there are no tables of the outbox `{0}`: call `Outbox::migrate`, or put its SQL into your own migrations"
     )]
     NoTables(String),
-    /// The tables are of a later version of Annals, which this one leaves alone.
+    /// The tables are of a later version of Annals, and are not used.
     #[error("the tables of the outbox have format {0}, this version of Annals knows 1: use a newer one")]
     NewerTables(i64),
     /// There is no dead letter with this id.
     #[error("there is no dead letter with the id {0}")]
     NoDeadLetter(EventId),
-    /// The database refuses or is not reached. After a failed statement the caller's transaction is to be rolled back.
+    /// The database refused a statement or cannot be reached. After a failed statement, roll the transaction back.
     #[error("the database of the outbox fails: {}", chain(.0))]
     Database(sqlx::Error),
 }
 
-/// What is done with an outbox comes to this.
+/// The result of an operation on an outbox.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 // Not by `#[from]`, which would make it the source of what prints it already.
@@ -39,8 +38,8 @@ impl From<Invalid> for Error {
 }
 
 impl Error {
-    /// What an error of the driver means, for the outbox of this name. A database is asked by code; SQLite has none that
-    /// would tell a missing table from other mistakes.
+    /// Maps an error of the driver, for the outbox of this name, by its code. SQLite has no code for a missing table, so its
+    /// message is compared.
     pub(crate) fn of(error: sqlx::Error, name: &str) -> Self {
         let missing = match &error {
             sqlx::Error::Database(refused) => {
@@ -53,23 +52,23 @@ impl Error {
     }
 }
 
-/// Why a sink did not take a message. Every error turns into one with `?`, which counts against the message; a sink
-/// that knows that it is not the message's fault returns [`unavailable`](Failure::unavailable).
+/// The error of a sink. `?` turns every error into one that counts against the message. A sink that could publish no other
+/// message either returns [`unavailable`](Failure::unavailable).
 ///
-/// It is not itself a `std::error::Error`, as otherwise not every error could turn into one.
+/// It does not implement `std::error::Error`, because it could then not be made of every error.
 pub struct Failure {
     pub(crate) cause: Cause,
     pub(crate) unavailable: bool,
 }
 
 impl Failure {
-    /// This message is refused: it is tried again after a while, and becomes a dead letter after the last attempt. Only
-    /// messages of the same aggregate wait for it.
+    /// The message is refused: it is retried after [`Options::backoff`](crate::Options::backoff), and becomes a dead letter after
+    /// [`Options::attempts_max`](crate::Options::attempts_max) attempts. Only messages of the same aggregate wait for it.
     pub fn refused(reason: impl Into<Cause>) -> Self {
         Self { cause: reason.into(), unavailable: false }
     }
 
-    /// Nobody could publish anything now (the broker is away): all messages wait, and it counts against none of them.
+    /// The sink can publish nothing now (the broker is down): all messages wait, and it counts against none of them.
     pub fn unavailable(reason: impl Into<Cause>) -> Self {
         Self { cause: reason.into(), unavailable: true }
     }

@@ -1,18 +1,18 @@
-//! How a publisher is, for those who watch it.
+//! The health of a publisher, for monitoring.
 
-/// How a publisher is.
+/// The health of a publisher.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Health {
-    /// Whether this is the one that publishes.
+    /// Whether this publisher holds the lease.
     pub active: bool,
-    /// Messages that it has published since it was started.
+    /// Messages that it has published since its start.
     pub published: u64,
-    /// How often a message was refused since then.
+    /// Refused attempts since its start.
     pub refused: u64,
-    /// Why nothing can be published at the moment: the sink or the database is away.
+    /// Why nothing can be published now: the error of the sink or the database that cannot be reached.
     pub problem: Option<String>,
-    /// Who has the lease, and until when, if this publisher has waited for longer than a lease. That is as it should be
-    /// while the other one publishes.
+    /// The holder of the lease and the lease's end, if this publisher has waited for longer than the length of a lease. This is
+    /// normal while the other one publishes.
     pub waits_for: Option<String>,
 }

@@ -1,11 +1,11 @@
-//! What a publisher has taken from the tables and not brought back yet.
+//! Messages that a publisher has read and whose results are not in the tables yet.
 //!
-//! - F1  An aggregate is active from when its messages are handed out until what came of them is in the tables. No message of
-//!       an active aggregate is chosen. So messages of one aggregate are published one after the other.
-//! - F2  What was published and is not marked yet is kept here also when the lease is lost or the database is away: it is marked
-//!       before anything else is published.
-//! - F3  Calls of the sink are counted, also those that were cut off and have not ended yet, because they block their threads.
-//!       Until they have ended nothing else is published, and the lease is not given back.
+//! - F1  An aggregate is active from when its messages are handed out until their results are in the tables. No message of an
+//!       active aggregate is chosen. So messages of one aggregate are published one after the other.
+//! - F2  Published messages that are not marked yet are kept here also when the lease is lost or the database cannot be reached:
+//!       they are marked before anything else is published.
+//! - F3  Calls of the sink are counted, also cancelled ones that have not ended because they block their threads. Until they have
+//!       ended nothing else is published, and the lease is not released.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ pub(crate) struct InFlight {
     calls: AtomicUsize,
 }
 
-/// A call that is under way.
+/// A call of the sink in progress.
 pub(crate) struct Call<'a>(&'a AtomicUsize);
 
 impl Drop for Call<'_> {
@@ -39,7 +39,7 @@ impl Drop for Call<'_> {
 struct Inner {
     active: HashMap<Aggregate, Handed>,
     published: Vec<(Aggregate, Published)>,
-    /// Nothing is handed out before this.
+    /// No message is handed out before this time.
     paused: Option<Instant>,
 }
 
@@ -52,7 +52,7 @@ struct Handed {
 }
 
 impl InFlight {
-    /// Counts a call of the sink, until what is returned is dropped.
+    /// Counts a call of the sink until the returned guard is dropped.
     pub(crate) fn call(&self) -> Call<'_> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         Call(&self.calls)
@@ -70,27 +70,27 @@ impl InFlight {
         self.inner.lock().active.insert(aggregate, Handed { out: messages, marked: 0 });
     }
 
-    /// What is left of the aggregate will not be published now.
+    /// Gives back the messages of an aggregate that were handed out and not published.
     pub(crate) fn give_back(&self, aggregate: &Aggregate) {
         let mut inner = self.inner.lock();
         let unmarked = inner.published.iter().filter(|(found, _)| found == aggregate).count();
         if let Some(handed) = inner.active.get_mut(aggregate) {
             handed.out = handed.marked + unmarked;
         }
-        self.let_go(&mut inner, aggregate);
+        self.deactivate(&mut inner, aggregate);
     }
 
-    /// The sink has taken a message.
+    /// Records that the sink has taken a message.
     pub(crate) fn published(&self, aggregate: Aggregate, message: Published) {
         self.inner.lock().published.push((aggregate, message));
     }
 
-    /// What is to be marked.
+    /// Returns the published messages that are not marked.
     pub(crate) fn to_mark(&self) -> Vec<Published> {
         self.inner.lock().published.iter().map(|(_, published)| *published).collect()
     }
 
-    /// The first messages that were to be marked are.
+    /// Records that the first `count` of [`to_mark`](Self::to_mark) were marked.
     pub(crate) fn marked(&self, count: usize) {
         let mut inner = self.inner.lock();
         let marked: Vec<_> = inner.published.drain(..count).collect();
@@ -98,25 +98,26 @@ impl InFlight {
             if let Some(handed) = inner.active.get_mut(&aggregate) {
                 handed.marked += 1;
             }
-            self.let_go(&mut inner, &aggregate);
+            self.deactivate(&mut inner, &aggregate);
         }
     }
 
-    fn let_go(&self, inner: &mut Inner, aggregate: &Aggregate) {
+    /// Ends an aggregate's activity when all its messages that were handed out are marked or given back.
+    fn deactivate(&self, inner: &mut Inner, aggregate: &Aggregate) {
         if inner.active.get(aggregate).is_some_and(|handed| handed.marked >= handed.out) {
             inner.active.remove(aggregate);
             self.left.notify_one();
         }
     }
 
-    /// Forgets what was handed out, when nothing of it is under way any more. What was published stays.
+    /// Forgets the messages that were handed out, after all calls have ended. Published ones stay until they are marked.
     pub(crate) fn clear(&self) {
         let mut inner = self.inner.lock();
         inner.active.clear();
         inner.paused = None;
     }
 
-    /// Hands nothing out until then. Returns whether that was not so already.
+    /// Pauses until this time, unless a pause is in effect. Returns whether this began one.
     pub(crate) fn pause(&self, until: Instant) -> bool {
         let mut inner = self.inner.lock();
         let is_new = inner.paused.is_none_or(|paused| paused <= Instant::now());
@@ -126,11 +127,12 @@ impl InFlight {
         is_new
     }
 
-    pub(crate) fn go_ahead(&self) {
+    /// Ends the pause.
+    pub(crate) fn unpause(&self) {
         self.inner.lock().paused = None;
     }
 
-    /// Until when nothing is handed out, if that is not over.
+    /// Returns the end of the pause, if one is in effect.
     pub(crate) fn paused(&self) -> Option<Instant> {
         self.inner.lock().paused.filter(|paused| *paused > Instant::now())
     }

@@ -1,13 +1,13 @@
 //! The lease: of all publishers of an outbox, one publishes.
 //!
-//! - L1  The database says who has it and until when, by its own clock.
-//! - L2  The holder counts from before it asked, by a clock that only goes forward, so it lets go before the database does.
-//! - L3  A message is given to the sink only if what is left of the lease is enough for that to end. So when another
-//!       publisher begins, nothing of this one is under way, unless the process was stopped just then. What it does after
-//!       that is a message again that the other one publishes too, in its place.
-//! - L4  Messages that were chosen under one lease are not published under the next: another may have published since.
-//! - L5  A lease that ends later than it can, by its length and the clock of now, was taken by a clock that was ahead. It is
-//!       not waited for, or nothing would be published until that time.
+//! - L1  The holder and the end of the lease are in the database, by the clock of the database.
+//! - L2  The holder counts from before its request, by a monotonic clock, so its lease ends before the one in the database.
+//! - L3  A message is given to the sink only if the rest of the lease is longer than the timeout of the sink. So when another
+//!       publisher begins, no call of this one is in progress, unless the process was suspended at that moment. Such a call
+//!       publishes again a message that the other one publishes too, in its place.
+//! - L4  Messages that were chosen under one lease are not published under the next: another holder may have published since.
+//! - L5  A lease that ends later than its length from now was taken by a clock that was ahead. The next publisher takes it
+//!       over; otherwise nothing would be published until that time.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,37 +19,37 @@ use crate::pending::micros;
 use crate::{Outbox, Result};
 
 /// The assumed length of a lease whose holder does not state it: a publisher of an earlier version. At least this long.
-const UNSAID: Duration = Duration::from_secs(3_600);
+const LENGTH_UNKNOWN: Duration = Duration::from_secs(3_600);
 
-/// What came of the wish to have the lease.
+/// The result of a request for the lease.
 pub(crate) enum Kept {
-    /// This publisher has it, for this term.
+    /// This publisher holds it, for this term.
     Held(u64),
-    /// Another one has it; whether this one has waited for longer than a lease.
+    /// Another one holds it. `long` is whether this one has waited for longer than the length of a lease.
     Waits { other: LeaseHolder, long: bool },
 }
 
-/// Who has the lease of an outbox, and until when.
+/// The holder of the lease of an outbox, and until when it holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseHolder {
-    /// The name of the publisher, which it makes when it is started.
+    /// The name of the publisher, which is generated when it starts.
     pub holder: String,
-    /// Until when, by the clock of the database; `None` if it never ends.
+    /// When the lease ends, by the clock of the database; `None` if it never ends.
     pub until: Option<Timestamp>,
-    /// Whether it can be: a lease that ends later than its length from now was taken by a clock that was ahead, and the next
-    /// publisher takes it over.
+    /// Whether the end is plausible. A lease that ends later than twice its length from now was taken by a clock that was ahead,
+    /// and the next publisher takes it over.
     pub believable: bool,
 }
 
 impl LeaseHolder {
-    /// Whether the lease is held at this time. `own` is the length of the lease of the one who asks, if it has one: another of
-    /// the same version says its length.
+    /// Makes a holder of a row. `own` is the length of the caller's lease: a lower bound for a holder that does not state its
+    /// length.
     fn of(holder: String, until: Option<Timestamp>, now: Timestamp, own: Duration) -> Self {
         // A holder of an earlier version does not state its length, which may be longer than that of the caller's lease.
-        let said = holder.split_once('/').and_then(|(_, length)| length.parse().ok());
-        let length = said.map_or(UNSAID.max(own), Duration::from_millis);
-        // Once more the length, so that a clock that is set back a little ends no lease.
+        let stated = holder.split_once('/').and_then(|(_, length)| length.parse().ok());
+        let length = stated.map_or(LENGTH_UNKNOWN.max(own), Duration::from_millis);
+        // Twice the length, so that a clock that is set back a little ends no lease.
         let believable = until.is_none_or(|until| until.since(now) <= length.saturating_mul(2));
         Self { holder, until, believable }
     }
@@ -65,7 +65,8 @@ impl std::fmt::Display for LeaseHolder {
 }
 
 impl Outbox {
-    /// Who has the lease now, for one whose own leases are this long.
+    /// Returns the current holder of the lease, its end as it is stored, and the time of the database. `own` is the length of the
+    /// caller's lease.
     async fn holder(&self, own: Duration) -> Result<Option<(LeaseHolder, i64, Timestamp)>> {
         let sql = "SELECT holder, @micros(lease_until), @micros(@now) FROM outbox_publisher
             WHERE holder IS NOT NULL AND (lease_until IS NULL OR lease_until >= @now) LIMIT 1";
@@ -79,12 +80,12 @@ impl Outbox {
         })
     }
 
-    /// Who has the lease now, if somebody has it.
+    /// Returns the current holder of the lease.
     pub(crate) async fn lease_holder(&self) -> Result<Option<LeaseHolder>> {
         Ok(self.holder(Duration::ZERO).await?.map(|(holder, ..)| holder))
     }
 
-    /// Takes the lease for so long, or keeps it, if nobody else has it. Otherwise who has it.
+    /// Acquires or renews the lease for `length`. Returns the holder if it is another publisher.
     async fn lease(&self, holder: &str, length: Duration) -> Result<Option<LeaseHolder>> {
         // By the key: a session may refuse to change rows that are named by something else.
         let sql = "UPDATE outbox_publisher SET holder = ?, lease_until = @later
@@ -94,7 +95,7 @@ impl Outbox {
             return Ok(None);
         }
         let Some((other, until, now)) = self.holder(length).await? else {
-            // It has just ended: the next look takes it.
+            // It has just ended: the next request acquires it.
             return Ok(Some(LeaseHolder { holder: "another".to_owned(), until: None, believable: true }));
         };
         if other.believable {
@@ -111,7 +112,7 @@ impl Outbox {
         Ok(if self.execute(sql, &values).await? > 0 { None } else { Some(other) })
     }
 
-    /// Gives the lease back.
+    /// Releases the lease.
     async fn release(&self, holder: &str) -> Result<()> {
         let sql =
             "UPDATE outbox_publisher SET holder = NULL, lease_until = NULL WHERE alone = TRUE AND holder = ?";
@@ -120,7 +121,7 @@ impl Outbox {
 }
 
 pub(crate) struct Lease {
-    /// The end of an id and the length, so that others see how long the lease may be.
+    /// The end of an id, and the length of the lease for the other publishers.
     holder: String,
     length: Duration,
     held: Mutex<Held>,
@@ -128,23 +129,23 @@ pub(crate) struct Lease {
 
 #[derive(Clone, Copy)]
 struct Held {
-    /// Grows each time that the lease is taken after it was lost.
+    /// Grows each time that the lease is acquired after it was lost.
     term: u64,
     until: Option<Instant>,
-    /// When another publisher was first seen to have the lease that this one wants.
+    /// When another publisher was first seen to hold the lease.
     waiting: Option<Instant>,
 }
 
 impl Lease {
     pub(crate) fn new(length: Duration) -> Self {
         let held = Mutex::new(Held { term: 0, until: None, waiting: None });
-        // No longer than the column in MariaDB: what is random of the id, and at most 13 digits.
+        // No longer than the column in MariaDB: the random part of the id, and at most 13 digits.
         let id = EventId::generate().to_string();
         let millis = length.as_millis().min(9_999_999_999_999);
         Self { holder: format!("{}/{millis}", &id[14..]), length, held }
     }
 
-    /// Takes or keeps the lease; returns its term if this publisher has it, otherwise who has it.
+    /// Acquires or renews the lease. Returns its term, or the holder if it is another publisher.
     pub(crate) async fn keep(&self, outbox: &Outbox) -> Result<Kept> {
         let now = Instant::now();
         let Held { term, until, .. } = self.held();
@@ -166,13 +167,13 @@ impl Lease {
         Ok(Kept::Waits { other, long: waiting.elapsed() > self.length })
     }
 
-    /// Whether the lease of this term will hold for so long.
+    /// Whether the lease of this term lasts for at least `time` from now.
     pub(crate) fn allows(&self, term: u64, time: Duration) -> bool {
         let held = self.held();
         held.term == term && held.until.is_some_and(|until| Instant::now() + time <= until)
     }
 
-    /// Gives the lease back.
+    /// Releases the lease, if this publisher holds it.
     pub(crate) async fn release(&self, outbox: &Outbox) -> Result<()> {
         if self.held().until.is_none() {
             return Ok(());

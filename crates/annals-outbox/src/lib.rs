@@ -1,13 +1,13 @@
-//! The transactional outbox, for services that store state and not events: what they tell others is written in the
-//! transaction that changes the state, and published from there, in order, and not lost.
+//! The transactional outbox, for services that store state and not events. A message is written in the transaction that changes
+//! the state, and published from there, in order and without loss.
 //!
 //! - O1  A message is published if, and only if, the transaction that wrote it is committed: at least once, with the same id
 //!       each time.
-//! - O2  The messages of one aggregate are published in the order in which they were committed. Whatever comes again comes
-//!       with what followed it: who leaves out what it has seen (by id, or by sequence) sees each once, in order.
-//! - O3  A message that is refused holds up its aggregate, and no other. Refused too often it is a dead letter: it keeps its
+//! - O2  The messages of one aggregate are published in the order in which they were committed. When a message is published
+//!       again, so are those after it: a consumer that skips duplicates (by id, or by sequence) sees each once, in order.
+//! - O3  A message that is refused blocks its aggregate, and no other. Refused too often it is a dead letter: it keeps its
 //!       place, and its aggregate waits until it is retried or discarded.
-//! - O4  Of all publishers of an outbox one publishes. When it dies, another takes over.
+//! - O4  Of all publishers of an outbox, the holder of the lease publishes. When it dies, another takes over.
 //!
 //! ```
 //! use annals_outbox::{Message, NewMessage, Outbox};
@@ -30,7 +30,7 @@
 //! });
 //! let publisher = publisher.start().await?;
 //!
-//! // Wherever the service changes its state.
+//! // In each transaction that changes the state of the service.
 //! let mut transaction = pool.begin().await?;
 //! sqlx::query("INSERT INTO orders VALUES ('42', 1250)").execute(&mut *transaction).await?;
 //! let placed = NewMessage::json("order", "42", "order.placed", &serde_json::json!({"cents": 1250}))?;
@@ -44,12 +44,11 @@
 //! # }
 //! ```
 //!
-//! `docs/outbox.md` says when to use it and how to look after it. The SQL of the tables is in `sql/`.
+//! When to use it and how to operate it is in `docs/outbox.md`. The SQL of the tables is in `sql/`.
 //!
 //! The files, in the order in which they are best read: `message`, `outbox` (tables, writing), `sink`, `publisher` (starting
 //! and stopping) with its `options` and `health`, `run`, `source`, `publish` and `in_flight` (publishing), `lease`, `pending` (the
-//! statements of a publisher), `letters` (dead letters
-//! and figures), `listen`, `database`, `dialect`, `error`.
+//! statements of a publisher), `dead_letters` (and the status), `listen`, `database`, `dialect`, `error`.
 #![forbid(unsafe_code)]
 
 #[cfg(not(any(feature = "mysql", feature = "postgres", feature = "sqlite")))]
@@ -80,7 +79,7 @@ mod dialect;
 mod error;
 
 pub use database::{Pool, Session};
-pub use dead_letters::{DeadLetter, Failing, Status};
+pub use dead_letters::{DeadLetter, RefusedMessage, Status};
 pub use error::{Error, Failure, Result};
 pub use health::Health;
 pub use lease::LeaseHolder;

@@ -1,6 +1,6 @@
-//! Hears what PostgreSQL notifies of (`sql/postgres_notify.sql`), on a connection of its own. A notification that is lost
-//! costs a poll's time. A connection on which nothing is heard for [`QUIET`] is asked for an answer, and made again if none
-//! comes; the publisher looks by itself meanwhile.
+//! Listens for notifications of PostgreSQL (`sql/postgres_notify.sql`), on a connection of its own. When a notification is lost,
+//! the message is found by the next poll. A connection that receives nothing for [`QUIET`] is probed, and replaced if the probe
+//! fails; the publisher polls meanwhile.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use tokio::sync::{Notify, watch};
 use crate::database::within;
 use crate::{Outbox, Pool};
 
-/// A connection on which nothing was heard for this long is asked for an answer.
+/// A connection that received nothing for this long is probed.
 const QUIET: Duration = Duration::from_secs(5);
-/// So long may an answer take, and a connection until it listens.
+/// Time limit of a probe, and of making a connection that listens.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Between two attempts to listen, at the most.
+/// Longest pause between two attempts to listen.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Begins to hear, if this is a PostgreSQL database, until it is stopped.
+/// Spawns the listener, if this is a PostgreSQL database. It ends when `stopped` is set.
 pub(crate) fn start(outbox: &Outbox, poll: Duration, wake: Arc<Notify>, mut stopped: watch::Receiver<bool>) {
     #[allow(irrefutable_let_patterns, reason = "there may be no other database in this build")]
     let Pool::Postgres(pool) = &outbox.pool else { return };
@@ -31,7 +31,7 @@ pub(crate) fn start(outbox: &Outbox, poll: Duration, wake: Arc<Notify>, mut stop
                 let began = Instant::now();
                 let pause = poll.min(AGAIN);
                 match hear(&address, &channel, &wake).await {
-                    // One that is lost at once, as by a proxy, is not made again without a pause.
+                    // Not without a pause: a proxy may close each connection at once.
                     Ok(()) => tokio::time::sleep(pause.saturating_sub(began.elapsed())).await,
                     Err(error) => {
                         tracing::debug!(%error, "notifications of the outbox `{channel}` are not heard");
@@ -42,20 +42,20 @@ pub(crate) fn start(outbox: &Outbox, poll: Duration, wake: Arc<Notify>, mut stop
         };
         tokio::select! {
             () = hear => {}
-            // An error means that nobody is left to stop it, which asks for the same.
+            // An error means that the sender is gone, which means the same.
             _ = stopped.wait_for(|stopped| *stopped) => {}
         }
     });
 }
 
-/// Hears on a connection until it is lost.
+/// Wakes the publisher for each notification, until the connection is lost.
 async fn hear(address: &PgConnectOptions, channel: &str, wake: &Notify) -> Result<(), sqlx::Error> {
-    // A listener that is dropped returns its connection to its pool after an answer, which may never come: each has a pool
-    // of its own.
+    // A dropped listener returns its connection to the pool after a response of the server, which may never come. So each has
+    // a pool of its own.
     let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(address.clone());
     let mut listener = within(ANSWER, PgListener::connect_with(&own)).await?;
     within(ANSWER, listener.listen(channel)).await?;
-    // What came before may have been missed.
+    // Earlier notifications may have been missed.
     wake.notify_one();
     loop {
         match tokio::time::timeout(QUIET, listener.try_recv()).await {

@@ -1,4 +1,4 @@
-//! Messages: as a service writes them, and as a sink is given them.
+//! Messages, as a service writes them and as a sink receives them.
 
 use std::collections::BTreeMap;
 
@@ -11,27 +11,27 @@ pub const DATA_BYTES_MAX: usize = 8 << 20;
 /// Most bytes of a message's headers, keys and values together: 64 KiB.
 pub const HEADERS_BYTES_MAX: usize = 64 << 10;
 
-/// A message that is to be written.
+/// A message to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewMessage {
-    /// Identity, by which consumers know a message that comes twice.
+    /// The id, by which consumers recognise a message that is published twice.
     pub id: EventId,
-    /// What kind of thing it is about: `order`.
+    /// The type of the aggregate that it is about: `order`.
     pub aggregate_type: String,
-    /// Which one. The messages of one aggregate are published in the order in which they were committed.
+    /// The id of that aggregate. The messages of one aggregate are published in the order in which they were committed.
     pub aggregate_id: String,
     /// What happened, in the past tense: `order.placed`.
     pub event_type: String,
-    /// How `data` is to be understood.
+    /// The format of `data`.
     pub content_type: ContentType,
-    /// What happened, in detail. Kept byte for byte.
+    /// The details of what happened. Kept byte for byte.
     pub data: Bytes,
-    /// What else a consumer may want to know.
+    /// Further information for consumers, such as a trace.
     pub headers: BTreeMap<String, String>,
 }
 
 impl NewMessage {
-    /// A message with a new id whose data is this value as JSON.
+    /// Makes a message with a new id, whose data is this value as JSON.
     ///
     /// # Errors
     /// `Invalid` if the value cannot be written as JSON. Everything else is checked when the message is written.
@@ -47,7 +47,7 @@ impl NewMessage {
         Ok(Self::bytes(aggregate_type, aggregate_id, event_type, ContentType::Json, data))
     }
 
-    /// A message with a new id and these bytes.
+    /// Makes a message with a new id and these bytes as data.
     pub fn bytes(
         aggregate_type: impl Into<String>,
         aggregate_id: impl Into<String>,
@@ -66,21 +66,21 @@ impl NewMessage {
         }
     }
 
-    /// The same message with this id.
+    /// Replaces the id.
     #[must_use]
     pub fn with_id(mut self, id: EventId) -> Self {
         self.id = id;
         self
     }
 
-    /// The same message with one header more.
+    /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(name.into(), value.into());
         self
     }
 
-    /// Checks all that can be checked without a database.
+    /// Checks everything that can be checked without a database.
     ///
     /// # Errors
     /// [`Invalid`], naming the field.
@@ -96,7 +96,7 @@ impl NewMessage {
         if self.content_type == ContentType::Json
             && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&self.data)
         {
-            let problem = format!("is not JSON, which it is said to be: {error}");
+            let problem = format!("is not JSON, although its content type is: {error}");
             return Err(Invalid::new("data", problem));
         }
         if self.content_type == ContentType::Json
@@ -118,9 +118,9 @@ impl NewMessage {
     }
 }
 
-/// Where JSON has an escape that is half of a character: most programs cannot read such a text again.
+/// Returns the offset of an escape in JSON that is half of a surrogate pair. Most programs cannot read such a text.
 fn half_a_character(json: &[u8]) -> Option<usize> {
-    // JSON has a backslash in texts only, and always something after it.
+    // JSON has a backslash only in strings, and always followed by another character.
     let escape = |at: usize| {
         let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
         u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
@@ -138,7 +138,7 @@ fn half_a_character(json: &[u8]) -> Option<usize> {
     None
 }
 
-/// A name must be the same name in every database: some take blanks at its end away.
+/// Checks that a name stays the same in every database: some remove trailing blanks.
 fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
     let problem = if name.is_empty() {
         "is empty".to_owned()
@@ -154,40 +154,40 @@ fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
     Err(Invalid::new(field, problem))
 }
 
-/// A message that is to be published.
+/// A message to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
-    /// Identity. A message may come more than once, always with the same id.
+    /// The id. A message may be published more than once, always with the same id.
     pub id: EventId,
-    /// What kind of thing it is about.
+    /// The type of the aggregate that it is about.
     pub aggregate_type: String,
-    /// Which one.
+    /// The id of that aggregate.
     pub aggregate_id: String,
-    /// Its place among the messages of the aggregate: 1, 2, 3, without gaps.
+    /// Its number among the messages of the aggregate: 1, 2, 3, without gaps.
     pub sequence: u64,
-    /// What happened.
+    /// What happened, in the past tense.
     pub event_type: String,
-    /// How `data` is to be understood.
+    /// The format of `data`.
     pub content_type: ContentType,
-    /// What happened, in detail.
+    /// The details of what happened.
     pub data: Bytes,
-    /// What else the writer wanted to say.
+    /// Further information for consumers.
     pub headers: BTreeMap<String, String>,
     /// When it was written, by the clock of the database.
     pub created_at: Timestamp,
-    /// Which attempt to publish it this is, from 1 on, as far as attempts were refused. Another number does not mean that
-    /// the message has not come before.
+    /// The number of this attempt, from 1: one more than the attempts that were refused. Also the first attempt may be a
+    /// duplicate.
     pub attempt: u32,
     /// Its place in the table.
     pub(crate) position: i64,
-    /// What cannot be read of its row. Such a message is refused and given to no sink.
+    /// Why the row cannot be read, if so. Such a message is refused without being given to a sink.
     pub(crate) unreadable: Option<String>,
     /// Whether the name of its aggregate cannot be read.
     pub(crate) nameless: bool,
 }
 
-/// Whose messages keep their order.
+/// The aggregate of a message. The messages of one aggregate keep their order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Aggregate {
     pub(crate) kind: String,
@@ -233,7 +233,9 @@ mod tests {
             wrong(|m| m.aggregate_id = "x".repeat(256)),
             "aggregate_id is 256 bytes long, the limit is 255"
         );
-        assert!(wrong(|m| m.data = "{".into()).starts_with("data is not JSON, which it is said to be: EOF"));
+        assert!(
+            wrong(|m| m.data = "{".into()).starts_with("data is not JSON, although its content type is: EOF")
+        );
         for half in [r#""\ud83d""#, r#"{"a\\\ude00": 1}"#, r#"["\ud83d\ud83d\ude00"]"#] {
             let mut message = good();
             message.data = half.into();

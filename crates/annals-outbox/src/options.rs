@@ -1,26 +1,26 @@
-//! How a publisher works, and what it cannot work with.
+//! The options of a publisher, and which are refused.
 
 use std::time::Duration;
 
 use annals_core::{Backoff, Invalid};
 
-/// How a publisher works.
+/// The options of a publisher.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How often it looks for messages if nobody wakes it. 1 second by default.
+    /// How often it polls the table when it is not [woken](crate::PublisherWaker). 1 second by default.
     pub poll: Duration,
     /// How many messages it reads at once. 256 by default.
     pub batch: usize,
     /// How many aggregates it publishes at once. 16 by default.
     pub concurrency: usize,
-    /// How long the sink may take for a message. 5 seconds by default.
+    /// Time limit of the sink for one message. 5 seconds by default.
     pub timeout: Duration,
-    /// How long the lease is: when a publisher has died, another begins after this time. At least twice `timeout`. 15
-    /// seconds by default.
+    /// Length of the lease: after a publisher has died, another takes over within this time. At least twice `timeout`.
+    /// 15 seconds by default.
     pub lease: Duration,
-    /// How often a message is tried before it is a dead letter. 10 by default.
+    /// After how many refused attempts a message becomes a dead letter. 10 by default.
     pub attempts_max: u32,
-    /// How long a message waits after it was refused. From 1 second to 5 minutes by default.
+    /// How long a refused message waits for its next attempt. From 1 second to 5 minutes by default.
     pub backoff: Backoff,
     /// How long messages are kept after they were published. 7 days by default.
     pub keep: Duration,

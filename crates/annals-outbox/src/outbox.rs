@@ -1,6 +1,6 @@
 //! An outbox: its tables, and how a service writes to it.
 //!
-//! - W1  A message is written in the transaction of the caller, or not at all: nothing is done on another connection.
+//! - W1  A message is written in the transaction of the caller: no other connection is used.
 //! - W2  The writer of a message locks the row of its aggregate until the transaction ends, before the message gets its
 //!       sequence and position. So among the messages of one aggregate both are in the order of commits, and when one
 //!       can be seen, so can all before it.
@@ -19,20 +19,20 @@ pub struct Outbox {
     pub(crate) name: String,
 }
 
-/// What the tables look like, as they say themselves.
+/// The format of the tables, which is stored in `outbox_publisher`.
 const FORMAT: i64 = 1;
 
-/// Longest name of an outbox: those of its tables and indexes must not be longer than databases allow.
+/// Longest name of an outbox, in bytes: it is a part of the names of tables and indexes, which databases limit.
 const NAME_BYTES_MAX: usize = 40;
 
 impl Outbox {
-    /// The outbox `outbox` in this database.
+    /// Returns the outbox named `outbox` in this database.
     pub fn new(pool: impl Into<Pool>) -> Self {
         Self { pool: pool.into(), name: "outbox".to_owned() }
     }
 
-    /// The outbox with this name, which is that of its table and what the names of its other tables begin with. A
-    /// database may have several.
+    /// Returns the outbox with this name, so that a database may have several. Its table has this name, and the names of its other
+    /// tables begin with it.
     ///
     /// # Errors
     /// `Invalid` unless the name is of a to z, 0 to 9 and `_`, begins with a letter, and has at most 40 characters.
@@ -50,9 +50,9 @@ impl Outbox {
         Ok(Self { pool: pool.into(), name: name.to_owned() })
     }
 
-    /// Makes the tables, if they are not there. Several processes may do it at once.
+    /// Creates the tables, if they do not exist. Several processes may do it at once.
     ///
-    /// The SQL is in `sql/` of this crate, for teams that have migrations of their own.
+    /// The SQL is in `sql/` of this crate, for teams with migrations of their own.
     ///
     /// # Errors
     /// `NewerTables` if the tables are of a later version; `Database`.
@@ -64,7 +64,7 @@ impl Outbox {
         let mut transaction = self.begin(Access::Lock).await?;
         let script = match self.pool.dialect() {
             Dialect::Postgres => {
-                // Two that make a table at once fail, also if they would not mind.
+                // `CREATE TABLE IF NOT EXISTS` fails when two sessions run it at once.
                 let lock =
                     "SELECT pg_advisory_xact_lock(hashtextextended('annals outbox ' || $1, 0))".to_owned();
                 self.run(&mut transaction, lock, &[Value::Text(&self.name)]).await?;
@@ -82,8 +82,8 @@ impl Outbox {
     /// Writes a message in the transaction of this connection: `outbox.write(&mut *transaction, &message)`. It is
     /// published if the transaction is committed.
     ///
-    /// Other transactions that write for the same aggregate wait until this one ends. A transaction that writes for
-    /// several aggregates should do so in an order that all keep, or the database may end one as a deadlock.
+    /// Other transactions that write for the same aggregate wait until this one ends. All transactions that write for several
+    /// aggregates should do so in the same order, or the database may end one as a deadlock.
     ///
     /// # Errors
     /// `Invalid` if the message is not acceptable, in which case nothing was sent; `NoTables`, `Database`.
@@ -122,7 +122,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether the tables are there and as this version knows them.
+    /// Checks that the tables exist and have the format of this version.
     pub(crate) async fn check(&self) -> Result<()> {
         let rows = self.fetch("SELECT format FROM outbox_publisher", &[]).await?;
         let row = rows.first().ok_or_else(|| Error::NoTables(self.name.clone()))?;
@@ -144,7 +144,7 @@ impl Outbox {
         self.pool.begin(access).await.map_err(|error| self.failed(error))
     }
 
-    /// A statement as a transaction of its own.
+    /// Executes a statement in a transaction of its own. Returns the number of rows that it changed.
     pub(crate) async fn execute(&self, statement: &str, values: &[Value<'_>]) -> Result<u64> {
         let mut transaction = self.begin(Access::Write).await?;
         let changed = self.run(&mut transaction, self.spell(self.pool.dialect(), statement), values).await?;
@@ -152,7 +152,7 @@ impl Outbox {
         Ok(changed)
     }
 
-    /// A question as a transaction of its own.
+    /// Executes a query in a transaction of its own.
     pub(crate) async fn fetch(&self, statement: &str, values: &[Value<'_>]) -> Result<Vec<Row>> {
         let mut transaction = self.begin(Access::Read).await?;
         let rows = self.ask(&mut transaction, statement, values).await?;
@@ -203,7 +203,7 @@ const NEXT_ON_SQLITE: &str = "
     INSERT INTO outbox_aggregates (aggregate_type, aggregate_id, sequence) VALUES (?, ?, 1)
     ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE SET sequence = sequence + 1";
 
-/// Writes with the sequence that the aggregate, which is locked, has now.
+/// Writes with the current sequence of the aggregate, which is locked.
 const WRITE: &str = "
     INSERT INTO outbox (id, event_type, content_type, event_data, event_binary, headers,
         aggregate_type, aggregate_id, sequence, held)

@@ -1,15 +1,16 @@
-//! What a publisher asks of the tables and writes to them.
+//! The statements of a publisher.
 //!
 //! - T1  A message is chosen only if no earlier message of its aggregate is pending and unchosen: in the order of
 //!       positions, without aggregates that are held, that wait for another attempt, or that are being published.
-//! - T2  A failure is recorded only of a message that is not processed, so a publisher that was paused and comes back
-//!       records none of what another has published meanwhile.
-//! - T3  An aggregate is held, and let go, under the lock of its row. So of every message written at that time it is
-//!       certain whether it waits.
+//! - T2  A failure is recorded only if the message is not processed, so a publisher that was suspended and resumes records no
+//!       failure of a message that another has published meanwhile.
+//! - T3  An aggregate is held and released under the lock of its row, so every message that is written concurrently is held
+//!       or not held as its aggregate is.
 //! - T4  A row that cannot be read is a message that is refused: its aggregate waits for it, and no other. If the
 //!       name of the aggregate itself cannot be read, as on SQLite, where a column takes any value, the message is an aggregate
 //!       of its own: every statement names it by its position, and it becomes a dead letter at once.
-//! - T5  A time that no clock of now can have written is not waited for: see `lease` and [`Outbox::choose`].
+//! - T5  A time too far in the future was written by a clock that was ahead, and is ignored: see `lease` and
+//!       [`Outbox::choose`].
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -20,11 +21,11 @@ use crate::database::{Access, Row, Transaction, Value};
 use crate::message::{Aggregate, Message};
 use crate::{Error, Outbox, Result};
 
-/// Most bytes of data that are read at once; a message that is larger comes alone.
+/// Most bytes of data that are read at once; a larger message is read alone.
 const BYTES_MAX: i64 = 16 << 20;
-/// How many values a list in a statement may have: few different statements, so that they stay prepared.
+/// Lengths of the lists in statements: few, so that the statements stay prepared.
 const LISTS: [usize; 4] = [1, 16, 128, 1_024];
-/// Most bytes of an error that are kept.
+/// Most bytes of an error that are stored.
 const ERROR_BYTES_MAX: usize = 2_000;
 
 /// A message that was published.
@@ -36,9 +37,8 @@ pub(crate) struct Published {
 }
 
 impl Outbox {
-    /// The next messages, oldest first, without those of these aggregates. `room` is how many of these there may be. A
-    /// message that was refused is waited for, for no longer than this time from now: a later one was written by a clock
-    /// that was ahead.
+    /// Returns the next messages, oldest first, without those of `active` aggregates, of which there are at most `room`. A next
+    /// attempt later than `wait_max` from now was written by a clock that was ahead, and is due now.
     pub(crate) async fn choose<'a>(
         &self,
         active: impl Iterator<Item = &'a Aggregate>,
@@ -72,7 +72,7 @@ impl Outbox {
             if alone.contains(&position) {
                 continue;
             }
-            // What another program has written in its place counts for nothing.
+            // Another program may have written values that cannot be read.
             let (size, attempt) = (row.int(1).unwrap_or(BYTES_MAX), row.int(2).unwrap_or_default());
             bytes += size;
             if !attempts.is_empty() && bytes > BYTES_MAX {
@@ -85,7 +85,7 @@ impl Outbox {
         Ok(messages)
     }
 
-    /// These messages, whose attempts so far are given with their positions, as far as they are still to be published.
+    /// Reads the messages at these positions that are still pending. `attempts` has the refused attempts by position.
     async fn messages(
         &self,
         transaction: &mut Transaction,
@@ -97,7 +97,7 @@ impl Outbox {
             "SELECT {MESSAGE} FROM outbox o WHERE o.processed = FALSE AND o.held = FALSE AND o.position"
         );
         for (list, mut values) in lists(&positions) {
-            // With a limit of our own: a session may have another for those who say none.
+            // With an explicit limit: a session may have a default limit.
             values.push(Value::Int(whole(values.len())));
             for row in self.ask(transaction, &format!("{select} {list} LIMIT ?"), &values).await? {
                 let mut message = self.read(|| message(&row))?;
@@ -110,12 +110,12 @@ impl Outbox {
         Ok(messages)
     }
 
-    /// Marks messages that were published.
+    /// Marks messages as published.
     pub(crate) async fn mark(&self, published: &[Published]) -> Result<()> {
         let positions: Vec<i64> = published.iter().map(|published| published.position).collect();
         let had_failed = published.iter().filter(|published| published.failed);
         let had_failed: Vec<i64> = had_failed.map(|published| published.position).collect();
-        // By nothing but positions: MySQL waits for every row that it looks at, also for those of open transactions.
+        // By positions alone: MySQL waits for every row that it examines, also for those of open transactions.
         let mark = "UPDATE outbox SET processed = TRUE, processed_at = @now WHERE position";
         if had_failed.is_empty() {
             for (list, values) in lists(&positions) {
@@ -135,7 +135,7 @@ impl Outbox {
         self.commit(transaction).await
     }
 
-    /// Records that a message was refused: it is tried again after this time, or else becomes a dead letter, and then its
+    /// Records that a message was refused. It is retried after the time `again`; with `None` it becomes a dead letter, and its
     /// aggregate is held.
     pub(crate) async fn record(&self, message: &Message, error: &str, again: Option<Duration>) -> Result<()> {
         if message.nameless {
@@ -154,7 +154,7 @@ impl Outbox {
         }
         let forget = "DELETE FROM outbox_failures WHERE aggregate_type = ? AND aggregate_id = ?";
         self.run(&mut transaction, self.spell(dialect, forget), &aggregate).await?;
-        // There may be a row under the former names of the message, which somebody has repaired.
+        // There may be a row under former names of the message, if its row was repaired.
         let forget = self.spell(dialect, "DELETE FROM outbox_failures WHERE position = ?");
         self.run(&mut transaction, forget, &[Value::Int(message.position)]).await?;
         let insert = format!(
@@ -172,7 +172,7 @@ impl Outbox {
         ];
         let recorded = self.run(&mut transaction, self.spell(dialect, &insert), &values).await?;
         if recorded == 0 {
-            // Somebody else has published or dropped it: nothing of this is to stand. Dropped, it is rolled back.
+            // Another publisher has published it, or it was discarded. Dropping the transaction rolls it back.
             return Ok(());
         }
         self.commit(transaction).await
@@ -201,7 +201,7 @@ impl Outbox {
         self.commit(transaction).await
     }
 
-    /// Deletes some of the messages that were processed so long ago; says how many.
+    /// Deletes at most `limit` messages that were processed longer than `keep` ago. Returns how many.
     pub(crate) async fn clean(&self, keep: Duration, limit: usize) -> Result<u64> {
         // MySQL has no LIMIT in a subquery, the others have none in a DELETE.
         let sql = if self.pool.dialect() == crate::dialect::Dialect::MySql {
@@ -213,8 +213,8 @@ impl Outbox {
         self.execute(sql, &[Value::Int(-micros(keep)), Value::Int(whole(limit))]).await
     }
 
-    /// Lets messages that were processed at a time that is still to come count as processed now: the clock was ahead, and
-    /// they would be kept until then. Returns how many.
+    /// Sets the time of messages that were processed later than `keep` from now to the current time: the clock was ahead, and they
+    /// would be kept until then. Returns how many.
     pub(crate) async fn correct(&self, keep: Duration) -> Result<u64> {
         let sql = "UPDATE outbox SET processed_at = @now WHERE processed_at > @later";
         self.execute(sql, &[Value::Int(micros(keep))]).await
@@ -230,8 +230,8 @@ pub(crate) const MESSAGE: &str =
     "o.position, @text(o.id), o.aggregate_type, o.aggregate_id, o.sequence, o.event_type,
     o.content_type, o.event_data, o.event_binary, o.headers, @micros(o.created_at)";
 
-/// A message whose columns are the first of this row. What cannot be read of it is left out, and named: the message is
-/// refused, and neither others nor a list of dead letters wait for it. An error is the database's.
+/// Reads a message from the first columns of a row. Columns that cannot be read are left out and named in
+/// [`Message::unreadable`], so that such a row is refused alone. An error is the database's.
 pub(crate) fn message(row: &Row) -> Result<Message, sqlx::Error> {
     let position = row.int(0)?;
     let mut unreadable = Vec::new();
@@ -270,7 +270,7 @@ pub(crate) fn message(row: &Row) -> Result<Message, sqlx::Error> {
     })
 }
 
-/// What a column says; `None`, and a line for the column, if it cannot be read.
+/// Returns the value of a column. If it cannot be read, returns `None` and adds a line to `unreadable`.
 fn readable<T>(column: Result<T, sqlx::Error>, name: &str, unreadable: &mut Vec<String>) -> Option<T> {
     column.map_err(|error| unreadable.push(format!("the column `{name}` cannot be read: {error}"))).ok()
 }
@@ -284,12 +284,12 @@ pub(crate) fn id(row: &Row, column: usize) -> Result<EventId, sqlx::Error> {
     row.text(column)?.parse().map_err(|error: annals_core::Invalid| decode(error))
 }
 
-/// The id by which a message is named whose own cannot be read.
+/// The id of a message whose own cannot be read.
 pub(crate) fn stand_in(position: i64) -> EventId {
     EventId::from_name(format!("outbox position {position}").as_bytes())
 }
 
-/// Lists of these numbers as the ends of statements: `IN (?, ?)`. Rests are filled up with the last number again.
+/// Splits numbers into lists for the ends of statements: `IN (?, ?)`. A list is filled up by repeating the last number.
 fn lists(numbers: &[i64]) -> impl Iterator<Item = (String, Vec<Value<'static>>)> {
     numbers.chunks(LISTS[LISTS.len() - 1]).map(|chunk| {
         let length = LISTS.into_iter().find(|length| *length >= chunk.len()).expect("no chunk is longer");
@@ -299,7 +299,7 @@ fn lists(numbers: &[i64]) -> impl Iterator<Item = (String, Vec<Value<'static>>)>
     })
 }
 
-/// The beginning of an error, without what PostgreSQL cannot store.
+/// Shortens an error to what is stored, without NUL, which PostgreSQL cannot store.
 fn shortened(error: &str) -> String {
     let mut kept = error.replace('\0', "");
     kept.truncate(kept.floor_char_boundary(ERROR_BYTES_MAX));
@@ -307,7 +307,7 @@ fn shortened(error: &str) -> String {
 }
 
 pub(crate) fn micros(duration: Duration) -> i64 {
-    // A thousand years is for ever, and can be added to every time.
+    // At most a thousand years, which can be added to every time.
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).min(1_000 * 366 * 86_400 * 1_000_000)
 }
 

@@ -1,10 +1,10 @@
-//! Gives messages to the sink, and what came of them to the tables.
+//! Gives messages to the sink, and records the results in the tables.
 //!
-//! - P1  A message is marked after the sink has taken it, never before. A process that ends between the two leaves it to be
+//! - P1  A message is marked after the sink has taken it, never before. If the process ends between the two, the message is
 //!       published again.
-//! - P2  At the first message of an aggregate that is not taken, all that were handed out of it are given back. They are chosen
-//!       again, in their turn.
-//! - P3  A message is given to the sink only if what is left of the lease is enough for that to end (`lease`, L3).
+//! - P2  When the sink does not take a message, this one and all later messages of its aggregate that were handed out are given
+//!       back, and chosen again later.
+//! - P3  A message is given to the sink only if the rest of the lease is longer than the timeout of the sink (`lease`, L3).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use crate::sink::Sink;
 use crate::source::Pending;
 use crate::{Failure, Outbox};
 
-/// Between attempts to reach a sink or a database that is away.
+/// The pause between attempts while the sink or the database cannot be reached.
 pub(crate) const AWAY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 
 pub(crate) struct Publish {
@@ -40,16 +40,16 @@ pub(crate) struct Publish {
     pub answers: Arc<Mutex<Answers>>,
 }
 
-/// What the sink has said so far.
+/// The latest results of the sink.
 #[derive(Default)]
 pub(crate) struct Answers {
     /// When it last took a message, of any aggregate.
     taken: Option<Instant>,
-    /// How often it was away since.
+    /// How often it was unavailable since.
     away: u32,
 }
 
-/// What a sink did with a message.
+/// The result of the sink for one message.
 enum Answer {
     Taken,
     Refused(String),
@@ -90,7 +90,7 @@ impl Publish {
             return Answer::Refused(unreadable);
         }
         let began = Instant::now();
-        // The sink may panic before there is a future, and its error when its text is made.
+        // The sink may panic before it returns a future, and its error when it is formatted.
         let publish = caught(async {
             match self.sink.publish(message).await {
                 Ok(()) => Answer::Taken,
@@ -103,7 +103,7 @@ impl Publish {
             Ok(Err(panic)) => Answer::Refused(format!("the sink {panic}")),
             Err(_) => {
                 let error = format!("the sink did not answer within {:?}", self.options.timeout);
-                // It is because of the message only if others get through.
+                // It counts against the message only if the sink has taken another one meanwhile.
                 let others_do = self.answers.lock().taken.is_some_and(|taken| taken >= began);
                 if others_do { Answer::Refused(error) } else { Answer::Unavailable(error) }
             }
@@ -112,7 +112,7 @@ impl Publish {
 
     fn taken(&self, aggregate: Aggregate, message: &Message) {
         *self.answers.lock() = Answers { taken: Some(Instant::now()), away: 0 };
-        self.in_flight.go_ahead();
+        self.in_flight.unpause();
         let published = Published { position: message.position, failed: message.attempt > 1 };
         self.in_flight.published(aggregate, published);
         self.health.send_modify(|health| {
@@ -121,8 +121,8 @@ impl Publish {
         });
     }
 
-    /// Records a refusal. The aggregate stays active until that is done: a dead letter waits for transactions that write for
-    /// its aggregate.
+    /// Records a refusal. The aggregate stays active until that is done, which may take time: a dead letter waits for transactions
+    /// that write for its aggregate.
     async fn record(&self, aggregate: &Aggregate, message: &Message, error: String) {
         self.health.send_modify(|health| health.refused += 1);
         let again = message.attempt < self.options.attempts_max && !message.nameless;
@@ -135,7 +135,7 @@ impl Publish {
             }
         }
         match self.outbox.record(message, &error, again).await {
-            // Sink and database have answered.
+            // Both the sink and the database have responded.
             Ok(()) => {
                 self.health.send_if_modified(|health| health.problem.take().is_some());
             }
@@ -148,10 +148,10 @@ impl Publish {
         }
     }
 
-    /// Leaves the sink alone for a while.
+    /// Pauses publishing after the sink was unavailable.
     fn pause(&self, error: String) {
         let wait = AWAY.before(self.answers.lock().away + 1);
-        // Several lanes may find out at once.
+        // Several lanes may notice it at once.
         if self.in_flight.pause(Instant::now() + wait) {
             self.answers.lock().away += 1;
             tracing::warn!(error, ?wait, "the sink of the outbox `{}` is away", self.outbox.name);

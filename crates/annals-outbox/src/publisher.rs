@@ -1,4 +1,4 @@
-//! A publisher, as a service starts and stops it.
+//! Starting and stopping a publisher.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::run::Run;
 use crate::sink::Sink;
 use crate::{Options, Outbox, Result};
 
-/// A publisher that is to be started.
+/// A publisher that is not started yet.
 #[must_use = "a publisher does nothing until it is started"]
 pub struct Publisher {
     outbox: Outbox,
@@ -21,32 +21,32 @@ pub struct Publisher {
 }
 
 impl Outbox {
-    /// A publisher of this outbox to this sink, to be started.
+    /// Creates a publisher from this outbox to this sink. It publishes once it is [started](Publisher::start).
     pub fn publisher(&self, sink: impl Sink) -> Publisher {
         Publisher { outbox: self.clone(), sink: Arc::new(sink), options: Options::default() }
     }
 }
 
 impl Publisher {
-    /// Works like this.
+    /// Sets the options.
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
         self
     }
 
-    /// Begins to publish, in a task of its own. Any number of publishers of an outbox may run: one publishes, the others
-    /// wait until it stops or dies.
+    /// Starts to publish, in a background task. Any number of publishers of an outbox may run: one publishes, the others wait
+    /// until it stops or dies.
     ///
     /// # Errors
-    /// `Invalid` if the options are not acceptable; `NoTables`, `NewerTables`; `Database` if it is not reached now. Later
-    /// on the publisher waits until it is.
+    /// `Invalid` if the options are not acceptable; `NoTables`, `NewerTables`; `Database` if the database cannot be reached. When
+    /// it fails later, the publisher retries.
     pub async fn start(self) -> Result<PublisherHandle> {
         let Self { outbox, sink, options } = self;
         options.validate()?;
         outbox.check().await?;
         let wake = PublisherWaker(Arc::new(Notify::new()));
         let (stop, stopped) = watch::channel(false);
-        let (told, health) = watch::channel(Health::default());
+        let (reported, health) = watch::channel(Health::default());
         #[cfg(feature = "postgres")]
         crate::listen::start(&outbox, options.poll, wake.0.clone(), stopped.clone());
         let (running, ended) = watch::channel(());
@@ -55,7 +55,7 @@ impl Publisher {
             let run = Run {
                 lease: Arc::new(Lease::new(options.lease)),
                 stop: stopped.into(),
-                health: told,
+                health: reported,
                 in_flight: Arc::default(),
                 answers: Arc::default(),
                 wake: woken,
@@ -70,7 +70,7 @@ impl Publisher {
     }
 }
 
-/// Runs a publisher until it is stopped. One that panics is begun again after a while.
+/// Runs a publisher until it is stopped. Restarts it after a panic, with a pause.
 async fn run_until_stopped(run: &Run) {
     let mut panics = 0;
     while let Err(panic) = caught(run.run()).await {
@@ -84,7 +84,7 @@ async fn run_until_stopped(run: &Run) {
     }
 }
 
-/// A publisher that runs. Dropped, it is asked to stop, and nobody waits for it.
+/// A running publisher. Dropping it asks the publisher to stop, and does not wait for that.
 pub struct PublisherHandle {
     wake: PublisherWaker,
     stop: watch::Sender<bool>,
@@ -94,20 +94,19 @@ pub struct PublisherHandle {
 }
 
 impl PublisherHandle {
-    /// What wakes this publisher: to be given to those who write.
+    /// Returns a waker of this publisher, for the code that writes messages.
     pub fn waker(&self) -> PublisherWaker {
         self.wake.clone()
     }
 
-    /// How the publisher is; [`Outbox::status`] says how the outbox stands.
+    /// Returns the health of this publisher. [`Outbox::status`] has the status of the outbox.
     pub fn health(&self) -> Health {
         self.health.borrow().clone()
     }
 
-    /// Finishes the messages that are with the sink, marks what was published, lets another publisher begin, and ends. After
-    /// half a minute it gives up: what is not marked will be published again. Calls of the sink that are
-    /// under way then are cancelled before another publisher may begin. Asked for again, also at the same time, it
-    /// waits as the first one does.
+    /// Stops the publisher: waits for the calls of the sink, marks the published messages, and releases the lease. After half a
+    /// minute the calls are cancelled, and messages that are not marked will be published again. Further calls of `stop` wait for
+    /// the same end.
     pub fn stop(&self) -> impl Future<Output = ()> + Send + use<> {
         self.stop.send_replace(true);
         let mut ended = self.ended.clone();
@@ -115,12 +114,13 @@ impl PublisherHandle {
     }
 }
 
-/// Wakes a publisher of the same process: called after a commit, the message is published at once.
+/// Wakes a publisher of the same process. Call it after a commit, so that the message is published at once and not at the next
+/// poll.
 #[derive(Clone, Debug)]
 pub struct PublisherWaker(Arc<Notify>);
 
 impl PublisherWaker {
-    /// There is something to publish.
+    /// Makes the publisher read the table now.
     pub fn wake(&self) {
         self.0.notify_one();
     }

@@ -1,10 +1,9 @@
-//! The task of a publisher: waits for the lease, and then has messages published as long as it is held
-//! (`annals_consume::Runner`).
+//! The task of a publisher: acquires the lease, and publishes messages while it holds it (`annals_consume::Runner`).
 //!
-//! - R1  What was published is marked also after the lease was lost: the marks are about messages that the sink has taken.
-//! - R2  The lease is given back when no call of the sink is under way. If one does not end, the lease expires.
+//! - R1  Published messages are marked also after the lease was lost: the sink has taken them.
+//! - R2  The lease is released when no call of the sink is in progress. If one does not end, the lease expires.
 //!
-//! Next: `source` (what is published), `publish` (to the sink), `in_flight`.
+//! Next: `source` (which messages), `publish` (to the sink), `in_flight`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +21,9 @@ use crate::publish::{AWAY, Answers, Publish};
 use crate::sink::Sink;
 use crate::source::{Marks, Reports};
 
-/// How long what is under way may take after a stop.
+/// Time limit of the calls of the sink that are in progress at a stop.
 const GRACE: Duration = Duration::from_secs(30);
-/// How long a publisher that ends may take to mark what was published and give the lease back.
+/// Time limit of a stopped publisher for marking published messages and releasing the lease.
 const END: Duration = Duration::from_secs(30);
 
 pub(crate) struct Run {
@@ -40,7 +39,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Publishes until a stop is asked for.
+    /// Publishes until a stop is requested.
     pub(crate) async fn run(&self) {
         let (mut stop, mut failed) = (self.stop.clone(), 0);
         while !stop.is_asked() {
@@ -71,26 +70,30 @@ impl Run {
             stop.or(tokio::time::sleep(wait)).await;
         }
         let ended = async {
-            // A message that is not marked is published again by the next one, which need not wait for that.
+            // Unmarked messages are published again by the next holder, which need not wait for this.
             if let Err(error) = self.marks(0).mark().await {
                 tracing::warn!(
                     %error,
-                    "the outbox `{}` is left before all was marked: some messages will be published again",
+                    "the outbox `{}` is stopped before all published messages were marked: some will be published again",
                     self.outbox.name
                 );
             }
             if self.in_flight.has_calls() {
-                return Err("a call of the sink does not end".to_owned());
+                return Err("a call of the sink does not return".to_owned());
             }
             self.lease.release(&self.outbox).await.map_err(|error| error.to_string())
         };
         let released = tokio::time::timeout(END, ended).await;
-        if let Err(error) = released.unwrap_or_else(|_| Err("the database does not answer".to_owned())) {
-            tracing::warn!(error, "the lease of the outbox `{}` runs out by itself", self.outbox.name);
+        if let Err(error) = released.unwrap_or_else(|_| Err("the database does not respond".to_owned())) {
+            tracing::warn!(
+                error,
+                "the lease of the outbox `{}` is not released and will expire",
+                self.outbox.name
+            );
         }
     }
 
-    /// Publishes under the lease of this term, until it is lost or a stop is asked for.
+    /// Publishes under the lease of this term, until it is lost or a stop is requested.
     async fn publish(&self, term: u64, stop: &mut Stop) {
         let effect = Publish {
             outbox: self.outbox.clone(),
@@ -106,7 +109,7 @@ impl Run {
         let reports = Reports(self.health.clone());
         let options = annals_consume::Options {
             lanes: self.options.concurrency,
-            // As many as are handed out: the source counts aggregates.
+            // No limit: the source limits the aggregates that it hands out.
             window_max: usize::MAX,
             bytes_max: usize::MAX,
             backoff: AWAY,
@@ -124,7 +127,7 @@ impl Run {
         }
     }
 
-    /// Keeps the lease until it is lost.
+    /// Renews the lease until it is lost.
     async fn keep_lease(&self, term: u64) {
         let mut failed = 0;
         loop {
@@ -133,7 +136,7 @@ impl Run {
             match self.lease.keep(&self.outbox).await {
                 Ok(Kept::Held(now)) if now == term => failed = 0,
                 Ok(_) => return,
-                // What is held may still be long enough.
+                // The lease has not ended yet.
                 Err(_) if self.lease.allows(term, Duration::ZERO) => failed += 1,
                 Err(error) => return self.report(&error),
             }

@@ -1,4 +1,4 @@
-//! Where messages are published to: a trait with one method, closures, and a log of Annals.
+//! Sinks, to which messages are published: a trait with one method, closures, and a log of Annals.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use async_trait::async_trait;
 
 use crate::{Failure, Message};
 
-/// Takes messages and publishes them.
+/// Publishes messages.
 ///
-/// A message may come again, also after it was published: consumers know it by its id. Messages of one aggregate come one
-/// after the other, in order; those of others may come at the same time. A call that takes longer than the publisher's
-/// `timeout` is dropped.
+/// A message may be given to the sink again after it was published; consumers recognise it by its id. Messages of one aggregate
+/// are given one after the other, in order; those of different aggregates concurrently. A call that takes longer than
+/// [`Options::timeout`](crate::Options::timeout) is dropped.
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {
-    /// Publishes a message, and returns when it is where it has to be, durably.
+    /// Publishes a message, and returns when it is stored durably.
     ///
     /// # Errors
-    /// [`Failure`], which says whether it is because of this message.
+    /// [`Failure`], with whether it counts against this message.
     async fn publish(&self, message: &Message) -> Result<(), Failure>;
 }
 
@@ -35,11 +35,12 @@ where
     }
 }
 
-/// A sink that appends messages to a log of Annals, each once, however often it comes: its id is the key of the append, and
-/// that of the event in its stream.
+/// A sink that appends messages to a log of Annals. Each is appended once, however often it is published: its id is the
+/// idempotency key of the append, and the id of the event in its stream.
 ///
-/// The message of `order` `42` becomes an event of the stream `order-42`, with the message's id, type and data. The headers
-/// `process`, `initiator`, `predecessor` and `trace` become what these mean to Annals, the others the event's own metadata.
+/// A message of the aggregate `42` of type `order` becomes an event of the stream `order-42`, with the message's id, type and
+/// data. The headers `process`, `initiator`, `predecessor` and `trace` become the metadata of these names; all others become
+/// [`Metadata::own`].
 pub struct LogSink(Arc<dyn EventStore>);
 
 impl LogSink {
@@ -56,8 +57,8 @@ impl Sink for LogSink {
         let stream = append.writes[0].stream.clone();
         let mut answer = self.0.append(append.clone()).await;
         if matches!(&answer, Err(Error::Reused(reused)) if reused.stream != stream) {
-            // The key is another message's, of another outbox or about something else, with the same id. An id belongs to
-            // an event within its stream: there, this one is known by it.
+            // Another message has the same id: one of another outbox, or about another aggregate. Ids are unique within a
+            // stream, so the id of the event replaces the key here.
             answer = self.0.append(Append { key: None, ..append }).await;
         }
         match answer {
@@ -65,7 +66,7 @@ impl Sink for LogSink {
             Err(error @ (Error::Conflict(_) | Error::Invalid(_) | Error::Reused(_))) => {
                 Err(Failure::refused(error))
             }
-            // It may have been written: the next attempt has the same key.
+            // It may have been written; the next attempt has the same key.
             Err(error) => Err(Failure::unavailable(error)),
         }
     }

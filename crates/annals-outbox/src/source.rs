@@ -1,4 +1,4 @@
-//! The messages of an outbox that are to be published, as the source of a runner, and their marks, as its checkpoint.
+//! The pending messages of an outbox, as the source of a runner, and their marks, as its checkpoint.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -16,11 +16,11 @@ use crate::lease::Lease;
 use crate::message::{Aggregate, Message};
 use crate::options::Options;
 
-/// How many processed messages are deleted at once, and how long nothing is looked for when there were fewer.
+/// How many processed messages are deleted at once, and the pause after fewer were found.
 const CLEANED_AT_ONCE: usize = 1_000;
 const CLEAN_PAUSE: Duration = Duration::from_secs(60);
-/// How often it is looked whether a lease that is about to end was kept, and whether calls that were cut off have ended.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often it is checked whether the lease was renewed, and whether cancelled calls have ended.
+const CHECK: Duration = Duration::from_millis(20);
 
 /// Hands out the messages of at most `concurrency` aggregates at once.
 pub(crate) struct Pending {
@@ -28,16 +28,16 @@ pub(crate) struct Pending {
     options: Options,
     in_flight: Arc<InFlight>,
     wake: Arc<Notify>,
-    /// What was chosen and is not handed out yet.
+    /// Messages that were chosen and not handed out yet.
     queue: VecDeque<(Aggregate, Vec<Message>)>,
-    /// Whether there may be something to choose.
+    /// Whether the table may have messages to choose.
     look: bool,
     clean_at: Instant,
 }
 
 impl Source for Pending {
     type Item = Message;
-    /// What was published stands in [`InFlight`]: messages are marked one by one.
+    /// Published messages are kept in [`InFlight`] until they are marked, so there is no cursor.
     type Cursor = ();
     type Checkpoint = ();
     const IS_ORDERED: bool = false;
@@ -84,7 +84,7 @@ impl Source for Pending {
         Ok(Read::Page { items, through: None, is_end })
     }
 
-    /// Waits until an aggregate is no longer active, somebody wakes the publisher, or it is time to look.
+    /// Waits until an aggregate is no longer active, the publisher is woken, or it is time to poll.
     async fn wait(&mut self) -> Result<(), Cause> {
         let pause = self.in_flight.paused().map(|until| until.saturating_duration_since(Instant::now()));
         let time = pause.map_or(self.options.poll, |left| left.min(self.options.poll));
@@ -137,7 +137,7 @@ fn by_aggregate(messages: Vec<Message>) -> VecDeque<(Aggregate, Vec<Message>)> {
     grouped
 }
 
-/// Marks what was published.
+/// Marks published messages.
 #[derive(Clone)]
 pub(crate) struct Marks {
     pub outbox: Outbox,
@@ -163,7 +163,7 @@ impl Checkpoints<Pending> for Marks {
     async fn resume(&self) -> Result<Resumed<Pending>, Cause> {
         // Messages that were chosen under one lease are not published under the next. A lease that is lost drops this.
         while self.in_flight.has_calls() || !self.lease.allows(self.term, self.options.timeout) {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(CHECK).await;
         }
         self.mark().await?;
         self.in_flight.clear();

@@ -7,11 +7,12 @@
 //!
 //! - C1  Every reader goes through [`parts`]: load, snapshots, history, projections, subscribers, repeated commands, the
 //!       test kit. So an upcaster holds everywhere, or nowhere.
-//! - C2  What one stored event is read as is one item: its parts share position, version and id, and a reader takes all of
-//!       them or none. An event is read over only if an upcaster says so; a type or version that nobody knows is an error.
+//! - C2  What one stored event is read as is one item: its parts share position, version and id, and a reader gets all of
+//!       them or none. An event is dropped only if an upcaster says so; a type or version that nobody knows is an error.
 //! - C3  An event that cannot be written or read back is refused before it is appended: what is in the log cannot be taken
 //!       out of it.
 //! - C4  The content type of an event is that of its codec. Data of another one is not decoded.
+//! - C5  Parts are numbered before any is dropped, so a part keeps its number when an upcaster drops another one later.
 //!
 //! Decryption has its place between upcasters and decode. The files: `upcast` (the chain, and what makes a table acceptable).
 
@@ -31,8 +32,17 @@ pub(crate) use upcast::{check, fingerprint};
 pub(crate) enum Parts<E> {
     /// It has today's shape, as nearly all have.
     One(E),
-    /// What upcasters made of it: none, one or more.
+    /// Upcasters made it: none, one or more.
     Several(Vec<E>),
+}
+
+impl<E> Parts<E> {
+    fn map<T>(self, mut change: impl FnMut(E) -> T) -> Parts<T> {
+        match self {
+            Self::One(event) => Parts::One(change(event)),
+            Self::Several(events) => Parts::Several(events.into_iter().map(change).collect()),
+        }
+    }
 }
 
 impl<E> IntoIterator for Parts<E> {
@@ -70,33 +80,41 @@ impl Unreadable {
     }
 }
 
-/// What a stored event is read as.
+/// The events that a stored one is read as.
 pub(crate) fn parts<E: Event>(stored: &RecordedEvent) -> Result<Parts<E>, Unreadable> {
+    Ok(numbered(stored)?.map(|(_, event)| event))
+}
+
+/// The same, each with everything that the store knows of it.
+pub(crate) fn recorded<E: Event>(stored: RecordedEvent) -> Result<Parts<Recorded<E>>, Unreadable> {
+    Ok(match numbered(&stored)? {
+        Parts::One((part, event)) => Parts::One(Recorded::new(event, part, stored)),
+        several => several.map(|(part, event)| Recorded::new(event, part, stored.clone())),
+    })
+}
+
+/// The events that a raw one is read as.
+pub(crate) fn read_raw<E: Event>(raw: RawEvent) -> Result<Vec<E>, CodecError> {
+    Ok(numbered_raw(raw)?.into_iter().map(|(_, event)| event).collect())
+}
+
+/// The events that a stored one is read as, each with the number of its part.
+fn numbered<E: Event>(stored: &RecordedEvent) -> Result<Parts<(u32, E)>, Unreadable> {
     let (event_type, version) = (stored.event_type.as_str(), stored.schema_version);
     let parts = if upcast::is_current(E::UPCASTERS, event_type, version) {
-        decode(event_type, version, &stored.content_type, &stored.data).map(Parts::One)
+        decode(event_type, version, &stored.content_type, &stored.data).map(|event| Parts::One((0, event)))
     } else {
-        read_raw(stored.into()).map(Parts::Several)
+        numbered_raw(stored.into()).map(Parts::Several)
     };
     parts.map_err(|cause| Unreadable::new(stored, cause))
 }
 
-/// What a raw event is read as.
-pub(crate) fn read_raw<E: Event>(raw: RawEvent) -> Result<Vec<E>, CodecError> {
-    let decode_one =
-        |raw: &RawEvent| decode(&raw.event_type, raw.schema_version, &raw.content_type, &raw.data);
-    upcast::chain(E::UPCASTERS, raw)?.iter().map(decode_one).collect()
-}
-
-/// The same as [`parts`], with everything that the store knows of the event.
-pub(crate) fn recorded<E: Event>(stored: RecordedEvent) -> Result<Parts<Recorded<E>>, Unreadable> {
-    Ok(match parts(&stored)? {
-        Parts::One(event) => Parts::One(Recorded::new(event, 0, stored)),
-        Parts::Several(events) => {
-            let parts = (0..).zip(events);
-            Parts::Several(parts.map(|(part, event)| Recorded::new(event, part, stored.clone())).collect())
-        }
-    })
+fn numbered_raw<E: Event>(raw: RawEvent) -> Result<Vec<(u32, E)>, CodecError> {
+    let decode_one = |upcast::Part { number, raw }| {
+        let event = decode(&raw.event_type, raw.schema_version, &raw.content_type, &raw.data)?;
+        Ok((number, event))
+    };
+    upcast::chain(E::UPCASTERS, raw)?.into_iter().map(decode_one).collect()
 }
 
 impl<E: Event> Recorded<E> {
@@ -116,29 +134,44 @@ fn decode<E: Event>(
     content_type: &annals_core::ContentType,
     data: &annals_core::Bytes,
 ) -> Result<E, CodecError> {
-    let expected = E::content_type(event_type);
-    let fits = *content_type == expected || (content_type.is_json() && expected.is_json());
-    // Of a type that is not known, nothing is known of its content either.
-    if !fits && E::TYPES.contains(&event_type) {
-        return Err(CodecError::ContentType {
-            event_type: event_type.to_owned(),
-            schema_version,
-            stored: content_type.as_str().into(),
-            expected: expected.as_str().into(),
-        });
-    }
-    caught(|| Ok(E::decode(event_type, schema_version, data))).unwrap_or_else(|panic| {
+    let decoded = || {
+        refuse_other_content::<E>(event_type, schema_version, content_type)?;
+        E::decode(event_type, schema_version, data)
+    };
+    caught(|| Ok(decoded())).unwrap_or_else(|panic| {
         let cause = panic.to_string().into();
         Err(CodecError::Decode { event_type: event_type.to_owned(), schema_version, cause })
     })
 }
 
-/// Whether events of this stored type are meant: one of today, or one that an upcaster takes.
+/// Refuses data whose content type is not that of the codec.
+fn refuse_other_content<E: Event>(
+    event_type: &str,
+    schema_version: u16,
+    stored: &annals_core::ContentType,
+) -> Result<(), CodecError> {
+    // Of a type that is not known, the content is not known either.
+    if !E::TYPES.contains(&event_type) {
+        return Ok(());
+    }
+    let expected = E::content_type(event_type);
+    if *stored == expected || (stored.is_json() && expected.is_json()) {
+        return Ok(());
+    }
+    Err(CodecError::ContentType {
+        event_type: event_type.to_owned(),
+        schema_version,
+        stored: stored.as_str().into(),
+        expected: expected.as_str().into(),
+    })
+}
+
+/// Whether a reader gets events of this stored type: one of today, or one that an upcaster takes.
 pub(crate) fn takes<E: Event>(event_type: &str) -> bool {
     E::TYPES.contains(&event_type) || E::UPCASTERS.iter().any(|upcaster| upcaster.event_type() == event_type)
 }
 
-/// The stored types that are meant: those of today and all that upcasters take.
+/// The stored types that a reader gets: those of today and all that upcasters take.
 pub(crate) fn types<E: Event>() -> Vec<&'static str> {
     let mut types = E::TYPES.to_vec();
     for upcaster in E::UPCASTERS {
@@ -155,7 +188,7 @@ pub(crate) fn query(types: &[&str]) -> Result<Query, Invalid> {
     Ok(Query::types(types))
 }
 
-/// What is appended with every event of a command.
+/// Appended with every event of a command.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Beside {
     pub metadata: EventMetadata,

@@ -17,8 +17,8 @@ pub struct Recorded<E> {
     pub version: Version,
     /// Identity.
     pub id: EventId,
-    /// Which of several, if an upcaster has made several of one stored event; they share everything else but what happened.
-    /// 0 for the first, or the only one.
+    /// Which of several, if an upcaster made several of one stored event: they share everything but this and `event`. 0 for the
+    /// first, or the only one. A part keeps its number when another one is [dropped](crate::Upcaster::Dropped) later.
     pub part: u32,
     /// When the store recorded it.
     pub recorded_at: Timestamp,

@@ -31,7 +31,7 @@ fn options() -> Options {
     }
 }
 
-/// What becomes of an item instead of being applied.
+/// What happens to an item instead of being applied.
 #[derive(Clone, Copy)]
 enum Fault {
     Fails,
@@ -363,7 +363,7 @@ async fn after_a_stop_the_next_one_applies_nothing_again<K: Kind>() {
         .until("the others", |recorder| recorder.applied.lock().len() as u64 + before >= 100)
         .await;
     all.extend(second.stop().await.applied.lock().iter().cloned());
-    // An item behind one that was being applied at the stop was not begun, so nothing comes twice.
+    // An item after one that was being applied at the stop was not begun, so none is applied twice.
     check_each_once_in_order(&all, 100);
 }
 
@@ -376,7 +376,7 @@ async fn one_that_is_cut_off_writes_nothing_and_loses_nothing<K: Kind>() {
         Recorder::default().at("c", 22, Fault::Hangs, 1),
         Options { lanes: 3, batch_max: 1, ..options() },
     );
-    // Two more of its key are left behind it, and all others are applied.
+    // Two later ones of its key wait for it, and all others are applied.
     first.recorder.until("all other keys", |recorder| recorder.applied.lock().len() == 36).await;
     let recorder = first.cut().await;
     let writes = *kept.writes.lock();

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The sink counts, so what is measured is the database's part. Messages are of 256 bytes, of 200 aggregates, and written
-//! before the clock starts; that they were published and marked is checked behind it.
+//! before the clock starts; that they were published and marked is checked after it stops.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

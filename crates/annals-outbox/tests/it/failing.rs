@@ -9,7 +9,7 @@ use annals_outbox::{Error, Options};
 
 use crate::support::{Place, Taker, Verdict, about, assert_in_order, options, types, until};
 
-/// O3: what is behind a refused message waits for it, and nothing else does.
+/// O3: later messages of the same aggregate wait for a refused message, and no others do.
 pub async fn only_the_aggregate_that_fails_waits(place: Place) {
     let refused = Arc::new(AtomicU32::new(0));
     let taker = Taker::judging({
@@ -92,7 +92,7 @@ async fn a_dead_letter(place: &Place) -> (Taker, Arc<AtomicBool>, annals_outbox:
     (taker, good, publisher)
 }
 
-/// O3: retried, it comes in its place, and what waited comes behind it. If it is refused again, it is dead again.
+/// O3: a retried dead letter is published in its place, before the messages that waited. If it is refused again, it is dead again.
 pub async fn a_dead_letter_keeps_its_place(place: Place) {
     let (taker, good, publisher) = a_dead_letter(&place).await;
     let id = place.outbox.dead_letters(1).await.unwrap()[0].message.id;

@@ -20,7 +20,7 @@ use crate::support::{Place, Taker, about, options, until};
 /// The name of the outbox in the fixtures. A dump is loaded under the name of its place.
 const NAME: &str = "annals_fixture";
 
-/// How a message stands in a fixture.
+/// The state of a message in a fixture.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 enum Standing {
@@ -221,7 +221,7 @@ pub async fn a_dead_letter_of_a_release_is_retried_and_published_with_what_waite
             taken(&messages, as_what),
             held,
             "{}",
-            fixture.lost("a dead letter, or what waits behind it")
+            fixture.lost("a dead letter, or what waits for it")
         );
         let none_left = async || fixture.place.outbox.status().await.unwrap().held == 0;
         until("nothing is held any more", none_left).await;

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 use crate::support::{Place, about, options, until};
 
-/// The environment variables that tell the process that dies what to do. Only it has these.
+/// The environment variables of the process that dies. Only it has these.
 const URL: &str = "ANNALS_TEST_URL";
 const NAME: &str = "ANNALS_TEST_NAME";
 const STEP: &str = "ANNALS_TEST_STEP";
@@ -80,16 +80,16 @@ fn start(place: &Place, step: &str, file: &Path) -> Child {
 #[ignore = "ends its process; the tests above start it"]
 async fn child() {
     let Ok(step) = std::env::var(STEP) else { return };
-    let told = |name| std::env::var(name).unwrap();
-    let place = Place::at(&told(URL), &told(NAME)).await;
-    let path = PathBuf::from(told(FILE));
+    let variable = |name| std::env::var(name).unwrap();
+    let place = Place::at(&variable(URL), &variable(NAME)).await;
+    let path = PathBuf::from(variable(FILE));
     match STEPS.into_iter().find(|known| *known == step) {
         Some(step) => die_at(&place, step, path).await,
         None => work(Arc::new(place), path).await,
     }
 }
 
-/// Changes the state, tells of it, publishes, and ends after this step.
+/// Changes the state, writes a message, publishes it, and ends after this step.
 async fn die_at(place: &Place, step: &'static str, path: PathBuf) {
     let order = step.replace(' ', "-");
     let mut transaction = place.begin().await;
@@ -158,7 +158,7 @@ pub async fn nothing_is_lost_at_any_step(place: Place) {
     }
 }
 
-/// Writes orders from several tasks, tells each that is committed, and publishes all the time, until it is killed.
+/// Writes orders from several tasks, reports each that is committed, and publishes all the time, until it is killed.
 async fn work(place: Arc<Place>, path: PathBuf) {
     let publisher = place.outbox.publisher(File { path, dies: None }).options(short()).start().await.unwrap();
     let waker = publisher.waker();

@@ -11,7 +11,7 @@ use sqlx::postgres::PgPoolOptions;
 
 use crate::support::{Place, Taker, assert_in_order, options};
 
-/// The same outbox on connections that nobody waits for: a caller that would have to gets an error soon that
+/// The same outbox on a pool that makes no caller wait for a connection: one that would have to gets an error soon that
 /// the server is away.
 fn impatient(place: &Place) -> Outbox {
     let patience = Duration::from_millis(300);
@@ -86,7 +86,7 @@ pub async fn a_silent_database_is_noticed(place: Place) {
     taker.count(1).await;
     proxy.fall_silent();
     crate::support::until("it is noticed", async || publisher.health().problem.is_some()).await;
-    assert!(outbox.status().await.is_err(), "nobody knows how it stands");
+    assert!(outbox.status().await.is_err(), "the status cannot be read");
     proxy.recover();
     place.write("1", "order.changed").await;
     taker.count(2).await;

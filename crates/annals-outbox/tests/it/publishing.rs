@@ -1,4 +1,4 @@
-//! Publishing: in order, soon, and what becomes of messages afterwards.
+//! Publishing: in order, soon, and how long messages are kept afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -85,7 +85,7 @@ async fn what_is_published_is_marked_where_transactions_are_for_reading() {
     publisher.stop().await;
 }
 
-/// A transaction that is rolled back has happened to nobody.
+/// A transaction that is rolled back leaves no message.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_committed_is_not_published_where_it_can_be_read() {
     let server =

@@ -111,7 +111,7 @@ pub async fn what_was_published_is_marked_though_another_has_the_lease(place: Pl
     publisher.stop().await;
 }
 
-/// The database does not answer when the lease is to be kept, until that has ended.
+/// The database does not respond when the lease is to be renewed, until the lease has ended.
 pub async fn a_problem_is_over_when_the_database_answers_though_nothing_is_to_be_published(place: Place) {
     let short =
         Options { timeout: Duration::from_millis(300), lease: Duration::from_millis(600), ..options() };

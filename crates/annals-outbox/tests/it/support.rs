@@ -18,7 +18,7 @@ use tokio::sync::watch;
 /// Ends a wait that hangs. It says nothing about how fast anything should be.
 const HANG: Duration = Duration::from_secs(120);
 
-/// An outbox that nobody else uses, and a table of state, `…_orders`, beside it.
+/// An outbox of one test, and its table of state, `…_orders`.
 pub struct Place {
     pub outbox: Outbox,
     pub url: String,

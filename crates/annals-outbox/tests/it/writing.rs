@@ -53,7 +53,7 @@ pub async fn a_message_comes_as_it_was_written(place: Place) {
     }
 }
 
-/// O1: a message goes with the state that it tells of.
+/// O1: a message is committed with the state that it is about.
 pub async fn what_is_rolled_back_is_not_published(place: Place) {
     for commits in [false, true] {
         let mut transaction = place.begin().await;

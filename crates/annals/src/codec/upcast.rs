@@ -1,8 +1,10 @@
 //! The chain of upcasters of an event type, and what makes a table of them acceptable.
 //!
 //! - V1  A table is checked when a reader starts ([`check`]): every chain ends in a type and version that is read today, none
-//!       goes round in a circle, no event is taken by two upcasters, and no version is left out below one that is taken.
+//!       leads back to where it began, no event is taken by two upcasters, and no version is left out below one that is taken.
 //! - V2  A chain that did not pass the check still ends: no upcaster is used twice on one way.
+//! - V3  An event that is dropped takes the number of a part, like one that is left.
+//! - V4  No event is dropped by an empty list: code that was to make some and makes none has failed.
 
 use annals_core::{CodecError, Event, EventId, Invalid, RawEvent, Upcaster};
 
@@ -13,77 +15,109 @@ pub(super) fn is_current(table: &[Upcaster], event_type: &str, version: u16) -> 
     !table.iter().any(|upcaster| upcaster.takes(event_type, version))
 }
 
-/// What an event has become: events that no upcaster takes, in order.
-pub(super) fn chain(table: &[Upcaster], raw: RawEvent) -> Result<Vec<RawEvent>, CodecError> {
-    let mut done = Vec::new();
-    follow(table, raw, table.len(), &mut done)?;
-    Ok(done)
+/// One of the events that a stored event became.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Its place among all of them, those that were dropped included.
+    pub number: u32,
+    pub raw: RawEvent,
 }
 
-fn follow(
-    table: &[Upcaster],
-    mut raw: RawEvent,
-    steps_left: usize,
-    done: &mut Vec<RawEvent>,
-) -> Result<(), CodecError> {
-    let taking = table.iter().find(|upcaster| upcaster.takes(&raw.event_type, raw.schema_version));
-    let Some(upcaster) = taking else {
-        done.push(raw);
-        return Ok(());
-    };
-    let Some(steps_left) = steps_left.checked_sub(1) else {
-        let problem = "its upcasters go round in a circle";
-        return Err(failed(&raw.event_type, raw.schema_version, problem.into()));
-    };
-    match *upcaster {
-        Upcaster::Dropped { .. } => Ok(()),
-        Upcaster::Renamed { event_type, .. } => {
-            raw.event_type = event_type.into();
-            follow(table, raw, steps_left, done)
-        }
-        Upcaster::Converted { event_type, version, into, convert } => {
-            // The code is a user's and may panic.
-            let made = caught(|| Ok(convert(raw)?));
-            let made = made.map_err(|failure| failed(event_type, version, failure.into_text().into()))?;
-            for raw in made {
-                if !into
-                    .iter()
-                    .any(|(name, version)| raw.event_type.as_str() == *name && raw.schema_version == *version)
-                {
-                    let problem = format!(
-                        "it was made `{}` (schema version {}), which is not in the `into` of its upcaster",
-                        raw.event_type, raw.schema_version
-                    );
+/// The events that a stored one became and that no upcaster takes, in order.
+pub(super) fn chain(table: &[Upcaster], raw: RawEvent) -> Result<Vec<Part>, CodecError> {
+    let mut chain = Chain { table, next_number: 0, left: Vec::new() };
+    chain.follow(raw, table.len())?;
+    Ok(chain.left)
+}
+
+struct Chain<'a> {
+    table: &'a [Upcaster],
+    next_number: u32,
+    left: Vec<Part>,
+}
+
+impl Chain<'_> {
+    fn follow(&mut self, mut raw: RawEvent, steps_left: usize) -> Result<(), CodecError> {
+        let taking = self.table.iter().find(|upcaster| upcaster.takes(&raw.event_type, raw.schema_version));
+        let Some(upcaster) = taking else {
+            let number = self.number();
+            self.left.push(Part { number, raw });
+            return Ok(());
+        };
+        let Some(steps_left) = steps_left.checked_sub(1) else {
+            let problem = "its upcasters go round in a circle";
+            return Err(failed(&raw.event_type, raw.schema_version, problem.into()));
+        };
+        match *upcaster {
+            Upcaster::Dropped { .. } => {
+                self.number();
+                Ok(())
+            }
+            Upcaster::Renamed { event_type, .. } => {
+                raw.event_type = event_type.into();
+                self.follow(raw, steps_left)
+            }
+            Upcaster::Converted { event_type, version, into, convert } => {
+                // The code is a user's and may panic.
+                let made = caught(|| Ok(convert(raw)?));
+                let made = made.map_err(|failure| failed(event_type, version, failure.into_text().into()))?;
+                if let Some(problem) = not_as_declared(&made, into) {
                     return Err(failed(event_type, version, problem.into()));
                 }
-                follow(table, raw, steps_left, done)?;
+                if made.is_empty() {
+                    self.number();
+                }
+                made.into_iter().try_for_each(|raw| self.follow(raw, steps_left))
             }
-            Ok(())
+            _ => {
+                let problem = "its upcaster is of a kind that is not known";
+                Err(failed(&raw.event_type, raw.schema_version, problem.into()))
+            }
         }
-        _ => Err(failed(
-            &raw.event_type,
-            raw.schema_version,
-            "its upcaster is of a kind that is not known".into(),
-        )),
     }
+
+    fn number(&mut self) -> u32 {
+        let number = self.next_number;
+        self.next_number = number.saturating_add(1);
+        number
+    }
+}
+
+/// Why these events are not those that the upcaster may make.
+fn not_as_declared(made: &[RawEvent], into: &[(&str, u16)]) -> Option<String> {
+    if let (true, Some((event_type, version))) = (made.is_empty(), into.first()) {
+        return Some(format!(
+            "it was made no event, and its upcaster makes `{event_type}` (schema version {version}): to drop an event, make one \
+             of a type that the table drops (`Upcaster::Dropped`), and name that type in `into` too"
+        ));
+    }
+    let is_declared = |raw: &RawEvent| {
+        into.iter().any(|(name, version)| raw.event_type.as_str() == *name && raw.schema_version == *version)
+    };
+    made.iter().find(|raw| !is_declared(raw)).map(|raw| {
+        format!(
+            "it was made `{}` (schema version {}), which is not in the `into` of its upcaster",
+            raw.event_type, raw.schema_version
+        )
+    })
 }
 
 fn failed(event_type: &str, schema_version: u16, cause: annals_core::Cause) -> CodecError {
     CodecError::Upcast { event_type: event_type.to_owned(), schema_version, cause }
 }
 
-/// What the table and the versions of an event type say, in short; `None` if all of its types have their first shape. A state
-/// that was folded under another one may differ from what a replay makes of the log today.
+/// A digest of the table and the versions of an event type; `None` if all of its types have their first shape. A state that was
+/// folded under another one may differ from what a replay makes of the log today.
 pub(crate) fn fingerprint<E: Event>() -> Option<String> {
-    let mut said = String::new();
+    let mut text = String::new();
     for event_type in E::TYPES {
         match E::current_version(event_type) {
             1 => {}
-            version => said.push_str(&format!("{event_type}\0{version}\n")),
+            version => text.push_str(&format!("{event_type}\0{version}\n")),
         }
     }
     for upcaster in E::UPCASTERS {
-        said.push_str(&match upcaster {
+        text.push_str(&match upcaster {
             Upcaster::Converted { event_type, version, into, .. } => {
                 format!("{event_type}\0{version}\0{into:?}\n")
             }
@@ -92,7 +126,7 @@ pub(crate) fn fingerprint<E: Event>() -> Option<String> {
         });
     }
     // Enough of a digest: it tells few tables of one aggregate apart.
-    (!said.is_empty()).then(|| EventId::from_name(said.as_bytes()).to_string()[..8].to_owned())
+    (!text.is_empty()).then(|| EventId::from_name(text.as_bytes()).to_string()[..8].to_owned())
 }
 
 /// Checks the table of an event type.
@@ -100,6 +134,13 @@ pub(crate) fn fingerprint<E: Event>() -> Option<String> {
 /// # Errors
 /// [`Invalid`], with the upcaster that is wrong and why.
 pub(crate) fn check<E: Event>() -> Result<(), Invalid> {
+    // The versions are a user's code, which may panic.
+    caught(|| Ok(check_table::<E>())).unwrap_or_else(|panic| {
+        Err(Invalid::new("event type", format!("`{}` {panic}", std::any::type_name::<E>())))
+    })
+}
+
+fn check_table<E: Event>() -> Result<(), Invalid> {
     let table = E::UPCASTERS;
     for (index, upcaster) in table.iter().enumerate() {
         let problem = wrong_source::<E>(upcaster)

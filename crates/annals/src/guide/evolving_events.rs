@@ -126,11 +126,45 @@
 //! - A projection gets them in one transaction. If one fails, nothing of the event is in the rows.
 //! - A subscriber handles them in order. If one fails, those after it wait, and all are handled again, also those that succeeded:
 //!   at least once, as for every event. The commands of each part have keys of their own, by its number, and are executed once.
-//!   The number counts the parts that are left: keep their order, and remember that to drop one later renumbers those after it.
+//!   Parts are numbered before any of them is dropped, so each keeps its number when another one is dropped later. Keep the order in
+//!   which the function makes them, and drop a part by an upcaster, not by leaving it out there: that would renumber those after it,
+//!   as does converting a part into several.
+//!
+//! A function makes only events that `into` names, and at least one of them: an empty list is an error, so that a bug loses no event.
+//! To drop some events of a type and keep others, make the former of a type that is dropped:
+//!
+//! ```
+//! # use annals::{Cause, Event, RawEvent, Upcaster, testing::read_stored};
+//! # use serde::{Deserialize, Serialize};
+//! #[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
+//! #[event(prefix = "order", dropped = "order.noise", upcasters = TOUCHED)]
+//! enum OrderEvent {
+//!     Paid { cents: u64 },
+//! }
+//!
+//! const TOUCHED: &[Upcaster] = &[Upcaster::Converted {
+//!     event_type: "order.touched",
+//!     version: 1,
+//!     into: &[("order.paid", 1), ("order.noise", 1)],
+//!     convert: |stored| {
+//!         let touched: serde_json::Value = stored.read()?;
+//!         let is_paid = touched.get("cents").is_some();
+//!         Ok(vec![RawEvent::json(if is_paid { "order.paid" } else { "order.noise" }, 1, &touched)?])
+//!     },
+//! }];
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let read = |data: &'static str| read_stored::<OrderEvent>(RawEvent::new("order.touched", 1, data));
+//! assert_eq!(read(r#"{"cents":5}"#)?, [OrderEvent::Paid { cents: 5 }]);
+//! assert_eq!(read("{}")?, []);
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! The table of an event type must make sense as a whole: every chain ends in a type and version of today, none leads back to
 //! where it began, no event is taken by two upcasters, and what is written today is taken by none. A reader whose table does not
-//! is refused when it starts (a repository: when it is first used), with the upcaster that is wrong.
+//! is refused when it starts (a repository: when it is first used), with the upcaster that is wrong. Two upcasters of the same events,
+//! and one that makes a type nobody reads, do not compile in what is derived.
 //!
 //! An event type of one consumer, with a few of the types of a log, has a table of its own. A part that it does not want is dropped
 //! by name: `dropped = "order.shipped"`.
@@ -145,9 +179,32 @@
 //! - **Tags** are found as they were stored. A query by a tag that only today's shape has does not find former events.
 //! - **Other readers** of the log, over HTTP or through [`EventStore`](crate::EventStore), get what is stored, with its type and
 //!   version.
-//! - **Older programs** refuse a new version. A new type, or a new stored name, is none of those that their projections and
-//!   subscribers are given: their checkpoints move past it, also where a newer program continues at the same checkpoint. Deploy
-//!   the program that reads it everywhere first, and then the one that writes it.
+//!
+//! # The order of a deploy: readers first
+//!
+//! For a while, an older program runs beside a newer one. What it does with an event that only the newer one knows depends on how it
+//! reads:
+//!
+//! | the older program | a type that it knows, in a newer version | a type, or a stored name, that it does not know |
+//! |---|---|---|
+//! | loads an aggregate, or reads its history | an error; the command is not executed | an error; the command is not executed |
+//! | projection, subscriber | an error; it waits at the event, and its status says so | **never reads it, and moves its checkpoint past it**, at the latest with the next event that it knows |
+//!
+//! The last cell is where events are missed. Projections and subscribers read by the types of their event type. A projection writes
+//! its checkpoint with the next event that it knows, or after 10,000 positions; a subscriber within seconds. Checkpoints do not
+//! remember which types were read, so a newer program that continues at the same checkpoint misses the events of the new type that
+//! are before it. Therefore:
+//!
+//! 1. Deploy the program that reads the new type (or the new name) everywhere, and wait until no older one runs.
+//! 2. Then deploy, or switch on, what writes it.
+//!
+//! Where one program does both, deploy twice: first with the variant, the projections and the handlers, and without the command that
+//! emits it. The same holds for a roll-back: stop what writes the type before an older reader returns. A new type that nobody of the
+//! older program's readers wants is harmless.
+//!
+//! If the order was wrong: raise [`Projection::VERSION`](crate::Projection::VERSION), and the rows are made again from the whole log. For
+//! a subscriber, find the events that it missed (`annals read --all --type order.refunded`) and handle them by hand. Under another
+//! name it would be given every event of the log again, and execute the commands of each again.
 //!
 //! # Golden files
 //!
@@ -169,8 +226,9 @@
 //! `ANNALS_GOLDEN=write cargo test` writes the files that are missing; commit them. Then a variant that is renamed or removed, a field that
 //! changes its form, a version that nobody converts, and a conversion that yields something else than before are failures of a test,
 //! each with what to do. A file of data is never written over: when the shape changes, the version does, and the new one gets a
-//! file beside the old. A run that writes also makes a `.read` file for each former version, with what it is read as. Look at it
-//! before you commit it: later changes are compared with it, and it is compared with nothing.
+//! file beside the old. A run that writes also makes a `.read` file for each file of data, with the events that it is read as. For
+//! today's version that is the sample itself. When the version has become a former one, the file shows in review what its events
+//! are read as instead.
 //!
 //! For a type that was in use before it had golden files, take the data of an event of each former version out of a log
 //! (`annals read`), and save it under the name that the test asks for.

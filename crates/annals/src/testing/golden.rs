@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! tests/golden/account.opened.v1.json     the data, byte for byte: written once, and never again
-//! tests/golden/account.opened.v1.read     what today's program reads it as, for review
+//! tests/golden/account.opened.v1.read     the events that today's program reads it as, for review
 //! tests/golden/account.opened.v2.json
 //! tests/golden/account.opened.v2-2.json   a second sample of the same type and version
 //! tests/golden/account.sealed.v1.bin      data that is not JSON
@@ -10,8 +10,9 @@
 //!
 //! - H1  A file of data is never written over. That the bytes of an event differ without another version is an error.
 //! - H2  Every file in the directory is read through the codec, as a log is.
-//! - H3  What a former version is read as may change only in sight: its `.read` file is written again on demand, and differs
-//!       then in review.
+//! - H3  What a file is read as may change only in sight: its `.read` file is written again on demand, and differs then in
+//!       review. Today's version has one too, so it is there when the version has become a former one.
+//! - H4  Every file belongs to something: a file of today's version to a sample, a `.read` file to a file of data.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -31,9 +32,9 @@ const WRITE: &str = "ANNALS_GOLDEN";
 /// A first run with `ANNALS_GOLDEN=write` writes a file for each sample that has none; commit them with the code. From then on
 /// the test fails when
 ///
-/// - today's program cannot read a file any more, or reads a former version as something else than before;
+/// - today's program cannot read a file any more, or reads it as other events than before;
 /// - the bytes of a sample differ from its file, although the version is the same;
-/// - a type or version has no file.
+/// - a type or version has no file, or a file of today's version has no sample.
 ///
 /// ```
 /// # use annals::{Event, testing::golden};
@@ -43,7 +44,9 @@ const WRITE: &str = "ANNALS_GOLDEN";
 /// # let directory = std::env::temp_dir().join(format!("annals-golden-{}", std::process::id()));
 /// # std::fs::create_dir_all(&directory).unwrap();
 /// # std::fs::write(directory.join("account.opened.v1.json"), r#"{"owner":"kim"}"#).unwrap();
+/// # std::fs::write(directory.join("account.opened.v1.read"), "Opened { owner: \"kim\" }\n").unwrap();
 /// # std::fs::write(directory.join("account.closed.v1.json"), "{}").unwrap();
+/// # std::fs::write(directory.join("account.closed.v1.read"), "Closed\n").unwrap();
 /// # let path = directory.clone();
 /// // let path = "tests/golden/account";
 /// golden(path, [AccountEvent::Opened { owner: "kim".into() }, AccountEvent::Closed]);
@@ -96,19 +99,21 @@ impl Golden<'_> {
             return vec![format!("the directory cannot be made: {error}")];
         }
         let mut counts = BTreeMap::<&str, u32>::new();
+        let mut of_samples = Vec::new();
         for sample in samples {
             let count = counts.entry(sample.event_type()).or_default();
             *count += 1;
-            self.compare_sample(sample, *count);
+            of_samples.push(self.compare_sample(sample, *count));
         }
         for event_type in E::TYPES.iter().filter(|event_type| !counts.contains_key(*event_type)) {
             self.differs(format!("`{event_type}` has no sample: give one to `golden`"));
         }
+        let (read, data): (Vec<_>, Vec<_>) = self.files().into_iter().partition(|path| is_read(path));
         let mut found = Vec::new();
-        for path in self.files() {
-            match name_of(&path) {
+        for path in &data {
+            match name_of(path) {
                 Some(name) => {
-                    self.compare_file::<E>(&path, &name);
+                    self.compare_file::<E>(path, &name, &of_samples);
                     found.push(name);
                 }
                 None => self.differs(format!(
@@ -118,14 +123,29 @@ impl Golden<'_> {
             }
         }
         self.find_missing::<E>(&found);
+        // One whose file of data is missing has been reported by that.
+        if self.differences.is_empty() {
+            self.find_left_over(&read, &data);
+        }
         self.differences
+    }
+
+    /// Reports `.read` files that belong to no file of data.
+    fn find_left_over(&mut self, read: &[PathBuf], data: &[PathBuf]) {
+        for path in read.iter().filter(|read| !data.iter().any(|data| data.with_extension("read") == **read))
+        {
+            self.differs(format!(
+                "{} has no file of data: bring that back, or delete this one",
+                path.display()
+            ));
+        }
     }
 
     fn differs(&mut self, difference: String) {
         self.differences.push(difference);
     }
 
-    /// The files of data, in the order of their names.
+    /// The files, in the order of their names.
     fn files(&mut self) -> Vec<PathBuf> {
         let entries = match std::fs::read_dir(self.directory) {
             Ok(entries) => entries,
@@ -136,17 +156,15 @@ impl Golden<'_> {
                 return Vec::new();
             }
         };
-        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let mut paths: Vec<_> =
-            paths.filter(|path| path.extension().is_none_or(|extension| extension != "read")).collect();
+        let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         // What an operating system keeps beside the files of a directory.
         paths.retain(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')));
         paths.sort();
         paths
     }
 
-    /// Compares the bytes of a sample, of which it is the `count`th of its type, with its file.
-    fn compare_sample<E: Event + Debug + PartialEq>(&mut self, sample: &E, count: u32) {
+    /// Compares the bytes of a sample, the `count`th of its type, with its file, and returns the path of the file.
+    fn compare_sample<E: Event + Debug + PartialEq>(&mut self, sample: &E, count: u32) -> PathBuf {
         let new = as_appended(sample);
         let path = self.directory.join(file_name(&new, count));
         match std::fs::read(&path) {
@@ -168,10 +186,16 @@ impl Golden<'_> {
             Ok(read) => self.differs(format!("{sample:?} is read back as {read:?}")),
             Err(error) => self.differs(format!("{sample:?} cannot be read back: {error}")),
         }
+        path
     }
 
     /// Reads a file as a log is read.
-    fn compare_file<E: Event + Debug + PartialEq>(&mut self, path: &Path, name: &Name) {
+    fn compare_file<E: Event + Debug + PartialEq>(
+        &mut self,
+        path: &Path,
+        name: &Name,
+        of_samples: &[PathBuf],
+    ) {
         let data = match std::fs::read(path) {
             Ok(data) => data,
             Err(error) => return self.differs(format!("{} cannot be read: {error}", path.display())),
@@ -189,12 +213,17 @@ impl Golden<'_> {
         };
         let is_of_today = E::TYPES.contains(&name.event_type.as_str())
             && E::current_version(&name.event_type) == name.schema_version;
-        if !is_of_today {
-            self.compare_read(&path.with_extension("read"), &read);
+        if is_of_today && !of_samples.iter().any(|of_sample| of_sample == path) {
+            self.differs(format!(
+                "{} has no sample, although its version is today's: give its event to `golden` again, in its former place among \
+                 those of its type, or delete the file if no log has such an event",
+                path.display()
+            ));
         }
+        self.compare_read(&path.with_extension("read"), &read);
     }
 
-    /// Compares what a former version is read as with what it was read as before.
+    /// Compares the events that a file is read as with those that it was read as before.
     fn compare_read<E: Debug>(&mut self, path: &Path, read: &[E]) {
         let text: String = read.iter().map(|event| format!("{event:?}\n")).collect();
         match std::fs::read_to_string(path) {
@@ -205,12 +234,12 @@ impl Golden<'_> {
                 }
             }
             Ok(before) => self.differs(format!(
-                "{}: the former version was read as\n{before}  and is read by now as\n{text}  \
+                "{}: the data was read as\n{before}  and is read now as\n{text}  \
                  If that is meant, run the test with {WRITE}=write and look at the difference",
                 path.display()
             )),
             Err(_) => self.differs(format!(
-                "{} is missing, with what the former version is read as: run the test with {WRITE}=write and look at it",
+                "{} is missing, with the events that the data is read as: run the test with {WRITE}=write and look at it",
                 path.display()
             )),
         }
@@ -240,7 +269,7 @@ impl Golden<'_> {
                     missing.push(format!("`{event_type}` (schema version {version})"));
                 }
                 Upcaster::Renamed { former, .. } if !has(former, None) => missing.push(format!("`{former}`")),
-                // Whatever its data is, it is not looked at.
+                // The data of what is dropped is not read.
                 _ => {}
             }
         }
@@ -252,16 +281,20 @@ impl Golden<'_> {
     }
 }
 
+fn is_read(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "read")
+}
+
 fn raw(new: &NewEvent) -> RawEvent {
     RawEvent::new(new.event_type.as_text(), new.schema_version, new.data.clone())
         .with_content_type(new.content_type.clone())
 }
 
-/// That the bytes of an event differ although its version is the same.
+/// The difference of an event whose bytes changed although its version is the same.
 fn changed(path: &Path, new: &NewEvent) -> String {
     let NewEvent { event_type, schema_version, data, .. } = new;
     format!(
-        "{}: `{event_type}` is written in another way, and its version is still {schema_version}. By now:\n{}\n  Give the \
+        "{}: `{event_type}` is written in another way, and its version is still {schema_version}. Today:\n{}\n  Give the \
          variant `version = {}` and say how the former one is read: `upcast({schema_version} = …)`. If only the sample has \
          changed, change it back, or add another",
         path.display(),

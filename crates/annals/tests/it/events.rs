@@ -90,6 +90,21 @@ fn an_event_without_fields_is_read_from_whatever_others_write_for_it() {
         let read = Every::decode("every.closed", 1, &Bytes::from_static(data.as_bytes()));
         assert_eq!(read.unwrap(), Every::Closed, "{data}");
     }
+    assert_eq!(Every::decode("every.emptied", 1, &Bytes::new()).unwrap(), Every::Emptied {});
+}
+
+#[test]
+fn an_event_with_fields_and_without_data_is_an_error_that_says_so() {
+    for event_type in
+        ["every.renamed", "every.moved", "every.checked", "every.nested", "every.listed", "every.flattened"]
+    {
+        let error = Every::decode(event_type, 1, &Bytes::new()).unwrap_err().to_string();
+        let expected = format!(
+            "the data of `{event_type}` (schema version 1) cannot be read: it is empty, which is the data of an event without \
+             fields only"
+        );
+        assert_eq!(error, expected);
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn files() -> Vec<(&'static str, &'static str)> {
         ("order.began.v1.json", r#"{"item":"a","euros":1}"#),
         ("order.began.v1.read", "Placed { item: \"a\", cents: 100, currency: \"EUR\" }\n"),
         ("order.paid.v1.json", r#"{"cents":100}"#),
+        ("order.paid.v1.read", "Paid { cents: 100 }\n"),
         ("order.paid_and_shipped.v1.json", r#"{"cents":5,"parcel":"p1"}"#),
         ("order.paid_and_shipped.v1.read", "Paid { cents: 5 }\nShipped { parcel: \"p1\" }\n"),
         ("order.placed.v1.json", r#"{"item":"a","euros":1}"#),
@@ -29,7 +30,9 @@ fn files() -> Vec<(&'static str, &'static str)> {
         ("order.placed.v2.json", r#"{"item":"a","cents":7}"#),
         ("order.placed.v2.read", "Placed { item: \"a\", cents: 7, currency: \"EUR\" }\n"),
         ("order.placed.v3.json", r#"{"item":"a","cents":100,"currency":"EUR"}"#),
+        ("order.placed.v3.read", "Placed { item: \"a\", cents: 100, currency: \"EUR\" }\n"),
         ("order.shipped.v1.json", r#"{"parcel":"p1"}"#),
+        ("order.shipped.v1.read", "Shipped { parcel: \"p1\" }\n"),
         ("order.viewed.v1.json", "{}"),
         ("order.viewed.v1.read", ""),
     ]
@@ -77,17 +80,29 @@ fn each_difference_is_named_with_what_to_do() {
         ),
         (
             with("order.paid.v1.json", Some(r#"{"amount":100}"#)),
-            "is written in another way, and its version is still 1. By now:\n{\"cents\":100}\n  Give the variant `version = 2` \
+            "is written in another way, and its version is still 1. Today:\n{\"cents\":100}\n  Give the variant `version = 2` \
              and say how the former one is read: `upcast(1 = …)`",
         ),
         (with("order.placed.v1.json", Some(r#"{"item":"a"}"#)), "cannot be upcast: missing field `euros`"),
         (
             with("order.placed.v1.json", Some(r#"{"item":"a","euros":2}"#)),
-            "the former version was read as\nPlaced { item: \"a\", cents: 100",
+            "the data was read as\nPlaced { item: \"a\", cents: 100",
         ),
         (
             with("order.placed.v2.read", None),
-            "order.placed.v2.read is missing, with what the former version is read as",
+            "order.placed.v2.read is missing, with the events that the data is read as",
+        ),
+        (
+            with("order.placed.v3.read", None),
+            "order.placed.v3.read is missing, with the events that the data is read as",
+        ),
+        (
+            with("order.paid.v1.read", Some("Paid { cents: 1 }\n")),
+            "order.paid.v1.read: the data was read as\nPaid { cents: 1 }\n  and is read now as\nPaid { cents: 100 }",
+        ),
+        (
+            with("order.paid.v3.read", Some("")),
+            "order.paid.v3.read has no file of data: bring that back, or delete this one",
         ),
         (with("order.sold.v1.json", Some("{}")), "`order.sold` is not a type of event known here"),
         (with("order.paid.v2.json", Some("{}")), "this program knows its shape up to version 1"),
@@ -104,8 +119,25 @@ fn each_difference_is_named_with_what_to_do() {
     let two = &samples()[..2];
     let without = said(directory_of(&files()).path(), two).unwrap();
     assert!(without.contains("`order.shipped` has no sample: give one to `golden`"), "{without}");
+    assert!(
+        without.contains("order.shipped.v1.json has no sample, although its version is today's"),
+        "{without}"
+    );
     let missing = said(Path::new("there-is-no-such-directory"), &samples()).unwrap();
     assert!(missing.contains("the directory cannot be read"), "{missing}");
+}
+
+#[test]
+fn a_file_of_todays_version_without_a_sample_is_reported() {
+    let mut files = files();
+    files.push(("order.paid.v1-2.json", r#"{"cents":7}"#));
+    files.push(("order.paid.v1-2.read", "Paid { cents: 7 }\n"));
+    let directory = directory_of(&files);
+    let with_both = samples().into_iter().chain([OrderEvent::Paid { cents: 7 }]);
+    golden(directory.path(), with_both);
+    let difference = said(directory.path(), &samples()).unwrap();
+    assert!(difference.contains("order.paid.v1-2.json has no sample"), "{difference}");
+    assert_eq!(difference.matches("\n- ").count(), 1, "{difference}");
 }
 
 /// A field that was renamed and has a default: every former event is read, and means something else.
@@ -125,9 +157,10 @@ fn a_former_version_that_is_read_as_something_else_is_noticed() {
         ("order.paid.v1.json", r#"{"cents":100}"#),
         ("order.paid.v1.read", "Paid { cents: 100 }\n"),
         ("order.paid.v2.json", r#"{"amount":100}"#),
+        ("order.paid.v2.read", "Paid { amount: 100 }\n"),
     ];
     let difference = said(directory_of(&files).path(), &[Careless::Paid { amount: 100 }]).unwrap();
-    assert!(difference.contains("is read by now as\nPaid { amount: 0 }"), "{difference}");
+    assert!(difference.contains("is read now as\nPaid { amount: 0 }"), "{difference}");
 }
 
 /// The process of its own is for the variable, which holds for all threads.

@@ -17,6 +17,7 @@ mod bank_race;
 mod commands;
 mod crash;
 mod databases;
+mod deploys;
 mod embedded;
 mod errors;
 mod events;

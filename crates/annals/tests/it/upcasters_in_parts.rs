@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use annals::{
     Aggregate, Annals, Backoff, Context, Decide, Decision, Delivery, Event, EventStore, HandlerError,
-    MemoryStore, Phase, Projection, RawEvent, Recorded, State, Tx, emit, reject,
+    MemoryStore, Phase, Projection, RawEvent, Recorded, State, Tx, Upcaster, emit, reject,
 };
 use serde::{Deserialize, Serialize};
 
@@ -187,6 +187,56 @@ async fn a_part_that_ends_in_a_refusal_is_done_and_the_next_one_is_handled() {
     assert_eq!(parcel.state.0, ["paid 5", "paid 5", "shipped in p1"]);
     let status = annals.status().await.unwrap().remove(0);
     assert_eq!((status.refused, status.failing.is_none()), (1, true));
+}
+
+/// The same orders for a consumer that has stopped to care what is paid.
+#[derive(Event, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[event(prefix = "order", dropped = "order.paid", upcasters = SPLIT)]
+enum Shipment {
+    Shipped { parcel: String },
+}
+
+const SPLIT: &[Upcaster] = &[OrderEvent::UPCASTERS[split()]];
+
+const fn split() -> usize {
+    let mut index = 0;
+    while !matches!(OrderEvent::UPCASTERS[index].event_type().as_bytes(), b"order.paid_and_shipped") {
+        index += 1;
+    }
+    index
+}
+
+/// Rows and keys of commands of before hold the number.
+#[tokio::test]
+async fn a_part_has_the_same_number_and_commands_after_the_part_before_it_was_dropped() {
+    let (store, annals) = log().await;
+    let subscriber = annals
+        .subscribe("notes")
+        .on(async |event: Recorded<OrderEvent>, handling: Delivery| note(&event, &handling).await);
+    subscriber.start().await.unwrap();
+    store_raw(&*store, "o1", paid_and_shipped("p1")).await;
+    annals.settle().await.unwrap();
+    annals.shutdown().await;
+    let noted = ["paid 5", "shipped in p1"];
+    assert_eq!(annals.repository::<Parcel>().load("all").await.unwrap().state.0, noted);
+
+    // The same subscriber of a later program, without its checkpoint: every event is delivered again.
+    let annals = Annals::with_store(store.clone(), State::memory()).await.unwrap();
+    let parts = Arc::new(Mutex::new(Vec::new()));
+    let parts_of = parts.clone();
+    let subscriber = annals.subscribe("notes").on(move |event: Recorded<Shipment>, handling: Delivery| {
+        parts_of.lock().unwrap().push(event.part);
+        async move {
+            let Shipment::Shipped { parcel } = &event.event;
+            handling.execute::<Parcel, _>("all", Note(format!("shipped in {parcel}"))).await?;
+            Ok(())
+        }
+    });
+    subscriber.start().await.unwrap();
+    annals.settle().await.unwrap();
+    assert_eq!(*parts.lock().unwrap(), [1]);
+    let parcel = annals.repository::<Parcel>().load("all").await.unwrap();
+    assert_eq!(parcel.state.0, noted, "its command was executed before, under the same key");
 }
 
 /// Also over dropped events alone, so that they are not read again at every start.

@@ -1,6 +1,6 @@
 //! Which tables of upcasters are refused, and what a chain comes to.
 
-use annals_core::{Bytes, Cause, CodecError, Event, RawEvent, Upcaster};
+use annals_core::{Bytes, Cause, CodecError, ContentType, Event, RawEvent, Upcaster};
 
 use super::{chain, check, fingerprint};
 
@@ -101,7 +101,9 @@ fn a_table_is_refused_with_the_upcaster_that_is_wrong() {
 fn a_chain_ends_where_nothing_takes_the_event() {
     let read = |event_type: &str, version| -> Vec<(String, u16)> {
         let made = chain(Chain::UPCASTERS, RawEvent::new(event_type, version, "")).unwrap();
-        made.into_iter().map(|raw| (raw.event_type.as_str().to_owned(), raw.schema_version)).collect()
+        let described =
+            |part: super::Part| (part.raw.event_type.as_str().to_owned(), part.raw.schema_version);
+        made.into_iter().map(described).collect()
     };
     let now = |version| vec![("now".to_owned(), version)];
     for version in 1..=3 {
@@ -124,6 +126,116 @@ fn what_is_made_must_be_what_was_said() {
     );
 }
 
+/// Makes `plain`, `inner` and `plain`; `inner` makes `gone` and `now`.
+fn nested(raw: RawEvent) -> Result<Vec<RawEvent>, Cause> {
+    let make = |name: &str, version| RawEvent::new(name, version, "");
+    Ok(match raw.event_type.as_str() {
+        "outer" => vec![make("plain", 1), make("inner", 1), make("plain", 1)],
+        _ => vec![make("gone", 1), make("now", 3)],
+    })
+}
+
+/// An upcaster that drops is added when the events are in use already: keys of rows and of commands hold the numbers.
+#[test]
+fn a_part_keeps_its_number_when_an_upcaster_drops_another_one_later() {
+    let numbers = |table: &[Upcaster]| -> Vec<(u32, String)> {
+        let made = chain(table, RawEvent::new("outer", 1, "")).unwrap();
+        made.into_iter().map(|part| (part.number, part.raw.event_type.as_str().to_owned())).collect()
+    };
+    let outer = Upcaster::Converted {
+        event_type: "outer",
+        version: 1,
+        into: &[("plain", 1), ("inner", 1)],
+        convert: nested,
+    };
+    let inner = Upcaster::Converted {
+        event_type: "inner",
+        version: 1,
+        into: &[("gone", 1), ("now", 3)],
+        convert: nested,
+    };
+    let named = |numbers: &[(u32, &str)]| -> Vec<(u32, String)> {
+        numbers.iter().map(|(number, name)| (*number, (*name).to_owned())).collect()
+    };
+    let all = named(&[(0, "plain"), (1, "gone"), (2, "now"), (3, "plain")]);
+    assert_eq!(numbers(&[outer, inner]), all);
+    let gone = Upcaster::Dropped { event_type: "gone" };
+    assert_eq!(numbers(&[outer, inner, gone]), named(&[(0, "plain"), (2, "now"), (3, "plain")]));
+    let no_plain = Upcaster::Dropped { event_type: "plain" };
+    assert_eq!(numbers(&[outer, inner, gone, no_plain]), named(&[(2, "now")]));
+    // By version, without any event made.
+    let by_version =
+        Upcaster::Converted { event_type: "gone", version: 1, into: &[], convert: |_| Ok(Vec::new()) };
+    assert_eq!(numbers(&[outer, inner, by_version]), named(&[(0, "plain"), (2, "now"), (3, "plain")]));
+}
+
+/// A filter that matches nothing must not lose a payment.
+#[test]
+fn an_upcaster_that_was_to_make_events_and_makes_none_has_failed() {
+    let makes_none = |into| {
+        let none = Upcaster::Converted { event_type: "old", version: 1, into, convert: |_| Ok(Vec::new()) };
+        chain(&[none], RawEvent::new("old", 1, "")).map(|made| made.len())
+    };
+    let error = makes_none(&[("now", 3), ("plain", 1)]).unwrap_err().to_string();
+    assert!(error.starts_with("`old` (schema version 1) cannot be upcast: it was made no event"), "{error}");
+    assert!(
+        error.contains("makes `now` (schema version 3): to drop an event, make one of a type"),
+        "{error}"
+    );
+    assert_eq!(makes_none(&[]).unwrap(), 0, "it was declared to make none");
+}
+
+/// An event type whose versions and content type are code that panics.
+#[derive(Clone, Debug)]
+struct Panics;
+
+impl Event for Panics {
+    const TYPES: &'static [&'static str] = &["panics"];
+    fn event_type(&self) -> &'static str {
+        "panics"
+    }
+    fn current_version(_: &str) -> u16 {
+        panic!("no version today")
+    }
+    fn content_type(_: &str) -> ContentType {
+        panic!("no content type today")
+    }
+    fn encode(&self) -> Result<Bytes, CodecError> {
+        Ok(Bytes::new())
+    }
+    fn decode(_: &str, _: u16, _: &Bytes) -> Result<Self, CodecError> {
+        Ok(Self)
+    }
+}
+
+#[test]
+fn a_panic_of_a_content_type_or_a_version_is_an_error() {
+    let error = crate::codec::read_raw::<Panics>(RawEvent::new("panics", 1, "")).unwrap_err();
+    assert!(matches!(&error, CodecError::Decode { .. }), "{error}");
+    assert!(error.to_string().contains("panicked: no content type today"), "{error}");
+    const TABLE: &[Upcaster] = &[converted("panics", 1, &[("panics", 2)])];
+    #[derive(Clone)]
+    struct WithTable;
+    impl Event for WithTable {
+        const TYPES: &'static [&'static str] = Panics::TYPES;
+        const UPCASTERS: &'static [Upcaster] = TABLE;
+        fn event_type(&self) -> &'static str {
+            "panics"
+        }
+        fn current_version(event_type: &str) -> u16 {
+            Panics::current_version(event_type)
+        }
+        fn encode(&self) -> Result<Bytes, CodecError> {
+            Ok(Bytes::new())
+        }
+        fn decode(_: &str, _: u16, _: &Bytes) -> Result<Self, CodecError> {
+            Ok(Self)
+        }
+    }
+    let invalid = check::<WithTable>().unwrap_err().to_string();
+    assert!(invalid.contains("WithTable` panicked: no version today"), "{invalid}");
+}
+
 #[test]
 fn a_circle_ends_in_an_error_also_if_nobody_has_checked_the_table() {
     for table in
@@ -131,7 +243,7 @@ fn a_circle_ends_in_an_error_also_if_nobody_has_checked_the_table() {
     {
         let made = chain(table, RawEvent::new("old", 1, ""));
         match made {
-            Ok(made) => assert_eq!(made[0].schema_version, 3),
+            Ok(made) => assert_eq!(made[0].raw.schema_version, 3),
             Err(error) => assert!(error.to_string().contains("go round in a circle"), "{error}"),
         }
     }
