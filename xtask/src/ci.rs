@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::run::{self, Outcome};
-use crate::{test, tidy};
+use crate::{planted, test, tidy};
 
 /// Runs all steps for these crates; stops at the first that fails.
 pub fn run(crates: &[String]) -> Outcome {
@@ -16,10 +16,11 @@ pub fn run(crates: &[String]) -> Outcome {
         run::succeed(clippy.arg("--locked").args(crates).args(["--all-targets", "--", "-D", "warnings"]))
     })?;
     if test::has_engine(crates) {
-        step("clippy of planted bugs and model", || {
-            let mut clippy = run::cargo("clippy");
-            clippy.args(["--locked", "-p", "annals-engine"]).args(test::WITH_BUGS);
-            run::succeed(clippy.args(["--all-targets", "--", "-D", "warnings"]))
+        step("fmt and clippy of planted bugs and model", || {
+            planted::make()?;
+            run::succeed(planted::cargo("fmt").args(["-p", "annals-engine", "--", "--check"]))?;
+            let mut clippy = planted::cargo("clippy");
+            run::succeed(clippy.args(test::MODELLED).args(["--all-targets", "--", "-D", "warnings"]))
         })?;
     }
     step("doc", || {

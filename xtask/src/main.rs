@@ -1,7 +1,8 @@
-//! The task runner: `cargo xtask ci`, `test`, `sim`, `fixtures`, `tidy`, `modules`. The standard library is all it uses.
+//! The task runner: `cargo xtask ci`, `test`, `planted`, `sim`, `fixtures`, `tidy`, `modules`. But for patches, which `diffy` reads and
+//! writes, the standard library is all it uses.
 //!
-//! The files, in reading order: `run` (a command, timed), `needs` (what the tests need), `test`, `sim` (the simulation
-//! of the engine, for hours), `fixtures` (files of today's formats), `ci`, `tidy` (the checks of style) over `tree` (the files of
+//! The files, in reading order: `run` (a command, timed), `needs` (what the tests need), `test`, `planted` (the engine with bugs on
+//! purpose), `sim` (the simulation of the engine, for hours), `fixtures` (files of today's formats), `ci`, `tidy` (the checks of style) over `tree` (the files of
 //! the project) and `modules` (what imports what).
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task runner speaks to its user")]
@@ -11,6 +12,7 @@ mod run;
 mod ci;
 mod fixtures;
 mod needs;
+mod planted;
 mod sim;
 mod test;
 
@@ -24,6 +26,8 @@ use std::time::Instant;
 const USAGE: &str = "\
 cargo xtask test [--full] [-p CRATE ...]   the tests, of the whole workspace unless crates are named; with --full
                                   every suite runs on every version of a database server, not only the contract
+cargo xtask planted [--edit | --save]   the tests of planted bugs and of the model of threads; or a copy of the engine to
+                                  write bugs in, and from there their patches
 cargo xtask sim --hours N [--seed S]   simulated disasters of the engine, for N hours (0.1 will do), from seed S on
 cargo xtask ci [-p CRATE ...]     format, lints, docs, style, then `cargo xtask test`
 cargo xtask fixtures NAME         files of today's formats, into fixtures/NAME: before a release, when a format has changed
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
             run::crates(&rest[usize::from(full)..]).and_then(|crates| test::run(&crates, full))
         }
         "ci" => run::crates(rest).and_then(|crates| ci::run(&crates)),
+        "planted" if rest.is_empty() => test::run_planted(),
+        "planted" => planted::run(rest),
         "sim" => sim::run(rest),
         "fixtures" => fixtures::run(rest),
         "tidy" if rest.is_empty() => tidy::run(),

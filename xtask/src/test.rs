@@ -1,12 +1,12 @@
 //! `cargo xtask test`: runs the tests, and reports how long each suite took and which tests were skipped, and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::needs;
 use crate::run::{self, Outcome};
+use crate::{needs, planted};
 
 /// The variable by which every suite runs on every version of a database server: `annals_testservers::kind`.
 const ALL_SERVERS: &str = "ANNALS_ALL_SERVERS";
@@ -16,13 +16,16 @@ const ALL_SERVERS: &str = "ANNALS_ALL_SERVERS";
 pub fn run(crates: &[String], full: bool) -> Outcome {
     needs::meet(crates)?;
     let mut report = Report { full: full || std::env::var_os(ALL_SERVERS).is_some(), ..Report::default() };
-    let crates: Vec<&str> = crates.iter().map(String::as_str).collect();
-    let mut outcome = pass(&crates, &[], &mut report);
-    if outcome.is_ok() && has_engine(&crates) {
-        let engine = [&["-p", "annals-engine", "--lib", "--test", "it"], &WITH_BUGS[..]].concat();
-        outcome = pass(&engine, &["model::", "planted::"], &mut report);
+    let cargo_test = || {
+        let mut command = run::cargo("test");
+        command.arg("--locked").args(crates);
+        command
+    };
+    let mut outcome = pass(cargo_test, &[], &mut report);
+    if outcome.is_ok() && has_engine(crates) {
+        outcome = planted(&mut report);
     }
-    if outcome.is_ok() && has(&crates, "annals") {
+    if outcome.is_ok() && has(crates, "annals") {
         outcome = EXAMPLES.iter().try_for_each(|example| run_example(example, &mut report));
     }
     print!("{}", report.print());
@@ -39,27 +42,55 @@ fn run_example(name: &str, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// How the engine is built to have bugs on purpose, and threads that a scheduler orders.
-pub const WITH_BUGS: [&str; 2] = ["--features", "planted,shuttle"];
+/// Runs the tests of the engine's tests alone.
+pub fn run_planted() -> Outcome {
+    let mut report = Report { full: true, ..Report::default() };
+    let outcome = planted(&mut report);
+    print!("{}", report.print());
+    outcome
+}
+
+/// How the engine is built so that a scheduler orders its threads.
+pub const MODELLED: [&str; 2] = ["--features", "shuttle"];
+
+fn planted(report: &mut Report) -> Outcome {
+    let bugs = planted::make()?;
+    let cargo_test = || {
+        let mut command = planted::cargo("test");
+        command.args(MODELLED).args(["--lib", "--test", "it"]);
+        command
+    };
+    let passed = pass(cargo_test, &["model::", "planted::"], report);
+    let caught = planted::check_caught(&bugs, &report.caught);
+    match (passed, caught) {
+        (Ok(()), Ok(all)) => {
+            println!("{all}");
+            Ok(())
+        }
+        // If the tests could not be built, nothing was looked for.
+        (Err(failed), Err(missed)) if !report.caught.is_empty() => Err(format!("{missed}; {failed}")),
+        (Err(problem), _) | (Ok(()), Err(problem)) => Err(problem),
+    }
+}
 
 /// Whether the engine is among these crates.
-pub fn has_engine(crates: &[impl AsRef<str>]) -> bool {
+pub fn has_engine(crates: &[String]) -> bool {
     has(crates, "annals-engine")
 }
 
-fn has(crates: &[impl AsRef<str>], wanted: &str) -> bool {
-    crates.iter().any(|name| ["--workspace", wanted].contains(&name.as_ref()))
+fn has(crates: &[String], wanted: &str) -> bool {
+    crates.iter().any(|name| ["--workspace", wanted].contains(&name.as_str()))
 }
 
-/// Builds tests, then runs those that the filters choose. What they print is passed on line by line.
-fn pass(selection: &[&str], filters: &[&str], report: &mut Report) -> Outcome {
+/// Builds the tests of a `cargo test`, then runs those that the filters choose. What they print is passed on line by line.
+fn pass(cargo_test: impl Fn() -> Command, filters: &[&str], report: &mut Report) -> Outcome {
     let full = report.full;
     let cargo_test = || {
-        let mut command = run::cargo("test");
+        let mut command = cargo_test();
         if full {
             command.env(ALL_SERVERS, "1");
         }
-        command.args(["--locked", "--no-fail-fast"]).args(selection);
+        command.arg("--no-fail-fast");
         command
     };
     let started = Instant::now();
@@ -116,6 +147,8 @@ struct Report {
     suites: Vec<(String, Duration)>,
     running: Option<(String, Instant)>,
     skipped: BTreeMap<String, usize>,
+    /// Planted bugs that a test reports to have caught.
+    caught: BTreeSet<String>,
     /// Whether every suite runs on every server.
     full: bool,
 }
@@ -127,6 +160,7 @@ impl Report {
             self.end_suite(now);
             self.running = Some((suite, now));
         }
+        self.caught.extend(planted::caught_in(line).map(str::to_owned));
         if line.starts_with("test ")
             && let Some((_, reason)) = line.split_once("... ignored")
         {

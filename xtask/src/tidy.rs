@@ -6,6 +6,7 @@ mod cycles;
 mod documents;
 mod phrases;
 
+use crate::planted;
 use crate::run::{self, Outcome};
 use crate::tree::{File, Tree};
 
@@ -18,6 +19,7 @@ const RULES: &[(&str, Rule)] = &[
     ("no file speaks of a place on somebody's machine", places),
     ("the words are plain", phrases::phrases),
     ("`cargo run` runs `annals`", one_program),
+    ("the patches of planted bugs apply", planted::problems),
     ("top-level modules do not import each other in a ring", cycles::cycles),
     ("every error code has its page", documents::error_pages),
     ("every test that the guarantees name exists", documents::named_tests),

@@ -48,7 +48,8 @@ impl Tree {
     }
 }
 
-fn walk(root: &Path, folder: &str) -> Vec<String> {
+/// The paths of all files in this folder of the root, but for what is built.
+pub fn walk(root: &Path, folder: &str) -> Vec<String> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use annals::State;
+use annals_bench::consume::{Deposits, ManyDeposits};
 use annals_bench::{Ratio, consume};
 
 #[tokio::main]
@@ -26,7 +27,8 @@ async fn main() {
     let waited = Duration::from_millis(1);
     let short = annals::open_store(&"memory:".parse().unwrap()).await.unwrap();
     consume::fill(&*short, 20_000, 1_000).await.unwrap();
-    let (mut read, mut subscribed, mut waits, mut rows, mut lag) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut read, mut subscribed, mut waits) = (vec![], vec![], vec![]);
+    let (mut rows, mut all, mut lag) = (vec![], vec![], vec![]);
     for round in 0..rounds {
         let place = |name: &str| {
             let place = directory.path().join(format!("{name}-{round}"));
@@ -46,9 +48,11 @@ async fn main() {
         waits.push((waiting.events_per_second(), timers.events_per_second()));
 
         let by_hand = consume::projection_by_hand(&*store, &place("by-hand")).await.unwrap();
-        let projection = consume::projection(&store, &place("projection")).await.unwrap();
-        assert_eq!(by_hand.digest, projection.digest);
-        rows.push((projection.events_per_second(), by_hand.events_per_second()));
+        let each = consume::projection(Deposits, &store, &place("projection")).await.unwrap();
+        let many = consume::projection(ManyDeposits, &store, &place("many")).await.unwrap();
+        assert_eq!((by_hand.digest, by_hand.digest), (each.digest, many.digest));
+        rows.push((each.events_per_second(), by_hand.events_per_second()));
+        all.push((many.events_per_second(), by_hand.events_per_second()));
 
         let live_url = format!("file:{}", place("live").display()).parse().unwrap();
         let live = annals::open_store(&live_url).await.unwrap();
@@ -64,6 +68,7 @@ async fn main() {
     let of: Vec<f64> = rows.iter().map(|(projection, _)| *projection).collect();
     println!("projection into SQLite, a row an event      thousand events/s  {}", thousands(&of));
     println!("the same, of the loop by hand               ratio              {}", Ratio::of(rows).unwrap());
+    println!("`apply_all`, of the loop by hand            ratio              {}", Ratio::of(all).unwrap());
     println!(
         "from append to handler beyond the append    microseconds, p50  {}",
         Ratio::spread(lag).unwrap()

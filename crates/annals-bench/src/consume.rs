@@ -1,8 +1,8 @@
 //! Consuming a log: subscribers and projections, and the same work by hand.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use annals::{Annals, Event, HandlerError, Projection, Recorded, State, Tx};
@@ -132,7 +132,8 @@ pub async fn timers(loops: usize, events: u64, wait: Duration) -> Figures {
     Figures::new(digest, started.elapsed(), Vec::new(), digest)
 }
 
-struct Deposits;
+/// A row an event, each with a statement of its own.
+pub struct Deposits;
 
 impl Projection for Deposits {
     const NAME: &'static str = "deposits";
@@ -146,18 +147,56 @@ impl Projection for Deposits {
     }
 }
 
+/// A row an event, many with one statement.
+pub struct ManyDeposits;
+
+/// Rows of one statement.
+const ROWS: usize = 100;
+
+static INSERT_MANY: LazyLock<String> = LazyLock::new(|| {
+    format!("INSERT INTO deposits (position, amount) VALUES {}", ["(?, ?)"; ROWS].join(", "))
+});
+
+impl Projection for ManyDeposits {
+    const NAME: &'static str = "many_deposits";
+    const SCHEMA: &'static str = SCHEMA;
+    type Event = ConsumedEvent;
+
+    fn apply(&self, event: &Recorded<ConsumedEvent>, tx: &Tx) -> Result<(), HandlerError> {
+        Deposits.apply(event, tx)
+    }
+
+    fn apply_all(&self, events: &[Recorded<ConsumedEvent>], tx: &Tx) -> Result<(), HandlerError> {
+        let full = events.chunks_exact(ROWS);
+        full.remainder().iter().try_for_each(|event| self.apply(event, tx))?;
+        for events in full {
+            let mut values = Vec::with_capacity(2 * ROWS);
+            for event in events {
+                let ConsumedEvent::Deposited { amount } = event.event;
+                values.extend([event.position.get().cast_signed(), amount]);
+            }
+            tx.execute(&INSERT_MANY, values)?;
+        }
+        Ok(())
+    }
+}
+
 /// A projection that writes one row an event into SQLite catches up with the log.
 ///
 /// # Errors
 /// As the framework's.
-pub async fn projection(store: &Arc<dyn EventStore>, directory: &Path) -> Result<Figures, Error> {
+pub async fn projection<P: Projection>(
+    projection: P,
+    store: &Arc<dyn EventStore>,
+    directory: &Path,
+) -> Result<Figures, Error> {
     let annals = Annals::with_store(store.clone(), State::directory(directory)).await?;
     let events = store.head().await?.get();
     let started = Instant::now();
-    annals.project(Deposits).batch(TRANSACTION).start().await?;
+    annals.project(projection).batch(TRANSACTION).start().await?;
     annals.settle().await?;
     let elapsed = started.elapsed();
-    let view = annals.view::<Deposits>();
+    let view = annals.view::<P>();
     let sum = view.one("SELECT SUM(amount) FROM deposits", (), |row| row.read()).await;
     let digest: Option<(u64,)> = sum.map_err(|error| Error::Internal(error.into()))?;
     annals.shutdown().await;

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use annals_core::{
-    EventId, EventStore, LogRead, Place, Position, RecordedEvent, StoreUrl, StreamId, StreamList, Timestamp,
-    Version,
+    EventId, EventStore, Location, LogRead, Position, RecordedEvent, StoreUrl, StreamId, StreamList,
+    Timestamp, Version,
 };
 use annals_engine::{Damage, LastPass, Lost, Verification, VerifyOptions, Work};
 use anyhow::{Context as _, bail};
@@ -247,7 +247,7 @@ async fn listed(store: &dyn EventStore) -> annals_core::Result<HashMap<StreamId,
 }
 
 fn damage(position: Position, problem: String) -> Damage {
-    let place = Place { file: "log".to_owned(), offset: 0, position: Some(position) };
+    let place = Location { file: "log".to_owned(), offset: 0, position: Some(position) };
     Damage { place, problem, lost: Lost::Nothing }
 }
 

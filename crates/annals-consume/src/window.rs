@@ -16,7 +16,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 
 use tokio::time::Instant;
 
@@ -32,7 +32,7 @@ pub(crate) struct Window<S: Source> {
     /// Slots before this were handed out, or wait for another slot of their key.
     next: u64,
     /// The keys of which an item is out or failed.
-    held: HashMap<u64, Held>,
+    held: HashMap<u64, Held, BuildHasherDefault<IsHash>>,
     /// Slots whose keys are held, and that may be handed out.
     ready: BinaryHeap<Reverse<u64>>,
     /// Keys that wait for another attempt.
@@ -68,6 +68,24 @@ struct Held {
     batch: u64,
     /// The slots that wait for it.
     waiting: VecDeque<u64>,
+}
+
+/// Keys are hashes already.
+#[derive(Default)]
+struct IsHash(u64);
+
+impl Hasher for IsHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a key is a number");
+    }
 }
 
 /// Items to be applied one after the other.
@@ -108,7 +126,7 @@ impl<S: Source> Window<S> {
             slots: VecDeque::new(),
             first: 0,
             next: 0,
-            held: HashMap::new(),
+            held: HashMap::default(),
             ready: BinaryHeap::new(),
             retries: BinaryHeap::new(),
             batches: 0,
@@ -151,7 +169,9 @@ impl<S: Source> Window<S> {
     /// Hands out at most `items_max` items that may be applied now, the oldest first.
     pub fn take(&mut self, items_max: usize) -> Option<Batch<S::Item>> {
         let number = self.batches + 1;
-        let mut batch = Batch { number, slots: Vec::new(), items: Vec::new(), attempt: 1 };
+        let most = items_max.min(self.slots.len());
+        let (slots, items) = (Vec::with_capacity(most), Vec::with_capacity(most));
+        let mut batch = Batch { number, slots, items, attempt: 1 };
         let mut last = None;
         while batch.items.len() < items_max {
             let Some((slot, key, is_again)) = self.next_for(number, last) else { break };

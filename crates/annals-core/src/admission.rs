@@ -10,7 +10,7 @@
 //! 4. Does every condition hold? If not, it is refused with all that do not.
 //!
 //! A store implements [`LogView`] over its committed state and everything that will be committed before the
-//! append, and asks under whatever excludes another append in between.
+//! append, and asks while no other append can come in between.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -287,7 +287,7 @@ async fn unseen<S: EventStore + ?Sized>(
 }
 
 impl Room {
-    /// The first of these events that fit; whatever does not fit closes the room.
+    /// The events before the first that does not fit.
     fn take(&mut self, mut events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
         let found = events.len();
         let empty = self.events == UNSEEN_EVENTS_MAX;

@@ -36,7 +36,7 @@ pub trait Event: Sized + Clone + Send + Sync + 'static {
     }
 
     /// The content type of the data of this type, as [`encode`](Self::encode) writes it and [`decode`](Self::decode) reads it:
-    /// JSON, unless something else is said.
+    /// JSON by default.
     fn content_type(event_type: &str) -> ContentType {
         let _ = event_type;
         ContentType::Json
@@ -117,7 +117,7 @@ pub enum CodecError {
     Fold {
         /// The stored name.
         event_type: String,
-        /// What the panic said.
+        /// The message of the panic.
         cause: Cause,
     },
     /// The event cannot be written.

@@ -83,7 +83,7 @@ pub enum Condition {
     },
     /// The newest event of the stream is this one. A version alone does not tell whether the log still has the history
     /// that the caller has seen: after a restore, or a failover to a standby that had lost the newest events, other events
-    /// have the same versions. The id tells.
+    /// have the same versions. The id distinguishes them.
     Newest {
         /// The stream.
         stream: StreamId,
@@ -204,7 +204,7 @@ pub struct Appended {
     pub first: Position,
     /// Position of the last event. The events between belong to this append, all of them.
     pub last: Position,
-    /// The id of the last event: with its position it says which history of the log this is of.
+    /// The id of the last event: with its position it identifies the history of the log.
     pub event: EventId,
     /// When the store recorded the events.
     pub recorded_at: Timestamp,
@@ -233,7 +233,7 @@ impl Appended {
         let mut last = first.previous();
         for (stream, version) in events {
             let place = match before {
-                // Most events are of the same stream as the one in front.
+                // Most events are of the same stream as the one before.
                 Some((other, place)) if other == stream => place,
                 _ => *places.entry(stream).or_insert_with(|| {
                     streams.push((stream.clone(), version));

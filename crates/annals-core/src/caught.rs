@@ -7,7 +7,7 @@ use std::task::Poll;
 /// Awaits a future that may panic. Nothing is left of it afterwards; its destructor may panic too.
 ///
 /// # Errors
-/// What the panic said.
+/// The message of the panic.
 pub async fn caught<T>(work: impl Future<Output = T> + Send) -> Result<T, String> {
     let mut work = Box::pin(work);
     let done = std::future::poll_fn(|context| {
@@ -24,7 +24,7 @@ pub async fn caught<T>(work: impl Future<Output = T> + Send) -> Result<T, String
     }
 }
 
-/// What a panic said. Its payload is dropped here, which may panic as well.
+/// The message of a panic. Its payload is dropped here, which may panic as well.
 pub fn panic_text(panic: Box<dyn Any + Send>) -> String {
     let said = panic.downcast_ref::<&str>().copied();
     let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

@@ -1,17 +1,17 @@
-//! The text of an error with everything behind it.
+//! The text of an error with all its causes.
 //!
 //! Errors of Annals say in their `Display` all that is known of why, and have no `source` then, so that whatever prints an
 //! error, or an error and its sources, says each thing once. What they hold of others is put into words here.
 
 use std::error::Error;
 
-/// What lies behind an error; for people and logs, not to be matched on.
+/// The cause of an error; for people and logs, not to be matched on.
 pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Most causes that are shown of an error: one may be its own source.
 const CAUSES_MAX: usize = 16;
 
-/// An error and everything behind it in one line. A cause that the text before it ends with is not said again: some errors
+/// An error and all its causes in one line. A cause that the text before it ends with is not repeated: some errors
 /// print their source, and have it too.
 ///
 /// ```

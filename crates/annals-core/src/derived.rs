@@ -34,7 +34,7 @@ pub fn encode<E: Serialize>(event: &E, event_type: &str) -> Result<Bytes, CodecE
     Ok(Bytes::from(json.into_inner()))
 }
 
-/// The event whose variant stands at this place in the enum.
+/// The event of the enum's variant with this index.
 ///
 /// # Errors
 /// If the data does not fit, or its shape is newer than the program.

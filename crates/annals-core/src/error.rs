@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a store refused, by what the caller can do about it. Each has a page in `docs/errors/`.
 ///
-/// Its text is whole: it contains the cause and everything behind it, so there is no `source`. [`cause`](Self::cause) is the
+/// Its text contains all causes, so there is no `source`. [`cause`](Self::cause) is the
 /// cause itself, for those who look for an error of a certain type.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
@@ -46,14 +46,14 @@ pub enum Error {
     /// The append may or may not be durable: send the same one again, with its key or its event ids.
     #[error("the outcome of the append is unknown; send the same append again: {}", because(.0))]
     Indeterminate(Cause),
-    /// An earlier write or sync failed: the store takes no more appends until it is opened again. Reads go on.
+    /// An earlier write or sync failed: the store takes no more appends until it is opened again. Reads continue.
     #[error("the store takes no appends after a failed write; close it and open it again: {}", because(.0))]
     Poisoned(Cause),
     /// Stored bytes contradict an invariant: stop, verify, restore.
     #[error("damage at {place}: {}", because(.cause))]
     Damaged {
         /// Where.
-        place: Place,
+        place: Location,
         /// What is wrong there.
         cause: Cause,
     },
@@ -85,12 +85,12 @@ impl Error {
         matches!(self, Self::Unavailable(_) | Self::Indeterminate(_))
     }
 
-    /// The error and everything behind it, in one line: the same as its text.
+    /// The error and all its causes in one line: the same as its text.
     pub fn chain(&self) -> String {
         chain(self)
     }
 
-    /// What lies behind the error, if anything does: an error of the driver or of the operating system, whose sources may be
+    /// The cause of the error, if there is one: an error of the driver or of the operating system, whose sources may be
     /// looked through by type. Its text is in that of the error already.
     pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
         match self {
@@ -107,7 +107,7 @@ impl Error {
     }
 }
 
-/// The kind and the text, as `unwrap` shows them: the structs of a driver help nobody.
+/// The kind and the text, as `unwrap` shows them: the structs of a driver are noise.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -261,8 +261,8 @@ impl fmt::Display for Violated {
 
 /// Where stored bytes are wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The file, or whatever the store calls the thing that holds the bytes.
+pub struct Location {
+    /// The file, or the store's name of what holds the bytes, as a table.
     pub file: String,
     /// The first byte that is wrong, or the start of the piece that holds it.
     pub offset: u64,
@@ -270,7 +270,7 @@ pub struct Place {
     pub position: Option<Position>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} byte {}", self.file, self.offset)?;
         match self.position {
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn an_error_says_everything_once_however_it_is_printed() {
-        let place = Place { file: "1.log".to_owned(), offset: 7, position: None };
+        let place = Location { file: "1.log".to_owned(), offset: 7, position: None };
         let cause = || Cause::from(std::io::Error::other(Error::Unavailable("the disk is full".into())));
         let behind = "the store is unavailable: the disk is full";
         for (error, text) in [
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn only_what_may_succeed_later_is_worth_asking_again() {
-        let place = Place { file: "1.log".to_owned(), offset: 7, position: None };
+        let place = Location { file: "1.log".to_owned(), offset: 7, position: None };
         for (error, code, is_transient) in [
             (Error::Unavailable("x".into()), "unavailable", true),
             (Error::Indeterminate("x".into()), "indeterminate", true),

@@ -336,7 +336,7 @@ pub struct RecordedEvent {
     pub tags: Vec<Tag>,
     /// Why it happened.
     pub metadata: EventMetadata,
-    /// When it happened, if the writer said so.
+    /// When it happened, if the writer gave a time.
     pub occurred_at: Option<Timestamp>,
 }
 
@@ -371,7 +371,7 @@ impl RecordedEvent {
         }
     }
 
-    /// When it happened: as the writer said, or else when it was recorded.
+    /// When it happened: the time the writer gave, or else the recorded time.
     pub fn time(&self) -> Timestamp {
         self.occurred_at.unwrap_or(self.recorded_at)
     }

@@ -301,7 +301,7 @@ impl Checker<'_> {
     }
 }
 
-/// The UTF-16 unit that an escape `\uXXXX` at this byte stands for.
+/// The UTF-16 unit of an escape `\uXXXX` at this byte.
 fn unit(data: &[u8], at: usize) -> Option<u32> {
     let [b'\\', b'u', digits @ ..] = data.get(at..at + 6)? else { return None };
     digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))

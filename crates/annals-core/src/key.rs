@@ -1,4 +1,4 @@
-//! Keys of appends: what a key that is used again means, and what is said of one that belongs to another append.
+//! Keys of appends: what a key that is used again means, and the error for one that belongs to another append.
 //!
 //! Next: `reuse`, which compares the two.
 

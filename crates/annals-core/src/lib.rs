@@ -84,7 +84,7 @@ pub use backoff::Backoff;
 pub use bytes::Bytes;
 pub use caught::{caught, panic_text};
 pub use chain::{Cause, chain};
-pub use error::{Conflict, Error, Place, Result, Violated, Violation};
+pub use error::{Conflict, Error, Location, Result, Violated, Violation};
 pub use event::{ContentType, EventId, EventMetadata, EventType, Metadata, NewEvent, RecordedEvent, Tag};
 pub use invalid::Invalid;
 pub use json::{InvalidJson, JSON_DEPTH_MAX, check_json};

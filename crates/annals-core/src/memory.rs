@@ -80,7 +80,7 @@ enum Refusal {
     Conflict(Vec<(usize, crate::Violated)>),
 }
 
-/// Where the event at this position lies in the vector.
+/// Index in the vector of the event at this position.
 fn index(position: Position) -> usize {
     usize::try_from(position.get() - 1).expect("an event in memory has an index")
 }

@@ -36,7 +36,7 @@ const HARMLESS: &[&str] = &[
     "user",
 ];
 
-/// What stands for what is left out.
+/// The placeholder for what is left out.
 const HIDDEN: &str = "***";
 
 /// The address of a database, a store or a bucket as it may be printed, logged and kept: whatever could be a password is

@@ -1,7 +1,7 @@
 //! A key, or an event id, that is used again: by the same append, which gets its original outcome, or by another
 //! one, which is refused.
 //!
-//! A key stands for one append. A client that gives it to another one by mistake must not be answered as if its
+//! A key identifies one append. A client that gives it to another one by mistake must not be answered as if its
 //! events were written. So an append that was found to be a duplicate is compared with the events at the original
 //! positions. Every store calls [`Appended::checked`] with the outcome of a duplicate, outside of its locks.
 

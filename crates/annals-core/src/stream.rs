@@ -21,7 +21,7 @@ impl StreamId {
     /// The stream of one aggregate: `{category}-{id}`.
     ///
     /// # Errors
-    /// [`Invalid`] if the category is empty, contains `-` (the id could not be told from it) or begins with `annals.`, if the id
+    /// [`Invalid`] if the category is empty, contains `-` (it could not be separated from the id) or begins with `annals.`, if the id
     /// is empty (those who forgot theirs would share one), or if the whole name is too long.
     pub fn of(category: &str, id: &str) -> Result<Self, Invalid> {
         if category.is_empty() || category.contains('-') {

@@ -155,7 +155,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until a test moves it.
+/// A clock that does not advance until a test moves it.
 #[derive(Debug, Default)]
 pub struct TestClock(AtomicI64);
 

@@ -74,7 +74,7 @@ pub struct DatabaseUrl(String);
 impl FromStr for DatabaseUrl {
     type Err = std::convert::Infallible;
 
-    /// Takes any text: what is wrong with it, the database's driver says.
+    /// Accepts any text: the database's driver reports what is wrong with it.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(Self(text.to_owned()))
     }

@@ -1,17 +1,17 @@
-//! Who does what of an append, so that nobody waits for more than the disk.
+//! Group commit: an append waits for no more than the disk.
 //!
-//! An append is put into the queue; one caller at a time is at the *desk*; it drains the queue and stages it, where the
-//! callers are and in their processor's cache. What is staged is a group: the holder of the *turn* takes it, and writes
-//! and syncs it while others stage the next. There is no timer. A thread takes the turn when it is called, and stages
+//! An append is put into the queue. One caller at a time has the *staging slot*: it drains the queue and stages it, where the
+//! callers are and in their processor's cache. What is staged is a group. The *leader* takes it, and writes and syncs it while
+//! others stage the next. There is no timer. The background thread becomes the leader when it is called, and stages
 //! what is left in the queue, which may be what needs a new segment first. An append that comes alone is executed by
-//! its caller, who takes the turn for it: two changes of threads take longer than a fast disk.
+//! its caller, who becomes the leader for it: two changes of threads take longer than a fast disk.
 //!
-//! - C1  One has the turn at a time, so groups become durable in the order in which they were staged.
-//! - C2  Every caller that queues or stages calls the thread, unless it was called already or the caller has the
-//!       turn; a caller that gives the turn back calls it if anything waits. So nothing waits for ever.
-//! - C3  The log is closed by the thread, with the turn, when nothing waits; from then on appends are refused.
+//! - C1  There is one leader at a time, so groups become durable in the order in which they were staged.
+//! - C2  Every caller that queues or stages calls the thread, unless it was called already or the caller is the
+//!       leader; a caller that steps down calls it if anything waits. So nothing waits for ever.
+//! - C3  The log is closed by the thread, as the leader, when nothing waits; from then on appends are refused.
 //!
-//! Next below: `writer` (what is staged, and where), then `sync`. Between them `staging` and `stage` (judgement and frames);
+//! Next below: `writer` (what is staged, and where), then `sync`. Between them `staging` and `stage` (decision and frames);
 //! beside them `outcome`, `clock`, `noted` (how far the log is durable), and in the background `seal` (indexes of finished runs).
 
 pub mod clock;
@@ -28,7 +28,6 @@ use std::sync::Arc;
 
 use annals_core::Error;
 
-use crate::planted::Bug;
 use crate::read::view::Log;
 use crate::thread::{self, Condvar, Mutex, MutexGuard};
 use outcome::Answered;
@@ -42,23 +41,23 @@ const ROUNDS: usize = 8;
 pub struct Commit {
     log: Arc<Log>,
     syncer: Arc<Syncer>,
-    desk: Mutex<Desk>,
+    slot: Mutex<StagingSlot>,
     queue: Mutex<Queue>,
     wake: Condvar,
 }
 
-/// The writer, and who has the turn. No writer is there any more when the log is closed.
-struct Desk {
+/// The writer, which is gone when the log is closed, and whether there is a leader.
+struct StagingSlot {
     writer: Option<Writer>,
-    turn: Turn,
+    leader: Leader,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    Free,
-    /// The thread was called, and will take it.
+enum Leader {
+    Absent,
+    /// The thread was called, and will be the leader.
     Called,
-    Taken,
+    Active,
 }
 
 #[derive(Default)]
@@ -69,7 +68,7 @@ struct Queue {
     closing: bool,
 }
 
-impl Desk {
+impl StagingSlot {
     /// Keeps a buffer for the next group.
     fn take_back(&mut self, buffer: Vec<u8>) {
         if let Some(writer) = &mut self.writer {
@@ -84,7 +83,7 @@ impl Commit {
         Self {
             log: writer.staging.log.clone(),
             syncer: writer.syncer.clone(),
-            desk: Mutex::new(Desk { writer: Some(writer), turn: Turn::Free }),
+            slot: Mutex::new(StagingSlot { writer: Some(writer), leader: Leader::Absent }),
             queue: Mutex::default(),
             wake: Condvar::default(),
         }
@@ -102,21 +101,21 @@ impl Commit {
             }
             queue.requests.push(request);
         }
-        if let Some(mut desk) = self.desk.try_lock() {
-            self.stage_queued(&mut desk);
-            if desk.turn != Turn::Free {
+        if let Some(mut slot) = self.slot.try_lock() {
+            self.stage_queued(&mut slot);
+            if slot.leader != Leader::Absent {
                 return Ok(());
             }
-            desk.turn = Turn::Called;
+            slot.leader = Leader::Called;
         }
-        // The caller at the desk may have looked at the queue before this append was in it.
+        // The caller that has the slot may have looked at the queue before this append was in it.
         self.call(&mut self.queue.lock());
         Ok(())
     }
 
     /// Stages what is queued as long as there is room for it.
-    fn stage_queued(&self, desk: &mut Desk) {
-        let Some(writer) = &mut desk.writer else { return };
+    fn stage_queued(&self, slot: &mut StagingSlot) {
+        let Some(writer) = &mut slot.writer else { return };
         for _ in 0..ROUNDS {
             let mut queue = self.queue.lock();
             // What has no room stays where it is, or a crowd would be moved by everyone who joins it.
@@ -127,7 +126,7 @@ impl Commit {
             drop(queue);
             while let Some(request) = queued.next() {
                 if writer.has_room(&request.encoded) {
-                    self.guarded(|| writer.take(request));
+                    self.guarded(|| writer.stage(request));
                     continue;
                 }
                 let rest = std::iter::once(request).chain(queued);
@@ -137,46 +136,45 @@ impl Commit {
         }
     }
 
-    /// Carries an append out, if nobody has the turn and the disk is quick; gives it back if not.
-    pub fn carry_out(&self, request: Request) -> Option<Request> {
-        let Some(mut desk) = self.desk.try_lock() else { return Some(request) };
-        let Desk { writer: Some(writer), turn } = &mut *desk else { return Some(request) };
-        let is_free = *turn == Turn::Free || self.log.planted.is(Bug::TakesATurnThatIsTaken);
-        if !is_free {
+    /// Executes an append if there is no leader and the disk is quick; returns it otherwise.
+    pub fn execute(&self, request: Request) -> Option<Request> {
+        let Some(mut slot) = self.slot.try_lock() else { return Some(request) };
+        let StagingSlot { writer: Some(writer), leader } = &mut *slot else { return Some(request) };
+        if *leader != Leader::Absent {
             return Some(request);
         }
         // What needs a new run, segment or space is for the thread: that may take long on any disk.
         if !self.syncer.is_quick() || !writer.has_room(&request.encoded) {
-            let judged = self.guarded(|| writer.judged(&request.append)).flatten();
-            drop(desk);
-            let Some(judged) = judged else { return Some(request) };
+            let verdict = self.guarded(|| writer.verdict(&request.append)).flatten();
+            drop(slot);
+            let Some(verdict) = verdict else { return Some(request) };
             let Request { append, encoded, answer, .. } = request;
             // Nobody listens any more if the caller has gone.
-            drop(answer.send(judged.map(|outcome| Answered { outcome, append, _encoded: encoded })));
+            drop(answer.send(verdict.map(|outcome| Answered { outcome, append, _encoded: encoded })));
             return None;
         }
-        *turn = Turn::Taken;
+        *leader = Leader::Active;
         let group = self.guarded(|| {
-            writer.take(request);
+            writer.stage(request);
             writer.group()
         });
-        drop(desk);
+        drop(slot);
         let buffer = self.make_durable(group.flatten());
-        let mut desk = self.desk.lock();
-        desk.take_back(buffer);
-        self.give_back(desk);
+        let mut slot = self.slot.lock();
+        slot.take_back(buffer);
+        self.step_down(slot);
         None
     }
 
-    /// Gives the turn back; whatever waits is for the thread.
-    fn give_back(&self, mut desk: MutexGuard<'_, Desk>) {
+    /// Ends the leadership; what waits is for the thread.
+    fn step_down(&self, mut slot: MutexGuard<'_, StagingSlot>) {
         let mut queue = self.queue.lock();
-        let is_staged = desk.writer.as_ref().is_some_and(Writer::has_staged);
+        let is_staged = slot.writer.as_ref().is_some_and(Writer::has_staged);
         if is_staged || !queue.requests.is_empty() || queue.closing {
-            desk.turn = Turn::Called;
+            slot.leader = Leader::Called;
             self.call(&mut queue);
         } else {
-            desk.turn = Turn::Free;
+            slot.leader = Leader::Absent;
         }
     }
 
@@ -189,14 +187,11 @@ impl Commit {
 
     fn call(&self, queue: &mut Queue) {
         queue.due = true;
-        if !self.log.planted.is(Bug::ForgetsToWake) {
-            self.wake.notify_one();
-        }
+        self.wake.notify_one();
     }
 
     /// What the thread does: all that waits, as often as it is called, until the log is closed.
     pub fn run(&self) {
-        self.log.planted.take_along();
         loop {
             let closing = {
                 let mut queue = self.queue.lock();
@@ -206,46 +201,46 @@ impl Commit {
                 queue.due = false;
                 queue.closing
             };
-            let Some(mut desk) = self.work() else { continue };
+            let Some(mut slot) = self.lead() else { continue };
             if closing {
-                let writer = desk.writer.take();
-                drop(desk);
+                let writer = slot.writer.take();
+                drop(slot);
                 self.guarded(|| writer.map(Writer::close));
                 self.syncer.finish();
                 self.log.progress.send_modify(|progress| progress.closed = true);
                 return;
             }
-            self.give_back(desk);
+            self.step_down(slot);
         }
     }
 
-    /// Takes the turn, and makes the queued appends durable until none waits; `None` if another caller has the turn.
-    fn work(&self) -> Option<MutexGuard<'_, Desk>> {
-        let mut desk = self.desk.lock();
-        if desk.turn == Turn::Taken {
+    /// Becomes the leader, and makes the queued appends durable until none waits; `None` if there is another leader.
+    fn lead(&self) -> Option<MutexGuard<'_, StagingSlot>> {
+        let mut slot = self.slot.lock();
+        if slot.leader == Leader::Active {
             return None;
         }
-        desk.turn = Turn::Taken;
+        slot.leader = Leader::Active;
         loop {
             let mut queued = std::mem::take(&mut self.queue.lock().requests).into_iter();
-            let writer = desk.writer.as_mut().expect("the writer is there until the log is closed");
+            let writer = slot.writer.as_mut().expect("the writer is there until the log is closed");
             let group = self.guarded(|| {
                 while !writer.has_whole_group()
                     && let Some(request) = queued.next()
                 {
-                    writer.take(request);
+                    writer.stage(request);
                 }
                 writer.group()
             });
             // What comes behind a whole group is staged when that one is under way.
             self.queue.lock().requests.splice(0..0, queued);
-            let Some(group) = group.flatten() else { return Some(desk) };
-            drop(desk);
+            let Some(group) = group.flatten() else { return Some(slot) };
+            drop(slot);
             let buffer = self.make_durable(Some(group));
             // Those who were answered come again: what they bring is one group rather than two.
             thread::yield_now();
-            desk = self.desk.lock();
-            desk.take_back(buffer);
+            slot = self.slot.lock();
+            slot.take_back(buffer);
         }
     }
 

@@ -154,7 +154,7 @@ pub trait File: Send + Sync + 'static {
     /// As the operating system's.
     fn length(&self) -> io::Result<u64>;
 
-    /// By what the operating system knows the file, whatever its name; `None` where nothing tells.
+    /// Identity of the file for the operating system, independent of its name; `None` where it has none.
     fn number(&self) -> Option<FileNumber> {
         None
     }
@@ -186,13 +186,13 @@ pub struct FileDisk {
 }
 
 impl FileDisk {
-    /// Takes hold of a directory; creates it if need be. The files lie in `log/`, beside the lock.
+    /// Acquires the lock of a directory; creates it if need be. The files lie in `log/`, beside the lock.
     ///
     /// # Errors
     /// `WouldBlock` if another process (or another disk of this one) holds it; else as the operating system's.
     pub fn open(root: &Path) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
-        Self::hold(&root, root.join("log"))
+        Self::acquire(&root, root.join("log"))
     }
 
     /// As [`open`](Self::open); as [`look`](Self::look), if nothing can be written there.
@@ -206,16 +206,16 @@ impl FileDisk {
         })
     }
 
-    /// Takes hold of a directory in which the files lie side by side; creates it if need be.
+    /// Acquires the lock of a directory in which the files lie side by side; creates it if need be.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn folder(directory: &Path) -> io::Result<Self> {
         let directory = std::path::absolute(directory)?;
-        Self::hold(&directory, directory.clone())
+        Self::acquire(&directory, directory.clone())
     }
 
-    /// Takes hold of a directory to read the files in `log/`, beside others who only read. Creates and changes nothing,
+    /// Acquires the lock of a directory to read the files in `log/`, beside others who only read. Creates and changes nothing,
     /// so it may lie on a disk that cannot be written.
     ///
     /// # Errors
@@ -249,11 +249,11 @@ impl FileDisk {
     }
 
     /// Both are absolute: the process may change its working directory.
-    fn hold(root: &Path, directory: PathBuf) -> io::Result<Self> {
+    fn acquire(root: &Path, directory: PathBuf) -> io::Result<Self> {
         let missing: Vec<_> = directory.ancestors().take_while(|above| !above.exists()).collect();
         private::directory().recursive(true).create(&directory)?;
         let mode = private::mode_of_files(&directory)?;
-        let lock = LockFile::hold(root, mode)?;
+        let lock = LockFile::acquire(root, mode)?;
         let of_directory = locked_directory(&directory, true)?;
         let watches_lock = of_directory.is_none();
         // What was created must survive a crash: each directory is an entry of the one above it.
@@ -618,7 +618,7 @@ impl File for OsFile {
 
 /// Lets the other threads of the process go first from now on: for work that nobody waits for.
 pub fn step_back() {
-    // On Linux this is a matter of the thread. Where it cannot be done, all go on alike.
+    // On Linux this is a matter of the thread. Where it cannot be done, all threads have the same priority.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(10);
 }

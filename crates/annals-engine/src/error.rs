@@ -2,7 +2,7 @@
 
 use std::io;
 
-use annals_core::{Error, Place, Position};
+use annals_core::{Error, Location, Position};
 
 /// What goes wrong below the contract.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum Fault {
     #[error("{problem}")]
     Damaged {
         /// Where.
-        place: Place,
+        place: Location,
         /// What is wrong.
         problem: String,
     },
@@ -45,7 +45,7 @@ impl Fault {
 
     /// Damage at this byte of this file.
     pub fn damaged(file: &str, offset: u64, position: Option<Position>, problem: impl Into<String>) -> Self {
-        let place = Place { file: file.to_owned(), offset, position };
+        let place = Location { file: file.to_owned(), offset, position };
         Self::Damaged { place, problem: problem.into() }
     }
 }

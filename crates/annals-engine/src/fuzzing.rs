@@ -25,7 +25,7 @@ use crate::log::terms::{IdentityHashes, Kind, hashes_of, terms_of};
 use crate::proof::Proof;
 use crate::read::scan;
 use crate::read::view::Log;
-use crate::recovery::{self, remains};
+use crate::recovery::{self, torn_tail_end};
 use crate::{Options, read};
 
 /// A target: its name, which is that of its folder in `fuzz/corpus`, and what it does.
@@ -72,9 +72,9 @@ pub fn frame(bytes: &[u8]) {
         created_at: Timestamp::from_micros(get_u64(&fixed[12..]).cast_signed()),
     };
     one_frame(rest, &origin);
-    let mut mended = rest.to_vec();
-    if frame::mend(&mut mended, &origin).is_some() {
-        one_frame(&mended, &origin);
+    let mut repaired = rest.to_vec();
+    if frame::repair_checksums(&mut repaired, &origin).is_some() {
+        one_frame(&repaired, &origin);
     }
 }
 
@@ -97,11 +97,11 @@ fn one_frame(bytes: &[u8], origin: &Origin) {
 
 /// The header of a segment.
 pub fn segment_header(bytes: &[u8]) {
-    let mut mended = bytes.to_vec();
-    if mended.len() >= HEADER_BYTES as usize {
-        mend_segment_header(&mut mended);
+    let mut repaired = bytes.to_vec();
+    if repaired.len() >= HEADER_BYTES as usize {
+        repair_segment_header(&mut repaired);
     }
-    for bytes in [bytes.to_vec(), mended] {
+    for bytes in [bytes.to_vec(), repaired] {
         let base = bytes.get(32..40).map_or(Position::FIRST, |base| Position::new(get_u64(base)));
         let name = file_name(base);
         let disk = FaultyDisk::with_files([(name.clone(), bytes)]);
@@ -115,9 +115,9 @@ pub fn segment_header(bytes: &[u8]) {
 
 /// The file of the identity.
 pub fn identity(bytes: &[u8]) {
-    let mut mended = bytes.to_vec();
-    mend_identity(&mut mended);
-    for bytes in [bytes.to_vec(), mended] {
+    let mut repaired = bytes.to_vec();
+    repair_identity(&mut repaired);
+    for bytes in [bytes.to_vec(), repaired] {
         let disk = FaultyDisk::with_files([(identity::NAME.to_owned(), bytes.clone())]);
         if let Ok(Some(id)) = identity::read(&disk, &[identity::NAME.to_owned()]) {
             assert_eq!(id.as_bytes()[..], bytes[8..24]);
@@ -127,9 +127,9 @@ pub fn identity(bytes: &[u8]) {
 
 /// The file of the digest.
 pub fn digest(bytes: &[u8]) {
-    let mut mended = bytes.to_vec();
-    mend_end(&mut mended);
-    for bytes in [bytes.to_vec(), mended] {
+    let mut repaired = bytes.to_vec();
+    repair_end(&mut repaired);
+    for bytes in [bytes.to_vec(), repaired] {
         let store = bytes.get(8..24).map_or([0; 16], |id| id.try_into().expect("16 bytes"));
         let disk = FaultyDisk::with_files([("digest".to_owned(), bytes)]);
         let proof = Proof::read(&disk, StoreId::from_bytes(store), Position::MAX);
@@ -140,9 +140,9 @@ pub fn digest(bytes: &[u8]) {
 
 /// A whole segment file, and what an index would say of it.
 pub fn segment(bytes: &[u8]) {
-    let mut mended = bytes.to_vec();
-    mend_segment(&mut mended);
-    for bytes in [bytes.to_vec(), mended] {
+    let mut repaired = bytes.to_vec();
+    repair_segment(&mut repaired);
+    for bytes in [bytes.to_vec(), repaired] {
         let base = bytes.get(32..40).map_or(Position::FIRST, |base| Position::new(get_u64(base)));
         let name = file_name(base);
         let disk = FaultyDisk::with_files([(name.clone(), bytes)]);
@@ -154,7 +154,7 @@ pub fn segment(bytes: &[u8]) {
         let end = walk(&*segment.file, &header, start, Position::MAX, |frame| builder.add(frame));
         let Ok(end) = end else { continue };
         assert!(end.next.get() == base.get().saturating_add(u64::from(builder.index.count())));
-        let _ = remains(&segment, &end);
+        let _ = torn_tail_end(&segment, &end);
         let mut proof = Proof::begin(header.store);
         if base == Position::FIRST {
             let _ = proof.extend(&segment, end.next);
@@ -164,9 +164,9 @@ pub fn segment(bytes: &[u8]) {
 
 /// An index file: opened, and asked for everything that it can be asked for.
 pub fn index(bytes: &[u8]) {
-    let mut mended = bytes.to_vec();
-    mend_index(&mut mended);
-    for bytes in [bytes.to_vec(), mended] {
+    let mut repaired = bytes.to_vec();
+    repair_index(&mut repaired);
+    for bytes in [bytes.to_vec(), repaired] {
         let base = bytes.get(8..16).map_or(Position::FIRST, |base| Position::new(get_u64(base)));
         let Ok(index) = open_index(bytes, base) else { continue };
         // Each answer may be that the file is damaged.
@@ -288,50 +288,50 @@ fn must_be_told(error: &annals_core::Error) {
 
 /// The name of a file of this kind, and its content, with right checksums if the top bit of the kind says so.
 fn file(kind: u8, number: u8, mut content: Vec<u8>) -> (String, Vec<u8>) {
-    let mends = kind & 0x80 != 0;
-    let (name, mend): (String, fn(&mut Vec<u8>)) = match kind & 7 {
-        0 | 1 => (file_name(Position::new(1 + u64::from(number))), |bytes| mend_segment(bytes)),
+    let repairs = kind & 0x80 != 0;
+    let (name, repair): (String, fn(&mut Vec<u8>)) = match kind & 7 {
+        0 | 1 => (file_name(Position::new(1 + u64::from(number))), |bytes| repair_segment(bytes)),
         2 | 3 => {
             // As its header says, so that it is not put aside at once.
             let first = content.get(8..16).map_or(1, get_u64);
             let count = content.get(16..20).map_or(0, get_u32);
             let last = first.saturating_add(u64::from(count.max(1)) - 1);
-            (index_name(Position::new(first), Position::new(last)), mend_index)
+            (index_name(Position::new(first), Position::new(last)), repair_index)
         }
-        4 => (identity::NAME.to_owned(), mend_identity),
-        5 => ("digest".to_owned(), |bytes| mend_end(bytes)),
+        4 => (identity::NAME.to_owned(), repair_identity),
+        5 => ("digest".to_owned(), |bytes| repair_end(bytes)),
         6 => (format!("{}.tmp", file_name(Position::new(1 + u64::from(number)))), |_| {}),
         _ => (format!("{number}.seg"), |_| {}),
     };
-    if mends {
-        mend(&mut content);
+    if repairs {
+        repair(&mut content);
     }
     debug_assert!(base_of(&name).is_none() || name.ends_with(".seg"));
     (name, content)
 }
 
-fn mend_segment_header(bytes: &mut [u8]) {
+fn repair_segment_header(bytes: &mut [u8]) {
     let crc = crc32c::crc32c(&bytes[..124]);
     put_u32(&mut bytes[124..], crc);
 }
 
 /// Makes the checksums of a segment right, frame by frame, as far as there are any.
-fn mend_segment(bytes: &mut [u8]) {
+fn repair_segment(bytes: &mut [u8]) {
     if bytes.len() < HEADER_BYTES as usize {
         return;
     }
-    mend_segment_header(bytes);
+    repair_segment_header(bytes);
     let base = Position::new(get_u64(&bytes[32..]));
     let disk = FaultyDisk::with_files([(file_name(base), bytes.to_vec())]);
     let file = disk.open(&file_name(base)).expect("the file is there");
     let Ok(header) = SegmentHeader::read(&*file, base) else { return };
     let mut at = HEADER_BYTES as usize;
-    while let Some(length) = frame::mend(&mut bytes[at..], &header.origin()) {
+    while let Some(length) = frame::repair_checksums(&mut bytes[at..], &header.origin()) {
         at += length;
     }
 }
 
-fn mend_index(bytes: &mut Vec<u8>) {
+fn repair_index(bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
     for block in bytes.chunks_mut(BLOCK_BYTES) {
         let crc = crc32c::crc32c(&block[..BLOCK_BYTES - 4]);
@@ -339,13 +339,13 @@ fn mend_index(bytes: &mut Vec<u8>) {
     }
 }
 
-fn mend_identity(bytes: &mut Vec<u8>) {
+fn repair_identity(bytes: &mut Vec<u8>) {
     bytes.truncate(28);
-    mend_end(bytes);
+    repair_end(bytes);
 }
 
 /// Makes the last four bytes the checksum of the others.
-fn mend_end(bytes: &mut [u8]) {
+fn repair_end(bytes: &mut [u8]) {
     if let Some(end) = bytes.len().checked_sub(4) {
         let crc = crc32c::crc32c(&bytes[..end]);
         put_u32(&mut bytes[end..], crc);
@@ -375,7 +375,7 @@ pub fn seeds(files: &std::collections::BTreeMap<String, Vec<u8>>) -> Vec<(&'stat
             seeds.extend(frames_in(name, bytes));
         } else if crate::log::segment::run_of(name).is_some() {
             let mut bytes = bytes.to_vec();
-            mend_index(&mut bytes);
+            repair_index(&mut bytes);
             if indexes < 2 {
                 put(0x82, 0, &bytes);
                 seeds.push(("index", index, bytes));

@@ -124,7 +124,7 @@ pub trait Index: Send + Sync {
     fn offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault>;
 
     /// The same, perhaps past the checksum of the index: only for who reads the records there, each of which is trusted
-    /// nowhere but where it stands.
+    /// nowhere but at its own position.
     fn unchecked_offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault> {
         self.offsets(places, to)
     }
@@ -144,10 +144,10 @@ pub trait Index: Send + Sync {
     /// The smallest and the largest id.
     fn id_range(&self) -> IdRange;
 
-    /// Places of the events of a stream with this id, and perhaps of others of the stream: the event itself tells.
+    /// Places of the events of a stream with this id, and perhaps of others of the stream: check the event itself.
     fn with_id(&self, stream: &[u8], id: EventId, hashes: IdentityHashes) -> Result<Vec<u32>, Fault>;
 
-    /// Places of the events with this id, whatever the stream, and perhaps of others: the events themselves tell.
+    /// Places of the events with this id, whatever the stream, and perhaps of others: check the events themselves.
     fn of_id(&self, id: EventId) -> Result<Option<Postings>, Fault>;
 
     /// The streams whose names come after this one (from the first, if none is given), in the order of their

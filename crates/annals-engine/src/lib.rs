@@ -41,13 +41,9 @@ mod proof;
 
 mod maintenance;
 
-#[cfg(not(feature = "planted"))]
-mod planted;
-#[cfg(feature = "planted")]
-pub mod planted;
 mod thread;
 
-#[cfg(all(test, feature = "planted", feature = "shuttle"))]
+#[cfg(all(test, feature = "shuttle"))]
 mod model;
 
 #[cfg(feature = "fuzzing")]

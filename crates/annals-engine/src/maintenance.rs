@@ -1,4 +1,4 @@
-//! What an operator does with a log: check it, copy it, mend it.
+//! What an operator does with a log: check it, copy it, repair it.
 //!
 //! The files: `verify` (everything that can be checked), `backup` with `restore`, `repair` (what is whole of a damaged log, in
 //! a new one), `migrate` (indexes of an earlier version). Below them: `salvage` and `headless` (what is whole in a broken

@@ -124,12 +124,12 @@ impl Proof {
     /// the proof is unchanged.
     pub fn extend(&mut self, segment: &Segment, until: Position) -> Result<(), Fault> {
         let mut longer = self.clone();
-        longer.go_on(segment, until)?;
+        longer.step(segment, until)?;
         *self = longer;
         Ok(())
     }
 
-    fn go_on(&mut self, segment: &Segment, until: Position) -> Result<(), Fault> {
+    fn step(&mut self, segment: &Segment, until: Position) -> Result<(), Fault> {
         let mut from = End::start_of(&segment.header);
         if self.segment == segment.base() {
             (from.byte, from.next) = (self.byte, self.next);
@@ -137,7 +137,7 @@ impl Proof {
             self.digest.next_segment();
         }
         if from.next != self.next {
-            let problem = "it does not go on where this log does; remove it, and it is made again";
+            let problem = "it does not resume where this log does; remove it, and it is made again";
             return Err(Fault::damaged(Self::NAME, 0, Some(self.next), problem));
         }
         self.segment = segment.base();
@@ -145,7 +145,7 @@ impl Proof {
         let end = walk(&*segment.file, &segment.header, from, until, |frame| add(digest, frame))?;
         (self.byte, self.next) = (end.byte, end.next);
         if self.next < until {
-            // To go on as if it were the end would be to try again for ever.
+            // To take it for the end would be to try again for ever.
             return Err(Fault::damaged(&segment.name, end.byte, Some(end.next), "a frame is broken"));
         }
         Ok(())

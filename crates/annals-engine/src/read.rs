@@ -49,7 +49,7 @@ pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
         let events = fetch::events(view, run, &places, PAGE_BYTES_MAX - bytes)?;
         bytes += events.iter().map(weight).sum::<usize>();
         page.next = match events.last() {
-            // The page was cut by its bytes: go on behind the last event that is in it.
+            // The page was cut by its bytes: resume after the last event that is in it.
             Some(last) if events.len() < places.len() && forward => last.position.next(),
             Some(last) if events.len() < places.len() => last.position.previous(),
             _ if forward => run.position(looked),
@@ -293,7 +293,7 @@ pub fn appended(view: &View, first: Position) -> Result<Appended, Fault> {
     repeated(view, first, (end - place) as usize)
 }
 
-/// The place behind the last event of the append that begins at this place: an append lies in one run.
+/// The place after the last event of the append that begins at this place: an append is in one run.
 fn append_end(run: &Run, first: u32, visible: u32) -> Result<u32, Fault> {
     let mut from = first + 1;
     // Most appends have one event or a few.

@@ -1,12 +1,12 @@
-//! Opening a log: tells what a crash left from damage, and repairs the former.
+//! Opening a log: distinguishes a torn tail from damage, and clears the torn tail.
 //!
-//! - R1  What lies in sealed runs is taken as it is: the headers of segments and of indexes are read, nothing else. An
+//! - R1  Sealed runs are trusted: the headers of segments and of indexes are read, nothing else. An
 //!       index that is missing, broken, or not of this log is built again from the segments.
-//! - R2  What lies behind the last sealed run is walked, frame by frame, and its index built in memory.
-//! - R3  Behind the last whole frame there may be the remains of a group that was never acknowledged: they are
+//! - R2  What follows the last sealed run is walked, frame by frame, and its index built in memory.
+//! - R3  Behind the last whole frame there may be a torn tail, what is left of a group that was never acknowledged: it is
 //!       replaced by zeros before anything is written. It is damage instead if any whole frame behind says that
 //!       the broken one had been durable (F3 of `frame`).
-//! - R4  Each segment begins where the one in front ends, by position, time and link: anything else is damage. So is an
+//! - R4  Each segment begins where the one before it ends, by position, time and link: anything else is damage. So is an
 //!       index of events that are not there, a segment that says that another follows if none does, an identity
 //!       without any segment, and a log that ends before what is known to be durable.
 //! - R5  What was found is made durable before it is shown or written behind. The process that wrote it may have
@@ -36,11 +36,10 @@ use crate::log::frame::Origin;
 use crate::log::identity;
 use crate::log::segment::{BlockReader, End, HEADER_BYTES, Segment, SegmentHeader, base_of, run_of, walk};
 use crate::log::terms::hashes_of;
-use crate::planted::{Bug, Planted};
 use crate::read::view::{Lists, Run, RunIndex};
 
 /// What is cleared or written again at once.
-const MEND_BYTES: usize = 64 << 10;
+const REPAIR_BYTES: usize = 64 << 10;
 
 /// A log that was opened.
 pub struct Recovered {
@@ -76,7 +75,7 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, options: &Options) -> Resu
         create(disk, &*options.clock)?
     } else {
         let segments = open_segments(disk, &bases, identity)?;
-        Opening { disk, cache, options, names: &names, segments, runs: Vec::new() }.take_up()?
+        Opening { disk, cache, options, names: &names, segments, runs: Vec::new() }.recover()?
     };
     if identity.is_none()
         && disk.is_writable()
@@ -113,7 +112,7 @@ pub(crate) fn check_end(segment: &Segment, end: &End) -> Result<(), Fault> {
     Err(Fault::damaged(&segment.name, end.byte, Some(end.next), problem))
 }
 
-/// A segment that does not begin where the one in front ends.
+/// A segment that does not begin where the one before it ends.
 pub(crate) fn check_next(next: &Segment, end: &End) -> Result<(), Fault> {
     let header = &next.header;
     let wrong = |offset, problem: String| Err(Fault::damaged(&next.name, offset, Some(end.next), problem));
@@ -186,7 +185,7 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    fn take_up(mut self) -> Result<Recovered, Fault> {
+    fn recover(mut self) -> Result<Recovered, Fault> {
         let id = self.segments[0].header.store;
         let mut number = 0;
         let mut end = End::start_of(&self.segments[0].header);
@@ -219,9 +218,9 @@ impl Opening<'_> {
             Ok(()) => None,
         };
         if self.disk.is_writable() {
-            mend(&segment, &tail)?;
+            repair_tail(&segment, &tail)?;
         } else {
-            remains(&segment, &tail)?;
+            torn_tail_end(&segment, &tail)?;
         }
         let newest = sealable.pop().expect("the newest run is there, if only empty");
         for run in sealable {
@@ -246,9 +245,6 @@ impl Opening<'_> {
         let head = tail.next.previous();
         check_end(segment, tail)?;
         check_runs(self.names, head)?;
-        if Planted::here().is(Bug::IgnoresALostEnd) {
-            return Ok(());
-        }
         durable::check_end(durable, &segment.name, tail.byte, head)
     }
 
@@ -393,7 +389,7 @@ impl Opening<'_> {
         self.runs.push(Arc::new(Run { base: run.from.next, index }));
     }
 
-    /// Walks what lies behind the sealed runs in the last segment: the runs in it, the last of which is written on, and
+    /// Walks what follows the sealed runs in the last segment: the runs in it, the last of which is written on, and
     /// where the log ends.
     fn walk_tail(&self, from: End) -> Result<(Vec<Sealable>, End), Fault> {
         let segment = self.segments.last().expect("there is a segment");
@@ -452,9 +448,8 @@ impl Builder {
     ) -> Result<(), crate::log::encoding::Malformed> {
         let mut first = true;
         frame.records(|byte, record| {
-            let mut body = crate::log::body::Body::read(record.body)?;
+            let body = crate::log::body::Body::read(record.body)?;
             check_name(body.stream)?;
-            body.key = body.key.filter(|_| !Planted::here().is(Bug::ForgetsKeysAtOpen));
             self.hashes.clear();
             hashes_of(&body, &mut self.hashes);
             self.index.insert(&body, &self.hashes, record.version, Offset::new(byte, first));
@@ -465,10 +460,10 @@ impl Builder {
 }
 
 /// Clears what is behind the last whole frame, unless it is damage, and makes the last group durable.
-fn mend(segment: &Segment, end: &End) -> Result<(), Fault> {
+fn repair_tail(segment: &Segment, end: &End) -> Result<(), Fault> {
     let Segment { file, name, .. } = segment;
-    let remains = remains(segment, end)?;
-    if remains > end.byte {
+    let torn_end = torn_tail_end(segment, end)?;
+    if torn_end > end.byte {
         // Nothing is cleared that is whole at a second look.
         if let Some((_, Ok(_))) = BlockReader::new(&**file, name, segment.origin).frame(end.byte)? {
             return Err(reads_differ(segment, end.byte));
@@ -476,14 +471,14 @@ fn mend(segment: &Segment, end: &End) -> Result<(), Fault> {
         tracing::info!(
             name,
             position = end.next.get(),
-            bytes = remains - end.byte,
-            "cleared the remains of appends that were never acknowledged"
+            bytes = torn_end - end.byte,
+            "cleared a torn tail: appends that were never acknowledged"
         );
     }
-    clear_and_sync(segment, end, remains).inspect_err(|_| {
-        // The remains may be read as zeros now and yet be on the disk (D4 of `disk`). As long as something is read
-        // where they end, the next open of the log clears them again.
-        let _ = if remains > end.byte { file.write_at(&[0xff], remains - 1) } else { Ok(()) };
+    clear_and_sync(segment, end, torn_end).inspect_err(|_| {
+        // The torn tail may be read as zeros now and yet be on the disk (D4 of `disk`). As long as something is read
+        // where it ends, the next open of the log clears it again.
+        let _ = if torn_end > end.byte { file.write_at(&[0xff], torn_end - 1) } else { Ok(()) };
     })
 }
 
@@ -491,26 +486,22 @@ fn reads_differ(segment: &Segment, byte: u64) -> Fault {
     Fault::damaged(&segment.name, byte, None, "what is read there differs from one time to the next")
 }
 
-fn clear_and_sync(segment: &Segment, end: &End, remains: u64) -> Result<(), Fault> {
+fn clear_and_sync(segment: &Segment, end: &End, torn_end: u64) -> Result<(), Fault> {
     let Segment { file, name, .. } = segment;
-    let planted = Planted::here();
     let mut byte = end.byte;
-    let zeros = vec![0; MEND_BYTES];
-    while byte < remains && !planted.is(Bug::LeavesRemains) {
-        let count = zeros.len().min((remains - byte) as usize);
+    let zeros = vec![0; REPAIR_BYTES];
+    while byte < torn_end {
+        let count = zeros.len().min((torn_end - byte) as usize);
         file.write_at(&zeros[..count], byte).map_err(Fault::io("clear", name))?;
         byte += count as u64;
     }
     let mut reader = BlockReader::new(&**file, name, segment.origin);
     let mut byte = end.unproven;
-    while byte < end.byte && !planted.is(Bug::DoesNotWriteAgain) {
+    while byte < end.byte {
         // Checked once more: what is read wrongly must not be written.
         let Some((bytes, Ok(header))) = reader.frame(byte)? else { return Err(reads_differ(segment, byte)) };
         file.write_at(&bytes[..header.length], byte).map_err(Fault::io("write again", name))?;
         byte += header.length as u64;
-    }
-    if planted.is(Bug::DoesNotSyncWhatItFound) {
-        return Ok(());
     }
     file.sync().map_err(Fault::io("sync", name))
 }
@@ -518,14 +509,14 @@ fn clear_and_sync(segment: &Segment, end: &End, remains: u64) -> Result<(), Faul
 /// Bytes that are looked through at once.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// Where the remains behind the last whole frame end: at its own end, if there are none.
+/// Where the torn tail behind the last whole frame ends: at the frame's own end if there is none.
 ///
 /// # Errors
-/// Damage, if they had been durable.
-pub(crate) fn remains(segment: &Segment, end: &End) -> Result<u64, Fault> {
+/// Damage, if it had been durable.
+pub(crate) fn torn_tail_end(segment: &Segment, end: &End) -> Result<u64, Fault> {
     let Segment { file, name, origin, .. } = segment;
     let last = last_used(&**file, name, *origin, end.byte)?;
-    if last == end.byte || Planted::here().is(Bug::TakesDamageForTheEnd) {
+    if last == end.byte {
         return Ok(last);
     }
     let mut candidates = Candidates::new(&**file, name, *origin, end.byte)?;

@@ -29,7 +29,6 @@ use crate::disk::{Disk, FileDisk, check_finished};
 use crate::error::Fault;
 use crate::index::{BlockCache, IdRange};
 use crate::log::frame::Encoded;
-use crate::planted::{Bug, Planted};
 use crate::proof::Proof;
 use crate::proof::receipt::{self, Head, Receipt};
 use crate::read::scan::{self, ScannedEvent};
@@ -112,7 +111,6 @@ impl EngineStore {
         let recovered = recovery::open(&*disk, &cache, &options)?;
         let head = recovered.tail.next.previous();
         let (_, older) = recovered.lists.runs.split_last().expect("there is a run, if only an empty one");
-        let older = if Planted::here().is(Bug::ForgetsIdsAtOpen) { &[] } else { older };
         let older_ids =
             older.iter().map(|run| run.index().id_range()).fold(IdRange::default(), IdRange::with);
         let log = Arc::new(Log::new(recovered.id, disk, cache, recovered.lists, head));
@@ -212,7 +210,7 @@ impl EngineStore {
     /// # Errors
     /// `Unavailable` if the disk refuses; `Damaged`.
     pub fn begins_with(&self, head: &Head) -> Result<bool> {
-        // What is kept of the digest is no proof: it lies beside the log.
+        // The stored digest is no proof: it is a file beside the log, as easily changed.
         let found = receipt::head(&self.view()?, Proof::begin(self.log.id), Some(head.position))?;
         Ok(found.as_ref() == Some(head))
     }
@@ -243,7 +241,7 @@ impl EngineStore {
     }
 
     /// By how much the clock is behind the newest event. Recorded time never decreases, so until the clock has caught up
-    /// every event is recorded at the time of that one: to be watched, and mended while it is little.
+    /// every event is recorded at the time of that one: to be watched, and corrected while it is small.
     pub fn clock_behind(&self) -> Duration {
         self.log.recorded_at().since(self.clock.now())
     }
@@ -261,7 +259,7 @@ impl EngineStore {
     }
 
     /// Finishes the appends that are under way and closes the log; waits for both. Appends that come later are
-    /// refused; reads go on. Dropping the store does the same.
+    /// refused; reads continue. Dropping the store does the same.
     ///
     /// # Errors
     /// `Poisoned` if a write had failed, so that the end of the log could not be marked.
@@ -345,15 +343,15 @@ impl EngineStore {
         let (answer, answered) = oneshot::channel();
         let request = Request { append, encoded, answer, permit };
         let _under_way = UnderWay::new(&self.under_way);
-        if let Some(request) = self.carry_out_alone(request).await {
+        if let Some(request) = self.execute_alone(request).await {
             self.commit.submit(request)?;
         }
         let Answered { outcome, append, .. } = answered.await.map_err(|_| unknown())??;
         Ok((outcome, append))
     }
 
-    /// Carries an append out on this thread, if nobody else is about to; gives it back if not.
-    async fn carry_out_alone(&self, request: Request) -> Option<Request> {
+    /// Executes an append on this thread if nobody else is about to append; returns it otherwise.
+    async fn execute_alone(&self, request: Request) -> Option<Request> {
         if !self.callers_may_wait || self.under_way.load(Ordering::Relaxed) > 1 {
             return Some(request);
         }
@@ -363,7 +361,7 @@ impl EngineStore {
                 return Some(request);
             }
         }
-        self.commit.carry_out(request)
+        self.commit.execute(request)
     }
 }
 
@@ -398,7 +396,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Lets other tasks of the thread go on first.
+/// Lets other tasks of the thread run first.
 async fn others_first() {
     let mut waited = false;
     std::future::poll_fn(|context| {

@@ -1,7 +1,7 @@
 //! Threads, and what they wait for each other with: those of the system, or, in the model (`model.rs`), those of a
 //! scheduler that tries one order of steps after the other.
 //!
-//! Only what orders the steps of an append stands here: who writes, who syncs, who publishes. A lock that is never held
+//! Only what orders the steps of an append is here: who writes, who syncs, who publishes. A lock that is never held
 //! while somebody waits for something else is what it is anywhere.
 
 #[cfg(not(all(test, feature = "shuttle")))]

@@ -22,7 +22,7 @@
 //! groups), `group` (as text), `read`, `matching` (queries), `statement` (text and values), `watch` (wakes who waits),
 //! `schema` (migrations), `relocation` (to another database), `owner` (whose place it is),
 //! `options`, `session`, `row`, `error`; `state` (for what lies beside a log, and for projections in the transaction of an
-//! append) and `value`.
+//! append), `state/queue` (statements whose answers nobody asks for, as text) and `value`.
 #![forbid(unsafe_code)]
 
 mod store;

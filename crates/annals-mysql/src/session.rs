@@ -8,6 +8,7 @@
 //!
 //! `docs/sql-stores.md` lists the settings and what is done about each.
 
+use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -24,6 +25,10 @@ use crate::{Options, row};
 
 /// A connection that nobody used for this long is closed.
 const KEPT: Duration = Duration::from_secs(600);
+
+/// Quotes, concatenation and backslashes as the standard, PostgreSQL and SQLite have them; and what does not fit is refused, not cut.
+pub(crate) const SQL_MODE: &str = "SESSION sql_mode = \
+    'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'";
 
 /// How connections of one kind are made.
 pub(crate) struct Door {
@@ -46,6 +51,8 @@ pub(crate) struct Connected {
     pub(crate) session: String,
     /// The most bytes that the server takes at once.
     pub(crate) packet: usize,
+    /// Statements that the server has prepared on this connection, and whether they may be parts of a text (`queue`).
+    pub(crate) checked: HashMap<String, bool>,
 }
 
 /// A session, among all of all servers: numbers of sessions are given again by the next server.
@@ -141,6 +148,7 @@ impl Door {
             number: number.unsigned_abs(),
             session,
             packet: usize::try_from(packet).unwrap_or(usize::MAX),
+            checked: HashMap::new(),
         })
     }
 
@@ -227,7 +235,6 @@ impl Driver for Door {
 pub(crate) fn settings(options: &Options) -> String {
     const ALL: u64 = u64::MAX;
     let patience = seconds(options);
-    // Quotes and concatenation as the standard, PostgreSQL and SQLite have them; and what does not fit is refused, not cut.
     // To set `max_join_size` sets `sql_big_selects`, which therefore comes after it. Names are sorted whole: of the bytes that
     // `max_sort_length` allows, some are taken for the length. What only one kind of server has is in comments that only it
     // reads; they are parts of a statement, as MySQL refuses one that is empty.
@@ -241,7 +248,7 @@ pub(crate) fn settings(options: &Options) -> String {
          SESSION lc_time_names = 'en_US', SESSION max_sort_length = 8192, \
          SESSION innodb_lock_wait_timeout = {patience}, SESSION lock_wait_timeout = {patience}, \
          SESSION group_concat_max_len = 67108864, \
-         SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION' \
+         {SQL_MODE} \
          /*M! , SESSION check_constraint_checks = 1, SESSION innodb_strict_mode = 1 */\
          /*M!100804 , SESSION explicit_defaults_for_timestamp = 1, SESSION old_mode = 'UTF8_IS_UTF8MB3' */"
     )

@@ -1,12 +1,14 @@
 //! The state beside a log, in a database: connections for the framework, which knows the tables. What is said over one is
 //! said in the same way in the transaction of an append, for inline projections.
 
+mod queue;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{Error, Result, StoreId};
 use annals_sql::{Held, Line, Pool, Speaks};
-use annals_state::{Answer, Dialect, Fault, Session, Sessions, Value};
+use annals_state::{Answer, Dialect, Fault, Queued, Session, Sessions, Value};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::mysql::{MySqlArguments, MySqlConnection};
@@ -101,6 +103,15 @@ impl Speaks for Door {
 
     async fn run(connection: &mut Connected, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
         run(connection, sql, values).await
+    }
+
+    async fn run_all(connection: &mut Connected, statements: &[Queued]) -> Result<(), Fault> {
+        queue::run_all(connection, statements).await
+    }
+
+    async fn number(connection: &mut Connected, sql: &str) -> Result<Option<i64>, sqlx::Error> {
+        let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut **connection).await?;
+        rows.first().map(|row| row.try_get(0)).transpose()
     }
 
     fn fault(error: sqlx::Error) -> Fault {

@@ -16,7 +16,8 @@
 //! The files, in the order in which they are best read: `store`, `append` (what the writer of `annals_sql` says to write
 //! groups), `read`, `matching` (queries), `watch` (wakes who waits), `schema` (migrations), `relocation` (to another database),
 //! `owner` (whose place it is), `options`, `session`,
-//! `row`, `error`; `state` (for what lies beside a log, and for projections in the transaction of an append) and `value`.
+//! `row`, `error`; `state` (for what lies beside a log, and for projections in the transaction of an append), `state/queue` (statements whose answers nobody asks
+//! for, as text), `prepared`, `literal` and `value`.
 #![forbid(unsafe_code)]
 
 mod store;
@@ -26,6 +27,8 @@ mod matching;
 mod read;
 mod watch;
 
+mod literal;
+mod prepared;
 mod state;
 mod value;
 

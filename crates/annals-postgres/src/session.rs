@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::Options;
 use crate::error::stopped;
 use crate::options::Address;
+use crate::prepared::Prepared;
 
 /// A connection that nobody used for this long is closed.
 const KEPT: Duration = Duration::from_secs(600);
@@ -51,6 +52,8 @@ pub(crate) struct Connected {
     id: Id,
     /// What the setting `annals.session` is in its session, and in no other.
     pub(crate) session: String,
+    /// Statements that were queued and are prepared.
+    pub(crate) prepared: Prepared,
 }
 
 /// A session, among all of all servers: numbers of processes are given again.
@@ -135,7 +138,7 @@ impl Door {
         let [.., of_session, of_server] = &rows[..] else { return Err(sqlx::Error::RowNotFound) };
         self.check(of_server)?;
         let id = Id { process: of_session.try_get(0)?, began: of_session.try_get(1)? };
-        Ok(Connected { sql, id, session })
+        Ok(Connected { sql, id, session, prepared: Prepared::default() })
     }
 
     fn check(&self, row: &PgRow) -> Result<(), sqlx::Error> {

@@ -4,12 +4,14 @@
 //! What is committed here can be made again from the log, so a commit does not wait for the disk; a crash of the server
 //! may take back the last ones, whole ones only.
 
+mod queue;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{Error, Result, StoreId};
 use annals_sql::{Held, Line, Pool, Speaks};
-use annals_state::{Answer, Dialect, Fault, Session, Sessions, Value};
+use annals_state::{Answer, Dialect, Fault, Queued, Session, Sessions, Value};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError};
@@ -122,6 +124,15 @@ impl Speaks for Door {
 
     async fn run(connection: &mut Connected, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
         run(connection, sql, values).await
+    }
+
+    async fn run_all(connection: &mut Connected, statements: &[Queued]) -> Result<(), Fault> {
+        queue::run_all(connection, statements).await
+    }
+
+    async fn number(connection: &mut Connected, sql: &str) -> Result<Option<i64>, sqlx::Error> {
+        let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut **connection).await?;
+        rows.first().map(|row| row.try_get(0)).transpose()
     }
 
     fn fault(error: sqlx::Error) -> Fault {

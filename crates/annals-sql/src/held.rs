@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use annals_state::{Answer, Fault, Session, Value};
+use annals_state::{Answer, Fault, Queued, Session, Value};
 use async_trait::async_trait;
 
 use crate::{Borrowed, Driver, Lent, Line, Step, Stopped};
@@ -25,6 +25,12 @@ pub trait Speaks: Driver {
 
     /// Executes one statement.
     async fn run(connection: &mut Self::Connection, sql: &str, values: &[&Value]) -> Result<Answer, Fault>;
+
+    /// Executes statements whose answers nobody asks for, several in one text where that means the same.
+    async fn run_all(connection: &mut Self::Connection, statements: &[Queued]) -> Result<(), Fault>;
+
+    /// Executes statements without values, several in one text. Returns the whole number in the first column of the first row.
+    async fn number(connection: &mut Self::Connection, sql: &str) -> Result<Option<i64>, Self::Error>;
 
     /// What an error means to the one who has sent a statement.
     fn fault(error: Self::Error) -> Fault;
@@ -77,6 +83,18 @@ impl<D: Speaks> Session for Held<'_, D> {
     async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
         let run = async |connection: &mut D::Connection| D::run(connection, sql, values).await;
         self.within(STATEMENT_MAX, Step::Read, run).await
+    }
+
+    async fn run_all(&mut self, statements: &[Queued]) -> Result<(), Fault> {
+        let run_all = async |connection: &mut D::Connection| D::run_all(connection, statements).await;
+        self.within(STATEMENT_MAX, Step::Read, run_all).await
+    }
+
+    async fn begin(&mut self, place: &str, query: &str) -> Result<Option<i64>, Fault> {
+        let sql = format!("BEGIN; {}; {query}", D::enter(place, matches!(self, Self::Open(_))));
+        let number =
+            async |connection: &mut D::Connection| D::number(connection, &sql).await.map_err(D::fault);
+        self.within(STATEMENT_MAX, Step::Read, number).await
     }
 
     fn done(&mut self) {

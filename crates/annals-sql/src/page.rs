@@ -1,7 +1,7 @@
 //! Pages: which rows are read for one, and where the next one begins. The same for every database.
 
 use annals_core::{
-    Direction, Error, LogPage, LogRead, Place, Position, RecordedEvent, Result, StreamPage, StreamRead,
+    Direction, Error, Location, LogPage, LogRead, Position, RecordedEvent, Result, StreamPage, StreamRead,
     Version,
 };
 
@@ -110,7 +110,7 @@ fn missing(
 /// The tables contradict themselves.
 pub fn damaged(position: Option<Position>, problem: String) -> Error {
     Error::Damaged {
-        place: Place { file: "table events".to_owned(), offset: 0, position },
+        place: Location { file: "table events".to_owned(), offset: 0, position },
         cause: problem.into(),
     }
 }

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use annals_core::{
-    Bytes, ContentType, Error, EventId, EventType, IdempotencyKey, Invalid, Metadata, NewEvent, Place,
+    Bytes, ContentType, Error, EventId, EventType, IdempotencyKey, Invalid, Location, Metadata, NewEvent,
     Position, RecordedEvent, StreamId, Tag, Text, Timestamp, Version,
 };
 
@@ -115,7 +115,7 @@ impl EventRow {
     pub fn into_event(self) -> Result<RecordedEvent, Error> {
         let position = self.position;
         self.read().map_err(|invalid| Error::Damaged {
-            place: Place {
+            place: Location {
                 file: "table events".to_owned(),
                 offset: 0,
                 position: u64::try_from(position).ok().map(Position::new),

@@ -4,38 +4,66 @@
 //! a thread for blocking work                      the task
 //! apply -> Tx -> StatementChannel ---- statement, values ---> Session
 //!                                   <--------- answer ---------
+//!                queued statements ---- all of them ---------> Session
+//!                                   <--------- done -----------
 //! ```
 //!
 //! - L1  The task executes one statement after the other, and the thread waits for each. If the task is dropped, the
 //!       thread gets an error and ends.
 //! - L2  After a deadline no statement is executed: the work fails, even while it does something else.
 //! - L3  A statement that fails rolls its transaction back: no further statement is executed.
+//! - L4  Queued statements are executed in order, before any other statement: at the latest when [`QUEUE_COUNT`] or
+//!       [`QUEUE_BYTES`] is reached. The thread continues meanwhile, and waits for them before it sends the next ones, so at
+//!       most twice as many are in memory. An error of theirs is reported by the next call.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use annals_core::Cause;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Allowed, Answer, Dialect, Fault, Session, SqlError, Value};
+use crate::{Allowed, Answer, Dialect, Fault, Queued, Session, SqlError, Translated, Value};
 
 const TOO_LONG: &str = "the projection takes too long while others wait";
+/// Most statements that are queued. All of them share the time limit of one statement.
+const QUEUE_COUNT: usize = 512;
+/// Most bytes of queued statements and their values, unless one alone has more.
+const QUEUE_BYTES: usize = 1 << 20;
 
 /// The end of the channel in the thread.
 pub struct StatementChannel {
     dialect: Dialect,
-    statements: mpsc::UnboundedSender<Statement>,
+    place: Arc<str>,
+    asked: mpsc::UnboundedSender<Asked>,
     deadline: Option<Instant>,
     /// Why no further statement is executed.
     broken: RefCell<Option<String>>,
     /// Whether the cause is the database and not the statement.
     lost: Cell<bool>,
+    queue: RefCell<Queue>,
 }
 
-struct Statement {
-    sql: String,
-    values: Vec<Value>,
+/// Statements whose results are not needed.
+#[derive(Default)]
+struct Queue {
+    statements: Vec<Queued>,
+    bytes: usize,
+    /// Those that the task has been given and has not reported yet.
+    under_way: Option<oneshot::Receiver<Result<Answer, Fault>>>,
+    /// Statements as the database wants them, by their text and how many values they were given.
+    translated: HashMap<String, (usize, Arc<Translated>)>,
+}
+
+struct Asked {
+    what: What,
     answer: oneshot::Sender<Result<Answer, Fault>>,
+}
+
+enum What {
+    One { sql: String, values: Vec<Value> },
+    All(Vec<Queued>),
 }
 
 impl StatementChannel {
@@ -67,21 +95,108 @@ impl StatementChannel {
         }
     }
 
-    /// Executes a statement on the session, and waits for its answer.
+    /// Executes a statement on the session after those that are queued, and waits for its answer.
+    ///
+    /// # Errors
+    /// As the database says, of this statement or of one that was queued.
     pub fn run(&self, sql: &str, values: Vec<Value>) -> Result<Answer, SqlError> {
-        if let Some(problem) = self.dialect.refuses(sql, Allowed::Write) {
-            return Err(SqlError::Statement(problem.into()));
+        self.refuse(sql)?;
+        self.flush()?;
+        let answered = self.ask(What::One { sql: sql.to_owned(), values });
+        self.answer(answered)
+    }
+
+    /// Executes a statement later, at the latest before the next one whose answer is asked for.
+    ///
+    /// # Errors
+    /// If the statement is not for here, or one that was queued before has failed.
+    pub fn queue(&self, sql: &str, values: Vec<Value>) -> Result<(), SqlError> {
+        let statement = self.translated(sql, values.len())?;
+        let is_full = {
+            let mut queue = self.queue.borrow_mut();
+            queue.bytes += statement.sql.len() + values.iter().map(Value::bytes).sum::<usize>();
+            queue.statements.push(Queued { statement, values });
+            queue.statements.len() >= QUEUE_COUNT || queue.bytes >= QUEUE_BYTES
+        };
+        if is_full { self.send_queued() } else { Ok(()) }
+    }
+
+    /// Executes what is queued, and waits until it is done.
+    ///
+    /// # Errors
+    /// As the database says of one of the statements: none of them stays.
+    pub fn flush(&self) -> Result<(), SqlError> {
+        self.send_queued()?;
+        self.settle()
+    }
+
+    /// Takes out what is queued and was not sent yet, for the task to execute it with something else.
+    ///
+    /// # Errors
+    /// If a statement that was sent before has failed.
+    pub fn take_queued(&self) -> Result<Vec<Queued>, SqlError> {
+        self.settle()?;
+        let mut queue = self.queue.borrow_mut();
+        queue.bytes = 0;
+        Ok(std::mem::take(&mut queue.statements))
+    }
+
+    /// Gives the task what is queued, once it is done with what it was given before.
+    fn send_queued(&self) -> Result<(), SqlError> {
+        let statements = self.take_queued()?;
+        if !statements.is_empty() {
+            let answered = self.ask(What::All(statements));
+            self.queue.borrow_mut().under_way = Some(answered);
         }
+        Ok(())
+    }
+
+    /// Waits for the statements that the task was given.
+    fn settle(&self) -> Result<(), SqlError> {
+        let under_way = self.queue.borrow_mut().under_way.take();
+        under_way.map_or(Ok(()), |answered| self.answer(answered).map(drop))
+    }
+
+    fn ask(&self, what: What) -> oneshot::Receiver<Result<Answer, Fault>> {
         let (answer, answered) = oneshot::channel();
-        let statement = Statement { sql: sql.to_owned(), values, answer };
-        let sent = self.statements.send(statement).ok();
-        let done = sent.and_then(|()| answered.blocking_recv().ok());
-        let done = done.unwrap_or_else(|| Err(Fault::unavailable("the work was given up")));
+        // If the task is gone, so is the sender of the answer.
+        let _ = self.asked.send(Asked { what, answer });
+        answered
+    }
+
+    fn answer(&self, answered: oneshot::Receiver<Result<Answer, Fault>>) -> Result<Answer, SqlError> {
+        let done = answered.blocking_recv();
+        let done = done.unwrap_or_else(|_| Err(Fault::unavailable("the work was given up")));
         done.map_err(|fault| {
             self.lost.set(matches!(fault, Fault::Unavailable(_) | Fault::Store(_)));
             *self.broken.borrow_mut() = Some(fault.to_string());
             fault.into()
         })
+    }
+
+    fn refuse(&self, sql: &str) -> Result<(), SqlError> {
+        match self.dialect.refuses(sql, Allowed::Write) {
+            Some(problem) => Err(SqlError::Statement(problem.into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the statement in the dialect of the database. Projections have few texts and use them often.
+    fn translated(&self, sql: &str, values: usize) -> Result<Arc<Translated>, SqlError> {
+        if let Some((count, translated)) = self.queue.borrow().translated.get(sql)
+            && *count == values
+        {
+            return Ok(translated.clone());
+        }
+        self.refuse(sql)?;
+        let translated = translate(self.dialect, &self.place, sql, values);
+        let translated = Arc::new(translated.map_err(|problem| SqlError::Statement(problem.into()))?);
+        let mut queue = self.queue.borrow_mut();
+        if queue.translated.len() >= QUEUE_COUNT {
+            queue.translated.clear();
+        }
+        queue.translated.insert(sql.to_owned(), (values, translated.clone()));
+        Ok(translated)
     }
 }
 
@@ -95,13 +210,16 @@ pub async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce(&StatementChannel) -> T + Send + 'static,
 ) -> Result<T, SqlError> {
     let (statements, mut asked) = mpsc::unbounded_channel();
+    let of: Arc<str> = place.into();
     let working = tokio::task::spawn_blocking(move || {
         work(&StatementChannel {
             dialect,
-            statements,
+            place: of,
+            asked: statements,
             deadline,
             broken: RefCell::default(),
             lost: Cell::default(),
+            queue: RefCell::default(),
         })
     });
     loop {
@@ -113,9 +231,13 @@ pub async fn run_blocking<T: Send + 'static>(
             },
             None => asked.recv().await,
         };
-        let Some(Statement { sql, values, answer }) = next else { break };
+        let Some(Asked { what, answer }) = next else { break };
+        let done = match what {
+            What::One { sql, values } => execute(session, dialect, place, &sql, &values).await,
+            What::All(statements) => session.run_all(&statements).await.map(|()| Answer::default()),
+        };
         // The thread may have ended meanwhile.
-        let _ = answer.send(execute(session, dialect, place, &sql, &values).await);
+        let _ = answer.send(done);
     }
     working.await.map_err(|stopped| {
         SqlError::Stopped(match stopped.try_into_panic() {
@@ -125,8 +247,7 @@ pub async fn run_blocking<T: Send + 'static>(
     })
 }
 
-/// Executes a statement of the user. Connections cache statements by their text, and the same text means other tables in another
-/// schema.
+/// Executes a statement of the user.
 pub async fn execute(
     session: &mut (dyn Session + '_),
     dialect: Dialect,
@@ -134,8 +255,19 @@ pub async fn execute(
     sql: &str,
     values: &[Value],
 ) -> Result<Answer, Fault> {
-    let translated = dialect.translate(sql, values.len()).map_err(Fault::refused)?;
+    let translated = translate(dialect, place, sql, values.len()).map_err(Fault::refused)?;
     let values: Vec<&Value> = translated.places.iter().map(|place| &values[*place]).collect();
-    let sql = format!("/* {} */ {}", place.replace(['*', '/'], "_"), translated.sql);
-    session.run(&sql, &values).await
+    session.run(&translated.sql, &values).await
+}
+
+/// A statement of a user's for the rows of this place. Connections keep statements by their text, and the same text means
+/// other tables in another place.
+pub fn translate(dialect: Dialect, place: &str, sql: &str, values: usize) -> Result<Translated, String> {
+    let mut translated = dialect.translate(sql, values)?;
+    let head = format!("/* {} */ ", place.replace(['*', '/'], "_"));
+    for mark in &mut translated.marks {
+        *mark += head.len();
+    }
+    translated.sql.insert_str(0, &head);
+    Ok(translated)
 }

@@ -122,6 +122,13 @@ impl SqlState {
         Ok(Transaction { session, database: self.clone() })
     }
 
+    /// Begins a transaction that writes in this schema, with a query there: the whole number in the first column of its first row.
+    pub async fn begin_in(&self, place: &str, query: &str) -> Result<(Transaction, Option<i64>), Fault> {
+        let mut session = self.0.sessions.writer().await?;
+        let number = session.begin(place, query).await?;
+        Ok((Transaction { session, database: self.clone() }, number))
+    }
+
     /// A statement with the schema of the tables for `{state}`.
     pub fn named(&self, sql: &str) -> String {
         sql.replace("{state}", &quoted(self.home()))

@@ -41,12 +41,14 @@ pub enum Allowed {
 }
 
 /// A statement in the dialect of a database.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Translated {
     /// The text.
     pub sql: String,
     /// The values that it takes, in order, as indexes from 0 into those that are given.
     pub places: Vec<usize>,
+    /// Where each of their marks begins in the text.
+    pub marks: Vec<usize>,
 }
 
 impl Dialect {
@@ -55,7 +57,8 @@ impl Dialect {
     /// # Errors
     /// A message, if it names other values than it is given.
     pub fn translate(self, sql: &str, values: usize) -> Result<Translated, String> {
-        let mut translated = Translated { sql: String::with_capacity(sql.len() + 8), places: Vec::new() };
+        let mut translated = Translated::default();
+        translated.sql.reserve(sql.len() + 8);
         let (mut rest, mut most) = (sql, 0);
         while !rest.is_empty() {
             let verbatim = self.verbatim(rest, translated.sql.chars().next_back());
@@ -92,6 +95,7 @@ impl Dialect {
     }
 
     fn mark(self, translated: &mut Translated, number: usize) {
+        translated.marks.push(translated.sql.len());
         match self {
             Self::Sqlite => translated.sql.push_str(&format!("?{number}")),
             Self::Postgres => {
@@ -237,6 +241,9 @@ mod tests {
         assert_eq!(of(Dialect::Postgres).places, [1, 1, 0]);
         assert_eq!(of(Dialect::MySql).sql, "UPDATE t SET a = a + ?, b = ? WHERE id = ?");
         assert_eq!(of(Dialect::MySql).places, [1, 1, 0]);
+        let marked = of(Dialect::MySql);
+        assert!(marked.marks.iter().all(|at| marked.sql[*at..].starts_with('?')), "{:?}", marked.marks);
+        assert_eq!(marked.marks.len(), 3);
         let many = "SELECT ?10, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9";
         let many = Dialect::Postgres.translate(many, 10).unwrap();
         assert!(many.sql.starts_with("SELECT $1, $2, ") && many.places.starts_with(&[9, 0, 1]));

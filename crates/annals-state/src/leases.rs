@@ -475,6 +475,12 @@ mod tests {
         async fn run(&mut self, _: &str, _: &[&Value]) -> Result<Answer, Fault> {
             Ok(Answer { rows: vec![vec![self.0.clone()]], ..Answer::default() })
         }
+        async fn run_all(&mut self, _: &[crate::Queued]) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn begin(&mut self, _: &str, _: &str) -> Result<Option<i64>, Fault> {
+            Ok(None)
+        }
         fn done(&mut self) {}
     }
 

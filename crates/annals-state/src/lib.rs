@@ -43,7 +43,7 @@ mod volatile;
 
 pub use bound::{Bound, Checked, Unusable};
 pub use cell::{FromValue, Params, ToValue};
-pub use channel::{StatementChannel, execute, run_blocking};
+pub use channel::{StatementChannel, execute, run_blocking, translate};
 pub use checkpoint::{Advanced, Checkpoint, CheckpointStore};
 pub use database::{SqlState, Transaction, id_of, position_of};
 pub use dialect::{Allowed, Dialect, Translated};
@@ -61,7 +61,7 @@ pub use row::{Column, FromRow, Row, read};
 pub use rows::Tx;
 #[cfg(feature = "sqlite")]
 pub use rows::select;
-pub use session::{Answer, Fault, Session, Sessions, run};
+pub use session::{Answer, Fault, Queued, Session, Sessions, run};
 pub use snapshot::{MemorySnapshots, SNAPSHOTS_KEPT, SnapshotStore, StoredSnapshot};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteState;

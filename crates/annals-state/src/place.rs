@@ -133,6 +133,15 @@ impl ViewPlace {
         answer
     }
 
+    /// Begins a transaction on the rows, locks the checkpoint and returns its position, all in one round trip. `None` if the rows
+    /// are being made again.
+    pub async fn begin_locked(&self) -> Result<(Transaction, Option<Position>), Fault> {
+        let lock = "SELECT position FROM annals_checkpoint FOR UPDATE";
+        let (transaction, position) = self.database.begin_in(&self.schema, lock).await?;
+        let position = position.map(|position| position_of(&[Value::Integer(position)])).transpose()?;
+        Ok((transaction, position.map(|(position, _)| position)))
+    }
+
     /// Begins a transaction on the rows.
     pub async fn begin(&self) -> Result<Transaction, Fault> {
         let mut transaction = self.database.begin().await?;

@@ -1,6 +1,8 @@
 //! The statements that a projection may run while it applies an event.
 
 #[cfg(feature = "sqlite")]
+use std::cell::RefCell;
+#[cfg(feature = "sqlite")]
 use std::sync::Arc;
 
 #[cfg(feature = "sqlite")]
@@ -17,17 +19,25 @@ use crate::{Dialect, Params, Row, SqlError, StatementChannel, row};
 /// Values are `?1`, `?2`, … in every database. The SQL that works in all of them is in `docs/sql-stores.md`.
 pub struct Tx<'a>(Over<'a>);
 
+/// At most this many statements are kept for the rest of a transaction.
+#[cfg(feature = "sqlite")]
+const PREPARED_MAX: usize = 16;
+
 enum Over<'a> {
     #[cfg(feature = "sqlite")]
-    Sqlite(&'a Connection),
+    Sqlite(&'a Connection, Prepared<'a>),
     Database(&'a StatementChannel),
 }
+
+/// Statements of this transaction, by their text: most events of a page run the same few.
+#[cfg(feature = "sqlite")]
+type Prepared<'a> = RefCell<Vec<(Box<str>, CachedStatement<'a>)>>;
 
 impl<'a> Tx<'a> {
     /// A transaction on this connection to SQLite.
     #[cfg(feature = "sqlite")]
     pub fn new(connection: &'a Connection) -> Self {
-        Self(Over::Sqlite(connection))
+        Self(Over::Sqlite(connection, Prepared::default()))
     }
 
     /// A transaction on another database, through a channel to its connection.
@@ -39,7 +49,7 @@ impl<'a> Tx<'a> {
     pub fn dialect(&self) -> Dialect {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(_) => Dialect::Sqlite,
+            Over::Sqlite(..) => Dialect::Sqlite,
             Over::Database(line) => line.dialect(),
         }
     }
@@ -52,11 +62,11 @@ impl<'a> Tx<'a> {
     pub fn still_one_transaction(&self) -> Result<(), SqlError> {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(connection) if connection.is_autocommit() => {
+            Over::Sqlite(connection, _) if connection.is_autocommit() => {
                 Err(SqlError::Statement("a statement failed and has undone the transaction".into()))
             }
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(_) => Ok(()),
+            Over::Sqlite(..) => Ok(()),
             Over::Database(line) => line.still_whole(),
         }
     }
@@ -70,10 +80,57 @@ impl<'a> Tx<'a> {
         let values = params.values()?;
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(connection) => {
-                Ok(prepare(connection, sql)?.execute(params_from_iter(values.iter().map(Cell)))?)
+            Over::Sqlite(connection, prepared) => {
+                let mut prepared = prepared.borrow_mut();
+                let statement = prepared_in(&mut prepared, connection, sql)?;
+                Ok(statement.execute(params_from_iter(values.iter().map(Cell)))?)
             }
             Over::Database(line) => Ok(usize::try_from(line.run(sql, values)?.changed).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// Runs a statement whose result is not asked for. In PostgreSQL, MariaDB and MySQL such statements are gathered and sent
+    /// together, so that a statement costs no round trip of its own: at the latest before the next statement whose result is asked
+    /// for, after 512 statements or a megabyte, and before the transaction is committed with the checkpoint. They are executed
+    /// in the order in which they were queued, also with [`execute`](Self::execute) and [`query`](Self::query) between them. SQLite
+    /// executes each at once.
+    ///
+    /// An error is reported by a later call, or after the event: nothing of its transaction stays then, and the events are applied
+    /// one by one, each with what it has queued, so that the status names the event whose statement fails.
+    ///
+    /// ```
+    /// # use annals_state::{SqlError, Tx};
+    /// # fn apply(tx: &Tx<'_>) -> Result<(), SqlError> {
+    /// tx.queue("INSERT INTO deposits (account, amount) VALUES (?1, ?2)", ("a1", 5))?;
+    /// tx.queue("UPDATE accounts SET balance = balance + ?2 WHERE id = ?1", ("a1", 5))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the statement names other values than it is given, is none that reads or changes rows, or if an earlier one has failed.
+    pub fn queue(&self, sql: &str, params: impl Params) -> Result<(), SqlError> {
+        match &self.0 {
+            #[cfg(feature = "sqlite")]
+            Over::Sqlite(..) => self.execute(sql, params).map(drop),
+            Over::Database(line) => {
+                line.still_whole()?;
+                line.queue(sql, params.values()?)
+            }
+        }
+    }
+
+    /// Executes what is queued, and fails if a statement has failed. The framework calls it after each event that is applied on
+    /// its own.
+    ///
+    /// # Errors
+    /// As [`still_one_transaction`](Self::still_one_transaction), or as the database says of a queued statement.
+    pub fn flush(&self) -> Result<(), SqlError> {
+        self.still_one_transaction()?;
+        match &self.0 {
+            #[cfg(feature = "sqlite")]
+            Over::Sqlite(..) => Ok(()),
+            Over::Database(line) => line.flush(),
         }
     }
 
@@ -108,7 +165,10 @@ impl<'a> Tx<'a> {
         let values = params.values()?;
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(connection) => select(connection, sql, &values),
+            Over::Sqlite(connection, prepared) => {
+                let mut prepared = prepared.borrow_mut();
+                rows_of(prepared_in(&mut prepared, connection, sql)?, &values)
+            }
             Over::Database(line) => Ok(row::read(line.run(sql, values)?)),
         }
     }
@@ -127,13 +187,35 @@ fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<
     Ok(statement)
 }
 
+/// The same, prepared once a transaction.
+#[cfg(feature = "sqlite")]
+fn prepared_in<'a, 'p>(
+    prepared: &'p mut Vec<(Box<str>, CachedStatement<'a>)>,
+    connection: &'a Connection,
+    sql: &str,
+) -> Result<&'p mut CachedStatement<'a>, SqlError> {
+    let index = match prepared.iter().position(|(known, _)| **known == *sql) {
+        Some(index) => index,
+        None => {
+            prepared.truncate(PREPARED_MAX - 1);
+            prepared.push((sql.into(), prepare(connection, sql)?));
+            prepared.len() - 1
+        }
+    };
+    Ok(&mut prepared[index].1)
+}
+
 /// The rows of a result of SQLite.
 ///
 /// # Errors
 /// If SQLite refuses.
 #[cfg(feature = "sqlite")]
 pub fn select(connection: &Connection, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
-    let mut statement = prepare(connection, sql)?;
+    rows_of(&mut prepare(connection, sql)?, params)
+}
+
+#[cfg(feature = "sqlite")]
+fn rows_of(statement: &mut CachedStatement<'_>, params: &[Value]) -> Result<Vec<Row>, SqlError> {
     let columns: Arc<[String]> = statement.column_names().into_iter().map(String::from).collect();
     let mut answer = statement.query(params_from_iter(params.iter().map(Cell)))?;
     let mut rows = Vec::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use annals_core::{Cause, Error, StoreId, chain};
 use async_trait::async_trait;
 
-use crate::{Dialect, Value};
+use crate::{Dialect, Translated, Value};
 
 /// A connection on which statements are executed one after the other, each within a time limit.
 ///
@@ -22,8 +22,32 @@ pub trait Session: Send {
     /// Executes one statement in the dialect of the database, with its placeholders for these values.
     async fn run(&mut self, sql: &str, values: &[&Value]) -> Result<Answer, Fault>;
 
+    /// Executes statements whose results are not needed, one after the other, in as few round trips as the database allows. Stops at
+    /// the first error, and the caller rolls back.
+    async fn run_all(&mut self, statements: &[Queued]) -> Result<(), Fault>;
+
+    /// Begins a transaction, sets this schema and executes a query without values there, in one round trip. Returns the whole
+    /// number in the first column of its first row; `None` if there is no row.
+    async fn begin(&mut self, place: &str, query: &str) -> Result<Option<i64>, Fault>;
+
     /// Returns it to its pool: no transaction is open.
     fn done(&mut self);
+}
+
+/// A statement whose result is not needed.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// The statement, with the placeholders of the database.
+    pub statement: Arc<Translated>,
+    /// The values that `places` of the statement are indexes into.
+    pub values: Vec<Value>,
+}
+
+impl Queued {
+    /// The values, one for each placeholder.
+    pub fn marked(&self) -> Vec<&Value> {
+        self.statement.places.iter().map(|place| &self.values[*place]).collect()
+    }
 }
 
 /// The result of a statement.

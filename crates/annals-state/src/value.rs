@@ -17,6 +17,15 @@ pub enum Value {
 }
 
 impl Value {
+    /// About how many bytes it takes on its way to a database.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Null | Self::Integer(_) | Self::Real(_) => 8,
+            Self::Text(text) => text.len(),
+            Self::Blob(bytes) => bytes.len(),
+        }
+    }
+
     /// Parses the text of an exact number with a scale, such as the sum of whole numbers in PostgreSQL and MariaDB: a
     /// whole number if it is one and fits, else one with a fraction. `None` if the text is no number.
     pub fn of_decimal(text: &str) -> Option<Self> {

@@ -8,8 +8,8 @@
 //!   tell whether the log still has the history that was folded.
 
 use annals_core::{
-    Aggregate, CodecError, Error, Event as _, EventId, EventStore, Invalid, Place, Position, RecordedEvent,
-    StreamId, StreamRead, Timestamp, Version,
+    Aggregate, CodecError, Error, Event as _, EventId, EventStore, Invalid, Location, Position,
+    RecordedEvent, StreamId, StreamRead, Timestamp, Version,
 };
 
 use crate::codec::{self, Unreadable};
@@ -46,7 +46,7 @@ impl<A: Aggregate> Folded<A> {
     /// Takes a stored event.
     pub fn take(&mut self, stored: &RecordedEvent) -> Result<(), LoadError> {
         if stored.version != self.version.next() {
-            let place = Place {
+            let place = Location {
                 file: format!("stream {}", stored.stream),
                 offset: 0,
                 position: Some(stored.position),

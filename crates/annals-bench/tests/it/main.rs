@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals::State;
+use annals_bench::consume::{Deposits, ManyDeposits};
 use annals_bench::{
     Load, account, append, bare, commands, commands_by_hand, consume, forget_pages, rehydrated,
 };
@@ -59,8 +60,11 @@ async fn a_log_is_consumed_in_every_way() {
     assert_eq!(consume::timers(4, 10, wait).await.digest, 10);
     let directory = tempfile::tempdir().unwrap();
     let by_hand = consume::projection_by_hand(&*store, directory.path()).await.unwrap();
-    let projection = consume::projection(&store, directory.path()).await.unwrap();
-    assert_eq!((by_hand.events, by_hand.digest), (projection.events, projection.digest));
+    let each = consume::projection(Deposits, &store, directory.path()).await.unwrap();
+    let many = consume::projection(ManyDeposits, &store, directory.path()).await.unwrap();
+    for projection in [each, many] {
+        assert_eq!((by_hand.events, by_hand.digest), (projection.events, projection.digest));
+    }
     let (appends, handled) = consume::live(&store, State::memory(), 3).await.unwrap();
     assert_eq!((appends.requests, handled.requests), (3, 3));
 }

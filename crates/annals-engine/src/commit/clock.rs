@@ -20,7 +20,7 @@ use crate::Options;
 use crate::disk::{Disk, LastUse};
 use crate::thread::{Instant, Mutex};
 
-/// A log whose newest event is older than this tells nothing of the clock: machines without a clock begin in 1970 or 2000.
+/// A log whose newest event is older than this is not compared with the clock: machines without a clock begin in 1970 or 2000.
 /// It is 2020-01-01.
 const PLAUSIBLE: Timestamp = Timestamp::from_micros(1_577_836_800_000_000);
 /// A clock may be behind by this without being reported: clocks are set back a little by those who keep them right.

@@ -1,10 +1,10 @@
-//! The outcome of an append, on its way from the judgement (`stage`) through `sync` to the caller that waits for it (`store`).
+//! The outcome of an append, on its way from the decision (`stage`) through `sync` to the caller that waits for it (`store`).
 
 use annals_core::{Append, Error, Invalid, Position, Timestamp, Version, Violated};
 
 use crate::log::frame::Encoded;
 
-/// What became of an append that was judged.
+/// What became of an append.
 #[derive(Debug)]
 pub enum Outcome {
     /// It was written: from this position on, at this time, with these versions of its events.

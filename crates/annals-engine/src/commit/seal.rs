@@ -32,7 +32,7 @@ const DIGEST_LAG_MAX: u64 = 4 << 20;
 
 /// A run in which everything is durable.
 pub struct Sealable {
-    /// The segment in which it lies.
+    /// The segment that contains it.
     pub segment: Arc<Segment>,
     /// Where it begins.
     pub from: End,
@@ -57,7 +57,6 @@ impl Sealer {
         let stop = stopping.clone();
         let thread = thread::Builder::new().name("annals-seal".into()).spawn(move || {
             disk::step_back();
-            log.planted.take_along();
             Sealing { log, stop, proof: None }.run(&runs);
         })?;
         Ok(Self { finished: Some(finished), stopping, thread: Some(thread) })

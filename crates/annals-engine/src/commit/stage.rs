@@ -1,7 +1,7 @@
-//! Judgement and staging: the writer's view of the log, with everything that is staged in it.
+//! Decision and staging: the writer's view of the log, with everything that is staged in it.
 //!
-//! What is staged stands in the newest run's index, where readers do not see it yet; so an append is judged
-//! against what will be there when its turn comes. The judgement itself is `annals_core::admit`, the same for
+//! What is staged is in the newest run's index, where readers do not see it yet; so an append is
+//! decided by what will be there when it is written. The decision itself is `annals_core::admit`, the same for
 //! every store. Next above: `writer`, which owns the `staging` that it works on.
 
 use annals_core::{
@@ -18,7 +18,6 @@ use crate::log::body::Body;
 use crate::log::frame::{Encoded, Placement};
 use crate::log::segment::link;
 use crate::log::terms::{IdentityHashes, Kind, id_hash};
-use crate::planted::Bug;
 use crate::read::fetch;
 use crate::read::keyed;
 use crate::read::view::{Run, RunIndex, View};
@@ -40,7 +39,7 @@ impl<'a> Stage<'a> {
     }
 
     /// The verdict, if the append needs no write; `None` if it must be staged.
-    pub fn judge(&self, append: &Append) -> Result<Option<Outcome>, Error> {
+    pub fn decide(&self, append: &Append) -> Result<Option<Outcome>, Error> {
         Ok(match admit(self, append)? {
             Admission::Write => None,
             Admission::Keyed(first) => Some(Outcome::Keyed(first)),
@@ -52,7 +51,7 @@ impl<'a> Stage<'a> {
 
     /// The version that each event of the append gets.
     pub fn versions(&self, append: &Append) -> Result<Vec<Version>, Fault> {
-        // The newest event of each stream, by the hash of its name; the one in front is most often of the same.
+        // The newest event of each stream, by the hash of its name; the one before is most often of the same.
         let mut newest: HashTable<usize> = HashTable::new();
         let hash = |index: usize| stream_hash(&append.writes[index].stream);
         let mut versions: Vec<Version> = Vec::with_capacity(append.writes.len());
@@ -113,8 +112,7 @@ pub fn write(
                 index.insert_alike(write.event.id, record.hashes[0], offset);
             } else {
                 let body = Body::read(record.body).expect("what was encoded is read");
-                let keeps_old = staging.log.planted.is(Bug::KeepsOldVersions);
-                if index.insert(&body, record.hashes, versions[next], offset) && !keeps_old {
+                if index.insert(&body, record.hashes, versions[next], offset) {
                     // From now on the newest run knows.
                     staging.heads.remove(&write.stream);
                 }

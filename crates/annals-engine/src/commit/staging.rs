@@ -1,4 +1,4 @@
-//! What appends are judged on and staged in: the log, where it ends with all that is staged, and the run that is added to.
+//! What appends are decided by and staged in: the log, where it ends with all that is staged, and the run that is added to.
 //!
 //! The writer owns it. Next: `stage`, which works on it.
 

@@ -1,7 +1,7 @@
 //! Making durable: groups of appends are written and synced here, and nowhere else; then published and answered.
 //!
-//! - Y1  One group at a time, in the order in which they were staged, all of a group in one segment: the holder of
-//!       the turn (`commit`) does it.
+//! - Y1  One group at a time, in the order in which they were staged, all of a group in one segment: the
+//!       leader (`commit`) does it.
 //! - Y2  An append is acknowledged after the sync of its frame, and published before it is acknowledged (G1).
 //! - Y3  A run is sealed after the sync of its last frame.
 //! - Y4  After a failed write or sync nothing more is written: the store is poisoned (G9).
@@ -21,11 +21,10 @@ use super::seal::{Sealable, Sealer};
 use crate::error::Fault;
 use crate::log::frame::Encoded;
 use crate::log::segment::Segment;
-use crate::planted::Bug;
 use crate::read::view::Log;
 use crate::thread::{AtomicU64, Instant, Mutex};
 
-/// A disk that takes no longer than this is fast: nobody minds a thread that waits for it.
+/// A sync that takes no longer than this is fast: the caller's thread may wait for it.
 const QUICK_MICROS: u64 = 500;
 
 /// Appends that are made durable together.
@@ -40,7 +39,7 @@ pub struct Group {
     pub head: Position,
     /// Recorded time of that event.
     pub recorded_at: Timestamp,
-    /// Their answers, and those to appends that were judged against them.
+    /// Their answers, and those to appends that were decided by them.
     pub answers: Vec<Answer>,
     /// Runs that end among them: they are sealed when these are durable.
     pub ended: Vec<Sealable>,
@@ -50,7 +49,7 @@ pub struct Group {
 pub struct Answer {
     /// Who waits for it.
     pub to: oneshot::Sender<Reply>,
-    /// What became of the append, or why it could not be judged.
+    /// What became of the append, or why that could not be decided.
     pub outcome: Result<Outcome, Error>,
     /// The append.
     pub append: Append,
@@ -118,15 +117,11 @@ impl Syncer {
         let answered = match self.poison.error() {
             Some(poisoned) => Err((poisoned.chain(), false)),
             None => self.write(&group).map_err(|fault| {
-                let forgiven = matches!(fault, Fault::Io { action, .. } if self.log.planted.forgives(action));
                 let why = Error::from(fault).chain();
-                if !forgiven {
-                    self.poison.set(&why);
-                }
+                self.poison.set(&why);
                 (why, true)
             }),
         };
-        let late = answered.is_ok() && self.log.planted.is(Bug::PublishesAfterTheAnswers);
         for Answer { to, outcome, append, encoded, _permit } in group.answers {
             let written = matches!(outcome, Ok(Outcome::Written(..)));
             // Nobody listens any more if the caller has gone.
@@ -135,9 +130,6 @@ impl Syncer {
                 Err((why, true)) if written => Err(Error::Indeterminate(why.clone().into())),
                 Err((why, _)) => Err(Error::Poisoned(why.clone().into())),
             }));
-        }
-        if late {
-            self.log.publish(group.head);
         }
         if answered.is_ok() {
             group.ended.into_iter().for_each(|run| self.seal(run));
@@ -150,27 +142,11 @@ impl Syncer {
             return Ok(());
         }
         let began = Instant::now();
-        let planted = self.log.planted;
-        let sync = || segment.file.sync().map_err(Fault::io("sync", &segment.name));
-        let early = planted.is(Bug::AcknowledgesBeforeTheSync);
-        if early {
-            sync()?;
-        }
         segment.file.write_at(frames, *start).map_err(Fault::io("write", &segment.name))?;
-        if planted.is(Bug::PublishesBeforeTheSync) {
-            self.log.publish(*head);
-        }
-        if planted.is(Bug::NotesBeforeTheSync) {
-            self.log.note_durable(*head);
-        }
-        if !early {
-            sync()?;
-        }
+        segment.file.sync().map_err(Fault::io("sync", &segment.name))?;
         self.log.check_place(segment)?;
         self.log.set_recorded_at(*recorded_at);
-        if !planted.is(Bug::PublishesAfterTheAnswers) {
-            self.log.publish(*head);
-        }
+        self.log.publish(*head);
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.took.store(took, Ordering::Relaxed);
         Ok(())

@@ -1,18 +1,18 @@
 //! The writer of a log: where its end is, and what is staged there.
 //!
-//! It judges each append against the log and against what is staged before it, and stages what may be written: its
+//! It decides on each append by the log and by what is staged before it, and stages what may be written: its
 //! frame goes to the group, its events to the index of the newest run. The holder of its lock may stage; to write, or
-//! to make room, it must have the turn as well: `commit` sees to both.
+//! to make room, it must be the leader as well: `commit` sees to both.
 //!
-//! - W1  Nothing that is judged against staged events is answered before these are durable, and not if they fail: answers
+//! - W1  Nothing that is decided by staged events is answered before these are durable, and not if they fail: answers
 //!       go with groups.
 //! - W2  Space and segment are there before an append is staged, so a full disk refuses appends and breaks nothing (G9).
-//! - W3  A frame lies in one segment, and one segment is written at a time. The next one begins when this one has
+//! - W3  A frame is in one segment, and one segment is written at a time. The next one begins when this one has
 //!       an event: two segments never have one name; and when everything in this one is durable.
-//! - W5  No more than one group is staged behind the one that is under way.
-//! - W4  A run lies in one segment; it ends with a group, and `sync` has it sealed when that is durable.
+//! - W5  No more than one group is staged after the one that is being written.
+//! - W4  A run is in one segment; it ends with a group, and `sync` has it sealed when that is durable.
 //!
-//! Next below: `stage` (judgement and frames), then `sync`.
+//! Next below: `stage` (decision and frames), then `sync`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,7 +32,6 @@ use crate::error::Fault;
 use crate::index::MemoryIndex;
 use crate::log::frame::{self, Encoded, Mark};
 use crate::log::segment::{End, HEADER_BYTES, Segment, SegmentHeader, link};
-use crate::planted::Bug;
 use crate::read::view::{Run, RunIndex};
 
 /// A group ends when its frames are this large.
@@ -68,7 +67,7 @@ pub struct Request {
 pub struct Writer {
     /// How the store was opened.
     pub options: Options,
-    /// What appends are judged on and staged in.
+    /// What appends are decided by and staged in.
     pub staging: Staging,
     /// Makes groups durable.
     pub syncer: Arc<Syncer>,
@@ -95,12 +94,12 @@ pub struct OpenGroup {
 }
 
 impl Writer {
-    /// Judges an append, and stages it if it is to be written. Makes room for it if need be: for who has the turn.
-    pub fn take(&mut self, request: Request) {
+    /// Decides on an append, and stages it if it is to be written. Makes room for it if need be: for the leader.
+    pub fn stage(&mut self, request: Request) {
         let Request { append, encoded, answer, permit } = request;
         let outcome = match self.syncer.poison.error() {
             Some(poisoned) => Err(poisoned),
-            None => self.decide(&append, &encoded),
+            None => self.decide_and_stage(&append, &encoded),
         };
         // A caller that has its answer may do anything, so no answer is sent while the writer is held.
         self.open_group.answers.push(Answer { to: answer, outcome, append, encoded, _permit: permit });
@@ -110,12 +109,12 @@ impl Writer {
         }
     }
 
-    /// The verdict, if it can be given without writing; `None` if the append must be staged or something is staged or
-    /// under way.
-    pub fn judged(&self, append: &Append) -> Option<Result<Outcome, Error>> {
+    /// The verdict, if it can be given without writing; `None` if the append must be staged. May be asked only while
+    /// nothing is staged or under way (W1).
+    pub fn verdict(&self, append: &Append) -> Option<Result<Outcome, Error>> {
         match self.syncer.poison.error() {
             Some(poisoned) => Some(Err(poisoned)),
-            None => Stage::of(&self.staging).judge(append).transpose(),
+            None => Stage::of(&self.staging).decide(append).transpose(),
         }
     }
 
@@ -133,9 +132,9 @@ impl Writer {
         !self.groups.is_empty()
     }
 
-    fn decide(&mut self, append: &Append, encoded: &Encoded) -> Result<Outcome, Error> {
+    fn decide_and_stage(&mut self, append: &Append, encoded: &Encoded) -> Result<Outcome, Error> {
         let stage = Stage::of(&self.staging);
-        if let Some(outcome) = stage.judge(append)? {
+        if let Some(outcome) = stage.decide(append)? {
             return Ok(outcome);
         }
         let versions = stage.versions(append)?;
@@ -149,11 +148,7 @@ impl Writer {
         } else if self.run_is_full() {
             self.end_run();
         }
-        let room = self.allocate(self.staging.tail.byte + bytes);
-        if room.is_err() && self.staging.log.planted.is(Bug::KeepsThePositionsOfTheRefused) {
-            self.staging.tail.next = self.staging.tail.next.plus(versions.len() as u64);
-        }
-        room?;
+        self.allocate(self.staging.tail.byte + bytes)?;
         let mut frames = std::mem::take(&mut self.open_group.frames);
         let outcome = stage::write(&mut self.staging, append, encoded, versions, recorded_at, &mut frames);
         self.open_group.frames = frames;
@@ -255,7 +250,7 @@ impl Writer {
             end: self.staging.tail,
             index: std::mem::replace(&mut self.staging.active.index, index),
         };
-        if !self.has_staged() || self.staging.log.planted.is(Bug::SealsBeforeAllIsDurable) {
+        if !self.has_staged() {
             self.syncer.seal(ended);
         } else if let Some(last) = self.groups.back_mut().filter(|_| self.open_group.answers.is_empty()) {
             last.ended.push(ended);
@@ -266,10 +261,7 @@ impl Writer {
 
     /// Ends the active segment and begins the next.
     fn roll(&mut self) -> Result<(), Error> {
-        let late = self.staging.log.planted.is(Bug::RollsBeforeAllIsDurable);
-        if !late {
-            self.flush()?;
-        }
+        self.flush()?;
         let header = SegmentHeader {
             store: self.staging.log.id,
             base: self.staging.tail.next,
@@ -277,11 +269,6 @@ impl Writer {
             link: self.staging.tail.link,
             recorded_at: self.staging.tail.recorded_at,
         };
-        if self.staging.log.planted.is(Bug::MarksTheEndFirst) {
-            let tail = self.staging.tail;
-            self.mark(Mark::End);
-            self.staging.tail = tail;
-        }
         let file = header.create(&*self.staging.log.disk).map_err(|(fault, begun)| {
             let error = Error::from(fault);
             if begun {
@@ -289,9 +276,6 @@ impl Writer {
             }
             error
         })?;
-        if late {
-            self.flush()?;
-        }
         self.end_run();
         self.mark(Mark::End);
         // What was allocated and not needed. If this fails, the zeros stay: they do no harm.
@@ -329,7 +313,7 @@ impl Writer {
         self.staging.tail.link = link(self.staging.tail.link, crc);
     }
 
-    /// Marks the end: whatever is found broken before the mark later on was durable once, so is damage.
+    /// Marks the end: anything that is found broken before the mark later was durable, so it is damage.
     pub fn close(mut self) {
         if self.flush().is_ok() {
             self.mark(Mark::Close);

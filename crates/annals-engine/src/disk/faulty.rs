@@ -165,7 +165,7 @@ impl FaultyDisk {
         found
     }
 
-    /// From now on things go wrong as planned. Operations go on being counted from where they are.
+    /// From now on operations fail as planned. The count of operations is not reset.
     pub fn plan(&self, plan: Plan) {
         self.0.lock().plan = plan;
     }

@@ -7,7 +7,7 @@
 //! After the time there may be a blank and a day: since then the clock is behind that time.
 //!
 //! - L1  The text has one length and is written over as a whole. Earlier versions left the file empty; then its own time
-//!       stands for the time in it.
+//!       represents the time in it.
 //! - L2  The token distinguishes the file from another one of its name, also on a file system on which files do not keep their
 //!       numbers.
 //! - L3  Only a file of that length or less is written over: what a link of this name leads to is somebody else's.
@@ -77,12 +77,12 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    /// Holds the lock of this directory, and creates the file with this mode if there is none.
+    /// Acquires the lock of this directory, and creates the file with this mode if there is none.
     ///
     /// # Errors
     /// `WouldBlock` if another process holds it; `InvalidInput` if what has the name is no lock file; else as the operating
     /// system's.
-    pub fn hold(root: &Path, mode: u32) -> io::Result<Self> {
+    pub fn acquire(root: &Path, mode: u32) -> io::Result<Self> {
         let path = root.join(NAME);
         let there = match fs::symlink_metadata(&path) {
             Ok(there) => Some(there),
@@ -177,36 +177,36 @@ mod tests {
         let (other, path) = (place.path().join("other"), place.path().join(NAME));
         fs::write(&other, "of somebody else").unwrap();
         std::os::unix::fs::symlink(&other, &path).unwrap();
-        let refused = LockFile::hold(place.path(), 0o600).err().unwrap();
+        let refused = LockFile::acquire(place.path(), 0o600).err().unwrap();
         assert!(refused.to_string().contains("is not a lock file"), "{refused}");
         assert_eq!(fs::read_to_string(&other).unwrap(), "of somebody else");
         fs::remove_file(&path).unwrap();
         fs::write(&path, [b'x'; 79]).unwrap();
-        assert!(LockFile::hold(place.path(), 0o600).is_err());
+        assert!(LockFile::acquire(place.path(), 0o600).is_err());
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(LockFile::hold(place.path(), 0o600).is_err());
+        assert!(LockFile::acquire(place.path(), 0o600).is_err());
         fs::remove_dir(&path).unwrap();
-        drop(LockFile::hold(place.path(), 0o600).unwrap());
+        drop(LockFile::acquire(place.path(), 0o600).unwrap());
         assert_eq!(fs::metadata(&path).unwrap().len(), TEXT_BYTES);
-        assert!(LockFile::hold(place.path(), 0o600).is_ok());
+        assert!(LockFile::acquire(place.path(), 0o600).is_ok());
     }
 
     /// Until a forked child executes its program it has the files of its parent, and the locks on them.
     #[test]
     fn a_lock_that_a_forked_child_has_for_a_moment_is_waited_for() {
         let place = tempfile::tempdir().unwrap();
-        let lock = LockFile::hold(place.path(), 0o600).unwrap();
+        let lock = LockFile::acquire(place.path(), 0o600).unwrap();
         let of_the_child = lock.file.try_clone().unwrap();
         drop(lock);
         let child = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(50));
             drop(of_the_child);
         });
-        drop(LockFile::hold(place.path(), 0o600).unwrap());
+        drop(LockFile::acquire(place.path(), 0o600).unwrap());
         child.join().unwrap();
-        let _held = LockFile::hold(place.path(), 0o600).unwrap();
-        let refused = LockFile::hold(place.path(), 0o600).err().unwrap();
+        let _held = LockFile::acquire(place.path(), 0o600).unwrap();
+        let refused = LockFile::acquire(place.path(), 0o600).err().unwrap();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock, "one that is held is not waited for long");
     }
 
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_lock_file_is_told_from_another_one_without_its_number() {
         let place = tempfile::tempdir().unwrap();
-        let mut lock = LockFile::hold(place.path(), 0o640).unwrap();
+        let mut lock = LockFile::acquire(place.path(), 0o640).unwrap();
         assert_eq!(lock.file.metadata().unwrap().mode() & 0o777, 0o640);
         for number in [lock.number, (0, 0), (7, 7)] {
             lock.number = number;
@@ -232,14 +232,14 @@ mod tests {
         fs::remove_file(&lock.path).unwrap();
         assert!(!lock.is_in_place().unwrap());
         // Another process holds another file of the name.
-        let other = LockFile::hold(place.path(), 0o600).unwrap();
+        let other = LockFile::acquire(place.path(), 0o600).unwrap();
         assert!(!lock.is_in_place().unwrap() && other.is_in_place().unwrap());
         assert_eq!(other.last_use(), None);
         drop(lock);
         // What was seen is known to the next.
         other.note(Some(LastUse::at(Timestamp::MAX)));
         drop(other);
-        let known = LockFile::hold(place.path(), 0o600).unwrap().last_use();
+        let known = LockFile::acquire(place.path(), 0o600).unwrap().last_use();
         assert_eq!(known, Some(LastUse::at(Timestamp::MAX)));
     }
 }

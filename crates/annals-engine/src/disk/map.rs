@@ -83,7 +83,7 @@ impl Map {
         for at in (from..to).step_by(LINE_BYTES) {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let start = self.slot.start.load(Ordering::Relaxed);
-            // SAFETY: a hint, which never fails; the address lies within the map.
+            // SAFETY: a hint, which never fails; the address is within the map.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(at as usize).cast()) };
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -151,7 +151,7 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, cont
     let page_bytes = rustix::param::page_size();
     let page = (address & !(page_bytes - 1)) as *mut libc::c_void;
     let flags = MapFlags::PRIVATE | MapFlags::FIXED;
-    // SAFETY: the page lies in a map of ours, which is only ever read.
+    // SAFETY: the page is in a map of ours, which is only ever read.
     let replaced = unsafe { rustix::mm::mmap_anonymous(page, page_bytes, ProtFlags::READ, flags) };
     if replaced.is_err() {
         pass_on(signal, info, context);

@@ -84,7 +84,7 @@ impl BlockFile {
 
     /// That many blocks from this one on, past the cache; their payloads, one after the other.
     pub fn read(&self, number: u32, count: u32) -> Result<Vec<u8>, Fault> {
-        // Memory is taken for what is there only.
+        // Allocate only for bytes that exist.
         if u64::from(number) + u64::from(count) > self.blocks {
             return Err(self.damaged(number, "ends too early"));
         }

@@ -193,7 +193,7 @@ impl FileIndex {
         Ok((get_u32(&block[at..]), get_u32(&block[at + 4..])))
     }
 
-    /// The first of those in the range for which this does not hold; for all of them in front it does.
+    /// The first of those in the range for which this does not hold; for all before it does.
     fn seek_hash(
         &self,
         first: u32,
@@ -220,7 +220,7 @@ impl FileIndex {
             places.push(place);
         }
         places.sort_unstable();
-        // Places that are in it more than once, or beyond it, nobody has written.
+        // The writer stores no place twice, and none beyond the run.
         let rise = places.is_sorted_by(|one, other| one < other);
         let inside = places.last().is_none_or(|place| *place < self.layout.count);
         if rise && inside { Ok(places) } else { Err(self.wrong(ids)) }
@@ -272,7 +272,7 @@ impl FileIndex {
         Ok(Cursor { index: self, above, block, number, at })
     }
 
-    /// A block whose checksum is right, and which holds what nobody writes.
+    /// A block whose checksum is right and whose contents are not.
     fn wrong(&self, number: u32) -> Fault {
         self.file.damaged(number, "a block holds what cannot be in it")
     }
@@ -320,7 +320,7 @@ impl FileIndex {
     }
 }
 
-/// Whether every part that the header names lies in the file.
+/// Whether every part that the header names is within the file.
 fn fits(layout: &Layout) -> bool {
     /// Levels of the tree of terms: each has two children at least, and a file fewer blocks than this would need.
     const DEPTH_MAX: u32 = 32;

@@ -31,7 +31,7 @@ pub fn things(lines: u32) -> u64 {
     u64::from(lines) * (BITS as u64).div_ceil(BITS_EACH)
 }
 
-/// The line that stands for the thing with this hash.
+/// The line of the filter for this hash.
 pub fn line_of(hash: u64, lines: u32) -> u32 {
     (((hash >> 32) * u64::from(lines)) >> 32) as u32
 }

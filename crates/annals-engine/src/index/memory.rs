@@ -1,7 +1,7 @@
 //! The index of the newest run, in memory.
 //!
 //! The writer inserts events as it stages them, before they are durable; readers look only below the published
-//! head. So what is staged is judged against (two appends of one group conflict) and never shown (G4).
+//! head. So what is staged counts for later appends (two of one group conflict) and is never shown (G4).
 //!
 //! Next: `writer` turns it into a file when the run is sealed.
 

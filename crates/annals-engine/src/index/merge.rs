@@ -15,7 +15,6 @@ use crate::error::Fault;
 use crate::log::body::Body;
 use crate::log::encoding::get_u32;
 use crate::log::terms::{IdentityHashes, Kind};
-use crate::planted::{Bug, Planted};
 
 /// A merge does not make a run of more events than this: what it takes in memory grows with them.
 pub const MERGE_EVENTS_MAX: u64 = 8 << 20;
@@ -127,7 +126,7 @@ fn hashes(
         Fixed::new(run, first, count, 8, IDS_PER_BLOCK)
     };
     let mut parts: Vec<_> = runs.iter().map(|run| fixed(run)).collect();
-    // Hash and place in one number, so that the smallest of all is found at once; the largest stands for an end.
+    // Hash and place in one number, so that the smallest of all is found at once; the largest means an end.
     let number = |entry: Option<&[u8]>, shift: u32| match entry {
         Some(entry) => in_order(get_u32(entry), get_u32(&entry[4..]) + shift),
         None => u64::MAX,
@@ -167,11 +166,6 @@ fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Re
                 continue;
             }
             let postings = cursor.term()?.expect("it was there").postings()?;
-            if index + 1 == runs.len() && Planted::here().is(Bug::MergesWithoutTheLastRun) {
-                cursor.advance();
-                next[index] = cursor.term()?.map(|term| (term.kind, term.name.to_vec()));
-                continue;
-            }
             if places.is_empty() {
                 first_version = postings.first_version;
             }

@@ -11,8 +11,10 @@ use super::{Index, Postings};
 use crate::error::Fault;
 use crate::log::terms::Kind;
 
-/// Places looked at in one step when terms have many.
-const WINDOW: u32 = 16_384;
+/// Places looked at in one step, at least.
+const WINDOW_MIN: u32 = 1_024;
+/// Places looked at in one step, at most, when terms have more.
+const WINDOW_MAX: u32 = 16_384;
 
 /// Whether what [`search`] finds for the query is found by hashes on disk: the events themselves tell whether they are meant.
 pub fn is_by_hash(query: &Query) -> bool {
@@ -33,11 +35,11 @@ pub fn search(
     for item in &query.items {
         items.extend(Lists::find(index, item)?);
     }
-    let few = items.iter().map(Lists::weight).sum::<u64>() <= u64::from(WINDOW);
-    let window = if few { u32::MAX } else { WINDOW };
+    let mut windows = Windows::new(items.iter().map(Lists::weight).sum(), index.count(), limit);
     let mut found = Vec::new();
     let Range { start: mut low, end: mut high } = range;
     while low < high && found.len() < limit {
+        let window = windows.next();
         let part = match direction {
             Direction::Forward => low..high.min(low.saturating_add(window)),
             Direction::Backward => low.max(high.saturating_sub(window))..high,
@@ -64,6 +66,29 @@ pub fn search(
         found.extend(places);
     }
     Ok((found, if direction == Direction::Forward { low } else { high }))
+}
+
+/// How many places are looked at in each step: at first as many as have the limit among them if the terms are spread evenly,
+/// then more and more.
+struct Windows {
+    next: u32,
+    max: u32,
+}
+
+impl Windows {
+    /// For terms that have this many places of all those in the run.
+    fn new(weight: u64, count: u32, limit: usize) -> Self {
+        let max = if weight <= u64::from(WINDOW_MAX) { u32::MAX } else { WINDOW_MAX };
+        let even = (limit as u64).saturating_mul(u64::from(count)) / weight.max(1);
+        let next = u32::try_from(even.saturating_mul(5) / 4).unwrap_or(u32::MAX);
+        Self { next: next.clamp(WINDOW_MIN, max), max }
+    }
+
+    fn next(&mut self) -> u32 {
+        let next = self.next;
+        self.next = next.saturating_mul(4).min(self.max);
+        next
+    }
 }
 
 /// What one item of a query asks for: a place must be in each of the outer lists, in any of the inner ones.
@@ -147,4 +172,26 @@ fn union(left: Vec<u32>, right: Vec<u32>) -> Vec<u32> {
 fn intersection(left: &[u32], right: &[u32]) -> Vec<u32> {
     let (few, many) = if left.len() <= right.len() { (left, right) } else { (right, left) };
     few.iter().copied().filter(|number| many.binary_search(number).is_ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_an_event_type_that_all_have_looks_at_little_more_than_the_page() {
+        let mut windows = Windows::new(1_000_000, 1_000_000, 1_000);
+        assert_eq!(windows.next(), 1_250);
+        assert_eq!(windows.next(), 5_000);
+        assert_eq!(windows.next(), WINDOW_MAX.min(20_000));
+        assert_eq!(windows.next(), WINDOW_MAX);
+    }
+
+    #[test]
+    fn terms_that_few_events_have_are_looked_at_in_one_step() {
+        assert_eq!(Windows::new(10, 1_000_000, 1_000).next(), 125_000_000);
+        assert_eq!(Windows::new(0, 0, usize::MAX).next(), WINDOW_MIN);
+        assert_eq!(Windows::new(1, u32::MAX, usize::MAX).next(), u32::MAX);
+        assert_eq!(Windows::new(u64::MAX, u32::MAX, usize::MAX).next(), WINDOW_MIN);
+    }
 }

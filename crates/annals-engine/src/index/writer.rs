@@ -56,7 +56,7 @@ const INLINE_BYTES_MAX: usize = 512;
 /// What is written to the disk at once.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// Where a run ends, and what the log is like there: all that is needed to go on behind it.
+/// Where a run ends, and the state of the log there: all that is needed to resume after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// The log.

@@ -1,10 +1,10 @@
-//! The bytes of what a caller gave: one event, without where it stands. Pure.
+//! The bytes of what a caller gave: one event, without its position and version. Pure.
 //!
 //! ```text
 //! | flags u8 | id 16 | stream | type | [schema u16] [content] [occurred i64] [key] [tags] [metadata] | data
 //! ```
 //!
-//! A name has its length in front, as a varint. What stands in brackets is there if its flag is set. The data is
+//! A name follows its length, a varint. What is in brackets is present if its flag is set. The data is
 //! the rest. The SHA-256 digest of these bytes is what the digest of the log is made of (`digest`), so this form
 //! never changes: a new field is a new flag.
 
@@ -91,7 +91,7 @@ pub struct Body<'a> {
     pub schema_version: u16,
     /// Media type of the data, if it is not JSON.
     pub content_type: Option<&'a [u8]>,
-    /// When it happened, if the caller said so.
+    /// When it happened, if the caller gave a time.
     pub occurred_at: Option<Timestamp>,
     /// The idempotency key of its append, on the first event of that.
     pub key: Option<&'a [u8]>,

@@ -113,7 +113,7 @@ impl<'a> Candidates<'a> {
             sum.get_or_insert_with(|| frame::Sum::begin(bytes, header, known)).add(&record);
             at += fields.length;
         }
-        // A mark has no records, so nothing tells its salt.
+        // A mark has no records, so its salt cannot be found by them.
         let Some(salt) = salt else { return Ok(Found::Broken(byte + 1)) };
         let sum = sum.unwrap_or_else(|| frame::Sum::begin(bytes, header, salt));
         Ok(if at == header.length && sum.agrees(header) {
@@ -199,7 +199,7 @@ fn shifted(crc: u32, bytes: u64) -> u32 {
 
 /// `x^(8 * digit * 256^part)`, for each part of a number of bytes and each of its digits.
 static POWERS: LazyLock<[[u32; 256]; 4]> = LazyLock::new(|| {
-    // The polynomial 1 has the top bit: the lowest power stands there.
+    // The polynomial 1 has the top bit: that is where the lowest power is.
     let (one, x) = (1 << 31, 1 << 30);
     let mut unit = (0..3).fold(x, |power, _| product(power, power));
     let mut powers = [[one; 256]; 4];

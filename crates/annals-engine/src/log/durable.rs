@@ -38,7 +38,7 @@ pub fn read(disk: &dyn Disk, names: &[String], store: Option<StoreId>) -> Result
     Ok(Some(witness).filter(|_| store.is_none_or(|store| store == of)))
 }
 
-/// The same for who opens a log: a file that cannot be used is as none, with a warning.
+/// The same when a log is opened: an unusable file is ignored, with a warning.
 pub fn known(disk: &dyn Disk, names: &[String], store: StoreId) -> Option<Witness> {
     read(disk, names, Some(store)).unwrap_or_else(|fault| {
         tracing::warn!(

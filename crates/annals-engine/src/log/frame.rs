@@ -30,7 +30,6 @@ use bytes::Bytes;
 use super::body::{self, Body};
 use super::encoding::{Malformed, Reader, get_u32, put_signed, put_u32, put_varint};
 use super::terms::{hashes_of, id_hash};
-use crate::planted::{Bug, Planted};
 
 /// Events that a frame can hold.
 pub const EVENTS_MAX: usize = 1 << 16;
@@ -51,13 +50,13 @@ const KIND_END: u8 = 3;
 /// What a frame without events says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// The store was closed: everything in front is durable.
+    /// The store was closed: everything before is durable.
     Close,
     /// The segment ends, and another one follows.
     End,
 }
 
-/// What the frames of a segment are written and read against: it stands in the segment's header.
+/// What the frames of a segment are written and read against, from the segment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// What every checksum begins with.
@@ -68,7 +67,7 @@ pub struct Origin {
     pub created_at: Timestamp,
 }
 
-/// What stands in a frame's header.
+/// The contents of a frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Bytes of the frame.
@@ -120,7 +119,7 @@ impl Record<'_> {
     }
 }
 
-/// An append as bytes, made on the caller's thread: all that the writer adds is where it stands.
+/// An append as bytes, made on the caller's thread: all that the writer adds is its positions and versions.
 pub struct Encoded {
     bodies: Vec<u8>,
     events: Vec<EncodedEvent>,
@@ -262,7 +261,7 @@ pub fn mark(mark: Mark, durable: Position, origin: Origin) -> (Vec<u8>, u32) {
     (out, crc)
 }
 
-/// Writes a header at the end of `out`, but for length and checksum; returns the checksum of what stands there.
+/// Writes a header at the end of `out`, but for length and checksum; returns the checksum of those bytes.
 fn put_header(
     origin: Origin,
     kind: u8,
@@ -339,7 +338,7 @@ pub fn peek(bytes: &[u8], origin: &Origin) -> Result<Header, Malformed> {
     })
 }
 
-/// Where in a frame its kind stands.
+/// Offset of the kind in a frame.
 pub const KIND_AT: usize = 8;
 
 /// Whether this is the kind of a frame.
@@ -406,7 +405,7 @@ impl Sum {
         self.0 = crc32c::crc32c_append(self.0, &record[..4]);
     }
 
-    /// Whether it is the one that stands in the frame.
+    /// Whether it is the one in the frame.
     pub fn agrees(&self, header: &Header) -> bool {
         let length = u32::try_from(header.length).unwrap_or_default();
         crc32c::crc32c_append(self.0, &length.to_le_bytes()) == header.crc
@@ -428,15 +427,14 @@ pub fn header(bytes: &[u8], origin: &Origin) -> Result<Header, Malformed> {
     for index in 0..u64::from(header.count) {
         let record = peek_record(&frame[at..])?;
         let expected = record.crc(&frame[at..], header.first.plus(index), origin)?;
-        if expected != get_u32(&frame[at..]) && !Planted::here().is(Bug::TakesFramesUnchecked) {
+        if expected != get_u32(&frame[at..]) {
             return Err(Malformed::Checksum("record"));
         }
         crc = crc32c::crc32c_append(crc, &expected.to_le_bytes());
         at += record.length;
     }
     crc = crc32c::crc32c_append(crc, &frame[4..8]);
-    let unchecked = Planted::here().is(Bug::TakesFramesUnchecked);
-    if crc != header.crc && !unchecked || at != header.length {
+    if crc != header.crc || at != header.length {
         return Err(Malformed::Checksum("frame"));
     }
     header.mark = match frame[8] {
@@ -500,7 +498,7 @@ pub fn peek_record(bytes: &[u8]) -> Result<Fields, Malformed> {
 }
 
 impl Fields {
-    /// The checksum that the record must have if it stands at this position.
+    /// The checksum that the record must have if it is at this position.
     fn crc(&self, bytes: &[u8], position: Position, origin: &Origin) -> Result<u32, Malformed> {
         let body = bytes.get(self.body_at..self.length).ok_or(Malformed::Short("record"))?;
         Ok(record_crc(origin.salt, position, &bytes[4..self.body_at], crc32c::crc32c(body)))
@@ -556,7 +554,7 @@ pub fn record<'a>(bytes: &'a [u8], position: Position, origin: &Origin) -> Resul
 /// Makes the checksums at the front of these bytes those of the frame that they look like, so that what is behind the
 /// checksums is reached; returns how long the frame is. For the fuzzing of decoders only.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn mend(bytes: &mut [u8], origin: &Origin) -> Option<usize> {
+pub(crate) fn repair_checksums(bytes: &mut [u8], origin: &Origin) -> Option<usize> {
     let header = peek(bytes, origin).ok()?;
     let frame = bytes.get_mut(..header.length)?;
     let mut crc = crc32c::crc32c_append(origin.salt, frame.get(8..header.records_at)?);

@@ -31,7 +31,7 @@ pub const HEADER_BYTES: u64 = 128;
 const MAGIC: &[u8; 8] = b"ANNALSG1";
 const FORMAT_VERSION: u32 = 2;
 
-/// What stands in a segment's header.
+/// The contents of a segment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
     /// The log that the segment belongs to.
@@ -116,8 +116,8 @@ impl SegmentHeader {
         })
     }
 
-    /// The header that stands in these bytes, which are broken, if they are made right where it is known how.
-    pub fn mended(bytes: &[u8], store: StoreId, base: Position) -> Option<Self> {
+    /// The header in these broken bytes, with the fields whose values are known put right; `None` if that does not help.
+    pub fn repaired(bytes: &[u8], store: StoreId, base: Position) -> Option<Self> {
         let mut bytes = bytes.get(..HEADER_BYTES as usize)?.to_vec();
         bytes[..8].copy_from_slice(MAGIC);
         put_u32(&mut bytes[8..], FORMAT_VERSION);
@@ -173,7 +173,7 @@ impl SegmentHeader {
 
 /// A segment that can be read.
 pub struct Segment {
-    /// What stands in its header.
+    /// The contents of its header.
     pub header: SegmentHeader,
     /// What its frames are read against.
     pub origin: Origin,
@@ -203,7 +203,7 @@ pub fn link(before: u64, crc: u32) -> u64 {
 /// A place between two frames of a segment, and what the log is like there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct End {
-    /// The first byte behind the frame in front.
+    /// The first byte after the previous frame.
     pub byte: u64,
     /// Position of the next event.
     pub next: Position,
@@ -211,13 +211,13 @@ pub struct End {
     pub recorded_at: Timestamp,
     /// Link of the log.
     pub link: u64,
-    /// Where the frame in front begins, and its checksum; zeros at the start of a segment.
+    /// Where the previous frame begins, and its checksum; zeros at the start of a segment.
     pub frame: (u64, u32),
     /// Whether the next frame says that the segment ends here, and that another one follows.
     pub finished: bool,
     /// Frames with an append that a walk has seen.
     pub appends: u64,
-    /// The first byte of the last group: no frame says of what stands from here on that it was durable.
+    /// The first byte of the last group: no frame says that what follows from here was durable.
     pub unproven: u64,
 }
 
@@ -241,7 +241,7 @@ impl End {
 pub struct Walked<'a> {
     /// Where it begins in the file.
     pub byte: u64,
-    /// What stands in its header.
+    /// The contents of its header.
     pub header: Header,
     /// Its bytes.
     pub bytes: &'a Bytes,
@@ -264,10 +264,10 @@ impl Walked<'_> {
 const WALK_BYTES: usize = 1 << 20;
 
 /// Walks over the whole frames of a segment's file from one of them on, checking all of each, and hands out those with
-/// an append. Stops at the first byte that is not of a whole frame, whatever it is, and before `until`.
+/// an append. Stops at the first byte that is not of a whole frame, and before `until`.
 ///
 /// # Errors
-/// Damage, if a frame is whole but cannot be right where it stands. What `each` finds is damage at the frame.
+/// Damage, if a frame is whole but cannot be right at its position. What `each` finds is damage at the frame.
 pub fn walk(
     file: &dyn File,
     header: &SegmentHeader,

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::body::Body;
 
-/// What kind of name a term is. The number stands in index files.
+/// What kind of name a term is. The number is stored in index files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {

@@ -53,7 +53,7 @@ pub struct BackupOptions {
     pub work: Arc<Work>,
     /// Whether everything that the backup is made of is read back and compared with its digests.
     pub verify: bool,
-    /// How many backups are left when this one is done, itself among them; all, if nothing is said.
+    /// How many backups are left when this one is done, itself among them; `None` keeps all.
     pub keep: Option<usize>,
 }
 
@@ -142,7 +142,7 @@ pub fn verify_backup(storage: &dyn BackupStorage, backup: &Manifest, work: &Work
 
 impl EngineStore {
     /// Copies the log as it is now to a backup storage: what is there from earlier backups is not copied again. Appends and
-    /// reads go on. It reads and writes for a long time, so call it on a thread of its own; one at a time for each
+    /// reads continue. It reads and writes for a long time, so call it on a thread of its own; one at a time for each
     /// backup storage.
     ///
     /// # Errors
@@ -181,8 +181,8 @@ impl EngineStore {
             copied: 0,
             copied_bytes: 0,
         };
-        let (segments, goes_on) = copy.all(last.as_ref())?;
-        let other_history = last.filter(|_| !goes_on).map(|last| last.number);
+        let (segments, continues) = copy.all(last.as_ref())?;
+        let other_history = last.filter(|_| !continues).map(|last| last.number);
         if let Some(number) = other_history {
             keep_history(storage, number)?;
         }
@@ -274,7 +274,7 @@ impl Copy<'_> {
         // One that had no events yet says nothing of the history: a crash or a restore may have made it again.
         let with_events =
             || last.iter().flat_map(|last| &last.segments).filter(|stored| stored.last >= stored.base);
-        let mut goes_on = with_events().all(is_there);
+        let mut continues = with_events().all(is_there);
         let mut marks = Vec::with_capacity(segments.len());
         for (index, segment) in segments.iter().enumerate() {
             let next = segments.get(index + 1);
@@ -303,12 +303,12 @@ impl Copy<'_> {
                     let next = segments.get(index + 1).map(|next| next.base());
                     let before = with_events().find(|stored| stored.base == segments[index].base());
                     let (stored, begins_alike) = self.segment(&segments[index], next, mark, before)?;
-                    goes_on &= begins_alike;
+                    continues &= begins_alike;
                     stored
                 }
             });
         }
-        Ok((stored, goes_on))
+        Ok((stored, continues))
     }
 
     /// Copies the whole of a sealed segment, or of the active one what is below the head. Returns also whether it begins

@@ -3,7 +3,7 @@
 //! The checksum of the header is the salt of all checksums in the segment, so no frame is whole without it. It is found in
 //! this order:
 //!
-//! - H1  What the log itself says comes first: the header as it stands there, put right where it is known how, and the
+//! - H1  What the log itself says comes first: the header as it is stored, with the fields whose values are known put right, and the
 //!       indexes of runs that end in the segment. It is believed if one whole frame agrees.
 //! - H2  Otherwise the frames tell: the salt follows from any frame, and is believed if the checksums of its records agree.
 //!       A frame counts only where it can stand: positions rise with bytes. Of several salts, the one is right with which
@@ -45,7 +45,7 @@ pub struct Headless<'a> {
     pub work: &'a Arc<Work>,
 }
 
-/// What stood in a segment's header, as far as its frames need it.
+/// The fields of a segment's header that its frames need.
 pub struct Found {
     /// What the frames are read against.
     pub origin: Origin,
@@ -108,7 +108,7 @@ impl Headless<'_> {
     /// The salt, in an origin without time, and the time of creation if that is known.
     fn salted(&self) -> Result<Option<(Origin, Option<Timestamp>)>, Fault> {
         let origin = |salt| Origin { salt, base: self.base, created_at: Timestamp::from_micros(0) };
-        if let Some(header) = self.mended()? {
+        if let Some(header) = self.repaired()? {
             let known = origin(header.origin().salt);
             if self.first_event(known)?.is_some() {
                 return Ok(Some((known, Some(header.created_at))));
@@ -134,7 +134,7 @@ impl Headless<'_> {
         Segment { file: self.file, name, origin, below: self.next }
     }
 
-    /// What the first event of a whole frame that has this origin tells of the time of creation; `None` if there is none.
+    /// Time of creation by the first event of a whole frame of this origin; `None` if there is no such frame.
     fn first_event(&self, origin: Origin) -> Result<Option<i64>, Fault> {
         let name = file_name(self.base);
         let mut pieces = self.segment(&name, origin).pieces(Spot::start_of(self.base));
@@ -172,7 +172,7 @@ impl Headless<'_> {
                 }
                 Looked::Whole(salt) => salt,
             };
-            // What lies within a whole frame is data.
+            // Bytes within a whole frame are data.
             byte = here + header.length as u64;
             let known = votes.get(&salt).copied();
             let before = known.map_or(self.base, |vote| vote.end.next);
@@ -188,12 +188,12 @@ impl Headless<'_> {
         Ok(votes)
     }
 
-    /// The header as it stands there, made right where it is known how.
-    fn mended(&self) -> Result<Option<SegmentHeader>, Fault> {
+    /// The header as it is stored, with the fields whose values are known put right.
+    fn repaired(&self) -> Result<Option<SegmentHeader>, Fault> {
         let mut bytes = [0; HEADER_BYTES as usize];
         let name = file_name(self.base);
         let count = self.file.read_at(&mut bytes, 0).map_err(Fault::io("read", &name))?;
-        Ok(self.store.and_then(|store| SegmentHeader::mended(&bytes[..count], store, self.base)))
+        Ok(self.store.and_then(|store| SegmentHeader::repaired(&bytes[..count], store, self.base)))
     }
 
     /// Recorded times of events of the segment, as the next one has them, and indexes.
@@ -241,7 +241,7 @@ impl Headless<'_> {
         Ok(near.find(is_it).map(Timestamp::from_micros))
     }
 
-    /// Link and recorded time of the log in front, if that is whole.
+    /// Link and recorded time at the end of the log before this segment, if that is whole.
     fn in_front(&self) -> Result<Option<(u64, Timestamp)>, Fault> {
         if self.base == Position::FIRST {
             return Ok(Some((0, Timestamp::MIN)));

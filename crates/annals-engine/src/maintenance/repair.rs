@@ -6,7 +6,7 @@
 //!       what was after a hole moves up, and every move is reported.
 //! - X3  The new log has an identity of its own: a checkpoint in the old one says nothing of it.
 //! - X4  Whatever is not copied is reported: nothing is left out in silence. The end of the last segment is copied
-//!       as far as the store would show it if it were opened: the remains of appends that were never acknowledged
+//!       as far as the store would show it if it were opened: a torn tail of appends that were never acknowledged
 //!       are not.
 //!
 //! Next below: `salvage` finds what is whole; the store writes it, as any append.
@@ -20,7 +20,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use annals_core::{
-    Append, Appended, Clock, Error, EventStore, Limits, Place, Position, RecordedEvent, Result, StoreId,
+    Append, Appended, Clock, Error, EventStore, Limits, Location, Position, RecordedEvent, Result, StoreId,
     StreamId, SystemClock, Timestamp, Version, Write,
 };
 
@@ -34,12 +34,12 @@ use crate::log::durable;
 use crate::log::frame::{Mark, Origin};
 use crate::log::identity;
 use crate::log::segment::{End, Segment, SegmentHeader, base_of, file_name, walk};
-use crate::recovery::{check_runs, last_used, remains};
+use crate::recovery::{check_runs, last_used, torn_tail_end};
 use crate::{EngineStore, Options};
 
-mod gone;
+mod missing;
 
-/// What a repair tells as it goes.
+/// What a repair reports as it runs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Note {
@@ -112,13 +112,13 @@ const BATCH_APPENDS: usize = 512;
 /// time without giving way to other tasks.
 ///
 /// # Errors
-/// If the source cannot be listed, or the target not written; or what `tell` answers.
+/// If the source cannot be listed, or the target not written; or what `report` answers.
 pub async fn repair_disk(
     source: &dyn Disk,
     target: Arc<dyn Disk>,
     segment_bytes: u64,
     work: &Arc<Work>,
-    tell: &mut (dyn FnMut(Note) -> std::io::Result<()> + Send),
+    report: &mut (dyn FnMut(Note) -> std::io::Result<()> + Send),
 ) -> Result<Repaired> {
     let clock = Arc::new(NotBefore(AtomicI64::new(i64::MIN)));
     let limits = Limits {
@@ -143,14 +143,14 @@ pub async fn repair_disk(
         source,
         store,
         clock,
-        tell,
+        report,
         done: Repaired::default(),
         batch: Vec::new(),
         batch_bytes: 0,
         run: None,
         shifts: HashMap::new(),
         lost: Vec::new(),
-        goes_on: false,
+        continues: false,
     };
     copy.all(work).await?;
     let Copy { store, mut done, .. } = copy;
@@ -173,7 +173,7 @@ struct Copy<'a> {
     source: &'a dyn Disk,
     store: EngineStore,
     clock: Arc<NotBefore>,
-    tell: &'a mut (dyn FnMut(Note) -> std::io::Result<()> + Send),
+    report: &'a mut (dyn FnMut(Note) -> std::io::Result<()> + Send),
     done: Repaired,
     /// Whole appends that are not written yet.
     batch: Vec<Vec<RecordedEvent>>,
@@ -182,10 +182,10 @@ struct Copy<'a> {
     run: Option<(Position, Position, Position)>,
     /// By how much the versions of a stream are smaller now; also of streams that end with what was lost.
     shifts: HashMap<StreamId, u64>,
-    /// Positions of events that are lost, of which it was not said yet what streams they were of.
+    /// Positions of events that are lost, whose streams are not reported yet.
     lost: Vec<Range<Position>>,
     /// Whether the last segment says that another one follows.
-    goes_on: bool,
+    continues: bool,
 }
 
 impl Copy<'_> {
@@ -207,7 +207,7 @@ impl Copy<'_> {
                 self.left(&file_name(base), 0, expected, problem, Lost::between(expected, base))?;
             }
             let end = self.segment(base, next, work).await?;
-            gone::tell(self)?;
+            missing::report(self)?;
             expected = next.unwrap_or(end).max(end);
         }
         self.flush().await?;
@@ -219,8 +219,8 @@ impl Copy<'_> {
 
     /// Says what is missing at the end of the log.
     fn end(&mut self, names: &[String], segments: usize, expected: Position) -> Result<()> {
-        let whole = if self.goes_on {
-            let problem = "the segment is gone; the one in front says that it was there";
+        let whole = if self.continues {
+            let problem = "the segment is gone; the one before it says that it was there";
             Err(Fault::damaged(&file_name(expected), 0, Some(expected), problem))
         } else {
             let identity = identity::check(self.done.source, segments);
@@ -228,7 +228,7 @@ impl Copy<'_> {
         };
         if let Err(Fault::Damaged { place, problem }) = whole {
             self.left(&place.file, place.offset, expected, problem, Lost::Rest { first: expected })?;
-            return gone::tell(self);
+            return missing::report(self);
         }
         // A file that is broken says nothing.
         let known = durable::read(self.source, names, self.done.source).ok().flatten();
@@ -236,7 +236,7 @@ impl Copy<'_> {
             let problem = format!("the log was durable up to position {}", known.position);
             let lost = Lost::between(expected, known.position.next());
             self.left(durable::NAME, 24, expected, problem, lost)?;
-            gone::tell(self)?;
+            missing::report(self)?;
         }
         Ok(())
     }
@@ -308,17 +308,17 @@ impl Copy<'_> {
     ) -> Result<Position> {
         let name = file_name(base);
         let done = work.progress().0;
-        self.goes_on = false;
+        self.continues = false;
         let Some((file, origin)) = self.open(base, next, work)? else { return Ok(base) };
         let segment = salvage::Segment { file: &*file, name: &name, origin, below: next };
         let mut pieces = segment.pieces(Spot::start_of(base));
         while let Some(piece) = pieces.next()? {
             match piece {
                 Piece::Whole(whole) if whole.events.is_empty() => {
-                    self.goes_on |= whole.mark == Some(Mark::End);
+                    self.continues |= whole.mark == Some(Mark::End);
                 }
                 Piece::Whole(whole) => {
-                    self.take(whole.events.into_iter().map(|(event, _)| event).collect()).await?
+                    self.enqueue(whole.events.into_iter().map(|(event, _)| event).collect()).await?
                 }
                 Piece::Gap(gap) => {
                     self.flush().await?;
@@ -359,16 +359,16 @@ impl Copy<'_> {
             Lost::Events { first, last } => self.lost.push(first..last.next()),
             Lost::Rest { first } => self.lost.push(first..Position::MAX),
         }
-        let place = Place { file: file.to_owned(), offset, position: Some(position) };
-        self.say(Note::Left(Damage { place, problem, lost }))
+        let place = Location { file: file.to_owned(), offset, position: Some(position) };
+        self.note(Note::Left(Damage { place, problem, lost }))
     }
 
-    fn say(&mut self, note: Note) -> Result<()> {
-        (self.tell)(note).map_err(|error| Error::Unavailable(Box::new(error)))
+    fn note(&mut self, note: Note) -> Result<()> {
+        (self.report)(note).map_err(|error| Error::Unavailable(Box::new(error)))
     }
 
-    /// Takes one more whole append.
-    async fn take(&mut self, events: Vec<RecordedEvent>) -> Result<()> {
+    /// Enqueues a whole append, and writes the batch when it is large enough.
+    async fn enqueue(&mut self, events: Vec<RecordedEvent>) -> Result<()> {
         self.batch_bytes +=
             events.iter().map(|event| event.data.len() + size_of::<RecordedEvent>()).sum::<usize>();
         self.batch.push(events);
@@ -437,7 +437,7 @@ impl Copy<'_> {
                 self.shifts.insert(stream.clone(), shift);
                 let first = Version::new(new.get() + before);
                 let last = Version::new(old.get() - 1);
-                self.say(Note::Shifted { stream: stream.clone(), first, last, old, new })?;
+                self.note(Note::Shifted { stream: stream.clone(), first, last, old, new })?;
             }
         }
         Ok(())
@@ -445,13 +445,13 @@ impl Copy<'_> {
 
     fn end_run(&mut self) -> Result<()> {
         match self.run.take() {
-            Some((first, last, to)) => self.say(Note::Copied { first, last, to }),
+            Some((first, last, to)) => self.note(Note::Copied { first, last, to }),
             None => Ok(()),
         }
     }
 }
 
-/// What is said if the recorded times of a segment's events cannot be known.
+/// Added to the report if the recorded times of a segment's events cannot be known.
 const NOT_EXACT: &str = ", and nothing says when it was created: the recorded times of its events are estimated by the \
                          ids of events and by the times in front; those within the segment are right against each other";
 
@@ -459,7 +459,7 @@ const NOT_EXACT: &str = ", and nothing says when it was created: the recorded ti
 fn shown(segment: &Segment, work: &Arc<Work>) -> Result<Arc<dyn File>, Fault> {
     let from = End::start_of(&segment.header);
     let whole = walk(&*segment.file, &segment.header, from, Position::MAX, |_| Ok(()))
-        .and_then(|end| Ok((remains(segment, &end)?, end)));
+        .and_then(|end| Ok((torn_tail_end(segment, &end)?, end)));
     match whole {
         // A mark of the end is no part of what is shown, and says that something is missing.
         Ok((_, end)) if end.finished => Ok(segment.file.clone()),

@@ -3,7 +3,7 @@
 //! - V1  A frame is taken whole or not at all, as everywhere (F2 of `frame`).
 //! - V2  Positions only rise: bytes that were a frame of this segment once more, as the data of an event, say
 //!       positions that are behind, and are passed over.
-//! - V3  What lies within a whole record or frame is data, whatever it looks like.
+//! - V3  Bytes within a whole record or frame are data, whatever they look like.
 //! - V4  The work grows with the bytes of the segment: see `candidate`.
 //!
 //! Knows the bytes of frames only by `frame`. A segment whose header is broken is read with what `headless` finds. Next
@@ -38,7 +38,7 @@ pub struct Gap {
     pub first: Position,
     /// What is wrong there.
     pub problem: String,
-    /// The position of the next whole frame: what lies between is lost.
+    /// The position of the next whole frame: what is between is lost.
     pub next: Position,
 }
 

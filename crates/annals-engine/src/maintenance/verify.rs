@@ -8,7 +8,7 @@
 //!       head. Nothing is locked, and appends do not wait.
 //! - W2  No more is read than `Work` allows.
 //! - W3  A pass that is stopped, or killed, resumes at the end of a segment: what it knew until then is in a derived
-//!       file beside the log (`standing`), with the newest version of each stream. That is 16 bytes a stream on
+//!       file beside the log (`progress`), with the newest version of each stream. That is 16 bytes a stream on
 //!       disk, and about twice that in memory while it runs.
 //!
 //! Next below: `pass` (the checks), then `segment::walk` and, behind damage, `salvage`.
@@ -17,7 +17,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use annals_core::{Error, Place, Position, Result, StoreId, Timestamp};
+use annals_core::{Error, Location, Position, Result, StoreId, Timestamp};
 
 use super::work::Work;
 use crate::disk::{Disk, FileDisk};
@@ -27,8 +27,8 @@ use crate::log::segment::base_of;
 use crate::store::EngineStore;
 
 mod pass;
+mod progress;
 mod runs;
-mod standing;
 
 /// What a verification looked at and found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub struct Verification {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Where.
-    pub place: Place,
+    pub place: Location,
     /// What is wrong there.
     pub problem: String,
     /// What is lost by it.
@@ -131,9 +131,9 @@ pub type OnDamage = Arc<dyn Fn(&Damage) + Send + Sync>;
 /// How a store is verified.
 #[derive(Clone)]
 pub struct VerifyOptions {
-    /// The work that this is: how fast it may go, how far it has come, whether it shall stop.
+    /// Speed limit, progress and cancellation of the pass.
     pub work: Arc<Work>,
-    /// Whether to go on where an earlier pass stopped, if one did.
+    /// Whether to resume where an earlier pass stopped, if one did.
     pub resume: bool,
     /// Called with the damage as soon as the segment is done in which it was found; a pass may take days.
     pub on_damage: Option<OnDamage>,
@@ -214,7 +214,7 @@ pub fn verify_disk_with(disk: &dyn Disk, options: &VerifyOptions) -> Result<Veri
 pub fn last_pass(directory: impl AsRef<Path>) -> Result<Option<LastPass>> {
     let log = directory.as_ref().join("log");
     let disk = FileDisk::reading(&log).map_err(Fault::io("read", &log.display().to_string()))?;
-    Ok(standing::last(&disk, None)?)
+    Ok(progress::last(&disk, None)?)
 }
 
 impl EngineStore {
@@ -242,7 +242,7 @@ impl EngineStore {
     /// # Errors
     /// If the log cannot be read.
     pub fn last_pass(&self) -> Result<Option<LastPass>> {
-        Ok(standing::last(&*self.log().disk, Some(self.log().id))?)
+        Ok(progress::last(&*self.log().disk, Some(self.log().id))?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Long work under way: how far it has come, how fast it may go, and whether it shall stop.
+//! Long work under way: its progress, its speed limit, and whether it is to stop.
 //!
 //! Who starts the work shares a [`Work`] with it and looks at it from anywhere. What the work reads goes through
 //! [`Watched`], a file that counts, waits so that no more is read than allowed, and refuses once the work shall
@@ -31,7 +31,7 @@ pub struct Work {
 const NAP: Duration = Duration::from_millis(20);
 
 impl Work {
-    /// Work that may read this many bytes a second; as many as there are, if nothing is said.
+    /// Work that may read this many bytes a second; without a limit if `None`.
     pub fn new(rate: Option<u64>) -> Arc<Self> {
         Arc::new(Self {
             rate: AtomicU64::new(rate.unwrap_or(0)),
@@ -106,7 +106,7 @@ impl Work {
     }
 }
 
-/// Why work that was told to stop did not finish.
+/// The error of work that was stopped before it finished.
 #[derive(Debug, thiserror::Error)]
 #[error("it was told to stop")]
 pub struct Stopped;

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The chain goes from segment to segment and the tree through the appends of one, so the proof that an append is in
-//! the log is short wherever it stands. It is over digests of bodies: a body can be removed later, and its digest kept,
+//! the log is short wherever the event is. It is over digests of bodies: a body can be removed later, and its digest kept,
 //! without breaking it. Nothing that is written waits for it: it follows from the segments, and is computed when the
 //! writer is at rest, or somebody asks for it. Pure.
 

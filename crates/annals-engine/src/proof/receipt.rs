@@ -1,4 +1,4 @@
-//! Receipts: proof for somebody without the store that an event stands in the log, and where.
+//! Receipts: proof for somebody without the store that an event is in the log, and where.
 //!
 //! A [`Head`] says what the whole log up to a position was; after one is published, no change before it goes unseen. A
 //! [`Receipt`] leads from one event to a head: its append, the path in the tree of its segment, what is before the
@@ -29,14 +29,14 @@ pub struct Head {
     pub digest: Digest,
 }
 
-/// Proof that an event stands in the log.
+/// Proof that an event is in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Where it stands.
+    /// Its position and version.
     pub position: Position,
     /// Its place in its stream.
     pub version: Version,
-    /// Its body: what the writer gave, as it stands in the log.
+    /// Its body: what the writer gave, as it is stored in the log.
     pub body: Bytes,
     /// Position of the first event of its append.
     pub append: Position,
@@ -85,7 +85,7 @@ impl fmt::Display for NoProof {
 impl std::error::Error for NoProof {}
 
 impl Receipt {
-    /// Checks that the event stands in the log that the head is of. Nothing else is needed: no store, and nobody's word
+    /// Checks that the event is in the log that the head is of. Nothing else is needed: no store, and nobody's word
     /// but the head's.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ pub fn head(view: &View, proof: Proof, until: Option<Position>) -> Result<Option
     while proof.next() <= position {
         let (segment, positions) = view.segment_of(proof.next());
         match proof.extend(segment, positions.end.min(position.next())) {
-            // What was read of the digest may be what is wrong: without it the log tells.
+            // The stored digest itself may be wrong: compute it from the log.
             Err(Fault::Damaged { .. }) if !begun => return head(view, Proof::begin(proof.store()), until),
             extended => extended?,
         }

@@ -1,6 +1,6 @@
 //! Fetching: from places in a run to the events that are there. There is no other way to an event.
 //!
-//! What lies close together is read at once. As soon as one read has waited for the device, all others of the call are
+//! Bytes that are close together are read at once. As soon as one read has waited for the device, all others of the call are
 //! asked for, so a stream whose events lie all over a disk costs about what two of them do.
 //!
 //! Next below: `segment` (whose files they are in) and `disk`.
@@ -217,7 +217,7 @@ fn locate<'a>(view: &'a View, run: &Run, places: &[u32]) -> Result<Vec<Located<'
         let next = offsets.get(at + 1).filter(|_| positions.contains(&position.next()));
         let mut end = next.map_or(byte + RECORD_BYTES_GUESS, |next| next.byte());
         if end.saturating_sub(byte) > PIECE_BYTES_MAX {
-            // Memory is taken for what is there only.
+            // Allocate only for bytes that exist.
             end = end.min(segment.file.length().map_err(Fault::io("read the length of", &segment.name))?);
         }
         if end <= byte {

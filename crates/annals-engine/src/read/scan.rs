@@ -68,7 +68,7 @@ impl<'a> ScannedEvent<'a> {
         self.record.recorded_at
     }
 
-    /// When it happened, if the writer said so.
+    /// When it happened, if the writer gave a time.
     pub fn occurred_at(&self) -> Option<Timestamp> {
         self.body.occurred_at
     }

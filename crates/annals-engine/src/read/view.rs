@@ -2,7 +2,7 @@
 //!
 //! Readers work on a [`View`], immutable lists of both, below the head, which the writer moves once events are
 //! durable. A view that is held stays right while the log grows: what it names only grows, and a run that was sealed
-//! or merged differs from what it was only in where its index lies. No reader waits for the writer.
+//! or merged differs from what it was only in the location of its index. No reader waits for the writer.
 //!
 //! Next below: `segment` and `index`. `read` answers reads from a view; `sync` moves the head, and `writer` adds to
 //! the lists.
@@ -20,10 +20,9 @@ use crate::disk::Disk;
 use crate::error::Fault;
 use crate::index::{BlockCache, FileIndex, Index, MemoryIndex};
 use crate::log::segment::Segment;
-use crate::planted::{Bug, Planted};
-use crate::thread::{self, AtomicU64};
+use crate::thread::AtomicU64;
 
-/// How far the log has come.
+/// Head of the log, and whether the store is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Position of the newest event that is durable and may be read.
@@ -88,10 +87,8 @@ pub struct Log {
     pub disk: Arc<dyn Disk>,
     /// Blocks of index files.
     pub cache: Arc<BlockCache>,
-    /// How far it has come, for those who wait.
+    /// Its progress, for readers that wait for new events.
     pub progress: watch::Sender<Progress>,
-    /// What is wrong with it on purpose, if anything is.
-    pub planted: Planted,
     /// Position up to which it is written beside the log that it is durable.
     pub durable: Mutex<Position>,
     /// Recorded time of the newest event, in microseconds.
@@ -122,7 +119,6 @@ impl Log {
             disk,
             cache,
             progress: watch::Sender::new(Progress { head, closed: false }),
-            planted: Planted::here(),
             durable: Mutex::default(),
             recorded_at: AtomicI64::new(Timestamp::MIN.as_micros()),
             head: AtomicU64::new(head.get()),
@@ -170,18 +166,7 @@ impl Log {
 
     /// The log now.
     pub fn view(&self) -> View {
-        if self.planted.is(Bug::TakesTheListsFirst) {
-            let lists = self.lists.load_full();
-            // It goes wrong if the thread that looks is held up here for long.
-            (0..4).for_each(|_| thread::yield_now());
-            return View { lists, head: self.head() };
-        }
-        if self.planted.is(Bug::ShowsWhatIsStaged) {
-            let lists = self.lists.load_full();
-            let newest = lists.runs.last().expect("there is a run");
-            return View { head: newest.position(newest.index().count()).previous(), lists };
-        }
-        // The head first: the lists that are read after it hold at least what lies below it.
+        // The head first: the lists that are read after it hold at least the events up to it.
         let head = self.head();
         View { head, lists: self.lists.load_full() }
     }

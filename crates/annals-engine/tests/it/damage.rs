@@ -127,7 +127,7 @@ async fn a_missing_last_segment_is_damage() {
 }
 
 /// G9: an event may hold anything, a copy of a segment too. If the power fails while it is written, what is left of
-/// it is the remains of a group, and not a frame that says what was durable.
+/// it is a torn tail, and not a frame that says what was durable.
 #[tokio::test]
 async fn a_segment_inside_a_torn_event_is_no_damage() {
     let other = FaultyDisk::new();

@@ -30,8 +30,6 @@ mod marks;
 mod migrate;
 mod one_id_in_many_streams;
 mod place;
-#[cfg(feature = "planted")]
-mod planted;
 mod queries;
 mod read_only;
 mod receipts;

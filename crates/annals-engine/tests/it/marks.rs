@@ -55,11 +55,11 @@ async fn a_mark_that_was_lost_loses_nothing_behind_it() {
     }
 }
 
-/// G2, G5: recovery clears the remains of appends that were not acknowledged, and its sync fails: the zeros are read,
-/// and the remains are still on the disk. What is opened after that clears them again: they come back neither behind
+/// G2, G5: recovery clears the torn tail of appends that were not acknowledged, and its sync fails: the zeros are read,
+/// and the torn tail is still on the disk. What is opened after that clears it again: it comes back neither behind
 /// new appends nor as a part of them.
 #[tokio::test]
-async fn remains_that_were_not_cleared_do_not_come_back() {
+async fn a_torn_tail_that_was_not_cleared_does_not_come_back() {
     let options = || Options { segment_bytes: 32 << 10, ..Options::default() };
     for seed in 2..60 {
         // An append of several sectors is written, and the machine stops before the sync: some of them survive.

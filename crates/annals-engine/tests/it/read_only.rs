@@ -74,7 +74,7 @@ fn look(disk: &FaultyDisk) -> annals_core::Result<EngineStore> {
 #[tokio::test]
 async fn a_read_only_medium_is_read_and_takes_no_appends() {
     let (disk, log) = several_segments(60).await;
-    // As it was closed; as it was killed, with the remains of an append; without its indexes and its identity.
+    // As it was closed; as it was killed, with a torn tail; without its indexes and its identity.
     let killed = {
         let disk = FaultyDisk::with_files(disk.files());
         let store = open(&disk, small_segments()).unwrap();

@@ -224,7 +224,7 @@ async fn a_stopped_pass_goes_on() {
 
 /// Where a pass stood is of no use in another log, nor in the same log with another history.
 #[tokio::test]
-async fn a_standing_of_another_log_is_not_gone_on_with() {
+async fn the_progress_of_another_log_is_not_resumed() {
     let (disk, _) = several_segments(60).await;
     let options = VerifyOptions { resume: true, ..VerifyOptions::default() };
     let (reads, work) = (AtomicU64::new(0), options.work.clone());
@@ -235,10 +235,10 @@ async fn a_standing_of_another_log_is_not_gone_on_with() {
         Ok(())
     };
     assert!(!verify_disk_with(&Observed(disk.clone(), Arc::new(on_read)), &options).unwrap().finished);
-    let standing = disk.files().remove("verification").unwrap();
+    let progress = disk.files().remove("verification").unwrap();
     let (other, _) = several_segments(60).await;
     let mut files = other.files();
-    files.insert("verification".to_owned(), standing);
+    files.insert("verification".to_owned(), progress);
     let found = verify_disk_with(
         &FaultyDisk::with_files(files),
         &VerifyOptions { resume: true, ..VerifyOptions::default() },

@@ -11,9 +11,9 @@
 use std::sync::Arc;
 
 use annals_core::{
-    Append, Appended, Category, Condition, Direction, Error, EventStore, IdempotencyKey, Invalid, LogPage,
-    LogRead, Place, Position, Query, QueryItem, Result, Reused, StoreId, StreamInfo, StreamList, StreamPage,
-    StreamRead, Version, Violated, Witness,
+    Append, Appended, Category, Condition, Direction, Error, EventStore, IdempotencyKey, Invalid, Location,
+    LogPage, LogRead, Position, Query, QueryItem, Result, Reused, StoreId, StreamInfo, StreamList,
+    StreamPage, StreamRead, Version, Violated, Witness,
 };
 use async_trait::async_trait;
 
@@ -274,7 +274,7 @@ fn kept_back(error: Error) -> Error {
         Error::Indeterminate(_) => Error::Indeterminate(KEPT_BACK.into()),
         Error::Poisoned(_) => Error::Poisoned(KEPT_BACK.into()),
         Error::Damaged { .. } => {
-            let place = Place { file: "the log".to_owned(), offset: 0, position: None };
+            let place = Location { file: "the log".to_owned(), offset: 0, position: None };
             Error::Damaged { place, cause: KEPT_BACK.into() }
         }
         error @ (Error::Conflict(_) | Error::Invalid(_) | Error::Reused(_) | Error::Closed) => error,

@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use annals_core::{
-    Append, Appended, Conflict, Error, EventId, EventStore, IdempotencyKey, LogPage, LogRead, MemoryStore,
-    Place, Position, Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead, Violated, Violation,
-    Witness,
+    Append, Appended, Conflict, Error, EventId, EventStore, IdempotencyKey, Location, LogPage, LogRead,
+    MemoryStore, Position, Result, StoreId, StreamInfo, StreamList, StreamPage, StreamRead, Violated,
+    Violation, Witness,
 };
 use annals_server::Server;
 use serde_json::Value;
@@ -306,7 +306,7 @@ impl Faulty {
                 Err(Error::Internal("a page that ends where it begins".into()))
             }
             _ if fault == Fault::Damaged as u8 => {
-                let place = Place { file: "1.log".into(), offset: 7, position: Some(Position::FIRST) };
+                let place = Location { file: "1.log".into(), offset: 7, position: Some(Position::FIRST) };
                 Err(Error::Damaged { place, cause: "checksum".into() })
             }
             _ if fault == Fault::Panic as u8 => panic!("planted"),

@@ -460,12 +460,13 @@ pub(super) fn give<P: Projection>(
     rows: &Tx<'_>,
     batching: Batching,
 ) -> Result<(), FailedAt> {
-    let is_one = events.len() == 1;
-    let read = |(index, stored): (usize, RecordedEvent)| {
-        codec::recorded::<P::Event>(stored)
-            .map_err(|unreadable| FailedAt { index: Some(index), failure: unreadable.into() })
+    let failed = |index, failure| FailedAt { index: Some(index), failure };
+    // What several events have queued is sent with the checkpoint; of events that are given one by one, each is sent before the
+    // next one is given.
+    let done = || match batching {
+        Batching::AllAtOnce => rows.still_one_transaction(),
+        Batching::OneByOne => rows.flush(),
     };
-    let events = events.into_iter().enumerate().map(read);
     let apply = |events: &[Recorded<P::Event>]| {
         caught(|| {
             rows.still_one_transaction()?;
@@ -474,23 +475,22 @@ pub(super) fn give<P: Projection>(
                 [event] => inside_now(|| projection.apply(event, rows))?,
                 events => inside_now(|| projection.apply_all(events, rows))?,
             }
-            Ok(rows.still_one_transaction()?)
+            Ok(done()?)
         })
     };
-    match batching {
-        Batching::AllAtOnce => {
-            let mut all = Vec::new();
-            for parts in events {
-                all.extend(parts?);
-            }
-            apply(&all).map_err(|failure| FailedAt { index: is_one.then_some(0), failure })
+    let (stored, mut read) = (events.len(), Vec::with_capacity(events.len()));
+    for (index, event) in events.into_iter().enumerate() {
+        match codec::recorded(event).map_err(|unreadable| failed(index, unreadable.into()))? {
+            codec::Parts::One(event) => read.push(event),
+            codec::Parts::Several(parts) => read.extend(parts),
         }
-        Batching::OneByOne => events.enumerate().try_for_each(|(index, parts)| {
-            let mut parts = parts?.into_iter();
-            let applied = parts.try_for_each(|event| apply(std::slice::from_ref(&event)));
-            applied.map_err(|failure| FailedAt { index: Some(index), failure })
-        }),
+        if batching == Batching::OneByOne {
+            let applied = read.iter().map(std::slice::from_ref).try_for_each(apply);
+            applied.map_err(|failure| failed(index, failure))?;
+            read.clear();
+        }
     }
+    apply(&read).map_err(|failure| FailedAt { index: (stored == 1).then_some(0), failure })
 }
 
 /// Applies events in one transaction with the checkpoint before and after them, so that two tasks on one file

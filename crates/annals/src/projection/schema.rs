@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use annals_core::{EventStore, Invalid, Position, RecordedEvent, Result, Witness};
 use annals_state::{
-    AWAY_MAX, Checked, Dialect, Fault, Lease, Params, Session, SqlError, SqlState, StatementChannel, Tx,
-    Unusable, Value, ViewPlace, id_of, position_of, run_blocking,
+    AWAY_MAX, Checked, Dialect, Fault, Lease, Params, Queued, Session, SqlError, SqlState, StatementChannel,
+    Tx, Unusable, ViewPlace, id_of, position_of, run_blocking, translate,
 };
 
 use super::Projection;
@@ -233,22 +233,6 @@ pub(super) enum Lock {
     Skip,
 }
 
-/// Locks the checkpoint in this transaction, which has entered the place, and returns its position. `None` if somebody has
-/// it, or makes the rows again.
-pub(super) async fn lock(
-    session: &mut (dyn Session + '_),
-    place: &ViewPlace,
-    lock: Lock,
-) -> Result<Option<Position>, Fault> {
-    let dialect = place.database().dialect();
-    let sql = match lock {
-        Lock::Wait => "SELECT position FROM annals_checkpoint FOR UPDATE",
-        Lock::Skip => "SELECT position FROM annals_checkpoint FOR UPDATE SKIP LOCKED",
-    };
-    let answer = annals_state::execute(session, dialect, place.schema(), sql, &[]).await?;
-    answer.rows.first().map(|row| Ok(position_of(row)?.0)).transpose()
-}
-
 /// The checkpoint, as the transaction of an append finds it.
 pub(super) enum Locked {
     /// It is locked, at this position, and the log has the event there.
@@ -259,7 +243,7 @@ pub(super) enum Locked {
     OtherHistory(Witness),
 }
 
-/// Locks the checkpoint as [`lock`] does, in a transaction on the database of the log, and compares it with the log.
+/// Locks the checkpoint in a transaction on the database of the log, which has entered the place, and compares it with the log.
 pub(super) async fn lock_with_log(
     session: &mut (dyn Session + '_),
     place: &ViewPlace,
@@ -282,17 +266,22 @@ pub(super) async fn lock_with_log(
     })
 }
 
+/// The statement that notes in the transaction of the rows that everything up to this event is in them.
+fn checkpoint_at(place: &ViewPlace, at: Witness) -> Result<Queued, SqlError> {
+    let sql = "UPDATE annals_checkpoint SET position = ?1, event_id = ?2";
+    let values = (at.position, at.id.as_bytes().as_slice()).values()?;
+    let statement = translate(place.database().dialect(), place.schema(), sql, values.len());
+    let statement = statement.map_err(|problem| SqlError::Statement(problem.into()))?;
+    Ok(Queued { statement: Arc::new(statement), values })
+}
+
 /// Notes in the transaction of the rows that everything up to this event is in them.
 pub(super) async fn set_checkpoint(
     session: &mut (dyn Session + '_),
     place: &ViewPlace,
     at: Witness,
 ) -> Result<(), SqlError> {
-    let dialect = place.database().dialect();
-    let sql = "UPDATE annals_checkpoint SET position = ?1, event_id = ?2";
-    let values: Vec<Value> = (at.position, at.id.as_bytes().as_slice()).values()?;
-    annals_state::execute(session, dialect, place.schema(), sql, &values).await?;
-    Ok(())
+    Ok(session.run_all(&[checkpoint_at(place, at)?]).await?)
 }
 
 /// Why events were not taken in a transaction.
@@ -312,22 +301,44 @@ pub(super) async fn take<P: Projection>(
     batching: Batching,
     deadline: Option<Instant>,
 ) -> Result<(), NotTaken> {
+    let index = (events.len() == 1).then_some(0);
+    let left = take_all_but_queued(session, place, projection, events, batching, deadline).await?;
+    session.run_all(&left).await.map_err(|fault| {
+        let lost = matches!(fault, Fault::Unavailable(_) | Fault::Store(_));
+        NotTaken { failed: FailedAt { index, failure: SqlError::from(fault).into() }, lost }
+    })
+}
+
+/// The same, and returns the statements that are still queued: if the events are taken one by one, there are none.
+async fn take_all_but_queued<P: Projection>(
+    session: &mut (dyn Session + '_),
+    place: &ViewPlace,
+    projection: Arc<P>,
+    events: Vec<RecordedEvent>,
+    batching: Batching,
+    deadline: Option<Instant>,
+) -> Result<Vec<Queued>, NotTaken> {
     if events.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
+    let index = (events.len() == 1).then_some(0);
     let work = move |line: &StatementChannel| {
-        let taken = give(&*projection, events, &Tx::on(line), batching);
-        taken.map_err(|failed| NotTaken { failed, lost: line.is_lost() })
+        let given = give(&*projection, events, &Tx::on(line), batching);
+        let left = given
+            .and_then(|()| line.take_queued().map_err(|error| FailedAt { index, failure: error.into() }));
+        left.map_err(|failed| NotTaken { failed, lost: line.is_lost() })
     };
     let dialect = place.database().dialect();
-    let carried = run_blocking(session, dialect, place.schema(), deadline, work).await;
-    carried.unwrap_or_else(|stopped| {
+    let done = run_blocking(session, dialect, place.schema(), deadline, work).await;
+    done.unwrap_or_else(|stopped| {
         let failed = FailedAt { index: Some(0), failure: HandlerError::from(stopped) };
         Err(NotTaken { failed, lost: true })
     })
 }
 
-/// Applies events in one transaction with the checkpoint before and after them, if the lease is not lost.
+/// Applies events in one transaction with the checkpoint before and after them, if the lease is not lost. It takes four round
+/// trips beside those of the statements of the projection: the first one begins the transaction and locks the checkpoint, the
+/// second one executes what is queued and moves the checkpoint, the third one compares the lease, the last one commits.
 pub(super) async fn apply<P: Projection>(
     place: &ViewPlace,
     projection: Arc<P>,
@@ -337,19 +348,32 @@ pub(super) async fn apply<P: Projection>(
     batching: Batching,
     lease: Option<&Lease>,
 ) -> Result<(), NotApplied> {
-    let mut transaction = place.begin().await.map_err(SqlError::from)?;
-    let found = lock(transaction.session(), place, Lock::Wait).await.map_err(SqlError::from)?;
+    let (mut transaction, found) = place.begin_locked().await.map_err(SqlError::from)?;
     if found != Some(before) {
         transaction.rollback().await;
         return Err(NotApplied::Moved);
     }
-    if let Err(NotTaken { failed, .. }) =
-        take(transaction.session(), place, projection.clone(), events.clone(), batching, None).await
-    {
+    let index = (events.len() == 1).then_some(0);
+    let (session, again) = (transaction.session(), events.clone());
+    let left = take_all_but_queued(session, place, projection.clone(), again, batching, None).await;
+    let mut left = match left {
+        Ok(left) => left,
+        Err(NotTaken { failed, .. }) => {
+            transaction.rollback().await;
+            return Err(NotApplied::Failed(failed));
+        }
+    };
+    let is_queued = !left.is_empty();
+    left.push(checkpoint_at(place, at)?);
+    if let Err(fault) = transaction.session().run_all(&left).await {
+        let failure = SqlError::from(fault);
+        // Without a statement of the projection's it is no event that has failed.
+        if !is_queued {
+            return Err(failure.into());
+        }
         transaction.rollback().await;
-        return Err(NotApplied::Failed(failed));
+        return Err(NotApplied::Failed(FailedAt { index, failure: failure.into() }));
     }
-    set_checkpoint(transaction.session(), place, at).await?;
     // Last, so that the row of the lease is locked for a moment only.
     if let Some(lease) = lease
         && !transaction.is_held(lease).await.map_err(SqlError::from)?

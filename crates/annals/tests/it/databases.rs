@@ -22,6 +22,8 @@ mod losses;
 mod one_place;
 mod password;
 mod processes;
+mod queue;
+mod queue_values;
 mod replica_after_a_loss;
 mod replica_behind;
 mod replica_promoted;

@@ -1,4 +1,4 @@
-//! A manifest: what one backup is made of, as text that people can read and that tells whether it is whole.
+//! A manifest: what one backup is made of, as text that people can read, with a checksum of itself.
 //!
 //! ```text
 //! annals backup 1
@@ -12,7 +12,7 @@
 //! sum 9c1e…                                                        SHA-256 of all lines above
 //! ```
 
-use annals_core::{Error, Place, Position, Result, StoreId, Timestamp};
+use annals_core::{Error, Location, Position, Result, StoreId, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::BackupStorage;
@@ -214,7 +214,7 @@ pub fn read(storage: &dyn BackupStorage, number: u64) -> Result<Manifest> {
         Ok(())
     });
     let damaged = |cause: &str| {
-        let place = Place { file: name.clone(), offset: 0, position: None };
+        let place = Location { file: name.clone(), offset: 0, position: None };
         Err(Error::Damaged { place, cause: cause.into() })
     };
     if is_too_long {

@@ -39,9 +39,9 @@ pub enum RestorePoint {
 pub struct RestoreOptions {
     /// The work that this is.
     pub work: Arc<Work>,
-    /// Which backup; the newest, if nothing is said.
+    /// Which backup; `None` is the newest.
     pub backup: Option<u64>,
-    /// Up to where; all of it, if nothing is said.
+    /// Up to where; `None` restores all of it.
     pub to: Option<RestorePoint>,
 }
 
@@ -169,7 +169,7 @@ fn chosen(storage: &dyn BackupStorage, number: Option<u64>) -> Result<Manifest> 
     manifest::read(storage, found.ok_or_else(missing)?)
 }
 
-/// The segments that hold what lies up to the point; the point may lie in the last of them.
+/// The segments that hold the log up to the point, which may be inside the last of them.
 fn needed(backup: &Manifest, to: Option<RestorePoint>) -> Result<&[StoredSegment]> {
     let segments = &backup.segments;
     let count = match to {

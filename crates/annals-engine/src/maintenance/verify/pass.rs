@@ -1,7 +1,7 @@
 //! One pass over the log: the checks, segment by segment.
 //!
 //! What is found in a segment is added to the rest when the segment is done, so a pass that is stopped in the
-//! middle of one is as if it had not begun with it. Next below: `segment::walk`; `salvage` behind damage; `runs`
+//! middle of one begins with that segment again. Next below: `segment::walk`; `salvage` behind damage; `runs`
 //! compares the indexes.
 
 use std::collections::{HashMap, VecDeque};
@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use annals_core::{Position, RecordedEvent, Result, StoreId, SystemClock, Timestamp, Witness};
 
+use super::progress::{self, PassInProgress, Progress};
 use super::runs::Runs;
-use super::standing::{self, Begun, Standing};
 use super::{Damage, LastPass, Lost, OnDamage, Verification, VerifyOptions};
 use crate::disk::Disk;
 use crate::error::Fault;
@@ -23,7 +23,7 @@ use crate::maintenance::salvage::{self, Piece, Spot};
 use crate::maintenance::work::{Watched, Work};
 use crate::proof::digest::LogDigest;
 use crate::proof::{self, Proof};
-use crate::recovery::{Builder, check_next, check_runs, last_used, remains};
+use crate::recovery::{Builder, check_next, check_runs, last_used, torn_tail_end};
 
 /// How far the log reaches.
 pub struct Extent {
@@ -57,18 +57,18 @@ pub fn run(
         Err(fault) => pass.note(fault, Lost::Nothing)?,
     }
     pass.proof = identity.map(|store| Proof::read(disk, store, Position::MAX));
-    let mut standing = Standing::default();
+    let mut progress = Progress::default();
     if remember {
-        // One that cannot be used is as none.
-        standing = standing::read(disk, identity).ok().flatten().unwrap_or_default();
+        // Unusable progress is ignored.
+        progress = progress::read(disk, identity).ok().flatten().unwrap_or_default();
     }
     let mut index = 0;
-    if let Some(begun) = standing.begun.take().filter(|_| options.resume)
-        && let Some(at) = log.bases.iter().position(|&base| base == begun.segment)
-        && standing::mark(disk, begun.segment).is_ok_and(|mark| mark == begun.mark)
+    if let Some(current) = progress.current.take().filter(|_| options.resume)
+        && let Some(at) = log.bases.iter().position(|&base| base == current.segment)
+        && progress::mark(disk, current.segment).is_ok_and(|mark| mark == current.mark)
     {
         index = at;
-        pass.take_up(begun);
+        pass.resume(current);
     }
     let total = total(disk, &log.bases)?;
     pass.work.set_done(pass.found.bytes);
@@ -82,13 +82,13 @@ pub fn run(
             Ok(()) => {}
             Err(Fault::Io { .. }) if options.work.is_stopped() => {
                 pass.found.finished = false;
-                pass.save(&mut standing, remember, base, true);
+                pass.save(&mut progress, remember, base, true);
                 return Ok((pass.found, None));
             }
             Err(fault) => return Err(fault.into()),
         }
         if let Some(next) = next {
-            pass.save(&mut standing, remember, next, false);
+            pass.save(&mut progress, remember, next, false);
         }
         index += 1;
     }
@@ -101,7 +101,7 @@ pub fn run(
         pass.found.digest = digest.log().iter().map(|byte| format!("{byte:02x}")).collect();
     }
     if remember {
-        pass.remember(&mut standing);
+        pass.remember(&mut progress);
     }
     let known = pass.durable.map_or(Position::ZERO, |known| known.position);
     let durable = if log.head.is_some() { pass.last } else { pass.proven };
@@ -140,11 +140,11 @@ struct Pass<'a> {
     proven: Option<Witness>,
     runs: Runs,
     /// Whether the last segment says that another one follows.
-    goes_on: bool,
+    continues: bool,
     /// Newest version of each stream, by the hash of its name.
     versions: HashMap<u64, u64>,
     started_at: Timestamp,
-    /// Bytes that were verified when the standing was written last.
+    /// Bytes that were verified when the progress was written last.
     saved: u64,
 }
 
@@ -162,7 +162,7 @@ pub struct Findings {
     /// Digest of the log up to here; none behind damage.
     digest: Option<LogDigest>,
     /// Whether the segment says that another one follows.
-    goes_on: bool,
+    continues: bool,
     /// The last event that was looked at.
     last: Option<Witness>,
     /// Frames of which no later one says that they were durable: their positions, each with the event before it.
@@ -184,14 +184,14 @@ impl Findings {
     }
 
     /// Looks at the next event, which begins at this byte of the file.
-    fn follow(&mut self, before: &HashMap<u64, u64>, event: &RecordedEvent, byte: u64, name: &str) {
+    fn add_event(&mut self, before: &HashMap<u64, u64>, event: &RecordedEvent, byte: u64, name: &str) {
         let hash = xxhash_rust::xxh3::xxh3_64(event.stream.as_str().as_bytes());
         let known = self.versions.get(&hash).or_else(|| before.get(&hash)).copied().unwrap_or_default();
         let version = event.version.get();
         // Where events are lost, the versions of their streams are too: that is reported already.
         if version != known + 1 && !(self.lossy && version > known) {
             let problem = format!("stream `{}` goes from version {known} to {version}", event.stream);
-            self.tell(name, byte, Some(event.position), problem, Lost::Nothing);
+            self.report(name, byte, Some(event.position), problem, Lost::Nothing);
         }
         self.versions.insert(hash, version);
         self.events += 1;
@@ -217,8 +217,8 @@ impl Findings {
         }
     }
 
-    fn tell(&mut self, file: &str, offset: u64, position: Option<Position>, problem: String, lost: Lost) {
-        let place = annals_core::Place { file: file.to_owned(), offset, position };
+    fn report(&mut self, file: &str, offset: u64, position: Option<Position>, problem: String, lost: Lost) {
+        let place = annals_core::Location { file: file.to_owned(), offset, position };
         self.lossy |= lost != Lost::Nothing;
         self.damage.push(Damage { place, problem, lost });
     }
@@ -239,7 +239,7 @@ impl<'a> Pass<'a> {
             last: None,
             proven: None,
             runs: Runs::default(),
-            goes_on: false,
+            continues: false,
             versions: HashMap::new(),
             started_at: now(),
             saved: 0,
@@ -247,13 +247,13 @@ impl<'a> Pass<'a> {
     }
 
     /// Resumes where an earlier pass had stopped.
-    fn take_up(&mut self, begun: Begun) {
-        self.expected = begun.segment;
-        self.started_at = begun.started_at;
-        self.digest = begun.digest;
-        self.versions = begun.versions;
-        self.found = begun.found;
-        self.found.resumed = Some(begun.segment);
+    fn resume(&mut self, current: PassInProgress) {
+        self.expected = current.segment;
+        self.started_at = current.started_at;
+        self.digest = current.digest;
+        self.versions = current.versions;
+        self.found = current.found;
+        self.found.resumed = Some(current.segment);
         self.saved = self.found.bytes;
         self.runs.pass_over(self.found.damage.iter().map(|damage| damage.place.file.as_str()));
         if let Some(on_damage) = &self.on_damage {
@@ -295,7 +295,7 @@ impl<'a> Pass<'a> {
             let problem =
                 format!("the log has no segment with position {}; this one comes next", self.expected);
             let lost = Lost::between(self.expected, base);
-            findings.tell(&name, 0, Some(self.expected), problem, lost);
+            findings.report(&name, 0, Some(self.expected), problem, lost);
         }
         let file = self.disk.open(&name).map_err(Fault::io("open", &name))?;
         let length = file.length().map_err(Fault::io("read the length of", &name))?;
@@ -304,7 +304,7 @@ impl<'a> Pass<'a> {
         let end = match SegmentHeader::read(&*watched, base) {
             Ok(header) if *self.store.get_or_insert(header.store) != header.store => {
                 let problem = "the segment is of another log".to_owned();
-                findings.tell(&name, 16, Some(base), problem, limit.lost_from(base));
+                findings.report(&name, 16, Some(base), problem, limit.lost_from(base));
                 base
             }
             Ok(header) => self.known(&Segment::new(header, watched.clone()), limit, &mut findings)?,
@@ -314,7 +314,7 @@ impl<'a> Pass<'a> {
                 let headless = Headless { disk, file: &*watched, base, next, store, before, work };
                 let origin = headless.timeless_origin()?;
                 let lost = if origin.is_some() { Lost::Nothing } else { limit.lost_from(base) };
-                findings.tell(&place.file, place.offset, place.position, problem, lost);
+                findings.report(&place.file, place.offset, place.position, problem, lost);
                 findings.digest = None;
                 match origin {
                     Some(origin) => {
@@ -329,7 +329,7 @@ impl<'a> Pass<'a> {
         };
         for byte in watched.unreadable() {
             let problem = "the disk does not read these 4,096 bytes".to_owned();
-            findings.tell(&name, byte, None, problem, Lost::Nothing);
+            findings.report(&name, byte, None, problem, Lost::Nothing);
         }
         self.found.bytes += length;
         self.work.set_done(self.found.bytes);
@@ -341,7 +341,7 @@ impl<'a> Pass<'a> {
     fn take_in(&mut self, mut findings: Findings, end: Position, next: Option<Position>) {
         self.found.head = end.previous();
         self.expected = next.unwrap_or(end);
-        self.goes_on = findings.goes_on;
+        self.continues = findings.continues;
         (self.last, self.proven) = (findings.last, findings.proven());
         self.digest = findings.digest.filter(|_| !findings.lossy);
         self.found.segments += 1;
@@ -366,7 +366,7 @@ impl<'a> Pass<'a> {
         let (from, problem) = match self.frames(segment, limit, findings) {
             Ok(end) => match self.ended(segment, &end, limit)? {
                 Ended::Well => {
-                    findings.goes_on = end.finished;
+                    findings.continues = end.finished;
                     if let Some(next) = limit.next {
                         self.next_header(&end, next, findings)?;
                     }
@@ -403,7 +403,7 @@ impl<'a> Pass<'a> {
                 findings.follow_frame(&frame.header);
                 frame.records(|byte, record| {
                     let event = record.event(frame.bytes)?;
-                    findings.follow(&self.versions, &event, byte, &segment.name);
+                    findings.add_event(&self.versions, &event, byte, &segment.name);
                     if compared.is_ok() {
                         compared = findings.compare(self.durable);
                     }
@@ -459,7 +459,7 @@ impl<'a> Pass<'a> {
                 end.next.previous()
             ))),
             (None, Some(head)) if end.next <= head => Ended::Broken(None),
-            (None, None) => match remains(segment, end) {
+            (None, None) => match torn_tail_end(segment, end) {
                 Ok(_) => Ended::Well,
                 Err(Fault::Damaged { problem, .. }) => Ended::Broken(Some(problem)),
                 Err(fault) => return Err(fault),
@@ -484,32 +484,38 @@ impl<'a> Pass<'a> {
                 Piece::Gap(gap) => {
                     let known = problem.take().filter(|_| gap.byte == from.byte);
                     let lost = Lost::between(gap.first, gap.next);
-                    findings.tell(name, gap.byte, Some(gap.first), known.unwrap_or(gap.problem), lost);
+                    findings.report(name, gap.byte, Some(gap.first), known.unwrap_or(gap.problem), lost);
                 }
                 Piece::Whole(whole) => {
                     findings.appends += u64::from(!whole.events.is_empty());
                     for (event, byte) in &whole.events {
-                        findings.follow(&self.versions, event, *byte, name);
+                        findings.add_event(&self.versions, event, *byte, name);
                     }
-                    findings.goes_on |= whole.mark == Some(Mark::End);
+                    findings.continues |= whole.mark == Some(Mark::End);
                 }
             }
         }
         let end = pieces.at();
         let lost = limit.lost_from(end.next);
         let is_end = limit.next.is_none() && limit.head.is_none();
-        let told = problem.is_some() && end.byte == from.byte;
+        let is_known = problem.is_some() && end.byte == from.byte;
         if let Some(problem) = problem {
             // The frames are whole, but not the right ones; or nothing is whole from there on.
-            findings.tell(name, from.byte, Some(from.next), problem, if told { lost } else { Lost::Nothing });
+            findings.report(
+                name,
+                from.byte,
+                Some(from.next),
+                problem,
+                if is_known { lost } else { Lost::Nothing },
+            );
         }
-        if !told && !is_end && lost != Lost::Nothing {
+        if !is_known && !is_end && lost != Lost::Nothing {
             let problem = "a frame is broken, and no frame behind it is whole".to_owned();
-            findings.tell(name, end.byte, Some(end.next), problem, lost);
+            findings.report(name, end.byte, Some(end.next), problem, lost);
         }
-        if !told && is_end && last_used(segment.file, name, segment.origin, end.byte)? > end.byte {
+        if !is_known && is_end && last_used(segment.file, name, segment.origin, end.byte)? > end.byte {
             let problem = "what stands there is no whole frame of this log".to_owned();
-            findings.tell(name, end.byte, Some(end.next), problem, lost);
+            findings.report(name, end.byte, Some(end.next), problem, lost);
         }
         Ok(end.next)
     }
@@ -518,13 +524,13 @@ impl<'a> Pass<'a> {
     fn check_end(&mut self, segments: usize) -> Result<(), Fault> {
         let names = self.disk.list().map_err(Fault::io("list", "the log"))?;
         let head = self.expected.previous();
-        let whole = if self.goes_on {
+        let whole = if self.continues {
             let name = file_name(self.expected);
             Err(Fault::damaged(
                 &name,
                 0,
                 Some(self.expected),
-                "the segment is gone; the one in front says that it was there",
+                "the segment is gone; the one before it says that it was there",
             ))
         } else {
             identity::check(self.store, segments).and_then(|()| check_runs(&names, head))
@@ -542,13 +548,13 @@ impl<'a> Pass<'a> {
     }
 
     /// Records that the pass has reached this segment; not each time, if there is much to write.
-    fn save(&mut self, standing: &mut Standing, remember: bool, segment: Position, now: bool) {
+    fn save(&mut self, progress: &mut Progress, remember: bool, segment: Position, now: bool) {
         const STREAM_BYTES: u64 = 16;
         let due =
             self.found.bytes.saturating_sub(self.saved) >= 4 * STREAM_BYTES * self.versions.len() as u64;
         let Some(store) = self.store.filter(|_| remember && (now || due)) else { return };
-        let Ok(mark) = standing::mark(self.disk, segment) else { return };
-        let begun = Begun {
+        let Ok(mark) = progress::mark(self.disk, segment) else { return };
+        let current = PassInProgress {
             started_at: self.started_at,
             segment,
             mark,
@@ -556,19 +562,19 @@ impl<'a> Pass<'a> {
             digest: self.digest.clone(),
             versions: std::mem::take(&mut self.versions),
         };
-        standing.begun = Some(begun);
-        standing::write(self.disk, store, standing);
-        self.versions = standing.begun.take().map(|begun| begun.versions).unwrap_or_default();
+        progress.current = Some(current);
+        progress::write(self.disk, store, progress);
+        self.versions = progress.current.take().map(|current| current.versions).unwrap_or_default();
         self.saved = self.found.bytes;
     }
 
     /// Writes down that the pass has reached the end.
-    fn remember(&self, standing: &mut Standing) {
+    fn remember(&self, progress: &mut Progress) {
         let Some(store) = self.found.store else { return };
         let damage = self.found.damage.len() as u64;
-        standing.last = Some(LastPass { finished_at: now(), head: self.found.head, damage });
-        standing.begun = None;
-        standing::write(self.disk, store, standing);
+        progress.last = Some(LastPass { finished_at: now(), head: self.found.head, damage });
+        progress.current = None;
+        progress::write(self.disk, store, progress);
     }
 }
 

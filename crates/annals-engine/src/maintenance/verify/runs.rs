@@ -41,7 +41,7 @@ impl Default for Runs {
 }
 
 impl Runs {
-    /// Of these files enough was told.
+    /// Leaves out these files: their damage was reported already.
     pub fn pass_over<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
         self.done.borrow_mut().extend(names.map(str::to_owned));
     }
@@ -156,7 +156,7 @@ impl Runs {
         let is = (ending.store, ending.segment, ending.salt, ending.byte, ending.link, ending.recorded_at);
         let header = &segment.header;
         let should = (header.store, header.base, segment.origin.salt, end.byte, end.link, end.recorded_at);
-        // The last frame may stand in the segment in front: then this one has none yet.
+        // The last frame may be in the previous segment: then this one has none yet.
         if is == should && (ending.frame == end.frame || end.frame == (0, 0)) {
             return Ok(());
         }

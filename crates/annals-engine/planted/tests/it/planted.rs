@@ -1,7 +1,7 @@
 //! The tests of the tests: bugs are planted in the engine, or between it and its disk, and the simulation that finds
 //! nothing in the engine as it is must find each of them, on the same schedules.
 //!
-//! Run by `cargo test -p annals-engine --features planted --test it planted`, as `cargo xtask test` does.
+//! Run by `cargo xtask planted`, and so by `cargo xtask test`.
 
 use std::io;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ planted! {
     keys_that_are_forgotten_at_open_are_caught: ForgetsKeysAtOpen by Stops;
     frames_that_are_taken_unchecked_are_caught: TakesFramesUnchecked by Groups, Flips, Lives, Stops;
     damage_that_is_taken_for_the_end_is_caught: TakesDamageForTheEnd by Flips;
-    remains_that_are_left_are_caught: LeavesRemains by Groups;
+    a_torn_tail_that_is_left_is_caught: LeavesTheTornTail by Groups;
     a_last_group_that_is_not_written_again_is_caught: DoesNotWriteAgain by Failures, Lives;
     what_is_found_and_not_synced_is_caught: DoesNotSyncWhatItFound by Stops, Failures, Lives;
     what_is_noted_to_be_durable_before_the_sync_is_caught: NotesBeforeTheSync by Stops, Failures;

@@ -1,8 +1,8 @@
-//! How far a verification has come, in a derived file beside the log.
+//! Progress of a verification, in a derived file beside the log.
 //!
 //! ```text
-//! | magic 8 | store 16 | last pass: 0, or 1 | time 8 | head 8 | damage 8 | begun: 0, or 1 ... | crc 4 |
-//! begun:  started 8 | segment 8 | mark 8 | figures 5 x 8 | head 8 | digest | damage ... | n x (hash 8, version 8)
+//! | magic 8 | store 16 | last pass: 0, or 1 | time 8 | head 8 | damage 8 | current: 0, or 1 ... | crc 4 |
+//! current:  started 8 | segment 8 | mark 8 | figures 5 x 8 | head 8 | digest | damage ... | n x (hash 8, version 8)
 //! ```
 //!
 //! It is bound to the log by its identity, and to this history of the log by a mark, the hash of the header of the
@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use annals_core::{Place, Position, StoreId, Timestamp};
+use annals_core::{Location, Position, StoreId, Timestamp};
 
 use super::{Damage, LastPass, Lost, Verification};
 use crate::disk::Disk;
@@ -26,16 +26,16 @@ const MAGIC: &[u8; 8] = b"ANNALSV1";
 
 /// What is known of verifications of a log.
 #[derive(Debug, Default)]
-pub struct Standing {
+pub struct Progress {
     /// The last one that reached the end.
     pub last: Option<LastPass>,
     /// The one that has not.
-    pub begun: Option<Begun>,
+    pub current: Option<PassInProgress>,
 }
 
 /// A pass that has not reached the end.
 #[derive(Debug)]
-pub struct Begun {
+pub struct PassInProgress {
     /// When it began.
     pub started_at: Timestamp,
     /// The segment that comes next.
@@ -61,11 +61,11 @@ pub fn mark(disk: &dyn Disk, segment: Position) -> Result<u64, Fault> {
 
 /// The last pass over the log on this disk.
 pub fn last(disk: &dyn Disk, store: Option<StoreId>) -> Result<Option<LastPass>, Fault> {
-    Ok(read(disk, store)?.and_then(|standing| standing.last))
+    Ok(read(disk, store)?.and_then(|progress| progress.last))
 }
 
 /// Reads the file; `None` if it cannot be used for this log.
-pub fn read(disk: &dyn Disk, store: Option<StoreId>) -> Result<Option<Standing>, Fault> {
+pub fn read(disk: &dyn Disk, store: Option<StoreId>) -> Result<Option<Progress>, Fault> {
     let names = disk.list().map_err(Fault::io("list", "the log"))?;
     if !names.iter().any(|name| name == NAME) {
         return Ok(None);
@@ -79,8 +79,8 @@ pub fn read(disk: &dyn Disk, store: Option<StoreId>) -> Result<Option<Standing>,
 }
 
 /// Writes it, as a whole or not at all.
-pub fn write(disk: &dyn Disk, store: StoreId, standing: &Standing) {
-    let written = small_file::replace(disk, NAME, &encode(store, standing))
+pub fn write(disk: &dyn Disk, store: StoreId, progress: &Progress) {
+    let written = small_file::replace(disk, NAME, &encode(store, progress))
         .and_then(|()| disk.sync_directory().map_err(Fault::io("sync the directory of", NAME)));
     if let Err(fault) = written {
         tracing::warn!(
@@ -90,28 +90,28 @@ pub fn write(disk: &dyn Disk, store: StoreId, standing: &Standing) {
     }
 }
 
-fn encode(store: StoreId, standing: &Standing) -> Vec<u8> {
-    let streams = standing.begun.as_ref().map_or(0, |begun| begun.versions.len());
+fn encode(store: StoreId, progress: &Progress) -> Vec<u8> {
+    let streams = progress.current.as_ref().map_or(0, |current| current.versions.len());
     let mut out = Vec::with_capacity(512 + 16 * streams);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(store.as_bytes());
-    out.push(u8::from(standing.last.is_some()));
-    if let Some(last) = &standing.last {
+    out.push(u8::from(progress.last.is_some()));
+    if let Some(last) = &progress.last {
         number(&mut out, last.finished_at.as_micros().cast_unsigned());
         number(&mut out, last.head.get());
         number(&mut out, last.damage);
     }
-    out.push(u8::from(standing.begun.is_some()));
-    if let Some(begun) = &standing.begun {
-        let found = &begun.found;
-        number(&mut out, begun.started_at.as_micros().cast_unsigned());
-        number(&mut out, begun.segment.get());
-        number(&mut out, begun.mark);
+    out.push(u8::from(progress.current.is_some()));
+    if let Some(current) = &progress.current {
+        let found = &current.found;
+        number(&mut out, current.started_at.as_micros().cast_unsigned());
+        number(&mut out, current.segment.get());
+        number(&mut out, current.mark);
         let figures = [found.segments, found.appends, found.events, found.bytes, found.indexes];
         figures.iter().for_each(|&figure| number(&mut out, figure));
         number(&mut out, found.head.get());
         let mut digest = Vec::new();
-        begun.digest.iter().for_each(|begun| begun.encode(&mut digest));
+        current.digest.iter().for_each(|known| known.encode(&mut digest));
         blob(&mut out, &digest);
         number(&mut out, found.damage.len() as u64);
         for damage in &found.damage {
@@ -126,8 +126,8 @@ fn encode(store: StoreId, standing: &Standing) -> Vec<u8> {
             };
             [kind, first, last].iter().for_each(|&part| number(&mut out, part));
         }
-        number(&mut out, begun.versions.len() as u64);
-        for (&hash, &version) in &begun.versions {
+        number(&mut out, current.versions.len() as u64);
+        for (&hash, &version) in &current.versions {
             number(&mut out, hash);
             number(&mut out, version);
         }
@@ -148,7 +148,7 @@ fn blob(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-fn decode(bytes: &[u8], store: Option<StoreId>) -> Option<Standing> {
+fn decode(bytes: &[u8], store: Option<StoreId>) -> Option<Progress> {
     let (bytes, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     if crc32c::crc32c(bytes) != get_u32(crc) {
         return None;
@@ -161,15 +161,15 @@ fn decode(bytes: &[u8], store: Option<StoreId>) -> Option<Standing> {
     if store.is_some_and(|store| store != of) {
         return None;
     }
-    let mut standing = Standing::default();
+    let mut progress = Progress::default();
     if reader.take(1)? == [1] {
         let finished_at = reader.time()?;
-        standing.last = Some(LastPass { finished_at, head: reader.position()?, damage: reader.number()? });
+        progress.last = Some(LastPass { finished_at, head: reader.position()?, damage: reader.number()? });
     }
     if reader.take(1)? == [1] {
-        standing.begun = Some(reader.begun(of)?);
+        progress.current = Some(reader.current(of)?);
     }
-    reader.0.is_empty().then_some(standing)
+    reader.0.is_empty().then_some(progress)
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -215,7 +215,7 @@ impl<'a> Reader<'a> {
         let file = self.text()?;
         let offset = self.number()?;
         let position = self.position()?;
-        let place = Place { file, offset, position: (position > Position::ZERO).then_some(position) };
+        let place = Location { file, offset, position: (position > Position::ZERO).then_some(position) };
         let problem = self.text()?;
         let (kind, first, last) = (self.number()?, self.position()?, self.position()?);
         let lost = match kind {
@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
         Some(Damage { place, problem, lost })
     }
 
-    fn begun(&mut self, store: StoreId) -> Option<Begun> {
+    fn current(&mut self, store: StoreId) -> Option<PassInProgress> {
         let started_at = self.time()?;
         let segment = self.position()?;
         let mark = self.number()?;
@@ -248,7 +248,7 @@ impl<'a> Reader<'a> {
         let streams = usize::try_from(self.number()?).ok()?;
         let pairs = self.take(streams.checked_mul(16)?)?.chunks_exact(16);
         let versions = pairs.map(|pair| (get_u64(pair), get_u64(&pair[8..]))).collect();
-        Some(Begun { started_at, segment, mark, found, digest, versions })
+        Some(PassInProgress { started_at, segment, mark, found, digest, versions })
     }
 }
 
@@ -257,8 +257,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_standing_is_read_as_it_was_written_and_only_whole() {
-        let place = Place { file: "x.seg".to_owned(), offset: 7, position: None };
+    fn progress_is_read_as_it_was_written_and_only_whole() {
+        let place = Location { file: "x.seg".to_owned(), offset: 7, position: None };
         let lost = Lost::Events { first: Position::new(3), last: Position::new(5) };
         let found = Verification {
             store: Some(StoreId::from_bytes([7; 16])),
@@ -268,7 +268,7 @@ mod tests {
         };
         let mut digest = LogDigest::default();
         digest.append(Position::FIRST, Timestamp::MIN, &[[7; 32]]);
-        let begun = Begun {
+        let current = PassInProgress {
             started_at: Timestamp::from_micros(5),
             segment: Position::new(9),
             mark: 77,
@@ -278,13 +278,13 @@ mod tests {
         };
         let last = LastPass { finished_at: Timestamp::from_micros(4), head: Position::new(2), damage: 1 };
         let store = StoreId::from_bytes([7; 16]);
-        let bytes = encode(store, &Standing { last: Some(last), begun: Some(begun) });
+        let bytes = encode(store, &Progress { last: Some(last), current: Some(current) });
         let read = decode(&bytes, Some(store)).unwrap();
         assert_eq!(read.last, Some(last));
-        let begun = read.begun.unwrap();
-        assert_eq!((begun.found, begun.segment, begun.mark), (found, Position::new(9), 77));
-        assert_eq!(begun.digest, Some(digest));
-        assert_eq!(begun.versions, HashMap::from([(1, 2), (3, 4)]));
+        let current = read.current.unwrap();
+        assert_eq!((current.found, current.segment, current.mark), (found, Position::new(9), 77));
+        assert_eq!(current.digest, Some(digest));
+        assert_eq!(current.versions, HashMap::from([(1, 2), (3, 4)]));
         assert!(decode(&bytes, Some(StoreId::from_bytes([8; 16]))).is_none());
         for length in 0..bytes.len() {
             assert!(decode(&bytes[..length], None).is_none(), "{length}");

@@ -1,10 +1,12 @@
-//! Bugs that are planted on purpose, to see that the tests catch them. Without the feature `planted` no store has one,
-//! and asking for it compiles to nothing.
+//! Bugs that are planted on purpose, to see that the tests catch them. The engine has none: this file and the patches beside it
+//! are applied to a copy of it, by `cargo xtask planted`.
 //!
-//! A bug is planted on a thread: each store that is opened there has it from then on, on all threads that it starts.
-//! `tests/it/planted.rs` plants them one after the other.
+//! All are in the copy, and none is active unless it is planted on a thread: each store that is opened there has it from
+//! then on, on all threads that it starts. `tests/it/planted.rs` and `src/model/planted.rs` plant them one by one.
 
-/// A bug that somebody might write.
+use std::cell::Cell;
+
+/// A bug that somebody might write. The patch of each has its name: `forgets_to_wake.patch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// Appends are acknowledged when they are written; the next group syncs them.
@@ -35,8 +37,8 @@ pub enum Bug {
     TakesFramesUnchecked,
     /// Whatever follows it, a broken frame is the end of the log.
     TakesDamageForTheEnd,
-    /// What is behind the last whole frame stays there.
-    LeavesRemains,
+    /// A torn tail stays there.
+    LeavesTheTornTail,
     /// The last group, which may never have been synced, is not written again.
     DoesNotWriteAgain,
     /// What was found, and may never have been synced, is not synced.
@@ -51,73 +53,43 @@ pub enum Bug {
     ShowsWhatIsStaged,
     /// A view takes the lists first, and then the head.
     TakesTheListsFirst,
-    /// An append that comes alone is executed although another thread writes.
-    TakesATurnThatIsTaken,
-    /// Who calls the thread does not wake it.
+    /// An append that comes alone is executed by its caller although there is a leader.
+    HasTwoLeaders,
+    /// A caller that calls the thread does not wake it.
     ForgetsToWake,
 }
 
-/// The bug of a store, if it has one.
-#[derive(Clone, Copy, Debug, Default)]
+thread_local!(static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) });
+
+/// Gives this bug, or none, to what is opened on this thread from now on.
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
+
+/// Whether this bug is planted on this thread.
+pub fn has(bug: Bug) -> bool {
+    Planted::here().is(bug)
+}
+
+/// The bug of a store, if it has one: callers of a store may be on any thread.
+#[derive(Clone, Copy, Debug)]
 pub struct Planted {
-    #[cfg(feature = "planted")]
     bug: Option<Bug>,
 }
 
-#[cfg(feature = "planted")]
-mod on_this_thread {
-    use std::cell::Cell;
-
-    use super::{Bug, Planted};
-
-    thread_local!(static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) });
-
-    /// What is opened on this thread from now on has this bug, or none.
-    pub fn plant(bug: Option<Bug>) {
-        PLANTED.set(bug);
-    }
-
-    impl Planted {
-        /// What is planted on this thread.
-        pub fn here() -> Self {
-            Self { bug: PLANTED.get() }
-        }
-
-        /// Whether it is this one.
-        pub fn is(self, bug: Bug) -> bool {
-            self.bug == Some(bug)
-        }
-
-        /// Plants the same on this thread.
-        pub fn take_along(self) {
-            plant(self.bug);
-        }
-    }
-}
-
-#[cfg(feature = "planted")]
-pub use on_this_thread::plant;
-
-#[cfg(not(feature = "planted"))]
 impl Planted {
-    /// None.
-    pub const fn here() -> Self {
-        Self {}
+    /// What is planted on this thread.
+    pub fn here() -> Self {
+        Self { bug: PLANTED.get() }
     }
 
-    /// It is not.
-    pub const fn is(self, _: Bug) -> bool {
-        false
+    /// Whether it is this one.
+    pub fn is(self, bug: Bug) -> bool {
+        self.bug == Some(bug)
     }
 
-    /// Does nothing.
-    pub const fn take_along(self) {}
-}
-
-impl Planted {
-    /// Whether a failure to do this is to be forgiven.
-    pub fn forgives(self, action: &str) -> bool {
-        action == "sync" && self.is(Bug::GoesOnAfterAFailedSync)
-            || action == "write" && self.is(Bug::GoesOnAfterAFailedWrite)
+    /// Plants the same on this thread.
+    pub fn take_along(self) {
+        plant(self.bug);
     }
 }

@@ -18,8 +18,8 @@ const CACHE_BYTES: usize = 8 << 20;
 /// Streams that are looked at at once.
 const STREAMS: usize = 256;
 
-/// Tells it of the positions that were lost since it was told last.
-pub fn tell(copy: &mut Copy<'_>) -> Result<()> {
+/// Reports the streams of the events that were lost since the last report.
+pub fn report(copy: &mut Copy<'_>) -> Result<()> {
     let lost = std::mem::take(&mut copy.lost);
     let (Some(first), Some(last)) =
         (lost.iter().map(|lost| lost.start).min(), lost.iter().map(|lost| lost.end).max())
@@ -40,23 +40,23 @@ pub fn tell(copy: &mut Copy<'_>) -> Result<()> {
         before.end = if touches { before.end.max(next.end) } else { before.end };
         touches
     });
-    let mut told = first;
+    let mut reported = first;
     for ((from, to), name) in runs.into_iter().filter(|((_, to), _)| *to >= first) {
         let Ok(file) = copy.source.open(&name) else { continue };
         let Ok(index) = FileIndex::open(&name, file, from, cache.clone()) else { continue };
         let is_ours = copy.done.source.is_none_or(|id| id == index.ending().store);
-        if to < told || index.last() != to || !is_ours {
+        if to < reported || index.last() != to || !is_ours {
             continue;
         }
-        let from = from.max(told);
+        let from = from.max(reported);
         let parts = lost.iter().map(|lost| lost.start.max(from)..lost.end.min(to.next()));
         look_through(copy, &index, &parts.filter(|part| part.start < part.end).collect::<Vec<_>>())?;
-        told = to.next();
+        reported = to.next();
     }
     Ok(())
 }
 
-/// Tells which streams an index has at these positions.
+/// Reports which streams an index has at these positions.
 fn look_through(copy: &mut Copy<'_>, index: &FileIndex, parts: &[Range<Position>]) -> Result<()> {
     if parts.is_empty() {
         return Ok(());
@@ -99,7 +99,7 @@ fn of_stream(
         }
         let position = index.base().plus(u64::from(places[from]));
         let (first, last) = (version(from), version(to - 1));
-        copy.say(Note::Gone { stream: stream.to_owned(), first, last, position })?;
+        copy.note(Note::Gone { stream: stream.to_owned(), first, last, position })?;
         from = to;
     }
     Ok(())
