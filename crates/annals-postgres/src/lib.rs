@@ -15,10 +15,11 @@
 //!
 //! The files, in the order in which they are best read: `store`, `append` (what the writer of `annals_sql` says to write
 //! groups), `read`, `matching` (queries), `watch` (wakes who waits), `schema` (migrations), `relocation` (to another database),
-//! `owner` (whose place it is), `options`, `session`,
+//! `owner` (whose place it is), `backend` (what `annals` opens), `options`, `session`,
 //! `row`, `error`; `state` (for what lies beside a log, and for projections in the transaction of an append) and `value`.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod store;
 
 mod append;
@@ -38,9 +39,8 @@ mod owner;
 mod relocation;
 mod row;
 
+pub use backend::PostgresBackend;
 pub use options::Options;
-pub use owner::claim;
-pub use relocation::{adopt, fence, is_fenced};
 pub use schema::migrate;
 pub use state::PostgresState;
 pub use store::PostgresStore;
