@@ -5,32 +5,34 @@
 
 use std::ffi::OsStr;
 use std::fmt::Display;
-use std::marker::PhantomData;
 use std::str::FromStr;
 
-use annals_core::{redacted, without_secrets};
+use annals::backend::Backends;
+use annals_core::{StoreUrl, redacted, without_secrets};
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
 
 /// The parser of an address, for clap.
-pub(crate) fn parser<T>() -> AddressParser<T> {
-    AddressParser(PhantomData)
+pub(crate) fn parser<T: FromStr<Err: Display>>() -> AddressParser<T> {
+    AddressParser(|text| text.parse().map_err(|error: T::Err| error.to_string()))
+}
+
+/// The parser of a store's address: of the kinds of store that there are.
+pub(crate) fn store_parser() -> AddressParser<StoreUrl> {
+    AddressParser(|text| Backends::default().parse(text).map_err(|invalid| invalid.to_string()))
 }
 
 /// Parses an address and never shows it.
-pub(crate) struct AddressParser<T>(PhantomData<fn() -> T>);
+pub(crate) struct AddressParser<T>(fn(&str) -> Result<T, String>);
 
 impl<T> Clone for AddressParser<T> {
     fn clone(&self) -> Self {
-        parser()
+        Self(self.0)
     }
 }
 
-impl<T> TypedValueParser for AddressParser<T>
-where
-    T: FromStr<Err: Display> + Clone + Send + Sync + 'static,
-{
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for AddressParser<T> {
     type Value = T;
 
     fn parse_ref(&self, _: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, Error> {
@@ -39,7 +41,7 @@ where
             None => arg.get_id().to_string(),
         });
         let parsed = match value.to_str() {
-            Some(text) => text.parse().map_err(|error: T::Err| error.to_string()),
+            Some(text) => (self.0)(text),
             None => Err("is not UTF-8".to_owned()),
         };
         parsed.map_err(|problem| Error::raw(ErrorKind::ValueValidation, format!("{name}: {problem}\n")))

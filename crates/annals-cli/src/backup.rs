@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::address::parser;
+use crate::address::{parser, store_parser};
 use crate::backup_storage::{Destination, cause};
 use crate::exit::Failure;
 use crate::output::{Column, Output, Style, thousands};
@@ -46,7 +46,7 @@ pub(crate) struct Backup {
     #[arg(long)]
     json: bool,
     /// The store: `file:DIRECTORY`
-    #[arg(long = "store", env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = parser::<StoreUrl>(), required_unless_present = "list")]
+    #[arg(long = "store", env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = store_parser(), required_unless_present = "list")]
     store: Option<StoreUrl>,
 }
 

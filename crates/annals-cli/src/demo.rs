@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 
 use self::progress::Progress;
 use self::report::Report;
-use crate::address::parser;
+use crate::address::store_parser;
 use crate::files;
 use crate::output::{Output, note, thousands};
 use crate::{serve, stop};
@@ -47,7 +47,7 @@ Run again, the demo adds nothing; killed, it resumes where it was.")]
 pub(crate) struct Demo {
     /// The store: `file:DIRECTORY` (created if need be), `postgres://…`, `mysql://…`, or `memory:`, which ends with the
     /// command
-    #[arg(long, env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = parser::<StoreUrl>(), default_value = "file:./annals-demo")]
+    #[arg(long, env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = store_parser(), default_value = "file:./annals-demo")]
     store: StoreUrl,
     /// The address of console and shop; 127.0.0.1:2113 if nothing is said, none with --once
     #[arg(long, value_name = "HOST:PORT", value_parser = serve::address)]
@@ -169,13 +169,13 @@ impl Demo {
     }
 
     fn say_where(&self, served: Option<&Served>) -> anyhow::Result<()> {
-        let lies = match &self.store {
-            StoreUrl::File(directory) => {
-                let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
+        let lies = match self.store.directory() {
+            Some(directory) => {
+                let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
                 format!("The data lies in {}.", whole.display())
             }
-            StoreUrl::Memory => "The data is in memory and ends with the demo.".to_owned(),
-            database => format!("The data lies in {database}."),
+            None if self.store.is_memory() => "The data is in memory and ends with the demo.".to_owned(),
+            None => format!("The data lies in {}.", self.store),
         };
         self.note(&lies)?;
         match served {

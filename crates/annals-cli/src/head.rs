@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use annals_core::{Position, StoreId, StoreUrl};
+use annals_core::{Position, StoreId};
 use annals_engine::EngineStore;
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -63,7 +63,7 @@ impl Head {
 /// Opens a store that is embedded: only there digests are made.
 pub(crate) fn embedded(store: &StoreOption) -> anyhow::Result<EngineStore> {
     store.must_exist()?;
-    let StoreUrl::File(directory) = &store.url else {
+    let Some(directory) = store.url.directory() else {
         bail!("{} is not an embedded store; name one as file:DIRECTORY", store.url);
     };
     let opened = EngineStore::open_to_read(directory, options()?);

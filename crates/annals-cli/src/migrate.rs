@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use annals_core::StoreUrl;
+use annals::backend::Backends;
 use annals_engine::Work;
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -39,19 +39,14 @@ impl Migrate {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let url = &self.store.url;
         let cannot = || format!("cannot migrate {url}");
-        let done = match url {
-            StoreUrl::Postgres(address) => {
-                steps(annals_postgres::migrate(address.expose()).await.with_context(cannot)?)
-            }
-            StoreUrl::MySql(address) => {
-                steps(annals_mysql::migrate(address.expose()).await.with_context(cannot)?)
-            }
-            StoreUrl::File(_) => match self.embedded().await?.with_context(cannot)? {
+        let done = match Backends::default().find(url)?.maintenance() {
+            Some(maintenance) => steps(maintenance.migrate(url).await.with_context(cannot)?),
+            None if self.store.is_embedded() => match self.embedded().await?.with_context(cannot)? {
                 0 => String::new(),
                 1 => ": 1 index was of an earlier version".to_owned(),
                 indexes => format!(": {indexes} indexes were of an earlier version"),
             },
-            other => bail!("cannot migrate {other}: nothing of it is of an earlier version"),
+            None => bail!("cannot migrate {url}: nothing of it is of an earlier version"),
         };
         let mut output = Output::standard();
         output.line(&format!("{url} is up to date{done}"))?;

@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::address::parser;
+use crate::address::store_parser;
 use crate::begin::Place;
 use crate::exit::{NotFound, Usage};
 use crate::files;
@@ -48,7 +48,7 @@ pub(crate) struct Receipt {
     #[arg(long, requires = "check")]
     json: bool,
     /// The store: `file:DIRECTORY`
-    #[arg(long = "store", env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = parser::<StoreUrl>())]
+    #[arg(long = "store", env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = store_parser())]
     store: Option<StoreUrl>,
 }
 

@@ -21,7 +21,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::address::parser;
+use crate::address::store_parser;
 use crate::exit::Failure;
 use crate::named::{private_file, refuse_within_store};
 use crate::output::{Output, Style, plain, thousands};
@@ -49,7 +49,7 @@ pub(crate) struct Repair {
     #[command(flatten)]
     store: StoreOption,
     /// The new store: `file:DIRECTORY`, which must not exist
-    #[arg(long, value_name = "URL", value_parser = parser::<StoreUrl>())]
+    #[arg(long, value_name = "URL", value_parser = store_parser())]
     to: StoreUrl,
     /// Answer in JSON
     #[arg(long)]
@@ -105,7 +105,7 @@ impl Repair {
     }
 
     fn tell(&self, repaired: &Repaired, left: &[String], output: &mut Output) -> anyhow::Result<()> {
-        let StoreUrl::File(directory) = &self.to else { bail!("a repaired store is a directory") };
+        let directory = self.to.directory().context("a repaired store is a directory")?;
         for line in &left[..left.len().min(SHOWN)] {
             output.line(&output.styled(&plain(line), Style::Strong))?;
         }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
-use crate::address::parser;
+use crate::address::{parser, store_parser};
 use crate::backup_storage::{Destination, cause};
 use crate::begin::Place;
 use crate::named::refuse_within_store;
@@ -36,7 +36,7 @@ pub(crate) struct Restore {
     #[arg(value_name = "SOURCE", value_parser = parser::<Destination>())]
     source: Destination,
     /// The new store: `file:DIRECTORY`, which must not exist
-    #[arg(long = "store", value_name = "URL", value_parser = parser::<StoreUrl>())]
+    #[arg(long = "store", value_name = "URL", value_parser = store_parser())]
     store: StoreUrl,
     /// Up to here: a position, perhaps as 42@UUID with the id of the event there, which must be in the backup; or a time
     /// such as 2017-04-15T13:00:00Z [default: all of it]

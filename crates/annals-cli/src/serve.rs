@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use annals_core::{EventStore, StoreUrl};
+use annals_core::EventStore;
 use annals_server::{Reload, Server, TlsFiles, TokenFile};
 use anyhow::Context as _;
 use clap::Args;
@@ -74,7 +74,7 @@ impl Serve {
         let listener = listen(&self.listen).await?;
         check_address(&listener, doors.tokens.is_some(), doors.insecure)?;
         let scheme = if doors.tls.is_some() { "https" } else { "http" };
-        let embedded = matches!(self.store.url, StoreUrl::File(_));
+        let embedded = self.store.is_embedded();
         if self.verify_rate.is_none() && self.backup.is_none() && !self.migrate && !embedded {
             let store = self.store.open().await?;
             // A process that reads that it serves may stop it at once.

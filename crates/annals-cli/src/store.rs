@@ -1,4 +1,5 @@
-//! The option that names a store, the same for every command. Which kinds there are, `annals::open_store` knows.
+//! The option that names a store, the same for every command. Which kinds there are, `annals::backend::Backends` knows.
+//! What only the embedded store can do is done with `annals_engine`; so it is opened here as what it is.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -7,10 +8,10 @@ use std::time::Duration;
 
 use annals_core::{EventStore, StoreUrl};
 use annals_engine::{EngineStore, Options};
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 
-use crate::address::parser;
+use crate::address::store_parser;
 use crate::exit::NotFound;
 use crate::output::note;
 
@@ -19,7 +20,7 @@ use crate::output::note;
 pub(crate) struct StoreOption {
     /// The store: `file:DIRECTORY`, `postgres://…`, `mysql://…`, or `memory:`, which ends with the command. One that is not
     /// there is created by what writes
-    #[arg(long = "store", env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = parser::<StoreUrl>())]
+    #[arg(long = "store", env = "ANNALS_STORE", hide_env_values = true, value_name = "URL", value_parser = store_parser())]
     pub(crate) url: StoreUrl,
 }
 
@@ -78,18 +79,21 @@ const LOG: &str = "log";
 impl StoreOption {
     /// Opens the store; creates it if need be.
     pub(crate) async fn open(&self) -> anyhow::Result<Arc<dyn EventStore>> {
-        match &self.url {
-            StoreUrl::File(_) => Ok(self.create_embedded("open").await?),
-            url => annals::open_store(url).await.with_context(|| format!("cannot open {url}")),
+        match self.is_embedded() {
+            true => Ok(self.create_embedded("open").await?),
+            false => annals::open_store(&self.url).await.with_context(|| format!("cannot open {}", self.url)),
         }
     }
 
     /// Opens the store to read it, also from a read-only medium: one that is not there is not created, for its name is a
     /// mistake.
     pub(crate) async fn open_existing(&self) -> anyhow::Result<Arc<dyn EventStore>> {
-        match &self.url {
-            StoreUrl::File(_) => Ok(self.open_embedded("read").await?),
-            url => annals::open_store_to_read(url).await.with_context(|| format!("cannot open {url}")),
+        match self.is_embedded() {
+            true => Ok(self.open_embedded("read").await?),
+            false => {
+                let opened = annals::open_store_to_read(&self.url).await;
+                opened.with_context(|| format!("cannot open {}", self.url))
+            }
         }
     }
 
@@ -115,17 +119,21 @@ impl StoreOption {
         Ok(Arc::new(store))
     }
 
+    /// Whether it is an embedded store.
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.url.directory().is_some()
+    }
+
     /// The directory of an embedded store.
     pub(crate) fn directory(&self, to: &str) -> anyhow::Result<&Path> {
-        match &self.url {
-            StoreUrl::File(directory) => Ok(directory),
-            other => bail!("cannot {to} {other}: it is not a store of the kind `file:DIRECTORY`"),
-        }
+        self.url.directory().with_context(|| {
+            format!("cannot {to} {}: it is not a store of the kind `file:DIRECTORY`", self.url)
+        })
     }
 
     /// Refuses a store that is not there.
     pub(crate) fn must_exist(&self) -> anyhow::Result<()> {
-        let StoreUrl::File(directory) = &self.url else { return Ok(()) };
+        let Some(directory) = self.url.directory() else { return Ok(()) };
         let is_there = match directory.join(LOG).metadata() {
             Ok(found) => found.is_dir(),
             // One that may not be looked at may be there.

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use annals_core::{
-    EventId, EventStore, Location, LogRead, Position, RecordedEvent, StoreUrl, StreamId, StreamList,
-    Timestamp, Version,
+    EventId, EventStore, Location, LogRead, Position, RecordedEvent, StreamId, StreamList, Timestamp, Version,
 };
 use annals_engine::{Damage, LastPass, Lost, Verification, VerifyOptions, Work};
 use anyhow::{Context as _, bail};
@@ -60,21 +59,20 @@ impl Verify {
             return self.tell_last();
         }
         let head = self.head.as_deref().map(Published::read).transpose()?;
-        let found = match &self.store.url {
-            StoreUrl::File(directory) => {
+        let found = match self.store.url.directory() {
+            Some(directory) => {
                 self.store.must_exist()?;
-                let (directory, work) = (directory.clone(), Work::new(self.rate));
+                let (directory, work) = (directory.to_owned(), Work::new(self.rate));
                 let options = VerifyOptions { work: work.clone(), resume: self.resume, on_damage: None };
                 let verify = move || annals_engine::verify_with(directory, &options);
                 let found = progress::of(&work, "verifying", verify).await?;
                 found.with_context(|| format!("cannot verify {}", self.store.url))?
             }
-            url if self.rate.is_some() || self.resume => {
-                bail!(
-                    "cannot verify {url} at a rate or in pieces: it is not a store of the kind `file:DIRECTORY`"
-                )
-            }
-            _ => check(&*self.store.open_existing().await?).await?,
+            None if self.rate.is_some() || self.resume => bail!(
+                "cannot verify {} at a rate or in pieces: it is not a store of the kind `file:DIRECTORY`",
+                self.store.url
+            ),
+            None => check(&*self.store.open_existing().await?).await?,
         };
         // What is damaged proves nothing.
         let proved = match &head {

@@ -20,11 +20,12 @@
 //!
 //! The files, in the order in which they are best read: `store`, `append` (what the writer of `annals_sql` says to write
 //! groups), `group` (as text), `read`, `matching` (queries), `statement` (text and values), `watch` (wakes who waits),
-//! `schema` (migrations), `relocation` (to another database), `owner` (whose place it is),
+//! `schema` (migrations), `relocation` (to another database), `owner` (whose place it is), `backend` (what `annals` opens),
 //! `options`, `session`, `row`, `error`; `state` (for what lies beside a log, and for projections in the transaction of an
 //! append), `state/queue` (statements whose answers nobody asks for, as text) and `value`.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod store;
 
 mod append;
@@ -46,9 +47,8 @@ mod owner;
 mod relocation;
 mod row;
 
+pub use backend::MySqlBackend;
 pub use options::Options;
-pub use owner::claim;
-pub use relocation::{adopt, fence, is_fenced};
 pub use schema::migrate;
 pub use state::MySqlState;
 pub use store::MySqlStore;

@@ -1,7 +1,7 @@
-//! Whose place this is: see `annals_sql::Claim`.
+//! Whose place this is: see `annals_state::Claim`.
 
 use annals_core::{Result, StoreId};
-use annals_sql::{Claim, Claimed};
+use annals_state::{Claim, Claimed};
 use sqlx::{Executor, Row};
 
 use crate::options::Address;
@@ -11,7 +11,7 @@ use crate::{Options, relocation, row, schema};
 ///
 /// # Errors
 /// `Invalid` if the place is somebody else's; `Unavailable` if the server is not reached or refuses.
-pub async fn claim(url: &str, claim: Claim<'_>) -> Result<()> {
+pub(crate) async fn claim(url: &str, claim: Claim<'_>) -> Result<()> {
     let address: Address = url.parse()?;
     schema::open(&address, &Options::default()).await?;
     let claimed = relocation::on(&address, async |connection| {

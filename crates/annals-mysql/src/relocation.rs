@@ -29,7 +29,7 @@ pub(crate) async fn on<T>(
 ///
 /// # Errors
 /// `Invalid` if a newer move has begun; `Unavailable` if the server is not reached or refuses.
-pub async fn fence(url: &str, moved: bool, number: u64) -> Result<Position> {
+pub(crate) async fn fence(url: &str, moved: bool, number: u64) -> Result<Position> {
     let address: Address = url.parse()?;
     let fenced = on(&address, async |connection| {
         // Who has the lock is done before; who gets it later sees the fence.
@@ -49,7 +49,7 @@ pub async fn fence(url: &str, moved: bool, number: u64) -> Result<Position> {
 ///
 /// # Errors
 /// `Unavailable` if the server is not reached or refuses.
-pub async fn is_fenced(url: &str) -> Result<bool> {
+pub(crate) async fn is_fenced(url: &str) -> Result<bool> {
     let address: Address = url.parse()?;
     on(&address, async |connection| connection.fetch_one("SELECT moved FROM log").await?.try_get(0)).await
 }
@@ -59,7 +59,7 @@ pub async fn is_fenced(url: &str) -> Result<bool> {
 ///
 /// # Errors
 /// `Invalid` if another log is there already, or a newer move has begun; `Unavailable` if the server is not reached or refuses.
-pub async fn adopt(url: &str, id: StoreId, number: u64) -> Result<()> {
+pub(crate) async fn adopt(url: &str, id: StoreId, number: u64) -> Result<()> {
     let address: Address = url.parse()?;
     schema::open(&address, &Options::default()).await?;
     let adopted = on(&address, async |connection| {

@@ -7,9 +7,10 @@ use annals_core::{
     StoreId, StreamInfo, StreamList, StreamPage, StreamRead, Witness,
 };
 use annals_sql::{
-    Committer, GROUP_BYTES_MAX, Inlines, Lineage, Predecessors, Progress, conditions_name_predecessor,
+    Committer, GROUP_BYTES_MAX, Lineage, Predecessors, Progress, conditions_name_predecessor,
     names_predecessor, of_opening, outcome_at, weight,
 };
+use annals_state::Inlines;
 use async_trait::async_trait;
 
 use crate::append::Link;

@@ -15,11 +15,12 @@
 //!
 //! The files, in the order in which they are best read: `store`, `append` (what the writer of `annals_sql` says to write
 //! groups), `read`, `matching` (queries), `watch` (wakes who waits), `schema` (migrations), `relocation` (to another database),
-//! `owner` (whose place it is), `options`, `session`,
-//! `row`, `error`; `state` (for what lies beside a log, and for projections in the transaction of an append), `state/queue` (statements whose answers nobody asks
-//! for, as text), `prepared`, `literal` and `value`.
+//! `owner` (whose place it is), `backend` (what `annals` opens), `options`, `session`, `row`, `error`; `state` (for what is kept beside
+//! a log, and for projections in the transaction of an append), `state/queue` (queued statements as text), `prepared`, `literal` and
+//! `value`.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod store;
 
 mod append;
@@ -41,9 +42,8 @@ mod owner;
 mod relocation;
 mod row;
 
+pub use backend::PostgresBackend;
 pub use options::Options;
-pub use owner::claim;
-pub use relocation::{adopt, fence, is_fenced};
 pub use schema::migrate;
 pub use state::PostgresState;
 pub use store::PostgresStore;

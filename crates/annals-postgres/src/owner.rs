@@ -1,7 +1,7 @@
-//! Whose place this is: see `annals_sql::Claim`.
+//! Whose place this is: see `annals_state::Claim`.
 
 use annals_core::{Result, StoreId};
-use annals_sql::{Claim, Claimed};
+use annals_state::{Claim, Claimed};
 use sqlx::{Executor, Row};
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use crate::{Options, append, relocation, schema};
 ///
 /// # Errors
 /// `Invalid` if the place is somebody else's; `Unavailable` if PostgreSQL is not reached or refuses.
-pub async fn claim(url: &str, claim: Claim<'_>) -> Result<()> {
+pub(crate) async fn claim(url: &str, claim: Claim<'_>) -> Result<()> {
     let address: Address = url.parse()?;
     schema::open(&address, &Options::default()).await?;
     let claimed = relocation::on(&address, async |connection| {

@@ -16,10 +16,11 @@ use annals_core::{
     Append, Appended, Clock, Condition, Conflict, Error, EventStore, IdempotencyKey, LogRead, Position,
     QueryItem, RecordedEvent, Result, Witness, Write,
 };
+use annals_state::{InlineProjection, Inlines};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::inline::{self, InlineProjection, Inlines, Undone};
+use crate::inline::{self, Undone};
 use crate::stage::Outcome;
 use crate::writer::Writer;
 use crate::{Batch, Database, Failure, Lineage, Pending, Progress, Staged, Tail};

@@ -18,12 +18,13 @@
 //!
 //! The files, in the order in which they are best read: `committer`, `batch`, `stage`, `facts`, `writer`, `database` (what a store
 //! says in its database's words), `line` (connections), `lineage` (which log it is), `failure`, `stopped`, `cause`; `row`, `page`, `matching`, `predecessors`, `progress`; `replicated` (reads from a replica);
-//! `inline` (projections in the transaction of an append); `held` (a connection as `annals-state` sees it).
+//! `inline` (projections in the transaction of an append); `held` (a connection as `annals-state` sees it);
+//! `backend` (how a log is opened by its address).
 #![forbid(unsafe_code)]
 
+mod backend;
 mod batch;
 mod cause;
-mod claim;
 mod committer;
 mod database;
 mod facts;
@@ -45,14 +46,13 @@ mod row;
 
 mod held;
 
+pub use backend::open_replicated;
 pub use batch::{Batch, Pending};
-pub use claim::{Claim, Claimed};
 pub use committer::{Committer, GROUP_BYTES_MAX, outcome_at, weight};
 pub use database::{Database, How};
 pub use facts::{Asked, Facts, Tail};
 pub use failure::{Failure, Step, Verdict};
 pub use held::{Held, Speaks};
-pub use inline::{Group, InlineProjection, Inlines, NotTaken, Registration};
 pub use line::{Borrowed, Cancels, Driver, IDLE, Lent, Line, Pool, answered};
 pub use lineage::{Found, Lineage, Role};
 pub use matching::{Arm, Property, arms, order};

@@ -9,7 +9,9 @@
 //! - what a database is: `value`, `cell` (types of Rust in columns), `dialect`, `words`, `session`, `error`, `name`;
 //! - `database` (state in a database that processes share), `lease_row` and `leases` (which of them runs a consumer);
 //! - rows that are made of events: `row`, `rows` (the statements of one transaction), `channel` (from code that is not async to a
-//!   connection), `file` (SQLite), `bound` (whether they can be resumed), `place` (a schema of a database), `volatile`.
+//!   connection), `file` (SQLite), `bound` (whether they can be resumed), `place` (a schema of a database), `volatile`;
+//! - `backend` (a kind of store, with the place of its state), `claim` (whose a place is), `inline` (rows in the transaction of an
+//!   append).
 #![forbid(unsafe_code)]
 
 mod cell;
@@ -41,10 +43,16 @@ mod row;
 mod rows;
 mod volatile;
 
+mod backend;
+mod claim;
+mod inline;
+
+pub use backend::{Backend, Maintenance, OpenOptions, OpenSessions, Opened, Relocation, StatePlace};
 pub use bound::{Bound, Checked, Unusable};
 pub use cell::{FromValue, Params, ToValue};
 pub use channel::{StatementChannel, execute, run_blocking, translate};
 pub use checkpoint::{Advanced, Checkpoint, CheckpointStore};
+pub use claim::{Claim, Claimed};
 pub use database::{SqlState, Transaction, id_of, position_of};
 pub use dialect::{Allowed, Dialect, Translated};
 #[cfg(feature = "sqlite")]
@@ -52,6 +60,7 @@ pub use error::is_broken;
 pub use error::{SqlError, StateError, state_failed, whole};
 #[cfg(feature = "sqlite")]
 pub use file::{Database, Place, blocking, remove};
+pub use inline::{Group, InlineProjection, Inlines, NotTaken, Registration};
 pub use lease::{Acquired, Lease, LeaseStore};
 pub use leases::{HeldLease, Leases};
 pub use memory::MemoryState;

@@ -59,14 +59,16 @@
 //! - [`SubscriberBuilder`]: handlers of events, and the commands that follow from them ([`Delivery`]).
 //! - [`testing`]: aggregates and projections without a store, and golden files of events.
 //! - [`Tenants`]: a log for each tenant, moved while it is in use.
+//! - [`backend`]: the kinds of store, and how to add one.
 //! - [`Subscription`] and [`EventStore`]: the log itself.
 #![forbid(unsafe_code)]
 
-// In the order in which the files are best read. `open` is the only one that knows which stores there are.
+// In the order in which the files are best read. `backend` is the only one that knows which stores there are.
 
 // So that `#[derive(Event)]` works in this crate's own tests.
 extern crate self as annals;
 
+pub mod backend;
 mod open;
 mod system;
 

@@ -21,9 +21,10 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use annals_core::{Error, Result, StoreId, StoreUrl};
-use annals_sql::Inlines;
-use annals_state::{MemoryState, SqlState, SqliteState, StateStore};
+use annals_core::{Error, Invalid, Result, StoreId, StoreUrl};
+use annals_state::{Inlines, MemoryState, OpenSessions, SqlState, SqliteState, StatePlace, StateStore};
+
+use crate::backend::Backends;
 
 /// Where the state beside the log is kept.
 #[derive(Clone, Debug)]
@@ -33,8 +34,12 @@ pub struct State(Kept);
 enum Kept {
     Memory,
     Directory(PathBuf),
-    /// With the projections of its log that are inline, if it is the log's own database.
-    Database(StoreUrl, Option<Inlines>),
+    Database {
+        url: StoreUrl,
+        sessions: OpenSessions,
+        /// The projections of its log that are inline, if it is the log's own database.
+        inlines: Option<Inlines>,
+    },
 }
 
 /// State that is open.
@@ -91,33 +96,30 @@ impl State {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Invalid`] if this is no address of a database.
+    /// [`Error::Invalid`] if this is no address of a database that this build has.
     pub fn database(url: &str) -> Result<Self> {
-        Self::at(&url.parse()?)
-    }
-
-    /// The same with an address that was read before.
-    pub(crate) fn at(url: &StoreUrl) -> Result<Self> {
-        match url {
-            StoreUrl::Postgres(_) | StoreUrl::MySql(_) => Ok(Self(Kept::Database(url.clone(), None))),
-            other => Err(annals_core::Invalid::new("state", format!("`{other}` is no database")).into()),
+        let backends = Backends::default();
+        let url = backends.parse(url)?;
+        match backends.find(&url)?.state(&url) {
+            StatePlace::Database(sessions) => Ok(Self(Kept::Database { url, sessions, inlines: None })),
+            _ => Err(Invalid::new("state", format!("`{url}` is no database")).into()),
         }
     }
 
-    /// Beside the log with this address: in its directory, or in its database, whose appends take these projections with them.
-    pub(crate) fn beside(url: &StoreUrl, inlines: Option<Inlines>) -> Self {
-        match url {
-            StoreUrl::Postgres(_) | StoreUrl::MySql(_) => Self(Kept::Database(url.clone(), inlines)),
-            StoreUrl::File(directory) => Self::directory(directory),
-            _ => Self::memory(),
-        }
+    /// At this place, beside the log with this address, whose appends take these projections with them.
+    pub(crate) fn beside(url: &StoreUrl, place: StatePlace, inlines: Option<Inlines>) -> Self {
+        Self(match place {
+            StatePlace::Memory => Kept::Memory,
+            StatePlace::Directory(directory) => Kept::Directory(directory),
+            StatePlace::Database(sessions) => Kept::Database { url: url.clone(), sessions, inlines },
+        })
     }
 
     /// Opens it for this log.
     pub(crate) async fn open(self, log: StoreId) -> Result<Opened> {
         match self.0 {
-            Kept::Database(url, inlines) => {
-                let database = SqlState::open(crate::open::sessions(&url)?, log).await?;
+            Kept::Database { sessions, inlines, .. } => {
+                let database = SqlState::open(sessions()?, log).await?;
                 Ok(Opened { store: Arc::new(database.clone()), views: Views::Database(database, inlines) })
             }
             Kept::Memory => Ok(Opened { store: Arc::new(MemoryState::new(log)), views: Views::Sqlite(None) }),
@@ -140,7 +142,7 @@ impl std::fmt::Debug for Kept {
         match self {
             Self::Memory => f.write_str("memory"),
             Self::Directory(directory) => write!(f, "{}", directory.display()),
-            Self::Database(url, _) => write!(f, "{url}"),
+            Self::Database { url, .. } => write!(f, "{url}"),
         }
     }
 }

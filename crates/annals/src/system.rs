@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use annals_core::{Aggregate, Clock, Error, EventStore, Invalid, Position, Result, StoreUrl, SystemClock};
 
+use crate::State;
+use crate::backend::{Backends, OpenOptions};
 use crate::handles::Handle;
 use crate::progress::{Phase, Progress, Status};
 use crate::projection::{Projected, Projection, ProjectionBuilder, ProjectionHandle, View};
@@ -13,7 +15,6 @@ use crate::shared::Shared;
 use crate::stream_locks::StreamLocks;
 use crate::subscriber::SubscriberBuilder;
 use crate::tasks::{Known, Registry, Tasks, is_settled, status};
-use crate::{State, open};
 
 /// How long [`Annals::settle`] waits.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -63,7 +64,7 @@ impl Annals {
     /// # Errors
     /// [`Error::Invalid`] if there is no such kind of store; else as the store says.
     pub async fn open(url: &str) -> Result<Self> {
-        Self::open_at(&url.parse()?).await
+        Self::open_with(url, &Backends::default()).await
     }
 
     /// The same with an address that was read before.
@@ -71,8 +72,21 @@ impl Annals {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_at(url: &StoreUrl) -> Result<Self> {
-        let (store, inlines) = open::open_with_inlines(url).await?;
-        Self::with_store(store, State::beside(url, inlines)).await
+        Self::open_among(url, &Backends::default()).await
+    }
+
+    /// The same with other kinds of store, such as one of your own.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(url: &str, backends: &Backends) -> Result<Self> {
+        Self::open_among(&backends.parse(url)?, backends).await
+    }
+
+    async fn open_among(url: &StoreUrl, backends: &Backends) -> Result<Self> {
+        let backend = backends.find(url)?;
+        let opened = backend.open(url, OpenOptions::default()).await?;
+        Self::with_store(opened.store, State::beside(url, backend.state(url), opened.inlines)).await
     }
 
     /// A system on a store that is open already.

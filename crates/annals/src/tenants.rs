@@ -14,12 +14,13 @@
 //!       one that was held up in the middle, and overtaken, opens and closes nothing.
 //! - V5  A directory may lose its newest events (a restore, a failover). What was said since is heard all the same, and a log that
 //!       is open is not led back to a place that lacks events that it had.
-//! - V6  A place says itself whose it is (`annals_sql::Claim`): no two tenants get one log, however its address is written and
+//! - V6  A place says itself whose it is (`annals_state::Claim`): no two tenants get one log, however its address is written and
 //!       whichever directory gives it away.
 //!
-//! The files: `route` (what the directory says), `routed` (a log that is followed), `copy` (the events).
+//! The files: `log_place` (an address, and the kind of store that it names), `route` (what the directory says), `routed` (a log that is followed), `copy` (the events).
 
 mod copy;
+mod log_place;
 mod route;
 mod routed;
 
@@ -28,15 +29,16 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use annals_consume::{Subscription, newest};
-use annals_core::{Error, EventStore, Invalid, Position, Query, Result, StoreId, StoreUrl, redacted};
-use annals_sql::Claim;
+use annals_core::{Error, EventStore, Invalid, Position, Query, Result, StoreId, redacted};
+use annals_state::{Claim, OpenOptions};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use crate::{Aggregate, Annals, Committed, ExecuteError, LoadError, Loaded, open};
+use crate::{Aggregate, Annals, Committed, ExecuteError, LoadError, Loaded};
 use copy::Unbounded;
+use log_place::LogPlace;
 use route::{Move, NoRoute, Place, Tenant};
-use routed::RoutedStore;
+use routed::{Here, RoutedStore};
 
 /// When to try again to follow a log whose new place does not answer.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -104,11 +106,14 @@ impl Tenants {
         url: &str,
         addresses: impl Fn(&str) -> String + Send + Sync + 'static,
     ) -> Result<Self> {
-        let address: StoreUrl = url.parse()?;
-        let directory = Annals::open_at(&address).await?;
+        let place = LogPlace::at(url)?;
+        let directory = Annals::open_at(&place.url).await?;
         let log = directory.store().clone();
-        // A tenant's log is no directory, and this place is no tenant's from now on.
-        open::claim(&address, Claim { directory: log.id(), tenant: "", known: true, moving: None }).await?;
+        // A tenant's log is no directory, and this place is no tenant's from now on. Where no tenant can be, none needs to know.
+        if let Some(relocation) = place.backend.relocation() {
+            let claim = Claim { directory: log.id(), tenant: "", known: true, moving: None };
+            relocation.claim(&place.url, claim).await?;
+        }
         // Before any log is opened: no move of one is missed.
         let moves = Subscription::from_now(log.clone(), Query::all()).await?;
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
@@ -149,8 +154,8 @@ impl Tenants {
         let at = self.shared.place_of(tenant).await?;
         // An earlier version gave places away by their addresses alone.
         self.shared.claim(&at, tenant, true, None).await?;
-        let store = self.shared.store(&at).await?;
-        let routed = Arc::new(RoutedStore::new(tenant, at, store, Arc::downgrade(&self.shared)));
+        let here = self.shared.here(at).await?;
+        let routed = Arc::new(RoutedStore::new(tenant, here, Arc::downgrade(&self.shared)));
         let routed = self.shared.open.lock().entry(tenant.to_owned()).or_insert(routed).clone();
         // It may have moved while it was opened, before there was anybody to follow.
         routed.follow().await?;
@@ -210,20 +215,21 @@ impl Tenants {
         }
         let number = version.get();
         let (old, new) = (self.shared.address(&at)?, self.shared.address(url)?);
+        let (from, to) = (old.relocation()?, new.relocation()?);
         let source = match claimed {
             Some((claimed, source)) if claimed == at => source,
             _ => self.shared.claim_new(&at, url, tenant).await?,
         };
-        open::adopt(&new, source.id(), number).await?;
-        let target = open::open_moving(&new, Arc::new(Unbounded)).await?;
+        to.adopt(&new.url, source.id(), number).await?;
+        let target = to.open_moving(&new.url, Arc::new(Unbounded)).await?;
         let head = source.head().await?;
         copy::copy(&*source, &*target, head, |copied| told(MoveProgress { copied, head, fenced: false }))
             .await?;
-        let head = open::fence(&old, true, number).await?;
+        let head = from.fence(&old.url, true, number).await?;
         copy::copy(&*source, &*target, head, |copied| told(MoveProgress { copied, head, fenced: true }))
             .await?;
         // From now on it is the log, although not everybody knows yet.
-        open::fence(&new, false, number).await?;
+        to.fence(&new.url, false, number).await?;
         self.shared.say(tenant, Move::Finish { from: at, to: url.to_owned() }).await
     }
 }
@@ -251,13 +257,15 @@ impl Shared {
             return Err(Invalid::new("tenant", problem).into());
         }
         let claim = Claim { directory: self.directory.store().id(), tenant, known, moving };
-        open::claim(&self.address(place)?, claim).await
+        let place = self.address(place)?;
+        place.relocation()?.claim(&place.url, claim).await
     }
 
     /// Claims the place that a log is to be moved to. Returns the log, to be copied.
     async fn claim_new(&self, at: &str, place: &str, tenant: &str) -> Result<Arc<dyn EventStore>> {
         self.claim(at, tenant, true, None).await?;
-        let source = open::open_moving(&self.address(at)?, Arc::new(Unbounded)).await?;
+        let from = self.address(at)?;
+        let source = from.relocation()?.open_moving(&from.url, Arc::new(Unbounded)).await?;
         self.claim(place, tenant, false, Some(source.id())).await?;
         Ok(source)
     }
@@ -266,10 +274,10 @@ impl Shared {
     /// has lost that. A place that is not reached, or has another log, may be the reason for calling it off, if the old place
     /// is not fenced: then nothing was ever appended there.
     async fn may_be_called_off(&self, at: &str, to: &str) -> Result<()> {
-        let old = self.store(at).await?;
+        let (place, old) = (self.address(at)?, self.store(at).await?);
         let new = match self.store(to).await {
             Ok(new) => new,
-            Err(_) if !open::is_fenced(&self.address(at)?).await? => return Ok(()),
+            Err(_) if !place.relocation()?.is_fenced(&place.url).await? => return Ok(()),
             Err(error) => {
                 let problem = format!(
                     "the move to {to} cannot be called off before that place is reached, as its log may have taken appends: the \
@@ -296,12 +304,19 @@ impl Shared {
         Err(Invalid::new("tenant", problem).into())
     }
 
-    fn address(&self, place: &str) -> Result<StoreUrl> {
-        Ok((self.addresses)(place).parse()?)
+    fn address(&self, place: &str) -> Result<LogPlace> {
+        Ok(LogPlace::at(&(self.addresses)(place))?)
+    }
+
+    /// The log at this place, for who follows it.
+    async fn here(&self, at: String) -> Result<Here> {
+        let relocation = self.address(&at)?.relocation()?;
+        Ok(Here { store: self.store(&at).await?, at, relocation })
     }
 
     async fn store(&self, place: &str) -> Result<Arc<dyn EventStore>> {
-        open::open_store(&self.address(place)?).await
+        let LogPlace { url, backend } = self.address(place)?;
+        Ok(backend.open(&url, OpenOptions::default()).await?.store)
     }
 }
 
@@ -378,8 +393,5 @@ fn check(url: &str) -> Result<(), Invalid> {
         );
         return Err(Invalid::new("store", problem));
     }
-    match url.parse()? {
-        StoreUrl::Postgres(_) | StoreUrl::MySql(_) => Ok(()),
-        _ => Err(Invalid::new("store", format!("`{url}` is no database; tenants are in databases"))),
-    }
+    LogPlace::at(url)?.relocation().map(drop)
 }

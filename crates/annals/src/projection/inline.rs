@@ -1,4 +1,4 @@
-//! A projection that is inline: `annals_sql::InlineProjection`, in the transaction of an append.
+//! A projection that is inline: `annals_state::InlineProjection`, in the transaction of an append.
 //!
 //! - X1  The rows are exactly behind the group: its events are applied, the checkpoint moves to its last one, all of it
 //!       commits with the append.
@@ -16,8 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use annals_core::{EventStore, Invalid, LogRead, Position, Query, RecordedEvent, Witness};
-use annals_sql::{Group, InlineProjection, NotTaken};
-use annals_state::{Dialect, Session, SqlError, ViewPlace, position_of};
+use annals_state::{Dialect, Group, InlineProjection, NotTaken, Session, SqlError, ViewPlace, position_of};
 use async_trait::async_trait;
 
 use super::run::Batching;

@@ -10,8 +10,7 @@ use annals_consume::{
     Applied, Checkpoints, Effect, Ladder, LogReader, Options, Resumed, Runner, SoFar, Stopped, WriteError,
 };
 use annals_core::{Backoff, Cause, Position, Query, RecordedEvent, Seen, Witness};
-use annals_sql::{Inlines, Registration};
-use annals_state::{Checked, Database, HeldLease, SqlError, Tx};
+use annals_state::{Checked, Database, HeldLease, Inlines, Registration, SqlError, Tx};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::file::{checkpoint, set_checkpoint};

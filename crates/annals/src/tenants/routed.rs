@@ -8,6 +8,7 @@ use annals_core::{
     Append, Appended, Error, EventStore, IdempotencyKey, LogPage, LogRead, Position, Result, StoreId,
     StreamInfo, StreamList, StreamPage, StreamRead, Witness,
 };
+use annals_state::Relocation;
 use async_trait::async_trait;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -23,27 +24,23 @@ pub(super) struct RoutedStore {
     tenant: String,
     id: StoreId,
     shared: Weak<Shared>,
-    now: watch::Sender<Place>,
+    now: watch::Sender<Here>,
     /// One follows at a time: who looked first does not lead back who looked last.
     following: Mutex<()>,
 }
 
+/// Where the log is now.
 #[derive(Clone)]
-struct Place {
-    at: String,
-    store: Arc<dyn EventStore>,
+pub(super) struct Here {
+    pub at: String,
+    pub store: Arc<dyn EventStore>,
+    pub relocation: &'static dyn Relocation,
 }
 
 impl RoutedStore {
-    pub fn new(tenant: &str, at: String, store: Arc<dyn EventStore>, shared: Weak<Shared>) -> Self {
-        let id = store.id();
-        Self {
-            tenant: tenant.to_owned(),
-            id,
-            shared,
-            now: watch::Sender::new(Place { at, store }),
-            following: Mutex::default(),
-        }
+    pub fn new(tenant: &str, here: Here, shared: Weak<Shared>) -> Self {
+        let (tenant, id) = (tenant.to_owned(), here.store.id());
+        Self { tenant, id, shared, now: watch::Sender::new(here), following: Mutex::default() }
     }
 
     fn store(&self) -> Arc<dyn EventStore> {
@@ -58,19 +55,19 @@ impl RoutedStore {
         let _one = self.following.lock().await;
         let at = shared.place_of(&self.tenant).await?;
         if at != self.now.borrow().at {
-            let store = shared.store(&at).await?;
+            let there = shared.here(at).await?;
             // The place that the log has left may be gone.
             if let Ok(newest) = newest(&*self.store()).await
-                && !newest.holds(&*store).await?
+                && !newest.holds(&*there.store).await?
             {
-                let here = self.now.borrow().at.clone();
+                let (at, here) = (there.at, self.now.borrow().at.clone());
                 let problem = format!(
                     "the directory says that the log is at {at}, which does not have all events of {here}, where it was: the \
                      directory has lost the end of a move; move the log to {here} again"
                 );
                 return Err(Error::Unavailable(problem.into()));
             }
-            self.now.send_replace(Place { at, store });
+            self.now.send_replace(there);
         }
         Ok(())
     }
@@ -85,9 +82,10 @@ impl EventStore for RoutedStore {
     async fn append(&self, append: Append) -> Result<Appended> {
         let began = Instant::now();
         loop {
-            match self.store().append(append.clone()).await {
+            let Here { store, relocation, .. } = self.now.borrow().clone();
+            match store.append(append.clone()).await {
                 // Nothing was written here, and nothing will be: it is written there.
-                Err(error) if annals_sql::has_moved(&error) && began.elapsed() < PATIENCE => {
+                Err(error) if relocation.has_moved(&error) && began.elapsed() < PATIENCE => {
                     self.follow().await?;
                     tokio::time::sleep(LOOK).await;
                 }

@@ -2,7 +2,7 @@
 //!
 //! `bank` is the domain that the tests share, `orders` one whose events have had other shapes, `faulty` a store that can be told
 //! to fail. Then one file for each part, `databases` for what lies beside a log on real servers, `springcamp` for the bugs of the
-//! talk's program and `loom` for the meaning of Loom's parts.
+//! talk's program, `loom` for the meaning of Loom's parts and `own_backend` for a store of somebody else.
 
 // Tests may unwrap, and so may what they share.
 #![allow(clippy::unwrap_used)]
@@ -25,6 +25,7 @@ mod golden;
 mod kit;
 mod loom;
 mod losses;
+mod own_backend;
 mod projections;
 mod refusals;
 mod snapshots;

@@ -1,0 +1,195 @@
+//! The kinds of store, and what it takes to add one.
+//!
+//! A kind of store is a [`Backend`]: it has the schemes of its addresses, opens what they name, and says what else can be done
+//! there. Which kinds this build has is one list, [`Backends::default`], which the functions of this crate and the command line use.
+//! A program adds one of its own with [`Backends::with`] and opens it with [`Annals::open_with`](crate::Annals::open_with):
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use annals::backend::{Backend, Backends, OpenOptions, Opened, StatePlace};
+//! use annals::{Annals, MemoryStore, Result, StoreUrl};
+//!
+//! /// Every address is a new store in memory.
+//! struct Scratch;
+//!
+//! #[async_trait::async_trait]
+//! impl Backend for Scratch {
+//!     fn schemes(&self) -> &'static [&'static str] {
+//!         &["scratch"]
+//!     }
+//!     fn form(&self) -> &'static str {
+//!         "scratch://NAME"
+//!     }
+//!     async fn open(&self, _: &StoreUrl, _: OpenOptions) -> Result<Opened> {
+//!         Ok(Opened::new(Arc::new(MemoryStore::new())))
+//!     }
+//!     fn state(&self, _: &StoreUrl) -> StatePlace {
+//!         StatePlace::Memory
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<()> {
+//! let annals = Annals::open_with("scratch://orders", &Backends::default().with(&Scratch)).await?;
+//! # annals.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(feature = "embedded")]
+mod embedded;
+mod memory;
+
+use std::fmt;
+use std::sync::Arc;
+
+use annals_core::{EventStore, Invalid, Result, StoreUrl};
+pub use annals_state::{
+    Backend, Claim, Claimed, Group, InlineProjection, Inlines, Maintenance, NotTaken, OpenOptions,
+    OpenSessions, Opened, Registration, Relocation, Session, Sessions, StatePlace,
+};
+
+/// The kinds of store of this build. A new one is a line here, and a feature if it brings dependencies.
+static BUILT_IN: &[&dyn Backend] = &[
+    &memory::Memory,
+    #[cfg(feature = "embedded")]
+    &embedded::Embedded,
+    #[cfg(feature = "postgres")]
+    &annals_postgres::PostgresBackend,
+    #[cfg(feature = "mysql")]
+    &annals_mysql::MySqlBackend,
+];
+
+/// The kinds of store that an address may name.
+#[derive(Clone)]
+pub struct Backends(Vec<&'static dyn Backend>);
+
+impl Default for Backends {
+    /// Those of this build: `memory:`, and those of the features `embedded`, `postgres` and `mysql`.
+    fn default() -> Self {
+        Self(BUILT_IN.to_vec())
+    }
+}
+
+impl Backends {
+    /// These and no others.
+    pub fn new(backends: impl IntoIterator<Item = &'static dyn Backend>) -> Self {
+        Self(backends.into_iter().collect())
+    }
+
+    /// These and one more, which takes its schemes over from one that has them already.
+    #[must_use]
+    pub fn with(mut self, backend: &'static dyn Backend) -> Self {
+        self.0.push(backend);
+        self
+    }
+
+    /// Reads an address of one of these.
+    ///
+    /// # Errors
+    /// If it is none: what is wrong with it, or which kinds there are, without a password that may be in it.
+    pub fn parse(&self, text: &str) -> Result<StoreUrl, Invalid> {
+        // A kind that is not there is said before what else may be wrong. What has no scheme at all is none either.
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+        if let Some(scheme) = scheme {
+            self.of_scheme(scheme)?;
+        }
+        let url = text.parse()?;
+        self.find(&url)?;
+        Ok(url)
+    }
+
+    /// The kind of store that this is the address of.
+    ///
+    /// # Errors
+    /// If there is none, which there are; as [`Backend::check`].
+    pub fn find(&self, url: &StoreUrl) -> Result<&'static dyn Backend, Invalid> {
+        let backend = self.of_scheme(url.scheme())?;
+        backend.check(url)?;
+        Ok(backend)
+    }
+
+    /// Opens the store with this address.
+    ///
+    /// # Errors
+    /// [`Invalid`](annals_core::Error::Invalid) if there is no such kind of store; else as the store says.
+    pub async fn open(&self, url: &StoreUrl, options: OpenOptions) -> Result<Arc<dyn EventStore>> {
+        Ok(self.find(url)?.open(url, options).await?.store)
+    }
+
+    fn of_scheme(&self, scheme: &str) -> Result<&'static dyn Backend, Invalid> {
+        let found = self.0.iter().rev().find(|backend| backend.schemes().contains(&scheme));
+        found.copied().ok_or_else(|| {
+            let problem = format!("`{scheme}:` is not a kind of store; write {}", self.forms());
+            Invalid::new("store", problem)
+        })
+    }
+
+    /// How their addresses are written, with what a build without all features leaves out.
+    fn forms(&self) -> String {
+        let mut forms: Vec<String> = self.0.iter().map(|backend| format!("`{}`", backend.form())).collect();
+        let last = forms.pop().unwrap_or_default();
+        let all = match forms.is_empty() {
+            true => last,
+            false => format!("{} or {last}", forms.join(", ")),
+        };
+        match cfg!(all(feature = "embedded", feature = "postgres", feature = "mysql")) {
+            true => all,
+            false => format!("{all}; for others see the features of `annals`"),
+        }
+    }
+}
+
+impl fmt::Debug for Backends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().flat_map(|backend| backend.schemes())).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_url_says_what_is_known() {
+        for text in ["", "data", "memory:x", "redis://localhost", "file:", "file://"] {
+            let refused = Backends::default().parse(text).unwrap_err().to_string();
+            assert!(refused.contains("file:DIRECTORY"), "{text}: {refused}");
+        }
+        assert_eq!(
+            Backends::default().parse("redis:").unwrap_err().to_string(),
+            "store `redis:` is not a kind of store; write `memory:`, `file:DIRECTORY`, `postgres://USER@HOST/DATABASE` or \
+             `mysql://USER@HOST/DATABASE`"
+        );
+    }
+
+    #[test]
+    fn a_mistake_does_not_show_a_password() {
+        for text in [
+            "postgress://kim:s3cret@db/shop",
+            "POSTGRES://kim:s3cret@db/shop",
+            "jdbc:postgresql://kim:s3cret@db/shop",
+            "kim:s3cret@db/shop",
+            "s3cret@db/shop",
+            "postgres://kim:s3cret?x@db/shop",
+            "postgres://db/shop?PASSWORD=s3cret",
+            "postgres://db/shop?sslpassword=s3cret",
+        ] {
+            let refused = Backends::default().parse(text).unwrap_err().to_string();
+            assert!(!refused.contains("s3cret"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_store_has_schemes_of_its_own_and_a_form_of_one() {
+        let mut seen: Vec<&str> = Vec::new();
+        for backend in Backends::default().0 {
+            let form: StoreUrl = backend.form().parse().unwrap();
+            assert_eq!(form.scheme(), backend.schemes()[0]);
+            seen.extend(backend.schemes());
+        }
+        let all = ["memory", "file", "postgres", "postgresql", "mysql", "mariadb"];
+        assert_eq!(seen, all);
+    }
+}
