@@ -88,7 +88,7 @@ pub struct OpenOptions {
 }
 
 impl Default for OpenOptions {
-    /// Times of the system's clock; creates what is not there.
+    /// Times of the system's clock; creates what is missing.
     fn default() -> Self {
         Self { clock: Arc::new(SystemClock), existing: false }
     }
