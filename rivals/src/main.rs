@@ -2,7 +2,7 @@
 //!
 //! Times on a shared machine are noise; what counts are ratios of rounds that were measured next to each other. The
 //! files, in reading order: `events`, `rival` (what is asked of a store) and `peers` (the stores), `drive`, `disk`,
-//! `targets` (the table of workloads), `bench` and `workloads`, `child`, `report`, `say`.
+//! `targets` (the table of workloads), `bench` and `workloads`, `child`, `busy` (processes that spin beside), `report`, `say`.
 
 mod events;
 mod rival;
@@ -15,6 +15,7 @@ mod drive;
 mod targets;
 
 mod bench;
+mod busy;
 mod child;
 mod workloads;
 
@@ -28,6 +29,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use bench::{Bench, Scale};
+use busy::Spinning;
 use disk::Used;
 use peers::postgres::{MISSING, Server};
 use peers::{Opener, Peer};
@@ -67,11 +69,17 @@ struct Arguments {
     /// A server of PostgreSQL to use instead of one of our own. The tables made there stay there.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
+    /// Measure beside as many processes that spin as there are processors, as on a machine with other work. Without
+    /// `--only`, the appends. What must be reached then is the peer's own figure.
+    #[arg(long)]
+    busy: bool,
     /// List the workloads and end.
     #[arg(long)]
     list: bool,
     #[arg(long, num_args = 4, hide = true)]
     child: Vec<String>,
+    #[arg(long, hide = true)]
+    spin: bool,
 }
 
 fn main() -> Result<()> {
@@ -82,11 +90,15 @@ fn main() -> Result<()> {
         }
         return Ok(());
     }
+    if arguments.spin {
+        busy::spin();
+        return Ok(());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if !arguments.child.is_empty() {
         return child::be(&arguments.child, runtime.handle());
     }
-    let workloads = asked_for(&arguments.only)?;
+    let workloads = asked_for(&arguments.only, arguments.busy)?;
     keep_output()?;
     let directory = Directory::new(&arguments.dir)?;
     runtime.spawn(end_on_signal(directory.0.clone()));
@@ -104,9 +116,14 @@ fn main() -> Result<()> {
         report: Report::default(),
         used: Used::now(),
     };
+    let spinning = match arguments.busy {
+        true => Some(Spinning::start(std::thread::available_parallelism()?.get())?),
+        false => None,
+    };
     let started = Instant::now();
     let done = run(&mut bench, &workloads);
-    say(&bench.report.targets(&workloads));
+    drop(spinning);
+    say(&bench.report.targets(&workloads, arguments.busy));
     say(&format!("\n{}\ntook {:.0} s\n", bench.report.lines(), started.elapsed().as_secs_f64()));
     done
 }
@@ -133,11 +150,12 @@ fn run(bench: &mut Bench, workloads: &[&Workload]) -> Result<()> {
     Ok(())
 }
 
-fn asked_for(only: &[String]) -> Result<Vec<&'static Workload>> {
+fn asked_for(only: &[String], busy: bool) -> Result<Vec<&'static Workload>> {
     for asked in only {
         let known = WORKLOADS.iter().any(|workload| workload.is_called(asked));
         ensure!(known, "there is no workload `{asked}`; --list names them");
     }
+    let only = if busy && only.is_empty() { &["append".to_owned()] } else { only };
     let is_asked =
         |workload: &&Workload| only.is_empty() || only.iter().any(|asked| workload.is_called(asked));
     Ok(WORKLOADS.iter().filter(is_asked).collect())

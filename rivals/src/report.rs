@@ -177,17 +177,17 @@ impl Report {
     }
 
     /// The table of targets, for these workloads.
-    pub fn targets(&self, workloads: &[&Workload]) -> String {
+    pub fn targets(&self, workloads: &[&Workload], busy: bool) -> String {
         let mut table = format!("\n  {:<20} {:<26} {:>9}\n", "workload", "target", "reached");
         for workload in workloads {
-            for target in workload.targets {
+            for target in workload.targets_when(busy) {
                 let wanted = match target {
                     Target::Peer(peer, times) => format!("at least {times:.2} x {peer}"),
                     Target::Device(share) => format!("at least {share:.2} x bare device"),
                     Target::Flat(times) => format!("large/small at most {times:.2}"),
                     Target::AtMost(most) => format!("at most {most} {}", workload.unit),
                 };
-                let (reached, verdict) = match self.reached(workload, *target) {
+                let (reached, verdict) = match self.reached(workload, target) {
                     Some((value, enough)) => (format!("{value:.2}"), if enough { "yes" } else { "no" }),
                     None => ("-".into(), "not measured"),
                 };
@@ -288,7 +288,8 @@ mod tests {
         assert_eq!(report.reached(workload("refuse"), Target::Flat(1.5)), Some((2.0, false)));
         assert!(report.lines().ends_with("flat refuse 2.000\n"));
         assert!(
-            report.targets(&[append]).contains("not measured") || report.targets(&[append]).contains("no")
+            report.targets(&[append], false).contains("not measured")
+                || report.targets(&[append], false).contains("no")
         );
     }
 

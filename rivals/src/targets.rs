@@ -40,6 +40,16 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// What is to be reached; on a busy machine, to be no slower than the peer. What a store costs by itself, or beside the
+    /// bare disk, says nothing there.
+    pub fn targets_when(&self, busy: bool) -> impl Iterator<Item = Target> {
+        self.targets.iter().filter_map(move |target| match (busy, *target) {
+            (false, target) => Some(target),
+            (true, Target::Peer(peer, _)) => Some(Target::Peer(peer, 1.0)),
+            (true, Target::Device(_) | Target::Flat(_) | Target::AtMost(_)) => None,
+        })
+    }
+
     /// Whether somebody asked for it by this name, or by the beginning of it up to a dash.
     pub fn is_called(&self, asked: &str) -> bool {
         self.name == asked || self.name.strip_prefix(asked).is_some_and(|rest| rest.starts_with('-'))
@@ -115,6 +125,15 @@ mod tests {
         assert!(append.is_called("append"));
         assert!(!append.is_called("app"));
         assert!(!workload("append-64x64").is_called("append-64x6"));
+    }
+
+    #[test]
+    fn beside_other_work_the_peer_is_what_must_be_reached() {
+        let targets = |busy| workload("append-1x1").targets_when(busy).collect::<Vec<_>>();
+        assert_eq!(targets(false), [tephra(1.0), Device(1.0 / 1.15)]);
+        assert_eq!(targets(true), [tephra(1.0)]);
+        let mut spread = workload("append-64x64").targets_when(true);
+        assert_eq!(spread.next(), Some(tephra(1.0)));
     }
 
     #[test]
