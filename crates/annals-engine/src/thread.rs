@@ -6,7 +6,7 @@
 
 #[cfg(not(all(test, feature = "shuttle")))]
 mod system {
-    pub use std::sync::atomic::{AtomicU64, AtomicUsize};
+    pub use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
     pub use std::sync::mpsc;
     pub use std::thread::{Builder, JoinHandle, yield_now};
     pub use std::time::Instant;
@@ -21,7 +21,7 @@ mod system {
     use std::time::Duration;
 
     use shuttle::rand::Rng as _;
-    pub use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
+    pub use shuttle::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
     pub use shuttle::sync::mpsc;
     pub use shuttle::thread::{Builder, JoinHandle, yield_now};
 

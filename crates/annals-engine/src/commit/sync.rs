@@ -12,6 +12,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use annals_core::{Append, Error, Position, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -22,10 +23,31 @@ use crate::error::Fault;
 use crate::log::frame::Encoded;
 use crate::log::segment::Segment;
 use crate::read::view::Log;
-use crate::thread::{AtomicU64, Instant, Mutex};
+use crate::thread::{AtomicU8, Instant, Mutex};
 
-/// A sync that takes no longer than this is fast: the caller's thread may wait for it.
-const QUICK_MICROS: u64 = 500;
+/// A write and a sync that take no longer than this are quick.
+const QUICK: Duration = Duration::from_micros(500);
+/// How quick the last eight writes and syncs were, a bit for each.
+struct Pace(AtomicU8);
+
+impl Pace {
+    /// Nothing is known yet.
+    fn new() -> Self {
+        Self(AtomicU8::new(0))
+    }
+
+    /// A write and a sync took this long. For the leader.
+    fn note(&self, took: Duration) {
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store(before << 1 | u8::from(took <= QUICK), Ordering::Relaxed);
+    }
+
+    /// Whether one of them was quick: a slow disk never is. The others may have waited for a processor on a busy machine, which is
+    /// part of their time.
+    fn is_quick(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+}
 
 /// Appends that are made durable together.
 pub struct Group {
@@ -84,20 +106,19 @@ pub struct Syncer {
     pub poison: Arc<Poison>,
     /// `None` once the log is closed, or if it cannot be written.
     sealer: Mutex<Option<Sealer>>,
-    /// How long the last write and sync took, in microseconds.
-    took: AtomicU64,
+    pace: Pace,
 }
 
 impl Syncer {
     /// Makes groups of this log durable.
     pub fn start(log: Arc<Log>, poison: Arc<Poison>) -> std::io::Result<Self> {
         let sealer = if log.disk.is_writable() { Some(Sealer::start(log.clone())?) } else { None };
-        Ok(Self { sealer: Mutex::new(sealer), log, poison, took: AtomicU64::new(u64::MAX) })
+        Ok(Self { sealer: Mutex::new(sealer), log, poison, pace: Pace::new() })
     }
 
     /// Whether a write and a sync take so little that a caller can wait for them.
     pub fn is_quick(&self) -> bool {
-        self.took.load(Ordering::Relaxed) <= QUICK_MICROS
+        self.pace.is_quick()
     }
 
     /// Seals a run in which everything is durable.
@@ -147,8 +168,32 @@ impl Syncer {
         self.log.check_place(segment)?;
         self.log.set_recorded_at(*recorded_at);
         self.log.publish(*head);
-        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.took.store(took, Ordering::Relaxed);
+        self.pace.note(began.elapsed());
         Ok(())
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::*;
+
+    /// Whether a disk is quick after these times, in microseconds.
+    fn is_quick(times: impl IntoIterator<Item = u64>) -> bool {
+        let pace = Pace::new();
+        times.into_iter().for_each(|micros| pace.note(Duration::from_micros(micros)));
+        pace.is_quick()
+    }
+
+    #[test]
+    fn a_quick_disk_is_quick_also_while_threads_wait_for_a_processor() {
+        assert!(is_quick([80, 4_000, 3_000, 120, 4_000, 3_000]));
+    }
+
+    #[test]
+    fn a_slow_disk_is_not_quick_and_one_that_becomes_slow_is_not_for_long() {
+        assert!(!is_quick([]));
+        assert!(!is_quick([5_000; 20]));
+        assert!(!is_quick([90; 20].into_iter().chain([5_000; 8])));
+        assert!(is_quick([5_000; 20].into_iter().chain([90])));
     }
 }
