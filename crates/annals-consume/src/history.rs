@@ -29,8 +29,10 @@ const RUNG_BYTES: usize = 24;
 const STARTS: u8 = 1;
 /// If a page ends at most this many positions after its last event, the events in between are read and compared.
 const GAP_MAX: u64 = 16;
-/// At this interval a reader at the end of the log checks whether it is still the same log.
+/// At this interval a reader at the end of the log checks whether it is still the same log. While no event comes, the interval
+/// doubles up to the longest one.
 const CHECK: Duration = Duration::from_secs(2);
+const CHECK_MAX: Duration = Duration::from_secs(8);
 /// How often a page is read again when the log changed meanwhile, and the pause before a loss is confirmed.
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(200);
@@ -374,6 +376,8 @@ pub struct Waits {
     /// The position of the last wait, and how often the store reported more there although nothing followed.
     last: Position,
     in_vain: u32,
+    /// How often in a row no event came until a check.
+    quiet: u32,
 }
 
 impl Waits {
@@ -383,20 +387,21 @@ impl Waits {
     /// Those of the store's [`wait`](EventStore::wait).
     pub async fn more(&mut self, store: &dyn EventStore, position: Position) -> Result<()> {
         if self.last != position {
-            (self.last, self.in_vain) = (position, 0);
+            *self = Self { last: position, ..Self::default() };
         }
         // A store may still know an end of the log that was lost. Not with a duration of zero, which would wait for the next tick
         // of the timer.
         if self.in_vain > 0 {
             tokio::time::sleep(PAUSE.min(Duration::from_millis(10) * self.in_vain)).await;
         }
-        match tokio::time::timeout(CHECK, store.wait(position)).await {
+        let longest = CHECK.saturating_mul(1 << self.quiet.min(8)).min(CHECK_MAX);
+        match tokio::time::timeout(longest, store.wait(position)).await {
             Ok(waited) => {
-                self.in_vain += 1;
+                (self.in_vain, self.quiet) = (self.in_vain + 1, 0);
                 waited.map(drop)
             }
             Err(_) => {
-                self.in_vain = 0;
+                (self.in_vain, self.quiet) = (0, self.quiet + 1);
                 Ok(())
             }
         }
@@ -410,6 +415,25 @@ mod tests {
 
     fn witness(position: u64) -> Witness {
         Witness { position: Position::new(position), id: EventId::generate() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_log_is_checked_less_often_until_an_event_comes() {
+        let store = MemoryStore::new();
+        let mut waits = Waits::default();
+        let mut waited = async |position| {
+            let begun = tokio::time::Instant::now();
+            waits.more(&store, position).await.unwrap();
+            begun.elapsed().as_secs()
+        };
+        for seconds in [2, 4, 8, 8] {
+            assert_eq!(waited(Position::ZERO).await, seconds);
+        }
+        let event = NewEvent::new("opened", "{}").unwrap();
+        let stream = StreamId::new("account-1").unwrap();
+        store.append(Append::to(stream, Expected::Any, [event])).await.unwrap();
+        assert_eq!(waited(Position::ZERO).await, 0);
+        assert_eq!(waited(Position::FIRST).await, 2);
     }
 
     #[test]

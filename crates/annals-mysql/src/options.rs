@@ -19,8 +19,8 @@ pub struct Options {
     /// How long a read waits for a connection, and an append for the lock of the log. 10 seconds by default. A statement
     /// that is not answered in twice this time is given up.
     pub patience: Duration,
-    /// How often the head is looked at while somebody waits: so long may it take to hear of what another process has
-    /// written. 25 milliseconds by default.
+    /// How often the head is polled while a reader waits, and so the delay until what another process has written is seen. 25
+    /// milliseconds by default. When no event has come for ten seconds, it is polled a quarter as often.
     pub poll: Duration,
     /// Whether appends are written although the log is fenced: for the copy of a log that moves.
     pub moving: bool,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use annals_sql::Progress;
+use annals_sql::{Poll, Progress};
 use tokio::task::JoinSet;
 
 use crate::read::Reader;
@@ -18,8 +18,9 @@ impl Watch {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut answered = Instant::now();
+            let mut poll = Poll::every(poll);
             loop {
-                tokio::time::sleep(poll).await;
+                tokio::time::sleep(poll.pause()).await;
                 if !progress.is_waited_for() {
                     answered = Instant::now();
                     continue;
@@ -27,6 +28,7 @@ impl Watch {
                 match reader.head().await {
                     Ok(head) => {
                         answered = Instant::now();
+                        poll.found(head);
                         progress.passed(head);
                     }
                     // Who waits would else wait for a server that is gone.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use annals_core::Position;
-use annals_sql::{Progress, Step, answered};
+use annals_sql::{Poll, Progress, Step, answered};
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::{Notify, watch};
@@ -91,10 +91,11 @@ async fn notify_once(reader: &Reader, channel: &str, head: Position) -> Result<(
 /// Looks at the head while somebody waits: when something was heard, and from time to time.
 async fn look(reader: Arc<Reader>, heard: Arc<Heard>, poll: Duration, progress: Progress) {
     let mut answered = Instant::now();
+    let mut standby = Poll::every(LOOK.min(poll));
     // Something was heard since the head was looked at the last time.
     let mut is_heard = false;
     loop {
-        let pause = if heard.is_standby.load(Ordering::Relaxed) { LOOK.min(poll) } else { poll };
+        let pause = if heard.is_standby.load(Ordering::Relaxed) { standby.pause() } else { poll };
         tokio::select! {
             () = heard.notify.notified() => is_heard = true,
             () = progress.asked(), if is_heard => {}
@@ -108,6 +109,7 @@ async fn look(reader: Arc<Reader>, heard: Arc<Heard>, poll: Duration, progress: 
         match reader.head().await {
             Ok(head) => {
                 answered = Instant::now();
+                standby.found(head);
                 progress.passed(head);
                 if std::mem::take(&mut is_heard) {
                     tokio::time::sleep(if head > known { PAUSE } else { LOOK.min(poll) }).await;

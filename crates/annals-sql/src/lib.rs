@@ -59,7 +59,7 @@ pub use matching::{Arm, Property, arms, order};
 pub use page::{PAGE_BYTES, damaged, log_page, log_span, stream_page, stream_span};
 pub use parameters::check_parameters;
 pub use predecessors::{Predecessors, conditions_name_predecessor, names_predecessor};
-pub use progress::Progress;
+pub use progress::{Poll, Progress};
 pub use replicated::{OpenReplica, Replicated, split_replica};
 pub use row::{EventRow, Stored, own_to_json, tags_to_json};
 pub use stage::{Staged, StagedEvent, StagedStream};

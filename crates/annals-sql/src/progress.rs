@@ -3,12 +3,44 @@
 //! It is what was read from the log or committed to it, never what a notification contains.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use annals_core::{Cause, Error, Position, Result, Witness};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::Stopped;
 use crate::cause::SharedCause;
+
+/// When a log that does not notify is polled for its head: while nothing was found for [`QUIET`], four times less often.
+#[derive(Debug)]
+pub struct Poll {
+    every: Duration,
+    head: Position,
+    moved: Instant,
+}
+
+/// A log in which nothing was found for this long is polled less often.
+const QUIET: Duration = Duration::from_secs(10);
+
+impl Poll {
+    /// Polls at this interval.
+    pub fn every(every: Duration) -> Self {
+        Self { every, head: Position::ZERO, moved: Instant::now() }
+    }
+
+    /// How long to wait before the next poll.
+    pub fn pause(&self) -> Duration {
+        if self.moved.elapsed() < QUIET { self.every } else { self.every * 4 }
+    }
+
+    /// Records what a poll has found.
+    pub fn found(&mut self, head: Position) {
+        if head != self.head {
+            (self.head, self.moved) = (head, Instant::now());
+        }
+    }
+}
 
 /// The newest head that this process has seen. A clone is another handle to it.
 #[derive(Clone, Debug)]
@@ -108,6 +140,24 @@ mod tests {
     use annals_core::EventId;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_log_is_polled_less_often_until_an_event_comes() {
+        let every = Duration::from_millis(25);
+        let mut poll = Poll::every(every);
+        poll.found(Position::new(7));
+        for (after, pause) in [(9, every), (2, every * 4), (60, every * 4)] {
+            tokio::time::advance(Duration::from_secs(after)).await;
+            poll.found(Position::new(7));
+            assert_eq!(poll.pause(), pause, "after {after} s more");
+        }
+        poll.found(Position::new(8));
+        assert_eq!(poll.pause(), every);
+        // A log that was restored to an earlier state has moved as well.
+        tokio::time::advance(QUIET).await;
+        poll.found(Position::new(3));
+        assert_eq!(poll.pause(), every);
+    }
 
     #[tokio::test]
     async fn who_waits_gets_to_know_that_events_were_lost_and_who_comes_later_waits() {
