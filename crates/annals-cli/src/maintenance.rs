@@ -111,9 +111,9 @@ impl StoreMaintenance {
                 let on_damage = move |damage: &Damage| {
                     care.known.lock().damage_now += 1;
                     tracing::error!(
-                        file = damage.place.file,
-                        offset = damage.place.offset,
-                        position = damage.place.position.map(annals_core::Position::get),
+                        file = damage.location.file,
+                        offset = damage.location.offset,
+                        position = damage.location.position.map(annals_core::Position::get),
                         "damage: {}; {}",
                         damage.problem,
                         damage.lost

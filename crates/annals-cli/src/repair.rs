@@ -87,7 +87,7 @@ impl Repair {
                 return Err(annals_engine::Stopped.into());
             }
             if let Some(damage) = found.damage.first() {
-                bail!("the copy is damaged at {}: {}", damage.place, damage.problem);
+                bail!("the copy is damaged at {}: {}", damage.location, damage.problem);
             }
             report.end(&repaired)?;
             Ok((repaired, report.left))
@@ -153,7 +153,7 @@ struct Report {
 impl Report {
     fn note(&mut self, note: &Note) -> io::Result<()> {
         if let Note::Left(damage) = note {
-            self.left.push(format!("left out at {}: {}; {}", damage.place, damage.problem, damage.lost));
+            self.left.push(format!("left out at {}: {}; {}", damage.location, damage.problem, damage.lost));
         }
         writeln!(self.file, "{}", note_in_json(note))
     }
@@ -180,8 +180,8 @@ pub(crate) fn lost_in_json(lost: Lost) -> Value {
 fn note_in_json(note: &Note) -> Value {
     match note {
         Note::Left(damage) => json!({
-            "kind": "left", "file": damage.place.file, "offset": damage.place.offset,
-            "position": damage.place.position.map(annals_core::Position::get), "problem": damage.problem,
+            "kind": "left", "file": damage.location.file, "offset": damage.location.offset,
+            "position": damage.location.position.map(annals_core::Position::get), "problem": damage.problem,
             "lost": lost_in_json(damage.lost),
         }),
         Note::Gone { stream, first, last, position } => json!({

@@ -370,9 +370,11 @@ impl Run {
             match verify(self.path("store"), &mut |_, _| {}) {
                 Ok(found) => {
                     let wrong =
-                        found.damage.iter().map(|annals_engine::Damage { place, problem, .. }| Violation {
-                            kind: Kind::Wrong,
-                            text: format!("verification finds damage at {place}: {problem}"),
+                        found.damage.iter().map(|annals_engine::Damage { location, problem, .. }| {
+                            Violation {
+                                kind: Kind::Wrong,
+                                text: format!("verification finds damage at {location}: {problem}"),
+                            }
                         });
                     self.violations.extend(wrong);
                 }

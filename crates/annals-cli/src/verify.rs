@@ -150,8 +150,8 @@ impl Verify {
         if !found.digest.is_empty() {
             output.line(&format!("digest {}", found.digest))?;
         }
-        for Damage { place, problem, lost } in &found.damage {
-            let line = plain(&format!("damage at {place}: {problem}; {lost}"));
+        for Damage { location, problem, lost } in &found.damage {
+            let line = plain(&format!("damage at {location}: {problem}; {lost}"));
             output.line(&output.styled(&line, Style::Strong))?;
         }
         let verdict = match found.damage.len() {
@@ -184,10 +184,10 @@ fn in_json(found: &Verification, proved: Option<bool>) -> String {
     let damage: Vec<_> = found
         .damage
         .iter()
-        .map(|Damage { place, problem, lost }| {
-            let position = place.position.map(Position::get);
+        .map(|Damage { location, problem, lost }| {
+            let position = location.position.map(Position::get);
             json!({
-                "file": place.file, "offset": place.offset, "position": position, "problem": problem,
+                "file": location.file, "offset": location.offset, "position": position, "problem": problem,
                 "lost": lost_in_json(*lost),
             })
         })
@@ -245,8 +245,8 @@ async fn listed(store: &dyn EventStore) -> annals_core::Result<HashMap<StreamId,
 }
 
 fn damage(position: Position, problem: String) -> Damage {
-    let place = Location { file: "log".to_owned(), offset: 0, position: Some(position) };
-    Damage { place, problem, lost: Lost::Nothing }
+    let location = Location { file: "log".to_owned(), offset: 0, position: Some(position) };
+    Damage { location, problem, lost: Lost::Nothing }
 }
 
 /// The log up to an event.

@@ -50,10 +50,10 @@ pub enum Error {
     #[error("the store takes no appends after a failed write; close it and open it again: {}", because(.0))]
     Poisoned(Cause),
     /// Stored bytes contradict an invariant: stop, verify, restore.
-    #[error("damage at {place}: {}", because(.cause))]
+    #[error("damage at {location}: {}", because(.cause))]
     Damaged {
         /// Where.
-        place: Location,
+        location: Location,
         /// What is wrong there.
         cause: Cause,
     },
@@ -122,8 +122,8 @@ impl fmt::Debug for Error {
             Self::Internal(cause) => f.debug_tuple("Internal").field(&because(cause)).finish(),
             Self::Indeterminate(cause) => f.debug_tuple("Indeterminate").field(&because(cause)).finish(),
             Self::Poisoned(cause) => f.debug_tuple("Poisoned").field(&because(cause)).finish(),
-            Self::Damaged { place, cause } => {
-                f.debug_struct("Damaged").field("place", place).field("cause", &because(cause)).finish()
+            Self::Damaged { location, cause } => {
+                f.debug_struct("Damaged").field("location", location).field("cause", &because(cause)).finish()
             }
         }
     }
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn an_error_says_everything_once_however_it_is_printed() {
-        let place = Location { file: "1.log".to_owned(), offset: 7, position: None };
+        let location = Location { file: "1.log".to_owned(), offset: 7, position: None };
         let cause = || Cause::from(std::io::Error::other(Error::Unavailable("the disk is full".into())));
         let behind = "the store is unavailable: the disk is full";
         for (error, text) in [
@@ -312,7 +312,7 @@ mod tests {
                 Error::Indeterminate(cause()),
                 format!("the outcome of the append is unknown; send the same append again: {behind}"),
             ),
-            (Error::Damaged { place, cause: cause() }, format!("damage at 1.log byte 7: {behind}")),
+            (Error::Damaged { location, cause: cause() }, format!("damage at 1.log byte 7: {behind}")),
         ] {
             assert_eq!((error.to_string(), error.chain()), (text.clone(), text));
             assert!(std::error::Error::source(&error).is_none(), "a printer of sources would say it twice");
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn only_what_may_succeed_later_is_worth_asking_again() {
-        let place = Location { file: "1.log".to_owned(), offset: 7, position: None };
+        let location = Location { file: "1.log".to_owned(), offset: 7, position: None };
         for (error, code, is_transient) in [
             (Error::Unavailable("x".into()), "unavailable", true),
             (Error::Indeterminate("x".into()), "indeterminate", true),
@@ -331,7 +331,7 @@ mod tests {
             (Error::Unreadable("x".into()), "unreadable", false),
             (Error::Internal("x".into()), "internal", false),
             (Error::Poisoned("x".into()), "poisoned", false),
-            (Error::Damaged { place, cause: "x".into() }, "damaged", false),
+            (Error::Damaged { location, cause: "x".into() }, "damaged", false),
             (Invalid::new("x", "is empty").into(), "invalid", false),
         ] {
             assert_eq!((error.code(), error.is_transient()), (code, is_transient));

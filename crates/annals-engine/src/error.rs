@@ -12,9 +12,9 @@ pub enum Fault {
     Io {
         /// What was tried.
         action: &'static str,
-        /// On which file.
+        /// The file.
         file: String,
-        /// What the operating system says.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -22,11 +22,11 @@ pub enum Fault {
     #[error("{problem}")]
     Damaged {
         /// Where.
-        place: Location,
+        location: Location,
         /// What is wrong.
         problem: String,
     },
-    /// An index of an earlier version does not know what is asked.
+    /// An index of an earlier version lacks what is requested.
     #[error(
         "{file} is an index of an earlier version, by which no event is found by its id alone or by its predecessor: \
          run `annals migrate` for this store"
@@ -45,8 +45,8 @@ impl Fault {
 
     /// Damage at this byte of this file.
     pub fn damaged(file: &str, offset: u64, position: Option<Position>, problem: impl Into<String>) -> Self {
-        let place = Location { file: file.to_owned(), offset, position };
-        Self::Damaged { place, problem: problem.into() }
+        let location = Location { file: file.to_owned(), offset, position };
+        Self::Damaged { location, problem: problem.into() }
     }
 }
 
@@ -72,7 +72,7 @@ fn needs_somebody(kind: io::ErrorKind) -> bool {
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Damaged { place, problem } => Self::Damaged { place, cause: problem.into() },
+            Fault::Damaged { location, problem } => Self::Damaged { location, cause: problem.into() },
             Fault::OldIndex { .. } => Self::Unusable(Box::new(fault)),
             Fault::Io { ref source, .. } if needs_somebody(source.kind()) => Self::Unusable(Box::new(fault)),
             Fault::Io { .. } => Self::Unavailable(Box::new(fault)),

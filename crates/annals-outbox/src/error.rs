@@ -53,15 +53,16 @@ impl Error {
 }
 
 /// The error of a sink. `?` turns every error into one that counts against the message. A sink that could publish no other
-/// message either returns [`unavailable`](Failure::unavailable).
+/// message either returns [`unavailable`](SinkError::unavailable).
 ///
-/// It does not implement `std::error::Error`, because it could then not be made of every error.
-pub struct Failure {
+/// It does not implement `std::error::Error`, because `From` could then not be implemented for every error.
+#[doc(alias("Failure"))]
+pub struct SinkError {
     pub(crate) cause: Cause,
     pub(crate) unavailable: bool,
 }
 
-impl Failure {
+impl SinkError {
     /// The message is refused: it is retried after [`Options::backoff`](crate::Options::backoff), and becomes a dead letter after
     /// [`Options::attempts_max`](crate::Options::attempts_max) attempts. Only messages of the same aggregate wait for it.
     pub fn refused(reason: impl Into<Cause>) -> Self {
@@ -74,19 +75,19 @@ impl Failure {
     }
 }
 
-impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for SinkError {
     fn from(error: E) -> Self {
         Self::refused(error)
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for SinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&chain(&*self.cause))
     }
 }
 
-impl fmt::Debug for Failure {
+impl fmt::Debug for SinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

@@ -80,7 +80,7 @@ mod error;
 
 pub use database::{Pool, Session};
 pub use dead_letters::{DeadLetter, RefusedMessage, Status};
-pub use error::{Error, Failure, Result};
+pub use error::{Error, Result, SinkError};
 pub use health::Health;
 pub use lease::LeaseHolder;
 pub use message::{DATA_BYTES_MAX, HEADERS_BYTES_MAX, Message, NAME_BYTES_MAX, NewMessage};

@@ -22,7 +22,7 @@ use crate::options::Options;
 use crate::pending::Published;
 use crate::sink::Sink;
 use crate::source::Pending;
-use crate::{Failure, Outbox};
+use crate::{Outbox, SinkError};
 
 /// The pause between attempts while the sink or the database cannot be reached.
 pub(crate) const AWAY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
@@ -94,7 +94,7 @@ impl Publish {
         let publish = caught(async {
             match self.sink.publish(message).await {
                 Ok(()) => Answer::Taken,
-                Err(failure @ Failure { unavailable: false, .. }) => Answer::Refused(failure.to_string()),
+                Err(failure @ SinkError { unavailable: false, .. }) => Answer::Refused(failure.to_string()),
                 Err(failure) => Answer::Unavailable(failure.to_string()),
             }
         });

@@ -8,7 +8,7 @@ use annals_core::{
 };
 use async_trait::async_trait;
 
-use crate::{Failure, Message};
+use crate::{Message, SinkError};
 
 /// Publishes messages.
 ///
@@ -20,17 +20,17 @@ pub trait Sink: Send + Sync + 'static {
     /// Publishes a message, and returns when it is stored durably.
     ///
     /// # Errors
-    /// [`Failure`], with whether it counts against this message.
-    async fn publish(&self, message: &Message) -> Result<(), Failure>;
+    /// [`SinkError`], with whether it counts against this message.
+    async fn publish(&self, message: &Message) -> Result<(), SinkError>;
 }
 
 #[async_trait]
 impl<F, Fut> Sink for F
 where
     F: Fn(Message) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), Failure>> + Send,
+    Fut: Future<Output = Result<(), SinkError>> + Send,
 {
-    async fn publish(&self, message: &Message) -> Result<(), Failure> {
+    async fn publish(&self, message: &Message) -> Result<(), SinkError> {
         self(message.clone()).await
     }
 }
@@ -52,8 +52,8 @@ impl LogSink {
 
 #[async_trait]
 impl Sink for LogSink {
-    async fn publish(&self, message: &Message) -> Result<(), Failure> {
-        let append = append(message).map_err(Failure::refused)?;
+    async fn publish(&self, message: &Message) -> Result<(), SinkError> {
+        let append = append(message).map_err(SinkError::refused)?;
         let stream = append.writes[0].stream.clone();
         let mut answer = self.0.append(append.clone()).await;
         if matches!(&answer, Err(Error::Reused(reused)) if reused.stream != stream) {
@@ -64,10 +64,10 @@ impl Sink for LogSink {
         match answer {
             Ok(_) => Ok(()),
             Err(error @ (Error::Conflict(_) | Error::Invalid(_) | Error::Reused(_))) => {
-                Err(Failure::refused(error))
+                Err(SinkError::refused(error))
             }
             // It may have been written; the next attempt has the same key.
-            Err(error) => Err(Failure::unavailable(error)),
+            Err(error) => Err(SinkError::unavailable(error)),
         }
     }
 }

@@ -265,7 +265,7 @@ async fn run(
                 first = Some(request);
                 break;
             }
-            // A caller that has gone needs nothing written.
+            // Appends whose callers no longer wait are not written.
             if !request.answer.is_closed() {
                 kib += request.kib;
                 names += request.names;
@@ -275,16 +275,15 @@ async fn run(
                 next = requests.try_recv().ok();
             }
         }
-        carry_out(&mut writer, &*clock, &progress, &inlines.all(), group).await;
+        execute(&mut writer, &*clock, &progress, &inlines.all(), group).await;
         if first.is_none() {
             first = requests.recv().await;
         }
     }
 }
 
-/// Writes a group and answers everybody. It is divided as long as one of its appends may be the reason why it is not
-/// written.
-async fn carry_out(
+/// Writes a group and answers its requests. A group that fails is divided as long as one of its appends may be the reason.
+async fn execute(
     writer: &mut Writer<impl Database>,
     clock: &dyn Clock,
     progress: &Progress,
@@ -302,17 +301,18 @@ async fn carry_out(
         let written = tokio::select! {
             written = write(writer, clock, &batch, inlines) => written,
             () = all_gone(&mut group) => {
-                writer.give_up();
+                writer.close();
                 continue;
             }
         };
         match written {
-            Ok(written) => tell(group, Ok(written), progress),
+            Ok(written) => respond(group, Ok(written), progress),
             Err(Undone::Failed(Failure::Lost(event))) => {
                 writer.lineage().lost(event);
                 groups.push_front(group);
             }
-            // The queries of its conditions are what one append may ask too much by; it would do so in each half.
+            // The conditions of one append may need more than a query may use. They would in either half too, so appends with
+            // conditions are written alone.
             Err(Undone::Failed(Failure::Exhausted(_)))
                 if group.len() > 1 && group.iter().any(|request| request.names > 0) =>
             {
@@ -328,7 +328,7 @@ async fn carry_out(
                 groups.push_front(rest);
                 groups.push_front(group);
             }
-            Err(Undone::Failed(failure)) => tell(group, Err(failure), progress),
+            Err(Undone::Failed(failure)) => respond(group, Err(failure), progress),
             Err(Undone::Refused(problem)) => {
                 for request in group {
                     let _ = request.answer.send(Ok(Answer::Other(Outcome::Invalid(problem.clone()))));
@@ -354,9 +354,9 @@ async fn all_gone(group: &mut [Request]) {
     }
 }
 
-/// Answers everybody of a group.
-fn tell(group: Vec<Request>, written: Result<(Staged<'_>, Tail), Failure>, progress: &Progress) {
-    // A caller that has gone wants no answer.
+/// Answers all requests of a group.
+fn respond(group: Vec<Request>, written: Result<(Staged<'_>, Tail), Failure>, progress: &Progress) {
+    // Sending fails if the caller no longer waits; that is not an error.
     match written {
         Ok((staged, tail)) => {
             progress.passed(tail.position.plus(staged.events.len() as u64));

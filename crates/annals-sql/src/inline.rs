@@ -75,7 +75,7 @@ pub(crate) async fn write<'a>(
             }
             // What is under way on the connection is not known.
             Err(NotTaken::Unavailable(cause)) => {
-                writer.give_up();
+                writer.close();
                 return Err(Undone::Failed(Failure::unavailable(cause)));
             }
         }

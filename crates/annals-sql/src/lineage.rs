@@ -1,6 +1,6 @@
 //! The lineage of a log, by which it is recognised: its identity, and the newest event that this process knows to be in it.
 //!
-//! - L1  Every connection, append and page carries both to the database and checked there, in the same transaction: another
+//! - L1  Both are compared with the database on every connection, and in the transaction of every append and page: another
 //!       log is refused, and a lost event is detected.
 //! - L2  A server that follows another may not have an event yet. One that is read as the log itself refuses then: it is not
 //!       older than what was read before. One that is read as a replica reports how far it is.

@@ -110,7 +110,7 @@ fn missing(
 /// The tables contradict themselves.
 pub fn damaged(position: Option<Position>, problem: String) -> Error {
     Error::Damaged {
-        place: Location { file: "table events".to_owned(), offset: 0, position },
+        location: Location { file: "table events".to_owned(), offset: 0, position },
         cause: problem.into(),
     }
 }

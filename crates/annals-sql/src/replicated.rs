@@ -114,12 +114,12 @@ impl Replicated {
             Ok(Err(error)) => error.chain(),
             Err(_) => "it is silent".to_owned(),
         };
-        self.give_up(&error);
+        self.suspend(&error);
         None
     }
 
-    /// The replica is not asked until it answers as one.
-    fn give_up(&self, error: &str) {
+    /// Suspends reads from the replica until it answers as a replica again.
+    fn suspend(&self, error: &str) {
         let Some(replica) = self.replica.get() else { return };
         if !replica.away.swap(true, Ordering::Relaxed) {
             replica.note_compared(None);
@@ -146,7 +146,7 @@ impl Replicated {
                 true
             }
             Ok(false) => {
-                self.give_up(&format!(
+                self.suspend(&format!(
                     "it has another history: the primary does not have its event {newest}"
                 ));
                 false

@@ -115,7 +115,7 @@ impl EventRow {
     pub fn into_event(self) -> Result<RecordedEvent, Error> {
         let position = self.position;
         self.read().map_err(|invalid| Error::Damaged {
-            place: Location {
+            location: Location {
                 file: "table events".to_owned(),
                 offset: 0,
                 position: u64::try_from(position).ok().map(Position::new),

@@ -35,7 +35,7 @@ impl<D: Database> Writer<D> {
     }
 
     /// Closes the connection and rolls back what is open on it.
-    pub(crate) fn give_up(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.line = None;
     }
 

@@ -131,8 +131,8 @@ fn state_error(path: Option<&Path>, error: SqlError) -> Error {
          then begins from the start, and does again what it did for each event of the log (sends mail, books). See \
          docs/operations.md, \"A broken state.sqlite\""
     );
-    let place = annals_core::Location { file: path.display().to_string(), offset: 0, position: None };
-    Error::Damaged { place, cause: cause.into() }
+    let location = annals_core::Location { file: path.display().to_string(), offset: 0, position: None };
+    Error::Damaged { location, cause: cause.into() }
 }
 
 /// The subscribers that have a checkpoint in a file, as far as it can be read.

@@ -46,13 +46,13 @@ impl<A: Aggregate> Folded<A> {
     /// Takes a stored event.
     pub fn take(&mut self, stored: &RecordedEvent) -> Result<(), LoadError> {
         if stored.version != self.version.next() {
-            let place = Location {
+            let location = Location {
                 file: format!("stream {}", stored.stream),
                 offset: 0,
                 position: Some(stored.position),
             };
             let cause = format!("version {} follows version {}", stored.version, self.version).into();
-            return Err(LoadError::Store(Error::Damaged { place, cause }));
+            return Err(LoadError::Store(Error::Damaged { location, cause }));
         }
         for event in codec::parts::<A::Event>(stored)? {
             let evolved = evolve(&mut self.state, &event, event.event_type());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals::EventStore;
-use annals_outbox::{Failure, LogSink, Message, Options, Outbox, PublisherHandle, Sink};
+use annals_outbox::{LogSink, Message, Options, Outbox, PublisherHandle, Sink, SinkError};
 use async_trait::async_trait;
 
 use crate::die;
@@ -14,7 +14,7 @@ struct LogAndConsole(LogSink);
 
 #[async_trait]
 impl Sink for LogAndConsole {
-    async fn publish(&self, message: &Message) -> Result<(), Failure> {
+    async fn publish(&self, message: &Message) -> Result<(), SinkError> {
         self.0.publish(message).await?;
         let data = String::from_utf8_lossy(&message.data);
         println!("{}/{} {} {data}", message.aggregate_type, message.aggregate_id, message.event_type);

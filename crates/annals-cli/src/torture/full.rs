@@ -88,8 +88,8 @@ pub(super) async fn fill(store: &Path, seed: u64) -> anyhow::Result<ExitCode> {
     }
     let full = filling.done.len();
     let verified = annals_engine::verify(store, &mut |_, _| {})?;
-    if let Some(annals_engine::Damage { place, problem, .. }) = verified.damage.first() {
-        bail!("{problem} at {place}");
+    if let Some(annals_engine::Damage { location, problem, .. }) = verified.damage.first() {
+        bail!("{problem} at {location}");
     }
     let opened = EngineStore::open(store, shape)?;
     std::fs::remove_file(&ballast)?;

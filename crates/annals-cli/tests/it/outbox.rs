@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use annals_core::{Backoff, ContentType};
-use annals_outbox::{Failure, Message, NewMessage, Options, Outbox};
+use annals_outbox::{Message, NewMessage, Options, Outbox, SinkError};
 use serde_json::{Value, json};
 use sqlx::SqlitePool;
 
@@ -21,7 +21,7 @@ async fn with_a_dead_letter(place: &Place) -> Outbox {
     };
     assert_eq!(place.ok("outbox migrate sqlite:shop.db"), "the outbox `outbox` in sqlite:shop.db is there\n");
     write("order.bad").await;
-    let refuse = |_: Message| async { Err(Failure::refused("no such customer\u{1b}[31m")) };
+    let refuse = |_: Message| async { Err(SinkError::refused("no such customer\u{1b}[31m")) };
     let options = Options {
         attempts_max: 2,
         backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(1)),

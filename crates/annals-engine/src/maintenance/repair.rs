@@ -226,8 +226,8 @@ impl Copy<'_> {
             let identity = identity::check(self.done.source, segments);
             identity.and_then(|()| check_runs(names, expected.previous()))
         };
-        if let Err(Fault::Damaged { place, problem }) = whole {
-            self.left(&place.file, place.offset, expected, problem, Lost::Rest { first: expected })?;
+        if let Err(Fault::Damaged { location, problem }) = whole {
+            self.left(&location.file, location.offset, expected, problem, Lost::Rest { first: expected })?;
             return missing::report(self);
         }
         // A file that is broken says nothing.
@@ -359,8 +359,8 @@ impl Copy<'_> {
             Lost::Events { first, last } => self.lost.push(first..last.next()),
             Lost::Rest { first } => self.lost.push(first..Position::MAX),
         }
-        let place = Location { file: file.to_owned(), offset, position: Some(position) };
-        self.note(Note::Left(Damage { place, problem, lost }))
+        let location = Location { file: file.to_owned(), offset, position: Some(position) };
+        self.note(Note::Left(Damage { location, problem, lost }))
     }
 
     fn note(&mut self, note: Note) -> Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! Every frame's and record's checksum, every position, every stream's versions, that recorded times never
 //! decrease, that segments follow each other, the digest of the log, and each index: whatever is in the log must be
-//! found by it. Damage is reported with its place and with what is lost, and what is after it is checked too.
+//! found by it. Damage is reported with its location and with what is lost, and what is after it is checked too.
 //!
 //! - W1  A store that is open is verified while it is written to: sealed segments whole, the active one up to the
 //!       head. Nothing is locked, and appends do not wait.
@@ -61,7 +61,7 @@ pub struct Verification {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Where.
-    pub place: Location,
+    pub location: Location,
     /// What is wrong there.
     pub problem: String,
     /// What is lost by it.

@@ -308,7 +308,7 @@ async fn a_backup_that_rots_is_not_restored() {
             files.get_mut(&name).unwrap()[byte] ^= 1 << (byte % 8);
             let error = bring_back(&FaultyDisk::with_files(files), &RestoreOptions::default()).err().unwrap();
             assert!(
-                matches!(&error, Error::Damaged { place, .. } if place.file == name),
+                matches!(&error, Error::Damaged { location, .. } if location.file == name),
                 "{}",
                 error.chain()
             );
@@ -332,7 +332,7 @@ async fn nothing_broken_is_copied() {
     files.get_mut(&name).unwrap()[400] ^= 1;
     let store = open(&FaultyDisk::with_files(files), small_segments()).unwrap();
     let error = back_up(&store, &place).err().unwrap();
-    assert!(matches!(&error, Error::Damaged { place, .. } if place.file == name), "{}", error.chain());
+    assert!(matches!(&error, Error::Damaged { location, .. } if location.file == name), "{}", error.chain());
     assert_eq!(backups(&place), []);
     // What was copied of it before is not copied again: the damage came later, and the backup is whole.
     let whole = open(&disk, small_segments()).unwrap();

@@ -1,4 +1,4 @@
-//! Bits flip: what was durable is reported as damage with its place, never taken for the end of the log (G9).
+//! Bits flip: what was durable is reported as damage with its location, never taken for the end of the log (G9).
 
 use annals_core::{ContentType, Error, EventStore, EventStoreExt, LogRead, Query};
 use annals_engine::disk::faulty::FaultyDisk;
@@ -29,9 +29,9 @@ async fn bit_flips_are_damage() {
         flipped[byte] ^= 1 << (byte % 8);
         let disk = FaultyDisk::with_files([(name.clone(), flipped)]);
         match open(&disk, Options::default()) {
-            Err(Error::Damaged { place, .. }) => {
-                assert_eq!(&place.file, name);
-                assert!(place.offset <= byte as u64, "byte {byte} is reported at {place}");
+            Err(Error::Damaged { location, .. }) => {
+                assert_eq!(&location.file, name);
+                assert!(location.offset <= byte as u64, "byte {byte} is reported at {location}");
                 let report = verify_disk(&disk, &mut |_, _| {}).unwrap();
                 assert_eq!(report.damage.len(), 1, "byte {byte}: verify finds it too");
                 reported += 1;
@@ -67,15 +67,15 @@ async fn damage_in_a_sealed_segment_is_reported_by_reads() {
     let disk = FaultyDisk::with_files(files);
     let store = open(&disk, small_segments()).unwrap();
     let error = store.log_events(Query::all()).await.unwrap_err();
-    let Error::Damaged { place, .. } = &error else { panic!("{}", error.chain()) };
-    assert_eq!(place.file, sealed);
-    let position = place.position.unwrap();
+    let Error::Damaged { location, .. } = &error else { panic!("{}", error.chain()) };
+    assert_eq!(location.file, sealed);
+    let position = location.position.unwrap();
     // What is not damaged is read all the same.
     let after = LogRead::forward(position.next()).limit(5);
     assert_eq!(store.read_log(after).await.unwrap().events.len(), 5);
     drop(store);
     let report = verify_disk(&disk, &mut |_, _| {}).unwrap();
-    assert_eq!(report.damage[0].place.position, Some(position));
+    assert_eq!(report.damage[0].location.position, Some(position));
 }
 
 /// A segment that is gone is damage, not a shorter log.

@@ -44,8 +44,8 @@ async fn is_missed(disk: &FaultyDisk, how: &str) {
     let before = cut.files();
     let error =
         open(&cut, Options::default()).err().unwrap_or_else(|| panic!("{how}: it is opened without a word"));
-    let Error::Damaged { place, .. } = &error else { panic!("{how}: {}", error.chain()) };
-    assert_eq!((&*place.file, place.position.unwrap().get()), (SEGMENT, 39), "{how}");
+    let Error::Damaged { location, .. } = &error else { panic!("{how}: {}", error.chain()) };
+    assert_eq!((&*location.file, location.position.unwrap().get()), (SEGMENT, 39), "{how}");
     assert!(error.chain().contains("restore a backup"), "{}", error.chain());
     assert_eq!(cut.files(), before, "{how}: nothing is cleared");
     // Again and again: what is found does not make it whole.
@@ -157,7 +157,7 @@ async fn another_history_is_not_taken_for_the_one_that_was_there() {
     );
     let found = verify_disk(&mixed, &mut |_, _| {}).unwrap();
     assert_eq!(found.damage.len(), 1, "{:?}", found.damage);
-    assert_eq!(found.damage[0].place.file, "durable");
+    assert_eq!(found.damage[0].location.file, "durable");
 }
 
 /// U3: one that is broken, or of another log, says nothing, and is written again.

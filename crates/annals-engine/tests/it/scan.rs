@@ -76,7 +76,7 @@ async fn a_scan_ends_at_damage() {
             ControlFlow::Continue(())
         })
         .unwrap_err();
-    let Error::Damaged { place, .. } = &error else { panic!("{}", error.chain()) };
-    assert_eq!((&place.file, place.position), (damaged, Some(Position::new(next))));
+    let Error::Damaged { location, .. } = &error else { panic!("{}", error.chain()) };
+    assert_eq!((&location.file, location.position), (damaged, Some(Position::new(next))));
     assert!(next > first, "what is before it was handed out");
 }

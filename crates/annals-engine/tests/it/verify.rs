@@ -90,8 +90,8 @@ async fn damage_under_an_open_store_is_found() {
         let found = store.verify(&VerifyOptions::default()).unwrap();
         assert_eq!(found.damage.len(), 1, "{:?}", found.damage);
         let damage = &found.damage[0];
-        assert_eq!((&damage.place.file, damage.lost), (&name, events(position, position)));
-        assert_eq!(damage.place.position, Some(Position::new(position)));
+        assert_eq!((&damage.location.file, damage.lost), (&name, events(position, position)));
+        assert_eq!(damage.location.position, Some(Position::new(position)));
         file.write_at(b"a", byte as u64).unwrap();
     }
     assert_eq!(store.verify(&VerifyOptions::default()).unwrap().damage, []);
@@ -133,7 +133,7 @@ async fn damage_says_what_is_lost() {
     for byte in [0, 9, 20, 35, 45, 60, 85, 100, 124] {
         let found = verify(&with(&disk, &name, |bytes| bytes[byte] ^= 1));
         assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!((found[0].place.file.as_str(), found[0].lost), (name.as_str(), Lost::Nothing));
+        assert_eq!((found[0].location.file.as_str(), found[0].lost), (name.as_str(), Lost::Nothing));
     }
     // A header and the first frame; a whole segment.
     let (base, next) = (name[..20].parse().unwrap(), segment_of(&disk, 60).1);
@@ -177,7 +177,7 @@ async fn a_sector_that_cannot_be_read_is_damage() {
     );
     let found = verify_disk(&refused, &mut |_, _| {}).unwrap();
     let [frames, sector] = &found.damage[..] else { panic!("{:?}", found.damage) };
-    assert_eq!(sector.place.offset, 2 * 4096);
+    assert_eq!(sector.location.offset, 2 * 4096);
     let lost = frames.lost.count().unwrap();
     assert!((10..60).contains(&lost), "{lost} of {}", log.len());
     assert_eq!(found.events + lost, log.len() as u64);
@@ -292,7 +292,7 @@ async fn every_index_is_compared() {
         for byte in (0..bytes).step_by(1 + bytes / 15) {
             let found = verify_disk(&with(&disk, name, |bytes| bytes[byte] ^= 1), &mut |_, _| {}).unwrap();
             let [damage] = &found.damage[..] else { panic!("{name}, byte {byte}: {:?}", found.damage) };
-            assert_eq!((&damage.place.file, damage.lost, found.events), (name, Lost::Nothing, head));
+            assert_eq!((&damage.location.file, damage.lost, found.events), (name, Lost::Nothing, head));
             assert!(damage.problem.contains("remove it"), "{damage:?}");
             assert!(!found.digest.is_empty());
         }
@@ -306,7 +306,7 @@ async fn every_index_is_compared() {
         index[4_092..4_096].copy_from_slice(&crc);
     }));
     assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!((&found[0].place.file, found[0].lost), (name, Lost::Nothing));
+    assert_eq!((&found[0].location.file, found[0].lost), (name, Lost::Nothing));
 }
 
 /// An index of events that are not there says that they were: a log that was cut is not a shorter one.
@@ -329,7 +329,7 @@ async fn an_index_of_events_that_are_gone_is_damage() {
     let found = verify(&FaultyDisk::with_files(files));
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].lost, Lost::Rest { first: Position::new(base) });
-    assert!(found[0].place.file.ends_with(".idx"), "{found:?}");
+    assert!(found[0].location.file.ends_with(".idx"), "{found:?}");
 }
 
 /// What the store has once written of the digest holds: a changed event, with every checksum after it, is found as long
@@ -356,5 +356,5 @@ async fn a_log_that_is_not_the_one_of_its_digest_is_damage() {
     files.insert("digest".to_owned(), digest);
     let found = verify(&FaultyDisk::with_files(files));
     assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!((found[0].place.file.as_str(), found[0].lost), ("digest", Lost::Nothing));
+    assert_eq!((found[0].location.file.as_str(), found[0].lost), ("digest", Lost::Nothing));
 }

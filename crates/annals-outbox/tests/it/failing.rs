@@ -404,7 +404,7 @@ pub async fn an_error_that_panics_is_a_refusal(place: Place) {
             let (panics, taken) = (panics.clone(), taken.clone());
             async move {
                 if message.aggregate_id == "1" && panics.fetch_add(1, Ordering::SeqCst) < 2 {
-                    return Err(annals_outbox::Failure::refused(Unspeakable));
+                    return Err(annals_outbox::SinkError::refused(Unspeakable));
                 }
                 Ok(taken.send(message.aggregate_id)?)
             }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_outbox::{Failure, Message, Options, Sink};
+use annals_outbox::{Message, Options, Sink, SinkError};
 use async_trait::async_trait;
 
 use crate::support::{Place, about, options, until};
@@ -53,12 +53,12 @@ impl File {
 
 #[async_trait]
 impl Sink for File {
-    async fn publish(&self, message: &Message) -> Result<(), Failure> {
+    async fn publish(&self, message: &Message) -> Result<(), SinkError> {
         if self.dies == Some("chosen") {
             std::process::abort();
         }
         if matches!(self.dies, Some("refused" | "dead")) {
-            return Err(Failure::refused("it is not liked"));
+            return Err(SinkError::refused("it is not liked"));
         }
         self.write(message);
         if self.dies == Some("published") {

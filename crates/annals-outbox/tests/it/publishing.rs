@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::{EventStoreExt, MemoryStore, Query};
-use annals_outbox::{Failure, LogSink, Message, Options, Sink};
+use annals_outbox::{LogSink, Message, Options, Sink, SinkError};
 use tokio::sync::Semaphore;
 
 use crate::support::{Place, Taker, about, assert_in_order, options, until};
@@ -117,7 +117,7 @@ struct Slow(Taker, Arc<Semaphore>);
 
 #[async_trait::async_trait]
 impl Sink for Slow {
-    async fn publish(&self, message: &Message) -> Result<(), Failure> {
+    async fn publish(&self, message: &Message) -> Result<(), SinkError> {
         self.1.acquire().await?.forget();
         self.0.publish(message).await
     }
@@ -152,10 +152,10 @@ struct Forgetful(LogSink, std::sync::Mutex<std::collections::HashSet<annals_core
 
 #[async_trait::async_trait]
 impl Sink for Forgetful {
-    async fn publish(&self, message: &Message) -> Result<(), Failure> {
+    async fn publish(&self, message: &Message) -> Result<(), SinkError> {
         self.0.publish(message).await?;
         if self.1.lock().unwrap().insert(message.id) {
-            return Err(Failure::refused("the answer is lost"));
+            return Err(SinkError::refused("the answer is lost"));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use annals_outbox::{Failure, Message, Options, Sink};
+use annals_outbox::{Message, Options, Sink, SinkError};
 
 use crate::support::{Place, Taker, about, assert_in_order, options, until};
 
@@ -129,7 +129,7 @@ struct Slow(Taker);
 
 #[async_trait::async_trait]
 impl Sink for Slow {
-    async fn publish(&self, message: &Message) -> Result<(), Failure> {
+    async fn publish(&self, message: &Message) -> Result<(), SinkError> {
         tokio::time::sleep(Duration::from_millis(20)).await;
         self.0.publish(message).await
     }

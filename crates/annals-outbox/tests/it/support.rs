@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use annals_core::Backoff;
-use annals_outbox::{Failure, Message, NewMessage, Options, Outbox, Pool, Result, Sink};
+use annals_outbox::{Message, NewMessage, Options, Outbox, Pool, Result, Sink, SinkError};
 use annals_testservers::kind::Kind;
 use annals_testservers::server::Server;
 use async_trait::async_trait;
@@ -230,11 +230,11 @@ impl Taker {
 
 #[async_trait]
 impl Sink for Taker {
-    async fn publish(&self, message: &Message) -> Result<(), Failure> {
+    async fn publish(&self, message: &Message) -> Result<(), SinkError> {
         match (self.judge)(message) {
             Verdict::Take => self.taken.send_modify(|taken| taken.push(message.clone())),
-            Verdict::Refuse => return Err(Failure::refused("it is not liked")),
-            Verdict::Away => return Err(Failure::unavailable("the broker is away")),
+            Verdict::Refuse => return Err(SinkError::refused("it is not liked")),
+            Verdict::Away => return Err(SinkError::unavailable("the broker is away")),
             Verdict::Hang => std::future::pending().await,
             Verdict::Panic => panic!("a sink that panics"),
         }

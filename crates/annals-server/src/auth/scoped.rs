@@ -274,8 +274,8 @@ fn kept_back(error: Error) -> Error {
         Error::Indeterminate(_) => Error::Indeterminate(KEPT_BACK.into()),
         Error::Poisoned(_) => Error::Poisoned(KEPT_BACK.into()),
         Error::Damaged { .. } => {
-            let place = Location { file: "the log".to_owned(), offset: 0, position: None };
-            Error::Damaged { place, cause: KEPT_BACK.into() }
+            let location = Location { file: "the log".to_owned(), offset: 0, position: None };
+            Error::Damaged { location, cause: KEPT_BACK.into() }
         }
         error @ (Error::Conflict(_) | Error::Invalid(_) | Error::Reused(_) | Error::Closed) => error,
         _ => Error::Internal(KEPT_BACK.into()),

@@ -306,8 +306,8 @@ impl Faulty {
                 Err(Error::Internal("a page that ends where it begins".into()))
             }
             _ if fault == Fault::Damaged as u8 => {
-                let place = Location { file: "1.log".into(), offset: 7, position: Some(Position::FIRST) };
-                Err(Error::Damaged { place, cause: "checksum".into() })
+                let location = Location { file: "1.log".into(), offset: 7, position: Some(Position::FIRST) };
+                Err(Error::Damaged { location, cause: "checksum".into() })
             }
             _ if fault == Fault::Panic as u8 => panic!("planted"),
             _ if fault == Fault::Lost as u8 && writing => {

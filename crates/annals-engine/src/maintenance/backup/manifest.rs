@@ -214,8 +214,8 @@ pub fn read(storage: &dyn BackupStorage, number: u64) -> Result<Manifest> {
         Ok(())
     });
     let damaged = |cause: &str| {
-        let place = Location { file: name.clone(), offset: 0, position: None };
-        Err(Error::Damaged { place, cause: cause.into() })
+        let location = Location { file: name.clone(), offset: 0, position: None };
+        Err(Error::Damaged { location, cause: cause.into() })
     };
     if is_too_long {
         return damaged("it is longer than any manifest");

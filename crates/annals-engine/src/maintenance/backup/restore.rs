@@ -136,8 +136,8 @@ pub fn restore(
         return Err(Stopped.into());
     }
     if let Some(damage) = verification.damage.first() {
-        let place = damage.place.clone();
-        return Err(Fault::Damaged { place, problem: damage.problem.clone() }.into());
+        let location = damage.location.clone();
+        return Err(Fault::Damaged { location, problem: damage.problem.clone() }.into());
     }
     Ok(Restored {
         store: backup.store,

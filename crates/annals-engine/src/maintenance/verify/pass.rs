@@ -209,8 +209,8 @@ impl Findings {
     /// Takes damage down by which no event is lost; anything else ends the verification.
     pub fn note(&mut self, checked: Result<(), Fault>) -> Result<(), Fault> {
         match checked {
-            Err(Fault::Damaged { place, problem }) => {
-                self.damage.push(Damage { place, problem, lost: Lost::Nothing });
+            Err(Fault::Damaged { location, problem }) => {
+                self.damage.push(Damage { location, problem, lost: Lost::Nothing });
                 Ok(())
             }
             checked => checked,
@@ -218,9 +218,9 @@ impl Findings {
     }
 
     fn report(&mut self, file: &str, offset: u64, position: Option<Position>, problem: String, lost: Lost) {
-        let place = annals_core::Location { file: file.to_owned(), offset, position };
+        let location = annals_core::Location { file: file.to_owned(), offset, position };
         self.lossy |= lost != Lost::Nothing;
-        self.damage.push(Damage { place, problem, lost });
+        self.damage.push(Damage { location, problem, lost });
     }
 }
 
@@ -255,7 +255,7 @@ impl<'a> Pass<'a> {
         self.found = current.found;
         self.found.resumed = Some(current.segment);
         self.saved = self.found.bytes;
-        self.runs.pass_over(self.found.damage.iter().map(|damage| damage.place.file.as_str()));
+        self.runs.pass_over(self.found.damage.iter().map(|damage| damage.location.file.as_str()));
         if let Some(on_damage) = &self.on_damage {
             self.found.damage.iter().for_each(|damage| on_damage(damage));
         }
@@ -264,8 +264,8 @@ impl<'a> Pass<'a> {
     /// Takes damage down; anything else ends the verification.
     fn note(&mut self, fault: Fault, lost: Lost) -> Result<(), Fault> {
         match fault {
-            Fault::Damaged { place, problem } => {
-                self.found.damage.push(Damage { place, problem, lost });
+            Fault::Damaged { location, problem } => {
+                self.found.damage.push(Damage { location, problem, lost });
                 Ok(())
             }
             fault => Err(fault),
@@ -308,13 +308,13 @@ impl<'a> Pass<'a> {
                 base
             }
             Ok(header) => self.known(&Segment::new(header, watched.clone()), limit, &mut findings)?,
-            Err(Fault::Damaged { place, problem }) => {
+            Err(Fault::Damaged { location, problem }) => {
                 let (disk, store, work) = (self.disk, self.store, &self.work);
                 let before = Timestamp::MIN;
                 let headless = Headless { disk, file: &*watched, base, next, store, before, work };
                 let origin = headless.timeless_origin()?;
                 let lost = if origin.is_some() { Lost::Nothing } else { limit.lost_from(base) };
-                findings.report(&place.file, place.offset, place.position, problem, lost);
+                findings.report(&location.file, location.offset, location.position, problem, lost);
                 findings.digest = None;
                 match origin {
                     Some(origin) => {
@@ -375,9 +375,9 @@ impl<'a> Pass<'a> {
                 Ended::Broken(problem) => (Spot { byte: end.byte, next: end.next }, problem),
             },
             // A frame that is whole and cannot be right.
-            Err(Fault::Damaged { place, problem }) => {
-                let next = place.position.unwrap_or(limit.base);
-                (Spot { byte: place.offset, next }, Some(problem))
+            Err(Fault::Damaged { location, problem }) => {
+                let next = location.position.unwrap_or(limit.base);
+                (Spot { byte: location.offset, next }, Some(problem))
             }
             Err(fault) => return Err(fault),
         };

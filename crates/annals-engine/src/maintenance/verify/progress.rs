@@ -115,9 +115,9 @@ fn encode(store: StoreId, progress: &Progress) -> Vec<u8> {
         blob(&mut out, &digest);
         number(&mut out, found.damage.len() as u64);
         for damage in &found.damage {
-            blob(&mut out, damage.place.file.as_bytes());
-            number(&mut out, damage.place.offset);
-            number(&mut out, damage.place.position.map_or(0, Position::get));
+            blob(&mut out, damage.location.file.as_bytes());
+            number(&mut out, damage.location.offset);
+            number(&mut out, damage.location.position.map_or(0, Position::get));
             blob(&mut out, damage.problem.as_bytes());
             let (kind, first, last) = match damage.lost {
                 Lost::Nothing => (0, 0, 0),
@@ -215,7 +215,7 @@ impl<'a> Reader<'a> {
         let file = self.text()?;
         let offset = self.number()?;
         let position = self.position()?;
-        let place = Location { file, offset, position: (position > Position::ZERO).then_some(position) };
+        let location = Location { file, offset, position: (position > Position::ZERO).then_some(position) };
         let problem = self.text()?;
         let (kind, first, last) = (self.number()?, self.position()?, self.position()?);
         let lost = match kind {
@@ -224,7 +224,7 @@ impl<'a> Reader<'a> {
             2 => Lost::Rest { first },
             _ => return None,
         };
-        Some(Damage { place, problem, lost })
+        Some(Damage { location, problem, lost })
     }
 
     fn current(&mut self, store: StoreId) -> Option<PassInProgress> {
@@ -258,12 +258,12 @@ mod tests {
 
     #[test]
     fn progress_is_read_as_it_was_written_and_only_whole() {
-        let place = Location { file: "x.seg".to_owned(), offset: 7, position: None };
+        let location = Location { file: "x.seg".to_owned(), offset: 7, position: None };
         let lost = Lost::Events { first: Position::new(3), last: Position::new(5) };
         let found = Verification {
             store: Some(StoreId::from_bytes([7; 16])),
             events: 12,
-            damage: vec![Damage { place, problem: "broken".to_owned(), lost }],
+            damage: vec![Damage { location, problem: "broken".to_owned(), lost }],
             ..Verification::default()
         };
         let mut digest = LogDigest::default();

@@ -87,9 +87,9 @@ impl Runs {
     fn wrong(&self, name: &str, fault: Fault, findings: &mut Findings) -> Result<(), Fault> {
         self.done.borrow_mut().insert(name.to_owned());
         findings.note(Err(match fault {
-            Fault::Damaged { place, problem } if !problem.contains("remove it") => {
+            Fault::Damaged { location, problem } if !problem.contains("remove it") => {
                 let problem = format!("the index {problem}; remove it, and it is built again at open");
-                Fault::Damaged { place, problem }
+                Fault::Damaged { location, problem }
             }
             fault => fault,
         }))
