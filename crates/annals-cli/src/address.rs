@@ -67,7 +67,8 @@ pub(crate) fn without_passwords(message: &str) -> String {
 
 /// Whether a text looks like an address that names more than a place.
 fn may_have_password(text: &str) -> bool {
-    text.contains(':') && (text.contains('@') || text.contains("://")) && redacted(text) != text
+    let is_address = text.contains(':') && (text.contains('@') || text.contains("://"));
+    (is_address || text.contains("password=")) && redacted(text) != text
 }
 
 #[cfg(test)]
@@ -79,7 +80,13 @@ mod tests {
         for text in ["customer:7", "2017-04-15T13:00:00Z", "file:./data", "kim@example.org"] {
             assert!(!may_have_password(text), "{text}");
         }
-        for text in ["postgres://kim:secret@db/shop", "s3://key:secret@bucket/x", "postgres:kim:secret@db"] {
+        for text in [
+            "postgres://kim:secret@db/shop",
+            "s3://key:secret@bucket/x",
+            "postgres:kim:secret@db",
+            "secret@db:5432/shop",
+            "db/shop?password=secret",
+        ] {
             assert!(may_have_password(text), "{text}");
         }
     }

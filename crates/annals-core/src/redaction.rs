@@ -42,18 +42,40 @@ const HIDDEN: &str = "***";
 /// The address of a database, a store or a bucket as it may be printed, logged and kept: whatever could be a password is
 /// `***`. An address that is returned as it was given has none in it.
 pub fn redacted(address: &str) -> String {
-    let Some((scheme, rest)) = address.split_once(':') else {
-        // A path, or the end of an address whose beginning is missing.
-        return address
-            .rsplit_once('@')
-            .map_or_else(|| address.to_owned(), |(_, end)| format!("{HIDDEN}@{end}"));
-    };
+    let Some((scheme, rest)) = split_scheme(address) else { return without_scheme(address) };
     match understood(scheme, rest) {
         Some(shown) => shown,
         None => match rest.rsplit_once('@') {
-            Some((_, end)) if is_plain(end, "._-:[]/,~") => format!("{scheme}:{HIDDEN}@{end}"),
+            Some((_, end)) if is_place(end) => format!("{scheme}:{HIDDEN}@{end}"),
             _ => format!("{scheme}:{HIDDEN}"),
         },
+    }
+}
+
+/// The scheme and what is after its `:`; `None` if it begins with something else, in which a password may be.
+fn split_scheme(address: &str) -> Option<(&str, &str)> {
+    address.split_once(':').filter(|(scheme, _)| is_scheme(scheme))
+}
+
+/// Whether it may be the scheme of an address.
+pub(crate) fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.chars().all(|sign| sign.is_ascii_alphanumeric() || "+-.".contains(sign))
+}
+
+/// A path, or an address whose beginning is missing: `PASSWORD@HOST:PORT/PATH`, `HOST/PATH?password=PASSWORD`. What is before
+/// the last `@` may be a password, and so may be what is before a `:`.
+fn without_scheme(address: &str) -> String {
+    let (before, query) = parts(address);
+    let (begin, place) = match before.rsplit_once('@') {
+        Some((_, place)) => (format!("{HIDDEN}@"), place),
+        None => (String::new(), before),
+    };
+    // An `=` is in `host=db password=PASSWORD`.
+    let is_shown = if begin.is_empty() { !place.contains(['=', ':']) } else { is_place(place) };
+    match shown_query(query) {
+        Some(query) if is_shown => format!("{begin}{place}{query}"),
+        _ => HIDDEN.to_owned(),
     }
 }
 
@@ -83,13 +105,18 @@ pub(crate) fn unescaped(address: &str) -> Option<(char, &'static str)> {
     }
 }
 
-/// The name of a parameter that is meant as a password and is read by no driver, which would log it with its value.
+/// Names by which others call a password. No other is shown: it may be the end of a password with a `?` or `&` in it.
+const PASSWORDS: &[&str] = &["pass", "passfile", "passphrase", "passwd", "password", "pwd", "sslpassword"];
+
+/// A parameter that is meant as a password and is read by no driver, which would log it with its value: its name, or what may be
+/// shown instead.
 pub(crate) fn unknown_password(address: &str) -> Option<&str> {
     let mut names = parts(address).1?.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
-    names.find(|name| {
+    let found = names.find(|name| {
         let meant = name.to_ascii_lowercase();
         *name != "password" && (meant.contains("pass") || meant.contains("pwd"))
-    })
+    })?;
+    Some(if PASSWORDS.contains(&&*found.to_ascii_lowercase()) { found } else { HIDDEN })
 }
 
 /// The address as it may be shown if it has the usual shape; `None` otherwise.
@@ -173,7 +200,11 @@ fn is_plain(text: &str, signs: &str) -> bool {
 /// What is left out of an address, longest first.
 fn secrets(address: &str) -> Vec<&str> {
     let mut found = Vec::new();
-    let rest = address.split_once(':').map_or("", |(_, rest)| rest);
+    let rest = split_scheme(address).map_or(address, |(_, rest)| rest);
+    if !rest.starts_with("//") {
+        // There may be no user before the password.
+        found.extend(rest.rsplit_once('@').map(|(user, _)| user));
+    }
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let ends = [rest.rsplit_once('@'), parts(rest).0.rsplit_once('@'), rest.split_once('@')];
     found.extend(ends.into_iter().flatten().filter_map(|(user, _)| Some(user.split_once(':')?.1)));
@@ -218,7 +249,12 @@ mod tests {
             ("sqlite:a:b@c.db?mode=rwc", "sqlite:a:b@c.db?mode=rwc"),
             ("postgres://kim@db/shop?", "postgres://kim@db/shop?"),
             ("./data", "./data"),
+            ("my data/of 2026", "my data/of 2026"),
             ("s3cret@db/shop", "***@db/shop"),
+            ("s3cret@db:5432/shop", "***@db:5432/shop"),
+            ("kim:s3:cr@t@db:5432/shop?schema=a", "kim:***"),
+            ("s3cret@db/shop?schema=a&password=s3cret", "***@db/shop?schema=a&password=***"),
+            ("db/shop?password=s3cret", "db/shop?password=***"),
         ] {
             assert_eq!(redacted(address), shown);
         }
@@ -242,6 +278,23 @@ mod tests {
             "postgres:kim:s3cret",
             "sqlite://kim:s3cret@db/shop",
             "sqlite:shop.db?key=s3cret",
+            "postgres://kim@db:s3cret/shop",
+            "postgres:kim@db:s3cret",
+            "s3cret@db:5432/shop",
+            "s3cret@db:5432/shop?password=s3cret",
+            "a:b@s3cret@db:5432/shop",
+            ":s3cret@db/shop",
+            "//kim:s3cret@db/shop",
+            "k m:s3cret@db/shop",
+            "db/shop?password=s3cret",
+            "db:5432/shop?password=s3cret",
+            "kim@db/shop?password=s3cret",
+            "kim@db/shop?s3cret",
+            "host=db user=kim password=s3cret dbname=shop",
+            "host=db user=kim password=s3cret:x dbname=shop",
+            "password=s3cret",
+            "s3cret?@db:5432/shop",
+            "s3cret/x@db:5432/shop",
         ] {
             let shown = redacted(address);
             assert!(!shown.contains("s3cret"), "{address} is shown as {shown}");
@@ -256,6 +309,10 @@ mod tests {
             for secret in ["s3cr/et", "abc", "other"] {
                 assert!(!shown.contains(secret), "{shown}");
             }
+        }
+        for address in ["s3cret@db:5432/shop", "kim:s3cret@db:5432/shop", "db/shop?password=s3cret"] {
+            let shown = without_secrets("no server of the name s3cret", address);
+            assert_eq!(shown, "no server of the name ***", "{address}");
         }
     }
 

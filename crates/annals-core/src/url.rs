@@ -5,7 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use crate::Invalid;
-use crate::redaction::{redacted, unescaped, unknown_password};
+use crate::redaction::{is_scheme, redacted, unescaped, unknown_password};
 
 /// The address of a store: a scheme, which names the kind of store, and what that kind reads: `memory:`, `file:DIRECTORY`,
 /// `postgres://…`. Which kinds there are is not known here: a list of backends (`annals::backend::Backends`) says that, and refuses
@@ -66,11 +66,6 @@ impl FromStr for StoreUrl {
         }
         Ok(Self { text: url, colon: scheme.len() })
     }
-}
-
-fn is_scheme(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text.chars().all(|sign| sign.is_ascii_alphanumeric() || "+-.".contains(sign))
 }
 
 /// Refuses an address whose password would be read as something else.
@@ -176,8 +171,15 @@ mod tests {
     fn a_mistake_does_not_show_a_password() {
         for text in [
             "s3cret@db/shop",
+            "s3cret@db:5432/shop",
+            "db/shop?password=s3cret",
+            "kim@db/shop?password=s3cret",
+            "host=db user=kim password=s3cret dbname=shop",
             "jdbc/postgresql:kim:s3cret@db/shop",
             "postgres://kim:s3cret?x@db/shop",
+            "postgres://kim:12?passs3cret@db/shop",
+            "postgres://kim:12?passs3cret=1@db/shop",
+            "postgres://db/shop?password=a&s3cretpwd",
             "postgres://db/shop?PASSWORD=s3cret",
             "postgres://db/shop?sslpassword=s3cret",
         ] {

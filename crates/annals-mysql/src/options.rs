@@ -75,6 +75,7 @@ impl FromStr for Address {
         let (url, _) = annals_sql::split_replica(url)?;
         annals_sql::check_parameters(&url, &PARAMETERS)?;
         let connect = MySqlConnectOptions::from_str(&url).map_err(|error| {
+            let error = annals_core::without_secrets(&error.to_string(), &url);
             let problem = format!("is no URL of a MariaDB or MySQL database: {error}");
             Error::from(Invalid::new("store", problem))
         })?;
@@ -97,6 +98,23 @@ mod tests {
         assert_eq!(database("mysql://kim@localhost/shop").unwrap(), "shop");
         for wrong in ["mysql://localhost", "mysql://localhost:x/shop", "mysql://localhost/shop?schema=a"] {
             assert!(matches!(database(wrong), Err(Error::Invalid(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_does_not_show_a_password() {
+        for wrong in [
+            "mysql://kim:12?schema=s3cret@db/shop",
+            "mysql://kim:12?s3cret=x@db/shop",
+            "mysql://kim:12?s3cret@db/shop",
+            "mysql://kim:s3cret@db:5x/shop",
+            "mysql://kim:s3cret@db:s3cret/shop",
+            "mysql://kim:s3cret@[::1/shop",
+            "mysql://kim:s3cret@/shop?sslmode=s3cret",
+            "mysql://db/shop?password=a&s3cret",
+        ] {
+            let refused = wrong.parse::<Address>().map(drop).expect_err(wrong).to_string();
+            assert!(!refused.contains("s3cret"), "{wrong}: {refused}");
         }
     }
 }

@@ -125,7 +125,15 @@ pub(crate) fn enter(database: &str) -> String {
 }
 
 /// Executes a statement, which is kept prepared as long as the server has room for it.
-async fn run(connection: &mut MySqlConnection, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
+async fn run(connection: &mut Connected, sql: &str, values: &[&Value]) -> Result<Answer, Fault> {
+    // The server would end the connection, in the middle of what is sent.
+    let (bytes, bytes_max) = (sql.len().max(packet_bytes(values)), connection.packet);
+    if bytes > bytes_max {
+        return Err(Fault::refused(format!(
+            "a statement with its values has {bytes} bytes, more than the server's max_allowed_packet ({bytes_max}): raise it, or \
+             write less at once"
+        )));
+    }
     match execute(connection, sql, values, true).await {
         Err(error) if number(&error) == STATEMENTS => {
             connection.clear_cached_statements().await.map_err(fault)?;
@@ -133,6 +141,27 @@ async fn run(connection: &mut MySqlConnection, sql: &str, values: &[&Value]) -> 
         }
         answer => answer.map_err(fault)?,
     }
+}
+
+/// How many bytes the values take on their way to the server, by its protocol.
+fn packet_bytes(values: &[&Value]) -> usize {
+    let with_length = |bytes: usize| {
+        bytes
+            + match bytes {
+                0..251 => 1,
+                251..0x1_0000 => 3,
+                0x1_0000..0x100_0000 => 4,
+                _ => 9,
+            }
+    };
+    let of_value = |value: &&Value| match value {
+        Value::Null => 0,
+        Value::Integer(_) | Value::Real(_) => 8,
+        Value::Text(text) => with_length(text.len()),
+        Value::Blob(bytes) => with_length(bytes.len()),
+    };
+    // What is executed and how, which values are NULL, their types, and themselves.
+    11 + values.len().div_ceil(8) + 2 * values.len() + values.iter().map(of_value).sum::<usize>()
 }
 
 async fn execute(

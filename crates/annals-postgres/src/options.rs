@@ -99,11 +99,13 @@ impl FromStr for Address {
         let schema = own.last().map_or(SCHEMA, |pair| &pair["schema=".len()..]);
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if schema.is_empty() || schema.len() > 48 || !schema.chars().all(plain) {
-            let problem = format!("`schema={schema}` must be 1 to 48 of a to z, 0 to 9 and _");
+            // Not the value itself, which may be the end of a password.
+            let problem = "has a `schema`, which must be 1 to 48 of a to z, 0 to 9 and _";
             return Err(Invalid::new("store", problem).into());
         }
         let url = if theirs.is_empty() { place.to_owned() } else { format!("{place}?{}", theirs.join("&")) };
         let connect = PgConnectOptions::from_str(&url).map_err(|error| {
+            let error = annals_core::without_secrets(&error.to_string(), &url);
             let problem = format!("is no URL of a PostgreSQL database: {error}");
             Error::from(Invalid::new("store", problem))
         })?;
@@ -128,6 +130,23 @@ mod tests {
             "postgres://h:x/",
         ] {
             assert!(matches!(schema(wrong), Err(Error::Invalid(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_does_not_show_a_password() {
+        for wrong in [
+            "postgres://kim:12?schema=s3cret@db/shop",
+            "postgres://kim:12?s3cret=x@db/shop",
+            "postgres://kim:12?s3cret@db/shop",
+            "postgres://kim:s3cret@db:5x/shop",
+            "postgres://kim:s3cret@db:s3cret/shop",
+            "postgres://kim:s3cret@[::1/shop",
+            "postgres://kim:s3cret@/shop?sslmode=s3cret",
+            "postgres://db/shop?password=a&s3cret",
+        ] {
+            let refused = wrong.parse::<Address>().map(drop).expect_err(wrong).to_string();
+            assert!(!refused.contains("s3cret"), "{wrong}: {refused}");
         }
     }
 }

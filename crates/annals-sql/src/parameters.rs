@@ -10,17 +10,21 @@ use annals_core::Invalid;
 pub fn check_parameters(url: &str, known: &[&str]) -> Result<(), Invalid> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let query = query.split('#').next().unwrap_or_default();
-    let names =
-        query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split('=').next().unwrap_or(pair));
     let mut seen = Vec::new();
-    for name in names {
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let name = pair.split('=').next().unwrap_or(pair);
         let is_known = known.iter().any(|known| match known.strip_suffix('[') {
             Some(_) => name.starts_with(known),
             None => name == *known,
         });
         if !is_known {
             let known = known.join(", ").replace('[', "[…]");
-            let problem = format!("has a parameter `{name}`, which is none of {known}");
+            // It may be the end of a password with a `?` or a `&` in it.
+            let may_be_secret = query.contains('@')
+                || !pair.contains('=')
+                || seen.iter().any(|name: &&str| name.to_ascii_lowercase().contains("pass"));
+            let shown = if may_be_secret { String::new() } else { format!(" `{name}`") };
+            let problem = format!("has a parameter{shown}, which is none of {known}");
             return Err(Invalid::new("store", problem));
         }
         if seen.contains(&name) {
@@ -49,6 +53,16 @@ mod tests {
             "store has a parameter `schma`, which is none of schema, sslmode, options[…]"
         );
         assert!(refused("p://h/d?SCHEMA=a").contains("`SCHEMA`"));
+        for end_of_a_password in [
+            "p://kim:12?s3cret=a@h/d",
+            "p://kim:12?s3cret@h/d",
+            "p://h/d?pass=a&s3cret",
+            "p://h/d?password=a&s3cret=b",
+        ] {
+            let known = [&known[..], &["pass", "password"]].concat();
+            let refused = check_parameters(end_of_a_password, &known).unwrap_err().to_string();
+            assert!(!refused.contains("s3cret"), "{refused}");
+        }
         assert!(refused("p://h/d?schema=a&&schema=b").contains("`schema` twice"));
     }
 }

@@ -54,6 +54,8 @@ struct Queue {
     under_way: Option<oneshot::Receiver<Result<Answer, Fault>>>,
     /// Statements as the database wants them, by their text and how many values they were given.
     translated: HashMap<String, (usize, Arc<Translated>)>,
+    /// Bytes of these texts, at most [`QUEUE_BYTES`].
+    translated_bytes: usize,
 }
 
 struct Asked {
@@ -192,8 +194,10 @@ impl StatementChannel {
         let translated = translate(self.dialect, &self.place, sql, values);
         let translated = Arc::new(translated.map_err(|problem| SqlError::Statement(problem.into()))?);
         let mut queue = self.queue.borrow_mut();
-        if queue.translated.len() >= QUEUE_COUNT {
+        queue.translated_bytes += sql.len() + translated.sql.len();
+        if queue.translated.len() >= QUEUE_COUNT || queue.translated_bytes > QUEUE_BYTES {
             queue.translated.clear();
+            queue.translated_bytes = sql.len() + translated.sql.len();
         }
         queue.translated.insert(sql.to_owned(), (values, translated.clone()));
         Ok(translated)

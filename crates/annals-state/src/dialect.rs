@@ -31,6 +31,9 @@ impl fmt::Display for Dialect {
     }
 }
 
+/// Most values of a statement, by the protocols of PostgreSQL, MariaDB and MySQL. One that is named twice counts twice.
+const VALUES_MAX: usize = 65_535;
+
 /// What a statement may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowed {
@@ -90,6 +93,12 @@ impl Dialect {
         }
         if self == Self::Sqlite {
             translated.places = (0..values).collect();
+        } else if translated.places.len() > VALUES_MAX {
+            return Err(format!(
+                "`{}…` names {} values, and {self} takes at most {VALUES_MAX} in a statement: write fewer rows by each",
+                sql.chars().take(60).collect::<String>(),
+                translated.places.len()
+            ));
         }
         Ok(translated)
     }
@@ -277,6 +286,17 @@ mod tests {
                 let refused = dialect.translate(sql, values).unwrap_err();
                 assert!(refused.contains(sql), "{refused}");
             }
+        }
+    }
+
+    #[test]
+    fn more_values_than_a_statement_takes_are_refused_in_few_words() {
+        let marks =
+            |count: usize| (1..=count).map(|number| format!("?{number}")).collect::<Vec<_>>().join(",");
+        for dialect in [Dialect::Postgres, Dialect::MySql] {
+            assert!(dialect.translate(&format!("SELECT {}", marks(65_535)), 65_535).is_ok());
+            let refused = dialect.translate(&format!("SELECT {}", marks(65_536)), 65_536).unwrap_err();
+            assert!(refused.contains("names 65536 values") && refused.len() < 250, "{refused}");
         }
     }
 

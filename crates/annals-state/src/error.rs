@@ -78,7 +78,11 @@ impl From<SqlError> for Error {
                 let problem = format!("has a SCHEMA that the database refuses: {}", chain(&*cause));
                 Invalid::new("projection", problem).into()
             }
-            SqlError::Statement(_) => Self::Unusable(Box::new(error)),
+            // What the store in the same database says is of its own kind.
+            SqlError::Statement(cause) => match cause.downcast::<Self>() {
+                Ok(of_store) => *of_store,
+                Err(cause) => Self::Unusable(Box::new(SqlError::Statement(cause))),
+            },
             SqlError::Column { .. } => Self::Unreadable(Box::new(error)),
             SqlError::TooLarge(_) | SqlError::Stopped(_) => Self::Internal(Box::new(error)),
         }
@@ -159,5 +163,19 @@ impl From<Fault> for StateError {
 impl From<Invalid> for StateError {
     fn from(invalid: Invalid) -> Self {
         Self::Failed(invalid.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_store_keeps_its_kind() {
+        assert!(matches!(state_failed(Fault::Store(Error::Closed)), Error::Closed));
+        let damaged = Fault::Store(Error::Unusable("it is damaged".into()));
+        let Error::Unusable(cause) = state_failed(damaged) else { panic!("it is unusable") };
+        assert_eq!(cause.to_string(), "it is damaged");
+        assert!(matches!(state_failed(Fault::refused("no such table")), Error::Unusable(_)));
     }
 }

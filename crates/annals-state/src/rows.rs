@@ -25,7 +25,12 @@ const PREPARED_MAX: usize = 16;
 
 enum Over<'a> {
     #[cfg(feature = "sqlite")]
-    Sqlite(&'a Connection, Prepared<'a>),
+    Sqlite {
+        connection: &'a Connection,
+        prepared: Prepared<'a>,
+        /// Why a queued statement has failed. As in the other databases, nothing of the transaction stays then.
+        failed: RefCell<Option<String>>,
+    },
     Database(&'a StatementChannel),
 }
 
@@ -37,7 +42,7 @@ impl<'a> Tx<'a> {
     /// A transaction on this connection to SQLite.
     #[cfg(feature = "sqlite")]
     pub fn new(connection: &'a Connection) -> Self {
-        Self(Over::Sqlite(connection, Prepared::default()))
+        Self(Over::Sqlite { connection, prepared: Prepared::default(), failed: RefCell::default() })
     }
 
     /// A transaction on another database, through a channel to its connection.
@@ -49,7 +54,7 @@ impl<'a> Tx<'a> {
     pub fn dialect(&self) -> Dialect {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(..) => Dialect::Sqlite,
+            Over::Sqlite { .. } => Dialect::Sqlite,
             Over::Database(line) => line.dialect(),
         }
     }
@@ -62,11 +67,18 @@ impl<'a> Tx<'a> {
     pub fn still_one_transaction(&self) -> Result<(), SqlError> {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(connection, _) if connection.is_autocommit() => {
+            Over::Sqlite { connection, .. } if connection.is_autocommit() => {
                 Err(SqlError::Statement("a statement failed and has undone the transaction".into()))
             }
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(..) => Ok(()),
+            Over::Sqlite { failed, .. } => match &*failed.borrow() {
+                None => Ok(()),
+                Some(before) => {
+                    let problem =
+                        format!("a queued statement failed, so nothing of the transaction stays: {before}");
+                    Err(SqlError::Statement(problem.into()))
+                }
+            },
             Over::Database(line) => line.still_whole(),
         }
     }
@@ -80,7 +92,7 @@ impl<'a> Tx<'a> {
         let values = params.values()?;
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(connection, prepared) => {
+            Over::Sqlite { connection, prepared, .. } => {
                 let mut prepared = prepared.borrow_mut();
                 let statement = prepared_in(&mut prepared, connection, sql)?;
                 Ok(statement.execute(params_from_iter(values.iter().map(Cell)))?)
@@ -112,7 +124,13 @@ impl<'a> Tx<'a> {
     pub fn queue(&self, sql: &str, params: impl Params) -> Result<(), SqlError> {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(..) => self.execute(sql, params).map(drop),
+            Over::Sqlite { failed, .. } => {
+                let done = self.execute(sql, params).map(drop);
+                if let Err(error) = &done {
+                    failed.borrow_mut().get_or_insert_with(|| error.to_string());
+                }
+                done
+            }
             Over::Database(line) => {
                 line.still_whole()?;
                 line.queue(sql, params.values()?)
@@ -129,7 +147,7 @@ impl<'a> Tx<'a> {
         self.still_one_transaction()?;
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(..) => Ok(()),
+            Over::Sqlite { .. } => Ok(()),
             Over::Database(line) => line.flush(),
         }
     }
@@ -165,7 +183,7 @@ impl<'a> Tx<'a> {
         let values = params.values()?;
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Over::Sqlite(connection, prepared) => {
+            Over::Sqlite { connection, prepared, .. } => {
                 let mut prepared = prepared.borrow_mut();
                 rows_of(prepared_in(&mut prepared, connection, sql)?, &values)
             }

@@ -31,7 +31,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<()> {
-//! let annals = Annals::open_with("scratch://orders", &Backends::default().with(&Scratch)).await?;
+//! let annals = Annals::open_with("scratch://orders", &Backends::default().with(Arc::new(Scratch))).await?;
 //! # annals.shutdown().await;
 //! # Ok(())
 //! # }
@@ -51,36 +51,38 @@ pub use annals_state::{
 };
 
 /// The kinds of store of this build. A new one is a line here, and a feature if it brings dependencies.
-static BUILT_IN: &[&dyn Backend] = &[
-    &memory::Memory,
-    #[cfg(feature = "embedded")]
-    &embedded::Embedded,
-    #[cfg(feature = "postgres")]
-    &annals_postgres::PostgresBackend,
-    #[cfg(feature = "mysql")]
-    &annals_mysql::MySqlBackend,
-];
+fn built_in() -> Vec<Arc<dyn Backend>> {
+    vec![
+        Arc::new(memory::Memory),
+        #[cfg(feature = "embedded")]
+        Arc::new(embedded::Embedded),
+        #[cfg(feature = "postgres")]
+        Arc::new(annals_postgres::PostgresBackend),
+        #[cfg(feature = "mysql")]
+        Arc::new(annals_mysql::MySqlBackend),
+    ]
+}
 
-/// The kinds of store that an address may name.
+/// The kinds of store that an address may name. A clone has the same backends.
 #[derive(Clone)]
-pub struct Backends(Vec<&'static dyn Backend>);
+pub struct Backends(Vec<Arc<dyn Backend>>);
 
 impl Default for Backends {
     /// Those of this build: `memory:`, and those of the features `embedded`, `postgres` and `mysql`.
     fn default() -> Self {
-        Self(BUILT_IN.to_vec())
+        Self(built_in())
     }
 }
 
 impl Backends {
     /// These and no others.
-    pub fn new(backends: impl IntoIterator<Item = &'static dyn Backend>) -> Self {
+    pub fn new(backends: impl IntoIterator<Item = Arc<dyn Backend>>) -> Self {
         Self(backends.into_iter().collect())
     }
 
     /// These and one more, which takes its schemes over from one that has them already.
     #[must_use]
-    pub fn with(mut self, backend: &'static dyn Backend) -> Self {
+    pub fn with(mut self, backend: Arc<dyn Backend>) -> Self {
         self.0.push(backend);
         self
     }
@@ -90,10 +92,11 @@ impl Backends {
     /// # Errors
     /// If it is none: what is wrong with it, or which kinds there are, without a password that may be in it.
     pub fn parse(&self, text: &str) -> Result<StoreUrl, Invalid> {
-        // A kind that is not there is said before what else may be wrong. What has no scheme at all is none either.
-        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
-        if let Some(scheme) = scheme {
-            self.of_scheme(scheme)?;
+        // A kind that is not there is said before what else may be wrong.
+        if let Some((scheme, _)) = text.split_once(':')
+            && self.with_scheme(scheme).is_none()
+        {
+            return Err(self.unknown(text));
         }
         let url = text.parse()?;
         self.find(&url)?;
@@ -104,8 +107,8 @@ impl Backends {
     ///
     /// # Errors
     /// If there is none, which there are; as [`Backend::check`].
-    pub fn find(&self, url: &StoreUrl) -> Result<&'static dyn Backend, Invalid> {
-        let backend = self.of_scheme(url.scheme())?;
+    pub fn find(&self, url: &StoreUrl) -> Result<Arc<dyn Backend>, Invalid> {
+        let backend = self.with_scheme(url.scheme()).ok_or_else(|| self.unknown(url.expose()))?;
         backend.check(url)?;
         Ok(backend)
     }
@@ -118,12 +121,20 @@ impl Backends {
         Ok(self.find(url)?.open(url, options).await?.store)
     }
 
-    fn of_scheme(&self, scheme: &str) -> Result<&'static dyn Backend, Invalid> {
-        let found = self.0.iter().rev().find(|backend| backend.schemes().contains(&scheme));
-        found.copied().ok_or_else(|| {
-            let problem = format!("`{scheme}:` is not a kind of store; write {}", self.forms());
-            Invalid::new("store", problem)
-        })
+    fn with_scheme(&self, scheme: &str) -> Option<Arc<dyn Backend>> {
+        self.0.iter().rev().find(|backend| backend.schemes().contains(&scheme)).cloned()
+    }
+
+    /// The error for an address of another kind, which shows no more of it than its scheme. Where there is an `@` and no `//`, what
+    /// is before the first `:` may be a password, or begin one.
+    fn unknown(&self, address: &str) -> Invalid {
+        let (scheme, rest) = address.split_once(':').unwrap_or_default();
+        let is_scheme = format!("{scheme}:").parse::<StoreUrl>().is_ok();
+        let problem = match is_scheme && (rest.starts_with("//") || !address.contains(['@', '='])) {
+            true => format!("`{scheme}:` is not a kind of store"),
+            false => "has no scheme that is a kind of store".to_owned(),
+        };
+        Invalid::new("store", format!("{problem}; write {}", self.forms()))
     }
 
     /// How their addresses are written, with what a build without all features leaves out.
@@ -172,12 +183,23 @@ mod tests {
             "jdbc:postgresql://kim:s3cret@db/shop",
             "kim:s3cret@db/shop",
             "s3cret@db/shop",
+            "s3cret@db:5432/shop",
+            "s3cret:x@db:5432/shop",
+            "db/shop?password=s3cret",
+            "db:5432/shop?password=s3cret",
+            "host=db password=s3cret:x",
+            "s3cret=:x",
+            "postgres://kim:12?passs3cret@db/shop",
             "postgres://kim:s3cret?x@db/shop",
             "postgres://db/shop?PASSWORD=s3cret",
             "postgres://db/shop?sslpassword=s3cret",
         ] {
             let refused = Backends::default().parse(text).unwrap_err().to_string();
             assert!(!refused.contains("s3cret"), "{refused}");
+            if let Ok(url) = text.parse() {
+                let refused = Backends::new([]).find(&url).err().unwrap().to_string();
+                assert!(!refused.contains("s3cret"), "{refused}");
+            }
         }
     }
 

@@ -152,8 +152,9 @@ impl<P: Projection> ProjectionBuilder<P> {
             (Views::Database(_, Some(inlines)), true) => Some(inlines.clone()),
             _ => {
                 let problem = format!(
-                    "`{}` cannot be inline: its rows would have to lie in the database of the log, opened with \
-                     `Annals::open(\"postgres://…\")` or `mysql://…`; start it without `inline()`",
+                    "`{}` cannot be inline: its rows would have to be in the database of the log, opened by its address \
+                     (`Annals::open`), and its kind of store be one that writes rows with an append (PostgreSQL, MariaDB and \
+                     MySQL are); start it without `inline()`",
                     P::NAME
                 );
                 return Err(Invalid::new("projection", problem).into());

@@ -98,7 +98,14 @@ impl State {
     /// # Errors
     /// [`Error::Invalid`] if this is no address of a database that this build has.
     pub fn database(url: &str) -> Result<Self> {
-        let backends = Backends::default();
+        Self::database_with(url, &Backends::default())
+    }
+
+    /// The same with other kinds of store, such as one of your own whose state is in a database.
+    ///
+    /// # Errors
+    /// As [`database`](Self::database).
+    pub fn database_with(url: &str, backends: &Backends) -> Result<Self> {
         let url = backends.parse(url)?;
         match backends.find(&url)?.state(&url) {
             StatePlace::Database(sessions) => Ok(Self(Kept::Database { url, sessions, inlines: None })),

@@ -83,7 +83,7 @@ impl Annals {
         Self::open_among(&backends.parse(url)?, backends).await
     }
 
-    async fn open_among(url: &StoreUrl, backends: &Backends) -> Result<Self> {
+    pub(crate) async fn open_among(url: &StoreUrl, backends: &Backends) -> Result<Self> {
         let backend = backends.find(url)?;
         let opened = backend.open(url, OpenOptions::default()).await?;
         Self::with_store(opened.store, State::beside(url, backend.state(url), opened.inlines)).await

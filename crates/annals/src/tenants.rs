@@ -34,6 +34,7 @@ use annals_state::{Claim, OpenOptions};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
+use crate::backend::Backends;
 use crate::{Aggregate, Annals, Committed, ExecuteError, LoadError, Loaded};
 use copy::Unbounded;
 use log_place::LogPlace;
@@ -74,6 +75,7 @@ pub struct Tenants {
 struct Shared {
     directory: Annals,
     addresses: Box<dyn Fn(&str) -> String + Send + Sync>,
+    backends: Backends,
     open: Mutex<HashMap<String, Arc<RoutedStore>>>,
     following: AbortHandle,
 }
@@ -106,8 +108,20 @@ impl Tenants {
         url: &str,
         addresses: impl Fn(&str) -> String + Send + Sync + 'static,
     ) -> Result<Self> {
-        let place = LogPlace::at(url)?;
-        let directory = Annals::open_at(&place.url).await?;
+        Self::with_backends(url, Backends::default(), addresses).await
+    }
+
+    /// The same with other kinds of store, such as one of your own: it needs a [`Relocation`](crate::backend::Relocation).
+    ///
+    /// # Errors
+    /// As [`Annals::open`].
+    pub async fn with_backends(
+        url: &str,
+        backends: Backends,
+        addresses: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let place = LogPlace::at(url, &backends)?;
+        let directory = Annals::open_among(&place.url, &backends).await?;
         let log = directory.store().clone();
         // A tenant's log is no directory, and this place is no tenant's from now on. Where no tenant can be, none needs to know.
         if let Some(relocation) = place.backend.relocation() {
@@ -120,6 +134,7 @@ impl Tenants {
             following: tokio::spawn(follow(moves, shared.clone())).abort_handle(),
             directory,
             addresses: Box::new(addresses),
+            backends,
             open: Mutex::default(),
         });
         Ok(Self { shared })
@@ -132,7 +147,7 @@ impl Tenants {
     /// `Invalid` if there is such a tenant already, elsewhere, if the place is another tenant's, the directory's or has a log
     /// with events, or if the address is no database's or has a password in it; as [`Annals::open`].
     pub async fn add(&self, tenant: &str, url: &str) -> Result<()> {
-        check(url)?;
+        self.shared.check(url)?;
         // Claimed, and made, before it is known: the first who asks for it finds it. A tenant that is elsewhere is refused
         // below.
         let at = self.place(tenant).await?;
@@ -186,7 +201,7 @@ impl Tenants {
         url: &str,
         mut told: impl FnMut(MoveProgress) + Send,
     ) -> Result<()> {
-        check(url)?;
+        self.shared.check(url)?;
         let Tenant { at, to } = self.shared.load(tenant).await?.state;
         if let (Some(at), Some(to)) = (&at, &to)
             && at == url
@@ -304,14 +319,28 @@ impl Shared {
         Err(Invalid::new("tenant", problem).into())
     }
 
+    /// Refuses an address that the directory cannot keep: one that is not shown as it is written.
+    fn check(&self, url: &str) -> Result<(), Invalid> {
+        let shown = redacted(url);
+        if shown != url {
+            let problem = format!(
+                "has a password in it, or what may be one, as {shown} shows: leave it out, because the directory is append only \
+                 and would keep it, and put it in with `Tenants::with_addresses`"
+            );
+            return Err(Invalid::new("store", problem));
+        }
+        LogPlace::at(url, &self.backends)?.relocation().map(drop)
+    }
+
     fn address(&self, place: &str) -> Result<LogPlace> {
-        Ok(LogPlace::at(&(self.addresses)(place))?)
+        Ok(LogPlace::at(&(self.addresses)(place), &self.backends)?)
     }
 
     /// The log at this place, for who follows it.
     async fn here(&self, at: String) -> Result<Here> {
-        let relocation = self.address(&at)?.relocation()?;
-        Ok(Here { store: self.store(&at).await?, at, relocation })
+        let place = self.address(&at)?;
+        place.relocation()?;
+        Ok(Here { store: self.store(&at).await?, at, backend: place.backend })
     }
 
     async fn store(&self, place: &str) -> Result<Arc<dyn EventStore>> {
@@ -381,17 +410,4 @@ fn unloaded(error: LoadError) -> Error {
 
 fn no_tenant(tenant: &str) -> Invalid {
     Invalid::new("tenant", format!("`{tenant}` is not known: add it first"))
-}
-
-/// An address that the directory can keep: one that is shown as it is written.
-fn check(url: &str) -> Result<(), Invalid> {
-    let shown = redacted(url);
-    if shown != url {
-        let problem = format!(
-            "has a password in it, or what may be one, as {shown} shows: leave it out, because the directory is append only \
-             and would keep it, and put it in with `Tenants::with_addresses`"
-        );
-        return Err(Invalid::new("store", problem));
-    }
-    LogPlace::at(url)?.relocation().map(drop)
 }

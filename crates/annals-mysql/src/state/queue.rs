@@ -21,6 +21,8 @@ use crate::statement::write_hex;
 const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Statements that a connection remembers.
 const CHECKED_MAX: usize = 256;
+/// A statement with a longer text goes alone and is not remembered: it has many rows already.
+const STATEMENT_BYTES_MAX: usize = 16 << 10;
 
 /// Statements on their way.
 #[derive(Default)]
@@ -49,7 +51,7 @@ pub(crate) async fn run_all(connection: &mut Connected, statements: &[Queued]) -
         }
         send(connection, &mut text).await?;
         run(connection, sql, &queued.marked()).await?;
-        if checked.is_none() {
+        if checked.is_none() && sql.len() <= STATEMENT_BYTES_MAX {
             if connection.checked.len() >= CHECKED_MAX {
                 connection.checked.clear();
             }
@@ -106,7 +108,9 @@ fn written(queued: &Queued) -> Text {
 /// Writes a literal that is a word of its own, whatever is beside it.
 fn write_value(text: &mut Text, value: &Value) {
     let sql = &mut text.sql;
-    sql.push(' ');
+    // Two signs of minus and a blank begin a comment.
+    let is_after_minus = sql.ends_with("--");
+    sql.push(if is_after_minus { '(' } else { ' ' });
     let done = match value {
         Value::Null => write!(sql, "NULL"),
         Value::Integer(number) if *number < 0 => write!(sql, "({number})"),
@@ -127,7 +131,7 @@ fn write_value(text: &mut Text, value: &Value) {
         }
     };
     done.expect("a text takes everything");
-    sql.push(' ');
+    sql.push(if is_after_minus { ')' } else { ' ' });
 }
 
 #[cfg(test)]
@@ -167,6 +171,12 @@ mod tests {
             assert!(!may_be_part(sql), "{sql}");
         }
         assert!(may_be_part("INSERT INTO t VALUES (1) -- one"));
+    }
+
+    #[test]
+    fn a_value_after_a_minus_begins_no_comment() {
+        let text = written(&of("SELECT 5--?1, 5-?1", vec![Value::Integer(2)]));
+        assert_eq!(text.sql, format!("SELECT 5--(2), 5- 2 {SEPARATOR}"));
     }
 
     #[test]

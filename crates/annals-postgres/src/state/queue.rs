@@ -5,6 +5,7 @@
 //! - U2  A literal has the type that the server takes there, and its input is exact for it (`literal`). A value without such a
 //!       literal goes with its statement alone.
 //! - U3  After an error all of them are prepared again: a table may have been made again with other columns.
+//! - U4  No name is given up while a text that has it waits to be sent.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use crate::session::Connected;
 const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Statements that a connection keeps prepared.
 const PREPARED_MAX: usize = 64;
+/// A statement with a longer text goes alone: it has many rows already, and the server would keep all of it.
+const STATEMENT_BYTES_MAX: usize = 16 << 10;
 
 /// Executes the statements in their order.
 pub(crate) async fn run_all(connection: &mut Connected, statements: &[Queued]) -> Result<(), Fault> {
@@ -35,16 +38,24 @@ async fn try_run_all(connection: &mut Connected, statements: &[Queued]) -> Resul
     let mut text = String::new();
     for queued in statements {
         let sql = queued.statement.sql.as_str();
-        let named = prepared(connection, sql).await?;
-        let before = text.len();
-        if write(&mut text, &named, queued) && text.len() - before < TEXT_BYTES_MAX {
-            if text.len() >= TEXT_BYTES_MAX {
-                let last = text.split_off(before);
-                send(connection, std::mem::replace(&mut text, last)).await?;
+        if sql.len() <= STATEMENT_BYTES_MAX {
+            if connection.prepared.by_text.len() >= PREPARED_MAX
+                && !connection.prepared.by_text.contains_key(sql)
+            {
+                send(connection, std::mem::take(&mut text)).await?;
+                connection.prepared.forget();
             }
-            continue;
+            let named = prepared(connection, sql).await?;
+            let before = text.len();
+            if write(&mut text, &named, queued) && text.len() - before < TEXT_BYTES_MAX {
+                if text.len() >= TEXT_BYTES_MAX {
+                    let last = text.split_off(before);
+                    send(connection, std::mem::replace(&mut text, last)).await?;
+                }
+                continue;
+            }
+            text.truncate(before);
         }
-        text.truncate(before);
         send(connection, std::mem::take(&mut text)).await?;
         run(connection, sql, &queued.marked()).await?;
     }
@@ -70,9 +81,6 @@ async fn prepared(connection: &mut Connected, sql: &str) -> Result<Arc<Named>, F
         _ => Vec::new(),
     };
     let prepared = &mut connection.prepared;
-    if prepared.by_text.len() >= PREPARED_MAX {
-        prepared.forget();
-    }
     prepared.next += 1;
     let number = prepared.next;
     let mut text = String::new();

@@ -1,5 +1,7 @@
 //! The address of a tenant's log, or of the directory, with the kind of store that it names.
 
+use std::sync::Arc;
+
 use annals_core::{Invalid, StoreUrl};
 use annals_state::{Backend, Relocation};
 
@@ -7,20 +9,23 @@ use crate::backend::Backends;
 
 pub(super) struct LogPlace {
     pub url: StoreUrl,
-    pub backend: &'static dyn Backend,
+    pub backend: Arc<dyn Backend>,
 }
 
 impl LogPlace {
-    pub fn at(url: &str) -> Result<Self, Invalid> {
-        let backends = Backends::default();
+    pub fn at(url: &str, backends: &Backends) -> Result<Self, Invalid> {
         let url = backends.parse(url)?;
         Ok(Self { backend: backends.find(&url)?, url })
     }
 
     /// How its log moves: what every place of a tenant can do.
-    pub fn relocation(&self) -> Result<&'static dyn Relocation, Invalid> {
+    pub fn relocation(&self) -> Result<&dyn Relocation, Invalid> {
         self.backend.relocation().ok_or_else(|| {
-            Invalid::new("store", format!("`{}` is no database; tenants are in databases", self.url))
+            let problem = format!(
+                "`{}` is no database, and its kind of store cannot claim and move its logs; tenants are in databases",
+                self.url
+            );
+            Invalid::new("store", problem)
         })
     }
 }

@@ -8,7 +8,7 @@ use annals_core::{
     Append, Appended, Error, EventStore, IdempotencyKey, LogPage, LogRead, Position, Result, StoreId,
     StreamInfo, StreamList, StreamPage, StreamRead, Witness,
 };
-use annals_state::Relocation;
+use annals_state::Backend;
 use async_trait::async_trait;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -34,7 +34,14 @@ pub(super) struct RoutedStore {
 pub(super) struct Here {
     pub at: String,
     pub store: Arc<dyn EventStore>,
-    pub relocation: &'static dyn Relocation,
+    pub backend: Arc<dyn Backend>,
+}
+
+impl Here {
+    /// Whether an append was refused because the log is no longer here.
+    fn has_moved(&self, error: &Error) -> bool {
+        self.backend.relocation().is_some_and(|relocation| relocation.has_moved(error))
+    }
 }
 
 impl RoutedStore {
@@ -82,10 +89,10 @@ impl EventStore for RoutedStore {
     async fn append(&self, append: Append) -> Result<Appended> {
         let began = Instant::now();
         loop {
-            let Here { store, relocation, .. } = self.now.borrow().clone();
-            match store.append(append.clone()).await {
+            let here = self.now.borrow().clone();
+            match here.store.append(append.clone()).await {
                 // Nothing was written here, and nothing will be: it is written there.
-                Err(error) if relocation.has_moved(&error) && began.elapsed() < PATIENCE => {
+                Err(error) if here.has_moved(&error) && began.elapsed() < PATIENCE => {
                     self.follow().await?;
                     tokio::time::sleep(LOOK).await;
                 }

@@ -9,12 +9,9 @@ use async_trait::async_trait;
 
 use crate::bank::{Account, Bank};
 
-/// Stores that stay on a shelf of this process, under their names: `shelf://NAME`.
-#[derive(Default)]
-struct Shelf(Mutex<Option<HashMap<String, Arc<MemoryStore>>>>);
-
-/// The only one, which a list can hold.
-static SHELF: Shelf = Shelf(Mutex::new(None));
+/// Stores that stay on a shelf, under their names: `shelf://NAME`. A clone is the same shelf.
+#[derive(Clone, Default)]
+struct Shelf(Arc<Mutex<HashMap<String, Arc<MemoryStore>>>>);
 
 #[async_trait]
 impl Backend for Shelf {
@@ -35,7 +32,6 @@ impl Backend for Shelf {
 
     async fn open(&self, url: &StoreUrl, options: OpenOptions) -> Result<Opened> {
         let mut shelf = self.0.lock().unwrap();
-        let shelf = shelf.get_or_insert_default();
         if options.existing && !shelf.contains_key(url.rest()) {
             return Err(Error::NoStore(format!("{url} is not on the shelf").into()));
         }
@@ -48,24 +44,23 @@ impl Backend for Shelf {
 }
 
 fn shelf() -> Backends {
-    let only: &'static dyn Backend = &SHELF;
-    Backends::new([only])
+    Backends::new([Arc::new(Shelf::default()) as Arc<dyn Backend>])
 }
 
 #[tokio::test]
 async fn a_store_of_a_list_of_one_is_appended_to_and_read() {
-    let annals = Annals::open_with("shelf://bank", &shelf()).await.unwrap();
+    let backends = shelf();
+    let annals = Annals::open_with("shelf://bank", &backends).await.unwrap();
     let accounts = annals.repository::<Account>();
     accounts.execute("a1", Bank::Open("kim")).await.unwrap();
     accounts.execute("a1", Bank::Deposit(70)).await.unwrap();
     annals.shutdown().await;
 
     // Under its other scheme, by another system.
-    let annals = Annals::open_with("board://bank", &shelf()).await.unwrap();
+    let annals = Annals::open_with("board://bank", &backends).await.unwrap();
     assert_eq!(annals.repository::<Account>().load("a1").await.unwrap().state.balance, 70);
     annals.shutdown().await;
 
-    let backends = shelf();
     let to_read = OpenOptions { existing: true, ..OpenOptions::default() };
     let store = backends.open(&backends.parse("shelf://bank").unwrap(), to_read.clone()).await.unwrap();
     assert_eq!(store.head().await.unwrap().get(), 2);
@@ -88,7 +83,7 @@ async fn an_address_of_no_kind_of_the_list_is_refused_with_the_list() {
 #[tokio::test]
 async fn a_kind_that_is_added_takes_a_scheme_over() {
     /// All that is in memory is on the shelf.
-    struct Kept;
+    struct Kept(Shelf);
 
     #[async_trait]
     impl Backend for Kept {
@@ -99,14 +94,14 @@ async fn a_kind_that_is_added_takes_a_scheme_over() {
             "memory:NAME"
         }
         async fn open(&self, url: &StoreUrl, options: OpenOptions) -> Result<Opened> {
-            SHELF.open(url, options).await
+            self.0.open(url, options).await
         }
         fn state(&self, url: &StoreUrl) -> StatePlace {
-            SHELF.state(url)
+            self.0.state(url)
         }
     }
 
-    let backends = Backends::default().with(&Kept);
+    let backends = Backends::default().with(Arc::new(Kept(Shelf::default())));
     for deposits in 1..=2 {
         let annals = Annals::open_with("memory:kept", &backends).await.unwrap();
         let accounts = annals.repository::<Account>();
@@ -117,4 +112,38 @@ async fn a_kind_that_is_added_takes_a_scheme_over() {
         assert_eq!(accounts.load("a1").await.unwrap().state.balance, deposits);
         annals.shutdown().await;
     }
+}
+
+/// Counts nothing: for what a projection may be on such a store.
+struct Idle;
+
+impl annals::Projection for Idle {
+    const NAME: &'static str = "idle";
+    const SCHEMA: &'static str = "CREATE TABLE idle (a INTEGER)";
+    type Event = crate::bank::AccountEvent;
+
+    fn apply(
+        &self,
+        _: &annals::Recorded<Self::Event>,
+        _: &annals::Tx<'_>,
+    ) -> Result<(), annals::HandlerError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_a_kind_of_store_cannot_do_is_refused_with_the_reason() {
+    let backends = Backends::default().with(Arc::new(Shelf::default()));
+    let annals = Annals::open_with("shelf://bank", &backends).await.unwrap();
+    let refused = annals.project(Idle).inline().start().await.unwrap_err().to_string();
+    assert!(refused.contains("`idle` cannot be inline") && refused.contains("start it without"), "{refused}");
+    annals.project(Idle).start().await.unwrap();
+
+    let refused = annals::State::database_with("shelf://bank", &backends).err().unwrap().to_string();
+    assert!(refused.contains("`shelf://bank` is no database"), "{refused}");
+
+    let tenants = annals::Tenants::with_backends("shelf://directory", backends, str::to_owned).await.unwrap();
+    let refused = tenants.add("acme", "shelf://acme").await.unwrap_err().to_string();
+    assert!(refused.contains("cannot claim and move its logs"), "{refused}");
+    annals.shutdown().await;
 }

@@ -317,5 +317,6 @@ fn sqlite_executes_at_once() {
     let tx = Tx::new(&transaction);
     tx.queue("INSERT INTO t VALUES (?1)", (1,)).unwrap();
     assert!(matches!(tx.queue("INSERT INTO t VALUES (?1)", (1,)), Err(SqlError::Statement(_))));
-    assert_eq!(tx.one("SELECT COUNT(*) FROM t", (), |row| row.get::<u64>(0)).unwrap(), Some(1));
+    let count: i64 = transaction.query_row("SELECT COUNT(*) FROM t", (), |row| row.get(0)).unwrap();
+    assert_eq!(count, 1);
 }
