@@ -68,13 +68,11 @@ pub async fn run(kind: Kind, time: Duration) {
     annals.shutdown().await;
 }
 
-/// Time of a processor that this process has used.
+/// Time of a processor that this process has used. Not counted in ticks of the kernel: a process that wakes by timers is found
+/// running at a tick more often than between two.
 fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    // The name of the program may contain anything, but ends with the last `)`.
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    ticks / rustix::param::clock_ticks_per_second() as f64
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
 }
 
 /// What the server has done so far. PostgreSQL counts transactions, of which a statement alone is one.

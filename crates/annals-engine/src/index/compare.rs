@@ -1,4 +1,4 @@
-//! Compares an index on disk with what it should say.
+//! Compares an index on disk with the log.
 
 use annals_core::Position;
 
@@ -6,8 +6,8 @@ use super::{FileIndex, Index, MemoryIndex};
 use crate::error::Fault;
 use crate::log::terms::{IdentityHashes, Kind};
 
-/// What is wrong with the index about these events, the first of which is at this position; `None` if it is right, or
-/// does not contain them.
+/// Compares an index with these events of the log, of which the first is at this position. Returns what is wrong with it; `None` if
+/// nothing is, or it does not contain them.
 pub fn compare(run: &FileIndex, first: Position, events: &MemoryIndex) -> Result<Option<String>, Fault> {
     if run.base() > first.plus(u64::from(events.count())) || run.last() < first {
         return Ok(None);
@@ -22,11 +22,7 @@ pub fn compare(run: &FileIndex, first: Position, events: &MemoryIndex) -> Result
     let (low, high) = (low as u32, high as u32);
     let there = |place: u32| (i64::from(place) + shift) as u32;
     let range = there(low)..there(high - 1) + 1;
-    let wrong = |what: &str| {
-        Ok(Some(format!(
-            "the {what} in the index are not those of the log; remove it, and it is built again at open"
-        )))
-    };
+    let wrong = |what: &str| Ok(Some(format!("has other {what} than the log")));
     let mut offsets = Vec::new();
     run.offsets(range.clone(), &mut offsets)?;
     if offsets != events.all_offsets()[low as usize..high as usize] {

@@ -83,11 +83,11 @@ impl Runs {
         Ok(())
     }
 
-    /// Tells what is wrong with an index, once.
+    /// Reports what is wrong with an index, once.
     fn wrong(&self, name: &str, fault: Fault, findings: &mut Findings) -> Result<(), Fault> {
         self.done.borrow_mut().insert(name.to_owned());
         findings.note(Err(match fault {
-            Fault::Damaged { location, problem } if !problem.contains("remove it") => {
+            Fault::Damaged { location, problem } => {
                 let problem = format!("the index {problem}; remove it, and it is built again at open");
                 Fault::Damaged { location, problem }
             }
