@@ -1,10 +1,11 @@
-//! The log as bytes on disk: segments of frames, of which each holds an append. `docs/file-format.md` has the pictures.
+//! The log as bytes on disk: segments of frames, one append per frame. `docs/file-format.md` shows the layout.
 //!
-//! The files, from the smallest to the largest: `encoding` (numbers), `body` (an event as it was given), `terms` (what it is
-//! found by), `frame` (an append), `segment` (a file of frames). Beside the segments: `identity` (which log it is), `durable`
-//! (how far it was acknowledged), and `small_file`, by which they are read and written. `candidate` looks for frames where anything may be.
+//! The modules, from the smallest unit to the largest: `encoding` (numbers), `body` (an event as the caller gave it), `terms`
+//! (the index keys of an event), `frame` (an append), `segment` (a file of frames). Beside the segments: `identity` (which log
+//! it is), `durable` (how far it was acknowledged), and `small_file`, which reads and writes both. `candidate` searches
+//! arbitrary bytes for frames.
 //!
-//! Does not know where events are found (`index`), what readers see (`read`) and what is appended (`commit`).
+//! Does not know where to find events (`index`), what readers see (`read`) or what is appended (`commit`).
 
 pub mod body;
 pub mod candidate;

@@ -1,12 +1,12 @@
-//! The bytes of what a caller gave: one event, without its position and version. Pure.
+//! The encoding of one event as the caller gave it, without its position and version. Pure.
 //!
 //! ```text
 //! | flags u8 | id 16 | stream | type | [schema u16] [content] [occurred i64] [key] [tags] [metadata] | data
 //! ```
 //!
-//! A name follows its length, a varint. What is in brackets is present if its flag is set. The data is
-//! the rest. The SHA-256 digest of these bytes is what the digest of the log is made of (`digest`), so this form
-//! never changes: a new field is a new flag.
+//! Each name is preceded by its length, a varint. A field in brackets is present if its flag is set. The data is
+//! the rest. The digest of the log is computed from the SHA-256 digests of these bytes (`digest`), so this format
+//! never changes: a new field gets a new flag.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +66,7 @@ pub fn encode(out: &mut Vec<u8>, stream: &StreamId, event: &NewEvent, key: Optio
 
 fn encode_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
     let Metadata { process, initiator, predecessor, trace, own } = metadata;
-    // The length of what may be missing is written one larger, and zero says that it is missing.
+    // The length of an optional text is written plus one; zero means that the text is missing.
     for text in [process, initiator, predecessor, trace] {
         put_varint(out, text.as_ref().map_or(0, |text| text.len() as u64 + 1));
         out.extend_from_slice(text.as_ref().map_or(&[], |text| text.as_bytes()));
@@ -78,7 +78,7 @@ fn encode_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
     }
 }
 
-/// The body of a record, borrowed from its bytes. Names are not known to be UTF-8 yet.
+/// The body of a record, borrowed from its bytes. Names are not yet checked to be UTF-8.
 #[derive(Clone, Copy, Debug)]
 pub struct Body<'a> {
     /// Identifies the event.
@@ -93,21 +93,21 @@ pub struct Body<'a> {
     pub content_type: Option<&'a [u8]>,
     /// When it happened, if the caller gave a time.
     pub occurred_at: Option<Timestamp>,
-    /// The idempotency key of its append, on the first event of that.
+    /// The idempotency key of its append; only the first event of the append has it.
     pub key: Option<&'a [u8]>,
-    /// Metadata of cause.
+    /// The business process.
     pub process: Option<&'a [u8]>,
     /// Who started it.
     pub initiator: Option<&'a [u8]>,
-    /// What has caused it.
+    /// The message or event that caused it.
     pub predecessor: Option<&'a [u8]>,
     tags: List<'a>,
     metadata: Option<&'a [u8]>,
-    /// What the caller gave as data.
+    /// The event's data.
     pub data: &'a [u8],
 }
 
-/// Names one after the other, looked through once already.
+/// Consecutive names that [`Body::read`] has already validated.
 #[derive(Clone, Copy, Debug, Default)]
 struct List<'a> {
     count: u64,
@@ -115,7 +115,7 @@ struct List<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// Reads the body of a record, all of the bytes.
+    /// Reads the body of a record, which is all of the bytes.
     pub fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let [flags] = reader.array("flags")?;
@@ -180,7 +180,7 @@ impl<'a> Body<'a> {
         (0..self.tags.count).map(move |_| reader.name("tag").expect("they were read before"))
     }
 
-    /// The event, which shares the bytes that the body was read from: `block` holds them.
+    /// The event. It shares the bytes that the body was read from, which are part of `block`.
     pub fn event(&self, block: &Bytes) -> Result<(StreamId, Option<IdempotencyKey>, NewEvent), Malformed> {
         let text =
             |bytes: &[u8], what| Text::from_utf8(block.slice_ref(bytes)).map_err(|_| Malformed::Field(what));
@@ -220,7 +220,7 @@ impl<'a> Body<'a> {
     }
 }
 
-/// A text that may be missing: its length is written one larger, and zero says that it is missing.
+/// An optional text: its length is written plus one; zero means that it is missing.
 fn optional<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, Malformed> {
     let length = usize::try_from(reader.varint("metadata")?).map_err(|_| Malformed::Short("metadata"))?;
     if length == 0 { Ok(None) } else { reader.take(length - 1, "metadata").map(Some) }

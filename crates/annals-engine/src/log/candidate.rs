@@ -1,16 +1,16 @@
-//! Candidates: bytes that look like the beginning of a frame, in a file in which anything may stand.
+//! Candidates: bytes that look like the beginning of a frame, in a file that may contain any bytes.
 //!
-//! What a crash or damage leaves is searched for whole frames, and the data of events may be made to look like the
-//! beginnings of many, each of which claims all bytes up to the end. So the work grows with the bytes, not with what they
-//! claim:
+//! After a crash or damage, the rest of a file is searched for whole frames. The data of events may be crafted to look like the
+//! beginnings of many frames, each of which claims all bytes up to the end. So the work is bounded by the number of bytes, not
+//! by the lengths that they claim:
 //!
-//! - N1  Each byte is read and summed up once, however many candidates cover it: [`Sums`] has the checksum of any range
-//!       from running ones.
-//! - N2  A candidate is refused at its first record that is not right, and nobody can write one that is right without the
-//!       salt of the segment.
-//! - N3  The body of a record that is right is data (F1 of `frame`): no frame is looked for within it.
+//! - N1  Each byte is read and checksummed once, however many candidates cover it: [`Sums`] derives the checksum of any range
+//!       from running checksums.
+//! - N2  A candidate is rejected at its first record whose checksum does not match, and such a record cannot be crafted
+//!       without the salt of the segment.
+//! - N3  The body of a record whose checksum matches is data (F1 of `frame`): it is not searched for frames.
 //!
-//! Next above: `recovery` (what a crash left) and `salvage` (what is whole behind damage); below: `frame`.
+//! Next above: `recovery` (the tail after a crash) and `salvage` (whole frames after damage); below: `frame`.
 
 use std::sync::LazyLock;
 
@@ -21,9 +21,9 @@ use super::segment::BlockReader;
 use crate::disk::File;
 use crate::error::Fault;
 
-/// Bytes that are looked at one after the other.
+/// Bytes that are searched at a time.
 const BLOCK_BYTES: usize = 64 << 10;
-/// This many bytes tell of most places that no frame begins there.
+/// For most offsets, this many bytes suffice to rule out a frame.
 const LOOKED_AT: usize = frame::HEADER_BYTES_MAX + frame::RECORD_HEADER_BYTES_MAX;
 
 /// The candidates in a file.
@@ -36,41 +36,41 @@ pub struct Candidates<'a> {
     sums: Sums<'a>,
 }
 
-/// A place at which a frame may begin.
+/// An offset at which a frame may begin.
 pub struct Candidate {
-    /// The byte.
+    /// Its first byte in the file.
     pub byte: u64,
-    /// What its header says. Nothing of it is checked.
+    /// Its header. Nothing of it is checked.
     pub header: Header,
-    /// The first bytes.
+    /// Its first bytes.
     bytes: Bytes,
 }
 
-/// What a candidate turns out to be.
+/// The verdict on a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// The checksums of a frame are right, with this salt.
+    /// A frame whose checksums match, with this salt.
     Whole(u32),
-    /// They are not. The next candidate is at this byte or behind it.
+    /// The checksums do not match. The next candidate is at this byte or after it.
     Broken(u64),
 }
 
 impl<'a> Candidates<'a> {
-    /// Of the file of this name, from some byte on, read against this origin.
+    /// The candidates in the file of this name, from byte `from` on, read against this origin.
     pub fn new(file: &'a dyn File, name: &'a str, origin: Origin, from: u64) -> Result<Self, Fault> {
         let length = file.length().map_err(Fault::io("read the length of", name))?;
         let reader = BlockReader::new(file, name, origin);
         Ok(Self { name, file, length, origin, reader, sums: Sums::new(file, name, from) })
     }
 
-    /// The first candidate from this byte on.
+    /// The first candidate at this byte or after it.
     pub fn next(&mut self, from: u64) -> Result<Option<Candidate>, Fault> {
         let mut byte = from;
         while byte < self.length {
-            // What a frame begins with is whole, wherever it begins in the block.
+            // The extra bytes make the first bytes of a frame available wherever it begins in the block.
             let block = self.reader.bytes(byte, BLOCK_BYTES + LOOKED_AT)?;
             let mut at = 0;
-            // Most bytes are passed over by the one that would say what kind of frame begins there.
+            // Most bytes are skipped because the byte at the offset of the kind is not a kind.
             let kinds =
                 |at: usize| block.get(at + frame::KIND_AT..block.len().min(BLOCK_BYTES + frame::KIND_AT));
             while let Some(ahead) = kinds(at).and_then(|kinds| kinds.iter().position(frame::is_kind)) {
@@ -88,10 +88,10 @@ impl<'a> Candidates<'a> {
         Ok(None)
     }
 
-    /// Whether the candidate is a whole frame; with this salt, or with the one that its first record has.
+    /// Checks whether the candidate is a whole frame, with the given salt or else with the salt derived from its first record.
     pub fn look(&mut self, candidate: &Candidate, salt: Option<u32>) -> Result<Found, Fault> {
         let Candidate { byte, header, bytes } = candidate;
-        // Of one record alone, a salt that follows from it proves nothing.
+        // A salt that is derived from the first record always matches that record, so a second one must match too.
         let proof = if salt.is_some() { 1 } else { 2 };
         let (mut salt, mut sum) = (salt, None);
         let mut at = header.records_at;
@@ -113,7 +113,7 @@ impl<'a> Candidates<'a> {
             sum.get_or_insert_with(|| frame::Sum::begin(bytes, header, known)).add(&record);
             at += fields.length;
         }
-        // A mark has no records, so its salt cannot be found by them.
+        // A mark has no records from which a salt could be derived.
         let Some(salt) = salt else { return Ok(Found::Broken(byte + 1)) };
         let sum = sum.unwrap_or_else(|| frame::Sum::begin(bytes, header, salt));
         Ok(if at == header.length && sum.agrees(header) {
@@ -123,7 +123,7 @@ impl<'a> Candidates<'a> {
         })
     }
 
-    /// The first bytes of what begins there.
+    /// The first bytes of a record that may begin at this byte.
     fn bytes(&self, byte: u64) -> Result<Bytes, Fault> {
         let mut bytes = vec![0; LOOKED_AT];
         let count = self.file.read_at(&mut bytes, byte).map_err(Fault::io("read", self.name))?;
@@ -132,17 +132,17 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// Bytes from one running checksum that is kept to the next.
+/// A running checksum is kept for each step of this many bytes.
 const STEP_BYTES: u64 = 512;
-/// Bytes that are read and summed up at once.
+/// Bytes that are read and checksummed at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// The CRC32C of any range of a file, in a time that does not grow with the range.
+/// Computes the CRC32C of any range of a file, in a time that does not grow with the range.
 struct Sums<'a> {
     file: &'a dyn File,
     name: &'a str,
     start: u64,
-    /// Of the bytes from `start` on, after every step.
+    /// Checksums of the bytes from `start` up to the end of each step.
     running: Vec<u32>,
 }
 
@@ -159,7 +159,7 @@ impl<'a> Sums<'a> {
         Ok(Some(to_end ^ shifted(to_start, range.end - range.start)))
     }
 
-    /// The checksum of the bytes from the start up to this one.
+    /// The checksum of the bytes from the start up to `end`; `None` if the file ends before that.
     fn up_to(&mut self, end: u64) -> Result<Option<u32>, Fault> {
         let steps = usize::try_from((end - self.start) / STEP_BYTES).expect("a segment fits in memory");
         while self.running.len() <= steps {
@@ -174,7 +174,7 @@ impl<'a> Sums<'a> {
         Ok((count == rest.len()).then(|| crc32c::crc32c_append(self.running[steps], rest)))
     }
 
-    /// Sums up the next bytes; returns whether there were any.
+    /// Reads and checksums the next bytes; returns whether a step was added.
     fn extend(&mut self) -> Result<bool, Fault> {
         let from = self.start + (self.running.len() as u64 - 1) * STEP_BYTES;
         let mut bytes = vec![0; READ_BYTES];
@@ -188,7 +188,7 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// What a checksum becomes by this many zeros behind what it is of: `crc * x^(8 * bytes)`, as a polynomial.
+/// The checksum after this many zeros are appended to the checksummed bytes: `crc * x^(8 * bytes)`, as a polynomial.
 fn shifted(crc: u32, bytes: u64) -> u32 {
     let parts = POWERS.iter().enumerate().filter_map(|(part, powers)| {
         let digit = (bytes >> (8 * part)) as usize & 255;
@@ -197,9 +197,9 @@ fn shifted(crc: u32, bytes: u64) -> u32 {
     parts.fold(crc, product)
 }
 
-/// `x^(8 * digit * 256^part)`, for each part of a number of bytes and each of its digits.
+/// `x^(8 * digit * 256^part)`, for each part (base-256 place) of a number of bytes and each value of its digit.
 static POWERS: LazyLock<[[u32; 256]; 4]> = LazyLock::new(|| {
-    // The polynomial 1 has the top bit: that is where the lowest power is.
+    // The bits are reflected: the top bit is the coefficient of the lowest power, so the polynomial 1 is the top bit.
     let (one, x) = (1 << 31, 1 << 30);
     let mut unit = (0..3).fold(x, |power, _| product(power, power));
     let mut powers = [[one; 256]; 4];

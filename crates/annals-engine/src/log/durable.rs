@@ -4,14 +4,14 @@
 //! | magic 8 | store id 16 | position 8 | event id 16 | crc 4 |
 //! ```
 //!
-//! The end of a log looks alike whether it is the end or the rest is gone: a copy that broke off, a file system that lost
-//! the end of a file. The file says up to which event it went at least.
+//! A truncated log looks like a complete one: a copy that broke off, a file system that lost the end of a file. The file
+//! records an event that the log contained, so that truncation before it is detected.
 //!
-//! - U1  It is written when that event is durable: it may be behind the log, and never ahead of it, wherever a crash
-//!       comes. It is written when a store was opened, closed, backed up or verified.
-//! - U2  A log that ends before it, or has another event there, is damaged: no position is given out twice.
-//! - U3  It is derived: one that is missing, broken or of another log says nothing, and is written again. So removing it,
-//!       while the store is closed, is how to say that the log is meant to be as it is.
+//! - U1  It is written after that event is durable: after a crash at any point it may be behind the log, but never ahead
+//!       of it. It is written when a store was opened, closed, backed up or verified.
+//! - U2  A log that ends before this event, or has another event at its position, is damaged: no position is assigned twice.
+//! - U3  It is derived: a missing, corrupt or foreign file is ignored and written again. So an operator accepts the log
+//!       as it is by removing the file while the store is closed.
 
 use annals_core::{EventId, Position, StoreId, Witness};
 
@@ -25,10 +25,10 @@ pub const NAME: &str = "durable";
 const MAGIC: &[u8; 8] = b"ANNALSD1";
 const BYTES: usize = 52;
 
-/// What is written there of this log, or of any; `None` if there is no such file.
+/// The event recorded in the file. `None` if there is no file, or if it belongs to another log than `store`.
 ///
 /// # Errors
-/// Damage, if it is not what was written. It means no more than a file that is missing.
+/// Damage, if the contents are corrupt. A corrupt file has the same meaning as a missing one.
 pub fn read(disk: &dyn Disk, names: &[String], store: Option<StoreId>) -> Result<Option<Witness>, Fault> {
     let problem = "is not what was written; remove it, and it is written again";
     let Some(bytes) = small_file::read::<BYTES>(disk, names, NAME, MAGIC, problem)? else { return Ok(None) };
@@ -38,7 +38,7 @@ pub fn read(disk: &dyn Disk, names: &[String], store: Option<StoreId>) -> Result
     Ok(Some(witness).filter(|_| store.is_none_or(|store| store == of)))
 }
 
-/// The same when a log is opened: an unusable file is ignored, with a warning.
+/// Reads the file when a log is opened: an unusable file is ignored, with a warning.
 pub fn known(disk: &dyn Disk, names: &[String], store: StoreId) -> Option<Witness> {
     read(disk, names, Some(store)).unwrap_or_else(|fault| {
         tracing::warn!(
@@ -49,7 +49,7 @@ pub fn known(disk: &dyn Disk, names: &[String], store: StoreId) -> Option<Witnes
     })
 }
 
-/// Writes that this event is durable, as a whole or not at all.
+/// Records that this event is durable. The file is replaced atomically.
 pub fn write(disk: &dyn Disk, store: StoreId, witness: Witness) -> Result<(), Fault> {
     let mut bytes = [0; BYTES];
     bytes[..8].copy_from_slice(MAGIC);
@@ -59,15 +59,15 @@ pub fn write(disk: &dyn Disk, store: StoreId, witness: Witness) -> Result<(), Fa
     small_file::write(disk, NAME, &mut bytes)
 }
 
-/// What to do about a log of which a part is missing.
+/// The advice for a log of which a part is missing.
 pub const MISSING: &str = "restore a backup, or copy what is whole with `annals repair`. A copy of the files of an open \
                            store is not whole: make it with `annals backup`";
-/// What to do about a log that has lost its end.
+/// The advice for a log that has lost its end.
 pub const REMEDY: &str = "restore a backup, or copy what is whole with `annals repair`; if the log is meant to end here, \
                           remove `log/durable`. A copy of the files of an open store is not whole: make it with \
                           `annals backup`";
 
-/// Damage at this byte of the last segment, if the log ends there and has lost its end.
+/// Returns damage at this byte of the last segment if the log ends there, before the event that is known to be durable.
 pub fn check_end(known: Option<Witness>, segment: &str, byte: u64, head: Position) -> Result<(), Fault> {
     match known.filter(|known| known.position > head) {
         None => Ok(()),
@@ -81,7 +81,7 @@ pub fn check_end(known: Option<Witness>, segment: &str, byte: u64, head: Positio
     }
 }
 
-/// Damage, if this is not the event that is known to be durable at its position.
+/// Returns damage if `found` is at the position of the event known to be durable, and is another event.
 pub fn check_event(known: Witness, found: Witness) -> Result<(), Fault> {
     if known.position != found.position || known.id == found.id {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Numbers as bytes, and why bytes are not what they should be. Pure; `body` and `frame` are made of it.
+//! Encoding of numbers, and the error for malformed bytes. Pure; used by `body` and `frame`.
 
 use annals_core::Timestamp;
 
@@ -8,7 +8,7 @@ pub enum Malformed {
     /// The bytes end too early.
     #[error("the bytes end before the {0} does")]
     Short(&'static str),
-    /// The checksum is of other bytes.
+    /// The checksum does not match the bytes.
     #[error("the checksum of the {0} does not match")]
     Checksum(&'static str),
     /// A field has a value that it cannot have.
@@ -26,24 +26,24 @@ pub fn put_u64(out: &mut [u8], value: u64) {
     out[..8].copy_from_slice(&value.to_le_bytes());
 }
 
-/// Reads a number from the start of the bytes, of which there must be enough.
+/// Reads a number from the start of the bytes. Panics if there are too few.
 pub fn get_u32(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(bytes[..4].try_into().expect("4 bytes"))
 }
 
-/// Reads a number from the start of the bytes, of which there must be enough.
+/// Reads a number from the start of the bytes. Panics if there are too few.
 pub fn get_u64(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"))
 }
 
-/// Reads a time from the start of the bytes, of which there must be enough; one that cannot be written is malformed.
+/// Reads a time from the start of the bytes; one outside the range of [`Timestamp`] is malformed. Panics if there are too few.
 pub fn get_time(bytes: &[u8]) -> Result<Timestamp, Malformed> {
     let micros = get_u64(bytes).cast_signed();
     let time = Timestamp::from_micros(micros);
     if time.as_micros() == micros { Ok(time) } else { Err(Malformed::Field("time")) }
 }
 
-/// Writes a number in as few bytes as it needs: seven bits each, the lowest first.
+/// Writes a number as a varint (LEB128): seven bits per byte, the lowest first.
 pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
@@ -52,9 +52,9 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Reads a number that [`put_varint`] wrote, and how many bytes it took.
+/// Reads a number that [`put_varint`] wrote; returns it with its length in bytes.
 pub fn get_varint(bytes: &[u8]) -> Option<(u64, usize)> {
-    // Most numbers have one byte.
+    // Most numbers take one byte.
     if let Some(&byte) = bytes.first()
         && byte < 0x80
     {
@@ -70,12 +70,12 @@ pub fn get_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     None
 }
 
-/// Writes a number that may be negative in as few bytes as its size needs.
+/// Writes a signed number as a zigzag varint.
 pub fn put_signed(out: &mut Vec<u8>, value: i64) {
     put_varint(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
 }
 
-/// Takes numbers and names from the front of bytes that may be anything.
+/// Reads numbers and names from arbitrary bytes, front to back.
 pub struct Reader<'a> {
     bytes: &'a [u8],
 }
@@ -86,12 +86,12 @@ impl<'a> Reader<'a> {
         Self { bytes }
     }
 
-    /// What was not taken yet.
+    /// The bytes that were not read yet.
     pub fn rest(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// That many bytes. `what` names them if they are not there.
+    /// The next `count` bytes. `what` names them in the error if there are too few.
     pub fn take(&mut self, count: usize, what: &'static str) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.bytes.split_at_checked(count).ok_or(Malformed::Short(what))?;
         self.bytes = rest;

@@ -9,20 +9,20 @@
 //! ```
 //!
 //! `crc` and the frame's `len` are little-endian; the other numbers are varints. `place` is the position of the first
-//! event less the segment's first; `behind` is by how many positions the log was not durable yet when the frame was
-//! written; a record's `len` counts what is behind it, and its `time` is the recorded time less the segment's
-//! creation. What is beyond the last frame is zero.
+//! event minus the segment's first position; `behind` is the number of positions before the frame that were not yet
+//! durable when it was written; a record's `len` counts the bytes after it, and its `time` is the recorded time minus the
+//! segment's creation time. The bytes after the last frame are zero.
 //!
-//! - F1  A record's `crc` covers, behind the salt of the segment: the event's position, the fields behind it, and the
-//!       CRC32C of the body. So one event can be read, and trusted, without its frame; and it is trusted nowhere
-//!       but where it stands.
-//! - F2  A frame's `crc` covers, behind the salt, its fields and the `crc` of each record: a frame is accepted whole
-//!       or not at all (G2), and no byte of a body is looked at twice.
-//! - F3  `behind` says up to where the log was durable when the frame was written: a broken frame before one that
-//!       says so is damage, not the end of the log (G9).
-//! - F4  Bytes that were a frame elsewhere, and came here as the data of an event, are none here: the salt differs.
+//! - F1  A record's `crc` covers, after the salt of the segment: the event's position, the fields after the `crc`, and the
+//!       CRC32C of the body. So one event can be read and verified without its frame, and it is valid only at its own
+//!       position.
+//! - F2  A frame's `crc` covers, after the salt, its fields and the `crc` of each record: a frame is accepted whole
+//!       or not at all (G2), and no byte of a body is checksummed twice.
+//! - F3  `behind` records up to which position the log was durable when the frame was written: a broken frame up to there
+//!       is damage, not the end of the log (G9).
+//! - F4  A copy of a frame from elsewhere, stored here as the data of an event, is not a frame here: the salt differs.
 //!
-//! Knows nothing of files. The body, what the caller gave, is `body`'s. Next above: `segment`.
+//! Does not use files. The body is encoded by `body`. Next above: `segment`.
 
 use annals_core::{Append, Metadata, Position, RecordedEvent, Timestamp, Version, Write};
 use bytes::Bytes;
@@ -31,9 +31,9 @@ use super::body::{self, Body};
 use super::encoding::{Malformed, Reader, get_u32, put_signed, put_u32, put_varint};
 use super::terms::{hashes_of, id_hash};
 
-/// Events that a frame can hold.
+/// The most events that a frame can hold.
 pub const EVENTS_MAX: usize = 1 << 16;
-/// Bytes of a frame's header that have one size: its checksum, its length, its kind.
+/// Bytes of the fixed-size fields of a frame's header: its checksum, length and kind.
 pub const FIXED_BYTES: usize = 9;
 /// The most bytes that a frame's header has.
 pub const HEADER_BYTES_MAX: usize = FIXED_BYTES + 3 + 5 + 10;
@@ -44,10 +44,10 @@ pub const RECORD_HEADER_BYTES_MAX: usize = 4 + 5 + 3 + 10 + 10;
 const KIND_APPEND: u8 = 1;
 /// A frame without events, written when a store is closed: proof that everything before it was durable.
 const KIND_CLOSE: u8 = 2;
-/// The last frame of a segment, without events, written when the next one is there: proof that there is one.
+/// The last frame of a segment, without events, written when the next segment exists: proof that there is one.
 const KIND_END: u8 = 3;
 
-/// What a frame without events says.
+/// The meaning of a frame without events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// The store was closed: everything before is durable.
@@ -59,7 +59,7 @@ pub enum Mark {
 /// What the frames of a segment are written and read against, from the segment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// What every checksum begins with.
+    /// The initial value of every checksum.
     pub salt: u32,
     /// Position of the segment's first event.
     pub base: Position,
@@ -74,37 +74,37 @@ pub struct Header {
     pub length: usize,
     /// Bytes of the frame before its records.
     pub records_at: usize,
-    /// Events; none in a mark.
+    /// Number of events; zero in a mark.
     pub count: u32,
-    /// Position of the first event; in a mark, of the next one.
+    /// Position of the first event; in a mark, of the next event.
     pub first: Position,
-    /// What it marks, if it has no events.
+    /// The meaning of the frame, if it has no events.
     pub mark: Option<Mark>,
     /// Position up to which the log was durable when the frame was written.
     pub durable: Position,
-    /// Checksum of the frame: with the ones before it, it makes the segment's `link`.
+    /// Checksum of the frame. The `link` is computed from it and those of all earlier frames.
     pub crc: u32,
 }
 
 /// A record, borrowed from its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// Place in the log.
+    /// Position in the log.
     pub position: Position,
-    /// Place in the stream.
+    /// Version in the stream.
     pub version: Version,
     /// Position of the first event of its append.
     pub append: Position,
     /// When it was recorded.
     pub recorded_at: Timestamp,
-    /// What the caller gave.
+    /// The encoded event.
     pub body: &'a [u8],
-    /// Bytes before it.
+    /// Bytes of the record before the body.
     pub body_at: usize,
 }
 
 impl Record<'_> {
-    /// The event, which shares the bytes that the record was read from: `block` holds them.
+    /// The event. It shares the bytes that the record was read from, which are part of `block`.
     pub fn event(&self, block: &Bytes) -> Result<RecordedEvent, Malformed> {
         let (stream, key, event) = Body::read(self.body)?.event(block)?;
         Ok(RecordedEvent::record(
@@ -119,7 +119,7 @@ impl Record<'_> {
     }
 }
 
-/// An append as bytes, made on the caller's thread: all that the writer adds is its positions and versions.
+/// An append, encoded on the caller's thread. The writer adds the fields of [`Placement`].
 pub struct Encoded {
     bodies: Vec<u8>,
     events: Vec<EncodedEvent>,
@@ -134,7 +134,7 @@ struct EncodedEvent {
     is_alike: bool,
 }
 
-/// What only the writer knows of an append.
+/// The fields of an append that only the writer can assign.
 pub struct Placement<'a> {
     /// The segment.
     pub origin: Origin,
@@ -148,20 +148,20 @@ pub struct Placement<'a> {
     pub durable: Position,
 }
 
-/// A record that was placed.
+/// A record that was written into a frame.
 pub struct Placed<'a> {
-    /// Where it begins, from the start of the frame.
+    /// Its offset from the start of the frame.
     pub at: usize,
     /// Its body.
     pub body: &'a [u8],
-    /// The hashes that an index finds it by, as `hashes_of` gives them; only that of its id if it is alike.
+    /// Its hashes for the index, as returned by `hashes_of`; only that of its id if `is_alike`.
     pub hashes: &'a [u64],
-    /// Whether it is found by the same terms as the one before.
+    /// Whether it has the same terms as the record before it.
     pub is_alike: bool,
 }
 
 impl Encoded {
-    /// Turns an append into bytes, and does with them all that needs no knowledge of the log.
+    /// Encodes an append, and computes all checksums and hashes that do not depend on the log.
     pub fn new(append: &Append) -> Self {
         let bytes: usize = append.writes.iter().map(|write| write.event.data.len() + 100).sum();
         let mut encoded = Self {
@@ -190,12 +190,12 @@ impl Encoded {
         encoded
     }
 
-    /// The most bytes that the frame can take in the file.
+    /// An upper bound for the bytes of the frame.
     pub fn bytes_max(&self) -> usize {
         HEADER_BYTES_MAX + self.bodies.len() + self.events.len() * RECORD_HEADER_BYTES_MAX
     }
 
-    /// Writes the frame at the end of `out`, hands out each record as it is placed, and returns the frame's checksum.
+    /// Appends the frame to `out`, calls `each` for each record, and returns the frame's checksum.
     pub fn place(
         &self,
         placement: &Placement<'_>,
@@ -233,7 +233,7 @@ impl Encoded {
     }
 }
 
-/// Whether this event of the append has just the terms of the one before it: most have.
+/// Whether this event of the append has exactly the terms of the one before it, as most have.
 fn is_alike(append: &Append, index: usize) -> bool {
     let Some(before) = index.checked_sub(1).map(|before| &append.writes[before]) else { return false };
     let Write { stream, event } = &append.writes[index];
@@ -249,7 +249,7 @@ fn is_alike(append: &Append, index: usize) -> bool {
         && same_cause(&before.event.metadata, &event.metadata)
 }
 
-/// A frame without events, written when everything up to `durable`, the end of the log, is durable; and its checksum.
+/// Returns a frame without events, and its checksum. It may be written when the whole log is durable: `durable` is its end.
 pub fn mark(mark: Mark, durable: Position, origin: Origin) -> (Vec<u8>, u32) {
     let kind = match mark {
         Mark::Close => KIND_CLOSE,
@@ -261,7 +261,7 @@ pub fn mark(mark: Mark, durable: Position, origin: Origin) -> (Vec<u8>, u32) {
     (out, crc)
 }
 
-/// Writes a header at the end of `out`, but for length and checksum; returns the checksum of those bytes.
+/// Appends a header to `out`, with length and checksum left zero; returns the checksum of the fields after them.
 fn put_header(
     origin: Origin,
     kind: u8,
@@ -279,7 +279,7 @@ fn put_header(
     crc32c::crc32c_append(origin.salt, &out[start + 8..])
 }
 
-/// Puts length and checksum into a frame of which everything else is there.
+/// Fills in the length and the checksum of a frame that is otherwise complete.
 fn finish(frame: &mut [u8], crc: u32) -> u32 {
     let length = u32::try_from(frame.len()).expect("limits keep a frame below 4 GiB").to_le_bytes();
     frame[4..8].copy_from_slice(&length);
@@ -289,7 +289,7 @@ fn finish(frame: &mut [u8], crc: u32) -> u32 {
 }
 
 fn record_crc(salt: u32, position: Position, fields: &[u8], body_crc: u32) -> u32 {
-    // Four numbers, of ten bytes at the most each: these may be anything.
+    // Four varints of at most ten bytes each: when a file is read, they may have any value.
     let mut bytes = [0; 12 + 40];
     let end = 8 + fields.len();
     bytes[..8].copy_from_slice(&position.get().to_le_bytes());
@@ -306,7 +306,7 @@ fn signed_bytes(value: i64) -> usize {
     varint_bytes(((value << 1) ^ (value >> 63)).cast_unsigned())
 }
 
-/// How many bytes the frame at the start of the bytes says it has.
+/// The length field of the frame at the start of the bytes.
 pub fn peek_length(bytes: &[u8]) -> Result<usize, Malformed> {
     if bytes.len() < FIXED_BYTES {
         return Err(Malformed::Short("frame"));
@@ -318,7 +318,7 @@ pub fn peek_length(bytes: &[u8]) -> Result<usize, Malformed> {
     Ok(length)
 }
 
-/// Reads the header at the start of the bytes. Nothing of it is checked; it may be anything.
+/// Reads the header at the start of the bytes. Nothing is checked; the fields may have any value.
 pub fn peek(bytes: &[u8], origin: &Origin) -> Result<Header, Malformed> {
     let length = peek_length(bytes)?;
     let mut reader = Reader::new(&bytes[FIXED_BYTES..]);
@@ -346,8 +346,8 @@ pub fn is_kind(byte: &u8) -> bool {
     (KIND_APPEND..=KIND_END).contains(byte)
 }
 
-/// Whether a frame may begin with these bytes, as far as is cheap to see; there are `left` bytes in all. Most bytes
-/// begin none.
+/// Whether a frame may begin with these bytes: a cheap check that rules out most offsets. `left` is the number of bytes up
+/// to the end of the file.
 pub fn may_begin(bytes: &[u8], left: u64, origin: &Origin) -> bool {
     let Ok(header) = peek(bytes, origin) else { return false };
     if header.length as u64 > left {
@@ -355,7 +355,7 @@ pub fn may_begin(bytes: &[u8], left: u64, origin: &Origin) -> bool {
     }
     match bytes[KIND_AT] {
         KIND_APPEND if header.count > 0 => {
-            // A record of which not even the fields are among the bytes may be one.
+            // If the fields of the first record are not within these bytes, a frame cannot be ruled out.
             let first = bytes.get(header.records_at..).map(peek_record);
             let Some(Ok(first)) = first else { return true };
             let room = header.length.saturating_sub(header.records_at);
@@ -366,7 +366,7 @@ pub fn may_begin(bytes: &[u8], left: u64, origin: &Origin) -> bool {
     }
 }
 
-/// What a checksum began with, if it ended with `crc` after these bytes: a step of it can be undone, byte by byte.
+/// The initial value with which the checksum of these bytes is `crc`: each step of a CRC can be undone, byte by byte.
 fn undone(crc: u32, covered: &[u8]) -> u32 {
     let state = covered.iter().rev().fold(!crc, |state, &byte| {
         let (low, added) = BY_TOP[(state >> 24) as usize];
@@ -375,7 +375,7 @@ fn undone(crc: u32, covered: &[u8]) -> u32 {
     !state
 }
 
-/// What a step of the checksum adds for each byte that leaves it, and which byte that is, by the top byte of what it adds.
+/// The table of a CRC step inverted: for the top byte of each table entry, the index of the entry and the entry.
 const BY_TOP: [(u8, u32); 256] = {
     let mut by_top = [(0, 0); 256];
     let mut byte = 0;
@@ -391,11 +391,11 @@ const BY_TOP: [(u8, u32); 256] = {
     by_top
 };
 
-/// The checksum of a frame whose bytes are not all at hand, from the checksums of its records.
+/// The checksum of a frame, computed from the checksums of its records, without their bodies.
 pub struct Sum(u32);
 
 impl Sum {
-    /// Of the fields of the frame at the start of the bytes.
+    /// Begins with the fields of the frame at the start of the bytes.
     pub fn begin(bytes: &[u8], header: &Header, salt: u32) -> Self {
         Self(crc32c::crc32c_append(salt, &bytes[KIND_AT..header.records_at]))
     }
@@ -405,7 +405,7 @@ impl Sum {
         self.0 = crc32c::crc32c_append(self.0, &record[..4]);
     }
 
-    /// Whether it is the one in the frame.
+    /// Whether it matches the checksum in the frame's header.
     pub fn agrees(&self, header: &Header) -> bool {
         let length = u32::try_from(header.length).unwrap_or_default();
         crc32c::crc32c_append(self.0, &length.to_le_bytes()) == header.crc
@@ -414,8 +414,8 @@ impl Sum {
 
 /// Reads the frame at the start of the bytes and checks all of it.
 ///
-/// `Short` and `Checksum` mean that there is no whole frame here. Anything else means that there is one, written
-/// so, and that it cannot be right.
+/// `Short` and `Checksum` mean that there is no whole frame here. `Field` means that there is a frame with matching
+/// checksums that cannot be valid.
 pub fn header(bytes: &[u8], origin: &Origin) -> Result<Header, Malformed> {
     let mut header = peek(bytes, origin)?;
     let Some(frame) = bytes.get(..header.length) else { return Err(Malformed::Short("frame")) };
@@ -446,7 +446,7 @@ pub fn header(bytes: &[u8], origin: &Origin) -> Result<Header, Malformed> {
     if header.mark.is_some() == (header.count == 0) { Ok(header) } else { Err(Malformed::Field("count")) }
 }
 
-/// The records of a frame that `header` has accepted, each with its offset from the start of the frame.
+/// Calls `each` for the records of a frame that [`header`] has accepted, each with its offset from the start of the frame.
 pub fn records<'a>(
     frame: &'a [u8],
     header: &Header,
@@ -477,11 +477,11 @@ pub struct Fields {
     index: u64,
     version: u64,
     time: i64,
-    /// Bytes of it before its body.
+    /// Bytes of the record before its body.
     pub body_at: usize,
 }
 
-/// Reads the fields of the record at the start of the bytes. Nothing of it is checked; it may be anything.
+/// Reads the fields of the record at the start of the bytes. Nothing is checked; the fields may have any value.
 pub fn peek_record(bytes: &[u8]) -> Result<Fields, Malformed> {
     let mut reader = Reader::new(bytes);
     reader.take(4, "record")?;
@@ -504,12 +504,12 @@ impl Fields {
         Ok(record_crc(origin.salt, position, &bytes[4..self.body_at], crc32c::crc32c(body)))
     }
 
-    /// Whether the checksum of the record at the start of the bytes is right, if its body has this one.
+    /// Whether the checksum of the record at the start of the bytes matches, given the CRC32C of its body.
     pub fn are_right(&self, bytes: &[u8], position: Position, salt: u32, body_crc: u32) -> bool {
         record_crc(salt, position, &bytes[4..self.body_at], body_crc) == get_u32(bytes)
     }
 
-    /// The salt with which the record would be whole.
+    /// The salt with which the record's checksum would match.
     pub fn salt(&self, bytes: &[u8], position: Position, body_crc: u32) -> u32 {
         let covered = [&position.get().to_le_bytes()[..], &bytes[4..self.body_at], &body_crc.to_le_bytes()];
         undone(get_u32(bytes), &covered.concat())
@@ -537,12 +537,12 @@ impl Fields {
     }
 }
 
-/// How many bytes the record at the start of the bytes says it has.
+/// The length of the record at the start of the bytes, from its length field.
 pub fn record_length(bytes: &[u8]) -> Result<usize, Malformed> {
     Ok(peek_record(bytes)?.length)
 }
 
-/// Reads the record at the start of the bytes, which must be that of the event at this position, and checks it.
+/// Reads and checks the record at the start of the bytes, which must be that of the event at this position.
 pub fn record<'a>(bytes: &'a [u8], position: Position, origin: &Origin) -> Result<Record<'a>, Malformed> {
     let fields = peek_record(bytes)?;
     if fields.crc(bytes, position, origin)? != get_u32(bytes) {
@@ -551,8 +551,8 @@ pub fn record<'a>(bytes: &'a [u8], position: Position, origin: &Origin) -> Resul
     fields.record(bytes, position, origin)
 }
 
-/// Makes the checksums at the front of these bytes those of the frame that they look like, so that what is behind the
-/// checksums is reached; returns how long the frame is. For the fuzzing of decoders only.
+/// Corrects the checksums of the frame that these bytes look like, so that a fuzzer reaches the code after the checksum
+/// checks; returns the length of the frame. For fuzzing only.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn repair_checksums(bytes: &mut [u8], origin: &Origin) -> Option<usize> {
     let header = peek(bytes, origin).ok()?;

@@ -1,8 +1,8 @@
 //! The identity of the log, in a file of its own beside the segments: `| magic 8 | store id 16 | crc 4 |`.
 //!
-//! Every segment has it too. The file exists so that a log that has lost all of them is known to have been one,
-//! and is not started again as an empty log. A log without it, whose creation a crash cut short, gets it at the
-//! next open.
+//! Every segment contains it too. The file exists so that a log that has lost all of its segments is recognised, and not
+//! started again as an empty log. A log without the file, whose creation was interrupted by a crash, gets one at the next
+//! open.
 
 use annals_core::StoreId;
 
@@ -15,14 +15,14 @@ pub const NAME: &str = "identity";
 const MAGIC: &[u8; 8] = b"ANNALSI1";
 const BYTES: usize = 28;
 
-/// The identity that is written there, if there is one.
+/// The identity in the file; `None` if there is no file.
 pub fn read(disk: &dyn Disk, names: &[String]) -> Result<Option<StoreId>, Fault> {
     let problem = "is not the identity of a log";
     let Some(bytes) = small_file::read::<BYTES>(disk, names, NAME, MAGIC, problem)? else { return Ok(None) };
     Ok(Some(StoreId::from_bytes(bytes[8..24].try_into().expect("16 bytes"))))
 }
 
-/// Writes it, durably, as a whole or not at all.
+/// Writes the file, durably and atomically.
 pub fn write(disk: &dyn Disk, id: StoreId) -> Result<(), Fault> {
     let mut bytes = [0; BYTES];
     bytes[..8].copy_from_slice(MAGIC);
@@ -30,7 +30,7 @@ pub fn write(disk: &dyn Disk, id: StoreId) -> Result<(), Fault> {
     small_file::write(disk, NAME, &mut bytes)
 }
 
-/// Damage, if there is an identity and no segment.
+/// Returns damage if there is an identity but no segment.
 pub fn check(id: Option<StoreId>, segments: usize) -> Result<(), Fault> {
     match id {
         Some(id) if segments == 0 => {

@@ -7,12 +7,12 @@
 //!
 //! - S1  The file is named by the position of its first event, `base`; positions rise by one from there.
 //! - S2  `link` and `recorded` are those of the log before the segment: the hash over the checksums of all frames, and
-//!       the recorded time of the last event. So each segment can be checked by itself, and is known to be the one that
-//!       follows.
-//! - S3  A segment appears with its header whole: it is written under another name, synced, and renamed.
-//! - S4  Beyond the last frame there is nothing but zeros.
+//!       the recorded time of the last event. So each segment can be checked by itself, and that it follows the one before
+//!       it can be verified.
+//! - S3  A segment appears with a complete header: it is written under another name, synced, and renamed.
+//! - S4  All bytes after the last frame are zero.
 //!
-//! Next above: `log` (the sequence of segments); below: `frame`; `disk` holds the bytes.
+//! Next above: `log` (the sequence of segments); below: `frame` and `disk`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub fn file_name(base: Position) -> String {
     format!("{:020}.seg", base.get())
 }
 
-/// Name of the index of the run from the first to the last of these positions.
+/// Name of the index file of the run from `first` to `last`.
 pub fn index_name(first: Position, last: Position) -> String {
     format!("{:020}-{:020}.idx", first.get(), last.get())
 }
@@ -116,7 +116,7 @@ impl SegmentHeader {
         })
     }
 
-    /// The header in these broken bytes, with the fields whose values are known put right; `None` if that does not help.
+    /// The header in these corrupt bytes, with the fields whose values are known corrected; `None` if it is still invalid.
     pub fn repaired(bytes: &[u8], store: StoreId, base: Position) -> Option<Self> {
         let mut bytes = bytes.get(..HEADER_BYTES as usize)?.to_vec();
         bytes[..8].copy_from_slice(MAGIC);
@@ -130,7 +130,7 @@ impl SegmentHeader {
         Self::decode(&bytes).ok()
     }
 
-    /// What its frames are written and read against. Their salt is the checksum of this header.
+    /// The origin of its frames. Their salt is the checksum of this header.
     pub fn origin(&self) -> Origin {
         Origin { salt: get_u32(&self.encode()[124..]), base: self.base, created_at: self.created_at }
     }
@@ -148,9 +148,9 @@ impl SegmentHeader {
         Ok(header)
     }
 
-    /// Creates the segment's file, durably, with nothing in it but the header (S3).
+    /// Creates the segment's file, durably, with only the header in it (S3).
     ///
-    /// `Err((fault, false))` has left nothing behind; after `Err((fault, true))` the file may exist.
+    /// After `Err((fault, false))` the file does not exist; after `Err((fault, true))` it may.
     pub fn create(&self, disk: &dyn Disk) -> Result<Arc<dyn File>, (Fault, bool)> {
         let name = file_name(self.base);
         let temporary = format!("{name}.tmp");
@@ -161,7 +161,7 @@ impl SegmentHeader {
             Ok(file)
         };
         let file = prepare().map_err(|fault| {
-            // What cannot be removed now is removed at the next open.
+            // If this fails, the file is removed at the next open.
             let _ = disk.remove(&temporary);
             (fault, false)
         })?;
@@ -171,11 +171,11 @@ impl SegmentHeader {
     }
 }
 
-/// A segment that can be read.
+/// An open segment.
 pub struct Segment {
     /// The contents of its header.
     pub header: SegmentHeader,
-    /// What its frames are read against.
+    /// The origin of its frames.
     pub origin: Origin,
     /// Its file.
     pub file: Arc<dyn File>,
@@ -195,12 +195,12 @@ impl Segment {
     }
 }
 
-/// The link of the frames up to and with one that has this checksum.
+/// The link after a frame with this checksum; `before` is the link before the frame.
 pub fn link(before: u64, crc: u32) -> u64 {
     xxh3_64_with_seed(&crc.to_le_bytes(), before)
 }
 
-/// A place between two frames of a segment, and what the log is like there.
+/// A boundary between two frames of a segment, and the state of the log there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct End {
     /// The first byte after the previous frame.
@@ -211,18 +211,18 @@ pub struct End {
     pub recorded_at: Timestamp,
     /// Link of the log.
     pub link: u64,
-    /// Where the previous frame begins, and its checksum; zeros at the start of a segment.
+    /// First byte of the previous frame, and its checksum; zeros at the start of a segment.
     pub frame: (u64, u32),
-    /// Whether the next frame says that the segment ends here, and that another one follows.
+    /// Whether the next frame is an end mark: the segment ends here, and another one follows.
     pub finished: bool,
-    /// Frames with an append that a walk has seen.
+    /// Number of append frames that the walk has passed.
     pub appends: u64,
-    /// The first byte of the last group: no frame says that what follows from here was durable.
+    /// The first byte of the frames that no later frame proves to be durable.
     pub unproven: u64,
 }
 
 impl End {
-    /// Before the first frame of a segment.
+    /// The boundary before the first frame of a segment.
     pub fn start_of(header: &SegmentHeader) -> Self {
         Self {
             byte: HEADER_BYTES,
@@ -239,7 +239,7 @@ impl End {
 
 /// A frame that a walk has reached.
 pub struct Walked<'a> {
-    /// Where it begins in the file.
+    /// Its first byte in the file.
     pub byte: u64,
     /// The contents of its header.
     pub header: Header,
@@ -249,7 +249,7 @@ pub struct Walked<'a> {
 }
 
 impl Walked<'_> {
-    /// Hands out its records, each with where it begins in the file.
+    /// Calls `each` for its records, each with its offset in the file.
     pub fn records<'b>(
         &'b self,
         mut each: impl FnMut(u64, Record<'b>) -> Result<(), Malformed>,
@@ -260,14 +260,14 @@ impl Walked<'_> {
     }
 }
 
-/// At most this much is read at once by a walk, unless one frame is larger.
+/// A walk reads at most this much at a time, unless a frame is larger.
 const WALK_BYTES: usize = 1 << 20;
 
-/// Walks over the whole frames of a segment's file from one of them on, checking all of each, and hands out those with
-/// an append. Stops at the first byte that is not of a whole frame, and before `until`.
+/// Walks over the whole frames of a segment's file, starting at `from`; checks each one completely, and calls `each` for
+/// those with an append. Stops at the first byte that does not begin a whole frame, and before `until`.
 ///
 /// # Errors
-/// Damage, if a frame is whole but cannot be right at its position. What `each` finds is damage at the frame.
+/// Damage, if a frame is whole but cannot be valid at its position, or if `each` returns an error.
 pub fn walk(
     file: &dyn File,
     header: &SegmentHeader,
@@ -305,12 +305,12 @@ pub fn walk(
             each(&walked).map_err(|malformed| wrong(malformed.to_string()))?;
             end.appends += 1;
         }
-        // A mark too may have been lost by its sync (D4 of `disk`), and more be written behind it.
+        // The sync of a mark may fail too (D4 of `disk`), and frames be written after the mark.
         unproven.push_back((found.first, end.byte));
         end.next = end.next.plus(u64::from(found.count));
         end.recorded_at = recorded_at;
         if found.mark == Some(Mark::End) {
-            // It was written when the next segment was there already, and is no part of what that one links to.
+            // It was written after the next segment was created, so the link of that segment does not include it.
             end.finished = true;
             break;
         }
@@ -322,7 +322,7 @@ pub fn walk(
     Ok(end)
 }
 
-/// Hands out frames from a file that is read in blocks.
+/// Reads frames from a file, in blocks.
 pub(crate) struct BlockReader<'a> {
     file: &'a dyn File,
     name: &'a str,
@@ -334,12 +334,12 @@ pub(crate) struct BlockReader<'a> {
 type Frame = (Bytes, Result<Header, Malformed>);
 
 impl<'a> BlockReader<'a> {
-    /// Reads the file of this name, the segment that has this origin.
+    /// A reader of the segment file of this name, with this origin.
     pub fn new(file: &'a dyn File, name: &'a str, origin: Origin) -> Self {
         Self { file, name, origin, start: 0, block: Bytes::new() }
     }
 
-    /// The frame at this byte; `None` if there is no whole one.
+    /// The frame at this byte; `None` if there is no whole frame.
     pub fn frame(&mut self, byte: u64) -> Result<Option<Frame>, Fault> {
         let mut bytes = self.bytes(byte, frame::FIXED_BYTES)?;
         let Ok(length) = frame::peek_length(&bytes) else { return Ok(None) };
@@ -350,7 +350,7 @@ impl<'a> BlockReader<'a> {
         }
     }
 
-    /// That many bytes from this byte on; fewer at the end of the file.
+    /// `count` bytes from this byte on; fewer at the end of the file.
     pub fn bytes(&mut self, byte: u64, count: usize) -> Result<Bytes, Fault> {
         let inside = byte >= self.start && byte + count as u64 <= self.start + self.block.len() as u64;
         if !inside {

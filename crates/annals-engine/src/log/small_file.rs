@@ -1,13 +1,13 @@
-//! Small files beside the segments, each of which is read and written as a whole: `| magic 8 | … | crc 4 |`.
+//! Small files beside the segments, each read and written as a whole: `| magic 8 | … | crc 4 |`.
 
 use super::encoding::{get_u32, put_u32};
 use crate::disk::Disk;
 use crate::error::Fault;
 
-/// The bytes of a file of this length; `None` if there is none.
+/// The bytes of the file of this name; `None` if it is not among `names`.
 ///
 /// # Errors
-/// Damage with this problem, if it is not what was written.
+/// Damage with this problem, if length, magic or checksum are wrong.
 pub fn read<const BYTES: usize>(
     disk: &dyn Disk,
     names: &[String],
@@ -28,7 +28,7 @@ pub fn read<const BYTES: usize>(
     Ok(Some(bytes))
 }
 
-/// Writes a file as a whole or not at all, durably. Its last four bytes become the checksum of the others.
+/// Writes a file durably and atomically. The last four bytes become the checksum of the others.
 pub fn write(disk: &dyn Disk, name: &str, bytes: &mut [u8]) -> Result<(), Fault> {
     let (content, crc) = bytes.split_at_mut(bytes.len() - 4);
     put_u32(crc, crc32c::crc32c(content));
@@ -36,7 +36,7 @@ pub fn write(disk: &dyn Disk, name: &str, bytes: &mut [u8]) -> Result<(), Fault>
     disk.sync_directory().map_err(Fault::io("sync the directory of", name))
 }
 
-/// Has a file of this name with these bytes, as a whole or not at all. After a crash it may be the one before.
+/// Creates or replaces the file of this name atomically. After a crash the previous file may be back.
 pub fn replace(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(), Fault> {
     let temporary = format!("{name}.tmp");
     let prepare = || {
@@ -46,7 +46,7 @@ pub fn replace(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(), Fault> {
         disk.rename(&temporary, name).map_err(Fault::io("rename", &temporary))
     };
     prepare().inspect_err(|_| {
-        // What cannot be removed now is removed at the next open.
+        // If this fails, the file is removed at the next open.
         let _ = disk.remove(&temporary);
     })
 }
