@@ -1,12 +1,11 @@
-//! Indexes: where the events are that have a stream, a type, a tag, an id, a key.
+//! Indexes: find events by stream, type, tag, id and key.
 //!
-//! An index is of a *run*: events one after the other in the log. A *place* is an event's position less the run's
-//! first, so places begin at 0 and fit in 32 bits. There are two kinds: `memory`, of the newest run, to which the
-//! writer adds, and `file`, on disk, written once by `writer`. Runs of which there are many are merged into one by
-//! `merge`, so that a look-up asks a few indexes however long the log is. All of them are derived from the segments
-//! and can be made again.
+//! An index covers a *run*: consecutive events of the log. A *place* is an event's position minus the run's first
+//! position, so places begin at 0 and fit in 32 bits. There are two kinds: `memory`, the index of the newest run, to which
+//! the writer adds events, and `file`, on disk, written once by `writer`. `merge` merges several runs into one, so that a
+//! look-up reads few indexes even if the log is long. All of them are derived from the segments and can be rebuilt.
 //!
-//! What an event is found by is a *term* (`terms`). `search` answers queries from the places of terms.
+//! A *term* is an index key of an event (`terms`). `search` runs queries on the places of terms.
 
 use std::ops::Range;
 
@@ -32,7 +31,7 @@ pub use merge::{Hashes, MERGE_EVENTS_MAX, merge, renew};
 pub use search::{is_by_hash, search};
 pub use writer::{Ending, write};
 
-/// Where a record begins in the segment's file, and whether it is the first of its frame.
+/// The offset of a record in the segment's file, and whether the record is the first of its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offset(u32);
 
@@ -62,8 +61,8 @@ impl Offset {
     }
 }
 
-/// The smallest and the largest id of a run: ids that carry the time when they were made, as ours do, are beyond those
-/// of all older runs, so that none of them need be asked.
+/// The smallest and the largest id of a run. New ids that begin with a timestamp, as ours do, are outside the ranges of all
+/// older runs, so those runs need not be searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdRange {
     smallest: [u8; 16],
@@ -82,23 +81,23 @@ impl IdRange {
         self.largest = self.largest.max(*id.as_bytes());
     }
 
-    /// The range of both.
+    /// The range that covers both.
     pub fn with(self, other: Self) -> Self {
         Self { smallest: self.smallest.min(other.smallest), largest: self.largest.max(other.largest) }
     }
 
-    /// Whether the id may be among them.
+    /// Whether the id is within the range.
     pub fn may_have(&self, id: EventId) -> bool {
         (self.smallest..=self.largest).contains(id.as_bytes())
     }
 }
 
-/// The places of one term, ready to be asked for.
+/// The postings list of one term. Its places are read with the methods of [`Index`].
 #[derive(Clone, Debug)]
 pub struct Postings {
-    /// For a stream: version of its first event in the run; else 0.
+    /// For a stream: version of its first event in the run; otherwise 0.
     pub first_version: u64,
-    /// How many places there are. In memory, also those that are not visible yet.
+    /// Number of places. In memory, places that are not visible yet are included.
     pub count: u32,
     source: Source,
 }
@@ -107,50 +106,49 @@ pub struct Postings {
 enum Source {
     /// In memory: number of the term.
     Memory(u32),
-    /// All of them.
+    /// The places themselves.
     Inline(Vec<u32>),
-    /// In blocks of an index file: the first, and how many.
+    /// In blocks of an index file: the first block, and the number of blocks.
     Blocks(u32, u32),
-    /// Among the predecessors of an index file, from this one on.
+    /// Among the predecessors of an index file, starting with this entry.
     Causes(u32),
 }
 
-/// What every index answers.
+/// The look-ups of an index.
 pub trait Index: Send + Sync {
-    /// How many events there are. In memory, also those that are not visible yet.
+    /// Number of events. In memory, events that are not visible yet are included.
     fn count(&self) -> u32;
 
-    /// Adds where the records at these places begin.
+    /// Appends the offsets of the records at these places.
     fn offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault>;
 
-    /// The same, perhaps past the checksum of the index: only for who reads the records there, each of which is trusted
-    /// nowhere but at its own position.
+    /// Like [`offsets`](Self::offsets), but may skip the checksum of the index. The caller must read and verify the records,
+    /// each of which is valid only at its own position.
     fn unchecked_offsets(&self, places: Range<u32>, to: &mut Vec<Offset>) -> Result<(), Fault> {
         self.offsets(places, to)
     }
 
-    /// The places of a term, if it has any; of a predecessor perhaps others too: the events themselves tell.
+    /// The places of a term; `None` if it has none. For a predecessor there may be false positives: check the events.
     fn find(&self, kind: Kind, name: &[u8], hash: u64) -> Result<Option<Postings>, Fault>;
 
-    /// Those of the places that lie in the range, ascending.
+    /// The places within the range, ascending.
     fn places(&self, postings: &Postings, range: Range<u32>) -> Result<Vec<u32>, Fault>;
 
-    /// Those of the places that have these ranks: the first has rank 0.
+    /// The places with these ranks; the first place has rank 0.
     fn ranked(&self, postings: &Postings, ranks: Range<u32>) -> Result<Vec<u32>, Fault>;
 
-    /// How many of the places lie below `visible`.
+    /// Number of places below `visible`.
     fn count_below(&self, postings: &Postings, visible: u32) -> u32;
 
     /// The smallest and the largest id.
     fn id_range(&self) -> IdRange;
 
-    /// Places of the events of a stream with this id, and perhaps of others of the stream: check the event itself.
+    /// Places of the events of a stream with this id. There may be false positives: check the events.
     fn with_id(&self, stream: &[u8], id: EventId, hashes: IdentityHashes) -> Result<Vec<u32>, Fault>;
 
-    /// Places of the events with this id, whatever the stream, and perhaps of others: check the events themselves.
+    /// Places of the events with this id in any stream. There may be false positives: check the events.
     fn of_id(&self, id: EventId) -> Result<Option<Postings>, Fault>;
 
-    /// The streams whose names come after this one (from the first, if none is given), in the order of their
-    /// bytes, at most this many.
+    /// At most `limit` streams whose names come after this one (all streams if it is `None`), in the order of their bytes.
     fn streams_after(&self, name: Option<&str>, limit: usize) -> Result<Vec<(String, Postings)>, Fault>;
 }

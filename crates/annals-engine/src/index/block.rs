@@ -1,5 +1,5 @@
-//! Blocks: what index files are made of. Each carries its checksum, so nothing is believed unchecked; those that were
-//! read lately are kept in one cache for all files, so memory does not grow with the log.
+//! Blocks of index files. Each has a checksum, which is verified when the block is read. Recently read blocks are kept in
+//! one cache for all files, so memory does not grow with the log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,20 +12,20 @@ use crate::log::encoding::get_u32;
 
 /// Bytes of a block.
 pub const BLOCK_BYTES: usize = 4096;
-/// Bytes of a block that hold something: all but the checksum.
+/// Bytes of a block's payload: all but the checksum.
 pub const PAYLOAD_BYTES: usize = BLOCK_BYTES - 4;
 
 /// A block's payload.
 pub type Block = Arc<[u8]>;
 
-/// Blocks of index files that were read lately, by number of the file and of the block.
+/// Recently read blocks of index files, by number of the file and of the block.
 pub struct BlockCache {
     blocks: Cache<(u64, u32), Block>,
     files: AtomicU64,
 }
 
 impl BlockCache {
-    /// A cache of that many bytes.
+    /// A cache of about `bytes` bytes.
     pub fn new(bytes: usize) -> Self {
         Self { blocks: Cache::new((bytes / BLOCK_BYTES).max(16)), files: 0.into() }
     }
@@ -37,12 +37,12 @@ pub struct BlockFile {
     file: Arc<dyn File>,
     number: u64,
     cache: Arc<BlockCache>,
-    /// Blocks that it had when it was opened.
+    /// Number of blocks when it was opened.
     blocks: u64,
 }
 
 impl BlockFile {
-    /// A file of blocks that go through this cache.
+    /// A file whose blocks are read through this cache.
     pub fn new(name: &str, file: Arc<dyn File>, cache: Arc<BlockCache>) -> Self {
         let number = cache.files.fetch_add(1, Ordering::Relaxed);
         let blocks = file.length().unwrap_or(0).div_ceil(BLOCK_BYTES as u64);
@@ -54,7 +54,7 @@ impl BlockFile {
         &self.name
     }
 
-    /// How many blocks it has.
+    /// Number of blocks now.
     pub fn blocks(&self) -> Result<u64, Fault> {
         let length = self.file.length().map_err(Fault::io("read the length of", &self.name))?;
         if length % BLOCK_BYTES as u64 != 0 {
@@ -63,7 +63,7 @@ impl BlockFile {
         Ok(length / BLOCK_BYTES as u64)
     }
 
-    /// A block, from the cache if it is there.
+    /// The payload of a block, from the cache or else from the file.
     pub fn block(&self, number: u32) -> Result<Block, Fault> {
         let key = (self.number, number);
         if let Some(block) = self.cache.blocks.get(&key) {
@@ -74,15 +74,15 @@ impl BlockFile {
         Ok(block)
     }
 
-    /// Fills the buffer from this byte of a block on, past the cache and past the block's checksum: for what carries a
-    /// checksum of its own, or leads to something that does.
+    /// Fills the buffer with the bytes of a block from `at` on, without the cache and without the block's checksum: for data
+    /// with its own checksum, and for offsets of records, which have one.
     pub fn peek(&self, number: u32, at: usize, buffer: &mut [u8]) -> Result<(), Fault> {
         let offset = u64::from(number) * BLOCK_BYTES as u64 + at as u64;
         let read = self.file.read_at(buffer, offset).map_err(Fault::io("read", &self.name))?;
         if read < buffer.len() { Err(self.damaged(number, "ends too early")) } else { Ok(()) }
     }
 
-    /// That many blocks from this one on, past the cache; their payloads, one after the other.
+    /// Reads `count` blocks from this one on, without the cache; returns their payloads, concatenated.
     pub fn read(&self, number: u32, count: u32) -> Result<Vec<u8>, Fault> {
         // Allocate only for bytes that exist.
         if u64::from(number) + u64::from(count) > self.blocks {

@@ -6,13 +6,13 @@ use super::{FileIndex, Index, MemoryIndex};
 use crate::error::Fault;
 use crate::log::terms::{IdentityHashes, Kind};
 
-/// Compares an index with these events of the log, of which the first is at this position. Returns what is wrong with it; `None` if
-/// nothing is, or it does not contain them.
+/// Compares an index with these events of the log, of which the first is at this position. Returns what is wrong with the
+/// index; `None` if it agrees, or if it contains none of the events.
 pub fn compare(run: &FileIndex, first: Position, events: &MemoryIndex) -> Result<Option<String>, Fault> {
     if run.base() > first.plus(u64::from(events.count())) || run.last() < first {
         return Ok(None);
     }
-    // Places in the run are `shift` larger than those among the events.
+    // A place in the run is the place among the events plus `shift`.
     let shift = first.get() as i64 - run.base().get() as i64;
     let low = (-shift).max(0);
     let high = i64::from(events.count()).min(i64::from(run.count()) - shift);
@@ -28,7 +28,7 @@ pub fn compare(run: &FileIndex, first: Position, events: &MemoryIndex) -> Result
     if offsets != events.all_offsets()[low as usize..high as usize] {
         return wrong("places of events");
     }
-    // In the order in which they stand in the index: so each of its blocks is read once.
+    // In the order of the index, so that each of its blocks is read once.
     let mut ids: Vec<_> = events.all_ids().filter(|(place, _)| (low..high).contains(place)).collect();
     ids.sort_unstable_by_key(|(place, hashes)| (hashes.short(), *place));
     for (place, _) in ids {
@@ -46,7 +46,7 @@ pub fn compare(run: &FileIndex, first: Position, events: &MemoryIndex) -> Result
         let Some(postings) = run.find(term.kind, term.name, term.hash)? else { return wrong("names") };
         let mut found = run.places(&postings, range.clone())?;
         if term.kind == Kind::Predecessor {
-            // Another one may have the same hash.
+            // Another predecessor may have the same hash.
             found.retain(|place| expected.binary_search(place).is_ok());
         }
         if found != expected {

@@ -1,6 +1,6 @@
-//! The index of a sealed run, on disk. The bytes are pictured in `writer`.
+//! The index of a sealed run, on disk. `writer` shows the layout of the file.
 //!
-//! Nothing is held in memory but the header; blocks are read as they are needed, through the cache.
+//! Only the header is kept in memory; blocks are read as needed, through the cache.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use crate::error::Fault;
 use crate::log::encoding::{get_time, get_u32, get_u64, get_varint};
 use crate::log::terms::{IdentityHashes, Kind, OF_STREAM, id_hash};
 
-/// This many offsets are not worth keeping their block for.
+/// A read of at most this many offsets bypasses the block cache.
 const FEW_OFFSETS: usize = 8;
 
-/// The version of an index file.
+/// The format version of an index file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
-    /// Ids are ordered by the hash of the id alone, and lines of the filter have no checksum.
+    /// Ids are ordered by the hash of the id alone, and the lines of the filter have no checksum.
     Two,
     /// Ids are ordered by the hash of stream and id.
     Three,
-    /// Ids are ordered by the id and then the stream, and there are predecessors.
+    /// Ids are ordered by the hash of the id and then that of the stream, and there are predecessors.
     Four,
 }
 
@@ -100,12 +100,12 @@ impl FileIndex {
         Ok(Self { file, layout, ending, form })
     }
 
-    /// Whether it is of an earlier version: it is not merged with others, and does not find events by id or predecessor.
+    /// Whether it has an earlier format version: it is not merged, and does not find events by id or predecessor.
     pub fn is_old(&self) -> bool {
         self.form < Form::Four
     }
 
-    /// An error if it does not find events by id or predecessor.
+    /// Returns an error if it cannot find events by id or predecessor.
     fn finds_by_id_and_cause(&self) -> Result<(), Fault> {
         if self.is_old() { Err(Fault::OldIndex { file: self.name().to_owned() }) } else { Ok(()) }
     }
@@ -130,7 +130,7 @@ impl FileIndex {
         &self.ending
     }
 
-    /// Positions with which the segments begin that have events of the run.
+    /// First positions of the segments that contain events of the run.
     pub fn segments(&self) -> Result<Vec<Position>, Fault> {
         let count = self.layout.segment_count;
         let blocks = count.div_ceil(SEGMENTS_PER_BLOCK as u32);
@@ -140,7 +140,7 @@ impl FileIndex {
         Ok(numbers.take(count as usize).map(|number| Position::new(get_u64(number))).collect())
     }
 
-    /// Reads all of the file, for the checksums of its blocks.
+    /// Reads the whole file to verify the checksums of its blocks.
     pub fn check_blocks(&self) -> Result<(), Fault> {
         const AT_ONCE: u32 = 64;
         for first in (0..self.layout.blocks).step_by(AT_ONCE as usize) {
@@ -161,14 +161,14 @@ impl FileIndex {
         self.file.block(number)
     }
 
-    /// Whether what has this hash may be among the streams, keys and ids of the run.
+    /// Whether the filter may contain a stream, key or id with this hash.
     fn may_have(&self, hash: u64) -> Result<bool, Fault> {
         let line = line_of(hash, self.layout.lines);
         let number = self.layout.filter + line / LINES_PER_BLOCK as u32;
         let at = (line as usize % LINES_PER_BLOCK) * LINE_BYTES;
         let mut bytes = [0; LINE_BYTES];
         if self.form == Form::Two {
-            // Its lines have no checksum: that of the block is looked at.
+            // Its lines have no checksum, so the whole block is read and verified.
             bytes.copy_from_slice(&self.block(number)?[at..at + LINE_BYTES]);
             return Ok(may_have_unsummed(&bytes, hash));
         }
@@ -177,7 +177,7 @@ impl FileIndex {
             .ok_or_else(|| self.file.damaged(number, "the checksum of a line of the filter does not match"))
     }
 
-    /// What an event is known by among the ids.
+    /// The sort key of an event among the ids.
     fn short(&self, hashes: IdentityHashes) -> u32 {
         match self.form {
             Form::Two => (hashes.id >> 32) as u32,
@@ -186,14 +186,14 @@ impl FileIndex {
         }
     }
 
-    /// One of the ids or of the predecessors, which begin with block `first`: its hash and its place.
+    /// The hash and the place in entry `number` of the ids or the predecessors, which begin at block `first`.
     fn hash_and_place(&self, first: u32, number: u32) -> Result<(u32, u32), Fault> {
         let block = self.block(first + number / IDS_PER_BLOCK as u32)?;
         let at = number as usize % IDS_PER_BLOCK * 8;
         Ok((get_u32(&block[at..]), get_u32(&block[at + 4..])))
     }
 
-    /// The first of those in the range for which this does not hold; for all before it does.
+    /// The first entry of the range for which `before` is false, by binary search: it is true for all entries before that.
     fn seek_hash(
         &self,
         first: u32,
@@ -208,7 +208,7 @@ impl FileIndex {
         Ok(low)
     }
 
-    /// Places of the ids whose hash is among these, ascending.
+    /// Places of the ids whose hashes are within the range, ascending.
     fn places_by_hash(&self, hashes: std::ops::RangeInclusive<u32>) -> Result<Vec<u32>, Fault> {
         let (ids, all) = (self.layout.ids, 0..self.layout.count);
         let mut places = Vec::new();
@@ -220,13 +220,13 @@ impl FileIndex {
             places.push(place);
         }
         places.sort_unstable();
-        // The writer stores no place twice, and none beyond the run.
+        // The writer stores no place twice, and none outside the run.
         let rise = places.is_sorted_by(|one, other| one < other);
         let inside = places.last().is_none_or(|place| *place < self.layout.count);
         if rise && inside { Ok(places) } else { Err(self.wrong(ids)) }
     }
 
-    /// Where the events are that have a predecessor with this hash.
+    /// The postings of the events whose predecessor has this hash.
     fn find_cause(&self, hash: u64) -> Result<Option<Postings>, Fault> {
         self.finds_by_id_and_cause()?;
         let (causes, hash) = (self.layout.causes, cause(hash));
@@ -236,7 +236,7 @@ impl FileIndex {
         Ok((end > start).then_some(postings))
     }
 
-    /// Those of the places in the range that begin with this predecessor, of as many as are given.
+    /// The places within the range, of the `count` predecessor entries from `start` on.
     fn caused(&self, start: u32, count: u32, range: Range<u32>) -> Result<Vec<u32>, Fault> {
         let causes = self.layout.causes;
         let end = start.saturating_add(count).min(self.layout.cause_count);
@@ -254,7 +254,7 @@ impl FileIndex {
         Ok(places)
     }
 
-    /// The first entry whose term is this one or comes after it, of the leaf in which the term is, if it is anywhere.
+    /// A cursor in the leaf that contains the term, if any does: at the first entry not less than the term.
     fn seek_term(&self, kind: Kind, name: &[u8]) -> Result<Cursor<'_>, Fault> {
         let mut above = Vec::with_capacity(self.layout.depth as usize);
         let mut number = self.layout.root;
@@ -272,12 +272,12 @@ impl FileIndex {
         Ok(Cursor { index: self, above, block, number, at })
     }
 
-    /// A block whose checksum is right and whose contents are not.
+    /// The error for a block whose checksum matches but whose contents are invalid.
     fn wrong(&self, number: u32) -> Fault {
         self.file.damaged(number, "a block holds what cannot be in it")
     }
 
-    /// The places of a block of postings: rank of the first, and the places.
+    /// Reads a block of postings: the rank of the first place, and the places.
     fn postings_block(&self, number: u32) -> Result<(u32, Vec<u32>), Fault> {
         let block = self.block(number)?;
         let count = u16::from_le_bytes([block[4], block[5]]);
@@ -287,8 +287,8 @@ impl FileIndex {
         Ok((first, places.ok_or_else(|| self.wrong(number))?))
     }
 
-    /// The first of these blocks that holds what is wanted: `beyond` says of a block's first rank and first
-    /// place whether they are beyond it.
+    /// The block, relative to `start`, in which a scan must begin, by binary search: `beyond` gets the first rank and the
+    /// first place of a block, and returns whether they are after the start of the scan.
     fn seek_place(&self, start: u32, blocks: u32, beyond: impl Fn(u32, u32) -> bool) -> Result<u32, Fault> {
         let (mut low, mut high) = (0, blocks);
         while high - low > 1 {
@@ -320,9 +320,9 @@ impl FileIndex {
     }
 }
 
-/// Whether every part that the header names is within the file.
+/// Whether every part in the header is within the file.
 fn fits(layout: &Layout) -> bool {
-    /// Levels of the tree of terms: each has two children at least, and a file fewer blocks than this would need.
+    /// Levels of the tree of terms: each inner block has at least two children, and block numbers have 32 bits.
     const DEPTH_MAX: u32 = 32;
     let part = |at: u32, things: u32, per_block: usize| {
         u64::from(at) + u64::from(things).div_ceil(per_block as u64) <= u64::from(layout.blocks)
@@ -337,7 +337,8 @@ fn fits(layout: &Layout) -> bool {
         && layout.depth <= DEPTH_MAX
 }
 
-/// How many entries of a block of terms come before the first for which `before` is false.
+/// Number of entries of a block of terms that come before the first for which `before` is false. `None` if the block is
+/// malformed.
 fn partition(block: &[u8], before: impl Fn(&Entry<'_>) -> bool) -> Option<usize> {
     let (mut low, mut high) = (0, Entry::count(block));
     while low < high {
@@ -347,7 +348,7 @@ fn partition(block: &[u8], before: impl Fn(&Entry<'_>) -> bool) -> Option<usize>
     Some(low)
 }
 
-/// An entry of a block of terms: its term, and what follows. Reads as `None` if it cannot have been written.
+/// An entry of a block of terms: its term, and the bytes after it. The methods return `None` if the bytes are malformed.
 struct Entry<'a> {
     kind: u8,
     name: &'a [u8],
@@ -368,12 +369,12 @@ impl<'a> Entry<'a> {
         Some(Self { kind, name, rest })
     }
 
-    /// Of an inner block.
+    /// The child block; for an entry of an inner block.
     fn child(&self) -> Option<u32> {
         Numbers { bytes: self.rest }.number()
     }
 
-    /// Of a leaf.
+    /// The postings; for an entry of a leaf.
     fn postings(&self) -> Option<Postings> {
         let mut numbers = Numbers { bytes: self.rest };
         let first_version = numbers.next()?;
@@ -382,7 +383,7 @@ impl<'a> Entry<'a> {
             0 => Source::Blocks(numbers.number()?, numbers.number()?),
             _ => Source::Inline(numbers.places(count)?),
         };
-        // A term has an event, and the version of its last one is a number.
+        // A term has at least one event, and the version of its last event does not overflow.
         first_version.checked_add(u64::from(count)).filter(|_| count > 0)?;
         Some(Postings { first_version, count, source })
     }
@@ -413,13 +414,13 @@ impl Numbers<'_> {
     }
 }
 
-/// Walks over the terms of an index in their order.
+/// Iterates over the terms of an index in order.
 pub struct Cursor<'a> {
     index: &'a FileIndex,
-    /// The inner blocks above, from the root, each with the entry that leads here.
+    /// The inner blocks from the root to the leaf, each with the entry that was followed.
     above: Vec<(Block, usize)>,
     block: Block,
-    /// Which block that is.
+    /// Number of the leaf block.
     number: u32,
     at: usize,
 }
@@ -440,12 +441,12 @@ impl TermAt<'_> {
 }
 
 impl<'a> Cursor<'a> {
-    /// Before the first term.
+    /// A cursor at the first term.
     pub fn start(index: &'a FileIndex) -> Result<Self, Fault> {
         index.seek_term(Kind::Stream, b"")
     }
 
-    /// The term here; nothing behind the last one.
+    /// The current term; `None` after the last one.
     pub fn term(&mut self) -> Result<Option<TermAt<'_>>, Fault> {
         if self.at >= Entry::count(&self.block) && !self.next_leaf()? {
             return Ok(None);
@@ -585,7 +586,7 @@ impl Index for FileIndex {
         if !self.layout.id_range.may_have(id) || !self.may_have(filter_hash(short))? {
             return Ok(Vec::new());
         }
-        // In the oldest version the hash is that of the id alone, which many streams may have.
+        // In the oldest version the hash is that of the id alone, and many streams may have the same id.
         if self.form == Form::Two && self.find(Kind::Stream, stream, hashes.stream)?.is_none() {
             return Ok(Vec::new());
         }
@@ -620,7 +621,7 @@ impl Index for FileIndex {
             if term.kind != Kind::Stream as u8 || streams.len() == limit {
                 break;
             }
-            // Names that do not rise might never end.
+            // In a corrupt index, names out of order could form an endless loop.
             let rises = match streams.last() {
                 Some((before, _)) => term.name > before.as_bytes(),
                 None => term.name > after || (first && term.name == after),

@@ -1,12 +1,12 @@
-//! A Bloom filter in lines of 64 bytes: whether something may be in a run. Pure.
+//! A blocked Bloom filter with lines of 64 bytes: whether a stream, key or id may be in a run. Pure.
 //!
 //! ```text
 //! line     | bits 60 | crc 4 |
 //! ```
 //!
-//! A line is as long as a processor reads at once, so a question costs one look into memory. It carries its own checksum,
-//! the CRC32C of its bits: "it is not here" is believed of no other bytes than those that were written. In files of the
-//! version before, all 64 bytes are bits, and only their block has a checksum.
+//! A line is the size of a cache line, so a test costs one memory access. It has its own checksum, the CRC32C of its bits, so
+//! that corrupt bytes cannot cause a false negative. In files of the oldest version, all 64 bytes are bits, and only their
+//! block has a checksum.
 
 use crate::log::encoding::{get_u32, put_u32};
 
@@ -16,17 +16,17 @@ pub const LINE_BYTES: usize = 64;
 const BIT_BYTES: usize = LINE_BYTES - 4;
 /// Bits of a line.
 const BITS: usize = BIT_BYTES * 8;
-/// Bits of the filter for each thing in it.
+/// Bits of the filter per item.
 const BITS_EACH: u64 = 10;
-/// Bits that are set in a line for each thing.
+/// Bits that are set in a line for each item.
 const PROBES: u32 = 6;
 
-/// How many lines a filter of that many things has.
+/// Number of lines of a filter for this many items.
 pub fn lines(things: u64) -> u32 {
     u32::try_from((things * BITS_EACH).div_ceil(BITS as u64).max(1)).expect("runs are bounded")
 }
 
-/// How many things a filter of that many lines is for.
+/// Number of items for which a filter of this many lines is large enough.
 pub fn things(lines: u32) -> u64 {
     u64::from(lines) * (BITS as u64).div_ceil(BITS_EACH)
 }
@@ -36,33 +36,33 @@ pub fn line_of(hash: u64, lines: u32) -> u32 {
     (((hash >> 32) * u64::from(lines)) >> 32) as u32
 }
 
-/// The bits that stand for the thing with this hash, in a line of that many.
+/// The bits of the item with this hash, in a line of `bits` bits.
 fn bits_of(hash: u64, bits: usize) -> impl Iterator<Item = usize> {
-    // Other bits than those that choose the line, spread over 64.
+    // Independent of the bits of the hash that select the line.
     let mixed = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..PROBES).map(move |probe| (((mixed >> (9 * probe)) as usize & 511) * bits) >> 9)
 }
 
-/// Puts the thing with this hash into its line.
+/// Adds the item with this hash to its line.
 pub fn set(line: &mut [u8], hash: u64) {
     for bit in bits_of(hash, BITS) {
         line[bit / 8] |= 1 << (bit % 8);
     }
 }
 
-/// Gives a line to which nothing is added any more its checksum.
+/// Writes the checksum of a complete line.
 pub fn finish(line: &mut [u8]) {
     let crc = crc32c::crc32c(&line[..BIT_BYTES]);
     put_u32(&mut line[BIT_BYTES..], crc);
 }
 
-/// Whether the thing with this hash may be in its line; `None` if the line is not what was written.
+/// Whether the item with this hash may be in its line; `None` if the checksum of the line does not match.
 pub fn may_have(line: &[u8; LINE_BYTES], hash: u64) -> Option<bool> {
     let is_whole = crc32c::crc32c(&line[..BIT_BYTES]) == get_u32(&line[BIT_BYTES..]);
     is_whole.then(|| has(line, hash, BITS))
 }
 
-/// The same in a file of the version before, in which the line has no checksum.
+/// Like [`may_have`], for a file of the oldest version, in which the line has no checksum.
 pub fn may_have_unsummed(line: &[u8; LINE_BYTES], hash: u64) -> bool {
     has(line, hash, LINE_BYTES * 8)
 }

@@ -1,9 +1,10 @@
 //! The index of the newest run, in memory.
 //!
-//! The writer inserts events as it stages them, before they are durable; readers look only below the published
-//! head. So what is staged counts for later appends (two of one group conflict) and is never shown (G4).
+//! The writer inserts events as it stages them, before they are durable; readers read only up to the published
+//! head. So staged events count in the checks of later appends (two appends of one group can conflict) and are not visible
+//! to readers (G4).
 //!
-//! Next: `writer` turns it into a file when the run is sealed.
+//! Next: `writer` writes it to a file when the run is sealed.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -28,20 +29,20 @@ pub struct MemoryIndex {
     identities: Vec<(u32, EventId)>,
     /// The first place that has an id, by the hash of the id.
     ids: HashTable<u32>,
-    /// The other places that have the id of a first one: an id may be that of an event in many streams.
+    /// The other places with the same id, by the first place: events of several streams may have the same id.
     shared: HashMap<u32, Vec<u32>>,
-    /// Those other places, by the hash of id and stream.
+    /// The places in `shared`, by the hash of id and stream.
     shared_ids: HashTable<u32>,
     /// Numbers of terms, by their hash.
     numbers: HashTable<u32>,
     terms: Vec<Term>,
-    /// The names of all terms, one after the other.
+    /// The names of all terms, concatenated.
     names: Vec<u8>,
-    /// Numbers of the terms of streams in the order of their names, as far as somebody has asked for it.
+    /// Numbers of the terms of streams in the order of their names, when last sorted (see `sorted_streams`).
     streams: Mutex<Arc<[u32]>>,
     stream_count: usize,
     id_range: IdRange,
-    /// Numbers of the terms of the event that was added last: most often they are the next one's too.
+    /// Numbers of the terms of the latest event: the next event usually has the same terms.
     latest: SmallVec<[u32; 8]>,
 }
 
@@ -63,8 +64,8 @@ pub struct TermView<'a> {
 }
 
 impl MemoryIndex {
-    /// Adds the next event. `hashes` are those of [`hashes_of`](crate::log::terms::hashes_of). Returns whether it is the first of its
-    /// stream in this run.
+    /// Adds the next event. `hashes` come from [`hashes_of`](crate::log::terms::hashes_of). Returns whether the event is the
+    /// first of its stream in this run.
     pub fn insert(&mut self, event: &Body<'_>, hashes: &[u64], version: Version, offset: Offset) -> bool {
         let (&id_hash, hashes) = hashes.split_first().expect("an event has an id");
         let &stream_hash = hashes.first().expect("an event has a stream");
@@ -90,7 +91,7 @@ impl MemoryIndex {
         first_of_stream
     }
 
-    /// Adds the next event, which has the same terms as the one that was added last.
+    /// Adds the next event, which has the same terms as the latest one.
     pub fn insert_alike(&mut self, id: EventId, id_hash: u64, offset: Offset) {
         let place = self.count();
         let stream = self.identities[place as usize - 1].0;
@@ -120,7 +121,7 @@ impl MemoryIndex {
         }
     }
 
-    /// An index with room for as much as another one has.
+    /// An empty index with the capacity for as many events and terms as `other` has.
     pub fn like(other: &Self) -> Self {
         Self {
             offsets: Vec::with_capacity(other.offsets.len()),
@@ -133,7 +134,7 @@ impl MemoryIndex {
         }
     }
 
-    /// The number of a term, which it gets if it has none; most often it is one of these.
+    /// The number of a term, which is added if it is new. The numbers in `likely` are tried first.
     fn number(&mut self, likely: &[u32], kind: Kind, name: &[u8], hash: u64) -> u32 {
         let is_it = |number: &&u32| self.is_term(&self.terms[**number as usize], kind, name, hash);
         let known = likely.iter().find(is_it).copied();
@@ -162,12 +163,12 @@ impl MemoryIndex {
         term.hash == hash && term.kind == kind && self.names[term.name.clone()] == *name
     }
 
-    /// How many events there are, staged ones among them.
+    /// Number of events, including staged ones.
     pub fn count(&self) -> u32 {
         self.offsets.len() as u32
     }
 
-    /// Version of a stream with all that is staged, if it has an event here.
+    /// Version of a stream, including staged events; `None` if it has no event here.
     pub fn stream_version(&self, stream: &[u8], hash: u64) -> Option<Version> {
         let term = &self.terms[self.find_number(Kind::Stream, stream, hash)? as usize];
         Some(Version::new(term.first_version + term.places.len() as u64 - 1))
@@ -192,7 +193,7 @@ impl MemoryIndex {
         &self.offsets
     }
 
-    /// Place, and the hashes of id and stream, of every event.
+    /// Every event's place, with the hashes of its id and stream.
     pub(super) fn all_ids(&self) -> impl Iterator<Item = (u32, IdentityHashes)> + '_ {
         let hashes = |&(stream, id): &(u32, EventId)| IdentityHashes {
             id: id_hash(id),
@@ -207,7 +208,7 @@ impl MemoryIndex {
         (&self.names[self.terms[stream as usize].name.clone()], id)
     }
 
-    /// Every term, in the order of kinds and then of the bytes of names.
+    /// All terms, ordered by kind and then by the bytes of the name.
     pub(super) fn sorted_terms(&self) -> Vec<TermView<'_>> {
         let view = |term: &Term| (term.kind as u8, &self.names[term.name.clone()]);
         let mut order: Vec<u32> = (0..self.terms.len() as u32).collect();

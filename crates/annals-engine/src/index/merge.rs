@@ -1,4 +1,4 @@
-//! Merges the indexes of runs that follow each other into one, in little memory: everything in an index is in order.
+//! Merges the indexes of consecutive runs into one. It is a merge of sorted inputs, so it needs little memory.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -16,9 +16,9 @@ use crate::log::body::Body;
 use crate::log::encoding::get_u32;
 use crate::log::terms::{IdentityHashes, Kind};
 
-/// A merge does not make a run of more events than this: what it takes in memory grows with them.
+/// The most events of a merged run: the memory that a merge needs grows with their number.
 pub const MERGE_EVENTS_MAX: u64 = 8 << 20;
-/// Blocks that are read at once.
+/// Blocks that are read at a time.
 const READ_BLOCKS: u32 = 64;
 
 /// The ids and predecessors of a run, each as a hash and a place.
@@ -28,7 +28,7 @@ pub struct Hashes {
 }
 
 impl Hashes {
-    /// With room for `events` events.
+    /// An empty list, with capacity for `events` events.
     pub fn with_capacity(events: usize) -> Self {
         Self { ids: Vec::with_capacity(events), causes: Vec::with_capacity(events) }
     }
@@ -41,7 +41,7 @@ impl Hashes {
     }
 }
 
-/// Writes the index of all these runs, which follow each other, to an empty file and syncs it. Gives up if it is to stop.
+/// Writes the merged index of these consecutive runs to an empty file and syncs it. Returns an error soon after `stop` is set.
 pub fn merge(
     name: &str,
     file: &Arc<dyn File>,
@@ -51,7 +51,7 @@ pub fn merge(
     write(name, file, runs, None, stop)
 }
 
-/// Writes the index of a run again, in the newest form: what the old one does not have, or has in another order, is given.
+/// Rewrites the index of a run in the newest format version. `hashes` has what the old index lacks or has in another order.
 pub fn renew(
     name: &str,
     file: &Arc<dyn File>,
@@ -64,7 +64,7 @@ pub fn renew(
     write(name, file, std::slice::from_ref(run), Some(hashes), stop)
 }
 
-/// Writes the index of these runs, with their own ids and predecessors or with these.
+/// Writes the index of these runs, with the `given` ids and predecessors or else with those of the runs.
 fn write(
     name: &str,
     file: &Arc<dyn File>,
@@ -90,7 +90,7 @@ fn write(
             out.offset(get_u32(offset))?;
         }
     }
-    // Filters are as large as the sum of what is in them: a stream of several runs is counted more than once.
+    // An upper bound for the items of the filter: a stream in several runs is counted more than once.
     let things: u64 = runs.iter().map(|run| filter::things(run.layout().lines)).sum();
     out.begin_ids(things.saturating_sub(u64::from(count)))?;
     if let Some(Hashes { ids, causes }) = given {
@@ -114,7 +114,7 @@ fn write(
     out.finish(runs.last().expect("there is something to merge").ending())
 }
 
-/// Hands out the ids or the predecessors of all runs in order; `part` says where they begin and how many there are.
+/// Calls `each` for the ids or the predecessors of all runs, in order; `part` returns their first block and their number.
 fn hashes(
     runs: &[Arc<FileIndex>],
     shifts: &[u32],
@@ -126,7 +126,7 @@ fn hashes(
         Fixed::new(run, first, count, 8, IDS_PER_BLOCK)
     };
     let mut parts: Vec<_> = runs.iter().map(|run| fixed(run)).collect();
-    // Hash and place in one number, so that the smallest of all is found at once; the largest means an end.
+    // Hash and place in one number, so that they compare as one; `u64::MAX` means the end of a run.
     let number = |entry: Option<&[u8]>, shift: u32| match entry {
         Some(entry) => in_order(get_u32(entry), get_u32(&entry[4..]) + shift),
         None => u64::MAX,
@@ -173,7 +173,7 @@ fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Re
             cursor.advance();
             next[index] = cursor.term()?.map(|term| (term.kind, term.name.to_vec()));
         }
-        // Terms that do not rise might never end.
+        // In a corrupt index, terms out of order could form an endless loop.
         if next.iter().flatten().min().is_some_and(|following| *following <= (kind, name.clone())) {
             return Err(runs[0]
                 .file()
@@ -187,7 +187,7 @@ fn terms(runs: &[Arc<FileIndex>], shifts: &[u32], out: &mut RunWriter<'_>) -> Re
     Ok(())
 }
 
-/// Reads things of one size, one after the other, past the cache.
+/// Reads entries of a fixed size in sequence, without the cache.
 struct Fixed<'a> {
     run: &'a FileIndex,
     block: u32,
@@ -207,7 +207,7 @@ impl<'a> Fixed<'a> {
         if self.left == 0 {
             return Ok(None);
         }
-        // Behind the last one of a block there may be a few bytes that hold nothing.
+        // Skip the unused bytes at the end of a block.
         if self.at % PAYLOAD_BYTES == self.per_block * self.size && PAYLOAD_BYTES > self.per_block * self.size
         {
             self.at += PAYLOAD_BYTES - self.per_block * self.size;

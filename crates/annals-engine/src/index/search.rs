@@ -1,7 +1,7 @@
-//! Answers a query from the places of its terms, within one run.
+//! Runs a query on the places of its terms, within one run.
 //!
-//! The work is done window by window, so that a page over a long list of places costs what the page needs and
-//! not what the list holds.
+//! The search proceeds window by window, so that its cost depends on the size of the page and not on the length of the
+//! postings lists.
 
 use std::ops::Range;
 
@@ -11,19 +11,19 @@ use super::{Index, Postings};
 use crate::error::Fault;
 use crate::log::terms::Kind;
 
-/// Places looked at in one step, at least.
+/// The smallest window, in places.
 const WINDOW_MIN: u32 = 1_024;
-/// Places looked at in one step, at most, when terms have more.
+/// The largest window, in places, if the terms have more places than this.
 const WINDOW_MAX: u32 = 16_384;
 
-/// Whether what [`search`] finds for the query is found by hashes on disk: the events themselves tell whether they are meant.
+/// Whether [`search`] uses hashes on disk for this query. If so, there may be false positives: check the events.
 pub fn is_by_hash(query: &Query) -> bool {
     query.items.iter().any(|item| item.id.is_some() || item.predecessor.is_some())
 }
 
-/// The places in the range that the query means, in the direction asked for, at most `limit`, and perhaps others if it
-/// [is by hash](is_by_hash); and where looking
-/// stopped: everything of the range before (or, backward, from) there has been looked at.
+/// Returns at most `limit` places within the range that match the query, in the given direction, with false positives if it
+/// [is by hash](is_by_hash); and the place where the search stopped: everything before it (backward: from it on) has been
+/// searched.
 pub fn search(
     index: &dyn Index,
     query: &Query,
@@ -68,15 +68,15 @@ pub fn search(
     Ok((found, if direction == Direction::Forward { low } else { high }))
 }
 
-/// How many places are looked at in each step: at first as many as have the limit among them if the terms are spread evenly,
-/// then more and more.
+/// The sizes of the windows: the first one contains about `limit` matches if the terms are spread evenly, the next ones are
+/// larger.
 struct Windows {
     next: u32,
     max: u32,
 }
 
 impl Windows {
-    /// For terms that have this many places of all those in the run.
+    /// The windows for terms with `weight` places, in a run of `count` events.
     fn new(weight: u64, count: u32, limit: usize) -> Self {
         let max = if weight <= u64::from(WINDOW_MAX) { u32::MAX } else { WINDOW_MAX };
         let even = (limit as u64).saturating_mul(u64::from(count)) / weight.max(1);
@@ -91,7 +91,7 @@ impl Windows {
     }
 }
 
-/// What one item of a query asks for: a place must be in each of the outer lists, in any of the inner ones.
+/// The postings of one item of a query: a place matches if each outer list has an inner list that contains it.
 struct Lists(Vec<Vec<Postings>>);
 
 impl Lists {
@@ -128,7 +128,7 @@ impl Lists {
         Ok(lists.iter().all(|any| !any.is_empty()).then_some(Self(lists)))
     }
 
-    /// At most how many places have to be looked at.
+    /// An upper bound for the number of places to read.
     fn weight(&self) -> u64 {
         self.0.iter().flatten().map(|postings| u64::from(postings.count)).sum()
     }

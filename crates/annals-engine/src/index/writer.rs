@@ -1,26 +1,26 @@
-//! Writes the index file of a run: the same bytes for the same events, always.
+//! Writes the index file of a run. The output is deterministic: the same events give the same bytes.
 //!
 //! ```text
-//! block 0     header: what is where, and where the run ends
-//! blocks      offsets    u32 an event: where its record begins; the top bit marks the first of a frame
-//! blocks      ids        (22 bits of the hash of the id and 10 of that of stream and id, place u32) an event, ascending
-//! blocks      causes     (upper half of the hash of the predecessor u32, place u32) an event that has one, ascending
-//! blocks      segments   u64 each: the position with which a segment begins that has events of the run
+//! block 0     header: the layout, and where the run ends
+//! blocks      offsets    u32 per event: offset of its record; the top bit marks the first record of a frame
+//! blocks      ids        (22 bits of the hash of the id and 10 of that of stream and id, place u32) per event, ascending
+//! blocks      causes     (upper half of the hash of the predecessor u32, place u32) per event that has one, ascending
+//! blocks      segments   u64 each: the first position of a segment that has events of the run
 //! blocks      terms      leaves, and between them the places of terms that have many, in the order of the terms
-//! blocks      inner      (first term of child, child) for each child, level upon level to one root
-//! blocks      filter     lines of 64 bytes: a Bloom filter over streams, keys and what ids are ordered by
+//! blocks      inner      (first term of child, child) for each child, level by level up to one root
+//! blocks      filter     lines of 64 bytes: a Bloom filter over streams, keys and the sort keys of ids
 //!
-//! leaf, inner     u16 count | u16 where each entry begins | entries
+//! leaf, inner     u16 count | u16 offset of each entry | entries
 //! entry of leaf   kind u8 | name | first version | count | bytes | deltas             few places
 //!                 kind u8 | name | first version | count | 0 | first block | blocks   many
 //! entry of inner  kind u8 | name | child
 //! places          u32 first rank | u16 count | deltas
 //! ```
 //!
-//! A block is 4,096 bytes, the last four of them the CRC32C of the others. Numbers are varints where no size is given.
-//! The file is written from front to back, so a run of any length is written in little memory, but for the filter.
-//! Files of the versions before are read, and never merged: they have no predecessors, and their ids are in another order, by
-//! the hash of stream and id or, in the oldest, of the id alone. `renew` writes a new one in their place.
+//! A block is 4,096 bytes, the last four of them the CRC32C of the others. Numbers without a size are varints.
+//! The file is written from front to back, so a run of any length is written in little memory, except for the filter.
+//! Files of earlier versions are read but not merged: they have no predecessors, and their ids are in another order: by
+//! the hash of stream and id or, in the oldest version, by that of the id alone. `renew` replaces them with new files.
 //! Next: `file` reads it.
 
 use std::sync::Arc;
@@ -39,75 +39,75 @@ use crate::log::terms::Kind;
 
 /// The first bytes of an index file.
 pub const MAGIC: &[u8; 8] = b"ANNALSX4";
-/// The same of the version before, without predecessors.
+/// The magic of the previous version, which has no predecessors.
 pub const MAGIC_3: &[u8; 8] = b"ANNALSX3";
-/// The same of the version before that.
+/// The magic of the oldest version.
 pub const MAGIC_2: &[u8; 8] = b"ANNALSX2";
-/// Offsets in a block.
+/// Offsets per block.
 pub const OFFSETS_PER_BLOCK: usize = PAYLOAD_BYTES / 4;
-/// Ids in a block.
+/// Ids per block.
 pub const IDS_PER_BLOCK: usize = PAYLOAD_BYTES / 8;
-/// Segments in a block.
+/// Segments per block.
 pub const SEGMENTS_PER_BLOCK: usize = PAYLOAD_BYTES / 8;
-/// Lines of the filter in a block.
+/// Lines of the filter per block.
 pub const LINES_PER_BLOCK: usize = PAYLOAD_BYTES / LINE_BYTES;
-/// Places that are longer than this as deltas get blocks of their own.
+/// Places whose deltas take more bytes than this are stored in separate blocks.
 const INLINE_BYTES_MAX: usize = 512;
-/// What is written to the disk at once.
+/// Bytes that are written to the file at a time.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// Where a run ends, and the state of the log there: all that is needed to resume after it.
+/// Where a run ends, and the state of the log there: enough to resume reading after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
-    /// The log.
+    /// Identity of the log.
     pub store: StoreId,
     /// Position of the first event of the segment in which the run ends.
     pub segment: Position,
-    /// What the checksums of that segment begin with.
+    /// The salt of that segment.
     pub salt: u32,
-    /// The first byte in that segment that is behind the run.
+    /// The first byte of that segment after the run.
     pub byte: u64,
     /// Link of the log up to there.
     pub link: u64,
     /// Recorded time of the run's last event.
     pub recorded_at: Timestamp,
-    /// Where the run's last frame begins, and its checksum.
+    /// First byte of the run's last frame, and its checksum.
     pub frame: (u64, u32),
 }
 
-/// Where the parts of an index file are. Block numbers; the header is block 0.
+/// Layout of an index file, in block numbers; the header is block 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     /// Position of the run's first event.
     pub base: u64,
-    /// Events.
+    /// Number of events.
     pub count: u32,
     /// First block of ids; offsets begin at block 1.
     pub ids: u32,
     /// First block of segments.
     pub segments: u32,
-    /// How many segments there are.
+    /// Number of segments.
     pub segment_count: u32,
-    /// Root of the terms: a leaf if `depth` is 0. There are no terms if it is 0.
+    /// Root of the tree of terms: a leaf if `depth` is 0. If it is 0, there are no terms.
     pub root: u32,
     /// Levels of inner blocks.
     pub depth: u32,
     /// First block of the filter.
     pub filter: u32,
-    /// Lines of the filter.
+    /// Number of lines of the filter.
     pub lines: u32,
-    /// Blocks in all.
+    /// Number of blocks of the file.
     pub blocks: u32,
     /// Smallest and largest id.
     pub id_range: IdRange,
     /// First block of predecessors.
     pub causes: u32,
-    /// Events that have a predecessor.
+    /// Number of events that have a predecessor.
     pub cause_count: u32,
 }
 
 impl Layout {
-    /// How many fields of four bytes there are.
+    /// Number of fields of four bytes.
     pub const NUMBERS: usize = 9;
 
     fn numbers(&self) -> [u32; Self::NUMBERS] {
@@ -165,7 +165,7 @@ pub fn write(
     let mut ids: Vec<u64> = index.all_ids().map(|(place, hashes)| in_order(hashes.short(), place)).collect();
     ids.sort_unstable();
     let terms = index.sorted_terms();
-    // They are the last.
+    // Terms of predecessors are sorted last.
     let (terms, causes) = terms.split_at(terms.partition_point(|term| term.kind != Kind::Predecessor));
     let of_cause = |term: &TermView<'_>, place: &u32| in_order(cause(term.hash), *place);
     let mut causes: Vec<u64> =
@@ -183,31 +183,31 @@ pub fn write(
     out.finish(ending)
 }
 
-/// Part of a hash and a place in one number, by which they are in order.
+/// A hash and a place in one number that sorts by hash, then place.
 pub fn in_order(hash: u32, place: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(place)
 }
 
-/// The part of the hash of a predecessor that predecessors are ordered by.
+/// The part of the hash of a predecessor by which predecessors are sorted.
 pub fn cause(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
-/// The hash by which the filter knows an id.
+/// The hash of an id for the filter.
 pub fn filter_hash(short: u32) -> u64 {
-    // Lines are chosen by the high half; the low half must differ too.
+    // The high half selects the line; the low half must differ too.
     u64::from(short) << 32 | u64::from(short.wrapping_mul(0x9e37_79b9))
 }
 
-/// Writes an index file, part after part.
+/// Writes an index file, part by part, in the order of its layout.
 pub struct RunWriter<'a> {
     name: &'a str,
     file: Arc<dyn File>,
     layout: Layout,
-    /// Blocks that were not written yet; the first of them has the number `written`.
+    /// Blocks that are not written yet; the first of them has the number `written`.
     bytes: Vec<u8>,
     written: u32,
-    /// The block that is being filled, in parts of one size.
+    /// The payload that is being filled with entries of a fixed size.
     payload: Vec<u8>,
     leaf: Entries,
     children: Vec<(Vec<u8>, u32)>,
@@ -216,14 +216,14 @@ pub struct RunWriter<'a> {
 }
 
 impl<'a> RunWriter<'a> {
-    /// An index file of a run of `count` events. Offsets come first.
+    /// A writer for the index of a run of `count` events. Offsets are written first.
     pub fn new(name: &'a str, file: Arc<dyn File>, base: Position, count: u32, id_range: IdRange) -> Self {
         let layout = Layout { base: base.get(), count, id_range, ..Layout::default() };
         Self {
             name,
             file,
             layout,
-            // The header comes last.
+            // Space for the header, which is written last.
             bytes: vec![0; BLOCK_BYTES],
             written: 0,
             payload: Vec::with_capacity(BLOCK_BYTES),
@@ -234,17 +234,17 @@ impl<'a> RunWriter<'a> {
         }
     }
 
-    /// Gives up with an error as soon as this is set.
+    /// Makes writes return an error soon after `stop` is set.
     pub fn stop_if(&mut self, stop: &'a AtomicBool) {
         self.stop = Some(stop);
     }
 
-    /// The next event's offset.
+    /// Writes the next event's offset.
     pub fn offset(&mut self, raw: u32) -> Result<(), Fault> {
         self.fixed(&raw.to_le_bytes(), OFFSETS_PER_BLOCK * 4)
     }
 
-    /// Ends the offsets. The run has at most `filtered` streams and keys.
+    /// Ends the offsets and begins the ids. The run has at most `filtered` streams and keys.
     pub fn begin_ids(&mut self, filtered: u64) -> Result<(), Fault> {
         self.end_block()?;
         self.layout.ids = self.next();
@@ -253,21 +253,21 @@ impl<'a> RunWriter<'a> {
         Ok(())
     }
 
-    /// The next id, in ascending order.
+    /// Writes the next id; ids must ascend.
     pub fn id(&mut self, id: u64) -> Result<(), Fault> {
-        // The filter is made of what is written, so that runs can be merged.
+        // The filter uses only what the file contains, so that runs can be merged.
         self.filtered(filter_hash((id >> 32) as u32));
         self.hash_and_place(id)
     }
 
-    /// Ends the ids.
+    /// Ends the ids and begins the predecessors.
     pub fn begin_causes(&mut self) -> Result<(), Fault> {
         self.end_block()?;
         self.layout.causes = self.next();
         Ok(())
     }
 
-    /// The next predecessor, in ascending order.
+    /// Writes the next predecessor; predecessors must ascend.
     pub fn cause(&mut self, cause: u64) -> Result<(), Fault> {
         self.layout.cause_count += 1;
         self.hash_and_place(cause)
@@ -280,7 +280,7 @@ impl<'a> RunWriter<'a> {
         self.fixed(&entry, IDS_PER_BLOCK * 8)
     }
 
-    /// Ends the predecessors. The run has events of the segments that begin at these positions.
+    /// Ends the predecessors, writes the first positions of the run's segments, and begins the terms.
     pub fn begin_terms(&mut self, segments: &[Position]) -> Result<(), Fault> {
         self.end_block()?;
         self.layout.segments = self.next();
@@ -291,7 +291,7 @@ impl<'a> RunWriter<'a> {
         self.end_block()
     }
 
-    /// The next term, in the order of kinds and names, with its places, ascending.
+    /// Writes the next term with its places. Terms must ascend by kind and name, and places must ascend.
     pub fn term(
         &mut self,
         kind: Kind,
@@ -332,7 +332,7 @@ impl<'a> RunWriter<'a> {
         Ok(())
     }
 
-    /// Writes what is left, the header, and syncs.
+    /// Writes the inner blocks, the filter and the header, and syncs the file.
     pub fn finish(mut self, ending: &Ending) -> Result<(), Fault> {
         self.end_leaf()?;
         let mut level = std::mem::take(&mut self.children);
@@ -386,7 +386,7 @@ impl<'a> RunWriter<'a> {
         Ok(())
     }
 
-    /// Adds one of several items of one size, of which a block holds `block_bytes` bytes.
+    /// Adds an entry of a fixed size. A block holds `block_bytes` bytes of such entries.
     fn fixed(&mut self, bytes: &[u8], block_bytes: usize) -> Result<(), Fault> {
         self.payload.extend_from_slice(bytes);
         if self.payload.len() == block_bytes { self.end_block() } else { Ok(()) }
@@ -412,7 +412,7 @@ impl<'a> RunWriter<'a> {
         self.push(&leaf.payload())
     }
 
-    /// One level of inner blocks over these children; returns the first term and the number of each block.
+    /// Writes one level of inner blocks over these children; returns the first term and the number of each block.
     fn inner(&mut self, children: &[(Vec<u8>, u32)]) -> Result<Vec<(Vec<u8>, u32)>, Fault> {
         let mut blocks = Vec::new();
         let mut entries = Entries::default();
@@ -425,8 +425,8 @@ impl<'a> RunWriter<'a> {
                 self.push(&full.payload())?;
             }
             if entries.ends.is_empty() {
-                // The first child is taken for all that comes before the second, so it needs no term; and two
-                // children fit even if their names are as long as may be: every level is shorter.
+                // A search follows the first child for every term before the second, so the first needs no term. So two
+                // children fit in a block even with names of the maximum length, and each level has fewer blocks.
                 entry = vec![0, 0];
                 put_varint(&mut entry, u64::from(*child));
             }
@@ -437,7 +437,7 @@ impl<'a> RunWriter<'a> {
         Ok(blocks)
     }
 
-    /// Places in blocks of their own; returns the first block and how many there are.
+    /// Writes places to separate blocks; returns the first block and the number of blocks.
     fn postings(&mut self, places: &[u32]) -> Result<(u32, u32), Fault> {
         let start = self.next();
         let mut rank = 0;
@@ -461,7 +461,7 @@ impl<'a> RunWriter<'a> {
     }
 }
 
-/// A term as entries begin with it.
+/// The encoded term with which an entry begins.
 fn term_bytes(kind: Kind, name: &[u8]) -> Vec<u8> {
     let mut term = Vec::with_capacity(name.len() + 32);
     term.push(kind as u8);
@@ -473,7 +473,7 @@ fn term_bytes(kind: Kind, name: &[u8]) -> Vec<u8> {
 /// The entries of a block of terms.
 #[derive(Default)]
 struct Entries {
-    /// The term of the first one.
+    /// The term of the first entry.
     first: Vec<u8>,
     bytes: Vec<u8>,
     ends: Vec<u16>,
