@@ -1,7 +1,8 @@
-//! Reads: pages of the log, pages of a stream, lists of streams, from a view of the log.
+//! Reads from a view of the log: pages of the log, pages of a stream, lists of streams.
 //!
-//! Every read finds the places of the events in the indexes of runs and then fetches the events at these places
-//! (`fetch`). The work of one page is bounded. The other files: `view` (the log as readers see it), `scan` (all events in a row).
+//! Every read finds the places of the events in the indexes of the runs and then fetches the events at these places
+//! (`fetch`). The work per page is bounded. The other modules: `view` (the log as readers see it), `scan` (all events in
+//! sequence).
 
 pub mod fetch;
 pub mod scan;
@@ -21,9 +22,9 @@ use crate::log::terms::Kind;
 use fetch::weight;
 use view::{Run, View};
 
-/// A page ends when its events weigh this much, unless one weighs more.
+/// A page ends when its events have this [`weight`] or more.
 const PAGE_BYTES_MAX: usize = 4 << 20;
-/// A page ends when this many runs were looked through.
+/// A page ends when this many runs were searched.
 const PAGE_RUNS_MAX: usize = 64;
 
 /// A page of the log.
@@ -49,7 +50,7 @@ pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
         let events = fetch::events(view, run, &places, PAGE_BYTES_MAX - bytes)?;
         bytes += events.iter().map(weight).sum::<usize>();
         page.next = match events.last() {
-            // The page was cut by its bytes: resume after the last event that is in it.
+            // The page reached its maximum of bytes: resume after its last event.
             Some(last) if events.len() < places.len() && forward => last.position.next(),
             Some(last) if events.len() < places.len() => last.position.previous(),
             _ if forward => run.position(looked),
@@ -61,12 +62,12 @@ pub fn log(view: &View, read: &LogRead) -> Result<LogPage, Fault> {
     Ok(page)
 }
 
-/// The place in the run after the one that this position has, or would have.
+/// The place after that of this position, which may be outside the run.
 fn place_after(run: &Run, position: Position) -> u32 {
     u32::try_from(position.next().get().saturating_sub(run.base.get())).unwrap_or(u32::MAX)
 }
 
-/// The places in the range that are meant, and where looking stopped.
+/// The places within the range that match the query, and the place where the search stopped.
 fn places(
     run: &Run,
     read: &LogRead,
@@ -97,7 +98,7 @@ struct Part {
     last: Version,
 }
 
-/// The parts of a stream, newest first, back to the one that holds version `from`.
+/// The parts of a stream, newest first, back to the one that contains version `from`.
 fn parts(view: &View, stream: &StreamId, from: Version) -> Result<Vec<Part>, Fault> {
     let mut parts = Vec::new();
     let name = stream.as_str().as_bytes();
@@ -204,7 +205,7 @@ impl Part {
     }
 }
 
-/// An index that says of a stream what cannot be.
+/// The error for an index with an impossible entry for a stream.
 fn wrong(run: &Run) -> Fault {
     let name = run.file_name().unwrap_or("the index in memory");
     Fault::damaged(name, 0, Some(run.base), "the index says of a stream what cannot be")
@@ -216,8 +217,8 @@ pub fn streams(view: &View, list: &StreamList) -> Result<Vec<StreamInfo>, Fault>
     let mut found: Vec<StreamInfo> = Vec::new();
     let mut after: Option<String> = list.after.as_ref().map(|name| name.as_str().to_owned());
     if let Some(category) = &list.category {
-        // The names of a category are its own name, and then those that begin with it and a dash. In between
-        // lie names of others, which are jumped over.
+        // The streams of a category have its name, or a name that begins with it and a dash. In between are names of
+        // other categories, which are skipped.
         let own = category.as_str();
         if after.as_deref().is_none_or(|after| after < own)
             && let Ok(stream) = StreamId::new(own)
@@ -252,7 +253,8 @@ pub fn streams(view: &View, list: &StreamList) -> Result<Vec<StreamInfo>, Fault>
     Ok(found)
 }
 
-/// Streams after a name from all runs; and the name up to which there are no others, if there may be more.
+/// Merges the streams after a name from all runs. If there may be more, also returns the name up to which the list is
+/// complete.
 fn merged(
     view: &View,
     after: Option<&str>,
@@ -274,7 +276,7 @@ fn merged(
             if count > 0 {
                 let first = Version::new(postings.first_version);
                 let last = first.plus(u64::from(count) - 1);
-                // Runs come in order, so the newest part of a stream wins.
+                // Runs are in order, so the newest part of a stream replaces older ones.
                 streams.insert(name, Part { run: run.clone(), postings, first, last });
             }
         }
@@ -293,10 +295,10 @@ pub fn appended(view: &View, first: Position) -> Result<Appended, Fault> {
     repeated(view, first, (end - place) as usize)
 }
 
-/// The place after the last event of the append that begins at this place: an append is in one run.
+/// The place after the last event of the append that begins at this place. An append is within one run.
 fn append_end(run: &Run, first: u32, visible: u32) -> Result<u32, Fault> {
     let mut from = first + 1;
-    // Most appends have one event or a few.
+    // Most appends have few events.
     let mut step = 8;
     let mut offsets = Vec::new();
     while from < visible {
@@ -329,7 +331,7 @@ pub fn outcome(view: &View, key: &IdempotencyKey) -> Result<Option<Appended>, Fa
     Ok(None)
 }
 
-/// The outcome of the events at this many positions from this one on.
+/// The outcome of an append of the `count` events from this position on, as a duplicate.
 pub fn repeated(view: &View, first: Position, count: usize) -> Result<Appended, Fault> {
     let mut events: Vec<RecordedEvent> = Vec::new();
     while events.len() < count {

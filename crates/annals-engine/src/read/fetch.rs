@@ -1,9 +1,9 @@
-//! Fetching: from places in a run to the events that are there. There is no other way to an event.
+//! Fetching: reads the events at places of a run. All events are read through this module.
 //!
-//! Bytes that are close together are read at once. As soon as one read has waited for the device, all others of the call are
-//! asked for, so a stream whose events lie all over a disk costs about what two of them do.
+//! Records that are close together are read with one call. As soon as one call has waited for the device, all later ones are
+//! prefetched, so events that are scattered over a disk take about as long as two of them.
 //!
-//! Next below: `segment` (whose files they are in) and `disk`.
+//! Next below: `segment` (the files) and `disk`.
 
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -21,28 +21,28 @@ use crate::log::segment::Segment;
 
 /// Records that are no further apart than this are read together.
 const GAP_BYTES_MAX: u64 = 2 << 10;
-/// At most this much is read together, unless one record is larger.
+/// The most bytes that are read together, unless one record is larger.
 const PIECE_BYTES_MAX: u64 = 1 << 20;
-/// Events of a block, at most.
+/// The most events of a block.
 const BLOCK_EVENTS_MAX: usize = 1 << 10;
-/// Records of one call to the disk, at most.
+/// The most records of a batch.
 const RECORDS_MAX: usize = 512;
-/// How many pieces ahead the system is advised of what will be read.
+/// The number of pieces by which [`bring_near`](crate::disk::File::bring_near) runs ahead of the reads.
 const NEAR_PIECES: usize = 4;
-/// A small read that takes longer has waited for the device.
+/// A read that takes longer than this has waited for the device.
 const IN_MEMORY_MAX: Duration = Duration::from_micros(20);
-/// What is read for a record whose length is not known before: most fit.
+/// Bytes that are read for a record whose length is unknown: most records fit.
 const RECORD_BYTES_GUESS: u64 = 4 << 10;
 
-/// Bytes that an event is counted as in a page: its data, and what it takes without any.
+/// The weight of an event in a page, in bytes: its data, and the size of the event itself.
 pub fn weight(event: &RecordedEvent) -> usize {
     size_of::<RecordedEvent>() + event.data.len()
 }
 
-/// Reads the events at these places of a run, in the order given, until their [`weight`] is `bytes_max` or more: so at
-/// least one, if there is a place at all.
+/// Reads the events at these places of a run, in the given order, until their [`weight`] is `bytes_max` or more. Reads at
+/// least one event if `places` is not empty and `bytes_max` is not 0.
 ///
-/// Events that are read together share one block of memory of at most a mebibyte or so.
+/// Events that are read together share one block of memory, of about a mebibyte at most unless a record is larger.
 pub fn events(view: &View, run: &Run, places: &[u32], bytes_max: usize) -> Result<Vec<RecordedEvent>, Fault> {
     let mut events = Vec::with_capacity(places.len().min(RECORDS_MAX));
     let mut bytes = 0;
@@ -67,18 +67,18 @@ pub fn events(view: &View, run: &Run, places: &[u32], bytes_max: usize) -> Resul
     Ok(events)
 }
 
-/// Events in a row, in the bytes that they were read into.
+/// Consecutive events, in the bytes that they were read into.
 pub struct Block<'a> {
     records: Vec<Checked<'a>>,
     /// The bytes.
     pub bytes: Vec<u8>,
-    /// The position behind the last one.
+    /// The position after the last event.
     pub next: Position,
-    /// What is wrong with the record at `next`.
+    /// The damage of the record at `next`, if it is damaged.
     fault: Option<Fault>,
 }
 
-/// A record whose checksum was right, and where its body is in the bytes.
+/// A record whose checksum matched, and the range of its body in the bytes.
 struct Checked<'a> {
     located: Located<'a>,
     version: Version,
@@ -87,15 +87,15 @@ struct Checked<'a> {
     body: Range<usize>,
 }
 
-/// Where a block is: the first of some events, as many as are worth reading at once.
+/// The locations of the records of a block: the first of some events, as many as are read together.
 pub struct Plan<'a> {
     located: Vec<Located<'a>>,
-    /// The position behind the last one.
+    /// The position after the last event.
     pub next: Position,
 }
 
 impl<'a> Plan<'a> {
-    /// Finds the first of the events at these positions, of which there must be one.
+    /// Locates the first events of a range of positions, which must not be empty.
     pub fn of(view: &'a View, wanted: Range<Position>) -> Result<Self, Fault> {
         let from = wanted.start;
         let run = view.run_of(from);
@@ -109,7 +109,7 @@ impl<'a> Plan<'a> {
         Ok(Self { next: from.plus(taken as u64), located })
     }
 
-    /// Reads and checks the block, into these bytes.
+    /// Reads the block into `bytes`, replacing their contents, and checks it.
     pub fn read(self, mut bytes: Vec<u8>) -> Result<Block<'a>, Fault> {
         let batch = Batch::of(&self.located);
         batch.read(&mut bytes)?;
@@ -130,7 +130,7 @@ impl<'a> Plan<'a> {
 }
 
 impl<'a> Checked<'a> {
-    /// Checks the record that begins there. One that is longer than was known before is read again, to the end.
+    /// Checks the record at offset `at` of the bytes. If it is longer than was read, the whole record is read again.
     fn of(located: Located<'a>, at: usize, bytes: &mut Vec<u8>) -> Result<Self, Fault> {
         let known = at..bytes.len().min(at + (located.end - located.byte) as usize);
         let origin = &located.segment.origin;
@@ -152,7 +152,8 @@ impl<'a> Checked<'a> {
 }
 
 impl Block<'_> {
-    /// Hands out the records, borrowed from the bytes, until `each` breaks; then returns the position after the last one.
+    /// Calls `each` for the records, borrowed from the bytes, until it breaks; then returns the position after that record.
+    /// Otherwise returns the bytes, to be used again.
     pub fn each(
         self,
         mut each: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, Malformed>,
@@ -182,12 +183,12 @@ pub fn event(view: &View, run: &Run, place: u32) -> Result<RecordedEvent, Fault>
     Ok(events(view, run, &[place], 1)?.remove(0))
 }
 
-/// A record: where it is.
+/// The location of a record.
 struct Located<'a> {
     segment: &'a Arc<Segment>,
     position: Position,
     byte: u64,
-    /// Where it ends at the latest, or what is guessed.
+    /// An upper bound for its end, or a guess.
     end: u64,
 }
 
@@ -228,13 +229,13 @@ fn locate<'a>(view: &'a View, run: &Run, places: &[u32]) -> Result<Vec<Located<'
     Ok(records)
 }
 
-/// Records that are fetched with one call for each piece of the disk.
+/// Records that are fetched together, with one read per piece.
 struct Batch<'a> {
     records: &'a [Located<'a>],
     pieces: Vec<Piece<'a>>,
 }
 
-/// Bytes that are read together, and how many records are in them.
+/// A range of a file that is read at once, and the number of records in it.
 struct Piece<'a> {
     segment: &'a Arc<Segment>,
     start: u64,
@@ -274,7 +275,7 @@ impl<'a> Batch<'a> {
         self.pieces.iter().map(|piece| piece.records).sum()
     }
 
-    /// Reads the bytes of all pieces, one after the other, in place of what is in `block`.
+    /// Reads the bytes of all pieces into `block`, one after the other, replacing its contents.
     fn read(&self, block: &mut Vec<u8>) -> Result<(), Fault> {
         let length: u64 = self.pieces.iter().map(|piece| piece.end - piece.start).sum();
         block.resize(usize::try_from(length).expect("a record fits in memory"), 0);
@@ -287,13 +288,13 @@ impl<'a> Batch<'a> {
             if let Some(later) = self.pieces.get(index + NEAR_PIECES) {
                 later.segment.file.bring_near(later.start, later.end - later.start);
             }
-            // A guess may go beyond the end of the file.
+            // If the end of the last record is a guess, it may be after the end of the file.
             let read = piece.segment.file.read_at(buffer, piece.start);
             read.map_err(Fault::io("read", &piece.segment.name))?;
             let now = Instant::now();
             let took = now - std::mem::replace(&mut began, now);
             if !asked_for && took > IN_MEMORY_MAX {
-                // The device was waited for, so it will be for others: they are asked for all at once.
+                // This read waited for the device, so later ones probably would too: prefetch all of them.
                 for later in &self.pieces[index + 1..] {
                     later.segment.file.prefetch(later.start, later.end - later.start);
                 }
@@ -303,7 +304,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// The records that are fetched, each with where it is in the bytes of `read`.
+    /// The records of the batch, each with its offset in the bytes of `read`.
     fn places(&self) -> impl Iterator<Item = (&Located<'a>, usize)> {
         let mut piece_at = 0;
         let mut records = self.records.iter();
@@ -336,7 +337,7 @@ impl Located<'_> {
         .map_err(|malformed| self.wrong(malformed))
     }
 
-    /// All of a record of which these are the first bytes.
+    /// Reads the whole record of which these are the first bytes.
     fn whole(&self, beginning: &[u8]) -> Result<Bytes, Fault> {
         let length = frame::record_length(beginning).map_err(|malformed| self.wrong(malformed))? as u64;
         let file = &self.segment.file;

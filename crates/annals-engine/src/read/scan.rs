@@ -1,7 +1,7 @@
-//! Scanning: all events in a row, borrowed from the block that they were read into. Nothing is made for any of them.
+//! Scanning: all events in sequence, borrowed from the block that they were read into. No memory is allocated per event.
 //!
-//! For a consumer that reads the whole log once: a read model that is built again, an export, a search. Every event's
-//! checksum is looked at, as by any other read. Next below: `fetch`.
+//! For a consumer that reads the whole log once: rebuilding a read model, an export, a search. The checksum of every event
+//! is verified, as in every read. Next below: `fetch`.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -38,12 +38,12 @@ impl<'a> ScannedEvent<'a> {
         })
     }
 
-    /// All that the caller gave.
+    /// The decoded event.
     pub(crate) fn body(&self) -> &Body<'a> {
         &self.body
     }
 
-    /// Place in the log.
+    /// Position in the log.
     pub fn position(&self) -> Position {
         self.record.position
     }
@@ -53,7 +53,7 @@ impl<'a> ScannedEvent<'a> {
         self.stream
     }
 
-    /// Place in the stream.
+    /// Version in the stream.
     pub fn version(&self) -> Version {
         self.record.version
     }
@@ -88,27 +88,26 @@ impl<'a> ScannedEvent<'a> {
         self.body.schema_version
     }
 
-    /// What happened, in the form that was given.
+    /// The event's data, as the caller gave it.
     pub fn data(&self) -> &'a [u8] {
         self.body.data
     }
 
     /// The tags, in the order in which they were given.
     pub fn tags(&self) -> impl Iterator<Item = &'a str> {
-        // They were checked to be UTF-8 when they were given, and are what was given.
+        // Tags were checked to be UTF-8 when they were appended, and the checksum matched.
         self.body.tags().map(|tag| std::str::from_utf8(tag).unwrap_or_default())
     }
 }
 
-/// Fewer events than this are read when they are needed; of more, the next ones are read while these are handed out.
+/// A scan of at least this many events reads ahead.
 const READ_AHEAD_EVENTS_MIN: u64 = 16 << 10;
-/// The most threads that read ahead, beside the one that hands out.
+/// The most threads that read ahead, in addition to the consuming thread.
 const READERS_MAX: usize = 2;
-/// The most blocks that are ready in each of the two places where they wait.
+/// The most blocks in the channel; also the number of ready blocks at which the consuming thread stops reading ahead.
 const BLOCKS_AHEAD: usize = 2;
 
-/// Hands out the events from this position on until there are no more or `each` breaks; returns the position to resume
-/// at.
+/// Calls `each` for the events from this position on, up to the head or until `each` breaks; returns the position to resume at.
 pub fn scan(
     view: &View,
     from: Position,
@@ -130,8 +129,8 @@ pub fn scan(
     Ok(next)
 }
 
-/// The same with threads that read and check what comes next. The consuming thread reads ahead too while no block is
-/// ready: so no processor waits, and most of what is handed out was read where it is handed out.
+/// Scans with threads that read and check the next blocks. The consuming thread reads ahead too while no block is
+/// ready, so no processor is idle, and most blocks are consumed on the thread that read them.
 fn scan_ahead(
     view: &View,
     from: Position,
@@ -160,7 +159,7 @@ fn scan_ahead(
             let Some(block) = ready.remove(&number) else {
                 let come = read.try_recv().ok();
                 let own = || if ready.len() < BLOCKS_AHEAD { ahead.read() } else { None };
-                // What nobody has read yet and is not to be read here is being read.
+                // If no block was received or read here, a reader thread is reading one: wait for it.
                 let Some((other, block)) = come.or_else(own).or_else(|| read.recv().ok()) else { break };
                 ready.insert(other, block);
                 continue;
@@ -176,17 +175,17 @@ fn scan_ahead(
     })
 }
 
-/// What the next free thread reads.
+/// The read-ahead state that all threads share.
 struct Ahead<'a> {
     view: &'a View,
-    /// The number of the next block, and where it begins.
+    /// The number of the next block, and its first position.
     next: Mutex<(u64, Position)>,
-    /// Memory that was read into before.
+    /// Buffers to use again.
     used: Mutex<Vec<Vec<u8>>>,
 }
 
 impl<'a> Ahead<'a> {
-    /// Reads the next block; `None` if there is none, or an earlier one was wrong.
+    /// Reads the next block; `None` if there is none, or if an earlier block could not be located.
     fn read(&self) -> Option<(u64, Result<Block<'a>, Fault>)> {
         let mut next = self.next.lock();
         let (number, from) = *next;

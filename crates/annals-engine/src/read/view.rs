@@ -1,8 +1,8 @@
-//! The log: segments, where the events are, and runs, where they are found, as readers see them.
+//! The log as readers see it: segments, which contain the events, and runs, which index them.
 //!
-//! Readers work on a [`View`], immutable lists of both, below the head, which the writer moves once events are
-//! durable. A view that is held stays right while the log grows: what it names only grows, and a run that was sealed
-//! or merged differs from what it was only in the location of its index. No reader waits for the writer.
+//! Readers work on a [`View`]: immutable lists of both, and the head, which is advanced once events are durable. A view
+//! stays valid while the log grows: the segments and runs in it are only appended to, and sealing or merging a run changes
+//! only the location of its index. Readers do not wait for the writer.
 //!
 //! Next below: `segment` and `index`. `read` answers reads from a view; `sync` moves the head, and `writer` adds to
 //! the lists.
@@ -22,7 +22,7 @@ use crate::index::{BlockCache, FileIndex, Index, MemoryIndex};
 use crate::log::segment::Segment;
 use crate::thread::AtomicU64;
 
-/// Head of the log, and whether the store is open.
+/// The head of the log, and whether the store is closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Position of the newest event that is durable and may be read.
@@ -31,17 +31,17 @@ pub struct Progress {
     pub closed: bool,
 }
 
-/// Events one after the other, and the index by which they are found.
+/// Consecutive events and their index.
 pub struct Run {
     /// Position of its first event.
     pub base: Position,
-    /// Where its events are.
+    /// Its index.
     pub index: RunIndex,
 }
 
 /// The index of a run.
 pub enum RunIndex {
-    /// In memory: it is still added to, or on its way to the disk.
+    /// In memory: the newest run, or one that is not sealed yet.
     Memory(Arc<RwLock<MemoryIndex>>),
     /// On disk.
     File(Arc<FileIndex>),
@@ -53,7 +53,7 @@ impl Run {
         self.base.plus(u64::from(place))
     }
 
-    /// Name of the file that its index is in.
+    /// Name of its index file; `None` if the index is in memory.
     pub fn file_name(&self) -> Option<&str> {
         match &self.index {
             RunIndex::Memory(_) => None,
@@ -70,7 +70,7 @@ impl Run {
     }
 }
 
-/// What readers see, but for how far.
+/// The segments and runs of the log, without the head.
 #[derive(Clone)]
 pub struct Lists {
     /// All segments in order. Never empty.
@@ -81,11 +81,11 @@ pub struct Lists {
 
 /// The log as readers see it.
 pub struct Log {
-    /// Identity.
+    /// Identity of the log.
     pub id: StoreId,
-    /// Where the segments are.
+    /// The directory of the log.
     pub disk: Arc<dyn Disk>,
-    /// Blocks of index files.
+    /// Cache for the blocks of index files.
     pub cache: Arc<BlockCache>,
     /// Its progress, for readers that wait for new events.
     pub progress: watch::Sender<Progress>,
@@ -98,7 +98,7 @@ pub struct Log {
     changing: Mutex<()>,
 }
 
-/// The log at one time.
+/// A snapshot of the log.
 pub struct View {
     lists: Arc<Lists>,
     /// Position of the newest event that may be read.
@@ -132,7 +132,7 @@ impl Log {
         Position::new(self.head.load(Ordering::Acquire))
     }
 
-    /// Everything up to there is durable: readers may see it.
+    /// Makes everything up to `head` visible to readers. It must be durable.
     pub fn publish(&self, head: Position) {
         self.head.store(head.get(), Ordering::Release);
         self.progress.send_replace(Progress { head, closed: false });
@@ -143,18 +143,18 @@ impl Log {
         Timestamp::from_micros(self.recorded_at.load(Ordering::Relaxed))
     }
 
-    /// The newest event was recorded at this time.
+    /// Sets the recorded time of the newest event.
     pub fn set_recorded_at(&self, time: Timestamp) {
         self.recorded_at.store(time.as_micros(), Ordering::Relaxed);
     }
 
-    /// Whether this segment's file is still the one of its name.
+    /// Whether the segment's name in the directory still refers to its open file.
     pub fn is_in_place(&self, segment: &Segment) -> Result<bool, Fault> {
         let name = &segment.name;
         self.disk.is_in_place(name, &*segment.file).map_err(Fault::io("look for", name))
     }
 
-    /// An error if it is not.
+    /// Returns an error if the segment's name no longer refers to its open file.
     pub fn check_place(&self, segment: &Segment) -> Result<(), Fault> {
         if self.is_in_place(segment)? {
             return Ok(());
@@ -171,12 +171,12 @@ impl Log {
         View { head, lists: self.lists.load_full() }
     }
 
-    /// The log with everything in it that is staged, for the writer.
+    /// The log including staged events, for the writer.
     pub fn view_of_staged(&self) -> View {
         View { head: Position::MAX, lists: self.lists.load_full() }
     }
 
-    /// Changes the lists, for those who look from now on.
+    /// Changes the lists, for views created after this call.
     pub fn change(&self, change: impl FnOnce(&mut Lists)) {
         let _one_at_a_time = self.changing.lock();
         let mut lists = Lists::clone(&self.lists.load());
@@ -184,7 +184,7 @@ impl Log {
         self.lists.store(Arc::new(lists));
     }
 
-    /// Puts a run in the place of those that it is made of.
+    /// Replaces the runs that this run covers with it.
     pub fn replace(&self, run: Arc<Run>) {
         let end = run.position(run.index().count());
         self.change(|lists| {
@@ -206,7 +206,7 @@ impl View {
         &self.lists.runs
     }
 
-    /// The segment that holds the event at this position, which must be at least 1, and the positions that it may hold.
+    /// The segment that contains the event at this position, which must be at least 1, and the range of its positions.
     pub fn segment_of(&self, position: Position) -> (&Arc<Segment>, Range<Position>) {
         let next = self.lists.segments.partition_point(|segment| segment.base() <= position);
         let segment = &self.lists.segments[next - 1];
@@ -214,12 +214,12 @@ impl View {
         (segment, segment.base()..end)
     }
 
-    /// The run that holds the event at this position, which must be at least 1.
+    /// The run that contains the event at this position, which must be at least 1.
     pub fn run_of(&self, position: Position) -> &Arc<Run> {
         &self.lists.runs[self.lists.runs.partition_point(|run| run.base <= position) - 1]
     }
 
-    /// How many events of the run may be read.
+    /// Number of events of the run that are visible.
     pub fn visible(&self, run: &Run) -> u32 {
         let below_head = (self.head.get().saturating_add(1)).saturating_sub(run.base.get());
         u32::try_from(below_head).unwrap_or(u32::MAX).min(run.index().count())
