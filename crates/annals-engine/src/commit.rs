@@ -1,18 +1,19 @@
-//! Group commit: an append waits for no more than the disk.
+//! Group commit: an append waits only for the disk.
 //!
-//! An append is put into the queue. One caller at a time has the *staging slot*: it drains the queue and stages it, where the
-//! callers are and in their processor's cache. What is staged is a group. The *leader* takes it, and writes and syncs it while
-//! others stage the next. There is no timer. The background thread becomes the leader when it is called, and stages
-//! what is left in the queue, which may be what needs a new segment first. An append that comes alone is executed by
-//! its caller, who becomes the leader for it: two changes of threads take longer than a fast disk.
+//! Appends are queued. One caller at a time has the *staging slot*: it drains the queue and stages the appends on its own
+//! thread, where they are in the processor's cache. Staged appends form a group. The *leader* takes the group, and writes and
+//! syncs it while others stage the next. There is no timer. The background thread becomes the leader when it is called, and
+//! stages the rest of the queue, including appends that need a new segment. If an append is the only one, its caller becomes
+//! the leader and executes it: two context switches take longer than a fast disk.
 //!
 //! - C1  There is one leader at a time, so groups become durable in the order in which they were staged.
-//! - C2  Every caller that queues or stages calls the thread, unless it was called already or the caller is the
-//!       leader; a caller that steps down calls it if anything waits. So nothing waits for ever.
-//! - C3  The log is closed by the thread, as the leader, when nothing waits; from then on appends are refused.
+//! - C2  Every caller that queues or stages calls the thread, unless the thread was called already or the caller is the
+//!       leader; a leader that steps down calls it if anything is queued or staged. So no append waits forever.
+//! - C3  The thread closes the log, as the leader, when nothing is queued or staged; from then on appends are refused.
 //!
-//! Next below: `writer` (what is staged, and where), then `sync`. Between them `staging` and `stage` (decision and frames);
-//! beside them `outcome`, `clock`, `noted` (how far the log is durable), and in the background `seal` (indexes of finished runs).
+//! Next below: `writer` (the staged appends and the end of the log), then `sync`. Between them `staging` and `stage` (decision
+//! and frames); beside them `outcome`, `clock`, `noted` (how far the log is durable), and in the background `seal` (indexes of
+//! finished runs).
 
 pub mod clock;
 pub mod noted;
@@ -34,10 +35,10 @@ use outcome::Answered;
 use sync::{Group, Syncer};
 use writer::{Request, Writer};
 
-/// How often a caller looks for what others have queued while it staged, before it leaves the rest to the thread.
+/// How many times a caller drains the queue before it leaves the rest to the thread.
 const ROUNDS: usize = 8;
 
-/// Where appends come in, for callers and for the thread.
+/// The queue of appends, and the state that the callers and the thread share.
 pub struct Commit {
     log: Arc<Log>,
     syncer: Arc<Syncer>,
@@ -46,7 +47,7 @@ pub struct Commit {
     wake: Condvar,
 }
 
-/// The writer, which is gone when the log is closed, and whether there is a leader.
+/// The writer, which is `None` once the log is closed, and whether there is a leader.
 struct StagingSlot {
     writer: Option<Writer>,
     leader: Leader,
@@ -55,7 +56,7 @@ struct StagingSlot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leader {
     Absent,
-    /// The thread was called, and will be the leader.
+    /// The thread was called and will become the leader.
     Called,
     Active,
 }
@@ -63,13 +64,13 @@ enum Leader {
 #[derive(Default)]
 struct Queue {
     requests: Vec<Request>,
-    /// Whether there may be something to do for the thread.
+    /// Whether the thread was called and has not yet run.
     due: bool,
     closing: bool,
 }
 
 impl StagingSlot {
-    /// Keeps a buffer for the next group.
+    /// Returns a buffer to the writer, for a later group.
     fn take_back(&mut self, buffer: Vec<u8>) {
         if let Some(writer) = &mut self.writer {
             writer.take_back(buffer);
@@ -78,7 +79,7 @@ impl StagingSlot {
 }
 
 impl Commit {
-    /// Takes appends in for this writer.
+    /// A queue for this writer.
     pub fn new(writer: Writer) -> Self {
         Self {
             log: writer.staging.log.clone(),
@@ -89,10 +90,10 @@ impl Commit {
         }
     }
 
-    /// Queues an append, and stages what is queued, if nobody else does.
+    /// Queues an append, and stages the queue unless another thread has the staging slot.
     ///
     /// # Errors
-    /// `Closed` if the log is closed, or about to be.
+    /// `Closed` if the log is closed or closing.
     pub fn submit(&self, request: Request) -> Result<(), Error> {
         {
             let mut queue = self.queue.lock();
@@ -108,17 +109,17 @@ impl Commit {
             }
             slot.leader = Leader::Called;
         }
-        // The caller that has the slot may have looked at the queue before this append was in it.
+        // The holder of the slot may have drained the queue before this append was in it.
         self.call(&mut self.queue.lock());
         Ok(())
     }
 
-    /// Stages what is queued as long as there is room for it.
+    /// Stages queued appends as long as there is room for them.
     fn stage_queued(&self, slot: &mut StagingSlot) {
         let Some(writer) = &mut slot.writer else { return };
         for _ in 0..ROUNDS {
             let mut queue = self.queue.lock();
-            // What has no room stays where it is, or a crowd would be moved by everyone who joins it.
+            // Without room for the first append, leave the queue in place: else each new caller would move all of it.
             if !queue.requests.first().is_some_and(|first| writer.has_room(&first.encoded)) {
                 return;
             }
@@ -136,20 +137,20 @@ impl Commit {
         }
     }
 
-    /// Executes an append if there is no leader and the disk is quick; returns it otherwise.
+    /// Executes an append if there is no leader, and the disk is quick or the append needs no write; returns it otherwise.
     pub fn execute(&self, request: Request) -> Option<Request> {
         let Some(mut slot) = self.slot.try_lock() else { return Some(request) };
         let StagingSlot { writer: Some(writer), leader } = &mut *slot else { return Some(request) };
         if *leader != Leader::Absent {
             return Some(request);
         }
-        // What needs a new run, segment or space is for the thread: that may take long on any disk.
+        // An append that needs a new run, segment or space is left to the thread: that may take long on any disk.
         if !self.syncer.is_quick() || !writer.has_room(&request.encoded) {
             let verdict = self.guarded(|| writer.verdict(&request.append)).flatten();
             drop(slot);
             let Some(verdict) = verdict else { return Some(request) };
             let Request { append, encoded, answer, .. } = request;
-            // Nobody listens any more if the caller has gone.
+            // The send fails if the caller is gone.
             drop(answer.send(verdict.map(|outcome| Answered { outcome, append, _encoded: encoded })));
             return None;
         }
@@ -166,7 +167,7 @@ impl Commit {
         None
     }
 
-    /// Ends the leadership; what waits is for the thread.
+    /// Ends the leadership; anything queued or staged is left to the thread.
     fn step_down(&self, mut slot: MutexGuard<'_, StagingSlot>) {
         let mut queue = self.queue.lock();
         let is_staged = slot.writer.as_ref().is_some_and(Writer::has_staged);
@@ -178,7 +179,7 @@ impl Commit {
         }
     }
 
-    /// Closes the log when nothing waits any more.
+    /// Makes the thread close the log after everything queued is committed. Does not wait for it.
     pub fn close(&self) {
         let mut queue = self.queue.lock();
         queue.closing = true;
@@ -190,7 +191,7 @@ impl Commit {
         self.wake.notify_one();
     }
 
-    /// What the thread does: all that waits, as often as it is called, until the log is closed.
+    /// The loop of the thread: waits to be called, then commits everything queued, until the log is closed.
     pub fn run(&self) {
         loop {
             let closing = {
@@ -214,7 +215,7 @@ impl Commit {
         }
     }
 
-    /// Becomes the leader, and makes the queued appends durable until none waits; `None` if there is another leader.
+    /// Becomes the leader, and makes appends durable until none is queued or staged; `None` if there is another leader.
     fn lead(&self) -> Option<MutexGuard<'_, StagingSlot>> {
         let mut slot = self.slot.lock();
         if slot.leader == Leader::Active {
@@ -232,12 +233,12 @@ impl Commit {
                 }
                 writer.group()
             });
-            // What comes behind a whole group is staged when that one is under way.
+            // Appends after a full group are staged when that group is being written.
             self.queue.lock().requests.splice(0..0, queued);
             let Some(group) = group.flatten() else { return Some(slot) };
             drop(slot);
             let buffer = self.make_durable(Some(group));
-            // Those who were answered come again: what they bring is one group rather than two.
+            // Callers that got their answers often append again: yielding gathers these appends in one group, not two.
             thread::yield_now();
             slot = self.slot.lock();
             slot.take_back(buffer);
@@ -248,7 +249,7 @@ impl Commit {
         group.and_then(|group| self.guarded(|| self.syncer.make_durable(group))).unwrap_or_default()
     }
 
-    /// Does what may find an invariant broken; if it does, the store is poisoned.
+    /// Runs `work`; if it panics (a broken invariant), poisons the store and returns `None`.
     fn guarded<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         let done = catch_unwind(AssertUnwindSafe(work));
         if done.is_err() {

@@ -498,7 +498,7 @@ fn clear_and_sync(segment: &Segment, end: &End, torn_end: u64) -> Result<(), Fau
     let mut reader = BlockReader::new(&**file, name, segment.origin);
     let mut byte = end.unproven;
     while byte < end.byte {
-        // Checked once more: what is read wrongly must not be written.
+        // Checked again: bytes that were read wrongly must not be written.
         let Some((bytes, Ok(header))) = reader.frame(byte)? else { return Err(reads_differ(segment, byte)) };
         file.write_at(&bytes[..header.length], byte).map_err(Fault::io("write again", name))?;
         byte += header.length as u64;

@@ -1,14 +1,15 @@
-//! The clock, and the log: recorded time never decreases (G4), so a clock that was ahead once holds it.
+//! Checks of the clock. Recorded time never decreases (G4), so an append under a clock that is ahead would hold the log's time
+//! in the future.
 //!
-//! - T1  An append whose time is too far ahead of the log is refused, before it holds the log's time for years.
+//! - T1  An append whose time is too far ahead of the known time is refused, because it would hold the log's time for years.
 //! - T2  A clock that is behind the log, or before 1970, is reported: when a store is opened, and while it is written to.
-//! - T3  What is known of the time is that of the newest event, and when the store was last in use with a clock that could
-//!       be right: so a log of old events, or one that rested, is written to. The headers of segments say nothing.
-//! - T4  What was seen does not go back at once: a machine that starts with an old time forgets nothing. It is noted only if
-//!       it is not too far ahead of what was known before. What a log saw whose events tell no time, because it has none, is
-//!       replaced.
-//! - T5  A time that is seen by a clock that is ahead is not believed for years. A store that is in use for a week, by a clock
-//!       that is not behind the log but behind what was seen, takes the time of that clock instead.
+//! - T3  The known time is that of the newest event or of the last use of the store with a plausible clock, whichever is later:
+//!       so a log of old events, or one that was not used for long, can be written. The headers of segments are not used.
+//! - T4  The last use does not go back at once: a machine that boots with an old time does not reset it. A time is noted only
+//!       if it is not too far ahead of the known time. If the log has no event with a plausible time, an earlier time
+//!       replaces the last use.
+//! - T5  A last use that was noted by a clock that was ahead is corrected. If a store has been in use for a week, with a clock
+//!       that is behind the last use but not behind the log, the time of that clock replaces the last use.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,37 +21,37 @@ use crate::Options;
 use crate::disk::{Disk, LastUse};
 use crate::thread::{Instant, Mutex};
 
-/// A log whose newest event is older than this is not compared with the clock: machines without a clock begin in 1970 or 2000.
-/// It is 2020-01-01.
+/// The earliest plausible time, 2020-01-01. If the newest event is older, its time is not compared with the clock: machines
+/// without a battery-backed clock boot in 1970 or 2000.
 const PLAUSIBLE: Timestamp = Timestamp::from_micros(1_577_836_800_000_000);
-/// A clock may be behind by this without being reported: clocks are set back a little by those who keep them right.
+/// A clock that is behind by less than this is not reported: time synchronisation sets clocks back a little.
 const BEHIND_MIN: Duration = Duration::from_secs(1);
-/// A clock that stays behind is reported again after this.
+/// The time after which a clock that stays behind is reported again.
 const AGAIN: Duration = Duration::from_secs(3600);
 
-/// A clock that is behind what was seen by less contradicts nothing.
+/// A clock contradicts the last use if it is behind it by at least this.
 const DOUBT_MIN: Duration = Duration::from_secs(24 * 3600);
-/// What was seen is given up when the clock has contradicted it for so long: one that starts with an old time is set within
-/// hours.
+/// The last use is corrected when the clock has contradicted it for this long: a clock that was wrong at boot is usually set
+/// within hours.
 const DOUBT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// When the store was seen in use, and what follows from that for now: as long as it is open, time passes.
+/// The last use of the store, and the known time that is derived from it: it advances while the store is open.
 pub struct Seen {
     disk: Arc<dyn Disk>,
     opened: Instant,
-    /// Whether the log knew anything of the time when it was opened.
+    /// Whether the newest event had a plausible time when the store was opened.
     knew: bool,
-    /// The time that it was when the store was opened, as far as it is known, in microseconds.
+    /// The known time at the moment when the store was opened, in microseconds.
     then: AtomicI64,
-    /// Since when the clock contradicts that.
+    /// Since when the clock contradicts the last use.
     doubted_since: Mutex<Option<Timestamp>>,
-    /// What was seen, and given up since the store was opened.
+    /// The last use that was corrected since the store was opened; the first one, if there were several.
     given_up: OnceLock<Timestamp>,
 }
 
 impl Seen {
-    /// Looks at the clock for a store that is opened, with its newest recorded time, which is `Timestamp::MIN` if it has no
-    /// event. Notes that the store is in use, if the clock can be right.
+    /// Reads the clock when a store is opened, and notes the use if the clock is plausible. `newest` is the newest recorded
+    /// time, or `Timestamp::MIN` if there is no event.
     pub fn at_open(disk: Arc<dyn Disk>, options: &Options, newest: Timestamp) -> Self {
         let now = options.clock.now();
         if now < Timestamp::from_micros(0) {
@@ -74,7 +75,7 @@ impl Seen {
         seen
     }
 
-    /// Refuses an append that would be recorded at this time, if that is too far ahead of what is known.
+    /// Refuses an append whose recorded time is too far ahead of the known time.
     pub fn check(
         &self,
         recorded_at: Timestamp,
@@ -83,7 +84,7 @@ impl Seen {
         most: Duration,
     ) -> Result<(), Error> {
         if !self.knew && (newest..self.then()).contains(&now) {
-            // A time that cannot be is not noted; what is recorded is checked below.
+            // An implausible time is not noted; `recorded_at` is checked below.
             let _ = self.note(now, newest, most);
         }
         self.doubt(now, newest);
@@ -93,17 +94,17 @@ impl Seen {
         check(recorded_at, self.known(newest), most)
     }
 
-    /// Notes that the store was in use until now, if the clock can be right.
+    /// Notes that the store was in use until now, if the clock is plausible.
     pub fn at_close(&self, options: &Options, newest: Timestamp) {
         let now = options.clock.now();
-        // What contradicts it is noted where it can be reported.
+        // A contradiction is noted by `check`, where it can be reported.
         if now > self.then() || !self.knew {
-            // One that cannot be right was reported when it was read first.
+            // An implausible time was reported when the store was opened.
             let _ = self.note(now, newest, options.clock_ahead_max);
         }
     }
 
-    /// What is known of the time now.
+    /// The known time now.
     fn known(&self, newest: Timestamp) -> Timestamp {
         self.then().plus(self.opened.elapsed()).max(newest)
     }
@@ -112,10 +113,10 @@ impl Seen {
         Timestamp::from_micros(self.then.load(Ordering::Relaxed))
     }
 
-    /// Notes this time, if it is after what was seen, or if that was seen by a log that knew nothing of the time (T4).
+    /// Notes this time if it is after the last use, or if the log has no plausible time (T4).
     ///
     /// # Errors
-    /// If it is too far ahead of what is known.
+    /// If it is too far ahead of the known time.
     fn note(&self, now: Timestamp, newest: Timestamp, most: Duration) -> Result<(), Error> {
         check(now, if self.knew { self.known(newest) } else { newest }, most)?;
         if now > self.then() || !self.knew && now >= newest {
@@ -126,7 +127,7 @@ impl Seen {
         Ok(())
     }
 
-    /// Notes that this is the time.
+    /// Sets the last use, and so the known time, to this time.
     fn set(&self, now: Timestamp) {
         let elapsed = i64::try_from(self.opened.elapsed().as_micros()).unwrap_or(i64::MAX);
         self.then.store(now.as_micros().saturating_sub(elapsed), Ordering::Relaxed);
@@ -140,7 +141,7 @@ impl Seen {
         }
     }
 
-    /// Gives up what was seen if the clock has contradicted it for long enough (T5).
+    /// Corrects the last use if the clock has contradicted it for long enough (T5).
     fn doubt(&self, now: Timestamp, newest: Timestamp) {
         let seen = self.then();
         if !self.knew || now < newest || seen.since(now) < DOUBT_MIN {
@@ -155,7 +156,7 @@ impl Seen {
                     %now, %seen,
                     "the store was last in use in the future, by a clock that was ahead: from now on that is not believed"
                 );
-                // The first one is the furthest.
+                // Keeps the first one, which is the furthest in the future.
                 let _ = self.given_up.set(seen);
                 self.set(now);
             }
@@ -172,7 +173,7 @@ impl Seen {
         }
     }
 
-    /// When the store was last in use by a clock that was ahead, if that was given up since it was opened.
+    /// The last use by a clock that was ahead, if it was corrected since the store was opened.
     pub fn given_up(&self) -> Option<Timestamp> {
         self.given_up.get().copied()
     }
@@ -200,7 +201,7 @@ pub struct ClockWatch {
 }
 
 impl ClockWatch {
-    /// Looks at the clock for an append, with the recorded time of the one before.
+    /// Compares the clock with the newest recorded time, for an append.
     pub fn look(&mut self, now: Timestamp, recorded_at: Timestamp) {
         if now >= recorded_at {
             self.reported = None;
@@ -210,7 +211,7 @@ impl ClockWatch {
     }
 }
 
-/// Refuses a recorded time that is further ahead of what the log knows of time than `most`.
+/// Refuses a recorded time that is ahead of the known time by more than `most`.
 pub fn check(recorded_at: Timestamp, known: Timestamp, most: Duration) -> Result<(), Error> {
     let ahead = recorded_at.since(known);
     if known < PLAUSIBLE || ahead <= most {
@@ -224,7 +225,7 @@ pub fn check(recorded_at: Timestamp, known: Timestamp, most: Duration) -> Result
         days(ahead),
         days(ahead)
     );
-    // A machine that gets its time from others may be set right by itself.
+    // Unavailable, not unusable: time synchronisation may correct the clock.
     Err(Error::Unavailable(problem.into()))
 }
 
@@ -239,7 +240,7 @@ mod tests {
         assert!(check(known.plus(day(366)), known, day(366)).is_ok());
         assert!(check(known.plus(day(367)), known, day(366)).is_err());
         assert!(check(known.plus(day(367)), known, Duration::MAX).is_ok());
-        // Back is held, not refused.
+        // A time before the known time is accepted.
         assert!(check(PLAUSIBLE, known, day(366)).is_ok());
         assert!(check(known, Timestamp::MIN, day(366)).is_ok());
         assert!(check(known, Timestamp::from_micros(0), day(366)).is_ok());

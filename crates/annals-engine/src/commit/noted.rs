@@ -1,5 +1,5 @@
-//! How far the log is durable, as it is noted beside the log: `durable` has the file, and here it is compared with the log
-//! and written again.
+//! Checks the file `durable`, which records how far the log is durable, against the log, and updates it. `log::durable` has
+//! its format.
 
 use annals_core::{Position, RecordedEvent, Witness};
 
@@ -9,11 +9,11 @@ use crate::read::fetch;
 use crate::read::view::Log;
 
 impl Log {
-    /// Checks that the event is there that is known to be durable, and writes that all up to the head is.
+    /// Checks that the log has the event that is known to be durable, then records the head as durable.
     pub fn begin(&self, known: Option<Witness>) -> Result<(), Fault> {
         if let Some(known) = known {
             *self.durable.lock() = known.position;
-            // One that cannot be read is reported when somebody reads it.
+            // If the event cannot be read, the damage is reported when a caller reads it.
             if known.position <= self.head()
                 && let Ok(event) = self.event_at(known.position)
             {
@@ -24,7 +24,7 @@ impl Log {
         Ok(())
     }
 
-    /// Writes beside the log that everything up to there is durable, unless that is known. No promise needs it.
+    /// Records that everything up to this position is durable, unless that is recorded already. No guarantee depends on it.
     pub fn note_durable(&self, position: Position) {
         if position == Position::ZERO || !self.disk.is_writable() || *self.durable.lock() >= position {
             return;

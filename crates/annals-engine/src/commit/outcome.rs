@@ -1,33 +1,33 @@
-//! The outcome of an append, on its way from the decision (`stage`) through `sync` to the caller that waits for it (`store`).
+//! The outcome of an append, passed from the decision (`stage`) through `sync` to the waiting caller (`store`).
 
 use annals_core::{Append, Error, Invalid, Position, Timestamp, Version, Violated};
 
 use crate::log::frame::Encoded;
 
-/// What became of an append.
+/// The outcome of an append.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It was written: from this position on, at this time, with these versions of its events.
+    /// It was written: the position of its first event, its recorded time, and the versions of its events.
     Written(Position, Timestamp, Vec<Version>),
-    /// It is a duplicate by its key: of the append that begins here.
+    /// Its key was used by the append whose first event is at this position.
     Keyed(Position),
-    /// It is a duplicate by its events: they stand from here on.
+    /// Its events are in the log already, from this position on.
     Repeated(Position),
     /// These conditions do not hold.
     Refused(Vec<(usize, Violated)>),
-    /// It is invalid: an event id is used already.
+    /// It is invalid; for example, an event id is used already.
     Invalid(Invalid),
 }
 
-/// What an append is answered.
+/// The answer to an append.
 pub struct Answered {
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The append itself, for the caller that has to explain the outcome.
+    /// The append itself, from which the caller builds its result.
     pub append: Append,
-    /// Its bytes, to be dropped by the thread that made them: that is cheaper there.
+    /// Its encoding, returned so that the thread that allocated it drops it, which is cheaper.
     pub _encoded: Encoded,
 }
 
-/// The same, or why it cannot be answered.
+/// The answer, or the error.
 pub type Reply = Result<Answered, Error>;

@@ -1,7 +1,7 @@
-//! Sealing: turns the index of a finished run into a file, in the background, and merges those of many.
+//! Sealing: writes the index of a finished run to a file, in the background, and merges the indexes of several runs.
 //!
-//! Until that is done, and if it fails, the index in memory serves on. A file appears whole or not at all; if it is
-//! missing or broken at the next open, it is built again from the segment. While the writer is at rest, runs are merged
+//! Until the file is written, and if that fails, the index in memory is used. A file is created atomically; if it is
+//! missing or corrupt at the next open, it is rebuilt from the segment. While the writer is idle, more runs are merged
 //! and the digest of the log is extended.
 //!
 //! Next below: `index`.
@@ -22,15 +22,15 @@ use crate::read::view::{Log, Run, RunIndex};
 use crate::thread::mpsc::{self, RecvTimeoutError, TryRecvError};
 use crate::thread::{self, Instant, JoinHandle};
 
-/// Sealing lags by at most this many runs: the writer waits, for their indexes are in memory.
+/// The most runs that wait to be sealed. Their indexes are in memory, so the writer waits if there are more.
 const BEHIND_MAX: usize = 4;
-/// Events that are digested before it is looked whether a run waits to be sealed, or the writer is at work.
+/// Events that are digested before the thread checks again whether a run is to be sealed or the writer is busy.
 const DIGEST_EVENTS: u64 = 4_096;
-/// The digest may lag by this many events while the writer is at work: a caller that asks for it waits for no more than
-/// these, about two seconds.
+/// The most events by which the digest lags while the writer is busy: a caller that requests the digest waits for at most
+/// this many, about two seconds.
 const DIGEST_LAG_MAX: u64 = 4 << 20;
 
-/// A run in which everything is durable.
+/// A run whose events are all durable.
 pub struct Sealable {
     /// The segment that contains it.
     pub segment: Arc<Segment>,
@@ -42,7 +42,7 @@ pub struct Sealable {
     pub index: Arc<RwLock<MemoryIndex>>,
 }
 
-/// A thread that seals runs one after another.
+/// The thread that seals runs.
 pub struct Sealer {
     finished: Option<mpsc::SyncSender<Sealable>>,
     stopping: Arc<AtomicBool>,
@@ -62,9 +62,9 @@ impl Sealer {
         Ok(Self { finished: Some(finished), stopping, thread: Some(thread) })
     }
 
-    /// Seals a run, soon. Waits if many are waiting already.
+    /// Queues a run to be sealed. Waits if the queue is full.
     pub fn seal(&self, run: Sealable) {
-        // If the thread is gone, the index stays in memory.
+        // If the thread has ended, the index stays in memory.
         if let Some(finished) = &self.finished {
             let _ = finished.send(run);
         }
@@ -72,7 +72,7 @@ impl Sealer {
 }
 
 impl Drop for Sealer {
-    /// Waits until all is sealed. What is being merged is given up.
+    /// Waits until all queued runs are sealed. A merge in progress is cancelled.
     fn drop(&mut self) {
         self.finished = None;
         self.stopping.store(true, Ordering::Relaxed);
@@ -82,7 +82,7 @@ impl Drop for Sealer {
     }
 }
 
-/// What the thread does.
+/// The state of the thread.
 struct Sealing {
     log: Arc<Log>,
     stop: Arc<AtomicBool>,
@@ -103,7 +103,7 @@ impl Sealing {
         }
     }
 
-    /// Waits for a run, and does what can wait as long as the writer is at rest; nothing at the end.
+    /// Waits for a run; while the writer is idle, merges runs and extends the digest. `None` when no more runs will come.
     fn wait(&mut self, runs: &mpsc::Receiver<Sealable>) -> Option<Sealable> {
         let (mut since, mut head) = (Instant::now(), self.log.head());
         let mut rests = false;
@@ -118,7 +118,7 @@ impl Sealing {
                 (since, head) = (Instant::now(), now);
             }
             if rests && !self.merge_some(IDLE) && !self.digest_some(0) {
-                // There is nothing to do until the next run is there.
+                // Nothing is left to do before the next run.
                 return runs.recv().ok();
             }
         }
@@ -139,7 +139,7 @@ impl Sealing {
         }
     }
 
-    /// Merges the newest runs, if there are enough of them; whether it has.
+    /// Merges the newest runs if it is worth it. Returns whether it did.
     fn merge_some(&self, worth: Worth) -> bool {
         let Some(runs) = mergeable(&self.log, worth).filter(|_| !self.stop.load(Ordering::Relaxed)) else {
             return false;
@@ -160,7 +160,7 @@ impl Sealing {
     fn digest_some(&mut self, lag: u64) -> bool {
         let view = self.log.view();
         let newest = view.runs().last().expect("the newest run is there");
-        // The runs before it may have events that are not durable yet.
+        // The runs before the newest may contain events that are not durable yet.
         let sealed = newest.base.min(view.head.next());
         let (disk, id) = (&*self.log.disk, self.log.id);
         let proof = self.proof.get_or_insert_with(|| Proof::read(disk, id, sealed));
@@ -180,7 +180,7 @@ impl Sealing {
     }
 }
 
-/// Writes the index file of a run, durably, and opens it.
+/// Writes the index file of a run durably, and opens it.
 pub fn seal(
     disk: &dyn Disk,
     store: StoreId,
@@ -202,7 +202,7 @@ pub fn seal(
     })
 }
 
-/// Creates an index file, durably, as a whole or not at all; in the place of one of the same run, if there is one.
+/// Creates an index file durably and atomically, and opens it. Replaces a file of the same run.
 pub fn create(
     disk: &dyn Disk,
     first: Position,
@@ -219,33 +219,33 @@ pub fn create(
         Ok(file)
     };
     let file = prepare().inspect_err(|_| {
-        // On a full disk every block counts. What cannot be removed now is removed at the next open.
+        // Free the space, as the disk may be full. If this fails, the file is removed at the next open.
         let _ = disk.remove(&temporary);
     })?;
     disk.sync_directory().map_err(Fault::io("sync the directory of", &name))?;
     FileIndex::open(&name, file, first, cache.clone())
 }
 
-/// A run is merged with all newer ones if it has at most this many times as many events as these together:
-/// numerator and denominator.
+/// A run is merged with all newer ones if it has at most this many times their events: numerator and denominator.
 type Worth = (u64, u64);
-/// While the writer is at work, eight runs of one size become one: each event is written about once for eightfold growth.
+/// While the writer is busy, eight runs of the same size are merged into one, so each event is rewritten about once each time
+/// the log grows eightfold.
 const BUSY: Worth = (1, 7);
-/// When it is at rest, runs become few: of several, each has more than eight times the events of all newer ones.
+/// While the writer is idle, more is merged: then each run has more than eight times the events of all newer runs together.
 const IDLE: Worth = (8, 1);
-/// The writer is at rest if in so long ...
+/// The writer is idle if in this time ...
 const REST: Duration = Duration::from_millis(100);
 /// ... at most this many events were appended.
 const REST_EVENTS: u64 = 1_000;
 
-/// The newest runs that are worth to be merged.
+/// The newest runs that are worth merging, if any.
 fn mergeable(log: &Log, (times, by): Worth) -> Option<Vec<Arc<FileIndex>>> {
     let view = log.view();
     let mut newest: Vec<Arc<FileIndex>> = Vec::new();
     let (mut events, mut worth) = (0, 0);
     for run in view.runs().iter().rev() {
         let RunIndex::File(index) = &run.index else {
-            // One that is in memory still, or for good.
+            // Its index is in memory: it is not sealed yet, or sealing failed.
             (events, worth) = (0, 0);
             newest.clear();
             continue;
@@ -272,7 +272,7 @@ fn merge(log: &Log, runs: &[Arc<FileIndex>], stop: &AtomicBool) -> Result<(), Fa
         create(&*log.disk, first, last, &log.cache, |name, file| index::merge(name, file, runs, stop))?;
     log.replace(Arc::new(Run { base: first, index: RunIndex::File(Arc::new(index)) }));
     for run in runs {
-        // Readers may still hold it; one that cannot be removed now is removed at the next open.
+        // Readers may still have it open. If this fails, the file is removed at the next open.
         let _ = log.disk.remove(run.name());
     }
     Ok(())
@@ -286,7 +286,7 @@ mod tests {
     use crate::disk::faulty::FaultyDisk;
     use crate::{EngineStore, Options, recovery};
 
-    /// A caller that asks for the digest resumes from what is written: that never lags by more than is documented.
+    /// A caller that requests the digest resumes from the written one, which never lags by more than is documented.
     #[tokio::test]
     async fn the_digest_is_written_although_the_writer_never_rests() {
         let disk = FaultyDisk::new();

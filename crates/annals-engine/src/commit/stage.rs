@@ -1,8 +1,8 @@
-//! Decision and staging: the writer's view of the log, with everything that is staged in it.
+//! Decision and staging: the writer's view of the log, including staged events.
 //!
-//! What is staged is in the newest run's index, where readers do not see it yet; so an append is
-//! decided by what will be there when it is written. The decision itself is `annals_core::admit`, the same for
-//! every store. Next above: `writer`, which owns the `staging` that it works on.
+//! Staged events are in the newest run's index, where readers do not see them yet; so an append is
+//! decided on the log as it will be when the append is written. The decision itself is `annals_core::admit`, which all
+//! stores use. Next above: `writer`, which owns the `staging` that it works on.
 
 use annals_core::{
     Admission, Append, Direction, Error, EventId, IdempotencyKey, LogView, Position, Query, StoreId,
@@ -26,14 +26,14 @@ fn stream_hash(stream: &StreamId) -> u64 {
     Kind::Stream.hash(stream.as_str().as_bytes())
 }
 
-/// The log as the next append meets it.
+/// The log on which the next append is decided.
 pub struct Stage<'a> {
     staging: &'a Staging,
     view: View,
 }
 
 impl<'a> Stage<'a> {
-    /// The log with all that is staged.
+    /// The log including staged events.
     pub fn of(staging: &'a Staging) -> Self {
         Self { staging, view: staging.log.view_of_staged() }
     }
@@ -51,7 +51,7 @@ impl<'a> Stage<'a> {
 
     /// The version that each event of the append gets.
     pub fn versions(&self, append: &Append) -> Result<Vec<Version>, Fault> {
-        // The newest event of each stream, by the hash of its name; the one before is most often of the same.
+        // The latest event of each stream, by the hash of its name. The previous event, usually of the same stream, is not in it.
         let mut newest: HashTable<usize> = HashTable::new();
         let hash = |index: usize| stream_hash(&append.writes[index].stream);
         let mut versions: Vec<Version> = Vec::with_capacity(append.writes.len());
@@ -83,7 +83,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Stages the append: its frame goes to the group, its events to the index.
+/// Stages the append: adds its frame to the group and its events to the index.
 pub fn write(
     staging: &mut Staging,
     append: &Append,
@@ -113,7 +113,7 @@ pub fn write(
             } else {
                 let body = Body::read(record.body).expect("what was encoded is read");
                 if index.insert(&body, record.hashes, versions[next], offset) {
-                    // From now on the newest run knows.
+                    // From now on the newest run has the version.
                     staging.heads.remove(&write.stream);
                 }
             }
@@ -151,7 +151,7 @@ impl LogView for Stage<'_> {
                 break;
             }
         }
-        // A copy of the name: the one at hand may be a slice of something large.
+        // Copy the name: it may be a slice of a large buffer, which the cache would keep alive.
         let name = StreamId::new(stream.as_str()).expect("a name stays a name");
         self.staging.heads.insert(name, version);
         Ok(version)
@@ -170,7 +170,7 @@ impl LogView for Stage<'_> {
     fn event_with_id(&self, stream: &StreamId, id: EventId) -> Result<Option<Position>, Fault> {
         let name = stream.as_str().as_bytes();
         let hashes = IdentityHashes { id: id_hash(id), stream: stream_hash(stream) };
-        // An id that carries the time when it was made is none of an older run.
+        // A new id that begins with a timestamp is outside the range of the older runs.
         let runs = if self.staging.older_ids.may_have(id) { usize::MAX } else { 1 };
         for run in self.view.runs().iter().rev().take(runs) {
             for place in run.index().with_id(name, id, hashes)? {

@@ -1,4 +1,4 @@
-//! What appends are decided by and staged in: the log, where it ends with all that is staged, and the run that is added to.
+//! The state on which appends are decided and staged: the log, its end including staged events, and the newest run.
 //!
 //! The writer owns it. Next: `stage`, which works on it.
 
@@ -14,17 +14,17 @@ use crate::index::{IdRange, MemoryIndex};
 use crate::log::segment::{End, Segment};
 use crate::read::view::Log;
 
-/// The end of the log.
+/// The log and its end, including staged events.
 pub struct Staging {
-    /// What readers see.
+    /// The log as readers see it.
     pub log: Arc<Log>,
-    /// Where is written.
+    /// The active segment and the newest run.
     pub active: Active,
-    /// Where the log ends, staged appends included.
+    /// The end of the log, including staged events.
     pub tail: End,
     /// Versions of streams that are not in the newest run.
     pub heads: Heads,
-    /// The ids of all runs but the newest.
+    /// The range of the ids of all runs except the newest.
     pub older_ids: IdRange,
 }
 
@@ -32,7 +32,7 @@ pub struct Staging {
 pub struct Active {
     /// The segment.
     pub segment: Arc<Segment>,
-    /// How far its file reaches, with zeros from the tail on.
+    /// The length of its file, which is zero from the tail on.
     pub allocated: u64,
     /// Where the run begins.
     pub from: End,
@@ -40,27 +40,27 @@ pub struct Active {
     pub index: Arc<RwLock<MemoryIndex>>,
 }
 
-/// Versions of streams that were looked up in older runs lately and have no event in the newest; 0 for those that have
-/// none anywhere.
+/// A cache of versions of streams that were looked up in older runs and have no event in the newest; 0 for streams that do not
+/// exist.
 pub struct Heads(Cache<StreamId, Version, UnitWeighter, Xxh3DefaultBuilder>);
 
 impl Heads {
-    /// Room for that many streams.
+    /// A cache for this many streams.
     pub fn new(streams: usize) -> Self {
         let (weights, hashes) = (UnitWeighter, Xxh3DefaultBuilder);
         Self(Cache::with(streams, streams as u64, weights, hashes, DefaultLifecycle::default()))
     }
-    /// The version of a stream, if it was looked up lately.
+    /// The cached version of a stream.
     pub fn get(&self, stream: &StreamId) -> Option<Version> {
         self.0.get(stream)
     }
 
-    /// A stream was looked up.
+    /// Caches the version of a stream.
     pub fn insert(&self, stream: StreamId, version: Version) {
         self.0.insert(stream, version);
     }
 
-    /// The newest run knows the stream now.
+    /// Removes a stream, which now has events in the newest run.
     pub fn remove(&self, stream: &StreamId) {
         self.0.remove(stream);
     }

@@ -1,12 +1,12 @@
-//! Making durable: groups of appends are written and synced here, and nowhere else; then published and answered.
+//! Making durable: the only module that writes and syncs groups of appends. Then it publishes them and sends the answers.
 //!
-//! - Y1  One group at a time, in the order in which they were staged, all of a group in one segment: the
-//!       leader (`commit`) does it.
+//! - Y1  The leader (`commit`) makes one group durable at a time, in the order in which they were staged. A group is within
+//!       one segment.
 //! - Y2  An append is acknowledged after the sync of its frame, and published before it is acknowledged (G1).
 //! - Y3  A run is sealed after the sync of its last frame.
 //! - Y4  After a failed write or sync nothing more is written: the store is poisoned (G9).
-//! - Y5  What was written to a file that is not the one of its name any more is not acknowledged: it may be gone with the
-//!       process.
+//! - Y5  An append is not acknowledged if the file's name no longer refers to the file: the file may disappear when the
+//!       process ends.
 //!
 //! Next above: `writer`; next below: `disk`.
 
@@ -25,25 +25,25 @@ use crate::log::segment::Segment;
 use crate::read::view::Log;
 use crate::thread::{AtomicU8, Instant, Mutex};
 
-/// A write and a sync that take no longer than this are quick.
+/// A write and sync that take no longer than this are quick.
 const QUICK: Duration = Duration::from_micros(500);
-/// How quick the last eight writes and syncs were, a bit for each.
+/// Whether each of the last eight writes with their syncs was quick, one bit for each.
 struct Pace(AtomicU8);
 
 impl Pace {
-    /// Nothing is known yet.
+    /// No write is known yet, so the disk is not quick.
     fn new() -> Self {
         Self(AtomicU8::new(0))
     }
 
-    /// A write and a sync took this long. For the leader.
+    /// Records how long a write and sync took. Only the leader calls it.
     fn note(&self, took: Duration) {
         let before = self.0.load(Ordering::Relaxed);
         self.0.store(before << 1 | u8::from(took <= QUICK), Ordering::Relaxed);
     }
 
-    /// Whether one of them was quick: a slow disk never is. The others may have waited for a processor on a busy machine, which is
-    /// part of their time.
+    /// Whether at least one of them was quick, which on a slow disk none is. On a busy machine the measured times include
+    /// waiting for a processor, so not all of them need to be.
     fn is_quick(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
     }
@@ -53,35 +53,35 @@ impl Pace {
 pub struct Group {
     /// The segment that they are written to.
     pub segment: Arc<Segment>,
-    /// Where in it.
+    /// The first byte of the frames in the segment.
     pub start: u64,
     /// Their frames.
     pub frames: Vec<u8>,
-    /// Position of the last event of all of them.
+    /// Position of the last event in the group.
     pub head: Position,
     /// Recorded time of that event.
     pub recorded_at: Timestamp,
-    /// Their answers, and those to appends that were decided by them.
+    /// The answers to these appends, and to appends without a write that were decided after them.
     pub answers: Vec<Answer>,
-    /// Runs that end among them: they are sealed when these are durable.
+    /// Runs that end in this group: they are sealed when it is durable.
     pub ended: Vec<Sealable>,
 }
 
 /// An answer that waits for the group to be durable.
 pub struct Answer {
-    /// Who waits for it.
+    /// The channel to the waiting caller.
     pub to: oneshot::Sender<Reply>,
-    /// What became of the append, or why that could not be decided.
+    /// The outcome of the append, or the error that prevented a decision.
     pub outcome: Result<Outcome, Error>,
     /// The append.
     pub append: Append,
-    /// Its bytes: they go back to the thread that made them.
+    /// Its encoding, which is returned to the thread that allocated it.
     pub encoded: Encoded,
     /// Its share of the memory that waiting appends may take.
     pub _permit: OwnedSemaphorePermit,
 }
 
-/// Why a store takes no more appends, once it does not.
+/// The reason why a store takes no more appends, if it does not.
 #[derive(Default)]
 pub struct Poison(OnceLock<String>);
 
@@ -91,49 +91,49 @@ impl Poison {
         self.0.get().map(|why| Error::Poisoned(why.clone().into()))
     }
 
-    /// The store takes no more appends because of this.
+    /// Makes the store refuse appends, for this reason.
     pub fn set(&self, why: &str) {
         tracing::error!(why, "the store takes no more appends until it is opened again");
-        // The first reason stays.
+        // The first reason is kept.
         let _ = self.0.set(why.to_owned());
     }
 }
 
-/// Makes groups durable, one after the other.
+/// Makes groups durable, one at a time.
 pub struct Syncer {
     log: Arc<Log>,
     /// Set after a failed write.
     pub poison: Arc<Poison>,
-    /// `None` once the log is closed, or if it cannot be written.
+    /// `None` once the log is closed, or if it is read-only.
     sealer: Mutex<Option<Sealer>>,
     pace: Pace,
 }
 
 impl Syncer {
-    /// Makes groups of this log durable.
+    /// A syncer for this log. Starts the thread that seals runs if the log can be written.
     pub fn start(log: Arc<Log>, poison: Arc<Poison>) -> std::io::Result<Self> {
         let sealer = if log.disk.is_writable() { Some(Sealer::start(log.clone())?) } else { None };
         Ok(Self { sealer: Mutex::new(sealer), log, poison, pace: Pace::new() })
     }
 
-    /// Whether a write and a sync take so little that a caller can wait for them.
+    /// Whether a write and sync are quick enough to be done on the caller's thread.
     pub fn is_quick(&self) -> bool {
         self.pace.is_quick()
     }
 
-    /// Seals a run in which everything is durable.
+    /// Queues a run to be sealed. All of its events must be durable.
     pub fn seal(&self, run: Sealable) {
         if let Some(sealer) = &*self.sealer.lock() {
             sealer.seal(run);
         }
     }
 
-    /// Waits until all is sealed, and ends the background work.
+    /// Waits until all queued runs are sealed, and ends the background thread.
     pub fn finish(&self) {
         drop(self.sealer.lock().take());
     }
 
-    /// Writes, syncs, publishes, answers. Returns the buffer, for another group.
+    /// Writes, syncs and publishes the group, and sends its answers. Returns the buffer of the frames, to be used again.
     pub fn make_durable(&self, group: Group) -> Vec<u8> {
         let answered = match self.poison.error() {
             Some(poisoned) => Err((poisoned.chain(), false)),
@@ -145,7 +145,7 @@ impl Syncer {
         };
         for Answer { to, outcome, append, encoded, _permit } in group.answers {
             let written = matches!(outcome, Ok(Outcome::Written(..)));
-            // Nobody listens any more if the caller has gone.
+            // The send fails if the caller is gone.
             drop(to.send(match &answered {
                 Ok(()) => outcome.map(|outcome| Answered { outcome, append, _encoded: encoded }),
                 Err((why, true)) if written => Err(Error::Indeterminate(why.clone().into())),
@@ -177,7 +177,7 @@ impl Syncer {
 mod tests {
     use super::*;
 
-    /// Whether a disk is quick after these times, in microseconds.
+    /// Whether a disk is quick after writes that took these times, in microseconds.
     fn is_quick(times: impl IntoIterator<Item = u64>) -> bool {
         let pace = Pace::new();
         times.into_iter().for_each(|micros| pace.note(Duration::from_micros(micros)));

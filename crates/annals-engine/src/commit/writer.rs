@@ -1,16 +1,16 @@
-//! The writer of a log: where its end is, and what is staged there.
+//! The writer of a log: the end of the log, and the appends that are staged there.
 //!
-//! It decides on each append by the log and by what is staged before it, and stages what may be written: its
-//! frame goes to the group, its events to the index of the newest run. The holder of its lock may stage; to write, or
-//! to make room, it must be the leader as well: `commit` sees to both.
+//! It decides each append on the log including the appends staged before it, and stages the accepted ones: the
+//! frame is added to the group, the events to the index of the newest run. The holder of its lock may stage; to write, or
+//! to make room, the holder must also be the leader: `commit` ensures both.
 //!
-//! - W1  Nothing that is decided by staged events is answered before these are durable, and not if they fail: answers
-//!       go with groups.
-//! - W2  Space and segment are there before an append is staged, so a full disk refuses appends and breaks nothing (G9).
-//! - W3  A frame is in one segment, and one segment is written at a time. The next one begins when this one has
-//!       an event: two segments never have one name; and when everything in this one is durable.
-//! - W5  No more than one group is staged after the one that is being written.
-//! - W4  A run is in one segment; it ends with a group, and `sync` has it sealed when that is durable.
+//! - W1  An append that was decided on staged events is answered after these are durable, and gets an error if their write
+//!       fails: answers belong to groups.
+//! - W2  Space and segment are allocated before an append is staged, so a full disk refuses appends and breaks nothing (G9).
+//! - W3  A frame is within one segment, and one segment is written at a time. The next segment is begun only when this one
+//!       has an event, so that no two segments have the same name, and when everything in this one is durable.
+//! - W4  A run is within one segment; it ends with a group, and `sync` has it sealed when that group is durable.
+//! - W5  At most one group is staged after the one that is being written.
 //!
 //! Next below: `stage` (decision and frames), then `sync`.
 
@@ -36,28 +36,28 @@ use crate::read::view::{Run, RunIndex};
 
 /// A group ends when its frames are this large.
 const GROUP_BYTES: usize = 2 << 20;
-/// At most this many buffers for groups are kept ...
+/// The most buffers for groups that are kept.
 const BUFFERS_MAX: usize = 4;
-/// ... and none that is larger than this.
+/// The largest buffer that is kept.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
-/// Space in a segment is allocated in steps from this size ...
+/// The smallest step in which space in a segment is allocated. Each step doubles the allocated space, within these limits.
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
-/// ... to this one, each as large as what is there already.
+/// The largest step if zeros are written.
 const ALLOCATE_BYTES_MAX: u64 = 16 << 20;
-/// The same where no zeros are written: an allocation waits for what the file system has under way. All of it may have to
-/// be looked through when the store is opened.
+/// The largest step if no zeros are written: larger, because an allocation waits for pending work of the file system, but
+/// limited, because all of it may have to be searched when the store is opened.
 const RESERVE_BYTES_MAX: u64 = 32 << 20;
-/// Where groups have at least this many bytes no zeros are written ahead of them: that would be work done twice, and
-/// their syncs take long enough for some metadata.
+/// If groups have at least this many bytes, no zeros are written before them: that would double the work, and
+/// their syncs take so long that updating metadata adds little.
 const LARGE_BYTES: u64 = 128 << 10;
 
 /// An append on its way to the writer.
 pub struct Request {
-    /// What to append; it has passed validation.
+    /// The append, already validated.
     pub append: Append,
-    /// The same as bytes.
+    /// Its encoding.
     pub encoded: Encoded,
-    /// Where the answer goes.
+    /// The channel for the answer.
     pub answer: oneshot::Sender<Reply>,
     /// The append's share of the memory that waiting appends may take.
     pub permit: OwnedSemaphorePermit,
@@ -65,23 +65,23 @@ pub struct Request {
 
 /// The one writer of a log.
 pub struct Writer {
-    /// How the store was opened.
+    /// The options with which the store was opened.
     pub options: Options,
-    /// What appends are decided by and staged in.
+    /// The log and the staged appends.
     pub staging: Staging,
     /// Makes groups durable.
     pub syncer: Arc<Syncer>,
-    /// Groups that are large enough and not under way yet.
+    /// Full groups that are not being written yet.
     pub groups: VecDeque<Group>,
-    /// The group that is added to.
+    /// The group to which appends are added.
     pub open_group: OpenGroup,
-    /// Buffers for more groups.
+    /// Buffers for later groups.
     pub buffers: Vec<Vec<u8>>,
     /// Bytes of the last group.
     pub last_bytes: u64,
     /// Watches the clock.
     pub clock_watch: ClockWatch,
-    /// What is known of the time beside the events.
+    /// The last use of the store, for checks of the clock.
     pub seen: Arc<Seen>,
 }
 
@@ -94,14 +94,15 @@ pub struct OpenGroup {
 }
 
 impl Writer {
-    /// Decides on an append, and stages it if it is to be written. Makes room for it if need be: for the leader.
+    /// Decides an append, and stages it if it is accepted. Only the leader may call this without [`has_room`](Self::has_room):
+    /// making room may write.
     pub fn stage(&mut self, request: Request) {
         let Request { append, encoded, answer, permit } = request;
         let outcome = match self.syncer.poison.error() {
             Some(poisoned) => Err(poisoned),
             None => self.decide_and_stage(&append, &encoded),
         };
-        // A caller that has its answer may do anything, so no answer is sent while the writer is held.
+        // No answer is sent while the writer is locked: the caller may run any code when it gets it.
         self.open_group.answers.push(Answer { to: answer, outcome, append, encoded, _permit: permit });
         if self.open_group.frames.len() >= GROUP_BYTES {
             let group = self.end_group();
@@ -109,8 +110,8 @@ impl Writer {
         }
     }
 
-    /// The verdict, if it can be given without writing; `None` if the append must be staged. May be asked only while
-    /// nothing is staged or under way (W1).
+    /// The verdict, if it can be given without writing; `None` if the append must be staged. May be called only while
+    /// nothing is staged or being written (W1).
     pub fn verdict(&self, append: &Append) -> Option<Result<Outcome, Error>> {
         match self.syncer.poison.error() {
             Some(poisoned) => Some(Err(poisoned)),
@@ -118,7 +119,7 @@ impl Writer {
         }
     }
 
-    /// Whether there is room for such an append already.
+    /// Whether the append can be staged without allocating space or beginning a run, segment or group.
     pub fn has_room(&self, encoded: &Encoded) -> bool {
         let end = self.staging.tail.byte + encoded.bytes_max() as u64;
         let fits =
@@ -126,8 +127,9 @@ impl Writer {
         fits && !self.has_whole_group()
     }
 
-    /// Whether a group waits that is as large as groups get. What comes behind it is staged when that one is under way: so
-    /// its frames say that the one before was durable, and of no more than two groups nothing does (F3 of `frame`).
+    /// Whether a full group waits to be written. Appends after it are staged only when it is being written: so the frames of
+    /// a group record that the group before the previous one is durable, and at most two groups are without such proof (F3 of
+    /// `frame`).
     pub fn has_whole_group(&self) -> bool {
         !self.groups.is_empty()
     }
@@ -141,7 +143,7 @@ impl Writer {
         let now = self.options.clock.now();
         let recorded_at = self.recorded_at(append, now)?;
         let bytes = encoded.bytes_max() as u64;
-        // A segment without events keeps its name, even if marks of closes stand in it.
+        // A segment without events is not ended, even if it contains close marks: the next one would have the same name.
         let has_events = self.staging.tail.next > self.staging.active.segment.base();
         if self.staging.tail.byte + bytes > self.options.segment_bytes && has_events {
             self.roll()?;
@@ -155,7 +157,7 @@ impl Writer {
         Ok(outcome)
     }
 
-    /// When the append is recorded: at the time that it gives or now, whichever is earlier, but not before the one before.
+    /// The recorded time of the append: its own time or now, whichever is earlier, but not before that of the newest event.
     fn recorded_at(&mut self, append: &Append, now: Timestamp) -> Result<Timestamp, Error> {
         let newest = self.staging.tail.recorded_at;
         self.clock_watch.look(now, newest);
@@ -169,7 +171,7 @@ impl Writer {
         self.staging.active.index.read().count() >= self.options.run_events || bytes >= self.options.run_bytes
     }
 
-    /// Makes the active segment's file reach to `end` at least.
+    /// Extends the active segment's file to at least `end`.
     fn allocate(&mut self, end: u64) -> Result<(), Fault> {
         if end <= self.staging.active.allocated {
             return Ok(());
@@ -186,12 +188,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether there is anything that waits to be made durable.
+    /// Whether any group waits to be made durable.
     pub fn has_staged(&self) -> bool {
         !self.groups.is_empty() || !self.open_group.answers.is_empty()
     }
 
-    /// Takes the first of what is staged.
+    /// Takes the first staged group.
     pub fn group(&mut self) -> Option<Group> {
         let group = self.groups.pop_front();
         group.or_else(|| (!self.open_group.answers.is_empty()).then(|| self.end_group()))
@@ -215,7 +217,7 @@ impl Writer {
         }
     }
 
-    /// Keeps a buffer for another group: memory that was used before costs less than memory from the system.
+    /// Keeps a buffer for a later group: reusing it is cheaper than allocating.
     pub fn take_back(&mut self, mut buffer: Vec<u8>) {
         let fits = (1..=BUFFER_BYTES_MAX).contains(&buffer.capacity());
         if fits && self.buffers.len() < BUFFERS_MAX {
@@ -224,7 +226,7 @@ impl Writer {
         }
     }
 
-    /// Makes all that is staged durable.
+    /// Makes all staged groups durable.
     fn flush(&mut self) -> Result<(), Error> {
         while let Some(group) = self.group() {
             self.syncer.make_durable(group);
@@ -278,7 +280,7 @@ impl Writer {
         })?;
         self.end_run();
         self.mark(Mark::End);
-        // What was allocated and not needed. If this fails, the zeros stay: they do no harm.
+        // Frees space that was allocated and not used. If this fails, the zeros stay: they do no harm.
         let _ = self.staging.active.segment.file.truncate(self.staging.tail.byte);
         let segment = Arc::new(Segment::new(header, file));
         self.staging.log.change(|lists| lists.segments.push(segment.clone()));
@@ -289,7 +291,7 @@ impl Writer {
         self.syncer.poison.error().map_or(Ok(()), Err)
     }
 
-    /// Writes a mark behind everything, if there is room for it: no promise needs it.
+    /// Writes a mark at the end of the log, if there is room for it. No guarantee depends on it.
     fn mark(&mut self, mark: Mark) {
         let segment = self.staging.active.segment.clone();
         let durable = self.staging.tail.next.previous();
@@ -313,7 +315,7 @@ impl Writer {
         self.staging.tail.link = link(self.staging.tail.link, crc);
     }
 
-    /// Marks the end: anything that is found broken before the mark later was durable, so it is damage.
+    /// Closes the log, with a mark at its end: all bytes before the mark were durable, so if they are broken later, it is damage.
     pub fn close(mut self) {
         if self.flush().is_ok() {
             self.mark(Mark::Close);

@@ -89,7 +89,7 @@ pub struct Log {
     pub cache: Arc<BlockCache>,
     /// Its progress, for readers that wait for new events.
     pub progress: watch::Sender<Progress>,
-    /// Position up to which it is written beside the log that it is durable.
+    /// Position up to which the file `durable` records the log as durable.
     pub durable: Mutex<Position>,
     /// Recorded time of the newest event, in microseconds.
     recorded_at: AtomicI64,
@@ -164,9 +164,9 @@ impl Log {
         Err(Fault::io("keep", &segment.name)(std::io::Error::new(std::io::ErrorKind::NotFound, why)))
     }
 
-    /// The log now.
+    /// The current view.
     pub fn view(&self) -> View {
-        // The head first: the lists that are read after it hold at least the events up to it.
+        // The head first: lists that are loaded after it contain at least the events up to it.
         let head = self.head();
         View { head, lists: self.lists.load_full() }
     }
