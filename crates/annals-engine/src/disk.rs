@@ -1,16 +1,16 @@
-//! The disk: the only place from which the engine reaches the outside world.
+//! The disk: the only module of the engine that does I/O.
 //!
-//! A [`Disk`] is one flat directory of files. The engine relies on this and on nothing else:
+//! A [`Disk`] is one flat directory of files. The engine relies only on these guarantees:
 //!
-//! - D1  What [`File::write_at`] and [`File::allocate`] wrote survives a crash once [`File::sync`] has returned;
-//!       before that any part of it may be there, or not, or in any order.
-//! - D2  A file that was created, renamed or removed is so after a crash once [`Disk::sync_directory`] has
-//!       returned; before that either state may be found.
-//! - D3  A rename is atomic: after a crash there is the old file under the new name, or what was there before.
-//! - D4  After a failed `write_at` or `sync` nothing is known of the unsynced bytes of that file. They may be read
-//!       and yet be lost, whatever is synced later, unless they are written again.
+//! - D1  Bytes that [`File::write_at`] and [`File::allocate`] wrote survive a crash once [`File::sync`] has returned;
+//!       before that any part of them may survive, in any order.
+//! - D2  The creation, renaming or removal of a file survives a crash once [`Disk::sync_directory`] has
+//!       returned; before that it may or may not survive.
+//! - D3  A rename is atomic: after a crash either the rename was done completely, or the names are as before.
+//! - D4  After a failed `write_at` or `sync` the state of the unsynced bytes of that file is unknown. They may be read
+//!       correctly and still be lost in a crash, even after later syncs, unless they are written again.
 //!
-//! [`FileDisk`] is the real one. `disk/faulty.rs` is one that keeps these promises and not a hair more.
+//! [`FileDisk`] is the real implementation. `disk/faulty.rs` gives exactly these guarantees, for tests.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -40,19 +40,19 @@ pub trait Disk: Send + Sync + 'static {
     /// As the operating system's.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Opens a file that exists, to read and write.
+    /// Opens an existing file for reading and writing.
     ///
     /// # Errors
     /// As the operating system's.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
-    /// Creates a file; one that exists is made empty.
+    /// Creates a file; an existing one is truncated.
     ///
     /// # Errors
     /// As the operating system's.
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
-    /// Gives a file another name, replacing a file that has it.
+    /// Renames a file, replacing a file that has the new name.
     ///
     /// # Errors
     /// As the operating system's.
@@ -75,8 +75,7 @@ pub trait Disk: Send + Sync + 'static {
         true
     }
 
-    /// Whether an open file is still the one of this name: what is written to one that is not may be gone with its last
-    /// user.
+    /// Whether this name still refers to the open file. If not, the file may disappear when its last user closes it.
     ///
     /// # Errors
     /// As the operating system's.
@@ -85,12 +84,12 @@ pub trait Disk: Send + Sync + 'static {
         Ok(true)
     }
 
-    /// When the store was last in use with a clock that could be right; `None` if nothing says so.
+    /// The last use of the store with a plausible clock; `None` if it is unknown.
     fn last_use(&self) -> Option<LastUse> {
         None
     }
 
-    /// Notes that time. It may be lost in a crash.
+    /// Records the last use. It may be lost in a crash.
     fn note_use(&self, last: LastUse) {
         let _ = last;
     }
@@ -104,12 +103,13 @@ pub trait File: Send + Sync + 'static {
     /// As the operating system's.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Says that these bytes will be read soon: a [`read_at`](Self::read_at) that follows finds them on their way.
+    /// Advises the system to begin reading these bytes from the device, for a [`read_at`](Self::read_at) soon after.
     fn prefetch(&self, offset: u64, length: u64) {
         let _ = (offset, length);
     }
 
-    /// Says that these bytes will be read in a moment: brings them near, if they are in memory.
+    /// Prefetches these bytes into the processor's cache if they are in memory, for a [`read_at`](Self::read_at) that follows
+    /// at once.
     fn bring_near(&self, offset: u64, length: u64) {
         let _ = (offset, length);
     }
@@ -120,15 +120,15 @@ pub trait File: Send + Sync + 'static {
     /// As the operating system's.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Makes the file reach to `end`, with zeros from its old end on, so that later writes there need no new
-    /// space and their sync no metadata. A file that reaches that far is left as it is.
+    /// Extends the file to `end` with zeros, so that later writes there need no new space and their sync no
+    /// metadata. A file that is long enough is left unchanged.
     ///
     /// # Errors
-    /// As the operating system's; `StorageFull` if there is no room. What was in the file is untouched.
+    /// As the operating system's; `StorageFull` if there is no space. The old contents of the file are unchanged.
     fn allocate(&self, end: u64) -> io::Result<()>;
 
-    /// As [`allocate`](Self::allocate), but the zeros need not be written: cheaper for what is written in large pieces,
-    /// whose sync may as well write metadata.
+    /// Like [`allocate`](Self::allocate), but the zeros need not be written. It is cheaper for large writes, for which
+    /// metadata is a small part of the sync.
     ///
     /// # Errors
     /// As of [`allocate`](Self::allocate).
@@ -136,7 +136,7 @@ pub trait File: Send + Sync + 'static {
         self.allocate(end)
     }
 
-    /// Cuts the file to this length.
+    /// Truncates the file to this length.
     ///
     /// # Errors
     /// As the operating system's.
@@ -145,7 +145,7 @@ pub trait File: Send + Sync + 'static {
     /// Makes everything that was written durable.
     ///
     /// # Errors
-    /// As the operating system's. The bytes are lost, as far as anybody knows (D4).
+    /// As the operating system's. The unsynced bytes must be taken for lost (D4).
     fn sync(&self) -> io::Result<()>;
 
     /// Length of the file in bytes.
@@ -154,48 +154,47 @@ pub trait File: Send + Sync + 'static {
     /// As the operating system's.
     fn length(&self) -> io::Result<u64>;
 
-    /// Identity of the file for the operating system, independent of its name; `None` where it has none.
+    /// The inode number of the file, which does not depend on its name; `None` if there is none.
     fn number(&self) -> Option<FileNumber> {
         None
     }
 
-    /// Where the last of the writes ends that this handle has made durable; 0 if there is none.
+    /// The end of the last write that a sync of this handle made durable; 0 if there is none.
     fn synced_to(&self) -> u64 {
         0
     }
 }
 
-/// A device, and the number of a file on it.
+/// A device and an inode number on it.
 pub type FileNumber = (u64, u64);
 
-/// A directory of the operating system, which one process at a time may hold.
+/// A directory of the operating system, which one process at a time may lock.
 ///
-/// What is held is the directory itself, which cannot be removed and made again without losing what is in it, and the
-/// file `LOCK`: earlier versions hold only that, and not every file system has locks on directories.
+/// Two locks are held: one on the directory itself, which cannot be removed and created again without losing its contents,
+/// and one on the file `LOCK`, because earlier versions lock only that, and not every file system can lock directories.
 pub struct FileDisk {
     directory: PathBuf,
-    /// The lock of who may change files; `None` for those who only read.
+    /// The exclusive lock that permits changes; `None` if opened for reading only.
     lock: Option<LockFile>,
-    /// Locks of directories and of readers, held for as long as the disk is: they go with it, also when the process is
-    /// killed.
+    /// Locks of directories and of readers. They are released when this is dropped, and when the process is killed.
     locks: Vec<fs::File>,
-    /// Whether the lock file must be in its place, because the directory itself cannot be locked.
+    /// Whether the lock file must stay in place, because the directory itself cannot be locked.
     watches_lock: bool,
     /// The mode of files that are created.
     mode: u32,
 }
 
 impl FileDisk {
-    /// Acquires the lock of a directory; creates it if need be. The files lie in `log/`, beside the lock.
+    /// Acquires the lock of a directory, which is created if it does not exist. The files are in `log/`, beside the lock file.
     ///
     /// # Errors
-    /// `WouldBlock` if another process (or another disk of this one) holds it; else as the operating system's.
+    /// `WouldBlock` if another process (or another disk in this process) holds the lock; otherwise as the operating system's.
     pub fn open(root: &Path) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
         Self::acquire(&root, root.join("log"))
     }
 
-    /// As [`open`](Self::open); as [`look`](Self::look), if nothing can be written there.
+    /// Like [`open`](Self::open), or like [`look`](Self::look) if the directory cannot be written.
     ///
     /// # Errors
     /// As of both.
@@ -206,7 +205,7 @@ impl FileDisk {
         })
     }
 
-    /// Acquires the lock of a directory in which the files lie side by side; creates it if need be.
+    /// Acquires the lock of a directory that contains the files itself, without `log/`. It is created if it does not exist.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -215,8 +214,8 @@ impl FileDisk {
         Self::acquire(&directory, directory.clone())
     }
 
-    /// Acquires the lock of a directory to read the files in `log/`, beside others who only read. Creates and changes nothing,
-    /// so it may lie on a disk that cannot be written.
+    /// Acquires a shared lock of a directory, to read the files in `log/`. Creates and changes nothing, so the directory may be
+    /// on a read-only medium.
     ///
     /// # Errors
     /// As [`open`](Self::open), and if there is no such directory.
@@ -234,7 +233,7 @@ impl FileDisk {
         Ok(Self { locks, ..Self::unlocked(directory) })
     }
 
-    /// The files of a directory, opened for reading only, also while another process has it.
+    /// The files of a directory, for reading only and without a lock: another process may have the directory open.
     ///
     /// # Errors
     /// As the operating system's, and if there is no such directory.
@@ -248,7 +247,7 @@ impl FileDisk {
         Self { directory, lock: None, locks: Vec::new(), watches_lock: false, mode: private::MODE }
     }
 
-    /// Both are absolute: the process may change its working directory.
+    /// Both paths are absolute, because the process may change its working directory.
     fn acquire(root: &Path, directory: PathBuf) -> io::Result<Self> {
         let missing: Vec<_> = directory.ancestors().take_while(|above| !above.exists()).collect();
         private::directory().recursive(true).create(&directory)?;
@@ -256,7 +255,7 @@ impl FileDisk {
         let lock = LockFile::acquire(root, mode)?;
         let of_directory = locked_directory(&directory, true)?;
         let watches_lock = of_directory.is_none();
-        // What was created must survive a crash: each directory is an entry of the one above it.
+        // Make new directories durable: each is an entry of its parent directory.
         for above in missing.into_iter().filter_map(|created| created.parent()) {
             fs::File::open(above)?.sync_all()?;
         }
@@ -274,17 +273,17 @@ impl FileDisk {
     }
 }
 
-/// What a store creates is its owner's alone: a log has names and addresses of people in it. What is there already keeps
-/// its mode, and if others may read the segments that are there, or write them as the group, so may they the next ones.
+/// File modes. New files are private to their owner, because logs contain personal data. Existing files keep their modes, and
+/// if existing segments are readable by others, or readable or writable by the group, new files are too.
 mod private {
     use std::fs::{self, DirBuilder, OpenOptions, Permissions};
     use std::io;
     use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
     use std::path::Path;
 
-    /// The mode of a file where nothing says another.
+    /// The default mode of a file.
     pub(super) const MODE: u32 = 0o600;
-    /// What of the modes of the files that are there holds for others.
+    /// The bits of existing files' modes that new files get too.
     const KEPT: u32 = 0o064;
 
     pub(super) fn directory() -> DirBuilder {
@@ -299,7 +298,7 @@ mod private {
         options
     }
 
-    /// The mode for the next file among those of a log, or of backups.
+    /// The mode for new files in a directory of a log or of backups.
     pub(super) fn mode_of_files(directory: &Path) -> io::Result<u32> {
         let mut mode = MODE;
         for entry in fs::read_dir(directory)? {
@@ -308,7 +307,7 @@ mod private {
             let name = name.to_string_lossy();
             let is_ours =
                 name.ends_with(".seg") || name.starts_with("segment-") || name.ends_with(".manifest");
-            // One that was removed meanwhile says nothing.
+            // A file that was removed in the meantime is ignored.
             if is_ours && let Ok(found) = entry.metadata() {
                 mode |= found.mode() & KEPT;
             }
@@ -316,7 +315,7 @@ mod private {
         Ok(mode)
     }
 
-    /// Gives a file that was created this mode, whatever the process masks. Not every file system has modes.
+    /// Sets the mode of a new file, regardless of the umask. Errors are ignored: not every file system has modes.
     pub(super) fn set_mode(file: &fs::File, mode: u32) {
         if mode != MODE {
             let _ = file.set_permissions(Permissions::from_mode(mode));
@@ -328,19 +327,19 @@ fn number_of(found: &fs::Metadata) -> FileNumber {
     (found.dev(), found.ino())
 }
 
-/// Whether this is the file with that number. Some network file systems have no numbers, or give a file another one after
-/// a while: then its content decides.
+/// Whether the file is known to be the same by its number. Some network file systems have no inode numbers, or change them:
+/// then the caller compares contents.
 fn is_known(found: FileNumber, number: FileNumber) -> bool {
     number.1 != 0 && found == number
 }
 
-/// The number of the file of this name. It is asked for alone: on Linux 6.13 and later, a file whose times somebody has
-/// looked at gets finer ones with the next write, and the sync of that costs half as much again.
+/// The number of the file at this path. On Linux only the number is requested: since 6.13, reading a file's timestamps makes
+/// the next write update them with a finer resolution, and the sync of that write takes half as long again.
 fn number_at(path: &Path) -> io::Result<FileNumber> {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
-        // What a kernel or a sandbox does not have is asked for below.
+        // If the kernel or a sandbox does not support this, use the fallback below.
         if let Ok(found) = statx(CWD, path, AtFlags::empty(), StatxFlags::INO)
             && found.stx_mask & StatxFlags::INO.bits() != 0
         {
@@ -350,7 +349,7 @@ fn number_at(path: &Path) -> io::Result<FileNumber> {
     fs::metadata(path).map(|found| number_of(&found))
 }
 
-/// `false` for a file that is not there.
+/// Maps the error for a missing file to `false`.
 fn found(found: io::Result<bool>) -> io::Result<bool> {
     match found {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -358,10 +357,10 @@ fn found(found: io::Result<bool>) -> io::Result<bool> {
     }
 }
 
-/// How many bytes, with the newest durable ones among them, distinguish a file from a copy.
+/// The number of bytes, up to the newest durable one, that are compared to distinguish a file from an older copy.
 const COMPARED_BYTES: u64 = 4 << 10;
 
-/// Whether the file of this name has what was made durable in the open one last; its beginning, if nothing was yet.
+/// Whether the file at this path has the bytes that were last made durable in the open file; its first bytes, if none were.
 fn has_the_newest(path: &Path, file: &dyn File) -> io::Result<bool> {
     let end = Some(file.synced_to()).filter(|end| *end > 0).unwrap_or(COMPARED_BYTES.min(file.length()?));
     let from = end.saturating_sub(COMPARED_BYTES);
@@ -440,25 +439,25 @@ impl Disk for FileDisk {
     }
 }
 
-/// Reads of that many bytes or more are calls to the system: for those a map gains nothing.
+/// Reads of this many bytes or more use system calls: a memory map is not faster for them.
 const MAPPED_BYTES_MAX: usize = 64 << 10;
-/// The same of files that are read in blocks, which are kept: only what is read past them gains.
+/// The limit for files that are read in blocks. Blocks are cached, so only reads without the cache gain from a map.
 const MAPPED_BYTES_OF_BLOCKS_MAX: usize = 1 << 10;
-/// A map is at least this large: a file may grow into it.
+/// The minimum size of a memory map, so that the file can grow into it.
 const MAP_BYTES_MIN: u64 = 256 << 20;
 
 struct OsFile {
     file: fs::File,
-    /// Up to here it may be read through memory: all of it, if nobody else changes it.
+    /// The length up to which the file may be read through the memory map; 0 if others may change the file.
     length: AtomicU64,
-    /// Whether small reads are of places far apart.
+    /// Whether small reads are at random offsets.
     sparse: bool,
-    /// Where the last write ends, and the last that was synced. Zeros that make room are none.
+    /// The end of the last write, and of the last synced write. Zeros written by `allocate` do not count.
     written_to: AtomicU64,
     synced_to: AtomicU64,
-    /// By what the system knows it; `None` for one that others may change.
+    /// Its inode number; `None` if others may change the file.
     number: Option<FileNumber>,
-    /// Made at the first small read; `None` if the system refuses it.
+    /// The memory map, created at the first small read; `None` if that fails.
     #[cfg(target_os = "linux")]
     map: OnceLock<Option<map::Map>>,
 }
@@ -472,14 +471,14 @@ impl OsFile {
             written_to: 0.into(),
             synced_to: 0.into(),
             number: Some(number_of(&found)),
-            // Other files are small and dense: their neighbours are soon needed too.
+            // In other files, the bytes near a read are usually needed soon.
             sparse: name.ends_with(".seg"),
             #[cfg(target_os = "linux")]
             map: OnceLock::new(),
         })
     }
 
-    /// A file that others may change meanwhile: it is read by calls only.
+    /// A file that other processes may change: it is read by system calls only.
     fn of_others(file: fs::File) -> Self {
         Self {
             file,
@@ -497,7 +496,7 @@ impl OsFile {
         self.length.fetch_max(end, Ordering::Relaxed);
     }
 
-    /// Copies the bytes out of memory, if they can be had there.
+    /// Reads the bytes from the memory map. Returns whether that was possible.
     #[cfg(target_os = "linux")]
     fn read_mapped(&self, buffer: &mut [u8], offset: u64) -> bool {
         let length = self.length.load(Ordering::Relaxed);
@@ -545,7 +544,7 @@ impl File for OsFile {
     #[cfg(target_os = "linux")]
     fn prefetch(&self, offset: u64, length: u64) {
         use rustix::fs::{Advice, fadvise};
-        // If the system cannot be asked, the read will fetch them.
+        // If this fails, the bytes are read later.
         let _ = fadvise(&self.file, offset, std::num::NonZeroU64::new(length), Advice::WillNeed);
     }
 
@@ -559,9 +558,9 @@ impl File for OsFile {
 
     fn allocate(&self, end: u64) -> io::Result<()> {
         static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-        // The system is asked: a write that failed half way may have made it longer.
+        // Query the length: a write that failed halfway may have extended the file.
         let mut at = self.file.metadata()?.len();
-        // Zeros are written rather than reserved: a reserved extent still changes metadata when it is filled.
+        // Write zeros rather than reserve space: writing to a reserved extent changes metadata.
         while at < end {
             let count = usize::try_from(end - at).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
             self.file.write_all_at(&ZEROS[..count], at)?;
@@ -591,7 +590,7 @@ impl File for OsFile {
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        // First for those who read: they must not read behind the end.
+        // First the length for readers of the map, which must not read after the end of the file.
         self.length.fetch_min(length, Ordering::Relaxed);
         self.file.set_len(length)
     }
@@ -616,9 +615,9 @@ impl File for OsFile {
     }
 }
 
-/// Lets the other threads of the process go first from now on: for work that nobody waits for.
+/// Lowers the priority of the calling thread, for background work.
 pub fn step_back() {
-    // On Linux this is a matter of the thread. Where it cannot be done, all threads have the same priority.
+    // On Linux the nice value is per thread. Elsewhere, all threads keep the same priority.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(10);
 }

@@ -1,13 +1,13 @@
-//! A disk in memory that keeps the promises of [`Disk`] and not a hair more.
+//! A disk in memory that gives exactly the guarantees of [`Disk`], for tests.
 //!
-//! Each file has a live image, which reads see, and a durable one, which a crash leaves. Between them stand the
-//! changes that were not synced: at a crash, [`FaultyDisk::restart`] lets each sector of each of them survive or
-//! not, by a seed, so unsynced writes are torn and reordered. The same goes for names that were created, renamed
-//! or removed since the last sync of the directory.
+//! Each file has a live image, which reads see, and a durable image, which survives a crash, and a list of unsynced changes.
+//! After a crash, [`FaultyDisk::restart`] keeps or drops each sector of each unsynced change, as the seed determines, so
+//! unsynced writes are torn and reordered. The same applies to names that were created, renamed or removed since the
+//! last sync of the directory.
 //!
-//! A [`Plan`] says at which operation the machine stops, or which operations fail, and what a failed one leaves: a write
-//! is done in part, a sync loses what it likes, a name was changed or not. Looks (reads and the like) are counted apart;
-//! one may fail or find a flipped bit. Everything is repeatable.
+//! A [`Plan`] determines at which operation the machine stops, or which operations fail, and the effect of a failed one: a
+//! write is done in part, a sync loses any of the changes, a name is changed or not. Looks (reads and the like) are counted
+//! separately; a look may fail or read a flipped bit. Everything is deterministic.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,29 +17,29 @@ use parking_lot::Mutex;
 
 use super::{Disk, File, LastUse};
 
-/// Bytes that a crash keeps or loses as one.
+/// Bytes that a crash keeps or loses as a unit.
 const SECTOR_BYTES: usize = 512;
 
-/// What goes wrong, and when. Operations are the calls that change something, counted from 1.
+/// The faults, and when they occur. Operations are the calls that change something, counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// From this operation on nothing is done any more: the machine has stopped.
+    /// The machine stops before this operation: it and all later ones fail without effect.
     pub stop_at: Option<u64>,
-    /// The machine stops at the first sync of a file with this ending that is this operation or a later one.
+    /// The machine stops at the first sync, at this operation or later, of a file whose name has this suffix.
     pub stop_at_sync: Option<(u64, &'static str)>,
-    /// This operation fails, after having been done in part or not at all.
+    /// This operation fails, and may be done in part.
     pub fail_at: Option<u64>,
-    /// Not only that operation fails, but every one from it on, until there is another plan.
+    /// All operations after `fail_at` fail too, until the plan is replaced.
     pub for_good: bool,
-    /// What a failed operation leaves behind depends on this.
+    /// Determines the effects of failed operations.
     pub seed: u64,
     /// This look (list, open, read, length; counted from 1) fails.
     pub look_fails_at: Option<u64>,
-    /// What this look reads has one bit flipped.
+    /// This look reads one flipped bit.
     pub look_flips_at: Option<u64>,
-    /// Files may take this many bytes together; what needs more fails with `StorageFull`.
+    /// The total size of all files in bytes; writes that need more fail with `StorageFull`.
     pub capacity: Option<u64>,
-    /// A sync takes this long, in microseconds.
+    /// The duration of a sync, in microseconds.
     pub sync_micros: u64,
 }
 
@@ -114,12 +114,12 @@ fn put(image: &mut Vec<u8>, at: usize, bytes: &[u8]) {
 }
 
 impl FaultyDisk {
-    /// An empty disk on which nothing goes wrong.
+    /// An empty disk without faults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A disk with these files, all of it durable.
+    /// A disk with these files, all durable.
     pub fn with_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
         let disk = Self::new();
         {
@@ -140,17 +140,17 @@ impl FaultyDisk {
         state.names.iter().map(|(name, &file)| (name.clone(), state.files[file].live.clone())).collect()
     }
 
-    /// Operations so far.
+    /// Number of operations so far.
     pub fn operations(&self) -> u64 {
         self.0.lock().operations
     }
 
-    /// Looks so far: calls that change nothing.
+    /// Number of looks so far: calls that change nothing.
     pub fn looks(&self) -> u64 {
         self.0.lock().looks
     }
 
-    /// Flips a bit of a file, at rest: it is read so from now on, and after a crash. Whether there is such a byte.
+    /// Flips a stored bit of a file, in the live and in the durable image. Returns whether the byte exists.
     pub fn flip(&self, name: &str, byte: usize, bit: u32) -> bool {
         let mut state = self.0.lock();
         let Ok(file) = state.number(name) else { return false };
@@ -165,19 +165,19 @@ impl FaultyDisk {
         found
     }
 
-    /// From now on operations fail as planned. The count of operations is not reset.
+    /// Sets the plan. The count of operations is not reset.
     pub fn plan(&self, plan: Plan) {
         self.0.lock().plan = plan;
     }
 
-    /// What is found after the machine stopped here: everything that was synced, and by the seed any part of
-    /// what was not. With seed 0 nothing unsynced survives, with seed 1 everything does.
+    /// The disk after a crash at this point: everything synced, and the part of the unsynced changes that the seed
+    /// determines. With seed 0 no unsynced change survives, with seed 1 all do.
     pub fn restart(&self, seed: u64) -> Self {
         let mut random = Random::new(seed);
         self.survivor(&mut || random.keeps())
     }
 
-    /// How many things there are, sectors and names, of which each survives or not if the machine stops here.
+    /// Number of unsynced changes of sectors and names, of which each may or may not survive a crash at this point.
     pub fn unsynced(&self) -> u32 {
         let mut count = 0;
         self.survivor(&mut || {
@@ -187,7 +187,7 @@ impl FaultyDisk {
         count
     }
 
-    /// As [`restart`](Self::restart): of the things that are not synced, those survive whose bit is set.
+    /// Like [`restart`](Self::restart), but those unsynced changes survive whose bit is set in `survivors`.
     pub fn restart_with(&self, survivors: u64) -> Self {
         let mut rest = survivors;
         self.survivor(&mut || {
@@ -210,7 +210,7 @@ impl FaultyDisk {
 }
 
 impl Content {
-    /// What is durable, with some part of what was not synced.
+    /// The durable image with those unsynced changes for which `keeps` returns `true`.
     fn survivor(&self, keeps: &mut dyn FnMut() -> bool) -> Vec<u8> {
         let mut image = self.durable.clone();
         for change in &self.pending {
@@ -259,7 +259,7 @@ impl Random {
 }
 
 impl State {
-    /// Counts an operation; whether it may be done.
+    /// Counts an operation; returns an error if it must not be done.
     fn operate(&mut self) -> io::Result<()> {
         if self.plan.stop_at.is_some_and(|stop| self.operations + 1 >= stop) {
             return Err(io::Error::other("the machine has stopped"));
@@ -268,13 +268,13 @@ impl State {
         if self.fails() { Err(io::Error::other("a planned failure")) } else { Ok(()) }
     }
 
-    /// Whether the operation that was just counted is to fail.
+    /// Whether the current operation must fail.
     fn fails(&self) -> bool {
         let Plan { fail_at, for_good, .. } = self.plan;
         fail_at.is_some_and(|at| at == self.operations || for_good && at < self.operations)
     }
 
-    /// Counts an operation on names, and does it. One that fails may have been done.
+    /// Counts an operation on names, and does it. A failing operation may be done too.
     fn operate_on_name(&mut self, change: NameChange) -> io::Result<()> {
         let allowed = self.operate();
         if allowed.is_ok() || self.fails() && self.plan.seed > 0 && self.chance().keeps() {
@@ -284,7 +284,7 @@ impl State {
         allowed
     }
 
-    /// Counts a look; whether it finds anything, and whether what it finds has a bit flipped.
+    /// Counts a look; returns an error if it must fail, and otherwise whether it must flip a bit.
     fn look(&mut self) -> io::Result<bool> {
         self.looks += 1;
         if self.plan.look_fails_at == Some(self.looks) {
@@ -293,7 +293,7 @@ impl State {
         Ok(self.plan.look_flips_at == Some(self.looks))
     }
 
-    /// What the operation that was just counted leaves to chance.
+    /// The random numbers for the effects of the current operation.
     fn chance(&self) -> Random {
         Random::new(self.operations + 2 + (self.plan.seed << 32))
     }
@@ -396,7 +396,7 @@ impl File for FaultyFile {
         state.check_room(self.file, at + bytes.len())?;
         let allowed = state.operate();
         if allowed.is_err() && state.fails() {
-            // A write that fails may have been done in part.
+            // A failing write is done in part.
             let part = match state.plan.seed {
                 0 => bytes.len() / 2,
                 _ => state.chance().next() as usize % (bytes.len() + 1),
@@ -440,7 +440,7 @@ impl File for FaultyFile {
         let mut random = state.chance();
         let content = &mut state.files[self.file];
         if failed {
-            // Some of it got there. The rest is still read, and taken for written: no later sync will try it again.
+            // Part of the changes became durable. The rest stays visible to reads, but no later sync writes it again (D4).
             content.durable = content.survivor(&mut || random.keeps());
             content.pending.clear();
         }

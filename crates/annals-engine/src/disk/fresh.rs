@@ -1,10 +1,10 @@
-//! A directory that appears whole or not at all: it is made under another name, and gets its own when it is done.
+//! Atomic creation of a directory: it is built under a temporary name and renamed when it is complete.
 //!
-//! - H1  What a killed run left is removed by the next: it has a mark, and nobody holds it. Without the mark only what is
-//!       as good as empty is taken for that; anything else of that name may be somebody's store. So the mark is durable
-//!       before anything else is written, and is removed after the directory has its name for good.
-//! - H2  A directory with the mark is not opened as a store: it holds a part of one, and the next run would remove it. When
-//!       all is there the mark says so, and then it only has to be removed.
+//! - H1  The unfinished directory of a killed run is removed by the next run, if it has a mark and is not locked. Without the
+//!       mark it is removed only if it is empty apart from an empty `log/` and a lock file; any other directory of that name
+//!       may be a store. So the mark is durable before anything else is written, and is removed after the rename is durable.
+//! - H2  A directory with the mark is not opened as a store: it contains a part of one, and the next run would remove it. When
+//!       the contents are complete this is written to the mark; after that, opening the directory removes the mark.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -13,24 +13,24 @@ use std::sync::Arc;
 
 use super::{Disk, FileDisk, lock};
 
-/// A directory on its way.
+/// An unfinished directory. Dropping it removes the directory unless it was finished.
 pub struct Fresh {
     target: PathBuf,
-    /// Where it is made.
+    /// The temporary path.
     path: PathBuf,
     disk: Option<Arc<dyn Disk>>,
     finished: bool,
-    /// The process that makes it; one that forks does not remove it.
+    /// The process that creates it: a forked child must not remove it.
     process: u32,
 }
 
 impl Fresh {
-    /// Begins a directory that does not exist yet, for a store. What an earlier run has left half done is removed, if no
-    /// process is at it any more.
+    /// Begins a directory that does not exist yet, for a store. The unfinished directory of an earlier run is removed if no
+    /// process has locked it.
     ///
     /// # Errors
-    /// `AlreadyExists` if it does exist, or if what has the name of a directory on its way is none; `WouldBlock` if another
-    /// process is making it; else as the operating system's.
+    /// `AlreadyExists` if `target` exists, or if the temporary name is in use by something else; `WouldBlock` if another
+    /// process is creating the directory; otherwise as the operating system's.
     pub fn begin(target: &Path) -> io::Result<Self> {
         let target = &std::path::absolute(target)?;
         let Some(name) = target.file_name() else {
@@ -53,7 +53,7 @@ impl Fresh {
             let why = "is not what an earlier run left half done; move it away, or name another directory";
             return refused(io::ErrorKind::AlreadyExists, &path, why);
         }
-        // The lock is held, so nobody else works here, and what is here may be removed.
+        // This process has the lock, so no other one uses the directory, and its contents may be removed.
         let disk = match FileDisk::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return refused(io::ErrorKind::WouldBlock, &path, "is being made by another process");
@@ -75,20 +75,20 @@ impl Fresh {
         Ok(Self { target, path, disk, finished: false, process: std::process::id() })
     }
 
-    /// Where the directory is until it is done.
+    /// The temporary path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The log in it.
+    /// The disk of the log in it.
     pub fn disk(&self) -> Arc<dyn Disk> {
         self.disk.clone().expect("it is given up at the end only")
     }
 
-    /// Makes everything durable and gives the directory its name.
+    /// Makes the directory durable and renames it to its target.
     ///
     /// # Errors
-    /// As the operating system's; then nothing is left.
+    /// As the operating system's; the directory is removed then.
     pub fn finish(mut self) -> io::Result<()> {
         self.disk().sync_directory()?;
         let mut mark = fs::File::create(self.path.join(MARK))?;
@@ -98,12 +98,12 @@ impl Fresh {
         fs::rename(&self.path, &self.target)?;
         let above = self.target.parent().expect("a directory with a name lies in another one");
         if let Err(error) = fs::File::open(above).and_then(|above| above.sync_all()) {
-            // Under its old name it is removed.
+            // Rename it back, so that it is removed on drop.
             let _ = fs::rename(&self.target, &self.path);
             return Err(error);
         }
         self.finished = true;
-        // If this is not done, the next who opens the store does it.
+        // If this fails, the next open of the store removes the mark.
         let _ = fs::remove_file(self.target.join(MARK));
         Ok(())
     }
@@ -112,24 +112,24 @@ impl Fresh {
 impl Drop for Fresh {
     fn drop(&mut self) {
         if !self.finished && self.process == std::process::id() {
-            // While it is held, so that nobody else is at it. What cannot be removed is removed by the next run.
+            // The lock is still held, so no other process uses the directory. If this fails, the next run removes it.
             let _ = fs::remove_dir_all(&self.path);
         }
         self.disk = None;
     }
 }
 
-/// The file that says of a directory that it is on its way.
+/// The file that marks a directory as unfinished.
 const MARK: &str = "UNFINISHED";
-/// What is in that file when all is there, and the directory only lacks its name.
+/// The contents of the mark when the directory is complete and only has to be renamed.
 const FINISHED: &[u8] = b"finished\n";
 
-/// Checks that a directory, which is held, is not one on its way. Removes the mark of one that was finished.
+/// Checks that a locked directory is not unfinished. Removes the mark of a finished one.
 pub(crate) fn check_finished(directory: &Path) -> io::Result<()> {
     let mark = directory.join(MARK);
     match fs::read(&mark) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // On a medium that cannot be written the mark stays, and does no harm.
+        // On a read-only medium the mark stays, which does no harm.
         Ok(text) if text == FINISHED => fs::remove_file(&mark).or(Ok(())),
         Ok(_) => Err(io::Error::other(format!(
             "it is what a restore or a repair is making, or has left half done: run that again. If it is whole all the same, \
@@ -140,12 +140,12 @@ pub(crate) fn check_finished(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether a directory is what a run leaves that is killed.
+/// Whether a directory was left by a killed run.
 fn is_left_half_done(path: &Path) -> io::Result<bool> {
     if path.join(MARK).is_file() {
         return Ok(true);
     }
-    // It may have been killed before it wrote the mark.
+    // The run may have been killed before it wrote the mark.
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let is_ours = match entry.file_name().to_str() {
@@ -184,7 +184,7 @@ mod tests {
     fn what_a_killed_run_left_is_begun_again_and_nothing_else_is_removed() {
         let place = tempfile::tempdir().unwrap();
         let (target, unfinished) = (place.path().join("new"), place.path().join("new.unfinished"));
-        // A run that is killed removes nothing; its locks are gone.
+        // A killed run removes nothing, and its locks are released.
         fs::create_dir_all(unfinished.join("log")).unwrap();
         for name in ["LOCK", "UNFINISHED", "repair.jsonl"] {
             fs::write(unfinished.join(name), "").unwrap();
@@ -193,13 +193,13 @@ mod tests {
         let fresh = Fresh::begin(&target).unwrap();
         assert_eq!(fresh.disk().list().unwrap(), Vec::<String>::new());
         assert!(!unfinished.join("repair.jsonl").exists());
-        // While one is at it, another is refused, and leaves it alone.
+        // While one run is active, another is refused and changes nothing.
         fresh.disk().create("x").unwrap();
         let refused = Fresh::begin(&target).err().unwrap();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock, "{refused}");
         assert!(unfinished.join("log/x").exists());
         drop(fresh);
-        // What somebody else keeps under the name stays, a store most of all.
+        // Other files and stores under the temporary name are kept.
         for name in ["thesis.txt", "log/00000000000000000001.seg"] {
             fs::create_dir_all(unfinished.join("log")).unwrap();
             fs::write(unfinished.join(name), "ten years").unwrap();
@@ -208,12 +208,12 @@ mod tests {
             assert!(unfinished.join(name).exists());
             fs::remove_dir_all(&unfinished).unwrap();
         }
-        // One that was killed at once has left nothing.
+        // A run that was killed early leaves an empty directory.
         fs::create_dir_all(unfinished.join("log")).unwrap();
         Fresh::begin(&target).unwrap().finish().unwrap();
         assert!(target.join("log").exists() && !target.join("UNFINISHED").exists());
     }
-    /// Wherever a run is killed: what is left is not opened by mistake, and the next run works, or there is the directory.
+    /// At whichever step a run is killed: an unfinished directory is not opened, and the next run succeeds, or the target exists.
     #[test]
     fn a_run_may_be_killed_at_any_step() {
         let place = tempfile::tempdir().unwrap();
@@ -225,11 +225,11 @@ mod tests {
                 fs::write(directory.join(MARK), mark).unwrap();
             }
         };
-        // Before all is there.
+        // Killed before the contents are complete.
         left(&unfinished, Some(b""));
         let refused = check_finished(&unfinished).unwrap_err().to_string();
         assert!(refused.contains("UNFINISHED"), "{refused}");
-        // When all is there, but for the name: the next run does it again, unless somebody has opened it.
+        // Killed before the rename: the next run starts again, unless the directory was opened as a store.
         left(&unfinished, Some(FINISHED));
         Fresh::begin(&target).unwrap().finish().unwrap();
         assert!(!unfinished.exists() && !target.join("log/x").exists() && !target.join(MARK).exists());
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(Fresh::begin(&target).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
         assert!(unfinished.join("log/x").exists());
         fs::remove_dir_all(&unfinished).unwrap();
-        // When it has its name: the mark goes, so it is nobody's to remove, whatever it is called later.
+        // Killed after the rename: opening removes the mark, so no run removes the directory, even if it is renamed later.
         left(&target, Some(FINISHED));
         check_finished(&target).unwrap();
         assert!(target.join("log/x").exists() && !target.join(MARK).exists());

@@ -1,19 +1,19 @@
-//! The file `LOCK`: held by the process that has a directory. It also says when the store was last in use.
+//! The file `LOCK`: locked by the process that has the directory open. It also records the last use of the store.
 //!
 //! ```text
-//! | time, filled up with blanks 40 | newline | token of the process that holds it 36 | newline |
+//! | time, padded with spaces 40 | newline | token of the process that has the lock 36 | newline |
 //! ```
 //!
-//! After the time there may be a blank and a day: since then the clock is behind that time.
+//! The time may be followed by a space and a day: since that day the clock is behind the time.
 //!
-//! - L1  The text has one length and is written over as a whole. Earlier versions left the file empty; then its own time
-//!       represents the time in it.
-//! - L2  The token distinguishes the file from another one of its name, also on a file system on which files do not keep their
-//!       numbers.
-//! - L3  Only a file of that length or less is written over: what a link of this name leads to is somebody else's.
-//! - L4  No promise depends on the text: it is not synced, and a full disk that does not take it keeps nobody out.
+//! - L1  The text has a fixed length and is overwritten as a whole. Earlier versions left the file empty; then its
+//!       modification time is used instead.
+//! - L2  The token distinguishes the file from another file of the same name, even on a file system where inode numbers
+//!       change.
+//! - L3  Only a regular file of at most that length is overwritten: a link of this name may lead to another program's file.
+//! - L4  No guarantee depends on the text: it is not synced, and a failed write, as on a full disk, does not prevent opening.
 //!
-//! Next above: `disk`; what the time is for: `clock`.
+//! Next above: `disk`; `clock` uses the time.
 
 use std::fmt;
 use std::fs;
@@ -33,21 +33,21 @@ const TIME_BYTES: usize = 41;
 /// Bytes of the text.
 const TEXT_BYTES: u64 = 78;
 
-/// How long a child that was forked may take to execute its program, and how often it is looked whether it has.
+/// How long to wait for a forked child to execute its program, and how often to try the lock meanwhile.
 const FORK_MAX: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// When a store was last in use with a clock that could be right.
+/// The last use of a store with a plausible clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastUse {
-    /// That time.
+    /// The time of the last use.
     pub at: Timestamp,
-    /// Since this day, by its first instant, the store is in use with a clock that is behind that time.
+    /// Since when the clock is behind that time. In the file only the day is stored, so it is read back as the start of the day.
     pub doubted_since: Option<Timestamp>,
 }
 
 impl LastUse {
-    /// In use at this time, which nothing contradicts.
+    /// A last use at this time, not contradicted by the clock.
     pub fn at(at: Timestamp) -> Self {
         Self { at, doubted_since: None }
     }
@@ -68,7 +68,7 @@ impl fmt::Display for LastUse {
     }
 }
 
-/// The file, held.
+/// The locked file.
 pub struct LockFile {
     path: PathBuf,
     file: fs::File,
@@ -77,11 +77,11 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    /// Acquires the lock of this directory, and creates the file with this mode if there is none.
+    /// Acquires the lock of this directory. Creates the file with this mode if it does not exist.
     ///
     /// # Errors
-    /// `WouldBlock` if another process holds it; `InvalidInput` if what has the name is no lock file; else as the operating
-    /// system's.
+    /// `WouldBlock` if another process has the lock; `InvalidInput` if the file of this name is not a lock file; otherwise as
+    /// the operating system's.
     pub fn acquire(root: &Path, mode: u32) -> io::Result<Self> {
         let path = root.join(NAME);
         let there = match fs::symlink_metadata(&path) {
@@ -106,14 +106,14 @@ impl LockFile {
         Ok(lock)
     }
 
-    /// When the store was last in use, if the file says so.
+    /// The last use of the store, if it is in the file.
     pub fn last_use(&self) -> Option<LastUse> {
         let mut text = [0; TIME_BYTES];
         self.file.read_exact_at(&mut text, 0).ok()?;
         LastUse::parse(std::str::from_utf8(&text).ok()?.trim())
     }
 
-    /// Writes when the store was last in use.
+    /// Writes the last use of the store.
     pub fn note(&self, last: Option<LastUse>) {
         let time = last.map(|last| last.to_string()).unwrap_or_default();
         let text = format!("{time:<width$}\n{}\n", self.token, width = TIME_BYTES - 1);
@@ -122,7 +122,7 @@ impl LockFile {
         }
     }
 
-    /// Whether the file of this name is still the one that is held.
+    /// Whether the path still refers to the locked file.
     ///
     /// # Errors
     /// As the operating system's.
@@ -139,11 +139,11 @@ impl LockFile {
     }
 }
 
-/// The file, locked. A lock that was just given up is waited for: a child of its process has it too, from when it was forked until
-/// it executes its program.
+/// Locks a file, `alone` or shared. Waits a little if the lock is held: after its owner released it, a forked child of the owner
+/// still has it until the child executes its program.
 ///
 /// # Errors
-/// `WouldBlock` if another process holds it; else as the operating system's.
+/// `WouldBlock` if another process has the lock; otherwise as the operating system's.
 pub fn locked(lock: fs::File, alone: bool) -> io::Result<fs::File> {
     let begun = Instant::now();
     loop {
@@ -156,7 +156,7 @@ pub fn locked(lock: fs::File, alone: bool) -> io::Result<fs::File> {
     }
 }
 
-/// The directory itself, locked; `None` if the file system has no such locks.
+/// Locks the directory itself; `None` if the file system cannot lock directories.
 ///
 /// # Errors
 /// As of [`locked`].
@@ -192,7 +192,7 @@ mod tests {
         assert!(LockFile::acquire(place.path(), 0o600).is_ok());
     }
 
-    /// Until a forked child executes its program it has the files of its parent, and the locks on them.
+    /// A forked child has the open files of its parent, and their locks, until it executes its program.
     #[test]
     fn a_lock_that_a_forked_child_has_for_a_moment_is_waited_for() {
         let place = tempfile::tempdir().unwrap();
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock, "one that is held is not waited for long");
     }
 
-    /// A lock file that has another number than when it was opened is recognised by its token.
+    /// A lock file whose inode number has changed since it was opened is recognised by its token.
     #[test]
     fn a_lock_file_is_told_from_another_one_without_its_number() {
         let place = tempfile::tempdir().unwrap();
@@ -220,7 +220,7 @@ mod tests {
             lock.number = number;
             assert!(lock.is_in_place().unwrap());
         }
-        // It stays so when the time in it changes.
+        // It is still recognised after its time has changed.
         let day = "2026-12-01".parse().unwrap();
         for doubted_since in [None, Some(day)] {
             let last = LastUse { at: Timestamp::from_micros(7), doubted_since };
@@ -231,12 +231,12 @@ mod tests {
         }
         fs::remove_file(&lock.path).unwrap();
         assert!(!lock.is_in_place().unwrap());
-        // Another process holds another file of the name.
+        // Another process has locked another file of this name.
         let other = LockFile::acquire(place.path(), 0o600).unwrap();
         assert!(!lock.is_in_place().unwrap() && other.is_in_place().unwrap());
         assert_eq!(other.last_use(), None);
         drop(lock);
-        // What was seen is known to the next.
+        // The next process reads the last use.
         other.note(Some(LastUse::at(Timestamp::MAX)));
         drop(other);
         let known = LockFile::acquire(place.path(), 0o600).unwrap().last_use();

@@ -1,14 +1,14 @@
-//! Reading a file through memory: small reads at random places cost no call to the system.
+//! Reading a file through a memory map: small reads at random offsets need no system call.
 //!
-//! A map reads as a call to the system does, errors included. Where the system cannot bring a page into memory, because
-//! the device failed or somebody has cut the file, it sends the process the signal SIGBUS, which ends it. So a handler
-//! puts a page of zeros there and notes that the map is broken, and the reader asks the system by a call instead, and
-//! gets its error. Signals that are not about a map of ours are passed on to the previous handler.
+//! A failed read of a map gives an error, as with a system call. If the system cannot load a page, because the device failed
+//! or the file was truncated, it sends SIGBUS, which by default ends the process. So a signal handler maps a page of zeros
+//! there and marks the map as broken; the reader then uses a system call instead, and gets its error. Signals for addresses
+//! outside our maps are passed on to the previous handler.
 //!
-//! - M1  Bytes are copied out of the map, and checked afterwards: nothing refers to it.
-//! - M2  What a map says is used only if it is not broken after it was read.
+//! - M1  Bytes are copied out of the map before they are checked: no reference into the map exists.
+//! - M2  Copied bytes are used only if the map is not broken after the copy.
 //!
-//! The one place with unsafe code: a map, and a handler of a signal, cannot be had without.
+//! This is the only module with unsafe code: memory maps and signal handlers require it.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -19,16 +19,16 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
-/// Maps that there may be at once. Who gets none reads by calls.
+/// The most maps at a time. Further files are read by system calls.
 const SLOTS: usize = 16 << 10;
 
-/// What a processor fetches at once.
+/// Bytes of a cache line.
 #[cfg(target_arch = "x86_64")]
 const LINE_BYTES: usize = 64;
-/// More than this need not be near.
+/// The most bytes that are prefetched into the cache.
 const NEAR_BYTES_MAX: u64 = 1 << 10;
 
-/// Where a map is. The handler looks for it here, so it is written before the map is read and never moves.
+/// The address of a map. The signal handler reads it, so it is written before the map is read and never moves.
 struct Slot {
     start: AtomicPtr<u8>,
     length: AtomicUsize,
@@ -45,14 +45,13 @@ static TABLE: [Slot; SLOTS] = [const {
     }
 }; SLOTS];
 
-/// A file in memory, to be read only.
+/// A read-only memory map of a file.
 pub struct Map {
     slot: &'static Slot,
 }
 
 impl Map {
-    /// Maps the first bytes of a file; there need not be as many yet. If it is `sparse`, what lies around a place that is
-    /// read is not worth to be fetched with it.
+    /// Maps the first `length` bytes of a file, which may still be shorter. If it is `sparse`, the system does not read ahead.
     ///
     /// # Errors
     /// As the operating system's, or if there are too many maps.
@@ -60,11 +59,11 @@ impl Map {
         handle_signals()?;
         let free = |slot: &&Slot| !slot.taken.swap(true, Ordering::Acquire);
         let slot = TABLE.iter().find(free).ok_or(io::ErrorKind::OutOfMemory)?;
-        // SAFETY: the system chooses a place where nothing is; nothing refers to it but this map, which only reads.
+        // SAFETY: the system chooses an unused address range; only this map refers to it, and it only reads.
         let start = unsafe { mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, file, 0) };
         let start = start.inspect_err(|_| slot.taken.store(false, Ordering::Release))?;
         if sparse {
-            // SAFETY: the map was just made. Without the advice, it is slower.
+            // SAFETY: the map was just created. If this fails, reads are slower.
             let _ = unsafe { madvise(start, length, Advice::Random) };
         }
         slot.broken.store(false, Ordering::Relaxed);
@@ -73,7 +72,7 @@ impl Map {
         Ok(Self { slot })
     }
 
-    /// Has the processor fetch the bytes, if they are in memory. Otherwise it has no effect.
+    /// Prefetches the bytes into the processor's cache if they are in memory. Otherwise it has no effect.
     pub fn bring_near(&self, offset: u64, length: u64) {
         let (from, to) = (offset, offset.saturating_add(length.min(NEAR_BYTES_MAX)));
         if to > self.slot.length.load(Ordering::Relaxed) as u64 {
@@ -90,7 +89,7 @@ impl Map {
         let _ = (from, to);
     }
 
-    /// Copies bytes out; whether that could be done. The file must reach to the end of them.
+    /// Copies bytes to the buffer; returns whether that succeeded. The file must contain all of them.
     pub fn copy(&self, buffer: &mut [u8], offset: u64) -> bool {
         let Ok(offset) = usize::try_from(offset) else { return false };
         let end = offset.checked_add(buffer.len());
@@ -98,7 +97,7 @@ impl Map {
             return false;
         }
         let start = self.slot.start.load(Ordering::Relaxed);
-        // SAFETY: the bytes lie within the map, which lives as long as `self`; the buffer is ours alone.
+        // SAFETY: the bytes are within the map, which lives as long as `self`; the buffer is borrowed exclusively.
         unsafe { ptr::copy_nonoverlapping(start.add(offset), buffer.as_mut_ptr(), buffer.len()) };
         !self.slot.broken.load(Ordering::Acquire)
     }
@@ -107,40 +106,41 @@ impl Map {
 impl Drop for Map {
     fn drop(&mut self) {
         let start = self.slot.start.swap(ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: the map is ours, and nobody reads it any more.
+        // SAFETY: the map belongs to `self`, and is not read after this.
         let _ = unsafe { munmap(start.cast(), self.slot.length.load(Ordering::Relaxed)) };
         self.slot.taken.store(false, Ordering::Release);
     }
 }
 
-/// Who handled the signal before.
+/// The previous handler of the signal.
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// Puts the handler in place, once for the process.
+/// Installs the handler, once per process.
 fn handle_signals() -> io::Result<()> {
     static IN_PLACE: OnceLock<bool> = OnceLock::new();
     let in_place = IN_PLACE.get_or_init(|| {
-        // SAFETY: all zeros are a valid value of this type of C, and are filled in before it is used.
+        // SAFETY: all zeros are a valid value of this C type, and it is filled in before it is used.
         let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
-        // SAFETY: asks for the action that is there, and changes nothing.
+        // SAFETY: reads the current action, and changes nothing.
         if unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut before) } != 0 {
             return false;
         }
-        // The handler may run as soon as it is in place.
+        // The handler may run as soon as it is installed.
         BEFORE.get_or_init(|| before);
         // SAFETY: as above.
         let mut ours: libc::sigaction = unsafe { std::mem::zeroed() };
         ours.sa_sigaction = on_bus_error as *const () as usize;
         ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
-        // SAFETY: the handler is one for SA_SIGINFO, and does only what a handler may do.
+        // SAFETY: the handler has the type for SA_SIGINFO, and is async-signal-safe.
         unsafe { libc::sigaction(libc::SIGBUS, &raw const ours, ptr::null_mut()) == 0 }
     });
     if *in_place { Ok(()) } else { Err(io::Error::other("no handler for a failed read of a map")) }
 }
 
-/// Called by the system when a page of a map cannot be read. It may call nothing but the system, and takes no lock.
+/// The signal handler, called when a page of a map cannot be read. It must be async-signal-safe: it makes only system calls and
+/// takes no lock.
 extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: with SA_SIGINFO the system hands over a valid `info`.
+    // SAFETY: with SA_SIGINFO the system passes a valid `info`.
     let address = unsafe { (*info).si_addr() } as usize;
     let ours = TABLE.iter().find(|slot| {
         let start = slot.start.load(Ordering::Acquire) as usize;
@@ -151,7 +151,7 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, cont
     let page_bytes = rustix::param::page_size();
     let page = (address & !(page_bytes - 1)) as *mut libc::c_void;
     let flags = MapFlags::PRIVATE | MapFlags::FIXED;
-    // SAFETY: the page is in a map of ours, which is only ever read.
+    // SAFETY: the page is in one of our maps, which are only read.
     let replaced = unsafe { rustix::mm::mmap_anonymous(page, page_bytes, ProtFlags::READ, flags) };
     if replaced.is_err() {
         pass_on(signal, info, context);
@@ -163,17 +163,17 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
     let before = BEFORE.get();
     match before.map_or(libc::SIG_DFL, |before| before.sa_sigaction) {
         libc::SIG_DFL | libc::SIG_IGN => {
-            // SAFETY: with the default action in place, the read is tried again and ends the process.
+            // SAFETY: with the default action installed, the read is retried and ends the process.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
         handler if before.is_some_and(|before| before.sa_flags & libc::SA_SIGINFO != 0) => {
             type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
-            // SAFETY: it was in place with this flag, so it is a handler of this type.
+            // SAFETY: it was installed with this flag, so it is a handler of this type.
             let handler: Handler = unsafe { std::mem::transmute(handler) };
             handler(signal, info, context);
         }
         handler => {
-            // SAFETY: it was in place without the flag, so it is a handler of this type.
+            // SAFETY: it was installed without the flag, so it is a handler of this type.
             let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(handler) };
             handler(signal);
         }
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(buffer, [7; 100]);
         file.set_len(100).unwrap();
         assert!(!map.copy(&mut buffer, 15_000));
-        // Broken is broken: it is read by calls from now on.
+        // A broken map stays broken: the file is read by system calls from now on.
         assert!(!map.copy(&mut buffer, 0));
         assert!(!map.copy(&mut buffer, 1 << 20), "beyond the map");
         drop(map);
