@@ -1,16 +1,16 @@
-//! What goes wrong below the contract, and what it means to a caller: one `match`.
+//! The errors of the engine, and one `match` that maps them to those of the contract.
 
 use std::io;
 
 use annals_core::{Error, Location, Position};
 
-/// What goes wrong below the contract.
+/// An error of the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// The disk refused.
+    /// An I/O operation failed.
     #[error("cannot {action} {file}")]
     Io {
-        /// What was tried.
+        /// The operation, as a verb.
         action: &'static str,
         /// The file.
         file: String,
@@ -21,18 +21,18 @@ pub enum Fault {
     /// Bytes contradict an invariant.
     #[error("{problem}")]
     Damaged {
-        /// Where.
+        /// The location of the damage.
         location: Location,
-        /// What is wrong.
+        /// A description of the damage.
         problem: String,
     },
-    /// An index of an earlier version lacks what is requested.
+    /// An index of an earlier version does not support the query.
     #[error(
         "{file} is an index of an earlier version, by which no event is found by its id alone or by its predecessor: \
          run `annals migrate` for this store"
     )]
     OldIndex {
-        /// Which.
+        /// The index file.
         file: String,
     },
 }
@@ -50,8 +50,8 @@ impl Fault {
     }
 }
 
-/// Whether the operating system refuses until somebody changes something. A disk may get room, a process may close files, and a
-/// medium may answer again: that is not meant.
+/// Whether an error of the operating system lasts until an operator changes something. Errors that may pass by themselves are
+/// excluded: a full disk, too many open files, a device that does not respond.
 fn needs_somebody(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{
         InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem,

@@ -1,8 +1,8 @@
 //! The embedded store of Annals: a directory that one process at a time has open.
 //!
-//! The log is the truth, and everything else is derived from it: a sequence of segments, each a file of frames,
-//! each frame one append with its checksum. One writer; one sync for all appends that came in while the one
-//! before was under way. `docs/file-format.md` has the bytes.
+//! The log is the source of truth, and everything else is derived from it. It is a sequence of segments; each is a file of
+//! frames, and each frame is one append with its checksum. There is one writer, and one sync for all appends that arrived
+//! during the previous sync. `docs/file-format.md` describes the format.
 //!
 //! ```
 //! use annals_core::{Append, EventStore, Expected, NewEvent, StreamId};
@@ -19,8 +19,8 @@
 //! # }
 //! ```
 //!
-//! From an append to the bytes, one file a hop: `store` -> `commit` -> `commit/writer` -> `commit/stage` -> `log/frame`, and then
-//! `commit/sync` -> `disk`; a read goes `store` -> `read` -> `index` -> `read/fetch` -> `disk`.
+//! An append passes through `store` -> `commit` -> `commit/writer` -> `commit/stage` -> `log/frame`, and then
+//! `commit/sync` -> `disk`; a read through `store` -> `read` -> `index` -> `read/fetch` -> `disk`.
 
 mod options;
 mod store;

@@ -1,10 +1,10 @@
-//! What an operator does with a log: check it, copy it, repair it.
+//! Maintenance of a log by an operator: verification, backup, repair.
 //!
-//! The files: `verify` (everything that can be checked), `backup` with `restore`, `repair` (what is whole of a damaged log, in
-//! a new one), `migrate` (indexes of an earlier version). Below them: `salvage` and `headless` (what is whole in a broken
-//! segment), `work` (how far, how fast, and whether to stop).
+//! The modules: `verify` (checks everything), `backup` with `restore`, `repair` (copies the intact part of a damaged log to a
+//! new one), `migrate` (rewrites indexes of an earlier version). Below them: `salvage` and `headless` (find the intact frames of
+//! a damaged segment), `work` (progress, rate and cancellation).
 //!
-//! The store does not know of any of it.
+//! The store does not depend on these modules.
 
 pub mod backup;
 pub mod headless;

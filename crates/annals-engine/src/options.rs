@@ -1,4 +1,4 @@
-//! How a store is opened, and which options there cannot be.
+//! The options of a store, and their valid ranges.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use annals_core::{Clock, Invalid, Limits, SystemClock};
 use crate::index::Offset;
 use crate::log::frame;
 
-/// How a store is opened.
+/// The options with which a store is opened.
 #[derive(Clone)]
 pub struct Options {
-    /// Bytes of one segment file; an append larger than that has a segment of its own. 256 MiB by default, at
+    /// The maximum size of a segment file in bytes; a larger append gets its own segment. 256 MiB by default, at
     /// least 256 bytes and at most 1 GiB.
     pub segment_bytes: u64,
-    /// Events of a run, after which its index is written. Those of the newest run are indexed in memory, and walked
-    /// over when the store is opened. 65,536 by default, at least 1.
+    /// The number of events after which a run ends and its index is written. The events of the newest run are indexed in
+    /// memory, and are read when the store is opened. 65,536 by default, at least 1.
     pub run_events: u32,
-    /// The same in bytes of the log. 16 MiB by default, at least 1.
+    /// The number of bytes of the log after which a run ends. 16 MiB by default, at least 1.
     pub run_bytes: u64,
-    /// Whether an append that comes alone may be executed on the thread of its caller, if the disk is known to be
-    /// fast. That saves two changes of threads; the thread waits for the disk, as it does for reads. True by default.
-    /// Appends are judged on the threads of callers in any case, which reads indexes as a read does.
+    /// Whether a single append may be executed on the thread of its caller, if the disk is known to be
+    /// fast. That saves two context switches, but the thread waits for the disk, as it does in reads. True by default.
+    /// Appends are decided on the threads of callers in any case, which reads indexes as a read does.
     pub callers_may_wait: bool,
-    /// How large an append may be: at least one event of one byte, at most 65,536 events and 512 MiB.
+    /// The maximum size of an append: at least one event of one byte, at most 65,536 events and 512 MiB.
     pub limits: Limits,
-    /// Where recorded times come from.
+    /// The clock for recorded times.
     pub clock: Arc<dyn Clock>,
     /// By how much the clock may be ahead of the log. Recorded time never decreases, so one append with a clock that is
-    /// years ahead would hold it for years: an append at a time that is further ahead of the newest event, and of when
-    /// the store was last in use, is refused as `Unavailable`. A store that rested for longer is opened once with more
-    /// than that. 366 days by default; with [`Duration::MAX`] none is refused.
+    /// years ahead would hold it there for years. So an append is refused as `Unavailable` if its time is ahead of both the
+    /// newest event and the last use of the store by more than this. To use a store again that was unused for longer, open it
+    /// once with a larger value. 366 days by default; with [`Duration::MAX`] no append is refused.
     pub clock_ahead_max: Duration,
 }
 
@@ -48,15 +48,15 @@ impl Default for Options {
     }
 }
 
-/// A header, and a little more.
+/// The header of a segment, and space for a small frame.
 const SEGMENT_BYTES_MIN: u64 = 256;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
-/// Fields and names take some more: a record stays where an offset reaches.
+/// With fields and names an append is larger, but every record must be within the range of an [`Offset`].
 const APPEND_BYTES_MAX: usize = 512 << 20;
 const _: () = assert!(SEGMENT_BYTES_MAX < Offset::MAX && 3 * (APPEND_BYTES_MAX as u64) < Offset::MAX);
 
 impl Options {
-    /// Refuses what cannot be.
+    /// Checks that the values are within their ranges.
     pub(crate) fn check(&self) -> Result<(), Invalid> {
         let within = |field: &str, value: u64, least: u64, most: u64, unit: &str| {
             if (least..=most).contains(&value) {

@@ -1,12 +1,12 @@
-//! Proof: how far the digest of the log was computed, kept in a file beside it.
+//! Proof: the digest of the log so far, stored in a file beside it.
 //!
 //! ```text
 //! | magic 8 | store id 16 | segment 8 | byte 8 | next 8 | digest ... | crc 4 |
 //! ```
 //!
-//! It follows from the segments: a file that is missing, broken or of another log is made again, from the beginning.
-//! The files: `digest`, and `receipt`, the proof for somebody without the store. The thread of `commit::seal` extends the
-//! digest when it has nothing better to do.
+//! It is derived from the segments: if the file is missing, corrupt or foreign, the digest is computed again from the
+//! beginning. The modules: `digest`, and `receipt`, a proof that can be checked without the store. The thread of
+//! `commit::seal` extends the digest when it has no other work.
 
 pub mod digest;
 pub mod receipt;
@@ -23,7 +23,7 @@ use digest::{Digest, LogDigest, of_event};
 const MAGIC: &[u8; 8] = b"ANNALSP1";
 const FIXED_BYTES: usize = 48;
 
-/// Recorded time and digests of the events of an append.
+/// The recorded time of an append, and the digests of its events.
 pub fn digests(frame: &Walked<'_>) -> Result<(Timestamp, Vec<Digest>), Malformed> {
     let mut events = Vec::with_capacity(frame.header.count as usize);
     let mut recorded_at = Timestamp::MIN;
@@ -42,13 +42,13 @@ pub fn add(digest: &mut LogDigest, frame: &Walked<'_>) -> Result<(), Malformed> 
     Ok(())
 }
 
-/// The digest of the log up to some place in it.
+/// The digest of the log up to a point, from which it can be continued.
 #[derive(Clone, Debug)]
 pub struct Proof {
     store: StoreId,
-    /// Position of the first event of the segment in which it stopped; 0 before the first.
+    /// Position of the first event of the segment in which it stopped; 0 before the first segment.
     segment: Position,
-    /// The first byte in that segment that was not digested.
+    /// The first byte of that segment that is not digested.
     byte: u64,
     /// Position of the next event.
     next: Position,
@@ -59,13 +59,13 @@ impl Proof {
     /// The file's name.
     pub const NAME: &str = "digest";
 
-    /// Of nothing yet.
+    /// The digest of an empty log.
     pub fn begin(store: StoreId) -> Self {
         let digest = LogDigest::default();
         Self { store, segment: Position::ZERO, byte: 0, next: Position::FIRST, digest }
     }
 
-    /// As far as the file says; from the beginning, if it cannot be used for a log whose next event is at `end`.
+    /// Reads the file. Begins again if there is no valid file, or if the file is ahead of `end`, the position of the next event.
     pub fn read(disk: &dyn Disk, store: StoreId, end: Position) -> Self {
         let stored = Self::stored(disk, store).ok().flatten();
         stored
@@ -92,7 +92,7 @@ impl Proof {
         }))
     }
 
-    /// Writes the file, as a whole or not at all.
+    /// Writes the file atomically.
     pub fn write(&self, disk: &dyn Disk) -> Result<(), Fault> {
         let mut bytes = vec![0; FIXED_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
@@ -105,12 +105,12 @@ impl Proof {
         small_file::replace(disk, Self::NAME, &bytes)
     }
 
-    /// The log.
+    /// Identity of the log.
     pub fn store(&self) -> StoreId {
         self.store
     }
 
-    /// Position of the first event that was not digested.
+    /// Position of the first event that is not digested.
     pub fn next(&self) -> Position {
         self.next
     }
@@ -120,8 +120,8 @@ impl Proof {
         &self.digest
     }
 
-    /// Advances through the segment that holds the next event, up to `until` or the end of the segment. If that fails,
-    /// the proof is unchanged.
+    /// Extends the digest through the segment that contains the next event, up to `until` or the end of the segment. On an
+    /// error, the proof is unchanged.
     pub fn extend(&mut self, segment: &Segment, until: Position) -> Result<(), Fault> {
         let mut longer = self.clone();
         longer.step(segment, until)?;
@@ -145,7 +145,7 @@ impl Proof {
         let end = walk(&*segment.file, &segment.header, from, until, |frame| add(digest, frame))?;
         (self.byte, self.next) = (end.byte, end.next);
         if self.next < until {
-            // To take it for the end would be to try again for ever.
+            // Without this error, callers would retry forever.
             return Err(Fault::damaged(&segment.name, end.byte, Some(end.next), "a frame is broken"));
         }
         Ok(())

@@ -1,8 +1,8 @@
-//! Threads, and what they wait for each other with: those of the system, or, in the model (`model.rs`), those of a
-//! scheduler that tries one order of steps after the other.
+//! Threads and synchronisation primitives: those of the system or, in the model (`model.rs`), those of a scheduler that
+//! tries different interleavings.
 //!
-//! Only what orders the steps of an append is here: who writes, who syncs, who publishes. A lock that is never held
-//! while somebody waits for something else is what it is anywhere.
+//! Only primitives that order the steps of an append are used from here: who writes, who syncs, who publishes. Locks
+//! that are never held during a wait are used directly.
 
 #[cfg(not(all(test, feature = "shuttle")))]
 mod system {
@@ -25,7 +25,7 @@ mod system {
     pub use shuttle::sync::mpsc;
     pub use shuttle::thread::{Builder, JoinHandle, yield_now};
 
-    /// A time at which nothing is known of how long anything takes.
+    /// A time of unknown distance to any other.
     pub struct Instant;
 
     impl Instant {
@@ -33,7 +33,7 @@ mod system {
             Self
         }
 
-        /// No time at all, or long: whatever depends on it is tried both ways.
+        /// Returns zero or a long time at random, so that code that depends on it is tried both ways.
         pub fn elapsed(&self) -> Duration {
             Duration::from_secs(shuttle::rand::thread_rng().gen_range(0..2))
         }

@@ -6,14 +6,14 @@
 //! leaf    = SHA-256(0 | first position 8 | recorded time 8 | count 4 | content)    of one append
 //! node    = SHA-256(1 | left | right)
 //! tree    = leaves of one segment, in order, as in RFC 6962; an empty one is 32 zeros
-//! chain   = SHA-256(2 | chain before | leaves 8 | root of the segment's tree)      after a segment; at first zeros
+//! chain   = SHA-256(2 | chain before | leaves 8 | root of the segment's tree)      after a segment; initially zeros
 //! log     = the same, of the last segment so far
 //! ```
 //!
-//! The chain goes from segment to segment and the tree through the appends of one, so the proof that an append is in
-//! the log is short wherever the event is. It is over digests of bodies: a body can be removed later, and its digest kept,
-//! without breaking it. Nothing that is written waits for it: it follows from the segments, and is computed when the
-//! writer is at rest, or somebody asks for it. Pure.
+//! The chain links the segments, and each tree covers the appends of a segment, so the proof that an append is in
+//! the log is short wherever the event is. It uses digests of bodies: a body can be removed later without breaking the chain,
+//! if its digest is kept. No append waits for it: it is derived from the segments, and computed when the writer is idle or
+//! when a caller requests it. Pure.
 
 use annals_core::{Position, Timestamp, Version};
 use sha2::{Digest as _, Sha256};
@@ -23,14 +23,14 @@ use crate::log::encoding::{Malformed, get_u64};
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];
 
-/// The digest of the log up to some append, in the form in which it can be continued.
+/// The digest of the log up to an append, in a form that can be continued.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogDigest {
-    /// Of the log before the segment.
+    /// The digest of the log before the segment.
     chain: Digest,
-    /// Appends of the segment.
+    /// Number of appends of the segment.
     leaves: u64,
-    /// Roots of the whole trees in which these are, largest first: one for each bit that is set in `leaves`.
+    /// Roots of the perfect subtrees, largest first: one for each bit that is set in `leaves`.
     roots: Vec<Digest>,
 }
 
@@ -58,7 +58,7 @@ pub fn of_append(first: Position, recorded_at: Timestamp, events: &[Digest]) -> 
     leaf.finalize().into()
 }
 
-/// The digest of a log: of what is before a segment, and of the tree of that segment.
+/// The digest of a log, from the digest before its last segment and the tree of that segment.
 pub fn chained(before: &Digest, (leaves, root): &Tree) -> Digest {
     let mut chain = Sha256::new();
     chain.update([2]);
@@ -68,20 +68,20 @@ pub fn chained(before: &Digest, (leaves, root): &Tree) -> Digest {
     chain.finalize().into()
 }
 
-/// A tree: how many leaves it has, and its root.
+/// A tree: its number of leaves, and its root.
 pub type Tree = (u64, Digest);
 
-/// No segment has as many appends as this.
+/// A segment has fewer appends than this.
 const LEAVES_MAX: u64 = 1 << 32;
 
-/// The tree that these leaves make.
+/// The tree of these leaves.
 pub fn tree(leaves: &[Digest]) -> Tree {
     let mut log = LogDigest::default();
     leaves.iter().for_each(|leaf| log.push(*leaf));
     (log.leaves, log.root())
 }
 
-/// What is needed beside the leaf with this number to make the root of these leaves, from the leaf up.
+/// The audit path of a leaf: the digests that are needed to compute the root from it, from the leaf up.
 pub fn path(leaves: &[Digest], number: usize) -> Vec<Digest> {
     if leaves.len() <= 1 {
         return Vec::new();
@@ -95,7 +95,7 @@ pub fn path(leaves: &[Digest], number: usize) -> Vec<Digest> {
     path
 }
 
-/// The root that this path leads to from leaf `number` of `leaves`; `None` if the path has another length.
+/// The root computed by this path from leaf `number` of `leaves`; `None` if the path has the wrong length.
 pub fn root_by(leaf: Digest, number: u64, leaves: u64, path: &[Digest]) -> Option<Digest> {
     if number >= leaves || leaves > LEAVES_MAX {
         return None;
@@ -111,7 +111,7 @@ pub fn root_by(leaf: Digest, number: u64, leaves: u64, path: &[Digest]) -> Optio
     })
 }
 
-/// The number of leaves of the left half of a tree of this many: the largest power of two below.
+/// The number of leaves in the left subtree of a tree with this many: the largest power of two below it.
 fn split(leaves: usize) -> usize {
     leaves.next_power_of_two() / 2
 }
@@ -149,14 +149,14 @@ impl LogDigest {
         }
     }
 
-    /// Writes it at the end of the bytes.
+    /// Appends its encoding to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.chain);
         out.extend_from_slice(&self.leaves.to_le_bytes());
         out.extend(self.roots.iter().flatten());
     }
 
-    /// Reads it from the start of the bytes.
+    /// Decodes it from the start of the bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let short = || Malformed::Short("digest");
         let chain = bytes.get(..32).ok_or_else(short)?.try_into().expect("32 bytes");
@@ -192,7 +192,7 @@ mod tests {
         digest
     }
 
-    /// The definition, word for word.
+    /// The root of a tree, literally as RFC 6962 defines it.
     fn defined(leaves: &[Digest]) -> Digest {
         match leaves {
             [] => [0; 32],

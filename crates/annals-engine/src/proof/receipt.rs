@@ -1,10 +1,10 @@
-//! Receipts: proof for somebody without the store that an event is in the log, and where.
+//! Receipts: a proof that an event is in the log at its position, which can be checked without the store.
 //!
-//! A [`Head`] says what the whole log up to a position was; after one is published, no change before it goes unseen. A
-//! [`Receipt`] leads from one event to a head: its append, the path in the tree of its segment, what is before the
-//! segment and the roots of those after it. It grows with the number of segments, not of events.
+//! A [`Head`] is the digest of the log up to a position; after one is published, any change before it is detectable. A
+//! [`Receipt`] links one event to a head: it has the event's append, the path in the tree of its segment, the digest before the
+//! segment, and the roots of the segments after it. Its size grows with the number of segments, not of events.
 //!
-//! Next below: `digest` (how digests are made), `proof` (how far the log is digested already).
+//! Next below: `digest` (the definition of the digests), `proof` (how far the log is digested).
 
 use std::fmt;
 
@@ -18,25 +18,25 @@ use crate::log::frame::{EVENTS_MAX, Record};
 use crate::log::segment::{End, Segment, walk};
 use crate::read::view::View;
 
-/// What the log up to a position is.
+/// The digest of the log up to a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The log.
+    /// Identity of the log.
     pub store: StoreId,
     /// Position of the last event of an append.
     pub position: Position,
-    /// The digest of everything up to there.
+    /// The digest of the log up to this position.
     pub digest: Digest,
 }
 
 /// Proof that an event is in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Its position and version.
+    /// Its position in the log.
     pub position: Position,
-    /// Its place in its stream.
+    /// Its version in its stream.
     pub version: Version,
-    /// Its body: what the writer gave, as it is stored in the log.
+    /// Its body: the event as the caller gave it, as encoded in the log.
     pub body: Bytes,
     /// Position of the first event of its append.
     pub append: Position,
@@ -46,26 +46,26 @@ pub struct Receipt {
     pub events: Vec<Digest>,
     /// Number of the append among those of its segment, from 0.
     pub leaf: u64,
-    /// Appends of the segment.
+    /// Number of appends of the segment.
     pub leaves: u64,
-    /// The other sides of the tree, from the append up.
+    /// The audit path in the tree of the segment, from the append up.
     pub path: Vec<Digest>,
     /// The digest of the log before the segment.
     pub before: Digest,
-    /// The trees of the segments behind it, in order: how many appends, and the root.
+    /// The trees of the later segments, in order: the number of appends, and the root.
     pub after: Vec<(u64, Digest)>,
-    /// What it proves the event to be in.
+    /// The head of the log that contains the event.
     pub head: Head,
 }
 
-/// Why a receipt proves nothing.
+/// The reason why a receipt is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoProof {
-    /// The event is not the one of the append that it should be.
+    /// The body does not have the digest in the append.
     Event,
-    /// The path does not fit the tree.
+    /// The path does not fit the size of the tree.
     Path,
-    /// The digest that it leads to is not that of the head.
+    /// The computed digest is not that of the head.
     Head,
     /// The head ends before the event.
     Position,
@@ -85,11 +85,10 @@ impl fmt::Display for NoProof {
 impl std::error::Error for NoProof {}
 
 impl Receipt {
-    /// Checks that the event is in the log that the head is of. Nothing else is needed: no store, and nobody's word
-    /// but the head's.
+    /// Checks that the event is in the log of this head. Only the head must be trusted; no store is needed.
     ///
     /// # Errors
-    /// Why it does not follow.
+    /// The first check that fails.
     pub fn check(&self, head: &Head) -> Result<(), NoProof> {
         if self.position > head.position {
             return Err(NoProof::Position);
@@ -110,10 +109,7 @@ impl Receipt {
         if log == head.digest { Ok(()) } else { Err(NoProof::Head) }
     }
 
-    /// The event.
-    ///
-    /// # Errors
-    /// `None` if the body cannot be that of an event.
+    /// The event; `None` if the body cannot be decoded.
     pub fn event(&self) -> Option<RecordedEvent> {
         let (position, version, append, recorded_at) =
             (self.position, self.version, self.append, self.recorded_at);
@@ -122,7 +118,7 @@ impl Receipt {
     }
 }
 
-/// The head of the log up to this position, or of all of it.
+/// The head of the log up to this position, or of the whole log; `None` if no append ends at the position.
 pub fn head(view: &View, proof: Proof, until: Option<Position>) -> Result<Option<Head>, Fault> {
     let position = until.unwrap_or(view.head);
     if position > view.head {
@@ -133,12 +129,12 @@ pub fn head(view: &View, proof: Proof, until: Option<Position>) -> Result<Option
     while proof.next() <= position {
         let (segment, positions) = view.segment_of(proof.next());
         match proof.extend(segment, positions.end.min(position.next())) {
-            // The stored digest itself may be wrong: compute it from the log.
+            // The stored digest itself may be wrong: compute it again from the log.
             Err(Fault::Damaged { .. }) if !begun => return head(view, Proof::begin(proof.store()), until),
             extended => extended?,
         }
     }
-    // An append that only begins before the position is whole in the digest.
+    // An append that ends after the position is in the digest as a whole, so there is no digest for the position.
     let whole = proof.next() == position.next();
     Ok(whole.then(|| Head { store: proof.store(), position, digest: proof.digest().log() }))
 }
@@ -195,10 +191,10 @@ pub fn receipt(
     }))
 }
 
-/// The leaves of a segment, and what there is to know of the one with some event.
+/// The leaves of a segment, and the data for the receipt of one event.
 struct Leaves {
     digests: Vec<Digest>,
-    /// Position behind the last one.
+    /// The position after the last append.
     next: Position,
     number: Option<usize>,
     events: Vec<Digest>,
@@ -206,7 +202,7 @@ struct Leaves {
 }
 
 impl Leaves {
-    /// Those up to a position, or to the end of the segment.
+    /// The leaves up to a position or the end of the segment, with the data for the receipt of `event`.
     fn of(segment: &Segment, until: Position, event: Option<&RecordedEvent>) -> Result<Self, Fault> {
         let from = End::start_of(&segment.header);
         let mut leaves = Self {
