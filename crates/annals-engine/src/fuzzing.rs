@@ -1,7 +1,7 @@
-//! The decoders of bytes on disk, each a function of bytes that may be anything. For `fuzz/` and the tests only.
+//! The decoders of bytes on disk, each as a function of arbitrary bytes. For `fuzz/` and the tests only.
 //!
-//! None of them may panic, hang, or take memory that the bytes do not account for. Where a checksum guards what is
-//! behind it, the bytes are tried as they are, and again with the checksum made right.
+//! None of them may panic, hang, or allocate more memory than the size of the input justifies. If a format has
+//! checksums, the bytes are tried as they are and with corrected checksums.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::read::view::Log;
 use crate::recovery::{self, torn_tail_end};
 use crate::{Options, read};
 
-/// A target: its name, which is that of its folder in `fuzz/corpus`, and what it does.
+/// A target: its name, which is that of its folder in `fuzz/corpus`, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target of this crate.
@@ -63,7 +63,7 @@ pub fn body(bytes: &[u8]) {
     assert_eq!(read, Ok((stream, key, event)), "what was read can be written and read again");
 }
 
-/// Some bytes that say against what a frame is read, and the frame.
+/// A frame, preceded by the origin against which it is read.
 pub fn frame(bytes: &[u8]) {
     let Some((fixed, rest)) = bytes.split_at_checked(20) else { return };
     let origin = Origin {
@@ -89,7 +89,7 @@ fn one_frame(bytes: &[u8], origin: &Origin) {
         assert!(at < header.length && record.body.len() < header.length, "a record lies in its frame");
         let single = frame::record(&block[at..], record.position, origin)?;
         assert_eq!(single.body, record.body, "a record is the same with its frame and without");
-        // What a caller gave wrong is no reason to stop.
+        // An event that cannot be decoded is no reason to stop.
         let _ = record.event(&block);
         Ok(())
     });
@@ -113,7 +113,7 @@ pub fn segment_header(bytes: &[u8]) {
     }
 }
 
-/// The file of the identity.
+/// The file `identity`.
 pub fn identity(bytes: &[u8]) {
     let mut repaired = bytes.to_vec();
     repair_identity(&mut repaired);
@@ -125,7 +125,7 @@ pub fn identity(bytes: &[u8]) {
     }
 }
 
-/// The file of the digest.
+/// The file `digest`.
 pub fn digest(bytes: &[u8]) {
     let mut repaired = bytes.to_vec();
     repair_end(&mut repaired);
@@ -138,7 +138,7 @@ pub fn digest(bytes: &[u8]) {
     }
 }
 
-/// A whole segment file, and what an index would say of it.
+/// A whole segment file: the walk, its index, its torn tail and its digest.
 pub fn segment(bytes: &[u8]) {
     let mut repaired = bytes.to_vec();
     repair_segment(&mut repaired);
@@ -162,14 +162,14 @@ pub fn segment(bytes: &[u8]) {
     }
 }
 
-/// An index file: opened, and asked for everything that it can be asked for.
+/// An index file: opens it and makes all its look-ups.
 pub fn index(bytes: &[u8]) {
     let mut repaired = bytes.to_vec();
     repair_index(&mut repaired);
     for bytes in [bytes.to_vec(), repaired] {
         let base = bytes.get(8..16).map_or(Position::FIRST, |base| Position::new(get_u64(base)));
         let Ok(index) = open_index(bytes, base) else { continue };
-        // Each answer may be that the file is damaged.
+        // Each look-up may return damage.
         let _ = ask(&index);
     }
 }
@@ -180,7 +180,7 @@ fn open_index(bytes: Vec<u8>, base: Position) -> Result<FileIndex, Fault> {
     FileIndex::open("index", file, base, Arc::new(BlockCache::new(1 << 20)))
 }
 
-/// Places that are asked for in a row.
+/// The most places of a look-up.
 const PLACES: u32 = 3_000;
 
 fn ask(index: &FileIndex) -> Result<(), Fault> {
@@ -231,8 +231,8 @@ fn ask(index: &FileIndex) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A directory with files of any content. Each file is: a byte for its kind, one for its name, two for its length, and
-/// its bytes.
+/// A directory of files with arbitrary contents. Each file is encoded as one byte for its kind, one for its name, two for its
+/// length, and its bytes.
 pub fn recovery(bytes: &[u8]) {
     let mut files = Vec::new();
     let mut rest = bytes;
@@ -253,7 +253,7 @@ pub fn recovery(bytes: &[u8]) {
         Ok(recovered) => {
             let head = recovered.tail.next.previous();
             let log = Log::new(recovered.id, Arc::new(disk), cache, recovered.lists, head);
-            // Damage that opening does not look for is found by reading.
+            // Reads find damage that opening does not check for.
             let _ = read_all(&log);
         }
         Err(fault) => must_be_told(&fault.into()),
@@ -286,13 +286,13 @@ fn must_be_told(error: &annals_core::Error) {
     assert!(matches!(error, Damaged { .. } | Unavailable(_)), "{}", error.chain());
 }
 
-/// The name of a file of this kind, and its content, with right checksums if the top bit of the kind says so.
+/// The name of a file of this kind, and its contents, with corrected checksums if the top bit of `kind` is set.
 fn file(kind: u8, number: u8, mut content: Vec<u8>) -> (String, Vec<u8>) {
     let repairs = kind & 0x80 != 0;
     let (name, repair): (String, fn(&mut Vec<u8>)) = match kind & 7 {
         0 | 1 => (file_name(Position::new(1 + u64::from(number))), |bytes| repair_segment(bytes)),
         2 | 3 => {
-            // As its header says, so that it is not put aside at once.
+            // Take the positions from its header, so that the index is not rejected at once.
             let first = content.get(8..16).map_or(1, get_u64);
             let count = content.get(16..20).map_or(0, get_u32);
             let last = first.saturating_add(u64::from(count.max(1)) - 1);
@@ -315,7 +315,7 @@ fn repair_segment_header(bytes: &mut [u8]) {
     put_u32(&mut bytes[124..], crc);
 }
 
-/// Makes the checksums of a segment right, frame by frame, as far as there are any.
+/// Corrects the checksums of a segment, frame by frame, up to the first bytes that are not a frame.
 fn repair_segment(bytes: &mut [u8]) {
     if bytes.len() < HEADER_BYTES as usize {
         return;
@@ -344,7 +344,7 @@ fn repair_identity(bytes: &mut Vec<u8>) {
     repair_end(bytes);
 }
 
-/// Makes the last four bytes the checksum of the others.
+/// Sets the last four bytes to the checksum of the others.
 fn repair_end(bytes: &mut [u8]) {
     if let Some(end) = bytes.len().checked_sub(4) {
         let crc = crc32c::crc32c(&bytes[..end]);
@@ -352,10 +352,10 @@ fn repair_end(bytes: &mut [u8]) {
     }
 }
 
-/// Frames and bodies of one store that are kept as seeds.
+/// The most frames, and bodies, per segment that are kept as seeds.
 const SEEDS: usize = 4;
 
-/// What the files of a store are for each target: its name, a number, and the bytes.
+/// The seeds from the files of a store: the name of the target, a number, and the bytes.
 pub fn seeds(files: &std::collections::BTreeMap<String, Vec<u8>>) -> Vec<(&'static str, usize, Vec<u8>)> {
     let mut seeds = Vec::new();
     let mut directory = Vec::new();
@@ -386,7 +386,7 @@ pub fn seeds(files: &std::collections::BTreeMap<String, Vec<u8>>) -> Vec<(&'stat
             seeds.push(("identity", index, bytes.to_vec()));
         }
     }
-    // A store writes it when it has nothing better to do.
+    // The store may not have written its digest yet.
     let digest = digest_of(files);
     put(0x85, 0, &digest);
     seeds.push(("digest", 0, digest));
@@ -394,7 +394,7 @@ pub fn seeds(files: &std::collections::BTreeMap<String, Vec<u8>>) -> Vec<(&'stat
     seeds
 }
 
-/// The digest of the first segment of these files, as it is written.
+/// The contents of the file `digest` for the first of these segments.
 fn digest_of(files: &std::collections::BTreeMap<String, Vec<u8>>) -> Vec<u8> {
     let disk = FaultyDisk::with_files(files.clone());
     let segment = recovery::open_segment(&disk, Position::FIRST, &mut None).expect("it is whole");

@@ -1,10 +1,10 @@
-//! The model: the engine itself, on the threads of a scheduler that tries orders of their steps at random, thousands of
-//! them. Whatever the order:
+//! The model: the engine itself, run on the threads of a scheduler that tries thousands of random interleavings of their
+//! steps. In every interleaving:
 //!
 //! - a reader never sees a head without the events below it;
-//! - nobody is answered before everybody can read what was appended;
+//! - an append is answered only after all readers can read its events;
 //! - groups become durable in the order in which they were staged, and the callers that wait for one wake up;
-//! - a store that is closed comes to an end.
+//! - closing a store terminates.
 //!
 //! Run by `cargo test -p annals-engine --features shuttle --lib model`, and by `cargo xtask planted` with bugs that it must
 //! catch. With this feature no other test of the library can run.
@@ -23,7 +23,7 @@ use crate::disk::faulty::FaultyDisk;
 use crate::disk::{Disk, File};
 use crate::{EngineStore, Options};
 
-/// A disk before each of whose operations others may go first.
+/// A disk that yields to other threads before each write and sync.
 struct Yielding(FaultyDisk);
 
 struct YieldingFile(Arc<dyn File>);
@@ -79,10 +79,10 @@ fn run(scheduler: impl Scheduler + 'static, body: fn()) {
     Runner::new(scheduler, config).run(body);
 }
 
-/// The seed of the orders that are tried at random.
+/// The seed of the random interleavings.
 const SEED: u64 = 7;
 
-/// Tries `orders` orders at random, and as many in which few threads are held up for long.
+/// Tries `orders` random interleavings, and as many in which few threads are delayed for long.
 fn explore(orders: usize, body: fn()) {
     explore_from(SEED, orders, body);
 }
@@ -97,7 +97,7 @@ fn append(name: &str, number: usize) -> Append {
     Append::to(StreamId::new(name).expect("a fine name"), Expected::Any, [event])
 }
 
-/// Two writers and a reader, on runs and segments so small that they are sealed and rolled meanwhile.
+/// Two writers and a reader, with runs and segments so small that sealing and rolling run concurrently.
 fn a_store() {
     let options = Options {
         segment_bytes: 600,
@@ -142,7 +142,7 @@ fn a_store() {
     assert_eq!(log.len(), 6);
 }
 
-/// A store on a disk of which one operation may fail, with runs that end with every append.
+/// A store on this disk, with segments of 400 bytes and runs of `run_events` events.
 fn tiny(disk: &FaultyDisk, run_events: u32) -> Arc<EngineStore> {
     let options = Options {
         segment_bytes: 400,
@@ -153,7 +153,7 @@ fn tiny(disk: &FaultyDisk, run_events: u32) -> Arc<EngineStore> {
     Arc::new(EngineStore::on(Arc::new(Yielding(disk.clone())), options).expect("an empty disk opens"))
 }
 
-/// Two events with the terms of one, with a text to be found by.
+/// Two events with the same terms, whose data is a unique text.
 fn pair(name: &str, number: usize) -> Append {
     let events = (0..2).map(|event| {
         NewEvent::new("thing.happened", format!("<{name} {number} {event}>")).expect("a fine event")
@@ -161,15 +161,15 @@ fn pair(name: &str, number: usize) -> Append {
     Append::to(StreamId::new(name).expect("a fine name"), Expected::Any, events.collect::<Vec<_>>())
 }
 
-/// Whether this would be there if the machine stopped now.
+/// Whether this text would be in a segment after a crash now.
 fn is_durable(disk: &FaultyDisk, text: &str) -> bool {
     let files = disk.restart(0).files();
     let mut segments = files.iter().filter(|(name, _)| name.ends_with(".seg"));
     segments.any(|(_, bytes)| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
 }
 
-/// Writers, of which each has several appends under way at once, gives some up, and asks again, while the store is
-/// closed, and perhaps an operation of the disk fails.
+/// Writers with several concurrent appends each, of which one is cancelled, while the store is closed and perhaps an operation
+/// of the disk fails.
 fn a_store_that_is_closed_early() {
     use shuttle::rand::Rng as _;
     let mut random = shuttle::rand::thread_rng();
@@ -201,7 +201,7 @@ fn a_store_that_is_closed_early() {
                             }
                         }
                         if number == 0 && name == "a" {
-                            // The waiting caller gives up.
+                            // The caller cancels the append.
                             appends[2] = None;
                         }
                         if appends.iter().all(Option::is_none) {

@@ -1,20 +1,20 @@
 //! Opening a log: distinguishes a torn tail from damage, and clears the torn tail.
 //!
-//! - R1  Sealed runs are trusted: the headers of segments and of indexes are read, nothing else. An
-//!       index that is missing, broken, or not of this log is built again from the segments.
-//! - R2  What follows the last sealed run is walked, frame by frame, and its index built in memory.
-//! - R3  Behind the last whole frame there may be a torn tail, what is left of a group that was never acknowledged: it is
-//!       replaced by zeros before anything is written. It is damage instead if any whole frame behind says that
-//!       the broken one had been durable (F3 of `frame`).
-//! - R4  Each segment begins where the one before it ends, by position, time and link: anything else is damage. So is an
-//!       index of events that are not there, a segment that says that another follows if none does, an identity
-//!       without any segment, and a log that ends before what is known to be durable.
-//! - R5  What was found is made durable before it is shown or written behind. The process that wrote it may have
-//!       been killed before the sync, or the sync may have failed (D4 of `disk`): the last group is written again,
-//!       and synced, and so is the directory.
-//! - R6  A disk that cannot be written is read as it is: nothing is cleared, and what is not sealed is indexed in memory.
-//!       A log that has lost its end is read there up to its last whole frame, and one of another history than was known
-//!       to be durable is read as it is: no position can be given out twice.
+//! - R1  Sealed runs are trusted: only the headers of segments and of indexes are read. An
+//!       index that is missing, corrupt or foreign is rebuilt from the segments.
+//! - R2  The frames after the last sealed run are walked, and their index is built in memory.
+//! - R3  After the last whole frame there may be a torn tail, the rest of a group that was never acknowledged: it is
+//!       replaced by zeros before anything is written. It is damage instead if a whole frame in it proves that
+//!       the broken frame was durable (F3 of `frame`).
+//! - R4  Each segment begins where the previous one ends, by position, time and link: anything else is damage. These are
+//!       damage too: an index of events that are missing, an end mark in the last segment, an identity
+//!       without any segment, and a log that ends before the event that is known to be durable.
+//! - R5  The recovered events are made durable before readers see them or anything is written after them. The process that
+//!       wrote them may have been killed before the sync, or the sync may have failed (D4 of `disk`): the last group is written
+//!       again and synced, and so is the directory.
+//! - R6  A read-only disk is read as it is: nothing is cleared, and runs that are not sealed are indexed in memory.
+//!       A log that has lost its end is read up to its last whole frame, and a log that has another event than the one known
+//!       to be durable is read as it is: no position can be assigned twice, because nothing is appended.
 //!
 //! Next below: `segment::walk`.
 
@@ -38,26 +38,26 @@ use crate::log::segment::{BlockReader, End, HEADER_BYTES, Segment, SegmentHeader
 use crate::log::terms::hashes_of;
 use crate::read::view::{Lists, Run, RunIndex};
 
-/// What is cleared or written again at once.
+/// Bytes that are cleared at a time.
 const REPAIR_BYTES: usize = 64 << 10;
 
-/// A log that was opened.
+/// An opened log.
 pub struct Recovered {
-    /// Identity.
+    /// Identity of the log.
     pub id: StoreId,
     /// All segments and runs.
     pub lists: Lists,
-    /// Where it is written on.
+    /// The active segment and the newest run.
     pub active: Active,
-    /// Where the log ends.
+    /// The end of the log.
     pub tail: End,
-    /// The event up to which it was known to be durable.
+    /// The event that was recorded as durable.
     pub durable: Option<Witness>,
-    /// What is lost of its end, if it can be read only (R6).
+    /// A description of the lost end of a read-only log (R6).
     pub lost_end: Option<String>,
 }
 
-/// Opens the log on this disk; creates it if there is none.
+/// Opens the log on this disk. Creates it if there is none.
 pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, options: &Options) -> Result<Recovered, Fault> {
     let mut names = disk.list().map_err(Fault::io("list", "the log"))?;
     if disk.is_writable() {
@@ -81,7 +81,7 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, options: &Options) -> Resu
         && disk.is_writable()
         && let Err(fault) = identity::write(disk, recovered.id)
     {
-        // A full disk does not keep a store from being opened (G9); the next open tries again.
+        // A store can be opened on a full disk (G9); the next open tries again.
         tracing::warn!(
             error = &fault as &dyn std::error::Error,
             "the identity of the log stands in its segments only"
@@ -90,7 +90,8 @@ pub fn open(disk: &dyn Disk, cache: &Arc<BlockCache>, options: &Options) -> Resu
     Ok(recovered)
 }
 
-/// An index is written when its events are durable: one of events behind `head` says that these are gone.
+/// Returns damage if there is an index of events after `head`: an index is written only after its events are durable, so these
+/// events are lost.
 pub(crate) fn check_runs(names: &[String], head: Position) -> Result<(), Fault> {
     let beyond = |name: &&String| run_of(name).is_some_and(|(_, last)| last > head);
     match names.iter().find(beyond) {
@@ -102,7 +103,7 @@ pub(crate) fn check_runs(names: &[String], head: Position) -> Result<(), Fault> 
     }
 }
 
-/// A segment that says that another one follows, and is the last one.
+/// Returns damage if the last segment has an end mark: the next segment is missing.
 pub(crate) fn check_end(segment: &Segment, end: &End) -> Result<(), Fault> {
     if !end.finished {
         return Ok(());
@@ -112,7 +113,7 @@ pub(crate) fn check_end(segment: &Segment, end: &End) -> Result<(), Fault> {
     Err(Fault::damaged(&segment.name, end.byte, Some(end.next), problem))
 }
 
-/// A segment that does not begin where the one before it ends.
+/// Returns damage if a segment does not begin where the previous one ends.
 pub(crate) fn check_next(next: &Segment, end: &End) -> Result<(), Fault> {
     let header = &next.header;
     let wrong = |offset, problem: String| Err(Fault::damaged(&next.name, offset, Some(end.next), problem));
@@ -136,7 +137,7 @@ pub(crate) fn open_segments(
     bases.iter().map(|&base| Ok(Arc::new(open_segment(disk, base, &mut id)?))).collect()
 }
 
-/// Opens the segment that begins at this position; it must be of this log, if that is known.
+/// Opens the segment that begins at this position. It must belong to the log `id`; if that is `None`, it is set.
 pub(crate) fn open_segment(
     disk: &dyn Disk,
     base: Position,
@@ -195,7 +196,7 @@ impl Opening<'_> {
             let next = self.segments.get(number + 1).cloned();
             if let Some(next) = next.filter(|next| next.base() == end.next) {
                 if next.header.link != end.link {
-                    // The last run ends before marks of closes, which belong to the segment.
+                    // After the last run there may be close marks, which are part of the segment's link.
                     let segment = &self.segments[number];
                     end = walk(&*segment.file, &segment.header, end, Position::MAX, |_| Ok(()))?;
                 }
@@ -240,7 +241,7 @@ impl Opening<'_> {
         })
     }
 
-    /// Damage, if the log has lost its end.
+    /// Returns damage if the log has lost its end.
     fn check_tail(&self, segment: &Segment, tail: &End, durable: Option<Witness>) -> Result<(), Fault> {
         let head = tail.next.previous();
         check_end(segment, tail)?;
@@ -248,8 +249,7 @@ impl Opening<'_> {
         durable::check_end(durable, &segment.name, tail.byte, head)
     }
 
-    /// Where nothing can be written, a log that has lost its end is read up to there, with a warning (R6). Returns what is
-    /// lost.
+    /// Accepts a log that has lost its end if the disk is read-only, with a warning (R6), and returns the error as text.
     fn read_up_to(&self, tail: &End, fault: Fault) -> Result<String, Fault> {
         if self.disk.is_writable() {
             return Err(fault);
@@ -262,11 +262,11 @@ impl Opening<'_> {
         Ok(annals_core::Error::from(fault).chain())
     }
 
-    /// The longest sealed run that begins here, if there is one that can be used: takes it in, and says in which segment
-    /// and where it ends.
+    /// Adds the longest usable sealed run that begins here. Returns the number of the segment in which it ends, and its end;
+    /// `None` if there is no usable run.
     fn sealed_run(&mut self, number: usize, from: &End) -> Result<Option<(usize, End)>, Fault> {
         let here = self.names.iter().filter(|name| run_of(name).is_some_and(|(first, _)| first == from.next));
-        // Names are in order, and so are the lengths of runs that begin at one place.
+        // Names are sorted, so runs that begin at the same position are ordered by length.
         for name in here.rev() {
             match self.usable(name, number, from.next) {
                 Ok((index, last, end)) => {
@@ -278,7 +278,7 @@ impl Opening<'_> {
                 }
                 Err(Unusable::Log(fault)) if self.disk.is_writable() => return Err(fault),
                 Err(Unusable::Log(fault)) => {
-                    // A segment in the middle is missed where the next one begins.
+                    // A missing segment in the middle is detected at the next segment.
                     tracing::warn!(
                         name,
                         error = &fault as &dyn std::error::Error,
@@ -301,7 +301,7 @@ impl Opening<'_> {
         let last = known.iter().take_while(|segment| segment.base() <= ending.segment).count();
         let segment = &known[last.max(1) - 1];
         if (ending.store, ending.salt) != (segment.header.store, segment.origin.salt) {
-            // Of another log; or the segment in which it ends is gone, which the rest of the log will tell.
+            // It is of another log, or the segment in which it ends is missing, which is detected later.
             return Err(Unusable::Index("it does not end in a segment of this log".into()));
         }
         let mut crc = [0; 4];
@@ -331,19 +331,18 @@ impl Opening<'_> {
         Ok((index, number + last - 1, end))
     }
 
-    /// Removes indexes that are not in use: those of which another one was made, if there was no time to remove them, and
-    /// those that were built again under another name.
+    /// Removes unused indexes: those that were merged but not yet removed, and those that were rebuilt under another name.
     fn remove_unused(&self) {
         let used: Vec<&str> = self.runs.iter().filter_map(|run| run.file_name()).collect();
         for name in self.names.iter().filter(|_| self.disk.is_writable()) {
             if run_of(name).is_some() && !used.contains(&name.as_str()) {
-                // One that cannot be removed now is removed at the next open.
+                // If this fails, the file is removed at the next open.
                 let _ = self.disk.remove(name);
             }
         }
     }
 
-    /// Builds the index of a run from here on, in a segment that is finished.
+    /// Builds the index of a run from here on, in a segment that is not the last.
     fn build_run(&mut self, number: usize, from: End) -> Result<End, Fault> {
         let segment = self.segments[number].clone();
         let next = self.segments[number + 1].base();
@@ -357,7 +356,7 @@ impl Opening<'_> {
                 format!("a frame is broken, and the next segment begins at position {next}: {MISSING}");
             return Err(Fault::damaged(&segment.name, end.byte, Some(end.next), problem));
         }
-        // The marks behind the last event belong to the segment, and so to the link of the next.
+        // Marks after the last event are part of the segment, and so of the link of the next one.
         let end = if end.next == next {
             walk(&*segment.file, &segment.header, end, Position::MAX, |_| Ok(()))?
         } else {
@@ -367,8 +366,7 @@ impl Opening<'_> {
         Ok(end)
     }
 
-    /// Writes the index of a run; keeps it in memory if that fails: a full disk does not keep a store from being
-    /// opened (G9).
+    /// Writes the index of a run; keeps it in memory if that fails, so that a store can be opened on a full disk (G9).
     fn seal(&mut self, run: Sealable) {
         let id = run.segment.header.store;
         if !self.disk.is_writable() {
@@ -389,8 +387,8 @@ impl Opening<'_> {
         self.runs.push(Arc::new(Run { base: run.from.next, index }));
     }
 
-    /// Walks what follows the sealed runs in the last segment: the runs in it, the last of which is written on, and
-    /// where the log ends.
+    /// Walks the frames after the sealed runs in the last segment. Returns their runs, of which the last is the newest run, and
+    /// the end of the log.
     fn walk_tail(&self, from: End) -> Result<(Vec<Sealable>, End), Fault> {
         let segment = self.segments.last().expect("there is a segment");
         let mut runs = Vec::new();
@@ -402,7 +400,7 @@ impl Opening<'_> {
             let end = walk(&*segment.file, &segment.header, start, until, |frame| builder.add(frame))?;
             let index = Arc::new(RwLock::new(builder.index));
             runs.push(Sealable { segment: segment.clone(), from: start, end, index });
-            // What one walk leaves open the next may prove; to write it again does no harm.
+            // The next walk may prove these frames durable; writing them again does no harm.
             unproven = unproven.or((end.unproven < end.byte).then_some(end.unproven));
             if end.next < until {
                 return Ok((runs, End { unproven: unproven.unwrap_or(end.byte), ..end }));
@@ -412,11 +410,11 @@ impl Opening<'_> {
     }
 }
 
-/// Why an index is not used.
+/// The reason why an index is not used.
 enum Unusable {
-    /// It is wrong itself.
+    /// The index is wrong.
     Index(String),
-    /// It shows that the log is.
+    /// The index shows that the log is damaged.
     Log(Fault),
 }
 
@@ -426,7 +424,7 @@ impl From<Fault> for Unusable {
     }
 }
 
-/// A checksum that is right does not make a name of every bytes: what is indexed can be handed out.
+/// Checks that a name is valid, which a matching checksum does not guarantee: all indexed names must be.
 fn check_name(stream: &[u8]) -> Result<(), Malformed> {
     let name = std::str::from_utf8(stream).ok().filter(|name| StreamId::new(*name).is_ok());
     name.map(drop).ok_or(Malformed::Field("stream"))
@@ -459,12 +457,12 @@ impl Builder {
     }
 }
 
-/// Clears what is behind the last whole frame, unless it is damage, and makes the last group durable.
+/// Clears the torn tail, and makes the last group durable. Returns damage if the tail was durable.
 fn repair_tail(segment: &Segment, end: &End) -> Result<(), Fault> {
     let Segment { file, name, .. } = segment;
     let torn_end = torn_tail_end(segment, end)?;
     if torn_end > end.byte {
-        // Nothing is cleared that is whole at a second look.
+        // Read the frame again: if it is whole now, nothing is cleared.
         if let Some((_, Ok(_))) = BlockReader::new(&**file, name, segment.origin).frame(end.byte)? {
             return Err(reads_differ(segment, end.byte));
         }
@@ -476,8 +474,8 @@ fn repair_tail(segment: &Segment, end: &End) -> Result<(), Fault> {
         );
     }
     clear_and_sync(segment, end, torn_end).inspect_err(|_| {
-        // The torn tail may be read as zeros now and yet be on the disk (D4 of `disk`). As long as something is read
-        // where it ends, the next open of the log clears it again.
+        // Reads may return zeros now although the torn tail is still on the disk (D4 of `disk`). A byte that is not zero at
+        // its end makes the next open of the log clear it again.
         let _ = if torn_end > end.byte { file.write_at(&[0xff], torn_end - 1) } else { Ok(()) };
     })
 }
@@ -506,13 +504,13 @@ fn clear_and_sync(segment: &Segment, end: &End, torn_end: u64) -> Result<(), Fau
     file.sync().map_err(Fault::io("sync", name))
 }
 
-/// Bytes that are looked through at once.
+/// Bytes that are searched at a time.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// Where the torn tail behind the last whole frame ends: at the frame's own end if there is none.
+/// The end of the torn tail after the last whole frame; the end of that frame if there is no torn tail.
 ///
 /// # Errors
-/// Damage, if it had been durable.
+/// Damage, if the tail was durable.
 pub(crate) fn torn_tail_end(segment: &Segment, end: &End) -> Result<u64, Fault> {
     let Segment { file, name, origin, .. } = segment;
     let last = last_used(&**file, name, *origin, end.byte)?;
@@ -524,7 +522,7 @@ pub(crate) fn torn_tail_end(segment: &Segment, end: &End) -> Result<u64, Fault> 
     while let Some(candidate) = candidates.next(byte)? {
         let header = candidate.header;
         byte = candidate.byte + 1;
-        // Cheap to see: most that look like a frame say that nothing of interest was durable.
+        // A cheap check first: most candidates do not claim that the broken frame was durable.
         if header.durable < end.next || header.first.get() - end.next.get() > u64::from(u32::MAX) {
             continue;
         }
@@ -540,7 +538,7 @@ pub(crate) fn torn_tail_end(segment: &Segment, end: &End) -> Result<u64, Fault> 
     Ok(last)
 }
 
-/// The byte behind the last one from there on that is not zero.
+/// The byte after the last one that is not zero, from `from` on; `from` if all are zero.
 pub(crate) fn last_used(file: &dyn File, name: &str, origin: Origin, from: u64) -> Result<u64, Fault> {
     let mut reader = BlockReader::new(file, name, origin);
     let (mut last, mut byte) = (from, from);

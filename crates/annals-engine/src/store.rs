@@ -1,8 +1,8 @@
 //! The embedded store: the contract of `annals_core::store` on a directory.
 //!
-//! An append is checked and turned into bytes on the caller's thread, then goes to `commit`; the answer comes back when
-//! it is durable. Reads take a view of the log and go to `read`; they never wait for the writer. They are done on the
-//! caller's thread: a page is a bounded piece of work.
+//! An append is validated and encoded on the caller's thread, then passed to `commit`; the answer is returned when
+//! the append is durable. Reads take a view of the log and use `read`; they do not wait for the writer. They run on the
+//! caller's thread, because the work per page is bounded.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -36,15 +36,15 @@ use crate::read::view::{Log, View};
 use crate::thread::{self, AtomicU64, AtomicUsize, JoinHandle, Mutex, MutexGuard};
 use crate::{Options, read, recovery};
 
-/// Bytes of index blocks that are kept in memory.
+/// Size of the block cache, in bytes.
 const CACHE_BYTES: usize = 32 << 20;
-/// Streams whose versions are kept in memory.
+/// Number of streams in the cache of versions.
 const HEADS: usize = 100_000;
-/// Bytes of appends that may wait for the writer, in KiB; each counts as one at least.
+/// The most KiB of appends that wait for the writer; each append counts as at least one KiB.
 const QUEUE_KIB: usize = 64 << 10;
 
-/// Of this many appends that come alone, one lets everybody else go first: on a runtime with one thread, nobody would
-/// ever be seen to come at the same time.
+/// Of this many single appends, one yields to other tasks first: on a runtime with one thread, concurrent appends would
+/// not be noticed otherwise.
 const ALONE_AT_MOST: u64 = 16;
 
 /// The embedded store: a directory that one process at a time has open.
@@ -63,20 +63,20 @@ pub struct EngineStore {
     alone: AtomicU64,
     /// Whether it can be written to.
     writable: bool,
-    /// How the end of the log is not what was durable.
+    /// How the log differs from what was durable, if it does.
     lost_end: Option<String>,
-    /// Held by who migrates.
+    /// Held during a migration.
     migrating: Mutex<()>,
-    /// The process that opened it. One that forked from that shares its locks, and has none of its threads.
+    /// The process that opened it. A forked child shares its locks but has none of its threads.
     process: u32,
 }
 
 impl EngineStore {
-    /// Opens the store in this directory; creates both if need be.
+    /// Opens the store in this directory. Creates directory and store if they do not exist.
     ///
     /// # Errors
-    /// `Unavailable` if another process has it open or the directory cannot be used; `Damaged`; `Invalid` for
-    /// options that cannot be.
+    /// `Unavailable` if another process has it open; `Unusable` or `Unavailable` if the directory cannot be used; `Damaged`;
+    /// `Invalid` for options outside their ranges.
     pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
         let directory = directory.as_ref();
         let disk = FileDisk::open(directory).map_err(cannot_open(directory))?;
@@ -84,12 +84,12 @@ impl EngineStore {
         Self::on(Arc::new(disk), options)
     }
 
-    /// Opens the store in this directory to read it. Where nothing can be written, as on a read-only medium, it is read as
-    /// it is, and takes no appends; elsewhere this is [`open`](Self::open), but for a store that is not there, which is not
+    /// Opens the store in this directory for reading. If the directory cannot be written, as on a read-only medium, the store
+    /// is read as it is and takes no appends. Otherwise this is like [`open`](Self::open), except that a missing store is not
     /// created.
     ///
     /// # Errors
-    /// As [`open`](Self::open); `NoStore` if there is none.
+    /// As [`open`](Self::open); `NoStore` if there is no store.
     pub fn open_to_read(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
         let directory = directory.as_ref();
         if !directory.join("log").is_dir() {
@@ -100,7 +100,7 @@ impl EngineStore {
         Self::on(Arc::new(disk), options)
     }
 
-    /// Opens the store on this disk; creates it if need be.
+    /// Opens the store on this disk. Creates it if it does not exist.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -178,12 +178,12 @@ impl EngineStore {
         })
     }
 
-    /// Hands out every event from this position on up to the head, in order, borrowed from the block that it was read
-    /// into, until there are no more or `each` breaks; returns the position to resume at. The fastest way through the
-    /// log: it runs on this thread, which waits for the disk.
+    /// Calls `each` for every event from this position up to the head, in order, until `each` breaks; returns the position to
+    /// resume at. Events are borrowed from the block that they were read into. This is the fastest way to read the log. It
+    /// blocks this thread.
     ///
     /// # Errors
-    /// `Unavailable` if the disk refuses; `Damaged`.
+    /// `Unavailable` if a read fails; `Damaged`.
     pub fn scan(
         &self,
         from: Position,
@@ -192,34 +192,33 @@ impl EngineStore {
         Ok(scan::scan(&self.view()?, from, each)?)
     }
 
-    /// What the log up to this position is, or all of it: to be published, so that nothing before it can be changed
-    /// unseen. `None` if no append ends at this position. Resumes from where the digest of the log has stopped, on this
-    /// thread.
+    /// The digest of the log up to this position, or of the whole log. If it is published, any later change before the position
+    /// is detectable. `None` if no append ends at this position. Continues the stored digest of the log. It blocks this thread.
     ///
     /// # Errors
-    /// `Unavailable` if the disk refuses; `Damaged`.
+    /// `Unavailable` if a read fails; `Damaged`.
     pub fn head_digest(&self, until: Option<Position>) -> Result<Option<Head>> {
         let view = self.view()?;
         let proof = Proof::read(&*self.log.disk, self.log.id, view.head.next());
         Ok(receipt::head(&view, proof, until)?)
     }
 
-    /// Whether the log begins with just the events that this head is of: no event before it was changed, removed or
-    /// reordered since it was published. Reads the log from its beginning up to there, on this thread.
+    /// Whether the log up to this head is the one that was digested: no event was changed, removed or reordered since the head
+    /// was published. Reads the log from the beginning up to the head. It blocks this thread.
     ///
     /// # Errors
-    /// `Unavailable` if the disk refuses; `Damaged`.
+    /// `Unavailable` if a read fails; `Damaged`.
     pub fn begins_with(&self, head: &Head) -> Result<bool> {
-        // The stored digest is no proof: it is a file beside the log, as easily changed.
+        // The stored digest is no proof: it is a file beside the log that can be changed as easily.
         let found = receipt::head(&self.view()?, Proof::begin(self.log.id), Some(head.position))?;
         Ok(found.as_ref() == Some(head))
     }
 
-    /// Proof that an event is in the log up to this head, for somebody without the store; `None` if there is no such
-    /// event, or if no append ends at the head. Reads the log from its beginning, on this thread.
+    /// A proof that an event is in the log up to this head, which can be checked without the store; `None` if there is no such
+    /// event, or if no append ends at the head. Reads the log from the beginning. It blocks this thread.
     ///
     /// # Errors
-    /// `Unavailable` if the disk refuses; `Damaged`.
+    /// `Unavailable` if a read fails; `Damaged`.
     pub fn receipt(
         &self,
         stream: &StreamId,
@@ -240,36 +239,36 @@ impl EngineStore {
         Ok(receipt::receipt(&view, self.log.id, event, until)?)
     }
 
-    /// By how much the clock is behind the newest event. Recorded time never decreases, so until the clock has caught up
-    /// every event is recorded at the time of that one: to be watched, and corrected while it is small.
+    /// By how much the clock is behind the newest event. Recorded time never decreases, so until the clock has caught up,
+    /// every event is recorded at the time of the newest one. Monitor this, and correct the clock while the value is small.
     pub fn clock_behind(&self) -> Duration {
         self.log.recorded_at().since(self.clock.now())
     }
 
-    /// When the store was last in use, by what it had noted, if that was in the future for a week and is not believed any
-    /// more. Such a time was noted by a clock that was ahead.
+    /// The last use of the store, if it was noted by a clock that was ahead and has been corrected since the store was opened:
+    /// it was in the future for a week.
     pub fn last_use_given_up(&self) -> Option<Timestamp> {
         self.seen.given_up()
     }
 
-    /// How the end of the log is not what was durable, and where: it is lost, or is that of another history. Only a store
-    /// that can be read only is open all the same: what is there is read.
+    /// How the log differs from what was durable, and where: its end is lost, or it has another history. Only a read-only store
+    /// can be open in this state; its existing events can be read.
     pub fn lost_end(&self) -> Option<&str> {
         self.lost_end.as_deref()
     }
 
-    /// Finishes the appends that are under way and closes the log; waits for both. Appends that come later are
-    /// refused; reads continue. Dropping the store does the same.
+    /// Finishes pending appends and closes the log; waits for both. Later appends are refused; reads continue to
+    /// work. Dropping the store does the same.
     ///
     /// # Errors
-    /// `Poisoned` if a write had failed, so that the end of the log could not be marked.
+    /// `Poisoned` if a write failed, so that the end of the log could not be marked.
     pub async fn close(&self) -> Result<()> {
         self.check_process()?;
         self.stop();
         self.poison.error().map_or(Ok(()), Err)
     }
 
-    /// What readers see: for `verify` and `backup`.
+    /// The log as readers see it, for `verify` and `backup`.
     pub(crate) fn log(&self) -> &Log {
         &self.log
     }
@@ -287,7 +286,7 @@ impl EngineStore {
         Err(Error::Unusable(why.into()))
     }
 
-    /// An error if the store takes no appends.
+    /// Returns an error if the store takes no appends.
     fn check_writable(&self) -> Result<()> {
         self.check_process()?;
         if !self.writable {
@@ -296,14 +295,14 @@ impl EngineStore {
         self.poison.error().map_or(Ok(()), Err)
     }
 
-    /// The right to migrate; waits for who has it. An error if the store cannot be written to.
+    /// Acquires the lock for migrations; waits for a migration in progress. Returns an error if the store cannot be written.
     pub(crate) fn begin_migration(&self) -> Result<MutexGuard<'_, ()>> {
         self.check_writable()?;
         self.check_place()?;
         Ok(self.migrating.lock())
     }
 
-    /// An error if the files are not in their place, and from then on. What is written makes sure of that by itself.
+    /// Returns an error if the files were moved, replaced or removed, and poisons the store. Writes check this themselves.
     pub(crate) fn check_place(&self) -> Result<()> {
         let view = self.view()?;
         let segment = view.segments().last().expect("there is a segment");
@@ -317,7 +316,7 @@ impl EngineStore {
         })
     }
 
-    /// An error if the clock is so far ahead of the log that no append is recorded.
+    /// Returns an error if the clock is so far ahead of the log that appends are refused.
     fn check_clock(&self) -> Result<()> {
         let now = self.clock.now();
         self.seen.check(now, now, self.log.recorded_at(), self.clock_ahead_max)
@@ -333,7 +332,7 @@ impl EngineStore {
         }
     }
 
-    /// Sends an append to the writer and waits for what becomes of it.
+    /// Passes an append to the writer and waits for its outcome.
     async fn submit(&self, append: Append) -> Result<(Outcome, Append)> {
         let encoded = Encoded::new(&append);
         let kib = u32::try_from((encoded.bytes_max() >> 10).clamp(1, QUEUE_KIB))
@@ -350,7 +349,7 @@ impl EngineStore {
         Ok((outcome, append))
     }
 
-    /// Executes an append on this thread if nobody else is about to append; returns it otherwise.
+    /// Executes an append on this thread if there is no concurrent append; returns it otherwise.
     async fn execute_alone(&self, request: Request) -> Option<Request> {
         if !self.callers_may_wait || self.under_way.load(Ordering::Relaxed) > 1 {
             return Some(request);
@@ -369,7 +368,7 @@ fn read_only() -> Error {
     Error::Unusable("the store was opened to be read only: nothing can be written where it lies".into())
 }
 
-/// Why the directory of a store cannot be opened.
+/// Maps the error from opening the directory of a store.
 fn cannot_open(directory: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let name = directory.display().to_string();
     move |error| match error.kind() {
@@ -380,7 +379,7 @@ fn cannot_open(directory: &Path) -> impl FnOnce(std::io::Error) -> Error {
     }
 }
 
-/// Counts an append as long as it lives.
+/// Counts an append until it is dropped.
 struct UnderWay<'a>(&'a AtomicUsize);
 
 impl<'a> UnderWay<'a> {
@@ -427,7 +426,7 @@ impl EventStore for EngineStore {
             self.check_place()?;
         }
         if matches!(outcome, Outcome::Refused(_)) {
-            // Asked by an append that is always refused, the store must not say that it works.
+            // A health check may use an append that is always refused: it must fail if the clock would refuse appends.
             self.check_clock()?;
         }
         match outcome {
@@ -477,7 +476,7 @@ impl EventStore for EngineStore {
         let progress = *moved.expect("the sender lives as long as the store");
         match progress.head > after {
             true => Ok(progress.head),
-            // A store that only reads has no writer, so nothing will come.
+            // A read-only store has no writer, so no event will be appended.
             false => Err(if self.writable { Error::Closed } else { read_only() }),
         }
     }
