@@ -1,26 +1,26 @@
-//! Backup: a copy of the log as it is now, taken while it is written to, and brought back by `restore`.
+//! Backup: copies the log at a point in time, while it is written to. `restore` copies it back.
 //!
-//! A place for backups, a [`BackupStorage`], holds segments and manifests side by side:
+//! A [`BackupStorage`] contains segments and manifests:
 //!
 //! ```text
 //! segment-00000000000000000001-5f0c2a9e71d3b846     one object for each sealed segment, copied once
-//! segment-00000000000000163841-0b77c1d0e4a2f913     the beginning of the one that was written then
-//! backup-000001.manifest                            a backup: which of them it is made of
+//! segment-00000000000000163841-0b77c1d0e4a2f913     the beginning of the segment that was active then
+//! backup-000001.manifest                            a backup: the list of its segments
 //! ```
 //!
-//! - K1  A backup is there when its manifest is, and the manifest is written last. Whatever stops before that has
-//!       changed no earlier backup.
-//! - K2  What is named by a manifest is never written again: an object is named by what is in it.
-//! - K3  A finished segment is copied up to its end, and without the mark that it ends, which it may get later: so it is
-//!       copied alike whenever that is. It is known by its own header and by the header of the next: if both are as they were when it
-//!       was copied, it is not read again.
-//! - K4  Nothing broken is copied: a segment is checked, frame by frame, before.
-//! - K5  The active segment is copied up to the head as it was when the backup began: an append is in the backup or
-//!       it is not.
-//! - K6  A backup storage holds the backups of one log. One that is shorter than its last backup was set back, or has lost its end:
-//!       it is not backed up over the longer history. One that was set back and has gone on another way until it was as
-//!       long is backed up; the backups of the other history are kept until somebody removes them.
-//! - K7  A segment that begins beyond the head is no part of a backup.
+//! - K1  A backup exists when its manifest exists, and the manifest is written last. A backup that stops earlier has
+//!       not changed any previous backup.
+//! - K2  An object that a manifest lists is never overwritten with other contents: its name contains the digest of its contents.
+//! - K3  A sealed segment is copied up to its end, without the end mark, which may be written later: so the copy is the same
+//!       at any time. A segment is identified by its own header and the header of the next one: if both are the same as when
+//!       it was copied, it is not read again.
+//! - K4  No damage is copied: a segment is checked, frame by frame, before it is copied.
+//! - K5  The active segment is copied up to the head at the beginning of the backup: an append is either in the backup or not.
+//! - K6  A backup storage contains the backups of one log. A log that is shorter than its last backup was restored to an
+//!       earlier state, or has lost its end: its backup is refused, so that the longer history is not replaced. A log that was
+//!       restored to an earlier state and is as long again with other events is backed up; the backups of the other history
+//!       are kept until an operator removes them.
+//! - K7  A segment that begins after the head is not part of a backup.
 //!
 //! Next: `manifest` (its text), `storage` (a directory), `restore`.
 
@@ -46,49 +46,50 @@ pub use manifest::{Manifest, StoredSegment};
 pub use restore::{RestoreOptions, RestorePoint, Restored, restore};
 pub use storage::{BackupStorage, DiskBackupStorage};
 
-/// How a backup is made.
+/// The options of a backup.
 #[derive(Clone, Debug)]
 pub struct BackupOptions {
-    /// The work that this is. Each byte that is copied is read twice at its rate: to be checked, and to be copied.
+    /// Speed limit, progress and cancellation of the backup. Each copied byte is read twice under the speed limit: once to
+    /// check it and once to copy it.
     pub work: Arc<Work>,
-    /// Whether everything that the backup is made of is read back and compared with its digests.
+    /// Whether all segments of the backup are read back and compared with their digests.
     pub verify: bool,
-    /// How many backups are left when this one is done, itself among them; `None` keeps all.
+    /// The number of newest backups to keep, including this one; `None` keeps all.
     pub keep: Option<usize>,
 }
 
 impl Default for BackupOptions {
-    /// As fast as it goes, read back by nobody, and none removed.
+    /// No speed limit, no verification, and no backup is removed.
     fn default() -> Self {
         Self { work: Work::new(None), verify: false, keep: None }
     }
 }
 
-/// A backup that was made.
+/// The result of a backup.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Backup {
-    /// What it is made of.
+    /// The manifest of the backup.
     pub manifest: Manifest,
-    /// Segments that were copied.
+    /// Number of segments that were copied.
     pub copied: u64,
-    /// Bytes that were copied.
+    /// Number of bytes that were copied.
     pub copied_bytes: u64,
     /// Numbers of the backups that were removed.
     pub removed: Vec<u64>,
-    /// Numbers of the backups whose manifests are not what was written. While there are any, nothing is removed.
+    /// Numbers of the backups whose manifests are damaged. While there are any, nothing is removed.
     pub unreadable: Vec<u64>,
-    /// The backups up to this number, the last one before this, are of another history of the log: it was set back and has
-    /// gone another way since. They are kept until somebody removes `kept-NUMBER`.
+    /// The backups up to this number, which is that of the previous backup, are of another history of the log: it was restored
+    /// to an earlier state and has other events since. They are kept until an operator removes `kept-NUMBER`.
     pub other_history: Option<u64>,
 }
 
-/// A backup that is there, as far as it can be read.
+/// A backup in a backup storage.
 #[derive(Debug)]
 pub struct BackupEntry {
     /// Its number.
     pub number: u64,
-    /// What it is made of; `Damaged`, if its manifest is not what was written.
+    /// Its manifest; `Damaged` if the manifest is damaged.
     pub manifest: Result<Manifest>,
 }
 
@@ -127,7 +128,7 @@ fn newest(storage: &dyn BackupStorage, names: &[String]) -> Result<(Option<Manif
     Ok((None, unreadable))
 }
 
-/// Reads everything that a backup is made of and compares it with its digests.
+/// Reads all segments of a backup and compares them with their digests.
 ///
 /// # Errors
 /// `Damaged`, naming the object; or if the backup storage cannot be read.
@@ -141,13 +142,13 @@ pub fn verify_backup(storage: &dyn BackupStorage, backup: &Manifest, work: &Work
 }
 
 impl EngineStore {
-    /// Copies the log as it is now to a backup storage: what is there from earlier backups is not copied again. Appends and
-    /// reads continue. It reads and writes for a long time, so call it on a thread of its own; one at a time for each
+    /// Copies the log up to its head to a backup storage. Segments from earlier backups are not copied again. Appends and
+    /// reads continue. It blocks for a long time, so call it on a separate thread, and only once at a time for each
     /// backup storage.
     ///
     /// # Errors
-    /// `Invalid` if the backup storage holds the backups of another log; `Damaged` if the log is; `Unavailable` if one of the
-    /// two cannot be read or written. Then the backups that were there are as they were.
+    /// `Invalid` if the backup storage contains backups of another log or of a longer history; `Damaged` if the log is damaged;
+    /// `Unavailable` if the log or the storage cannot be read or written. Earlier backups are unchanged then.
     pub fn backup(&self, storage: &dyn BackupStorage, options: &BackupOptions) -> Result<Backup> {
         self.check_process()?;
         let log = self.log();
@@ -161,7 +162,7 @@ impl EngineStore {
         for name in names.iter().filter(|name| name.ends_with(storage::ON_ITS_WAY)) {
             storage.remove(name).map_err(Fault::io("remove", name))?;
         }
-        // Before the log is looked at: so the backup has everything that was recorded until then.
+        // Taken before the view: so the backup contains everything that was recorded until then.
         let created_at = SystemClock.now();
         let view = log.view();
         if let Some(longer) = last.as_ref().filter(|last| last.head > view.head) {
@@ -203,9 +204,9 @@ impl EngineStore {
     }
 }
 
-/// Removes all backups but the newest, and then the objects that none of those is made of. Removes none if one
-/// cannot be read, for nobody knows what it needs. Returns the numbers of those that are removed, and that cannot be
-/// read.
+/// Removes all but the newest backups, and then the objects that no remaining backup needs. Removes nothing if a manifest
+/// cannot be read, because the objects that it needs are unknown. Returns the numbers of the removed and of the unreadable
+/// backups.
 fn keep_newest(storage: &dyn BackupStorage, keep: usize) -> Result<(Vec<u64>, Vec<u64>)> {
     let listed = backups(storage)?;
     let unreadable: Vec<u64> =
@@ -233,10 +234,10 @@ fn keep_newest(storage: &dyn BackupStorage, keep: usize) -> Result<(Vec<u64>, Ve
     Ok((old.iter().map(|backup| backup.number).collect(), unreadable))
 }
 
-/// What an object is called that says: the backups up to this number are of another history of the log.
+/// The prefix of an object `kept-NUMBER`: the backups up to this number are of another history of the log.
 const KEPT: &str = "kept-";
 
-/// Writes that the backups up to this number are of another history, so that none of them is removed.
+/// Records that the backups up to this number are of another history, so that none of them is removed.
 fn keep_history(storage: &dyn BackupStorage, number: u64) -> Result<()> {
     let name = format!("{KEPT}{number:06}");
     let text = "The backups up to this number are of another history of the log: it was set back and has gone another way \
@@ -251,12 +252,12 @@ fn kept_up_to(name: &str) -> Option<u64> {
     name.strip_prefix(KEPT)?.parse().ok()
 }
 
-/// A backup under way.
+/// A backup in progress.
 struct Copy<'a> {
     view: View,
     store: StoreId,
     storage: &'a dyn BackupStorage,
-    /// Names of what is in the backup storage.
+    /// Names of the objects in the backup storage.
     there: HashSet<String>,
     work: &'a Arc<Work>,
     copied: u64,
@@ -264,14 +265,14 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// Copies what the storage lacks; returns what the backup is made of, and whether the log is that of the last
-    /// backup, unchanged.
+    /// Copies the segments that the storage lacks. Returns the segments of the backup, and whether the log continues that of
+    /// the last backup.
     fn all(&mut self, last: Option<&Manifest>) -> Result<(Vec<StoredSegment>, bool)> {
-        // One that begins beyond the head was begun while the view was taken: the one that holds the head is the last.
+        // A segment after the head was created while the view was taken: the segment that contains the head is the last.
         let mut segments = self.view.segments().to_vec();
         segments.retain(|segment| segment.base() <= self.view.head.next());
         let is_there = |stored: &StoredSegment| segments.iter().any(|segment| segment.base() == stored.base);
-        // One that had no events yet says nothing of the history: a crash or a restore may have made it again.
+        // Segments without events are not compared with the history: a crash or a restore may have recreated them.
         let with_events =
             || last.iter().flat_map(|last| &last.segments).filter(|stored| stored.last >= stored.base);
         let mut continues = with_events().all(is_there);
@@ -311,8 +312,8 @@ impl Copy<'_> {
         Ok((stored, continues))
     }
 
-    /// Copies the whole of a sealed segment, or of the active one what is below the head. Returns also whether it begins
-    /// with what was copied of it before.
+    /// Copies a whole sealed segment, or the active one up to the head. Also returns whether the segment begins with the bytes
+    /// that were copied from it before.
     fn segment(
         &mut self,
         segment: &Segment,
@@ -362,7 +363,7 @@ impl Copy<'_> {
             self.storage.put(&object, &mut reader, end.byte).map_err(Fault::io("write", &object))?;
             let copied: [u8; 32] = reader.digest.finalize().into();
             if copied != stored.digest {
-                // It was put under the name of what it is not.
+                // The name of the object does not match its contents.
                 self.storage.remove(&object).map_err(Fault::io("remove", &object))?;
                 let problem = "the disk gave other bytes when the segment was read again";
                 return Err(Fault::damaged(name, 0, Some(base), problem).into());
@@ -375,7 +376,7 @@ impl Copy<'_> {
     }
 }
 
-/// By what a sealed segment is known: its header and that of the next one.
+/// The mark that identifies a sealed segment: the digest of its header and that of the next one.
 fn mark(file: &dyn File, next: &dyn File, base: Position) -> Result<String, Fault> {
     let mut digest = Sha256::new();
     for file in [file, next] {
@@ -386,7 +387,7 @@ fn mark(file: &dyn File, next: &dyn File, base: Position) -> Result<String, Faul
     Ok(manifest::hexadecimal(&digest.finalize()))
 }
 
-/// The first bytes of a file, one after the other, with the digest of what was read.
+/// Reads the first bytes of a file in sequence, and computes their digest.
 struct Digested<'a> {
     file: &'a dyn File,
     at: u64,
@@ -418,7 +419,7 @@ mod tests {
     use crate::Options;
     use crate::disk::faulty::FaultyDisk;
 
-    /// A view is taken while a segment begins: what is copied of it is whole.
+    /// If the view is taken while a segment is created, the copy is complete.
     #[test]
     fn a_segment_that_begins_meanwhile_is_no_damage() {
         let options = Options { segment_bytes: 300, ..Options::default() };

@@ -1,15 +1,15 @@
-//! A segment whose header is broken: what its frames are read against.
+//! Finds the origin of the frames in a segment whose header is damaged.
 //!
-//! The checksum of the header is the salt of all checksums in the segment, so no frame is whole without it. It is found in
-//! this order:
+//! The checksum of the header is the salt of all checksums in the segment, so without it no frame can be verified. The salt is
+//! searched in this order:
 //!
-//! - H1  What the log itself says comes first: the header as it is stored, with the fields whose values are known put right, and the
-//!       indexes of runs that end in the segment. It is believed if one whole frame agrees.
-//! - H2  Otherwise the frames tell: the salt follows from any frame, and is believed if the checksums of its records agree.
-//!       A frame counts only where it can stand: positions rise with bytes. Of several salts, the one is right with which
-//!       a header can be made at about the time that the events say.
-//! - H3  If that is none, it is the salt of the frame that begins where the first must; or else of the last frame, behind
-//!       which no data can stand. The data of an event may hold the whole segment of another log.
+//! - H1  From other data of the log: the stored header with the fields whose values are known corrected, and the
+//!       indexes of runs that end in the segment. The salt is accepted if one frame is whole with it.
+//! - H2  From the frames: a salt can be derived from any frame, and is accepted if the checksums of all its records match.
+//!       A frame counts only if its position is possible there: positions rise with offsets. Of several salts, the one
+//!       is used for which a header can be constructed with a creation time near the times in the events.
+//! - H3  If there is no such salt, the salt of the frame at the offset of the first frame; or else of the last frame, after
+//!       which there can be no data. The data of an event may contain a whole segment of another log.
 //!
 //! Next above: `verify` and `repair`; next below: `candidate`, and `salvage`, which reads the frames.
 
@@ -27,52 +27,52 @@ use crate::log::candidate::{Candidates, Found as Looked};
 use crate::log::frame::Origin;
 use crate::log::segment::{End, HEADER_BYTES, SegmentHeader, base_of, file_name, run_of, walk};
 
-/// A segment whose header is broken.
+/// A segment whose header is damaged.
 pub struct Headless<'a> {
-    /// Where the log is.
+    /// The disk of the log.
     pub disk: &'a dyn Disk,
     /// The segment's file.
     pub file: &'a dyn File,
     /// Position of its first event.
     pub base: Position,
-    /// Where the next segment begins, if there is one.
+    /// First position of the next segment, if there is one.
     pub next: Option<Position>,
-    /// Identity of the log, if anything says it.
+    /// Identity of the log, if it is known.
     pub store: Option<StoreId>,
-    /// Recorded time of the last event before it that is known.
+    /// Recorded time of the last known event before the segment.
     pub before: Timestamp,
-    /// Counts what is read beside the file.
+    /// The work to which reads of other files are charged.
     pub work: &'a Arc<Work>,
 }
 
 /// The fields of a segment's header that its frames need.
 pub struct Found {
-    /// What the frames are read against.
+    /// The origin of the frames.
     pub origin: Origin,
-    /// Whether the recorded times that follow from it are known to be the right ones.
+    /// Whether the recorded times computed from it are exact.
     pub exact: bool,
 }
 
-/// The ids of events say to the millisecond when these were made, and they are recorded soon after. The time that
-/// agrees with the salt, which is the checksum of the header, is sought within this many microseconds of what they
-/// say.
+/// The ids of events contain their creation times in milliseconds, and events are recorded soon after that. The creation time of
+/// the segment is searched within this many microseconds of the time estimated from the ids: the salt, which is the checksum of
+/// the header, verifies it.
 const SOUGHT_MICROS: i64 = 1_000_000;
 
-/// How many salts are looked at more closely, if the frames tell of several.
+/// The most salts that are examined further, if the frames yield several.
 const SALTS_MAX: usize = 8;
 
-/// What the frames of one salt say for it.
+/// A candidate salt, with the evidence from its frames.
 #[derive(Clone, Copy, Debug)]
 struct Vote {
     salt: u32,
-    /// Whether one of them begins where the first frame of the segment must.
+    /// Whether one of its frames is at the offset of the segment's first frame.
     is_first: bool,
-    /// Where the last of them ends.
+    /// The end of its last frame.
     end: Spot,
 }
 
 impl Headless<'_> {
-    /// What the frames are read against; `None` if none is whole.
+    /// The origin of the frames; `None` if no frame is whole.
     pub fn origin(&self) -> Result<Option<Found>, Fault> {
         let Some((origin, created_at)) = self.salted()? else { return Ok(None) };
         let found = |created_at, exact| Ok(Some(Found { origin: Origin { created_at, ..origin }, exact }));
@@ -100,12 +100,12 @@ impl Headless<'_> {
         }
     }
 
-    /// The same, but for when the segment was created: so recorded times are right against each other only.
+    /// The origin without the creation time of the segment: only the differences between recorded times are correct.
     pub fn timeless_origin(&self) -> Result<Option<Origin>, Fault> {
         Ok(self.salted()?.map(|(origin, _)| origin))
     }
 
-    /// The salt, in an origin without time, and the time of creation if that is known.
+    /// The salt, in an origin without the creation time, and the creation time if it is known.
     fn salted(&self) -> Result<Option<(Origin, Option<Timestamp>)>, Fault> {
         let origin = |salt| Origin { salt, base: self.base, created_at: Timestamp::from_micros(0) };
         if let Some(header) = self.repaired()? {
@@ -134,7 +134,7 @@ impl Headless<'_> {
         Segment { file: self.file, name, origin, below: self.next }
     }
 
-    /// Time of creation by the first event of a whole frame of this origin; `None` if there is no such frame.
+    /// The creation time estimated from the first event of a whole frame of this origin; `None` if there is no such frame.
     fn first_event(&self, origin: Origin) -> Result<Option<i64>, Fault> {
         let name = file_name(self.base);
         let mut pieces = self.segment(&name, origin).pieces(Spot::start_of(self.base));
@@ -148,14 +148,14 @@ impl Headless<'_> {
         Ok(None)
     }
 
-    /// About when the segment was created, by an event whose time is read as if that had been in 1970.
+    /// An estimate of the segment's creation time, from an event that was read with a creation time of 0.
     fn estimate(&self, event: &RecordedEvent) -> i64 {
         let after = event.recorded_at.as_micros();
         let made_at = made_at(event.id).map_or(i64::MIN, |made_at| made_at.as_micros() - after);
         made_at.max(self.before.as_micros() - after)
     }
 
-    /// The salts of all whole frames that can stand where they do, the likeliest first.
+    /// The salts of all whole frames with possible positions, the most likely first.
     fn votes(&self) -> Result<Vec<Vote>, Fault> {
         let name = file_name(self.base);
         let origin = Origin { salt: 0, base: self.base, created_at: Timestamp::from_micros(0) };
@@ -188,7 +188,7 @@ impl Headless<'_> {
         Ok(votes)
     }
 
-    /// The header as it is stored, with the fields whose values are known put right.
+    /// The stored header, with the fields whose values are known corrected.
     fn repaired(&self) -> Result<Option<SegmentHeader>, Fault> {
         let mut bytes = [0; HEADER_BYTES as usize];
         let name = file_name(self.base);
@@ -196,7 +196,7 @@ impl Headless<'_> {
         Ok(self.store.and_then(|store| SegmentHeader::repaired(&bytes[..count], store, self.base)))
     }
 
-    /// Recorded times of events of the segment, as the next one has them, and indexes.
+    /// Recorded times of events of the segment, from the header of the next segment and from indexes.
     fn times(&self, salt: u32) -> Result<HashMap<Position, Timestamp>, Fault> {
         let mut times = HashMap::new();
         if let Some(next) = self.next
@@ -210,7 +210,7 @@ impl Headless<'_> {
         Ok(times)
     }
 
-    /// What the indexes of runs that end in the segment say of their ends, each with the position of its last event.
+    /// The endings of the runs that end in the segment, from their indexes, each with the position of its last event.
     fn endings(&self) -> Result<Vec<(Position, Ending)>, Fault> {
         let mut endings = Vec::new();
         let cache = Arc::new(BlockCache::new(0));
@@ -227,7 +227,7 @@ impl Headless<'_> {
         Ok(endings)
     }
 
-    /// The time of creation, near the estimate, with which the header has the salt as its checksum.
+    /// The creation time near the estimate with which the checksum of the header is the salt; `None` if there is none.
     fn sought(&self, estimate: i64, salt: u32) -> Result<Option<Timestamp>, Fault> {
         let (Some(store), Some((link, recorded_at))) = (self.store, self.in_front()?) else {
             return Ok(None);
@@ -241,7 +241,7 @@ impl Headless<'_> {
         Ok(near.find(is_it).map(Timestamp::from_micros))
     }
 
-    /// Link and recorded time at the end of the log before this segment, if that is whole.
+    /// Link and recorded time at the end of the previous segment, if that is whole.
     fn in_front(&self) -> Result<Option<(u64, Timestamp)>, Fault> {
         if self.base == Position::FIRST {
             return Ok(Some((0, Timestamp::MIN)));
@@ -261,7 +261,7 @@ impl Headless<'_> {
     }
 }
 
-/// When an id was made, if it says so, as ours do.
+/// The time in an id, if it is a UUID of version 7, as ours are.
 fn made_at(id: EventId) -> Option<Timestamp> {
     let bytes = id.as_bytes();
     let millis = bytes[..6].iter().fold(0, |millis, &byte| millis << 8 | i64::from(byte));

@@ -1,12 +1,13 @@
-//! Migration: the indexes of an earlier version are written again, one run after the other, while the store is in use.
+//! Migration: rewrites the indexes of earlier versions, run by run, while the store is in use.
 //!
-//! - N1  The events of the run are read for what the old index does not know; what it knows is taken from it. So memory holds
-//!       16 bytes an event of one run at most, and a run has at most about eight million.
-//! - N2  The new file is synced before it takes the name of the old one: at any time one of them is there, whole. A migration
-//!       that was stopped or killed continues with the first run that has an old index.
-//! - N3  Nothing waits for it. Reads that use the old index finish with it; the sealer touches no old index.
+//! - N1  Data that the old index lacks is computed from the events of the run; the rest is copied from it. So a migration needs
+//!       at most 16 bytes of memory per event of one run, and a run has at most about eight million events.
+//! - N2  The new file is synced before it replaces the old one: at any time one of them exists and is complete. A migration
+//!       that was stopped or killed resumes with the first run that has an old index.
+//! - N3  Appends and reads do not wait for it. Reads in progress finish with the old index; the sealer does not change old
+//!       indexes.
 //!
-//! Next below: `index` (`renew`) and `seal`, which puts files in their place.
+//! Next below: `index` (`renew`) and `seal`, which creates the files.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -22,18 +23,18 @@ use crate::read::view::{Log, Run, RunIndex, View};
 use crate::store::EngineStore;
 
 impl EngineStore {
-    /// How many indexes are of an earlier version, and of how many events: among these nothing is found by its id alone or by
-    /// its predecessor, until [`migrate`](Self::migrate) has written them again.
+    /// The number of indexes of an earlier version, and the number of events in them: these events cannot be found by id alone
+    /// or by predecessor until [`migrate`](Self::migrate) has rewritten the indexes.
     pub fn old_indexes(&self) -> (usize, u64) {
         let old = old(&self.log().view());
         (old.len(), events(&old))
     }
 
-    /// Writes all indexes of an earlier version again, on this thread, while the store is in use; returns how many. `work` says
-    /// how many events have been read. What is done stays done if it is stopped or killed: the next call continues.
+    /// Rewrites all indexes of an earlier version, while the store is in use; returns their number. It blocks this thread. `work`
+    /// counts the events that are read. If it is stopped or killed, the next call resumes after the last rewritten index.
     ///
     /// # Errors
-    /// `Unavailable` if the disk refuses, if nothing can be written, or if it was told to stop; `Damaged`.
+    /// `Unavailable` if a read or write fails, or if it was stopped; `Unusable` if the store is read-only; `Damaged`.
     pub fn migrate(&self, work: &Work) -> Result<usize> {
         let _one_at_a_time = self.begin_migration()?;
         let mut renewed = 0;
@@ -63,7 +64,7 @@ fn events(runs: &[Arc<FileIndex>]) -> u64 {
     runs.iter().map(|run| run.last().get() - run.base().get() + 1).sum()
 }
 
-/// What the old index of a run does not know, from its events.
+/// Computes the data that the old index of a run lacks, from its events.
 fn read(view: &View, run: &FileIndex, work: &Work) -> Result<Hashes> {
     let mut hashes = Hashes::with_capacity(run.count() as usize);
     let mut stopped = Ok(());

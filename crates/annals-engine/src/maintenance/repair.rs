@@ -1,15 +1,14 @@
-//! Repair: copies what is whole of a damaged log to a new one, and says what it left.
+//! Repair: copies the intact appends of a damaged log to a new log, and reports what was not copied.
 //!
 //! - X1  The source is only read.
-//! - X2  A whole append is copied as it is: its events in their order, with ids, types, data, tags, metadata, the
-//!       recorded time and the key. Only its place is new: positions have no gaps and versions are consecutive, so
-//!       what was after a hole moves up, and every move is reported.
-//! - X3  The new log has an identity of its own: a checkpoint in the old one says nothing of it.
-//! - X4  Whatever is not copied is reported: nothing is left out in silence. The end of the last segment is copied
-//!       as far as the store would show it if it were opened: a torn tail of appends that were never acknowledged
-//!       are not.
+//! - X2  An intact append is copied unchanged: its events in order, with ids, types, data, tags, metadata, the
+//!       recorded time and the key. Only positions and versions change: positions have no gaps and versions are consecutive, so
+//!       events after a gap move up, and each move is reported.
+//! - X3  The new log has its own identity: checkpoints of the old log do not apply to it.
+//! - X4  Everything that is not copied is reported. The last segment is copied as far as the store would show it
+//!       after opening: a torn tail of appends that were never acknowledged is not copied.
 //!
-//! Next below: `salvage` finds what is whole; the store writes it, as any append.
+//! Next below: `salvage` finds the intact frames; the store writes them as ordinary appends.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -39,13 +38,13 @@ use crate::{EngineStore, Options};
 
 mod missing;
 
-/// What a repair reports as it runs.
+/// A report of a running repair.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Note {
-    /// Something was left out.
+    /// Something was not copied.
     Left(Damage),
-    /// These events of a stream were among what was left out, as an index says.
+    /// These events of a stream were not copied, according to an index.
     Gone {
         /// The stream.
         stream: String,
@@ -56,63 +55,63 @@ pub enum Note {
         /// Position of the first.
         position: Position,
     },
-    /// A stream has lost events before this one, and has others behind: from here on its versions are smaller.
+    /// A stream has lost events in the middle: the events after them have smaller versions now.
     Shifted {
         /// The stream.
         stream: StreamId,
-        /// The versions that are lost: the first of them ...
+        /// The first lost version.
         first: Version,
-        /// ... and the last.
+        /// The last lost version.
         last: Version,
-        /// The version that the next event had, which is now `first` less what was lost before.
+        /// The old version of the next event.
         old: Version,
-        /// The version that it has now.
+        /// Its new version: `first` minus the number of versions lost before.
         new: Version,
     },
-    /// These events stand in the new log, in the same order.
+    /// These events were copied to the new log, in the same order.
     Copied {
-        /// Position of the first, as it was.
+        /// Old position of the first.
         first: Position,
-        /// Position of the last, as it was.
+        /// Old position of the last.
         last: Position,
-        /// Position of the first, as it is now.
+        /// New position of the first.
         to: Position,
     },
 }
 
-/// What a repair came to.
+/// The result of a repair.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Repaired {
-    /// Identity of the log that was read, if anything says it.
+    /// Identity of the log that was read, if it is known.
     pub source: Option<StoreId>,
     /// Identity of the new log.
     pub target: Option<StoreId>,
-    /// Appends that were copied.
+    /// Number of appends that were copied.
     pub appends: u64,
-    /// Events that were copied.
+    /// Number of events that were copied.
     pub events: u64,
-    /// Places at which something was left out.
+    /// Number of locations at which something was not copied.
     pub left: u64,
-    /// Events that are known to be lost.
+    /// Number of events that are known to be lost.
     pub lost: u64,
-    /// Whether there may be more that are lost, because nothing says how far the log went.
+    /// Whether more events may be lost, because the end of the log is unknown.
     pub more_lost: bool,
-    /// Events that have another position now.
+    /// Number of events that have a new position.
     pub moved: u64,
-    /// Streams that are known to have lost events.
+    /// Number of streams that are known to have lost events.
     pub streams: u64,
 }
 
-/// How much is on its way to the new store at once.
+/// The most bytes and appends that are passed to the new store at a time.
 const BATCH_BYTES: usize = 4 << 20;
 const BATCH_APPENDS: usize = 512;
 
-/// Copies what is whole of the log on one disk to a new log on another, which must be empty. It works for a long
-/// time without giving way to other tasks.
+/// Copies the intact appends of the log on one disk to a new log on another disk, which must be empty. It runs for a long
+/// time without yielding to other tasks.
 ///
 /// # Errors
-/// If the source cannot be listed, or the target not written; or what `report` answers.
+/// If the source cannot be listed or the target cannot be written, or if `report` returns an error.
 pub async fn repair_disk(
     source: &dyn Disk,
     target: Arc<dyn Disk>,
@@ -128,7 +127,7 @@ pub async fn repair_disk(
         metadata_bytes_max: usize::MAX,
         ..Limits::default()
     };
-    // Appends go through the queue of the writer, which keeps them in order.
+    // The queue of the writer keeps the appends in order.
     let (clock_of_store, callers_may_wait) = (clock.clone(), false);
     let options = Options {
         segment_bytes,
@@ -159,7 +158,7 @@ pub async fn repair_disk(
     Ok(done)
 }
 
-/// The machine's clock, but never before the event that is copied: its recorded time must be taken as it is.
+/// The system clock, but never before the newest copied event: so the store accepts recorded times in the future unchanged.
 struct NotBefore(AtomicI64);
 
 impl Clock for NotBefore {
@@ -168,23 +167,23 @@ impl Clock for NotBefore {
     }
 }
 
-/// A repair under way.
+/// A repair in progress.
 struct Copy<'a> {
     source: &'a dyn Disk,
     store: EngineStore,
     clock: Arc<NotBefore>,
     report: &'a mut (dyn FnMut(Note) -> std::io::Result<()> + Send),
     done: Repaired,
-    /// Whole appends that are not written yet.
+    /// Intact appends that are not written yet.
     batch: Vec<Vec<RecordedEvent>>,
     batch_bytes: usize,
-    /// The events that were copied last, all moved by as much: first, last, and where the first is now.
+    /// The latest copied events that moved by the same distance: old positions of the first and last, new position of the first.
     run: Option<(Position, Position, Position)>,
-    /// By how much the versions of a stream are smaller now; also of streams that end with what was lost.
+    /// By how much the versions of a stream decreased; it also has the streams of which only the end was lost.
     shifts: HashMap<StreamId, u64>,
-    /// Positions of events that are lost, whose streams are not reported yet.
+    /// Positions of lost events whose streams are not reported yet.
     lost: Vec<Range<Position>>,
-    /// Whether the last segment says that another one follows.
+    /// Whether the last segment has an end mark.
     continues: bool,
 }
 
@@ -217,7 +216,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Says what is missing at the end of the log.
+    /// Reports what is missing at the end of the log.
     fn end(&mut self, names: &[String], segments: usize, expected: Position) -> Result<()> {
         let whole = if self.continues {
             let problem = "the segment is gone; the one before it says that it was there";
@@ -230,7 +229,7 @@ impl Copy<'_> {
             self.left(&location.file, location.offset, expected, problem, Lost::Rest { first: expected })?;
             return missing::report(self);
         }
-        // A file that is broken says nothing.
+        // A corrupt file is ignored.
         let known = durable::read(self.source, names, self.done.source).ok().flatten();
         if let Some(known) = known.filter(|known| known.position >= expected) {
             let problem = format!("the log was durable up to position {}", known.position);
@@ -241,7 +240,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// The identity of the log: as its file says, or else the first header that is whole.
+    /// The identity of the log, from its file or else from the first valid header.
     fn identity(&self, names: &[String], bases: &[Position]) -> Option<StoreId> {
         let of_headers = || {
             bases.iter().find_map(|&base| {
@@ -252,7 +251,7 @@ impl Copy<'_> {
         identity::read(self.source, names).ok().flatten().or_else(of_headers)
     }
 
-    /// A segment's file as far as it counts, and what its frames are read against; `None` if no frame of it can be
+    /// The file of a segment, up to the end of the part to copy, and the origin of its frames; `None` if no frame of it can be
     /// copied.
     fn open(
         &mut self,
@@ -299,7 +298,7 @@ impl Copy<'_> {
         Ok(Some((file, segment.origin)))
     }
 
-    /// Copies what is whole of a segment; returns the position behind the last event.
+    /// Copies the intact appends of a segment; returns the position after the last event.
     async fn segment(
         &mut self,
         base: Position,
@@ -336,13 +335,13 @@ impl Copy<'_> {
             let lost = next.map_or(Lost::Rest { first: end.next }, |_| Lost::Nothing);
             self.left(&name, end.byte, end.next, problem, lost)?;
         }
-        // It may have been read twice.
+        // Parts may have been read twice: set the progress to the end.
         work.set_done(done + end.byte);
         work.stopped()?;
         Ok(end.next)
     }
 
-    /// Takes down what is left out.
+    /// Records and reports something that is not copied.
     fn left(
         &mut self,
         file: &str,
@@ -367,7 +366,7 @@ impl Copy<'_> {
         (self.report)(note).map_err(|error| Error::Unavailable(Box::new(error)))
     }
 
-    /// Enqueues a whole append, and writes the batch when it is large enough.
+    /// Adds an intact append to the batch, and writes the batch when it is large enough.
     async fn enqueue(&mut self, events: Vec<RecordedEvent>) -> Result<()> {
         self.batch_bytes +=
             events.iter().map(|event| event.data.len() + size_of::<RecordedEvent>()).sum::<usize>();
@@ -379,7 +378,7 @@ impl Copy<'_> {
         }
     }
 
-    /// Writes the appends that were taken, all at once and in their order.
+    /// Writes the appends of the batch, concurrently and in order.
     async fn flush(&mut self) -> Result<()> {
         self.batch_bytes = 0;
         let batch = std::mem::take(&mut self.batch);
@@ -406,7 +405,7 @@ impl Copy<'_> {
         self.left("log", 0, first, problem, Lost::Events { first, last })
     }
 
-    /// Takes down where the events of an append are now.
+    /// Records the new positions and versions of the events of an append.
     fn copied(&mut self, events: &[RecordedEvent], appended: &Appended) -> Result<()> {
         self.done.appends += 1;
         self.done.events += events.len() as u64;
@@ -423,7 +422,7 @@ impl Copy<'_> {
                 self.run = Some((first, last, appended.first));
             }
         }
-        // The newest version of each stream says how far its versions have moved: within an append they do not.
+        // Within an append the versions of a stream stay consecutive, so its newest version shows the shift.
         let mut of_streams: HashMap<&StreamId, (Version, u64)> = HashMap::new();
         for event in events {
             of_streams.entry(&event.stream).or_insert((event.version, 0)).1 += 1;
@@ -451,17 +450,17 @@ impl Copy<'_> {
     }
 }
 
-/// Added to the report if the recorded times of a segment's events cannot be known.
+/// Added to the report if the recorded times of a segment's events are not exact.
 const NOT_EXACT: &str = ", and nothing says when it was created: the recorded times of its events are estimated by the \
                          ids of events and by the times in front; those within the segment are right against each other";
 
-/// The part of the last segment that the store would show if it were opened; all of it, if it would not open.
+/// The part of the last segment that the store would show after opening; all of it, if opening would fail.
 fn shown(segment: &Segment, work: &Arc<Work>) -> Result<Arc<dyn File>, Fault> {
     let from = End::start_of(&segment.header);
     let whole = walk(&*segment.file, &segment.header, from, Position::MAX, |_| Ok(()))
         .and_then(|end| Ok((torn_tail_end(segment, &end)?, end)));
     match whole {
-        // A mark of the end is no part of what is shown, and says that something is missing.
+        // An end mark in the last segment means that the next one is missing. Keep it in the file that is read.
         Ok((_, end)) if end.finished => Ok(segment.file.clone()),
         Ok((_, end)) => Ok(Arc::new(Watched::beginning(segment.file.clone(), end.byte, work))),
         Err(Fault::Damaged { .. }) => Ok(segment.file.clone()),
@@ -469,7 +468,7 @@ fn shown(segment: &Segment, work: &Arc<Work>) -> Result<Arc<dyn File>, Fault> {
     }
 }
 
-/// The append that writes these events once more.
+/// An append that writes these events again.
 fn append_of(events: &[RecordedEvent]) -> Append {
     let writes = events.iter().map(|event| Write { stream: event.stream.clone(), event: event.to_new() });
     let mut append = Append::new();
@@ -479,14 +478,14 @@ fn append_of(events: &[RecordedEvent]) -> Append {
     append
 }
 
-/// Begins all of them in their order, and waits for all. An append is in the queue of the writer once it was polled.
+/// Starts all futures in order, and waits for all of them. An append is in the queue of the writer after its first poll.
 async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut waiting: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
     let mut outputs: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
     let mut begun = false;
     let mut done = 0;
     std::future::poll_fn(|context| {
-        // At first all are begun; then they are answered in their order, so the first that waits tells of all.
+        // First poll all of them once. After that they complete in order, so polling stops at the first pending one.
         while done < waiting.len() || !begun {
             for (index, future) in waiting.iter_mut().enumerate().skip(done) {
                 if outputs[index].is_none()

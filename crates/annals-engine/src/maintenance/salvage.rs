@@ -1,13 +1,13 @@
-//! What is whole in a segment that is damaged: over a broken frame to the next whole one.
+//! Finds the whole frames of a damaged segment: skips a broken frame and resumes at the next whole one.
 //!
-//! - V1  A frame is taken whole or not at all, as everywhere (F2 of `frame`).
-//! - V2  Positions only rise: bytes that were a frame of this segment once more, as the data of an event, say
-//!       positions that are behind, and are passed over.
+//! - V1  A frame is accepted whole or not at all, as everywhere (F2 of `frame`).
+//! - V2  Positions only rise: a copy of a frame of this segment, stored as the data of an event, has a position that is too
+//!       low, and is skipped.
 //! - V3  Bytes within a whole record or frame are data, whatever they look like.
-//! - V4  The work grows with the bytes of the segment: see `candidate`.
+//! - V4  The work is linear in the bytes of the segment: see `candidate`.
 //!
-//! Knows the bytes of frames only by `frame`. A segment whose header is broken is read with what `headless` finds. Next
-//! above: `verify`, which says what is lost, and `repair`, which copies the rest.
+//! Decodes frames only through `frame`. If the header of the segment is damaged, `headless` finds its origin. Next
+//! above: `verify`, which reports what is lost, and `repair`, which copies the rest.
 
 use annals_core::{Position, RecordedEvent};
 
@@ -19,86 +19,86 @@ use crate::log::segment::{BlockReader, HEADER_BYTES};
 
 /// A whole frame.
 pub struct Whole {
-    /// Where it begins.
+    /// Its start.
     begin: Spot,
-    /// Where the next one begins.
+    /// Its end.
     end: Spot,
-    /// What it marks, if it has no events.
+    /// The meaning of the frame, if it has no events.
     pub mark: Option<Mark>,
     /// Its events, each with its first byte.
     pub events: Vec<(RecordedEvent, u64)>,
 }
 
-/// Bytes in the place of a frame, or a frame that is not the next one.
+/// Bytes that are not a whole frame, or missing positions before the next frame.
 #[derive(Clone, Debug)]
 pub struct Gap {
-    /// Where it begins.
+    /// Its first byte.
     pub byte: u64,
-    /// The position that should stand there.
+    /// The position that was expected there.
     pub first: Position,
-    /// What is wrong there.
+    /// A description of the damage.
     pub problem: String,
-    /// The position of the next whole frame: what is between is lost.
+    /// The position of the next whole frame: the events before it are lost.
     pub next: Position,
 }
 
-/// What a segment is made of.
+/// A part of a segment.
 pub enum Piece {
-    /// A frame that is whole.
+    /// A whole frame.
     Whole(Whole),
-    /// None, up to the next one.
+    /// A gap up to the next whole frame.
     Gap(Gap),
 }
 
-/// A segment as it is read here.
+/// A segment to salvage.
 #[derive(Clone, Copy)]
 pub struct Segment<'a> {
     /// Its file.
     pub file: &'a dyn File,
     /// The file's name.
     pub name: &'a str,
-    /// What its frames are read against.
+    /// The origin of its frames.
     pub origin: Origin,
-    /// All of its positions are below this one.
+    /// All of its positions are below this one, if it is known.
     pub below: Option<Position>,
 }
 
-/// Where the pieces of a segment begin, or end.
+/// A boundary between pieces of a segment.
 #[derive(Clone, Copy, Debug)]
 pub struct Spot {
-    /// The byte.
+    /// The offset in the file.
     pub byte: u64,
-    /// Position of the event that comes next.
+    /// Position of the next event.
     pub next: Position,
 }
 
 impl Spot {
-    /// Where the first frame of a segment begins.
+    /// The start of the first frame of a segment.
     pub fn start_of(base: Position) -> Self {
         Self { byte: HEADER_BYTES, next: base }
     }
 }
 
-/// The pieces of a segment, one after the other.
+/// Iterates over the pieces of a segment.
 pub struct Pieces<'a> {
     segment: Segment<'a>,
     /// Reads whole frames.
     frames: BlockReader<'a>,
-    /// Finds what may be frames; made when it is needed.
+    /// Finds candidates for frames; created at the first gap.
     candidates: Option<Candidates<'a>>,
     at: Spot,
-    /// A frame that was found behind a gap.
+    /// The frame that was found after a gap.
     found: Option<Whole>,
 }
 
 impl<'a> Segment<'a> {
-    /// What the segment is made of from a frame on. Ends behind the last whole frame, wherever that is.
+    /// The pieces of the segment from a boundary on, up to the end of the last whole frame.
     pub fn pieces(self, from: Spot) -> Pieces<'a> {
         let frames = BlockReader::new(self.file, self.name, self.origin);
         Pieces { segment: self, frames, candidates: None, at: from, found: None }
     }
 
-    /// Whether a frame can have its place behind everything below `next` (V2).
+    /// Whether a frame can follow the events below `next` (V2).
     pub fn may_stand(&self, header: &Header, next: Position) -> bool {
         let end = header.first.get().saturating_add(u64::from(header.count));
         let limit = self.below.map_or(next.get().saturating_add(u64::from(u32::MAX)), Position::get);
@@ -107,12 +107,12 @@ impl<'a> Segment<'a> {
 }
 
 impl Pieces<'_> {
-    /// Where the pieces so far end.
+    /// The end of the pieces so far.
     pub fn at(&self) -> Spot {
         self.at
     }
 
-    /// The next piece; none behind the last whole frame.
+    /// The next piece; `None` after the last whole frame.
     pub fn next(&mut self) -> Result<Option<Piece>, Fault> {
         if let Some(whole) = self.found.take() {
             self.at = whole.end;
@@ -140,7 +140,7 @@ impl Pieces<'_> {
         Ok(Some(Piece::Gap(Gap { byte: at.byte, first: at.next, problem, next: begin.next })))
     }
 
-    /// The first whole frame behind this place.
+    /// The first whole frame after this boundary.
     fn behind(&mut self, after: Spot) -> Result<Option<Whole>, Fault> {
         let Segment { file, name, origin, .. } = self.segment;
         let mut candidates = match self.candidates.take() {
@@ -165,7 +165,7 @@ impl Pieces<'_> {
         Ok(found)
     }
 
-    /// The whole frame at this byte, or why there is none.
+    /// The whole frame at this byte, or the problem if there is none.
     fn frame(&mut self, byte: u64, next: Position) -> Result<Result<Whole, String>, Fault> {
         let Some((bytes, header)) = self.frames.frame(byte)? else {
             return Ok(Err("a frame is broken".to_owned()));

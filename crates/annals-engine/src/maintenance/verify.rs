@@ -1,17 +1,17 @@
 //! Verification: reads the whole log and checks everything that can be checked.
 //!
-//! Every frame's and record's checksum, every position, every stream's versions, that recorded times never
-//! decrease, that segments follow each other, the digest of the log, and each index: whatever is in the log must be
-//! found by it. Damage is reported with its location and with what is lost, and what is after it is checked too.
+//! It checks the checksums of all frames and records, positions, the versions of streams, that recorded times do not
+//! decrease, that segments follow each other, the digest of the log, and that each index contains all events of its run.
+//! Damage is reported with its location and with what is lost, and the log after it is checked too.
 //!
-//! - W1  A store that is open is verified while it is written to: sealed segments whole, the active one up to the
+//! - W1  An open store is verified while it is written to: sealed segments as a whole, the active one up to the
 //!       head. Nothing is locked, and appends do not wait.
-//! - W2  No more is read than `Work` allows.
-//! - W3  A pass that is stopped, or killed, resumes at the end of a segment: what it knew until then is in a derived
-//!       file beside the log (`progress`), with the newest version of each stream. That is 16 bytes a stream on
+//! - W2  Reads are limited to the rate of `Work`.
+//! - W3  A pass that is stopped or killed resumes at the end of a segment: its state is in a derived
+//!       file beside the log (`progress`), with the newest version of each stream. That is 16 bytes per stream on
 //!       disk, and about twice that in memory while it runs.
 //!
-//! Next below: `pass` (the checks), then `segment::walk` and, behind damage, `salvage`.
+//! Next below: `pass` (the checks), then `segment::walk` and, after damage, `salvage`.
 
 use std::fmt;
 use std::path::Path;
@@ -30,7 +30,7 @@ mod pass;
 mod progress;
 mod runs;
 
-/// What a verification looked at and found.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verification {
     /// Identity of the log, if it has a segment.
@@ -45,34 +45,34 @@ pub struct Verification {
     pub bytes: u64,
     /// Indexes compared with the log.
     pub indexes: u64,
-    /// Digest of the whole log, in hexadecimal; nothing behind damage, or if it has no segment.
+    /// Digest of the whole log, in hexadecimal; empty if there is damage, or if the log has no segment.
     pub digest: String,
-    /// Position of the last event that was looked at.
+    /// Position of the last event that was checked.
     pub head: Position,
-    /// What is wrong. Empty if the store is whole.
+    /// The damage that was found. Empty if the store is intact.
     pub damage: Vec<Damage>,
-    /// The position at which this run went on with an earlier one; the figures above are of both.
+    /// The position at which an earlier pass was resumed; the figures above include that pass.
     pub resumed: Option<Position>,
-    /// Whether the end was reached: a pass that was stopped says nothing of the rest.
+    /// Whether the end was reached. If not, the rest of the log was not checked.
     pub finished: bool,
 }
 
-/// Something that is wrong.
+/// Damage that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Where.
+    /// The location.
     pub location: Location,
-    /// What is wrong there.
+    /// A description.
     pub problem: String,
-    /// What is lost by it.
+    /// The events that are lost because of it.
     pub lost: Lost,
 }
 
-/// What is lost by damage.
+/// The events that are lost because of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lost {
-    /// No event: what is damaged can be made again from what is there.
+    /// No event is lost by this damage itself.
     Nothing,
     /// These events.
     Events {
@@ -81,20 +81,20 @@ pub enum Lost {
         /// Position of the last.
         last: Position,
     },
-    /// The end of the log: nothing is left that says how far it went.
+    /// The end of the log; the number of events is unknown.
     Rest {
-        /// Position of the first event that is lost.
+        /// Position of the first lost event.
         first: Position,
     },
 }
 
 impl Lost {
-    /// The events from `first` up to the one before `next`, which may be none.
+    /// The events from `first` up to the one before `next`; `Nothing` if there are none.
     pub(crate) fn between(first: Position, next: Position) -> Self {
         if first < next { Self::Events { first, last: next.previous() } } else { Self::Nothing }
     }
 
-    /// How many events, if that is known.
+    /// Number of events; `None` if it is unknown.
     pub fn count(&self) -> Option<u64> {
         match self {
             Self::Nothing => Some(0),
@@ -125,40 +125,40 @@ impl fmt::Display for Lost {
     }
 }
 
-/// Called with each damage that is found.
+/// A callback for damage that is found.
 pub type OnDamage = Arc<dyn Fn(&Damage) + Send + Sync>;
 
-/// How a store is verified.
+/// The options of a verification.
 #[derive(Clone)]
 pub struct VerifyOptions {
     /// Speed limit, progress and cancellation of the pass.
     pub work: Arc<Work>,
-    /// Whether to resume where an earlier pass stopped, if one did.
+    /// Whether to resume an earlier pass that was stopped, if there is one.
     pub resume: bool,
-    /// Called with the damage as soon as the segment is done in which it was found; a pass may take days.
+    /// Called for the damage in a segment when that segment is done; a pass may take days.
     pub on_damage: Option<OnDamage>,
 }
 
 impl Default for VerifyOptions {
-    /// From the beginning, as fast as it goes.
+    /// From the beginning, without a speed limit.
     fn default() -> Self {
         Self { work: Work::new(None), resume: false, on_damage: None }
     }
 }
 
-/// A pass that reached the end, as it is remembered.
+/// The record of the last pass that reached the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastPass {
     /// When it ended.
     pub finished_at: Timestamp,
-    /// Position of the last event that it looked at.
+    /// Position of the last event that it checked.
     pub head: Position,
-    /// In how many places something was wrong.
+    /// Number of damages that it found.
     pub damage: u64,
 }
 
 /// Checks every checksum, position, version, digest and index of the store in this directory, which no process
-/// may have open. Changes nothing, but remembers how far it came in a file beside the log.
+/// may have open. Changes nothing in the log; writes only derived files beside it: its progress, and how far the log is durable.
 ///
 /// # Errors
 /// If the directory is not a store, is in use, or cannot be read.
@@ -167,7 +167,7 @@ pub fn verify_with(directory: impl AsRef<Path>, options: &VerifyOptions) -> Resu
     verify_disk_with(&*disk, options)
 }
 
-/// As [`verify_with`], from the beginning. `progress` is called with the bytes read and the bytes in all.
+/// Like [`verify_with`], from the beginning. `progress` is called once at the end, with the bytes read and their total.
 ///
 /// # Errors
 /// As [`verify_with`].
@@ -176,7 +176,7 @@ pub fn verify(directory: impl AsRef<Path>, progress: &mut dyn FnMut(u64, u64)) -
     verify_disk(&*disk, progress)
 }
 
-/// As [`verify`], on any disk.
+/// Like [`verify`], on any disk.
 ///
 /// # Errors
 /// If the disk cannot be read.
@@ -188,7 +188,7 @@ pub fn verify_disk(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Resul
     Ok(found)
 }
 
-/// As [`verify_with`], on any disk.
+/// Like [`verify_with`], on any disk.
 ///
 /// # Errors
 /// If the disk cannot be read.
@@ -206,8 +206,7 @@ pub fn verify_disk_with(disk: &dyn Disk, options: &VerifyOptions) -> Result<Veri
     Ok(found)
 }
 
-/// The last pass over the store in this directory that reached the end, as far as it is remembered; also while a
-/// process has the store open.
+/// The last pass over the store in this directory that reached the end, if one is recorded. A process may have the store open.
 ///
 /// # Errors
 /// If the directory is not a store, or cannot be read.
@@ -218,8 +217,8 @@ pub fn last_pass(directory: impl AsRef<Path>) -> Result<Option<LastPass>> {
 }
 
 impl EngineStore {
-    /// Checks what [`verify_with`] checks while the store is open and written to, up to the head. It reads for a
-    /// long time and waits where it must not go faster, so call it on a thread of its own; one pass at a time.
+    /// Like [`verify_with`], while the store is open and written to: checks the log up to the head. It blocks for a long
+    /// time, so call it on a separate thread, and run one pass at a time.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -237,7 +236,7 @@ impl EngineStore {
         Ok(found)
     }
 
-    /// The last pass that reached the end, as far as it is remembered.
+    /// The last pass that reached the end, if one is recorded.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -246,7 +245,7 @@ impl EngineStore {
     }
 }
 
-/// The log of a store that nobody has open.
+/// The extent of the log of a store that is not open.
 fn closed(disk: &dyn Disk) -> Result<pass::Extent, Fault> {
     let names = disk.list().map_err(Fault::io("list", "the log"))?;
     let mut bases: Vec<Position> = names.iter().filter_map(|name| base_of(name)).collect();
@@ -254,7 +253,7 @@ fn closed(disk: &dyn Disk) -> Result<pass::Extent, Fault> {
     Ok(pass::Extent { bases, head: None })
 }
 
-/// The disk of a store that nobody has open; to read, if it cannot be written.
+/// Opens the disk of a store that no process has open; read-only if it cannot be written.
 fn look_at(directory: &Path) -> Result<Box<dyn Disk>> {
     let name = directory.display().to_string();
     if !directory.join("log").is_dir() {

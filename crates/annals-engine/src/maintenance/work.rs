@@ -1,8 +1,8 @@
-//! Long work under way: its progress, its speed limit, and whether it is to stop.
+//! Long-running work: its progress, speed limit and cancellation.
 //!
-//! Who starts the work shares a [`Work`] with it and looks at it from anywhere. What the work reads goes through
-//! [`Watched`], a file that counts, waits so that no more is read than allowed, and refuses once the work shall
-//! stop. So the walk over a segment knows of none of this.
+//! The caller shares a [`Work`] with the work it starts, and may use it from any thread. The work reads through
+//! [`Watched`], a file that counts bytes, throttles reads, and returns an error once the work is stopped. So the walk
+//! over a segment does not depend on any of this.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,10 +15,10 @@ use parking_lot::Mutex;
 
 use crate::disk::File;
 
-/// Long work under way, shared by the one who does it and those who watch it.
+/// Long-running work, shared by the thread that does it and those that watch it.
 #[derive(Debug)]
 pub struct Work {
-    /// Bytes a second; 0 if there is no limit.
+    /// Bytes per second; 0 means no limit.
     rate: AtomicU64,
     done: AtomicU64,
     total: AtomicU64,
@@ -27,11 +27,11 @@ pub struct Work {
     next: Mutex<Instant>,
 }
 
-/// At most this long is slept before it is looked whether to stop.
+/// The longest sleep between checks for cancellation.
 const NAP: Duration = Duration::from_millis(20);
 
 impl Work {
-    /// Work that may read this many bytes a second; without a limit if `None`.
+    /// Work that may read `rate` bytes per second; `None` means no limit.
     pub fn new(rate: Option<u64>) -> Arc<Self> {
         Arc::new(Self {
             rate: AtomicU64::new(rate.unwrap_or(0)),
@@ -42,23 +42,23 @@ impl Work {
         })
     }
 
-    /// Bytes that are done, of how many in all; of a migration, events. Both may grow.
+    /// The bytes (for a migration, the events) that are done, and their total. Both may grow.
     pub fn progress(&self) -> (u64, u64) {
         let done = self.done.load(Ordering::Relaxed);
         (done, self.total.load(Ordering::Relaxed).max(done))
     }
 
-    /// The work shall stop at the next read.
+    /// Stops the work at its next read.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the work shall stop.
+    /// Whether the work was stopped.
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Set when the work shall stop.
+    /// The flag that is set when the work is stopped.
     pub(crate) fn stop_flag(&self) -> &AtomicBool {
         &self.stop
     }
@@ -78,13 +78,13 @@ impl Work {
     /// Waits until this many bytes may be read.
     ///
     /// # Errors
-    /// If the work shall stop.
+    /// If the work was stopped.
     pub(crate) fn spend(&self, bytes: u64) -> io::Result<()> {
         let rate = self.rate.load(Ordering::Relaxed);
         if rate > 0 {
             let begin = {
                 let mut next = self.next.lock();
-                // What was not used before is not saved up.
+                // Unused time is not accumulated.
                 let begin = (*next).max(Instant::now());
                 *next = begin + Duration::from_secs_f64(bytes as f64 / rate as f64);
                 begin
@@ -96,11 +96,11 @@ impl Work {
                 std::thread::sleep(left.min(NAP));
             }
         }
-        // Not `Interrupted`, upon which many a reader would try again.
+        // Not `Interrupted`, on which many readers retry.
         self.stopped().map_err(io::Error::other)
     }
 
-    /// An error, if the work shall stop.
+    /// Returns an error if the work was stopped.
     pub(crate) fn stopped(&self) -> Result<(), Stopped> {
         if self.is_stopped() { Err(Stopped) } else { Ok(()) }
     }
@@ -117,19 +117,19 @@ impl From<Stopped> for Error {
     }
 }
 
-/// A file, or the beginning of one, as some work reads it.
+/// A file, or the beginning of one, that is read as part of some work.
 pub struct Watched {
     file: Arc<dyn File>,
-    /// The file seems to end here, if it does not end before.
+    /// Readers see the end of the file here, or earlier if the file is shorter.
     end: u64,
     work: Arc<Work>,
-    /// Up to where it was read.
+    /// The offset up to which it was read.
     seen: AtomicU64,
-    /// The first bytes of the sectors that the disk would not read.
+    /// The first bytes of the unreadable sectors.
     unreadable: Mutex<BTreeSet<u64>>,
 }
 
-/// What a disk reads or refuses as one.
+/// Bytes that a disk reads, or fails to read, as a unit.
 const SECTOR_BYTES: usize = 4 << 10;
 
 impl Watched {
@@ -143,13 +143,12 @@ impl Watched {
         Self { file, end, work: work.clone(), seen: AtomicU64::new(0), unreadable: Mutex::default() }
     }
 
-    /// The sectors that the disk would not read, by their first byte. They were read as zeros: so the frames that
-    /// lie there are broken, and those around them are not.
+    /// The unreadable sectors, by their first byte. They are read as zeros: so only the frames in them are broken.
     pub fn unreadable(&self) -> Vec<u64> {
         self.unreadable.lock().iter().copied().collect()
     }
 
-    /// Reads what can be read, sector by sector.
+    /// Reads sector by sector, with zeros for the unreadable ones.
     fn read_around(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let length = self.file.length()?;
         let count = usize::try_from(length.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
@@ -214,7 +213,7 @@ mod tests {
             work.spend(100 << 10).unwrap();
         }
         assert!(begun.elapsed() >= Duration::from_millis(190), "{:?}", begun.elapsed());
-        // The next may begin in about a thousand years.
+        // The next read may begin in about 34 years.
         work.spend(u64::MAX >> 14).unwrap();
         let waiting = std::thread::spawn({
             let work = work.clone();
