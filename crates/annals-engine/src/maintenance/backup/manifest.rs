@@ -1,4 +1,4 @@
-//! A manifest: what one backup is made of, as text that people can read, with a checksum of itself.
+//! A manifest: the list of the segments of one backup, as readable text with a checksum.
 //!
 //! ```text
 //! annals backup 1
@@ -8,7 +8,7 @@
 //! head 170000
 //! recorded 2017-04-15T12:59:59.9Z
 //! segment 1 163840 67108712 5f0c… 77aa… 2017-04-15T11:00:00Z      first, last, bytes, SHA-256, mark, recorded time
-//! segment 163841 170000 2523136 0b77… - 2017-04-15T12:59:59.9Z    the one that was written then has no mark
+//! segment 163841 170000 2523136 0b77… - 2017-04-15T12:59:59.9Z    the segment that was active then has no mark
 //! sum 9c1e…                                                        SHA-256 of all lines above
 //! ```
 
@@ -29,15 +29,15 @@ const SEGMENT: &str = "segment-";
 pub struct Manifest {
     /// Identity of the log.
     pub store: StoreId,
-    /// Its number: each backup in a backup storage has the next one.
+    /// Its number: the backups in a backup storage are numbered consecutively.
     pub number: u64,
-    /// When it was begun.
+    /// When the backup was begun.
     pub created_at: Timestamp,
     /// Position of the last event in it.
     pub head: Position,
     /// Recorded time of that event.
     pub recorded_at: Timestamp,
-    /// The segments that it is made of, in order.
+    /// The segments of the backup, in order.
     pub segments: Vec<StoredSegment>,
 }
 
@@ -46,25 +46,25 @@ pub struct Manifest {
 pub struct StoredSegment {
     /// Position of its first event.
     pub base: Position,
-    /// Position of its last event; before the first, if it has none.
+    /// Position of its last event; the position before `base` if it has no event.
     pub last: Position,
-    /// Its bytes.
+    /// Number of its bytes.
     pub bytes: u64,
-    /// Their SHA-256 digest.
+    /// SHA-256 digest of its bytes.
     pub digest: [u8; 32],
-    /// By what it is known, if it was sealed.
+    /// The mark that identifies it, if it was sealed.
     pub mark: Option<String>,
-    /// Recorded time of its last event; of the one before it, if it has none.
+    /// Recorded time of its last event; of the event before the segment if it has none.
     pub recorded_at: Timestamp,
 }
 
 impl Manifest {
-    /// Bytes of all segments.
+    /// Number of bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// Writes it, if none of this number is there.
+    /// Writes the manifest; fails if there is one with this number.
     pub(super) fn write(&self, storage: &dyn BackupStorage) -> Result<(), Fault> {
         let name = name(self.number);
         storage.create(&name, self.text().as_bytes()).map_err(Fault::io("write", &name))
@@ -105,7 +105,7 @@ impl Manifest {
         Some(Self { store, number, created_at, head, recorded_at, segments })
     }
 
-    /// What it says that cannot be: its sum says only that it is as it was written.
+    /// Checks that the values are consistent, which a matching checksum does not guarantee.
     fn check(&self) -> Result<(), &'static str> {
         let mut next = Position::FIRST;
         let mut recorded_at = Timestamp::MIN;
@@ -132,7 +132,7 @@ impl StoredSegment {
         format!("{SEGMENT}{:020}-{}", self.base.get(), &hexadecimal(&self.digest)[..16])
     }
 
-    /// Hands out its bytes, and checks that they are those that were written.
+    /// Calls `each` with its bytes, part by part, and checks their number and digest.
     pub(super) fn read(
         &self,
         storage: &dyn BackupStorage,
@@ -144,7 +144,7 @@ impl StoredSegment {
         let mut is_longer = false;
         let read = storage.get(&name, &mut |part| {
             if bytes + part.len() as u64 > self.bytes {
-                // No more is read, and written, than there should be.
+                // Do not read or write more than the expected bytes.
                 is_longer = true;
                 return Err(std::io::ErrorKind::InvalidData.into());
             }
@@ -191,7 +191,7 @@ pub fn name(number: u64) -> String {
 /// The number in the name of a manifest.
 pub fn number_of(name: &str) -> Option<u64> {
     let number = name.strip_prefix("backup-")?.strip_suffix(".manifest")?.parse().ok()?;
-    // A number has one name.
+    // Accept only the canonical name of a number.
     (self::name(number) == name).then_some(number)
 }
 
@@ -234,7 +234,7 @@ pub fn read(storage: &dyn BackupStorage, number: u64) -> Result<Manifest> {
     }
 }
 
-/// Bytes of a manifest, at the most: it has some 200 a segment.
+/// The most bytes of a manifest: it has about 200 per segment.
 const BYTES_MAX: usize = 256 << 20;
 
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
@@ -250,7 +250,7 @@ fn position(text: &str) -> Option<Position> {
     text.parse::<u64>().ok().map(Position::new)
 }
 
-/// The identity in its written form, with hyphens.
+/// Parses an identity in its text form, with hyphens.
 fn store_id(text: &str) -> Option<StoreId> {
     let bytes: [u8; 16] = bytes_of(&text.replace('-', ""))?.try_into().ok()?;
     Some(StoreId::from_bytes(bytes)).filter(|id| id.to_string() == text)

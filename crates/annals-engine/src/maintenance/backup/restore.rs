@@ -1,14 +1,14 @@
-//! Restore: the log of a backup in a new directory, up to a point.
+//! Restore: copies the log of a backup to a new directory, up to a point.
 //!
-//! - Z1  Every byte is compared with the digest that was taken when it was copied.
-//! - Z2  The log ends with the append that ends at or before the point: an append is there or it is not (G2).
-//! - Z3  Its first segment appears last. Until then what is there does not open: there is an identity, and no
+//! - Z1  Each segment is compared with the digest that was computed when it was copied.
+//! - Z2  The log ends with the last append that ends at or before the point: an append is restored whole or not at all (G2).
+//! - Z3  Its first segment appears last. Until then the directory cannot be opened as a store: there is an identity, and no
 //!       segment that begins the log.
-//!       A segment that another one follows is marked as such, as it was, and the last one is not.
-//! - Z4  It is the same log as before, at an earlier time, with the same identity: its bytes carry that, and every
-//!       digest of them. A checkpoint that has seen more is found out by the event that it remembers.
+//!       Each segment except the last gets an end mark, as in the original log.
+//! - Z4  It is the same log in an earlier state, with the same identity: the segments contain it, and every
+//!       digest covers it. A checkpoint that is ahead of it is detected by the witness that the checkpoint contains.
 //!
-//! Next below: `manifest`, and `segment::walk`, which finds where to cut.
+//! Next below: `manifest`, and `segment::walk`, which finds the byte at which to cut.
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::maintenance::verify::{Verification, VerifyOptions, verify_disk_with};
 use crate::maintenance::work::{Stopped, Work};
 use crate::{EngineStore, Options};
 
-/// Up to where a log is restored.
+/// The point up to which a log is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestorePoint {
     /// Up to this position.
@@ -34,14 +34,14 @@ pub enum RestorePoint {
     Time(Timestamp),
 }
 
-/// How a backup is restored.
+/// The options of a restore.
 #[derive(Clone, Debug)]
 pub struct RestoreOptions {
-    /// The work that this is.
+    /// Speed limit, progress and cancellation of the restore.
     pub work: Arc<Work>,
-    /// Which backup; `None` is the newest.
+    /// Number of the backup; `None` is the newest.
     pub backup: Option<u64>,
-    /// Up to where; `None` restores all of it.
+    /// The point up to which it is restored; `None` restores all of it.
     pub to: Option<RestorePoint>,
 }
 
@@ -52,11 +52,11 @@ impl Default for RestoreOptions {
     }
 }
 
-/// A log that was restored.
+/// The result of a restore.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Restored {
-    /// Identity of the log: the same as before.
+    /// Identity of the log, which is that of the original log.
     pub store: StoreId,
     /// Number of the backup.
     pub backup: u64,
@@ -64,17 +64,17 @@ pub struct Restored {
     pub head: Position,
     /// Recorded time of that event, if there is one.
     pub recorded_at: Option<Timestamp>,
-    /// Bytes that were read from the backup storage.
+    /// Number of bytes that were read from the backup storage.
     pub bytes: u64,
-    /// What the verification of the new log found: that it is whole.
+    /// The verification of the restored log. It found no damage.
     pub verification: Verification,
 }
 
-/// Brings a backup back to a disk, which must be empty; then opens the log, which builds its indexes, and verifies it.
+/// Restores a backup to a disk, which must be empty; then opens the log, which builds its indexes, and verifies it.
 ///
 /// # Errors
-/// `Invalid` if there is no such backup, or if it does not reach that far; `Damaged` if what was read is not what was
-/// written, naming the object; `Unavailable` if the backup storage cannot be read or the disk not written.
+/// `Invalid` if there is no such backup, or if it ends before the point; `Damaged`, with the name of the object, if an object of
+/// the backup is damaged; `Unavailable` if the backup storage cannot be read or the disk cannot be written.
 pub fn restore(
     storage: &dyn BackupStorage,
     disk: Arc<dyn Disk>,
@@ -92,7 +92,7 @@ pub fn restore(
         let last = index + 1 == wanted.len();
         let point = options.to.filter(|_| last);
         match fetch(storage, &*disk, stored, &backup, point, work)? {
-            // A segment that has nothing up to the point is not needed, unless it is the only one.
+            // A segment without events up to the point is not needed, unless it is the only one.
             fetched if fetched.head < stored.base && index > 0 => {
                 let name = on_its_way(stored.base);
                 disk.remove(&name).map_err(Fault::io("remove", &name))?;
@@ -103,7 +103,7 @@ pub fn restore(
             }
         }
     }
-    // From the last to the second, and then the first (Z3).
+    // Rename from the last to the first (Z3).
     for (number, stored) in there.iter().enumerate().rev() {
         let base = stored.base;
         if number + 1 < there.len() {
@@ -116,7 +116,7 @@ pub fn restore(
         disk.rename(&name, &file).map_err(Fault::io("rename", &name))?;
     }
     disk.sync_directory().map_err(Fault::io("sync", "the log"))?;
-    // It is in use now, however old its events are.
+    // The store is in use now, even if its events are old.
     disk.note_use(LastUse::at(SystemClock.now()));
     let store = EngineStore::on(disk.clone(), Options::default())?;
     let (head, id) = (store.log().view().head, store.id());
@@ -149,7 +149,7 @@ pub fn restore(
     })
 }
 
-/// Where a log ends.
+/// The end of a log.
 struct Ended {
     head: Position,
     recorded_at: Timestamp,
@@ -169,7 +169,7 @@ fn chosen(storage: &dyn BackupStorage, number: Option<u64>) -> Result<Manifest> 
     manifest::read(storage, found.ok_or_else(missing)?)
 }
 
-/// The segments that hold the log up to the point, which may be inside the last of them.
+/// The segments that contain the log up to the point, which may be within the last of them.
 fn needed(backup: &Manifest, to: Option<RestorePoint>) -> Result<&[StoredSegment]> {
     let segments = &backup.segments;
     let count = match to {
@@ -196,7 +196,7 @@ fn on_its_way(base: Position) -> String {
     format!("{}.tmp", file_name(base))
 }
 
-/// Copies a segment to the disk, under the name that it has on its way, up to the point.
+/// Copies a segment to the disk under its temporary name, up to the point.
 fn fetch(
     storage: &dyn BackupStorage,
     disk: &dyn Disk,
@@ -208,7 +208,7 @@ fn fetch(
     let name = on_its_way(stored.base);
     let file = disk.create(&name).map_err(Fault::io("create", &name))?;
     let mut at = 0;
-    // Whether it was the disk that failed, and not the backup storage.
+    // Set if the disk failed, and not the backup storage.
     let mut failed: Option<io::Error> = None;
     let copied = stored.read(storage, work, &mut |part| {
         file.write_at(part, at).map_err(|error| {
@@ -231,7 +231,7 @@ fn fetch(
     Ok(end)
 }
 
-/// Cuts a segment at the point.
+/// Truncates a segment at the point.
 fn cut(
     file: &Arc<dyn File>,
     stored: &StoredSegment,
@@ -246,7 +246,7 @@ fn cut(
         RestorePoint::Position(last) => position > last,
         RestorePoint::Time(last) => recorded_at > last,
     };
-    // An append of which one event is beyond the point is beyond it as a whole.
+    // If one event of an append is beyond the point, the whole append is.
     let mut cut = Position::MAX;
     let walk = |until: Position, cut: &mut Position| {
         walk(&**file, &header, End::start_of(&header), until, |frame| {
@@ -267,7 +267,7 @@ fn cut(
     Ok(Ended { head: end.next.previous(), recorded_at: end.recorded_at })
 }
 
-/// Marks the end of a segment that another one follows: so it is seen if that one is lost.
+/// Writes the end mark of a segment that is not the last: so the loss of the next one is detected.
 fn mark_end(disk: &dyn Disk, stored: &StoredSegment) -> Result<(), Fault> {
     let name = on_its_way(stored.base);
     let file = disk.open(&name).map_err(Fault::io("open", &name))?;

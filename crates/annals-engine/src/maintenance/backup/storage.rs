@@ -1,7 +1,7 @@
-//! Where backups lie: objects by name, each written once and as a whole.
+//! The storage of backups: objects by name, each written atomically.
 //!
-//! [`DiskBackupStorage`] is a directory; object storage is one more implementation, outside of this crate, for the engine
-//! talks to no network.
+//! [`DiskBackupStorage`] is a directory. Object storage is another implementation, outside of this crate, because the engine
+//! does no network I/O.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, File, FileDisk};
 
-/// What a name ends with while the object is written.
+/// The suffix of the temporary name under which an object is written.
 pub const ON_ITS_WAY: &str = ".tmp";
-/// What is read or written at once.
+/// Bytes that are read or written at a time.
 const PART_BYTES: usize = 1 << 20;
 
-/// A place for backups. All calls may block.
+/// A storage for the backups of one log. All calls may block.
 pub trait BackupStorage: Send + Sync {
     /// Names of all objects.
     ///
@@ -22,23 +22,23 @@ pub trait BackupStorage: Send + Sync {
     /// If they cannot be listed.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Writes an object of that many bytes, durably, as a whole or not at all; one that is there is replaced. If the
-    /// bytes cannot be read, or are fewer, there is no object.
+    /// Writes an object of `bytes` bytes durably and atomically, replacing an existing one. If the reader fails or returns
+    /// fewer bytes, nothing is changed.
     ///
     /// # Errors
     /// If it cannot be written, or read from the reader.
     fn put(&self, name: &str, reader: &mut dyn Read, bytes: u64) -> io::Result<()>;
 
-    /// Writes a small object in the same way, but only if there is none of this name.
+    /// Writes a small object durably and atomically, but only if there is none of this name.
     ///
     /// # Errors
     /// `AlreadyExists`; or if it cannot be written.
     fn create(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
 
-    /// Hands out the bytes of an object in order.
+    /// Calls `each` with the bytes of an object, part by part, in order.
     ///
     /// # Errors
-    /// `NotFound`; or if it cannot be read; or what `each` answers.
+    /// `NotFound`; or if it cannot be read; or the error of `each`.
     fn get(&self, name: &str, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
 
     /// Removes an object.
@@ -52,20 +52,20 @@ pub trait BackupStorage: Send + Sync {
 pub struct DiskBackupStorage(Arc<dyn Disk>);
 
 impl DiskBackupStorage {
-    /// On this disk.
+    /// The backups on this disk.
     pub fn new(disk: Arc<dyn Disk>) -> Self {
         Self(disk)
     }
 
-    /// In this directory, which is created if need be, to write backups: nobody else may at the same time.
+    /// Opens this directory for writing backups, exclusively. Creates it if it does not exist.
     ///
     /// # Errors
-    /// `WouldBlock` if another process writes backups there; else as the operating system's.
+    /// `WouldBlock` if another process has it open for writing; otherwise as the operating system's.
     pub fn open(directory: &Path) -> io::Result<Self> {
         Ok(Self::new(Arc::new(FileDisk::folder(directory)?)))
     }
 
-    /// In this directory, to read backups, also while another process writes there.
+    /// Opens this directory for reading backups. Another process may be writing to it.
     ///
     /// # Errors
     /// As the operating system's.
@@ -73,7 +73,7 @@ impl DiskBackupStorage {
         Ok(Self::new(Arc::new(FileDisk::reading(directory)?)))
     }
 
-    /// Writes a file under another name and gives it its own when it is durable.
+    /// Writes a file under a temporary name, and renames it when it is durable.
     fn write(&self, name: &str, write: &mut dyn FnMut(&dyn File) -> io::Result<()>) -> io::Result<()> {
         let temporary = format!("{name}{ON_ITS_WAY}");
         let written = self.0.create(&temporary).and_then(|file| {
@@ -81,7 +81,7 @@ impl DiskBackupStorage {
             file.sync()
         });
         written.and_then(|()| self.0.rename(&temporary, name)).inspect_err(|_| {
-            // What cannot be removed now is removed by the next backup.
+            // If this fails, the next backup removes the file.
             let _ = self.0.remove(&temporary);
         })?;
         self.0.sync_directory()

@@ -1,7 +1,7 @@
-//! Of which streams the events were that are lost, as far as the indexes know.
+//! Reports the streams of lost events, as far as the indexes contain them.
 //!
-//! An index is looked through once for each segment in which something is lost, however much that is. What it does not
-//! contain, or all of it if it is broken, is reported all the same: as lost positions.
+//! An index is searched once per segment with lost events, independent of their number. Events that it does not
+//! contain, or all of them if it is damaged, are still reported as lost positions.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::error::Fault;
 use crate::index::{BlockCache, FileIndex, Index, Postings};
 use crate::log::segment::run_of;
 
-/// Bytes of index blocks that are kept in memory.
+/// Size of the block cache, in bytes.
 const CACHE_BYTES: usize = 8 << 20;
-/// Streams that are looked at at once.
+/// Streams that are read from an index at a time.
 const STREAMS: usize = 256;
 
-/// Reports the streams of the events that were lost since the last report.
+/// Reports the streams of the lost events in `copy.lost`, and clears that list.
 pub fn report(copy: &mut Copy<'_>) -> Result<()> {
     let lost = std::mem::take(&mut copy.lost);
     let (Some(first), Some(last)) =
@@ -29,10 +29,10 @@ pub fn report(copy: &mut Copy<'_>) -> Result<()> {
     let names = copy.source.list().map_err(Fault::io("list", "the log"))?;
     let runs = names.into_iter().filter_map(|name| Some((run_of(&name)?, name)));
     let mut runs: Vec<_> = runs.filter(|((from, to), _)| *from < last && *to >= first).collect();
-    // Of those that begin at one place, the longest comes first.
+    // Of runs that begin at the same position, the longest comes first.
     runs.sort_unstable_by_key(|((from, to), _)| (*from, std::cmp::Reverse(*to)));
     let cache = Arc::new(BlockCache::new(CACHE_BYTES));
-    // In order, and apart: each place is looked for in them by halving.
+    // Sort and merge the ranges, for binary search.
     let mut lost = lost;
     lost.sort_unstable_by_key(|lost| lost.start);
     lost.dedup_by(|next, before| {
@@ -56,13 +56,13 @@ pub fn report(copy: &mut Copy<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Reports which streams an index has at these positions.
+/// Reports the streams that an index has at these positions.
 fn look_through(copy: &mut Copy<'_>, index: &FileIndex, parts: &[Range<Position>]) -> Result<()> {
     if parts.is_empty() {
         return Ok(());
     }
     let mut after = None;
-    // An index that is broken names fewer streams: what is lost is reported all the same.
+    // A damaged index returns fewer streams; the positions are reported in any case.
     while let Ok(streams) = index.streams_after(after.as_deref(), STREAMS)
         && !streams.is_empty()
     {
@@ -84,7 +84,7 @@ fn of_stream(
     let place = |position: Position| (position.get() - index.base().get()) as u32;
     let end = parts.iter().map(|part| place(part.end)).max().unwrap_or(0);
     let Ok(places) = index.places(postings, 0..end) else { return Ok(()) };
-    // Both are in order, so the work grows with the events of the stream, not with the parts.
+    // Places and parts are sorted, so the work grows with the events of the stream, not with the number of parts.
     let mut from = 0;
     while from < places.len() {
         let part = &parts[parts.partition_point(|part| place(part.end) <= places[from])];

@@ -1,7 +1,7 @@
 //! One pass over the log: the checks, segment by segment.
 //!
-//! What is found in a segment is added to the rest when the segment is done, so a pass that is stopped in the
-//! middle of one begins with that segment again. Next below: `segment::walk`; `salvage` behind damage; `runs`
+//! The findings in a segment are added to the result when the segment is done, so a pass that is stopped within a
+//! segment starts that segment again when it is resumed. Next below: `segment::walk`; `salvage` after damage; `runs`
 //! compares the indexes.
 
 use std::collections::{HashMap, VecDeque};
@@ -25,16 +25,16 @@ use crate::proof::digest::LogDigest;
 use crate::proof::{self, Proof};
 use crate::recovery::{Builder, check_next, check_runs, last_used, torn_tail_end};
 
-/// How far the log reaches.
+/// The extent of the log.
 pub struct Extent {
-    /// Where its segments begin, in order.
+    /// First positions of its segments, in order.
     pub bases: Vec<Position>,
     /// Position of the newest event, if the store is open.
     pub head: Option<Position>,
 }
 
-/// Verifies the log on this disk; `extent` says how far it reaches now. Returns also the event up to which the log is known
-/// to be durable, if that is more than was known and nothing is wrong.
+/// Verifies the log on this disk; `extent` returns its current extent. Also returns the event up to which the log is known
+/// to be durable, if that is after the recorded one and there is no damage.
 pub fn run(
     disk: &dyn Disk,
     options: &VerifyOptions,
@@ -124,53 +124,53 @@ struct Pass<'a> {
     work: Arc<Work>,
     on_damage: Option<OnDamage>,
     found: Verification,
-    /// Identity of the log, as soon as anything says it.
+    /// Identity of the log, once it is known.
     store: Option<StoreId>,
-    /// Where the next segment must begin.
+    /// First position of the next segment.
     expected: Position,
-    /// Digest of what was looked at; none behind damage.
+    /// Digest of the checked part; `None` after damage.
     digest: Option<LogDigest>,
-    /// What the store has written of the digest.
+    /// The digest that the store has written.
     proof: Option<Proof>,
-    /// The event up to which it has written that the log is durable.
+    /// The event that the store has recorded as durable.
     durable: Option<Witness>,
-    /// The last event that was looked at.
+    /// The last event that was checked.
     last: Option<Witness>,
-    /// The last event of which a later frame says that it was durable.
+    /// The last event that a later frame proves to be durable.
     proven: Option<Witness>,
     runs: Runs,
-    /// Whether the last segment says that another one follows.
+    /// Whether the last segment has an end mark.
     continues: bool,
     /// Newest version of each stream, by the hash of its name.
     versions: HashMap<u64, u64>,
     started_at: Timestamp,
-    /// Bytes that were verified when the progress was written last.
+    /// Bytes that were verified when the progress was last written.
     saved: u64,
 }
 
-/// What was found in one segment.
+/// The findings in one segment.
 #[derive(Default)]
 pub struct Findings {
     appends: u64,
     events: u64,
-    /// Indexes of which all was compared.
+    /// Number of indexes that were compared completely.
     pub indexes: u64,
     damage: Vec<Damage>,
     versions: HashMap<u64, u64>,
-    /// Whether events were lost before, so that versions may jump.
+    /// Whether events were lost before, so that versions may have gaps.
     lossy: bool,
-    /// Digest of the log up to here; none behind damage.
+    /// Digest of the log up to here; `None` after damage.
     digest: Option<LogDigest>,
-    /// Whether the segment says that another one follows.
+    /// Whether the segment has an end mark.
     continues: bool,
-    /// The last event that was looked at.
+    /// The last event that was checked.
     last: Option<Witness>,
-    /// Frames of which no later one says that they were durable: their positions, each with the event before it.
+    /// Frames that no later frame proves to be durable: the first position of each, with the event before it.
     unproven: VecDeque<(Position, Option<Witness>)>,
 }
 
 impl Findings {
-    /// Begins with the next frame, which says up to where the log was durable.
+    /// Adds the next frame, which records up to which position the log was durable.
     fn follow_frame(&mut self, header: &Header) {
         while self.unproven.front().is_some_and(|(first, _)| *first <= header.durable) {
             self.unproven.pop_front();
@@ -178,17 +178,17 @@ impl Findings {
         self.unproven.push_back((header.first, self.last));
     }
 
-    /// The last event of which a later frame says that it was durable.
+    /// The last event that a later frame proves to be durable.
     fn proven(&self) -> Option<Witness> {
         self.unproven.front().map_or(self.last, |(_, before)| *before)
     }
 
-    /// Looks at the next event, which begins at this byte of the file.
+    /// Checks the next event, which begins at this byte of the file.
     fn add_event(&mut self, before: &HashMap<u64, u64>, event: &RecordedEvent, byte: u64, name: &str) {
         let hash = xxhash_rust::xxh3::xxh3_64(event.stream.as_str().as_bytes());
         let known = self.versions.get(&hash).or_else(|| before.get(&hash)).copied().unwrap_or_default();
         let version = event.version.get();
-        // Where events are lost, the versions of their streams are too: that is reported already.
+        // A gap after lost events is expected: the loss is reported already.
         if version != known + 1 && !(self.lossy && version > known) {
             let problem = format!("stream `{}` goes from version {known} to {version}", event.stream);
             self.report(name, byte, Some(event.position), problem, Lost::Nothing);
@@ -206,7 +206,7 @@ impl Findings {
         }
     }
 
-    /// Takes damage down by which no event is lost; anything else ends the verification.
+    /// Records damage that loses no event; any other error ends the verification.
     pub fn note(&mut self, checked: Result<(), Fault>) -> Result<(), Fault> {
         match checked {
             Err(Fault::Damaged { location, problem }) => {
@@ -246,7 +246,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Resumes where an earlier pass had stopped.
+    /// Resumes an earlier pass.
     fn resume(&mut self, current: PassInProgress) {
         self.expected = current.segment;
         self.started_at = current.started_at;
@@ -261,7 +261,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Takes damage down; anything else ends the verification.
+    /// Records damage; any other error ends the verification.
     fn note(&mut self, fault: Fault, lost: Lost) -> Result<(), Fault> {
         match fault {
             Fault::Damaged { location, problem } => {
@@ -276,7 +276,7 @@ impl<'a> Pass<'a> {
         self.found.damage.iter().any(|damage| damage.lost != Lost::Nothing)
     }
 
-    /// Checks one segment, and what indexes say of it.
+    /// Checks one segment, and compares the indexes with it.
     fn segment(
         &mut self,
         base: Position,
@@ -337,7 +337,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Adds what was found in a segment to the rest.
+    /// Adds the findings in a segment to the result.
     fn take_in(&mut self, mut findings: Findings, end: Position, next: Option<Position>) {
         self.found.head = end.previous();
         self.expected = next.unwrap_or(end);
@@ -355,7 +355,7 @@ impl<'a> Pass<'a> {
         self.versions.extend(findings.versions);
     }
 
-    /// Checks a segment whose header is right; returns the position behind its last whole frame.
+    /// Checks a segment whose header is valid; returns the position after its last whole frame.
     fn known(&mut self, segment: &Segment, limit: Limit, findings: &mut Findings) -> Result<Position, Fault> {
         if limit.base == Position::FIRST {
             let first = End { next: Position::FIRST, recorded_at: Timestamp::MIN, ..End::default() };
@@ -374,7 +374,7 @@ impl<'a> Pass<'a> {
                 }
                 Ended::Broken(problem) => (Spot { byte: end.byte, next: end.next }, problem),
             },
-            // A frame that is whole and cannot be right.
+            // A whole frame that cannot be valid.
             Err(Fault::Damaged { location, problem }) => {
                 let next = location.position.unwrap_or(limit.base);
                 (Spot { byte: location.offset, next }, Some(problem))
@@ -387,7 +387,7 @@ impl<'a> Pass<'a> {
         self.rest(segment, limit, from, problem, findings)
     }
 
-    /// Checks the frames of a segment up to the first that is not whole, part by part, and what indexes say of them.
+    /// Checks the frames of a segment up to the first that is not whole, part by part, and compares the indexes with them.
     fn frames(&self, segment: &Segment, limit: Limit, findings: &mut Findings) -> Result<End, Fault> {
         let mut end = End::start_of(&segment.header);
         let mut appends = 0;
@@ -428,7 +428,7 @@ impl<'a> Pass<'a> {
         Ok(end)
     }
 
-    /// Checks that the digest is the one that the store has once written.
+    /// Compares the digest with the one that the store has written.
     fn check_digest(&self, findings: &mut Findings) -> Result<(), Fault> {
         let (Some(digest), Some(proof)) = (&findings.digest, &self.proof) else { return Ok(()) };
         if digest == proof.digest() {
@@ -450,7 +450,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Whether the frames of a segment end where they should.
+    /// Whether the frames of a segment end at the expected position.
     fn ended(&self, segment: &Segment, end: &End, limit: Limit) -> Result<Ended, Fault> {
         Ok(match (limit.next, limit.head) {
             (Some(next), _) if end.next < next => Ended::Broken(None),
@@ -468,7 +468,7 @@ impl<'a> Pass<'a> {
         })
     }
 
-    /// Checks a segment from a broken frame on; returns the position behind its last whole frame.
+    /// Checks a segment from a broken frame on; returns the position after its last whole frame.
     fn rest(
         &mut self,
         segment: salvage::Segment<'_>,
@@ -500,7 +500,7 @@ impl<'a> Pass<'a> {
         let is_end = limit.next.is_none() && limit.head.is_none();
         let is_known = problem.is_some() && end.byte == from.byte;
         if let Some(problem) = problem {
-            // The frames are whole, but not the right ones; or nothing is whole from there on.
+            // Either the frames are whole but not the expected ones, or there is no whole frame from there on.
             findings.report(
                 name,
                 from.byte,
@@ -520,7 +520,7 @@ impl<'a> Pass<'a> {
         Ok(end.next)
     }
 
-    /// Checks that nothing is missing at the end of a log that nobody has open.
+    /// Checks that nothing is missing at the end of a log that is not open.
     fn check_end(&mut self, segments: usize) -> Result<(), Fault> {
         let names = self.disk.list().map_err(Fault::io("list", "the log"))?;
         let head = self.expected.previous();
@@ -539,7 +539,7 @@ impl<'a> Pass<'a> {
             return self.note(fault, Lost::Rest { first: self.expected });
         }
         let Some(known) = self.durable.filter(|known| known.position > head) else { return Ok(()) };
-        // What is computed is not the digest of the log as it was.
+        // The computed digest is not that of the complete log.
         self.digest = None;
         let problem =
             format!("the log ends at position {head}, and was durable up to this event: {}", durable::REMEDY);
@@ -547,7 +547,7 @@ impl<'a> Pass<'a> {
         self.note(Fault::damaged(durable::NAME, 24, Some(known.position), problem), lost)
     }
 
-    /// Records that the pass has reached this segment; not each time, if there is much to write.
+    /// Records that the pass has reached this segment; less often if there is much to write, unless `now` is set.
     fn save(&mut self, progress: &mut Progress, remember: bool, segment: Position, now: bool) {
         const STREAM_BYTES: u64 = 16;
         let due =
@@ -568,7 +568,7 @@ impl<'a> Pass<'a> {
         self.saved = self.found.bytes;
     }
 
-    /// Writes down that the pass has reached the end.
+    /// Records that the pass has reached the end.
     fn remember(&self, progress: &mut Progress) {
         let Some(store) = self.found.store else { return };
         let damage = self.found.damage.len() as u64;
@@ -578,31 +578,31 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// How the frames of a segment end.
+/// The end of the frames of a segment.
 enum Ended {
-    /// Where they should.
+    /// At the expected position.
     Well,
-    /// Somewhere else; with what is known of it.
+    /// At another position; with a description if there is one.
     Broken(Option<String>),
 }
 
-/// How far a segment reaches.
+/// The expected positions of a segment.
 #[derive(Clone, Copy)]
 struct Limit {
     base: Position,
-    /// Where the next one begins; none for the last.
+    /// First position of the next segment; `None` for the last one.
     next: Option<Position>,
     /// Position of the newest event, if the store is open.
     head: Option<Position>,
 }
 
 impl Limit {
-    /// All positions in it are below this one, if that is known.
+    /// All positions in the segment are below this one, if it is known.
     fn below(self) -> Option<Position> {
         self.next.or(self.head.map(Position::next))
     }
 
-    /// What is lost if nothing is whole from this position on.
+    /// The loss if no frame is whole from this position on.
     fn lost_from(self, first: Position) -> Lost {
         match self.below() {
             Some(next) => Lost::between(first, next),

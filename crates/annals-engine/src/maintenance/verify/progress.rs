@@ -24,12 +24,12 @@ use crate::proof::digest::LogDigest;
 const NAME: &str = "verification";
 const MAGIC: &[u8; 8] = b"ANNALSV1";
 
-/// What is known of verifications of a log.
+/// The recorded verifications of a log.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// The last one that reached the end.
+    /// The last pass that reached the end.
     pub last: Option<LastPass>,
-    /// The one that has not.
+    /// The pass that has not reached the end.
     pub current: Option<PassInProgress>,
 }
 
@@ -38,19 +38,19 @@ pub struct Progress {
 pub struct PassInProgress {
     /// When it began.
     pub started_at: Timestamp,
-    /// The segment that comes next.
+    /// First position of the next segment.
     pub segment: Position,
-    /// By which that one is known.
+    /// The mark of that segment.
     pub mark: u64,
-    /// What was found before it.
+    /// The findings before it.
     pub found: Verification,
-    /// Digest of the log before it; none behind damage.
+    /// Digest of the log before it; `None` after damage.
     pub digest: Option<LogDigest>,
     /// Newest version of each stream before it, by the hash of the name.
     pub versions: HashMap<u64, u64>,
 }
 
-/// The mark of the segment that begins there.
+/// The mark of the segment that begins at this position.
 pub fn mark(disk: &dyn Disk, segment: Position) -> Result<u64, Fault> {
     let name = file_name(segment);
     let file = disk.open(&name).map_err(Fault::io("open", &name))?;
@@ -78,7 +78,7 @@ pub fn read(disk: &dyn Disk, store: Option<StoreId>) -> Result<Option<Progress>,
     Ok(decode(&bytes, store))
 }
 
-/// Writes it, as a whole or not at all.
+/// Writes the file atomically. An error is only logged.
 pub fn write(disk: &dyn Disk, store: StoreId, progress: &Progress) {
     let written = small_file::replace(disk, NAME, &encode(store, progress))
         .and_then(|()| disk.sync_directory().map_err(Fault::io("sync the directory of", NAME)));

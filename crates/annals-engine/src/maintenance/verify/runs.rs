@@ -1,7 +1,7 @@
-//! The indexes of a log, as a pass over it comes to the events that they speak of.
+//! The indexes of a log, which a pass compares with the events.
 //!
-//! Of an open store they are merged meanwhile: so they are looked for at each segment, and those that are gone by then
-//! are passed over. One that is missing is no damage: it is built at open. One that is wrong is reported once.
+//! An open store may merge indexes during the pass: so they are listed again for each segment, and removed ones are
+//! skipped. A missing index is not damage: it is built at open. A wrong index is reported once.
 //!
 //! Next below: `index::compare`.
 
@@ -19,16 +19,16 @@ use crate::index::{BlockCache, FileIndex, MemoryIndex, compare};
 use crate::log::segment::{End, Segment, run_of, walk};
 use crate::maintenance::work::{Watched, Work};
 
-/// Events that are compared at once.
+/// Events that are compared at a time.
 const PART_EVENTS: u64 = 1 << 16;
-/// Bytes of index blocks that are kept in memory.
+/// Size of the block cache, in bytes.
 const CACHE_BYTES: usize = 32 << 20;
 
 /// The indexes of a log.
 pub struct Runs {
     cache: Arc<BlockCache>,
     open: Vec<FileIndex>,
-    /// Names of those that are not looked at any more.
+    /// Names of the indexes that are skipped from now on.
     done: RefCell<HashSet<String>>,
     work: Option<Arc<Work>>,
 }
@@ -41,12 +41,12 @@ impl Default for Runs {
 }
 
 impl Runs {
-    /// Leaves out these files: their damage was reported already.
+    /// Skips these files, whose damage was reported already.
     pub fn pass_over<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
         self.done.borrow_mut().extend(names.map(str::to_owned));
     }
 
-    /// Opens the indexes that speak of events from this position on.
+    /// Opens the indexes that contain events from this position on.
     pub fn open(
         &mut self,
         disk: &dyn Disk,
@@ -83,7 +83,7 @@ impl Runs {
         Ok(())
     }
 
-    /// Reports what is wrong with an index, once.
+    /// Reports a damaged index, once.
     fn wrong(&self, name: &str, fault: Fault, findings: &mut Findings) -> Result<(), Fault> {
         self.done.borrow_mut().insert(name.to_owned());
         findings.note(Err(match fault {
@@ -95,13 +95,13 @@ impl Runs {
         }))
     }
 
-    /// Where the part that begins with this event ends: with a run, if one ends soon.
+    /// The position after the part that begins with this event: the part ends with a run, if a run ends within `PART_EVENTS`.
     pub fn part(&self, from: Position) -> Position {
         let ends = self.speaking_of(from).map(|index| index.last().next());
         ends.min().unwrap_or(Position::MAX).min(from.plus(PART_EVENTS))
     }
 
-    /// Whether any index may speak of events in the part that begins with this one.
+    /// Whether any index may contain events of the part that begins with this event.
     pub fn speak_of(&self, from: Position) -> bool {
         self.speaking_of(from).next().is_some()
     }
@@ -115,7 +115,7 @@ impl Runs {
         self.open.iter().filter(speaks)
     }
 
-    /// Compares all indexes with these events of a segment, from a position on, behind which is `end`.
+    /// Compares all indexes with these events of a segment, from position `from` up to `end`.
     pub fn check(
         &self,
         segment: &Segment,
@@ -142,21 +142,21 @@ impl Runs {
         Ok(())
     }
 
-    /// Checks where an index says that its run ends: opening a log relies on it.
+    /// Checks the ending that is recorded in an index: opening a log relies on it.
     fn check_ending(&self, index: &FileIndex, segment: &Segment, end: &End) -> Result<(), Fault> {
         let ending = index.ending();
         let mut end = *end;
         if ending.byte > end.byte
             && let Some(work) = &self.work
         {
-            // Marks of closes that stand behind its last event.
+            // Include close marks after the last event.
             let marks = Watched::beginning(segment.file.clone(), ending.byte, work);
             end = walk(&marks, &segment.header, end, Position::MAX, |_| Ok(()))?;
         }
         let is = (ending.store, ending.segment, ending.salt, ending.byte, ending.link, ending.recorded_at);
         let header = &segment.header;
         let should = (header.store, header.base, segment.origin.salt, end.byte, end.link, end.recorded_at);
-        // The last frame may be in the previous segment: then this one has none yet.
+        // If this segment has no frame yet, the last frame is in the previous segment.
         if is == should && (ending.frame == end.frame || end.frame == (0, 0)) {
             return Ok(());
         }
