@@ -25,7 +25,7 @@
 mod options;
 mod store;
 
-// What happens to an append, and to a read. Of two rooms one imports from the other, never both.
+// The path of an append and of a read. Of two rooms (decision 102), only one imports from the other.
 mod commit;
 mod read;
 

@@ -2,7 +2,7 @@
 
 use annals_core::Timestamp;
 
-/// Why bytes are not a frame or a record.
+/// The reason why bytes are not a valid frame or record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// The bytes end too early.

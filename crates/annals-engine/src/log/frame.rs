@@ -56,7 +56,7 @@ pub enum Mark {
     End,
 }
 
-/// What the frames of a segment are written and read against, from the segment's header.
+/// The fields of a segment's header that its frames refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The initial value of every checksum.

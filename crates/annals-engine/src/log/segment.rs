@@ -305,7 +305,7 @@ pub fn walk(
             each(&walked).map_err(|malformed| wrong(malformed.to_string()))?;
             end.appends += 1;
         }
-        // The sync of a mark may fail too (D4 of `disk`), and frames be written after the mark.
+        // The sync of a mark may fail too (D4 of `disk`), and more frames may be written after it.
         unproven.push_back((found.first, end.byte));
         end.next = end.next.plus(u64::from(found.count));
         end.recorded_at = recorded_at;

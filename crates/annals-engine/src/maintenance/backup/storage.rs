@@ -23,7 +23,7 @@ pub trait BackupStorage: Send + Sync {
     fn list(&self) -> io::Result<Vec<String>>;
 
     /// Writes an object of `bytes` bytes durably and atomically, replacing an existing one. If the reader fails or returns
-    /// fewer bytes, nothing is changed.
+    /// fewer bytes, no object is written.
     ///
     /// # Errors
     /// If it cannot be written, or read from the reader.
