@@ -204,9 +204,9 @@ impl EngineStore {
     }
 }
 
-/// Removes all but the newest backups, and then the objects that no remaining backup needs. Removes nothing if a manifest
-/// cannot be read, because the objects that it needs are unknown. Returns the numbers of the removed and of the unreadable
-/// backups.
+/// Removes all but the newest backups, and then the objects that no remaining backup needs. Removes neither backups nor objects
+/// if a manifest cannot be read, because the objects that it needs are unknown. Returns the numbers of the removed and of the
+/// unreadable backups.
 fn keep_newest(storage: &dyn BackupStorage, keep: usize) -> Result<(Vec<u64>, Vec<u64>)> {
     let listed = backups(storage)?;
     let unreadable: Vec<u64> =
