@@ -135,7 +135,7 @@ pub struct VerifyOptions {
     pub work: Arc<Work>,
     /// Whether to resume an earlier pass that was stopped, if there is one.
     pub resume: bool,
-    /// Called for the damage in a segment when that segment is done; a pass may take days.
+    /// Called for each damage when it is found, and for the damage in a segment when that segment is done; a pass may take days.
     pub on_damage: Option<OnDamage>,
 }
 

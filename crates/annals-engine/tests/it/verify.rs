@@ -1,8 +1,8 @@
 //! Verification: while the store is written to, in pieces, and what it says is lost (G9).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use annals_core::{EventStore, Position};
@@ -11,8 +11,17 @@ use annals_engine::{Damage, Lost, Options, VerifyOptions, Work, verify_disk, ver
 
 use crate::common::{Observed, all, append, open, segments, several_segments, small_segments};
 
+/// The damage that a verification finds, each of which it also reports as soon as it is found.
 fn verify(disk: &FaultyDisk) -> Vec<Damage> {
-    verify_disk(disk, &mut |_, _| {}).unwrap().damage
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let on_damage = {
+        let reported = reported.clone();
+        move |damage: &Damage| reported.lock().unwrap().push(damage.clone())
+    };
+    let options = VerifyOptions { on_damage: Some(Arc::new(on_damage)), ..VerifyOptions::default() };
+    let found = verify_disk_with(disk, &options).unwrap().damage;
+    assert_eq!(*reported.lock().unwrap(), found);
+    found
 }
 
 fn events(first: u64, last: u64) -> Lost {
@@ -159,6 +168,16 @@ async fn damage_says_what_is_lost() {
 }
 
 /// A sector that the disk refuses is reported, and costs the frames in it and no others.
+#[tokio::test]
+async fn damage_of_a_file_beside_the_segments_is_found() {
+    let (disk, _) = several_runs().await;
+    for name in ["identity", "durable"] {
+        let damage = verify(&with(&disk, name, |bytes| *bytes.last_mut().unwrap() ^= 1));
+        assert_eq!(damage.len(), 1, "{name}: {damage:?}");
+        assert_eq!((damage[0].location.file.as_str(), damage[0].lost), (name, Lost::Nothing));
+    }
+}
+
 #[tokio::test]
 async fn a_sector_that_cannot_be_read_is_damage() {
     let disk = FaultyDisk::new();

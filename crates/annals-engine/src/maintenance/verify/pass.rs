@@ -265,11 +265,18 @@ impl<'a> Pass<'a> {
     fn note(&mut self, fault: Fault, lost: Lost) -> Result<(), Fault> {
         match fault {
             Fault::Damaged { location, problem } => {
-                self.found.damage.push(Damage { location, problem, lost });
+                self.damaged(Damage { location, problem, lost });
                 Ok(())
             }
             fault => Err(fault),
         }
+    }
+
+    fn damaged(&mut self, damage: Damage) {
+        if let Some(on_damage) = &self.on_damage {
+            on_damage(&damage);
+        }
+        self.found.damage.push(damage);
     }
 
     fn is_lossy(&self) -> bool {
@@ -348,10 +355,7 @@ impl<'a> Pass<'a> {
         self.found.appends += findings.appends;
         self.found.events += findings.events;
         self.found.indexes += findings.indexes;
-        if let Some(on_damage) = &self.on_damage {
-            findings.damage.iter().for_each(|damage| on_damage(damage));
-        }
-        self.found.damage.append(&mut findings.damage);
+        findings.damage.drain(..).for_each(|damage| self.damaged(damage));
         self.versions.extend(findings.versions);
     }
 
