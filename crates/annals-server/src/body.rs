@@ -130,7 +130,7 @@ async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<Received,
                 Some(more) => more,
                 None if room == SMALL_BYTES => {
                     let more = app.bodies.take(STEP_BYTES).await?;
-                    // The client is not to blame that nothing was read meanwhile.
+                    // Nothing was read while this waited for room, so the measurement restarts.
                     pace = Pace::new();
                     more
                 }

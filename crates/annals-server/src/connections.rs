@@ -95,7 +95,7 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Sends a client the problem that there are too many connections. It does not wait if the socket buffer is full.
+/// Sends a client the problem that there are too many connections. Bytes that the socket does not accept at once are lost.
 fn refuse(socket: &TcpStream, has_tls: bool) {
     tracing::warn!("a connection is refused: there are too many");
     if has_tls {
