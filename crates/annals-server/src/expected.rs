@@ -208,7 +208,7 @@ impl Expectation {
         }
     }
 
-    /// The conflict of an append whose tags match no version of any stream.
+    /// The conflict of an append whose `If-Match` has no usable tag, so that no version matches.
     fn matches_nothing(&self, conflict: Box<Conflict>) -> Problem {
         let Some((stream, actual)) = actual(&conflict) else {
             return self.answered(Error::Conflict(conflict).into());
