@@ -30,7 +30,7 @@ fn commit() -> Option<String> {
         return None;
     }
     // Files that change with the commit. A branch is a file of its own or a line of `packed-refs`; `logs/HEAD`, if there is
-    // one, changes with both.
+    // one, changes in both cases.
     let branch = git(&["symbolic-ref", "-q", "HEAD"]);
     for name in
         [Some("HEAD"), branch.as_deref(), Some("packed-refs"), Some("logs/HEAD")].into_iter().flatten()

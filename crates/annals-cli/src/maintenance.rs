@@ -2,7 +2,7 @@
 //! It connects the server, which depends on no backend, with the engine, which does not depend on the server.
 //!
 //! A pass verifies the whole log at its rate; the next one begins an hour after its end. A pass that was stopped with the
-//! process resumes there. Damage is logged when its segment is done, and is counted until a pass finds less.
+//! process resumes where it stopped. Damage is logged when its segment is done, and is counted until a pass finds less.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -153,7 +153,7 @@ pub(crate) fn refuse_in_store(place: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same check for a directory that will be created. An existing directory is refused when it is created.
+/// The same check for a directory that will be created. The code that creates it refuses an existing one.
 ///
 /// # Errors
 /// As [`refuse_in_store`].
