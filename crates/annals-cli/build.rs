@@ -1,6 +1,6 @@
-//! What `annals --version` says beside the version: the commit, if this is built from the repository, and the features.
+//! Sets the text of `annals --version`: the version, the commit if it is built from the repository, and the features.
 //!
-//! Without git, and in an archive of the source or a package, there is no commit. Nothing here fails a build.
+//! Without git, and in a source archive or a package, there is no commit. Nothing here fails a build.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,17 +19,18 @@ fn main() {
     println!("cargo::rustc-env=ANNALS_VERSION={version} ({build})");
 }
 
-/// The commit that is checked out, if this package is the one of its repository.
+/// The checked-out commit, if this package is in its own repository.
 fn commit() -> Option<String> {
-    // A package says where it is from; the repository around it is another one.
+    // This file is in a published package: a repository around it is another one.
     if Path::new(".cargo_vcs_info.json").exists() {
         return None;
     }
-    // Tracked in its place, so that a copy within another repository does not name a commit of that.
+    // The manifest must be tracked at its path, so that a copy in another repository does not report a commit of that.
     if git(&["ls-files", "--full-name", "Cargo.toml"])? != "crates/annals-cli/Cargo.toml" {
         return None;
     }
-    // What changes with the commit. A branch is in a file of its own or among all; where there is a log of HEAD, it has both.
+    // Files that change with the commit. A branch is a file of its own or a line of `packed-refs`; `logs/HEAD`, if there is
+    // one, changes in both cases.
     let branch = git(&["symbolic-ref", "-q", "HEAD"]);
     for name in
         [Some("HEAD"), branch.as_deref(), Some("packed-refs"), Some("logs/HEAD")].into_iter().flatten()
@@ -41,9 +42,9 @@ fn commit() -> Option<String> {
     git(&["rev-parse", "--short=12", "HEAD"])
 }
 
-/// What git answers; `None` if there is no git, or it fails.
+/// The output of git; `None` if git is missing, fails or prints nothing.
 fn git(arguments: &[&str]) -> Option<String> {
-    // A hook of git sets these for another repository.
+    // A git hook may set these for another repository.
     let output = Command::new("git")
         .args(arguments)
         .env_remove("GIT_DIR")

@@ -1,7 +1,7 @@
-//! Addresses on the command line: of stores, databases and places for backups. One may have a password in it.
+//! Addresses on the command line: of stores, databases and backup storage. An address may contain a password.
 //!
-//! clap prints a value that it cannot parse. So the parser of an address never fails with the value: the error is made
-//! here, of the problem alone, which names no more of the address than its scheme.
+//! clap prints a value that it cannot parse. So the parser here makes its own error without the value: it contains only the
+//! problem, which quotes nothing of the address but its scheme.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -13,17 +13,17 @@ use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
 
-/// The parser of an address, for clap.
+/// A clap parser for an address.
 pub(crate) fn parser<T: FromStr<Err: Display>>() -> AddressParser<T> {
     AddressParser(|text| text.parse().map_err(|error: T::Err| error.to_string()))
 }
 
-/// The parser of a store's address: of the kinds of store that there are.
+/// A clap parser for a store's address, of any supported kind.
 pub(crate) fn store_parser() -> AddressParser<StoreUrl> {
     AddressParser(|text| Backends::default().parse(text).map_err(|invalid| invalid.to_string()))
 }
 
-/// Parses an address and never shows it.
+/// Parses an address and never prints it.
 pub(crate) struct AddressParser<T>(fn(&str) -> Result<T, String>);
 
 impl<T> Clone for AddressParser<T> {
@@ -48,8 +48,8 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for AddressParser<T> {
     }
 }
 
-/// The message with the addresses of this process in their redacted form, in whatever argument or variable they were
-/// given: one that is given in the wrong place is no address to clap, and is quoted by it.
+/// Redacts the addresses in a message. It checks all arguments and the environment variable, because clap quotes an address
+/// that is given in the wrong place.
 pub(crate) fn without_passwords(message: &str) -> String {
     let arguments = std::env::args_os().skip(1).chain(std::env::var_os("ANNALS_STORE"));
     let mut message = message.to_owned();
@@ -65,7 +65,7 @@ pub(crate) fn without_passwords(message: &str) -> String {
     message
 }
 
-/// Whether a text looks like an address that names more than a place.
+/// Whether a text looks like an address with a secret.
 fn may_have_password(text: &str) -> bool {
     let is_address = text.contains(':') && (text.contains('@') || text.contains("://"));
     (is_address || text.contains("password=")) && redacted(text) != text

@@ -1,4 +1,4 @@
-//! `annals append`: one event for one stream.
+//! `annals append`: appends one event to one stream.
 
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -65,7 +65,7 @@ pub(crate) struct Append {
     store: StoreOption,
 }
 
-/// The answer as JSON; what an event has too is in the order that it has there.
+/// The result as JSON. Members that an event also has are in the order of its JSON.
 #[derive(Serialize)]
 struct Answer<'a> {
     position: u64,
@@ -76,11 +76,11 @@ struct Answer<'a> {
     duplicate: bool,
 }
 
-/// What is said before the reason of a refusal.
+/// The beginning of the message of a refusal.
 const NOTHING: &str = "nothing was written";
 
 impl Append {
-    /// Appends the event and prints its place.
+    /// Appends the event and prints its version and position.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         if matches!(self.stream.as_str(), "." | "..") {
             let problem = format!("`{}` could not be named by an address over HTTP", self.stream);
@@ -108,7 +108,7 @@ impl Append {
         let request = Request { key: self.key, ..Request::to(&self.stream, self.expect, [event]) };
         let appended = match store.append(request).await {
             Err(Error::Invalid(Invalid { field, problem })) => {
-                // There is one event, so its place among others says nothing.
+                // There is only one event, so its index is omitted.
                 let invalid = Invalid::new(field.trim_start_matches("events[0]."), problem);
                 return Err(invalid).context(NOTHING);
             }
@@ -137,12 +137,12 @@ impl Append {
     }
 }
 
-/// Reads a time; the message need not say which argument.
+/// Parses a time. clap adds the name of the argument to the message.
 fn time(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|wrong: Invalid| wrong.problem)
 }
 
-/// Reads standard input, but no more than an event may have.
+/// Reads standard input, up to the maximum size of an event.
 fn from_stdin() -> anyhow::Result<Vec<u8>> {
     let most = Limits::default().event_bytes_max;
     let mut data = Vec::new();
@@ -155,7 +155,7 @@ fn from_stdin() -> anyhow::Result<Vec<u8>> {
     Ok(data)
 }
 
-/// The JSON in some bytes. The line break that ends standard input is not a part of the value.
+/// Checks that the bytes are JSON. Trims them: the line break at the end of standard input is not a part of the value.
 fn json_of(data: &[u8]) -> anyhow::Result<Vec<u8>> {
     if let Err(error) = std::str::from_utf8(data) {
         let byte = error.valid_up_to();

@@ -1,4 +1,4 @@
-//! `annals backup`: copies a store to a directory or to object storage, and lists what is there.
+//! `annals backup`: copies a store to a directory or to object storage, and lists the backups there.
 
 use std::process::ExitCode;
 
@@ -50,13 +50,13 @@ pub(crate) struct Backup {
     store: Option<StoreUrl>,
 }
 
-/// Reads how many backups are left.
+/// Parses the number of backups to keep.
 pub(crate) fn count(text: &str) -> Result<usize, &'static str> {
     text.parse().ok().filter(|count| *count > 0).ok_or("is not a whole number from 1 up")
 }
 
 impl Backup {
-    /// Makes a backup, or lists those that there are.
+    /// Makes a backup, or lists the existing ones.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         if self.list { self.show().await } else { self.make().await }
     }
@@ -104,7 +104,7 @@ impl Backup {
             }
         }
         output.flush()?;
-        // The backup is made, but older ones that were to be removed are not.
+        // The backup was made, but older ones were not removed.
         let kept_too_many = self.keep.is_some() && !backup.unreadable.is_empty();
         Ok(if kept_too_many { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
@@ -185,7 +185,7 @@ impl Backup {
     }
 }
 
-/// What came of a backup, as JSON.
+/// A finished backup as JSON.
 pub(crate) fn in_json(backup: &annals_engine::Backup) -> Value {
     let mut json = manifest_in_json(&backup.manifest);
     json["copied_segments"] = backup.copied.into();
@@ -212,7 +212,7 @@ fn manifest_in_json(manifest: &Manifest) -> Value {
     })
 }
 
-/// Bytes in MiB, with two digits behind the point, so that little is not nothing.
+/// Bytes in MiB with two decimals, rounded up, so that a small number is not shown as zero.
 pub(crate) fn mebibytes(bytes: u64) -> String {
     let hundredths = (u128::from(bytes) * 100).div_ceil(1 << 20);
     let (whole, part) = (u64::try_from(hundredths / 100).unwrap_or(u64::MAX), hundredths % 100);

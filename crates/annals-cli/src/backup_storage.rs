@@ -1,4 +1,4 @@
-//! Where backups go: a directory, or object storage by its URL. The only place that knows which there are.
+//! Backup storage: a directory, or object storage by its URL. No other file depends on the kinds.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::named::refuse_in_store;
 #[cfg(feature = "object-storage")]
 mod object;
 
-/// Why something failed that reads or writes backups. What is unavailable then is not the store, as the error of a
-/// store would say, but what its cause names.
+/// The error of an operation that reads or writes backups. "Unavailable" refers to the backup storage here, not to the store,
+/// so only the cause is kept.
 pub(crate) fn cause(error: annals_core::Error) -> anyhow::Error {
     match error {
         annals_core::Error::Unavailable(cause) | annals_core::Error::Unusable(cause) => {
@@ -25,16 +25,16 @@ pub(crate) fn cause(error: annals_core::Error) -> anyhow::Error {
     }
 }
 
-/// Schemes of object storage.
+/// The URL schemes of object storage.
 const SCHEMES: [&str; 3] = ["s3", "gs", "az"];
 
-/// A place for backups, as it was named. An address may have a password in it, which is not shown.
+/// The address of backup storage as it was given. A password in it is not shown.
 #[derive(Clone)]
 pub(crate) struct Destination(String);
 
 impl std::fmt::Display for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // A directory is not named so; an address that was mistyped may be.
+        // A directory has neither; a mistyped address may have an `@`.
         let may_have_password = self.is_remote() || self.0.contains('@');
         f.write_str(&if may_have_password { redacted(&self.0) } else { self.0.clone() })
     }
@@ -66,7 +66,7 @@ impl std::str::FromStr for Destination {
 }
 
 impl Destination {
-    /// The place, to write backups to.
+    /// Opens the storage to write backups.
     pub(crate) fn open(&self) -> anyhow::Result<Arc<dyn BackupStorage>> {
         if self.is_remote() {
             return self.remote();
@@ -79,7 +79,7 @@ impl Destination {
         Ok(Arc::new(storage.with_context(|| format!("cannot use {self}"))?))
     }
 
-    /// The place, to read backups from.
+    /// Opens the storage to read backups.
     pub(crate) fn read(&self) -> anyhow::Result<Arc<dyn BackupStorage>> {
         if self.is_remote() {
             return self.remote();

@@ -1,25 +1,25 @@
-//! What is wrong with a line of a file that is imported.
+//! The error for an invalid line of an imported file.
 
 use std::fmt;
 
-/// What is wrong with a line of a file.
+/// An invalid line of a file.
 #[derive(Debug)]
 pub(crate) struct BadLine {
-    /// The line, counted from 1.
+    /// The number of the line, from 1.
     pub(crate) line: u64,
-    /// The column, if it is one column that is wrong.
+    /// The column, if only one is invalid.
     pub(crate) column: Option<String>,
-    /// What is wrong with it.
+    /// The problem.
     pub(crate) problem: String,
 }
 
 impl BadLine {
-    /// The whole line has this problem.
+    /// An error for a whole line.
     pub(crate) fn new(line: u64, problem: impl Into<String>) -> Self {
         Self { line, column: None, problem: problem.into() }
     }
 
-    /// This column of the line has this problem.
+    /// An error for one column of a line.
     pub(crate) fn column(line: u64, column: &str, problem: impl Into<String>) -> Self {
         Self { line, column: Some(column.to_owned()), problem: problem.into() }
     }

@@ -1,8 +1,7 @@
-//! A place in the log that the user names: where a read begins, or up to where something is meant; and the history that
-//! it belongs to.
+//! Positions and versions on the command line: the start or the end of a read, and the history that it belongs to.
 //!
-//! A number alone is believed. With the id of the event there, `42@UUID`, it is a witness: if the log has another event at
-//! that place, because it was restored or is another log, the command is refused instead of skipping what is new.
+//! A bare number is not checked. With the id of the event there, `42@UUID`, it is a witness: if the log has another event
+//! there, because it was restored or is another log, the command is refused instead of skipping new events.
 
 use std::str::FromStr;
 
@@ -26,14 +25,14 @@ pub(crate) struct BeginOptions {
     after: Option<Place>,
 }
 
-/// A position or version, perhaps with the id of the event there; at 0, with that of the log.
+/// A position or version, optionally with the id of the event there; at 0, with the id of the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     number: u64,
     id: Option<EventId>,
 }
 
-/// The log does not have the event that a place names.
+/// The error if the log does not have the event that a place names.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct OtherHistory(String);
@@ -53,7 +52,7 @@ impl BeginOptions {
     /// The position or version to begin at, inclusive; `None` if there is nothing to read in this direction.
     ///
     /// # Errors
-    /// If the store does not have the event that is named.
+    /// If the store does not have the event that the user named.
     pub(crate) async fn resolve(
         &self,
         store: &dyn EventStore,
@@ -72,7 +71,7 @@ impl BeginOptions {
 }
 
 impl Place {
-    /// The position of a place in the log.
+    /// The number as a position of the log.
     pub(crate) fn position(self) -> Position {
         Position::new(self.number)
     }
@@ -82,7 +81,7 @@ impl Place {
         self.id
     }
 
-    /// Whether the event that it names, if it names one, is there. At 0 it names the log.
+    /// Whether the log or the stream has the event that this place names; `true` if it names none. At 0 it names the log.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -96,10 +95,10 @@ impl Place {
         Ok(store.read_stream(read).await?.events.first().is_some_and(is_it))
     }
 
-    /// The position of a place in this log, which must have the event there that is named.
+    /// The position of this place, after a check that the log has the event that it names.
     ///
     /// # Errors
-    /// If it has another one, or if the store cannot be read.
+    /// If the log does not have it there, or if the store cannot be read.
     pub(crate) async fn check(self, store: &dyn EventStore) -> anyhow::Result<Position> {
         if self.holds(store, None).await? {
             return Ok(self.position());
@@ -117,10 +116,10 @@ impl Place {
         OtherHistory(problem).into()
     }
 
-    /// The position that it means or, in a stream, the version.
+    /// The number as a position or, in a stream, as a version, after the same check.
     ///
     /// # Errors
-    /// If the store does not have the event that is named.
+    /// If the store does not have the event that the user named.
     pub(crate) async fn number_in(
         self,
         store: &dyn EventStore,
@@ -132,7 +131,7 @@ impl Place {
         }
     }
 
-    /// The version that it means in a stream: it may be a place of the log too, at which there is an event of that stream.
+    /// The version in a stream. The place may also be a position of the log at which there is an event of that stream.
     async fn in_stream(self, store: &dyn EventStore, stream: &StreamId) -> anyhow::Result<u64> {
         if self.holds(store, Some(stream)).await? {
             return Ok(self.number);

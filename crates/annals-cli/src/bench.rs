@@ -1,4 +1,4 @@
-//! `annals bench`: what this machine gives, measured with the disk itself beside it.
+//! `annals bench`: measures the embedded store on this machine, next to the raw speed of the disk.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -45,14 +45,14 @@ pub(crate) struct Bench {
     json: bool,
 }
 
-/// Bytes of an event's data.
+/// The size of an event's data in bytes.
 const DATA_BYTES: usize = 256;
-/// Bytes of the frame that one such event takes, as near as it matters for the disk.
+/// The approximate size of the frame of one such event in bytes, for the measurement of the disk.
 const FRAME_BYTES: usize = 400;
-/// Events of the account.
+/// The number of events of the account.
 const ACCOUNT_EVENTS: usize = 10_000;
 
-/// All rounds, by workload.
+/// The results of all rounds, by workload.
 #[derive(Default)]
 struct Rounds {
     bare: Vec<Figures>,
@@ -60,12 +60,12 @@ struct Rounds {
     many: Vec<Figures>,
     commands: Vec<Figures>,
     by_hand: Vec<Figures>,
-    /// Loads of one account, each as many times: through the framework, and by hand.
+    /// Loads of one account, the same number of times through the framework and by hand.
     loads: Vec<(Figures, Figures)>,
 }
 
 impl Bench {
-    /// Measures, prints, cleans up.
+    /// Measures, removes the directory, and prints the results.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let directory = self.dir.join(format!("annals-bench-{}", std::process::id()));
         crate::named::refuse_in_store(&self.dir)
@@ -92,7 +92,7 @@ impl Bench {
         let bar = progress(u64::from(self.rounds) * 6 + 1);
         let store: Arc<dyn EventStore> =
             Arc::new(EngineStore::open(directory.join("appends"), Options::default())?);
-        // The first appends find everything cold: they are not counted.
+        // Warm up: these appends are not counted.
         append(&store, Load { events: 200, ..one }, 0).await?;
         let mut rounds = Rounds::default();
         for round in 1..=usize::from(self.rounds) {
@@ -132,12 +132,12 @@ fn progress(steps: u64) -> ProgressBar {
     ProgressBar::new(steps).with_style(style)
 }
 
-/// Requests in a second: in the middle, and the spread.
+/// Requests per second: the median and the spread.
 fn rate(rounds: &[Figures]) -> Ratio {
     Ratio::spread(rounds.iter().map(Figures::requests_per_second)).expect("there is a round at least")
 }
 
-/// A share of the latencies, in the middle of the rounds.
+/// A latency percentile: the median of the rounds.
 fn latency(rounds: &[Figures], share: f64) -> Duration {
     let mut all: Vec<Duration> = rounds.iter().map(|figures| figures.latency(share)).collect();
     all.sort_unstable();
@@ -231,7 +231,7 @@ fn print_json(rounds: &Rounds, account: &AccountFigures) -> anyhow::Result<()> {
     Ok(output.flush()?)
 }
 
-/// A time as people read it: 412 µs, 3.1 ms.
+/// A duration for people: 412 µs, 3.1 ms.
 fn took(time: Duration) -> String {
     match time.as_secs_f64() {
         seconds if seconds < 1e-3 => format!("{:.0} µs", seconds * 1e6),

@@ -1,13 +1,13 @@
-//! `annals demo`: a shop on Annals, fed with real purchases.
+//! `annals demo`: runs a shop on Annals with real purchases.
 //!
-//! - D1  A file with a bad line is refused before anything is done.
+//! - D1  A file with an invalid line is refused before any command is executed.
 //! - D2  Every command has a key, so a demo that was killed resumes where it was, and one that is run again adds
-//!   nothing. With `--input`, the key has the path of the file in it: purchases of two files are two, also if they are alike.
-//!   The first version gave them the keys of the sample; a file that it began is continued with those.
-//! - D3  What is printed at the end comes out of the read models, as new as the last command.
+//!   nothing. With `--input`, the key includes the path of the file: equal purchases in two files are different purchases.
+//!   The first version used the keys of the sample; a file that it began is continued with those keys.
+//! - D3  The printed results are those of the read models, at least as new as the last command.
 //!
-//! The files: `progress` (how far it is), `report` (what is printed). The shop itself, and how purchases become its commands, is the crate
-//! `annals-shop`.
+//! The files: `progress` (the progress bar), `report` (the printed results). The crate `annals-shop` contains the shop and
+//! the conversion of purchases to commands.
 
 mod progress;
 mod report;
@@ -69,11 +69,11 @@ pub(crate) struct Demo {
     concurrency: usize,
 }
 
-/// Most bytes of a file of purchases.
+/// The maximum size of a file of purchases in bytes.
 const INPUT_BYTES_MAX: u64 = 256 << 20;
 
 impl Demo {
-    /// Feeds the shop, says what came of it, and serves on.
+    /// Feeds the shop, prints the results, and continues to serve.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         crate::logging::start("warn");
         let purchases = self.purchases()?;
@@ -125,7 +125,7 @@ impl Demo {
     async fn feed_of(&self, annals: &Annals, shop: &Shop, purchases: Vec<Purchase>) -> anyhow::Result<Feed> {
         let feed = |purchases| Feed::new(shop, purchases, self.concurrency);
         let Some(path) = &self.input else { return Ok(feed(purchases)) };
-        // The same purchase in another file is another one.
+        // An equal purchase in another file is another purchase.
         let whole = std::path::absolute(path)?;
         let file = annals::EventId::from_name(whole.as_os_str().as_encoded_bytes());
         let of_file =
@@ -158,7 +158,7 @@ impl Demo {
         }
     }
 
-    /// Tells people something on standard output, unless that is for a program.
+    /// Prints a line for people to standard output, unless `--json` is given.
     fn note(&self, line: &str) -> anyhow::Result<()> {
         if !self.json {
             let mut output = Output::standard();
@@ -186,7 +186,7 @@ impl Demo {
         }
     }
 
-    /// Feeds the purchases, waits for everything that follows from them, and prints the read models.
+    /// Feeds the purchases, waits until stock and read models are up to date, and prints the read models.
     async fn feed(&self, annals: &Annals, shop: &Shop, purchases: Vec<Purchase>) -> anyhow::Result<()> {
         let progress = Progress::new(purchases.len());
         let begun = Instant::now();
@@ -213,12 +213,12 @@ impl Demo {
     }
 }
 
-/// Whether any of its purchases was given before.
+/// Whether a purchase of this feed was already executed.
 async fn begun(feed: &Feed) -> anyhow::Result<bool> {
     feed.is_begun().await.map_err(anyhow::Error::from_boxed)
 }
 
-/// How fast it went.
+/// The lines about the speed of the run.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn speed(fed: Fed, took: Duration, followed: Duration) -> Vec<String> {
     let new = fed.commands - fed.duplicates;
@@ -235,7 +235,7 @@ fn speed(fed: Fed, took: Duration, followed: Duration) -> Vec<String> {
     ]
 }
 
-/// Console and shop over HTTP, in a task of their own.
+/// Console and shop over HTTP, in a separate task.
 struct Served {
     url: String,
     stop: oneshot::Sender<()>,
@@ -249,7 +249,7 @@ impl Served {
         let server =
             Server::new(annals.store().clone()).mount_checked("/shop", shop.router()).link("Shop", "/shop");
         let server = if insecure { server.insecure() } else { server };
-        // A sender that is dropped asks for the same.
+        // Dropping the sender stops the server too.
         let serving = tokio::spawn(server.serve(listener, async move { drop(stopped.await) }));
         Ok(Self { url, stop, serving })
     }

@@ -1,16 +1,16 @@
-//! How a command ends: its exit code, and what standard error says of a failure.
+//! How a command ends: its exit code, and the message of a failure on standard error.
 //!
 //! | code | |
 //! |---|---|
-//! | 0 | it did what was asked |
-//! | 1 | another failure, such as a bad line of a file or an append whose outcome is unknown; or the answer is no |
-//! | 2 | what was asked is wrong: an option, or data that no store takes |
-//! | 3 | what was named is not there: a store, a stream, an event, a file |
+//! | 0 | success |
+//! | 1 | another failure, such as an invalid line of a file or an append whose outcome is unknown; or a check failed |
+//! | 2 | the command is invalid: an option, or data that no store accepts |
+//! | 3 | a store, stream, event or file does not exist |
 //! | 4 | a conflict: the stream, the key, the id or the history is not as expected; nothing was written |
 //! | 5 | the store is unavailable; the same command may succeed later |
-//! | 6 | the store or the backup is damaged |
-//! | 7 | the store cannot be used, or what is in it not be read, until somebody changes something |
-//! | 130, 143 | it was stopped by SIGINT or SIGTERM before it was done: `stop` |
+//! | 6 | the store or the backup is damaged, or events are lost |
+//! | 7 | the store cannot be used or read until its configuration or environment is changed |
+//! | 130, 143 | stopped by SIGINT or SIGTERM before the end: `stop` |
 //!
 //! With `--json` a failure is a problem document, as over HTTP, with the exit code in it.
 
@@ -25,7 +25,7 @@ use crate::output::note;
 use crate::stop::{self, Stopped};
 use crate::{address, begin};
 
-/// What `--help` says of exit codes.
+/// The section of `--help` on exit codes.
 pub(crate) const CODES: &str = "Exit codes:
     0  it did what was asked
     1  another failure, or the answer is no
@@ -39,17 +39,17 @@ pub(crate) const CODES: &str = "Exit codes:
 
 With --json a failure is an object of JSON on standard error.";
 
-/// What is wrong with the command line, where clap cannot know it.
+/// An error of the command line that clap does not detect.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}; see --help")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// What was named is not there.
+/// A store, stream, event or file that was named does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct NotFound(pub(crate) String);
 
-/// An error, and what is to be said after all of its causes.
+/// An error with a text that follows all of its causes.
 #[derive(Debug, thiserror::Error)]
 #[error("{error:#}; {by}")]
 pub(crate) struct Followed {
@@ -57,7 +57,7 @@ pub(crate) struct Followed {
     pub(crate) by: &'static str,
 }
 
-/// How a command failed.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     Other,
@@ -71,7 +71,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// By the outermost cause that says which it is.
+    /// The kind given by the outermost cause that determines one.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
         error.chain().find_map(Self::of_cause).unwrap_or(Self::Other)
     }
@@ -111,12 +111,12 @@ impl Failure {
         }
     }
 
-    /// By the error of a store.
+    /// The kind of a store's error.
     pub(crate) fn of_store(error: &Error) -> Self {
         match error {
             Error::Conflict(_) | Error::Reused(_) => Self::Conflict,
             Error::Invalid(_) => Self::Usage,
-            // Work that was stopped is reported as if the store were away.
+            // Stopped work is reported as `Unavailable`.
             Error::Unavailable(cause) => match Self::of_cause(&**cause) {
                 Some(Self::Stopped) => Self::Stopped,
                 _ => Self::Unavailable,
@@ -152,7 +152,7 @@ impl Failure {
         }
     }
 
-    /// The problem of a failure that no store has reported.
+    /// The problem document of a failure that is not an error of a store.
     fn problem(self, detail: String) -> Problem {
         let (status, code) = match self {
             Self::Usage => (StatusCode::BAD_REQUEST, "invalid"),
@@ -171,7 +171,7 @@ impl From<Failure> for ExitCode {
     }
 }
 
-/// Says why a command failed.
+/// Reports why a command failed.
 pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     let line = annals_core::chain(error.as_ref());
     let (failure, line) = (Failure::of(error), address::without_passwords(&line));
@@ -191,7 +191,7 @@ pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     show(problem, failure)
 }
 
-/// Says what is wrong with the command line.
+/// Reports an error of the command line.
 pub(crate) fn refuse(line: &str) -> ExitCode {
     let line = format!("{line}; see --help");
     if is_json_asked() {
@@ -204,7 +204,7 @@ pub(crate) fn refuse(line: &str) -> ExitCode {
 fn show(problem: Problem, failure: Failure) -> ExitCode {
     let mut line = problem.with("exit_code", failure.code()).to_json();
     line.push(b'\n');
-    // Nobody is left to tell if this fails.
+    // If this fails, the failure cannot be reported either.
     let _ = io::stderr().write_all(&line);
     failure.into()
 }
@@ -217,7 +217,7 @@ fn find<T: std::error::Error + 'static>(error: &anyhow::Error) -> Option<&T> {
     })
 }
 
-/// Whether the command line asks for JSON. It may be one that cannot be parsed.
+/// Whether the command line has `--json`. It works on a command line that clap cannot parse, too.
 fn is_json_asked() -> bool {
     std::env::args_os().skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
 }

@@ -1,5 +1,5 @@
-//! `annals export`: events as lines of JSON, from which `annals import` makes the same log again. Each line says which of how
-//! many events of its append it is, so that an import notices a file that is cut or lacks lines.
+//! `annals export`: writes events as lines of JSON, from which `annals import` restores the same log. Each line has its number
+//! within its append and the size of the append, so that an import detects a truncated file or missing lines.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ pub(crate) struct Export {
 }
 
 impl Export {
-    /// Writes all that is there now.
+    /// Writes all events that the store has now.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let store = self.store.open_existing().await?;
         let runtime = tokio::runtime::Handle::current();
@@ -83,10 +83,10 @@ impl Export {
     }
 }
 
-/// How an export that was stopped is repeated.
+/// The hint for an export that was stopped.
 const AGAIN: &str = "export again";
 
-/// Writes events line by line, and returns how many.
+/// Writes events line by line, and returns their number.
 pub(crate) async fn write(
     store: &dyn EventStore,
     stream: Option<&StreamId>,
@@ -96,7 +96,7 @@ pub(crate) async fn write(
     let bar = progress::events(0);
     let (mut count, mut from) = (0, from);
     let mut append = OneAppend { one_stream: stream.is_some(), before: 0, events: Vec::new() };
-    // What is written is the log as it is now, however it grows or loses events meanwhile.
+    // The export ends at the newest event of this moment. At the end, the log must still have that event.
     let Some(last) = store.newest_event(stream).await? else { return Ok(0) };
     bar.set_length(if stream.is_some() { last.version.get() } else { last.position.get() });
     loop {
@@ -133,16 +133,16 @@ pub(crate) async fn write(
     }
 }
 
-/// The events of one append, which are written when all of them are known: each line says how many there are.
+/// The events of one append. They are written when all are known, because each line has their number.
 struct OneAppend {
     one_stream: bool,
-    /// How many events of the append are before those that are exported.
+    /// The number of events of the append before the exported ones.
     before: u64,
     events: Vec<RecordedEvent>,
 }
 
 impl OneAppend {
-    /// Adds the next event; writes those of the append before it if that is another one.
+    /// Adds the next event; first writes the collected events if they are of another append.
     fn add(&mut self, event: RecordedEvent, out: &mut dyn Write) -> io::Result<()> {
         if self.events.last().is_some_and(|last| last.append != event.append) {
             self.write(out)?;
@@ -163,7 +163,7 @@ impl OneAppend {
     }
 }
 
-/// How many events of a stream before this one are of the same append.
+/// The number of events of a stream before this one that are of the same append.
 async fn events_before(
     store: &dyn EventStore,
     stream: &StreamId,
@@ -182,7 +182,7 @@ async fn events_before(
     Ok(count)
 }
 
-/// What became of an export to standard output, whose reader may have closed its end.
+/// The result of an export. A closed pipe at standard output is not a failure.
 fn reader_may_leave(written: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
     let closed = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref().is_some_and(is_closed);
     match written {

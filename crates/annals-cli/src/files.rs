@@ -1,11 +1,11 @@
-//! Files: how many the process may have open, how large one may be, and how much of one it reads.
+//! Files: reading with a size limit, and the process limits on open files and on file size.
 
 use std::io::{self, Read as _};
 use std::path::Path;
 
 use serde_json::error::Category;
 
-/// Reads a text file of a bounded size: the name may be that of a device without end.
+/// Reads a text file of a bounded size: the path may name a device without an end.
 ///
 /// # Errors
 /// If it is larger or is not UTF-8; otherwise as the operating system's.
@@ -24,13 +24,13 @@ pub(crate) fn read_text(file: &Path, bytes_max: u64) -> io::Result<String> {
 /// Reads a JSON file of a bounded size.
 ///
 /// # Errors
-/// As of [`read_text`]; if it is not JSON, or not such an object.
+/// As [`read_text`]; or if it is not JSON of this type.
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(file: &Path, bytes_max: u64) -> anyhow::Result<T> {
     let text = read_text(file, bytes_max)?;
     serde_json::from_str(&text).map_err(|error| anyhow::anyhow!("{}", in_words(&error)))
 }
 
-/// What is wrong with JSON, in its own words: the library speaks of maps and sequences.
+/// The message for an error in JSON. That of the library mentions maps and sequences.
 fn in_words(error: &serde_json::Error) -> String {
     let place = format!("at line {} column {}", error.line(), error.column());
     let message = error.to_string();
@@ -51,34 +51,34 @@ fn in_words(error: &serde_json::Error) -> String {
 
 /// Raises the soft limit of open files to the hard one.
 ///
-/// A store keeps two files open a segment and a server one a connection, while the soft limit is often 1,024.
-/// Where it cannot be raised it stays: what then fails says so itself.
+/// A store keeps two files open per segment and a server one per connection, while the soft limit is often 1,024.
+/// If the limit cannot be raised, it stays: opening a file beyond it fails with an error.
 #[cfg(unix)]
 pub(crate) fn allow_many() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // macOS refuses more than this, and says that the hard limit is unlimited.
+    // macOS refuses more than this, although it reports an unlimited hard limit.
     let current = maximum.or(cfg!(target_os = "macos").then_some(10_240));
     let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }
 
-/// Elsewhere there is no such limit.
+/// Other systems have no such limit.
 #[cfg(not(unix))]
 pub(crate) fn allow_many() {}
 
-/// Makes a file that may not grow (`ulimit -f`) an error of the write, as a full disk is, and not the end of the process.
-/// Must be called on a runtime.
+/// Makes a write beyond the file size limit (`ulimit -f`) fail with an error, as on a full disk, instead of ending the process.
+/// Must be called in a Tokio runtime.
 #[cfg(unix)]
 pub(crate) fn survive_limits() {
     use tokio::signal::unix::{SignalKind, signal};
-    // Somebody listens from here on, whether or not the stream of signals is kept.
+    // The handler stays installed after the stream of signals is dropped.
     if let Err(error) = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())) {
         tracing::warn!(%error, "a file that reaches the limit of its size ends the process");
     }
 }
 
-/// Elsewhere there is no such limit.
+/// Other systems have no such limit.
 #[cfg(not(unix))]
 pub(crate) fn survive_limits() {}
 

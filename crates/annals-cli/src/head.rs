@@ -1,4 +1,4 @@
-//! `annals head`: what the whole log is, in one digest; and the form in which that is published.
+//! `annals head`: prints the digest of the whole log; also defines the form in which a head is published.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -60,7 +60,7 @@ impl Head {
     }
 }
 
-/// Opens a store that is embedded: only there digests are made.
+/// Opens an embedded store: only this kind makes digests.
 pub(crate) fn embedded(store: &StoreOption) -> anyhow::Result<EngineStore> {
     store.must_exist()?;
     let Some(directory) = store.url.directory() else {
@@ -72,10 +72,10 @@ pub(crate) fn embedded(store: &StoreOption) -> anyhow::Result<EngineStore> {
     Ok(opened)
 }
 
-/// Most bytes of a file with a head.
+/// The maximum size of a file with a head in bytes.
 const HEAD_BYTES_MAX: u64 = 64 << 10;
 
-/// A head as it is published.
+/// The published form of a head.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Published {
@@ -85,12 +85,12 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// The published form of a head.
+    /// Converts a head to its published form.
     pub(crate) fn of(head: &annals_engine::Head) -> Self {
         Self { store: head.store, position: head.position, digest: hex(&head.digest) }
     }
 
-    /// The head.
+    /// Converts the published form to a head.
     pub(crate) fn head(&self) -> anyhow::Result<annals_engine::Head> {
         Ok(annals_engine::Head {
             store: self.store,
@@ -107,12 +107,12 @@ impl Published {
     }
 }
 
-/// Bytes in hexadecimal.
+/// Encodes bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A digest from hexadecimal.
+/// Decodes a digest from hexadecimal.
 pub(crate) fn digest(text: &str) -> anyhow::Result<[u8; 32]> {
     if text.len() != 64 || !text.is_ascii() {
         bail!("`{text}` has not 64 digits");

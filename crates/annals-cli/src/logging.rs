@@ -1,8 +1,8 @@
-//! The log of a command that runs on: structured lines on standard error.
+//! The log of a long-running command: structured lines on standard error.
 //!
-//! A log that cannot be written ends nothing and holds nothing up, for the moment in which a disk is full is the one
-//! in which errors are logged. A thread of its own writes the lines; a line that it cannot write, and one for which
-//! there is no room because a reader has stopped reading, is dropped and counted.
+//! A log that cannot be written neither fails nor blocks the command: errors are logged at just the moment when a disk is
+//! full. A separate thread writes the lines. It drops and counts a line that it cannot write; a line is also dropped and
+//! counted if the queue is full because the reader has stopped reading.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::output::colours_are_wanted;
 
-/// Most lines that wait to be written.
+/// The maximum number of lines that wait to be written.
 const LINES_MAX: usize = 4_096;
 /// How long the end of the process waits for lines to be written.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
@@ -26,15 +26,15 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 enum Entry {
     Line(Vec<u8>),
-    /// Everything before it was written, or could not be.
+    /// Reports that every line before it was written or dropped.
     Flush(SyncSender<()>),
 }
 
-/// Begins to write logs to standard error; `RUST_LOG` says which, otherwise `default`.
+/// Starts logging to standard error, with the filter in `RUST_LOG` or else `default`.
 pub(crate) fn start(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let (sender, entries) = mpsc::sync_channel(LINES_MAX);
-    // Without the thread every line is dropped and counted.
+    // If the thread cannot be started, every line is dropped and counted.
     let _ = std::thread::Builder::new().name("log".to_owned()).spawn(move || write_all(&entries));
     let sender = WRITER.get_or_init(|| sender);
     tracing_subscriber::fmt()
@@ -45,7 +45,7 @@ pub(crate) fn start(default: &str) {
         .init();
 }
 
-/// Waits until what was logged is written, but not for a reader that does not read.
+/// Waits until the queued lines are written, up to [`FLUSH_MAX`].
 pub(crate) fn flush() {
     let Some(sender) = WRITER.get() else { return };
     let (done, written) = mpsc::sync_channel(1);
@@ -54,7 +54,7 @@ pub(crate) fn flush() {
     }
 }
 
-/// What `/metrics` says of the log.
+/// The metrics of the log.
 pub(crate) fn metrics() -> Vec<Metric> {
     vec![Metric {
         name: "annals_log_lines_dropped",
@@ -89,7 +89,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// One line, which is handed to the thread when it is whole.
+/// One line, which is passed to the thread when it is dropped.
 struct Line {
     sender: &'static SyncSender<Entry>,
     text: Vec<u8>,

@@ -1,16 +1,15 @@
-//! `annals`: the one binary. Each command is a file of this folder; this one reads the command line, runs the
-//! command and tells how it failed.
+//! `annals`: the command-line program. Each command is a file of this folder; this one parses the command line, runs the
+//! command and reports a failure.
 //!
-//! - B1  What a command answers goes to standard output, for people or, with `--json`, for programs; everything
-//!   else goes to standard error.
-//! - B2  A failure is one line, `annals: …` with its causes, and an exit code that says of which kind it is: `exit.rs`. With
-//!   `--json` it is a line of JSON. A reader of standard output that closes its end is no failure: `output.rs` notices it, and no error of
-//!   a store is taken for that.
-//! - B3  No message shows a password. Addresses are text to clap, so that it has no value to print, and are parsed by
-//!   `address.rs`; whatever is printed about a failure has the addresses of the command line and the environment in
-//!   their redacted form.
+//! - B1  The result of a command goes to standard output, for people or, with `--json`, for programs; everything else goes to
+//!   standard error.
+//! - B2  A failure is one line, `annals: …` with its causes, and an exit code for its kind: `exit.rs`. With `--json` the line
+//!   is JSON. A closed pipe at standard output is not a failure: `output.rs` detects it, and no error of a store is taken for
+//!   it.
+//! - B3  No message shows a password. `address.rs` parses addresses instead of clap, so that clap has no value to print; a
+//!   message about a failure shows the addresses of the command line and the environment in their redacted form.
 //!
-//! A store is opened by its URL, in `store.rs`.
+//! `store.rs` opens a store by its URL.
 
 mod address;
 mod append;
@@ -126,16 +125,16 @@ fn main() -> ExitCode {
     logging::flush();
     let code = done.unwrap_or_else(|error| exit::fail(&error));
     if stop::is_asked() {
-        // What did not end by itself may wait without an end.
+        // Tasks that are still running might never end.
         runtime.shutdown_background();
     }
     code
 }
 
-/// Shows help, or tells in one line what is wrong with the command line.
+/// Prints help, or reports in one line what is wrong with the command line.
 fn refuse(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        // Nobody is left to tell if this fails.
+        // If this fails, the failure cannot be reported either.
         let _ = error.print();
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
     }

@@ -1,8 +1,8 @@
-//! The care that a store is given while it is served: verification in the background, backups on request, figures of
-//! both. Between the server, which knows no store, and the engine, which knows no server.
+//! Maintenance of a store while it is served: verification in the background, backups on request, migration, and metrics.
+//! It connects the server, which depends on no backend, with the engine, which does not depend on the server.
 //!
-//! A pass goes over the whole log at its rate; the next one begins an hour after, or resumes where the process was
-//! stopped. Damage is logged when its segment is done, and counts until a pass finds less.
+//! A pass verifies the whole log at its rate; the next one begins an hour after its end. A pass that was stopped with the
+//! process resumes where it stopped. Damage is logged when its segment is done, and is counted until a pass finds less.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,21 +18,21 @@ use tokio::task::JoinHandle;
 use crate::address::without_passwords;
 use crate::backup_storage::{Destination, cause};
 
-/// From the end of a pass to the beginning of the next.
+/// The pause between two passes.
 const REST: Duration = Duration::from_secs(3600);
-/// How often a rest is looked up from.
+/// The interval of the checks during a pause.
 const NAP: Duration = Duration::from_millis(200);
 
-/// A time may be ahead of the clock by this: clocks are set back a little by those who keep them right.
+/// A time may be ahead of the clock by this, because time synchronization sets clocks back a little.
 const AHEAD_MAX: Duration = Duration::from_secs(60);
 
-/// How long ago this was. `None` for a time that is ahead of the clock: the clock was ahead when it was written, so the age is
-/// unknown. Figures say infinity then, so that an alert on old backups fires.
+/// The time since `at`. `None` for a time that is ahead of the clock: the clock was ahead when it was written, so the age is
+/// unknown. Metrics show infinity then, so that an alert on old backups fires.
 fn age(now: Timestamp, at: Timestamp) -> Option<Duration> {
     (at <= now.plus(AHEAD_MAX)).then(|| now.since(at))
 }
 
-/// The care for one store.
+/// The maintenance of one store.
 pub(crate) struct StoreMaintenance {
     store: Arc<EngineStore>,
     destination: Option<Destination>,
@@ -40,24 +40,24 @@ pub(crate) struct StoreMaintenance {
     known: Mutex<Known>,
 }
 
-/// What is known, and what is under way.
+/// The results so far, and the running work.
 #[derive(Default)]
 struct Known {
     stopping: bool,
-    /// Whether it is verified again and again.
+    /// Whether the store is verified continuously.
     verifies: bool,
-    /// The pass or backup that runs, to be stopped.
+    /// The running pass, which [`StoreMaintenance::stop`] stops. The next two are the running backup and migration.
     verifying: Option<Arc<Work>>,
     backing_up: Option<Arc<Work>>,
     migrating: Option<Arc<Work>>,
-    /// When the last pass ended.
+    /// The end of the last pass.
     verified_at: Option<Timestamp>,
-    /// Places that were damaged then.
+    /// The number of damaged places that the last pass found.
     damage: u64,
-    /// Places that the pass that is under way has found.
+    /// The number of damaged places that the running pass has found.
     damage_now: u64,
     passes: u64,
-    /// Passes that ended in an error.
+    /// The number of passes that ended with an error.
     verify_failures: u64,
     backed_up_at: Option<Timestamp>,
     backups: u64,
@@ -65,7 +65,7 @@ struct Known {
 }
 
 impl StoreMaintenance {
-    /// Care for this store, with its backups going there.
+    /// The maintenance of this store, with backups to this destination.
     pub(crate) fn new(
         store: Arc<EngineStore>,
         destination: Option<Destination>,
@@ -78,10 +78,10 @@ impl StoreMaintenance {
         Arc::new(Self { store, destination, keep, known: Mutex::new(known) })
     }
 
-    /// Looks when the last backup was made, so that its age is known from the start; on a thread that may block.
+    /// Reads the time of the last backup, so that its age is known from the start. Call it on a thread that may block.
     pub(crate) fn look_at_backups(&self) {
         let Some(destination) = &self.destination else { return };
-        // A directory appears with the first backup.
+        // The first backup creates the directory.
         if destination.is_to_be_made() {
             return;
         }
@@ -90,7 +90,7 @@ impl StoreMaintenance {
                 let mut known = self.known.lock();
                 let made = found.into_iter().filter_map(|backup| backup.manifest.ok());
                 let now = SystemClock.now();
-                // Times that are ahead of the clock say the least.
+                // A time that is not ahead of the clock takes precedence over one that is.
                 known.backed_up_at = made
                     .map(|backup| backup.created_at)
                     .chain(known.backed_up_at)
@@ -102,7 +102,7 @@ impl StoreMaintenance {
         }
     }
 
-    /// Verifies the store again and again on a thread of its own, until it is asked to stop.
+    /// Verifies the store continuously on a separate thread, until [`stop`](Self::stop) is called.
     pub(crate) fn verify_for_ever(self: Arc<Self>, rate: u64) -> JoinHandle<()> {
         self.known.lock().verifies = true;
         tokio::task::spawn_blocking(move || {
@@ -126,7 +126,7 @@ impl StoreMaintenance {
         })
     }
 
-    /// Rests until the next pass is due; `None` once the process is asked to stop.
+    /// Waits until the next pass is due; `None` after [`stop`](Self::stop).
     fn next_pass(&self, rate: u64) -> Option<Arc<Work>> {
         loop {
             let mut known = self.known.lock();
@@ -174,7 +174,7 @@ impl StoreMaintenance {
                     "the store cannot be verified; it is tried again in an hour"
                 );
                 known.verify_failures += 1;
-                // The next one is due as if this one had been done.
+                // The next pass begins after the same pause as after a completed one.
                 drop(known);
                 self.rest();
             }
@@ -188,7 +188,7 @@ impl StoreMaintenance {
         }
     }
 
-    /// Migrates the store on a thread of its own, if it is asked for; otherwise says if there is something to migrate.
+    /// Migrates the store on a separate thread if `asked`; otherwise logs a warning if the store has old indexes.
     pub(crate) fn migrate(self: Arc<Self>, asked: bool) -> Option<JoinHandle<()>> {
         let (indexes, events) = self.store.old_indexes();
         if indexes == 0 {
@@ -221,7 +221,7 @@ impl StoreMaintenance {
         }))
     }
 
-    /// Stops what is under way: verification and migration continue at the next start, a backup is not made.
+    /// Stops the running work: verification and migration continue at the next start, a running backup is abandoned.
     pub(crate) fn stop(&self) {
         let mut known = self.known.lock();
         known.stopping = true;
@@ -237,7 +237,7 @@ impl StoreMaintenance {
     }
 }
 
-/// Does this; a panic in it is reported as any other failure, and is the end of nothing else.
+/// Runs work and converts a panic to an error, so that a panic does not end the thread.
 fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -246,7 +246,7 @@ fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// An error as it may be logged and sent to a client: a client of object storage may quote its whole address.
+/// The text of an error for the log and for clients, without passwords: a client of object storage may quote its whole address.
 fn shown(error: &anyhow::Error) -> String {
     without_passwords(&format!("{error:#}"))
 }
@@ -297,7 +297,7 @@ impl Maintenance for StoreMaintenance {
         let mut figures = Vec::new();
         let mut add = |name, help, value, counter| figures.push(Metric { name, help, value, counter });
         let seconds = |time: Timestamp| time.as_micros() as f64 / 1e6;
-        // Of what was never done, the age is infinite too: who watches for what is old hears of it.
+        // The age of something that was never done is infinite too, so that an alert on old ages fires.
         let age = |time: Option<Timestamp>| {
             time.and_then(|time| age(SystemClock.now(), time)).map_or(f64::INFINITY, |age| age.as_secs_f64())
         };
@@ -383,7 +383,7 @@ mod tests {
         let store = Arc::new(EngineStore::open(place.path(), annals_engine::Options::default()).unwrap());
         let care = StoreMaintenance::new(store, None, None);
         care.known.lock().verifies = true;
-        // So that nobody waits for the hour.
+        // So that the pause of an hour is skipped.
         care.stop();
         care.verified(Err(Error::Unavailable("the disk is gone".into())));
         care.known.lock().stopping = false;

@@ -1,8 +1,8 @@
-//! `annals migrate`: brings a log to the newest form: the tables and indexes of one in a database, the indexes of an embedded
-//! one.
+//! `annals migrate`: migrates a log to the newest format: the tables and indexes of a log in a database, the indexes of an
+//! embedded log.
 //!
-//! A signal stops the migration of an embedded log; what is done stays done. A database completes the statement that is under
-//! way, also when this command has ended.
+//! A signal stops the migration of an embedded log; finished indexes are kept. A database completes the running statement
+//! even after this command has ended.
 
 use std::process::ExitCode;
 
@@ -31,11 +31,11 @@ pub(crate) struct Migrate {
     store: StoreOption,
 }
 
-/// How a migration that was stopped is continued.
+/// The hint for a migration that was stopped.
 const RESUME: &str = "what is done stays done; the same command continues";
 
 impl Migrate {
-    /// Migrates, and says how much was missing.
+    /// Migrates the store, and reports how many steps or indexes were needed.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let url = &self.store.url;
         let cannot = || format!("cannot migrate {url}");
@@ -54,7 +54,7 @@ impl Migrate {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Migrates an embedded store; returns how many indexes were written again.
+    /// Migrates an embedded store; returns the number of rewritten indexes.
     async fn embedded(&self) -> anyhow::Result<annals_core::Result<usize>> {
         self.store.must_exist()?;
         let store = self.store.create_embedded("migrate").await?;

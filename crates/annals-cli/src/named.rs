@@ -1,14 +1,15 @@
-//! A place that the user names: a file that is written whole, a directory that is made. The only way to one.
+//! Output paths that the user names: a file that is replaced atomically, or a new directory. All commands use this file for
+//! them.
 //!
-//! - N1  A file appears under its name when it is whole and durable. Until then it is a new file beside it with a random
-//!   name; two runs never share one, and one that fails leaves what was there.
-//! - N2  What is replaced keeps its mode and its owner; a new file is its owner's alone (0600). A link is followed: the
-//!   file that it names is replaced.
-//! - N3  What is no regular file (a pipe, a terminal, `/dev/null`) is written to, and never replaced. Standard output under
-//!   another name, such as `/dev/stdout`, is standard output. A block device is refused.
-//! - N4  A file that cannot be replaced is refused before anything is written: one that is a mount of its own, as
-//!   containers have them, or one in a directory that cannot be written. To write into it bit by bit would leave half.
-//! - N5  Nothing is written into the directory of a store, which holds what only the store may write.
+//! - N1  A file appears under its name when it is complete and durable. Until then it is a new file beside it with a random
+//!   name; two runs never share one, and a run that fails leaves the old file unchanged.
+//! - N2  A replaced file keeps its mode and its owner; a new file is accessible only to its owner (0600). Symbolic links are
+//!   followed: the file that a link points to is replaced.
+//! - N3  A file that is not a regular one (a pipe, a terminal, `/dev/null`) is written to directly and never replaced.
+//!   Standard output under another name, such as `/dev/stdout`, is standard output. A block device is refused.
+//! - N4  A file that cannot be replaced is refused before anything is written: one that is a mount point, as in containers,
+//!   or one in a directory without write permission. Writing to it directly could leave half a file.
+//! - N5  Nothing is written into the directory of a store: only the store may write there.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
@@ -18,23 +19,23 @@ use anyhow::bail;
 
 use crate::output::Standard;
 
-/// A file that is written and then appears under its name.
+/// A file that appears under its name once it is complete.
 pub(crate) struct NamedFile(Target);
 
 enum Target {
-    /// A new file, which gets the name at the end.
+    /// A new file, which is renamed at the end.
     Whole { file: File, partial: PathBuf, name: PathBuf, replaces: Option<Box<Metadata>> },
-    /// What takes bytes as they come.
+    /// A file that is not a regular one; it is written directly.
     Direct(File),
     /// Standard output of this process.
     Standard(Standard),
 }
 
 impl NamedFile {
-    /// Begins to write a file.
+    /// Starts writing a file.
     ///
     /// # Errors
-    /// If it names a directory or a block device, is in the directory of a store, or cannot be created.
+    /// If the name is that of a directory or a block device, is in the directory of a store, or cannot be created.
     pub(crate) fn create(name: &Path) -> anyhow::Result<Self> {
         if name.as_os_str().as_encoded_bytes().ends_with(b"/") {
             bail!("it is the name of a directory");
@@ -64,10 +65,10 @@ impl NamedFile {
         Ok(Self(Target::Whole { file, partial, name, replaces }))
     }
 
-    /// Makes what was written durable, and gives it its name.
+    /// Syncs the file and renames it.
     ///
     /// # Errors
-    /// As the operating system's; then what was there before is still there.
+    /// As the operating system's; then the old file is unchanged.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         match &mut self.0 {
             Target::Whole { file, partial, name, replaces } => {
@@ -108,17 +109,17 @@ impl Drop for NamedFile {
         if let Target::Whole { partial, .. } = &self.0
             && !partial.as_os_str().is_empty()
         {
-            // It is this run's own, by its random name; half of an export would look like a whole one.
+            // The random name is this run's own. A partial export must not be taken for a complete one.
             let _ = fs::remove_file(partial);
         }
     }
 }
 
-/// What to do about a file that cannot be replaced.
+/// The advice for a file that cannot be replaced.
 const IRREPLACEABLE: &str = "which cannot be replaced by a whole file: name another one, or write to standard output and let the \
                              shell fill this one, `-o - > FILE`";
 
-/// What a step of replacing a file came to; if the operating system does not allow it, with what to do.
+/// The result of a step of replacing a file. If the operating system does not allow it, the error has the advice.
 fn replaceable<T>(step: io::Result<T>) -> io::Result<T> {
     use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
     step.map_err(|error| match error.kind() {
@@ -130,18 +131,18 @@ fn replaceable<T>(step: io::Result<T>) -> io::Result<T> {
     })
 }
 
-/// A new file, its owner's alone.
+/// Creates a file that only its owner can access.
 ///
 /// # Errors
-/// If there is one already, or a link; otherwise as the operating system's.
+/// If a file or a link of this name exists; otherwise as the operating system's.
 pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     unix::private(File::options().write(true).create_new(true)).open(path)
 }
 
-/// Refuses a place in the directory of a store, or that directory itself.
+/// Refuses a path in the directory of a store, or that directory itself.
 ///
 /// # Errors
-/// If it is one; or if the place cannot be looked at.
+/// If it is such a path; or if the path cannot be resolved.
 pub(crate) fn refuse_in_store(place: &Path) -> anyhow::Result<()> {
     let place = target(place)?;
     for directory in place.ancestors() {
@@ -152,7 +153,7 @@ pub(crate) fn refuse_in_store(place: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same for a directory that is made; one that is there already is refused where it is made.
+/// The same check for a directory that will be created. The code that creates it refuses an existing one.
 ///
 /// # Errors
 /// As [`refuse_in_store`].
@@ -161,16 +162,16 @@ pub(crate) fn refuse_within_store(directory: &Path) -> anyhow::Result<()> {
     directory.parent().map_or(Ok(()), refuse_in_store)
 }
 
-/// Whether a directory is that of an embedded store: its log has segments.
+/// Whether a directory is an embedded store, that is, its log has segments.
 fn is_store(directory: &Path) -> bool {
     let Ok(entries) = fs::read_dir(directory.join("log")) else { return false };
     entries.flatten().any(|entry| Path::new(&entry.file_name()).extension().is_some_and(|end| end == "seg"))
 }
 
-/// Most links that lead to one file, as in Linux.
+/// The maximum number of links that are followed, as in Linux.
 const LINKS_MAX: usize = 40;
 
-/// The whole path of what a name refers to, which need not exist: links are followed.
+/// The absolute path of a file that may not exist yet, with all links followed.
 fn target(name: &Path) -> io::Result<PathBuf> {
     let mut name = std::path::absolute(name)?;
     for _ in 0..LINKS_MAX {
@@ -179,7 +180,7 @@ fn target(name: &Path) -> io::Result<PathBuf> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        // A link to what does not exist yet, or a name that does not: then its directory may be a link.
+        // Either a link to a missing file, or a missing file whose directory may be a link.
         match (fs::read_link(&name), name.parent(), name.file_name()) {
             (Ok(link), Some(above), _) => name = above.join(link),
             (Err(_), Some(above), Some(last)) => return Ok(target(above)?.join(last)),
@@ -202,7 +203,7 @@ mod unix {
         found.file_type().is_block_device()
     }
 
-    /// Whether this is what standard output of the process is open at.
+    /// Whether this is the file to which standard output of the process is open.
     pub(super) fn is_standard_output(found: &Metadata) -> bool {
         let standard =
             io::stdout().as_fd().try_clone_to_owned().and_then(|standard| File::from(standard).metadata());
@@ -213,7 +214,7 @@ mod unix {
         options.mode(0o600)
     }
 
-    /// Whether something is mounted at this very file; where that cannot be found out, the renaming finds it out.
+    /// Whether this file is a mount point. If that is unknown, renaming will fail.
     #[cfg(target_os = "linux")]
     pub(super) fn is_mounted(file: &std::path::Path) -> bool {
         use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
@@ -229,18 +230,18 @@ mod unix {
         false
     }
 
-    /// Gives a file the owner, the group and the mode of another one. A group that cannot be kept gets no rights.
+    /// Gives a file the owner, the group and the mode of another one. If the group cannot be kept, the new group gets no rights.
     pub(super) fn keep_owner_and_mode(file: &File, other: &Metadata) -> io::Result<()> {
         let made = file.metadata()?;
         let mut mode = other.mode() & 0o777;
         if made.uid() != other.uid() {
-            // Only root may give a file away.
+            // Only root may change the owner.
             let _ = fchown(file, Some(other.uid()), None);
         }
         if made.gid() != other.gid() && fchown(file, None, Some(other.gid())).is_err() {
             mode &= 0o707;
         }
-        // A file system without modes refuses this; the file stays as private as it was made.
+        // A file system without modes refuses this; the file keeps the mode with which it was created.
         let _ = file.set_permissions(Permissions::from_mode(mode));
         Ok(())
     }

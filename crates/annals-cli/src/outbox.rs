@@ -1,4 +1,4 @@
-//! `annals outbox`: how the outbox of a service stands, and its dead letters. The database is the service's own.
+//! `annals outbox`: the status and the dead letters of a service's outbox, which is in the service's own database.
 
 use std::process::ExitCode;
 
@@ -93,7 +93,7 @@ impl Place {
 }
 
 impl Outbox {
-    /// Does what is asked for.
+    /// Executes the subcommand.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let mut output = Output::standard();
         match self.command {

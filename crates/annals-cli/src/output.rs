@@ -1,14 +1,14 @@
-//! What people see: aligned tables, colours only on a terminal, and no control characters from data.
+//! Output for people: aligned tables, colours only on a terminal, and no control characters from data.
 //!
-//! - O1  A reader that closes its end of standard output (`| head`) is noticed here, where output is written, and nowhere
-//!   else: any other broken connection is a failure. The rest of the output is dropped, the command ends as it would
-//!   have ended, and one that only prints stops early.
-//! - O2  A note on standard error that cannot be written changes nothing.
+//! - O1  A closed pipe at standard output (`| head`) is detected only here, where output is written: any other broken
+//!   connection is a failure. The rest of the output is dropped, the exit code is the same as without the closed pipe, and a
+//!   command that only prints stops early.
+//! - O2  A note that cannot be written to standard error is ignored.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
-/// Standard output, with a reader that closed its end as an error of its own kind: [`is_closed`].
+/// Standard output. A closed pipe is an error of its own kind: [`is_closed`].
 pub(crate) struct Standard(io::Stdout);
 
 /// The reader of standard output closed its end.
@@ -16,7 +16,7 @@ pub(crate) struct Standard(io::Stdout);
 #[error("the reader of standard output closed its end")]
 struct ReaderClosed;
 
-/// Whether this is the error of [`Standard`] that says that its reader closed its end.
+/// Whether this is the error of [`Standard`] for a closed pipe.
 pub(crate) fn is_closed(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<ReaderClosed>())
 }
@@ -46,12 +46,12 @@ fn of_reader(error: io::Error) -> io::Error {
     }
 }
 
-/// Writes a line to standard error, if that takes it.
+/// Writes a line to standard error. A failure is ignored.
 pub(crate) fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{}", plain(line));
 }
 
-/// Whether a terminal gets colours.
+/// Whether output on a terminal is coloured.
 pub(crate) fn colours_are_wanted() -> bool {
     colours(std::env::var_os("NO_COLOR"), std::env::var_os("TERM"))
 }
@@ -60,12 +60,12 @@ fn colours(no_color: Option<OsString>, term: Option<OsString>) -> bool {
     no_color.is_none_or(|value| value.is_empty()) && !is_dumb(term)
 }
 
-/// Whether a terminal shows nothing but text, by its name.
+/// Whether a terminal supports no control sequences, by its name.
 pub(crate) fn is_dumb(term: Option<OsString>) -> bool {
     term.is_some_and(|term| term == "dumb")
 }
 
-/// Where and how a command answers.
+/// The output of a command.
 pub(crate) struct Output {
     out: io::BufWriter<Standard>,
     /// Whether the reader closed its end.
@@ -76,20 +76,20 @@ pub(crate) struct Output {
     width: Option<usize>,
 }
 
-/// How a piece of text stands out.
+/// The emphasis of a piece of text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// Not at all.
+    /// Normal.
     Plain,
-    /// More than the rest.
+    /// Bold.
     Strong,
-    /// Less than the rest.
+    /// Dim.
     Quiet,
 }
 
 /// Blanks between two columns.
 const GAP: usize = 2;
-/// The least width at which the last column is on the line of the others, if it needs more.
+/// The minimum width of a last column that is truncated; with less room, it gets lines of its own.
 const LAST_MIN: usize = 30;
 /// Blanks before the last column on a line of its own.
 const INDENT: usize = 4;
@@ -106,7 +106,7 @@ impl Output {
         Self { out, closed: false, colour, width }
     }
 
-    /// Writes one line as it is.
+    /// Writes one line without changing it.
     pub(crate) fn line(&mut self, line: &str) -> io::Result<()> {
         self.bytes(line.as_bytes())
     }
@@ -119,12 +119,12 @@ impl Output {
         })
     }
 
-    /// Sends out what has been written so far.
+    /// Flushes the buffer.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.unless_closed(Write::flush)
     }
 
-    /// Whether nobody reads what is still written.
+    /// Whether standard output is a closed pipe.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
@@ -146,8 +146,8 @@ impl Output {
         styled(text, style, self.colour)
     }
 
-    /// Writes rows with their columns aligned. The last column takes what is left of the terminal's width; if that is too
-    /// little, it has lines of its own.
+    /// Writes rows with aligned columns. The last column gets the rest of the terminal's width; if that is too little, it has
+    /// lines of its own.
     pub(crate) fn table(&mut self, columns: &[Column], rows: &[Vec<String>]) -> io::Result<()> {
         let table = Table::of(columns, rows, self.width, self.colour);
         let names: Vec<String> = columns.iter().map(|column| column.name.to_owned()).collect();
@@ -166,13 +166,13 @@ fn styled(text: &str, style: Style, colour: bool) -> String {
     }
 }
 
-/// How a table is laid out.
+/// The layout of a table.
 struct Table<'a> {
     columns: &'a [Column],
     widths: Vec<usize>,
-    /// The width of the last column, if that is on lines of its own.
+    /// The width of the last column, if it is on lines of its own.
     below: Option<usize>,
-    /// Whether the last column is cut at its width.
+    /// Whether the last column is truncated at its width.
     cut: bool,
     colour: bool,
 }
@@ -245,7 +245,7 @@ impl Column {
     }
 }
 
-/// The text, no longer than this many characters.
+/// Truncates the text to this many characters.
 fn cut(text: &str, width: usize) -> String {
     if text.chars().nth(width).is_none() {
         return text.to_owned();
@@ -253,13 +253,13 @@ fn cut(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// The text without control characters: what stands in an event must not steer a terminal.
+/// The text without control characters: the data of an event must not control a terminal.
 pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '\n' | '\r' | '\t' => plain.push(' '),
-            // Also the marks that turn the direction of writing around.
+            // Also characters that change the writing direction.
             '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
                 plain.extend(character.escape_unicode());
             }
@@ -270,7 +270,7 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
-/// A whole number with its thousands apart: 69,659.
+/// A whole number with thousands separators: 69,659.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut spaced = String::with_capacity(digits.len() + digits.len() / 3);
@@ -283,7 +283,7 @@ pub(crate) fn thousands(number: u64) -> String {
     spaced
 }
 
-/// A number of things: `1 event`, `69,659 events`.
+/// A number with a noun: `1 event`, `69,659 events`.
 pub(crate) fn counted(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! How far long work has come: a bar on a terminal, nothing elsewhere.
+//! The progress of long work: a bar on a terminal, nothing elsewhere.
 
 use std::fmt;
 use std::io::Read;
@@ -11,10 +11,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use crate::output::{self, thousands};
 use crate::stop;
 
-/// How often a bar moves although nothing is reported.
+/// The interval at which a bar is redrawn.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Progress through this many bytes, if it is known how many.
+/// A bar for this many bytes, or without an end if the number is unknown.
 pub(crate) fn bytes(total: Option<u64>) -> ProgressBar {
     let template = match total {
         Some(_) => "{bar:32} {percent:>3}%  {bytes}/{total_bytes}  {msg}  {eta} left",
@@ -23,39 +23,39 @@ pub(crate) fn bytes(total: Option<u64>) -> ProgressBar {
     bar(total, template)
 }
 
-/// Progress through this many events.
+/// A bar for this many events.
 pub(crate) fn events(total: u64) -> ProgressBar {
     bar(Some(total), "{bar:32} {percent:>3}%  {human_pos}/{human_len} events  {eta} left")
 }
 
-/// Progress through this many purchases.
+/// A bar for this many purchases.
 pub(crate) fn purchases(total: u64) -> ProgressBar {
     bar(Some(total), "{bar:32} {percent:>3}%  {human_pos}/{human_len} purchases  {rate}  {eta} left")
 }
 
-/// Progress through this much time.
+/// A bar for this much time.
 pub(crate) fn time(total: Duration) -> ProgressBar {
     bar(Some(total.as_secs()), "{bar:32} {percent:>3}%  {msg}  {eta} left")
 }
 
 fn bar(total: Option<u64>, template: &str) -> ProgressBar {
-    // Hidden by indicatif itself if standard error is not a terminal.
+    // indicatif hides the bar if standard error is not a terminal.
     let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
     let style = ProgressStyle::with_template(template).expect("the templates above are well-formed");
     let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
-        // A bar that cannot be written stays as it is.
+        // A failure leaves the bar unchanged.
         let _ = text.write_str(&a_second(state.per_sec()));
     };
     let bar = bar.with_style(style.with_key("rate", rate));
     if output::is_dumb(std::env::var_os("TERM")) {
-        // It could not be drawn over.
+        // Such a terminal cannot redraw a line.
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     bar.enable_steady_tick(TICK);
     bar
 }
 
-/// A rate, as people read it: 4,444/s.
+/// A rate for people: 4,444/s.
 fn a_second(rate: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
@@ -66,13 +66,13 @@ fn a_second(rate: f64) -> String {
     format!("{}/s", thousands(whole))
 }
 
-/// The same reader; what is read from it moves the bar.
+/// Wraps a reader so that reading advances the bar.
 pub(crate) fn watched(reader: Box<dyn Read>, bar: &ProgressBar) -> Box<dyn Read> {
     Box::new(bar.wrap_read(reader))
 }
 
-/// Does long work on a thread of its own, with a bar; the first signal tells it to stop,
-/// and what it answers then is its answer; the second one ends the command without it.
+/// Runs long work on a separate thread, with a bar. The first signal stops the work, and its result is returned; the second
+/// signal returns an error without waiting for it.
 pub(crate) async fn of<T: Send + 'static>(
     work: &Arc<Work>,
     verb: &'static str,
@@ -82,7 +82,7 @@ pub(crate) async fn of<T: Send + 'static>(
     shown(bar, work, run).await
 }
 
-/// The same of work that counts events.
+/// Like [`of`], for work that counts events.
 pub(crate) async fn of_events<T: Send + 'static>(
     work: &Arc<Work>,
     run: impl FnOnce() -> T + Send + 'static,

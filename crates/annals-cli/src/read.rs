@@ -1,4 +1,4 @@
-//! `annals read`: events of a stream or of the log, page after page.
+//! `annals read`: prints events of a stream or of the log, page by page.
 
 use std::process::ExitCode;
 
@@ -73,10 +73,10 @@ pub(crate) struct Read {
     store: StoreOption,
 }
 
-/// Most events that are asked for at once.
+/// The maximum number of events per read.
 const PAGE_EVENTS: u64 = 500;
 
-/// What is still to be read.
+/// The rest of a read.
 enum Rest {
     Log(LogRead),
     Stream(StreamRead),
@@ -106,7 +106,7 @@ impl Rest {
 }
 
 impl Rest {
-    /// Ends the read at the newest event that there is now, and returns that.
+    /// Limits the read to the events up to the current newest one, and returns that.
     async fn bound(&mut self, store: &dyn EventStore) -> annals_core::Result<Option<Witness>> {
         let stream = match self {
             Self::Log(_) => None,
@@ -122,7 +122,7 @@ impl Rest {
 }
 
 impl Read {
-    /// Reads and prints page after page.
+    /// Reads and prints page by page.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let store = self.store.open_existing().await?;
         let (json, mut left) = (self.json, self.limit.unwrap_or(u64::MAX));
@@ -139,7 +139,7 @@ impl Read {
         let mut rest = self.rest(direction, begin.unwrap_or_default(), last);
         let mut output = Output::standard();
         let mut found = false;
-        // What several pages are read of must be one history: that which has these.
+        // If there are several pages, the log must still have these events at the end: then all pages are of one history.
         let mut seen: Vec<Witness> = Vec::new();
         while left > 0 {
             let (events, end) = rest.page(&*store, left).await?;
@@ -194,7 +194,7 @@ impl Read {
     }
 }
 
-/// What is said of a log or a stream of which nothing was read: where it ends.
+/// The message for a read without events: where the log or the stream ends.
 ///
 /// # Errors
 /// [`NotFound`] if there is no such stream.
@@ -215,19 +215,19 @@ async fn nothing_read(
     }
 }
 
-/// There is no such stream.
+/// The error that there is no such stream.
 pub(crate) fn no_stream(stream: &StreamId, url: &StoreUrl) -> anyhow::Error {
     NotFound(format!("there is no stream `{stream}` in {url}")).into()
 }
 
-/// Which times the rows of a page have.
+/// The times in the rows of a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Times {
-    /// All say when the event was recorded.
+    /// The recorded time in all rows.
     Recorded,
-    /// All say when it happened.
+    /// The time of occurrence in all rows.
     Occurred,
-    /// Those that do not say when it happened are marked.
+    /// The time of occurrence where there is one; otherwise the recorded time, marked.
     Both,
 }
 

@@ -1,4 +1,4 @@
-//! `annals receipt`: proof that an event is in the log; and the check of one, without any store.
+//! `annals receipt`: writes a proof that an event is in the log, and checks one without a store.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -83,7 +83,7 @@ impl Receipt {
     }
 }
 
-/// Most bytes of a file with a receipt: the event, twice, and forty bytes a segment.
+/// The maximum size of a file with a receipt in bytes: it has the event twice, and forty bytes per segment.
 const RECEIPT_BYTES_MAX: u64 = 256 << 20;
 
 fn check(file: &std::path::Path, head: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -117,7 +117,7 @@ fn check(file: &std::path::Path, head: &std::path::Path, json: bool) -> anyhow::
     Ok(if proved.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A receipt as it is written. What is proved is in `body`; stream, type and data stand beside it for readers.
+/// The JSON form of a receipt. The proof covers `body`; stream, type and data repeat its contents for readers.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -140,7 +140,7 @@ struct Written {
     head: Published,
 }
 
-/// The form of receipts.
+/// The format of receipts.
 const FORMAT: &str = "annals-receipt-1";
 
 impl Written {
@@ -187,7 +187,7 @@ impl Written {
             after: after.collect::<anyhow::Result<_>>()?,
             head: self.head.head()?,
         };
-        // What stands there for readers must be what is proved.
+        // The members for readers must match the proved body.
         let event = receipt.event().context("its body is not that of an event")?;
         let same = event.stream.as_str() == self.stream
             && event.event_type.as_str() == self.event_type

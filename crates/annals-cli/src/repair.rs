@@ -1,12 +1,12 @@
-//! `annals repair`: copies what is whole of a damaged store to a new one, and lists what it left.
+//! `annals repair`: copies the undamaged appends of a damaged store to a new one, and lists what was left out.
 //!
-//! The list is `repair.jsonl` in the directory of the new store, a JSON object a line; `kind` says which:
+//! The list is `repair.jsonl` in the directory of the new store, with a JSON object per line of these kinds:
 //!
 //! ```text
-//! left      file, offset, position, problem, lost: {first, last}, or {first} if nothing says how far, or null
-//! gone      stream, first_version, last_version, position: what the index says was among what was left out
-//! shifted   stream, lost_first_version, lost_last_version, old_version, new_version: from here on it moves up
-//! copied    first, last, to: these events, by their old positions, stand from `to` on, in the same order
+//! left      file, offset, position, problem, lost: {first, last}, or {first, null} if the end is unknown, or null
+//! gone      stream, first_version, last_version, position: events that were left out, according to the index
+//! shifted   stream, lost_first_version, lost_last_version, old_version, new_version: later versions are renumbered from here
+//! copied    first, last, to: the events at these old positions are now at `to` and after, in the same order
 //! end       source, store, appends, events, left, lost, more_lost, moved, streams
 //! ```
 
@@ -28,11 +28,11 @@ use crate::output::{Output, Style, plain, thousands};
 use crate::progress;
 use crate::store::StoreOption;
 
-/// The list of what was done, beside the log of the new store.
+/// The report, beside the log of the new store.
 const REPORT: &str = "repair.jsonl";
-/// At most this many places are shown; the report has all.
+/// The maximum number of places that are printed; the report has all.
 const SHOWN: usize = 20;
-/// As large as segments are by default.
+/// The default size of segments.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// Copy what is whole of a damaged store to a new one
@@ -57,7 +57,7 @@ pub(crate) struct Repair {
 }
 
 impl Repair {
-    /// Repairs the store and tells what was left out.
+    /// Repairs the store and prints what was left out.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let target = StoreOption { url: self.to.clone() };
         let (from, to) =
@@ -143,10 +143,10 @@ impl Repair {
     }
 }
 
-/// The list, as it is written.
+/// Writes the report.
 struct Report {
     file: BufWriter<File>,
-    /// What was left out, in words.
+    /// Messages about the places that were left out.
     left: Vec<String>,
 }
 
@@ -158,7 +158,7 @@ impl Report {
         writeln!(self.file, "{}", note_in_json(note))
     }
 
-    /// Ends it, durably.
+    /// Writes the last line and syncs the file.
     fn end(&mut self, repaired: &Repaired) -> io::Result<()> {
         let mut line = in_json(repaired);
         line["kind"] = "end".into();
@@ -168,7 +168,7 @@ impl Report {
     }
 }
 
-/// What is lost, as JSON.
+/// The lost positions as JSON.
 pub(crate) fn lost_in_json(lost: Lost) -> Value {
     match lost {
         Lost::Events { first, last } => json!({"first": first.get(), "last": last.get()}),

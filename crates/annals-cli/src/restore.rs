@@ -1,4 +1,4 @@
-//! `annals restore`: brings a backup back to a new directory, up to a position or a time.
+//! `annals restore`: restores a backup to a new directory, up to a position or a time.
 
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -64,7 +64,7 @@ impl To {
         }
     }
 
-    /// Refuses a log that does not end as it was asked for: its backup may be of another history.
+    /// Refuses a restored log that does not end with the event that was requested: its backup may be of another history.
     async fn check(self, disk: Arc<dyn Disk>, head: Position) -> anyhow::Result<()> {
         let Self::Place(place) = self else { return Ok(()) };
         if place.id().is_some() && head < place.position() {
@@ -97,7 +97,7 @@ impl FromStr for To {
 }
 
 impl Restore {
-    /// Restores the store and tells what it holds.
+    /// Restores the store and prints its contents in short.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let store = StoreOption { url: self.store };
         let directory = store.directory("restore to")?.to_owned();

@@ -1,4 +1,4 @@
-//! `annals serve`: the server over a store, until it is asked to stop.
+//! `annals serve`: serves a store over HTTP until a signal stops it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,7 +66,7 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    /// Serves until a signal comes.
+    /// Serves until a signal arrives.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         logging::start("info");
         memory::give_back()?;
@@ -77,7 +77,7 @@ impl Serve {
         let embedded = self.store.is_embedded();
         if self.verify_rate.is_none() && self.backup.is_none() && !self.migrate && !embedded {
             let store = self.store.open().await?;
-            // A process that reads that it serves may stop it at once.
+            // The signal handlers are installed before the announcement: a process that reads it may send a signal at once.
             let told = stop::asked()?;
             let server = server(store, self.hosts, doors)?;
             announce(&listener, scheme, &format!("serving {}", self.store.url))?;
@@ -97,7 +97,7 @@ impl Serve {
         });
         let served = server.serve(listener, async {
             told.await;
-            // At once, so that who waits for a backup is answered before the server goes.
+            // Before the server shuts down, so that a running backup ends and its request gets a response.
             care.stop();
         });
         let served = served.await;
@@ -110,7 +110,7 @@ impl Serve {
     }
 }
 
-/// A name of a host. A URL, a pattern and letters that are not of ASCII would be taken for a name that nobody ever asks for.
+/// Parses a host name. URLs, patterns and non-ASCII letters are refused, because no request would ever match them.
 fn host(text: &str) -> Result<String, String> {
     if !text.is_ascii() {
         return Err(
@@ -129,8 +129,8 @@ fn host(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// An address to answer at. What lacks a host is not taken for every address of the machine, for everybody who reaches one may
-/// read and append.
+/// Parses a listen address. An address without a host is refused instead of listening on every address of the machine: every
+/// client that reaches one might read and append.
 pub(crate) fn address(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok();
@@ -158,7 +158,7 @@ pub(crate) fn address(text: &str) -> Result<String, String> {
     Err(problem)
 }
 
-/// Who is let in, and how.
+/// The options for admission: tokens, TLS and `--insecure`.
 struct Doors {
     tokens: Option<TokenFile>,
     tls: Option<TlsFiles>,
@@ -166,7 +166,7 @@ struct Doors {
 }
 
 impl Doors {
-    /// What the command line says.
+    /// Reads the files that the command line names.
     fn of(serve: &Serve) -> anyhow::Result<Self> {
         let tokens = serve.tokens.clone().map(TokenFile::read).transpose().map_err(anyhow::Error::msg)?;
         let tls = match (&serve.tls_cert, &serve.tls_key) {
@@ -189,7 +189,7 @@ impl Doors {
     }
 }
 
-/// The server over this store, which is reached under these names.
+/// A server over this store that accepts these host names.
 fn server(store: Arc<dyn EventStore>, hosts: Vec<String>, doors: Doors) -> anyhow::Result<Server> {
     let reads_files = doors.tokens.is_some() || doors.tls.is_some();
     let server = hosts.into_iter().fold(Server::new(store), Server::host).metrics(logging::metrics);
@@ -200,7 +200,7 @@ fn server(store: Arc<dyn EventStore>, hosts: Vec<String>, doors: Doors) -> anyho
     Ok(server)
 }
 
-/// Lets files be read again on SIGHUP, which would end the process otherwise.
+/// Reloads the files on SIGHUP, which would otherwise end the process.
 fn reload_when_hung_up(reload: Reload) -> anyhow::Result<()> {
     #[cfg(unix)]
     {
@@ -216,12 +216,12 @@ fn reload_when_hung_up(reload: Reload) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes the address.
+/// Binds the address.
 pub(crate) async fn listen(address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Refuses an address at which everybody would be let in, before a store is opened. The server does too.
+/// Refuses an address at which every client would be admitted, before a store is opened. The server checks this too.
 pub(crate) fn check_address(listener: &TcpListener, has_tokens: bool, insecure: bool) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     if insecure || has_tokens || address.ip().to_canonical().is_loopback() {
@@ -231,7 +231,7 @@ pub(crate) fn check_address(listener: &TcpListener, has_tokens: bool, insecure: 
     anyhow::bail!("{address} can be reached by other machines, and there are no tokens. {unguarded}");
 }
 
-/// Prints the one line that says what runs where. A standard output that nobody reads is no reason not to serve.
+/// Prints the line with the URL of the server. If standard output is closed or fails, it logs a warning and the server runs.
 pub(crate) fn announce(listener: &TcpListener, scheme: &str, what: &str) -> anyhow::Result<()> {
     let line = format!("annals: {what} at {scheme}://{}", listener.local_addr()?);
     let mut output = Output::standard();

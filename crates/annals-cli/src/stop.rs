@@ -1,11 +1,11 @@
-//! Signals that ask a command to end: SIGINT (Ctrl-C) and SIGTERM.
+//! Signals that stop a command: SIGINT (Ctrl-C) and SIGTERM.
 //!
-//! - S1  A command that was stopped before it was done exits with 128 and the number of the signal, as a shell reports a
-//!   command that a signal has ended. What had been done by then is done; the message says how to resume.
-//! - S2  A second signal ends the command at once. One that may wait for a pipe or a database that does not answer is also
-//!   ended when it does not end by itself within ten seconds.
+//! - S1  A command that was stopped before its end exits with 128 plus the number of the signal, as a shell reports a command
+//!   that was killed by a signal. Finished work is kept; the message describes how to resume.
+//! - S2  A second signal ends the command at once. A command that may block on a pipe or an unresponsive database also ends
+//!   after ten seconds.
 //!
-//! A command that does not listen here is ended by the system, which shells report in the same way.
+//! A command without these handlers is killed by the signal, which shells report in the same way.
 
 use std::future::Future;
 use std::io;
@@ -15,30 +15,30 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-/// How long a command that may wait for others has to end what is under way when it was asked to stop.
+/// How long a command that may block has to finish its running work after the first signal.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// The exit code of SIGINT without the number of the signal.
+/// The exit code of a stopped command, before the number of the signal is added.
 const SIGNALLED: u8 = 128;
 
-/// The number of the signal that asked the process to stop; 0 if none did.
+/// The number of the last signal to stop the process; 0 if there was none.
 static ASKED: AtomicU8 = AtomicU8::new(0);
 
-/// Why a command ended before it was done.
+/// The error of a command that was stopped by a signal.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Stopped(pub(crate) String);
 
-/// Whether a signal has asked the process to stop.
+/// Whether a signal to stop was received.
 pub(crate) fn is_asked() -> bool {
     ASKED.load(Ordering::SeqCst) != 0
 }
 
-/// Returns [`Stopped`] if a signal has asked the process to stop; `resume` says how to continue.
+/// Returns [`Stopped`] if a signal to stop was received; `resume` is the hint how to continue.
 pub(crate) fn check(resume: &str) -> Result<(), Stopped> {
     if is_asked() { Err(stopped(resume)) } else { Ok(()) }
 }
 
-/// Why the command ended, and how to continue.
+/// The error of a stopped command, with the hint how to continue.
 pub(crate) fn stopped(resume: &str) -> Stopped {
     Stopped(format!("asked to stop by {}; {resume}", name()))
 }
@@ -55,19 +55,19 @@ pub(crate) fn exit_code() -> ExitCode {
     ExitCode::from(code())
 }
 
-/// The same as a number.
+/// The exit code as a number.
 pub(crate) fn code() -> u8 {
     SIGNALLED + ASKED.load(Ordering::SeqCst).max(2)
 }
 
-/// Listens for signals from here on; the future completes when the first one comes.
+/// Installs the signal handlers; the future completes at the first signal.
 pub(crate) fn asked() -> io::Result<impl Future<Output = ()>> {
     let mut signals = Signals::listen()?;
     Ok(async move { signals.next().await })
 }
 
-/// Executes work on a thread of its own, which looks at [`check`]; ends without it when a second signal comes, or this time
-/// has passed since the first (S2).
+/// Runs work on a separate thread; the work calls [`check`]. Returns an error without waiting for it at a second signal, or
+/// when `patience` has passed since the first (S2).
 pub(crate) async fn stoppable<T: Send + 'static>(
     resume: &str,
     patience: Duration,
@@ -88,11 +88,11 @@ pub(crate) async fn stoppable<T: Send + 'static>(
     }
 }
 
-/// The signals that come.
+/// The received signals.
 pub(crate) struct Signals(mpsc::UnboundedReceiver<()>);
 
 impl Signals {
-    /// Listens from here on: a signal no longer ends the process by itself.
+    /// Installs the handlers: from now on a signal does not kill the process.
     #[cfg(unix)]
     pub(crate) fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
@@ -114,7 +114,7 @@ impl Signals {
         Ok(Self(signals))
     }
 
-    /// Listens from here on: a signal no longer ends the process by itself.
+    /// Installs the handler: from now on a signal does not kill the process.
     #[cfg(not(unix))]
     pub(crate) fn listen() -> io::Result<Self> {
         let (sender, signals) = mpsc::unbounded_channel();
@@ -136,7 +136,7 @@ impl Signals {
         }
     }
 
-    /// From here on the next signal ends the process: for a command that was asked to stop and whose end may take long (S2).
+    /// Makes the next signal exit the process: for a stopped command whose end may take long (S2).
     pub(crate) fn end_at_next(mut self) {
         tokio::spawn(async move {
             self.next().await;

@@ -1,5 +1,5 @@
-//! The option that names a store, the same for every command. Which kinds there are, `annals::backend::Backends` knows.
-//! What only the embedded store can do is done with `annals_engine`; so it is opened here as what it is.
+//! The option that names a store, shared by all commands. `annals::backend::Backends` lists the kinds of stores.
+//! Commands that only the embedded store supports use `annals_engine`, so this file can open it as an [`EngineStore`].
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -24,10 +24,10 @@ pub(crate) struct StoreOption {
     pub(crate) url: StoreUrl,
 }
 
-/// The variable that says by how many days the clock may be ahead of an embedded store.
+/// The environment variable for the number of days by which the clock may be ahead of an embedded store.
 const CLOCK_AHEAD_MAX: &str = "ANNALS_CLOCK_AHEAD_MAX_DAYS";
 
-/// How embedded stores are opened.
+/// The options with which embedded stores are opened.
 pub(crate) fn options() -> anyhow::Result<Options> {
     let mut options = Options::default();
     if let Some(days) = std::env::var_os(CLOCK_AHEAD_MAX) {
@@ -39,11 +39,11 @@ pub(crate) fn options() -> anyhow::Result<Options> {
 }
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
-/// A clock that is behind by less is not worth a line.
+/// The minimum lag of the clock that is reported.
 const BEHIND_MIN: Duration = Duration::from_secs(60);
 
-/// Says on standard error what somebody should know of a store, if no log says so: that the end of the log is not what it
-/// was, that the clock is behind it, or that a clock that was ahead has noted a time that is corrected.
+/// Prints warnings about a store to standard error, unless they are logged: the log has lost its end, the clock is behind the
+/// newest event, or a time that was recorded by a fast clock is corrected.
 pub(crate) fn notice(store: &EngineStore) {
     if tracing::enabled!(tracing::Level::WARN) {
         return;
@@ -73,11 +73,11 @@ pub(crate) fn notice(store: &EngineStore) {
     ));
 }
 
-/// What every directory of an embedded store holds; see `docs/file-format.md`.
+/// The folder that every directory of an embedded store contains; see `docs/file-format.md`.
 const LOG: &str = "log";
 
 impl StoreOption {
-    /// Opens the store; creates it if need be.
+    /// Opens the store; creates it if it does not exist.
     pub(crate) async fn open(&self) -> anyhow::Result<Arc<dyn EventStore>> {
         match self.is_embedded() {
             true => Ok(self.create_embedded("open").await?),
@@ -85,7 +85,7 @@ impl StoreOption {
         }
     }
 
-    /// Opens the store to read it, also from a read-only medium: one that is not there is not created, for its name is a
+    /// Opens the store to read it, also from a read-only medium. A missing store is not created, because its name is probably a
     /// mistake.
     pub(crate) async fn open_existing(&self) -> anyhow::Result<Arc<dyn EventStore>> {
         match self.is_embedded() {
@@ -97,7 +97,7 @@ impl StoreOption {
         }
     }
 
-    /// The same of an embedded store, as what it is, for what only that kind can do.
+    /// Opens an embedded store to read it, for commands that only this kind supports.
     pub(crate) async fn open_embedded(&self, to: &str) -> anyhow::Result<Arc<EngineStore>> {
         let (directory, options) = (self.directory(to)?.to_owned(), options()?);
         self.must_exist()?;
@@ -106,7 +106,7 @@ impl StoreOption {
         self.opened(opened)
     }
 
-    /// Opens an embedded store to write to it; creates it if need be.
+    /// Opens an embedded store to write to it; creates it if it does not exist.
     pub(crate) async fn create_embedded(&self, to: &str) -> anyhow::Result<Arc<EngineStore>> {
         let (directory, options) = (self.directory(to)?.to_owned(), options()?);
         let opened = tokio::task::spawn_blocking(move || EngineStore::open(directory, options)).await?;
@@ -124,19 +124,19 @@ impl StoreOption {
         self.url.directory().is_some()
     }
 
-    /// The directory of an embedded store.
+    /// The directory of an embedded store. `to` is the verb in the error for another kind of store.
     pub(crate) fn directory(&self, to: &str) -> anyhow::Result<&Path> {
         self.url.directory().with_context(|| {
             format!("cannot {to} {}: it is not a store of the kind `file:DIRECTORY`", self.url)
         })
     }
 
-    /// Refuses a store that is not there.
+    /// Refuses a store that does not exist.
     pub(crate) fn must_exist(&self) -> anyhow::Result<()> {
         let Some(directory) = self.url.directory() else { return Ok(()) };
         let is_there = match directory.join(LOG).metadata() {
             Ok(found) => found.is_dir(),
-            // One that may not be looked at may be there.
+            // A store without read permission may exist.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 return Err(error).with_context(|| format!("cannot look at {}", self.url));
             }

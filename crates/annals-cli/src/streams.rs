@@ -1,4 +1,4 @@
-//! `annals streams`: the names of streams and how far they have come.
+//! `annals streams`: lists streams with their versions.
 
 use std::process::ExitCode;
 
@@ -28,14 +28,14 @@ pub(crate) struct Streams {
     store: StoreOption,
 }
 
-/// Most streams that are asked for at once.
+/// The maximum number of streams per request.
 const PAGE_STREAMS: u64 = 1_000;
 
 const COLUMNS: [Column; 3] =
     [Column::text("STREAM", Style::Plain), Column::number("VERSION"), Column::number("NEWEST EVENT")];
 
 impl Streams {
-    /// Lists page after page.
+    /// Lists streams page by page.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let store = self.store.open_existing().await?;
         let mut output = Output::standard();
@@ -68,7 +68,7 @@ impl Streams {
     }
 }
 
-/// A stream as JSON: the place of its newest event, with the names that an event has.
+/// A stream as JSON: the position and version of its newest event, with the member names of an event.
 #[derive(Serialize)]
 struct Line<'a> {
     position: u64,

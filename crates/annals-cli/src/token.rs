@@ -1,6 +1,6 @@
-//! `annals token`: makes a token for a server, prints it once, and adds its line to the file of tokens.
+//! `annals token`: creates a token for a server, prints it once, and adds its line to the file of tokens.
 //!
-//! The file has the hash. To replace a lost token, make another and remove the line of the first.
+//! The file has only the hash. To replace a lost token, create another and remove the line of the first.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -49,7 +49,7 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// Makes the token.
+    /// Creates the token.
     #[expect(clippy::unused_async, reason = "commands are run as one")]
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let all = |all: bool, named: Vec<String>| if all { vec!["*".to_owned()] } else { named };
@@ -75,7 +75,7 @@ impl Token {
     }
 }
 
-/// Adds a line to the file, if the file is right with it.
+/// Appends a line to the file, if the file is valid with it.
 fn add(path: &Path, line: &str) -> anyhow::Result<()> {
     let file = path.display();
     let before = match fs::read_to_string(path) {
@@ -83,7 +83,7 @@ fn add(path: &Path, line: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error).with_context(|| format!("{file} cannot be read")),
     };
-    // Someone may have edited the file and left the last line open.
+    // An edited file may have no line break at its end.
     let gap = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
     let added = format!("{gap}{line}");
     if let Err(problem) = check_tokens(&format!("{before}{added}")) {
@@ -97,7 +97,7 @@ fn add(path: &Path, line: &str) -> anyhow::Result<()> {
         options.mode(0o600);
     }
     let mut opened = options.open(path).with_context(|| format!("{file} cannot be written"))?;
-    // In one piece: a server may be reading it.
+    // In one write: a server may be reading the file.
     opened
         .write_all(added.as_bytes())
         .and_then(|()| opened.sync_all())

@@ -1,7 +1,7 @@
-//! `annals verify`: checks a store, and says what was checked.
+//! `annals verify`: checks a store, and reports what was checked.
 //!
-//! The embedded store is checked down to its bytes, by `annals_engine::verify_with`. Any other is read whole, and what
-//! the contract promises of every log is checked.
+//! `annals_engine::verify_with` checks an embedded store down to its bytes. Any other store is read completely and checked
+//! against the contract of logs.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ pub(crate) struct Verify {
 }
 
 impl Verify {
-    /// Checks the store and tells what was found.
+    /// Checks the store and prints the result.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         if self.last {
             return self.tell_last();
@@ -74,7 +74,7 @@ impl Verify {
             ),
             None => check(&*self.store.open_existing().await?).await?,
         };
-        // What is damaged proves nothing.
+        // A damaged store proves nothing.
         let proved = match &head {
             Some(head) if found.damage.is_empty() => Some(embedded(&self.store)?.begins_with(head)?),
             head => head.map(|_| false),
@@ -201,7 +201,7 @@ fn in_json(found: &Verification, proved: Option<bool>) -> String {
     .to_string()
 }
 
-/// Reads a whole store and checks what the contract promises of every log.
+/// Reads a whole store and checks it against the contract of logs.
 async fn check(store: &dyn EventStore) -> anyhow::Result<Verification> {
     let mut found = Verification { store: Some(store.id()), ..Verification::default() };
     let mut log = Log::default();
@@ -249,7 +249,7 @@ fn damage(position: Position, problem: String) -> Damage {
     Damage { location, problem, lost: Lost::Nothing }
 }
 
-/// The log up to an event.
+/// The state of the log after an event.
 struct Log {
     position: Position,
     append: Position,
@@ -271,7 +271,7 @@ impl Default for Log {
 }
 
 impl Log {
-    /// Advances to the next event; returns what is wrong with it.
+    /// Advances to the next event; returns its problems.
     fn follow(&mut self, event: &RecordedEvent) -> Vec<String> {
         let mut problems = Vec::new();
         if event.position != self.position.next() {

@@ -1,11 +1,12 @@
-//! What a request may do, as handlers get it: the log, the principal, its rights and the right of the route. [`Access`] is an
-//! extractor, and the only way for a handler to get at the log.
+//! The access of a request: the log, the principal, its rights and the right of the route. [`Access`] is an extractor, and
+//! the only way for a handler to access the log.
 //!
-//! Every route names its [`Right`] in the table of `routes.rs`; [`admit`] stands around each handler and lets in who has it.
+//! Every route names its [`Right`] in the table of `routes.rs`; [`admit`] wraps each handler and admits requests with that
+//! right.
 //!
-//! - R1  The log that a handler gets shows what the token may read and takes what it may append (`auth/scoped.rs`): a handler
-//!   that forgot to ask would find nothing, not everything.
-//! - R2  A token comes in `Authorization: Bearer`, or in the console's cookie. The cookie counts for reads only, so no page
+//! - R1  The log of a handler shows only the events that the token may read, and accepts only the appends that it may make
+//!   (`auth/scoped.rs`): a handler that omits a check finds no events instead of all.
+//! - R2  The token is in `Authorization: Bearer` or in the console's cookie. The cookie is accepted for reads only, so no page
 //!   of another site can make a browser change anything with it.
 
 use std::sync::Arc;
@@ -21,42 +22,42 @@ use crate::app::App;
 use crate::auth::{Categories, Forbidden, Known, Rights, Scoped};
 use crate::problem::Problem;
 
-/// What a route needs of its client.
+/// The right that a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// Nothing: the answer says nothing of the log.
+    /// None: the response discloses nothing of the log.
     Open,
     /// To read events.
     Read,
     /// To append events.
     Append,
-    /// To read what the server counts.
+    /// To read the server's metrics.
     Metrics,
-    /// To ask for a backup.
+    /// To request a backup.
     Backup,
 }
 
-/// Who makes a request.
+/// The sender of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Principal {
-    /// Anybody: the server has no tokens, and everybody may do everything.
+    /// Any sender: the server has no tokens, and every request has all rights.
     Anybody,
-    /// No token that is known was given.
+    /// A sender without a known token.
     Nobody,
-    /// Who has this token.
+    /// The holder of this token.
     Token(Known),
 }
 
-/// What a request may do.
+/// The access of a request.
 #[derive(Clone)]
 pub(crate) struct Access {
     /// The log, as the principal may see it.
     pub(crate) log: Arc<dyn EventStore>,
-    /// What the principal may do.
+    /// The rights of the principal.
     pub(crate) rights: Arc<Rights>,
-    /// Who makes the request.
+    /// The sender of the request.
     pub(crate) principal: Principal,
-    /// What the route needs.
+    /// The right that the route needs.
     pub(crate) right: Right,
     /// The token, if it came in the console's cookie.
     cookie: Option<Arc<str>>,
@@ -68,10 +69,10 @@ pub(crate) struct Access {
 pub(crate) const COOKIE: &str = "annals-token";
 
 impl Access {
-    /// What a request with this method and head may do on a route that needs this right.
+    /// The access of a request with this method and these headers on a route that needs this right.
     ///
     /// # Errors
-    /// [`Problem`] 401 if a token is needed and none is given that is known, 403 if it has not the right.
+    /// [`Problem`] 401 if a token is needed and no known one is given, 403 if the token does not have the right.
     pub(crate) fn of(app: &App, right: Right, method: &Method, headers: &HeaderMap) -> Result<Self, Problem> {
         let principal = match presented(method, headers) {
             _ if app.gate.is_open() => Principal::Anybody,
@@ -132,7 +133,7 @@ impl Access {
         }
     }
 
-    /// The name of the token and the token, if the console's cookie has brought it.
+    /// The name of the token and the token, if it came in the console's cookie.
     pub(crate) fn signed_in(&self) -> Option<(&str, &str)> {
         self.token().map(Known::name).zip(self.cookie.as_deref())
     }
@@ -146,8 +147,8 @@ impl Access {
         Ok(found.events.first().map_or(Position::ZERO, |event| event.position))
     }
 
-    /// The streams and ids of the events of an earlier append, whose outcome the principal was given. Who may append and not
-    /// read is answered so too.
+    /// The streams and ids of the events of an earlier append, whose outcome the principal was given. They are read from the
+    /// whole log, so a token that may append but not read gets them too.
     pub(crate) async fn recorded(&self, appended: &Appended) -> Result<Vec<(StreamId, EventId)>> {
         let mut events = Vec::new();
         let mut from = appended.first;
@@ -172,7 +173,7 @@ impl From<Forbidden> for Problem {
     }
 }
 
-/// The problem that a token is needed.
+/// The problem of a request that needs a token.
 pub(crate) fn unauthenticated(why: &str) -> Problem {
     let detail = format!("{why}; send `Authorization: Bearer TOKEN`, or sign in at /login");
     Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
@@ -200,7 +201,7 @@ pub(crate) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> 
     pairs.find(|(given, _)| *given == name).map(|(_, value)| value)
 }
 
-/// Lets a request in that has the right of its route.
+/// Admits a request that has the right of its route.
 pub(crate) async fn admit(
     State((app, right)): State<(Arc<App>, Right)>,
     mut request: Request,
@@ -218,8 +219,8 @@ pub(crate) async fn admit(
     }
 }
 
-/// Lets a request to a program that is mounted in, if it may read all of the log, and, where it may change something, append
-/// to all of it: what the program shows is of no category.
+/// Admits a request to a mounted program if it may read the whole log and, unless it is a read, append to the whole log:
+/// the pages of the program belong to no category.
 pub(crate) async fn admit_whole(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let right = if is_read { Right::Read } else { Right::Append };

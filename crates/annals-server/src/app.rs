@@ -1,4 +1,4 @@
-//! What every handler sees: the store, the limits, the figures, and whether the server is shutting down.
+//! The state that all handlers share: the store, the limits, the metrics, and whether the server is shutting down.
 
 use std::sync::Arc;
 
@@ -15,25 +15,25 @@ use crate::room::Room;
 
 /// Shared by all requests.
 pub(crate) struct App {
-    /// Where the events are. Handlers get at it through `access.rs` only.
+    /// The store of the events. Handlers access it through `access.rs` only.
     pub(crate) store: Store,
-    /// How large an append may be.
+    /// The limits of an append.
     pub(crate) limits: Limits,
-    /// How large the body of a request may be.
+    /// The maximum size of a request body.
     pub(crate) body_bytes_max: usize,
-    /// The care that the store is given, if it is given any.
+    /// Backups and metrics of the store, if they are enabled.
     pub(crate) maintenance: Option<Arc<dyn Maintenance>>,
-    /// The tokens that are let in.
+    /// The tokens that are accepted.
     pub(crate) gate: Gate,
     /// Whether connections are TLS.
     pub(crate) has_tls: bool,
-    /// The names under which the server answers.
+    /// The host names that the server accepts.
     pub(crate) hosts: Hosts,
     /// Held while a backup is made.
     pub(crate) backing_up: Arc<tokio::sync::Mutex<()>>,
-    /// What all connections together may take.
+    /// The limits over all connections together.
     pub(crate) bounds: Bounds,
-    /// Room for answers that wait to be sent.
+    /// Room for responses that wait to be sent.
     pub(crate) sending: Arc<Room>,
     /// Room for bodies.
     pub(crate) bodies: Arc<Room>,
@@ -41,9 +41,9 @@ pub(crate) struct App {
     pub(crate) live_streams: Arc<Semaphore>,
     /// Pages of live streams.
     pub(crate) live_pages: LivePages,
-    /// What is counted.
+    /// The server's metrics.
     pub(crate) metrics: Metrics,
-    /// Entries of the console's navigation beside its own: name and path.
+    /// Additional entries of the console's navigation: name and path.
     pub(crate) links: Vec<(String, String)>,
     /// Becomes true when the server begins to shut down.
     pub(crate) stopping: watch::Receiver<bool>,
@@ -66,14 +66,14 @@ impl App {
     /// Waits until the server is shutting down.
     pub(crate) async fn stopped(&self) {
         let mut stopping = self.stopping.clone();
-        // A sender that is gone belongs to a server that has stopped.
+        // The sender is dropped when the server has stopped.
         let _ = stopping.wait_for(|stopping| *stopping).await;
     }
 }
 
 #[cfg(test)]
 impl App {
-    /// Over this store, with the defaults; at most ten live streams.
+    /// An app over this store, with the defaults and at most ten live streams.
     pub(crate) fn plain(store: Arc<dyn EventStore>, stopping: watch::Receiver<bool>) -> Self {
         let bounds = Bounds { live_streams: 10, ..Bounds::default() };
         let sending = Arc::new(Room::new(bounds.sending_bytes));

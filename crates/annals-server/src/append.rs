@@ -1,6 +1,6 @@
-//! `POST /v1/streams/{stream}` and `POST /v1/append`: events come in.
+//! `POST /v1/streams/{stream}` and `POST /v1/append`: the endpoints that append events.
 //!
-//! Both become one [`Append`] and take the same way to the store: [`carry_out`].
+//! Both build one [`Append`] and pass it to the store through [`carry_out`].
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -107,7 +107,8 @@ pub(crate) async fn to_streams(
     .await
 }
 
-/// Hands the append to the store, under one of these further conditions if there are any, and answers with the outcome.
+/// Validates the append and passes it to the store, under one of the conditions in `any_of` if there are any. Responds with
+/// the outcome.
 async fn carry_out(
     app: &App,
     access: &Access,
@@ -122,7 +123,7 @@ async fn carry_out(
         ..app.limits
     };
     append.validate(&each)?;
-    // What has room alone may have none together; no description of an API can say that.
+    // Parts that are valid alone may exceed a limit together, which no API description can express: 422.
     append.validate(&app.limits).map_err(|invalid| Problem::contradiction(invalid.field, invalid.problem))?;
     for (index, write) in append.writes.iter().enumerate() {
         refuse_reserved("stream", write.stream.as_str())
@@ -135,7 +136,7 @@ async fn carry_out(
     let outcome = append_under_one(&*access.log, append, any_of).await;
     app.metrics.appended(&outcome);
     let appended = outcome.map_err(|error| match error {
-        // It was right by itself: what is wrong is so for what the store holds.
+        // The request is well-formed: the store refuses it because of what it holds.
         Error::Invalid(invalid) => Problem::from(invalid).with_status(StatusCode::UNPROCESSABLE_ENTITY),
         error => refused(error),
     })?;
@@ -147,8 +148,8 @@ async fn carry_out(
     let answer = Answer::of(&appended, &written);
     let tag = format!("\"{}\"", answer.streams[0].witness);
     let body = match appended.duplicate {
-        // An append that was executed is answered in any case. This one was not: it can come again when there is room, and
-        // a short request with the key of a large append would ask for much.
+        // An executed append must get its response. A duplicate can be sent again when there is room, and a short request
+        // with the key of a large append has a large response.
         true => paging::json(&answer, app.sending.take_if_large(answer.bytes()).await?),
         false => axum::Json(answer).into_response(),
     };
@@ -162,7 +163,7 @@ async fn carry_out(
     Ok((status, headers, body).into_response())
 }
 
-/// What became of an append.
+/// The outcome of an append as JSON.
 #[derive(Serialize)]
 struct Answer<'a> {
     version: u64,
@@ -174,7 +175,7 @@ struct Answer<'a> {
     streams: Vec<Written<'a>>,
 }
 
-/// A stream that was written, and its version afterwards.
+/// A written stream, and its version after the append.
 #[derive(Serialize)]
 struct Written<'a> {
     stream: &'a str,
@@ -183,13 +184,13 @@ struct Written<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// About how many bytes it has as JSON.
+    /// Its approximate size as JSON, in bytes.
     fn bytes(&self) -> usize {
         let streams = self.streams.iter().map(|written| written.stream.len() + 128);
         256 + streams.sum::<usize>()
     }
 
-    /// The answer for an append whose events have these streams and ids, in their order.
+    /// The outcome of an append whose events have these streams and ids, in order.
     fn of(appended: &'a Appended, written: &[(StreamId, EventId)]) -> Self {
         let newest: HashMap<_, _> = written.iter().map(|(stream, id)| (stream, *id)).collect();
         let streams = appended.streams.iter();
@@ -219,12 +220,12 @@ struct Request<'a> {
     events: List<Object<Incoming<'a>>>,
     #[serde(default, borrow)]
     conditions: List<Object<ConditionJson<'a>>>,
-    /// Not `null`, which an append that was meant to have a key would be without.
+    /// `null` is refused: the append would run without the key that the client meant to send.
     #[serde(default, borrow, deserialize_with = "present")]
     key: Option<Cow<'a, str>>,
 }
 
-/// How many bytes the lists of a body may take: as many as those of an append within the limits, or more.
+/// The maximum memory of the lists in a body, in bytes: at least what an append within the limits needs.
 fn lists_bytes_max(limits: &Limits) -> usize {
     let tags = limits.event_tags_max.saturating_mul(size_of::<Cow<'_, str>>());
     let event = tags.saturating_add(size_of::<Object<Incoming<'_>>>());
@@ -236,8 +237,8 @@ fn lists_bytes_max(limits: &Limits) -> usize {
     events.saturating_add(conditions).saturating_add(names)
 }
 
-/// A condition: of a stream (`stream` and `expected`), or of the log (`query` and `after`). `null` is not the same as nothing: a
-/// client that lost a value must not get a condition that asks something else.
+/// A condition: on a stream (`stream` and `expected`), or on the log (`query` and `after`). `null` is refused instead of being
+/// taken for a missing member: a client that lost a value must not get another condition.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConditionJson<'a> {
@@ -272,7 +273,7 @@ struct ItemJson<'a> {
 }
 
 impl ConditionJson<'_> {
-    /// The condition that is meant. A token in it is compared when the append is judged.
+    /// Converts this to a condition. The store compares a token in it when it decides on the append.
     fn into_condition(self, store: &dyn EventStore, index: usize) -> Result<Condition, Problem> {
         let field = |field: &str| format!("conditions[{index}].{field}");
         let within = |invalid: Invalid| Problem::invalid(field(&invalid.field), invalid.problem);
@@ -317,7 +318,7 @@ impl ItemJson<'_> {
     }
 }
 
-/// The names of a list, each checked.
+/// Checks each name of a list.
 fn names<T>(
     field: &str,
     texts: &[Cow<'_, str>],
@@ -329,11 +330,11 @@ fn names<T>(
     names.collect()
 }
 
-/// What is wrong with an event of this body, with its line and column if they are known.
+/// The problem of an invalid event in this body, with its line and column if they are known.
 fn unreadable(body: &[u8], index: usize, wrong: &Unreadable<'_>) -> Problem {
     let problem = in_event(index, wrong.invalid.clone());
     let Some(place) = wrong.place else { return problem };
-    // What is wrong was read from the body without a copy, so it is a part of it.
+    // `place` is a slice of the body, because the event was deserialized without a copy.
     let offset = (place.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
     match body.get(..offset) {
         Some(before) => body::located(problem, body::place_after(before)),
@@ -347,7 +348,8 @@ fn in_event(index: usize, invalid: Invalid) -> Problem {
 
 fn key_header(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let text = text_header(headers, "idempotency-key")?;
-    // Clients and proxies disagree on how a header carries other characters, and a key that arrives otherwise is another key.
+    // Clients and proxies disagree on the encoding of other characters in headers, and a key that is decoded differently is
+    // another key.
     if text.is_some_and(|text| !text.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
         let problem =
             "has other characters than those of ASCII; give such a key as `key` in the body of /v1/append";
@@ -357,7 +359,7 @@ fn key_header(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     key.map_err(|invalid| Problem::invalid("Idempotency-Key", invalid.problem))
 }
 
-/// What it means if the key was used before.
+/// How to treat a key that was used before.
 fn reuse_header(headers: &HeaderMap) -> Result<KeyReuse, Problem> {
     match text_header(headers, "idempotency-reuse")? {
         None | Some("refuse") => Ok(KeyReuse::Refuse),

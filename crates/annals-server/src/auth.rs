@@ -1,18 +1,18 @@
-//! Who may do what: tokens, the rights that they give, and the log as a token sees it.
+//! Authorization: tokens, the rights that they grant, and the view of the log for a token.
 //!
 //! ```text
-//! rights.rs   verbs and categories; what an append must not ask about
+//! rights.rs   verbs and categories; the conditions that an append may have
 //! tokens.rs   a file with a line for each token; tokens are compared by their hashes
-//! gate.rs     the tokens in force, and the file that they are read from again
+//! gate.rs     the tokens in force, and the file from which they are reloaded
 //! scoped.rs   a log that shows the events of some categories only
 //! ```
 //!
-//! - A1  A token is known by its SHA-256: the file, which holds hashes, lets nobody in.
-//! - A2  A file that cannot be taken changes nothing: the tokens before it stay in force.
-//! - A3  A log is handed out as the token sees it, so no handler can show more. Scoped logs also leave out the texts of
-//!   errors, which may quote what a database or a file holds.
+//! - A1  The file holds the SHA-256 of each token, so a copy of the file grants no access.
+//! - A2  An invalid file changes nothing: the previous tokens stay in force.
+//! - A3  Handlers get the log through the view of the token, so no handler can show more. Scoped logs also omit the texts of
+//!   errors, which may quote the contents of a database or a file.
 //!
-//! It knows no request: `access.rs` finds the token in one.
+//! It does not handle requests: `access.rs` takes the token from a request.
 
 mod gate;
 mod rights;

@@ -1,4 +1,4 @@
-//! `POST /v1/backup`: a backup now. One is made at a time.
+//! `POST /v1/backup`: makes a backup. Only one runs at a time.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(crate) async fn backup(
     let Ok(turn) = app.backing_up.clone().try_lock_owned() else {
         return Err(Problem::new(StatusCode::CONFLICT, "busy", "a backup is being made"));
     };
-    // The backup continues if the client that asked for it does not wait.
+    // The backup continues even if the client disconnects.
     let made = tokio::task::spawn_blocking(move || {
         let made = maintenance.backup();
         drop(turn);

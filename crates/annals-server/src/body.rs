@@ -1,10 +1,10 @@
-//! The body of a request: its type, its size, its time and the JSON in it are checked here.
+//! The body of a request: checks of its type, size, rate and JSON.
 //!
-//! - B1  A body must come at some rate, as a whole: a piece now and then does not hold a handler.
-//! - B2  All bodies together have one bound.
-//! - B3  A body that holds room does not wait for more: all that `Content-Length` announces is taken at once, before anything
-//!   is read, and a body without it is refused when there is no more. So bodies never wait for each other.
-//! - B4  When the server stops, a body that is not there soon is refused: nothing of it was done.
+//! - B1  A body must arrive at a minimum average rate: a client that sends a few bytes now and then does not occupy a handler.
+//! - B2  All bodies together share one limit.
+//! - B3  A body that holds room does not wait for more: all that `Content-Length` announces is taken at once, before the body
+//!   is read, and a body without it is refused when there is no more. So there is no deadlock between bodies.
+//! - B4  On shutdown, a body that does not arrive soon is refused, and nothing of it is executed.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -20,22 +20,22 @@ use crate::problem::Problem;
 use crate::room::{SMALL_BYTES, Taken, overloaded};
 use annals_json::syntax_error;
 
-/// Over how long the rate of a body is measured.
+/// The period over which the rate of a body is measured.
 const WINDOW: Duration = Duration::from_secs(30);
-/// How often it is looked whether others wait for room.
+/// The interval of the check whether others wait for room.
 const LOOK: Duration = Duration::from_secs(5);
-/// Bytes a second that must come at least.
+/// The minimum rate in bytes per second.
 const RATE_MIN: u64 = 16 << 10;
-/// How long a body may still take when the server stops.
+/// How long a body may still take after a shutdown begins.
 const STOPPING_MAX: Duration = Duration::from_secs(2);
 /// Room is taken in steps of this many bytes.
 const STEP_BYTES: usize = 256 << 10;
-/// How many bytes of memory are set aside because a client announced them.
+/// The maximum number of bytes that are allocated because a client announced them.
 const BELIEVED_BYTES: usize = 1 << 20;
-/// While others wait for room, a body must come fast enough to fill the room that it holds within this time.
+/// While others wait for room, a body must arrive fast enough to fill the room that it holds within this time.
 const TAKEN_MAX: Duration = Duration::from_secs(120);
 
-/// A body that was received. It keeps its room until the request is answered.
+/// A received body. It keeps its room until it is dropped, when the request has been handled.
 pub(crate) struct Received {
     bytes: Vec<u8>,
     _taken: Taken,
@@ -80,7 +80,7 @@ fn check_head(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// The coding in which the body is packed, if it is.
+/// The coding with which the body is compressed, if it is.
 fn packed(headers: &HeaderMap) -> Option<String> {
     let codings = |name| headers.get_all(name).into_iter();
     let content = codings(header::CONTENT_ENCODING).map(|value| (value, "identity"));
@@ -130,7 +130,7 @@ async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<Received,
                 Some(more) => more,
                 None if room == SMALL_BYTES => {
                     let more = app.bodies.take(STEP_BYTES).await?;
-                    // That nothing came meanwhile was not the client's doing.
+                    // Nothing was read while this waited for room, so the measurement restarts.
                     pace = Pace::new();
                     more
                 }
@@ -149,11 +149,11 @@ async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<Received,
     }
 }
 
-/// How fast a body comes.
+/// The rate at which a body arrives.
 struct Pace {
     since: Instant,
     received: u64,
-    /// Since it was looked last.
+    /// Bytes received since the last check.
     recently: u64,
     look: Instant,
 }
@@ -163,8 +163,8 @@ impl Pace {
         Self { since: Instant::now(), received: 0, recently: 0, look: Instant::now() + LOOK }
     }
 
-    /// Refuses a body that is too slow over the last while, or over a shorter one if others wait for room. `room` is how
-    /// many bytes this body holds.
+    /// Refuses a body that is too slow over the last [`WINDOW`], or over the last [`LOOK`] if others wait for room. `room` is
+    /// the number of bytes that this body holds.
     fn check(&mut self, app: &App, room: usize) -> Result<(), Problem> {
         let lasted = self.since.elapsed();
         let over = lasted >= WINDOW;
@@ -188,13 +188,13 @@ impl Pace {
     }
 }
 
-/// Completes when the server has been stopping for a while.
+/// Completes [`STOPPING_MAX`] after a shutdown begins.
 async fn stopped(app: &App) {
     app.stopped().await;
     tokio::time::sleep(STOPPING_MAX).await;
 }
 
-/// Reads JSON; what is wrong is named by its path below `root`, its line and its column.
+/// Parses JSON. An error has its path below `root`, its line and its column.
 pub(crate) fn json<'de, T: Deserialize<'de>>(body: &'de [u8], root: &str) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -210,12 +210,12 @@ pub(crate) fn json<'de, T: Deserialize<'de>>(body: &'de [u8], root: &str) -> Res
     Ok(value)
 }
 
-/// The problem with its line and column.
+/// Adds the line and column to a problem.
 pub(crate) fn located(problem: Problem, (line, column): (usize, usize)) -> Problem {
     problem.with("line", line).with("column", column)
 }
 
-/// Line and column of the byte that follows these.
+/// The line and column of the byte after these.
 pub(crate) fn place_after(before: &[u8]) -> (usize, usize) {
     let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     (1 + before.iter().filter(|&&byte| byte == b'\n').count(), before.len() - line_start + 1)
@@ -237,7 +237,7 @@ mod tests {
         (stop, App::plain(Arc::new(MemoryStore::new()), stopping))
     }
 
-    /// A body of which this many bytes come at a time, with this many seconds between.
+    /// A body that arrives in pieces of this many bytes, with this many seconds between them.
     fn body(bytes: usize, pause: u64, pieces: usize) -> Body {
         let piece = Bytes::from(vec![b' '; bytes]);
         Body::from_stream(stream::unfold(0, move |sent| {
@@ -253,7 +253,7 @@ mod tests {
         status_of(app, body, None).await
     }
 
-    /// Of a body that announces its length.
+    /// The status and the duration for a body that may announce its length.
     async fn status_of(app: &App, body: Body, length: Option<usize>) -> (u16, u64) {
         let started = Instant::now();
         let json = HeaderValue::from_static("application/json");
@@ -269,11 +269,11 @@ mod tests {
         let (_stop, app) = app();
         assert_eq!(status(&app, body(1, 10, usize::MAX)).await, (408, 30));
         assert_eq!(status(&app, body(1, 1_000, 1)).await, (408, 30));
-        // Small ones have half a minute, large ones as long as they come.
+        // A small body has half a minute; a large one has no limit as long as it keeps arriving.
         assert_eq!(status(&app, body(1, 9, 2)).await.0, 200);
         let (ended, seconds) = status(&app, body(40 << 10, 2, 200)).await;
         assert_eq!((ended, seconds > 300), (200, true));
-        // Fast at first, and then nothing more.
+        // Fast at first, then nearly stalled.
         let fast = body(1 << 20, 1, 4).into_data_stream();
         let slow = body(1, 10, usize::MAX).into_data_stream();
         assert_eq!(status(&app, Body::from_stream(fast.chain(slow))).await, (408, 60));
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(app.bodies.taken(), 0);
     }
 
-    /// Four of them fit. If each took its room bit by bit, all five would hold a part and wait for the others.
+    /// Four of them fit. If each took its room in steps, all five would hold a part and wait for the others.
     #[tokio::test(start_paused = true)]
     async fn bodies_that_do_not_all_fit_do_not_wait_for_each_other() {
         let (_stop, app) = app();
@@ -304,7 +304,7 @@ mod tests {
         let all = futures::future::join_all((0..5).map(|_| large())).await;
         assert!(all.iter().all(|(status, seconds)| *status == 200 && *seconds < 10), "{all:?}");
         assert_eq!(app.bodies.taken(), 0);
-        // Without a length it is not known how much they need: one that finds no more room is refused, the others succeed.
+        // Without a length the needed room is unknown: a body that finds no more room is refused, the others succeed.
         let all = futures::future::join_all((0..5).map(|_| status(&app, body(10 << 20, 1, 3)))).await;
         assert!(all.iter().all(|(status, seconds)| matches!(status, 200 | 503) && *seconds < 10), "{all:?}");
         assert_eq!(all.iter().filter(|(status, _)| *status == 200).count(), 4, "{all:?}");

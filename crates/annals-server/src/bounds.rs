@@ -1,23 +1,23 @@
-//! What all connections together may take of the machine.
+//! The limits over all connections together.
 
 use std::time::Duration;
 
-/// What all connections together may take. Whatever is beyond a bound is answered 503 `overloaded`, or its live
-/// stream ends, and the client comes back.
+/// The limits over all connections together. A request beyond a limit gets 503 `overloaded`; a live stream beyond one ends,
+/// and the client reconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Connections at once. 10,000 by default.
+    /// Open connections. 10,000 by default.
     pub connections: usize,
-    /// Live streams at once. 8,000 by default.
+    /// Open live streams. 8,000 by default.
     pub live_streams: usize,
-    /// Bytes of answers that wait to be sent, over all connections. 64 MiB by default. A page of a live stream counts
-    /// once for all who are sent it; answers of up to 16 KiB do not count.
+    /// Bytes of responses that wait to be sent, over all connections. 64 MiB by default. A page of a live stream counts
+    /// once for all its clients; responses of up to 16 KiB do not count.
     pub sending_bytes: usize,
-    /// Bytes of bodies that are received or worked on, over all connections. 128 MiB by default; at least one body of
-    /// the largest size has room.
+    /// Bytes of request bodies that are being received or processed, over all connections. 128 MiB by default; always
+    /// enough for one body of the maximum size.
     pub body_bytes: usize,
-    /// How long a client may take nothing of what it is sent before it is cut off. 60 seconds by default. While there is
-    /// no room for others, a client that takes nothing is cut off after a twelfth of it.
+    /// How long a client may leave a response unread before it is disconnected. 60 seconds by default. While other requests
+    /// wait for room, it is disconnected after a twelfth of this time.
     pub patience: Duration,
 }
 

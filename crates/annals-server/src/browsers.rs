@@ -1,7 +1,7 @@
-//! Problems as pages, for those who look with a browser.
+//! Problems as HTML pages for browsers.
 //!
-//! A person, who follows a wrong link or is asked to name the host otherwise, has `text/html` first in `Accept`.
-//! Programs ask for JSON or for anything, and get the problem document. Below `/v1` everybody gets it.
+//! A browser, after a wrong link for example, prefers `text/html` in `Accept` and gets a page. Programs accept JSON or any
+//! type, and get the problem document. Below `/v1` every client gets the document.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::console;
 use crate::problem::Problem;
 
-/// Makes a page of a problem if the request asks for one.
+/// Converts a problem to a page if the request prefers HTML.
 pub(crate) async fn pages(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let is_api = path == "/v1" || path.starts_with("/v1/");
@@ -28,7 +28,7 @@ pub(crate) async fn pages(State(app): State<Arc<App>>, request: Request, next: N
             let here = uri.path_and_query().map_or("/", |here| here.as_str());
             return console::sign_in_first(here);
         }
-        // Who is let in sees where to go from here, and whose log this is.
+        // An admitted request gets the navigation and the id of the log.
         let access = Access::of(&app, Right::Read, &method, &headers).ok();
         let mut page = console::problem(&app, access.as_ref(), &problem);
         for (name, value) in response.headers() {
@@ -44,12 +44,12 @@ pub(crate) async fn pages(State(app): State<Arc<App>>, request: Request, next: N
     response
 }
 
-/// Whether HTML is named in `Accept`, and wanted more than JSON.
+/// Whether `Accept` names HTML and prefers it to JSON.
 fn prefers_html(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let accepted: Vec<_> = values.flat_map(|value| value.split(',')).map(accepted).collect();
     let wanted = |types: &[&str]| {
-        // The narrowest name of a type counts.
+        // The most specific name of a type counts.
         types.iter().find_map(|name| accepted.iter().find(|(of, _)| of.eq_ignore_ascii_case(name)))
     };
     let Some((_, html)) = wanted(&["text/html", "application/xhtml+xml"]) else { return false };
@@ -58,7 +58,7 @@ fn prefers_html(headers: &HeaderMap) -> bool {
     *html > of("application/problem+json").max(of("application/json"))
 }
 
-/// A media type that is accepted, and how much it is wanted.
+/// An accepted media type and its quality.
 fn accepted(range: &str) -> (&str, f32) {
     let mut parts = range.split(';').map(str::trim);
     let name = parts.next().unwrap_or_default();

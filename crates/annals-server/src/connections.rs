@@ -1,10 +1,10 @@
-//! Connections: accepted one by one, each with its own task, and ended gracefully.
+//! Connections: accepts them, runs each in its own task, and shuts them down gracefully.
 //!
-//! - C1  A client that is slow to send the head of a request, or to take an answer, holds a connection, and not for
-//!   ever. That of a body is in `body.rs`.
-//! - C2  On shutdown nothing new is accepted; an idle connection closes; one with a request under way gives its
-//!   answer first; what is not done within the grace is cut off.
-//! - C3  Beyond the bound of connections a new one is answered 503 and closed.
+//! - C1  A client that is slow to send the head of a request, or to read a response, occupies only its connection, and for a
+//!   limited time. `body.rs` limits slow bodies.
+//! - C2  On shutdown no connection is accepted; an idle connection closes; one with a request in progress sends the
+//!   response first; connections that are still open after the grace are closed.
+//! - C3  Beyond the limit of connections a new one gets 503 and is closed.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,20 +29,20 @@ use crate::flow::{Answers, Watched};
 
 /// How long a client may take to send the head of a request.
 const HEAD_MAX: Duration = Duration::from_secs(60);
-/// How long a client may take to begin TLS.
+/// How long a client may take for the TLS handshake.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// Most bytes of the head of a request, and about how many of an answer are taken over for the socket at once.
+/// The maximum size of the head of a request in bytes, and the approximate size of the write buffer of a connection.
 const HEAD_BYTES: usize = 64 << 10;
-/// How long nothing is accepted after accepting failed; the usual cause is too many open files.
+/// The pause after an accept that failed; the usual cause is too many open files.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
-/// The problem that a connection beyond the bound is answered with.
+/// The problem that is sent to a connection beyond the limit.
 const TOO_MANY: &str = concat!(
     r#"{"type":"urn:annals:problem:overloaded","title":"The server has no room for this at the moment","#,
     r#""status":503,"detail":"there are too many connections","code":"overloaded"}"#
 );
 
-/// Answers connections until `shutdown` completes, then ends them.
+/// Serves connections until `shutdown` completes, then ends them.
 pub(crate) async fn serve(
     listener: TcpListener,
     app: Arc<App>,
@@ -86,7 +86,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// A panic outside of a handler, such as in a live stream, costs its own connection and no other.
+/// Logs a panic outside of a handler, such as in a live stream. It ends only its own connection.
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
@@ -95,11 +95,11 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Tells a client that there is no room for it. What its socket does not take at once is lost.
+/// Sends a client the problem that there are too many connections. Bytes that the socket does not accept at once are lost.
 fn refuse(socket: &TcpStream, has_tls: bool) {
     tracing::warn!("a connection is refused: there are too many");
     if has_tls {
-        // It expects no text yet.
+        // The client expects a TLS handshake, not plain text.
         return;
     }
     let answer = format!(
@@ -110,7 +110,7 @@ fn refuse(socket: &TcpStream, has_tls: bool) {
     let _ = socket.try_write(answer.as_bytes());
 }
 
-/// Answers the requests of one connection.
+/// Serves one connection, over TLS if it is configured.
 async fn converse(
     socket: TcpStream,
     app: Arc<App>,
@@ -134,7 +134,7 @@ async fn converse(
     }
 }
 
-/// Answers the requests that come over a stream of bytes.
+/// Serves HTTP requests on a byte stream.
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     answers: Answers,
@@ -158,7 +158,7 @@ async fn speak(
     }
 }
 
-/// Answers a request when the answer before it has left.
+/// Handles a request once the previous response has been sent.
 async fn answer(
     request: Request<Incoming>,
     answers: Answers,
@@ -171,6 +171,6 @@ async fn answer(
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // A sender that is gone belongs to a server that has stopped.
+    // The sender is dropped when the server has stopped.
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }

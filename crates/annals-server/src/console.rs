@@ -1,10 +1,10 @@
-//! The console: what is in the store, for people with a browser.
+//! The console: the contents of the store as pages for a browser.
 //!
-//! - V1  Every page is whole without JavaScript; `console.js` only adds new rows to the newest events.
-//! - V2  Whatever comes from events is escaped by the templates; the policy in the header allows no script, style
-//!   or connection but our own.
+//! - V1  Every page is complete without JavaScript; `console.js` only adds new rows to the newest events.
+//! - V2  The templates escape everything that comes from events; the content security policy allows no scripts, styles or
+//!   connections but our own.
 //!
-//! This file is the frame around each page. The pages: `newest`, `streams`, `stream`, `event`.
+//! This file is the frame around each page. The pages: `newest`, `streams`, `stream`, `event`, `sign_in`.
 
 mod event;
 mod newest;
@@ -31,7 +31,7 @@ pub(crate) use sign_in::{sign_in, sign_in_first, sign_in_form, sign_out};
 pub(crate) use stream::{named_stream, stream};
 pub(crate) use streams::streams;
 
-/// What a browser may load for a page: nothing that is not ours.
+/// The content security policy: a page loads resources from this server only.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -40,12 +40,12 @@ pub(crate) async fn style() -> Response {
     asset("text/css; charset=utf-8", include_str!("console/console.css"))
 }
 
-/// The script that shows new events as they come.
+/// The script that shows new events as they are appended.
 pub(crate) async fn script() -> Response {
     asset("text/javascript; charset=utf-8", include_str!("console/console.js"))
 }
 
-/// What browsers show beside the title, and ask for by themselves.
+/// The icon that browsers show beside the title and request without a link.
 pub(crate) async fn icon() -> Response {
     asset("image/x-icon", include_bytes!("console/favicon.ico").as_slice())
 }
@@ -58,10 +58,10 @@ fn asset(media_type: &'static str, content: impl IntoResponse) -> Response {
     (headers, content).into_response()
 }
 
-/// A page, or a page that says why there is none.
+/// A page, or an error page.
 type Answer = Result<Response, Failed>;
 
-/// A page that says what failed.
+/// A failed request, which becomes an error page.
 pub(crate) struct Failed(Arc<App>, Access, Problem);
 
 impl IntoResponse for Failed {
@@ -70,9 +70,9 @@ impl IntoResponse for Failed {
     }
 }
 
-/// The page that says what failed.
+/// The error page for a problem.
 pub(crate) fn problem(app: &App, access: Option<&Access>, problem: &Problem) -> Response {
-    // A page of another site may have made the browser ask, and could read what is on the page.
+    // A page of another site may have sent this request and may be able to read the response.
     let shown = access.filter(|_| !problem.is_foreign()).map(|access| (app, access));
     let main = html! {
         h1 { (problem.title()) }
@@ -83,9 +83,9 @@ pub(crate) fn problem(app: &App, access: Option<&Access>, problem: &Problem) -> 
     page(problem.status(), &frame, &main)
 }
 
-/// What a page says about itself.
+/// The parts of the frame that differ between pages.
 struct Frame<'a> {
-    /// What the page may name of the server and the log; `None` for those who are not let in.
+    /// The server and the log that the page may show; `None` if the request is not admitted.
     shown: Option<(&'a App, &'a Access)>,
     title: &'a str,
     /// Path of the entry of the navigation that the page belongs to.
@@ -94,7 +94,7 @@ struct Frame<'a> {
     head: Option<Position>,
 }
 
-/// Runs what makes a page; a failure becomes a page as well.
+/// Runs a closure that makes a page, and converts a failure to an error page.
 async fn answer<M>(
     app: Arc<App>,
     access: Access,
@@ -109,7 +109,7 @@ where
     }
 }
 
-/// The whole document around the main part of a page.
+/// The document with this frame and this main part.
 fn page(status: StatusCode, frame: &Frame<'_>, main: &Markup) -> Response {
     let own = [("Events", "/"), ("Streams", "/streams")];
     let own = own.into_iter().filter(|_| frame.shown.is_some());
@@ -165,7 +165,7 @@ fn page(status: StatusCode, frame: &Frame<'_>, main: &Markup) -> Response {
     (status, headers, Html(document.into_string())).into_response()
 }
 
-/// A number with a comma before each three digits.
+/// A number with a comma before each group of three digits.
 fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() * 4 / 3);
@@ -178,7 +178,7 @@ fn number(number: u64) -> String {
     out
 }
 
-/// A point in time, in UTC, to the millisecond; whole when pointed at.
+/// A point in time, in UTC, to the millisecond; a tooltip shows the full precision.
 fn time(at: Timestamp) -> Markup {
     let whole = at.fixed();
     let (date, clock) = whole.split_once('T').unwrap_or((&whole, ""));
@@ -186,7 +186,7 @@ fn time(at: Timestamp) -> Markup {
     html! { time datetime=(whole) title=(whole) { (date) " " (shown) } }
 }
 
-/// A table of events, one a row; the row of the event that the page is about is marked.
+/// A table of events, one per row. The row of the page's own event is marked.
 fn event_table(events: &[RecordedEvent], this: Option<Position>) -> Markup {
     html! {
         div.scroll {
@@ -218,10 +218,10 @@ fn event_table(events: &[RecordedEvent], this: Option<Position>) -> Markup {
     }
 }
 
-/// Most characters of an event's data in a row.
+/// The maximum number of characters of an event's data in a row.
 const GLANCE_CHARACTERS: usize = 160;
 
-/// An event's data, if it is text; other bytes are shown as such.
+/// An event's data, if it is text.
 fn text_of(event: &RecordedEvent) -> Option<&str> {
     let type_of_text = event.content_type.as_str().trim_start().get(..5);
     let is_text = type_of_text.is_some_and(|named| named.eq_ignore_ascii_case("text/"));

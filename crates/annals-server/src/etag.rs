@@ -1,5 +1,5 @@
-//! Tags of answers (ETags) as requests give them back: `If-None-Match` of a read, which asks whether the client has the
-//! answer already, and lists of tags in general.
+//! ETags in requests: `If-None-Match` of a read, which checks whether the client already has the response, and lists of
+//! tags in general.
 
 use axum::http::{HeaderMap, HeaderName, header};
 
@@ -8,13 +8,13 @@ use crate::problem::Problem;
 /// One tag of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag<'a> {
-    /// Whether it is `W/"…"`. Caches and proxies that pack answers make weak tags of strong ones.
+    /// Whether it is `W/"…"`. Caches and proxies that compress responses make strong tags weak.
     pub(crate) weak: bool,
-    /// What is between the quotation marks.
+    /// The text between the quotation marks.
     pub(crate) text: &'a str,
 }
 
-/// What a header that takes tags says.
+/// The value of a header that takes tags.
 #[derive(Debug)]
 pub(crate) enum Tags<'a> {
     /// `*`: every tag.
@@ -23,7 +23,7 @@ pub(crate) enum Tags<'a> {
     These(Vec<Tag<'a>>),
 }
 
-/// The tags of a header, which may be given more than once.
+/// Parses the tags of a header, which may be given more than once.
 ///
 /// # Errors
 /// [`Problem`] if it is not a list of tags.
@@ -52,10 +52,10 @@ pub(crate) fn list<'h>(
     }
 }
 
-/// Whether one of the tags in `If-None-Match` is this one, which is in quotation marks.
+/// Whether `If-None-Match` contains this tag, which is in quotation marks.
 ///
-/// The header is a list, may be given more than once, and `*` is every tag. Tags are compared weakly (RFC 9110). What is no
-/// tag ends the list.
+/// The header is a list and may be given more than once; `*` matches every tag. The comparison is weak (RFC 9110). Anything
+/// that is not a tag ends the list.
 pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     let tag = tag.trim_matches('"');
     headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
@@ -64,7 +64,7 @@ pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     })
 }
 
-/// The tags of a list; `None` and the end where something is no tag.
+/// The tags of a list. An item that is not a tag yields `None` and ends the iteration.
 fn tags(list: &str) -> impl Iterator<Item = Option<Tag<'_>>> {
     let mut rest = list;
     std::iter::from_fn(move || {

@@ -1,12 +1,12 @@
-//! What an append expects of a stream: a word or a version, in the head of a request or in a condition of its body.
+//! The expected version of a stream in an append: a word or a version, in a header or in a condition of the body.
 //!
-//! - X1  An expectation is never left out: a header that cannot be taken as one is refused.
+//! - X1  An expectation is never ignored: an invalid header is refused.
 //! - X2  `If-Match` and `If-None-Match: *` are the preconditions of RFC 9110, with its status 412 and its strong
-//!   comparison. `Expected-Version` says the same in one word, and is a conflict, 409.
-//! - X3  The store compares when it judges the append. Of a list of tags one is given to it at a time, so an append is
-//!   written under the one that holds then; that none held was so for each at the time of its refusal.
+//!   comparison. `Expected-Version` expresses the same in one word; if it does not hold, the status is 409.
+//! - X3  The store compares versions when it decides on the append. It gets the tags of a list one at a time, so an append is
+//!   written under a tag that holds at that moment; if all are refused, each did not hold at the time of its refusal.
 //!
-//! The tags themselves are read by `etag.rs`, and what is in them by `token.rs`.
+//! `etag.rs` parses the tags, and `token.rs` the text in them.
 
 use std::str::FromStr;
 
@@ -35,7 +35,7 @@ pub(crate) enum ExpectedVersion {
 }
 
 impl ExpectedVersion {
-    /// The condition on this stream.
+    /// Converts this to a condition on the stream.
     pub(crate) fn into_condition(
         self,
         store: &dyn EventStore,
@@ -48,7 +48,8 @@ impl ExpectedVersion {
         }
     }
 
-    /// What both say, if they say the same: one may name the event of the version, and the other not.
+    /// Merges two expected versions that agree: one may name the event of the version, and the other may not. `None` if they
+    /// differ.
     fn and(self, other: Self) -> Option<Self> {
         match (self.as_token(), other.as_token()) {
             (Some(one), Some(other)) => one.and(other).map(Self::Version),
@@ -57,7 +58,7 @@ impl ExpectedVersion {
         }
     }
 
-    /// The version, if it is one: that a stream does not exist is its version 0.
+    /// The version, if this names one. A stream that does not exist has version 0.
     fn as_token(self) -> Option<Token> {
         match self {
             Self::Version(token) => Some(token),
@@ -69,7 +70,7 @@ impl ExpectedVersion {
 impl FromStr for ExpectedVersion {
     type Err = Invalid;
 
-    /// Reads `none`, `exists`, `any`, a version or a token such as an ETag has.
+    /// Parses `none`, `exists`, `any`, a version, or a token as in an ETag.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         match text {
             "none" | "exists" | "any" => text.parse().map(Self::Word),
@@ -102,7 +103,7 @@ impl<'de> Deserialize<'de> for ExpectedVersion {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ExpectedVersion, E> {
-                // A version in a string is a mistake; one with an id is a string.
+                // A bare version must be a JSON number; a version with an id is a string.
                 let number = text.bytes().all(|byte| byte.is_ascii_digit());
                 match text.parse() {
                     Ok(expected) if !number => Ok(expected),
@@ -114,24 +115,24 @@ impl<'de> Deserialize<'de> for ExpectedVersion {
     }
 }
 
-/// What the head of an append to one stream expects of the stream.
+/// The expectation in the headers of an append to one stream.
 #[derive(Debug)]
 pub(crate) struct Expectation {
     /// One of these must hold.
     any_of: Vec<ExpectedVersion>,
-    /// The header that says so.
+    /// The header that states it.
     field: &'static str,
-    /// Whether it is a precondition of HTTP, which is answered by 412 if it is false.
+    /// Whether it is an HTTP precondition, which fails with 412.
     precondition: bool,
-    /// Whether a weak tag was left out.
+    /// Whether a weak tag was ignored.
     weak: bool,
 }
 
 impl Expectation {
-    /// What these headers say together.
+    /// Parses the expectation in these headers.
     ///
     /// # Errors
-    /// [`Problem`] if one cannot be taken, or if they do not say the same.
+    /// [`Problem`] if one is invalid, or if they contradict each other.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         refuse_others(headers)?;
         let given = [of_version(headers)?, of_match(headers)?, of_none_match(headers)?];
@@ -154,10 +155,10 @@ impl Expectation {
         Ok(Self { any_of: vec![both], ..other })
     }
 
-    /// The conditions of which one must hold; none if any append will do.
+    /// The conditions of which one must hold; empty if every version is accepted.
     ///
     /// # Errors
-    /// [`Problem`] if what is expected is of another history for certain.
+    /// [`Problem`] if every expectation is certainly of another history.
     pub(crate) fn conditions(
         &self,
         store: &dyn EventStore,
@@ -177,7 +178,8 @@ impl Expectation {
         }
         match lost {
             Some(problem) if conditions.is_empty() => return Err(self.answered(problem)),
-            // No event has this id. The store is asked in any case: a used key has its answer.
+            // No event has this new id, so the condition fails. The append still goes to the store, because its key may
+            // have an outcome.
             None if conditions.is_empty() => conditions.push(Condition::Newest {
                 stream: stream.clone(),
                 version: Version::FIRST,
@@ -188,7 +190,7 @@ impl Expectation {
         Ok(conditions)
     }
 
-    /// Why an append under one of the conditions was refused.
+    /// The problem of an append that was refused under one of the conditions.
     pub(crate) fn refused(&self, error: Error) -> Problem {
         match error {
             Error::Conflict(conflict) if self.any_of.is_empty() => self.matches_nothing(conflict),
@@ -206,7 +208,7 @@ impl Expectation {
         }
     }
 
-    /// The conflict of an append whose tags match nothing, at whatever version the stream is.
+    /// The conflict of an append whose `If-Match` has no usable tag, so that no version matches.
     fn matches_nothing(&self, conflict: Box<Conflict>) -> Problem {
         let Some((stream, actual)) = actual(&conflict) else {
             return self.answered(Error::Conflict(conflict).into());
@@ -229,15 +231,15 @@ impl Expectation {
     }
 }
 
-/// The part of a request that a condition was made of.
+/// The part of a request from which a condition was made.
 pub(crate) struct Part {
     field: String,
-    /// The event of the log that the client has seen, if it named one.
+    /// The last event of the log that the client has seen, if it named one.
     seen: Option<Witness>,
 }
 
 impl Part {
-    /// A condition in the body.
+    /// The part for a condition in the body.
     pub(crate) fn of_condition(index: usize, condition: &Condition) -> Self {
         let (name, seen) = match condition {
             Condition::NoMatch { after, .. } => ("after", after.witness()),
@@ -247,8 +249,8 @@ impl Part {
     }
 }
 
-/// Why an append was refused. A token that does not hold is answered as everywhere. `part` is the part of the request that the
-/// condition with this index was made of.
+/// The problem of a refused append. A token that does not hold is the problem `other-history`, as in all requests. `part`
+/// returns the part of the request from which the condition with this index was made.
 pub(crate) fn refused<'p>(error: Error, part: impl Fn(usize) -> &'p Part) -> Problem {
     if let Error::Conflict(conflict) = &error {
         let lost = conflict.violations.iter().find_map(|violation| {
@@ -269,10 +271,10 @@ pub(crate) fn refused<'p>(error: Error, part: impl Fn(usize) -> &'p Part) -> Pro
     error.into()
 }
 
-/// Appends under whichever of these conditions holds; without one if there are none.
+/// Appends under the first of these conditions that holds, or unconditionally if there are none.
 ///
 /// # Errors
-/// As [`EventStore::append`]: if no condition holds, the first of them.
+/// As [`EventStore::append`]; if no condition holds, the conflict of the first one.
 pub(crate) async fn append_under_one(
     store: &dyn EventStore,
     mut append: Append,
@@ -289,7 +291,7 @@ pub(crate) async fn append_under_one(
         attempt.conditions.push(condition);
         let conflict = match store.append(attempt).await {
             Err(Error::Conflict(conflict)) => conflict,
-            // The same append may be there under a condition that comes later.
+            // The same append may already be stored under a later condition.
             Err(invalid @ Error::Invalid(_)) if !is_last => {
                 unwanted.get_or_insert(invalid);
                 condition = conditions.remove(0);
@@ -308,7 +310,7 @@ pub(crate) async fn append_under_one(
     }
 }
 
-/// The stream of a conflict about one, and the version that it has.
+/// The stream of a version conflict, and its actual version.
 fn actual(conflict: &Conflict) -> Option<(&StreamId, Version)> {
     conflict.violations.iter().find_map(|violation| match &violation.violated {
         Violated::Version { stream, actual, .. } | Violated::Newest { stream, actual, .. } => {
@@ -326,7 +328,7 @@ fn version(condition: &Condition) -> Option<Version> {
     }
 }
 
-/// Refuses every expectation in the head of an append to several streams.
+/// Refuses every expectation in the headers of an append to several streams.
 pub(crate) fn refuse_all(headers: &HeaderMap) -> Result<(), Problem> {
     refuse_others(headers)?;
     for (name, field) in [
@@ -344,7 +346,7 @@ pub(crate) fn refuse_all(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Refuses the preconditions that no append takes.
+/// Refuses preconditions that appends do not support.
 fn refuse_others(headers: &HeaderMap) -> Result<(), Problem> {
     if !headers.contains_key(header::IF_UNMODIFIED_SINCE) {
         return Ok(());
@@ -357,7 +359,7 @@ fn refuse_others(headers: &HeaderMap) -> Result<(), Problem> {
 fn of_version(headers: &HeaderMap) -> Result<Option<Expectation>, Problem> {
     let field = "Expected-Version";
     let Some(text) = text_header(headers, "expected-version")? else { return Ok(None) };
-    // A proxy that packs answers makes `W/"…"` of an ETag.
+    // A proxy that compresses responses changes an ETag to `W/"…"`.
     let expected = text.trim_start_matches("W/").trim_matches('"').parse();
     let expected = expected.map_err(|invalid: Invalid| Problem::invalid(field, invalid.problem))?;
     Ok(Some(Expectation { any_of: vec![expected], field, precondition: false, weak: false }))
@@ -374,11 +376,11 @@ fn of_match(headers: &HeaderMap) -> Result<Option<Expectation>, Problem> {
         Some(Tags::These(tags)) => {
             let mut tokens: Vec<Token> = Vec::new();
             for tag in tags.iter().filter(|tag| !tag.weak) {
-                // Tags are compared letter by letter: `"03"` is none of ours.
+                // Tags are compared byte by byte: `"03"` is not one of ours.
                 let token = tag.text.parse().ok().filter(|token: &Token| token.to_string() == tag.text);
                 tokens.extend(token.filter(|token| !tokens.contains(token)));
             }
-            // The newest version first: of what came after it the client has seen nothing.
+            // The newest version first: the client has seen nothing after it.
             tokens.sort_by_key(|token| std::cmp::Reverse(token.number()));
             let weak = tags.iter().any(|tag| tag.weak);
             (tokens.into_iter().map(ExpectedVersion::Version).collect(), weak)

@@ -1,10 +1,9 @@
-//! A connection that is watched for whether its client takes what it is sent.
+//! A socket that disconnects a client which does not read its responses.
 //!
-//! - F1  A client that takes less than [`RATE_MIN`] while something waits to be sent is cut off when the patience of
-//!   the server is over, and earlier while others wait for the room that it holds. What it held is free then; a live
-//!   stream resumes by `Last-Event-ID`.
-//! - F2  A request of a connection is not answered before the answer to the one before it has left: who sends many
-//!   requests and reads no answer holds one or two of them.
+//! - F1  A client that reads less than [`RATE_MIN`] while bytes wait to be sent is disconnected after the server's patience,
+//!   and earlier while others wait for room. The room that it held is free then; a live stream resumes by `Last-Event-ID`.
+//! - F2  The next request of a connection is handled after the previous response has been sent: a client that sends many
+//!   requests and reads no response makes the server hold one or two responses.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -19,12 +18,12 @@ use tokio::time::{Instant, Sleep};
 
 use crate::room::Room;
 
-/// Bytes a second that a client must take at least.
+/// The minimum rate at which a client must read, in bytes per second.
 const RATE_MIN: u64 = 1 << 10;
-/// Bytes that the kernel keeps for a client. Left to itself it keeps megabytes for one that does not read, and frees
-/// them in steps that take longer than our patience.
+/// The size of the kernel's send buffer. By default it grows to megabytes for a client that does not read, and is drained in
+/// steps that take longer than our patience.
 const KERNEL_BYTES: u32 = 128 << 10;
-/// How many times within the patience it is looked whether others wait for room.
+/// The number of checks within the patience whether others wait for room.
 const LOOKS: u32 = 12;
 
 /// The socket of a connection.
@@ -32,27 +31,27 @@ pub(crate) struct Watched {
     socket: TcpStream,
     room: Arc<Room>,
     patience: Duration,
-    /// While something waits to be sent: since when, how much was taken since, and when to look next.
+    /// The progress of the client while bytes wait to be sent.
     blocked: Option<Blocked>,
-    /// Becomes true when everything has left.
+    /// Becomes true when everything has been sent.
     sent: watch::Sender<bool>,
 }
 
 struct Blocked {
     since: Instant,
     taken: u64,
-    /// Since it was looked last.
+    /// Bytes taken since the last check.
     recently: u64,
     look: Pin<Box<Sleep>>,
 }
 
 impl Watched {
-    /// Watches a socket whose client takes what it is sent, or is cut off after `patience`.
+    /// Wraps a socket whose client is disconnected after `patience` if it does not read.
     ///
     /// # Errors
-    /// If the socket is broken already.
+    /// If the socket is already broken.
     pub(crate) fn new(socket: TcpStream, room: Arc<Room>, patience: Duration) -> io::Result<Self> {
-        // Small answers go out at once rather than when more has gathered.
+        // Small responses are sent immediately instead of being collected.
         socket.set_nodelay(true)?;
         let socket = socket.into_std()?;
         TcpSocket::from_std_stream(socket.try_clone()?).set_send_buffer_size(KERNEL_BYTES)?;
@@ -60,12 +59,12 @@ impl Watched {
         Ok(Self { socket, room, patience, blocked: None, sent: watch::Sender::new(true) })
     }
 
-    /// Whether everything has left; becomes false when [`Answers::begin`] is called.
+    /// The state of the responses on this connection.
     pub(crate) fn answers(&self) -> Answers {
         Answers(self.sent.clone())
     }
 
-    /// Counts what a write came to; a client that takes too little is an error.
+    /// Counts the bytes of a write. Fails if the client reads too slowly.
     fn wrote(
         &mut self,
         context: &mut Context<'_>,
@@ -107,7 +106,7 @@ impl Watched {
     }
 }
 
-/// Whether a client that took this many bytes in this time takes too little.
+/// Whether a client that took this many bytes in this time reads too slowly.
 fn is_slow(taken: u64, time: Duration) -> bool {
     u128::from(taken) * 1_000 < u128::from(RATE_MIN) * time.as_millis()
 }
@@ -145,7 +144,7 @@ impl AsyncWrite for Watched {
         self.socket.is_write_vectored()
     }
 
-    /// Called when nothing is left to be written.
+    /// hyper calls this when it has no more bytes to write.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         std::task::ready!(Pin::new(&mut self.socket).poll_flush(context))?;
         self.blocked = None;
@@ -158,18 +157,18 @@ impl AsyncWrite for Watched {
     }
 }
 
-/// Whether the answers of a connection have left.
+/// Whether the responses of a connection have been sent.
 #[derive(Clone)]
 pub(crate) struct Answers(watch::Sender<bool>);
 
 impl Answers {
-    /// Waits until the answer before has left.
+    /// Waits until the previous response has been sent.
     pub(crate) async fn sent(&self) {
-        // The sender is this one, so it is not gone.
+        // `self` is the sender, so this does not fail.
         let _ = self.0.subscribe().wait_for(|sent| *sent).await;
     }
 
-    /// An answer is about to be written.
+    /// Marks that a response is about to be written.
     pub(crate) fn begin(&self) {
         self.0.send_replace(false);
     }

@@ -1,4 +1,4 @@
-//! Refuses what a foreign page may have sent, before any handler sees it: see `hosts.rs`.
+//! The layer that refuses requests which a page of another site may have sent, before any handler runs: see `hosts.rs`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
 
-/// Refuses what a foreign page may have sent.
+/// Refuses a request that a page of another site may have sent.
 pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match app.hosts.check(request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,

@@ -1,8 +1,8 @@
-//! The names of headers that mean something here, and those that were meant to be one of them.
+//! The names of the headers that the server uses, and a check for misspelt ones.
 //!
-//! A misspelt `Expected-Version` that is ignored would write what it was meant to prevent. A server cannot refuse every header
-//! that it does not know, for browsers and proxies add some. So it refuses a name that is one of these but for one letter
-//! (which a plural is too), and every name that begins as one of ours would.
+//! If a misspelt `Expected-Version` were ignored, the append would be written without the check. The server cannot refuse all
+//! unknown headers, because browsers and proxies add some. So it refuses a name that differs from a known one by one letter or
+//! a plural ending, and every unknown name that begins with `Annals-`.
 
 use axum::extract::Request;
 use axum::http::HeaderMap;
@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use crate::links;
 use crate::problem::Problem;
 
-/// Every header of a request that changes what is done or answered, if its name alone does not make that plain.
+/// The request headers that change the effect or the response of a request and whose misspelling would not be noticed.
 const KNOWN: [&str; 7] = [
     "expected-version",
     "idempotency-key",
@@ -22,10 +22,10 @@ const KNOWN: [&str; 7] = [
     "if-unmodified-since",
     "last-event-id",
 ];
-/// What only a header of this server begins with. There is none yet.
+/// The prefix reserved for headers of this server. There are none yet.
 const PREFIX: &str = "annals-";
 
-/// Refuses a request with a header that was meant to be another.
+/// Refuses a request with a misspelt header.
 pub(crate) async fn known(request: Request, next: Next) -> Response {
     match check(request.headers()) {
         Ok(()) => next.run(request).await,
@@ -55,12 +55,12 @@ fn check(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whether the one name is the other but for a letter, or is its plural.
+/// Whether the name differs from the known one by one edit, or is its plural.
 fn is_nearly(name: &str, known: &str) -> bool {
     is_one_edit(name, known) || name.strip_suffix("es") == Some(known)
 }
 
-/// Whether one letter more, less or another, or two that are swapped, make the one name of the other.
+/// Whether one inserted, removed or replaced letter, or two swapped neighbours, turn one name into the other.
 fn is_one_edit(one: &str, other: &str) -> bool {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     let same = one.iter().zip(other).take_while(|(a, b)| a == b).count();
@@ -78,7 +78,7 @@ fn is_one_edit(one: &str, other: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What browsers, proxies and clients send, from the registry of IANA and from practice.
+    /// Headers that browsers, proxies and clients send, from the IANA registry and from practice.
     const COMMON: &str = "accept accept-charset accept-encoding accept-language accept-ranges \
         access-control-request-headers access-control-request-method age alt-used authorization cache-control cdn-loop \
         cf-connecting-ip cf-ray cf-visitor client-ip connection content-digest content-encoding content-language content-length \

@@ -1,7 +1,7 @@
-//! `/health/live` and `/health/ready`: whether the process runs, and whether it can do its work.
+//! `/health/live` and `/health/ready`: whether the process runs, and whether it can serve requests.
 //!
-//! Readiness asks the store, and asks the way an append goes: it sends one whose condition cannot hold. A store
-//! that can take appends refuses it and writes nothing; a poisoned or stuck one cannot answer so.
+//! Readiness tests the path of an append: it sends the store one whose condition cannot hold. A store that can take appends
+//! reports a conflict and writes nothing; a poisoned or hung one fails or times out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +18,16 @@ use crate::auth::Categories;
 use crate::params::Params;
 use crate::problem::Problem;
 
-/// How long the store may take to answer.
+/// The time limit for the store.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
-/// The process runs.
+/// Reports that the process runs.
 pub(crate) async fn live(RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
     Params::of(query.as_deref()).finish()?;
     Ok(Json(json!({"status": "live"})))
 }
 
-/// The store takes appends and answers reads.
+/// Reports whether the store takes appends and serves reads.
 pub(crate) async fn ready(
     State(app): State<Arc<App>>,
     access: Access,
@@ -50,7 +50,7 @@ pub(crate) async fn ready(
         let detail = format!("the store did not answer within {} seconds", ANSWER_MAX.as_secs());
         Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail))
     });
-    // Where the log ends, and what a store says of its failure, is for those who may read all of it.
+    // The head and the text of a store's error are shown only to a token that may read the whole log.
     let sees_all = access.rights.read == Categories::All;
     match checked {
         Ok(head) if sees_all => Ok(Json(json!({"status": "ready", "head": head.get()}))),
@@ -60,7 +60,7 @@ pub(crate) async fn ready(
     }
 }
 
-/// An append that every working store refuses.
+/// An append that every working store refuses with a conflict.
 fn impossible() -> Append {
     let stream = StreamId::new("annals-ready").expect("the name is short and plain");
     let event = NewEvent::new("asked", "{}").expect("the type is short and plain");

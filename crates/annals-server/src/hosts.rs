@@ -1,16 +1,17 @@
-//! Which requests a browser may have been made to send, and are refused before any handler sees them.
+//! The checks of `Host` and `Origin`, which refuse requests from pages of other sites before any handler runs.
 //!
-//! A server without tokens takes every request that reaches it, so what keeps a page of another site away is checked here. With
-//! tokens it is a second line: a page knows no token, and the console's cookie counts for reads only.
+//! A server without tokens executes every request that it accepts, so these checks are its only protection against pages of
+//! other sites. With tokens they are a second one: a page has no token, and the console's cookie is accepted for reads only.
 //!
-//! - H1  On a loopback address, `Host` names this machine (`localhost`, a loopback address), a name given by
-//!   [`Server::host`](crate::Server::host), or a name without a dot. A public name that was made to point to
-//!   127.0.0.1 (DNS rebinding) is refused, so a foreign page is never of the same origin. A name without a dot is
-//!   no public name: it comes from the machine's own hosts file or a container's network.
-//! - H2  On other addresses any name is taken, unless names are given; then these, addresses and names without a dot.
-//! - H3  A request that may change something and carries an `Origin` comes from a page; it must be our own page.
-//!   Reads need no such check: without CORS headers a browser gives their answers to no other site.
-//! - H4  Only our own routes are checked, and what a program mounts by `mount_checked`. What it mounts otherwise is its own.
+//! - H1  On a loopback address, `Host` must be this machine (`localhost`, a loopback address), a name given to
+//!   [`Server::host`](crate::Server::host), or a name without a dot. A public name that resolves to 127.0.0.1 (DNS
+//!   rebinding) is refused, so a page of another site never has the same origin. A name without a dot is not public: it
+//!   comes from the machine's own hosts file or a container's network.
+//! - H2  On other addresses any name is accepted, unless names are given; then these, addresses and names without a dot.
+//! - H3  A request that may change something and has an `Origin` was sent by a page; it must be our own page.
+//!   Reads need no such check: without CORS headers a browser does not show the response to another site.
+//! - H4  The checks cover our own routes, and routes that a program mounts by `mount_checked`. Other mounted routes do their
+//!   own checks.
 
 use std::net::IpAddr;
 
@@ -18,17 +19,17 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header, uri::Authority};
 
 use crate::problem::Problem;
 
-/// The names under which the server answers.
+/// The host names that the server accepts.
 #[derive(Debug)]
 pub(crate) struct Hosts {
-    /// Whether it listens on a loopback address, and so for this machine only.
+    /// Whether it listens on a loopback address, which only this machine can reach.
     pub(crate) loopback: bool,
-    /// The names that it was given.
+    /// The names given to [`Server::host`](crate::Server::host).
     pub(crate) named: Vec<String>,
 }
 
 impl Hosts {
-    /// Refuses what a foreign page may have sent.
+    /// Refuses a request that a page of another site may have sent.
     pub(crate) fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let (host, second) = (hosts.next(), hosts.next());
@@ -40,7 +41,7 @@ impl Hosts {
             (Some(authority), _) => Some(authority.clone()),
             (None, Some(Some(authority))) => Some(authority),
             (None, Some(None)) => return Err(Problem::invalid("Host", "is not the name of a host")),
-            // No browser leaves it out.
+            // Browsers always send it.
             (None, None) => None,
         };
         if let Some(host) = &host
@@ -52,7 +53,7 @@ impl Hosts {
         if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
             return Ok(());
         }
-        // A page cannot set it. Browsers send it to HTTPS and to this machine.
+        // Pages cannot set this header. Browsers send it over HTTPS and to loopback addresses.
         let same = headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin");
         for origin in headers.get_all(header::ORIGIN) {
             let origin = origin.to_str().unwrap_or("…");
@@ -64,7 +65,7 @@ impl Hosts {
         Ok(())
     }
 
-    /// Whether the server answers under this name.
+    /// Whether the server accepts this host name.
     fn answers(&self, name: &str) -> bool {
         let address = without_brackets(name).parse::<IpAddr>();
         let local = name.eq_ignore_ascii_case("localhost")
@@ -75,7 +76,7 @@ impl Hosts {
         match (self.loopback, self.named.is_empty()) {
             (true, _) => address.is_err() && !name.contains('.'),
             (false, true) => true,
-            // Neither an address nor the name of a container can be made to point elsewhere by a foreign site.
+            // A foreign site cannot make an address or a container's name resolve to another host.
             (false, false) => address.is_ok() || !name.contains('.'),
         }
     }
@@ -92,13 +93,13 @@ impl Hosts {
     }
 
     fn is_named(&self, name: &str) -> bool {
-        // An address of IPv6 stands in brackets in `Host`, and may have been given without.
+        // `Host` has an IPv6 address in brackets; the given name may have none.
         let name = without_brackets(name);
         self.named.iter().any(|named| without_brackets(named).eq_ignore_ascii_case(name))
     }
 
-    /// Whether a page of this origin is one of ours, or of a proxy before us that has one of our names. `same` is whether
-    /// the browser says that the request goes to the page's own origin: a proxy may have taken the port out of `Host`.
+    /// Whether a page of this origin is ours, directly or through a proxy with one of our names. `same` is whether the browser
+    /// marks the request as same-origin: then ports are not compared, because a proxy may have removed the port from `Host`.
     fn is_own(&self, origin: &str, host: Option<&Authority>, same: bool) -> bool {
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
         let Ok(authority) = authority.parse::<Authority>() else { return false };
@@ -127,7 +128,7 @@ fn foreign_origin(origin: &str, host: Option<&Authority>) -> String {
     )
 }
 
-/// What is given as a name of the server, without the port that it may have: any port is taken.
+/// A given host name without its port, if it has one: all ports are accepted.
 pub(crate) fn host_name(given: &str) -> &str {
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let name = match given.rsplit_once(':') {
@@ -141,7 +142,7 @@ fn without_brackets(name: &str) -> &str {
     name.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// The name without its port and without the dot that may end it.
+/// The name without its port and without a trailing dot.
 fn name(authority: &Authority) -> &str {
     authority.host().trim_end_matches('.')
 }

@@ -2,22 +2,22 @@
 //!
 //! ```text
 //! connections.rs   accepts, ends gracefully
-//! flow.rs          cuts off clients that take nothing; room.rs, bounds.rs: what all connections together may take
-//! auth.rs access.rs  tokens, and what a request may do and see; tls.rs: certificates; reload.rs: both read again
-//! guard.rs hosts.rs  refuses what a page of another site may have sent; observe.rs: counts every request
-//! headers.rs       refuses headers that were meant to be others
+//! flow.rs          disconnects clients that do not read; room.rs, bounds.rs: limits over all connections
+//! auth.rs access.rs  tokens, and the rights and view of a request; tls.rs: certificates; reload.rs: reloads both
+//! guard.rs hosts.rs  refuses requests that a page of another site may have sent; observe.rs: counts every request
+//! headers.rs       refuses misspelt headers
 //! routes.rs        every method and path, the right that each needs, and the layers around them
 //!   append.rs read.rs live.rs      the API          health.rs backup.rs openapi.rs   for operators
-//!   token.rs etag.rs expected.rs   positions that name their history, and what is expected of them
-//!   metrics.rs maintenance.rs      what is counted, and backups and figures of the store
-//!   console.rs browsers.rs         for people       problem.rs                        what fails, and what is said of it
+//!   token.rs etag.rs expected.rs   positions with the id of their event, and preconditions on them
+//!   metrics.rs maintenance.rs      counters, and backups and metrics of the store
+//!   console.rs browsers.rs         for people       problem.rs                        error responses
 //! ```
 //!
-//! It knows the contract of stores, how a log is followed (`annals-consume`) and an event's JSON form (`annals-json`), and no
-//! store: it is given one. What it serves is described in `docs/http.md` and, for machines, in `openapi.json`; a test keeps the
-//! second equal to the routes.
+//! It depends on the contract of stores, on following a log (`annals-consume`) and on the JSON form of events (`annals-json`),
+//! and on no store: the caller passes one. `docs/http.md` describes the API, and `openapi.json` does so for machines; a test
+//! keeps `openapi.json` equal to the routes.
 //!
-//! An append comes in through `append.rs`, which hands it to [`EventStore::append`].
+//! `append.rs` receives an append and passes it to [`EventStore::append`].
 #![forbid(unsafe_code)]
 
 mod access;
@@ -77,7 +77,7 @@ pub use reload::Reload;
 pub use routes::{rights, served};
 pub use tls::TlsFiles;
 
-/// A server over a store, to be furnished and then started with [`serve`](Self::serve).
+/// A server over a store: configured by its methods, then started with [`serve`](Self::serve).
 pub struct Server {
     store: Arc<dyn EventStore>,
     limits: Limits,
@@ -96,7 +96,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server over this store, with the default limits and nothing beside the API and the console.
+    /// A server over this store, with the default limits. It serves only the API and the console.
     pub fn new(store: Arc<dyn EventStore>) -> Self {
         Self {
             store,
@@ -116,115 +116,116 @@ impl Server {
         }
     }
 
-    /// How large an append may be. The store's own limits hold as well.
+    /// The limits of an append. The store's own limits apply too.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// How many bytes the body of a request may have. By default as many as the largest append may need.
+    /// The maximum size of a request body. By default, enough for the largest append.
     #[must_use]
     pub fn body_bytes_max(mut self, bytes: usize) -> Self {
         self.body_bytes_max = Some(bytes);
         self
     }
 
-    /// What all connections together may take.
+    /// The limits over all connections together.
     #[must_use]
     pub fn bounds(mut self, bounds: Bounds) -> Self {
         self.bounds = bounds;
         self
     }
 
-    /// How long a shutdown waits for the requests that are under way. 10 seconds by default.
+    /// How long a shutdown waits for requests in progress. 10 seconds by default.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Takes care of the store: lets backups be asked for, and shows its figures.
+    /// Enables backups of the store on request, and adds its metrics to `/metrics`.
     #[must_use]
     pub fn maintenance(mut self, maintenance: Arc<dyn Maintenance>) -> Self {
         self.maintenance = Some(Arc::clone(&maintenance));
         self.metrics(move || maintenance.metrics())
     }
 
-    /// Shows these figures at `/metrics` too. They are asked for at each request and must not block.
+    /// Adds these metrics to `/metrics`. The closure is called at each request and must not block.
     #[must_use]
     pub fn metrics(mut self, metrics: impl Fn() -> Vec<Metric> + Send + Sync + 'static) -> Self {
         self.figures.push(Figures(Arc::new(metrics)));
         self
     }
 
-    /// Answers under this name too, with whatever port.
+    /// Also accepts requests for this host name, with any port.
     ///
-    /// On a loopback address only the names of this machine and those given here are answered, so that no page of
-    /// another site can reach the server by a name that was made to point to it. On other addresses any name is
-    /// answered unless one is given here; then these, addresses and names without a dot, as containers have. A proxy's
-    /// name is to be given if the proxy does not keep `Host`. What is [mounted](Self::mount) is not checked.
+    /// On a loopback address, the server accepts only the names of this machine, names without a dot and the names given here,
+    /// so that no page of another site can reach it through DNS rebinding. On other addresses it accepts any name until one is
+    /// given here; then it accepts the given names, addresses and names without a dot, as containers have. Give the name of a
+    /// proxy if the proxy does not preserve `Host`. [Mounted](Self::mount) routes are not checked.
     #[must_use]
     pub fn host(mut self, name: impl Into<String>) -> Self {
         self.hosts.push(hosts::host_name(&name.into()).to_owned());
         self
     }
 
-    /// Lets in only who has one of these tokens, and shows what it may see. The file is read again when it changes.
+    /// Accepts only these tokens, and limits each request to the rights of its token. The file is reloaded when
+    /// it changes.
     #[must_use]
     pub fn tokens(mut self, file: TokenFile) -> Self {
         self.gate = auth::Gate::of(file);
         self
     }
 
-    /// Takes connections over TLS only, with this certificate. Its files are read again when they change.
+    /// Accepts only TLS connections, with this certificate. Its files are reloaded when they change.
     #[must_use]
     pub fn tls(mut self, files: TlsFiles) -> Self {
         self.tls = Some(files);
         self
     }
 
-    /// Serves everybody who reaches an address that is not a loopback address, although there are no tokens.
+    /// Allows serving without tokens on an address that is not a loopback address: every client that reaches it has all rights.
     #[must_use]
     pub fn insecure(mut self) -> Self {
         self.insecure = true;
         self
     }
 
-    /// What lets the files of tokens and certificates be read again at once, and not only within a second or two.
+    /// A handle that reloads the files of tokens and certificates immediately, instead of within a second or two.
     pub fn reload(&self) -> Reload {
         self.reload.clone()
     }
 
-    /// Serves these routes too, below a path such as `/shop`. Which names and origins they answer is theirs to say: the
-    /// checks of `Host` and `Origin` are for the server's own routes.
+    /// Also serves these routes, below a path such as `/shop`. The checks of `Host` and `Origin` cover only the server's own
+    /// routes: the mounted router does its own.
     #[must_use]
     pub fn mount(mut self, path: impl Into<String>, router: Router) -> Self {
         self.mounted.push(routes::Mounted { path: path.into(), router, checked: false });
         self
     }
 
-    /// The same, with the checks of `Host` and `Origin` that the server's own routes have: for a program without a sign-in,
-    /// whose pages no other site may use.
+    /// Like [`mount`](Self::mount), with the checks of `Host` and `Origin` of the server's own routes: for a program without a
+    /// sign-in whose pages other sites must not use. If the server has tokens, a request needs one for all categories.
     #[must_use]
     pub fn mount_checked(mut self, path: impl Into<String>, router: Router) -> Self {
         self.mounted.push(routes::Mounted { path: path.into(), router, checked: true });
         self
     }
 
-    /// Shows one more entry in the console's navigation.
+    /// Adds an entry to the console's navigation.
     #[must_use]
     pub fn link(mut self, name: impl Into<String>, path: impl Into<String>) -> Self {
         self.links.push((name.into(), path.into()));
         self
     }
 
-    /// Answers connections until `shutdown` completes; then takes no more, finishes what is under way, ends the
-    /// live streams and returns.
+    /// Serves connections until `shutdown` completes; then accepts no more, finishes the requests in progress, ends the live
+    /// streams and returns.
     ///
     /// # Errors
-    /// If the listener has no address, or one that others than this machine reach although there are no tokens and
-    /// [`insecure`](Self::insecure) was not said. A connection that fails ends alone.
+    /// If the listener has no address, or if other machines can reach its address while there are no tokens and
+    /// [`insecure`](Self::insecure) was not called. A connection that fails does not end the server.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let address = listener.local_addr()?;
         let loopback = address.ip().to_canonical().is_loopback();
@@ -274,11 +275,11 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// What to do about an address that others reach while there are no tokens.
+/// The advice for an address that other machines can reach while there are no tokens.
 pub const UNGUARDED: &str = "Give a file of tokens (`annals token`, then --tokens FILE), listen on a loopback address, or say \
                              --insecure if all who reach the address may read and append";
 
-/// Refuses to serve everybody who reaches an address without knowing it.
+/// Refuses to serve without tokens on an address that other machines can reach, unless `insecure` is set.
 fn check_address(loopback: bool, gate: &auth::Gate, has_tls: bool, insecure: bool) -> io::Result<()> {
     if loopback {
         return Ok(());
@@ -301,7 +302,7 @@ fn check_address(loopback: bool, gate: &auth::Gate, has_tls: bool, insecure: boo
     Err(io::Error::new(io::ErrorKind::PermissionDenied, problem))
 }
 
-/// Bytes of JSON that the largest append may need: base64 takes four bytes for three.
+/// The maximum size in bytes of the largest append as JSON: base64 encodes three bytes as four.
 fn body_bytes_for(limits: &Limits) -> usize {
     limits.append_bytes_max.saturating_mul(4) / 3 + (1 << 20)
 }

@@ -1,10 +1,10 @@
-//! Where things are: the paths that answers and pages point to, with names encoded for them.
+//! Links: the paths in responses and pages, with encoded names.
 
 use std::fmt::Write as _;
 
 use annals_core::{Position, RecordedEvent, StreamId, Witness};
 
-/// The stream in the API.
+/// The path of the stream in the API.
 pub(crate) fn api_stream(stream: &StreamId) -> String {
     stream_below("/v1", stream)
 }
@@ -14,8 +14,8 @@ pub(crate) fn stream(stream: &StreamId) -> String {
     stream_below("", stream)
 }
 
-/// A path cannot end in `.` or `..`, percent-encoded or not: clients take it for a way to another one. Streams of these
-/// names are named by a parameter.
+/// A path cannot end in `.` or `..`, percent-encoded or not: clients resolve it as a relative path. Streams with these names
+/// are given by a parameter.
 fn stream_below(root: &str, stream: &StreamId) -> String {
     match stream.as_str() {
         dots @ ("." | "..") => format!("{root}/stream?name={dots}"),
@@ -23,28 +23,29 @@ fn stream_below(root: &str, stream: &StreamId) -> String {
     }
 }
 
-/// The link with one parameter more.
+/// The link with one more parameter.
 pub(crate) fn with(link: &str, name: &str, value: impl std::fmt::Display) -> String {
     let separator = if link.contains('?') { '&' } else { '?' };
     format!("{link}{separator}{name}={value}")
 }
 
-/// The event's page in the console. It names the event, so that it leads to no other one after a restore.
+/// The event's page in the console. The link contains the event's id, so that it does not lead to another event after a
+/// restore.
 pub(crate) fn event(event: &RecordedEvent) -> String {
     format!("/events/{}", Witness::of(event))
 }
 
-/// The page of whatever event is at this position.
+/// The page of the event at this position.
 pub(crate) fn position(position: Position) -> String {
     format!("/events/{position}")
 }
 
-/// The event in the API.
+/// The path of the event in the API.
 pub(crate) fn api_event(event: &RecordedEvent) -> String {
     format!("/v1/events?from={}&limit=1", Witness::of(event))
 }
 
-/// The text as a part of a path or of a query string: all but letters, digits and `-._~` is percent-encoded.
+/// Encodes a text for a path or a query string: everything except letters, digits and `-._~` is percent-encoded.
 pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for &byte in text.as_bytes() {
@@ -56,7 +57,7 @@ pub(crate) fn encode(text: &str) -> String {
     encoded
 }
 
-/// The name of a header as it is usually written: `expected-version` is `Expected-Version`.
+/// The name of a header in its usual form: `Expected-Version` for `expected-version`.
 pub(crate) fn header_name(name: &str) -> String {
     let words = name.split('-').map(|word| match word {
         "id" => "ID".to_owned(),

@@ -1,18 +1,19 @@
-//! `GET /v1/events/live`: the log as server-sent events, first those stored, then live.
+//! `GET /v1/events/live`: the log as server-sent events, first the stored ones, then live ones.
 //!
 //! ```text
 //! id: 7@0f8fad5b-d9cb-469f-a165-70867728950e
 //! data: {"position":7,"stream":"account-42",…}
 //! ```
 //!
-//! - L1  The id of a message is the witness of its event, so a client that reconnects with `Last-Event-ID` misses
-//!   nothing, and one whose history is gone is refused. A stream that is open when the log loses events that it has sent
-//!   ends with the message `other-history`, and sends nothing of what took their places.
-//! - L2  The next page is read when the client has taken the last one, and is made once for all clients at the same
-//!   place (`live_pages.rs`). A client that takes nothing is cut off (`flow.rs`) and resumes where it was.
-//! - L3  An id without data moves a client on past events that its filter passed over, and gives it a place
-//!   to resume from before the first event.
-//! - L4  The stream ends when the server shuts down, when there is no room for its next page, and when the store fails.
+//! - L1  The id of a message is the witness of its event, so a client that reconnects with `Last-Event-ID` misses no event,
+//!   and a client whose history was lost is refused. If the log loses events that an open stream has sent, the stream ends
+//!   with the message `other-history` and sends no event that took their positions.
+//! - L2  The next page is read after the client has received the last one, and is made once for all clients at the same
+//!   place (`live_pages.rs`). A client that does not read is disconnected (`flow.rs`) and resumes where it was.
+//! - L3  An id without data advances a client past events that its filter skips, and gives it a place to resume from before
+//!   the first event.
+//! - L4  The stream ends when the server shuts down, when there is no room for its next page, when the store fails, and when
+//!   its token is removed or has other rights.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -35,10 +36,10 @@ use crate::problem::Problem;
 use crate::room::overloaded;
 use crate::token::{self, Token};
 
-/// How long nothing is sent before a sign of life is.
+/// The maximum pause before a keep-alive is sent.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 
-/// Sends events after a position, for ever.
+/// Streams the events after a position, without an end.
 pub(crate) async fn live(
     State(app): State<Arc<App>>,
     access: Access,
@@ -50,10 +51,10 @@ pub(crate) async fn live(
     let query = params.query()?;
     params.finish()?;
     access.rights.read_query(&query)?;
-    // Checked now: a stream that ends as soon as it begins would make its client reconnect without an end.
+    // Checked now: a stream that fails right after its start would make the client reconnect again and again.
     LogRead::forward(Position::FIRST).matching(query.clone()).validate(&app.limits)?;
     let query = Arc::new(query);
-    // A browser that reconnects repeats the address, so where it got to comes before where it began.
+    // A browser reconnects with the same URL, so `Last-Event-ID` takes precedence over `after`.
     let (field, after) = match headers.get("last-event-id") {
         Some(value) => ("Last-Event-ID", Some(last_event_id(value)?)),
         None => ("after", after),
@@ -71,7 +72,7 @@ pub(crate) async fn live(
     let Ok(permit) = Arc::clone(&app.live_streams).try_acquire_owned() else {
         return Err(overloaded("there are too many live streams"));
     };
-    // The client's own: one that is read now could be of another history than the one that was checked.
+    // The client's own witness: one that is read now could be of another history than the checked one.
     let here = match after.and_then(Token::witness) {
         Some(witness) => witness,
         None => token::of_log(&*access.log, access.place(position).await?, &[]).await?,
@@ -99,7 +100,7 @@ pub(crate) async fn live(
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        // Proxies that buffer would hold events back.
+        // A proxy that buffers would delay events.
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     Ok((headers, Body::from_stream(pieces)).into_response())
@@ -115,18 +116,18 @@ fn last_event_id(value: &HeaderValue) -> Result<Token, Problem> {
     })
 }
 
-/// One client's place in the log.
+/// The live stream of one client.
 struct Feed {
     app: Arc<App>,
     access: Access,
     query: Arc<Query>,
-    /// The place after which its next page begins.
+    /// The place after which the next page begins.
     seen: Witness,
-    /// The last id that it was sent.
+    /// The last id that was sent.
     told: Witness,
-    /// How many events its next page should have.
+    /// The number of events that the next page should have.
     limit: usize,
-    /// Whether it was sent its last message.
+    /// Whether the last message was sent.
     ended: bool,
     _subscriber: Subscriber,
     _permit: OwnedSemaphorePermit,
@@ -177,7 +178,7 @@ impl Feed {
         }
     }
 
-    /// A comment; with the place that the client has reached, if that has moved unseen.
+    /// A keep-alive: the id of the place that was reached, or a comment if the client already has it.
     fn sign_of_life(&mut self) -> Bytes {
         if self.seen == self.told {
             return Bytes::from_static(b": alive\n\n");
@@ -186,8 +187,8 @@ impl Feed {
         Bytes::from(format!("id: {}\n\n", self.seen))
     }
 
-    /// The last message: the log has lost events that the client was sent. A client that comes back with the id of one is
-    /// refused by the same problem, but an `EventSource` sees of that only that there is no stream.
+    /// The last message: the log has lost events that were sent to the client. A client that reconnects with the id of one is
+    /// refused with the same problem, but an `EventSource` does not show the body of a refusal.
     fn lost(&mut self) -> Bytes {
         self.ended = true;
         tracing::warn!("a live stream ends: the log does not have the event {} any more", self.seen);
@@ -246,7 +247,7 @@ mod tests {
         }
     }
 
-    /// A server's insides over a log of this many events.
+    /// An app over a log with this many events.
     async fn app_over(events: usize) -> (Arc<Counted>, watch::Sender<bool>, Arc<App>) {
         let store = Arc::new(Counted::default());
         let events = (0..events).map(|_| NewEvent::new("opened", "{}").expect("the type is plain"));
@@ -269,14 +270,14 @@ mod tests {
         answer.expect("the request is right").into_body().into_data_stream()
     }
 
-    /// The live stream over a log of this many events.
+    /// The live stream of a log with this many events.
     async fn live_over(events: usize, query: &str) -> (Arc<Counted>, watch::Sender<bool>, BodyDataStream) {
         let (store, stop, app) = app_over(events).await;
         let body = body(&app, query).await;
         (store, stop, body)
     }
 
-    /// Position of an id.
+    /// The position in an id.
     fn place(piece: &str) -> &str {
         piece.split_once("id: ").and_then(|(_, id)| id.split_once('@')).expect("the piece has an id").0
     }

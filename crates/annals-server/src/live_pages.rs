@@ -1,9 +1,9 @@
-//! Pages of live streams: made once for all clients that are at the same place with the same filter and see the same categories.
+//! Pages of live streams: each is made once for all clients with the same place, filter and visible categories.
 //!
-//! - P1  A page is kept as long as some client is sent it, and takes room once, however many those are.
-//! - P2  A page has about 256 KiB at most, or one event, so that clients at different places hold little each.
-//! - P3  A place is a witness, and a page is handed out after the witness before it was found in the log again. While
-//!   nothing is appended, the witness is looked up at an interval, once for all clients that wait there. So no client
+//! - P1  A page is kept while it is being sent to any client, and takes room once, for any number of clients.
+//! - P2  A page has at most about 256 KiB, or one event, so that clients at different places use little memory each.
+//! - P3  A place is a witness, and a page is returned only after its starting witness was found in the log again. While
+//!   nothing is appended, the witness is checked at an interval, once for all clients that wait there. So no client
 //!   skips events that took the positions of lost ones.
 
 use std::collections::HashMap;
@@ -20,55 +20,55 @@ use crate::paging::cost;
 use crate::problem::Problem;
 use crate::room::{Room, Taken};
 
-/// Most events of a page.
+/// The maximum number of events on a page.
 pub(crate) const PAGE_EVENTS: usize = 100;
-/// About how many bytes a page has, if one event has not more.
+/// The approximate size of a page in bytes; a page with one event may be larger.
 const PAGE_BYTES: usize = 256 << 10;
-/// The first and the longest pause where a replica does not have what the primary has, or where the store still assumes an
-/// end of the log that is gone.
+/// The first and the longest pause while a replica lags the primary, or while the store still assumes a head that the log
+/// has lost.
 const BEHIND_PAUSE: Duration = Duration::from_millis(50);
 const BEHIND_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// The interval at which a log without new events is checked to be still the same.
+/// The interval at which a log without new events is checked for a loss.
 const LOOK: Duration = Duration::from_secs(5);
-/// The pause before a second look confirms a loss: the first answer may have been that of a server that lags.
+/// The pause before a second check confirms a loss: the first one may have read from a replica that lags.
 const DOUBT: Duration = Duration::from_millis(200);
 
-/// Pages that are made or sent at the moment.
+/// The pages that are being made or sent.
 pub(crate) struct LivePages {
     room: Arc<Room>,
     made: Mutex<Made>,
-    /// The event that was found in the log last, and when.
+    /// The event that was last found in the log, and when.
     found: tokio::sync::Mutex<Option<(Witness, Instant)>>,
 }
 
 #[derive(Default)]
 struct Made {
-    /// By the categories that are shown, the place and the filter.
+    /// The pages, by the visible categories, the place and the filter.
     pages: HashMap<(Categories, Witness, Arc<Query>), Weak<OnceCell<LivePage>>>,
-    /// How many entries there are before those that nobody holds are removed.
+    /// The number of entries at which unused ones are removed.
     sweep_at: usize,
 }
 
-/// Events after a place, as messages.
+/// The events after a place, as messages.
 pub(crate) struct LivePage {
     text: Vec<u8>,
     /// The place that the page has reached.
     pub(crate) through: Witness,
     /// The last event; `None` if no event up to `through` passed the filter.
     pub(crate) last: Option<Witness>,
-    /// How many events the next read should ask for.
+    /// The number of events that the next read should request.
     pub(crate) limit: usize,
     _taken: Taken,
 }
 
-/// Why there is no page.
+/// The reason that there is no page.
 pub(crate) enum NoPage {
     Failed(Error),
     /// There is no room for it.
     Overloaded(Problem),
     /// The log does not reach this place yet.
     NotYet,
-    /// The log does not have the event at this place any more.
+    /// The log no longer has the event at this place.
     Lost,
 }
 
@@ -83,7 +83,7 @@ impl LivePages {
         Self { room, made: Mutex::default(), found: tokio::sync::Mutex::default() }
     }
 
-    /// The page of events after this place in the log, of which these categories are shown; waits until the log has one.
+    /// The page of events after this place in the log, in which these categories are visible. Waits until there is one.
     pub(crate) async fn page(
         &self,
         log: &dyn EventStore,
@@ -132,9 +132,9 @@ impl LivePages {
         if seen.holds(log).await? { Ok(()) } else { Err(NoPage::Lost) }
     }
 
-    /// The page at this place, to be made if it is new.
+    /// The cell of the page at this place. The caller fills it if it is new.
     fn entry(&self, shown: &Categories, seen: Witness, query: &Arc<Query>) -> Arc<OnceCell<LivePage>> {
-        // Nothing below panics half way through a change.
+        // Nothing below panics during a change.
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (shown.clone(), seen, Arc::clone(query));
         if let Some(page) = made.pages.get(&key).and_then(Weak::upgrade) {
@@ -168,7 +168,7 @@ impl LivePages {
             }
             let (fits, bytes) = fitting(&page.events);
             let Some(taken) = waited.take().or_else(|| self.room.try_take(bytes)) else {
-                // Nothing is held while it waits.
+                // The page is dropped before waiting for room.
                 limit = fits.max(1);
                 drop(page);
                 waited = Some(self.room.take(bytes).await.map_err(NoPage::Overloaded)?);
@@ -182,7 +182,7 @@ impl LivePages {
                 _ => page.next.previous(),
             };
             let through = reached(log, query, last.unwrap_or(seen), end).await?;
-            // After all other reads, so that they were of this history too.
+            // After all other reads, so that they are of this history too.
             self.check(log, seen).await?;
             let Some(through) = through else { return Err(NoPage::NotYet) };
             let limit = if is_cut { fits } else { 2 * limit };
@@ -191,7 +191,7 @@ impl LivePages {
     }
 }
 
-/// How many of these events a page has, and what they take.
+/// How many of these events fit on a page, and their cost in bytes.
 fn fitting(events: &[RecordedEvent]) -> (usize, usize) {
     let mut bytes = 0;
     for (index, event) in events.iter().enumerate() {
@@ -217,7 +217,7 @@ impl LivePage {
         Self { text, through, last: events.last().map(Witness::of), limit, _taken: taken }
     }
 
-    /// The messages of a page, which is kept until they have been sent.
+    /// The messages of a page. They keep the page until they have been sent.
     pub(crate) fn messages(page: Arc<OnceCell<Self>>) -> Bytes {
         struct Sent(Arc<OnceCell<LivePage>>);
         impl AsRef<[u8]> for Sent {

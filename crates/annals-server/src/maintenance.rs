@@ -1,6 +1,6 @@
-//! What an operator asks of a server beside the contract of its store: a backup now, and figures.
+//! The operations of a store beyond its contract: backups on request, and metrics.
 //!
-//! The server knows no store, so it is given something that answers: a [`Maintenance`].
+//! The server does not depend on a backend, so the program passes an implementation of [`Maintenance`].
 
 use std::sync::Arc;
 
@@ -10,35 +10,35 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use serde_json::Value;
 
-/// The care that a store is given while it is served.
+/// Backups and metrics of a store while it is served.
 pub trait Maintenance: Send + Sync + 'static {
-    /// Backs the store up to where backups of it go, and tells what came of it. It may take long and block.
+    /// Makes a backup in the configured backup storage and returns a report. It may take long and block.
     ///
     /// # Errors
-    /// Why there is no new backup, in words. Those that there were are as they were.
+    /// Why there is no new backup, as text. Existing backups are unchanged.
     fn backup(&self) -> Result<Value, String>;
 
-    /// Whether backups of the store go anywhere.
+    /// Whether backups of the store are configured.
     fn backs_up(&self) -> bool;
 
-    /// What is known now, for `/metrics`. It must not block.
+    /// The current metrics, for `/metrics`. It must not block.
     fn metrics(&self) -> Vec<Metric>;
 }
 
-/// One figure.
+/// One metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Metric {
-    /// Its name, with its unit, in the form of Prometheus; without `_total`.
+    /// Its name, with its unit, in the format of Prometheus; without `_total`.
     pub name: &'static str,
-    /// What it says.
+    /// Its description.
     pub help: &'static str,
-    /// How much it is.
+    /// Its value.
     pub value: f64,
-    /// Whether it only ever grows while the server runs.
+    /// Whether it never decreases while the server runs.
     pub counter: bool,
 }
 
-/// Figures that are made whenever they are asked for.
+/// A source of metrics that is called at each scrape.
 #[derive(Clone)]
 pub(crate) struct Figures(pub(crate) Arc<dyn Fn() -> Vec<Metric> + Send + Sync>);
 

@@ -1,4 +1,4 @@
-//! What the server counts, as Prometheus reads it.
+//! The server's metrics, in the format that Prometheus reads.
 
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,11 +13,11 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::maintenance::Figures;
 
-/// Upper bounds of the classes of latency, in seconds.
+/// The upper bounds of the latency buckets, in seconds.
 const LATENCY_SECONDS: [f64; 14] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// What the server counts.
+/// The server's metrics.
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
@@ -43,7 +43,7 @@ struct RouteLabels {
 }
 
 impl Metrics {
-    /// All figures at zero, but for the time of the start; with others that are made when they are asked for.
+    /// New metrics, all zero except for the start time, and these sources, which are called at each scrape.
     pub(crate) fn new(figures: Vec<Figures>) -> Self {
         let mut registry = Registry::default();
         let this = Self {
@@ -82,24 +82,24 @@ impl Metrics {
         Self { registry, ..this }
     }
 
-    /// Counts and times a request under the route that it took.
+    /// Records the count and the duration of a request under its route.
     pub(crate) fn answered(&self, method: String, route: String, status: u16, elapsed: Duration) {
         let labels = RouteLabels { method: method.clone(), route: route.clone() };
         self.latency.get_or_create(&labels).observe(elapsed.as_secs_f64());
         self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
     }
 
-    /// The log ends here.
+    /// Sets the position of the newest event.
     pub(crate) fn ends_at(&self, head: Position) {
         self.head.set(head.get());
     }
 
-    /// The figures as text, in the form of OpenMetrics.
+    /// The metrics as text, in the OpenMetrics format.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .expect("a string takes every write");
-        // As OpenMetrics has it; the encoder writes numbers as Rust does.
+        // OpenMetrics requires `+Inf`; the encoder writes infinity as Rust does.
         text.replace(" inf\n", " +Inf\n").replace(" -inf\n", " -Inf\n")
     }
 
@@ -119,14 +119,14 @@ impl Metrics {
         }
     }
 
-    /// Counts a live stream for as long as the answer is held.
+    /// Counts a live stream until the returned guard is dropped.
     pub(crate) fn subscriber(&self) -> Subscriber {
         self.subscribers.inc();
         Subscriber(self.subscribers.clone())
     }
 }
 
-/// A live stream that is counted.
+/// Counts a live stream while it exists.
 pub(crate) struct Subscriber(Gauge);
 
 impl Drop for Subscriber {

@@ -1,4 +1,4 @@
-//! Every request is counted and timed, and `/metrics` shows what was counted.
+//! The layer that counts and times every request, and the endpoint `/metrics`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use crate::app::App;
 use crate::params::Params;
 use crate::problem::Problem;
 
-/// How long the store may take to say where the log ends.
+/// The time limit for reading the head of the log.
 const HEAD_MAX: Duration = Duration::from_secs(2);
 
-/// Counts and times each request under the route that it took.
+/// Counts and times each request under its route.
 pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = known_method(request.method().as_str()).to_owned();
-    // A path that no route has is the client's invention and must not become a label.
+    // An unknown path must not become a label: a client can send any number of them.
     let route = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str).to_owned();
     let response = next.run(request).await;
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
@@ -28,7 +28,7 @@ pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     response
 }
 
-/// The method, if it is one of HTTP's own: others are the client's invention.
+/// The method as a label: a client can send any number of non-standard methods, so these share one.
 fn known_method(method: &str) -> &str {
     match method {
         "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
@@ -36,13 +36,13 @@ fn known_method(method: &str) -> &str {
     }
 }
 
-/// The figures as text.
+/// The metrics as text.
 pub(crate) async fn metrics(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     Params::of(query.as_deref()).finish()?;
-    // A store that cannot be asked must not hide the other figures.
+    // A store that fails must not hide the other metrics.
     if let Ok(Ok(head)) = tokio::time::timeout(HEAD_MAX, app.log().head()).await {
         app.metrics.ends_at(head);
     }

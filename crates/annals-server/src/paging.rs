@@ -1,4 +1,4 @@
-//! A page of events that becomes one answer: its room is taken before its JSON is made.
+//! Pages of events as one response: room for a page is taken before its JSON is made.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use serde::Serialize;
 use crate::problem::Problem;
 use crate::room::{HasRoom, Room, SMALL_BYTES, Taken, held};
 
-/// Bytes of JSON around the data of an event, or less.
+/// An upper bound of the JSON around the data of an event, in bytes.
 const AROUND_BYTES: usize = 512;
 
-/// Bytes that an event takes as it was read and as JSON, approximately.
+/// The approximate size in bytes of an event as it was read and as JSON, together.
 pub(crate) fn cost(event: &RecordedEvent) -> usize {
     2 * event.bytes() + AROUND_BYTES
 }
 
-/// Reads a page and takes room for its answer. If there is none at the moment the page is dropped while it is waited
-/// for, and read again.
+/// Reads a page and takes room for its response. If there is no room, it drops the page, waits for room, and reads the page
+/// again.
 pub(crate) async fn with_room<P, F: Future<Output = Result<P>>>(
     room: &Arc<Room>,
     read: impl Fn() -> F,
@@ -39,7 +39,7 @@ pub(crate) async fn with_room<P, F: Future<Output = Result<P>>>(
     Ok((read().await?, taken))
 }
 
-/// An answer of JSON that has this room.
+/// A JSON response that holds this room.
 pub(crate) fn json(value: &impl Serialize, taken: Taken) -> Response {
     let text = serde_json::to_vec(value).expect("an answer has only text for keys, so it is JSON");
     let media_type = HeaderValue::from_static("application/json");

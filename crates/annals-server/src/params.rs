@@ -1,8 +1,8 @@
-//! The parameters of a query string: each is asked for by name, and what nobody asked for is refused.
+//! The parameters of a query string: a handler takes each known one by name, and any other is refused.
 //!
-//! A misspelt filter that is ignored would answer with more than was meant, so [`Params::finish`] is called
-//! once every known name has been taken. The stream that a path names is read here too: [`StreamInPath`];
-//! and the text of a header.
+//! If a misspelt filter were ignored, the response would contain more than was requested, so a handler calls
+//! [`Params::finish`] after it has taken every known name. The stream in a path ([`StreamInPath`]) and the texts of headers
+//! are parsed here too.
 
 use std::str::FromStr;
 
@@ -18,12 +18,12 @@ use crate::links;
 use crate::problem::Problem;
 use crate::token::Token;
 
-/// Most events or streams of one page.
+/// The maximum number of events or streams on one page.
 pub(crate) const LIMIT_MAX: usize = 1_000;
-/// Events or streams of a page, if the request does not say.
+/// The default number of events or streams on a page.
 const LIMIT_DEFAULT: usize = 100;
 
-/// The stream that the path names.
+/// The stream in the path of a request.
 pub(crate) struct StreamInPath(pub(crate) StreamId);
 
 impl<S: Send + Sync> FromRequestParts<S> for StreamInPath {
@@ -36,7 +36,7 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamInPath {
     }
 }
 
-/// The stream that the parameter `name` names, and the query string without it: for names that no path can end in.
+/// The stream given by the parameter `name`, and the query string without it: for names that cannot be the end of a path.
 pub(crate) fn named_stream(query: Option<&str>) -> Result<(StreamInPath, RawQuery), Problem> {
     let mut params = Params::of(query);
     let name = params.one::<StreamId>("name")?.ok_or_else(|| Problem::invalid("name", "is missing"))?;
@@ -59,30 +59,30 @@ impl Params {
     pub(crate) fn of(query: Option<&str>) -> Self {
         let query = query.unwrap_or_default();
         let pairs = form_urlencoded::parse(query.as_bytes());
-        // The pairs have stand-ins for what is not UTF-8, which would be taken for names that nobody meant.
+        // The pairs have replacement characters for invalid UTF-8, and would become other names.
         let utf8 = percent_encoding::percent_decode_str(query).decode_utf8().is_ok();
         Self { rest: pairs.into_owned().collect(), known: Vec::new(), utf8 }
     }
 
-    /// The parameters of a form: fields that were left empty are not given.
+    /// The parameters of a form. Empty fields are ignored.
     pub(crate) fn without_empty(query: Option<&str>) -> Self {
         let mut params = Self::of(query);
         params.rest.retain(|(_, value)| !value.is_empty());
         params
     }
 
-    /// The first value of a parameter, left where it is; empty if there is none.
+    /// The first value of a parameter, without taking it; empty if there is none.
     pub(crate) fn first(&self, name: &str) -> String {
         self.rest.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default()
     }
 
-    /// All values of a parameter that may be repeated.
+    /// Takes all values of a parameter that may be repeated.
     pub(crate) fn many(&mut self, name: &'static str) -> Vec<String> {
         self.known.push(name);
         self.rest.extract_if(.., |(key, _)| key == name).map(|(_, value)| value).collect()
     }
 
-    /// The value of a parameter that may be given once.
+    /// Takes the value of a parameter that may be given once.
     pub(crate) fn text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
         let mut values = self.many(name);
         if values.len() > 1 {
@@ -91,7 +91,7 @@ impl Params {
         Ok(values.pop())
     }
 
-    /// The value of a parameter that may be given once, read from its text.
+    /// Takes and parses the value of a parameter that may be given once.
     pub(crate) fn one<T: FromStr<Err = Invalid>>(
         &mut self,
         name: &'static str,
@@ -99,7 +99,7 @@ impl Params {
         self.text(name)?.map(|text| named(name, text.parse())).transpose()
     }
 
-    /// How many events or streams are asked for.
+    /// Takes the requested number of events or streams.
     pub(crate) fn limit(&mut self) -> Result<usize, Problem> {
         let Some(text) = self.text("limit")? else { return Ok(LIMIT_DEFAULT) };
         let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
@@ -108,12 +108,12 @@ impl Params {
         })
     }
 
-    /// Which way to read; forward, if the request does not say.
+    /// Takes the direction of a read; forward by default.
     pub(crate) fn direction(&mut self) -> Result<Direction, Problem> {
         self.direction_or(Direction::Forward)
     }
 
-    /// Which way to read: as the request says, by `direction` or by where it begins.
+    /// Takes the direction of a read: `direction` if it is given, otherwise the one that `after` or `before` implies.
     pub(crate) fn direction_or(&mut self, default: Direction) -> Result<Direction, Problem> {
         let given = |name: &str| self.rest.iter().any(|(key, _)| key == name);
         let (after, before) = (given("after"), given("before"));
@@ -129,7 +129,7 @@ impl Params {
         }
     }
 
-    /// Which events are meant.
+    /// Takes the filter of a read.
     pub(crate) fn query(&mut self) -> Result<Query, Problem> {
         let types = self.many("type").into_iter().map(|name| named("type", EventType::new(name)));
         let tags = self.many("tag").into_iter().map(|name| named("tag", Tag::new(name)));
@@ -145,11 +145,11 @@ impl Params {
         Ok(if item.is_all() { Query::all() } else { Query::item(item) })
     }
 
-    /// Where to begin to read in this direction: `from`, inclusive, or `after` (forward) or `before` (backward).
+    /// Takes the start of a read in this direction: `from`, inclusive, or `after` (forward) or `before` (backward).
     ///
     /// # Errors
-    /// [`Problem`] if one is not a token, if more than one is given, or if one belongs to the other direction: each may be
-    /// right alone, and no description of an API can say that of parameters, so this is 422.
+    /// [`Problem`] if one is not a token, if more than one is given, or if one belongs to the other direction. The last two
+    /// are 422: each parameter may be valid alone, and an API description cannot express how they depend on each other.
     pub(crate) fn start(&mut self, direction: Direction) -> Result<Start, Problem> {
         let mut given: Option<(&'static str, Token)> = None;
         for name in ["from", "after", "before"] {
@@ -170,7 +170,7 @@ impl Params {
         Ok(Start { direction, given })
     }
 
-    /// Refuses whatever was not asked for, and what is not text.
+    /// Refuses parameters that were not taken, and invalid UTF-8.
     pub(crate) fn finish(self) -> Result<(), Problem> {
         if !self.utf8 {
             return Err(Problem::invalid("query string", "is not UTF-8"));
@@ -184,14 +184,14 @@ impl Params {
     }
 }
 
-/// Where a read begins, before it is checked against the store.
+/// The start of a read, before it is checked against the store.
 pub(crate) struct Start {
     direction: Direction,
     given: Option<(&'static str, Token)>,
 }
 
 impl Start {
-    /// Whether the client said where to begin.
+    /// Whether the client gave a start.
     pub(crate) fn is_given(&self) -> bool {
         self.given.is_some()
     }
@@ -209,14 +209,14 @@ impl Start {
 
     /// Checks that the log has the event that the client named, if it named one, and returns it.
     ///
-    /// A page is of the history of its client only if this is checked after the page was read.
+    /// Call this after the page was read: only then is the page known to be of the client's history.
     pub(crate) async fn check_position(&self, store: &dyn EventStore) -> Result<Option<Witness>, Problem> {
         let Some((field, token)) = self.given else { return Ok(None) };
         token.position(store, field).await?;
         Ok(token.witness())
     }
 
-    /// The same for a stream.
+    /// Checks that the stream has the event that the client named, if it named one.
     pub(crate) async fn check_version(
         &self,
         store: &dyn EventStore,
@@ -226,13 +226,13 @@ impl Start {
         token.version(store, stream, field).await.map(drop)
     }
 
-    /// The position to read from, inclusive.
+    /// The position to read from, inclusive, checked.
     pub(crate) async fn position(self, store: &dyn EventStore) -> Result<Position, Problem> {
         self.check_position(store).await?;
         Ok(Position::new(self.number()))
     }
 
-    /// The version of this stream to read from, inclusive.
+    /// The version of this stream to read from, inclusive, checked.
     pub(crate) async fn version(self, store: &dyn EventStore, stream: &StreamId) -> Result<Version, Problem> {
         self.check_version(store, stream).await?;
         Ok(Version::new(self.number()))

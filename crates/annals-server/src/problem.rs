@@ -1,12 +1,12 @@
-//! The answer to a request that fails: a problem document (RFC 9457).
+//! The response to a request that fails: a problem document (RFC 9457).
 //!
 //! ```text
 //! {"type":"urn:annals:problem:invalid","title":"The request is invalid","status":400,
 //!  "detail":"events[3].type is empty","code":"invalid","field":"events[3].type"}
 //! ```
 //!
-//! `code` is what programs match on: the code of the store's error, or one of the few that only HTTP knows.
-//! The one place where an error of the store becomes a status.
+//! Programs match on `code`: the code of the store's error, or one of the few that exist only over HTTP.
+//! Only this file maps errors of the store to statuses.
 
 use std::fmt::Display;
 
@@ -21,10 +21,10 @@ use crate::auth::is_hidden;
 /// The media type of a problem document.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// Most bytes of an explanation: it may quote what is as long as a request.
+/// The maximum length of an explanation in bytes: it may quote a part of the request.
 const DETAIL_BYTES_MAX: usize = 8 << 10;
 
-/// A request that failed, and what the client gets as the answer.
+/// The problem of a failed request, which is sent as the response.
 #[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -42,17 +42,17 @@ impl Problem {
         Self { status, code, detail, field: None, more: Map::new(), violations: None }
     }
 
-    /// This part of the request has this problem.
+    /// A problem with this part of the request.
     pub fn invalid(field: impl Into<String>, problem: impl Display) -> Self {
         Invalid::new(field, problem.to_string()).into()
     }
 
-    /// This part of the request contradicts another one: each of them is right alone.
+    /// A problem with a part of the request that contradicts another part, although each is valid alone.
     pub fn contradiction(field: impl Into<String>, problem: impl Display) -> Self {
         Self::invalid(field, problem).with_status(StatusCode::UNPROCESSABLE_ENTITY)
     }
 
-    /// The status that the client is answered with.
+    /// The status of the response.
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -67,24 +67,24 @@ impl Problem {
         matches!(self.code, "foreign-host" | "foreign-origin")
     }
 
-    /// Whether a token is needed that was not given.
+    /// Whether the request needs a token and has no known one.
     pub(crate) fn is_unauthenticated(&self) -> bool {
         self.code == "unauthenticated"
     }
 
-    /// What went wrong, for people.
+    /// The explanation, for people.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// The same problem with one member more.
+    /// The same problem with one more member.
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.more.insert(member.to_owned(), value.into());
         self
     }
 
-    /// The problem that an error of a store is.
+    /// The problem for an error of a store.
     pub fn of(error: &Error) -> Self {
         let code = error.code();
         let status = match error {
@@ -99,7 +99,7 @@ impl Problem {
             | Error::Poisoned(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        // With its causes: "the store is unavailable" alone would send people to the log.
+        // With its causes: "the store is unavailable" alone does not explain the error.
         Self::new(status, code, error.chain())
     }
 
@@ -192,7 +192,7 @@ impl Problem {
     }
 }
 
-/// The version of the one stream that is not as it was expected to be; `None` if there are several, or none.
+/// The actual version of the one stream whose expected version is violated; `None` if there are several or none.
 fn actual_version(conflict: &Conflict) -> Option<Version> {
     let mut actual = conflict.violations.iter().filter_map(|violation| match &violation.violated {
         Violated::Version { actual, .. } => Some(*actual),
@@ -202,7 +202,7 @@ fn actual_version(conflict: &Conflict) -> Option<Version> {
     actual.next().is_none().then_some(only)
 }
 
-/// A violated condition, as it stands in JSON.
+/// A violated condition as JSON.
 #[derive(serde::Serialize)]
 struct ViolationJson<'a> {
     condition: usize,
@@ -235,7 +235,7 @@ impl<'a> ViolationJson<'a> {
     }
 }
 
-/// The document.
+/// The problem document.
 #[derive(serde::Serialize)]
 struct Document<'a> {
     #[serde(rename = "type")]
@@ -253,7 +253,7 @@ struct Document<'a> {
 }
 
 impl Problem {
-    /// The document.
+    /// The problem document as JSON.
     pub fn to_json(&self) -> Vec<u8> {
         let document = Document {
             kind: format!("urn:annals:problem:{}", self.code),
@@ -273,7 +273,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = self.to_json();
         let mut response = (self.status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
-        // Until somebody changes something, to ask again does not help.
+        // Retrying does not help until an operator changes something.
         let needs_somebody = matches!(self.code, "unusable" | "no-store");
         if self.status == StatusCode::SERVICE_UNAVAILABLE && !needs_somebody {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -285,7 +285,7 @@ impl IntoResponse for Problem {
         if self.more.get("field").is_some_and(|field| field == "Content-Encoding") {
             response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        // For `browsers.rs`, without what may be large and is in the body already.
+        // For `browsers.rs`, without members that may be large.
         response.extensions_mut().insert(Self { violations: None, more: Map::new(), ..self });
         response
     }

@@ -1,4 +1,4 @@
-//! `GET /v1/streams/{stream}`, `GET /v1/streams` and `GET /v1/events`: events go out, a page at a time.
+//! `GET /v1/streams/{stream}`, `GET /v1/streams` and `GET /v1/events`: the endpoints that read a page of events or streams.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::problem::Problem;
 use crate::token::{self, Token};
 use annals_json::Embedded;
 
-/// A page of one stream. One that does not exist has version 0 and no events.
+/// A page of one stream. A stream that does not exist has version 0 and no events.
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
     access: Access,
@@ -44,12 +44,12 @@ pub(crate) async fn stream(
         async move { store.read_stream(read).await }
     };
     let (page, taken) = paging::with_room(&app.sending, read, |page| &page.events).await?;
-    // After the page, so that it is of the history that the client knows.
+    // After the page was read, so that the page is of the client's history.
     start.check_version(&*access.log, &stream).await?;
     if let Some(to) = to {
         to.version(&*access.log, &stream, "to").await?;
     }
-    // Events never change, so within one history this address has one answer at one version of the stream.
+    // Events never change, so within one history a URL has one response per version of the stream.
     let newest = token::of_page(&*access.log, &stream, page.version, &page.events).await?;
     let tag = format!("\"{newest}\"");
     if etag::is_known(&headers, &tag) {
@@ -73,7 +73,7 @@ pub(crate) async fn stream(
     Ok(([(header::ETAG, tag)], paging::json(&body, taken)).into_response())
 }
 
-/// A page of the stream that the parameter `name` names.
+/// A page of the stream given by the parameter `name`.
 pub(crate) async fn named(
     app: State<Arc<App>>,
     access: Access,
@@ -106,7 +106,7 @@ pub(crate) async fn log(
         async move { store.read_log(read).await }
     };
     let (page, taken) = paging::with_room(&app.sending, page, |page| &page.events).await?;
-    // After the page, so that it is of the history that the client knows.
+    // After the page was read, so that the page is of the client's history.
     let known = start.check_position(&*access.log).await?;
     if let Some(to) = to {
         to.position(&*access.log, "to").await?;
@@ -115,7 +115,7 @@ pub(crate) async fn log(
         beyond(&*access.log, from).await?;
     }
     let place = end_of(&access, &read, &page, known).await?;
-    // Within one history the answer to this address depends on the head only: the newest event of the page names the history.
+    // Within one history the response of a URL depends only on the head; the newest event of the page identifies the history.
     let newest = match direction {
         Direction::Forward => place,
         Direction::Backward => page.events.first().map_or(place, Witness::of),
@@ -136,7 +136,7 @@ pub(crate) async fn log(
     Ok(([(header::ETAG, tag)], paging::json(&body, taken)).into_response())
 }
 
-/// The witness at the end of a page. `known` is what the client has read before, if it named it.
+/// The witness at the end of a page. `known` is the event at which the client starts, if it named one.
 async fn end_of(
     access: &Access,
     read: &LogRead,
@@ -154,7 +154,7 @@ async fn end_of(
         }
         _ => {
             let place = token::of_log(store, end, &page.events).await?;
-            // An event that the log still has was in it all the time, and so was everything below.
+            // An event that the log still has was never lost, and neither was any event before it.
             let newest = page.events.first().map(Witness::of).or(known).filter(|newest| *newest != place);
             match newest {
                 Some(newest) if !newest.holds(store).await? => Err(token::changed().into()),
@@ -164,9 +164,9 @@ async fn end_of(
     }
 }
 
-/// Refuses a place from which nothing could ever be read in order: the log was longer when it was handed out.
+/// Refuses a position beyond the end of the log: the log was longer when the client got it.
 async fn beyond(log: &dyn EventStore, from: Position) -> Result<(), Problem> {
-    // A page may come from a replica, which may be behind.
+    // A page may come from a replica, which may lag.
     let head = log.head().await?;
     if from <= head.next() {
         return Ok(());
@@ -179,7 +179,7 @@ async fn beyond(log: &dyn EventStore, from: Position) -> Result<(), Problem> {
         .with("head", head.get()))
 }
 
-/// Where a page ended, under the name of the parameter that resumes there.
+/// The end of a page, as the parameters `after` and `before`: the one of this direction resumes there.
 fn either(direction: Direction, reached: String) -> (Option<String>, Option<String>) {
     match direction {
         Direction::Forward => (Some(reached), None),
@@ -239,7 +239,7 @@ struct StreamsJson<'a> {
     end: bool,
 }
 
-/// A stream, and how far it has come.
+/// A stream, its version and the position of its newest event.
 #[derive(Serialize)]
 struct InfoJson<'a> {
     stream: &'a str,

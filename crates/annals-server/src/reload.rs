@@ -1,4 +1,4 @@
-//! The files of tokens and certificates, read again when they change or when it is asked for.
+//! The task that reloads the files of tokens and certificates when they change or on request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,27 +8,27 @@ use tokio::sync::Notify;
 use crate::app::App;
 use crate::tls::TlsFiles;
 
-/// How often the files are looked at.
+/// The interval at which the files are read.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Lets a server read its files again at once.
+/// A handle that makes a server reload its files immediately.
 #[derive(Clone, Debug, Default)]
 pub struct Reload(Arc<Notify>);
 
 impl Reload {
-    /// Reads the files again.
+    /// Reloads the files.
     pub fn now(&self) {
         self.0.notify_one();
     }
 }
 
-/// Reads the files again whenever they have changed.
+/// Reloads the files whenever they have changed.
 pub(crate) async fn for_ever(reload: Reload, app: Arc<App>, tls: Option<Arc<TlsFiles>>) {
     if app.gate.is_open() && tls.is_none() {
         return;
     }
     loop {
-        // The notification only makes it sooner.
+        // A notification only ends the pause early.
         let _ = tokio::time::timeout(LOOK, reload.0.notified()).await;
         let (app, tls) = (Arc::clone(&app), tls.clone());
         let read = tokio::task::spawn_blocking(move || {

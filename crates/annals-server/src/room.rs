@@ -1,9 +1,8 @@
-//! A bound on bytes that all connections share: room is taken before bytes are kept, and given back when they are sent
-//! or dropped.
+//! A memory limit that all connections share: a request takes room before it keeps bytes, and gives it back when they are
+//! sent or dropped.
 //!
-//! - M1  What is kept is never more than the bound, whatever the clients do.
-//! - M2  Who waits for room is seen ([`Room::is_short`]), so that connections which hold some and do not move are cut
-//!   off for them.
+//! - M1  The kept bytes never exceed the limit, regardless of what clients do.
+//! - M2  Waiting for room is visible ([`Room::is_short`]), so that stalled connections that hold room are disconnected.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,9 +20,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::maintenance::{Figures, Metric};
 use crate::problem::Problem;
 
-/// Bytes of one permit.
+/// The number of bytes of one permit.
 const UNIT: usize = 1 << 10;
-/// Answers of up to this many bytes are sent without asking for room: a connection holds one or two of them.
+/// Responses of up to this many bytes are sent without taking room: a connection holds one or two of them.
 pub(crate) const SMALL_BYTES: usize = 16 << 10;
 /// How long a request waits for room.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -36,7 +35,7 @@ pub(crate) struct Room {
     waiting: AtomicUsize,
 }
 
-/// Room that was taken. It is given back when this is dropped.
+/// Taken room. It is given back when this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Taken(Option<OwnedSemaphorePermit>);
 
@@ -46,7 +45,7 @@ impl Room {
         Self { free: Arc::new(Semaphore::new(units as usize)), units, waiting: AtomicUsize::new(0) }
     }
 
-    /// Room for this many bytes, if there is any now. What is larger than all of the room takes all of it.
+    /// Takes room for this many bytes, if it is free now. A request that exceeds the whole room takes all of it.
     pub(crate) fn try_take(&self, bytes: usize) -> Option<Taken> {
         Arc::clone(&self.free)
             .try_acquire_many_owned(self.units_of(bytes))
@@ -54,10 +53,10 @@ impl Room {
             .map(|permit| Taken(Some(permit)))
     }
 
-    /// The same; waits for it, but not long.
+    /// Takes room for this many bytes; waits up to [`WAIT_MAX`] until it is free.
     ///
     /// # Errors
-    /// The problem `overloaded` if there is none in time.
+    /// The problem `overloaded` if there is no room in time.
     pub(crate) async fn take(&self, bytes: usize) -> Result<Taken, Problem> {
         if let Some(taken) = self.try_take(bytes) {
             return Ok(taken);
@@ -71,17 +70,17 @@ impl Room {
         }
     }
 
-    /// Room for an answer of this size, unless it is small. As [`take`](Self::take).
+    /// Takes room for a response of this size as [`take`](Self::take) does, unless it is small.
     pub(crate) async fn take_if_large(&self, bytes: usize) -> Result<Taken, Problem> {
         if bytes <= SMALL_BYTES { Ok(Taken::default()) } else { self.take(bytes).await }
     }
 
-    /// Whether somebody waits for room.
+    /// Whether a request waits for room.
     pub(crate) fn is_short(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
-    /// Bytes that are taken.
+    /// The number of taken bytes.
     pub(crate) fn taken(&self) -> usize {
         (self.units as usize - self.free.available_permits()) * UNIT
     }
@@ -100,7 +99,7 @@ impl Taken {
         }
     }
 
-    /// Gives back what is beyond this many bytes.
+    /// Gives back the room beyond this many bytes.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         if let Some(permit) = &mut self.0 {
             let beyond = permit.num_permits().saturating_sub(bytes.div_ceil(UNIT));
@@ -117,7 +116,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// What `/metrics` says of the room.
+/// The metrics of the room.
 pub(crate) fn figures(sending: Arc<Room>, bodies: Arc<Room>) -> Figures {
     Figures(Arc::new(move || {
         let taken = [
@@ -135,13 +134,13 @@ pub(crate) fn figures(sending: Arc<Room>, bodies: Arc<Room>) -> Figures {
     }))
 }
 
-/// The answer to what is beyond a bound.
+/// The problem of a request beyond a limit.
 pub(crate) fn overloaded(why: &str) -> Problem {
     let detail = format!("{why}; nothing was done, try again");
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
 }
 
-/// Bytes that keep their room until the last copy of them has been sent or dropped.
+/// Bytes that hold their room until the last copy of them has been sent or dropped.
 pub(crate) fn held(bytes: Vec<u8>, mut taken: Taken) -> Bytes {
     taken.shrink_to(bytes.len());
     Bytes::from_owner(Held(bytes, taken))
@@ -155,11 +154,12 @@ impl<B: AsRef<[u8]>> AsRef<[u8]> for Held<B> {
     }
 }
 
-/// Marks an answer whose room is taken already.
+/// Marks a response whose room is already taken.
 #[derive(Clone, Copy)]
 pub(crate) struct HasRoom;
 
-/// Takes room for a large answer that has none yet. An append that was executed is answered in any case.
+/// Takes room for a large response that has none yet, or replaces it by `overloaded`. An executed append must get its
+/// response, so a successful `POST` is sent without room.
 pub(crate) fn account(room: &Room, method: &Method, response: Response) -> Response {
     let length = response.body().size_hint().exact().and_then(|length| usize::try_from(length).ok());
     let length = length.unwrap_or(0);
@@ -173,7 +173,7 @@ pub(crate) fn account(room: &Room, method: &Method, response: Response) -> Respo
     }
 }
 
-/// A body whose data keeps its room until it has been sent. It is a body of one piece.
+/// A body that holds its room until its data has been sent. The data is one frame.
 struct Accounted {
     body: Body,
     taken: Option<Taken>,

@@ -1,4 +1,4 @@
-//! Every method and path that is served, once: the router is built from this list, and a test compares it with
+//! The list of every method and path that is served: the router is built from it, and a test compares it with
 //! `openapi.json`.
 
 use std::any::Any;
@@ -24,11 +24,11 @@ use crate::{append, backup, console, health, live, observe, openapi, read};
 /// One method of one path, the right that it needs, and its handler.
 struct Route(&'static str, &'static str, Right, MethodRouter<Arc<App>>);
 
-/// Routes that are served beside our own.
+/// Routes that a program adds to our own.
 pub(crate) struct Mounted {
     pub(crate) path: String,
     pub(crate) router: Router,
-    /// Whether their requests are checked as ours are (`hosts.rs`).
+    /// Whether their requests are checked like ours (`hosts.rs`).
     pub(crate) checked: bool,
 }
 
@@ -61,17 +61,17 @@ fn routes() -> Vec<Route> {
     ]
 }
 
-/// Every method and path that is served, without what is mounted beside them.
+/// Every method and path that is served, without the mounted routes.
 pub fn served() -> Vec<(&'static str, &'static str)> {
     routes().into_iter().map(|Route(method, path, ..)| (method, path)).collect()
 }
 
-/// The same, with the right that each needs.
+/// Every method and path that is served, with the right that it needs.
 pub fn rights() -> Vec<(&'static str, &'static str, Right)> {
     routes().into_iter().map(|Route(method, path, right, _)| (method, path, right)).collect()
 }
 
-/// The routes with everything around them.
+/// The routes, with all layers around them.
 pub(crate) fn router(app: Arc<App>, mounted: Vec<Mounted>) -> Router {
     let own = routes().into_iter().fold(Router::new(), |router, Route(_, path, right, handler)| {
         let admitted = middleware::from_fn_with_state((Arc::clone(&app), right), access::admit);
@@ -108,7 +108,7 @@ async fn no_such_method(method: Method, uri: Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
 }
 
-/// A handler that panics costs its own request and no other.
+/// The response if a handler panics. Other requests are not affected.
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
@@ -117,24 +117,24 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response()
 }
 
-/// Large answers take room before they are sent.
+/// Takes room for large responses before they are sent.
 async fn account(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     room::account(&app.sending, &method, next.run(request).await)
 }
 
-/// No answer is used again unasked: what was read may be longer by now. Its ETag makes asking cheap.
+/// Makes caches revalidate every response, because a stream may have grown since. ETags make that cheap.
 async fn revalidate(mut response: Response) -> Response {
     let header = response.headers_mut().entry(header::CACHE_CONTROL);
     header.or_insert(HeaderValue::from_static("no-cache"));
     response
 }
 
-/// Browsers take every answer for what it says it is, unless what is mounted says otherwise.
+/// Adds headers against content sniffing and embedding, unless a mounted router has set them.
 async fn harden(mut response: Response) -> Response {
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
-        // No page of another site may embed an answer.
+        // No page of another site may embed a response.
         ("cross-origin-resource-policy", "same-origin"),
     ] {
         let header = response.headers_mut().entry(HeaderName::from_static(name));

@@ -1,8 +1,7 @@
-//! TLS: the certificate and its key, read again when their files change.
+//! TLS: the certificate and its key, which are reloaded when their files change.
 //!
-//! - S1  Files that cannot be taken, or do not belong together, change nothing: a renewal that has written one of two files is
-//!   taken when the other is there.
-//! - S2  The one provider of cryptography is ring, as for the databases' connections.
+//! - S1  Files that are invalid or do not match each other change nothing: a renewal takes effect when both files are written.
+//! - S2  The only cryptography provider is ring, as for connections to databases.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,7 +14,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
-/// A certificate and its key, as files of PEM.
+/// A certificate and its key, as PEM files.
 #[derive(Debug)]
 pub struct TlsFiles {
     certificate: PathBuf,
@@ -24,7 +23,7 @@ pub struct TlsFiles {
     current: Arc<Current>,
 }
 
-/// What the files held when they were looked at last, or why they could not be read.
+/// The contents of the files when they were last read, or why they could not be read.
 type Texts = Result<(Vec<u8>, Vec<u8>), String>;
 
 /// The certificate in force.
@@ -41,7 +40,7 @@ impl TlsFiles {
     /// Reads a certificate, followed by those of its issuers, and its key.
     ///
     /// # Errors
-    /// Why they cannot be read or do not belong together.
+    /// Why they cannot be read or do not match.
     pub fn read(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Result<Self, String> {
         let (certificate, key) = (certificate.into(), key.into());
         let texts = texts(&certificate, &key)?;
@@ -50,7 +49,7 @@ impl TlsFiles {
         Ok(Self { certificate, key, looked_at: Mutex::new(Ok(texts)), current })
     }
 
-    /// What makes connections of sockets.
+    /// The acceptor that performs the TLS handshake on sockets.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         let provider = Arc::new(ring::default_provider());
         let versions = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -60,7 +59,7 @@ impl TlsFiles {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// Reads the files again, if they have changed. Files that cannot be taken are reported once.
+    /// Reloads the files if they have changed. Invalid files are reported once.
     pub(crate) fn reload(&self) {
         let texts = texts(&self.certificate, &self.key);
         let mut before = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,13 +1,13 @@
-//! What clients are given and bring back: a position or a version with the id of the event there, `42@UUID`.
+//! Tokens that clients receive and send back: a position or a version with the id of the event there, `42@UUID`.
 //!
-//! - T1  A bare number says nothing of the history that it was read from, so after a restore it skips events or takes
-//!   others for known ones. Everything that is handed out to be brought back is a token: ids of server-sent events,
+//! - T1  A bare number does not identify the history that it was read from, so after a restore a client would skip events or
+//!   take others for known ones. Everything that a client receives to send back is a token: ids of server-sent events,
 //!   ETags, the `after` and `before` of pages, witnesses of appends.
-//! - T2  A token is checked wherever it comes back. One that does not hold is the problem `other-history`, never an
-//!   empty page. Bare numbers are taken as well, unchecked.
+//! - T2  Every token that a client sends is checked. If it does not hold, the response is the problem `other-history`, never
+//!   an empty page. Bare numbers are accepted too, unchecked.
 //!
-//! A token of the log is an [`annals_core::Witness`]; one of a stream has a version in the place of the position. At
-//! 0 the id is that of the log.
+//! A token of the log is an [`annals_core::Witness`]; a token of a stream has a version instead of the position. At 0 the id
+//! is that of the log.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +22,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::problem::Problem;
 use annals_json::whole;
 
-/// A number that a client brought back, and the id of the event there if it said so.
+/// A position or version from a client, and the id of the event there if the client gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     number: u64,
@@ -30,17 +30,17 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// The version of a stream whose event there is this one.
+    /// The token for a version of a stream with this event.
     pub(crate) fn of_version(version: Version, id: EventId) -> Self {
         Self { number: version.get(), id: Some(id) }
     }
 
-    /// The number without the id of an event.
+    /// The token for a version without an event.
     pub(crate) fn bare(version: Version) -> Self {
         Self { number: version.get(), id: None }
     }
 
-    /// What both say, if they have the same number and do not name different events.
+    /// Merges two tokens that have the same number and do not name different events. `None` if they differ.
     pub(crate) fn and(self, other: Self) -> Option<Self> {
         let same = self.number == other.number && (self.id == other.id || self.id.xor(other.id).is_some());
         same.then_some(Self { number: self.number, id: self.id.or(other.id) })
@@ -51,12 +51,12 @@ impl Token {
         self.number
     }
 
-    /// How far of the log the client has seen.
+    /// How much of the log the client has seen.
     pub(crate) fn seen(self) -> Seen {
         Seen { position: Position::new(self.number), event: self.id }
     }
 
-    /// The witness of the log, if the client said which event is there.
+    /// The witness of the log, if the client gave the event.
     pub(crate) fn witness(self) -> Option<Witness> {
         self.id.map(|id| Witness { position: Position::new(self.number), id })
     }
@@ -66,8 +66,8 @@ impl Token {
         Self::of_version(Version::ZERO, Witness::origin(store.id()).id)
     }
 
-    /// The condition that the stream is at this version, or that this event is its newest. The event is compared when
-    /// the append is judged, so no history can come between; [`lost_version`] is the answer if it is another one.
+    /// The condition that the stream is at this version, or that this event is its newest. The store compares the event when
+    /// it decides on the append, so the history cannot change in between; [`lost_version`] is the problem if it is another one.
     pub(crate) fn condition(
         self,
         store: &dyn EventStore,
@@ -82,7 +82,7 @@ impl Token {
         }
     }
 
-    /// The number as a position, after a check that the log still has that event there.
+    /// The number as a position, after a check that the log still has the event there.
     pub(crate) async fn position(self, store: &dyn EventStore, field: &str) -> Result<Position, Problem> {
         let position = Position::new(self.number);
         let Some(witness) = self.witness() else { return Ok(position) };
@@ -93,7 +93,7 @@ impl Token {
         Err(lost(field, witness).with("head", head.get()))
     }
 
-    /// The number as a version, after a check that the stream still has that event there.
+    /// The number as a version, after a check that the stream still has the event there.
     pub(crate) async fn version(
         self,
         store: &dyn EventStore,
@@ -113,12 +113,12 @@ impl Token {
     }
 }
 
-/// Most digits of a number: no log becomes as long.
+/// The maximum number of digits of a number. No log grows that long.
 const NUMBER_DIGITS_MAX: usize = 19;
-/// The length of a UUID with its hyphens, the one form that is taken.
+/// The length of a UUID with hyphens, the only accepted form.
 const UUID_BYTES: usize = 36;
 
-/// Refuses a number in JSON that many clients could not hold.
+/// Refuses a number in JSON that exceeds a signed 64-bit integer, which many clients use.
 pub(crate) fn check_number<E: de::Error>(number: u64, wanted: &dyn de::Expected) -> Result<(), E> {
     match i64::try_from(number) {
         Ok(_) => Ok(()),
@@ -126,7 +126,7 @@ pub(crate) fn check_number<E: de::Error>(number: u64, wanted: &dyn de::Expected)
     }
 }
 
-/// The problem that the log does not have this event where a client has seen it.
+/// The problem that the log no longer has this event at the position where a client has seen it.
 pub(crate) fn lost(field: &str, seen: Witness) -> Problem {
     let detail = format!(
         "{field} is {seen}, but the log has another event at position {}, or none: it was restored, or it is another \
@@ -137,7 +137,7 @@ pub(crate) fn lost(field: &str, seen: Witness) -> Problem {
     other_history(field, detail)
 }
 
-/// The problem that a stream does not have the event where a client has seen it.
+/// The problem that a stream no longer has the event at the version where a client has seen it.
 pub(crate) fn lost_version(field: &str, stream: &StreamId, version: Version) -> Problem {
     let detail = format!(
         "{field} names an event, and stream `{stream}` has another one at version {version}, or none: the log was \
@@ -146,7 +146,8 @@ pub(crate) fn lost_version(field: &str, stream: &StreamId, version: Version) -> 
     other_history(field, detail)
 }
 
-/// The problem that the log has lost an event since the append came in, so that a number in it may be of events that are gone.
+/// The problem that the log has lost an event since the append was received, so that a bare number in it may refer to a lost
+/// event.
 pub(crate) fn lost_since(field: &str, seen: Witness) -> Problem {
     let detail = format!(
         "{field} is a number of a log that has lost the event {seen} since: it may stand for an event that is gone. Nothing \
@@ -159,7 +160,7 @@ fn other_history(field: &str, detail: String) -> Problem {
     Problem::new(StatusCode::CONFLICT, "other-history", detail).with("field", field)
 }
 
-/// The token of a stream at this version, unless it has no such event.
+/// The token of a stream at this version; `None` if it has no such event.
 async fn at(store: &dyn EventStore, stream: &StreamId, version: Version) -> Result<Option<Token>> {
     let read = StreamRead::backward(stream, version).limit(1);
     let found = store.read_stream(read).await?.events;
@@ -167,7 +168,7 @@ async fn at(store: &dyn EventStore, stream: &StreamId, version: Version) -> Resu
     Ok(event.map(|event| Token::of_version(version, event.id)))
 }
 
-/// The token of a stream that has this version and, among others perhaps, these events.
+/// The token of a stream at this version. It is taken from `events`, which are of the stream, or else read from the store.
 ///
 /// # Errors
 /// As the store's reads; [`Error::Unavailable`](annals_core::Error::Unavailable) if the event is gone by now.
@@ -186,7 +187,7 @@ pub(crate) async fn of_stream(
     at(store, stream, version).await?.ok_or_else(|| gone(format!("version {version} of stream `{stream}`")))
 }
 
-/// The witness at a position that the log has and, among others perhaps, these events.
+/// The witness at a position of the log. It is taken from `events`, which are of the log, or else read from the store.
 ///
 /// # Errors
 /// As the store's reads; [`Error::Unavailable`](annals_core::Error::Unavailable) if the event is gone by now.
@@ -201,12 +202,12 @@ pub(crate) async fn of_log(
     Witness::at(store, position).await?.ok_or_else(|| gone(format!("position {position}")))
 }
 
-/// The error that a page cannot be told from one of another history.
+/// The error of a page that may be of another history.
 pub(crate) fn changed() -> annals_core::Error {
     annals_core::Error::Unavailable("the log changed while it was read".into())
 }
 
-/// The token of a stream that a page has read, as [`of_stream`]; for a page whose events the stream still has.
+/// The token of a stream at this version, like [`of_stream`]. Fails if the stream no longer has the events of the page.
 pub(crate) async fn of_page(
     store: &dyn EventStore,
     stream: &StreamId,
@@ -240,7 +241,7 @@ impl FromStr for Token {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        // Other forms of a number or a UUID (`+3`, `{…}`) would be second names of the same place.
+        // Other forms of a number or a UUID (`+3`, `{…}`) are refused, so that each token has one text.
         let number = |text: &str| {
             let is_plain = text.len() <= NUMBER_DIGITS_MAX && text.bytes().all(|byte| byte.is_ascii_digit());
             text.parse().ok().filter(|_| is_plain)

@@ -1,8 +1,8 @@
-//! Backups in object storage: S3 and what speaks like it, Google Cloud Storage, Azure.
+//! Backups in object storage: S3 and compatible services, Google Cloud Storage, Azure.
 //!
 //! Keys, region and endpoint come from the environment, as with the tools of each cloud (`AWS_ACCESS_KEY_ID`,
-//! `AWS_REGION`, `AWS_ENDPOINT`, …). A large object goes up in parts and is there when the last one is; a manifest is
-//! created only if there is none of its name, which the storage itself decides.
+//! `AWS_REGION`, `AWS_ENDPOINT`, …). A large object is uploaded in parts and exists once the upload is completed; a manifest
+//! is created by a conditional put, which the storage refuses if there is an object of that name.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
 use tokio::runtime::Handle;
 
-/// Bytes of one part; S3 takes no smaller ones.
+/// The size of a part in bytes. S3 accepts no parts below 5 MiB.
 const PART_BYTES: usize = 8 << 20;
 
-/// A place for backups in object storage.
+/// Backup storage in an object store.
 pub(crate) struct ObjectBackupStorage {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
@@ -24,7 +24,7 @@ pub(crate) struct ObjectBackupStorage {
 }
 
 impl ObjectBackupStorage {
-    /// The place with this URL. Its calls block, so they are for threads that may.
+    /// The storage with this URL. Its calls block, so call them on threads that may block.
     pub(crate) fn open(url: &str) -> anyhow::Result<Self> {
         let url = url.parse()?;
         let (store, prefix) = object_store::parse_url_opts(&url, std::env::vars())?;
@@ -52,14 +52,14 @@ impl ObjectBackupStorage {
             }
         };
         if outcome.is_err() {
-            // Parts that stay are removed by the rules of the bucket.
+            // If the abort fails, the lifecycle rules of the bucket remove the parts.
             let _ = upload.abort().await;
         }
         outcome
     }
 }
 
-/// The next part of that many bytes.
+/// Reads the next part; `left` is the number of bytes that are left.
 fn part(reader: &mut dyn Read, left: u64) -> io::Result<Vec<u8>> {
     let mut part = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(PART_BYTES)];
     reader.read_exact(&mut part)?;

@@ -1,4 +1,4 @@
-//! How far the demo is: a bar on a terminal, otherwise a line now and then. On standard error.
+//! The progress of the demo on standard error: a bar on a terminal, otherwise a line now and then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,14 +10,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::thousands;
 
-/// How often a line is written where there is no terminal.
+/// The number of progress lines if there is no terminal.
 const LINES: u64 = 10;
 
-/// How many of the purchases are in.
+/// The number of purchases that are placed, and its display.
 #[derive(Clone)]
 pub(super) struct Progress {
     bar: ProgressBar,
-    /// Purchases that are in.
+    /// Placed purchases.
     placed: Arc<AtomicU64>,
     total: u64,
     terminal: bool,
@@ -31,7 +31,7 @@ impl Progress {
         Self { bar, placed: Arc::default(), total, terminal }
     }
 
-    /// A command is done; perhaps one that has placed an order.
+    /// Counts a finished command if it has placed an order.
     pub fn told(&self, given: Given) {
         if given != Given::Order {
             return;
@@ -44,7 +44,7 @@ impl Progress {
         }
     }
 
-    /// Waits until everything that follows from the purchases is done: the stock, the read models.
+    /// Waits until stock and read models have processed all purchases.
     pub async fn until_all_followed(&self, annals: &Annals) -> anyhow::Result<()> {
         if self.terminal {
             self.bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is valid"));
@@ -66,6 +66,6 @@ impl Progress {
 
 fn line(text: &str) {
     use std::io::Write as _;
-    // Nobody is left to tell if this fails.
+    // If this fails, the failure cannot be reported either.
     let _ = writeln!(std::io::stderr(), "annals: {text}");
 }

@@ -1,4 +1,4 @@
-//! What the demo prints: the read models, for people as tables, for programs as one JSON object.
+//! The results of the demo: the read models, as tables for people or as one JSON object for programs.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::output::{Column, Output, Style, thousands};
 
-/// How many of the best customers are shown.
+/// The number of best customers that are shown.
 const BEST: u32 = 10;
 
 /// The read models at one moment.
@@ -46,7 +46,7 @@ impl<'a> JsonCustomer<'a> {
 }
 
 impl Report {
-    /// The read models as they are, at least as new as this.
+    /// Queries the read models, at least as new as `at_least`.
     pub async fn of(sales: &SalesReport, at_least: Seen) -> Result<Self, ViewError> {
         Ok(Self {
             totals: sales.totals(at_least).await?,
@@ -55,7 +55,7 @@ impl Report {
         })
     }
 
-    /// For programs.
+    /// The results for programs.
     pub fn json(&self) -> Json<'_> {
         Json {
             purchases: self.totals.purchases,
@@ -71,7 +71,7 @@ impl Report {
         }
     }
 
-    /// For people.
+    /// Prints the results for people.
     pub fn print(&self, output: &mut Output) -> io::Result<()> {
         let heading = |output: &mut Output, text: &str| -> io::Result<()> {
             let text = output.styled(text, Style::Strong);

@@ -1,4 +1,4 @@
-//! The tokens in force, and the file that they are read from again when it changes.
+//! The tokens in force, and the file from which they are reloaded when it changes.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::rights::Rights;
 use super::tokens::{Entry, Tokens};
 
-/// A file of tokens that was read, for [`Server::tokens`](crate::Server::tokens).
+/// A parsed file of tokens, for [`Server::tokens`](crate::Server::tokens).
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
@@ -20,7 +20,7 @@ impl TokenFile {
     /// Reads a file of tokens.
     ///
     /// # Errors
-    /// Why it cannot be read, or which line is wrong and what is wrong there.
+    /// Why the file cannot be read, or the number of the first invalid line and why it is invalid.
     pub fn read(path: impl Into<PathBuf>) -> Result<Self, String> {
         let path = path.into();
         let text = text_of(&path)?;
@@ -33,24 +33,24 @@ fn text_of(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Lets in who has a token, or everybody if there are no tokens.
+/// Decides which requests are admitted: those with a known token, or all if there are no tokens.
 #[derive(Debug)]
 pub(crate) enum Gate {
     /// There are no tokens.
     Open,
-    /// Those of a file.
+    /// The tokens of a file.
     Tokens(Box<Watched>),
 }
 
 #[derive(Debug)]
 pub(crate) struct Watched {
     path: PathBuf,
-    /// The text that was looked at last, and why it was not taken.
+    /// The text that was read last, or why the file could not be read.
     looked_at: Mutex<Result<String, String>>,
     tokens: watch::Sender<Arc<Tokens>>,
 }
 
-/// A token that was known when it was looked for.
+/// A token that was in the file when it was looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Known(Arc<Entry>);
 
@@ -60,7 +60,7 @@ impl Known {
         &self.0.name
     }
 
-    /// What it may do.
+    /// The rights of the token.
     pub(crate) fn rights(&self) -> &Rights {
         &self.0.rights
     }
@@ -73,7 +73,7 @@ impl Gate {
         Self::Tokens(Box::new(Watched { path: file.path, looked_at: Ok(file.text).into(), tokens }))
     }
 
-    /// Whether everybody is let in.
+    /// Whether every request is admitted.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self, Self::Open)
     }
@@ -86,19 +86,19 @@ impl Gate {
         }
     }
 
-    /// Waits until the token is gone or has other rights.
+    /// Waits until the token is removed or has other rights.
     pub(crate) async fn revoked(&self, known: Option<&Known>) {
         match (self, known) {
             (Self::Tokens(file), Some(known)) => {
                 let mut tokens = file.tokens.subscribe();
-                // The sender is this one, so it is not gone.
+                // `self` holds the sender, so this does not fail.
                 let _ = tokens.wait_for(|tokens| !tokens.still_has(&known.0)).await;
             }
             _ => std::future::pending().await,
         }
     }
 
-    /// Reads the file again, if it has changed. One that cannot be taken is reported once and changes nothing.
+    /// Reloads the file if it has changed. An invalid or unreadable file is reported once and changes nothing.
     pub(crate) fn reload(&self) {
         let Self::Tokens(file) = self else { return };
         let text = text_of(&file.path);

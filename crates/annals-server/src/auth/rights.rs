@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use annals_core::{Append, Appended, Category, Condition, Query, StreamId};
 
-/// The categories that a verb is for.
+/// The categories that a verb applies to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Categories {
-    /// All of them, also those to come.
+    /// All categories, including future ones.
     All,
     /// These, sorted.
     These(Arc<[Category]>),
@@ -19,12 +19,12 @@ impl Categories {
         Self::These(Arc::from([]))
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub(crate) fn is_none(&self) -> bool {
         matches!(self, Self::These(these) if these.is_empty())
     }
 
-    /// Whether this category is one of them.
+    /// Whether they include this category.
     pub(crate) fn has(&self, category: &Category) -> bool {
         match self {
             Self::All => true,
@@ -32,56 +32,56 @@ impl Categories {
         }
     }
 
-    /// Whether the stream's category is one of them.
+    /// Whether they include the stream's category.
     pub(crate) fn has_stream(&self, stream: &StreamId) -> bool {
         matches!(self, Self::All) || self.has(&stream.category())
     }
 }
 
-/// What a principal may do.
+/// The rights of a principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rights {
-    /// Categories whose events it sees.
+    /// Categories whose events it may read.
     pub(crate) read: Categories,
-    /// Categories that it appends to.
+    /// Categories that it may append to.
     pub(crate) append: Categories,
-    /// Whether it sees what the server counts.
+    /// Whether it may read the server's metrics.
     pub(crate) metrics: bool,
-    /// Whether it may ask for backups.
+    /// Whether it may request backups.
     pub(crate) backup: bool,
 }
 
-/// What a principal asked for and may not have.
+/// The part of a request for which the principal lacks the right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Forbidden {
-    /// The part of the request.
+    /// The name of the part.
     pub(crate) field: String,
-    /// Why.
+    /// Why it is refused.
     pub(crate) problem: String,
 }
 
 impl Rights {
-    /// Everything: the server has no tokens.
+    /// All rights, for a server without tokens.
     pub(crate) fn all() -> Self {
         Self { read: Categories::All, append: Categories::All, metrics: true, backup: true }
     }
 
-    /// Nothing: no token was given.
+    /// No rights, for a request without a token.
     pub(crate) fn none() -> Self {
         Self { read: Categories::none(), append: Categories::none(), metrics: false, backup: false }
     }
 
-    /// Whether all of the log may be read and appended to.
+    /// Whether all categories may be read and appended to.
     pub(crate) fn is_whole(&self) -> bool {
         self.read == Categories::All && self.append == Categories::All
     }
 
-    /// Whether this stream may be read.
+    /// Checks that this stream may be read.
     pub(crate) fn read_stream(&self, stream: &StreamId) -> Result<(), Forbidden> {
         self.read_category("stream", &stream.category())
     }
 
-    /// Whether events of this category may be read.
+    /// Checks that events of this category may be read.
     pub(crate) fn read_category(&self, field: &str, category: &Category) -> Result<(), Forbidden> {
         if self.read.has(category) {
             return Ok(());
@@ -90,14 +90,14 @@ impl Rights {
         Err(Forbidden { field: field.to_owned(), problem })
     }
 
-    /// Whether a read may name these categories. An item that names none means those that may be read.
+    /// Checks that a read may name these categories. An item that names none matches all categories that may be read.
     pub(crate) fn read_query(&self, query: &Query) -> Result<(), Forbidden> {
         let mut named = query.items.iter().filter_map(|item| item.category.as_ref());
         named.try_for_each(|category| self.read_category("category", category))
     }
 
-    /// Whether the append may be made: it writes to categories that may be appended to, and its conditions ask about
-    /// categories that may be read. A condition on all events would tell of all.
+    /// Checks the append: it may write only to categories that may be appended to, and its conditions may cover only
+    /// categories that may be read. The result of a condition on all events would disclose events of every category.
     pub(crate) fn append(&self, append: &Append) -> Result<(), Forbidden> {
         for (index, write) in append.writes.iter().enumerate() {
             if !self.append.has_stream(&write.stream) {
@@ -133,7 +133,7 @@ impl Rights {
         self.read_category(&format!("conditions[{index}].stream"), &stream.category())
     }
 
-    /// Whether the outcome of an earlier append may be shown as that of this one.
+    /// Whether the outcome of an earlier append may be disclosed as the outcome of this one.
     pub(crate) fn sees_outcome(&self, outcome: &Appended, append: &Append) -> bool {
         let is_own = |stream: &StreamId| append.writes.iter().any(|write| write.stream == *stream);
         outcome.streams.iter().all(|(stream, _)| self.read.has_stream(stream) || is_own(stream))

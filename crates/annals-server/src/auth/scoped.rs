@@ -1,12 +1,13 @@
-//! The log as a token of some categories sees it: an [`EventStore`] that shows their events and no others.
+//! The view of the log for a token of some categories: an [`EventStore`] that shows only the events of these.
 //!
-//! - S1  It is a log with gaps: an event that is not shown has no page, no witness and no place at the head. Positions and
-//!   versions are those of the whole log.
-//! - S2  A page ends next to an event that is shown, and the head is the newest of those, so a place that is handed out never
-//!   names an event of another category.
-//! - S3  The text of an error may quote what it is about. It goes to the server's log, and the caller gets its kind.
+//! - S1  It is a log with gaps: a hidden event is on no page, has no witness and is never the head. Positions and versions
+//!   are those of the whole log.
+//! - S2  A page ends next to a visible event, and the head is the newest visible event, so a position given to the client
+//!   never names an event of another category.
+//! - S3  The text of an error may quote hidden data. It is written to the server's log, and the caller gets only the kind.
 //!
-//! What a token may ask is checked before (`rights.rs`), so that it is refused by a reason; here it would find nothing.
+//! The rights of a token are checked before (`rights.rs`), so that a refusal has a reason; here a hidden event is just not
+//! found.
 
 use std::sync::Arc;
 
@@ -19,9 +20,10 @@ use async_trait::async_trait;
 
 use super::rights::{Categories, Rights};
 
-/// Most names of a query that asks for each category by itself; a larger one is asked whole, and its events are sorted out.
+/// Most names of a query that lists each category. If there are more, the original query is used, and the events are
+/// filtered afterwards.
 const NAMES_MAX: usize = 256;
-/// The cause of an error whose text is kept back.
+/// The cause of an error whose text is withheld.
 const KEPT_BACK: &str = "the server's log has the cause";
 
 /// A log that shows the events of some categories.
@@ -31,12 +33,12 @@ pub(crate) struct Scoped {
 }
 
 impl Scoped {
-    /// The log as these rights show it.
+    /// The view of the log for these rights.
     pub(crate) fn new(store: Arc<dyn EventStore>, rights: Arc<Rights>) -> Self {
         Self { store, rights }
     }
 
-    /// The query, for the categories that are shown. `None` if it means no event of theirs.
+    /// The query, restricted to the visible categories. `None` if it matches no visible event.
     fn narrowed(&self, query: &Query) -> Option<Query> {
         let Categories::These(categories) = &self.rights.read else { return Some(query.clone()) };
         let all = [QueryItem::default()];
@@ -53,26 +55,26 @@ impl Scoped {
         if narrowed.iter().map(names).sum::<usize>() > NAMES_MAX {
             return Some(query.clone());
         }
-        // A query without items means every event.
+        // A query without items would match every event.
         (!narrowed.is_empty()).then_some(Query { items: narrowed })
     }
 
-    /// Every event that is shown.
+    /// The query for every visible event.
     fn shown(&self) -> Option<Query> {
         self.narrowed(&Query::all())
     }
 
-    /// Position of the newest event that is shown, up to this position; 0 if there is none.
+    /// The position of the newest visible event up to this position; 0 if there is none.
     async fn newest(&self, up_to: Position) -> Result<Position> {
         Ok(self.first(LogRead::backward(up_to)).await?.unwrap_or(Position::ZERO))
     }
 
-    /// Position of the oldest event that is shown, from this position on.
+    /// The position of the oldest visible event from this position on.
     async fn oldest(&self, from: Position) -> Result<Option<Position>> {
         self.first(LogRead::forward(from)).await
     }
 
-    /// Position of the first event that is shown and that this read meets.
+    /// The position of the first visible event of this read.
     async fn first(&self, read: LogRead) -> Result<Option<Position>> {
         let Some(query) = self.shown() else { return Ok(None) };
         let mut read = read.matching(query).limit(1);
@@ -90,7 +92,7 @@ impl Scoped {
         }
     }
 
-    /// The page of a read that means nothing that is shown.
+    /// The page of a read that matches no visible event.
     async fn empty(&self, read: &LogRead) -> Result<LogPage> {
         let head = self.newest(Position::MAX).await?;
         let next = match read.direction {
@@ -111,7 +113,7 @@ impl Scoped {
                 _ => self.newest(looked_at).await?,
             };
             if reached < from && !page.end && page.next > read.from {
-                // Nothing of this stretch is shown.
+                // No event of this range is visible.
                 read.from = page.next;
                 continue;
             }
@@ -163,7 +165,7 @@ impl EventStore for Scoped {
             }
             Err(Error::Conflict(mut conflict)) => {
                 for violation in &mut conflict.violations {
-                    // What the log has lost may have been of any category.
+                    // The lost event may be of any category.
                     if let Violated::History { seen } = &mut violation.violated
                         && !names(&append, violation.condition, *seen)
                     {
@@ -248,20 +250,20 @@ fn names(append: &Append, condition: usize, seen: Witness) -> bool {
     matches!(append.conditions.get(condition), Some(Condition::NoMatch { after, .. }) if after.witness() == Some(seen))
 }
 
-/// The error that a key or ids belong to an append that is not shown.
+/// The error for a key or ids that belong to a hidden append.
 fn hidden(append: &Append) -> Error {
     let stream = append.writes[0].stream.clone();
     let (key, field) = (append.key.clone(), String::new());
     Error::Reused(Box::new(Reused { key, first: Position::ZERO, stream, field }))
 }
 
-/// Whether the earlier append must not be shown.
+/// Whether the earlier append is hidden.
 pub(crate) fn is_hidden(reused: &Reused) -> bool {
-    // No event is there.
+    // No event has position 0.
     reused.first == Position::ZERO
 }
 
-/// The same kind of error, without its text.
+/// An error of the same kind, without its text.
 fn kept_back(error: Error) -> Error {
     if !matches!(error, Error::Conflict(_) | Error::Invalid(_) | Error::Reused(_)) {
         tracing::error!(code = error.code(), "{}", error.chain());

@@ -5,8 +5,8 @@
 //! {"name":"operations","sha256":"60303a…","read":"*","append":"*","metrics":true,"backup":true}
 //! ```
 //!
-//! Empty lines and lines that begin with `#` are left out. A token has 32 random bytes, so one round of SHA-256 keeps it:
-//! there is nothing to guess.
+//! Empty lines and lines that begin with `#` are ignored. A token has 32 random bytes, which cannot be guessed, so one round
+//! of SHA-256 is enough.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use subtle::ConstantTimeEq;
 
 use super::rights::{Categories, Rights};
 
-/// What every token begins with, so that scanners for secrets find one that was lost.
+/// The prefix of every token, by which secret scanners find a leaked one.
 const PREFIX: &str = "annals_";
-/// Random bytes of a token.
+/// The number of random bytes in a token.
 const RANDOM_BYTES: usize = 32;
-/// Most bytes of what is taken for a token.
+/// The maximum length of a presented token in bytes.
 const TOKEN_BYTES_MAX: usize = 256;
-/// Most categories of one verb: a query has an alternative for each.
+/// The maximum number of categories of one verb: a query gets an item for each.
 const CATEGORIES_MAX: usize = 64;
-/// Most bytes of a name.
+/// The maximum length of a name in bytes.
 const NAME_BYTES_MAX: usize = 128;
 
-/// What a token is for: its name, and what it may do.
+/// The name and the rights of a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
     /// Its name, for people and logs.
@@ -43,14 +43,14 @@ pub struct Grant {
     pub append: Vec<String>,
     /// Whether it may read `/metrics`.
     pub metrics: bool,
-    /// Whether it may ask for backups.
+    /// Whether it may request backups.
     pub backup: bool,
 }
 
 /// A new token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Issued {
-    /// The token: shown once, and stored nowhere.
+    /// The token. It is shown once and never stored.
     pub token: String,
     /// Its line for the file, with the line break.
     pub line: String,
@@ -86,10 +86,10 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl Grant {
-    /// Makes a token for this.
+    /// Creates a token with this name and these rights.
     ///
     /// # Errors
-    /// What is wrong with the grant, in words; or that the system has no random numbers.
+    /// Why the grant is invalid, or that the system has no random numbers.
     pub fn issue(&self) -> Result<Issued, String> {
         let mut random = [0; RANDOM_BYTES];
         getrandom::fill(&mut random).map_err(|error| format!("there are no random numbers: {error}"))?;
@@ -117,7 +117,7 @@ impl Grant {
 /// Checks the text of a file of tokens.
 ///
 /// # Errors
-/// Which line is wrong, and what is wrong there.
+/// The number of the first invalid line, and why it is invalid.
 pub fn check_tokens(text: &str) -> Result<(), String> {
     Tokens::parse(text).map(drop)
 }
@@ -128,7 +128,7 @@ pub(crate) struct Tokens {
     entries: Vec<Arc<Entry>>,
 }
 
-/// A token that is known.
+/// A token of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) name: String,
@@ -137,7 +137,7 @@ pub(crate) struct Entry {
 }
 
 impl Tokens {
-    /// Reads a file.
+    /// Parses the text of a file.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         let (mut names, mut hashes) = (HashMap::new(), HashMap::new());
@@ -157,12 +157,12 @@ impl Tokens {
         Ok(Self { entries })
     }
 
-    /// How many there are.
+    /// The number of tokens.
     pub(crate) fn count(&self) -> usize {
         self.entries.len()
     }
 
-    /// The token with this text. Every hash is compared, and each in constant time.
+    /// The token with this text. Compares every hash, each in constant time.
     pub(crate) fn find(&self, token: &str) -> Option<&Arc<Entry>> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
@@ -177,13 +177,13 @@ impl Tokens {
         found
     }
 
-    /// Whether this token is still there, with the same rights.
+    /// Whether this token is still in the file, with the same rights.
     pub(crate) fn still_has(&self, entry: &Entry) -> bool {
         self.entries.iter().any(|other| **other == *entry)
     }
 }
 
-/// The hash by which a token is known.
+/// The hash of a token.
 fn hash_of(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
@@ -191,7 +191,7 @@ fn hash_of(token: &str) -> [u8; 32] {
 fn entry(line: &str) -> Result<Entry, String> {
     let line: Line = serde_json::from_str(line).map_err(|error| {
         let text = error.to_string();
-        // The line of JSON is always the first.
+        // The position is useless: the JSON has one line.
         text.split(" at line ").next().unwrap_or(&text).to_owned()
     })?;
     if line.name.is_empty() || line.name.len() > NAME_BYTES_MAX || line.name.chars().any(char::is_control) {

@@ -1,5 +1,5 @@
-// Keeps the newest events up to date: when a new one comes, the page is asked for again, and its new rows are put at the
-// top. So there is one place that makes rows, the server. Without this the page is whole, only not live.
+// Updates the list of the newest events: when a new one is appended, fetches the page again and inserts its new rows at the
+// top. So only the server renders rows. Without this script the page is complete, but not live.
 "use strict";
 (() => {
   const feed = document.getElementById("feed");
@@ -7,9 +7,9 @@
   if (!feed || !feed.dataset.live || !status || !window.EventSource) return;
   const rows = feed.querySelector("tbody");
   const rowsMax = Number(feed.dataset.rows);
-  // However fast events come, the page is asked for only so often (in milliseconds).
+  // The minimum interval between fetches of the page, in milliseconds.
   const PAUSE = 200;
-  // A filter keeps events away that move the head.
+  // The interval of fetches under a filter, because other events move the head too; also the pause after a failed fetch.
   const LOOK = 5000;
   const place = (row) => row.querySelector("a").getAttribute("href");
 
@@ -17,7 +17,7 @@
     const known = new Set(Array.from(rows.children, place));
     const found = Array.from(page.querySelectorAll("#feed tbody tr"));
     const fresh = found.filter((row) => !known.has(place(row)));
-    // With nothing in common there may be others between them.
+    // If no row is in common, there may be events between the old and the new rows.
     if (fresh.length === found.length) rows.replaceChildren();
     for (const row of fresh) row.className = "new";
     rows.prepend(...fresh);
@@ -37,12 +37,12 @@
       let pause = PAUSE;
       try {
         const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-        // The token is gone: this page leads to where another is given.
+        // The token is no longer valid: reloading leads to the sign-in page.
         if (answer.redirected) return location.reload();
         if (!answer.ok) throw new Error(answer.statusText);
         show(new DOMParser().parseFromString(await answer.text(), "text/html"));
       } catch {
-        // What came is not on the page yet, and no message will say so again.
+        // The new event is not on the page yet, and no further message announces it.
         asked = true;
         pause = LOOK;
       }

@@ -1,5 +1,5 @@
-//! `/events/{position}`: one event, whole, and what stands around it: its append, its process, what triggered it
-//! and what it triggered.
+//! `/events/{position}`: one event in full, and the related events: those of its append and its process, its predecessor
+//! and the events that it triggered.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use crate::params::Params;
 use crate::problem::Problem;
 use crate::token::Token;
 
-/// Most events of a process or an append that are shown.
+/// The maximum number of related events in one table.
 const NEIGHBOURS: usize = 50;
-/// The most pages that are read to find them: one may hold few events although more follow.
+/// The maximum number of pages read to find them: a page may hold few events although more follow.
 const PAGES_MAX: usize = 4;
-/// Most bytes of data that are shown.
+/// The maximum number of bytes of data that are shown.
 const DATA_BYTES: usize = 64 << 10;
-/// Most own keys of the metadata that are shown, and most bytes of each.
+/// The maximum number of custom metadata keys that are shown, and the maximum length of each in bytes.
 const OWN_KEYS: usize = 50;
 const OWN_BYTES: usize = 1 << 10;
 
@@ -141,7 +141,7 @@ fn metadata(event: &RecordedEvent) -> Markup {
     }
 }
 
-/// What stands around an event.
+/// The events related to an event.
 struct Neighbours {
     append: Vec<RecordedEvent>,
     process: Found,
@@ -149,18 +149,18 @@ struct Neighbours {
     effects: Found,
 }
 
-/// What was looked up.
+/// The result of a lookup of related events.
 #[derive(Default)]
 struct Found {
     events: Vec<RecordedEvent>,
-    /// Whether there is more.
+    /// Whether there are more.
     is_cut: bool,
-    /// Why it could not be looked up.
+    /// Why the lookup failed.
     refused: Option<String>,
 }
 
 impl Found {
-    /// What this query means, the oldest first, as much as is shown.
+    /// The events that match this query, the oldest first, up to [`NEIGHBOURS`] or [`PAGES_MAX`] pages.
     async fn of(store: &dyn EventStore, query: Query) -> Self {
         let mut read = LogRead::forward(Position::FIRST).matching(query).limit(NEIGHBOURS);
         let mut found = Self::default();
@@ -175,7 +175,7 @@ impl Found {
                     read.from = page.next;
                     read.limit = NEIGHBOURS - found.events.len();
                 }
-                // The rest of the page is shown all the same: an index of an earlier version refuses just this.
+                // The rest of the page is still shown: an index of an earlier version may not support this query.
                 Err(error) => {
                     found.refused = Some(error.chain());
                     break;
@@ -185,7 +185,7 @@ impl Found {
         found
     }
 
-    /// The events under this heading, and where all of them are.
+    /// The events under this heading, with a link to all of them.
     fn shown(&self, title: &Markup, all: &str, this: Option<Position>) -> Markup {
         html! {
             @if !self.events.is_empty() || self.is_cut || self.refused.is_some() {
@@ -214,7 +214,7 @@ impl Neighbours {
             let item = QueryItem { process: Some(process.clone()), ..QueryItem::default() };
             this.process = Found::of(store, Query::item(item)).await;
         }
-        // One that is no id is that of a message from elsewhere.
+        // A predecessor that is not an event id is a message of another system.
         if let Some(cause) = cause_of(event) {
             this.cause = Found::of(store, Query::id(cause)).await;
         }
@@ -238,7 +238,7 @@ impl Neighbours {
     }
 }
 
-/// The id of the event that has caused this one, if it says one.
+/// The id of the event that triggered this one, if it has one.
 fn cause_of(event: &RecordedEvent) -> Option<EventId> {
     event.metadata.predecessor.as_ref()?.parse().ok()
 }

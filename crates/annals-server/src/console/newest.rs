@@ -1,4 +1,4 @@
-//! `/`: the newest events, and new ones as they come.
+//! `/`: the newest events, updated live.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::params::Params;
 use crate::problem::Problem;
 use crate::token;
 
-/// Events of a page.
+/// The number of events on a page.
 const PAGE_EVENTS: usize = 50;
 
-/// What the form asks for, as its fields show it again.
+/// The values of the filter form.
 struct Filter {
     category: String,
     event_type: String,
@@ -28,7 +28,7 @@ struct Filter {
 }
 
 impl Filter {
-    /// The filter as it stands in an address, after this first part.
+    /// A URL that begins with `first` and has the filter as parameters.
     fn address(&self, first: &str) -> String {
         let named = [
             ("category", &self.category),
@@ -42,7 +42,7 @@ impl Filter {
     }
 }
 
-/// The newest events, or a page further back.
+/// The newest events, or a page of older ones.
 pub(crate) async fn newest(
     State(app): State<Arc<App>>,
     access: Access,
@@ -52,7 +52,7 @@ pub(crate) async fn newest(
     answer(app, access, async |app: &App, access: &Access| {
         let mut params = Params::without_empty(query.as_deref());
         let again = Params::without_empty(query.as_deref());
-        // Empty fields count for nothing, but not without a bound.
+        // Empty fields are ignored, but their number is limited.
         for (name, max) in [("type", app.limits.query_names_max), ("tag", app.limits.query_item_tags_max)] {
             let given = Params::of(query.as_deref()).many(name).len();
             if given > max {

@@ -1,11 +1,11 @@
-//! Data for people to read: JSON indented without a change to any token, other bytes as hexadecimal digits.
+//! Data formatted for people: JSON is indented without changing a token, other bytes become a hex dump.
 
 use std::fmt::Write as _;
 
-/// Deepest level that is indented further.
+/// The maximum indentation level.
 const LEVEL_MAX: usize = 40;
 
-/// JSON, or its beginning, indented, to about this many bytes. Numbers, strings and the order of keys stay as they are.
+/// Indents JSON or its beginning, up to about this many bytes. Numbers, strings and the order of keys stay unchanged.
 pub(super) fn json(data: &[u8], bytes_max: usize) -> String {
     let text = String::from_utf8_lossy(data);
     let mut out = String::with_capacity(bytes_max.min(text.len() * 2));
@@ -47,7 +47,7 @@ pub(super) fn json(data: &[u8], bytes_max: usize) -> String {
     out
 }
 
-/// Bytes as hexadecimal digits, 16 a line, between where the line begins and its characters of ASCII.
+/// A hex dump: each line has an offset, 16 bytes as hexadecimal digits, and the same bytes as ASCII.
 pub(super) fn bytes(data: &[u8]) -> String {
     let mut out = String::with_capacity(data.len() * 5);
     for (line, bytes) in data.chunks(16).enumerate() {
@@ -67,7 +67,7 @@ fn new_line(out: &mut String, level: usize) {
     }
 }
 
-/// Follows a text through its strings.
+/// Tracks whether a position in JSON text is inside a string.
 #[derive(Default)]
 struct Quotes {
     open: bool,
@@ -75,7 +75,7 @@ struct Quotes {
 }
 
 impl Quotes {
-    /// Whether this next character belongs to a string; its quotation marks do.
+    /// Whether the next character belongs to a string, including its quotation marks.
     fn holds(&mut self, next: char) -> bool {
         match (self.open, next) {
             (true, _) if self.escaped => self.escaped = false,

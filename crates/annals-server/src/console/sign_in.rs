@@ -1,6 +1,6 @@
-//! `/login` and `/logout`: a person gives a token, and the browser keeps it in a cookie that no script can read.
+//! `/login` and `/logout`: a person enters a token, and the browser keeps it in a cookie that no script can read.
 //!
-//! Each form carries a text that only our own page can know: it is made from a cookie that other sites cannot read.
+//! Each form has a CSRF token: a hash of a cookie that other sites cannot read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use crate::app::App;
 use crate::params::Params;
 use crate::problem::Problem;
 
-/// The cookie that the form for signing in is bound to.
+/// The cookie to which the sign-in form is bound.
 const FORM_COOKIE: &str = "annals-form";
-/// Most bytes of a form.
+/// The maximum size of a form in bytes.
 const FORM_BYTES_MAX: usize = 8 << 10;
 /// How long a form may take to arrive.
 const FORM_MAX: Duration = Duration::from_secs(10);
 
-/// The form for signing in.
+/// The sign-in form.
 pub(crate) async fn sign_in_form(
     State(app): State<Arc<App>>,
     access: Access,
@@ -69,7 +69,7 @@ pub(crate) async fn sign_in(
     .await
 }
 
-/// Signs out: the browser forgets the token.
+/// Signs out: the browser removes the cookie.
 pub(crate) async fn sign_out(
     State(app): State<Arc<App>>,
     access: Access,
@@ -85,7 +85,7 @@ pub(crate) async fn sign_out(
     .await
 }
 
-/// The form for signing out, for a page that the cookie let in.
+/// The sign-out form, for a page that was admitted by the cookie.
 pub(super) fn sign_out_form(name: &str, token: &str) -> Markup {
     html! {
         form.sign-out method="post" action="/logout" {
@@ -96,7 +96,7 @@ pub(super) fn sign_out_form(name: &str, token: &str) -> Markup {
     }
 }
 
-/// The way to the form for signing in, and back to this address.
+/// A redirect to the sign-in form, which leads back to this URL.
 pub(crate) fn sign_in_first(path_and_query: &str) -> Response {
     see_other(&format!("/login?next={}", crate::links::encode(path_and_query)))
 }
@@ -133,7 +133,7 @@ fn form(
     Ok(response)
 }
 
-/// The fields of a form of ours that was made for this browser, which has this cookie.
+/// Reads the fields of a posted form, and checks that this server made it for the browser with this cookie.
 async fn posted(
     app: &App,
     query: Option<&str>,
@@ -157,7 +157,7 @@ async fn posted(
     Err(Problem::new(StatusCode::FORBIDDEN, "foreign-form", detail))
 }
 
-/// The fields of a form.
+/// Reads the fields of a form.
 async fn fields(headers: &HeaderMap, body: Body) -> Result<Params, Problem> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
@@ -176,7 +176,7 @@ async fn fields(headers: &HeaderMap, body: Body) -> Result<Params, Problem> {
     Ok(Params::of(Some(text)))
 }
 
-/// What a form carries that is bound to this cookie.
+/// The CSRF token of a form that is bound to this cookie.
 fn secret_of(cookie: &str) -> String {
     let hash = Sha256::new().chain_update(b"form of annals\n").chain_update(cookie.as_bytes()).finalize();
     hex(&hash)
@@ -195,15 +195,15 @@ fn random() -> Result<String, Problem> {
     Ok(hex(&random))
 }
 
-/// A cookie that no script can read, sent over TLS only if this request came so.
+/// A cookie that no script can read. It is marked `Secure` if this request came over TLS.
 fn set_cookie(app: &App, headers: &HeaderMap, name: &str, value: &str, more: &str) -> String {
-    // A proxy may have TLS for us; the browser says so.
+    // Behind a proxy that terminates TLS, the browser's `Origin` is `https`.
     let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()).unwrap_or_default();
     let secure = if app.has_tls || origin.starts_with("https://") { "; Secure" } else { "" };
     format!("{name}={value}; HttpOnly; {more}{secure}")
 }
 
-/// The path, if it is one of this server, and the first page otherwise: a link to `/login` must lead nowhere else.
+/// The path if it is on this server, `/` otherwise: a link to `/login` must not redirect to another site.
 fn own_path(next: &str) -> &str {
     let is_plain = next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     if next.starts_with('/') && !next.starts_with("//") && is_plain { next } else { "/" }

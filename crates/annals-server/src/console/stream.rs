@@ -16,10 +16,10 @@ use crate::params::{self, Params, StreamInPath};
 use crate::problem::Problem;
 use crate::token;
 
-/// Events of a page: each is shown in full.
+/// The number of events on a page: each is shown in full.
 const PAGE_EVENTS: usize = 20;
 
-/// A page of the stream that the parameter `name` names.
+/// A page of the stream given by the parameter `name`.
 pub(crate) async fn named_stream(app: State<Arc<App>>, access: Access, RawQuery(query): RawQuery) -> Answer {
     match params::named_stream(query.as_deref()) {
         Ok((name, query)) => stream(app, access, name, query).await,

@@ -1,4 +1,4 @@
-//! `/streams`: the names of streams, searched by how they begin or by category.
+//! `/streams`: the names of streams, searched by prefix or by category.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::links::{self, encode};
 use crate::params::Params;
 
-/// Streams of a page.
+/// The number of streams on a page.
 const PAGE_STREAMS: usize = 50;
 
 /// A page of streams.
@@ -80,8 +80,8 @@ pub(crate) async fn streams(
     .await
 }
 
-/// The streams whose names begin with this text. Stores list names in the order of their bytes, so these stand
-/// together: it is enough to begin just before the first that there can be, and to stop at the first other.
+/// The streams whose names begin with this prefix. Stores list names in byte order, so these are adjacent: the listing starts
+/// just before the first possible one, and other names at its end are dropped.
 async fn beginning_with(
     store: &dyn EventStore,
     prefix: &str,
@@ -96,13 +96,13 @@ async fn beginning_with(
     Ok(found)
 }
 
-/// A name that comes before every name that begins with this text, and behind all others that do.
+/// A name that sorts before every name with this prefix, and after all other names that sort before these.
 fn just_before(prefix: &str) -> Option<StreamId> {
     let last = prefix.chars().next_back()?;
     let stem = &prefix[..prefix.len() - last.len_utf8()];
     let code = u32::from(last);
     let previous = (0..code).rev().find_map(char::from_u32)?;
-    // Names hold no NUL, so below U+0001 there is only the stem itself.
+    // Names contain no NUL, so only the stem itself sorts before U+0001.
     let bound = if previous == '\0' { stem.to_owned() } else { format!("{stem}{previous}\u{10FFFF}") };
     StreamId::new(bound).ok()
 }
