@@ -1,4 +1,4 @@
-//! The code that `#[derive(Event)]` calls: encodes one variant of an enum as JSON, without its name.
+//! The functions that `#[derive(Event)]` calls: they write and read one variant of an enum as JSON, without its name.
 //!
 //! ```text
 //! AccountEvent::Opened { owner: "kim" }   type: account.opened   data: {"owner":"kim"}

@@ -261,7 +261,7 @@ mod tests {
         }
     }
 
-    /// A password is not shown wherever the mistake in the address is.
+    /// No password is shown, wherever the mistake in the address is.
     #[test]
     fn what_is_not_understood_is_not_shown() {
         for address in [

@@ -21,7 +21,7 @@ const NAME_BYTES_MAX: usize = 200;
 /// ```
 pub fn refusal_code(error: &dyn fmt::Debug) -> Cow<'static, str> {
     let mut head = Head(String::new());
-    // `Head` stops the output by an error once it has the name.
+    // `Head` fails once it has enough of the text for a name.
     let _ = write!(head, "{error:?}");
     let end = head.0.find(|char: char| !char.is_alphanumeric() && char != '_').unwrap_or(head.0.len());
     let (name, rest) = head.0.split_at(end);
