@@ -83,7 +83,7 @@ pub enum CodecError {
         event_type: String,
         /// The stored version of its shape.
         schema_version: u16,
-        /// What is wrong.
+        /// The cause.
         cause: Cause,
     },
     /// An [`Upcaster`] could not rewrite the event.
@@ -93,7 +93,7 @@ pub enum CodecError {
         event_type: String,
         /// The stored version of its shape.
         schema_version: u16,
-        /// What is wrong.
+        /// The cause.
         cause: Cause,
     },
     /// The data has another content type than the program reads.
@@ -124,7 +124,7 @@ pub enum CodecError {
     Encode {
         /// The stored name.
         event_type: String,
-        /// What is wrong.
+        /// The cause.
         cause: Cause,
     },
 }

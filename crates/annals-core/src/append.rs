@@ -8,7 +8,7 @@ use crate::{
     Timestamp, Version, Witness,
 };
 
-/// What is expected of a stream's version.
+/// The expected version of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Expected {
     /// Exactly this version; version 0 is the same as [`NoStream`](Self::NoStream).
@@ -78,7 +78,7 @@ pub enum Condition {
     Version {
         /// The stream.
         stream: StreamId,
-        /// What is expected of its version before the append.
+        /// The expected version before the append.
         expected: Expected,
     },
     /// The newest event of the stream is this one. A version alone does not show whether the log still has the history that

@@ -54,7 +54,7 @@ pub enum Error {
     Damaged {
         /// Where the bytes are.
         location: Location,
-        /// What is wrong there.
+        /// The cause.
         cause: Cause,
     },
 }

@@ -1,14 +1,14 @@
-//! What is wrong with a request: the field and the problem.
+//! An error in a request: the field and the problem.
 
 use crate::text::shortened;
 
-/// What is wrong with a request.
+/// An error in a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {problem}")]
 pub struct Invalid {
     /// The part of the request that is wrong, as a path: `events[3].type`.
     pub field: String,
-    /// What is wrong with it, and what would be right.
+    /// What is wrong with it, and the correct form.
     pub problem: String,
 }
 

@@ -26,7 +26,7 @@ pub const JSON_DEPTH_MAX: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem} at line {line} column {column}")]
 pub struct InvalidJson {
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
     /// The first wrong byte, counted from 0.
     pub offset: usize,

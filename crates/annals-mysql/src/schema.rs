@@ -256,7 +256,7 @@ impl Schema {
             .map_err(|error| Unmade { may_not: MAY_NOT.contains(&number(&error)), error: failed(error) })
     }
 
-    /// Finds what is missing of this part.
+    /// Finds the missing objects of this part.
     async fn missing(&mut self, part: &'static Part) -> Result<Missing> {
         let (done, found) = self.ask(async |connection| there(connection, part).await).await?;
         if done > part.steps.len() {

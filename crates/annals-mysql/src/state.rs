@@ -1,5 +1,5 @@
-//! The state beside a log, in a database: connections for the framework, which defines the tables. The same statements are
-//! used in the transaction of an append, for inline projections.
+//! The state beside a log, in a database: connections for the framework, which reads and writes the tables. It sends the same
+//! statements in the transaction of an append, for inline projections.
 
 mod queue;
 

@@ -191,7 +191,7 @@ impl Schema {
         done.await.map_err(failed)
     }
 
-    /// Finds what is missing of this part.
+    /// Finds the missing objects of this part.
     async fn missing(&mut self, part: &Part) -> Result<Missing> {
         let name = self.name.clone();
         let (done, functions) =

@@ -1,5 +1,5 @@
-//! The state beside a log, in a schema: connections for the framework, which defines the tables. The same statements are
-//! used in the transaction of an append, for inline projections.
+//! The state beside a log, in a schema: connections for the framework, which reads and writes the tables. It sends the same
+//! statements in the transaction of an append, for inline projections.
 //!
 //! Data that is committed here can be derived from the log again, so a commit does not wait for the disk; a crash of the
 //! server may undo the last commits, but none in part.

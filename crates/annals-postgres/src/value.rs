@@ -85,7 +85,7 @@ impl Encode<'_, Postgres> for Cell<'_> {
             (Value::Real(number), oid::FLOAT4) => buffer.extend_from_slice(&(*number as f32).to_be_bytes()),
             (Value::Text(words), kind) if text(kind) => buffer.extend_from_slice(words.as_bytes()),
             (Value::Text(words), oid::JSONB) => {
-                buffer.push(1); // The version of its form.
+                buffer.push(1); // The version of the format.
                 buffer.extend_from_slice(words.as_bytes());
             }
             (Value::Text(words), oid::UUID) => buffer.extend_from_slice(Uuid::try_parse(words)?.as_bytes()),

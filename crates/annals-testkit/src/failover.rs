@@ -25,7 +25,7 @@ pub struct Failover {
     id: StoreId,
     /// The number of reads of the log.
     pub log_reads: AtomicUsize,
-    /// The head that `wait` reports, independent of the log.
+    /// A head that `wait` returns without reading the log, if it is beyond the position.
     pub believed: AtomicU64,
     /// Most events of a page of a stream, as if they were large.
     pub stream_page: AtomicUsize,
@@ -147,7 +147,7 @@ impl EventStore for Failover {
     async fn head(&self) -> Result<Position> {
         self.now().head().await
     }
-    /// Waits for more than the believed head, even on a server that has less.
+    /// Waits on the current server, across moves. Returns the believed head at once if it is beyond the position.
     async fn wait(&self, after: Position) -> Result<Position> {
         let believed = Position::new(self.believed.load(Ordering::SeqCst));
         if believed > after {

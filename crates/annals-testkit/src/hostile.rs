@@ -64,7 +64,6 @@ pub async fn persist(store: &dyn EventStore, append: &Append, unknown: &AtomicUs
 ///
 /// # Panics
 /// If a check fails.
-/// If it is otherwise.
 pub async fn others_wait(
     [one, two, reader]: [Store; 3],
     hold: impl AsyncFnOnce(),
@@ -102,7 +101,6 @@ pub async fn others_wait(
 ///
 /// # Panics
 /// If a check fails.
-/// If it is otherwise.
 pub async fn nothing_is_lost_or_done_twice(
     stores: &[Store],
     times: usize,

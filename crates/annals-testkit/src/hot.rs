@@ -9,7 +9,7 @@ use annals_core::{
 
 use crate::given::{category, done, event, event_type, key, read, stream, tag};
 
-/// The sizes of logs on which the calls are made: `usual`, or with `ANNALS_HOT_EVENTS` in place of the larger one.
+/// The sizes of logs on which the calls are made: `usual`, or `ANNALS_HOT_EVENTS` in place of the larger one.
 ///
 /// # Panics
 /// If `ANNALS_HOT_EVENTS` is not a number.

@@ -104,7 +104,6 @@ pub async fn a_restart_is_survived(mut server: impl Restart, open: impl AsyncFn(
 ///
 /// # Panics
 /// If a check fails.
-/// If it is otherwise.
 pub async fn whoever_has_to_wait_for_too_long_is_told(
     store: Store,
     lock: impl AsyncFnOnce(),
@@ -151,7 +150,7 @@ where
 pub async fn a_full_disk_refuses_appends_and_nothing_else(store: Store, make_room: impl AsyncFnOnce()) {
     let large = |number: usize| {
         let mut append = keyed("a-1", &format!("key-{number}"));
-        // Data that cannot be compressed: a database may compress it.
+        // Incompressible data, because a database may compress it.
         let bytes = (0..400_000_u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8);
         append.writes[0].event.data = bytes.map(|byte| byte ^ number as u8).collect::<Vec<_>>().into();
         append
