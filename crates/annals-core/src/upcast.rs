@@ -59,7 +59,7 @@ impl RawEvent {
         self
     }
 
-    /// The data, read as JSON. Empty data is read as `{}`, because some programs write an event without fields so.
+    /// The data, read as JSON. Empty data is read as `{}`: some programs write an event without fields this way.
     ///
     /// # Errors
     /// If the data is not JSON or does not fit.
@@ -140,8 +140,8 @@ pub enum Upcaster {
         /// dropped.
         into: &'static [(&'static str, u16)],
         /// Rewrites the event. Must depend on the event alone: it is called each time the event is read. An empty result is
-        /// an error unless `into` is empty too. To drop some events of a type and keep others, return a type that the table
-        /// drops for the former, and name that type in `into`.
+        /// an error unless `into` is empty too. To drop some events of a type and keep others, rewrite those to drop into a
+        /// type that the table drops, and name that type in `into`.
         convert: fn(RawEvent) -> Result<Vec<RawEvent>, Cause>,
     },
     /// A type has another stored name now. The versions of its shape are counted across both names.
